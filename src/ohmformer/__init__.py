@@ -1,0 +1,69 @@
+"""Ohmformer: what happens when this transformer runs on memristive in-memory-computing hardware?
+
+Public names are resolved on first use, so that importing the package, and describing hardware, stays free of torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "Accelerator": "hardware.spec",
+    "BadInput": "errors",
+    "Cell": "device.spec",
+    "Crossbar": "array.spec",
+    "KVClip": "mapping.spec",
+    "Stats": "nn.montecarlo",
+    "Stream": "streams",
+    "capture_table": "nn.convert",
+    "convert": "nn.convert",
+    "load": "hardware.entries",
+    "load_model": "tasks.models",
+    "load_task": "tasks.data",
+    "monte_carlo": "nn.montecarlo",
+    "replace": "schema",
+    "samples": "streams",
+    "scores": "tasks.metrics",
+    "set_chip": "nn.convert",
+    "set_clip": "nn.convert",
+}
+"""Public name -> module that holds it."""
+
+_FOLDERS = ("array", "device", "hardware", "mapping", "nn", "report", "study", "tasks")
+
+if TYPE_CHECKING:
+    from ohmformer.array.spec import Crossbar as Crossbar
+    from ohmformer.device.spec import Cell as Cell
+    from ohmformer.errors import BadInput as BadInput
+    from ohmformer.hardware.entries import load as load
+    from ohmformer.hardware.spec import Accelerator as Accelerator
+    from ohmformer.mapping.spec import KVClip as KVClip
+    from ohmformer.nn.convert import capture_table as capture_table
+    from ohmformer.nn.convert import convert as convert
+    from ohmformer.nn.convert import set_chip as set_chip
+    from ohmformer.nn.convert import set_clip as set_clip
+    from ohmformer.nn.montecarlo import Stats as Stats
+    from ohmformer.nn.montecarlo import monte_carlo as monte_carlo
+    from ohmformer.schema import replace as replace
+    from ohmformer.streams import Stream as Stream
+    from ohmformer.streams import samples as samples
+    from ohmformer.tasks.data import load_task as load_task
+    from ohmformer.tasks.metrics import scores as scores
+    from ohmformer.tasks.models import load_model as load_model
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ohmformer")
+    if name in _HOME:
+        return getattr(import_module(f"ohmformer.{_HOME[name]}"), name)
+    if name in _FOLDERS:
+        return import_module(f"ohmformer.{name}")
+    raise AttributeError(f"module 'ohmformer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME, *_FOLDERS])

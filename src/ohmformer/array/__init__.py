@@ -1,0 +1,1 @@
+"""One crossbar with its converters: `program` once, `mvm` many times."""

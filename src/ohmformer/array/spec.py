@@ -1,0 +1,166 @@
+"""What a crossbar is: its size, its cell, how values become digits, how inputs are sent, how currents are converted."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ohmformer.device.spec import Cell
+from ohmformer.schema import Seconds, Spec
+
+Bits = Annotated[int, Field(ge=1, le=16)]
+Count = Annotated[int, Field(ge=1)]
+Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+
+
+class Inputs(Spec):
+    """Common to both ways of sending inputs: `bits` and where their range comes from.
+
+    `calibrated`: the percentile of magnitudes seen on a calibration batch, fixed afterwards. `dynamic`: the largest
+    magnitude of each input vector, found by the digital side at run time.
+    """
+
+    bits: Annotated[int, Field(ge=2, le=16)] = 8
+    range: Literal["calibrated", "dynamic"] = "calibrated"
+    percentile: Percentile = 100.0
+
+
+class BitSerial(Inputs):
+    """Inputs are sent bit by bit, one read of the array for each: two's complement if signed, plain binary if not."""
+
+    kind: Literal["bit_serial"] = "bit_serial"
+
+
+class Amplitude(Inputs):
+    """Inputs are voltages (of either sign) from a DAC of `bits` bits, one read of the array for each vector."""
+
+    kind: Literal["amplitude"] = "amplitude"
+
+
+InputStreaming = Annotated[BitSerial | Amplitude, Field(discriminator="kind")]
+
+
+class FullScale(Spec):
+    """The converter spans all that a column can give: every used row at its largest digit and input."""
+
+    kind: Literal["full_scale"] = "full_scale"
+
+
+class Calibrated(Spec):
+    """The converter spans the percentile of what columns gave on a calibration batch, per slice."""
+
+    kind: Literal["calibrated"] = "calibrated"
+    percentile: Percentile = 100.0
+
+
+class Given(Spec):
+    """The converter spans these fractions of full scale."""
+
+    kind: Literal["given"] = "given"
+    low: Annotated[float, Field(ge=-1, lt=1, allow_inf_nan=False)] = 0.0
+    high: Annotated[float, Field(gt=-1, le=1, allow_inf_nan=False)] = 1.0
+
+    @model_validator(mode="after")
+    def _order(self) -> Given:
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}; exchange or correct them")
+        return self
+
+
+AdcRange = Annotated[FullScale | Calibrated | Given, Field(discriminator="kind")]
+
+
+class Adc(Spec):
+    """Converts column currents: `bits` over a range, or without error where bits are "ideal".
+
+    A step is never finer than one digit times one input unit, the smallest difference that ideal cells can make: so
+    ceil(log2(R (2^c - 1) + 1)) bits lose nothing on R rows of c-bit cells with 1-bit inputs.
+    """
+
+    bits: Bits | Literal["ideal"] = "ideal"
+    range: AdcRange = FullScale()
+    columns_per_adc: Count = 1
+    """How many columns take turns at one converter."""
+
+
+class Crossbar(Spec):
+    """One array of cells and its converters.
+
+    `differential`: W = s (G+ - G-), two arrays; the sign chooses the half, the unused half stays at G_min; codes span
+    -(2^bits - 1) .. 2^bits - 1. `offset`: one array holds the code shifted by 2^(bits - 1), and a reference column per
+    array holds the shift itself, to be subtracted; codes span -(2^(bits-1) - 1) .. 2^(bits-1) - 1.
+    """
+
+    catalog_kind: ClassVar[str] = "array"
+
+    rows: Count
+    columns: Count
+    cell: Cell
+    encoding: Literal["differential", "offset"] = "differential"
+    bits: Bits = 8
+    """Bits of a stored code: the magnitude in a differential pair, the shifted code with an offset."""
+    bits_per_cell: Bits = 2
+    """`bits` for one cell per value."""
+    scale: Literal["tensor", "head", "token", "column"] = "tensor"
+    """What shares one scale: a whole matrix (K, V: all heads of a sample), a head, a token, or an output column."""
+    inputs: InputStreaming = BitSerial()
+    subtract: Literal["digital", "analog"] = "digital"
+    """Whether the halves of a pair (a column and its reference) are converted each, or their difference once."""
+    adc: Adc = Adc()
+    age: Annotated[Seconds, Field(ge=0)] = 0.0
+    """Time from programming to reading."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Crossbar:
+        if self.bits_per_cell > self.bits:
+            raise ValueError(f"bits_per_cell = {self.bits_per_cell} is above bits = {self.bits}; lower it")
+        if self.encoding == "offset" and self.bits < 2:
+            raise ValueError("bits = 1 is too few for an offset; use 2 or more, or encoding = 'differential'")
+        if self.cell.levels is not None and 2**self.bits_per_cell > self.cell.levels:
+            raise ValueError(
+                f"bits_per_cell = {self.bits_per_cell} needs {2**self.bits_per_cell} levels but the cell has "
+                f"{self.cell.levels}; lower it or take another cell"
+            )
+        return self
+
+    @property
+    def max_code(self) -> int:
+        """Largest magnitude of a code."""
+        return 2**self.bits - 1 if self.encoding == "differential" else 2 ** (self.bits - 1) - 1
+
+    @property
+    def max_digit(self) -> int:
+        """Largest digit of a cell, 2^c - 1."""
+        return 2**self.bits_per_cell - 1
+
+    @property
+    def step(self) -> float:
+        """Conductance of one digit [S]."""
+        return (self.cell.g_max - self.cell.g_min) / self.max_digit
+
+    @property
+    def polarities(self) -> int:
+        """Arrays per value: two in a differential pair."""
+        return 2 if self.encoding == "differential" else 1
+
+    def slices(self, max_code: int | None = None) -> int:
+        """Cells per value and polarity, enough for codes up to `max_code` (by default the largest)."""
+        if self.encoding == "offset" or max_code is None:
+            bits = self.bits
+        else:
+            bits = max(1, max_code.bit_length())
+        return -(-bits // self.bits_per_cell)
+
+    def cycles(self) -> int:
+        """Reads of the array per input vector."""
+        return self.inputs.bits if isinstance(self.inputs, BitSerial) else 1
+
+    def max_input(self, *, signed: bool) -> int:
+        """Largest input code."""
+        return 2 ** (self.inputs.bits - 1) - 1 if signed else 2**self.inputs.bits - 1
+
+
+def bits_needed(rows: int, bits_per_cell: int) -> int:
+    """Bits of a converter that loses nothing with 1-bit inputs: ceil(log2(R (2^c - 1) + 1))."""
+    return (rows * (2**bits_per_cell - 1)).bit_length()

@@ -1,0 +1,164 @@
+"""What a memory cell is: its conductance range and its non-idealities, one small frozen type per choice.
+
+Symbols: G conductance, eps a fresh standard normal, r = G_max / G_min.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ohmformer.schema import Fraction, Seconds, Siemens, Spec
+
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PositiveSiemens = Annotated[Siemens, Field(gt=0)]
+PositiveSeconds = Annotated[Seconds, Field(gt=0)]
+
+
+class NoNoise(Spec):
+    """An ideal write or read."""
+
+    kind: Literal["none"] = "none"
+
+
+class SqrtRange(Spec):
+    """G' = G + gamma sigma sqrt((G - G_min)(G_max - G_min)) eps: exactly zero at G_min.
+
+    ClipFormer (TCAD 2024), after TxSim (2021); CrossSim's SQRTFIXED. Only the product gamma sigma matters.
+    """
+
+    kind: Literal["sqrt_range"] = "sqrt_range"
+    gamma: Fraction = 1.0
+    sigma: Fraction
+
+
+class Proportional(Spec):
+    """G' = G (1 + sigma eps)."""
+
+    kind: Literal["proportional"] = "proportional"
+    sigma: Fraction
+
+
+class Uniform(Spec):
+    """G' = G + sigma (G_max - G_min) eps."""
+
+    kind: Literal["uniform"] = "uniform"
+    sigma: Fraction
+
+
+class Polynomial(Spec):
+    """G' = G + (G_max / g_ref)(c0 + c1 g + c2 g^2) eps with g = G / G_max (Joshi et al. 2020: PCM, g_ref = 25 uS)."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    g_ref: PositiveSiemens
+    c0: Siemens
+    c1: Siemens
+    c2: Siemens
+
+
+class Lognormal(Spec):
+    """G' = G exp(sigma eps): the high-resistance state of RRAM."""
+
+    kind: Literal["lognormal"] = "lognormal"
+    sigma: Fraction
+
+
+class PcmFlicker(Spec):
+    """1/f read noise of PCM (Nandakumar 2019, Joshi 2020): grows with the time since programming.
+
+    G' = G + |G| q sqrt(ln((t + t_read) / (2 t_read))) eps, with q = min(q_max, q_scale / g^q_power), g = G / G_max.
+    """
+
+    kind: Literal["pcm_flicker"] = "pcm_flicker"
+    q_scale: Fraction
+    q_power: Fraction
+    q_max: Fraction
+    t_read: PositiveSeconds
+
+
+WriteNoise = Annotated[
+    NoNoise | SqrtRange | Proportional | Uniform | Polynomial | Lognormal, Field(discriminator="kind")
+]
+ReadNoise = Annotated[NoNoise | Proportional | Uniform | PcmFlicker, Field(discriminator="kind")]
+
+
+class NoDrift(Spec):
+    """Conductance that stays."""
+
+    kind: Literal["none"] = "none"
+
+
+class PowerLaw(Spec):
+    """G(t) = G' (t / t0)^-nu for t >= t0, nu per cell: normal with mean nu and standard deviation nu_std, at least 0."""
+
+    kind: Literal["power_law"] = "power_law"
+    t0: PositiveSeconds
+    nu: Fraction
+    nu_std: Fraction = 0.0
+
+
+class PcmDrift(Spec):
+    """Power law whose exponent depends on the conductance (Joshi et al. 2020).
+
+    nu = |mu + s eps|, mu = clamp(mu_slope ln g + mu_offset, mu_min, mu_max), s likewise, g = target G / G_max.
+    """
+
+    kind: Literal["pcm_drift"] = "pcm_drift"
+    t0: PositiveSeconds
+    mu_slope: float
+    mu_offset: float
+    mu_min: Fraction
+    mu_max: Fraction
+    s_slope: float
+    s_offset: float
+    s_min: Fraction
+    s_max: Fraction
+
+
+Drift = Annotated[NoDrift | PowerLaw | PcmDrift, Field(discriminator="kind")]
+
+
+class Faults(Spec):
+    """Cells stuck at G_min or at G_max, whatever is written to them, with these probabilities."""
+
+    stuck_at_g_min: Probability = 0.0
+    stuck_at_g_max: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _sum(self) -> Faults:
+        if self.stuck_at_g_min + self.stuck_at_g_max > 1:
+            raise ValueError("stuck_at_g_min + stuck_at_g_max is above 1; lower one of them")
+        return self
+
+
+class Cell(Spec):
+    """One memristive cell.
+
+    Written conductances are clamped to G >= 0, and to `g_ceiling` where the cell gives one.
+    """
+
+    catalog_kind: ClassVar[str] = "cell"
+
+    g_min: Annotated[Siemens, Field(ge=0)]
+    g_max: PositiveSiemens
+    g_ceiling: PositiveSiemens | None = None
+    levels: Annotated[int, Field(ge=2)] | None = None
+    """How many conductances can be told apart; None where any can."""
+    write_noise: WriteNoise = NoNoise()
+    read_noise: ReadNoise = NoNoise()
+    drift: Drift = NoDrift()
+    faults: Faults = Faults()
+
+    @model_validator(mode="after")
+    def _order(self) -> Cell:
+        if self.g_min >= self.g_max:
+            raise ValueError(f"g_min = {self.g_min:g} S is not below g_max = {self.g_max:g} S; exchange or correct them")
+        if self.g_ceiling is not None and self.g_ceiling < self.g_max:
+            raise ValueError("g_ceiling is below g_max; raise it or leave it out")
+        return self
+
+    @property
+    def on_off_ratio(self) -> float:
+        """r = G_max / G_min; infinite for g_min = 0."""
+        return self.g_max / self.g_min if self.g_min else float("inf")

@@ -1,0 +1,1 @@
+"""The accelerator: its engines, and which of them holds which operand."""

@@ -1,0 +1,1 @@
+"""Matrices onto arrays: how many, how full, and how often they are written and read."""

@@ -1,0 +1,77 @@
+"""Choosing ClipFormer's alpha and beta for one piece of hardware, on unlabelled calibration inputs.
+
+N inputs, K classes: logits[N, K].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.mapping.spec import KVClip
+from ohmformer.nn.clipping import set_clip
+from ohmformer.nn.convert import set_chip
+from ohmformer.streams import samples
+
+CHIP = -1
+"""The chip that is calibrated on: none of 0, 1, ... that `monte_carlo` evaluates."""
+
+ALPHAS = (0.0, 1.0, 2.0, 4.0)
+BETAS = (1.0, 0.5, 0.25)
+
+
+def candidates(hardware: Accelerator, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
+    """The grid of clips that leave something to write (beta r > 1), the gentlest first: least cut off, then least shifted."""
+    engines = (hardware.attention.key, hardware.attention.value)
+    ratios = [engine.array.cell.on_off_ratio for engine in engines if isinstance(engine, CrossbarEngine)]
+    grid = product(sorted(betas, reverse=True), sorted(alphas))
+    return [KVClip(alpha=alpha, beta=beta) for beta, alpha in grid if all(beta * ratio > 1 for ratio in ratios)]
+
+
+def choose_clip(model: nn.Module, converted: nn.Module, inputs: Tensor, clips: Sequence[KVClip], *, batch: int, seed: int = 0) -> KVClip:
+    """The clip with which the converted model speaks most like the original one; it is set on `converted`.
+
+    The measure is the cross-entropy between the class probabilities of the original (as truth) and of the converted
+    model; no labels are needed. All clips see the same noise, so they differ by what they do. Of equals the first is
+    taken. `converted` is left on chip CHIP.
+
+    Args:
+        model: the original, in evaluation mode: inputs to logits [N, K].
+        converted: what `convert` made of it.
+        inputs: [N, ...] from a calibration set, never from the test set.
+        clips: what to choose from, the gentlest first; see `candidates`.
+        batch: inputs per call.
+        seed: root of all noise.
+
+    Raises:
+        BadInput: there is nothing to choose from.
+    """
+    if not clips or len(inputs) == 0:
+        raise BadInput("choose_clip needs at least one clip and one input")
+    truth = _log_probabilities(model, inputs, batch).exp()
+    set_chip(converted, CHIP, seed=seed)
+    losses: list[float] = []
+    for clip in clips:
+        set_clip(converted, clip)
+        losses.append(float(-(truth * _log_probabilities(converted, inputs, batch)).sum(dim=1).mean()))
+    best = clips[losses.index(min(losses))]
+    set_clip(converted, best)
+    return best
+
+
+def _log_probabilities(model: nn.Module, inputs: Tensor, batch: int) -> Tensor:
+    """Log of the class probabilities [N, K] in float64."""
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        for start in range(0, len(inputs), batch):
+            rows = inputs[start : start + batch]
+            with samples(f"calibration {start + n}" for n in range(len(rows))):
+                logits = model(rows)
+            found.append(F.log_softmax(logits.double(), dim=-1))
+    return torch.cat(found)

@@ -1,0 +1,133 @@
+"""A dry run that sees every product of a model: which are of weights, which of two activations, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+ProductKind = Literal["weights", "attention", "multihead attention", "two activations"]
+
+_WITH_WEIGHTS = {
+    F.linear, F.conv1d, F.conv2d, F.conv3d, F.bilinear, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+    torch.conv1d, torch.conv2d, torch.conv3d,
+}  # fmt: skip
+_PRODUCTS = {
+    torch.matmul, torch.bmm, torch.mm, torch.mv, torch.dot, torch.baddbmm, torch.addmm, torch.addbmm, torch.einsum,
+    torch.tensordot, torch.inner, torch.chain_matmul, torch.linalg.multi_dot, torch.addmv,
+    Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, Tensor.bmm, Tensor.mm, Tensor.mv, Tensor.baddbmm, Tensor.addmm,
+    Tensor.addbmm, Tensor.dot, Tensor.inner, Tensor.addmv,
+}  # fmt: skip
+_ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product that the dry run saw.
+
+    Attributes:
+        module: name of the innermost module at work.
+        kind: what multiplies what.
+        operation: the function that was called.
+        shapes: of the operands.
+    """
+
+    module: str
+    kind: ProductKind
+    operation: str
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def call(model: nn.Module, sample: Any) -> Any:
+    """The model's output for a sample batch: a tensor, a tuple of arguments, or a mapping of keyword arguments."""
+    if isinstance(sample, Mapping):
+        return model(**sample)
+    if isinstance(sample, (tuple, list)):
+        return model(*sample)
+    return model(sample)
+
+
+def batch_size(sample: Any) -> int:
+    """Leading size of the first tensor of a sample batch; 0 without any."""
+    tensors = [leaf for leaf in tree_leaves(sample) if isinstance(leaf, Tensor) and leaf.dim() > 0]
+    return tensors[0].shape[0] if tensors else 0
+
+
+def dry_run(model: nn.Module, sample: Any) -> list[Product]:
+    """Every product of one forward pass on a sample batch, in order."""
+    with _module_stack(model) as stack, torch.no_grad(), _Watch(model, stack) as watch:
+        call(model, sample)
+    return watch.products
+
+
+@contextmanager
+def _module_stack(model: nn.Module) -> Iterator[list[str]]:
+    """The names of the modules at work, outermost first."""
+    stack: list[str] = []
+    handles = []
+    for name, module in model.named_modules():
+
+        def enter(_module: nn.Module, _args: Any, name: str = name) -> None:
+            stack.append(name)
+
+        def leave(_module: nn.Module, _args: Any, _output: Any) -> None:
+            stack.pop()
+
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(leave, always_call=True))
+    try:
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Watch(TorchFunctionMode):
+    """Records products, and tells activations from what follows from parameters and constants alone."""
+
+    def __init__(self, model: nn.Module, stack: Sequence[str]) -> None:
+        super().__init__()
+        self.stack = stack
+        self.products: list[Product] = []
+        self.fixed = WeakIdKeyDictionary()
+        for module in model.modules():
+            for value in tree_leaves([dict(module._parameters), dict(module._buffers), list(vars(module).values())]):
+                if isinstance(value, Tensor):
+                    self.fixed[value] = True
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at one call, then let it happen."""
+        kwargs = kwargs or {}
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        kind = self._kind(func, inputs)
+        if kind is not None:
+            shapes = tuple(tuple(t.shape) for t in inputs)
+            self.products.append(Product(self.stack[-1] if self.stack else "", kind, func.__name__, shapes))
+        output = func(*args, **kwargs)
+        if all(t in self.fixed for t in inputs):
+            for leaf in tree_leaves(output):
+                if isinstance(leaf, Tensor):
+                    self.fixed[leaf] = True
+        return output
+
+    def _kind(self, func: Any, inputs: list[Tensor]) -> ProductKind | None:
+        if func is F.scaled_dot_product_attention:
+            return "attention"
+        if func is F.multi_head_attention_forward:
+            return "multihead attention"
+        if func not in _WITH_WEIGHTS and func not in _PRODUCTS:
+            return None
+        operands = inputs[1:] if func.__name__ in _ADDED_FIRST else inputs
+        operands = operands[:2] if func in _WITH_WEIGHTS else operands
+        live = [t for t in operands if t not in self.fixed]
+        if not live:
+            return None
+        return "weights" if len(live) < len(operands) else "two activations"

@@ -1,0 +1,99 @@
+"""The proof that a conversion changed nothing but the hardware: exact crossbars must give the original output."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ohmformer.errors import BadInput
+from ohmformer.nn.capture import batch_size, call
+from ohmformer.nn.state import State
+from ohmformer.streams import current_samples, samples
+
+TOLERANCE = 1e-4
+"""Largest norm of the difference over norm of the output: far above float32 rounding, far below any mistake."""
+
+
+def check(original: nn.Module, converted: nn.Module, state: State, sample: Any) -> None:
+    """Compare both models on the sample, with quantisers, converters and noise bypassed.
+
+    Raises:
+        BadInput: they differ (the first layer that does is named), or the check would prove nothing.
+    """
+    training = {module: module.training for module in original.modules()}
+    original.eval()
+    try:
+        with torch.no_grad(), named_rows(sample):
+            expected = call(original, sample)
+            state.mode = "bypass"
+            state.visited.clear()
+            found = call(converted, sample)
+            error = difference(expected, found)
+            if not error <= TOLERANCE:
+                where = _first_difference(original, converted, sample)
+                raise BadInput(
+                    f"the converted model differs from the original by {error:.2g} (norm of the difference over norm of the "
+                    f"output) on exact hardware, first at {where}; keep that module digital with rules={{{where!r}: None}}"
+                )
+    finally:
+        state.mode = "run"
+        for module, mode in training.items():
+            module.training = mode
+
+
+def named_rows(sample: Any) -> AbstractContextManager[None]:
+    """Rows 0..B-1 as samples, unless the caller named them."""
+    return nullcontext() if current_samples() is not None else samples(range(batch_size(sample)))
+
+
+def difference(expected: Any, found: Any) -> float:
+    """Norm of the difference over norm of the expected output, over all floating tensors of a nested output.
+
+    Raises:
+        BadInput: the expected output is zero or not finite, so that nothing can be compared.
+    """
+    pairs = list(zip(_floats(expected), _floats(found), strict=True))
+    total = sum(float(a.double().square().sum()) for a, _ in pairs)
+    if not pairs or total == 0:
+        raise BadInput("the model's output on the sample is zero, so the self-check would prove nothing; initialise its head")
+    if not total < float("inf"):
+        raise BadInput("the model's output on the sample holds NaN or infinity; check the sample and the model")
+    error = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs)
+    return (error / total) ** 0.5
+
+
+def _floats(output: Any) -> list[Tensor]:
+    leaves = output.values() if hasattr(output, "values") and not isinstance(output, Tensor) else [output]
+    return [leaf for leaf in tree_leaves(list(leaves)) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) -> str:
+    """Name of the first module, in order of completion, whose output differs."""
+    expected, found = _outputs(original, sample), _outputs(converted, sample)
+    for name, outputs in expected.items():
+        for a, b in zip(outputs, found.get(name, []), strict=False):
+            if a.shape != b.shape or not float((a - b).norm()) <= TOLERANCE * float(a.norm()):
+                return name
+    return "the model itself"
+
+
+def _outputs(model: nn.Module, sample: Any) -> dict[str, list[Tensor]]:
+    """Output tensors of every module, in order of completion."""
+    seen: dict[str, list[Tensor]] = {}
+    handles = []
+    for name, module in model.named_modules():
+
+        def keep(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
+            seen.setdefault(name, []).extend(_floats(output))
+
+        handles.append(module.register_forward_hook(keep))
+    try:
+        call(model, sample)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen

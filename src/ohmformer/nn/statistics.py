@@ -1,0 +1,69 @@
+"""Confidence intervals for a mean over chips and samples: two crossed sources of luck. Free of torch.
+
+C chips, N samples: scores[C, N] is how well chip c does on sample n, often 0 or 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+LEVEL = 0.95
+Floats = NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+def mean_interval(scores: Floats) -> Interval:
+    """95 % interval of the mean score that other chips would have on other samples.
+
+    One chip tells nothing of other chips: the interval then covers samples only.
+
+    Args:
+        scores: [C, N]; the bounds stay within [0, 1] where all of them are 0 or 1.
+    """
+    binary = bool(np.isin(scores, (0.0, 1.0)).all())
+    chip_means, sample_means = scores.mean(axis=1), scores.mean(axis=0)
+    if np.ptp(sample_means) == 0 and np.ptp(chip_means) == 0:
+        return _binomial(scores[0]) if binary else (float(chip_means[0]), float(chip_means[0]))
+    if len(scores) == 1:
+        return _binomial(scores[0]) if binary else _bootstrap(scores[0])
+    low, high = crossed_interval(chip_means, sample_means)
+    return (max(0.0, low), min(1.0, high)) if binary else (low, high)
+
+
+def crossed_interval(chip_means: Floats, sample_means: Floats) -> Interval:
+    """95 % interval of a grand mean whose chips [C] and samples [N] are both drawn at random.
+
+    The variance of the grand mean is at most the sum of the two variances of the mean (the noise of single scores is
+    counted twice: on the safe side); degrees of freedom by Welch and Satterthwaite. One chip or sample adds no variance.
+    """
+    parts = [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in (chip_means, sample_means) if len(means) > 1]
+    variance = sum(part for part, _ in parts)
+    mean = float(chip_means.mean())
+    if variance == 0:
+        return mean, mean
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * math.sqrt(variance)
+    return mean - half, mean + half
+
+
+def value_interval(values: Floats) -> Interval:
+    """95 % interval of the mean of one value per chip [C], by Student's t; NaN for a single chip, which tells nothing."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    return crossed_interval(values, values[:1])
+
+
+def _binomial(scores: Floats) -> Interval:
+    """Exact (Clopper-Pearson) interval of a share of N independent successes."""
+    found = stats.binomtest(int(scores.sum()), len(scores)).proportion_ci(confidence_level=LEVEL, method="exact")
+    return float(found.low), float(found.high)
+
+
+def _bootstrap(scores: Floats) -> Interval:
+    """Bias-corrected and accelerated bootstrap over samples, always with the same resamples."""
+    found = stats.bootstrap((scores,), np.mean, confidence_level=LEVEL, method="BCa", random_state=np.random.default_rng(0))
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)

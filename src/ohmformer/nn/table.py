@@ -1,0 +1,54 @@
+"""What of a model runs where: every product, with its engine, or the reason why it stays digital."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One product of a model.
+
+    Attributes:
+        module: its name.
+        product: what multiplies what, such as "x W" or "Q K".
+        engine: the role that holds the written operand (`projection`, `attention.key`, `attention.value`), or "digital".
+        reason: why it stays digital; empty on an engine.
+    """
+
+    module: str
+    product: str
+    engine: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CaptureTable:
+    """All products of a model."""
+
+    rows: tuple[Captured, ...]
+
+    @property
+    def digital(self) -> tuple[Captured, ...]:
+        """The products that stayed digital."""
+        return tuple(row for row in self.rows if row.engine == "digital")
+
+    def grouped(self) -> list[tuple[Captured, int]]:
+        """Rows that differ only in numbers in their names, as one row with a count."""
+        counts = Counter(
+            Captured(re.sub(r"\d+", "*", row.module), row.product, row.engine, row.reason) for row in self.rows
+        )
+        return list(counts.items())
+
+    def print(self) -> None:
+        """Write the table to standard error."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("module", "product", "runs on", "count", title="What runs where")
+        for row, count in self.grouped():
+            where = f"digital: {row.reason}" if row.reason else row.engine
+            table.add_row(row.module, row.product, where, str(count))
+        Console(stderr=True).print(table)

@@ -1,0 +1,93 @@
+"""What a study is: settings that decide an answer, and the points that its sweep makes of them. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.mapping.spec import KVClip
+from ohmformer.schema import Spec, validate
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Model(Spec):
+    """The transformer: `bundled:NAME`, or `python:MODULE:FUNCTION` for a function that returns an `nn.Module`."""
+
+    source: str
+
+
+class TaskChoice(Spec):
+    """The labelled data: `bundled:NAME`, or `python:MODULE:FUNCTION` for a function that returns a `Task`."""
+
+    source: str
+    limit: Positive | None = None
+    """How many test samples, from the first on; None takes all."""
+
+
+class Mitigation(Spec):
+    """What is done against noise: `clip` is ClipFormer's, fixed or chosen on calibration data for each point."""
+
+    clip: Literal["none", "calibrated"] | KVClip = "none"
+
+    @field_validator("clip", mode="before")
+    @classmethod
+    def _clip(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return validate(KVClip, value, where="mitigation.clip")
+        if not isinstance(value, KVClip) and value not in ("none", "calibrated"):
+            raise ValueError("is no clip; write 'none', 'calibrated' or { alpha = 2.0, beta = 0.25 }")
+        return value
+
+
+class Simulation(Spec):
+    """How faithfully (see the levels in the documentation), and how many samples at a time."""
+
+    level: Literal["cell", "array", "noise"] = "array"
+    batch: Positive = 100
+
+
+class Trials(Spec):
+    """How many specimens of the hardware are tried."""
+
+    chips: Positive = 10
+
+
+class Settings(Spec):
+    """Everything that a user decides about one answer."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: Model
+    task: TaskChoice
+    hardware: Accelerator
+    mitigation: Mitigation = Mitigation()
+    simulation: Simulation = Simulation()
+    trials: Trials = Trials()
+
+    @model_validator(mode="after")
+    def _clip_fits(self) -> Settings:
+        clip = self.mitigation.clip
+        for engine in (self.hardware.attention.key, self.hardware.attention.value):
+            if isinstance(clip, KVClip) and isinstance(engine, CrossbarEngine):
+                clip.thresholds(engine.array)
+        return self
+
+
+@dataclass(frozen=True)
+class Point:
+    """One answer that is asked for: the swept values as written, the label of their sweep, and all settings."""
+
+    set: dict[str, Any]
+    label: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named list of points."""
+
+    name: str
+    points: tuple[Point, ...]

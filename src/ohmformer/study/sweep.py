@@ -1,0 +1,129 @@
+"""Dotted paths into a study file, and the points that its sweep makes. Free of torch.
+
+A document is the file as plain data. Its tables may be written with quoted dotted keys or as nested tables:
+`"attention.array.bits" = 8` and `attention.array.bits = 8` mean the same.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from ohmformer.errors import BadInput, suggest
+from ohmformer.study.spec import Settings
+
+Document = dict[str, Any]
+
+SECTIONS = [name for name in Settings.model_fields if name != "provenance"]
+"""What a path may start with."""
+
+WHOLE = {"base", "kind", "value", "alpha", "beta"}
+"""A table with one of these keys is a value of its own, not a step of a path."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Axes (path, values) whose cartesian product is taken; the last axis runs fastest."""
+
+    axes: tuple[tuple[str, tuple[Any, ...]], ...]
+    label: str = ""
+
+    def sets(self) -> Iterator[dict[str, Any]]:
+        """The values of each point, path by path."""
+        paths = [path for path, _ in self.axes]
+        for values in product(*(values for _, values in self.axes)):
+            yield dict(zip(paths, values, strict=True))
+
+    def pinned(self, path: str, value: Any) -> Sweep:
+        """The sweep with the axis of this path, if it has one, replaced by one value or a list of them."""
+        return Sweep(tuple((name, _values(name, value) if name == path else old) for name, old in self.axes), self.label)
+
+
+def flatten(table: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of a table that may be nested."""
+    for key, value in table.items():
+        if isinstance(value, dict) and value and not WHOLE & set(value):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def put(document: Document, path: str, value: Any) -> Document:
+    """A copy of the document with the value at a path set.
+
+    Paths into the hardware are kept as they are, after those that were there: the last one wins.
+
+    Raises:
+        BadInput: the path starts with no known section, or goes through something that is no table.
+    """
+    head, *rest = path.split(".")
+    if head not in SECTIONS:
+        raise BadInput(f"{path} = {value!r}: unknown key {head!r}; {suggest(head, SECTIONS)}")
+    if head == "hardware" and rest:
+        return {**document, head: _put_last(_hardware_table(document), ".".join(rest), value)}
+    return _put(document, [head, *rest], value, path)
+
+
+def _put_last(table: Document, key: str, value: Any) -> Document:
+    return {**{name: old for name, old in table.items() if name != key}, key: value}
+
+
+def _hardware_table(document: Document) -> Document:
+    table = document.get("hardware", {})
+    return table if isinstance(table, dict) else {"base": table}
+
+
+def _put(table: Any, parts: Sequence[str], value: Any, path: str) -> Document:
+    if not isinstance(table, dict):
+        raise BadInput(f"{path} = {value!r}: {table!r} has no field {parts[0]!r}; set it as a whole")
+    head, *rest = parts
+    return {**table, head: _put(table.get(head, {}), rest, value, path) if rest else value}
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """'PATH=VALUE' -> path and value: a TOML value where it is one, else the text itself.
+
+    Raises:
+        BadInput: no '='.
+    """
+    path, equals, written = text.partition("=")
+    if not equals or not path.strip():
+        raise BadInput(f"--set {text}: write PATH=VALUE, such as --set trials.chips=5")
+    return path.strip(), _toml_value(written.strip())
+
+
+def _toml_value(written: str) -> Any:
+    try:
+        content = tomllib.loads(f"value = {written}")
+    except tomllib.TOMLDecodeError:
+        return written
+    return content["value"] if len(content) == 1 else written
+
+
+def read_sweeps(table: Any) -> list[Sweep]:
+    """The sweeps of a document's `sweep`: one table, an array of tables, or none (a single point).
+
+    Raises:
+        BadInput: neither of these, or an axis without values.
+    """
+    tables = [table] if isinstance(table, dict) else table
+    if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
+        raise BadInput(f"sweep = {table!r}: is no table; write [sweep], or [[sweep]] several times")
+    return [_read_sweep(entry) for entry in tables] or [Sweep(())]
+
+
+def _read_sweep(table: Document) -> Sweep:
+    label = table.get("label", "")
+    if not isinstance(label, str):
+        raise BadInput(f"sweep.label = {label!r}: is no text; put it in quotes")
+    axes = flatten({key: value for key, value in table.items() if key != "label"})
+    return Sweep(tuple((path, _values(path, value)) for path, value in axes), label)
+
+
+def _values(path: str, value: Any) -> tuple[Any, ...]:
+    if value == []:
+        raise BadInput(f"sweep.{path} = []: is empty; give at least one value, or remove the line")
+    return tuple(value) if isinstance(value, list) else (value,)

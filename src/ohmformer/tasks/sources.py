@@ -1,0 +1,57 @@
+"""Where models and data are named: `bundled:NAME` in a library folder, or `python:module:function`. Free of torch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ohmformer.catalog import roots
+from ohmformer.errors import BadInput, suggest
+
+SUFFIX = {"model": ".safetensors", "task": "_test.npz"}
+"""Kind of source -> how the name of its file ends."""
+
+
+def bundled(kind: str) -> dict[str, Path]:
+    """Source ('bundled:fashion-vit') -> file, for every bundled model or task; user folders first."""
+    found: dict[str, Path] = {}
+    for root in roots():
+        for file in sorted((root / "bundled").glob(f"*{SUFFIX[kind]}")):
+            found.setdefault("bundled:" + file.name.removesuffix(SUFFIX[kind]).replace("_", "-"), file)
+    return found
+
+
+def resolve(kind: str, source: str) -> Path | Callable[[], Any]:
+    """The file of a bundled source, or the function of a `python:` one.
+
+    Raises:
+        BadInput: no such source, module or function.
+    """
+    if source.startswith("python:"):
+        return _function(kind, source)
+    known = bundled(kind)
+    if source in known:
+        return known[source]
+    raise BadInput(f"{kind}.source = {source!r}: no such {kind}; {suggest(source, [*known, 'python:MODULE:FUNCTION'])}")
+
+
+def _function(kind: str, source: str) -> Callable[[], Any]:
+    where = f"{kind}.source = {source!r}"
+    _, module_name, *names = source.split(":")
+    if len(names) != 1 or not module_name:
+        raise BadInput(f"{where}: write python:MODULE:FUNCTION")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise BadInput(f"{where}: importing {module_name} fails ({error}); mend it, or run where Python finds it") from error
+    function = getattr(module, names[0], None)
+    if not callable(function):
+        raise BadInput(f"{where}: {module_name} has no function {names[0]!r}; write one that takes no arguments")
+    found: Callable[[], Any] = function
+    return found
