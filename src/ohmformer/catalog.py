@@ -24,8 +24,15 @@ SHIPPED = Path(str(files("ohmformer"))) / "library"
 
 
 def roots() -> Iterator[Path]:
-    """Library folders, the first to be asked first."""
-    yield from (Path(part) for part in os.environ.get("OHMFORMER_LIBRARY", "").split(os.pathsep) if part)
+    """Library folders, the first to be asked first.
+
+    Raises:
+        BadInput: OHMFORMER_LIBRARY names a folder that does not exist.
+    """
+    for part in filter(None, os.environ.get("OHMFORMER_LIBRARY", "").split(os.pathsep)):
+        if not Path(part).is_dir():
+            raise BadInput(f"OHMFORMER_LIBRARY: {part}: no such folder; correct the environment variable")
+        yield Path(part)
     for plugin in entry_points(group="ohmformer.library"):
         yield Path(str(files(plugin.value)))
     yield SHIPPED
@@ -40,20 +47,33 @@ def entries(kind: str) -> dict[str, Path]:
     return found
 
 
+def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:
+    """The file of an entry; a name that ends in .toml is a path, first from the folder `beside`.
+
+    Raises:
+        ValueError: there is no such entry or file.
+    """
+    if name.endswith(".toml"):
+        for file in ([beside / name] if beside else []) + [Path(name)]:
+            if file.is_file():
+                return file
+        raise ValueError(f"no such file; give the path of a TOML file, or the name of a library {kind}")
+    known = entries(kind)
+    if name not in known:
+        raise ValueError(f"is no {kind} of the library; {suggest(name, list(known))}")
+    return known[name]
+
+
 def find(kind: str, name: str) -> Path:
-    """The file of an entry; a name that ends in .toml is a path.
+    """`locate`, for a name that a user gave.
 
     Raises:
         BadInput: there is no such entry or file.
     """
-    if name.endswith(".toml"):
-        if Path(name).is_file():
-            return Path(name)
-        raise BadInput(f"{name}: no such file; give the path of a TOML file, or the name of a library {kind}")
-    known = entries(kind)
-    if name not in known:
-        raise BadInput(f"{name!r} is no {kind} of the library; {suggest(name, list(known))}")
-    return known[name]
+    try:
+        return locate(kind, name)
+    except ValueError as error:
+        raise BadInput(f"{name}: {error}") from None
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -72,13 +92,26 @@ def read(file: Path) -> dict[str, Any]:
         raise BadInput(f"{file}: is not valid TOML ({error}); correct that line") from None
 
 
-def read_entry(kind: str, name: str) -> tuple[Path, dict[str, Any]]:
-    """File and content of an entry: the table named like its kind (`[cell]` in a cell's file)."""
-    file = find(kind, name)
+def read_table(kind: str, file: Path) -> dict[str, Any]:
+    """The table that an entry's file holds, named like its kind (`[cell]` in a cell's file).
+
+    Raises:
+        BadInput: the file cannot be read, or holds anything else.
+    """
     content = read(file)
     if not isinstance(content.get(kind), dict):
         raise BadInput(f"{file}: has no table [{kind}]; put the {kind} into one")
     extra = sorted(set(content) - {kind})
     if extra:
-        raise BadInput(f"{file}: {extra[0]}: does not belong here; only the table [{kind}] does")
-    return file, content[kind]
+        raise BadInput(f"{file}: {extra[0]}: does not belong here; leave it out, or move it into the table [{kind}]")
+    return dict(content[kind])
+
+
+def read_entry(kind: str, name: str) -> tuple[Path, dict[str, Any]]:
+    """File and content of an entry.
+
+    Raises:
+        BadInput: there is no such entry, or its file cannot be used.
+    """
+    file = find(kind, name)
+    return file, read_table(kind, file)

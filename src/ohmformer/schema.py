@@ -2,13 +2,16 @@
 
 In files a quantity carries its unit ("10 uS") and, in a library, its source; in code it is an SI float. A field that
 is itself a specification may be written as a table, as the name of a library entry, or as a table that starts from an
-entry (`base = "name"`) and changes dotted keys of it.
+entry (`base = "name"`) and changes keys of it, dotted or as tables of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import cache
 from operator import itemgetter
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
@@ -21,12 +24,16 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog, units
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, Misplaced, fault_of, members, suggest
 
 Kind = Literal["published", "derived", "reconstructed", "assumed", "user"]
 T = TypeVar("T", bound="Spec")
+
+_loading: ContextVar[tuple[Path, ...]] = ContextVar("loading", default=())
+"""Library files that are being read, each because the one before it names it."""
 
 
 class Source(BaseModel):
@@ -39,55 +46,68 @@ class Source(BaseModel):
     kind: Kind = "published"
 
 
+Provenance = tuple[tuple[str, Source], ...]
+
+
 def _quantity(unit: str) -> Callable[[Any, ValidationInfo], Any]:
     def convert(value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
             return units.parse(value, unit)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and _in_file(info):
-            raise ValueError(f"has no unit; write '{value:g} {unit}', with any prefix")
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and (info.context or {}).get("file"):
+            raise ValueError(f"has no unit; write '{value:g} {unit}', with a prefix if you like")
         return value
 
     return convert
 
 
-def _in_file(info: ValidationInfo) -> bool:
-    return bool(info.context and info.context.get("file"))
+def _in_unit(unit: str) -> Any:
+    return Field(allow_inf_nan=False, json_schema_extra={"unit": unit})
 
 
-def quantity(unit: str) -> Any:
-    """Annotation of a float field that is written with this unit in files."""
-    return Annotated[float, BeforeValidator(_quantity(unit)), Field(allow_inf_nan=False, json_schema_extra={"unit": unit})]
-
-
-Siemens = quantity("S")
-Seconds = quantity("s")
+Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S")]
+Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s")]
 Fraction = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Spec(BaseModel):
-    """Base of all specifications. Values are immutable; `replace` makes a changed copy."""
+    """Base of all specifications. Values are immutable; `replace` makes a changed copy.
+
+    Two specifications are equal when their values are: where the values come from does not matter.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="strings")
     catalog_kind: ClassVar[str] = ""
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {}
     """A path component that stands for several fields: `attention.array` sets key.array and value.array."""
 
-    provenance: tuple[tuple[str, Source], ...] = Field(default=(), exclude=True, repr=False)
+    provenance: SkipJsonSchema[Provenance] = Field(default=(), exclude=True, repr=False)
+    """Sources of the values that were given: (field, source), sorted."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and type(self) is type(other) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in _fields(type(self)))
 
     @model_validator(mode="wrap")
     @classmethod
     def _read(cls, data: Any, handler: Callable[[Any], Self], info: ValidationInfo) -> Self:
+        context = info.context or {}
         if isinstance(data, str) and cls.catalog_kind:
-            return load(cls, data)
+            return _entry(cls, data, context)
         if not isinstance(data, dict):
             return handler(data)
         if cls.catalog_kind and "base" in data:
             if not isinstance(data["base"], str):
-                raise ValueError(f"base = {data['base']!r} is no name; write the name of a library {cls.catalog_kind}")
-            spec = load(cls, data["base"])
-            for path, value in data.items():
-                spec = spec if path == "base" else replace(spec, path, value, in_file=_in_file(info))
-            return spec
+                raise Misplaced(("base",), data["base"], f"must be the name of a library {cls.catalog_kind}, in quotes")
+            try:
+                spec = _entry(cls, data["base"], context)
+            except ValueError as error:
+                raise Misplaced(("base",), data["base"], str(error)) from None
+            return _merge(spec, {key: value for key, value in data.items() if key != "base"}, context)
         return handler(cls._unwrap(cls._expand(data)))
 
     @classmethod
@@ -98,23 +118,35 @@ class Spec(BaseModel):
     @classmethod
     def _unwrap(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Take `{ value = ..., source = ... }` apart, and refuse unknown keys by name."""
-        fields = set(cls.model_fields) - {"provenance"}
+        fields = _fields(cls)
         plain: dict[str, Any] = {}
-        sources = dict(data.get("provenance", ()))
+        given = data.get("provenance")
+        sources = dict(given) if isinstance(given, tuple) else {}
         for key, value in data.items():
-            if key == "provenance":
+            if key == "provenance" and isinstance(given, tuple):
                 continue
             if key not in fields:
-                raise ValueError(f"unknown key {key!r}; {suggest(key, list(fields))}")
+                raise Misplaced((key,), None, f"is no key here; {suggest(key, [*fields, *cls.aliases])}")
             if isinstance(value, dict) and "value" in value:
                 sources[key] = _source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
+            elif isinstance(value, (int, float)) and not isinstance(value, bool):
+                sources.setdefault(key, Source(kind="user"))
             plain[key] = value
-        return {**plain, "provenance": tuple(sorted(sources.items(), key=itemgetter(0)))}
+        return {**plain, "provenance": _sorted(sources)}
 
     def canonical(self) -> dict[str, Any]:
         """All that decides an answer, as plain JSON values in SI units (sources left out)."""
         return self.model_dump(mode="json")
+
+
+@cache
+def _fields(cls: type[Spec]) -> tuple[str, ...]:
+    return tuple(name for name in cls.model_fields if name != "provenance")
+
+
+def _sorted(sources: Mapping[str, Source]) -> Provenance:
+    return tuple(sorted(sources.items(), key=itemgetter(0)))
 
 
 def _source(marks: dict[str, Any], key: str) -> Source:
@@ -122,107 +154,173 @@ def _source(marks: dict[str, Any], key: str) -> Source:
     try:
         return Source.model_validate(marks)
     except ValidationError as error:
-        raise ValueError(f"{key}: {_line(error, Source, marks)}") from None
+        raise fault_of(error, Source, marks).below(key) from None
 
 
-def validate(cls: type[T], data: Any, *, where: str, in_file: bool = True) -> T:
+def _entry(cls: type[T], name: str, context: Mapping[str, Any]) -> T:
+    """The library entry that a file or a caller names.
+
+    Raises:
+        ValueError: there is none, or it is one of those being read.
+    """
+    file = catalog.locate(cls.catalog_kind, name, beside=context.get("folder"))
+    chain = _loading.get()
+    if file.resolve() in chain:
+        names = [path.stem for path in chain[chain.index(file.resolve()) :]]
+        raise ValueError(f"leads back to itself ({' -> '.join([*names, names[0]])}); start from another entry")
+    return _load(cls, file)
+
+
+def _load(cls: type[T], file: Path) -> T:
+    token = _loading.set((*_loading.get(), file.resolve()))
+    try:
+        data = catalog.read_table(cls.catalog_kind, file)
+        return validate(cls, data, where=str(file), top=cls.catalog_kind, folder=file.parent)
+    finally:
+        _loading.reset(token)
+
+
+def load(cls: type[T], name: str) -> T:
+    """The library entry (or .toml file) of this name, as `cls`.
+
+    Raises:
+        BadInput: one line with the file, the field, its value and the remedy.
+    """
+    return _load(cls, catalog.find(cls.catalog_kind, name))
+
+
+def validate(
+    cls: type[T], data: Any, *, where: str, in_file: bool = True, top: str = "", folder: Path | None = None
+) -> T:
     """Make a specification from plain data.
+
+    Args:
+        cls: the specification.
+        data: its table.
+        where: what errors name first, such as the file.
+        in_file: whether quantities need units.
+        top: dotted path of the table within the file.
+        folder: where relative paths of library files start, besides the working directory.
 
     Raises:
         BadInput: one line with the place, the field, its value and the remedy.
     """
     try:
-        return cls.model_validate(data, context={"file": in_file})
+        return cls.model_validate(data, context={"file": in_file, "folder": folder})
     except ValidationError as error:
-        raise BadInput(f"{where}: {_line(error, cls, data)}") from None
-
-
-def load(cls: type[T], name: str) -> T:
-    """The library entry (or .toml file) of this name, as `cls`."""
-    file, data = catalog.read_entry(cls.catalog_kind, name)
-    return validate(cls, data, where=str(file))
+        fault = fault_of(error, cls, data)
+        place = f"{where}: " if where else ""
+        raise BadInput(f"{place}{fault.below(*top.split('.')) if top else fault}") from None
 
 
 def replace(spec: T, path: str, value: Any, *, in_file: bool = False) -> T:
     """A copy of the specification with the field at a dotted path changed.
 
-    Quantities are SI floats or strings with a unit; from files only the latter.
+    Quantities are SI floats or strings with a unit; from files only the latter. A new `kind` keeps the fields that both
+    kinds have.
 
     Raises:
         BadInput: no such field, or a value that does not fit.
     """
     try:
-        return _replace(spec, path.split("."), value, in_file)
-    except ValidationError as error:
-        raise BadInput(f"{path} = {value!r}: {_line(error, type(spec), value)}") from None
-    except ValueError as error:
-        raise BadInput(f"{path} = {value!r}: {error}") from None
+        return _replace(spec, path.split("."), value, {"file": in_file})
+    except Misplaced as fault:
+        raise BadInput(str(fault)) from None
 
 
-def _replace(spec: T, parts: list[str], value: Any, in_file: bool) -> T:
+def _merge(spec: T, table: Mapping[str, Any], context: Mapping[str, Any]) -> T:
+    """The specification with all keys of a table changed; tables within it change what they name and no more."""
+    for path, value in table.items():
+        parts = path.split(".")
+        inner = _inner(spec, parts)
+        whole = not isinstance(value, dict) or "value" in value or "base" in value or inner is None
+        if whole or value.get("kind", getattr(inner, "kind", None)) != getattr(inner, "kind", None):
+            spec = _replace(spec, parts, value, context)
+            continue
+        assert inner is not None
+        try:
+            changed = _merge(inner, value, context)
+        except Misplaced as fault:
+            raise fault.below(*parts) from None
+        spec = _replace(spec, parts, changed, context)
+    return spec
+
+
+def _inner(spec: Spec, parts: list[str]) -> Spec | None:
+    """The specification at a path, or None where there is none (or several, behind an alias)."""
+    found: Any = spec
+    for part in parts:
+        found = getattr(found, part, None) if isinstance(found, Spec) and part in _fields(type(found)) else None
+    return found if isinstance(found, Spec) else None
+
+
+def _replace(spec: T, parts: list[str], value: Any, context: Mapping[str, Any]) -> T:
+    """`replace`; raises Misplaced with the path from `spec` on."""
     head, *rest = parts
+    cls = type(spec)
     for target in spec.aliases.get(head, ()):
-        spec = _replace(spec, [*target.split("."), *rest], value, in_file)
+        keys = target.split(".")
+        try:
+            spec = _replace(spec, [*keys, *rest], value, context)
+        except Misplaced as fault:
+            raise fault.moved(tuple(keys), (head,)) from None
     if head in spec.aliases:
         return spec
-    fields = [name for name in type(spec).model_fields if name != "provenance"]
-    if head not in fields:
-        raise ValueError(f"unknown key {head!r}; {suggest(head, [*fields, *spec.aliases])}")
+    if head not in _fields(cls):
+        raise Misplaced((head,), None, f"is no key here; {suggest(head, [*_fields(cls), *spec.aliases])}")
+    inner = getattr(spec, head)
     sources = dict(spec.provenance)
-    if rest:
-        inner = getattr(spec, head)
-        if not isinstance(inner, Spec):
-            raise ValueError(f"{head!r} has no fields of its own; set it as a whole")
-        value = _replace(inner, rest, value, in_file)
+    if rest == ["kind"] and isinstance(inner, Spec) and len(members(cls, head)) > 1:
+        new: Any = _field(cls, head, _other_kind(cls, head, inner, value), {}).pop(head)
+    elif rest and isinstance(inner, Spec):
+        try:
+            new = _replace(inner, rest, value, context)
+        except Misplaced as fault:
+            raise fault.below(head) from None
+    elif rest:
+        raise Misplaced((head,), None, "has no keys of its own; set it as a whole")
     else:
         unwrapped = spec._unwrap({head: value})
-        value = _field(type(spec), head).validate_python(unwrapped[head], strict=True, context={"file": in_file})
         sources[head] = dict(unwrapped["provenance"]).get(head, Source(kind="user"))
-    data = {name: getattr(spec, name) for name in fields}
-    return type(spec).model_validate({**data, head: value, "provenance": tuple(sorted(sources.items(), key=itemgetter(0)))})
+        new = _field(cls, head, value if isinstance(value, Spec) else unwrapped[head], context).pop(head)
+    data = {name: getattr(spec, name) for name in _fields(cls)}
+    try:
+        return cls.model_validate({**data, head: new, "provenance": _sorted(sources)})
+    except ValidationError as error:
+        raise Misplaced(tuple(parts), value, fault_of(error, cls, {}).reason) from None
 
 
-def _field(cls: type[Spec], name: str) -> TypeAdapter[Any]:
-    """The validator of one field, with all its constraints."""
+def _field(cls: type[Spec], name: str, value: Any, context: Mapping[str, Any]) -> dict[str, Any]:
+    """One field, checked with all its constraints: {name: value}."""
+    try:
+        return {name: _adapter(cls, name).validate_python(value, strict=True, context=dict(context))}
+    except ValidationError as error:
+        raise fault_of(error, cls.model_fields[name].annotation, value).below(name) from None
+
+
+@cache
+def _adapter(cls: type[Spec], name: str) -> TypeAdapter[Any]:
     field = cls.model_fields[name]
-    return TypeAdapter(Annotated[field.annotation, field])
+    annotation: Any = Annotated[field.annotation, field]
+    return TypeAdapter(annotation)
+
+
+def _other_kind(cls: type[Spec], name: str, inner: Spec, kind: Any) -> dict[str, Any]:
+    """The table of another kind of the same field, with the values that both kinds have."""
+    known: dict[str, type[Spec]] = members(cls, name)
+    if kind not in known:
+        raise Misplaced((name, "kind"), kind, f"is no kind; {suggest(str(kind), list(known))}")
+    shared = [key for key in _fields(known[kind]) if key in _fields(type(inner)) and key != "kind"]
+    sources = tuple((key, source) for key, source in inner.provenance if key in shared)
+    return {**{key: getattr(inner, key) for key in shared}, "kind": kind, "provenance": sources}
 
 
 def walk(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any, Source | None]]:
-    """Every leaf of a specification: dotted path, value, source (None where the value is a default)."""
+    """Every leaf of a specification: dotted path, value, source (None: a default, or a choice without a source)."""
     sources = dict(spec.provenance)
-    for name in type(spec).model_fields:
-        if name == "provenance":
-            continue
+    for name in _fields(type(spec)):
         value = getattr(spec, name)
         if isinstance(value, Spec):
             yield from walk(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value, sources.get(name)
-
-
-def _line(error: ValidationError, cls: type[BaseModel], data: Any) -> str:
-    """The first of pydantic's errors as one line: path, value, what to do."""
-    first = error.errors(include_url=False)[0]
-    path = ".".join(_path(first["loc"], data))
-    value = first["input"]
-    shown = "" if isinstance(value, (dict, BaseModel)) or first["type"] == "missing" else f" = {value!r}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        message = "is missing; add it"
-    elif not message.startswith(("has ", "is ", "unknown ")):
-        message = message[0].lower() + message[1:]
-    more = error.error_count() - 1
-    tail = f" (and {more} more)" if more else ""
-    return f"{path}{shown}: {message}{tail}" if path else f"{message}{tail}"
-
-
-def _path(loc: tuple[int | str, ...], data: Any) -> list[str]:
-    """The keys a reader wrote: pydantic also names the chosen member of a union, which is no key."""
-    parts: list[str] = []
-    for part in loc:
-        if isinstance(data, dict) and part not in data and data.get("kind") == part:
-            continue
-        parts.append(str(part))
-        data = data.get(part) if isinstance(data, dict) else None
-    return parts

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING
 
 from ohmformer.errors import BadInput
@@ -47,29 +48,21 @@ class Stream:
 
     @property
     def seed(self) -> int:
-        """63 bits that identify the stream (BLAKE2 of the key; 0 and "0" differ)."""
+        """63 bits that identify the stream: BLAKE2 of the key. Torch's CPU generator uses 32 of them."""
         digest = hashlib.blake2b(json.dumps(self.key).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
-    def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
-        """A fresh torch generator at the start of the stream."""
-        import torch
-
-        return torch.Generator(device).manual_seed(self.seed)
+    def open(self, device: torch.device | str = "cpu") -> Source:
+        """The numbers of the stream, from its start, one draw after the other."""
+        return Source((_generator(self, device),), by_sample=False)
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
-        """Standard normals of the given shape, on the device and in the dtype of `like`."""
-        import torch
-
-        drawn = torch.empty(shape, dtype=torch.float32, device=like.device).normal_(generator=self.generator(like.device))
-        return drawn.to(like.dtype)
+        """The stream's first standard normals, of the given shape, on the device and in the dtype of `like`."""
+        return self.open(like.device).normal(*shape, like=like)
 
     def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
-        """Uniform numbers in [0, 1) of the given shape, on the device and in the dtype of `like`."""
-        import torch
-
-        drawn = torch.empty(shape, dtype=torch.float32, device=like.device).uniform_(generator=self.generator(like.device))
-        return drawn.to(like.dtype)
+        """The stream's first uniform numbers in [0, 1); otherwise like `normal`."""
+        return self.open(like.device).uniform(*shape, like=like)
 
 
 @dataclass(frozen=True)
@@ -82,19 +75,71 @@ class SampleStreams:
         """The streams of something that belongs to each sample."""
         return SampleStreams(tuple(stream.child(*parts) for stream in self.streams))
 
+    def open(self, device: torch.device | str = "cpu") -> Source:
+        """The numbers of the streams, from their start, one draw after the other."""
+        return Source(tuple(_generator(stream, device) for stream in self.streams), by_sample=True)
+
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
-        """Standard normals [len(streams), ...]; `shape` is the whole shape, the leading axis being the samples."""
+        """The first standard normals [len(streams), ...]; `shape` is the whole shape, its first axis the samples."""
+        return self.open(like.device).normal(*shape, like=like)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Random numbers drawn one tensor after the other; with `by_sample`, row b of each tensor is generator b's."""
+
+    generators: tuple[torch.Generator, ...]
+    by_sample: bool
+
+    def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        """The next standard normals, of the given shape, on the device and in the dtype of `like`."""
         import torch
 
-        if shape[0] != len(self.streams):
-            raise BadInput(f"a batch of {shape[0]} rows for {len(self.streams)} samples; name one sample per row")
         drawn = torch.empty(shape, dtype=torch.float32, device=like.device)
-        for row, stream in zip(drawn, self.streams, strict=True):
-            row.normal_(generator=stream.generator(like.device))
+        for row, generator in self._rows(drawn):
+            row.normal_(generator=generator)
         return drawn.to(like.dtype)
+
+    def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        """The next uniform numbers in [0, 1), of the given shape, on the device and in the dtype of `like`."""
+        import torch
+
+        drawn = torch.empty(shape, dtype=torch.float32, device=like.device)
+        for row, generator in self._rows(drawn):
+            row.uniform_(generator=generator)
+        return drawn.to(like.dtype)
+
+    def _rows(self, drawn: torch.Tensor) -> Iterable[tuple[torch.Tensor, torch.Generator]]:
+        if not self.by_sample:
+            return [(drawn, self.generators[0])]
+        if not drawn.dim() or len(drawn) != len(self.generators):
+            rows = len(drawn) if drawn.dim() else 1
+            raise BadInput(f"a batch of {rows} rows for {len(self.generators)} samples; name one sample per row")
+        return zip(drawn.unbind(0), self.generators, strict=True)
+
+
+def _generator(stream: Stream, device: torch.device | str) -> torch.Generator:
+    import torch
+
+    return torch.Generator(device).manual_seed(stream.seed)
 
 
 Streams = Stream | SampleStreams
+
+
+def _names(ids: Iterable[Part]) -> tuple[Part, ...]:
+    remedy = "pass one integer or string per row of the batch, such as samples(range(32))"
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise BadInput(f"samples(ids): {ids!r} is no list of ids; {remedy}")
+    names: list[Part] = []
+    for name in ids:
+        try:
+            names.append(name if isinstance(name, str) else index(name))
+        except TypeError:
+            raise BadInput(f"samples(ids): the id {name!r} is neither an integer nor a string; {remedy}") from None
+    if not names:
+        raise BadInput(f"samples(ids) names no sample; {remedy}")
+    return tuple(names)
 
 
 @contextmanager
@@ -103,9 +148,11 @@ def samples(ids: Iterable[Part]) -> Iterator[None]:
 
     Args:
         ids: one integer or string per row of the batch. NumPy and torch integers are taken as integers.
+
+    Raises:
+        BadInput: an id is anything else, or there are none.
     """
-    names = tuple(name if isinstance(name, str) else int(name) for name in ids)
-    token = _samples.set(names)
+    token = _samples.set(_names(ids))
     try:
         yield
     finally:

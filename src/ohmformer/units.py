@@ -6,7 +6,8 @@ import math
 import re
 from decimal import Decimal
 
-_PREFIX = {"f": -15, "p": -12, "n": -9, "u": -6, "µ": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12}
+_PREFIX = {"f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12}
+_PREFIX |= {"\u00b5": -6, "\u03bc": -6}  # both mu
 _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "year": 31557600}
 _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name in (word, f"{word}s")}
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
@@ -18,6 +19,8 @@ def _factor(written: str, unit: str) -> Decimal | None:
         return Decimal("0.01") if written == "%" else None
     if unit == "s" and written in _SECONDS:
         return _SECONDS[written]
+    if unit == "ohm":
+        written = re.sub("(Ohm|[\u2126\u03a9])$", "ohm", written)
     if not written.endswith(unit):
         return None
     prefix = _PREFIX.get(written.removesuffix(unit))
@@ -54,6 +57,7 @@ def show(value: float, unit: str) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
     power = 2 if unit.endswith("^2") else 1
-    exponent = max(-15, min(12, 3 * math.floor((math.log10(abs(value)) + 1e-9) / (3 * power))))
+    rounded = abs(float(f"{value:.3e}"))
+    exponent = max(-15, min(12, 3 * math.floor((math.log10(rounded) + 1e-9) / (3 * power))))
     prefix = next(name for name, size in _PREFIX.items() if size == exponent)
     return f"{value / 10.0 ** (exponent * power):.4g} {prefix}{unit}"

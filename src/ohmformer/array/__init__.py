@@ -1,1 +1,18 @@
 """One crossbar with its converters: `program` once, `mvm` many times."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    **dict.fromkeys(("Programmed", "program", "write"), "crossbar"),
+    **dict.fromkeys(("Folded", "fold", "write_folded", "folded_product"), "folded"),
+    **dict.fromkeys(("mvm", "LEVELS"), "multiply"),
+    "counting": "counts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public functions from the files that hold them: looked up late, since most need torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"ohmformer.array.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ohmformer.array.spec import Adc, Calibrated, Crossbar, FullScale, Given
 from ohmformer.errors import BadInput
 
 Range = tuple[Tensor | float, Tensor | float]
-"""Lowest and highest current of a converter; tensors broadcast against [S, ...] currents of slices."""
+"""Lowest and highest current of a converter; tensors [S] where slices have ranges of their own."""
 
 
 def full_scale(array: Crossbar, *, signed: bool) -> tuple[float, float]:
@@ -32,18 +31,34 @@ def adc_range(array: Crossbar, *, signed: bool, calibrated: Range | None) -> Ran
         case FullScale():
             return low, high
         case Given():
-            return choice.low * high, choice.high * high
+            lowest = choice.low if choice.low is not None else (-choice.high if low < 0 else 0.0)
+            return lowest * high, choice.high * high
         case Calibrated():
-            if calibrated is None:
-                raise BadInput("adc.range is 'calibrated' but no calibration was given; pass one (see adc_percentiles)")
-            return calibrated
+            if calibrated is None and array.adc.bits != "ideal":
+                raise BadInput(
+                    "adc.range is 'calibrated' but none was given; pass what column_percentiles finds as adc_range"
+                )
+            return (low, high) if calibrated is None else calibrated
+
+
+def at_slice(span: Range, s: int) -> Range:
+    """The range of one slice's converters."""
+    low, high = (end[s] if isinstance(end, Tensor) and end.dim() else end for end in span)
+    return low, high
 
 
 def convert(current: Tensor, adc: Adc, span: Range) -> Tensor:
-    """Column currents to what the converter reports: held in its range, then rounded to its steps."""
+    """Column currents to what the converter reports: rounded to its steps and held in its range.
+
+    Where the range has both signs, zero is one of the steps, so that a column without current reports none, and
+    2^bits - 1 codes are used; otherwise all 2^bits are, and the first stands for the lowest current.
+    """
     if adc.bits == "ideal":
         return current
-    low, high = (torch.as_tensor(end).to(current) for end in span)
-    step = ((high - low) / (2**adc.bits - 1)).clamp(min=1.0)
-    code = ((current.clamp(low, high) - low) / step).round_()
-    return code.mul_(step).add_(low)
+    low, high = float(span[0]), float(span[1])
+    around_zero = low < 0 < high and adc.bits > 1
+    step = max(1.0, (high - low) / (2**adc.bits - (2 if around_zero else 1)))
+    zero = 0.0 if around_zero else low
+    codes = (current - zero if zero else current).div(step).round_()
+    codes.clamp_(round((low - zero) / step), round((high - zero) / step)).mul_(step)
+    return codes.add_(zero) if zero else codes

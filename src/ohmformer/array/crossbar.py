@@ -8,19 +8,35 @@ device models are called. Shapes: O outputs, I inputs, S slices, P polarities, C
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
-from typing import Literal
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import counts, encoding
 from ohmformer.array.spec import Crossbar
-from ohmformer.device import drift, faults, noise
+from ohmformer.array.writing import Major, Writer, one_sided
+from ohmformer.device import noise
+from ohmformer.device.spec import NoNoise
 from ohmformer.errors import BadInput
-from ohmformer.streams import SampleStreams, Stream, Streams
+from ohmformer.streams import Stream, Streams
 
-Major = Literal["outputs", "inputs"]
+
+@dataclass(frozen=True)
+class Side:
+    """Columns that are converted on their own; of a pair with analog subtraction, their difference.
+
+    Attributes:
+        sign: of the conversion's result in the sum.
+        cells: [..., O or C, I] digits, or differences of digits.
+        variance: of one read of them at unit input, in digits squared; None without read noise.
+        shared_variance: [..., C, I] the same of reference columns that were subtracted before conversion.
+    """
+
+    sign: float
+    cells: Tensor
+    variance: Tensor | None
+    shared_variance: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -31,13 +47,17 @@ class Programmed:
         array: the hardware.
         cells: [P, S, ..., O, I] digits found in the cells, with all that writing, drift and faults did to them.
         reference: [S, ..., C, I] digits found in the reference columns of `offset` arrays; None in pairs.
-        unit: value of one code; broadcasts against [..., O, I].
+        unit: [..., O or 1, 1] value of one code.
+        written: the cells before drift, where read noise asks for them.
+        reference_written: the reference columns before drift, likewise.
     """
 
     array: Crossbar
     cells: Tensor
     reference: Tensor | None
     unit: Tensor
+    written: Tensor | None = None
+    reference_written: Tensor | None = None
 
     @property
     def slices(self) -> int:
@@ -54,39 +74,86 @@ class Programmed:
         """Rows of the matrix, over all row blocks."""
         return self.cells.shape[-1]
 
-    def reference_by_output(self, values: Tensor) -> Tensor:
-        """[..., C, ?] values of reference columns, repeated for the outputs that share them: [..., O, ?]."""
-        return values.repeat_interleave(self.array.columns, dim=-2)[..., : self.outputs, :]
+    def by_output(self, values: Tensor, dim: int) -> Tensor:
+        """Values of reference columns (C along `dim`), repeated for the outputs that share them."""
+        return values.repeat_interleave(self.array.columns, dim=dim).narrow(dim, 0, self.outputs)
+
+    @cached_property
+    def sides(self) -> tuple[tuple[Side, ...], ...]:
+        """By slice: what is converted. A pair or a column and its reference each, or their difference."""
+        return tuple(self._sides(s) for s in range(self.slices))
+
+    def _sides(self, s: int) -> tuple[Side, ...]:
+        plus, variance = self.cells[0, s], self.variance(0, s)
+        if self.reference is None:
+            minus, minus_variance = self.cells[1, s], self.variance(1, s)
+            if self.array.subtract == "analog":
+                both = None if variance is None or minus_variance is None else variance + minus_variance
+                return (Side(1.0, plus - minus, both),)
+        else:
+            minus, minus_variance = self.reference[s], self.reference_variance(s)
+            if self.array.subtract == "analog":
+                return (Side(1.0, plus - self.by_output(minus, -2), variance, minus_variance),)
+        return (Side(1.0, plus, variance), Side(-1.0, minus, minus_variance))
+
+    def variance(self, p: int, s: int) -> Tensor | None:
+        """Variance [..., O, I] of one read of a slice of one polarity, in digits squared; None without read noise."""
+        return read_variance(self.cells[p, s], self.array, None if self.written is None else self.written[p, s])
+
+    def reference_variance(self, s: int) -> Tensor | None:
+        """The same of a slice of the reference columns: [..., C, I]."""
+        if self.reference is None:
+            return None
+        written = None if self.reference_written is None else self.reference_written[s]
+        return read_variance(self.reference[s], self.array, written)
 
 
+def read_variance(cells: Tensor, array: Crossbar, written: Tensor | None = None) -> Tensor | None:
+    """Variance of one read, in digits squared, of cells that hold these digits; None where reads are exact.
+
+    `written` are their digits before drift, where read noise asks for them.
+    """
+    if isinstance(array.cell.read_noise, NoNoise):
+        return None
+    then = None if written is None else array.cell.g_min + array.step * written
+    std = noise.read_std(array.cell.g_min + array.step * cells, array.cell, age=array.age, written=then)
+    return std.div_(array.step).square_()
+
+
+@torch.no_grad()
 def program(
     w: Tensor,
     array: Crossbar,
     *,
     stream: Streams | int = 0,
-    w_range: Tensor | None = None,
+    w_range: Tensor | float | None = None,
     fault_stream: Stream | None = None,
     major: Major = "outputs",
 ) -> Programmed:
-    """Write the matrix w[..., O, I] into crossbars, so that `mvm(x, ...)` gives about x @ w.T.
+    """Write the matrix w[..., O, I] into crossbars, so that `mvm(x, ...)` gives about x @ w.T. No gradients pass.
 
     Args:
         w: real values; leading dimensions are matrices that are written side by side.
         array: the hardware.
         stream: what the write noise belongs to (an integer is the stream of that seed); `SampleStreams` where the first
             axis of w is the samples of a batch.
-        w_range: the value that the largest code stands for, broadcasting against w; by default `full_range`.
+        w_range: the value that the largest code stands for: a number, or a tensor [..., O or 1, 1]; by default
+            `full_range`.
         fault_stream: what the faults belong to (a chip); by default `stream`. They stay when noise changes.
         major: whether the stream runs along outputs or inputs first: the axis that is written piece by piece.
 
     Raises:
-        BadInput: w holds NaN or infinity.
+        BadInput: w is no matrix, or holds NaN or infinity.
     """
-    w_range = encoding.full_range(w, array) if w_range is None else w_range
+    if w.dim() < 2:
+        raise BadInput(f"program: w has the shape {tuple(w.shape)}; give a matrix [..., outputs, inputs]")
+    w = w if w.is_floating_point() else w.to(torch.get_default_dtype())
+    w_range = encoding.full_range(w, array) if w_range is None else torch.as_tensor(w_range).to(w)
     codes = encoding.quantise(w, array, w_range)
     return write(codes, array, stream=stream, w_range=w_range, fault_stream=fault_stream, major=major)
 
 
+@torch.no_grad()
 def write(
     codes: Tensor,
     array: Crossbar,
@@ -100,77 +167,76 @@ def write(
     """Write integer codes [..., O, I]; `max_code` bounds their magnitude, so that empty slices need no cells.
 
     The other arguments are those of `program`.
+
+    Raises:
+        BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
+    slices, unit = check(codes, array, max_code), code_unit(w_range, codes, array)
     stream = Stream(stream) if isinstance(stream, int) else stream
-    slices = array.slices(max_code)
-    target = encoding.digits(codes, array, slices)
-    writer = _Writer(array, stream, fault_stream or stream, major)
-    cells = writer.found(target, "cell")
-    reference = None
+    writer = Writer(array, "cell", stream, fault_stream or stream, major, codes.device)
+    if one_sided(array):
+        found = [writer.found(digit)[0][0] for digit in encoding.places(codes.abs().unsqueeze(0), array, slices)]
+        cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in found], dim=1)
+        written = None
+    else:
+        cells, written = _stacked([writer.found(digit) for digit in encoding.digits(codes, array, slices)])
+    reference, reference_written = None, None
     if array.encoding == "offset":
-        blocks = -(-codes.shape[-2] // array.columns)
-        shift = torch.tensor(encoding.reference_digits(array, slices)).to(codes)
-        shape = (slices, *codes.shape[:-2], blocks, codes.shape[-1])
-        shift = shift.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
-        reference = writer.found(shift.unsqueeze(0), "reference")[0]
+        writer = Writer(array, "reference", stream, fault_stream or stream, major, codes.device)
+        targets = reference_targets(codes, array, slices)
+        reference, reference_written = _stacked([writer.found(target) for target in targets])
+        reference = reference[0]
+        reference_written = None if reference_written is None else reference_written[0]
+    count_writes(codes, array, slices)
+    return Programmed(array, cells, reference, unit, written, reference_written)
+
+
+def _stacked(found: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Slices [P, ..., O, I] to one tensor [P, S, ..., O, I] each."""
+    written = [then for _, then in found if then is not None]
+    return torch.stack([now for now, _ in found], dim=1), torch.stack(written, dim=1) if written else None
+
+
+def reference_targets(codes: Tensor, array: Crossbar, slices: int) -> list[Tensor]:
+    """By slice: what the reference columns [1, ..., C, I] of `offset` arrays are to hold."""
+    shape = (1, *codes.shape[:-2], -(-codes.shape[-2] // array.columns), codes.shape[-1])
+    return [codes.new_full(shape, float(digit)) for digit in encoding.reference_digits(array, slices)]
+
+
+def check(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
+    """Slices that hold the codes.
+
+    Raises:
+        BadInput: a code does not fit into them.
+    """
+    slices = array.slices(max_code)
+    largest = 2 ** (array.bits_per_cell * slices) - 1 if array.encoding == "differential" else array.max_code
+    if codes.dim() < 2 or not bool(codes.abs().amax() <= largest):
+        raise BadInput(
+            f"write: codes of shape {tuple(codes.shape)} must be a matrix [..., outputs, inputs] of integers within "
+            f"{largest} of zero, the most that {slices} slices hold; clip them, or correct max_code"
+        )
+    return slices
+
+
+def code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tensor:
+    """The value of one code [..., O or 1, 1], from the range of the codes.
+
+    Raises:
+        BadInput: the range differs along the inputs, whose currents are summed before anything can be scaled.
+    """
+    w_range = torch.as_tensor(w_range).to(codes)
+    while w_range.dim() < 2:
+        w_range = w_range.unsqueeze(0)
+    if w_range.shape[-1] != 1:
+        raise BadInput("w_range differs along the inputs, whose currents are summed unscaled; scale the inputs instead")
+    return encoding.unit_of(w_range, array.max_code)
+
+
+def count_writes(codes: Tensor, array: Crossbar, slices: int) -> None:
+    """Tell the counter in use, if any, which cells were written."""
     counter = counts.current()
     if counter is not None:
-        counter.cell_writes += cells.numel() + (0 if reference is None else reference.numel())
-    unit = torch.as_tensor(w_range).to(codes) / array.max_code
-    return Programmed(array, cells, reference, torch.where(unit > 0, unit, 1.0 / array.max_code))
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """What happens to target digits on their way into cells and until they are read."""
-
-    array: Crossbar
-    stream: Streams
-    fault_stream: Streams
-    major: Major
-
-    def found(self, target: Tensor, what: str) -> Tensor:
-        """Target digits [P, S, ..., O, I] to the digits found in the cells."""
-        cell, age = self.array.cell, self.array.age
-        if noise.silent(cell) and not drift.drifts(cell, age) and not faults.faulty(cell):
-            return target
-        g_target = cell.g_min + self.array.step * target
-        g = g_target
-        if not noise.silent(cell):
-            g = noise.write(g, cell, self._normal(target, what, "write", shared=noise.silent_at_g_min(cell)))
-        if drift.drifts(cell, age):
-            g = drift.drift(g, g_target, cell, self._normal(target, what, "drift", shared=False), age=age)
-        if faults.faulty(cell):
-            g = faults.stick(g, cell, self._fault_numbers(target, what))
-        return (g - cell.g_min) / self.array.step
-
-    def _normal(self, like: Tensor, what: str, why: str, *, shared: bool) -> Tensor:
-        """Standard normals [P, S, ..., O, I]; `shared` where only one half of a pair can show its noise.
-
-        The stream runs over slices first, so that a slice that is left out shifts nothing.
-        """
-        P, S, *matrices, O, I = like.shape
-        P = 1 if shared else P
-        inner = (O, I) if self.major == "outputs" else (I, O)
-        stream = self.stream.child(what, why)
-        if isinstance(stream, SampleStreams):
-            B, *heads = matrices
-            drawn = stream.normal(B, S, P, *heads, *inner, like=like)
-            drawn = drawn.permute(2, 1, 0, *range(3, drawn.dim()))
-        else:
-            drawn = stream.normal(S, P, *matrices, *inner, like=like).transpose(0, 1)
-        return drawn if self.major == "outputs" else drawn.transpose(-2, -1)
-
-    def _fault_numbers(self, like: Tensor, what: str) -> Tensor:
-        """Uniform numbers [P, S, heads..., O, I] that belong to physical cells: the same for every sample."""
-        if not isinstance(self.fault_stream, Stream):
-            raise BadInput("faults belong to a chip, not to samples; give program a fault_stream")
-        P, S, *matrices, O, I = like.shape
-        heads = matrices[1:] if isinstance(self.stream, SampleStreams) else matrices
-        R, C = self.array.rows, self.array.columns if what == "cell" else 1
-        row_blocks, column_blocks = -(-I // R), -(-O // C)
-        arrays = product(range(P), range(S), range(torch.Size(heads).numel()), range(column_blocks), range(row_blocks))
-        maps = [self.fault_stream.child(what, "fault", *where).uniform(C, R, like=like) for where in arrays]
-        u = torch.stack(maps).reshape(P, S, *heads, column_blocks, row_blocks, C, R)
-        u = u.transpose(-3, -2).reshape(P, S, *heads, column_blocks * C, row_blocks * R)[..., :O, :I]
-        return u.unsqueeze(2) if isinstance(self.stream, SampleStreams) else u
+        counter.cell_writes += codes.numel() * slices * array.polarities
+        if array.encoding == "offset":
+            counter.cell_writes += sum(target.numel() for target in reference_targets(codes, array, slices))

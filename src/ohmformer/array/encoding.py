@@ -1,9 +1,12 @@
 """Values to integer codes, codes to the digits of cells, and inputs to integers. All exact in floating point.
 
-Shapes: O outputs (columns), I inputs (rows), S slices, P polarities; leading dimensions are free.
+Shapes: O outputs (columns), I inputs (rows), P polarities; leading dimensions are free.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,31 +24,43 @@ def full_range(w: Tensor, array: Crossbar) -> Tensor:
     return w.abs().amax(dim=dims, keepdim=True)
 
 
+def unit_of(value_range: Tensor, top: int) -> Tensor:
+    """The value of one code where `top` codes span the range; a range of zero holds zeros only, so any unit does."""
+    unit = value_range / top
+    return torch.where(unit > 0, unit, 1.0 / top)
+
+
 def quantise(w: Tensor, array: Crossbar, w_range: Tensor) -> Tensor:
     """Values w[..., O, I] to integer codes of the same shape and dtype; `w_range` broadcasts against w.
 
+    Values beyond the range saturate.
+
     Raises:
-        BadInput: a value or a range is NaN or infinite.
+        BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
-    if not bool(torch.isfinite(w_range).all()):
-        raise BadInput("a matrix to be programmed holds NaN or infinity; look for the layer that made it")
-    unit = torch.where(w_range > 0, w_range, 1.0) / array.max_code
-    return (w / unit).round().clamp(-array.max_code, array.max_code)
+    if not bool(((w_range >= 0) & (w_range < math.inf)).all() & torch.isfinite(w.sum())):
+        raise BadInput(
+            "a matrix to be programmed, or its range, holds NaN or infinity; look for the layer that made it"
+        )
+    return (w / unit_of(w_range, array.max_code)).round_().clamp_(-array.max_code, array.max_code)
 
 
-def digits(codes: Tensor, array: Crossbar, slices: int) -> Tensor:
-    """Integer codes [..., O, I] to digits [P, S, ..., O, I], the least significant slice first."""
-    base = 2**array.bits_per_cell
+def digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+    """Integer codes [..., O, I] to the digits [P, ..., O, I] of their slices, the least significant first."""
     if array.encoding == "differential":
         stored = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
     else:
         stored = (codes + 2 ** (array.bits - 1)).unsqueeze(0)
-    parts = []
+    return places(stored, array, slices)
+
+
+def places(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+    """Non-negative integers to the digits of their slices, the least significant first."""
+    base = 2**array.bits_per_cell
     for _ in range(slices):
-        rest = (stored / base).floor()
-        parts.append(stored - base * rest)
+        rest = (stored / base).floor_()
+        yield torch.sub(stored, rest, alpha=base)
         stored = rest
-    return torch.stack(parts, dim=1)
 
 
 def reference_digits(array: Crossbar, slices: int) -> list[int]:
@@ -58,10 +73,17 @@ def quantise_input(x: Tensor, array: Crossbar, x_range: Tensor, *, signed: bool)
     """Inputs x[..., I] to integers of the same shape, and the value of one unit; `x_range` broadcasts against x.
 
     Values beyond the range saturate, as they do in a DAC.
+
+    Raises:
+        BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
+    if not bool(((x_range >= 0) & (x_range < math.inf)).all() & torch.isfinite(x.sum())):
+        raise BadInput(
+            "the inputs of a crossbar (or their range) hold NaN or infinity; look for the layer that made them"
+        )
     top = array.max_input(signed=signed)
-    unit = torch.where(x_range > 0, x_range, 1.0) / top
-    return (x / unit).round().clamp(-top if signed else 0, top), unit
+    unit = unit_of(x_range, top)
+    return (x / unit).round_().clamp_(-top if signed else 0, top), unit
 
 
 def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, list[int]]:
@@ -75,8 +97,8 @@ def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, lis
     rest = torch.where(x < 0, x + 2**bits, x)
     planes = []
     for _ in range(bits):
-        half = (rest / 2).floor()
-        planes.append(rest - 2 * half)
+        half = (rest / 2).floor_()
+        planes.append(torch.sub(rest, half, alpha=2))
         rest = half
     weights = [2**z for z in range(bits)]
     if signed:
@@ -92,10 +114,8 @@ def read_power(x: Tensor, array: Crossbar) -> Tensor:
     if array.inputs.kind == "amplitude":
         return x * x
     bits = array.inputs.bits
-    rest = torch.where(x < 0, x + 2**bits, x)
-    power = torch.zeros_like(x)
+    power = torch.zeros(1, dtype=x.dtype, device=x.device)
     for z in range(bits):
-        half = (rest / 2).floor()
-        power += 4.0**z * (rest - 2 * half)
-        rest = half
-    return power
+        power = torch.cat([power, power + 4.0**z])
+    # Negative indices count from the end: just what two's complement makes of negative inputs.
+    return power[x.long()]

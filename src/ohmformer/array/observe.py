@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ohmformer.array import encoding
 from ohmformer.array.crossbar import Programmed
-from ohmformer.array.mvm import blocks, current, sides
+from ohmformer.array.multiply import currents, reads
 
 
+@torch.no_grad()
 def column_percentiles(
     codes: Tensor, programmed: Programmed, *, signed: bool, percentile: float
 ) -> tuple[Tensor, Tensor]:
@@ -21,24 +21,13 @@ def column_percentiles(
         signed: as in `mvm`.
         percentile: 100 for the extremes.
     """
-    array = programmed.array
-    planes, _ = encoding.bit_planes(codes, array, signed=signed)
-    planes = blocks(planes, array.rows)
-    lows, highs = [], []
-    for s in range(programmed.slices):
-        seen = []
-        for plane in planes.unbind(0):
-            plus, minus = (current(plane, side, array, None) for _, side in sides(programmed, s))
-            if array.subtract == "analog":
-                if array.encoding == "offset":
-                    minus = minus.repeat_interleave(array.columns, dim=-1)[..., : plus.shape[-1]]
-                seen.append((plus - minus).flatten())
-            else:
-                seen += [plus.flatten(), minus.flatten()]
-        low, high = extremes(torch.cat(seen), percentile)
-        lows.append(low)
-        highs.append(torch.maximum(high, low + 1))
-    return torch.stack(lows), torch.stack(highs)
+    seen: list[list[Tensor]] = [[] for _ in range(programmed.slices)]
+    for s, _, block, _, volts in reads(codes, programmed, signed=signed):
+        for side in programmed.sides[s]:
+            seen[s].append(currents(volts, side, block, programmed.array, None).flatten())
+    ends = [extremes(torch.cat(parts), percentile) for parts in seen]
+    lows, highs = torch.stack([low for low, _ in ends]), torch.stack([high for _, high in ends])
+    return lows, torch.maximum(highs, lows + 1)
 
 
 def extremes(values: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
@@ -54,8 +43,7 @@ def extremes(values: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
 def widest(a: tuple[Tensor | float, Tensor | float], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The range that holds both ranges, over as many slices as the longer one has."""
     low, high = (torch.as_tensor(end).to(b[0]) for end in a)
-    if low.shape[0] > b[0].shape[0]:
-        b = (torch.cat([b[0], low[b[0].shape[0] :]]), torch.cat([b[1], high[b[1].shape[0] :]]))
-    n = low.shape[0]
-    joined = torch.minimum(low, b[0][:n]), torch.maximum(high, b[1][:n])
-    return torch.cat([joined[0], b[0][n:]]), torch.cat([joined[1], b[1][n:]])
+    n = min(len(low), len(b[0]))
+    lows = [torch.minimum(low[:n], b[0][:n]), low[n:], b[0][n:]]
+    highs = [torch.maximum(high[:n], b[1][:n]), high[n:], b[1][n:]]
+    return torch.cat(lows), torch.cat(highs)

@@ -1,6 +1,6 @@
 """The `cell` level: every device, cycle, slice and conversion on its own. Slow, and written to be obviously correct.
 
-It shares nothing with the faster levels but the encoding of operands, and it counts what it does.
+It shares nothing with the faster levels but the encoding of operands and the converter, and it counts what it does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import counts, encoding
-from ohmformer.array.converters import Range, convert
+from ohmformer.array.converters import Range, at_slice, convert
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import noise
@@ -30,7 +30,8 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
                     rows = slice(first, first + array.rows)
                     place = weight * 2 ** (array.bits_per_cell * s)
                     where = stream and stream.child(m, z, s, first)
-                    total = total + place * _one_read(planes[z][..., m, rows], programmed, s, rows, where, span)
+                    read = _one_read(planes[z][..., m, rows], programmed, s, rows, where, at_slice(span, s))
+                    total = total + place * read
         vectors.append(total)
     return torch.stack(vectors, dim=-2)
 
@@ -40,23 +41,30 @@ def _one_read(
 ) -> Tensor:
     """One vector [..., R] applied to one slice of one row block: read, converted and subtracted: [..., O]."""
     array = programmed.array
-    low, high = (end[s] if isinstance(end, Tensor) and end.dim() else end for end in span)
-    plus = _column_currents(volts, programmed.cells[0, s][..., rows], array, stream and stream.child("plus"))
-    other = programmed.cells[1, s] if programmed.reference is None else programmed.reference[s]
-    minus = _column_currents(volts, other[..., rows], array, stream and stream.child("minus"))
+    plus = _currents(volts, *_columns(programmed, 0, s, rows), array, stream and stream.child("plus"))
+    minus = _currents(volts, *_columns(programmed, 1, s, rows), array, stream and stream.child("minus"))
     counter = counts.current()
     if counter is not None:
         matrices = plus.numel() // plus.shape[-1]
         counter.activations += matrices * -(-programmed.outputs // array.columns) * array.polarities
         counter.adc_conversions += plus.numel() + (minus.numel() if array.subtract == "digital" else 0)
+    if array.subtract == "digital":
+        plus, minus = convert(plus, array.adc, span), convert(minus, array.adc, span)
     if programmed.reference is not None:
-        minus = minus.repeat_interleave(array.columns, -1)[..., : plus.shape[-1]]
-    if array.subtract == "analog":
-        return convert(plus - minus, array.adc, (low, high))
-    return convert(plus, array.adc, (low, high)) - convert(minus, array.adc, (low, high))
+        minus = programmed.by_output(minus, -1)
+    return convert(plus - minus, array.adc, span) if array.subtract == "analog" else plus - minus
 
 
-def _column_currents(volts: Tensor, cells: Tensor, array: Crossbar, stream: Streams | None) -> Tensor:
+def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Tensor, Tensor | None]:
+    """Digits [..., O or C, R] in the columns of a side, and before drift: a half of a pair, or cells and reference."""
+    cells, written = programmed.cells[:, s], None if programmed.written is None else programmed.written[:, s]
+    if programmed.reference is None or side == 0:
+        return cells[side][..., rows], None if written is None else written[side][..., rows]
+    then = programmed.reference_written
+    return programmed.reference[s][..., rows], None if then is None else then[s][..., rows]
+
+
+def _currents(volts: Tensor, cells: Tensor, written: Tensor | None, array: Crossbar, stream: Streams | None) -> Tensor:
     """Currents [..., O] of the columns of one block, each device [..., O, R] read with noise of its own."""
     devices = torch.broadcast_shapes(volts.unsqueeze(-2).shape, cells.shape)
     counter = counts.current()
@@ -64,6 +72,7 @@ def _column_currents(volts: Tensor, cells: Tensor, array: Crossbar, stream: Stre
         counter.cell_reads += torch.Size(devices).numel()
     if stream is not None and not isinstance(array.cell.read_noise, NoNoise):
         g = array.cell.g_min + array.step * cells.expand(devices)
+        then = None if written is None else array.cell.g_min + array.step * written.expand(devices)
         eps = stream.normal(*devices, like=cells)
-        cells = (noise.read(g, array.cell, eps, age=array.age) - array.cell.g_min) / array.step
+        cells = (noise.read(g, array.cell, eps, age=array.age, written=then) - array.cell.g_min) / array.step
     return (volts.unsqueeze(-2) * cells).sum(-1)

@@ -42,7 +42,7 @@ InputStreaming = Annotated[BitSerial | Amplitude, Field(discriminator="kind")]
 
 
 class FullScale(Spec):
-    """The converter spans all that a column can give: every used row at its largest digit and input."""
+    """The converter spans all that a column can give: every row of the array at its largest digit and input."""
 
     kind: Literal["full_scale"] = "full_scale"
 
@@ -55,15 +55,15 @@ class Calibrated(Spec):
 
 
 class Given(Spec):
-    """The converter spans these fractions of full scale."""
+    """The converter spans these fractions of full scale; without `low`, from -high where currents have both signs."""
 
     kind: Literal["given"] = "given"
-    low: Annotated[float, Field(ge=-1, lt=1, allow_inf_nan=False)] = 0.0
-    high: Annotated[float, Field(gt=-1, le=1, allow_inf_nan=False)] = 1.0
+    low: Annotated[float, Field(ge=-1, lt=1, allow_inf_nan=False)] | None = None
+    high: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
 
     @model_validator(mode="after")
     def _order(self) -> Given:
-        if self.low >= self.high:
+        if self.low is not None and self.low >= self.high:
             raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}; exchange or correct them")
         return self
 
@@ -75,7 +75,7 @@ class Adc(Spec):
     """Converts column currents: `bits` over a range, or without error where bits are "ideal".
 
     A step is never finer than one digit times one input unit, the smallest difference that ideal cells can make: so
-    ceil(log2(R (2^c - 1) + 1)) bits lose nothing on R rows of c-bit cells with 1-bit inputs.
+    `bits_needed` bits lose nothing. A range with both signs has zero among its steps.
     """
 
     bits: Bits | Literal["ideal"] = "ideal"
@@ -127,12 +127,12 @@ class Crossbar(Spec):
     @property
     def max_code(self) -> int:
         """Largest magnitude of a code."""
-        return 2**self.bits - 1 if self.encoding == "differential" else 2 ** (self.bits - 1) - 1
+        return (1 << self.bits) - 1 if self.encoding == "differential" else (1 << (self.bits - 1)) - 1
 
     @property
     def max_digit(self) -> int:
         """Largest digit of a cell, 2^c - 1."""
-        return 2**self.bits_per_cell - 1
+        return (1 << self.bits_per_cell) - 1
 
     @property
     def step(self) -> float:
@@ -158,9 +158,17 @@ class Crossbar(Spec):
 
     def max_input(self, *, signed: bool) -> int:
         """Largest input code."""
-        return 2 ** (self.inputs.bits - 1) - 1 if signed else 2**self.inputs.bits - 1
+        return (1 << (self.inputs.bits - 1 if signed else self.inputs.bits)) - 1
 
 
-def bits_needed(rows: int, bits_per_cell: int) -> int:
-    """Bits of a converter that loses nothing with 1-bit inputs: ceil(log2(R (2^c - 1) + 1))."""
-    return (rows * (2**bits_per_cell - 1)).bit_length()
+def bits_needed(rows: int, bits_per_cell: int, *, max_input: int = 1, both_signs: bool = False) -> int:
+    """Bits of a full-scale converter that loses nothing: ceil(log2(R (2^c - 1) + 1)) with 1-bit inputs.
+
+    Args:
+        rows: R, of the array.
+        bits_per_cell: c.
+        max_input: the largest input of one read; 1 if sent bit by bit.
+        both_signs: whether currents have both signs: analog subtraction, or signed amplitudes.
+    """
+    top = rows * ((1 << bits_per_cell) - 1) * max_input
+    return (2 * top + 1 if both_signs else top).bit_length()

@@ -1,1 +1,11 @@
 """One cell: its conductance, and the ways in which it misses, wanders and breaks."""
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """The files of this folder: looked up late, since some need torch."""
+    if name in ("drift", "faults", "noise", "spec"):
+        return import_module(f"ohmformer.device.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,8 @@ Conductances here are SI siemens, in tensors of any shape; `eps` has the same sh
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,8 +27,8 @@ def write(g: Tensor, cell: Cell, eps: Tensor) -> Tensor:
     if isinstance(cell.write_noise, Lognormal):
         noisy = g * torch.exp(cell.write_noise.sigma * eps)
     else:
-        noisy = g + write_std(g, cell) * eps
-    return noisy.clamp(min=0.0, max=cell.g_ceiling)
+        noisy = write_std(g, cell) * eps + g
+    return noisy.clamp_(min=0.0, max=cell.g_ceiling)
 
 
 def write_std(g: Tensor, cell: Cell) -> Tensor:
@@ -36,7 +38,9 @@ def write_std(g: Tensor, cell: Cell) -> Tensor:
         case NoNoise():
             return torch.zeros_like(g)
         case SqrtRange():
-            return noise.gamma * noise.sigma * ((g - cell.g_min).clamp(min=0.0) * span).sqrt()
+            x = (g - cell.g_min).clamp_(min=0.0)
+            root = x.clamp(min=1e-30).rsqrt_().mul_(x)  # sqrt(x), for which many zeros are no slow case
+            return root.mul_(noise.gamma * noise.sigma * math.sqrt(span))
         case Proportional():
             return noise.sigma * g
         case Uniform():
@@ -45,17 +49,23 @@ def write_std(g: Tensor, cell: Cell) -> Tensor:
             x = g / cell.g_max
             return (cell.g_max / noise.g_ref * (noise.c0 + noise.c1 * x + noise.c2 * x * x)).clamp(min=0.0)
         case Lognormal():
-            variance = noise.sigma**2
-            return g * (torch.exp(torch.as_tensor(variance)) * torch.expm1(torch.as_tensor(variance))).sqrt().to(g)
+            return g * math.sqrt(math.exp(noise.sigma**2) * math.expm1(noise.sigma**2))
 
 
-def read(g: Tensor, cell: Cell, eps: Tensor, *, age: float = 0.0) -> Tensor:
-    """The conductance that one read of cells at g [S] sees; `age` is the time since programming [s]."""
-    return g + read_std(g, cell, age=age) * eps
+def read(g: Tensor, cell: Cell, eps: Tensor, *, age: float = 0.0, written: Tensor | None = None) -> Tensor:
+    """The conductance that one read of cells at g [S] sees; see `read_std`. It is not clamped."""
+    return torch.addcmul(g, read_std(g, cell, age=age, written=written), eps)
 
 
-def read_std(g: Tensor, cell: Cell, *, age: float = 0.0) -> Tensor:
-    """Standard deviation [S] of one read of cells at g, `age` seconds after programming."""
+def read_std(g: Tensor, cell: Cell, *, age: float = 0.0, written: Tensor | None = None) -> Tensor:
+    """Standard deviation [S] of one read of cells at g.
+
+    Args:
+        g: conductances now.
+        cell: of this kind.
+        age: time since programming [s].
+        written: conductances just after programming, where they have drifted since.
+    """
     noise = cell.read_noise
     match noise:
         case NoNoise():
@@ -65,10 +75,15 @@ def read_std(g: Tensor, cell: Cell, *, age: float = 0.0) -> Tensor:
         case Uniform():
             return torch.full_like(g, noise.sigma * (cell.g_max - cell.g_min))
         case PcmFlicker():
-            x = (g / cell.g_max).pow(noise.q_power).clamp(min=1e-3)
-            q = (noise.q_scale / x).clamp(max=noise.q_max)
-            growth = torch.log(torch.as_tensor((age + noise.t_read) / (2 * noise.t_read), dtype=torch.float64))
-            return g.abs() * q * float(growth.clamp(min=0.0).sqrt())
+            x = (g if written is None else written) / cell.g_max
+            q = (noise.q_scale / x.clamp(min=1e-12).pow(noise.q_power)).clamp(max=noise.q_max)
+            growth = max(0.0, math.log((age + noise.t_read) / (2 * noise.t_read)))
+            return g.abs() * q * math.sqrt(growth)
+
+
+def remembers_writing(cell: Cell) -> bool:
+    """Whether read noise depends on the conductance before drift."""
+    return isinstance(cell.read_noise, PcmFlicker)
 
 
 def silent_at_g_min(cell: Cell) -> bool:

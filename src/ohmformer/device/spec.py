@@ -67,7 +67,8 @@ class Lognormal(Spec):
 class PcmFlicker(Spec):
     """1/f read noise of PCM (Nandakumar 2019, Joshi 2020): grows with the time since programming.
 
-    G' = G + |G| q sqrt(ln((t + t_read) / (2 t_read))) eps, with q = min(q_max, q_scale / g^q_power), g = G / G_max.
+    G' = G + |G| q sqrt(ln((t + t_read) / (2 t_read))) eps, with q = min(q_max, q_scale / g^q_power), where g is the
+    conductance just after programming over G_max, and t the time since then.
     """
 
     kind: Literal["pcm_flicker"] = "pcm_flicker"
@@ -90,7 +91,7 @@ class NoDrift(Spec):
 
 
 class PowerLaw(Spec):
-    """G(t) = G' (t / t0)^-nu for t >= t0, nu per cell: normal with mean nu and standard deviation nu_std, at least 0."""
+    """G(t) = G' (t / t0)^-nu for t >= t0; nu of each cell is normal (mean nu, deviation nu_std), at least 0."""
 
     kind: Literal["power_law"] = "power_law"
     t0: PositiveSeconds
@@ -153,7 +154,7 @@ class Cell(Spec):
     @model_validator(mode="after")
     def _order(self) -> Cell:
         if self.g_min >= self.g_max:
-            raise ValueError(f"g_min = {self.g_min:g} S is not below g_max = {self.g_max:g} S; exchange or correct them")
+            raise ValueError(f"g_min = {self.g_min:g} S is not below g_max = {self.g_max:g} S; correct one of them")
         if self.g_ceiling is not None and self.g_ceiling < self.g_max:
             raise ValueError("g_ceiling is below g_max; raise it or leave it out")
         return self

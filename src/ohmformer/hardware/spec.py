@@ -34,7 +34,10 @@ class Attention(Spec):
     (`per_layer`): it decides wear, and which faults a layer sees.
     """
 
-    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"array": ("key.array", "value.array"), "kind": ("key.kind", "value.kind")}
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {
+        "array": ("key.array", "value.array"),
+        "kind": ("key.kind", "value.kind"),
+    }
 
     key: Engine
     value: Engine
@@ -58,7 +61,9 @@ class Attention(Spec):
         engines = (self.key, self.value)
         arrays = {engine.array for engine in engines if isinstance(engine, CrossbarEngine)}
         if len(arrays) != 1 or not all(isinstance(engine, CrossbarEngine) for engine in engines):
-            raise BadInput("attention.array: key and value do not share one crossbar; name attention.key.array or attention.value.array")
+            raise BadInput(
+                "attention.array: key and value do not share one crossbar; name attention.key.array or .value.array"
+            )
         return arrays.pop()
 
 

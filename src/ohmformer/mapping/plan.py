@@ -52,7 +52,9 @@ class Plan:
     @property
     def cells(self) -> int:
         """Cells that hold something, reference columns included."""
-        return self.inputs * (self.matrices * self.outputs * self.slices * self.array.polarities + self.reference_columns)
+        return self.inputs * (
+            self.matrices * self.outputs * self.slices * self.array.polarities + self.reference_columns
+        )
 
     @property
     def cells_allocated(self) -> int:

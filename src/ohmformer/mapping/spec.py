@@ -31,9 +31,9 @@ class KVClip(Spec):
         r = array.cell.on_off_ratio
         if r == float("inf"):
             return 0.0, self.beta
-        if self.beta * r <= 1:
+        if self.beta * r <= 1 + 1e-9:  # r is a quotient of two rounded conductances
             raise BadInput(
-                f"clip.beta = {self.beta:g} with G_max / G_min = {r:g}: beta r must be above 1, or nothing is left; raise beta"
+                f"clip.beta = {self.beta:g}: with G_max / G_min = {r:g} nothing is left; raise beta, so that beta r > 1"
             )
         return self.alpha / (r - 1), (self.beta * r - 1) / (r - 1)
 

@@ -152,7 +152,7 @@ class AttentionMode(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         if self.calls >= len(self.sites):
             name = self.sites[0].name
-            raise BadInput(f"{name}: more attentions than with the sample batch; convert with a sample that uses all of them")
+            raise BadInput(f"{name}: more attentions than with the sample batch; convert with a sample that uses all")
         self.calls += 1
         return self.sites[self.calls - 1].attend(*args, **(kwargs or {}))
 
@@ -163,7 +163,7 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         with AttentionMode(self.attention_sites):
-            return super(subclass, self).forward(*args, **kwargs)
+            return cls.forward(self, *args, **kwargs)
 
     subclass = type(f"Crossbar{cls.__name__}", (cls,), {"forward": forward, "__module__": cls.__module__})
     return subclass

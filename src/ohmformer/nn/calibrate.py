@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
-from ohmformer.nn.clipping import set_clip
-from ohmformer.nn.convert import set_chip
+from ohmformer.nn.convert import set_chip, set_clip
 from ohmformer.streams import samples
 
 CHIP = -1
@@ -27,14 +26,16 @@ BETAS = (1.0, 0.5, 0.25)
 
 
 def candidates(hardware: Accelerator, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
-    """The grid of clips that leave something to write (beta r > 1), the gentlest first: least cut off, then least shifted."""
+    """The grid of clips that leave something to write (beta r > 1), the gentlest first: least cut, least shifted."""
     engines = (hardware.attention.key, hardware.attention.value)
     ratios = [engine.array.cell.on_off_ratio for engine in engines if isinstance(engine, CrossbarEngine)]
     grid = product(sorted(betas, reverse=True), sorted(alphas))
     return [KVClip(alpha=alpha, beta=beta) for beta, alpha in grid if all(beta * ratio > 1 for ratio in ratios)]
 
 
-def choose_clip(model: nn.Module, converted: nn.Module, inputs: Tensor, clips: Sequence[KVClip], *, batch: int, seed: int = 0) -> KVClip:
+def choose_clip(
+    model: nn.Module, converted: nn.Module, inputs: Tensor, clips: Sequence[KVClip], *, batch: int, seed: int = 0
+) -> KVClip:
     """The clip with which the converted model speaks most like the original one; it is set on `converted`.
 
     The measure is the cross-entropy between the class probabilities of the original (as truth) and of the converted

@@ -23,8 +23,8 @@ _WITH_WEIGHTS = {
 _PRODUCTS = {
     torch.matmul, torch.bmm, torch.mm, torch.mv, torch.dot, torch.baddbmm, torch.addmm, torch.addbmm, torch.einsum,
     torch.tensordot, torch.inner, torch.chain_matmul, torch.linalg.multi_dot, torch.addmv,
-    Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, Tensor.bmm, Tensor.mm, Tensor.mv, Tensor.baddbmm, Tensor.addmm,
-    Tensor.addbmm, Tensor.dot, Tensor.inner, Tensor.addmv,
+    Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, Tensor.bmm, Tensor.mm, Tensor.mv, Tensor.dot, Tensor.inner,
+    Tensor.baddbmm, Tensor.addmm, Tensor.addbmm, Tensor.addmv,
 }  # fmt: skip
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
 
@@ -63,9 +63,10 @@ def batch_size(sample: Any) -> int:
 
 def dry_run(model: nn.Module, sample: Any) -> list[Product]:
     """Every product of one forward pass on a sample batch, in order."""
-    with _module_stack(model) as stack, torch.no_grad(), _Watch(model, stack) as watch:
+    products: list[Product] = []
+    with _module_stack(model) as stack, torch.no_grad(), _Watch(model, stack, products):
         call(model, sample)
-    return watch.products
+    return products
 
 
 @contextmanager
@@ -93,10 +94,10 @@ def _module_stack(model: nn.Module) -> Iterator[list[str]]:
 class _Watch(TorchFunctionMode):
     """Records products, and tells activations from what follows from parameters and constants alone."""
 
-    def __init__(self, model: nn.Module, stack: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, stack: Sequence[str], products: list[Product]) -> None:
         super().__init__()
         self.stack = stack
-        self.products: list[Product] = []
+        self.products = products
         self.fixed = WeakIdKeyDictionary()
         for module in model.modules():
             for value in tree_leaves([dict(module._parameters), dict(module._buffers), list(vars(module).values())]):

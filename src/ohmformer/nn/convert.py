@@ -94,7 +94,7 @@ def crossbars(model: nn.Module) -> Crossbars:
 
 
 def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
-    """Another specimen of the hardware: other noise in every cell. Weights are written again when they are next used."""
+    """Another specimen of the hardware: other noise in every cell. Weights are written again when next used."""
     state = crossbars(model).state
     state.chip = chip
     state.seed = state.seed if seed is None else seed

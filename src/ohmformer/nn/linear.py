@@ -30,7 +30,7 @@ class CrossbarConv2d(nn.Conv2d):
         patches = F.unfold(padded, size, dilation=dilation, stride=stride).transpose(1, 2)
         y = self.weight_operand.product(patches, self.weight.flatten(1)).transpose(1, 2)
         height = (padded.shape[2] - dilation[0] * (size[0] - 1) - 1) // stride[0] + 1
-        y = y.unflatten(2, (height, -1))
+        y = y.reshape(*y.shape[:2], height, -1)
         return y if self.bias is None else y + self.bias[:, None, None]
 
 

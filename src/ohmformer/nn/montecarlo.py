@@ -70,8 +70,9 @@ def monte_carlo(
         raise BadInput(f"chips = {chips}: must be 1 or more")
     done: list[Floats] = []
     console = Console(stderr=True)
+    hidden = not (progress and console.is_terminal)
     try:
-        for chip in track(range(chips), "chips", console=console, transient=True, disable=not (progress and console.is_terminal)):
+        for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
             set_chip(model, chip, seed=seed)
             done.append(_scores(evaluate(model), done))
     except KeyboardInterrupt:
@@ -86,7 +87,8 @@ def _scores(found: ArrayLike, before: list[Floats]) -> Floats:
     if scores.ndim > 1 or scores.size == 0:
         raise BadInput(f"evaluate returned an array {list(scores.shape)}; return scores [N] or one number")
     if before and scores.shape != before[0].shape:
-        raise BadInput(f"evaluate returned {list(before[0].shape)}, then {list(scores.shape)} scores; score the same samples each time")
+        counts = f"{list(before[0].shape)}, then {list(scores.shape)}"
+        raise BadInput(f"evaluate returned {counts} scores; score the same samples each time")
     if not np.isfinite(scores).all():
         raise BadInput("evaluate returned NaN or infinity; check weights, inputs and hardware")
     return scores

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import converters, encoding
-from ohmformer.array.crossbar import Major, Programmed, write
+from ohmformer.array.crossbar import Programmed, write
 from ohmformer.array.mvm import Folded, fold, folded_product, mvm, quantised_input
 from ohmformer.array.observe import column_percentiles, widest
 from ohmformer.array.spec import Calibrated, Crossbar
@@ -17,7 +17,7 @@ from ohmformer.device import noise
 from ohmformer.device.spec import NoNoise
 from ohmformer.nn.clipping import clip_codes
 from ohmformer.nn.state import State
-from ohmformer.streams import SampleStreams, Stream, sample_streams
+from ohmformer.streams import sample_streams
 
 
 class StraightThrough(torch.autograd.Function):
@@ -91,9 +91,8 @@ class Operand:
             held = fold(held, read_noise=False)
             codes, unit = quantised_input(x, self.array, x_range, signed=self.signed)
             return folded_product(codes, held, self.array, None) * unit
-        return mvm(
-            x, held, level=self.state.level, x_range=x_range, signed=self.signed, stream=stream, adc_range=self.adc_range
-        )
+        ranges = {"x_range": x_range, "adc_range": self.adc_range}
+        return mvm(x, held, level=self.state.level, signed=self.signed, stream=stream, **ranges)
 
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""
@@ -108,11 +107,9 @@ class Operand:
             seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
-    def hold(
-        self, codes: Tensor, w_range: Tensor, stream: Stream | SampleStreams, faults: Stream, max_code: int | None, major: Major
-    ) -> Folded | Programmed:
-        """Write integer codes [..., O, I] and keep as much of them as the level needs."""
-        held = write(codes, self.array, stream=stream, w_range=w_range, max_code=max_code, fault_stream=faults, major=major)
+    def hold(self, codes: Tensor, **how: Any) -> Folded | Programmed:
+        """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
+        held = write(codes, self.array, **how)
         return held if self.needs_cells else fold(held, read_noise=self.state.level != "noise")
 
 
@@ -153,9 +150,8 @@ class StaticOperand(Operand):
             codes = encoding.quantise(w, self.array, w_range)
             chip = state.stream
             with torch.no_grad():
-                self._held = self.hold(
-                    codes, w_range, chip.child(self.name, "write"), chip.child("faults", self.name), None, "outputs"
-                )
+                streams = {"stream": chip.child(self.name), "fault_stream": chip.child("faults", self.name)}
+                self._held = self.hold(codes, w_range=w_range, **streams)
             self._key = key
         return self._held
 
@@ -219,10 +215,13 @@ class DynamicOperand(Operand):
                 gain = (w_range / torch.where(common > 0, common, 1.0)).transpose(-2, -1)
                 w_range = common
             w_range = w_range.transpose(-2, -1)
-        max_code = state.clip.max_code(array) if state.clip is not None else None
-        silent = noise.silent(array.cell)
         chip = state.stream.child(self.name)
-        stream = chip if silent else sample_streams(chip, len(tokens))
-        faults = state.stream.child("faults", self.fault_name)
-        major: Major = "outputs" if self.axis == "K" else "inputs"
-        return self.hold(codes, w_range, stream, faults, max_code, major), gain
+        held = self.hold(
+            codes,
+            w_range=w_range,
+            stream=chip if noise.silent(array.cell) else sample_streams(chip, len(tokens)),
+            fault_stream=state.stream.child("faults", self.fault_name),
+            max_code=None if state.clip is None else state.clip.max_code(array),
+            major="outputs" if self.axis == "K" else "inputs",
+        )
+        return held, gain

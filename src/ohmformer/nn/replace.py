@@ -59,7 +59,7 @@ class Replacer:
             seen.add(product.module)
         for pattern in self.rules:
             if pattern not in self.matched:
-                raise BadInput(f"rules: {pattern!r} matches no module that multiplies; see capture_table(model) for names")
+                raise BadInput(f"rules: {pattern!r} matches no module that multiplies; correct or remove it")
         return CaptureTable(tuple(self.rows))
 
     def _rule(self, name: str) -> tuple[bool, Crossbar | None]:
@@ -149,10 +149,9 @@ class Replacer:
         self._row(name, product, role, reason)
         if array is None:
             return None
-        shared = self.hardware.attention.arrays == "shared"
-        operand = DynamicOperand(
-            f"{name}.{axis}", array, self.state, signed=axis == "K", axis=axis, fault_name=role if shared else f"{name}.{axis}"
-        )
+        full_name = f"{name}.{axis}"
+        arrays = role if self.hardware.attention.arrays == "shared" else full_name
+        operand = DynamicOperand(full_name, array, self.state, signed=axis == "K", axis=axis, fault_name=arrays)
         self.operands.append(operand)
         return operand
 
@@ -160,8 +159,8 @@ class Replacer:
         shape = product.shapes[0]
         if len(shape) < 3 or shape[0] != self.batch:
             raise BadInput(
-                f"{product.module}: attention on a tensor of shape {shape} for a batch of {self.batch}: cannot tell which rows "
-                f"belong to which sample; keep it digital with rules={{{product.module!r}: None}}"
+                f"{product.module}: attention on a tensor of shape {shape} for a batch of {self.batch}: cannot tell which "
+                f"rows belong to which sample; keep it digital with rules={{{product.module!r}: None}}"
             )
 
     def _two_activations(self, product: Product) -> None:
@@ -170,6 +169,7 @@ class Replacer:
             return
         shapes = " with ".join(str(shape) for shape in product.shapes[:2])
         raise BadInput(
-            f"{product.module or 'the model itself'}: multiplies two activations by {product.operation} ({shapes}), which is not "
-            f"understood; keep it digital with rules={{{product.module!r}: None}}, or use scaled_dot_product_attention"
+            f"{product.module or 'the model itself'}: multiplies two activations by {product.operation} ({shapes}), which "
+            f"is not understood; keep it digital with rules={{{product.module!r}: None}}, or use "
+            "scaled_dot_product_attention"
         )

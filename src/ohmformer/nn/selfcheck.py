@@ -18,6 +18,12 @@ TOLERANCE = 1e-4
 """Largest norm of the difference over norm of the output: far above float32 rounding, far below any mistake."""
 
 
+def tolerance(model: nn.Module) -> float:
+    """`TOLERANCE`, or four rounding steps of a model in half precision."""
+    steps = [torch.finfo(parameter.dtype).eps for parameter in model.parameters() if parameter.is_floating_point()]
+    return max(TOLERANCE, 4 * max(steps, default=0.0))
+
+
 def check(original: nn.Module, converted: nn.Module, state: State, sample: Any) -> None:
     """Compare both models on the sample, with quantisers, converters and noise bypassed.
 
@@ -33,11 +39,11 @@ def check(original: nn.Module, converted: nn.Module, state: State, sample: Any) 
             state.visited.clear()
             found = call(converted, sample)
             error = difference(expected, found)
-            if not error <= TOLERANCE:
+            if not error <= tolerance(original):
                 where = _first_difference(original, converted, sample)
                 raise BadInput(
-                    f"the converted model differs from the original by {error:.2g} (norm of the difference over norm of the "
-                    f"output) on exact hardware, first at {where}; keep that module digital with rules={{{where!r}: None}}"
+                    f"the converted model differs from the original by {error:.2g} (norm of the difference over norm of "
+                    f"the output) on exact hardware, first at {where}; keep it digital with rules={{{where!r}: None}}"
                 )
     finally:
         state.mode = "run"
@@ -59,11 +65,11 @@ def difference(expected: Any, found: Any) -> float:
     pairs = list(zip(_floats(expected), _floats(found), strict=True))
     total = sum(float(a.double().square().sum()) for a, _ in pairs)
     if not pairs or total == 0:
-        raise BadInput("the model's output on the sample is zero, so the self-check would prove nothing; initialise its head")
+        raise BadInput("the model's output on the sample is zero: the check would prove nothing; initialise its head")
     if not total < float("inf"):
         raise BadInput("the model's output on the sample holds NaN or infinity; check the sample and the model")
     error = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs)
-    return (error / total) ** 0.5
+    return float((error / total) ** 0.5)
 
 
 def _floats(output: Any) -> list[Tensor]:
@@ -76,7 +82,7 @@ def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) ->
     expected, found = _outputs(original, sample), _outputs(converted, sample)
     for name, outputs in expected.items():
         for a, b in zip(outputs, found.get(name, []), strict=False):
-            if a.shape != b.shape or not float((a - b).norm()) <= TOLERANCE * float(a.norm()):
+            if a.shape != b.shape or not float((a - b).norm()) <= tolerance(original) * float(a.norm()):
                 return name
     return "the model itself"
 

@@ -38,9 +38,10 @@ def crossed_interval(chip_means: Floats, sample_means: Floats) -> Interval:
     """95 % interval of a grand mean whose chips [C] and samples [N] are both drawn at random.
 
     The variance of the grand mean is at most the sum of the two variances of the mean (the noise of single scores is
-    counted twice: on the safe side); degrees of freedom by Welch and Satterthwaite. One chip or sample adds no variance.
+    counted twice: on the safe side); degrees of freedom by Welch and Satterthwaite. A single chip adds no variance.
     """
-    parts = [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in (chip_means, sample_means) if len(means) > 1]
+    drawn = [means for means in (chip_means, sample_means) if len(means) > 1]
+    parts = [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in drawn]
     variance = sum(part for part, _ in parts)
     mean = float(chip_means.mean())
     if variance == 0:
@@ -51,7 +52,7 @@ def crossed_interval(chip_means: Floats, sample_means: Floats) -> Interval:
 
 
 def value_interval(values: Floats) -> Interval:
-    """95 % interval of the mean of one value per chip [C], by Student's t; NaN for a single chip, which tells nothing."""
+    """95 % interval of the mean of one value per chip [C], by Student's t; NaN for one chip, which tells nothing."""
     if len(values) < 2:
         return math.nan, math.nan
     return crossed_interval(values, values[:1])
@@ -65,5 +66,6 @@ def _binomial(scores: Floats) -> Interval:
 
 def _bootstrap(scores: Floats) -> Interval:
     """Bias-corrected and accelerated bootstrap over samples, always with the same resamples."""
-    found = stats.bootstrap((scores,), np.mean, confidence_level=LEVEL, method="BCa", random_state=np.random.default_rng(0))
+    resampler = np.random.default_rng(0)
+    found = stats.bootstrap((scores,), np.mean, confidence_level=LEVEL, method="BCa", random_state=resampler)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -14,7 +14,7 @@ class Captured:
     Attributes:
         module: its name.
         product: what multiplies what, such as "x W" or "Q K".
-        engine: the role that holds the written operand (`projection`, `attention.key`, `attention.value`), or "digital".
+        engine: the role that holds the written operand (`projection`, `attention.key` ...), or "digital".
         reason: why it stays digital; empty on an engine.
     """
 

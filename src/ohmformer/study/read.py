@@ -8,10 +8,9 @@ from typing import Any
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.spec import Accelerator
-from ohmformer.schema import load, replace, validate
+from ohmformer.schema import validate
 from ohmformer.study.spec import Point, Settings, Study
-from ohmformer.study.sweep import SECTIONS, Document, flatten, parse_set, put, read_sweeps
+from ohmformer.study.sweep import SECTIONS, Document, Sweep, flatten, has, parse_set, put, read_sweeps
 
 
 def read_study(name: str, sets: Sequence[str] = ()) -> Study:
@@ -28,8 +27,10 @@ def read_study(name: str, sets: Sequence[str] = ()) -> Study:
     return make_study(catalog.read(file), sets, where=str(file), folder=file.parent)
 
 
-def make_study(document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None) -> Study:
-    """The study that a document describes; `where` names it in messages, hardware files are also looked up in `folder`."""
+def make_study(
+    document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
+) -> Study:
+    """The study of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
     try:
         return _make(dict(document), [parse_set(text) for text in sets], folder or Path())
     except BadInput as error:
@@ -45,20 +46,35 @@ def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Stud
         raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
     document = {**document, **_flat_hardware(document)}
     for path, value in sets:
-        swept = any(path == axis for sweep in sweeps for axis, _ in sweep.axes)
-        if not (swept and isinstance(value, list)):
-            document = put(document, path, value)
-        sweeps = [sweep.pinned(path, value) for sweep in sweeps]
-    points = [
-        Point(values, sweep.label, settings(_with(document, values), folder)) for sweep in sweeps for values in sweep.sets()
-    ]
-    return Study(name, tuple(points))
+        document, sweeps = _changed(document, sweeps, path, value)
+    settings(_filled(document, next(sweeps[0].sets())), folder)
+    rows = [(sweep.label, values) for sweep in sweeps for values in sweep.sets()]
+    return Study(name, tuple(Point(values, label, settings(_with(document, values), folder)) for label, values in rows))
+
+
+def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> tuple[Document, list[Sweep]]:
+    """Document and sweeps after one --set."""
+    axes = {axis for sweep in sweeps for axis, _ in sweep.axes}
+    for axis in axes:
+        if path.startswith(f"{axis}."):
+            raise BadInput(f"--set {path}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole")
+    if path not in axes or not isinstance(value, list):
+        document = put(document, path, value)
+    return document, [sweep.pinned(path, value) for sweep in sweeps]
 
 
 def _flat_hardware(document: Document) -> Document:
     """The hardware with dotted keys throughout, where it starts from a base."""
     table = document.get("hardware")
     return {"hardware": dict(flatten(table))} if isinstance(table, dict) and "base" in table else {}
+
+
+def _filled(document: Document, values: Document) -> Document:
+    """The document, completed by swept values where it has none: so that what a sweep overwrites is checked as well."""
+    for path, value in values.items():
+        if not has(document, path):
+            document = put(document, path, value)
+    return document
 
 
 def _with(document: Document, values: Document) -> Document:
@@ -73,38 +89,7 @@ def settings(document: Document, folder: Path) -> Settings:
     Raises:
         BadInput: one line with path, value and remedy.
     """
-    if "hardware" not in document:
+    hardware = document.get("hardware", {})
+    if isinstance(hardware, dict) and not {"base", "projection", "attention"} & set(hardware):
         raise BadInput(f"hardware.base: is missing; name one of: {', '.join(catalog.entries('accelerator'))}")
-    try:
-        return validate(Settings, {**document, "hardware": _hardware(document["hardware"], folder)}, where="")
-    except BadInput as error:
-        raise BadInput(str(error).removeprefix(": ")) from error.__cause__
-
-
-def _hardware(table: Any, folder: Path) -> Accelerator:
-    """The accelerator of `[hardware]`: its base with dotted changes, in the order of the file, or a whole one."""
-    if isinstance(table, str):
-        table = {"base": table}
-    if not isinstance(table, dict):
-        raise BadInput(f"hardware = {table!r}: is no table; write [hardware] and base = 'NAME' below it")
-    if "base" not in table:
-        return validate(Accelerator, table, where="hardware")
-    base = table["base"]
-    if not isinstance(base, str):
-        raise BadInput(f"hardware.base = {base!r}: is no name; write the name of a library accelerator, or a path")
-    beside = folder / base
-    try:
-        spec = load(Accelerator, str(beside) if base.endswith(".toml") and beside.is_file() else base)
-    except BadInput as error:
-        raise BadInput(f"hardware.base = {base!r}: {error}") from error.__cause__
-    for path, value in table.items():
-        if path != "base":
-            spec = _replaced(spec, path, value)
-    return spec
-
-
-def _replaced(spec: Accelerator, path: str, value: Any) -> Accelerator:
-    try:
-        return replace(spec, path, value, in_file=True)
-    except BadInput as error:
-        raise BadInput(f"hardware.{error}") from error.__cause__
+    return validate(Settings, document, where="", folder=folder)

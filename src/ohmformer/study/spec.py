@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from ohmformer.errors import fault_of
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
-from ohmformer.schema import Spec, validate
+from ohmformer.schema import Spec
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -37,10 +38,17 @@ class Mitigation(Spec):
     @classmethod
     def _clip(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return validate(KVClip, value, where="mitigation.clip")
+            return _fixed(value)
         if not isinstance(value, KVClip) and value not in ("none", "calibrated"):
             raise ValueError("is no clip; write 'none', 'calibrated' or { alpha = 2.0, beta = 0.25 }")
         return value
+
+
+def _fixed(table: dict[str, Any]) -> KVClip:
+    try:
+        return KVClip.model_validate(table)
+    except ValidationError as error:
+        raise fault_of(error, KVClip, table) from None
 
 
 class Simulation(Spec):

@@ -39,7 +39,8 @@ class Sweep:
 
     def pinned(self, path: str, value: Any) -> Sweep:
         """The sweep with the axis of this path, if it has one, replaced by one value or a list of them."""
-        return Sweep(tuple((name, _values(name, value) if name == path else old) for name, old in self.axes), self.label)
+        axes = ((name, _values(name, value) if name == path else old) for name, old in self.axes)
+        return Sweep(tuple(axes), self.label)
 
 
 def flatten(table: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -65,6 +66,19 @@ def put(document: Document, path: str, value: Any) -> Document:
     if head == "hardware" and rest:
         return {**document, head: _put_last(_hardware_table(document), ".".join(rest), value)}
     return _put(document, [head, *rest], value, path)
+
+
+def has(document: Document, path: str) -> bool:
+    """Whether the document says something about a path."""
+    head, *rest = path.split(".")
+    if head == "hardware" and rest:
+        return ".".join(rest) in _hardware_table(document)
+    table: Any = document
+    for part in (head, *rest):
+        if not isinstance(table, dict) or part not in table:
+            return False
+        table = table[part]
+    return True
 
 
 def _put_last(table: Document, key: str, value: Any) -> Document:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.sources import resolve
 from ohmformer.tasks.models import tensor_bytes
+from ohmformer.tasks.sources import resolve
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Task:
             if len(inputs) == 0:
                 raise BadInput(f"{self.name}: the {what} set is empty; give it at least one sample")
             if len(inputs) != len(labels):
-                raise BadInput(f"{self.name}: the {what} set has {len(inputs)} inputs but {len(labels)} labels; give one each")
+                counts = f"{len(inputs)} inputs but {len(labels)} labels"
+                raise BadInput(f"{self.name}: the {what} set has {counts}; give one label per input")
             if inputs.is_floating_point() and not inputs.isfinite().all():
                 raise BadInput(f"{self.name}: the {what} set holds NaN or infinity; remove or mend those samples")
 
@@ -65,7 +66,7 @@ class Task:
         if limit < 1:
             raise BadInput(f"task.limit = {limit}: must be 1 or more; leave it out to take all {len(self)} samples")
         if limit > len(self):
-            raise BadInput(f"task.limit = {limit}: {self.name} has {len(self)} samples; lower it, or leave it out to take all")
+            raise BadInput(f"task.limit = {limit}: {self.name} has only {len(self)} samples; lower it or leave it out")
         return replace(self, inputs=self.inputs[:limit], labels=self.labels[:limit])
 
     @cached_property
@@ -94,7 +95,7 @@ def load_task(source: str, limit: int | None = None) -> Task:
 
 
 def _read(file: Path, source: str) -> Task:
-    """A bundled pair of files: NAME_test.npz and NAME_calibration.npz with uint8 `images` [N, H, W] and `labels` [N]."""
+    """A pair of files, NAME_test.npz and NAME_calibration.npz, with uint8 `images` [N, H, W] and `labels` [N]."""
     calibration_file = file.with_name(file.name.replace("_test.npz", "_calibration.npz"))
     return Task(source, *_arrays(file), *_arrays(calibration_file))
 
@@ -119,7 +120,8 @@ def _call(function: Callable[[], Any], source: str) -> Task:
     except BadInput:
         raise
     except Exception as error:
-        raise BadInput(f"task.source = {source!r}: fails ({type(error).__name__}: {error}); mend the function") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise BadInput(f"task.source = {source!r}: fails ({reason}); mend the function") from error
     if not isinstance(task, Task):
         raise BadInput(f"task.source = {source!r}: returns {type(task).__name__}; return an ohmformer.tasks.data.Task")
     return task

@@ -12,7 +12,7 @@ from ohmformer.streams import samples
 from ohmformer.tasks.data import Task
 
 
-def scores(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+def scores(model: nn.Module, task: Task, batch: int = 100) -> NDArray[np.float64]:
     """Score of every test sample [N]: 1 where the largest logit is at the label, else 0.
 
     Sample n of the task is sample n to the noise of a converted model, whatever the batch size.

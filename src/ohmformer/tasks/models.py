@@ -40,7 +40,7 @@ def _read(file: Path) -> nn.Module:
     try:
         with safe_open(file, framework="pt") as content:
             architecture = json.loads((content.metadata() or {})["architecture"])
-            weights = {name: content.get_tensor(name) for name in content.keys()}
+            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         model = VisionTransformer(**architecture)
         model.load_state_dict(weights)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -54,7 +54,8 @@ def _call(function: Callable[[], Any], source: str) -> nn.Module:
     except BadInput:
         raise
     except Exception as error:
-        raise BadInput(f"model.source = {source!r}: fails ({type(error).__name__}: {error}); mend the function") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise BadInput(f"model.source = {source!r}: fails ({reason}); mend the function") from error
     if not isinstance(model, nn.Module):
         raise BadInput(f"model.source = {source!r}: returns {type(model).__name__}; return a torch.nn.Module")
     return model

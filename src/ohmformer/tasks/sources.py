@@ -49,7 +49,7 @@ def _function(kind: str, source: str) -> Callable[[], Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise BadInput(f"{where}: importing {module_name} fails ({error}); mend it, or run where Python finds it") from error
+        raise BadInput(f"{where}: importing {module_name} fails ({error}); mend it, or set PYTHONPATH") from error
     function = getattr(module, names[0], None)
     if not callable(function):
         raise BadInput(f"{where}: {module_name} has no function {names[0]!r}; write one that takes no arguments")

@@ -1,0 +1,187 @@
+"""The command line: one short function per verb. Free of torch until a verb computes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ohmformer.errors import BadInput
+
+app = typer.Typer(
+    name="ohmformer",
+    help="Transformers on memristive crossbars: the accuracy they keep.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file (.toml), or the name of a library study.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change a value of the study, such as trials.chips=5. Repeatable."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where results go; default: ohmformer-runs/ and the study's name.")
+]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the results there as JSON; - for standard output."),
+]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; default: one for each core.")]
+Resume = Annotated[
+    bool, typer.Option("--resume/--fresh", help="Use what is stored of this study, or compute all of it again.")
+]
+
+
+def main() -> int:
+    """Run the command line; the exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
+    try:
+        app(prog_name="ohmformer")
+    except BadInput as error:
+        print(f"ohmformer: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from ohmformer.study.keys import versions
+
+        typer.echo(f"ohmformer {versions()['ohmformer']}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
+    """The main job on the bundled model and data: accuracy over write noise, with and without ClipFormer."""
+    _run("demo", [], out, json, workers, resume)
+
+
+@app.command()
+def run(
+    study: StudyName,
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+    resume: Resume = True,
+) -> None:
+    """All that a study asks for. What is stored already is not computed again."""
+    _run(study, sets or [], out, json, workers, resume)
+
+
+@app.command()
+def accuracy(
+    study: StudyName,
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+    resume: Resume = True,
+) -> None:
+    """The accuracy half of a study."""
+    _run(study, sets or [], out, json, workers, resume)
+
+
+@app.command("list")
+def list_entries(kind: Annotated[str, typer.Argument(help="Only entries of this kind.")] = "") -> None:
+    """What the library holds: studies, accelerators, arrays, cells, bundled models and tasks."""
+    from ohmformer.report.library import list_table
+
+    _print(list_table(kind))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A library entry, or a .toml file.")],
+    sources: Annotated[bool, typer.Option("--sources", help="Also say where in the source, and how derived.")] = False,
+) -> None:
+    """Every value of an entry, with its unit and where it comes from."""
+    from ohmformer.report.library import show_tables
+
+    for table in show_tables(name, sources=sources):
+        _print(table)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(help="study, accelerator, array or cell.")] = "study",
+) -> None:
+    """The JSON Schema of a kind of file, for editors that check while one types."""
+    import json
+
+    from ohmformer.report.json_schema import file_schema
+
+    typer.echo(json.dumps(file_schema(kind), indent=2))
+
+
+def _run(name: str, sets: list[str], out: Path | None, json: str | None, workers: int | None, resume: bool) -> None:
+    """Read, check, compute, then write: results.json, the figure, and what `--json` asks for."""
+    from ohmformer.study.read import read_study
+
+    study = read_study(name, sets)
+    _check_json(json)
+    from ohmformer.study.executors import default_workers
+    from ohmformer.study.results import document, slug, to_json, write_text
+    from ohmformer.study.run import Stopped, run_study, study_keys
+
+    folder = out or Path("ohmformer-runs") / slug(study.name)
+    try:
+        results = run_study(study, folder, workers=workers or default_workers(), fresh=not resume)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        raise typer.Exit(130) from None
+    found = document(study, study_keys(study), results)
+    text = to_json(found)
+    write_text(folder / "results.json", text)
+    if json and json != "-":
+        write_text(Path(json), text)
+    _report(found, folder, to_stderr=json == "-")
+    if json == "-":
+        sys.stdout.write(text)
+
+
+def _print(content: Any, *, to_stderr: bool = False) -> None:
+    """Print a table or a sentence; wide enough for any table where the output is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=to_stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(content)
+
+
+def _report(found: dict[str, Any], folder: Path, *, to_stderr: bool) -> None:
+    from ohmformer.report.figure import save_figure
+    from ohmformer.report.table import study_tables
+    from ohmformer.report.verdict import clip_verdicts
+
+    figures = save_figure(found, folder)
+    _print(study_tables(found), to_stderr=to_stderr)
+    for sentence in clip_verdicts(found):
+        _print(sentence, to_stderr=to_stderr)
+    files = ["results.json", "results.sqlite", *(file.name for file in figures)]
+    _print(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
+
+
+def _check_json(file: str | None) -> None:
+    """Refuse before anything is computed what could not be written afterwards."""
+    if file and file != "-" and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
+        raise BadInput(f"--json {file}: no such folder, or no file; give the path of a file in a folder that exists")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""JSON Schema of the files that users write, for editors that check while one types.
+
+Pydantic describes values as code has them; files also hold quantities with units, values with sources, names of library
+entries, and entries with changes. This module adds those forms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.entries import KINDS
+from ohmformer.schema import Source, Spec
+from ohmformer.study.spec import Settings
+
+Schema = dict[str, Any]
+
+
+def file_schema(kind: str) -> Schema:
+    """The schema of a study, accelerator, array or cell file.
+
+    Raises:
+        BadInput: there is no such kind of file.
+    """
+    if kind == "study":
+        return _study()
+    if kind not in KINDS:
+        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', *KINDS])}")
+    entry, definitions = _described(KINDS[kind])
+    return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
+
+
+def _study() -> Schema:
+    settings, definitions = _described(Settings)
+    sections = definitions.pop(settings["$ref"].rsplit("/", 1)[1])
+    axes = {
+        "type": "object",
+        "description": "path -> value or list of values",
+        "properties": {"label": {"type": "string"}},
+    }
+    properties = {
+        "name": {"type": "string", "minLength": 1},
+        **sections["properties"],
+        "sweep": {"anyOf": [axes, {"type": "array", "items": axes}]},
+    }
+    return {**_table(properties, ["name", *sections["required"]]), "title": "Ohmformer study", "$defs": definitions}
+
+
+def _table(properties: Schema, required: list[str]) -> Schema:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _described(cls: type[Spec]) -> tuple[Schema, Schema]:
+    """A reference to the schema of a specification, and all definitions."""
+    raw = cls.model_json_schema(ref_template="#/$defs/{model}")
+    definitions: Schema = {**raw.pop("$defs", {}), cls.__name__: raw}
+    classes = {found.__name__: found for found in _subclasses(Spec)}
+    written = {name: _as_written(schema, classes[name]) for name, schema in definitions.items() if name in classes}
+    marks = Source.model_json_schema()["properties"]
+    return {"$ref": f"#/$defs/{cls.__name__}"}, {**written, "Sourced": _table({"value": {}, **marks}, ["value"])}
+
+
+def _subclasses(cls: type[Spec]) -> list[type[Spec]]:
+    return [found for direct in cls.__subclasses__() for found in (direct, *_subclasses(direct))]
+
+
+def _as_written(schema: Schema, cls: type[Spec]) -> Schema:
+    """The schema of a table, with what files may hold instead."""
+    properties = {name: _value(value) for name, value in schema["properties"].items()}
+    required = schema.get("required", [])
+    for alias, targets in cls.aliases.items():
+        properties[alias] = {"description": f"sets {' and '.join(targets)}"}
+        required = [name for name in required if not any(target.startswith(f"{name}.") for target in targets)]
+    table = {**_table(properties, required), "description": schema.get("description", "")}
+    if not cls.catalog_kind:
+        return table
+    name = {"type": "string", "description": f"name of a library {cls.catalog_kind}, or path of a .toml file"}
+    changed = {"type": "object", "properties": {"base": name}, "required": ["base"]}
+    return {"anyOf": [name, changed, table]}
+
+
+def _value(schema: Schema) -> Schema:
+    """A field: bare, or as `{ value = ..., source = ... }`."""
+    bare = _quantity(schema)
+    if "$ref" in bare or "discriminator" in bare:
+        return bare
+    sourced = {"allOf": [{"$ref": "#/$defs/Sourced"}, {"properties": {"value": bare}}]}
+    return {"anyOf": [bare, sourced], **_notes(schema)}
+
+
+def _quantity(schema: Schema) -> Schema:
+    """A number with a unit is text in files."""
+    if "unit" in schema:
+        return {"type": "string", "description": f"a quantity in {schema['unit']}, such as '10 {schema['unit']}'"}
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_quantity(option) for option in schema["anyOf"]]}
+    return schema
+
+
+def _notes(schema: Schema) -> Schema:
+    return {key: schema[key] for key in ("title", "description") if key in schema}

@@ -1,0 +1,106 @@
+"""What the library holds, and what one entry of it says. Free of torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.table import Table
+
+from ohmformer import catalog
+from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.entries import KINDS
+from ohmformer.report.describe import spec_table
+from ohmformer.schema import load
+from ohmformer.study.read import read_study
+from ohmformer.study.sweep import flatten
+from ohmformer.tasks.sources import bundled
+
+ALL = ("study", *KINDS, "model", "task")
+"""Kinds of entry, in the order in which they are listed."""
+
+
+def names(kind: str) -> dict[str, Path]:
+    """Name -> file of every entry of a kind, bundled models and tasks included."""
+    return bundled(kind) if kind in ("model", "task") else catalog.entries(kind)
+
+
+def list_table(kind: str = "") -> Table:
+    """Kind, name and place of every entry, or of those of one kind.
+
+    Raises:
+        BadInput: there is no such kind.
+    """
+    if kind and kind not in ALL:
+        raise BadInput(f"{kind!r} is no kind of library entry; {suggest(kind, list(ALL))}")
+    table = _table("kind", "name", "from")
+    for each in [kind] if kind else ALL:
+        for name, file in names(each).items():
+            shipped = catalog.SHIPPED in file.parents
+            table.add_row(each, name, "the package" if shipped else str(file.parent.parent))
+    return table
+
+
+def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
+    """Tables of the entries of this name, or of a file: one for each kind that has one.
+
+    Raises:
+        BadInput: there is none, or it is wrong.
+    """
+    kinds = [_kind_of_file(name)] if name.endswith(".toml") else [kind for kind in ALL if name in names(kind)]
+    if not kinds:
+        known = [entry for kind in ALL for entry in names(kind)]
+        raise BadInput(f"{name!r} is not in the library; {suggest(name, known)}")
+    for kind in kinds:
+        if kind in KINDS:
+            yield spec_table(load(KINDS[kind], name), f"{kind} {name}", sources=sources)
+        elif kind == "study":
+            yield _study_table(name)
+        else:
+            yield _bundled_table(kind, name)
+
+
+def _kind_of_file(name: str) -> str:
+    content = catalog.read(catalog.find("study", name))
+    return next((kind for kind in KINDS if kind in content), "study")
+
+
+def _study_table(name: str) -> Table:
+    """A checked study as it is written."""
+    study = read_study(name)
+    table = _table("path", "value", title=f"study {name}: {len(study.points)} points")
+    content = catalog.read(catalog.find("study", name))
+    sweeps = content.pop("sweep", [])
+    hardware = content.pop("hardware")
+    rows = [*flatten(content), *flatten({"": hardware} if isinstance(hardware, str) else hardware, "hardware.")]
+    for sweep in sweeps if isinstance(sweeps, list) else [sweeps]:
+        rows += flatten(sweep, "sweep.")
+    for path, value in rows:
+        table.add_row(path, _text(value))
+    return table
+
+
+def _table(*columns: str, title: str = "") -> Table:
+    """A table that wraps long cells and loses nothing."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _bundled_table(kind: str, name: str) -> Table:
+    """File and size, and the record that lies beside it."""
+    file = bundled(kind)[name]
+    table = _table("", "value", title=f"{kind} {name}")
+    table.add_row("file", str(file))
+    table.add_row("size", f"{file.stat().st_size / 1e6:.2g} MB")
+    record = file.with_suffix(".json")
+    if record.is_file():
+        for key, value in json.loads(record.read_text(encoding="utf-8")).items():
+            table.add_row(key, _text(value))
+    return table
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

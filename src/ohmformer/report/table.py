@@ -1,0 +1,83 @@
+"""Results as tables for a terminal: percent with 95 % intervals."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+
+from ohmformer.report.view import Document, Point, View, axis_name, sigma, view
+
+ROW = 4
+"""So many points fit beside one another."""
+
+
+def study_tables(document: Document) -> Group:
+    """All points of a results document: a table over the swept number, and one for points beside it."""
+    seen = view(document)
+    tables = [_grid(document, seen)] if seen.series else []
+    if seen.bars:
+        tables.append(_bars(document, seen))
+    return Group(*tables)
+
+
+def _grid(document: Document, seen: View) -> Table:
+    """Rows: values of x. Columns: series."""
+    table = Table(
+        title=document["study"], caption=software_line(document), title_justify="left", caption_justify="left"
+    )
+    scale = sigma(seen)
+    table.add_column(axis_name(seen.x), justify="right")
+    if scale is not None:
+        table.add_column("γσ", justify="right")
+    for series in seen.series:
+        table.add_column(series.name, justify="right")
+    columns = [dict(series.points) for series in seen.series]
+    for x in sorted({x for column in columns for x in column}):
+        cells = [entry(column[x]) if x in column else "" for column in columns]
+        table.add_row(f"{x:g}", *([] if scale is None else [f"{x * scale:.3g}"]), *cells)
+    return table
+
+
+def _bars(document: Document, seen: View) -> Table:
+    """Points that stand for themselves: one row, or one column where they are many."""
+    table = Table(title_justify="left", caption_justify="left")
+    if not seen.series:
+        table.title, table.caption = document["study"], software_line(document)
+    names, entries = [name for name, _ in seen.bars], [entry(point) for _, point in seen.bars]
+    if len(names) <= ROW:
+        for name in names:
+            table.add_column(name, justify="right", overflow="fold")
+        table.add_row(*entries)
+        return table
+    table.add_column("")
+    table.add_column("accuracy", justify="right")
+    for name, text in zip(names, entries, strict=True):
+        table.add_row(name, text)
+    return table
+
+
+def entry(point: Point) -> str:
+    """'85.3 [82.1, 88.5]' in percent, and the clip where it was chosen."""
+    accuracy = point["accuracy"]
+    low, high = accuracy["ci95"]
+    clip = accuracy.get("clip")
+    chosen = f" ({clip['alpha']:g}, {clip['beta']:g})" if clip else ""
+    return f"{100 * accuracy['mean']:.1f} [{100 * low:.1f}, {100 * high:.1f}]{chosen}"
+
+
+def software_line(document: Document) -> str:
+    """What the same model does without crossbars, and how the rest was measured."""
+    found = [point["accuracy"] for point in document["points"]]
+    software = sorted({f"{100 * accuracy['software']:.1f} %" for accuracy in found})
+    chips = _span([len(accuracy["chips"]) for accuracy in found])
+    samples = _span([accuracy["samples"] for accuracy in found])
+    levels = ", ".join(sorted({accuracy["level"] for accuracy in found}))
+    how = f"{chips} chips, {samples} samples, level {levels}"
+    metrics = ", ".join(sorted({accuracy["metric"] for accuracy in found}))
+    return (
+        f"software: {', '.join(software)}. Entries: {metrics} in percent [95 % interval]; {how}"
+    )
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else f"{min(values)}-{max(values)}"

@@ -1,0 +1,131 @@
+"""One point: from settings to numbers. A pure function of picklable input, so it may run in any process."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.mapping.spec import KVClip
+from ohmformer.nn.calibrate import candidates, choose_clip
+from ohmformer.nn.clipping import check_clip
+from ohmformer.nn.convert import convert
+from ohmformer.nn.montecarlo import Interrupted, monte_carlo
+from ohmformer.study.keys import Identity
+from ohmformer.study.spec import Settings
+from ohmformer.tasks.data import Task, load_task
+from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.models import load_model, model_digest
+
+RANGE_SAMPLES = 100
+"""Calibration inputs that fix the ranges of input quantisers and converters."""
+
+CLIP_SAMPLES = 200
+"""Calibration inputs on which a clip is chosen."""
+
+_model = lru_cache(maxsize=4)(load_model)
+_task = lru_cache(maxsize=4)(load_task)
+
+
+def identify(settings: Settings) -> Identity:
+    """Load model and data, and say which they are.
+
+    Raises:
+        BadInput: they cannot be loaded, or the clip does not go with the arrays.
+    """
+    for engine in (settings.hardware.attention.key, settings.hardware.attention.value):
+        if isinstance(settings.mitigation.clip, KVClip) and isinstance(engine, CrossbarEngine):
+            check_clip(settings.mitigation.clip, engine.array)
+    task = _task(settings.task.source, settings.task.limit)
+    return Identity(model=_model_digest(settings.model.source), task=task.digest)
+
+
+@lru_cache(maxsize=4)
+def _model_digest(source: str) -> str:
+    return model_digest(_model(source))
+
+
+def evaluate_point(settings: Settings) -> dict[str, Any]:
+    """The numbers of one point, as plain JSON values: `accuracy` as in a results file, and what its reader may ask for.
+
+    `hits[n]` is on how many chips sample n was right; `write_noise` is what each role's cells had.
+
+    Raises:
+        BadInput: the model, the data or the hardware cannot be used.
+    """
+    with one_thread():
+        return {"accuracy": _accuracy(settings), "write_noise": write_noise(settings.hardware)}
+
+
+def _accuracy(settings: Settings) -> dict[str, Any]:
+    task = _task(settings.task.source, settings.task.limit)
+    clip = settings.mitigation.clip
+    chosen = _choose_clip(settings, task) if clip == "calibrated" else None
+    converted = _convert(settings, task, clip if isinstance(clip, KVClip) else chosen)
+    measure = partial(scores, task=task, batch=settings.simulation.batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Interrupted)
+        stats = monte_carlo(converted, measure, chips=settings.trials.chips, seed=settings.seed, progress=False)
+    if stats.interrupted or stats.scores is None:
+        raise KeyboardInterrupt
+    software = _software(settings.model.source, settings.task.source, settings.task.limit, settings.simulation.batch)
+    return {
+        "metric": task.metric,
+        "level": settings.simulation.level,
+        "software": software,
+        "mean": stats.mean,
+        "ci95": list(stats.ci95),
+        "chips": list(stats.chips),
+        "samples": stats.samples,
+        "hits": stats.scores.sum(axis=0).astype(int).tolist(),
+        **({"clip": chosen.canonical()} if chosen else {}),
+    }
+
+
+def _convert(settings: Settings, task: Task, clip: KVClip | None) -> nn.Module:
+    model, sample = _model(settings.model.source), task.calibration[:RANGE_SAMPLES]
+    return convert(
+        model, settings.hardware, sample=sample, clip=clip, level=settings.simulation.level, seed=settings.seed
+    )
+
+
+def _choose_clip(settings: Settings, task: Task) -> KVClip:
+    return choose_clip(
+        _model(settings.model.source),
+        _convert(settings, task, None),
+        task.calibration[:CLIP_SAMPLES],
+        candidates(settings.hardware),
+        batch=settings.simulation.batch,
+        seed=settings.seed,
+    )
+
+
+@lru_cache(maxsize=4)
+def _software(model: str, task: str, limit: int | None, batch: int) -> float:
+    return float(scores(_model(model), _task(task, limit), batch).mean())
+
+
+def write_noise(hardware: Accelerator) -> dict[str, Any]:
+    """Role -> write noise of its cells, in plain values; None for a digital engine."""
+    roles = {"projection": hardware.projection, "key": hardware.attention.key, "value": hardware.attention.value}
+    return {
+        role: engine.array.cell.write_noise.canonical() if isinstance(engine, CrossbarEngine) else None
+        for role, engine in roles.items()
+    }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread, so that sums are added in the same order everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

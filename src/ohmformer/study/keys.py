@@ -1,0 +1,65 @@
+"""The key of a result: a hash of everything that decides the answer, and of nothing else. Free of torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ohmformer.study.spec import Settings
+
+PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
+"""Whose versions go into every results file; those of the first two decide answers."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the names in a study stood for when it ran: digests of the model and of the data, and where they ran."""
+
+    model: str
+    task: str
+    device: str = "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Package -> version."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
+    """All that decides the answer of a point, as plain JSON values.
+
+    The title of the hardware and the limit of the task are left out: one is only a name, the other is in the digest.
+    """
+    plain = settings.canonical()
+    hardware = {name: value for name, value in plain["hardware"].items() if name != "title"}
+    return {
+        "hardware": hardware,
+        "model": plain["model"]["source"],
+        "mitigation": plain["mitigation"],
+        "simulation": plain["simulation"],
+        "trials": plain["trials"],
+        "seed": plain["seed"],
+        "identity": asdict(identity),
+        "versions": {name: _version(name) for name in PACKAGES[:2]},
+    }
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain values as canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def point_key(settings: Settings, identity: Identity) -> str:
+    """The key of a point's result."""
+    return digest(decisive(settings, identity))

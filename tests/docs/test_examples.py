@@ -1,0 +1,42 @@
+"""What the documentation shows runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
+
+
+def run(*args: str) -> str:
+    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(example: Path) -> None:
+    assert run(str(example)).strip()
+
+
+def test_readme_example_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code.strip().splitlines()) <= 20
+    script = tmp_path / "readme.py"
+    script.write_text(code)
+    output = run(str(script))
+    assert "attention.value x8" in output
+    assert "95 % interval" in output
+
+
+def test_readme_names_every_folder_and_every_link_exists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "src/ohmformer").glob("*/__init__.py")}
+    assert folders <= set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE))
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / link).exists(), link

@@ -1,0 +1,220 @@
+"""Conversion: proved against the original, complete, loud about what it leaves out, and never half done."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import ohmformer as of
+from ohmformer import BadInput, KVClip
+from ohmformer.nn.capture import call
+from ohmformer.nn.selfcheck import TOLERANCE, difference
+from tests.nn.models import Encoder, SelfAttention, Unfused, vit
+
+HARDWARE = of.load("clipformer_tcad_2024")
+IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+TOKENS = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(2))
+
+
+def causal_float_mask() -> torch.Tensor:
+    return torch.zeros(7, 7).masked_fill(torch.ones(7, 7).triu(1).bool(), -torch.inf)
+
+
+def padding() -> torch.Tensor:
+    mask = torch.zeros(3, 7, dtype=torch.bool)
+    mask[1, 5:] = True
+    return mask
+
+
+CASES = {
+    "vit": (vit, IMAGES),
+    "plain": (SelfAttention, TOKENS),
+    "scaled": (lambda: SelfAttention(scale=0.5), TOKENS),
+    "causal": (lambda: SelfAttention(is_causal=True), TOKENS),
+    "grouped heads": (lambda: SelfAttention(groups=2, enable_gqa=True), TOKENS),
+    "boolean mask": (SelfAttention, (TOKENS, ~padding()[:, None, None, :])),
+    "float mask": (SelfAttention, (TOKENS, causal_float_mask())),
+    "encoder": (Encoder, TOKENS),
+    "encoder, padded": (Encoder, {"x": TOKENS, "padding": padding()}),
+    "encoder, norm first": (lambda: Encoder(norm_first=True), TOKENS),
+    "multihead with weights": (lambda: MultiheadWithWeights(), TOKENS),
+    "separate projections": (lambda: CrossAttention(), TOKENS),
+}
+
+
+class MultiheadWithWeights(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(24, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.attention(x, x, x, attn_mask=causal_float_mask(), average_attn_weights=False)
+
+
+class CrossAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(24, 4, batch_first=True, kdim=6, vdim=10, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(x, x[..., :6], x[..., 6:16], need_weights=False)[0]
+
+
+def build(name: str) -> tuple[nn.Module, object]:
+    torch.manual_seed(0)
+    make, sample = CASES[name]
+    return make().eval(), sample
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exact_hardware_gives_the_original_and_noise_changes_it(name: str) -> None:
+    model, sample = build(name)
+    noisy = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 3.0)
+    converted = of.convert(model, noisy, sample=sample)
+    expected = call(model, sample)
+    state = of.nn.convert.crossbars(converted).state
+    with of.samples([0, 1, 2, 3][: of.nn.capture.batch_size(sample)]), torch.no_grad():
+        state.mode = "bypass"
+        assert difference(expected, call(converted, sample)) <= TOLERANCE
+        state.mode = "run"
+        assert difference(expected, call(converted, sample)) > 0.01
+    assert {operand.name for operand in of.nn.convert.crossbars(converted).operands} <= state.visited
+
+
+def test_names_and_parameters_stay_and_the_original_is_untouched() -> None:
+    model = vit()
+    classes = [type(module) for module in model.modules()]
+    expected = model(IMAGES)
+    converted = of.convert(model, HARDWARE, sample=IMAGES)
+    assert list(converted.state_dict()) == list(model.state_dict())
+    assert all(a is b for a, b in zip(model.parameters(), converted.parameters(), strict=True))
+    assert [type(module) for module in model.modules()] == classes
+    assert torch.equal(model(IMAGES), expected)
+    converted.load_state_dict(copy.deepcopy(model.state_dict()))
+
+
+def test_training_flags_survive() -> None:
+    model = vit().train()
+    model.blocks[0].eval()
+    converted = of.convert(model, HARDWARE, sample=IMAGES)
+    assert [m.training for m in converted.modules()] == [m.training for m in model.modules()]
+    assert model.training
+    assert not model.blocks[0].training
+
+
+def test_changed_weights_are_written_again() -> None:
+    model = vit()
+    converted = of.convert(model, HARDWARE, sample=IMAGES)
+    with torch.no_grad(), of.samples(range(4)):
+        before = converted(IMAGES)
+        model.head.weight.mul_(2.0)
+        assert not torch.allclose(converted(IMAGES), before)
+
+
+def test_the_table_names_every_product() -> None:
+    rows = of.capture_table(of.convert(vit(), HARDWARE, sample=IMAGES)).rows
+    found = {(row.module, row.product, row.engine) for row in rows}
+    assert ("patch_embed", "x W", "projection") in found
+    assert ("blocks.1.attn", "Q K", "attention.key") in found
+    assert ("blocks.1.attn", "P V", "attention.value") in found
+    assert len(rows) == 1 + 2 * (4 + 2) + 1
+    assert not of.capture_table(of.convert(vit(), HARDWARE, sample=IMAGES)).digital
+
+
+def test_rules_choose_and_the_first_match_wins() -> None:
+    other = of.load("clipformer_2024")
+    rules = {"blocks.0.attn": None, "blocks.0.*": other, "head": None}
+    converted = of.convert(vit(), HARDWARE, sample=IMAGES, rules=rules)
+    digital = {(row.module, row.reason) for row in of.capture_table(converted).digital}
+    assert digital == {("blocks.0.attn", "by rule"), ("head", "by rule")}
+    arrays = {operand.name: operand.array for operand in of.nn.convert.crossbars(converted).operands}
+    assert arrays["blocks.0.mlp.0"] == other
+    assert arrays["blocks.1.mlp.0"] == HARDWARE.projection.array
+
+
+def test_a_layer_that_is_not_converted_is_listed() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(4 * 4, 2))
+    converted = of.convert(model, HARDWARE, sample=torch.randn(2, 4, 4, 4))
+    (row,) = of.capture_table(converted).digital
+    assert row.module == "0"
+    assert "Conv2d is not converted" in row.reason
+
+
+@pytest.mark.parametrize("options", [{"stride": 2, "padding": 1}, {"dilation": 2}, {"padding": (0, 2), "bias": False}])
+def test_convolutions_of_any_shape(options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    model = nn.Conv2d(3, 5, (2, 3), **options)
+    converted = of.convert(model, HARDWARE, sample=torch.randn(2, 3, 9, 8))
+    assert of.capture_table(converted).rows[0].engine == "projection"
+
+
+def test_products_of_two_activations_are_refused_by_name() -> None:
+    with pytest.raises(BadInput, match=r"^inner: multiplies two activations by .*rules=\{'inner': None\}"):
+        of.convert(Unfused(), HARDWARE, sample=torch.randn(2, 3, 8))
+    converted = of.convert(Unfused(), HARDWARE, sample=torch.randn(2, 3, 8), rules={"inner": None})
+    assert {row.module for row in of.capture_table(converted).digital} == {"inner"}
+
+
+def test_a_wrong_replacement_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of.nn.linear.CrossbarConv2d, "forward", lambda self, x: 2 * nn.Conv2d.forward(self, x))
+    with pytest.raises(BadInput, match="first at patch_embed"):
+        of.convert(vit(), HARDWARE, sample=IMAGES)
+
+
+class Zero(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(4, 2)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def broken() -> nn.Module:
+    model = vit()
+    with torch.no_grad():
+        model.blocks[1].mlp[0].weight[0, 0] = torch.nan
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "line"),
+    [
+        (broken, {}, "parameter blocks.1.mlp.0.weight holds NaN"),
+        (vit, {"sample": IMAGES[:0]}, "sample is empty"),
+        (vit, {"sample": IMAGES * torch.nan}, "output on the sample holds NaN"),
+        (vit, {"level": "exact"}, "level = 'exact'"),
+        (vit, {"rules": {"layers.*": None}}, "matches no module"),
+        (vit, {"clip": KVClip(alpha=1.0, beta=0.01)}, "beta r must be above 1"),
+        (Zero, {"sample": torch.randn(2, 4)}, "would prove nothing"),
+        (lambda: nn.MultiheadAttention(8, 2, add_zero_attn=True), {"sample": (torch.ones(2, 3, 8),) * 3}, "add_zero"),
+    ],
+)
+def test_bad_input_gets_one_line(make: object, options: dict[str, object], line: str) -> None:
+    with pytest.raises(BadInput, match=line) as caught:
+        of.convert(make(), HARDWARE, **{"sample": IMAGES, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_nan_activations_are_an_error_not_a_number() -> None:
+    converted = of.convert(vit(), HARDWARE, sample=IMAGES)
+    with of.samples(range(4)), pytest.raises(BadInput, match="NaN"):
+        converted(IMAGES * torch.nan)
+
+
+def test_a_converted_model_is_not_converted_twice() -> None:
+    converted = of.convert(vit(), HARDWARE, sample=IMAGES)
+    with pytest.raises(BadInput, match="already"):
+        of.convert(converted, HARDWARE, sample=IMAGES)
+    with pytest.raises(BadInput, match="not on crossbars"):
+        of.set_chip(vit(), 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions(dtype: torch.dtype) -> None:
+    model = SelfAttention().to(dtype).eval()
+    x = TOKENS.to(dtype)
+    converted = of.convert(model, HARDWARE, sample=x)
+    with of.samples(range(3)), torch.no_grad():
+        assert converted(x).dtype == dtype
