@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -99,12 +98,17 @@ def fault_of(error: ValidationError, kind: Any, data: Any) -> Misplaced:
 
 def members(cls: type[BaseModel], field: str) -> dict[str, type[Any]]:
     """The kinds that a field chooses from: their `kind`, and the specification."""
-    return _by_kind(_options(cls.model_fields[field].annotation))
+    return _by_kind(cls.model_fields[field].annotation)
 
 
-def _by_kind(options: Iterable[Any]) -> dict[str, type[Any]]:
-    models = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-    return {str(model.model_fields["kind"].default): model for model in models if "kind" in model.model_fields}
+def models(annotation: Any) -> list[type[BaseModel]]:
+    """The specifications that an annotation joins."""
+    return [option for option in _options(annotation) if isinstance(option, type) and issubclass(option, BaseModel)]
+
+
+def _by_kind(annotation: Any) -> dict[str, type[Any]]:
+    found = models(annotation)
+    return {str(model.model_fields["kind"].default): model for model in found if "kind" in model.model_fields}
 
 
 def _options(annotation: Any) -> list[Any]:
@@ -123,7 +127,7 @@ def _follow(kind: Any, loc: tuple[int | str, ...], data: Any) -> tuple[tuple[str
         return (), kind
     part, rest = loc[0], loc[1:]
     options = _options(kind)
-    chosen = _by_kind(options).get(str(part))
+    chosen = _by_kind(kind).get(str(part))
     if chosen is not None and len(options) > 1:
         return _follow(chosen, rest, data)
     inner = data.get(part) if isinstance(data, dict) else None
@@ -174,7 +178,7 @@ def _single(found: Any, expected: Any) -> str:
             return f"has no kind; add kind = {_kinds(expected)}"
         case "union_tag_invalid":
             tag = found["ctx"]["tag"]
-            return f"kind = {tag!r} is unknown; {suggest(str(tag), list(_by_kind(_options(expected))))}"
+            return f"kind = {tag!r} is unknown; {suggest(str(tag), list(_by_kind(expected)))}"
         case "extra_forbidden":
             return "is no key here; leave it out"
         case _:
@@ -205,7 +209,7 @@ def _wanted(found: Any, expected: Any) -> tuple[str, str]:
 
 
 def _kinds(expected: Any) -> str:
-    *others, last = [repr(kind) for kind in _by_kind(_options(expected))] or [""]
+    *others, last = [repr(kind) for kind in _by_kind(expected)] or [""]
     return f"{', '.join(others)} or {last}" if others else last
 
 

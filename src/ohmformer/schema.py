@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog, units
-from ohmformer.errors import BadInput, Misplaced, fault_of, members, suggest
+from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, suggest
 
 Kind = Literal["published", "derived", "reconstructed", "assumed", "user"]
 T = TypeVar("T", bound="Spec")
@@ -107,7 +107,8 @@ class Spec(BaseModel):
                 spec = _entry(cls, data["base"], context)
             except ValueError as error:
                 raise Misplaced(("base",), data["base"], str(error)) from None
-            return _merge(spec, {key: value for key, value in data.items() if key != "base"}, context)
+            changes = _Changes.of({key: value for key, value in data.items() if key != "base"})
+            return _changed(spec, changes, {**context, "merge": True})
         return handler(cls._unwrap(cls._expand(data)))
 
     @classmethod
@@ -127,7 +128,7 @@ class Spec(BaseModel):
                 continue
             if key not in fields:
                 raise Misplaced((key,), None, f"is no key here; {suggest(key, [*fields, *cls.aliases])}")
-            if isinstance(value, dict) and "value" in value:
+            if _has_source(cls, key, value):
                 sources[key] = _source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
             elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -143,6 +144,13 @@ class Spec(BaseModel):
 @cache
 def _fields(cls: type[Spec]) -> tuple[str, ...]:
     return tuple(name for name in cls.model_fields if name != "provenance")
+
+
+def _has_source(cls: type[Spec], key: str, value: Any) -> bool:
+    """Whether a field is written as `{ value = ..., source = ... }`, and not as a table that has a key `value`."""
+    if not isinstance(value, dict) or "value" not in value:
+        return False
+    return not any("value" in model.model_fields for model in models(cls.model_fields[key].annotation))
 
 
 def _sorted(sources: Mapping[str, Source]) -> Provenance:
@@ -223,77 +231,87 @@ def replace(spec: T, path: str, value: Any, *, in_file: bool = False) -> T:
         BadInput: no such field, or a value that does not fit.
     """
     try:
-        return _replace(spec, path.split("."), value, {"file": in_file})
+        return _changed(spec, _Changes.of({path: value}), {"file": in_file})
     except Misplaced as fault:
         raise BadInput(str(fault)) from None
 
 
-def _merge(spec: T, table: Mapping[str, Any], context: Mapping[str, Any]) -> T:
-    """The specification with all keys of a table changed; tables within it change what they name and no more."""
-    for path, value in table.items():
-        parts = path.split(".")
-        inner = _inner(spec, parts)
-        whole = not isinstance(value, dict) or "value" in value or "base" in value or inner is None
-        if whole or value.get("kind", getattr(inner, "kind", None)) != getattr(inner, "kind", None):
-            spec = _replace(spec, parts, value, context)
-            continue
-        assert inner is not None
-        try:
-            changed = _merge(inner, value, context)
-        except Misplaced as fault:
-            raise fault.below(*parts) from None
-        spec = _replace(spec, parts, changed, context)
-    return spec
+class _Changes(dict[str, Any]):
+    """Keys of a specification to change; what is no `_Changes` itself is set as a whole."""
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> _Changes:
+        """Dotted keys, taken apart."""
+        changes = cls()
+        for path, value in table.items():
+            *parents, last = path.split(".")
+            level = changes
+            for parent in parents:
+                if not isinstance(level.get(parent), cls):
+                    level[parent] = cls.of(level[parent]) if isinstance(level.get(parent), dict) else cls()
+                level = level[parent]
+            level[last] = value
+        return changes
+
+    def only(self) -> tuple[tuple[str, ...], Any]:
+        """Path and value of the one change; () where there are several."""
+        if len(self) != 1:
+            return (), None
+        ((key, value),) = self.items()
+        keys, last = value.only() if isinstance(value, _Changes) else ((), value)
+        return ((key, *keys), last) if keys or not isinstance(value, _Changes) else ((), None)
 
 
-def _inner(spec: Spec, parts: list[str]) -> Spec | None:
-    """The specification at a path, or None where there is none (or several, behind an alias)."""
-    found: Any = spec
-    for part in parts:
-        found = getattr(found, part, None) if isinstance(found, Spec) and part in _fields(type(found)) else None
-    return found if isinstance(found, Spec) else None
+def _changed(spec: T, changes: _Changes, context: Mapping[str, Any]) -> T:
+    """A copy with all the changes at once: it is checked when all of them are made.
 
-
-def _replace(spec: T, parts: list[str], value: Any, context: Mapping[str, Any]) -> T:
-    """`replace`; raises Misplaced with the path from `spec` on."""
-    head, *rest = parts
+    Raises:
+        Misplaced: one does not fit; with the path from `spec` on.
+    """
     cls = type(spec)
-    for target in spec.aliases.get(head, ()):
-        keys = target.split(".")
-        try:
-            spec = _replace(spec, [*keys, *rest], value, context)
-        except Misplaced as fault:
-            raise fault.moved(tuple(keys), (head,)) from None
-    if head in spec.aliases:
-        return spec
-    if head not in _fields(cls):
-        raise Misplaced((head,), None, f"is no key here; {suggest(head, [*_fields(cls), *spec.aliases])}")
-    inner = getattr(spec, head)
+    values = {name: getattr(spec, name) for name in _fields(cls)}
     sources = dict(spec.provenance)
-    if rest == ["kind"] and isinstance(inner, Spec) and len(members(cls, head)) > 1:
-        new: Any = _field(cls, head, _other_kind(cls, head, inner, value), {}).pop(head)
-    elif rest and isinstance(inner, Spec):
-        try:
-            new = _replace(inner, rest, value, context)
-        except Misplaced as fault:
-            raise fault.below(head) from None
-    elif rest:
-        raise Misplaced((head,), None, "has no keys of its own; set it as a whole")
-    else:
-        unwrapped = spec._unwrap({head: value})
-        sources[head] = dict(unwrapped["provenance"]).get(head, Source(kind="user"))
-        new = _field(cls, head, value if isinstance(value, Spec) else unwrapped[head], context).pop(head)
-    data = {name: getattr(spec, name) for name in _fields(cls)}
+    for head, value in changes.items():
+        for target in cls.aliases.get(head, (head,)):
+            keys = tuple(target.split("."))
+            inner = _Changes.of({".".join(keys[1:]): value}) if len(keys) > 1 else value
+            try:
+                values[keys[0]] = _new_value(spec, keys[0], values.get(keys[0]), inner, context)
+            except Misplaced as fault:
+                raise fault.moved(keys, (head,)) from None
+        if head in values and not isinstance(value, _Changes):
+            sources[head] = dict(cls._unwrap({head: value})["provenance"]).get(head, Source(kind="user"))
     try:
-        return cls.model_validate({**data, head: new, "provenance": _sorted(sources)})
+        return cls.model_validate({**values, "provenance": _sorted(sources)})
     except ValidationError as error:
-        raise Misplaced(tuple(parts), value, fault_of(error, cls, {}).reason) from None
+        raise Misplaced(*changes.only(), fault_of(error, cls, {}).reason) from None
 
 
-def _field(cls: type[Spec], name: str, value: Any, context: Mapping[str, Any]) -> dict[str, Any]:
-    """One field, checked with all its constraints: {name: value}."""
+def _new_value(spec: Spec, name: str, old: Any, new: Any, context: Mapping[str, Any]) -> Any:
+    """The value of a field after a change of it, or of what it holds."""
+    cls = type(spec)
+    if name not in _fields(cls):
+        raise Misplaced((name,), None, f"is no key here; {suggest(name, [*_fields(cls), *cls.aliases])}")
+    if context.get("merge") and isinstance(new, dict) and isinstance(old, Spec) and "base" not in new:
+        same = new.get("kind", getattr(old, "kind", None)) == getattr(old, "kind", None)
+        new = _Changes.of(new) if same else dict(new)
+    if not isinstance(new, _Changes):
+        new = new if isinstance(new, Spec) else cls._unwrap({name: new})[name]
+        return _checked(cls, name, new, context)
+    if not isinstance(old, Spec):
+        raise Misplaced((name,), None, "has no keys of its own; set it as a whole")
     try:
-        return {name: _adapter(cls, name).validate_python(value, strict=True, context=dict(context))}
+        if new.get("kind", getattr(old, "kind", None)) != getattr(old, "kind", None):
+            return _checked(cls, name, _other_kind(members(cls, name), old, new), context).model_copy()
+        return _changed(old, new, context)
+    except Misplaced as fault:
+        raise fault if fault.keys[:1] == (name,) else fault.below(name) from None
+
+
+def _checked(cls: type[Spec], name: str, value: Any, context: Mapping[str, Any]) -> Any:
+    """The value of one field, checked with all its constraints."""
+    try:
+        return _adapter(cls, name).validate_python(value, strict=True, context=dict(context))
     except ValidationError as error:
         raise fault_of(error, cls.model_fields[name].annotation, value).below(name) from None
 
@@ -305,14 +323,14 @@ def _adapter(cls: type[Spec], name: str) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
-def _other_kind(cls: type[Spec], name: str, inner: Spec, kind: Any) -> dict[str, Any]:
-    """The table of another kind of the same field, with the values that both kinds have."""
-    known: dict[str, type[Spec]] = members(cls, name)
+def _other_kind(known: Mapping[str, type[Spec]], old: Spec, changes: _Changes) -> dict[str, Any]:
+    """The table of another kind of the same field: the values that both kinds have, and the changes."""
+    kind = changes["kind"]
     if kind not in known:
-        raise Misplaced((name, "kind"), kind, f"is no kind; {suggest(str(kind), list(known))}")
-    shared = [key for key in _fields(known[kind]) if key in _fields(type(inner)) and key != "kind"]
-    sources = tuple((key, source) for key, source in inner.provenance if key in shared)
-    return {**{key: getattr(inner, key) for key in shared}, "kind": kind, "provenance": sources}
+        raise Misplaced(("kind",), kind, f"is no kind; {suggest(str(kind), list(known))}")
+    shared = [key for key in _fields(known[kind]) if key in _fields(type(old)) and key not in changes]
+    sources = tuple((key, source) for key, source in old.provenance if key in shared)
+    return {**{key: getattr(old, key) for key in shared}, **changes, "provenance": sources}
 
 
 def walk(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any, Source | None]]:

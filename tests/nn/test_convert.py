@@ -186,7 +186,7 @@ def broken() -> nn.Module:
         (vit, {"sample": IMAGES * torch.nan}, "output on the sample holds NaN"),
         (vit, {"level": "exact"}, "level = 'exact'"),
         (vit, {"rules": {"layers.*": None}}, "matches no module"),
-        (vit, {"clip": KVClip(alpha=1.0, beta=0.01)}, "beta r must be above 1"),
+        (vit, {"clip": KVClip(alpha=1.0, beta=0.01)}, "raise beta"),
         (Zero, {"sample": torch.randn(2, 4)}, "would prove nothing"),
         (lambda: nn.MultiheadAttention(8, 2, add_zero_attn=True), {"sample": (torch.ones(2, 3, 8),) * 3}, "add_zero"),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ohmformer.array.mvm import LEVELS, Level
+from ohmformer.array.multiply import LEVELS, Level
 from ohmformer.array.spec import Calibrated, Crossbar
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.spec import Accelerator
@@ -43,7 +43,7 @@ def convert(
         sample: a real batch (a tensor, a tuple of arguments or a mapping): it is run to find the products, to
             calibrate ranges, and to check that exact hardware gives the original output.
         clip: ClipFormer's clip of K and V.
-        level: how faithfully crossbars are simulated (see `ohmformer.array.mvm`).
+        level: how faithfully crossbars are simulated (see `ohmformer.array.multiply`).
         rules: name pattern (as in fnmatch) -> None to keep the matching modules digital, or a `Crossbar` to use; the
             first match wins.
         seed: root of all noise.

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ohmformer.array import converters, encoding
 from ohmformer.array.crossbar import Programmed, write
-from ohmformer.array.mvm import Folded, fold, folded_product, mvm, quantised_input
+from ohmformer.array.folded import Folded, fold, folded_product, write_folded
+from ohmformer.array.multiply import mvm, quantised_input
 from ohmformer.array.observe import column_percentiles, widest
 from ohmformer.array.spec import Calibrated, Crossbar
-from ohmformer.device import noise
+from ohmformer.array.writing import exact
 from ohmformer.device.spec import NoNoise
 from ohmformer.nn.clipping import clip_codes
 from ohmformer.nn.state import State
@@ -91,8 +92,8 @@ class Operand:
             held = fold(held, read_noise=False)
             codes, unit = quantised_input(x, self.array, x_range, signed=self.signed)
             return folded_product(codes, held, self.array, None) * unit
-        ranges = {"x_range": x_range, "adc_range": self.adc_range}
-        return mvm(x, held, level=self.state.level, signed=self.signed, stream=stream, **ranges)
+        level, adc_range = self.state.level, self.adc_range
+        return mvm(x, held, level=level, x_range=x_range, signed=self.signed, stream=stream, adc_range=adc_range)
 
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""
@@ -109,8 +110,9 @@ class Operand:
 
     def hold(self, codes: Tensor, **how: Any) -> Folded | Programmed:
         """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
-        held = write(codes, self.array, **how)
-        return held if self.needs_cells else fold(held, read_noise=self.state.level != "noise")
+        if self.needs_cells:
+            return write(codes, self.array, **how)
+        return write_folded(codes, self.array, read_noise=self.state.level != "noise", **how)
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:
@@ -219,7 +221,7 @@ class DynamicOperand(Operand):
         held = self.hold(
             codes,
             w_range=w_range,
-            stream=chip if noise.silent(array.cell) else sample_streams(chip, len(tokens)),
+            stream=chip if exact(array) else sample_streams(chip, len(tokens)),
             fault_stream=state.stream.child("faults", self.fault_name),
             max_code=None if state.clip is None else state.clip.max_code(array),
             major="outputs" if self.axis == "K" else "inputs",

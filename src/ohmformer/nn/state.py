@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ohmformer.array.mvm import Level
+from ohmformer.array.multiply import Level
 from ohmformer.mapping.spec import KVClip
 from ohmformer.streams import Stream
 

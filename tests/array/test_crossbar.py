@@ -1,0 +1,95 @@
+"""What `program` and `write` accept, refuse and keep."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from ohmformer.array import mvm, program, write
+from ohmformer.errors import BadInput
+from ohmformer.streams import SampleStreams, Stream
+from tests.build import SQRT_RANGE, UNIFORM, array, cell
+
+NOISY = array(cell=cell(write_noise=SQRT_RANGE))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("w_range", [None, 1.0])
+def test_a_matrix_that_is_not_finite_is_refused(bad: float, w_range: float | None) -> None:
+    w = torch.zeros(3, 4)
+    w[1, 2] = bad
+    with pytest.raises(BadInput, match="NaN or infinity"):
+        program(w, NOISY, w_range=w_range)
+
+
+REFUSED: dict[str, Callable[[], object]] = {
+    "no matrix": lambda: program(torch.ones(3), NOISY),
+    "a negative range": lambda: program(torch.ones(3, 3), NOISY, w_range=-1.0),
+    "a range by input": lambda: program(torch.ones(3, 3), NOISY, w_range=torch.ones(1, 3)),
+    "a code beyond the slices": lambda: write(torch.full((2, 2), 64.0), NOISY, max_code=63),
+    "a code beyond the array": lambda: write(torch.full((2, 2), 256.0), NOISY),
+    "a code that is NaN": lambda: write(torch.full((2, 2), float("nan")), NOISY),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_bad_input_is_refused(case: str) -> None:
+    with pytest.raises(BadInput):
+        REFUSED[case]()
+
+
+def test_a_matrix_of_zeros_stays_one() -> None:
+    programmed = program(torch.zeros(3, 4), NOISY)
+    assert torch.equal(mvm(torch.randn(2, 4), programmed), torch.zeros(2, 3))
+
+
+def test_a_range_too_small_for_a_float_is_no_division_by_zero() -> None:
+    y = mvm(torch.full((1, 2), 1e-45), program(torch.full((2, 2), 1e-45), array()))
+    assert bool(torch.isfinite(y).all())
+
+
+def test_integer_matrices_and_one_vector() -> None:
+    programmed = program(torch.tensor([[1, -2], [3, 0]]), array(bits=2, bits_per_cell=2))
+    y = mvm(torch.tensor([127.0, 1.0]), programmed, x_range=127.0)
+    torch.testing.assert_close(y, torch.tensor([125.0, 381.0]))
+
+
+def test_parameters_are_programmed_without_their_gradients() -> None:
+    w = torch.nn.Parameter(torch.randn(3, 4))
+    assert not mvm(torch.randn(2, 4, requires_grad=True), program(w, NOISY, stream=1)).requires_grad
+
+
+def test_each_sample_has_noise_of_its_own_and_keeps_it_in_any_batch() -> None:
+    w = torch.randn(1, 2, 9, 5).expand(4, 2, 9, 5)
+    streams = SampleStreams(tuple(Stream(0, "sample", n) for n in range(4)))
+    together = program(w, NOISY, stream=streams).cells
+    assert not torch.equal(together[:, :, 0], together[:, :, 1])
+    for n, stream in enumerate(streams.streams):
+        alone = program(w[n : n + 1], NOISY, stream=SampleStreams((stream,))).cells
+        assert torch.equal(alone[:, :, 0], together[:, :, n])
+
+
+def test_the_axis_that_is_written_piece_by_piece_runs_first() -> None:
+    hardware = array(cell=cell(write_noise=UNIFORM))
+    w = torch.full((6, 8), 0.5)
+    by_outputs = program(w, hardware, w_range=1.0, stream=3).cells
+    by_inputs = program(w.T.contiguous(), hardware, w_range=1.0, stream=3, major="inputs").cells
+    assert torch.equal(by_outputs, by_inputs.transpose(-2, -1))
+
+
+def test_the_same_stream_writes_the_same_noise() -> None:
+    w = torch.randn(5, 6)
+    first, again, other = (program(w, NOISY, stream=seed).cells for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_ideal_cells_hold_the_digits() -> None:
+    """-201 = -(3 * 64 + 0 * 16 + 2 * 4 + 1)."""
+    cells = write(torch.tensor([[-201.0]]), array()).cells
+    assert cells[1].flatten().tolist() == [1, 2, 0, 3]
+    assert cells[0].flatten().tolist() == [0, 0, 0, 0]
+    shifted = write(torch.tensor([[-1.0]]), array(encoding="offset"))
+    assert shifted.cells.flatten().tolist() == [3, 3, 3, 1]
+    assert shifted.reference is not None
+    assert shifted.reference.flatten().tolist() == [0, 0, 0, 2]

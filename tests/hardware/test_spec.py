@@ -1,0 +1,58 @@
+"""Accelerators: roles, shorthands and dotted changes."""
+
+import pytest
+
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine, DigitalEngine
+from ohmformer.schema import load, replace, validate
+from tests.build import array
+
+BASE = load(Accelerator, "clipformer_tcad_2024")
+
+
+def test_attention_array_sets_key_and_value() -> None:
+    changed = replace(BASE, "attention.array.cell.write_noise.gamma", 5.0)
+    assert isinstance(changed.attention.key, CrossbarEngine)
+    assert isinstance(changed.attention.value, CrossbarEngine)
+    assert changed.attention.key.array == changed.attention.value.array
+    assert changed.attention.array.cell.write_noise.gamma == 5.0  # type: ignore[union-attr]
+    assert changed.projection == BASE.projection
+
+
+def test_one_role_alone() -> None:
+    changed = replace(BASE, "attention.key.array.cell.write_noise.gamma", 5.0)
+    assert changed.attention.value == BASE.attention.value
+    with pytest.raises(BadInput, match=r"attention.key.array or .value.array"):
+        _ = changed.attention.array
+
+
+def test_arrays_are_shared_whatever_their_sources() -> None:
+    back = replace(replace(BASE, "attention.key.array.bits", 7), "attention.key.array.bits", 8)
+    assert back.attention.array == BASE.attention.array
+    assert hash(back) == hash(BASE)
+    assert back == BASE
+
+
+def test_attention_can_be_made_digital() -> None:
+    digital = replace(BASE, "attention.kind", "digital")
+    assert digital.attention.key == digital.attention.value == DigitalEngine()
+    with pytest.raises(BadInput):
+        _ = digital.attention.array
+    with pytest.raises(BadInput, match=r"attention.array: is no key here"):
+        replace(digital, "attention.array.bits", 4)
+
+
+def test_a_whole_accelerator_in_a_file() -> None:
+    table = {
+        "projection": {"kind": "digital"},
+        "attention": {"array": "clipformer_2024", "value": {"kind": "digital"}, "arrays": "shared"},
+    }
+    spec = validate(Accelerator, table, where="file")
+    assert isinstance(spec.attention.key, CrossbarEngine)
+    assert spec.attention.value == DigitalEngine()
+
+
+def test_in_python() -> None:
+    engine = CrossbarEngine(array=array())
+    spec = Accelerator.model_validate({"projection": engine, "attention": {"array": array()}})
+    assert spec.attention.array == array()

@@ -1,0 +1,125 @@
+"""Calls run once each, a few at a time, and no worker outlives its driver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ohmformer.study.executors import Serial, completed, open_executor
+
+ROOT = Path(__file__).parents[2]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (one that ended but was not waited for does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: object, seconds: float = 30.0) -> bool:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_every_job_runs_once_and_at_most_a_window_at_a_time(window: int) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(x: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return x * x
+
+    with ThreadPoolExecutor(8) as pool:
+        found = {key: future.result() for key, future in completed(pool, work, {f"job {x}": x for x in range(12)}, window=window)}
+    assert found == {f"job {x}": x * x for x in range(12)}
+    assert most == window
+
+
+def fail_at_two(x: int) -> int:
+    if x == 2:
+        raise ValueError("two")
+    return x
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failing_job_fails_alone(workers: int) -> None:
+    with open_executor(workers) as executor:
+        futures = dict(completed(executor, fail_at_two, {x: x for x in range(4)}, window=2))
+    assert {x: future.result() for x, future in futures.items() if x != 2} == {0: 0, 1: 1, 3: 3}
+    with pytest.raises(ValueError, match="two"):
+        futures[2].result()
+
+
+def test_serial_runs_one_job_before_it_takes_the_next() -> None:
+    order: list[str] = []
+    for key, _ in completed(Serial(), lambda x: order.append(f"run {x}"), {1: 1, 2: 2}, window=1):
+        order.append(f"done {key}")
+    assert order == ["run 1", "done 1", "run 2", "done 2"]
+
+
+def test_serial_lets_ctrl_c_out() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Serial().submit(stop)
+
+
+def pid_then_sleep(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def workers_of(pool: Executor) -> list[int]:
+    return [pool.submit(pid_then_sleep, 0.2).result()]
+
+
+def test_busy_workers_end_at_once_when_the_driver_gives_up() -> None:
+    started = time.monotonic()
+    pids: list[int] = []
+    with pytest.raises(KeyboardInterrupt), open_executor(2) as pool:
+        pids += workers_of(pool)
+        pool.submit(time.sleep, 600)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 60
+    assert wait_until(lambda: not any(map(alive, pids)))
+
+
+def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    code = f"""
+import time
+from pathlib import Path
+from tests.study.test_executors import pid_then_sleep
+from ohmformer.study.executors import open_executor
+with open_executor(2) as pool:
+    Path({str(tmp_path / "pid")!r}).write_text(str(pool.submit(pid_then_sleep, 0).result()) + "\\n")
+    pool.submit(time.sleep, 600).result()
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as driver:
+        assert wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
+        worker = int((tmp_path / "pid").read_text())
+        assert alive(worker)
+        driver.kill()
+    assert wait_until(lambda: not alive(worker)), "the worker lives on"

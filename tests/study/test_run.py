@@ -1,0 +1,132 @@
+"""Runs stop and go on; what is stored is not computed again; here or in a pool, the bits are the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ohmformer.errors import BadInput
+from ohmformer.study.read import make_study
+from ohmformer.study.run import run_study, study_keys
+from ohmformer.study.spec import Settings
+from ohmformer.study.store import Store
+from tests.study.small import GAMMA, LOG, document, gamma, note, study
+from tests.study.test_executors import ROOT, wait_until
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "log"
+    file.touch()
+    monkeypatch.setenv(LOG, str(file))
+    return file
+
+
+def lines(file: Path) -> list[float]:
+    return [float(line) for line in file.read_text().split()]
+
+
+def test_only_what_is_missing_is_computed(tmp_path: Path, log: Path) -> None:
+    run_study(study(0, 1), tmp_path / "out", evaluate=note)
+    found = run_study(study(2, 1, 0, 1), tmp_path / "out", evaluate=note)
+    assert [result["gamma"] for result in found] == [2, 1, 0, 1], "not in the order of the study"
+    assert lines(log) == [0, 1, 2]
+    run_study(study(1, 2), tmp_path / "out", evaluate=note, fresh=True)
+    assert lines(log) == [0, 1, 2, 1, 2]
+    run_study(study(0, 1, 2), tmp_path / "out", evaluate=note)
+    assert lines(log) == [0, 1, 2, 1, 2], "fresh touched what is not of its study"
+
+
+def fail_at_one(settings: Settings) -> dict[str, Any]:
+    if gamma(settings) == 1:
+        raise BadInput("one is too many; take none")
+    return note(settings)
+
+
+def crash_at_one(settings: Settings) -> dict[str, Any]:
+    return {"x": 1 / (gamma(settings) - 1)}
+
+
+def test_a_failing_point_loses_no_other(tmp_path: Path, log: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        run_study(study(0, 1, 2), tmp_path, evaluate=fail_at_one)
+    assert "1 of 3 points failed (2 of 3 points stored)" in str(caught.value)
+    assert f"{GAMMA} = 1: one is too many; take none" in str(caught.value)
+    assert lines(log) == [0, 2]
+    run_study(study(0, 1, 2), tmp_path, evaluate=note)
+    assert lines(log) == [0, 2, 1]
+
+
+def test_a_crash_is_one_line_and_its_traceback_a_file(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="ZeroDivisionError") as caught:
+        run_study(study(0, 1), tmp_path, evaluate=crash_at_one)
+    assert "\n" not in str(caught.value)
+    assert "in crash_at_one" in (tmp_path / "errors.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("section", "source", "said"),
+    [
+        ("model", "bundled:nope", "known: bundled:fashion-vit"),
+        ("task", "bundled:nope", "known: bundled:fashion-mnist"),
+        ("model", "python:tests.study.small:nope", "no function 'nope'"),
+        ("task", "python:tests.study.small:model", "returns VisionTransformer"),
+    ],
+)
+def test_nothing_is_written_before_model_and_data_are_there(tmp_path: Path, section: str, source: str, said: str) -> None:
+    wrong = make_study(document(sweep={"seed": [0], f"{section}.source": [document()[section]["source"], source]}))
+    with pytest.raises(BadInput) as caught:
+        run_study(wrong, tmp_path / "out", evaluate=note)
+    assert said in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def start(out: Path, log: Path, workers: int) -> subprocess.Popen[str]:
+    """A driver in a process group of its own, as a terminal would start it."""
+    code = f"from tests.study.small import drive; drive({str(out)!r}, {workers})"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"],
+        env={**os.environ, "PYTHONPATH": paths, LOG: str(log)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(("how", "workers"), [("kill", 1), ("kill", 2), ("Ctrl-C", 1), ("Ctrl-C", 2)])
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, log: Path, how: str, workers: int) -> None:
+    out = tmp_path / "out"
+    keys = study_keys(study(0, 1, 2, 3, 4, 5))
+
+    def stored() -> int:
+        if not (out / "results.sqlite").exists():
+            return 0
+        with Store(out / "results.sqlite") as store:
+            return len(store.get(keys))
+
+    with start(out, log, workers) as driver:
+        assert wait_until(lambda: stored() == 3, 60)
+        if how == "kill":
+            driver.kill()
+        else:
+            os.killpg(driver.pid, signal.SIGINT)
+        _, said = driver.communicate(timeout=60)
+    if how == "Ctrl-C":
+        assert said.rstrip().endswith("stopped: 3 of 6 points stored; run again to go on")
+        assert said.count("Traceback") == 1, f"only the driver's own exception is expected: {said}"
+    assert sorted(lines(log)) == [0, 1, 2]
+    found = run_study(study(0, 1, 2, 3, 4, 5), out, evaluate=note)
+    assert [result["gamma"] for result in found] == [0, 1, 2, 3, 4, 5]
+    assert sorted(lines(log)) == [0, 1, 2, 3, 4, 5], "computed something twice"
+
+
+def test_serial_and_pool_give_the_same_bits(tmp_path: Path) -> None:
+    noisy = study(0, 4, mitigation={"clip": "calibrated"})
+    assert run_study(noisy, tmp_path / "serial", workers=1) == run_study(noisy, tmp_path / "pool", workers=2)
