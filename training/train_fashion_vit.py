@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ohmformer.tasks.vit import VisionTransformer
@@ -27,7 +27,9 @@ from ohmformer.tasks.vit import VisionTransformer
 SEED = 2024
 CALIBRATION = 500  # the last images of the training file: never trained on
 TEST = 2000  # the first images of the test file
-ARCHITECTURE = {"size": 28, "patch": 4, "channels": 1, "width": 64, "depth": 8, "heads": 2, "mlp_ratio": 2.0, "classes": 10}
+ARCHITECTURE = {
+    "size": 28, "patch": 4, "channels": 1, "width": 64, "depth": 8, "heads": 2, "mlp_ratio": 2.0, "classes": 10,
+}  # fmt: skip
 
 
 def read_idx(folder: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +71,14 @@ def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-def train_epoch(model: torch.nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, epoch: int, args: argparse.Namespace) -> None:
+def train_epoch(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    epoch: int,
+    args: argparse.Namespace,
+) -> None:
     model.train()
     generator = torch.Generator().manual_seed(SEED + epoch)
     order = torch.randperm(len(x), generator=generator)
@@ -88,9 +97,11 @@ def train_epoch(model: torch.nn.Module, optimizer: torch.optim.Optimizer, x: Ten
 def write_package_data(out: Path, model: torch.nn.Module, data: Path, record: dict[str, object]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, out / "fashion_vit.safetensors", metadata={"architecture": json.dumps(ARCHITECTURE)})
+    metadata = {"architecture": json.dumps(ARCHITECTURE)}
+    (out / "fashion_vit.safetensors").write_bytes(save(weights, metadata=metadata))
     images, labels = read_idx(data, "train")
-    np.savez_compressed(out / "fashion_mnist_calibration.npz", images=images[-CALIBRATION:], labels=labels[-CALIBRATION:])
+    kept = {"images": images[-CALIBRATION:], "labels": labels[-CALIBRATION:]}
+    np.savez_compressed(out / "fashion_mnist_calibration.npz", **kept)
     images, labels = read_idx(data, "t10k")
     np.savez_compressed(out / "fashion_mnist_test.npz", images=images[:TEST], labels=labels[:TEST])
     (out / "fashion_vit.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -128,9 +139,14 @@ def main() -> None:
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, args.checkpoint)
         print(f"epoch {epoch + 1}/{args.epochs}: test {accuracy(model, xt, yt):.4f}, {time.time() - start:.0f} s", flush=True)
     record = {
-        "seed": SEED, "epochs": args.epochs, "batch": args.batch, "peak_lr": args.lr, "torch": torch.__version__,
-        "test_accuracy_10000": accuracy(model, xt, yt), "test_accuracy_subset": accuracy(model, xt[:TEST], yt[:TEST]),
-    }  # fmt: skip
+        "seed": SEED,
+        "epochs": args.epochs,
+        "batch": args.batch,
+        "peak_lr": args.lr,
+        "torch": torch.__version__,
+        "test_accuracy_10000": accuracy(model, xt, yt),
+        "test_accuracy_subset": accuracy(model, xt[:TEST], yt[:TEST]),
+    }
     write_package_data(args.out, model, args.data, record)
     print(json.dumps(record))
 

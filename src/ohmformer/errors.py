@@ -42,7 +42,7 @@ def suggest(word: str, known: list[str]) -> str:
     """A remedy for an unknown word: the closest known one, and the list."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(sorted(known))}"
 
@@ -91,8 +91,10 @@ def fault_of(error: ValidationError, kind: Any, data: Any) -> Misplaced:
     more = f" (and {len(by_keys) - 1} more)" if len(by_keys) > 1 else ""
     if isinstance(below, Misplaced):
         return Misplaced(keys, below.value, below.reason + more)
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        keys = (*keys, "kind")
     written = _written(data, keys)
-    value = None if first["type"] == "missing" else first["input"] if written is _NOTHING else written
+    value = None if first["type"] in ("missing", "union_tag_not_found") else first["input"] if written is _NOTHING else written
     return Misplaced(keys, value, _reason(group, _follow(kind, first["loc"], data)[1]) + more)
 
 
@@ -175,10 +177,9 @@ def _single(found: Any, expected: Any) -> str:
         case "missing":
             return "is missing; add it"
         case "union_tag_not_found":
-            return f"has no kind; add kind = {_kinds(expected)}"
+            return f"is missing; add kind = {_kinds(expected)}"
         case "union_tag_invalid":
-            tag = found["ctx"]["tag"]
-            return f"kind = {tag!r} is unknown; {suggest(str(tag), list(_by_kind(expected)))}"
+            return f"is no kind; {suggest(str(found['ctx']['tag']), list(_by_kind(expected)))}"
         case "extra_forbidden":
             return "is no key here; leave it out"
         case _:

@@ -292,20 +292,25 @@ def _new_value(spec: Spec, name: str, old: Any, new: Any, context: Mapping[str, 
     cls = type(spec)
     if name not in _fields(cls):
         raise Misplaced((name,), None, f"is no key here; {suggest(name, [*_fields(cls), *cls.aliases])}")
-    if context.get("merge") and isinstance(new, dict) and isinstance(old, Spec) and "base" not in new:
-        same = new.get("kind", getattr(old, "kind", None)) == getattr(old, "kind", None)
-        new = _Changes.of(new) if same else dict(new)
+    table = isinstance(new, dict) and not isinstance(new, _Changes) and "base" not in new
+    if table and context.get("merge") and isinstance(old, Spec):
+        new = dict(new) if _changes_kind(old, new) else _Changes.of(new)
     if not isinstance(new, _Changes):
         new = new if isinstance(new, Spec) else cls._unwrap({name: new})[name]
         return _checked(cls, name, new, context)
     if not isinstance(old, Spec):
         raise Misplaced((name,), None, "has no keys of its own; set it as a whole")
     try:
-        if new.get("kind", getattr(old, "kind", None)) != getattr(old, "kind", None):
-            return _checked(cls, name, _other_kind(members(cls, name), old, new), context).model_copy()
-        return _changed(old, new, context)
+        if not _changes_kind(old, new):
+            return _changed(old, new, context)
+        table = _other_kind(members(cls, name), old, new, context)
     except Misplaced as fault:
-        raise fault if fault.keys[:1] == (name,) else fault.below(name) from None
+        raise fault.below(name) from None
+    return _checked(cls, name, table, {})
+
+
+def _changes_kind(old: Spec, new: Mapping[str, Any]) -> bool:
+    return "kind" in _fields(type(old)) and new.get("kind", getattr(old, "kind")) != getattr(old, "kind")  # noqa: B009
 
 
 def _checked(cls: type[Spec], name: str, value: Any, context: Mapping[str, Any]) -> Any:
@@ -323,14 +328,19 @@ def _adapter(cls: type[Spec], name: str) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
-def _other_kind(known: Mapping[str, type[Spec]], old: Spec, changes: _Changes) -> dict[str, Any]:
+def _other_kind(
+    known: Mapping[str, type[Spec]], old: Spec, changes: _Changes, context: Mapping[str, Any]
+) -> dict[str, Any]:
     """The table of another kind of the same field: the values that both kinds have, and the changes."""
     kind = changes["kind"]
     if kind not in known:
         raise Misplaced(("kind",), kind, f"is no kind; {suggest(str(kind), list(known))}")
-    shared = [key for key in _fields(known[kind]) if key in _fields(type(old)) and key not in changes]
-    sources = tuple((key, source) for key, source in old.provenance if key in shared)
-    return {**{key: getattr(old, key) for key in shared}, **changes, "provenance": sources}
+    new = known[kind]
+    given = new._unwrap(changes)
+    shared = [key for key in _fields(new) if key in _fields(type(old)) and key not in changes]
+    sources = {key: source for key, source in old.provenance if key in shared} | dict(given.pop("provenance"))
+    checked = {key: _checked(new, key, value, context) for key, value in given.items()}
+    return {**{key: getattr(old, key) for key in shared}, **checked, "provenance": _sorted(sources)}
 
 
 def walk(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any, Source | None]]:

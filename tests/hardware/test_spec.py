@@ -2,6 +2,7 @@
 
 import pytest
 
+from ohmformer.array.spec import bits_needed
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine, DigitalEngine
 from ohmformer.schema import load, replace, validate
@@ -56,3 +57,17 @@ def test_in_python() -> None:
     engine = CrossbarEngine(array=array())
     spec = Accelerator.model_validate({"projection": engine, "attention": {"array": array()}})
     assert spec.attention.array == array()
+
+
+def test_variants_of_clipformers_accelerator_differ_in_what_they_say() -> None:
+    per_value = load(Accelerator, "clipformer_tcad_2024_per_value")
+    assert per_value.projection == BASE.projection
+    assert per_value.attention.array.slices() == 1
+    assert per_value.attention.array.cell.write_noise.sigma == 0.1  # type: ignore[union-attr]
+    for bits in (8, 6):
+        variant = load(Accelerator, f"clipformer_tcad_2024_adc{bits}")
+        without = replace(replace(variant, "attention.array.adc", {}), "projection.array.adc", {})
+        assert without == replace(BASE, "title", variant.title)
+        assert variant.attention.array.adc.bits == bits
+    array = BASE.attention.array
+    assert bits_needed(array.rows, array.bits_per_cell) == 8

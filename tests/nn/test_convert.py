@@ -218,3 +218,17 @@ def test_other_precisions(dtype: torch.dtype) -> None:
     converted = of.convert(model, HARDWARE, sample=x)
     with of.samples(range(3)), torch.no_grad():
         assert converted(x).dtype == dtype
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.used(x)
+
+
+def test_a_layer_that_the_sample_does_not_reach_is_listed() -> None:
+    (row,) = of.capture_table(of.convert(Branches(), HARDWARE, sample=torch.randn(2, 4))).digital
+    assert (row.module, row.reason) == ("unused", "not used by the sample")

@@ -21,7 +21,7 @@ from ohmformer.streams import samples
 CHIP = -1
 """The chip that is calibrated on: none of 0, 1, ... that `monte_carlo` evaluates."""
 
-ALPHAS = (0.0, 1.0, 2.0, 4.0)
+ALPHAS = (0.0, 1.0, 2.0, 4.0, 8.0)
 BETAS = (1.0, 0.5, 0.25)
 
 

@@ -22,6 +22,13 @@ from ohmformer.nn.table import Captured, CaptureTable
 Rules = Mapping[str, Crossbar | None]
 
 
+def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
+    """Give a module another class, in place, and what that class needs."""
+    module.__class__ = cls
+    for name, value in attributes.items():
+        setattr(module, name, value)
+
+
 class Replacer:
     """Turns modules into their crossbar classes, in place, and writes down what it did."""
 
@@ -43,7 +50,7 @@ class Replacer:
             BadInput: a product is not understood, or a rule matches no module.
         """
         attentions = Counter(p.module for p in products if p.kind == "attention")
-        seen = set()
+        seen: set[str] = set()
         for product in products:
             match product.kind:
                 case "weights" if product.module not in seen:
@@ -57,10 +64,20 @@ class Replacer:
                 case "two activations":
                     self._two_activations(product)
             seen.add(product.module)
+        self._unseen(seen)
         for pattern in self.rules:
             if pattern not in self.matched:
                 raise BadInput(f"rules: {pattern!r} matches no module that multiplies; correct or remove it")
         return CaptureTable(tuple(self.rows))
+
+    def _unseen(self, seen: set[str]) -> None:
+        """List the layers that the sample did not reach: they stay as they are."""
+        inside = {id(m.out_proj) for m in self.modules.values() if isinstance(m, nn.MultiheadAttention)}
+        for name, module in self.modules.items():
+            multiplies = isinstance(module, (nn.Linear, nn.Conv2d, nn.MultiheadAttention))
+            if multiplies and name not in seen and id(module) not in inside:
+                self._rule(name)
+                self._row(name, "x W", "digital", "not used by the sample")
 
     def _rule(self, name: str) -> tuple[bool, Crossbar | None]:
         """Whether a rule speaks of a module, and what it says."""
@@ -103,8 +120,7 @@ class Replacer:
             return
         operand = self._static(name, "x W")
         if operand is not None:
-            module.__class__ = replaceable
-            module.weight_operand = operand  # type: ignore[assignment]
+            become(module, replaceable, weight_operand=operand)
 
     def _multihead(self, name: str) -> None:
         module = self.modules[name]
@@ -114,16 +130,13 @@ class Replacer:
                 self._row(name, product, "digital", "by rule")
             return
         check_supported(module, name)
-        module.__class__ = CrossbarMultiheadAttention
-        module.in_operands = tuple(self._static(f"{name}#{role}", "x W") for role in "qkv")  # type: ignore[assignment]
-        module.attention_sites = [self._site(name)]  # type: ignore[assignment]
-        # The fused encoder layer reads the weights past this module; it steps back where this says False.
-        module._qkv_same_embed_dim = False
-        projection = module.out_proj
+        operands = tuple(self._static(f"{name}#{role}", "x W") for role in "qkv")
+        # The fused encoder layer reads the weights past this module; it steps back where `_qkv_same_embed_dim` is False.
+        attributes = {"in_operands": operands, "attention_sites": [self._site(name)], "_qkv_same_embed_dim": False}
+        become(module, CrossbarMultiheadAttention, **attributes)
         operand = self._static(f"{name}.out_proj", "x W")
         if operand is not None:
-            projection.__class__ = CrossbarLinear
-            projection.weight_operand = operand  # type: ignore[assignment]
+            become(module.out_proj, CrossbarLinear, weight_operand=operand)
         for parent in self.modules.values():
             if isinstance(parent, nn.TransformerEncoder):
                 parent.use_nested_tensor = False
@@ -135,8 +148,8 @@ class Replacer:
         module = self.modules[name]
         sites = [self._site(name if n == 0 else f"{name}#{n}") for n in range(count)]
         if any(site.key or site.value for site in sites):
-            module.__class__ = crossbar_class(type(module))
-            module.attention_sites = sites  # type: ignore[assignment]
+            cls: type[nn.Module] = type(module)
+            become(module, crossbar_class(cls), attention_sites=sites)  # type: ignore[arg-type]
 
     def _site(self, name: str) -> AttentionSite:
         attention = self.hardware.attention

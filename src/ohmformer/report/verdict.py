@@ -51,7 +51,7 @@ def _verdict(series: Series, reference: Series) -> str:
     plain = dict(reference.points)
     gains = [gain(x, point, plain[x]) for x, point in series.points if x in plain]
     parts = [_where(gains, verdict) for verdict in ("loses", "undecided", "gains")]
-    return f"{series.name}, against no mitigation: {'; '.join(part for part in parts if part)}.{_why(gains)}"
+    return f"{series.name}, against no mitigation: {'; '.join(part for part in parts if part)}.{_why(series, plain, gains)}"
 
 
 def _where(gains: list[Gain], verdict: str) -> str:
@@ -66,14 +66,18 @@ def _where(gains: list[Gain], verdict: str) -> str:
     return f"{verdict} at γ = {places} (most at {extreme.x:g}: {extreme})"
 
 
-def _why(gains: list[Gain]) -> str:
-    """Without noise there is only what clipping falsifies; what the difference gains since is what clipping buys."""
-    bias = next((gain for gain in gains if gain.x == 0), None)
-    last = gains[-1]
-    if bias is None or bias.verdict != "loses" or last.x == 0:
+def _why(series: Series, plain: dict[float, Point], gains: list[Gain]) -> str:
+    """Without noise there is only what clipping itself falsifies; against that stands how either one takes the noise."""
+    bias, last = gains[0], gains[-1]
+    if bias.x != 0 or bias.verdict != "loses" or last.x == 0:
         return ""
-    bought = 100 * (last.mean - bias.mean)
+    clipped = dict(series.points)
+    with_clip, without = (_change(points[last.x], points[0.0]) for points in (clipped, plain))
     return (
-        f" Why: by itself, without noise, clipping costs {bias}; the smaller and hence quieter conductances that it "
-        f"writes are worth {bought:+.1f} points at γ = {last.x:g}."
+        f" Why: clipping falsifies K and V, which by itself, without noise, makes {bias}; noise up to γ = {last.x:g} then "
+        f"changes accuracy by {without:+.1f} points without clipping and by {with_clip:+.1f} with it."
     )
+
+
+def _change(point: Point, reference: Point) -> float:
+    return 100 * float(point["accuracy"]["mean"] - reference["accuracy"]["mean"])

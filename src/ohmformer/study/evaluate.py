@@ -26,7 +26,7 @@ from ohmformer.tasks.models import load_model, model_digest
 RANGE_SAMPLES = 100
 """Calibration inputs that fix the ranges of input quantisers and converters."""
 
-CLIP_SAMPLES = 200
+CLIP_SAMPLES = 100
 """Calibration inputs on which a clip is chosen."""
 
 _model = lru_cache(maxsize=4)(load_model)

@@ -30,10 +30,14 @@ class Store:
         self.file = file
         try:
             self._database = sqlite3.connect(file)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            with self._database:
-                self._database.execute(TABLE)
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                self._database.execute("PRAGMA synchronous = FULL")
+                with self._database:
+                    self._database.execute(TABLE)
+            except sqlite3.Error:
+                self._database.close()
+                raise
         except sqlite3.Error as error:
             raise BadInput(f"{file}: cannot hold results ({error}); move it away or choose another --out") from error
 
@@ -44,6 +48,11 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._database.close()
+
+    def __len__(self) -> int:
+        """How many results there are, of whatever study."""
+        with closing(self._database.execute("SELECT COUNT(*) FROM results")) as rows:
+            return int(rows.fetchone()[0])
 
     def get(self, keys: Iterable[str]) -> dict[str, Result]:
         """The results that there are for these keys."""
@@ -57,7 +66,7 @@ class Store:
 
     def put(self, key: str, result: Result) -> None:
         """Keep a result, in place of an older one of the same key."""
-        row = (key, json.dumps(result, sort_keys=True))
+        row = (key, json.dumps(result))
         with self._database:
             self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", row)
 

@@ -1,0 +1,132 @@
+"""How much slower a linear layer is on simulated crossbars than the digital one.
+
+One thread; digital layer and levels take turns in every round, so that a busy machine slows all alike; medians. Weights
+are programmed beforehand, as they are in a converted model. Prints a markdown table; `--write` also keeps it.
+
+    python benchmarks/linear.py [--rounds 60] [--write benchmarks/linear.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from ohmformer.array import Folded, fold, folded_product, mvm, program, write, write_folded
+from ohmformer.array.encoding import quantise
+from ohmformer.array.multiply import quantised_input
+from ohmformer.array.spec import Crossbar
+from ohmformer.schema import load, replace
+from ohmformer.streams import SampleStreams, Stream
+
+SHAPES = ((384, 384), (384, 1536), (1536, 384))
+BATCH, TOKENS = 2, 197
+READS = SampleStreams((Stream(0, "sample", 0), Stream(0, "sample", 1)))
+
+Cases = dict[str, Callable[[], object]]
+
+
+def linear_cases(inputs: int, outputs: int) -> Cases:
+    """The digital layer, and the same on 128-row arrays with amplitude inputs and one cell per value."""
+    x, w = torch.randn(BATCH, TOKENS, inputs), torch.randn(outputs, inputs)
+    x_range = x.abs().amax()
+    converted = load(Crossbar, "generic_amplitude")
+    converted = replace(converted, "adc.range", {"kind": "given", "high": 0.02})
+    ideal = replace(converted, "adc", {})
+    quiet = replace(ideal, "cell.read_noise", {"kind": "none"})
+
+    def folded(hardware: Crossbar, held: Folded) -> torch.Tensor:
+        codes, unit = quantised_input(x, hardware, x_range, signed=True)
+        return folded_product(codes, held, hardware, READS) * unit
+
+    programmed = {hardware: program(w, hardware) for hardware in (converted, ideal, quiet)}
+    weights = {hardware: fold(programmed[hardware]) for hardware in (ideal, quiet)}
+    return {
+        "digital": lambda: F.linear(x, w),
+        "noise": lambda: folded(quiet, weights[quiet]),
+        "array, read noise": lambda: folded(ideal, weights[ideal]),
+        "array, read noise and ADC": lambda: mvm(x, programmed[converted], x_range=x_range, stream=READS),
+    }
+
+
+def cell_cases() -> Cases:
+    """Level `cell` on a tiny layer, since it takes every device on its own."""
+    x, w = torch.randn(1, 4, 64), torch.randn(64, 64)
+    programmed = program(w, load(Crossbar, "clipformer_2024"))
+    return {"digital": lambda: F.linear(x, w), "cell": lambda: mvm(x, programmed, level="cell")}
+
+
+def write_cases() -> Cases:
+    """K or V of six heads, 197 tokens, written with noise per 2-bit cell, against the digital product with them."""
+    hardware = load(Crossbar, "clipformer_2024")
+    k, q = torch.randn(1, 6, TOKENS, 64), torch.randn(1, 6, TOKENS, 64)
+    w_range = k.abs().amax()
+    codes = quantise(k, hardware, w_range)
+    stream = SampleStreams((Stream(0, "sample", 0),))
+    kept = replace(hardware, "bits_per_cell", 8)
+    return {
+        "digital": lambda: q @ k.transpose(-2, -1),
+        "write and fold": lambda: fold(write(codes, hardware, stream=stream, w_range=w_range), read_noise=False),
+        "write_folded": lambda: write_folded(codes, hardware, stream=stream, w_range=w_range, read_noise=False),
+        "write_folded, 3 slices": lambda: write_folded(
+            codes.clamp(-63, 63), hardware, stream=stream, w_range=w_range, max_code=63, read_noise=False
+        ),
+        "write_folded, one cell per value": lambda: write_folded(
+            codes, kept, stream=stream, w_range=w_range, read_noise=False
+        ),
+    }
+
+
+def measure(cases: Cases, rounds: int) -> dict[str, float]:
+    """Median seconds of each case; the cases take turns."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(rounds + 3):
+        for name, case in cases.items():
+            start = time.perf_counter()
+            case()
+            if turn >= 3:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def table(rounds: int) -> str:
+    """All measurements as markdown."""
+    groups = {f"x[{BATCH}, {TOKENS}, {i}] -> {o}": linear_cases(i, o) for i, o in SHAPES}
+    groups["x[1, 4, 64] -> 64, 2-bit cells, bit-serial"] = cell_cases()
+    groups["K or V [1, 6, 197, 64], 2-bit cells"] = write_cases()
+    lines = [
+        f"torch {torch.__version__}, {platform.machine()}, one thread, median of {rounds} rounds, taking turns.",
+        "",
+        "| case | level | ms | times digital |",
+        "|---|---|--:|--:|",
+    ]
+    for name, cases in groups.items():
+        found = measure(cases, rounds)
+        lines += [
+            f"| {name} | {level} | {1e3 * seconds:.2f} | {seconds / found['digital']:.1f} |"
+            for level, seconds in found.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    text = table(arguments.rounds)
+    print(text, end="")
+    if arguments.write:
+        arguments.write.write_text(f"# Linear layers\n\n{text}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

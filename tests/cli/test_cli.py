@@ -1,0 +1,163 @@
+"""The command line: what it writes where, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ohmformer import cli
+from ohmformer.study.store import Store
+from tests.study.small import GAMMA, document
+from tests.study.test_executors import ROOT, wait_until
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ohmformer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command line in a fresh folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ohmformer", *arguments])
+        code = cli.main()
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f'"{key}" = {toml(inner)}' for key, inner in value.items()) + " }"
+    return json.dumps(value)
+
+
+def write_study(file: Path, **changes: Any) -> Path:
+    file.write_text("\n".join(f"{key} = {toml(value)}" for key, value in document(**changes).items()))
+    return file
+
+
+def test_a_study_writes_results_and_figures_and_says_where(ohmformer: Run, tmp_path: Path) -> None:
+    write_study(tmp_path / "study.toml", name="A small study", sweep={GAMMA: [0, 6]})
+    code, out, err = ohmformer("run", "study.toml", "--workers", "1", "--json", "copy.json")
+    assert (code, err) == (0, "")
+    folder = tmp_path / "ohmformer-runs" / "a-small-study"
+    assert {file.name for file in folder.iterdir()} >= {"results.sqlite", "results.json", "figure.svg", "figure.png"}
+    assert "write noise γ" in out
+    assert "a-small-study" in out
+    found = json.loads((folder / "results.json").read_text())
+    assert (tmp_path / "copy.json").read_text() == (folder / "results.json").read_text()
+    assert found["schema"] == 1
+    assert found["study"] == "A small study"
+    assert len(found["key"]) == 64
+    assert set(found["versions"]) >= {"ohmformer", "torch"}
+    assert [point["set"] for point in found["points"]] == [{GAMMA: 0}, {GAMMA: 6}]
+    accuracy = found["points"][1]["accuracy"]
+    assert set(accuracy) == {"metric", "level", "software", "mean", "ci95", "chips", "samples"}
+    assert (accuracy["software"], accuracy["samples"], len(accuracy["chips"])) == (1.0, 16, 2)
+
+
+def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: Path) -> None:
+    write_study(tmp_path / "study.toml")
+    arguments = ("accuracy", "study.toml", "--workers", "1", "--set", f"{GAMMA}=3", "--out", "here", "--json", "-")
+    code, out, err = ohmformer(*arguments)
+    assert code == 0
+    assert json.loads(out)["points"][0]["write_noise"]["key"]["gamma"] == 3
+    assert "software: 100.0 %" in err
+    again = ohmformer(*arguments)
+    assert again[1] == out, "a stored result reads otherwise than a fresh one"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    {
+        "missing file": (("run", "nowhere.toml"), "nowhere.toml: no such file"),
+        "unknown study": (("run", "nothing"), "nothing: is no study of the library"),
+        "unknown preset": (("run", "study.toml", "--set", "hardware.base=x"), "hardware.base = 'x'"),
+        "wrong unit": (("run", "study.toml", "--set", "hardware.attention.array.cell.g_max=2 V"), "S is expected"),
+        "negative sigma": (
+            ("run", "study.toml", "--set", "hardware.attention.array.cell.write_noise.sigma=-1"),
+            "write_noise.sigma = -1: must be >= 0",
+        ),
+        "no bits": (("run", "study.toml", "--set", "hardware.attention.array.bits=0"), "bits = 0: must be >= 1"),
+        "unknown model": (("run", "study.toml", "--set", "model.source=bundled:x"), "known: bundled:fashion-vit"),
+        "too few samples": (("run", "study.toml", "--set", "task.limit=99"), "has only 16 samples"),
+        "no workers": (("run", "study.toml", "--workers", "0"), "workers = 0: must be 1 or more"),
+        "nowhere to write": (("run", "study.toml", "--json", "no/such/folder.json"), "--json no/such/folder.json"),
+        "a file where results should go": (("run", "study.toml", "--out", "study.toml"), "study.toml: cannot be made"),
+        "unknown entry": (("show", "nothing"), "'nothing' is not in the library"),
+        "unknown kind": (("list", "things"), "'things' is no kind"),
+        "unknown kind of file": (("schema", "things"), "'things' is no kind of file"),
+    }.values(),
+)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    ohmformer: Run, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    write_study(tmp_path / "study.toml")
+    code, out, err = ohmformer(*arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("ohmformer: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["study.toml"]
+
+
+def test_an_unknown_option_is_exit_code_2(ohmformer: Run) -> None:
+    code, _, err = ohmformer("run", "demo", "--sett", "x")
+    assert code == 2
+    assert "--set" in err
+
+
+def test_help_version_and_library(ohmformer: Run) -> None:
+    code, out, _ = ohmformer("--help")
+    assert code == 0
+    assert all(verb in out for verb in ("demo", "run", "accuracy", "list", "show", "schema"))
+    assert ohmformer("--version")[1].startswith("ohmformer ")
+    assert "clipformer_tcad_2024" in ohmformer("list", "accelerator")[1]
+    assert "10 uS" in ohmformer("show", "clipformer_tcad_2024")[1]
+    assert json.loads(ohmformer("schema")[1])["title"] == "Ohmformer study"
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "demo"], ["show", "rram_clipformer_2024"], ["schema"]])
+def test_looking_things_up_needs_no_torch(arguments: list[str]) -> None:
+    code = "import sys; from ohmformer.cli import main; main(); print('torch' in sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "False"
+
+
+def test_ctrl_c_keeps_what_is_stored_and_says_how_to_go_on(tmp_path: Path) -> None:
+    long = {"trials.chips": [1, 1_000_000]}
+    study = write_study(tmp_path / "study.toml", sweep=long)
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{code}; from ohmformer.cli import main; sys.exit(main())"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    out = tmp_path / "out"
+
+    def stored() -> bool:
+        if not (out / "results.sqlite").exists():
+            return False
+        with Store(out / "results.sqlite") as store:
+            return len(store) == 1
+
+    with subprocess.Popen(
+        [*command, "run", str(study), "--out", str(out), "--workers", "1"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as driver:
+        assert wait_until(stored, 60)
+        driver.send_signal(signal.SIGINT)
+        said = driver.communicate(timeout=60)
+    assert said == ("", "stopped: 1 of 2 points stored; run again to go on\n")
+    assert driver.returncode == 130

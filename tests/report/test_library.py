@@ -1,0 +1,126 @@
+"""What `list`, `show` and `schema` say agrees with the library's files."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from ohmformer import catalog
+from ohmformer.errors import BadInput
+from ohmformer.hardware.entries import KINDS, load
+from ohmformer.report.describe import unit_of
+from ohmformer.report.json_schema import file_schema
+from ohmformer.report.library import ALL, list_table, names, show_tables
+
+ENTRIES = [(kind, name) for kind in ALL for name in names(kind)]
+HARDWARE = [(kind, file) for kind in KINDS for file in catalog.entries(kind).values()]
+
+
+def text(*tables: Table) -> str:
+    output = StringIO()
+    for table in tables:
+        Console(file=output, width=200).print(table)
+    return output.getvalue()
+
+
+def test_every_entry_is_listed() -> None:
+    found = text(list_table())
+    assert all(name in found for _, name in ENTRIES)
+    assert "bundled" not in text(list_table("cell"))
+    with pytest.raises(BadInput, match="'cells' is no kind of library entry; did you mean 'cell'"):
+        list_table("cells")
+
+
+@pytest.mark.parametrize(("kind", "name"), ENTRIES)
+def test_every_entry_can_be_shown(kind: str, name: str) -> None:
+    assert name in text(*show_tables(name, sources=True))
+
+
+def test_values_have_friendly_units_and_sources() -> None:
+    plain, full = text(*show_tables("rram_clipformer_2024")), text(*show_tables("rram_clipformer_2024", sources=True))
+    row = next(line for line in plain.splitlines() if "g_max" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["g_max", "10 uS", "derived", "clipformer2024"]
+    assert "1 / R_ON" in full
+    assert "1 / R_ON" not in plain
+
+
+def test_units_are_found_however_deep() -> None:
+    hardware = load("clipformer_tcad_2024")
+    assert unit_of(hardware, "attention.key.array.cell.g_max") == "S"
+    assert unit_of(hardware, "attention.key.array.cell.g_ceiling") == "S"
+    assert unit_of(hardware, "attention.key.array.age") == "s"
+    assert unit_of(hardware, "attention.key.array.bits") == ""
+
+
+def test_an_unknown_name_is_one_line() -> None:
+    with pytest.raises(BadInput, match="did you mean 'clipformer_2024'"):
+        list(show_tables("clipformer_2042"))
+
+
+def mismatches(value: Any, schema: dict[str, Any], root: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Where a value breaks a schema of the few forms that ours has."""
+    if "$ref" in schema:
+        yield from mismatches(value, root["$defs"][schema["$ref"].rsplit("/", 1)[1]], root, path)
+    for option in schema.get("allOf", []):
+        yield from mismatches(value, option, root, path)
+    for options in (schema.get(key) for key in ("anyOf", "oneOf") if key in schema):
+        found = [list(mismatches(value, option, root, path)) for option in options]
+        if all(found):
+            yield f"{path}: fits none of {len(found)} forms ({min(found, key=len)[0]})"
+    types = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    if "type" in schema and schema["type"] != "null" and not isinstance(value, types[schema["type"]]):
+        yield f"{path}: {value!r} is no {schema['type']}"
+    if schema.get("type") == "null" and value is not None:
+        yield f"{path}: {value!r} is not null"
+    for key, allowed in (("const", lambda: [schema["const"]]), ("enum", lambda: schema["enum"])):
+        if key in schema and value not in allowed():
+            yield f"{path}: {value!r} is not {schema[key]!r}"
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        yield from (f"{path}: {name} is missing" for name in schema.get("required", []) if name not in value)
+        for name, inner in value.items():
+            if name in properties:
+                yield from mismatches(inner, properties[name], root, f"{path}.{name}")
+            elif schema.get("additionalProperties") is False:
+                yield f"{path}: {name} is unknown"
+
+
+def complaints(kind: str, content: dict[str, Any]) -> list[str]:
+    schema = file_schema(kind)
+    return list(mismatches(content, schema, schema))
+
+
+@pytest.mark.parametrize(("kind", "file"), [*HARDWARE, ("study", catalog.find("study", "demo"))])
+def test_library_files_satisfy_the_schema(kind: str, file: Path) -> None:
+    assert complaints(kind, tomllib.loads(file.read_text(encoding="utf-8"))) == []
+
+
+CELL: dict[str, Any] = {"g_min": "1 uS", "g_max": "10 uS"}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {**CELL, "g_max": 1e-5},
+        {**CELL, "g_mx": "1 uS"},
+        {"g_min": "1 uS"},
+        {**CELL, "write_noise": {"kind": "sqrt", "sigma": 0.1}},
+        {**CELL, "g_max": {"value": "10 uS", "sorce": "x"}},
+        {**CELL, "g_max": {"value": 1e-5, "source": "x"}},
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(cell: dict[str, Any]) -> None:
+    assert complaints("cell", {"cell": CELL}) == []
+    assert complaints("cell", {"cell": cell})
+
+
+def test_an_unknown_kind_of_file_is_refused() -> None:
+    with pytest.raises(BadInput, match="did you mean 'study'"):
+        file_schema("studdy")

@@ -1,0 +1,108 @@
+"""Tables, sentences and figures say what the results say."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.axes import Axes
+from rich.console import Console
+
+from ohmformer.report.figure import draw, save_figure
+from ohmformer.report.table import study_tables
+from ohmformer.report.verdict import clip_verdicts, gain
+from tests.report.results import DEMO, FIXED, point, swept
+
+
+def text(document: dict[str, Any]) -> str:
+    output = StringIO()
+    Console(file=output, width=160).print(study_tables(document))
+    return output.getvalue()
+
+
+def test_the_table_holds_every_entry_with_its_interval() -> None:
+    found = text(DEMO)
+    rows = {line.split("│")[1].strip(): line for line in found.splitlines() if line.startswith("│")}
+    assert [cell.strip() for cell in rows["6"].split("│")[1:-1]] == [
+        "6", "1.2", "40.0 [35.0, 45.0]", "60.0 [55.0, 65.0]", "70.0 [65.0, 75.0]",
+    ]  # fmt: skip
+    assert "software: 90.0 %" in found
+    assert "2 chips, 200 samples, level array" in found
+    assert "85.0 [80.0, 90.0] │ 75.0 [70.0, 80.0]" in found
+
+
+def test_the_table_shows_the_clip_that_was_chosen() -> None:
+    document = {**DEMO, "points": [point(0.5, clip={"alpha": 4.0, "beta": 0.5})]}
+    assert "50.0 [45.0, 55.0] (4, 0.5)" in text(document)
+
+
+def test_many_bars_stand_below_one_another() -> None:
+    bars = [point(i / 10, label=f"bar {i}") for i in range(1, 8)]
+    lines = [line for line in text({**DEMO, "points": bars}).splitlines() if "bar " in line]
+    assert len(lines) == 7
+
+
+def test_a_gain_is_paired() -> None:
+    better = gain(3.0, point(0.80), point(0.75))
+    assert better.mean == pytest.approx(0.05)
+    assert better.verdict == "gains", "ten of two hundred samples changed, all for the better"
+    assert gain(3.0, point(0.75), point(0.80)).verdict == "loses"
+    assert gain(3.0, point(0.755), point(0.75)).verdict == "undecided"
+    assert gain(3.0, point(0.75), point(0.75)).mean == 0
+
+
+def test_the_verdict_says_where_clipping_gains_and_loses_and_why() -> None:
+    fixed, calibrated = clip_verdicts(DEMO)
+    assert "ClipFormer (2, 0.25), against no mitigation: loses at γ = 0 (most at 0: -20.0 points" in fixed
+    assert "no certain difference at γ = 3; gains at γ = 6 (most at 6: +20.0 points" in fixed
+    assert "without noise, makes -20.0 points" in fixed
+    assert "changes accuracy by -50.0 points without clipping and by -10.0 with it" in fixed
+    assert "loses nowhere" in calibrated
+    assert "Why" not in calibrated
+
+
+def test_the_verdict_on_a_clip_that_never_helps() -> None:
+    (sentence,) = clip_verdicts(swept({"none": {0: 0.9, 6: 0.8}, FIXED: {0: 0.5, 6: 0.6}}))
+    assert "loses at γ = 0, 6 (most at 0: -40.0 points" in sentence
+    assert "gains nowhere" in sentence
+    assert "by -10.0 points without clipping and by +10.0 with it" in sentence
+
+
+def test_without_an_unclipped_reference_there_is_no_verdict() -> None:
+    assert clip_verdicts(swept({FIXED: {0: 0.5, 6: 0.6}})) == []
+
+
+def lines_of(ax: Axes) -> dict[str, list[float]]:
+    handles, labels = ax.get_legend_handles_labels()
+    found = {}
+    for handle, label in zip(handles, labels, strict=True):
+        line = handle[0] if isinstance(handle, tuple) else handle
+        found[label] = [round(float(y), 6) for y in line.get_ydata()]
+    return found
+
+
+def test_the_figure_draws_the_numbers_of_the_results() -> None:
+    lines, bars = draw(DEMO).axes[:2]
+    assert lines_of(lines) == {
+        "software": [90, 90],
+        "no mitigation": [90, 80, 40],
+        "ClipFormer (2, 0.25)": [70, 80, 60],
+        "ClipFormer, calibrated": [90, 85, 70],
+    }
+    assert [round(patch.get_height(), 6) for patch in bars.patches] == [85, 75]
+    assert lines.get_xlabel() == "write noise γ"
+    assert "accuracy" in lines.get_ylabel()
+    (top,) = lines.child_axes
+    assert "γσ" in top.get_xlabel()
+
+
+@pytest.mark.parametrize("document", [DEMO, {**DEMO, "points": DEMO["points"][:2]}, {**DEMO, "points": DEMO["points"][-1:]}])
+def test_figures_are_written_and_repeat(document: dict[str, Any], tmp_path: Path) -> None:
+    names = [file.name for file in save_figure(document, tmp_path)]
+    assert names == ["figure.svg", "figure.png"]
+    first = (tmp_path / "figure.svg").read_bytes()
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    save_figure(document, tmp_path)
+    assert (tmp_path / "figure.svg").read_bytes() == first

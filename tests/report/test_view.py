@@ -1,0 +1,61 @@
+"""Which points become lines, which become bars, and what they are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from ohmformer.report.view import axis_name, sigma, view
+from tests.report.results import DEMO, GAMMA, point
+
+
+def test_the_demo_is_three_lines_over_gamma_and_bars_for_what_is_labelled() -> None:
+    seen = view(DEMO)
+    assert seen.x == GAMMA
+    assert [series.name for series in seen.series] == ["no mitigation", "ClipFormer (2, 0.25)", "ClipFormer, calibrated"]
+    assert [[x for x, _ in series.points] for series in seen.series] == [[0, 3, 6]] * 3
+    assert [name for name, _ in seen.bars] == ["in K only", "in V only"]
+    assert sigma(seen) == 0.2
+
+
+def test_points_of_a_line_are_sorted_and_none_is_lost() -> None:
+    backwards = {**DEMO, "points": DEMO["points"][::-1]}
+    drawn = [entry for series in view(backwards).series for entry in series.points]
+    assert len(drawn) == 9
+    assert all([x for x, _ in series.points] == [0, 3, 6] for series in view(backwards).series)
+
+
+def test_without_a_swept_number_every_point_is_a_bar() -> None:
+    document = {"points": [point(0.5, **{"hardware.base": name}) for name in ("a", "b")]}
+    seen = view(document)
+    assert (seen.x, seen.series) == ("", ())
+    assert [name for name, _ in seen.bars] == ["base = a", "base = b"]
+    assert [name for name, _ in view({"points": [point(0.5)]}).bars] == ["accuracy"]
+
+
+def test_a_label_with_a_sweep_of_its_own_names_each_point() -> None:
+    bars = [point(0.5, label="more bits", **{"hardware.attention.array.bits": bits}) for bits in (4, 8)]
+    assert [name for name, _ in view({"points": bars}).bars] == [
+        "more bits: attention.array.bits = 4",
+        "more bits: attention.array.bits = 8",
+    ]
+
+
+def test_gamma_sigma_needs_one_sigma() -> None:
+    document = {"points": [point(0.5, gamma=g, **{GAMMA: g}) for g in (0, 1)]}
+    document["points"][1]["write_noise"]["key"] = {"kind": "sqrt_range", "gamma": 1, "sigma": 0.1}
+    assert sigma(view(document)) is None
+    document["points"][1]["write_noise"]["key"] = None
+    assert sigma(view(document)) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (GAMMA, "write noise γ"),
+        ("hardware.attention.key.array.cell.write_noise.gamma", "write noise γ of attention.key"),
+        ("hardware.attention.array.bits", "attention.array.bits"),
+        ("trials.chips", "trials.chips"),
+    ],
+)
+def test_axes_have_names(path: str, name: str) -> None:
+    assert axis_name(path) == name

@@ -1,0 +1,78 @@
+"""Quantities at the edge."""
+
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ohmformer import units
+
+PARSED = [
+    ("2 pJ", "J", 2e-12),
+    ("10uS", "S", 10e-6),
+    ("10 \u00b5S", "S", 10e-6),
+    ("10 \u03bcS", "S", 10e-6),
+    ("1.38 pJ", "J", 1.38e-12),
+    ("100 kohm", "ohm", 1e5),
+    ("100 kOhm", "ohm", 1e5),
+    ("1 M\u03a9", "ohm", 1e6),
+    ("0 S", "S", 0.0),
+    ("-.5e1 mV", "V", -5e-3),
+    ("26.2144 um^2", "m^2", 26.2144e-12),
+    ("1 mm^2", "m^2", 1e-6),
+    ("0.5 %", "%", 0.005),
+    ("2 h", "s", 7200.0),
+    ("3 days", "s", 259200.0),
+    ("1 min", "s", 60.0),
+    ("250 ns", "s", 250e-9),
+    (" 1 GHz ", "Hz", 1e9),
+]
+
+
+@pytest.mark.parametrize(("text", "unit", "value"), PARSED)
+def test_parsed_is_exactly_the_literal(text: str, unit: str, value: float) -> None:
+    assert units.parse(text, unit) == value
+
+
+REFUSED = [
+    ("10", "S", "has no unit; write '10 S', with a prefix if you like"),
+    ("10 uA", "S", "has the unit 'uA' where S is expected; write it as '10 S', with any prefix"),
+    ("10 xS", "S", "has the unit 'xS' where S is expected"),
+    ("5 %", "S", "has the unit '%' where S is expected"),
+    ("5 S", "%", "has the unit 'S' where % is expected"),
+    ("about 3 S", "S", "is not a quantity; write a number and a unit, such as '10 S'"),
+    ("", "s", "is not a quantity"),
+    ("nan S", "S", "is not a quantity"),
+    ("3 4 S", "S", "is not a quantity"),
+]
+
+
+@pytest.mark.parametrize(("text", "unit", "reason"), REFUSED)
+def test_what_is_no_quantity_says_why(text: str, unit: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        units.parse(text, unit)
+
+
+SHOWN = [
+    (2e-12, "J", "2 pJ"),
+    (999.96e-9, "S", "1 uS"),
+    (26.2e-12, "m^2", "26.2 um^2"),
+    (1e-6, "m^2", "1 mm^2"),
+    (0.0, "S", "0 S"),
+    (-3e-9, "s", "-3 ns"),
+    (0.0125, "%", "1.25 %"),
+    (1.0, "V", "1 V"),
+    (math.inf, "s", "inf s"),
+]
+
+
+@pytest.mark.parametrize(("value", "unit", "text"), SHOWN)
+def test_shown(value: float, unit: str, text: str) -> None:
+    assert units.show(value, unit) == text
+
+
+@given(st.floats(1e-14, 1e13), st.sampled_from(["S", "J", "s", "m^2", "ohm", "%"]))
+def test_what_is_shown_is_parsed_again(value: float, unit: str) -> None:
+    assert units.parse(units.show(value, unit), unit) == pytest.approx(value, rel=1e-3)
