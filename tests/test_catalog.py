@@ -26,12 +26,12 @@ def test_a_users_entry_hides_the_one_that_ships(library: Path) -> None:
 
 
 def test_an_unknown_name_is_met_with_the_closest_one() -> None:
-    with pytest.raises(BadInput, match=r"^rram_clipformer: is no cell of the library; did you mean 'rram_clipformer_2024'"):
+    with pytest.raises(BadInput, match=r"^rram_clipformer: is no cell of the library; did you mean 'rram_clipformer_"):
         load(Cell, "rram_clipformer")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="gone.toml: no such file; give the path of a TOML file, or the name of a library cell"):
+    with pytest.raises(BadInput, match=r"gone.toml: no such file; give the path of a TOML file, or the"):
         load(Cell, str(tmp_path / "gone.toml"))
     with pytest.raises(BadInput, match="no such file; check the path"):
         catalog.read(tmp_path / "gone.toml")
@@ -57,7 +57,7 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, reason: str) -> N
 
 def test_a_folder_that_does_not_exist_is_no_silent_omission(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OHMFORMER_LIBRARY", str(tmp_path / "gone"))
-    with pytest.raises(BadInput, match="OHMFORMER_LIBRARY: .*gone: no such folder"):
+    with pytest.raises(BadInput, match=r"OHMFORMER_LIBRARY: .*gone: no such folder"):
         catalog.entries("cell")
 
 

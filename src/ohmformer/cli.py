@@ -140,7 +140,8 @@ def _run(name: str, sets: list[str], out: Path | None, json: str | None, workers
 
     folder = out or Path("ohmformer-runs") / slug(study.name)
     try:
-        results = run_study(study, folder, workers=workers or default_workers(), fresh=not resume)
+        count = default_workers() if workers is None else workers
+        results = run_study(study, folder, workers=count, fresh=not resume)
     except Stopped as stop:
         print(stop, file=sys.stderr)
         raise typer.Exit(130) from None

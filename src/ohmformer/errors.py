@@ -94,7 +94,13 @@ def fault_of(error: ValidationError, kind: Any, data: Any) -> Misplaced:
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         keys = (*keys, "kind")
     written = _written(data, keys)
-    value = None if first["type"] in ("missing", "union_tag_not_found") else first["input"] if written is _NOTHING else written
+    value = (
+        None
+        if first["type"] in ("missing", "union_tag_not_found")
+        else first["input"]
+        if written is _NOTHING
+        else written
+    )
     return Misplaced(keys, value, _reason(group, _follow(kind, first["loc"], data)[1]) + more)
 
 

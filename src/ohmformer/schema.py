@@ -292,8 +292,8 @@ def _new_value(spec: Spec, name: str, old: Any, new: Any, context: Mapping[str, 
     cls = type(spec)
     if name not in _fields(cls):
         raise Misplaced((name,), None, f"is no key here; {suggest(name, [*_fields(cls), *cls.aliases])}")
-    table = isinstance(new, dict) and not isinstance(new, _Changes) and "base" not in new
-    if table and context.get("merge") and isinstance(old, Spec):
+    plain = isinstance(new, dict) and not isinstance(new, _Changes) and "base" not in new
+    if plain and context.get("merge") and isinstance(old, Spec):
         new = dict(new) if _changes_kind(old, new) else _Changes.of(new)
     if not isinstance(new, _Changes):
         new = new if isinstance(new, Spec) else cls._unwrap({name: new})[name]

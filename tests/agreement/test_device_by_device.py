@@ -1,4 +1,4 @@
-"""`program` and `mvm` against an implementation that shares no code with them (see `oracle.py`), random numbers included."""
+"""`program` and `mvm` against an implementation that shares no code with them, random numbers included."""
 
 from typing import Any
 
@@ -70,7 +70,8 @@ def hardware(m: oracle.Machine) -> Any:
 
 def silent_half(m: oracle.Machine) -> bool:
     """Whether the halves of a pair share random numbers: the unused one shows none."""
-    return m.write["kind"] in ("none", "sqrt_range") or (m.write["kind"] in ("proportional", "lognormal") and m.g_min == 0)
+    kind = m.write["kind"]
+    return kind in ("none", "sqrt_range") or (kind in ("proportional", "lognormal") and m.g_min == 0)
 
 
 @settings(max_examples=120)

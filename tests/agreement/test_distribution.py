@@ -63,7 +63,8 @@ def matrix() -> torch.Tensor:
     return torch.randn(5, 22, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-CHOICES = list(product(["differential", "offset"], ["bit_serial", "amplitude"], ["digital", "analog"], ["ideal", 5], [True, False]))
+ENCODINGS, STREAMING, SUBTRACTION = ["differential", "offset"], ["bit_serial", "amplitude"], ["digital", "analog"]
+CHOICES = list(product(ENCODINGS, STREAMING, SUBTRACTION, ["ideal", 5], [True, False]))
 
 
 @pytest.mark.parametrize(("encoding", "kind", "subtract", "bits", "signed"), CHOICES)

@@ -124,10 +124,11 @@ def test_bits_needed_are_needed(rows: int, bits_per_cell: int, max_input: int, b
     assert bits_needed(64, 2) == 8
 
 
+POWER_LAW = {"kind": "power_law", "t0": 1.0, "nu": 0.1, "nu_std": 0.02}
 WRITES = [
     {"write_noise": {"kind": "sqrt_range", "sigma": 0.3}, "read_noise": {"kind": "proportional", "sigma": 0.05}},
     {"write_noise": {"kind": "uniform", "sigma": 0.1}, "faults": {"stuck_at_g_min": 0.1, "stuck_at_g_max": 0.05}},
-    {"write_noise": {"kind": "proportional", "sigma": 0.1}, "drift": {"kind": "power_law", "t0": 1.0, "nu": 0.1, "nu_std": 0.02}},
+    {"write_noise": {"kind": "proportional", "sigma": 0.1}, "drift": POWER_LAW},
     {},
 ]
 

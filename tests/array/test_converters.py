@@ -61,7 +61,8 @@ def test_full_scale(kind: str, subtract: str, signed: bool, expected: tuple[int,
 
 def test_given_ranges_are_fractions_of_full_scale() -> None:
     def span(subtract: str, **fields: Any) -> Any:
-        return adc_range(array(subtract=subtract, adc={"range": {"kind": "given", **fields}}), signed=True, calibrated=None)
+        hardware = array(subtract=subtract, adc={"range": {"kind": "given", **fields}})
+        return adc_range(hardware, signed=True, calibrated=None)
 
     assert span("digital", high=0.5) == (0, 96)
     assert span("analog", high=0.5) == (-96, 96)

@@ -79,3 +79,15 @@ def test_bit_planes_spell_integers(bits: int) -> None:
     whole = torch.arange(2.0**bits)
     planes, weights = bit_planes(whole, hardware, signed=False)
     assert torch.equal(read_power(whole, hardware), sum(p * w**2 for p, w in zip(planes, weights, strict=True)))
+
+
+def test_public_functions_are_found_in_their_folders() -> None:
+    import ohmformer.array
+    import ohmformer.device
+    import ohmformer.mapping
+
+    assert ohmformer.array.mvm is mvm
+    assert ohmformer.device.noise.silent(array().cell)
+    assert ohmformer.mapping.plan(1, 1, array()).arrays == 8
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ohmformer.array.nothing

@@ -37,11 +37,13 @@ def test_exponents_of_phase_change_memory() -> None:
     found = drift.exponent(target, pcm, siemens(1.0, 0.0, -3.0))
     torch.testing.assert_close(found, siemens(0.057, 0.0957801, 0.0392199), rtol=1e-5, atol=0)
     later = drift.drift(target, target, pcm, torch.zeros(3, dtype=torch.float64), age=2000.0)
-    torch.testing.assert_close(later / target, siemens(100**-0.049, 100**-0.0957801, 100**-0.0957801), rtol=1e-5, atol=0)
+    factors = siemens(100**-0.049, 100**-0.0957801, 100**-0.0957801)
+    torch.testing.assert_close(later / target, factors, rtol=1e-5, atol=0)
 
 
 def test_programmed_cells_have_drifted_by_the_age_of_the_array() -> None:
     hardware = array(cell=cell(g_min=0.0, drift=POWER_LAW), age=100.0)
     cells = program(torch.tensor([[1.0]], dtype=torch.float64), hardware).cells
     assert float(cells[0, 0, 0, 0]) == pytest.approx(3 * 0.7943282347)
-    assert torch.equal(program(torch.ones(1, 1), array(cell=cell(drift=POWER_LAW))).cells[0], torch.full((4, 1, 1), 3.0))
+    young = array(cell=cell(drift=POWER_LAW))
+    assert torch.equal(program(torch.ones(1, 1), young).cells[0], torch.full((4, 1, 1), 3.0))

@@ -66,7 +66,9 @@ STRONG = [
 @pytest.mark.parametrize("ceiling", [None, CEILING])
 @pytest.mark.parametrize("digit", [0, 1, 2, 3])
 @pytest.mark.parametrize(("write_noise", "std"), STRONG, ids=[kind["kind"] for kind, _ in STRONG])
-def test_written_conductances_are_a_censored_normal(write_noise: Any, std: Any, digit: int, ceiling: float | None) -> None:
+def test_written_conductances_are_a_censored_normal(
+    write_noise: Any, std: Any, digit: int, ceiling: float | None
+) -> None:
     target = 1e-7 + digit * 3.3e-6
     g = found(digit, write_noise=write_noise, g_ceiling=ceiling)
     check(g, *censored(target, std(target), 0.0, float("inf") if ceiling is None else ceiling))
@@ -104,7 +106,9 @@ def test_programming_noise_of_phase_change_memory(microsiemens: float, expected:
 
 
 @pytest.mark.parametrize(
-    ("relative", "q"), [(1.0, 0.0088), (0.01, 0.0088 / 10**-1.3), (1e-4, 0.2), (0.0, 0.2)], ids=["full", "1 %", "tiny", "zero"]
+    ("relative", "q"),
+    [(1.0, 0.0088), (0.01, 0.0088 / 10**-1.3), (1e-4, 0.2), (0.0, 0.2)],
+    ids=["full", "1 %", "tiny", "zero"],
 )
 def test_read_noise_of_phase_change_memory(relative: float, q: float) -> None:
     """After 20 s: sqrt(ln(20 s / 500 ns)) = 4.18383; of cells that have drifted to half of what they were."""

@@ -72,7 +72,9 @@ def test_ignoring_chips_would_not_cover() -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 30), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.9, 1.0]))
-def test_intervals_of_shares_hold_the_mean_and_stay_within_bounds(chips: int, samples: int, seed: int, p: float) -> None:
+def test_intervals_of_shares_hold_the_mean_and_stay_within_bounds(
+    chips: int, samples: int, seed: int, p: float
+) -> None:
     scores = (np.random.default_rng(seed).random((chips, samples)) < p).astype(float)
     low, high = mean_interval(scores)
     assert 0 <= low <= scores.mean() <= high <= 1

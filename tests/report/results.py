@@ -10,7 +10,9 @@ GAMMA = "hardware.attention.array.cell.write_noise.gamma"
 SAMPLES = 200
 
 
-def point(mean: float, *, label: str = "", clip: dict[str, float] | None = None, gamma: float = 1.0, **settings: Any) -> dict[str, Any]:
+def point(
+    mean: float, *, label: str = "", clip: dict[str, float] | None = None, gamma: float = 1.0, **settings: Any
+) -> dict[str, Any]:
     """A point with two chips, both right on the first samples."""
     right = round(mean * SAMPLES)
     hits = [2] * right + [0] * (SAMPLES - right)

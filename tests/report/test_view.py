@@ -11,7 +11,11 @@ from tests.report.results import DEMO, GAMMA, point
 def test_the_demo_is_three_lines_over_gamma_and_bars_for_what_is_labelled() -> None:
     seen = view(DEMO)
     assert seen.x == GAMMA
-    assert [series.name for series in seen.series] == ["no mitigation", "ClipFormer (2, 0.25)", "ClipFormer, calibrated"]
+    assert [series.name for series in seen.series] == [
+        "no mitigation",
+        "ClipFormer (2, 0.25)",
+        "ClipFormer, calibrated",
+    ]
     assert [[x for x, _ in series.points] for series in seen.series] == [[0, 3, 6]] * 3
     assert [name for name, _ in seen.bars] == ["in K only", "in V only"]
     assert sigma(seen) == 0.2

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,10 @@ def test_every_job_runs_once_and_at_most_a_window_at_a_time(window: int) -> None
         return x * x
 
     with ThreadPoolExecutor(8) as pool:
-        found = {key: future.result() for key, future in completed(pool, work, {f"job {x}": x for x in range(12)}, window=window)}
+        found = {
+            key: future.result()
+            for key, future in completed(pool, work, {f"job {x}": x for x in range(12)}, window=window)
+        }
     assert found == {f"job {x}": x * x for x in range(12)}
     assert most == window
 
@@ -91,17 +94,18 @@ def pid_then_sleep(seconds: float) -> int:
     return os.getpid()
 
 
-def workers_of(pool: Executor) -> list[int]:
-    return [pool.submit(pid_then_sleep, 0.2).result()]
-
-
 def test_busy_workers_end_at_once_when_the_driver_gives_up() -> None:
     started = time.monotonic()
     pids: list[int] = []
-    with pytest.raises(KeyboardInterrupt), open_executor(2) as pool:
-        pids += workers_of(pool)
-        pool.submit(time.sleep, 600)
-        raise KeyboardInterrupt
+
+    def give_up() -> None:
+        with open_executor(2) as pool:
+            pids.append(pool.submit(pid_then_sleep, 0.2).result())
+            pool.submit(time.sleep, 600)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        give_up()
     assert time.monotonic() - started < 60
     assert wait_until(lambda: not any(map(alive, pids)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,9 +39,17 @@ def key(changes: dict[str, Any], identity: Identity = HERE) -> str:
     return point_key(point.settings, identity)
 
 
-@given(CHANGES, CHANGES)
-def test_keys_are_equal_exactly_when_the_settings_are(one: dict[str, Any], other: dict[str, Any]) -> None:
+@hypothesis.settings(max_examples=40)
+@given(CHANGES, st.sampled_from([(path, value) for path, values in DECISIVE.items() for value in values]))
+def test_keys_are_equal_exactly_when_the_settings_are(one: dict[str, Any], change: tuple[str, Any]) -> None:
+    other = {**one, change[0]: change[1]}
     assert (key(one) == key(other)) == (one == other)
+
+
+@pytest.mark.parametrize("path", DECISIVE)
+def test_everything_that_decides_is_in_the_key(path: str) -> None:
+    found = {key({}), *(key({path: value}) for value in DECISIVE[path])}
+    assert len(found) == 1 + len(DECISIVE[path])
 
 
 @pytest.mark.parametrize("field", ["model", "task", "device"])

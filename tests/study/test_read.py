@@ -119,7 +119,9 @@ def test_a_study_without_a_sweep_is_one_point() -> None:
 
 
 def test_sweeps_of_their_own_follow_one_another() -> None:
-    text = NO_SWEEP + f"""
+    text = (
+        NO_SWEEP
+        + f"""
 [[sweep]]
 "{GAMMA}" = [0, 1]
 [[sweep]]
@@ -127,6 +129,7 @@ label = "V alone"
 "hardware.attention.key.array.cell.write_noise.gamma" = 0
 "hardware.attention.value.array.cell.write_noise.gamma" = 7
 """
+    )
     points = make_study(tomllib.loads(text)).points
     assert [point.label for point in points] == ["", "", "V alone"]
     assert [gammas(point.settings) for point in points] == [(1, 0, 0), (1, 1, 1), (1, 0, 7)]
@@ -178,5 +181,7 @@ def test_the_shipped_demo_has_the_points_that_it_promises() -> None:
 
 
 def test_reading_studies_needs_no_torch() -> None:
-    code = "import sys; from ohmformer.study.read import read_study; read_study('demo'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from ohmformer.study.read import read_study; read_study('demo'); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -79,7 +79,9 @@ def test_a_crash_is_one_line_and_its_traceback_a_file(tmp_path: Path) -> None:
         ("task", "python:tests.study.small:model", "returns VisionTransformer"),
     ],
 )
-def test_nothing_is_written_before_model_and_data_are_there(tmp_path: Path, section: str, source: str, said: str) -> None:
+def test_nothing_is_written_before_model_and_data_are_there(
+    tmp_path: Path, section: str, source: str, said: str
+) -> None:
     wrong = make_study(document(sweep={"seed": [0], f"{section}.source": [document()[section]["source"], source]}))
     with pytest.raises(BadInput) as caught:
         run_study(wrong, tmp_path / "out", evaluate=note)

@@ -42,7 +42,11 @@ def test_what_is_put_is_found_and_the_rest_stays(table: dict[str, Any], parts: l
 def test_hardware_paths_stay_whole_and_the_last_one_comes_last() -> None:
     document = {"hardware": {"base": "x", "attention.array.bits": 8, "projection.array.bits": 8}}
     changed = put(document, "hardware.attention.array.bits", 4)
-    assert list(changed["hardware"].items()) == [("base", "x"), ("projection.array.bits", 8), ("attention.array.bits", 4)]
+    assert list(changed["hardware"].items()) == [
+        ("base", "x"),
+        ("projection.array.bits", 8),
+        ("attention.array.bits", 4),
+    ]
     assert put({"hardware": "x"}, "hardware.attention.array.bits", 4) == {
         "hardware": {"base": "x", "attention.array.bits": 4}
     }

@@ -30,7 +30,9 @@ def test_the_shipped_data_set() -> None:
     assert task.inputs.min() == -1
     assert task.inputs.max() == 1
     seen = {image.numpy().tobytes() for image in task.inputs}
-    assert not any(image.numpy().tobytes() in seen for image in task.calibration), "calibration images are in the test set"
+    assert not any(image.numpy().tobytes() in seen for image in task.calibration), (
+        "calibration images are in the test set"
+    )
 
 
 def test_normalisation_spans_minus_one_to_one() -> None:
@@ -46,7 +48,9 @@ def test_a_limit_takes_the_first() -> None:
     assert len(make().first(None)) == 6
 
 
-@pytest.mark.parametrize(("limit", "said"), [(0, "must be 1 or more"), (-3, "must be 1 or more"), (7, "only 6 samples")])
+@pytest.mark.parametrize(
+    ("limit", "said"), [(0, "must be 1 or more"), (-3, "must be 1 or more"), (7, "only 6 samples")]
+)
 def test_a_limit_that_does_not_fit_is_refused(limit: int, said: str) -> None:
     with pytest.raises(BadInput, match=f"task.limit = {limit}: .*{said}"):
         make().first(limit)
@@ -83,7 +87,11 @@ def test_the_digest_sees_every_part() -> None:
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("bundled:nope", "known: bundled:fashion-mnist"), ("python:json:dumps", "fails"), ("python:builtins:dict", "dict")],
+    [
+        ("bundled:nope", "known: bundled:fashion-mnist"),
+        ("python:json:dumps", "fails"),
+        ("python:builtins:dict", "dict"),
+    ],
 )
 def test_a_source_that_cannot_be_used_is_one_line(source: str, said: str) -> None:
     with pytest.raises(BadInput) as caught:

@@ -47,18 +47,23 @@ def at_slice(span: Range, s: int) -> Range:
     return low, high
 
 
-def convert(current: Tensor, adc: Adc, span: Range) -> Tensor:
-    """Column currents to what the converter reports: rounded to its steps and held in its range.
+def to_codes(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, float]:
+    """Column currents to integer codes, in place; also the current of one code, and that of code 0.
 
-    Where the range has both signs, zero is one of the steps, so that a column without current reports none, and
-    2^bits - 1 codes are used; otherwise all 2^bits are, and the first stands for the lowest current.
+    Where the range has both signs, code 0 is no current, and 2^bits - 1 codes are used; otherwise code 0 is the lowest
+    current, and all 2^bits are. Ideal converters give currents as they are.
     """
     if adc.bits == "ideal":
-        return current
+        return current, 1.0, 0.0
     low, high = float(span[0]), float(span[1])
     around_zero = low < 0 < high and adc.bits > 1
     step = max(1.0, (high - low) / (2**adc.bits - (2 if around_zero else 1)))
     zero = 0.0 if around_zero else low
-    codes = (current - zero if zero else current).div(step).round_()
-    codes.clamp_(round((low - zero) / step), round((high - zero) / step)).mul_(step)
-    return codes.add_(zero) if zero else codes
+    codes = (current.sub_(zero) if zero else current).div_(step).round_()
+    return codes.clamp_(round((low - zero) / step), round((high - zero) / step)), step, zero
+
+
+def convert(current: Tensor, adc: Adc, span: Range) -> Tensor:
+    """Column currents to what the converter reports, in place: rounded to its steps and held in its range."""
+    codes, step, zero = to_codes(current, adc, span)
+    return codes if step == 1 and zero == 0 else codes.mul_(step).add_(zero)

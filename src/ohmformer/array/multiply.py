@@ -121,17 +121,17 @@ def converted_product(
     The noise of the cells behind a conversion is one Gaussian of the same variance.
     """
     array = programmed.array
-    total: Tensor | None = None
+    total = codes.new_zeros(())
     for s, z, block, weight, volts in reads(codes, programmed, signed=signed):
         ends = converters.at_slice(span, s)
         for k, side in enumerate(programmed.sides[s]):
             y = currents(volts, side, block, array, stream and stream.child("read", z, s, block.start, k))
-            y = converters.convert(y, array.adc, ends)
-            if y.shape[-1] != programmed.outputs:
-                y = programmed.by_output(y, -1)
-            y = y.mul_(side.sign * weight) if total is None else y
-            total = y if total is None else total.add_(y, alpha=side.sign * weight)
-    assert total is not None
+            y, step, zero = converters.to_codes(y, array.adc, ends)
+            y = programmed.by_output(y, -1) if y.shape[-1] != programmed.outputs else y
+            part = side.sign * weight
+            total = total.add_(y, alpha=part * step) if total.dim() else y.mul_(part * step)
+            if zero:
+                total += part * zero
     return total
 
 

@@ -2,8 +2,8 @@
 
 C chips, N samples: scores[C, N] is how well chip c does on sample n, often 0 or 1.
 
-How often such an interval holds the truth was simulated (tests/nn/test_montecarlo.py): 95 % and more where samples matter
-most, or from ten chips on; down to 92 % with three chips, and 90 % with two, that differ as much as samples do.
+How often such an interval holds the truth was simulated (tests/nn/test_montecarlo.py): 95 % and more where samples
+matter most, or from ten chips on; 92 % with three chips, and 90 % with two, that differ as much as samples do.
 """
 
 from __future__ import annotations

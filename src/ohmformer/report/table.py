@@ -74,9 +74,7 @@ def software_line(document: Document) -> str:
     levels = ", ".join(sorted({accuracy["level"] for accuracy in found}))
     how = f"{chips} chips, {samples} samples, level {levels}"
     metrics = ", ".join(sorted({accuracy["metric"] for accuracy in found}))
-    return (
-        f"software: {', '.join(software)}. Entries: {metrics} in percent [95 % interval]; {how}"
-    )
+    return f"software: {', '.join(software)}. Entries: {metrics} in percent [95 % interval]; {how}"
 
 
 def _span(values: list[int]) -> str:

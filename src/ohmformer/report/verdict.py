@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ohmformer.nn.statistics import crossed_interval
-from ohmformer.report.view import Document, Point, Series, clip_name, view
+from ohmformer.report.view import GAMMA, Document, Point, Series, clip_name, view
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,18 @@ def clip_verdicts(document: Document) -> list[str]:
     seen = view(document)
     by_name = {series.name: series for series in seen.series}
     reference = by_name.pop(clip_name("none"), None)
-    if reference is None:
+    if reference is None or not seen.x.endswith(GAMMA):
         return []
-    return [_verdict(series, reference) for series in by_name.values()]
+    shared = {x for x, _ in reference.points}
+    return [_verdict(series, reference) for series in by_name.values() if shared & {x for x, _ in series.points}]
 
 
 def _verdict(series: Series, reference: Series) -> str:
     plain = dict(reference.points)
     gains = [gain(x, point, plain[x]) for x, point in series.points if x in plain]
     parts = [_where(gains, verdict) for verdict in ("loses", "undecided", "gains")]
-    return f"{series.name}, against no mitigation: {'; '.join(part for part in parts if part)}.{_why(series, plain, gains)}"
+    found = "; ".join(part for part in parts if part)
+    return f"{series.name}, against no mitigation: {found}.{_why(series, plain, gains)}"
 
 
 def _where(gains: list[Gain], verdict: str) -> str:
@@ -67,15 +69,15 @@ def _where(gains: list[Gain], verdict: str) -> str:
 
 
 def _why(series: Series, plain: dict[float, Point], gains: list[Gain]) -> str:
-    """Without noise there is only what clipping itself falsifies; against that stands how either one takes the noise."""
+    """Without noise there is only what clipping itself falsifies; then, how either one takes the noise."""
     bias, last = gains[0], gains[-1]
     if bias.x != 0 or bias.verdict != "loses" or last.x == 0:
         return ""
     clipped = dict(series.points)
     with_clip, without = (_change(points[last.x], points[0.0]) for points in (clipped, plain))
     return (
-        f" Why: clipping falsifies K and V, which by itself, without noise, makes {bias}; noise up to γ = {last.x:g} then "
-        f"changes accuracy by {without:+.1f} points without clipping and by {with_clip:+.1f} with it."
+        f" Why: clipping falsifies K and V, which by itself, without noise, makes {bias}; noise up to γ = {last.x:g} "
+        f"then changes accuracy by {without:+.1f} points without clipping and by {with_clip:+.1f} with it."
     )
 
 
