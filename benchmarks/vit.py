@@ -1,8 +1,8 @@
 """How much slower a whole vision transformer of DeiT-S's shape is with weights, K and V on simulated crossbars.
 
 One thread, batch 2, random weights; the digital model and the converted ones take turns in every round, so that a busy
-machine slows all alike; medians. Static weights are programmed beforehand, K and V in every pass. Prints a markdown table;
-`--write` also keeps it.
+machine slows all alike; medians. Static weights are programmed beforehand, K and V in every pass. Prints a markdown
+table; `--write` also keeps it.
 
     python benchmarks/vit.py [--rounds 10] [--write benchmarks/vit.md]
 """
@@ -76,8 +76,8 @@ def main() -> None:
     images = torch.randn(BATCH, 3, 224, 224)
     found = measure(cases(images), images, arguments.rounds)
     lines = [
-        f"torch {torch.__version__}, {platform.machine()}, one thread, batch {BATCH}, median of {arguments.rounds} rounds, "
-        "taking turns.",
+        f"torch {torch.__version__}, {platform.machine()}, one thread, batch {BATCH}, "
+        f"median of {arguments.rounds} rounds, taking turns.",
         "",
         "| DeiT-S shape | ms | times digital | images per second |",
         "|---|--:|--:|--:|",

@@ -9,7 +9,8 @@ w, x = torch.randn(40, 100), torch.randn(6, 100)
 exact = x @ w.T
 
 geometry = of.mapping.plan(outputs=40, inputs=100, array=array)
-print(f"{geometry.arrays} arrays of {array.rows} x {array.columns}, {100 * geometry.utilization:.0f} % of their cells used")
+used = 100 * geometry.utilization
+print(f"{geometry.arrays} arrays of {array.rows} x {array.columns}, {used:.0f} % of their cells used")
 
 programmed = of.array.program(w, array, stream=1)
 for level in ("cell", "array", "noise"):

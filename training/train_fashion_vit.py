@@ -137,7 +137,8 @@ def main() -> None:
         start = time.time()
         train_epoch(model, optimizer, x, y, epoch, args)
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, args.checkpoint)
-        print(f"epoch {epoch + 1}/{args.epochs}: test {accuracy(model, xt, yt):.4f}, {time.time() - start:.0f} s", flush=True)
+        seconds = time.time() - start
+        print(f"epoch {epoch + 1}/{args.epochs}: test {accuracy(model, xt, yt):.4f}, {seconds:.0f} s", flush=True)
     record = {
         "seed": SEED,
         "epochs": args.epochs,

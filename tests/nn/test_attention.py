@@ -205,9 +205,6 @@ def test_calibrated_converters_cost_little_and_narrow_ones_much() -> None:
 
 def test_digital_engines_leave_attention_exact() -> None:
     torch.manual_seed(0)
-    hardware = QUIET.model_copy(
-        update={"attention": QUIET.attention.model_copy(update={"key": DigitalEngine()})}
-    )
+    hardware = QUIET.model_copy(update={"attention": QUIET.attention.model_copy(update={"key": DigitalEngine()})})
     table = of.capture_table(of.convert(SelfAttention(), hardware, sample=TOKENS))
     assert [(row.product, row.reason) for row in table.digital] == [("Q K", "by hardware")]
-

@@ -155,5 +155,3 @@ def _calibrate(model: nn.Module, sample: Any) -> None:
 
 def _calibrates_converters(array: Crossbar) -> bool:
     return array.adc.bits != "ideal" and isinstance(array.adc.range, Calibrated)
-
-

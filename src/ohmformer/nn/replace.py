@@ -131,7 +131,7 @@ class Replacer:
             return
         check_supported(module, name)
         operands = tuple(self._static(f"{name}#{role}", "x W") for role in "qkv")
-        # The fused encoder layer reads the weights past this module; it steps back where `_qkv_same_embed_dim` is False.
+        # The fused encoder layer reads the weights past this module; it steps back where the last of these is False.
         attributes = {"in_operands": operands, "attention_sites": [self._site(name)], "_qkv_same_embed_dim": False}
         become(module, CrossbarMultiheadAttention, **attributes)
         operand = self._static(f"{name}.out_proj", "x W")
@@ -172,8 +172,8 @@ class Replacer:
         shape = product.shapes[0]
         if len(shape) < 3 or shape[0] != self.batch:
             raise BadInput(
-                f"{product.module}: attention on a tensor of shape {shape} for a batch of {self.batch}: cannot tell which "
-                f"rows belong to which sample; keep it digital with rules={{{product.module!r}: None}}"
+                f"{product.module}: attention on a tensor of shape {shape} for a batch of {self.batch}: cannot tell "
+                f"which rows belong to which sample; keep it digital with rules={{{product.module!r}: None}}"
             )
 
     def _two_activations(self, product: Product) -> None:
@@ -182,7 +182,7 @@ class Replacer:
             return
         shapes = " with ".join(str(shape) for shape in product.shapes[:2])
         raise BadInput(
-            f"{product.module or 'the model itself'}: multiplies two activations by {product.operation} ({shapes}), which "
-            f"is not understood; keep it digital with rules={{{product.module!r}: None}}, or use "
+            f"{product.module or 'the model itself'}: multiplies two activations by {product.operation} ({shapes}), "
+            f"which is not understood; keep it digital with rules={{{product.module!r}: None}}, or use "
             "scaled_dot_product_attention"
         )

@@ -42,8 +42,9 @@ def check(original: nn.Module, converted: nn.Module, state: State, sample: Any) 
             if not error <= tolerance(original):
                 where = _first_difference(original, converted, sample)
                 raise BadInput(
-                    f"the converted model differs from the original by {error:.2g} (norm of the difference over norm of "
-                    f"the output) on exact hardware, first at {where}; keep it digital with rules={{{where!r}: None}}"
+                    f"the converted model differs from the original by {error:.2g} (norm of the difference over norm "
+                    f"of the output) on exact hardware, first at {where}; keep it digital with "
+                    f"rules={{{where!r}: None}}"
                 )
     finally:
         state.mode = "run"
