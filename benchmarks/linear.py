@@ -45,12 +45,14 @@ def linear_cases(inputs: int, outputs: int) -> Cases:
         codes, unit = quantised_input(x, hardware, x_range, signed=True)
         return folded_product(codes, held, hardware, READS) * unit
 
-    programmed = {hardware: program(w, hardware) for hardware in (converted, ideal, quiet)}
+    still = replace(converted, "cell.read_noise", {"kind": "none"})
+    programmed = {hardware: program(w, hardware) for hardware in (converted, still, ideal, quiet)}
     weights = {hardware: fold(programmed[hardware]) for hardware in (ideal, quiet)}
     return {
         "digital": lambda: F.linear(x, w),
         "noise": lambda: folded(quiet, weights[quiet]),
         "array, read noise": lambda: folded(ideal, weights[ideal]),
+        "array, ADC": lambda: mvm(x, programmed[still], x_range=x_range),
         "array, read noise and ADC": lambda: mvm(x, programmed[converted], x_range=x_range, stream=READS),
     }
 

@@ -38,10 +38,12 @@ def cases(images: torch.Tensor) -> dict[str, nn.Module]:
     amplitude = of.load("generic_amplitude")
     ideal_adc = without(amplitude, "adc", NO_ADC)
     no_reads = without(ideal_adc, "cell.read_noise", {"kind": "none"})
+    adc_only = without(amplitude, "cell.read_noise", {"kind": "none"})
     hardware = {
         "noise, one draw per K/V value": (per_value, "noise"),
         "noise, one draw per 2-bit cell": (per_cell, "noise"),
         "array, 128 rows, amplitude": (no_reads, "array"),
+        "array, 128 rows, amplitude, 8-bit ADC": (adc_only, "array"),
         "array, 128 rows, amplitude, read noise": (ideal_adc, "array"),
         "array, 128 rows, amplitude, read noise, 8-bit ADC": (amplitude, "array"),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -108,6 +109,16 @@ def test_busy_workers_end_at_once_when_the_driver_gives_up() -> None:
         give_up()
     assert time.monotonic() - started < 60
     assert wait_until(lambda: not any(map(alive, pids)))
+
+
+def held_back() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_workers_never_get_ctrl_c_not_even_while_they_start() -> None:
+    with open_executor(2) as pool:
+        assert pool.submit(held_back).result()
+    assert not held_back()
 
 
 def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput, suggest
 from ohmformer.schema import validate
 from ohmformer.study.spec import Point, Settings, Study
-from ohmformer.study.sweep import SECTIONS, Document, Sweep, flatten, has, parse_set, put, read_sweeps
+from ohmformer.study.sweep import SECTIONS, Document, Sweep, has, parse_set, put, read_sweeps
 
 
 def read_study(name: str, sets: Sequence[str] = ()) -> Study:
@@ -44,7 +44,6 @@ def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Stud
     sweeps = read_sweeps(document.pop("sweep", []))
     for unknown in sorted(set(document) - set(SECTIONS)):
         raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
-    document = {**document, **_flat_hardware(document)}
     for path, value in sets:
         document, sweeps = _changed(document, sweeps, path, value)
     settings(_filled(document, next(sweeps[0].sets())), folder)
@@ -61,12 +60,6 @@ def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> 
     if path not in axes or not isinstance(value, list):
         document = put(document, path, value)
     return document, [sweep.pinned(path, value) for sweep in sweeps]
-
-
-def _flat_hardware(document: Document) -> Document:
-    """The hardware with dotted keys throughout, where it starts from a base."""
-    table = document.get("hardware")
-    return {"hardware": dict(flatten(table))} if isinstance(table, dict) and "base" in table else {}
 
 
 def _filled(document: Document, values: Document) -> Document:
