@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ohmformer.study import keys
-from ohmformer.study.keys import Identity, point_key
+from ohmformer.study.keys import Identity, code_digest, point_key
 from ohmformer.study.read import make_study
 from tests.study.small import GAMMA, document
 
@@ -66,6 +67,23 @@ def test_other_versions_are_another_answer(monkeypatch: pytest.MonkeyPatch) -> N
             patch.setattr(keys, "version", lambda name: "1")
             assert key({}) != first
     assert key({}) == before
+
+
+def test_other_code_is_another_answer_but_not_another_report(tmp_path: Path) -> None:
+    def digest(**files: str) -> str:
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        for folder in ("nn", "study", "report"):
+            (root / folder).mkdir(parents=True)
+        for name, text in {"nn/linear": "1", "study/evaluate": "1", **files}.items():
+            (root / f"{name}.py").write_text(text)
+        return code_digest(root)
+
+    assert digest() == digest(**{"report/table": "x", "study/run": "x", "cli": "x"})
+    assert (
+        len({digest(), *(digest(**{name: "2"}) for name in ("nn/linear", "study/evaluate", "nn/other", "streams"))})
+        == 5
+    )
+    assert len(code_digest()) == 64
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from ohmformer.study.spec import Settings
 
 PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
 """Whose versions go into every results file; those of the first two decide answers."""
+
+PACKAGE = Path(__file__).parents[1]
+ANSWERING = (
+    "streams.py",
+    *(f"{folder}/*.py" for folder in ("device", "array", "mapping", "hardware", "nn", "tasks")),
+    "study/evaluate.py",
+)
+"""The files whose code answers a study; how it is read, run and reported decides nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,17 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+@cache
+def code_digest(package: Path = PACKAGE) -> str:
+    """SHA-256 over the code that computes answers: while it is being developed, one version has many."""
+    found = hashlib.sha256()
+    for pattern in ANSWERING:
+        for file in sorted(package.glob(pattern)):
+            found.update(f"{file.relative_to(package).as_posix()}\n".encode())
+            found.update(file.read_bytes())
+    return found.hexdigest()
+
+
 def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
     """All that decides the answer of a point, as plain JSON values.
 
@@ -51,6 +72,7 @@ def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
         "seed": plain["seed"],
         "identity": asdict(identity),
         "versions": {name: _version(name) for name in PACKAGES[:2]},
+        "code": code_digest(),
     }
 
 
