@@ -45,10 +45,11 @@ def coverage(chips: int, samples: int, chip_spread: float, sample_spread: float,
 @pytest.mark.parametrize(
     ("chips", "samples", "chip_spread", "sample_spread", "claim", "widest"),
     {
-        "many chips, both matter": (10, 100, 0.4, 1.0, 0.93, 1.5),
-        "chips matter most": (10, 100, 1.0, 0.5, 0.93, 1.5),
-        "samples matter most": (3, 100, 0.0, 2.0, 0.95, 1.6),
-        "few chips, both matter": (3, 100, 0.5, 1.0, 0.91, 2.2),
+        "many chips, both matter": (10, 100, 0.4, 1.0, 0.94, 1.5),
+        "chips matter most": (10, 100, 1.0, 0.5, 0.94, 1.5),
+        "samples matter most": (3, 100, 0.0, 2.0, 0.95, 2.0),
+        "few chips, both matter": (3, 100, 0.5, 1.0, 0.94, 3.0),
+        "two chips that differ much": (2, 100, 0.8, 0.8, 0.94, 9.0),
         "one chip, samples only": (1, 100, 0.0, 1.0, 0.95, 1.4),
     }.values(),
 )
@@ -84,9 +85,7 @@ def test_intervals_of_shares_hold_the_mean_and_stay_within_bounds(
 def test_two_way_variance_by_hand() -> None:
     chip_means, sample_means = np.array([0.7, 0.8, 0.9]), np.array([0.6, 0.8, 0.9, 0.9])
     parts = [(0.01 / 3, 2), (0.02 / 4, 3)]
-    variance = sum(part for part, _ in parts)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
+    half = math.sqrt(sum(part * stats.t.ppf(0.975, degrees) ** 2 for part, degrees in parts))
     assert crossed_interval(chip_means, sample_means) == pytest.approx((0.8 - half, 0.8 + half), rel=1e-12)
 
 
