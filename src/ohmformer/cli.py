@@ -167,12 +167,12 @@ def _print(content: Any, *, to_stderr: bool = False) -> None:
 
 def _report(found: dict[str, Any], folder: Path, *, to_stderr: bool) -> None:
     from ohmformer.report.figure import save_figure
-    from ohmformer.report.table import study_tables
+    from ohmformer.report.table import capture_lines, study_tables
     from ohmformer.report.verdict import clip_verdicts
 
     figures = save_figure(found, folder)
     _print(study_tables(found), to_stderr=to_stderr)
-    for sentence in clip_verdicts(found):
+    for sentence in (*capture_lines(found), *clip_verdicts(found)):
         _print(sentence, to_stderr=to_stderr)
     files = ["results.json", "results.sqlite", *(file.name for file in figures)]
     _print(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)

@@ -25,6 +25,7 @@ def point(
             "ci95": [mean - 0.05, mean + 0.05], "chips": [mean, mean], "samples": SAMPLES, "hits": hits,
             **({"clip": clip} if clip else {}),
         },
+        "capture": {"crossbars": {"x W": 3, "Q K": 1}, "digital": ["stem (Conv2d is not converted)"]},
         "write_noise": {"projection": None, "key": noise, "value": noise},
     }  # fmt: skip
 

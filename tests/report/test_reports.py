@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from rich.console import Console
 
 from ohmformer.report.figure import draw, save_figure
-from ohmformer.report.table import study_tables
+from ohmformer.report.table import capture_lines, study_tables
 from ohmformer.report.verdict import clip_verdicts, gain
 from tests.report.results import DEMO, FIXED, point, swept
 
@@ -109,3 +109,9 @@ def test_figures_are_written_and_repeat(document: dict[str, Any], tmp_path: Path
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     save_figure(document, tmp_path)
     assert (tmp_path / "figure.svg").read_bytes() == first
+
+
+def test_what_ran_where_is_said_once() -> None:
+    (line,) = capture_lines(DEMO)
+    assert "on crossbars: 3 x W, 1 Q K" in line
+    assert "Digital: stem (Conv2d is not converted)" in line

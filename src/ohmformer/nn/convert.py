@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ def convert(
             first match wins.
         seed: root of all noise.
         chip: which specimen of the hardware.
-        verbose: print what was captured and what stayed digital.
+        verbose: print what was captured and what stayed digital, instead of warning of what is left over.
 
     Raises:
         BadInput: a product of two activations that is not understood, NaN in weights or sample, a rule that matches
@@ -69,7 +70,15 @@ def convert(
         module.training = training[name]
     if verbose:
         table.print()
+    elif table.left_over:
+        first, count = table.left_over[0], len(table.left_over)
+        line = f"{count} products with weights stay digital, the first in {first.module}: {first.reason}"
+        warnings.warn(line, StaysDigital, stacklevel=2)
     return converted
+
+
+class StaysDigital(UserWarning):
+    """A conversion left products digital that neither a rule nor the hardware asked for."""
 
 
 class Crossbars:

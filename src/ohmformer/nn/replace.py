@@ -17,7 +17,7 @@ from ohmformer.nn.linear import CrossbarConv2d, CrossbarLinear, convertible_conv
 from ohmformer.nn.multihead import CrossbarMultiheadAttention, check_supported
 from ohmformer.nn.operand import DynamicOperand, Operand, StaticOperand
 from ohmformer.nn.state import State
-from ohmformer.nn.table import Captured, CaptureTable
+from ohmformer.nn.table import BY_HARDWARE, BY_RULE, Captured, CaptureTable
 
 Rules = Mapping[str, Crossbar | None]
 
@@ -91,8 +91,8 @@ class Replacer:
         """The crossbar of a module's operand, or None and the reason why it stays digital."""
         ruled, choice = self._rule(name)
         if ruled:
-            return choice, "" if choice else "by rule"
-        return (engine.array, "") if engine.kind == "crossbar" else (None, "by hardware")
+            return choice, "" if choice else BY_RULE
+        return (engine.array, "") if engine.kind == "crossbar" else (None, BY_HARDWARE)
 
     def _row(self, module: str, product: str, role: str, reason: str = "") -> None:
         self.rows.append(Captured(module, product, "digital" if reason else role, reason))
@@ -127,7 +127,7 @@ class Replacer:
         assert isinstance(module, nn.MultiheadAttention)
         if self._rule(name) == (True, None):
             for product in ("x W", "Q K", "P V"):
-                self._row(name, product, "digital", "by rule")
+                self._row(name, product, "digital", BY_RULE)
             return
         check_supported(module, name)
         operands = tuple(self._static(f"{name}#{role}", "x W") for role in "qkv")
@@ -143,7 +143,7 @@ class Replacer:
 
     def _attention(self, name: str, count: int) -> None:
         if self._rule(name) == (True, None):
-            self._row(name, "Q K, P V", "digital", "by rule")
+            self._row(name, "Q K, P V", "digital", BY_RULE)
             return
         module = self.modules[name]
         sites = [self._site(name if n == 0 else f"{name}#{n}") for n in range(count)]
@@ -178,7 +178,7 @@ class Replacer:
 
     def _two_activations(self, product: Product) -> None:
         if self._rule(product.module) == (True, None):
-            self._row(product.module, product.operation, "digital", "by rule")
+            self._row(product.module, product.operation, "digital", BY_RULE)
             return
         shapes = " with ".join(str(shape) for shape in product.shapes[:2])
         raise BadInput(

@@ -39,9 +39,10 @@ def mean_interval(scores: Floats) -> Interval:
 def crossed_interval(chip_means: Floats, sample_means: Floats) -> Interval:
     """95 % interval of a grand mean whose chips [C] and samples [N] are both drawn at random.
 
-    Chips and samples each have a half-width by Student's t, at their own degrees of freedom; the two add in squares. The
-    noise of single scores is counted twice, which is on the safe side. Pooled degrees of freedom (Welch, Satterthwaite)
-    would give narrower intervals that, with two or three chips, hold the truth too seldom. A single chip adds nothing.
+    Chips and samples each have a half-width by Student's t, at their own degrees of freedom; the two add in squares.
+    The noise of single scores is counted twice, which is on the safe side. Pooled degrees of freedom (Welch,
+    Satterthwaite) would give narrower intervals that, with two or three chips, hold the truth too seldom. A single
+    chip adds nothing.
     """
     mean = float(chip_means.mean())
     half = math.hypot(*(_half_width(means) for means in (chip_means, sample_means) if len(means) > 1))

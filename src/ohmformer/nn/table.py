@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
+
+BY_RULE, BY_HARDWARE = "by rule", "by hardware"
+ASKED_FOR = (BY_RULE, BY_HARDWARE)
+"""Reasons to stay digital that somebody chose."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,16 @@ class CaptureTable:
     def digital(self) -> tuple[Captured, ...]:
         """The products that stayed digital."""
         return tuple(row for row in self.rows if row.engine == "digital")
+
+    @property
+    def left_over(self) -> tuple[Captured, ...]:
+        """The products that stayed digital although neither a rule nor the hardware says so."""
+        return tuple(row for row in self.digital if row.reason not in ASKED_FOR)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values: how many products of a kind are on crossbars, and which are digital, with the reason."""
+        held = Counter(row.product for row in self.rows if row.engine != "digital")
+        return {"crossbars": dict(held), "digital": [f"{row.module} ({row.reason})" for row in self.digital]}
 
     def grouped(self) -> list[tuple[Captured, int]]:
         """Rows that differ only in numbers in their names, as one row with a count."""

@@ -77,5 +77,17 @@ def software_line(document: Document) -> str:
     return f"software: {', '.join(software)}. Entries: {metrics} in percent [95 % interval]; {how}"
 
 
+def capture_lines(document: Document) -> list[str]:
+    """What ran on crossbars and what stayed digital, once for all points that agree on it."""
+    lines = []
+    for point in document["points"]:
+        held = ", ".join(f"{count} {product}" for product, count in point["capture"]["crossbars"].items()) or "nothing"
+        digital = ", ".join(point["capture"]["digital"]) or "nothing"
+        lines.append(
+            f"Products on crossbars: {held}. Digital: {digital}, beside softmax, normalisation and activations."
+        )
+    return list(dict.fromkeys(lines))
+
+
 def _span(values: list[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else f"{min(values)}-{max(values)}"

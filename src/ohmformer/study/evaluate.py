@@ -15,7 +15,7 @@ from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn.calibrate import candidates, choose_clip
 from ohmformer.nn.clipping import check_clip
-from ohmformer.nn.convert import convert
+from ohmformer.nn.convert import StaysDigital, capture_table, convert
 from ohmformer.nn.montecarlo import Interrupted, monte_carlo
 from ohmformer.study.keys import Identity
 from ohmformer.study.spec import Settings
@@ -54,20 +54,25 @@ def _model_digest(source: str) -> str:
 def evaluate_point(settings: Settings) -> dict[str, Any]:
     """The numbers of one point, as plain JSON values: `accuracy` as in a results file, and what its reader may ask for.
 
-    `hits[n]` is on how many chips sample n was right; `write_noise` is what each role's cells had.
+    `hits[n]` is on how many chips sample n was right; `capture` says what ran on crossbars and what stayed digital;
+    `write_noise` is what each role's cells had.
 
     Raises:
         BadInput: the model, the data or the hardware cannot be used.
     """
     with one_thread():
-        return {"accuracy": _accuracy(settings), "write_noise": write_noise(settings.hardware)}
+        task = _task(settings.task.source, settings.task.limit)
+        clip = settings.mitigation.clip
+        chosen = _choose_clip(settings, task) if clip == "calibrated" else None
+        converted = _convert(settings, task, clip if isinstance(clip, KVClip) else chosen)
+        return {
+            "accuracy": _accuracy(settings, task, converted, chosen),
+            "capture": capture_table(converted).summary(),
+            "write_noise": write_noise(settings.hardware),
+        }
 
 
-def _accuracy(settings: Settings) -> dict[str, Any]:
-    task = _task(settings.task.source, settings.task.limit)
-    clip = settings.mitigation.clip
-    chosen = _choose_clip(settings, task) if clip == "calibrated" else None
-    converted = _convert(settings, task, clip if isinstance(clip, KVClip) else chosen)
+def _accuracy(settings: Settings, task: Task, converted: nn.Module, chosen: KVClip | None) -> dict[str, Any]:
     measure = partial(scores, task=task, batch=settings.simulation.batch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Interrupted)
@@ -90,9 +95,10 @@ def _accuracy(settings: Settings) -> dict[str, Any]:
 
 def _convert(settings: Settings, task: Task, clip: KVClip | None) -> nn.Module:
     model, sample = _model(settings.model.source), task.calibration[:RANGE_SAMPLES]
-    return convert(
-        model, settings.hardware, sample=sample, clip=clip, level=settings.simulation.level, seed=settings.seed
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StaysDigital)  # the result says what stays digital
+        level = settings.simulation.level
+        return convert(model, settings.hardware, sample=sample, clip=clip, level=level, seed=settings.seed)
 
 
 def _choose_clip(settings: Settings, task: Task) -> KVClip:
