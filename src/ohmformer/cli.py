@@ -83,17 +83,7 @@ def run(
     _run(study, sets or [], out, json, workers, resume)
 
 
-@app.command()
-def accuracy(
-    study: StudyName,
-    sets: Sets = None,
-    out: Out = None,
-    json: Json = None,
-    workers: Workers = None,
-    resume: Resume = True,
-) -> None:
-    """The accuracy half of a study."""
-    _run(study, sets or [], out, json, workers, resume)
+app.command("accuracy", help="The accuracy half of a study.")(run)
 
 
 @app.command("list")
