@@ -33,7 +33,7 @@ class Encoder(nn.Module):
     def __init__(self, *, batch_first: bool = True, norm_first: bool = False) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(24, 4, 48, batch_first=batch_first, norm_first=norm_first)
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=batch_first and not norm_first)
         self.head = nn.Linear(24, 5)
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:

@@ -65,8 +65,9 @@ class AttentionSite:
         heads, groups = q.shape[1], k.shape[1]
         if heads != groups and not enable_gqa:
             raise BadInput(f"{self.name}: {heads} heads of queries meet {groups} of keys; pass enable_gqa=True")
-        mask = additive_mask(attn_mask, q, k, is_causal)
-        valid = written_tokens(attn_mask, len(k))
+        allowed = aligned(attn_mask, query)
+        mask = additive_mask(allowed, q, k, is_causal)
+        valid = written_tokens(allowed)
         scores = self._grouped(self.key, q, k, valid, groups, _scores)
         scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
         weights = softmax(scores if mask is None else scores + mask)
@@ -116,20 +117,27 @@ def additive_mask(mask: Tensor | None, q: Tensor, k: Tensor, is_causal: bool) ->
         return None
     if mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
-    mask = mask.to(q.dtype)
-    return mask.unsqueeze(1) if mask.dim() == 3 and q.shape[1] == 1 else mask
+    return mask.to(q.dtype)
 
 
-def written_tokens(mask: Tensor | None, rows: int) -> Tensor | None:
+def aligned(mask: Tensor | None, query: Tensor) -> Tensor | None:
+    """A mask that broadcasts against [..., M, N] of the caller's query, as one that does against [B, H, M, N]."""
+    if mask is None:
+        return None
+    mask = mask[(None,) * (query.dim() - mask.dim())]
+    if query.dim() == 3:
+        return mask.unsqueeze(1)
+    return (
+        mask.expand(*mask.shape[:1], *query.shape[1:-2], *mask.shape[-2:]).flatten(1, -3) if query.dim() > 4 else mask
+    )
+
+
+def written_tokens(mask: Tensor | None) -> Tensor | None:
     """Which tokens [B or 1, 1, N, 1] any query of the sample may see: the others are padding."""
-    if mask is None or mask.dim() < 2:
+    if mask is None:
         return None
     allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    seen = allowed.any(dim=-2)
-    seen = seen.flatten(1, -2).any(dim=1) if seen.dim() > 2 else seen
-    if seen.dim() == 1:
-        seen = seen.unsqueeze(0)
-    return seen[:, None, :, None] if seen.shape[0] in (1, rows) else None
+    return allowed.any(dim=-2).any(dim=1)[:, None, :, None]
 
 
 def softmax(scores: Tensor) -> Tensor:
@@ -165,5 +173,15 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
         with AttentionMode(self.attention_sites):
             return cls.forward(self, *args, **kwargs)
 
-    subclass = type(f"Crossbar{cls.__name__}", (cls,), {"forward": forward, "__module__": cls.__module__})
+    def reduce(self: Any) -> tuple[Any, ...]:
+        return _blank, (cls,), self.__dict__
+
+    methods = {"forward": forward, "__reduce__": reduce, "__module__": cls.__module__}
+    subclass: type[nn.Module] = type(f"Crossbar{cls.__name__}", (cls,), methods)
     return subclass
+
+
+def _blank(cls: type[nn.Module]) -> nn.Module:
+    """An empty attention module of a class on crossbars, for pickle to fill."""
+    made = crossbar_class(cls)  # type: ignore[arg-type]
+    return made.__new__(made)

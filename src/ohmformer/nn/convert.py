@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from ohmformer.array.multiply import LEVELS, Level
-from ohmformer.array.spec import Calibrated, Crossbar
+from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn import selfcheck
 from ohmformer.nn.capture import batch_size, call, dry_run
 from ohmformer.nn.clipping import check_clip
+from ohmformer.nn.operand import Operand
 from ohmformer.nn.replace import Replacer, Rules
 from ohmformer.nn.state import State
 from ohmformer.nn.table import CaptureTable
@@ -55,39 +59,67 @@ def convert(
         BadInput: a product of two activations that is not understood, NaN in weights or sample, a rule that matches
             nothing, or a converted model that differs from the original.
     """
-    _check_arguments(model, sample, level, hardware, clip)
+    _check_arguments(model, sample, level, hardware, clip, rules or {})
     converted = _share_parameters(model)
     training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
-    products = dry_run(converted, sample)
     state = State(level=level, seed=seed, chip=chip, clip=clip)
-    replacer = Replacer(converted, hardware, state, dict(rules or {}), batch_size(sample))
-    table = replacer.replace(products)
-    converted.crossbars = Crossbars(state, table, replacer)  # type: ignore[assignment]
-    selfcheck.check(model, converted, state, sample)
-    _calibrate(converted, sample)
+    with _without_fast_path():
+        seen = dry_run(converted, sample)
+        replacer = Replacer(converted, hardware, state, dict(rules or {}), batch_size(sample))
+        table = replacer.replace(seen.products, seen.calls)
+        found = Crossbars(state, table, tuple(replacer.operands), sample)
+        converted.crossbars = found  # type: ignore[assignment]
+        converted.register_forward_pre_hook(_start_over)
+        selfcheck.check(model, converted, state, [operand.name for operand in found.operands], sample)
+    _calibrate(converted)
     for name, module in converted.named_modules():
         module.training = training[name]
     if verbose:
         table.print()
     elif table.left_over:
         first, count = table.left_over[0], len(table.left_over)
-        line = f"{count} products with weights stay digital, the first in {first.module}: {first.reason}"
+        line = f"{count} products stay digital, the first in {first.module or 'the model itself'}: {first.reason}"
         warnings.warn(line, StaysDigital, stacklevel=2)
     return converted
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """PyTorch's fused encoder makes nested tensors and zeros at padding: compare with what its layers do."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _start_over(model: nn.Module, _args: object) -> None:
+    """A forward pass of the whole model begins: every operand is at its first use."""
+    for operand in crossbars(model).operands:
+        operand.turn = 0
 
 
 class StaysDigital(UserWarning):
     """A conversion left products digital that neither a rule nor the hardware asked for."""
 
 
+@dataclass(eq=False)
 class Crossbars:
-    """What a converted model knows about itself: its `State` and its `CaptureTable`."""
+    """What a converted model knows about itself.
 
-    def __init__(self, state: State, table: CaptureTable, replacer: Replacer) -> None:
-        self.state = state
-        self.table = table
-        self.operands = tuple(replacer.operands)
+    Attributes:
+        state: what its layers share.
+        table: what runs where.
+        operands: all that lives on crossbars.
+        sample: what ranges were calibrated on.
+    """
+
+    state: State
+    table: CaptureTable
+    operands: tuple[Operand, ...]
+    sample: Any
 
 
 def crossbars(model: nn.Module) -> Crossbars:
@@ -110,7 +142,7 @@ def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
 
 
 def set_clip(model: nn.Module, clip: KVClip | None) -> None:
-    """Another clip of K and V, or none.
+    """Another clip of K and V, or none. Calibrated converter ranges of K and V are calibrated again.
 
     Raises:
         BadInput: the arrays of K or V cannot have that clip.
@@ -121,6 +153,11 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
             if operand.dynamic:
                 check_clip(clip, operand.array)
     found.state.clip = clip
+    again = [operand for operand in found.operands if operand.dynamic and operand.calibrates_converters()]
+    for operand in again:
+        operand.adc_range = None
+    if again:
+        _calibrate_converters(model)
 
 
 def capture_table(model: nn.Module) -> CaptureTable:
@@ -130,10 +167,36 @@ def capture_table(model: nn.Module) -> CaptureTable:
 
 def _share_parameters(model: nn.Module) -> nn.Module:
     """A copy of the model's structure around the very same parameters."""
-    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise BadInput("the model is compiled by TorchScript, which hides its products; convert the original")
+    try:
+        return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    except Exception as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise BadInput(f"the model cannot be copied ({type(error).__name__}: {why}); make it copyable first") from error
 
 
-def _check_arguments(model: nn.Module, sample: Any, level: str, hardware: Accelerator, clip: KVClip | None) -> None:
+def _check_types(model: object, hardware: object, clip: object, rules: object) -> None:
+    """Refuse arguments of the wrong type by name."""
+    expected: list[tuple[str, object, type | tuple[type, ...], str]] = [
+        ("model", model, nn.Module, "an nn.Module"),
+        ("hardware", hardware, Accelerator, 'an accelerator, such as load("clipformer_tcad_2024")'),
+        ("clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None"),
+        ("rules", rules, Mapping, "a mapping of name patterns"),
+    ]
+    if isinstance(rules, Mapping):
+        expected += [
+            (f"rules[{name!r}]", rule, (Crossbar, type(None)), "a Crossbar or None") for name, rule in rules.items()
+        ]
+    for name, value, kinds, wanted in expected:
+        if not isinstance(value, kinds):
+            raise BadInput(f"{name} is of type {type(value).__name__}; give {wanted}")
+
+
+def _check_arguments(
+    model: nn.Module, sample: Any, level: str, hardware: Accelerator, clip: KVClip | None, rules: Rules
+) -> None:
+    _check_types(model, hardware, clip, rules)
     if level not in LEVELS:
         raise BadInput(f"level = {level!r}: {suggest(str(level), list(LEVELS))}")
     if isinstance(getattr(model, "crossbars", None), Crossbars):
@@ -148,19 +211,30 @@ def _check_arguments(model: nn.Module, sample: Any, level: str, hardware: Accele
             check_clip(clip, engine.array)
 
 
-def _calibrate(model: nn.Module, sample: Any) -> None:
+def _calibrate(model: nn.Module) -> None:
     """Run the sample to find input ranges, and then, where needed, converter ranges."""
     found = crossbars(model)
-    state = found.state
-    with torch.no_grad(), selfcheck.named_rows(sample):
-        state.mode = "observe inputs"
-        call(model, sample)
-        if any(_calibrates_converters(operand.array) for operand in found.operands):
-            level, state.level, state.mode = state.level, "array", "observe converters"
-            call(model, sample)
-            state.level = level
-        state.mode = "run"
+    with torch.no_grad(), selfcheck.named_rows(found.sample):
+        found.state.mode = "observe inputs"
+        try:
+            call(model, found.sample)
+        finally:
+            found.state.mode = "run"
+    if any(operand.calibrates_converters() for operand in found.operands):
+        _calibrate_converters(model)
 
 
-def _calibrates_converters(array: Crossbar) -> bool:
-    return array.adc.bits != "ideal" and isinstance(array.adc.range, Calibrated)
+def _calibrate_converters(model: nn.Module) -> None:
+    """Run the sample to find converter ranges: at level `array`, without dropout."""
+    found = crossbars(model)
+    state, level = found.state, found.state.level
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    with torch.no_grad(), selfcheck.named_rows(found.sample):
+        state.level, state.mode = "array", "observe converters"
+        try:
+            call(model, found.sample)
+        finally:
+            state.level, state.mode = level, "run"
+            for module in training:
+                module.training = True

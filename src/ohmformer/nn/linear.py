@@ -34,6 +34,19 @@ class CrossbarConv2d(nn.Conv2d):
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
-def convertible_conv(module: nn.Conv2d) -> bool:
-    """Whether a convolution is one matrix product: one group, explicit zero padding."""
-    return module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"
+def crossbar_layer(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
+    """The class that puts a layer with weights on crossbars, or None and the reason why there is none."""
+    name = type(module).__name__
+    if not isinstance(module, (nn.Linear, nn.Conv2d)):
+        return None, f"{name} is not converted"
+    if type(module).forward not in (nn.Linear.forward, nn.Conv2d.forward):
+        return None, f"{name} has a forward of its own"
+    if module._parameters.get("weight") is None:
+        return None, f"the weight of {name} is computed from other parameters"
+    if isinstance(module, nn.Linear):
+        return CrossbarLinear, ""
+    if module.groups != 1:
+        return None, f"{name} has groups"
+    if module.padding_mode != "zeros" or module.padding == "same":
+        return None, f"{name} pads by {module.padding_mode if module.padding_mode != 'zeros' else 'same'}"
+    return CrossbarConv2d, ""

@@ -16,9 +16,10 @@ from ohmformer.array.observe import column_percentiles, widest
 from ohmformer.array.spec import Calibrated, Crossbar
 from ohmformer.array.writing import exact
 from ohmformer.device.spec import NoNoise
+from ohmformer.errors import BadInput
 from ohmformer.nn.clipping import clip_codes
 from ohmformer.nn.state import State
-from ohmformer.streams import sample_streams
+from ohmformer.streams import current_samples, sample_streams
 
 
 class StraightThrough(torch.autograd.Function):
@@ -54,6 +55,8 @@ class Operand:
         signed: False where inputs are never negative.
         x_range: calibrated input range, a scalar; None before calibration.
         adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
+        uses: how often one forward pass of the model uses the operand.
+        turn: how often it was used; only its remainder by `uses` counts, so recomputing a layer shifts nothing.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Operand:
     signed: bool = True
     x_range: Tensor | None = None
     adc_range: converters.Range | None = None
+    uses: int = 1
+    turn: int = 0
 
     dynamic: ClassVar[bool] = False
 
@@ -71,19 +76,32 @@ class Operand:
         level = self.state.level
         return level == "cell" or (level == "array" and self.array.adc.bits != "ideal")
 
-    def multiply(self, x: Tensor, w: Tensor, held: Folded | Programmed) -> Tensor:
+    def take_turn(self) -> tuple[int, ...]:
+        """What tells this use of the operand from the others of a forward pass; nothing where there are no others."""
+        turn, self.turn = self.turn % self.uses, self.turn + 1
+        return (turn,) if turn else ()
+
+    def calibrates_converters(self) -> bool:
+        """Whether the range of the converters comes from a calibration."""
+        return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
+
+    def multiply(self, x: Tensor, w: Tensor, held: Folded | Programmed, turn: tuple[int, ...]) -> Tensor:
         """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O]."""
         with torch.no_grad():
-            y = self._multiply(x.detach(), held)
+            y = self._multiply(x.detach(), held, turn)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
             return StraightThrough.apply(x, w, y, weight)  # type: ignore[no-any-return, no-untyped-call]
         return y
 
-    def _multiply(self, x: Tensor, held: Folded | Programmed) -> Tensor:
+    def noisy_reads(self) -> bool:
+        """Whether reading the cells draws noise."""
+        return self.state.level != "noise" and not isinstance(self.array.cell.read_noise, NoNoise)
+
+    def _multiply(self, x: Tensor, held: Folded | Programmed, turn: tuple[int, ...]) -> Tensor:
         x_range = None if self.x_range is None else self.x_range.to(x)
-        noisy = self.state.level != "noise" and not isinstance(self.array.cell.read_noise, NoNoise)
-        stream = sample_streams(self.state.stream.child(self.name, "read"), len(x)) if noisy else None
+        reads = self.state.stream.child(self.name, "read", *turn)
+        stream = sample_streams(reads, len(x)) if self.noisy_reads() else None
         if isinstance(held, Folded):
             codes, unit = quantised_input(x, self.array, x_range, signed=self.signed)
             return folded_product(codes, held, self.array, stream) * unit
@@ -103,7 +121,8 @@ class Operand:
 
     def _observe_converters(self, x: Tensor, held: Programmed, x_range: Tensor | None) -> None:
         choice = self.array.adc.range
-        if isinstance(choice, Calibrated) and self.array.adc.bits != "ideal":
+        if self.calibrates_converters():
+            assert isinstance(choice, Calibrated)
             codes, _ = quantised_input(x, self.array, x_range, signed=self.signed)
             seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
@@ -134,18 +153,32 @@ class StaticOperand(Operand):
         """x[B, ..., I] @ w[O, I].T on crossbars."""
         state = self.state
         state.visited.add(self.name)
+        if x.dim() < 2:
+            raise BadInput(
+                f"{self.name}: an input of shape {tuple(x.shape)} has no axis of samples; add a batch dimension"
+            )
         if state.mode in ("bypass", "observe inputs"):
             if state.mode == "observe inputs":
+                self._check_rows(x)
                 self.observe_input(x)
             return x @ w.T
         rows = as_matrices(x)
-        y = self.multiply(rows, w.to(rows.dtype), self.held(w.detach(), rows.dtype))
+        y = self.multiply(rows, w.to(rows.dtype), self.held(w.detach(), rows.dtype), self.take_turn())
         return y.reshape(*x.shape[:-1], w.shape[0]).to(x.dtype)
+
+    def _check_rows(self, x: Tensor) -> None:
+        """Refuse to draw read noise where it is not clear which rows belong to which sample."""
+        names = current_samples()
+        if self.noisy_reads() and names is not None and len(names) != len(x):
+            raise BadInput(
+                f"{self.name}: {len(x)} rows of inputs for {len(names)} samples: whose read noise is whose? "
+                f"Put the samples first, or keep it digital with rules={{{self.name.partition('#')[0]!r}: None}}"
+            )
 
     def held(self, w: Tensor, dtype: torch.dtype) -> Folded | Programmed:
         """What the cells hold of w[O, I]: from the last call where nothing changed."""
         state = self.state
-        key = (state.seed, state.chip, state.level, self.needs_cells, w.data_ptr(), w._version, dtype, w.device)
+        key = (state.seed, state.chip, state.level, w.data_ptr(), w._version, dtype, w.device, fingerprint(w))
         if self._held is None or key != self._key:
             w = w.to(dtype)
             w_range = encoding.full_range(w, self.array)
@@ -156,6 +189,12 @@ class StaticOperand(Operand):
                 self._held = self.hold(codes, w_range=w_range, **streams)
             self._key = key
         return self._held
+
+
+def fingerprint(w: Tensor) -> tuple[float, ...]:
+    """Some of the values of w: changes through `.data` (averaged weights, old optimisers) leave no other trace."""
+    flat = w.flatten()
+    return tuple(flat[:: max(1, flat.numel() // 64)].tolist())
 
 
 def as_matrices(x: Tensor) -> Tensor:
@@ -190,14 +229,17 @@ class DynamicOperand(Operand):
             if state.mode == "observe inputs":
                 self.observe_input(x)
             return x @ w.transpose(-2, -1)
+        turn = self.take_turn()
         with torch.no_grad():
-            held, gain = self._write(tokens.detach(), valid)
+            held, gain = self._write(tokens.detach(), valid, turn)
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
-        return self.multiply(x, w, held)
+        return self.multiply(x, w, held, turn)
 
-    def _write(self, tokens: Tensor, valid: Tensor | None) -> tuple[Folded | Programmed, Tensor | None]:
+    def _write(
+        self, tokens: Tensor, valid: Tensor | None, turn: tuple[int, ...] = ()
+    ) -> tuple[Folded | Programmed, Tensor | None]:
         """Program tokens[B, H, N, d]; also the gain of each row, where rows have ranges of their own."""
         array, state = self.array, self.state
         magnitude = tokens.abs() if valid is None else tokens.abs() * valid
@@ -217,7 +259,7 @@ class DynamicOperand(Operand):
                 gain = (w_range / torch.where(common > 0, common, 1.0)).transpose(-2, -1)
                 w_range = common
             w_range = w_range.transpose(-2, -1)
-        chip = state.stream.child(self.name)
+        chip = state.stream.child(self.name, *turn)
         held = self.hold(
             codes,
             w_range=w_range,

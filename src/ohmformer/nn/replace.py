@@ -13,7 +13,7 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, Engine
 from ohmformer.nn.attention import AttentionSite, crossbar_class
 from ohmformer.nn.capture import Product
-from ohmformer.nn.linear import CrossbarConv2d, CrossbarLinear, convertible_conv
+from ohmformer.nn.linear import CrossbarLinear, crossbar_layer
 from ohmformer.nn.multihead import CrossbarMultiheadAttention, check_supported
 from ohmformer.nn.operand import DynamicOperand, Operand, StaticOperand
 from ohmformer.nn.state import State
@@ -39,32 +39,41 @@ class Replacer:
         self.rules = rules
         self.batch = batch
         self.modules = dict(model.named_modules())
+        self.times: Counter[tuple[str, str]] = Counter()
+        self.calls: Mapping[str, int] = {}
         self.operands: list[Operand] = []
         self.rows: list[Captured] = []
         self.matched: set[str] = set()
 
-    def replace(self, products: list[Product]) -> CaptureTable:
-        """Replace whatever multiplies in these products.
+    def replace(self, products: list[Product], calls: Mapping[str, int]) -> CaptureTable:
+        """Replace whatever multiplies in these products; `calls` says how often each module was called.
 
         Raises:
             BadInput: a product is not understood, or a rule matches no module.
         """
-        attentions = Counter(p.module for p in products if p.kind == "attention")
-        seen: set[str] = set()
+        self.calls = calls
+        self.times = Counter((product.module, product.kind) for product in products)
+        seen: set[tuple[str, str]] = set()
         for product in products:
+            first = (product.module, product.kind) not in seen
+            seen.add((product.module, product.kind))
             match product.kind:
-                case "weights" if product.module not in seen:
-                    self._weights(product)
-                case "multihead attention" if product.module not in seen:
-                    self._multihead(product.module)
                 case "attention":
                     self._check_batch(product)
-                    if product.module not in seen:
-                        self._attention(product.module, attentions[product.module])
+                    if first:
+                        self._attention(product.module)
+                case "multihead attention" if first:
+                    self._multihead(product)
+                case "weights" if first:
+                    self._weights(product)
                 case "two activations":
                     self._two_activations(product)
-            seen.add(product.module)
-        self._unseen(seen)
+                case "unknown":
+                    self._rule(product.module)
+                    self._row(product.module, product.operation, "digital", f"{product.operation} is not understood")
+        if not self.rows:
+            raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
+        self._unseen({module for module, _ in seen})
         for pattern in self.rules:
             if pattern not in self.matched:
                 raise BadInput(f"rules: {pattern!r} matches no module that multiplies; correct or remove it")
@@ -77,7 +86,7 @@ class Replacer:
             multiplies = isinstance(module, (nn.Linear, nn.Conv2d, nn.MultiheadAttention))
             if multiplies and name not in seen and id(module) not in inside:
                 self._rule(name)
-                self._row(name, "x W", "digital", "not used by the sample")
+                self._row(name, "x W", "digital", "its forward is not called on the sample")
 
     def _rule(self, name: str) -> tuple[bool, Crossbar | None]:
         """Whether a rule speaks of a module, and what it says."""
@@ -97,66 +106,75 @@ class Replacer:
     def _row(self, module: str, product: str, role: str, reason: str = "") -> None:
         self.rows.append(Captured(module, product, "digital" if reason else role, reason))
 
-    def _static(self, name: str, product: str) -> StaticOperand | None:
+    def _static(self, name: str, product: str, uses: int) -> StaticOperand | None:
         array, reason = self._array(name.partition("#")[0], self.hardware.projection)
         self._row(name, product, "projection", reason)
         if array is None:
             return None
-        operand = StaticOperand(name, array, self.state)
+        operand = StaticOperand(name, array, self.state, uses=uses)
         self.operands.append(operand)
         return operand
 
     def _weights(self, product: Product) -> None:
         name = product.module
         module = self.modules[name]
-        replaceable: type[nn.Module] | None = None
-        if isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
-            replaceable = CrossbarLinear
-        elif isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward and convertible_conv(module):
-            replaceable = CrossbarConv2d
+        replaceable, reason = crossbar_layer(module)
         if replaceable is None:
-            self._rule(name)
-            self._row(name, f"x W ({product.operation})", "digital", f"{type(module).__name__} is not converted")
+            ruled = self._rule(name) == (True, None)
+            self._row(name, f"x W ({product.operation})", "digital", BY_RULE if ruled else reason)
             return
-        operand = self._static(name, "x W")
+        operand = self._static(name, "x W", self.times[name, "weights"])
         if operand is not None:
             become(module, replaceable, weight_operand=operand)
+        self._use_modules(name)
 
-    def _multihead(self, name: str) -> None:
+    def _use_modules(self, name: str) -> None:
+        """Keep PyTorch's fused encoder from reading the weights of its layers past the layers themselves."""
+        parts = name.split(".")
+        for depth in range(len(parts)):
+            parent = self.modules.get(".".join(parts[:depth]))
+            if isinstance(parent, nn.TransformerEncoderLayer):
+                parent.activation_relu_or_gelu = 0
+            if isinstance(parent, nn.TransformerEncoder):
+                parent.use_nested_tensor = False
+
+    def _multihead(self, seen: Product) -> None:
+        name = seen.module
         module = self.modules[name]
-        assert isinstance(module, nn.MultiheadAttention)
+        if not isinstance(module, nn.MultiheadAttention):
+            self._two_activations(seen)
+            return
         if self._rule(name) == (True, None):
             for product in ("x W", "Q K", "P V"):
                 self._row(name, product, "digital", BY_RULE)
             return
         check_supported(module, name)
-        operands = tuple(self._static(f"{name}#{role}", "x W") for role in "qkv")
-        # The fused encoder layer reads the weights past this module; it steps back where the last of these is False.
-        attributes = {"in_operands": operands, "attention_sites": [self._site(name)], "_qkv_same_embed_dim": False}
-        become(module, CrossbarMultiheadAttention, **attributes)
-        operand = self._static(f"{name}.out_proj", "x W")
+        uses = self.times[name, "multihead attention"]
+        operands = tuple(self._static(f"{name}#{role}", "x W", uses) for role in "qkv")
+        become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[self._site(name, uses)])
+        operand = self._static(f"{name}.out_proj", "x W", uses)
         if operand is not None:
             become(module.out_proj, CrossbarLinear, weight_operand=operand)
-        for parent in self.modules.values():
-            if isinstance(parent, nn.TransformerEncoder):
-                parent.use_nested_tensor = False
+        self._use_modules(name)
 
-    def _attention(self, name: str, count: int) -> None:
+    def _attention(self, name: str) -> None:
         if self._rule(name) == (True, None):
             self._row(name, "Q K, P V", "digital", BY_RULE)
             return
         module = self.modules[name]
-        sites = [self._site(name if n == 0 else f"{name}#{n}") for n in range(count)]
+        calls = max(1, self.calls[name])
+        each = -(-self.times[name, "attention"] // calls)
+        sites = [self._site(name if n == 0 else f"{name}#{n}", calls) for n in range(each)]
         if any(site.key or site.value for site in sites):
             cls: type[nn.Module] = type(module)
             become(module, crossbar_class(cls), attention_sites=sites)  # type: ignore[arg-type]
 
-    def _site(self, name: str) -> AttentionSite:
+    def _site(self, name: str, uses: int) -> AttentionSite:
         attention = self.hardware.attention
-        key = self._dynamic(name, "K", "Q K", attention.key)
-        return AttentionSite(name, key, self._dynamic(name, "V", "P V", attention.value))
+        key = self._dynamic(name, "K", "Q K", attention.key, uses)
+        return AttentionSite(name, key, self._dynamic(name, "V", "P V", attention.value, uses))
 
-    def _dynamic(self, name: str, axis: str, product: str, engine: Engine) -> DynamicOperand | None:
+    def _dynamic(self, name: str, axis: str, product: str, engine: Engine, uses: int) -> DynamicOperand | None:
         role = "attention.key" if axis == "K" else "attention.value"
         array, reason = self._array(name.partition("#")[0], engine)
         self._row(name, product, role, reason)
@@ -164,7 +182,8 @@ class Replacer:
             return None
         full_name = f"{name}.{axis}"
         arrays = role if self.hardware.attention.arrays == "shared" else full_name
-        operand = DynamicOperand(full_name, array, self.state, signed=axis == "K", axis=axis, fault_name=arrays)
+        signed = axis == "K"
+        operand = DynamicOperand(full_name, array, self.state, uses=uses, signed=signed, axis=axis, fault_name=arrays)
         self.operands.append(operand)
         return operand
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.errors import BadInput
 from ohmformer.nn.capture import batch_size, call
 from ohmformer.nn.state import State
-from ohmformer.streams import current_samples, samples
+from ohmformer.streams import samples
 
 TOLERANCE = 1e-4
 """Largest norm of the difference over norm of the output: far above float32 rounding, far below any mistake."""
@@ -24,8 +24,8 @@ def tolerance(model: nn.Module) -> float:
     return max(TOLERANCE, 4 * max(steps, default=0.0))
 
 
-def check(original: nn.Module, converted: nn.Module, state: State, sample: Any) -> None:
-    """Compare both models on the sample, with quantisers, converters and noise bypassed.
+def check(original: nn.Module, converted: nn.Module, state: State, names: list[str], sample: Any) -> None:
+    """Compare both models on the sample, with quantisers, converters and noise bypassed; all `names` must be used.
 
     Raises:
         BadInput: they differ (the first layer that does is named), or the check would prove nothing.
@@ -40,11 +40,20 @@ def check(original: nn.Module, converted: nn.Module, state: State, sample: Any) 
             found = call(converted, sample)
             error = difference(expected, found)
             if not error <= tolerance(original):
+                if not difference(expected, call(original, sample)) <= tolerance(original):
+                    raise BadInput(
+                        "the model itself gives another output when it is called again; make it deterministic"
+                    )
                 where = _first_difference(original, converted, sample)
                 raise BadInput(
                     f"the converted model differs from the original by {error:.2g} (norm of the difference over norm "
                     f"of the output) on exact hardware, first at {where}; keep it digital with "
                     f"rules={{{where!r}: None}}"
+                )
+            missed = [name for name in names if name not in state.visited]
+            if missed:
+                raise BadInput(
+                    f"{missed[0]} was put on crossbars but the model passes it by (a fused path?); keep it digital"
                 )
     finally:
         state.mode = "run"
@@ -53,8 +62,8 @@ def check(original: nn.Module, converted: nn.Module, state: State, sample: Any) 
 
 
 def named_rows(sample: Any) -> AbstractContextManager[None]:
-    """Rows 0..B-1 as samples, unless the caller named them."""
-    return nullcontext() if current_samples() is not None else samples(range(batch_size(sample)))
+    """Rows of the sample batch as samples 0..B-1."""
+    return samples(range(batch_size(sample)))
 
 
 def difference(expected: Any, found: Any) -> float:
@@ -65,7 +74,9 @@ def difference(expected: Any, found: Any) -> float:
     """
     pairs = list(zip(_floats(expected), _floats(found), strict=True))
     total = sum(float(a.double().square().sum()) for a, _ in pairs)
-    if not pairs or total == 0:
+    if not pairs:
+        raise BadInput("the model returns no floating-point tensor, so there is nothing to compare; convert what does")
+    if total == 0:
         raise BadInput("the model's output on the sample is zero: the check would prove nothing; initialise its head")
     if not total < float("inf"):
         raise BadInput("the model's output on the sample holds NaN or infinity; check the sample and the model")
@@ -84,7 +95,7 @@ def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) ->
     for name, outputs in expected.items():
         for a, b in zip(outputs, found.get(name, []), strict=False):
             if a.shape != b.shape or not float((a - b).norm()) <= tolerance(original) * float(a.norm()):
-                return name
+                return name or "the model itself"
     return "the model itself"
 
 
