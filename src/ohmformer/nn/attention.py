@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ohmformer.errors import BadInput
-from ohmformer.nn.operand import DynamicOperand
+from ohmformer.nn.dynamic import DynamicOperand
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohmformer.nn.operand import StaticOperand
+from ohmformer.nn.static import StaticOperand
 
 
 class CrossbarLinear(nn.Linear):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.attention import AttentionSite
-from ohmformer.nn.operand import StaticOperand
+from ohmformer.nn.static import StaticOperand
 
 
 class CrossbarMultiheadAttention(nn.MultiheadAttention):

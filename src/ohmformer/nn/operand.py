@@ -1,25 +1,22 @@
-"""Operands that live on crossbars: static weights, written once per chip, and K or V, written for every input."""
+"""What lives on crossbars, and the products with it: what static weights and run-time K and V have in common."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ohmformer.array import converters, encoding
+from ohmformer.array import converters
 from ohmformer.array.crossbar import Programmed, write
 from ohmformer.array.folded import Folded, fold, folded_product, write_folded
 from ohmformer.array.multiply import mvm, quantised_input
 from ohmformer.array.observe import column_percentiles, widest
 from ohmformer.array.spec import Calibrated, Crossbar
-from ohmformer.array.writing import exact
 from ohmformer.device.spec import NoNoise
-from ohmformer.errors import BadInput
-from ohmformer.nn.clipping import clip_codes
 from ohmformer.nn.state import State
-from ohmformer.streams import current_samples, sample_streams
+from ohmformer.streams import sample_streams
 
 
 class StraightThrough(torch.autograd.Function):
@@ -102,14 +99,12 @@ class Operand:
         x_range = None if self.x_range is None else self.x_range.to(x)
         reads = self.state.stream.child(self.name, "read", *turn)
         stream = sample_streams(reads, len(x)) if self.noisy_reads() else None
+        if isinstance(held, Programmed) and self.state.mode == "observe converters":
+            self._observe_converters(x, held, x_range)
+            held, stream = fold(held, read_noise=False), None
         if isinstance(held, Folded):
             codes, unit = quantised_input(x, self.array, x_range, signed=self.signed)
             return folded_product(codes, held, self.array, stream) * unit
-        if self.state.mode == "observe converters":
-            self._observe_converters(x, held, x_range)
-            held = fold(held, read_noise=False)
-            codes, unit = quantised_input(x, self.array, x_range, signed=self.signed)
-            return folded_product(codes, held, self.array, None) * unit
         level, adc_range = self.state.level, self.adc_range
         return mvm(x, held, level=level, x_range=x_range, signed=self.signed, stream=stream, adc_range=adc_range)
 
@@ -140,132 +135,3 @@ def percentile(x: Tensor, percent: float) -> Tensor:
         return x.amax()
     flat = x.flatten()
     return flat[:: max(1, flat.numel() // 4_000_000)].float().quantile(percent / 100).to(x.dtype)
-
-
-@dataclass(eq=False)
-class StaticOperand(Operand):
-    """Weights: written once per chip, and again when they change."""
-
-    _held: Folded | Programmed | None = field(default=None, repr=False)
-    _key: tuple[object, ...] = field(default=(), repr=False)
-
-    def product(self, x: Tensor, w: Tensor) -> Tensor:
-        """x[B, ..., I] @ w[O, I].T on crossbars."""
-        state = self.state
-        state.visited.add(self.name)
-        if x.dim() < 2:
-            raise BadInput(
-                f"{self.name}: an input of shape {tuple(x.shape)} has no axis of samples; add a batch dimension"
-            )
-        if state.mode in ("bypass", "observe inputs"):
-            if state.mode == "observe inputs":
-                self._check_rows(x)
-                self.observe_input(x)
-            return x @ w.T
-        rows = as_matrices(x)
-        y = self.multiply(rows, w.to(rows.dtype), self.held(w.detach(), rows.dtype), self.take_turn())
-        return y.reshape(*x.shape[:-1], w.shape[0]).to(x.dtype)
-
-    def _check_rows(self, x: Tensor) -> None:
-        """Refuse to draw read noise where it is not clear which rows belong to which sample."""
-        names = current_samples()
-        if self.noisy_reads() and names is not None and len(names) != len(x):
-            raise BadInput(
-                f"{self.name}: {len(x)} rows of inputs for {len(names)} samples: whose read noise is whose? "
-                f"Put the samples first, or keep it digital with rules={{{self.name.partition('#')[0]!r}: None}}"
-            )
-
-    def held(self, w: Tensor, dtype: torch.dtype) -> Folded | Programmed:
-        """What the cells hold of w[O, I]: from the last call where nothing changed."""
-        state = self.state
-        key = (state.seed, state.chip, state.level, w.data_ptr(), w._version, dtype, w.device, fingerprint(w))
-        if self._held is None or key != self._key:
-            w = w.to(dtype)
-            w_range = encoding.full_range(w, self.array)
-            codes = encoding.quantise(w, self.array, w_range)
-            chip = state.stream
-            with torch.no_grad():
-                streams = {"stream": chip.child(self.name), "fault_stream": chip.child("faults", self.name)}
-                self._held = self.hold(codes, w_range=w_range, **streams)
-            self._key = key
-        return self._held
-
-
-def fingerprint(w: Tensor) -> tuple[float, ...]:
-    """Some of the values of w: changes through `.data` (averaged weights, old optimisers) leave no other trace."""
-    flat = w.flatten()
-    return tuple(flat[:: max(1, flat.numel() // 64)].tolist())
-
-
-def as_matrices(x: Tensor) -> Tensor:
-    """x[B, ..., I] to [B, M, I], in a dtype whose integers are exact."""
-    rows = x.reshape(x.shape[0], -1, x.shape[-1])
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-
-
-@dataclass(eq=False)
-class DynamicOperand(Operand):
-    """K or V: written for every sample, with fresh noise.
-
-    Attributes:
-        fault_name: the arrays that are used; layers that share arrays share their faults.
-        axis: "K" (tokens are outputs) or "V" (tokens are inputs).
-    """
-
-    dynamic: ClassVar[bool] = True
-
-    fault_name: str = ""
-    axis: str = "K"
-
-    def product(self, x: Tensor, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Inputs with K or V tokens[B, H, N, d]: x[B, H, M, d] @ K.T, or x[B, H, M, N] @ V.
-
-        `valid` [B, 1, N, 1] is False at padding, which does not count for the range.
-        """
-        state = self.state
-        state.visited.add(self.name)
-        w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
-        if state.mode in ("bypass", "observe inputs"):
-            if state.mode == "observe inputs":
-                self.observe_input(x)
-            return x @ w.transpose(-2, -1)
-        turn = self.take_turn()
-        with torch.no_grad():
-            held, gain = self._write(tokens.detach(), valid, turn)
-        if gain is not None:
-            x = x * gain
-            w = w / torch.where(gain > 0, gain, 1.0)
-        return self.multiply(x, w, held, turn)
-
-    def _write(
-        self, tokens: Tensor, valid: Tensor | None, turn: tuple[int, ...] = ()
-    ) -> tuple[Folded | Programmed, Tensor | None]:
-        """Program tokens[B, H, N, d]; also the gain of each row, where rows have ranges of their own."""
-        array, state = self.array, self.state
-        magnitude = tokens.abs() if valid is None else tokens.abs() * valid
-        dims = {"tensor": tuple(range(1, tokens.dim())), "head": (-2, -1), "token": (-1,), "column": (-2,)}[array.scale]
-        if array.scale == "column" and self.axis == "K":
-            dims = (-1,)
-        w_range = magnitude.amax(dim=dims, keepdim=True)
-        codes = encoding.quantise(tokens, array, w_range)
-        if state.clip is not None:
-            codes = clip_codes(codes, state.clip, array)
-        gain = None
-        if self.axis == "V":
-            codes = codes.transpose(-2, -1)
-            if array.scale == "token":
-                # A row's own range cannot be applied to column sums, so it is applied to the input of the row.
-                common = w_range.amax(dim=-2, keepdim=True)
-                gain = (w_range / torch.where(common > 0, common, 1.0)).transpose(-2, -1)
-                w_range = common
-            w_range = w_range.transpose(-2, -1)
-        chip = state.stream.child(self.name, *turn)
-        held = self.hold(
-            codes,
-            w_range=w_range,
-            stream=chip if exact(array) else sample_streams(chip, len(tokens)),
-            fault_stream=state.stream.child("faults", self.fault_name),
-            max_code=None if state.clip is None else state.clip.max_code(array),
-            major="outputs" if self.axis == "K" else "inputs",
-        )
-        return held, gain

@@ -13,10 +13,12 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, Engine
 from ohmformer.nn.attention import AttentionSite, crossbar_class
 from ohmformer.nn.capture import Product
+from ohmformer.nn.dynamic import DynamicOperand
 from ohmformer.nn.linear import CrossbarLinear, crossbar_layer
 from ohmformer.nn.multihead import CrossbarMultiheadAttention, check_supported
-from ohmformer.nn.operand import DynamicOperand, Operand, StaticOperand
+from ohmformer.nn.operand import Operand
 from ohmformer.nn.state import State
+from ohmformer.nn.static import StaticOperand
 from ohmformer.nn.table import BY_HARDWARE, BY_RULE, Captured, CaptureTable
 
 Rules = Mapping[str, Crossbar | None]
