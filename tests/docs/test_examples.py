@@ -24,6 +24,13 @@ def test_example_runs(example: Path) -> None:
     assert run(str(example)).strip()
 
 
+def test_example_study_runs(tmp_path: Path) -> None:
+    command = ["-m", "ohmformer.cli", "accuracy", "examples/03_adc_bits.toml", "--out", str(tmp_path), "--workers", "1"]
+    small = ["--set", "trials.chips=1", "--set", "task.limit=10", "--set", "hardware.attention.array.adc.bits=[2, 8]"]
+    assert "software" in run(*command, *small)
+    assert (tmp_path / "figure.png").exists()
+
+
 def test_readme_example_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(code.strip().splitlines()) <= 20
