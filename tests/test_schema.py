@@ -1,5 +1,6 @@
 """Every bad input gives one line that names the file, the full path, the value and the remedy."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.device.spec import Cell, PowerLaw, SqrtRange, Uniform
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
+from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Source, load, replace, validate, walk
 
 CELL = """
@@ -63,7 +65,11 @@ BAD_CELLS = [
     ('g_max = "10 uS"', "g_max = 10", "cell.g_max = 10: has no unit; write '10 S'"),
     ('g_max = "10 uS"', "g_max = { value = 10.5 }", "cell.g_max = 10.5: has no unit; write '10.5 S'"),
     ('g_max = "10 uS"', 'g_max = "10"', "cell.g_max = '10': has no unit; write '10 S'"),
-    ('g_max = "10 uS"', 'g_max = "10 uA"', "cell.g_max = '10 uA': has the unit 'uA' where S is expected; write it as"),
+    (
+        'g_max = "10 uS"',
+        'g_max = "10 uA"',
+        "cell.g_max = '10 uA': has the unit 'uA' where S is expected; write it in S",
+    ),
     ('g_max = "10 uS"', 'g_max = "ten"', "cell.g_max = 'ten': is not a quantity; write a number and a unit"),
     ('g_max = "10 uS"', 'g_max = "-10 uS"', "cell.g_max = '-10 uS': must be > 0; raise it"),
     ('g_max = "10 uS"', 'g_max = "1e999 S"', "cell.g_max = '1e999 S': must be finite; write a finite number"),
@@ -221,3 +227,22 @@ def test_canonical_form_is_plain_and_knows_no_sources() -> None:
     plain = load(Cell, "rram_clipformer_2024").canonical()
     assert plain["g_max"] == 1e-5
     assert "provenance" not in str(plain)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: KVClip(alpha=-1.0), "KVClip: alpha = -1.0: must be >= 0; raise it"),
+        (lambda: Cell(g_min=2e-5, g_max=1e-5), "Cell: g_min = 2e-05 S is not below g_max = 1e-05 S"),
+        (lambda: Cell(g_min=1e-7, g_max=1e-5, g_mid=1e-6), "Cell: g_mid: is no key here"),  # type: ignore[call-arg]
+        (
+            lambda: Cell(g_min=1e-7, g_max=1e-5, write_noise={"kind": "uniform", "sigma": -1.0}),  # type: ignore[arg-type]
+            "Cell: write_noise.sigma = -1.0: must be >= 0",
+        ),
+    ],
+)
+def test_a_specification_made_in_python_is_refused_in_one_line(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        make()
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)

@@ -38,11 +38,13 @@ def test_parsed_is_exactly_the_literal(text: str, unit: str, value: float) -> No
 
 REFUSED = [
     ("10", "S", "has no unit; write '10 S', with a prefix if you like"),
-    ("10 uA", "S", "has the unit 'uA' where S is expected; write it as '10 S', with any prefix"),
+    ("10 uA", "S", "has the unit 'uA' where S is expected; write it in S, such as '10 uS'"),
     ("10 xS", "S", "has the unit 'xS' where S is expected"),
     ("5 %", "S", "has the unit '%' where S is expected"),
     ("5 S", "%", "has the unit 'S' where % is expected"),
-    ("about 3 S", "S", "is not a quantity; write a number and a unit, such as '10 S'"),
+    ("about 3 S", "S", "is not a quantity; write a number and a unit, such as '10 uS'"),
+    ("10 S", "ohm", "write it in ohm, such as '100 kohm'"),
+    ("10 S", "K", "write it in K, such as '10 K'"),
     ("", "s", "is not a quantity"),
     ("nan S", "S", "is not a quantity"),
     ("3 4 S", "S", "is not a quantity"),
@@ -76,3 +78,10 @@ def test_shown(value: float, unit: str, text: str) -> None:
 @given(st.floats(1e-14, 1e13), st.sampled_from(["S", "J", "s", "m^2", "ohm", "%"]))
 def test_what_is_shown_is_parsed_again(value: float, unit: str) -> None:
     assert units.parse(units.show(value, unit), unit) == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("unit", ["S", "ohm", "V", "A", "J", "W", "s", "Hz", "m^2", "%"])
+def test_the_remedy_is_a_quantity_of_that_unit(unit: str) -> None:
+    with pytest.raises(ValueError, match="such as") as caught:
+        units.parse("something", unit)
+    assert units.parse(str(caught.value).split("'")[1], unit) > 0

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ohmformer.errors import BadInput
 
+_interrupted = threading.Event()
+"""Ctrl-C was pressed: whatever is raised from then on, such as by an import that was cut short, means a stop."""
+
+
+class _Verbs(TyperGroup):
+    """Verbs that stop at Ctrl-C with one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except typer.Exit:
+            raise
+        except BaseException as error:
+            if not (_interrupted.is_set() or isinstance(error, KeyboardInterrupt)):
+                raise
+            print("stopped; run again to go on", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Verbs,
     name="ohmformer",
     help="Transformers on memristive crossbars: the accuracy they keep.",
     no_args_is_help=True,
@@ -43,13 +67,32 @@ Resume = Annotated[
 
 def main() -> int:
     """Run the command line; the exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
+    _interrupted.clear()
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if signal.getsignal(signal.SIGINT) is _interrupt:
+            signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _main() -> int:
     try:
         app(prog_name="ohmformer")
     except BadInput as error:
         print(f"ohmformer: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
+        return 130 if _interrupted.is_set() else stop.code if isinstance(stop.code, int) else 1
     return 0
 
 
@@ -156,13 +199,14 @@ def _print(content: Any, *, to_stderr: bool = False) -> None:
 
 
 def _report(found: dict[str, Any], folder: Path, *, to_stderr: bool) -> None:
+    from ohmformer.report.caveats import caveats
     from ohmformer.report.figure import save_figure
     from ohmformer.report.table import capture_lines, study_tables
     from ohmformer.report.verdict import clip_verdicts
 
     figures = save_figure(found, folder)
     _print(study_tables(found), to_stderr=to_stderr)
-    for sentence in (*capture_lines(found), *clip_verdicts(found)):
+    for sentence in (*capture_lines(found), *clip_verdicts(found), *caveats(found)):
         _print(sentence, to_stderr=to_stderr)
     files = ["results.json", "results.sqlite", *(file.name for file in figures)]
     _print(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)

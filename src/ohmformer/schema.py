@@ -83,6 +83,20 @@ class Spec(BaseModel):
     provenance: SkipJsonSchema[Provenance] = Field(default=(), exclude=True, repr=False)
     """Sources of the values that were given: (field, source), sorted."""
 
+    def __init__(self, /, **data: Any) -> None:
+        """Check the values.
+
+        Raises:
+            BadInput: one of them does not fit; one line with field, value and remedy.
+        """
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise BadInput(f"{type(self).__name__}: {fault_of(error, type(self), data)}") from None
+
+    # Nested tables are then made without a call of this __init__, so that errors keep their path.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and type(self) is type(other) and self._values() == other._values()
 

@@ -10,6 +10,9 @@ _PREFIX = {"f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6,
 _PREFIX |= {"\u00b5": -6, "\u03bc": -6}  # both mu
 _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "year": 31557600}
 _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name in (word, f"{word}s")}
+_EXAMPLE = {"S": "10 uS", "ohm": "100 kohm", "V": "200 mV", "A": "10 uA", "J": "2 pJ", "W": "5 mW", "s": "50 ns"}
+_EXAMPLE |= {"Hz": "1 GHz", "m^2": "25 um^2", "%": "1 %"}
+"""SI unit -> a quantity in it, as people write it."""
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
 
 
@@ -28,6 +31,10 @@ def _factor(written: str, unit: str) -> Decimal | None:
     return None if prefix is None else Decimal(10) ** (prefix * power)
 
 
+def _example(unit: str) -> str:
+    return repr(_EXAMPLE.get(unit, f"10 {unit}"))
+
+
 def parse(text: str, unit: str) -> float:
     """'2 pJ', 'J' -> 2e-12: exactly the float that the literal 2e-12 gives.
 
@@ -40,13 +47,15 @@ def parse(text: str, unit: str) -> float:
     """
     match = _QUANTITY.fullmatch(text)
     if not match:
-        raise ValueError(f"is not a quantity; write a number and a unit, such as '10 {unit}'")
+        raise ValueError(f"is not a quantity; write a number and a unit, such as {_example(unit)}")
     number, written = match.groups()
     if not written:
         raise ValueError(f"has no unit; write '{number} {unit}', with a prefix if you like")
     factor = _factor(written, unit)
     if factor is None:
-        raise ValueError(f"has the unit {written!r} where {unit} is expected; write it as '10 {unit}', with any prefix")
+        raise ValueError(
+            f"has the unit {written!r} where {unit} is expected; write it in {unit}, such as {_example(unit)}"
+        )
     return float(Decimal(number) * factor)
 
 

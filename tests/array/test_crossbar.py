@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
-from ohmformer.array import mvm, program, write
+from ohmformer.array import mvm, program, write, write_folded
 from ohmformer.errors import BadInput
 from ohmformer.streams import SampleStreams, Stream
 from tests.build import SQRT_RANGE, UNIFORM, array, cell
@@ -93,3 +94,37 @@ def test_ideal_cells_hold_the_digits() -> None:
     assert shifted.cells.flatten().tolist() == [3, 3, 3, 1]
     assert shifted.reference is not None
     assert shifted.reference.flatten().tolist() == [0, 0, 0, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
+    w, x = torch.randn(5, 6).to(dtype), torch.randn(2, 6).to(dtype)
+    halves, singles = program(w, NOISY, stream=1), program(w.float(), NOISY, stream=1)
+    assert torch.equal(halves.cells, singles.cells)
+    assert torch.equal(mvm(x, halves), mvm(x.float(), singles))
+    assert mvm(x, halves).dtype == torch.float32
+    codes = torch.full((2, 3), 100.0)
+    assert torch.equal(write(codes.to(dtype), NOISY, stream=1).cells, write(codes, NOISY, stream=1).cells)
+    folded = write_folded(codes.to(dtype), NOISY, stream=1).weight
+    assert torch.equal(folded, write_folded(codes, NOISY, stream=1).weight)
+
+
+def test_double_precision_is_kept() -> None:
+    assert mvm(torch.ones(2, 3).double(), program(torch.ones(3, 3).double(), NOISY)).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: program(torch.ones(0, 3), NOISY), r"program: w has the shape \(0, 3\)"),
+        (lambda: write(torch.ones(3, 0), NOISY), r"write: codes has the shape \(3, 0\)"),
+        (lambda: program(np.ones((3, 3)), NOISY), "program: w is ndarray; give a torch.Tensor"),  # type: ignore[arg-type]
+        (lambda: mvm(np.ones((2, 3)), program(torch.ones(3, 3), NOISY)), "mvm: x is ndarray"),  # type: ignore[arg-type]
+        (lambda: program(torch.ones(3, 3), NOISY, w_range=-1.0), "range of a matrix to be programmed is -1: must be 0"),
+        (lambda: program(torch.ones(3, 3), NOISY, w_range=float("nan")), "NaN or infinity"),
+        (lambda: mvm(torch.ones(3), program(torch.ones(3, 3), NOISY), x_range=-2.0), "range of an input .* is -2"),
+    ],
+)
+def test_what_is_wrong_is_said(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        call()

@@ -91,6 +91,14 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "no bits": (("run", "study.toml", "--set", "hardware.attention.array.bits=0"), "bits = 0: must be >= 1"),
         "unknown model": (("run", "study.toml", "--set", "model.source=bundled:x"), "known: bundled:fashion-vit"),
         "too few samples": (("run", "study.toml", "--set", "task.limit=99"), "has only 16 samples"),
+        "a source that leaves": (
+            ("run", "study.toml", "--set", "model.source=python:sys:exit"),
+            "study.toml: model.source = 'python:sys:exit': fails (SystemExit: )",
+        ),
+        "points that all fail": (
+            ("run", "study.toml", "--workers", "1", "--set", "model.source=python:torch.nn:Identity"),
+            "the only point failed",
+        ),
         "no workers": (("run", "study.toml", "--workers", "0"), "workers = 0: must be 1 or more"),
         "nowhere to write": (("run", "study.toml", "--json", "no/such/folder.json"), "--json no/such/folder.json"),
         "a file where results should go": (("run", "study.toml", "--out", "study.toml"), "study.toml: cannot be made"),
@@ -161,3 +169,39 @@ def test_ctrl_c_keeps_what_is_stored_and_says_how_to_go_on(tmp_path: Path) -> No
         said = driver.communicate(timeout=60)
     assert said == ("", "stopped: 1 of 2 points stored; run again to go on\n")
     assert driver.returncode == 130
+
+
+INTERRUPTED = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        f"{INTERRUPTED}while True: pass",
+        "try:\n    import os, signal; os.kill(os.getpid(), signal.SIGINT)\n    while True: pass\n"
+        "except KeyboardInterrupt:\n    raise RecursionError from None",
+    ],
+    ids=["as it is", "in disguise"],
+)
+def test_ctrl_c_during_an_import_is_one_line(ohmformer: Run, tmp_path: Path, module: str) -> None:
+    name = f"interrupted_{len(module)}"
+    (tmp_path / f"{name}.py").write_text(module)
+    write_study(tmp_path / "study.toml", model={"source": f"python:{name}:make"})
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert ohmformer("run", "study.toml") == (130, "", "stopped; run again to go on\n")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert {file.name for file in tmp_path.glob("*.*")} == {"study.toml", f"{name}.py"}
+
+
+def test_limits_of_a_run_are_printed(ohmformer: Run, tmp_path: Path) -> None:
+    write_study(tmp_path / "study.toml", trials={"chips": 1}, simulation={"level": "noise"})
+    code, out, _ = ohmformer("run", "study.toml", "--workers", "1", "--set", f"{GAMMA}=3")
+    said = " ".join(out.split())
+    assert code == 0
+    assert "one chip: intervals cover samples only" in said
+    assert "1 of 1 points lie there (γσ up to 0.6 in K, 0.6 in V)" in said
+    assert "Level noise leaves converters and read noise out." in said

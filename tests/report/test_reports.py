@@ -10,6 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from rich.console import Console
 
+from ohmformer.report.caveats import caveats
 from ohmformer.report.figure import draw, save_figure
 from ohmformer.report.table import capture_lines, study_tables
 from ohmformer.report.verdict import clip_verdicts, gain
@@ -115,3 +116,45 @@ def test_what_ran_where_is_said_once() -> None:
     (line,) = capture_lines(DEMO)
     assert "on crossbars: 3 x W, 1 Q K" in line
     assert "Digital: stem (Conv2d is not converted)" in line
+
+
+def test_an_extrapolation_is_said_and_shaded() -> None:
+    (sentence,) = caveats(DEMO)
+    assert "an extrapolation: 6 of 11 points" in sentence
+    assert "γσ up to 1.2 in K, 1.2 in V" in sentence
+    assert [text.get_text() for text in draw(DEMO).axes[0].texts] == ["extrapolation"]
+    weak = swept({"none": {0: 0.9, 2: 0.8}})
+    assert caveats(weak) == []
+    assert not draw(weak).axes[0].texts
+
+
+def test_other_noise_is_no_extrapolation() -> None:
+    other = point(0.5)
+    other["write_noise"] = {"projection": None, "key": {"kind": "proportional", "sigma": 3.0}, "value": None}
+    assert caveats({**DEMO, "points": [other]}) == []
+
+
+def test_level_noise_says_what_it_leaves_out() -> None:
+    simple = point(0.5)
+    simple["accuracy"]["level"] = "noise"
+    document = {**DEMO, "points": [simple]}
+    assert caveats(document) == ["Level noise leaves converters and read noise out."]
+    assert "leaves converters and read noise out" in draw(document).get_supxlabel()
+
+
+def test_one_chip_is_marked() -> None:
+    single = point(0.5)
+    single["accuracy"]["chips"] = [0.5]
+    document = {**DEMO, "points": [single]}
+    marked = "one chip: intervals cover samples only"
+    assert marked in " ".join(text(document).split())
+    assert marked in " ".join(draw(document).get_supxlabel().split())
+    assert marked not in " ".join(text(DEMO).split())
+
+
+def test_the_caption_says_how_static_weights_are_written() -> None:
+    document = {**DEMO, "points": [point(0.5)], "notes": ["σ of static weights 0.02 (assumed: write-verify)"]}
+    document["points"][0]["write_noise"]["projection"] = {"kind": "sqrt_range", "gamma": 2, "sigma": 0.02}
+    said = "static weights: γσ 0.04; σ of static weights 0.02 (assumed: write-verify)"
+    assert said in " ".join(text(document).split())
+    assert said in " ".join(draw(document).get_supxlabel().split())

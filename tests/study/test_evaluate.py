@@ -67,3 +67,9 @@ def test_a_clip_that_does_not_go_with_the_arrays_is_refused_before_anything_runs
     offset = settings("hardware.attention.array.encoding=offset", "mitigation.clip={ alpha = 2.0, beta = 0.25 }")
     with pytest.raises(BadInput, match="differential"):
         identify(offset)
+
+
+def test_the_refusal_of_a_clip_names_its_path() -> None:
+    offset = settings("hardware.attention.array.encoding=offset", "mitigation.clip={ alpha = 2.0, beta = 0.25 }")
+    with pytest.raises(BadInput, match=r"^mitigation\.clip: "):
+        identify(offset)

@@ -185,3 +185,29 @@ def test_reading_studies_needs_no_torch() -> None:
         "import sys; from ohmformer.study.read import read_study; read_study('demo'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+LABELLED = f"""
+[[sweep]]
+"{GAMMA}" = [0, 1]
+[[sweep]]
+label = "high"
+"{GAMMA}" = 7
+"hardware.projection.array.cell.write_noise.gamma" = 0
+"""
+
+
+def test_a_labelled_sweep_stays_what_it_is_called() -> None:
+    points = make_study(tomllib.loads(NO_SWEEP + LABELLED), [f"{GAMMA}=4"]).points
+    assert [(point.label, gammas(point.settings)[1]) for point in points] == [("", 4), ("high", 7)]
+
+
+def test_what_only_labelled_sweeps_set_cannot_be_changed_unnoticed() -> None:
+    change = "hardware.projection.array.cell.write_noise.gamma=4"
+    with pytest.raises(BadInput, match=r"study\.toml: --set hardware\.projection.*only labelled sweeps"):
+        make_study(tomllib.loads(NO_SWEEP + LABELLED), [change], where="study.toml")
+
+
+def test_a_clip_is_named_by_its_path() -> None:
+    with pytest.raises(BadInput, match=r"^study: mitigation\.clip\.beta = 0\.005"):
+        make_study(tomllib.loads(TEXT.replace("0.25 }]", "0.005 }]")))

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ohmformer.errors import BadInput
 from ohmformer.study.read import make_study
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
 from ohmformer.study.store import Store
+from ohmformer.tasks.vit import VisionTransformer
 from tests.study.small import GAMMA, LOG, document, gamma, note, study
 from tests.study.test_executors import ROOT, wait_until
 
@@ -132,3 +134,38 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, log: Path, how: str,
 def test_serial_and_pool_give_the_same_bits(tmp_path: Path) -> None:
     noisy = study(0, 4, mitigation={"clip": "calibrated"})
     assert run_study(noisy, tmp_path / "serial", workers=1) == run_study(noisy, tmp_path / "pool", workers=2)
+
+
+def test_a_failing_study_leaves_nothing_that_it_made(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^study: the only point failed: one is too many"):
+        run_study(make_study(document(), [f"{GAMMA}=1"]), tmp_path / "a" / "b", evaluate=fail_at_one)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_study_leaves_what_was_there(tmp_path: Path, log: Path) -> None:
+    run_study(study(0), tmp_path / "out", evaluate=note)
+    (tmp_path / "mine").mkdir()
+    for folder in ("out", "mine"):
+        with pytest.raises(BadInput, match="the only point failed"):
+            run_study(study(1), tmp_path / folder, evaluate=fail_at_one)
+    assert (tmp_path / "out" / "results.sqlite").exists()
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_model_that_cannot_be_loaded_is_named_with_its_study(tmp_path: Path) -> None:
+    wrong = make_study(document(model={"source": "bundled:nope"}), where="study.toml")
+    with pytest.raises(BadInput, match=r"^study\.toml: model\.source = 'bundled:nope'"):
+        run_study(wrong, tmp_path, evaluate=note)
+
+
+def unseeded() -> VisionTransformer:
+    torch.manual_seed(int.from_bytes(os.urandom(4), "big"))
+    return VisionTransformer(size=8, patch=4, width=16, depth=1, heads=2, classes=3)
+
+
+def test_a_model_that_is_another_one_in_each_worker_is_refused(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        random = study(0, 1, model={"source": f"python:{__name__}:unseeded"})
+        with pytest.raises(BadInput, match=r"model\.source = .*gives another model at each call; .*manual_seed"):
+            run_study(random, tmp_path / "out", workers=2, evaluate=note)
+    assert not (tmp_path / "out").exists()

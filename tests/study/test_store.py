@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,42 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"results\.sqlite: cannot hold results"):
         Store(file)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["{", "3", "", "null"])
+def test_a_damaged_row_is_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "results.sqlite"
+    with Store(file) as store:
+        store.put("a", {"x": 1})
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE results SET result = ?", (text,))
+    with Store(file) as store, pytest.raises(BadInput, match=r"results\.sqlite: the result a is damaged; .*--fresh"):
+        store.get(["a"])
+
+
+@pytest.mark.parametrize("columns", ["key TEXT", "name TEXT, result TEXT"])
+def test_a_table_of_another_shape_is_one_line(tmp_path: Path, columns: str) -> None:
+    file = tmp_path / "results.sqlite"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute(f"CREATE TABLE results ({columns})")
+    with pytest.raises(BadInput, match=r"results\.sqlite: cannot hold results \(no such column"):
+        Store(file)
+
+
+def test_a_table_with_more_columns_is_one_line_at_put(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE results (key TEXT, result TEXT, more TEXT NOT NULL)")
+    with Store(file) as store, pytest.raises(BadInput, match="cannot hold results"):
+        store.put("a", {})
+
+
+def test_a_locked_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, connect = tmp_path / "results.sqlite", sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, timeout=0.01))
+    with Store(file) as store, closing(connect(file)) as other:
+        store.put("a", {})
+        other.execute("BEGIN EXCLUSIVE")
+        for action in (lambda: store.put("b", {}), lambda: store.forget(["a"])):
+            with pytest.raises(BadInput, match="another program holds it"):
+                action()

@@ -56,3 +56,12 @@ def test_answers_that_make_no_sense_are_refused_by_name(change: object, said: st
 def test_a_model_in_training_mode_is_refused() -> None:
     with pytest.raises(BadInput, match=r"model\.eval\(\)"):
         scores(Answer(), TASK, 3)
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_labels_that_the_model_cannot_give_are_refused(wrong: int) -> None:
+    labels = LABELS.clone()
+    labels[-1] = wrong
+    task = Task("some data", TASK.inputs, labels, TASK.calibration, TASK.calibration_labels)
+    with pytest.raises(BadInput, match=rf"Answer on some data: labels are .*{wrong}.* the model has 3 classes"):
+        scores(Answer().eval(), task, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,10 @@ def broken() -> nn.Module:
     raise RuntimeError("no weights here")
 
 
+def leaves() -> nn.Module:
+    sys.exit("no licence")
+
+
 def no_model() -> int:
     return 3
 
@@ -82,7 +87,8 @@ HERE = f"python:{__name__}"
         ("python:no_such_module:f", "importing no_such_module fails"),
         ("python:json:nope", "has no function 'nope'"),
         (f"{HERE}:broken", "RuntimeError: no weights here"),
-        (f"{HERE}:no_model", "returns int"),
+        (f"{HERE}:leaves", "fails (SystemExit: no licence)"),
+        (f"{HERE}:no_model", "returns int; return a torch.nn.modules.module.Module"),
         (f"{HERE}:not_finite", "weight holds NaN"),
     ],
 )
@@ -131,3 +137,10 @@ def test_the_digest_sees_the_code_of_a_users_class(tmp_path: Path, monkeypatch: 
         (tmp_path / f"{name}.py").write_text(code)
         found.append(model_digest(load_model(f"python:{name}:Scale")))
     assert found[0] == found[2] != found[1]
+
+
+def test_a_module_that_ends_the_program_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "module_that_leaves.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(BadInput, match=r"importing module_that_leaves fails \(SystemExit: 3\)"):
+        load_model("python:module_that_leaves:make")

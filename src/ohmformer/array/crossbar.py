@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ohmformer.array import counts, encoding
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import Major, Writer, one_sided
+from ohmformer.array.writing import Major, What, Writer, one_sided
 from ohmformer.device import noise
 from ohmformer.device.spec import NoNoise
 from ohmformer.errors import BadInput
@@ -143,11 +143,9 @@ def program(
         major: whether the stream runs along outputs or inputs first: the axis that is written piece by piece.
 
     Raises:
-        BadInput: w is no matrix, or holds NaN or infinity.
+        BadInput: w is no matrix, is empty, or holds NaN or infinity.
     """
-    if w.dim() < 2:
-        raise BadInput(f"program: w has the shape {tuple(w.shape)}; give a matrix [..., outputs, inputs]")
-    w = w if w.is_floating_point() else w.to(torch.get_default_dtype())
+    w = encoding.matrix(w, "program: w")
     w_range = encoding.full_range(w, array) if w_range is None else torch.as_tensor(w_range).to(w)
     codes = encoding.quantise(w, array, w_range)
     return write(codes, array, stream=stream, w_range=w_range, fault_stream=fault_stream, major=major)
@@ -171,9 +169,8 @@ def write(
     Raises:
         BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
-    slices, unit = check(codes, array, max_code), code_unit(w_range, codes, array)
-    stream = Stream(stream) if isinstance(stream, int) else stream
-    writer = Writer(array, "cell", stream, fault_stream or stream, major, codes.device)
+    job = prepare(codes, array, stream, w_range, max_code, fault_stream, major)
+    codes, slices, writer = job.codes, job.slices, job.writer("cell")
     if one_sided(array):
         found = [writer.found(digit)[0][0] for digit in encoding.places(codes.abs().unsqueeze(0), array, slices)]
         cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in found], dim=1)
@@ -182,13 +179,56 @@ def write(
         cells, written = _stacked([writer.found(digit) for digit in encoding.digits(codes, array, slices)])
     reference, reference_written = None, None
     if array.encoding == "offset":
-        writer = Writer(array, "reference", stream, fault_stream or stream, major, codes.device)
+        writer = job.writer("reference")
         targets = reference_targets(codes, array, slices)
         reference, reference_written = _stacked([writer.found(target) for target in targets])
         reference = reference[0]
         reference_written = None if reference_written is None else reference_written[0]
-    count_writes(codes, array, slices)
-    return Programmed(array, cells, reference, unit, written, reference_written)
+    return Programmed(array, cells, reference, job.unit, written, reference_written)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked matrix of codes that is about to be written.
+
+    Attributes:
+        array: the hardware.
+        codes: [..., O, I] integers, in float32 or float64.
+        slices: how many hold them.
+        unit: [..., O or 1, 1] value of one code.
+        stream: what write noise and drift belong to.
+        fault_stream: what faults belong to.
+        major: which axis random numbers run along first.
+    """
+
+    array: Crossbar
+    codes: Tensor
+    slices: int
+    unit: Tensor
+    stream: Streams
+    fault_stream: Streams
+    major: Major
+
+    def writer(self, what: What) -> Writer:
+        """What writes its cells, or its reference columns, slice by slice."""
+        return Writer(self.array, what, self.stream, self.fault_stream, self.major, self.codes.device)
+
+
+def prepare(
+    codes: Tensor,
+    array: Crossbar,
+    stream: Streams | int,
+    w_range: Tensor | float,
+    max_code: int | None,
+    fault_stream: Stream | None,
+    major: Major,
+) -> Job:
+    """The arguments of `write`, checked and completed; the writes are counted."""
+    codes = encoding.matrix(codes, "write: codes")
+    slices, unit = _check(codes, array, max_code), _code_unit(w_range, codes, array)
+    stream = Stream(stream) if isinstance(stream, int) else stream
+    _count_writes(codes, array, slices)
+    return Job(array, codes, slices, unit, stream, fault_stream or stream, major)
 
 
 def _stacked(found: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
@@ -203,7 +243,7 @@ def reference_targets(codes: Tensor, array: Crossbar, slices: int) -> list[Tenso
     return [codes.new_full(shape, float(digit)) for digit in encoding.reference_digits(array, slices)]
 
 
-def check(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
+def _check(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
     """Slices that hold the codes.
 
     Raises:
@@ -211,15 +251,15 @@ def check(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
     """
     slices = array.slices(max_code)
     largest = 2 ** (array.bits_per_cell * slices) - 1 if array.encoding == "differential" else array.max_code
-    if codes.dim() < 2 or not bool(codes.abs().amax() <= largest):
+    if not bool(codes.abs().amax() <= largest):
         raise BadInput(
-            f"write: codes of shape {tuple(codes.shape)} must be a matrix [..., outputs, inputs] of integers within "
-            f"{largest} of zero, the most that {slices} slices hold; clip them, or correct max_code"
+            f"write: codes must be integers within {largest} of zero, the most that {slices} slices hold; clip them, "
+            "or correct max_code"
         )
     return slices
 
 
-def code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tensor:
+def _code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tensor:
     """The value of one code [..., O or 1, 1], from the range of the codes.
 
     Raises:
@@ -233,7 +273,7 @@ def code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tensor
     return encoding.unit_of(w_range, array.max_code)
 
 
-def count_writes(codes: Tensor, array: Crossbar, slices: int) -> None:
+def _count_writes(codes: Tensor, array: Crossbar, slices: int) -> None:
     """Tell the counter in use, if any, which cells were written."""
     counter = counts.current()
     if counter is not None:

@@ -39,10 +39,37 @@ def quantise(w: Tensor, array: Crossbar, w_range: Tensor) -> Tensor:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
     if not bool(((w_range >= 0) & (w_range < math.inf)).all() & torch.isfinite(w.sum())):
-        raise BadInput(
-            "a matrix to be programmed, or its range, holds NaN or infinity; look for the layer that made it"
-        )
+        raise _unusable("a matrix to be programmed", w_range)
     return (w / unit_of(w_range, array.max_code)).round_().clamp_(-array.max_code, array.max_code)
+
+
+def _unusable(what: str, value_range: Tensor) -> BadInput:
+    if bool((value_range < 0).any()):
+        return BadInput(f"the range of {what} is {value_range.min():g}: must be 0 or more; give the largest magnitude")
+    return BadInput(f"{what}, or its range, holds NaN or infinity; look for the layer that made it")
+
+
+def matrix(values: Tensor, who: str) -> Tensor:
+    """Values [..., O, I] as `widened` has them.
+
+    Raises:
+        BadInput: they are no matrix, or an empty one.
+    """
+    values = widened(values, who)
+    if values.dim() < 2 or values.numel() == 0:
+        raise BadInput(f"{who} has the shape {tuple(values.shape)}; give a matrix [..., outputs, inputs] with values")
+    return values
+
+
+def widened(values: Tensor, who: str) -> Tensor:
+    """Real values in a type whose integers and conductances are exact enough: float32 at least.
+
+    Raises:
+        BadInput: they are no tensor.
+    """
+    if not isinstance(values, Tensor):
+        raise BadInput(f"{who} is {type(values).__name__}; give a torch.Tensor, such as torch.as_tensor(...) makes")
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
@@ -78,9 +105,7 @@ def quantise_input(x: Tensor, array: Crossbar, x_range: Tensor, *, signed: bool)
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
     if not bool(((x_range >= 0) & (x_range < math.inf)).all() & torch.isfinite(x.sum())):
-        raise BadInput(
-            "the inputs of a crossbar (or their range) hold NaN or infinity; look for the layer that made them"
-        )
+        raise _unusable("an input of a crossbar", x_range)
     top = array.max_input(signed=signed)
     unit = unit_of(x_range, top)
     return (x / unit).round_().clamp_(-top if signed else 0, top), unit

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import crossbar, encoding
-from ohmformer.array.crossbar import Programmed
+from ohmformer.array.crossbar import Job, Programmed
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import Major, Writer, one_sided
+from ohmformer.array.writing import Major, one_sided
 from ohmformer.errors import BadInput
 from ohmformer.streams import Stream, Streams
 
@@ -103,29 +103,28 @@ def write_folded(
 
     The arguments are those of `write` and `fold`.
     """
-    slices, unit = crossbar.check(codes, array, max_code), crossbar.code_unit(w_range, codes, array)
-    stream = Stream(stream) if isinstance(stream, int) else stream
-    writer = Writer(array, "cell", stream, fault_stream or stream, major, codes.device)
-    crossbar.count_writes(codes, array, slices)
+    job = crossbar.prepare(codes, array, stream, w_range, max_code, fault_stream, major)
     if one_sided(array):
-        return _write_magnitudes(codes, writer, slices, unit, read_noise)
+        return _write_magnitudes(job, read_noise)
+    codes, slices, writer = job.codes, job.slices, job.writer("cell")
     sums = [_Sum(array, read_noise) for _ in range(2)]
     for digit in encoding.digits(codes, array, slices):
         cells, written = writer.found(digit)
         for p, part in enumerate(cells.unbind(0)):
             sums[p].add(part, None if written is None else written[p])
     if array.encoding == "offset":
-        writer = Writer(array, "reference", stream, fault_stream or stream, major, codes.device)
+        writer = job.writer("reference")
         for target in crossbar.reference_targets(codes, array, slices):
             cells, written = writer.found(target)
             sums[1].add(cells[0], None if written is None else written[0])
-    return _joined(sums, array, unit)
+    return _joined(sums, array, job.unit)
 
 
-def _write_magnitudes(codes: Tensor, writer: Writer, slices: int, unit: Tensor, read_noise: bool) -> Folded:
+def _write_magnitudes(job: Job, read_noise: bool) -> Folded:
     """`write_folded` for pairs whose unused half stays at G_min: it adds read noise, and nothing else."""
-    used, unused = _Sum(writer.array, read_noise), _Sum(writer.array, read_noise)
-    for digit in encoding.places(codes.abs().unsqueeze(0), writer.array, slices):
+    codes, unit, writer = job.codes, job.unit, job.writer("cell")
+    used, unused = _Sum(job.array, read_noise), _Sum(job.array, read_noise)
+    for digit in encoding.places(codes.abs().unsqueeze(0), job.array, job.slices):
         used.add(writer.found(digit)[0][0], None)
         unused.add(codes.new_zeros(()), None)
     assert used.total is not None

@@ -56,6 +56,7 @@ def mvm(
         BadInput: an unknown level, a missing stream or calibration, inputs of another length, NaN or infinity.
     """
     array = programmed.array
+    x = encoding.widened(x, "mvm: x")
     if x.dim() == 0 or x.shape[-1] != programmed.inputs:
         raise BadInput(f"inputs of shape {tuple(x.shape)} meet a matrix with {programmed.inputs} rows; they must agree")
     if x.dim() == 1:

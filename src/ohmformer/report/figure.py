@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ohmformer.report.table import software_line
+from ohmformer.report.caveats import TRUSTED, caveats
+from ohmformer.report.table import software_line, static_line
 from ohmformer.report.view import Document, Point, View, axis_name, sigma, view
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -48,7 +49,9 @@ def draw(document: Document) -> Figure:
     axes[0].set_ylabel("accuracy / %")
     axes[0].set_ylim(0, 100)
     figure.suptitle(document["study"], fontsize=12)
-    figure.supxlabel(software_line(document), fontsize=7)
+    notes = [line for line in (software_line(document), static_line(document), *caveats(document)) if line]
+    width = int(17 * figure.get_figwidth())
+    figure.supxlabel("\n".join(fill(line, width) for line in notes), fontsize=7)
     return figure
 
 
@@ -81,6 +84,20 @@ def _lines(ax: Axes, seen: View) -> None:
     ax.set_xlabel(axis_name(seen.x))
     ax.legend(frameon=False, loc="lower left", fontsize=10)
     _twin(ax, sigma(seen))
+    _shade(ax, seen, xs[-1])
+
+
+def _shade(ax: Axes, seen: View, last: float) -> None:
+    """A shade over noise so strong that the model is an extrapolation."""
+    scale = sigma(seen)
+    if not scale or last * scale <= TRUSTED:
+        return
+    left, right = ax.get_xlim()
+    ax.axvspan(max(left, TRUSTED / scale), right, color="0.94", zorder=0, linewidth=0)
+    ax.annotate(
+        "extrapolation", (right, 1), xytext=(-4, 2), textcoords="offset points", ha="right", fontsize=8, color="0.4"
+    )
+    ax.set_xlim(left, right)
 
 
 def _twin(ax: Axes, scale: float | None) -> None:

@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer.report.view import Document, Point, View, axis_name, sigma, view
+from ohmformer.study.labels import gamma_sigma
 
 ROW = 4
 """So many points fit beside one another."""
@@ -22,9 +23,7 @@ def study_tables(document: Document) -> Group:
 
 def _grid(document: Document, seen: View) -> Table:
     """Rows: values of x. Columns: series."""
-    table = Table(
-        title=document["study"], caption=software_line(document), title_justify="left", caption_justify="left"
-    )
+    table = Table(title=document["study"], caption=_caption(document), title_justify="left", caption_justify="left")
     scale = sigma(seen)
     table.add_column(axis_name(seen.x), justify="right")
     if scale is not None:
@@ -42,7 +41,7 @@ def _bars(document: Document, seen: View) -> Table:
     """Points that stand for themselves: one row, or one column where they are many."""
     table = Table(title_justify="left", caption_justify="left")
     if not seen.series:
-        table.title, table.caption = document["study"], software_line(document)
+        table.title, table.caption = document["study"], _caption(document)
     names, entries = [name for name, _ in seen.bars], [entry(point) for _, point in seen.bars]
     if len(names) <= ROW:
         for name in names:
@@ -54,6 +53,10 @@ def _bars(document: Document, seen: View) -> Table:
     for name, text in zip(names, entries, strict=True):
         table.add_row(name, text)
     return table
+
+
+def _caption(document: Document) -> str:
+    return "\n".join(filter(None, (software_line(document), static_line(document))))
 
 
 def entry(point: Point) -> str:
@@ -72,9 +75,22 @@ def software_line(document: Document) -> str:
     chips = _span([len(accuracy["chips"]) for accuracy in found])
     samples = _span([accuracy["samples"] for accuracy in found])
     levels = ", ".join(sorted({accuracy["level"] for accuracy in found}))
-    how = f"{chips} chips, {samples} samples, level {levels}"
+    how = f"{chips} {'chip' if chips == '1' else 'chips'}, {samples} samples, level {levels}"
+    if any(len(accuracy["chips"]) == 1 for accuracy in found):
+        how += "; one chip: intervals cover samples only"
     metrics = ", ".join(sorted({accuracy["metric"] for accuracy in found}))
     return f"software: {', '.join(software)}. Entries: {metrics} in percent [95 % interval]; {how}"
+
+
+def static_line(document: Document) -> str:
+    """Write noise of static weights in the points of a sweep; empty where none is on crossbars."""
+    products = {
+        gamma_sigma(point["write_noise"]["projection"]) for point in document["points"] if not point.get("label")
+    }
+    known = sorted(product for product in products if product is not None)
+    notes = document.get("notes", [])
+    parts = [f"static weights: γσ {', '.join(f'{product:.3g}' for product in known)}"] if known else []
+    return "; ".join([*parts, *notes])
 
 
 def capture_lines(document: Document) -> list[str]:

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn.calibrate import candidates, choose_clip
 from ohmformer.nn.clipping import check_clip
 from ohmformer.nn.convert import StaysDigital, capture_table, convert
 from ohmformer.nn.montecarlo import Interrupted, monte_carlo
 from ohmformer.study.keys import Identity
+from ohmformer.study.labels import write_noise
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.data import Task, load_task
 from ohmformer.tasks.metrics import scores
@@ -41,9 +43,27 @@ def identify(settings: Settings) -> Identity:
     """
     for engine in (settings.hardware.attention.key, settings.hardware.attention.value):
         if isinstance(settings.mitigation.clip, KVClip) and isinstance(engine, CrossbarEngine):
-            check_clip(settings.mitigation.clip, engine.array)
+            try:
+                check_clip(settings.mitigation.clip, engine.array)
+            except BadInput as error:
+                raise BadInput(f"mitigation.{error}") from None
     task = _task(settings.task.source, settings.task.limit)
     return Identity(model=_model_digest(settings.model.source), task=task.digest)
+
+
+def check_identity(settings: Settings, identity: Identity) -> None:
+    """Refuse model or data that are others here than those whose digests are in the key.
+
+    Raises:
+        BadInput: a function of the user gave something else at this call.
+    """
+    found = identify(settings)
+    for section, source in (("model", settings.model.source), ("task", settings.task.source)):
+        if getattr(found, section) != getattr(identity, section):
+            raise BadInput(
+                f"{section}.source = {source!r}: gives another {section} at each call; load it from a file, or seed "
+                "what is random, such as with torch.manual_seed"
+            )
 
 
 @lru_cache(maxsize=4)
@@ -115,15 +135,6 @@ def _choose_clip(settings: Settings, task: Task) -> KVClip:
 @lru_cache(maxsize=4)
 def _software(model: str, task: str, limit: int | None, batch: int) -> float:
     return float(scores(_model(model), _task(task, limit), batch).mean())
-
-
-def write_noise(hardware: Accelerator) -> dict[str, Any]:
-    """Role -> write noise of its cells, in plain values; None for a digital engine."""
-    roles = {"projection": hardware.projection, "key": hardware.attention.key, "value": hardware.attention.value}
-    return {
-        role: engine.array.cell.write_noise.canonical() if isinstance(engine, CrossbarEngine) else None
-        for role, engine in roles.items()
-    }
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ def make_study(
 ) -> Study:
     """The study of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
     try:
-        return _make(dict(document), [parse_set(text) for text in sets], folder or Path())
+        study = _make(dict(document), [parse_set(text) for text in sets], folder or Path())
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error.__cause__
+    return replace(study, where=where)
 
 
 def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Study:
@@ -52,14 +54,17 @@ def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Stud
 
 
 def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> tuple[Document, list[Sweep]]:
-    """Document and sweeps after one --set."""
-    axes = {axis for sweep in sweeps for axis, _ in sweep.axes}
-    for axis in axes:
+    """Document and sweeps after one --set; sweeps with a label stay what they are called."""
+    axes = {axis for sweep in sweeps if not sweep.label for axis, _ in sweep.axes}
+    named = {axis for sweep in sweeps if sweep.label for axis, _ in sweep.axes}
+    if path in named - axes:
+        raise BadInput(f"--set {path}: only labelled sweeps set it, each as its label says; change them in the file")
+    for axis in axes | named:
         if path.startswith(f"{axis}."):
             raise BadInput(f"--set {path}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole")
     if path not in axes or not isinstance(value, list):
         document = put(document, path, value)
-    return document, [sweep.pinned(path, value) for sweep in sweeps]
+    return document, [sweep if sweep.label else sweep.pinned(path, value) for sweep in sweeps]
 
 
 def _filled(document: Document, values: Document) -> Document:

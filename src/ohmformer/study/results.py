@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ohmformer.errors import BadInput
 from ohmformer.study.keys import digest, versions
-from ohmformer.study.spec import Study
+from ohmformer.study.labels import filled, static_note
+from ohmformer.study.spec import Point, Study
 from ohmformer.study.store import Result
 
 SCHEMA = 1
@@ -21,11 +23,17 @@ Document = dict[str, Any]
 
 def document(study: Study, keys: list[str], results: list[Result]) -> Document:
     """Study, keys and results of its points, in order, as plain JSON values."""
-    points = [
-        {"set": point.set, **({"label": point.label} if point.label else {}), **result}
-        for point, result in zip(study.points, results, strict=True)
-    ]
-    return {"schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points}
+    points = [_point(point, result) for point, result in zip(study.points, results, strict=True)]
+    notes = list(dict.fromkeys(filter(None, (static_note(point.settings.hardware) for point in study.points))))
+    return {
+        "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "notes": notes,
+        "points": points,
+    }  # fmt: skip
+
+
+def _point(point: Point, result: Result) -> Document:
+    label = filled(point.label, point.settings.hardware)
+    return {"set": point.set, **({"label": label} if label else {}), **result}
 
 
 def to_json(content: Document) -> str:
@@ -54,5 +62,7 @@ def write_text(file: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
         draft.replace(file)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ohmformer.errors import BadInput
-from ohmformer.study.evaluate import evaluate_point, identify
+from ohmformer.study.evaluate import check_identity, evaluate_point, identify
 from ohmformer.study.executors import completed, open_executor
-from ohmformer.study.keys import point_key
+from ohmformer.study.keys import Identity, point_key
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result, Store
 
@@ -50,40 +51,89 @@ def run_study(
     """
     if workers < 1:
         raise BadInput(f"workers = {workers}: must be 1 or more")
-    keys = study_keys(study)
-    todo = dict(zip(keys, study.points, strict=True))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{out}: cannot be made ({error.strerror}); choose another folder with --out") from error
-    with Store(out / "results.sqlite") as store:
+    jobs = [_Job(evaluate, point, identity) for point, identity in zip(study.points, _identities(study), strict=True)]
+    keys = [job.key for job in jobs]
+    todo = dict(zip(keys, jobs, strict=True))
+    with _store(out) as store:
         if fresh:
             store.forget(keys)
         for key in store.get(todo):
             del todo[key]
         if todo:
-            _Computation(store, len(set(keys)), todo).run(evaluate, workers, progress)
+            _Computation(study, store, len(set(keys)), todo).run(workers, progress)
         found = store.get(keys)
     return [found[key] for key in keys]
 
 
 def study_keys(study: Study) -> list[str]:
     """The key of every point, in order. Loads models and data."""
-    return [point_key(point.settings, identify(point.settings)) for point in study.points]
+    identities = _identities(study)
+    return [point_key(point.settings, found) for point, found in zip(study.points, identities, strict=True)]
+
+
+def _identities(study: Study) -> list[Identity]:
+    try:
+        return [identify(point.settings) for point in study.points]
+    except BadInput as error:
+        raise BadInput(f"{study.where}: {error}" if study.where else str(error)) from error
+
+
+@contextmanager
+def _store(out: Path) -> Iterator[Store]:
+    """The store in a folder; what of both is new and stays empty is removed again."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be made ({error.strerror}); choose another folder with --out") from error
+    file = out / "results.sqlite"
+    fresh, empty = not file.exists(), True
+    try:
+        with Store(file) as store:
+            try:
+                yield store
+            finally:
+                empty = len(store) == 0
+    finally:
+        if fresh and empty:
+            with suppress(OSError):
+                for name in ("", "-wal", "-shm"):
+                    file.with_name(f"{file.name}{name}").unlink(missing_ok=True)
+                for folder in made:
+                    folder.rmdir()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs: also what model and data are, since a function of the user may give others there."""
+
+    evaluate: Evaluate
+    point: Point
+    identity: Identity
+
+    @property
+    def key(self) -> str:
+        """That of its result."""
+        return point_key(self.point.settings, self.identity)
+
+
+def _evaluated(job: _Job) -> Result:
+    check_identity(job.point.settings, job.identity)
+    return job.evaluate(job.point.settings)
 
 
 class _Computation:
     """The points that are missing, on their way into the store."""
 
-    def __init__(self, store: Store, total: int, todo: dict[str, Point]) -> None:
-        self.store, self.total, self.todo = store, total, todo
+    def __init__(self, study: Study, store: Store, total: int, todo: dict[str, _Job]) -> None:
+        self.where, self.store, self.total, self.todo = study.where, store, total, todo
         self.stored = total - len(todo)
-        self.failed: list[tuple[Point, BaseException]] = []
+        self.failed: list[tuple[_Job, BaseException]] = []
 
-    def run(self, evaluate: Evaluate, workers: int, progress: bool) -> None:
+    def run(self, workers: int, progress: bool) -> None:
         """Evaluate all of them and store each as it comes; then report what failed."""
         try:
-            self._run(evaluate, min(workers, len(self.todo)), progress)
+            self._run(min(workers, len(self.todo)), progress)
         except KeyboardInterrupt:
             raise Stopped(f"stopped: {self._count()}; run again to go on") from None
         except BrokenExecutor as error:
@@ -92,11 +142,10 @@ class _Computation:
         if self.failed:
             self._report()
 
-    def _run(self, evaluate: Evaluate, workers: int, progress: bool) -> None:
-        jobs = {key: point.settings for key, point in self.todo.items()}
+    def _run(self, workers: int, progress: bool) -> None:
         window = 1 if workers == 1 else workers + 1
         with _bar(self.total, self.stored, progress) as advance, open_executor(workers) as executor:
-            for key, future in completed(executor, evaluate, jobs, window=window):
+            for key, future in completed(executor, _evaluated, self.todo, window=window):
                 error = future.exception()
                 if isinstance(error, BrokenExecutor):
                     raise error
@@ -112,7 +161,7 @@ class _Computation:
 
     def _report(self) -> None:
         """Raise the first failure as one line; tracebacks of what is no bad input go to a file."""
-        point, error = self.failed[0]
+        job, error = self.failed[0]
         surprises = [failure for _, failure in self.failed if not isinstance(failure, BadInput)]
         more = ""
         if surprises:
@@ -120,9 +169,11 @@ class _Computation:
             file.write_text("\n".join("".join(traceback.format_exception(failure)) for failure in surprises))
             more = f"; details are in {file}"
         what = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-        values = ", ".join(f"{path} = {value}" for path, value in point.set.items()) or "the only point"
+        values = ", ".join(f"{path} = {value}" for path, value in job.point.set.items())
         counts = f"{len(self.failed)} of {self.total} points failed ({self._count()})"
-        raise BadInput(f"{counts}, first {values}: {what}{more}") from error
+        who = "the only point failed" if self.total == 1 else f"{counts}, first {values}" if values else counts
+        place = f"{self.where}: " if self.where else ""
+        raise BadInput(f"{place}{who}: {what}{more}") from error
 
 
 @contextmanager

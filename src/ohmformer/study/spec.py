@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from ohmformer.errors import fault_of
+from ohmformer.errors import BadInput, fault_of
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Spec
@@ -80,7 +80,10 @@ class Settings(Spec):
         clip = self.mitigation.clip
         for engine in (self.hardware.attention.key, self.hardware.attention.value):
             if isinstance(clip, KVClip) and isinstance(engine, CrossbarEngine):
-                clip.thresholds(engine.array)
+                try:
+                    clip.thresholds(engine.array)
+                except BadInput as error:
+                    raise BadInput(f"mitigation.{error}") from None
         return self
 
 
@@ -95,7 +98,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Study:
-    """A named list of points."""
+    """A named list of points; `where` names its file in messages."""
 
     name: str
     points: tuple[Point, ...]
+    where: str = ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,8 +14,8 @@ from ohmformer.errors import BadInput
 
 Result = dict[str, Any]
 
-
 TABLE = "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, result TEXT NOT NULL)"
+ROW = "SELECT result FROM results WHERE key = ?"
 
 
 class Store:
@@ -28,18 +28,17 @@ class Store:
             BadInput: it cannot be written, or is no store.
         """
         self.file = file
-        try:
+        with self._in_one_line():
             self._database = sqlite3.connect(file)
             try:
                 self._database.execute("PRAGMA journal_mode = WAL")
                 self._database.execute("PRAGMA synchronous = FULL")
                 with self._database:
                     self._database.execute(TABLE)
+                self._database.execute("SELECT key, result FROM results LIMIT 0")
             except sqlite3.Error:
                 self._database.close()
                 raise
-        except sqlite3.Error as error:
-            raise BadInput(f"{file}: cannot hold results ({error}); move it away or choose another --out") from error
 
     def __enter__(self) -> Self:
         return self
@@ -51,26 +50,58 @@ class Store:
 
     def __len__(self) -> int:
         """How many results there are, of whatever study."""
-        with closing(self._database.execute("SELECT COUNT(*) FROM results")) as rows:
+        with self._in_one_line(), closing(self._database.execute("SELECT COUNT(*) FROM results")) as rows:
             return int(rows.fetchone()[0])
 
     def get(self, keys: Iterable[str]) -> dict[str, Result]:
-        """The results that there are for these keys."""
+        """The results that there are for these keys.
+
+        Raises:
+            BadInput: the file cannot be read, or a row is damaged.
+        """
         found: dict[str, Result] = {}
         for key in keys:
-            with closing(self._database.execute("SELECT result FROM results WHERE key = ?", (key,))) as rows:
+            with self._in_one_line(), closing(self._database.execute(ROW, (key,))) as rows:
                 row = rows.fetchone()
             if row is not None:
-                found[key] = json.loads(row[0])
+                found[key] = self._parsed(key, row[0])
         return found
 
     def put(self, key: str, result: Result) -> None:
-        """Keep a result, in place of an older one of the same key."""
+        """Keep a result, in place of an older one of the same key.
+
+        Raises:
+            BadInput: the file cannot be written.
+        """
         row = (key, json.dumps(result))
-        with self._database:
-            self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", row)
+        with self._in_one_line(), self._database:
+            self._database.execute("INSERT OR REPLACE INTO results (key, result) VALUES (?, ?)", row)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Remove the results of these keys."""
-        with self._database:
+        """Remove the results of these keys.
+
+        Raises:
+            BadInput: the file cannot be written.
+        """
+        with self._in_one_line(), self._database:
             self._database.executemany("DELETE FROM results WHERE key = ?", ((key,) for key in keys))
+
+    def _parsed(self, key: str, text: object) -> Result:
+        try:
+            result = json.loads(text) if isinstance(text, str) else None
+        except ValueError:
+            result = None
+        if not isinstance(result, dict):
+            raise BadInput(f"{self.file}: the result {key[:12]} is damaged; compute it again with --fresh")
+        return result
+
+    @contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        """What SQLite complains of, as one line."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            remedy = "move it away or choose another --out"
+            if "locked" in str(error):
+                remedy = "another program holds it: let that end, or choose another --out"
+            raise BadInput(f"{self.file}: cannot hold results ({error}); {remedy}") from error

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from ohmformer.errors import BadInput
 from ohmformer.tasks.models import tensor_bytes
-from ohmformer.tasks.sources import resolve
+from ohmformer.tasks.sources import call, resolve
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def load_task(source: str, limit: int | None = None) -> Task:
         BadInput: no such source, no samples, or a limit that does not fit.
     """
     found = resolve("task", source)
-    task = _read(found, source) if isinstance(found, Path) else _call(found, source)
+    task = _read(found, source) if isinstance(found, Path) else call("task", source, found, Task)
     return task.first(limit)
 
 
@@ -112,16 +110,3 @@ def _arrays(file: Path) -> tuple[Tensor, Tensor]:
 def normalise(images: np.ndarray) -> Tensor:
     """Grey images uint8 [N, H, W] to float32 [N, 1, H, W] in [-1, 1]."""
     return torch.from_numpy(images.astype(np.float32)).unsqueeze(1) / 127.5 - 1.0
-
-
-def _call(function: Callable[[], Any], source: str) -> Task:
-    try:
-        task = function()
-    except BadInput:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise BadInput(f"task.source = {source!r}: fails ({reason}); mend the function") from error
-    if not isinstance(task, Task):
-        raise BadInput(f"task.source = {source!r}: returns {type(task).__name__}; return an ohmformer.tasks.data.Task")
-    return task

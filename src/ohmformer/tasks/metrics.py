@@ -44,5 +44,10 @@ def _check(logits: object, rows: int, model: nn.Module, task: Task) -> None:
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != rows:
         what = f"a tensor {list(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise BadInput(f"{who}: returns {what}; wrap it so that it returns logits [{rows}, classes]")
+    low, high = int(task.labels.min()), int(task.labels.max())
+    if low < 0 or high >= logits.shape[1]:
+        raise BadInput(
+            f"{who}: labels are {low} to {high} but the model has {logits.shape[1]} classes; number them from 0"
+        )
     if not logits.isfinite().all():
         raise BadInput(f"{who}: logits are NaN or infinite; check weights, inputs and normalisation, or use float32")

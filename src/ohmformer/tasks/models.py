@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.sources import resolve
+from ohmformer.tasks.sources import call, resolve
 from ohmformer.tasks.vit import VisionTransformer
 
 
@@ -28,7 +26,7 @@ def load_model(source: str) -> nn.Module:
         BadInput: no such source, no model, or weights that are not finite.
     """
     found = resolve("model", source)
-    model = _read(found) if isinstance(found, Path) else _call(found, source)
+    model = _read(found) if isinstance(found, Path) else call("model", source, found, nn.Module)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise BadInput(f"model.source = {source!r}: {name} holds NaN or infinity; train or load the model again")
@@ -45,19 +43,6 @@ def _read(file: Path) -> nn.Module:
         model.load_state_dict(weights)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{file}: is no bundled model ({error}); install the package again") from error
-    return model
-
-
-def _call(function: Callable[[], Any], source: str) -> nn.Module:
-    try:
-        model = function()
-    except BadInput:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise BadInput(f"model.source = {source!r}: fails ({reason}); mend the function") from error
-    if not isinstance(model, nn.Module):
-        raise BadInput(f"model.source = {source!r}: returns {type(model).__name__}; return a torch.nn.Module")
     return model
 
 

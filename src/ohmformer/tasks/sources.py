@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ohmformer.catalog import roots
 from ohmformer.errors import BadInput, suggest
 
+T = TypeVar("T")
 SUFFIX = {"model": ".safetensors", "task": "_test.npz"}
 """Kind of source -> how the name of its file ends."""
 
@@ -48,10 +49,30 @@ def _function(kind: str, source: str) -> Callable[[], Any]:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
-        raise BadInput(f"{where}: importing {module_name} fails ({error}); mend it, or set PYTHONPATH") from error
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BadInput(f"{where}: importing {module_name} fails ({reason}); mend it, or set PYTHONPATH") from error
     function = getattr(module, names[0], None)
     if not callable(function):
         raise BadInput(f"{where}: {module_name} has no function {names[0]!r}; write one that takes no arguments")
     found: Callable[[], Any] = function
+    return found
+
+
+def call(kind: str, source: str, function: Callable[[], Any], expected: type[T]) -> T:
+    """What the function of a `python:` source returns.
+
+    Raises:
+        BadInput: it fails, or returns anything else.
+    """
+    where = f"{kind}.source = {source!r}"
+    try:
+        found = function()
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"{where}: fails ({type(error).__name__}: {error}); mend the function") from error
+    if not isinstance(found, expected):
+        name = f"{expected.__module__}.{expected.__qualname__}"
+        raise BadInput(f"{where}: returns {type(found).__name__}; return a {name}")
     return found
