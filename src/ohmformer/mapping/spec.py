@@ -22,6 +22,10 @@ class KVClip(Spec):
     alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     beta: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.25
 
+    def fits(self, array: Crossbar) -> bool:
+        """Whether beta r > 1, so that stage II leaves something of the array's range."""
+        return self.beta * array.cell.on_off_ratio > 1 + 1e-9  # r is a quotient of two rounded conductances
+
     def thresholds(self, array: Crossbar) -> tuple[float, float]:
         """What stage I subtracts and where stage II saturates, as fractions of full scale.
 
@@ -31,7 +35,7 @@ class KVClip(Spec):
         r = array.cell.on_off_ratio
         if r == float("inf"):
             return 0.0, self.beta
-        if self.beta * r <= 1 + 1e-9:  # r is a quotient of two rounded conductances
+        if not self.fits(array):
             raise BadInput(
                 f"clip.beta = {self.beta:g}: with G_max / G_min = {r:g} nothing is left; raise beta, so that beta r > 1"
             )

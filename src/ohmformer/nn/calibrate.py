@@ -28,9 +28,9 @@ BETAS = (1.0, 0.5, 0.25)
 def candidates(hardware: Accelerator, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
     """The grid of clips that leave something to write (beta r > 1), the gentlest first: least cut, least shifted."""
     engines = (hardware.attention.key, hardware.attention.value)
-    ratios = [engine.array.cell.on_off_ratio for engine in engines if isinstance(engine, CrossbarEngine)]
-    grid = product(sorted(betas, reverse=True), sorted(alphas))
-    return [KVClip(alpha=alpha, beta=beta) for beta, alpha in grid if all(beta * ratio > 1 for ratio in ratios)]
+    arrays = [engine.array for engine in engines if isinstance(engine, CrossbarEngine)]
+    grid = [KVClip(alpha=alpha, beta=beta) for beta, alpha in product(sorted(betas, reverse=True), sorted(alphas))]
+    return [clip for clip in grid if all(clip.fits(array) for array in arrays)]
 
 
 def choose_clip(
