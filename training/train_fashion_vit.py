@@ -3,7 +3,7 @@
     python training/train_fashion_vit.py --data DIR [--out DIR] [--epochs 18]
 
 DIR holds the four IDX files of Fashion-MNIST (`train-images-idx3-ubyte.gz` ...; on Debian they come with the package
-dataset-fashion-mnist, in /usr/share/datasets/fashion-mnist). One core needs about 45 minutes. A checkpoint is written
+dataset-fashion-mnist, in /usr/share/datasets/fashion-mnist). One core needs about 35 minutes. A checkpoint is written
 after every epoch and a stopped run goes on from it.
 """
 

@@ -146,6 +146,8 @@ def _names(ids: Iterable[Part]) -> tuple[Part, ...]:
 def samples(ids: Iterable[Part]) -> Iterator[None]:
     """Name the samples that the rows of the batches inside are, so that each draws its own noise.
 
+    Keep `loss.backward()` inside the block where layers are recomputed for it (gradient checkpointing).
+
     Args:
         ids: one integer or string per row of the batch. NumPy and torch integers are taken as integers.
 

@@ -34,7 +34,7 @@ _PRODUCTS = {
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
 _KERNELS = (
     "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linalg_vecdot", "linear", "convolution",
-    "lstm", "gru", "rnn", "attention", "encoder_layer", "matmul", "einsum",
+    "cdist", "lstm", "gru", "rnn", "attention", "encoder_layer", "matmul", "einsum",
 )  # fmt: skip
 """What the names of kernels that multiply hold, in whole or between underscores."""
 

@@ -40,7 +40,7 @@ def convert(
 ) -> nn.Module:
     """The same model with its weights, and its K and V, on the crossbars of an accelerator.
 
-    The result shares its parameters with `model`, which itself stays as it is.
+    The result shares its parameters and buffers with `model`, whose structure stays as it is.
 
     Args:
         model: built from nn.Linear, nn.Conv2d, nn.MultiheadAttention, F.scaled_dot_product_attention and digital rest.
@@ -68,7 +68,7 @@ def convert(
         seen = dry_run(converted, sample)
         replacer = Replacer(converted, hardware, state, dict(rules or {}), batch_size(sample))
         table = replacer.replace(seen.products, seen.calls)
-        found = Crossbars(state, table, tuple(replacer.operands), sample)
+        found = Crossbars(state, table, tuple(replacer.operands), sample, calibration=(seed, chip))
         converted.crossbars = found  # type: ignore[assignment]
         converted.register_forward_pre_hook(_start_over)
         selfcheck.check(model, converted, state, [operand.name for operand in found.operands], sample)
@@ -113,13 +113,15 @@ class Crossbars:
         state: what its layers share.
         table: what runs where.
         operands: all that lives on crossbars.
-        sample: what ranges were calibrated on.
+        sample: what ranges are calibrated on.
+        calibration: seed and chip that converter ranges are calibrated on.
     """
 
     state: State
     table: CaptureTable
     operands: tuple[Operand, ...]
     sample: Any
+    calibration: tuple[int, int]
 
 
 def crossbars(model: nn.Module) -> Crossbars:
@@ -142,7 +144,7 @@ def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
 
 
 def set_clip(model: nn.Module, clip: KVClip | None) -> None:
-    """Another clip of K and V, or none. Calibrated converter ranges of K and V are calibrated again.
+    """Another clip of K and V, or none. Calibrated converter ranges are calibrated again, as in `convert`.
 
     Raises:
         BadInput: the arrays of K or V cannot have that clip.
@@ -153,10 +155,7 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
             if operand.dynamic:
                 check_clip(clip, operand.array)
     found.state.clip = clip
-    again = [operand for operand in found.operands if operand.dynamic and operand.calibrates_converters()]
-    for operand in again:
-        operand.adc_range = None
-    if again:
+    if any(operand.calibrates_converters() for operand in found.operands):
         _calibrate_converters(model)
 
 
@@ -166,11 +165,11 @@ def capture_table(model: nn.Module) -> CaptureTable:
 
 
 def _share_parameters(model: nn.Module) -> nn.Module:
-    """A copy of the model's structure around the very same parameters."""
+    """A copy of the model's structure around the very same parameters and buffers."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise BadInput("the model is compiled by TorchScript, which hides its products; convert the original")
     try:
-        return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+        return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
     except Exception as error:
         why = (str(error).splitlines() or [""])[0]
         raise BadInput(f"the model cannot be copied ({type(error).__name__}: {why}); make it copyable first") from error
@@ -227,14 +226,17 @@ def _calibrate(model: nn.Module) -> None:
 def _calibrate_converters(model: nn.Module) -> None:
     """Run the sample to find converter ranges: at level `array`, without dropout."""
     found = crossbars(model)
-    state, level = found.state, found.state.level
+    state, before = found.state, (found.state.level, found.state.seed, found.state.chip)
+    for operand in found.operands:
+        operand.adc_range = None
     training = [module for module in model.modules() if module.training]
     model.eval()
     with torch.no_grad(), selfcheck.named_rows(found.sample):
-        state.level, state.mode = "array", "observe converters"
+        state.mode, state.level = "observe converters", "array"
+        state.seed, state.chip = found.calibration
         try:
             call(model, found.sample)
         finally:
-            state.level, state.mode = level, "run"
+            state.mode, (state.level, state.seed, state.chip) = "run", before
             for module in training:
                 module.training = True

@@ -53,7 +53,8 @@ class Operand:
         x_range: calibrated input range, a scalar; None before calibration.
         adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
         uses: how often one forward pass of the model uses the operand.
-        turn: how often it was used; only its remainder by `uses` counts, so recomputing a layer shifts nothing.
+        turn: how often it was used; only its remainder by `uses` counts, so recomputing a layer that is used once
+            shifts nothing.
     """
 
     name: str

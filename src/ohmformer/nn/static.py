@@ -51,7 +51,16 @@ class StaticOperand(Operand):
     def held(self, w: Tensor, dtype: torch.dtype) -> Folded | Programmed:
         """What the cells hold of w[O, I]: from the last call where nothing changed."""
         state = self.state
-        key = (state.seed, state.chip, state.level, w.data_ptr(), w._version, dtype, w.device, fingerprint(w))
+        key = (
+            state.seed,
+            state.chip,
+            state.level,
+            w.data_ptr(),
+            0 if w.is_inference() else w._version,
+            dtype,
+            w.device,
+            fingerprint(w),
+        )
         if self._held is None or key != self._key:
             w = w.to(dtype)
             w_range = encoding.full_range(w, self.array)
@@ -65,9 +74,14 @@ class StaticOperand(Operand):
 
 
 def fingerprint(w: Tensor) -> tuple[float, ...]:
-    """Some of the values of w: changes through `.data` (averaged weights, old optimisers) leave no other trace."""
-    flat = w.flatten()
-    return tuple(flat[:: max(1, flat.numel() // 64)].tolist())
+    """What tells changed weights from the old ones where PyTorch's version counter does not.
+
+    Changes through `.data` (averaged weights, pruning, old optimisers) and tensors made in inference mode do not count.
+    The sum, the sum of squares and some scattered values miss no change that happens in practice.
+    """
+    flat = w.flatten().float()
+    scattered = (torch.arange(64, device=w.device) * 2654435761) % flat.numel()
+    return (float(flat.sum()), float(flat.dot(flat)), *flat[scattered].tolist())
 
 
 def as_matrices(x: Tensor) -> Tensor:

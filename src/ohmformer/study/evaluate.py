@@ -18,7 +18,7 @@ from ohmformer.nn.calibrate import candidates, choose_clip
 from ohmformer.nn.clipping import check_clip
 from ohmformer.nn.convert import StaysDigital, capture_table, convert
 from ohmformer.nn.montecarlo import Interrupted, monte_carlo
-from ohmformer.study.keys import Identity
+from ohmformer.study.keys import Identity, digest
 from ohmformer.study.labels import write_noise
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.data import Task, load_task
@@ -27,6 +27,9 @@ from ohmformer.tasks.models import load_model, model_digest
 
 RANGE_SAMPLES = 100
 """Calibration inputs that fix the ranges of input quantisers and converters."""
+
+IDENTITY_SAMPLES = 4
+"""Calibration inputs whose outputs are part of a model's identity."""
 
 CLIP_SAMPLES = 100
 """Calibration inputs on which a clip is chosen."""
@@ -48,7 +51,8 @@ def identify(settings: Settings) -> Identity:
             except BadInput as error:
                 raise BadInput(f"mitigation.{error}") from None
     task = _task(settings.task.source, settings.task.limit)
-    return Identity(model=_model_digest(settings.model.source), task=task.digest)
+    model = _model_digest(settings.model.source, settings.task.source, settings.task.limit)
+    return Identity(model=model, task=task.digest)
 
 
 def check_identity(settings: Settings, identity: Identity) -> None:
@@ -67,8 +71,13 @@ def check_identity(settings: Settings, identity: Identity) -> None:
 
 
 @lru_cache(maxsize=4)
-def _model_digest(source: str) -> str:
-    return model_digest(_model(source))
+def _model_digest(source: str, task: str, limit: int | None) -> str:
+    """Digest of a model and of what it does: its weights and its code do not say all, such as plain attributes."""
+    model, inputs = _model(source), _task(task, limit).calibration[:IDENTITY_SAMPLES]
+    with one_thread(), torch.inference_mode():
+        outputs = model(inputs)
+    seen = outputs.double().round(decimals=3).tolist() if isinstance(outputs, torch.Tensor) else repr(type(outputs))
+    return digest([model_digest(model), seen])
 
 
 def evaluate_point(settings: Settings) -> dict[str, Any]:
