@@ -182,13 +182,44 @@ def test_changes_through_data_are_seen() -> None:
         assert not torch.allclose(converted(TOKENS), before)
 
 
+def test_pruning_a_column_through_data_is_seen() -> None:
+    torch.manual_seed(0)
+    model = SelfAttention().eval()
+    converted = of.convert(model, HARDWARE, sample=TOKENS)
+    with torch.no_grad(), of.samples(range(3)):
+        before = converted(TOKENS)
+        model.v.weight.data[:, 5] = 0
+        assert not torch.allclose(converted(TOKENS), before)
+
+
+def test_weights_made_in_inference_mode_can_be_converted() -> None:
+    with torch.inference_mode():
+        model = SelfAttention().eval()
+        converted = of.convert(model, HARDWARE, sample=TOKENS)
+        with of.samples(range(3)):
+            assert bool(torch.isfinite(converted(TOKENS)).all())
+
+
+def test_buffers_are_those_of_the_original() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 4), nn.Flatten(), nn.BatchNorm1d(28), nn.Linear(28, 2))
+    converted = of.convert(model, HARDWARE, sample=TOKENS)
+    with of.samples(range(3)):
+        converted.train()(TOKENS)
+    assert torch.equal(model[2].running_mean, converted[2].running_mean)
+    assert bool(model[2].running_mean.any())
+
+
 def test_a_clip_can_change_where_converters_are_calibrated() -> None:
-    hardware = of.replace(HARDWARE, "attention.array.adc", {"bits": 8, "range": {"kind": "calibrated"}})
+    adc = {"bits": 6, "range": {"kind": "calibrated", "percentile": 99.0}}
+    hardware = of.replace(of.replace(HARDWARE, "attention.array.adc", adc), "projection.array.adc", adc)
     torch.manual_seed(0)
     model = SelfAttention().eval()
     clipped = of.convert(model, hardware, sample=TOKENS, clip=of.KVClip(alpha=2.0, beta=0.25))
     plain = of.convert(model, hardware, sample=TOKENS)
+    of.set_chip(clipped, 7)
     of.set_clip(clipped, None)
+    of.set_chip(clipped, 0)
     with torch.no_grad(), of.samples(range(3)):
         assert torch.equal(clipped(TOKENS), plain(TOKENS))
 

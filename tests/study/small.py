@@ -25,6 +25,14 @@ def model() -> torch.nn.Module:
         return VisionTransformer(size=8, patch=4, width=16, depth=1, heads=2, classes=3)
 
 
+def model_with_one_head() -> torch.nn.Module:
+    """The very same weights; only a plain attribute says that they are used otherwise."""
+    other = model()
+    for block in other.blocks:
+        block.attn.heads = 1
+    return other
+
+
 def task() -> Task:
     """Labels are what the model says, so that its own accuracy is 1."""
     images = torch.randn(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -73,3 +73,9 @@ def test_the_refusal_of_a_clip_names_its_path() -> None:
     offset = settings("hardware.attention.array.encoding=offset", "mitigation.clip={ alpha = 2.0, beta = 0.25 }")
     with pytest.raises(BadInput, match=r"^mitigation\.clip: "):
         identify(offset)
+
+
+def test_a_model_is_what_it_does_and_not_only_its_weights() -> None:
+    same = identify(settings()).model
+    other = identify(settings("model.source=python:tests.study.small:model_with_one_head")).model
+    assert other != same
