@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from turns import medians
 
 from ohmformer.array import Folded, fold, folded_product, mvm, program, write, write_folded
 from ohmformer.array.encoding import quantise
@@ -85,18 +84,6 @@ def write_cases() -> Cases:
     }
 
 
-def measure(cases: Cases, rounds: int) -> dict[str, float]:
-    """Median seconds of each case; the cases take turns."""
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(rounds + 3):
-        for name, case in cases.items():
-            start = time.perf_counter()
-            case()
-            if turn >= 3:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def table(rounds: int) -> str:
     """All measurements as markdown."""
     groups = {f"x[{BATCH}, {TOKENS}, {i}] -> {o}": linear_cases(i, o) for i, o in SHAPES}
@@ -109,7 +96,7 @@ def table(rounds: int) -> str:
         "|---|---|--:|--:|",
     ]
     for name, cases in groups.items():
-        found = measure(cases, rounds)
+        found = medians(cases, rounds=rounds, warm_up=3)
         lines += [
             f"| {name} | {level} | {1e3 * seconds:.2f} | {seconds / found['digital']:.1f} |"
             for level, seconds in found.items()

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
+from turns import medians
 
 import ohmformer as of
 from ohmformer.tasks.vit import VisionTransformer
@@ -57,15 +57,9 @@ def cases(images: torch.Tensor) -> dict[str, nn.Module]:
 @torch.inference_mode()
 def measure(models: dict[str, nn.Module], images: torch.Tensor, rounds: int) -> dict[str, float]:
     """Median seconds of one forward pass of each model; the models take turns."""
-    times: dict[str, list[float]] = {name: [] for name in models}
+    passes = {name: partial(model, images) for name, model in models.items()}
     with of.samples(range(len(images))):
-        for turn in range(rounds + 1):
-            for name, model in models.items():
-                start = time.perf_counter()
-                model(images)
-                if turn:
-                    times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+        return medians(passes, rounds=rounds, warm_up=1)
 
 
 def main() -> None:

@@ -105,13 +105,3 @@ def read_table(kind: str, file: Path) -> dict[str, Any]:
     if extra:
         raise BadInput(f"{file}: {extra[0]}: does not belong here; leave it out, or move it into the table [{kind}]")
     return dict(content[kind])
-
-
-def read_entry(kind: str, name: str) -> tuple[Path, dict[str, Any]]:
-    """File and content of an entry.
-
-    Raises:
-        BadInput: there is no such entry, or its file cannot be used.
-    """
-    file = find(kind, name)
-    return file, read_table(kind, file)

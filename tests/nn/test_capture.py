@@ -275,3 +275,9 @@ def test_bad_input_gets_one_line(make: object, options: dict[str, object], line:
     with pytest.raises(BadInput, match=line) as caught:
         of.convert(make(), arguments.pop("hardware"), **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_rule_keeps_digital_needs_no_warning() -> None:
+    """Warnings are errors here; the kernels of the recurrent layer are not understood."""
+    converted = of.convert(Recurrent().eval(), HARDWARE, sample=TOKENS, rules={"gru": None})
+    assert {(row.module, row.reason) for row in of.capture_table(converted).digital} == {("gru", "by rule")}

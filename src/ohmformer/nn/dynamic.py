@@ -8,10 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ohmformer.array import encoding
+from ohmformer.array import encoding, writing
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
-from ohmformer.array.writing import exact
 from ohmformer.nn.clipping import clip_codes
 from ohmformer.nn.operand import Operand
 from ohmformer.streams import sample_streams
@@ -36,13 +35,10 @@ class DynamicOperand(Operand):
 
         `valid` [B, 1, N, 1] is False at padding, which does not count for the range.
         """
-        state = self.state
-        state.visited.add(self.name)
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
-        if state.mode in ("bypass", "observe inputs"):
-            if state.mode == "observe inputs":
-                self.observe_input(x)
-            return x @ w.transpose(-2, -1)
+        exact = self.exact_product(x, w)
+        if exact is not None:
+            return exact
         turn = self.take_turn()
         with torch.no_grad():
             held, gain = self._write(tokens.detach(), valid, turn)
@@ -77,7 +73,7 @@ class DynamicOperand(Operand):
         held = self.hold(
             codes,
             w_range=w_range,
-            stream=chip if exact(array) else sample_streams(chip, len(tokens)),
+            stream=chip if writing.exact(array) else sample_streams(chip, len(tokens)),
             fault_stream=state.stream.child("faults", self.fault_name),
             max_code=None if state.clip is None else state.clip.max_code(array),
             major="outputs" if self.axis == "K" else "inputs",

@@ -109,6 +109,13 @@ class Operand:
         level, adc_range = self.state.level, self.adc_range
         return mvm(x, held, level=level, x_range=x_range, signed=self.signed, stream=stream, adc_range=adc_range)
 
+    def exact_product(self, x: Tensor, w: Tensor) -> Tensor | None:
+        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or watched; None where they are simulated."""
+        self.state.visited.add(self.name)
+        if self.state.mode == "observe inputs":
+            self.observe_input(x)
+        return x @ w.transpose(-2, -1) if self.state.mode in ("bypass", "observe inputs") else None
+
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""
         if self.array.inputs.range == "calibrated":

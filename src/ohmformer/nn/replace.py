@@ -35,7 +35,6 @@ class Replacer:
     """Turns modules into their crossbar classes, in place, and writes down what it did."""
 
     def __init__(self, model: nn.Module, hardware: Accelerator, state: State, rules: Rules, batch: int) -> None:
-        self.model = model
         self.hardware = hardware
         self.state = state
         self.rules = rules
@@ -71,8 +70,7 @@ class Replacer:
                 case "two activations":
                     self._two_activations(product)
                 case "unknown":
-                    self._rule(product.module)
-                    self._row(product.module, product.operation, "digital", f"{product.operation} is not understood")
+                    self._stay_digital(product.module, product.operation, f"{product.operation} is not understood")
         if not self.rows:
             raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
         self._unseen({module for module, _ in seen})
@@ -87,8 +85,7 @@ class Replacer:
         for name, module in self.modules.items():
             multiplies = isinstance(module, (nn.Linear, nn.Conv2d, nn.MultiheadAttention))
             if multiplies and name not in seen and id(module) not in inside:
-                self._rule(name)
-                self._row(name, "x W", "digital", "its forward is not called on the sample")
+                self._stay_digital(name, "x W", "its forward is not called on the sample")
 
     def _rule(self, name: str) -> tuple[bool, Crossbar | None]:
         """Whether a rule speaks of a module, and what it says."""
@@ -108,6 +105,10 @@ class Replacer:
     def _row(self, module: str, product: str, role: str, reason: str = "") -> None:
         self.rows.append(Captured(module, product, "digital" if reason else role, reason))
 
+    def _stay_digital(self, module: str, product: str, reason: str) -> None:
+        """List what cannot be put on crossbars; a rule that asks for just that is the better reason."""
+        self._row(module, product, "digital", BY_RULE if self._rule(module) == (True, None) else reason)
+
     def _static(self, name: str, product: str, uses: int) -> StaticOperand | None:
         array, reason = self._array(name.partition("#")[0], self.hardware.projection)
         self._row(name, product, "projection", reason)
@@ -122,8 +123,7 @@ class Replacer:
         module = self.modules[name]
         replaceable, reason = crossbar_layer(module)
         if replaceable is None:
-            ruled = self._rule(name) == (True, None)
-            self._row(name, f"x W ({product.operation})", "digital", BY_RULE if ruled else reason)
+            self._stay_digital(name, f"x W ({product.operation})", reason)
             return
         operand = self._static(name, "x W", self.times[name, "weights"])
         if operand is not None:

@@ -24,29 +24,26 @@ class StaticOperand(Operand):
 
     def product(self, x: Tensor, w: Tensor) -> Tensor:
         """x[B, ..., I] @ w[O, I].T on crossbars."""
-        state = self.state
-        state.visited.add(self.name)
         if x.dim() < 2:
             raise BadInput(
                 f"{self.name}: an input of shape {tuple(x.shape)} has no axis of samples; add a batch dimension"
             )
-        if state.mode in ("bypass", "observe inputs"):
-            if state.mode == "observe inputs":
-                self._check_rows(x)
-                self.observe_input(x)
-            return x @ w.T
+        exact = self.exact_product(x, w)
+        if exact is not None:
+            return exact
         rows = as_matrices(x)
         y = self.multiply(rows, w.to(rows.dtype), self.held(w.detach(), rows.dtype), self.take_turn())
         return y.reshape(*x.shape[:-1], w.shape[0]).to(x.dtype)
 
-    def _check_rows(self, x: Tensor) -> None:
-        """Refuse to draw read noise where it is not clear which rows belong to which sample."""
+    def observe_input(self, x: Tensor) -> None:
+        """As in the base; refuses to draw read noise where it is not clear which rows belong to which sample."""
         names = current_samples()
         if self.noisy_reads() and names is not None and len(names) != len(x):
             raise BadInput(
                 f"{self.name}: {len(x)} rows of inputs for {len(names)} samples: whose read noise is whose? "
                 f"Put the samples first, or keep it digital with rules={{{self.name.partition('#')[0]!r}: None}}"
             )
+        super().observe_input(x)
 
     def held(self, w: Tensor, dtype: torch.dtype) -> Folded | Programmed:
         """What the cells hold of w[O, I]: from the last call where nothing changed."""
