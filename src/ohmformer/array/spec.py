@@ -12,6 +12,7 @@ from ohmformer.schema import Seconds, Spec
 Bits = Annotated[int, Field(ge=1, le=16)]
 Count = Annotated[int, Field(ge=1)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Scale = Literal["tensor", "head", "token", "column"]
 
 
 class Inputs(Spec):
@@ -102,8 +103,10 @@ class Crossbar(Spec):
     """Bits of a stored code: the magnitude in a differential pair, the shifted code with an offset."""
     bits_per_cell: Bits = 2
     """`bits` for one cell per value."""
-    scale: Literal["tensor", "head", "token", "column"] = "tensor"
+    scale: Scale = "tensor"
     """What shares one scale: a whole matrix (K, V: all heads of a sample), a head, a token, or an output column."""
+    percentile: Percentile = 100.0
+    """Which percentile of the magnitudes that share it a scale covers; values above saturate."""
     inputs: InputStreaming = BitSerial()
     subtract: Literal["digital", "analog"] = "digital"
     """Whether the halves of a pair (a column and its reference) are converted each, or their difference once."""
