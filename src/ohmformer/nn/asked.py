@@ -39,7 +39,8 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
     else:
         numbers, written = [list(range(past, past + M))] * rows, (past + M,) * rows
     found = tuple(tuple(row) for row in numbers)
-    return Asked(current_samples(), rows, found, written, padding, cache is not None)
+    slots = past + M if mask is None else mask.shape[1]
+    return Asked(current_samples(), rows, found, written, padding, slots, cache is not None)
 
 
 def _named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:

@@ -24,11 +24,11 @@ from ohmformer.nn.asked import asked
 from ohmformer.nn.capture import DryRun, batch_size, call, dry_run
 from ohmformer.nn.clipping import check_clip
 from ohmformer.nn.dynamic import DynamicOperand
-from ohmformer.nn.generation import refuse_reordering
+from ohmformer.nn.generation import reorders, steady_class
 from ohmformer.nn.linear import CrossbarLinear
 from ohmformer.nn.multihead import CrossbarMultiheadAttention
 from ohmformer.nn.operand import Operand
-from ohmformer.nn.replace import Replacer, RuleList
+from ohmformer.nn.replace import Replacer, RuleList, become
 from ohmformer.nn.state import State
 from ohmformer.nn.static import StaticOperand, share_ranges
 from ohmformer.nn.table import CaptureTable
@@ -96,7 +96,9 @@ def convert(
 def _attach(converted: nn.Module, run: DryRun, frames: set[str]) -> None:
     """Hooks: each call of the whole model says what it asks; digital products are not taken for those around them."""
     converted.register_forward_pre_hook(_begin, with_kwargs=True)
-    refuse_reordering(converted)
+    if reorders(converted):
+        cls: type[nn.Module] = type(converted)
+        become(converted, steady_class(cls))  # type: ignore[arg-type]
     modules = dict(converted.named_modules())
     multiplying = {product.module for product in run.seen.products} | set(run.seen.operations)
     for name in multiplying - frames:

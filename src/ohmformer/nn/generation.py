@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NoReturn
 
 from torch import nn
@@ -12,33 +13,33 @@ _REORDERING = {"_beam_search": "beam search", "_reorder_cache": "reordering of t
 """Methods of Hugging Face models that move cached tokens from one sample to another."""
 
 
-class _Refuse:
-    """Stands in for a method that moves cached tokens."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            BadInput: always.
-        """
-        raise BadInput(
-            f"{self.what} would move the K and V of cached tokens between cells, where they were written once; use "
-            "greedy search or sampling (num_beams=1)"
-        )
+def reorders(model: nn.Module) -> bool:
+    """Whether a model has methods that move cached tokens from one sample to another."""
+    return any(hasattr(type(model), method) for method in _REORDERING)
 
 
-def refuse_reordering(model: nn.Module) -> None:
-    """Make a model refuse, by name, what moves cached tokens from one sample to another."""
-    for method, what in _REORDERING.items():
-        if hasattr(model, method):
-            vars(model)[method] = _Refuse(what)
+@cache
+def steady_class(cls: type[nn.Module]) -> type[nn.Module]:
+    """The subclass of a model's class, of the same name, that refuses to move cached tokens between samples."""
+
+    def refusing(what: str) -> Any:
+        def refuse(self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
+            raise BadInput(
+                f"{what} would move the K and V of cached tokens between cells, where they were written once; use "
+                "greedy search or sampling (num_beams=1)"
+            )
+
+        return refuse
+
+    def reduce(self: Any) -> tuple[Any, ...]:
+        return _blank, (cls,), self.__dict__
+
+    methods = {method: refusing(what) for method, what in _REORDERING.items() if hasattr(cls, method)}
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__reduce__": reduce}
+    return type(cls.__name__, (cls,), {**methods, **names})
 
 
-def allow_reordering(model: nn.Module) -> None:
-    """Undo `refuse_reordering`."""
-    for method in _REORDERING:
-        if isinstance(vars(model).get(method), _Refuse):
-            del vars(model)[method]
+def _blank(cls: type[nn.Module]) -> nn.Module:
+    """An empty model that refuses reordering, for pickle to fill."""
+    made = steady_class(cls)  # type: ignore[arg-type]
+    return made.__new__(made)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ohmformer.errors import BadInput
@@ -75,7 +76,16 @@ class PairSite:
         """Which of tokens[B, R, N, d] are none of padding, as far as the arguments of the model say."""
         if self.write == "left":
             return None
-        for mask in self.state.asked.padding:
-            if mask.shape == (tokens.shape[0], tokens.shape[-2]):
+        B, N = tokens.shape[0], tokens.shape[-2]
+        asked = self.state.asked
+        for mask in asked.padding:
+            if mask.shape == (B, N):
                 return mask.to(tokens.device)
-        return None
+        if not self.operand.causal or asked.slots is None or asked.slots >= N:
+            return None
+        # A cache of fixed size: what comes after the places in use was never written.
+        used = torch.arange(N, device=tokens.device).expand(B, N) < asked.slots
+        for mask in asked.padding:
+            if mask.shape == (B, asked.slots):
+                return used & F.pad(mask.to(tokens.device), (0, N - asked.slots))
+        return used

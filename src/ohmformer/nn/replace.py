@@ -32,7 +32,7 @@ _ROLES = {"key": ("K", "Q K", "attention.key"), "value": ("V", "P V", "attention
 
 def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
     """Give a module another class, in place, and what that class needs; `unbecome` takes it back."""
-    vars(module)["digital_class"] = (type(module), tuple(attributes))
+    vars(module).setdefault("digital_classes", []).append((type(module), tuple(attributes)))
     module.__class__ = cls
     for name, value in attributes.items():
         setattr(module, name, value)
@@ -40,10 +40,9 @@ def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> Non
 
 def unbecome(module: nn.Module) -> None:
     """Give a module its digital class again."""
-    cls, attributes = vars(module).pop("digital_class", (None, ()))
-    for name in attributes:
-        delattr(module, name)
-    if cls is not None:
+    for cls, attributes in reversed(vars(module).pop("digital_classes", [])):
+        for name in attributes:
+            delattr(module, name)
         module.__class__ = cls
 
 

@@ -27,6 +27,7 @@ class Asked:
             inputs that are no tokens.
         written: for each sample, how many tokens it has had by the end of this call; empty where that is not said.
         padding: for lengths of sequences, which places [B, N] hold something.
+        slots: how many places of a cache are in use by the end of this call, padding included; None if not said.
         cached: there is a cache of keys and values.
     """
 
@@ -35,6 +36,7 @@ class Asked:
     numbers: tuple[tuple[int, ...], ...] = ()
     written: tuple[int, ...] = ()
     padding: tuple[Tensor, ...] = ()
+    slots: int | None = None
     cached: bool = False
 
 
