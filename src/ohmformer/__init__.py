@@ -24,10 +24,14 @@ _HOME = {
     "load_task": "tasks.data",
     "monte_carlo": "nn.montecarlo",
     "replace": "schema",
+    "restore": "nn.saving",
+    "revert": "nn.reverting",
     "samples": "streams",
+    "save": "nn.saving",
     "scores": "tasks.metrics",
     "set_chip": "nn.convert",
     "set_clip": "nn.convert",
+    "without_quantisers": "nn.convert",
 }
 """Public name -> module that holds it."""
 
@@ -45,8 +49,12 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert import convert as convert
     from ohmformer.nn.convert import set_chip as set_chip
     from ohmformer.nn.convert import set_clip as set_clip
+    from ohmformer.nn.convert import without_quantisers as without_quantisers
     from ohmformer.nn.montecarlo import Stats as Stats
     from ohmformer.nn.montecarlo import monte_carlo as monte_carlo
+    from ohmformer.nn.reverting import revert as revert
+    from ohmformer.nn.saving import restore as restore
+    from ohmformer.nn.saving import save as save
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohmformer.tasks.vit import VisionTransformer
+
+Past = list[Any] | None
 
 
 class SelfAttention(nn.Module):
@@ -70,3 +74,58 @@ def vit(seed: int = 0) -> VisionTransformer:
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     return model.eval()
+
+
+class Decoder(nn.Module):
+    """A causal model of two layers that writes its attention out, with a cache that callers keep.
+
+    `forward(tokens[B, M], past)` gives logits[B, M, 20], and with `cached` also the cache: (K, V) of each layer.
+    """
+
+    def __init__(self, seed: int = 0, *, fused: bool = False, groups: int = 2, bias: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embed = nn.Embedding(20, 24)
+        self.layers = nn.ModuleList([DecoderLayer(fused=fused, groups=groups, bias=bias) for _ in range(2)])
+        self.head = nn.Linear(24, 20, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(
+        self, input_ids: Tensor, past_key_values: Past = None, attention_mask: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Past]:
+        x = self.embed(input_ids)
+        past = past_key_values or [None] * len(self.layers)
+        new = []
+        for layer, held in zip(self.layers, past, strict=True):
+            x, cache = layer(x, held, attention_mask)
+            new.append(cache)
+        logits = self.head(x)
+        return logits if past_key_values is None else (logits, new)
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, *, fused: bool, groups: int, bias: bool) -> None:
+        super().__init__()
+        self.fused, self.groups = fused, groups
+        self.q, self.out = nn.Linear(24, 24, bias=bias), nn.Linear(24, 24)
+        self.k, self.v = nn.Linear(24, 6 * groups), nn.Linear(24, 6 * groups)
+        self.norm = nn.LayerNorm(24)
+        self.mlp = nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 48), nn.GELU(), nn.Linear(48, 24))
+
+    def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None, padding: Tensor | None) -> Any:
+        h = self.norm(x)
+        q = self.q(h).unflatten(-1, (4, 6)).transpose(1, 2)
+        k, v = (layer(h).unflatten(-1, (self.groups, 6)).transpose(1, 2) for layer in (self.k, self.v))
+        if past is not None and len(past):
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        M, N = q.shape[2], k.shape[2]
+        mask = torch.ones(M, N, dtype=torch.bool, device=x.device).tril(N - M)
+        mask = mask if padding is None else mask & padding.bool()[:, None, None, :]
+        keys, values = (t.repeat_interleave(4 // self.groups, dim=1) for t in (k, v))
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        else:
+            scores = (q @ keys.transpose(-2, -1)) * 6**-0.5
+            y = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1) @ values
+        x = x + self.out(y.transpose(1, 2).flatten(2))
+        return x + self.mlp(x), (k, v)

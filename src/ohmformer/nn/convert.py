@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,15 +19,12 @@ from ohmformer.hardware.rules import Rules, as_rule
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn import selfcheck
-from ohmformer.nn.asked import asked
-from ohmformer.nn.capture import DryRun, batch_size, call, dry_run
+from ohmformer.nn.capture import batch_size, call, dry_run
 from ohmformer.nn.clipping import check_clip
 from ohmformer.nn.dynamic import DynamicOperand
-from ohmformer.nn.generation import reorders, steady_class
-from ohmformer.nn.linear import CrossbarLinear
-from ohmformer.nn.multihead import CrossbarMultiheadAttention
+from ohmformer.nn.hooks import attach
 from ohmformer.nn.operand import Operand
-from ohmformer.nn.replace import Replacer, RuleList, become
+from ohmformer.nn.replace import Replacer, RuleList
 from ohmformer.nn.state import State
 from ohmformer.nn.static import StaticOperand, share_ranges
 from ohmformer.nn.table import CaptureTable
@@ -68,7 +64,7 @@ def convert(
             nothing, or a converted model that differs from the original.
     """
     ruled = _check_arguments(model, sample, level, hardware, clip, rules or {})
-    converted = _share_parameters(model)
+    converted = share_parameters(model)
     training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
     state = State(level=level, seed=seed, chip=chip, clip=clip)
@@ -79,7 +75,7 @@ def convert(
         state.causal = any(isinstance(op, DynamicOperand) and op.causal for op in replacer.operands)
         found = Crossbars(state, table, tuple(replacer.operands), sample, (seed, chip), hardware, ruled, run.axis)
         converted.crossbars = found  # type: ignore[assignment]
-        _attach(converted, run, set(replacer.frames))
+        attach(converted, found, run, set(replacer.frames))
         selfcheck.check(model, converted, state, _checked(found.operands), sample, run.axis)
     _calibrate(converted)
     for name, module in converted.named_modules():
@@ -91,28 +87,6 @@ def convert(
         line = f"{count} products stay digital, the first in {first.module or 'the model itself'}: {first.reason}"
         warnings.warn(line, StaysDigital, stacklevel=2)
     return converted
-
-
-def _attach(converted: nn.Module, run: DryRun, frames: set[str]) -> None:
-    """Hooks: each call of the whole model says what it asks; digital products are not taken for those around them."""
-    converted.register_forward_pre_hook(_begin, with_kwargs=True)
-    if reorders(converted):
-        cls: type[nn.Module] = type(converted)
-        become(converted, steady_class(cls))  # type: ignore[arg-type]
-    modules = dict(converted.named_modules())
-    multiplying = {product.module for product in run.seen.products} | set(run.seen.operations)
-    for name in multiplying - frames:
-        if not isinstance(modules[name], (CrossbarLinear, CrossbarMultiheadAttention)):
-            modules[name].register_forward_pre_hook(partial(_enter_digital, crossbars(converted).state))
-            modules[name].register_forward_hook(partial(_leave_digital, crossbars(converted).state), always_call=True)
-
-
-def _enter_digital(state: State, _module: nn.Module, _args: object) -> None:
-    state.frames.append(None)
-
-
-def _leave_digital(state: State, _module: nn.Module, _args: object, _output: object) -> None:
-    state.frames.pop()
 
 
 def _checked(operands: tuple[Operand, ...]) -> list[str]:
@@ -129,18 +103,6 @@ def _without_fast_path() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-def _begin(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """A forward pass of the whole model begins: what it asks is noted, and every operand is at its first use."""
-    found = crossbars(model)
-    found.state.asked = asked(model, args, kwargs, found.axis)
-    names, rows = found.state.asked.names, found.state.asked.rows
-    if names is not None and rows is not None and len(names) != rows:
-        raise BadInput(f"samples(ids) names {len(names)} samples but the batch has {rows} rows; name one per row")
-    found.state.frames.clear()
-    for operand in found.operands:
-        operand.turn = 0
 
 
 class StaysDigital(UserWarning):
@@ -207,17 +169,32 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
         _calibrate_converters(model)
 
 
+@contextmanager
+def without_quantisers(model: nn.Module) -> Iterator[None]:
+    """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
+
+    Without rounding ties to flip, two ways of computing the same thing agree to the last digits. Only where converters
+    are ideal.
+    """
+    state = crossbars(model).state
+    before, state.rounded = state.rounded, False
+    try:
+        yield
+    finally:
+        state.rounded = before
+
+
 def capture_table(model: nn.Module) -> CaptureTable:
     """What of a converted model runs where, and what stayed digital."""
     return crossbars(model).table
 
 
-def _share_parameters(model: nn.Module) -> nn.Module:
-    """A copy of the model's structure around the very same parameters and buffers."""
+def share_parameters(model: nn.Module, *shared: object) -> nn.Module:
+    """A copy of the model's structure around the very same parameters and buffers, and whatever else is shared."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise BadInput("the model is compiled by TorchScript, which hides its products; convert the original")
     try:
-        return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+        return copy.deepcopy(model, {id(one): one for one in (*model.parameters(), *model.buffers(), *shared)})
     except Exception as error:
         why = (str(error).splitlines() or [""])[0]
         raise BadInput(f"the model cannot be copied ({type(error).__name__}: {why}); make it copyable first") from error

@@ -38,8 +38,18 @@ def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> Non
         setattr(module, name, value)
 
 
+def changing(module: nn.Module, **attributes: object) -> None:
+    """Set attributes of a module that it has; `unbecome` sets them back."""
+    before = vars(module).setdefault("digital_values", {})
+    for name, value in attributes.items():
+        before.setdefault(name, getattr(module, name))
+        setattr(module, name, value)
+
+
 def unbecome(module: nn.Module) -> None:
-    """Give a module its digital class again."""
+    """Give a module its digital class and attributes again."""
+    for name, value in vars(module).pop("digital_values", {}).items():
+        setattr(module, name, value)
     for cls, attributes in reversed(vars(module).pop("digital_classes", [])):
         for name in attributes:
             delattr(module, name)
@@ -220,9 +230,9 @@ class Replacer:
         for depth in range(len(parts)):
             parent = self.modules.get(".".join(parts[:depth]))
             if isinstance(parent, nn.TransformerEncoderLayer):
-                parent.activation_relu_or_gelu = 0
+                changing(parent, activation_relu_or_gelu=0)
             if isinstance(parent, nn.TransformerEncoder):
-                parent.use_nested_tensor = False
+                changing(parent, use_nested_tensor=False)
 
     def _multihead(self, seen: Product) -> None:
         name = seen.module

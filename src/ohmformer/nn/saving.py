@@ -1,0 +1,196 @@
+"""Converted models in one safetensors file: weights under their own names, and as JSON all that makes them converted.
+
+Nothing is pickled. The architecture is not stored: restoring takes a model of the same one, such as the library that it
+is from makes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ohmformer.errors import BadInput
+from ohmformer.hardware.rules import Rule
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.mapping.spec import KVClip
+from ohmformer.nn.convert import Crossbars, convert, crossbars
+from ohmformer.nn.dynamic import DynamicOperand
+from ohmformer.nn.operand import Operand
+from ohmformer.schema import validate
+
+SCHEMA = 1
+_OWN = "ohmformer/"
+"""How the names of tensors begin that are no weights."""
+
+
+def save(model: nn.Module, file: str | Path) -> None:
+    """Write a converted model: weights, hardware, rules, clip, level, seed, chip, calibrated ranges and the sample.
+
+    The sample is stored for what is calibrated later; it is what the model was converted with, so mind its privacy.
+
+    Raises:
+        BadInput: the model was not converted, or the file cannot be written.
+    """
+    found = crossbars(model)
+    weights, tied = _weights(model)
+    tensors = dict(weights)
+    for operand in found.operands:
+        tensors |= {f"{_OWN}{operand.name}/{name}": t for name, t in _ranges(operand).items()}
+    about = {
+        "schema": SCHEMA,
+        "hardware": found.hardware.canonical(),
+        "rules": [[pattern, rule.canonical()] for pattern, rule in found.rules],
+        "clip": None if found.state.clip is None else found.state.clip.canonical(),
+        **{name: getattr(found.state, name) for name in ("level", "seed", "chip", "rounded")},
+        "calibration": list(found.calibration),
+        "operands": [operand.name for operand in found.operands],
+        "tied": tied,
+        "sample": _described(found.sample, tensors),
+    }
+    try:
+        save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, file, _metadata(about))
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{file}: cannot be written ({error}); choose another place") from error
+
+
+def restore(
+    file: str | Path, model: nn.Module, *, hardware: Accelerator | None = None, sample: Any = None
+) -> nn.Module:
+    """The converted model of a file, around the weights of the file.
+
+    Args:
+        file: what `save` wrote.
+        model: a digital model of the same architecture; its weights are overwritten by those of the file.
+        hardware: other hardware than the file's, for which ranges are calibrated anew.
+        sample: a batch, where the file holds none, or in place of the file's.
+
+    Raises:
+        BadInput: the file is none of `save`, or the model is another one.
+    """
+    about, tensors = _read(file)
+    _load_weights(model, tensors, about["tied"], file)
+    sample = _rebuilt(about["sample"], tensors) if sample is None else sample
+    if sample is None:
+        raise BadInput(f"{file}: holds no sample batch; give one with sample=")
+    where = f"{file}: ohmformer"
+    stored = validate(Accelerator, about["hardware"], where=where, in_file=False)
+    rules = {p: validate(Rule, _tuples(rule), where=where, in_file=False) for p, rule in about["rules"]}
+    clip = None if about["clip"] is None else validate(KVClip, about["clip"], where=where, in_file=False)
+    how: dict[str, Any] = {"level": about["level"], "seed": about["seed"], "chip": about["chip"]}
+    converted = convert(model, hardware or stored, sample=sample, clip=clip, rules=rules, **how)
+    found = crossbars(converted)
+    if [operand.name for operand in found.operands] != about["operands"] and hardware is None:
+        raise BadInput(f"{file}: is of a model with other products than {type(model).__name__}; give the same model")
+    found.state.rounded = about["rounded"]
+    if hardware is None:
+        found.calibration = (about["calibration"][0], about["calibration"][1])
+        _restore_ranges(found, tensors)
+    return converted
+
+
+def _metadata(about: Mapping[str, Any]) -> dict[str, str]:
+    return {"format": "pt", "ohmformer": json.dumps(about, allow_nan=False)}
+
+
+def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Parameters and buffers by name, each tensor once; and the names that stand for one that is there."""
+    kept: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    places: dict[tuple[Any, ...], str] = {}
+    for name, t in model.state_dict().items():
+        place = (t.data_ptr(), tuple(t.shape), t.stride(), t.dtype)
+        if t.numel() and place in places:
+            tied[name] = places[place]
+        else:
+            kept[name], places[place] = t, name
+    return kept, tied
+
+
+def _ranges(operand: Operand) -> dict[str, Tensor]:
+    """What was calibrated, by name."""
+    found = {} if operand.x_range is None else {"x_range": operand.x_range}
+    if isinstance(operand, DynamicOperand) and operand.w_range is not None:
+        found["w_range"] = operand.w_range
+    if operand.adc_range is not None:
+        found |= {f"adc_{end}": torch.as_tensor(t) for end, t in zip(("low", "high"), operand.adc_range, strict=True)}
+    return found
+
+
+def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor]) -> None:
+    for operand in found.operands:
+        own = {name: tensors[f"{_OWN}{operand.name}/{name}"] for name in _ranges(operand)}
+        operand.x_range = own.get("x_range")
+        if isinstance(operand, DynamicOperand):
+            operand.w_range = own.get("w_range")
+        if "adc_low" in own:
+            operand.adc_range = (own["adc_low"], own["adc_high"])
+
+
+def _described(sample: Any, tensors: dict[str, Tensor]) -> Any:
+    """A sample batch as JSON, with its tensors put among the others; None where it holds anything else."""
+    match sample:
+        case Tensor():
+            name = f"{_OWN}sample/{len(tensors)}"
+            tensors[name] = sample
+            return {"tensor": name}
+        case Mapping():
+            parts = {str(name): _described(value, tensors) for name, value in sample.items()}
+            return None if None in parts.values() else {"mapping": parts}
+        case tuple() | list():
+            items = [_described(value, tensors) for value in sample]
+            return None if None in items else {"list": items}
+        case bool() | int() | float() | str() | None:
+            return {"value": sample}
+    return None
+
+
+def _rebuilt(described: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `_described`."""
+    match described:
+        case {"tensor": name}:
+            return tensors[name]
+        case {"mapping": parts}:
+            return {name: _rebuilt(part, tensors) for name, part in parts.items()}
+        case {"list": items}:
+            return tuple(_rebuilt(item, tensors) for item in items)
+        case {"value": value}:
+            return value
+    return None
+
+
+def _read(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(file, framework="pt") as content:
+            about = json.loads((content.metadata() or {})["ohmformer"])
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise BadInput(f"{file}: does not exist; give the file that save() wrote") from error
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise BadInput(f"{file}: is no converted model ({error}); give the file that save() wrote") from error
+    if about.get("schema") != SCHEMA:
+        raise BadInput(f"{file}: has schema {about.get('schema')!r}, this version reads {SCHEMA}; save the model again")
+    return about, tensors
+
+
+def _load_weights(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str], file: str | Path) -> None:
+    if isinstance(getattr(model, "crossbars", None), Crossbars):
+        raise BadInput("restore takes a digital model; give the original, or what revert() returns")
+    weights = {name: t for name, t in tensors.items() if not name.startswith(_OWN)}
+    weights |= {name: weights[first] for name, first in tied.items()}
+    own = model.state_dict()
+    for name in [*weights, *own]:
+        if name not in weights or name not in own or own[name].shape != weights[name].shape:
+            raise BadInput(f"{file}: does not fit {type(model).__name__}, the first difference is {name}")
+    model.load_state_dict(weights)
+
+
+def _tuples(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule from JSON, whose lists are tuples in a specification."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in rule.items()}
