@@ -28,7 +28,7 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
     mask = _mask(named.get(f"{prefix}attention_mask"))
     padding = tuple(m for m in (mask, _mask(named.get("attention_mask"))) if m is not None)
     cache = named.get("past_key_values")
-    past = int(cache.get_seq_length()) if cache is not None and hasattr(cache, "get_seq_length") else 0
+    past = _cached(cache)
     if tokens is None or rows is None or axis != 0 or tokens.shape[0] != rows:
         return Asked(current_samples(), rows, padding=padding, cached=cache is not None)
     M = tokens.shape[1]
@@ -41,6 +41,16 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
     found = tuple(tuple(row) for row in numbers)
     slots = past + M if mask is None else mask.shape[1]
     return Asked(current_samples(), rows, found, written, padding, slots, cache is not None)
+
+
+def _cached(cache: Any) -> int:
+    """Tokens in a cache: one that says so, or keys and values [B, H, N, d] in tuples or lists."""
+    if cache is None:
+        return 0
+    if hasattr(cache, "get_seq_length"):
+        return int(cache.get_seq_length())
+    keys = next((leaf for leaf in tree_leaves(cache) if isinstance(leaf, Tensor) and leaf.dim() == 4), None)
+    return 0 if keys is None else int(keys.shape[-2])
 
 
 def _named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:

@@ -74,7 +74,7 @@ class DynamicOperand(Operand):
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
-        y = self.multiply(x, w, held, turn)
+        y = self.multiply(x, w, held, turn, queries=queries)
         return y if dense is None or self.axis == "V" else dense.scatter(y, -1)
 
     def _written(

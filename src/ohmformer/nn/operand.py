@@ -85,14 +85,22 @@ class Operand:
         return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
 
     def multiply(
-        self, x: Tensor, w: Tensor, held: Folded | Programmed, turn: tuple[int, ...], *, samples: bool = True
+        self,
+        x: Tensor,
+        w: Tensor,
+        held: Folded | Programmed,
+        turn: tuple[int, ...],
+        *,
+        samples: bool = True,
+        queries: int | None = None,
     ) -> Tensor:
         """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O].
 
-        Without `samples` the first axis of x is none of samples, and its rows are read as they come.
+        Without `samples` the first axis of x is none of samples, and its rows are read as they come. `queries` is how
+        many tokens the M rows are of, where several heads of each stand below one another; by default M.
         """
         with torch.no_grad():
-            y = self._multiply(x.detach(), held, self._read_stream(x, turn, samples))
+            y = self._multiply(x.detach(), held, self._read_stream(x, turn, samples, queries))
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
             return StraightThrough.apply(x, w, y, weight)  # type: ignore[no-any-return, no-untyped-call]
@@ -102,7 +110,7 @@ class Operand:
         """Whether reading the cells draws noise."""
         return self.state.level != "noise" and not isinstance(self.array.cell.read_noise, NoNoise)
 
-    def _read_stream(self, x: Tensor, turn: tuple[int, ...], samples: bool) -> Streams | None:
+    def _read_stream(self, x: Tensor, turn: tuple[int, ...], samples: bool, queries: int | None) -> Streams | None:
         """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models."""
         if not self.noisy_reads():
             return None
@@ -112,11 +120,13 @@ class Operand:
             return reads
         found = sample_streams(reads, len(x), state.asked.names)
         numbers = state.asked.numbers
-        M = x.shape[-2]
-        tokens = len(numbers) == len(x) and len(numbers[0]) >= M
+        M = queries or x.shape[-2]
+        heads, rest = divmod(x.shape[-2], M)
+        tokens = len(numbers) == len(x) and len(numbers[0]) >= M and not rest
         if not (state.causal and tokens) or state.level == "cell":
             return found
-        return TokenStreams(found.streams, numbers=tuple(row[-M:] for row in numbers), growing=True)
+        rows = tuple(tuple(-1 if n < 0 else n * heads + h for h in range(heads) for n in row[-M:]) for row in numbers)
+        return TokenStreams(found.streams, numbers=rows, growing=True)
 
     def _multiply(self, x: Tensor, held: Folded | Programmed, stream: Streams | None) -> Tensor:
         x_range = None if self.x_range is None else self.x_range.to(x)
