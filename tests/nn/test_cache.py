@@ -234,6 +234,43 @@ def test_slots_that_were_never_written_are_not_written() -> None:
         assert torch.allclose(shorter(x, 7), outputs[0], atol=1e-6)
 
 
+class Ring(nn.Module):
+    """Attention to the last `size` tokens, in a ring whose oldest place is overwritten; keeps its cache by itself."""
+
+    def __init__(self, size: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.size, self.held = nn.Linear(8, 24), size, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        M = x.shape[1]
+        if M > 1:
+            near = torch.ones(M, M, dtype=torch.bool).tril().triu(1 - self.size)
+            return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=near)
+        if self.held is None:
+            self.held = [k[:, :0], v[:, :0], 0]
+        keys, values, n = self.held
+        if n < self.size:
+            keys, values = torch.cat([keys, k], dim=1), torch.cat([values, v], dim=1)
+        else:
+            keys, values = keys.clone(), values.clone()
+            keys[:, n % self.size], values[:, n % self.size] = k[:, 0], v[:, 0]
+        self.held = [keys, values, n + 1]
+        return nn.functional.scaled_dot_product_attention(q, keys, values)
+
+
+def test_a_ring_overwrites_its_oldest_tokens() -> None:
+    x = torch.randn(2, 11, 8, generator=torch.Generator().manual_seed(2))
+    model = of.convert(Ring().eval(), NOISY, sample=x, level="noise")
+    with of.without_quantisers(model), torch.no_grad(), of.samples(["a", "b"]):
+        once = model(x)
+        with counting() as counts:
+            steps = torch.cat([model(x[:, n : n + 1]) for n in range(11)], dim=1)
+        assert relative(steps, once) < 1e-4
+    assert counts.cell_writes == 2 * 2 * 11 * 8 * 4 * 2
+
+
 def test_clips_act_on_cached_tokens_alike() -> None:
     model = converted()
     of.set_clip(model, KVClip(alpha=2.0, beta=0.25))

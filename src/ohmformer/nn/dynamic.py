@@ -69,8 +69,7 @@ class DynamicOperand(Operand):
             tokens = dense.gather(tokens, -2)
             x = x if self.axis == "K" else dense.gather(x, -1)
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
-        with torch.no_grad():
-            held, gain = self._written(tokens.detach(), dense, queries, turn)
+        held, gain = self._written(tokens.detach(), dense, queries, turn)
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
@@ -90,9 +89,13 @@ class DynamicOperand(Operand):
         else:
             common = w_range
         streams = self._streams(tokens, dense, turn)
-        if not self.state.asked.cached or not self.memorable():
+        if not self._remembers():
             self.memory = None
             return self._write(tokens, w_range, common, streams), gain
+        if self.causal and queries >= tokens.shape[-2]:
+            self.memory = None  # a new text, even if it is the same
+        elif self.memory is not None and self.memory.speaks_of(tokens, streams, self._conditions()):
+            streams = self.memory.ring(tokens, streams, queries)
         held = self._written_before(tokens, w_range, common, streams, queries)
         self.memory = Memory(self._conditions(), tokens.clone(), streams, held)
         return held, gain
@@ -125,10 +128,13 @@ class DynamicOperand(Operand):
         written = self._write(part, ranges, commons, overlap.new_streams(streams))
         return overlap.merged(memory.held, written, self.axis, own_units=self._own_range())
 
-    def memorable(self) -> bool:
-        """Whether what the cells hold can be taken apart token by token; faults belong to places, not to tokens."""
-        pairs = self.array.encoding == "differential"
-        return pairs and not self.needs_cells and not faults.faulty(self.array.cell)
+    def _remembers(self) -> bool:
+        """Whether tokens may come back from a cache, and what cells hold can be taken apart token by token.
+
+        Faults belong to places, not to tokens, and reference columns to all of them.
+        """
+        apart = self.array.encoding == "differential" and not self.needs_cells and not faults.faulty(self.array.cell)
+        return apart and (self.state.asked.cached or (self.causal and not torch.is_grad_enabled()))
 
     def _write(self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams) -> Any:
         array, state = self.array, self.state

@@ -5,7 +5,7 @@ The result is the same without: a token's noise belongs to its number. Shapes: B
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,16 +40,41 @@ class Memory:
         same = all(a is b or a == b for a, b in zip(self.conditions, conditions, strict=True))
         return alike and same and type(self.streams) is type(streams) and self.streams.streams == streams.streams
 
+    def ring(self, tokens: Tensor, streams: SampleStreams, queries: int) -> SampleStreams:
+        """The streams of tokens[B, R, n, d] where a full cache gives the place of its oldest tokens to new ones.
+
+        In every sample as many places as there are queries hold other tokens than before: they are the new ones. In
+        all other cases the streams are as given.
+        """
+        if not isinstance(streams, TokenStreams) or not isinstance(self.streams, TokenStreams):
+            return streams
+        if tokens.shape != self.tokens.shape or queries >= tokens.shape[-2] or self.streams.present != streams.present:
+            return streams
+        other = (tokens != self.tokens).any(dim=-1).any(dim=1)
+        if not bool((other.sum(dim=1) == queries).all()):
+            return streams
+        numbers = [_overwritten(old, new) for old, new in zip(self.streams.numbers, other.tolist(), strict=True)]
+        return replace(streams, numbers=tuple(numbers))
+
     def overlap(self, streams: TokenStreams) -> Overlap:
         """Which of the tokens with these streams are held already."""
         assert isinstance(self.streams, TokenStreams)
         device = self.tokens.device
         old = torch.tensor(self.streams.numbers, device=device)
         new = torch.tensor(streams.numbers, device=device)
-        place = new - old[:, :1].clamp(min=0)
-        inside = (new >= 0) & (place >= 0) & (place < old.shape[1])
-        place = place.clamp(0, old.shape[1] - 1)
-        return Overlap(place, inside & (old.gather(1, place) == new), new)
+        order = old.argsort(dim=1)
+        found = torch.searchsorted(old.gather(1, order), new).clamp(max=old.shape[1] - 1)
+        place = order.gather(1, found)
+        return Overlap(place, (new >= 0) & (old.gather(1, place) == new), new)
+
+
+def _overwritten(numbers: tuple[int, ...], new: list[bool]) -> tuple[int, ...]:
+    """Numbers of tokens by place, after new ones took some places: in order, beginning behind the last one written."""
+    last = max(numbers)
+    begin = numbers.index(last) + 1
+    order = [place % len(numbers) for place in range(begin, begin + len(numbers)) if new[place % len(numbers)]]
+    later = {place: last + 1 + n for n, place in enumerate(order)}
+    return tuple(later.get(place, number) for place, number in enumerate(numbers))
 
 
 @dataclass(frozen=True)
@@ -90,7 +115,8 @@ class Overlap:
         if bool((cached & ~same).any()):
             raise BadInput(
                 f"{name}: the cache holds other tokens than were written for this sample; beam search and other "
-                "reordering of a cache would move what stands in cells: use greedy search or sampling"
+                "reordering of a cache would move what stands in cells: use greedy search or sampling, and name the "
+                "samples of texts that take turns"
             )
         self.held.logical_and_(same)
 
