@@ -11,6 +11,7 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.nn.asked import asked
 from ohmformer.nn.capture import DryRun
+from ohmformer.nn.compiling import eager
 from ohmformer.nn.generation import reorders, steady_class
 from ohmformer.nn.linear import CrossbarLinear
 from ohmformer.nn.multihead import CrossbarMultiheadAttention
@@ -47,6 +48,7 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
             modules[name].register_forward_hook(partial(leave_digital, converted.state), always_call=True)
 
 
+@eager
 def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """A forward pass of the whole model begins: what it asks is noted, and every operand is at its first use.
 
@@ -63,11 +65,13 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
         operand.turn = 0
 
 
+@eager
 def enter_digital(state: State, _module: nn.Module, _args: object) -> None:
     """The products of a digital module begin."""
     state.frames.append(None)
 
 
+@eager
 def leave_digital(state: State, _module: nn.Module, _args: object, _output: object) -> None:
     """They are done."""
     if state.frames:

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.attention import AttentionSite
+from ohmformer.nn.compiling import eager
 from ohmformer.nn.contraction import contraction
 from ohmformer.nn.grouped import GROUPED, group_contraction
 from ohmformer.nn.pair import PairSite
@@ -155,6 +156,7 @@ def all_found(parts: list[Tensor | None]) -> bool:
 def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
     """The subclass of a module's class whose forward runs under `Intercept`."""
 
+    @eager
     @wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         with Intercept(self.crossbar_frame):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ohmformer.nn.compiling import eager
 from ohmformer.nn.static import StaticOperand
 
 
@@ -12,6 +13,7 @@ class CrossbarLinear(nn.Linear):
 
     weight_operand: StaticOperand
 
+    @eager
     def forward(self, input: Tensor) -> Tensor:
         operand = self.weight_operand
         with operand.state.paused():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.attention import AttentionSite
+from ohmformer.nn.compiling import eager
 from ohmformer.nn.static import StaticOperand
 
 
@@ -21,6 +22,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
     in_operands: tuple[StaticOperand | None, StaticOperand | None, StaticOperand | None]
     attention_sites: list[AttentionSite]
 
+    @eager
     def forward(
         self,
         query: Tensor,

@@ -63,6 +63,7 @@ class Replacer:
         self.hardware, self.state, self.rules, self.run = hardware, state, rules, run
         self.modules = dict(model.named_modules())
         self.parameters = dict(model.named_parameters())
+        self.names = {id(parameter): name for name, parameter in self.parameters.items()}
         self.times = Counter(self._matrix_key(p) for p in run.seen.products if p.kind == "weights")
         self.site_names: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.cells: dict[tuple[object, ...], Cells] = {}
@@ -183,8 +184,7 @@ class Replacer:
 
     def _own_name(self, module: str) -> str:
         """The name under which a module's weight is listed, which is another module's where they are tied."""
-        weight = self.modules[module]._parameters.get("weight")
-        return next((name for name, parameter in self.parameters.items() if parameter is weight), "")
+        return self.names.get(id(self.modules[module]._parameters.get("weight")), "")
 
     def _cells_key(self, product: Product) -> tuple[object, ...]:
         assert product.matrix is not None
@@ -253,13 +253,10 @@ class Replacer:
         self._use_modules(name)
 
     def _attention(self, product: Product) -> None:
-        if self._rule(product.module).digital:
-            self._row(product.module, "Q K, P V", "digital", BY_RULE)
-            return
-        self._check_place(product)
         place = self.run.places[product]
-        rows = place.right or place.left
-        assert rows is not None
+        if not all(self._rule(product.module, f"{product.module}.{letter}").digital for letter in "KV"):
+            self._check_place(product)
+        rows = place.right or place.left or FIRST
         site = self._site(product, rows, self._uses(product))
         if site.key or site.value:
             self._frame(product.module).sites[product.position] = site

@@ -1,0 +1,25 @@
+"""What `torch.compile` leaves as it is: the simulation of crossbars, around which it compiles the rest of a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def eager(function: F) -> F:
+    """The function, never compiled. The compiler is not imported for it, which would take seconds."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        disabled = vars(function).get("disabled")
+        if disabled is None:
+            disabled = vars(function)["disabled"] = sys.modules["torch"].compiler.disable(function)
+        return disabled(*args, **kwargs)
+
+    return run  # type: ignore[return-value]

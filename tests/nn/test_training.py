@@ -1,0 +1,98 @@
+"""Converted models in the hands of ordinary code: training loops, checkpoints, the compiler, half precision."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import ohmformer as of
+from tests.nn.models import Decoder, Encoder, vit
+
+HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
+IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+TOKENS = torch.randint(0, 20, (3, 6), generator=torch.Generator().manual_seed(1))
+
+
+def test_a_plain_loop_trains_a_converted_model() -> None:
+    converted = of.convert(vit(), HARDWARE, sample=IMAGES).train()
+    labels = torch.tensor([0, 1, 2, 3])
+    optimiser = torch.optim.AdamW(converted.parameters(), lr=1e-2)
+    losses = []
+    for step in range(40):
+        with of.samples(range(4 * step, 4 * step + 4)):
+            loss = nn.functional.cross_entropy(converted(IMAGES), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+class Checkpointed(nn.Module):
+    """The decoder, its layers recomputed in the backward pass or not."""
+
+    def __init__(self, reentrant: bool | None) -> None:
+        super().__init__()
+        self.inner, self.reentrant = Decoder(), reentrant
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.inner.embed(tokens)
+        for layer in self.inner.layers:
+
+            def run(h: Tensor, layer: Callable[..., tuple[Tensor, object]] = layer) -> Tensor:
+                return layer(h, None, None)[0]
+
+            x = run(x) if self.reentrant is None else checkpoint(run, x, use_reentrant=self.reentrant)
+        y: Tensor = self.inner.head(x)
+        return y
+
+
+def gradients(reentrant: bool | None, *, inside: bool) -> Tensor:
+    converted = of.convert(Checkpointed(reentrant).eval(), HARDWARE, sample=TOKENS).train()
+    with of.samples(["a", "b", "c"]):
+        loss = converted(TOKENS).square().mean()
+        if inside:
+            loss.backward()
+    if not inside:
+        loss.backward()
+    return torch.cat([p.grad.flatten() for p in converted.parameters() if p.grad is not None])
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # the self-check runs without gradients
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_recomputed_layers_draw_the_same_noise(reentrant: bool, inside: bool) -> None:
+    """Backward inside `with samples(...)` or after it: the names of the forward pass are remembered."""
+    assert torch.equal(gradients(reentrant, inside=inside), gradients(None, inside=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("make", "x"), [(vit, IMAGES), (Decoder, TOKENS)])
+def test_other_types_of_numbers(make: Callable[[], nn.Module], x: Tensor, dtype: torch.dtype) -> None:
+    x = x.to(dtype) if x.is_floating_point() else x
+    converted = of.convert(make().eval().to(dtype), HARDWARE, sample=x)
+    with torch.no_grad(), of.samples(range(len(x))):
+        y = converted(x)
+    assert y.dtype == dtype
+    assert bool(y.isfinite().all())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the compiler needs a C++ compiler of its own there")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize(("make", "x"), [(vit, IMAGES), (Decoder, TOKENS), (Encoder, torch.randn(3, 5, 24))])
+def test_compiled_models_compute_the_same(make: Callable[[], nn.Module], x: Tensor, backend: str) -> None:
+    torch._dynamo.reset()
+    converted = of.convert(make().eval(), HARDWARE, sample=x)
+    compiled = torch.compile(converted, backend=backend)
+    with torch.no_grad(), of.samples(range(len(x))):
+        assert torch.allclose(compiled(x), converted(x), atol=1e-5)
+    with of.samples(range(len(x))):
+        compiled(x).square().mean().backward()
+    assert all(p.grad is not None for p in converted.parameters())
