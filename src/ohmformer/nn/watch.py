@@ -38,6 +38,16 @@ _MATRICES = {
 PRODUCTS = {FUSED, F.multi_head_attention_forward, *_WITH_WEIGHTS, *_MATRICES}
 """The functions that multiply matrices."""
 
+
+
+def multiplies(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a call multiplies matrices; `einsum` of one operand only moves or sums what it is given."""
+    if func is torch.einsum:
+        operands = args[1:] if len(args) != 2 or isinstance(args[1], Tensor) else tuple(args[1])
+        return len(operands) > 1
+    return func in PRODUCTS
+
+
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
 _KERNELS = (
     "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linalg_vecdot", "linear", "convolution",
@@ -134,12 +144,13 @@ class Watch(TorchFunctionMode):
         """Look at one call, then let it happen."""
         kwargs = kwargs or {}
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self.known += func in PRODUCTS
+        multiplying = multiplies(func, args)
+        self.known += multiplying
         try:
-            products = list(self._products(func, args, kwargs, inputs)) if func in PRODUCTS else []
+            products = list(self._products(func, args, kwargs, inputs)) if multiplying else []
             output = func(*args, **kwargs)
         finally:
-            self.known -= func in PRODUCTS
+            self.known -= multiplying
         self.seen.products += products
         outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         if all(t in self.fixed for t in inputs):
