@@ -58,3 +58,20 @@ def test_an_einsum_of_one_operand_is_no_product() -> None:
     assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 1, "P V": 1}
     with of.samples(range(3)):
         assert converted(TOKENS, torch.zeros(7, 7, 3)).shape == (3, 3, 7, 8)
+
+
+class OneHead(Heads):
+    """Falcon gives fused attention one head of keys, which is broadcast without being asked to."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(*self.split(x))
+
+
+def test_one_head_of_keys_is_broadcast_and_written_once() -> None:
+    model = OneHead(groups=1)
+    converted = of.convert(model, HARDWARE, sample=TOKENS)
+    assert exact_error(model, converted, TOKENS[:2, :5]) < 1e-4
+    with of.samples([4, 5, 6]), torch.no_grad():
+        together = converted(TOKENS)
+    with of.samples([6]), torch.no_grad():
+        torch.testing.assert_close(converted(TOKENS[2:]), together[2:])
