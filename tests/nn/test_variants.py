@@ -75,3 +75,24 @@ def test_one_head_of_keys_is_broadcast_and_written_once() -> None:
         together = converted(TOKENS)
     with of.samples([6]), torch.no_grad():
         torch.testing.assert_close(converted(TOKENS[2:]), together[2:])
+
+
+class Transposed(Heads):
+    """EfficientViT writes V P^T, and each head takes in what the head before it gave."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.new_zeros(())
+        for head in range(self.heads):
+            q, k, v = (t[:, head].transpose(-2, -1) for t in self.split(x + y))
+            probabilities = (q.transpose(-2, -1) @ k).softmax(dim=-1)
+            y = (v @ probabilities.transpose(-2, -1)).transpose(-2, -1).repeat(1, 1, 3)
+        return y
+
+
+def test_probabilities_may_stand_on_the_right() -> None:
+    model = Transposed()
+    converted = of.convert(model, HARDWARE, sample=TOKENS)
+    assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 3, "P V": 3}
+    values = [op for op in crossbars(converted).operands if op.dynamic and op.name.endswith("V")]
+    assert [(op.axis, op.signed) for op in values] == [("V", False)] * 3
+    assert exact_error(model, converted, TOKENS[:2, :5]) < 1e-4

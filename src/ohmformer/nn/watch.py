@@ -76,6 +76,7 @@ class Product:
         causal: no query sees a later key; None where that could not be seen.
         groups: how many heads the right factor has, copies of a head in a row counted once; None without an axis of
             heads.
+        swapped: the model writes V P^T for P V; "left" and "right" are those of P V.
     """
 
     module: str
@@ -92,6 +93,7 @@ class Product:
     unsigned: bool = False
     causal: bool | None = None
     groups: int | None = None
+    swapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,11 +193,12 @@ class Watch(TorchFunctionMode):
                 yield self._weights(func, operands, name, factor, factors[1 - n])
                 return
         product = self._product("two activations" if len(live) > 1 else "computed weights", func, operands)
-        fixed = [all(t in self.fixed for t in pair) for pair in ((operands[0],), (operands[1],))]
-        product.left = signature(found.left, fixed[0], matrix=True)
-        product.right = signature(found.right, fixed[1], matrix=True)
-        product.groups = distinct_heads(found.right)
         self.lineage.role(product, *operands[:2])
+        left, right = (operands[1], operands[0]) if product.swapped else (operands[0], operands[1])
+        found = found.swapped() if product.swapped else found
+        product.left = signature(found.left, left in self.fixed, matrix=True)
+        product.right = signature(found.right, right in self.fixed, matrix=True)
+        product.groups = distinct_heads(found.right)
         yield product
 
     def _weights(self, func: Any, operands: list[Tensor], name: str, matrix: Tensor, inputs: Tensor) -> Product:
