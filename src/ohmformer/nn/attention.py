@@ -68,8 +68,9 @@ class AttentionSite:
     ) -> tuple[Tensor, Tensor]:
         """`attend`, and the attention weights [B, H, M, N]."""
         B, dtype = self._samples(query), query.dtype
+        key, value = (_each_sample(t, query) for t in (key, value))
         q, k, v = (self.rows.to_heads(_single(t), B) for t in (query, key, value))
-        if q.shape[1] != k.shape[1] and not enable_gqa:
+        if k.shape[1] not in (1, q.shape[1]) and not enable_gqa:
             raise BadInput(
                 f"{self.name}: {q.shape[1]} heads of queries meet {k.shape[1]} of keys; pass enable_gqa=True"
             )
@@ -112,6 +113,11 @@ class AttentionSite:
         if query.dim() == 4 and self.rows == FIRST and query.shape[0] == B:
             return mask
         return self.rows.to_heads(mask.expand(*query.shape[:-2], *mask.shape[-2:]), B)
+
+
+def _each_sample(t: Tensor, query: Tensor) -> Tensor:
+    """Keys or values [..., G, N, d] that may stand for several rows of a query [..., H, M, d], as many as those."""
+    return t.expand(*query.shape[:-3], *t.shape[-3:]) if t.dim() == query.dim() > 3 else t
 
 
 def _single(t: Tensor) -> Tensor:

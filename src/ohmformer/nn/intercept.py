@@ -19,7 +19,7 @@ from ohmformer.nn.grouped import GROUPED, group_contraction
 from ohmformer.nn.pair import PairSite
 from ohmformer.nn.state import State
 from ohmformer.nn.static import StaticOperand
-from ohmformer.nn.watch import FUSED, PRODUCTS
+from ohmformer.nn.watch import FUSED, multiplies
 
 
 @dataclass(eq=False)
@@ -95,7 +95,7 @@ class Intercept(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace a product; let everything else pass."""
         kwargs = kwargs or {}
-        if func not in PRODUCTS or self.frame.state.frames[-1] is not self:
+        if not multiplies(func, args) or self.frame.state.frames[-1] is not self:
             return func(*args, **kwargs)
         if self.weights:
             found = self._with_weights(func, args, kwargs)

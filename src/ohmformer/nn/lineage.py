@@ -48,8 +48,10 @@ class Lineage:
         self.around: dict[Product, tuple[str, ...]] = {}
 
     def role(self, product: Product, left: Tensor, right: Tensor) -> None:
-        """Say what a new product is to attention, as far as its left factor tells."""
-        mark = self._mark([left])
+        """Say what a new product is to attention, as far as its factors tell; probabilities may stand on the right."""
+        mark, other = self._mark([left]), self._mark([right])
+        if other is not None and other.softmax and self._alive(other) and not (mark is not None and mark.softmax):
+            mark, product.swapped = other, True
         if mark is not None and self._alive(mark):
             product.role, product.unsigned = "value", mark.pure
             for scores in self._alive(mark):

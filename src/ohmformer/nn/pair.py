@@ -34,6 +34,7 @@ class PairSite:
         right: in the right factor.
         write: which factor is written.
         groups: how many heads the written factor has, copies not counted; None where that is not known.
+        swapped: the model writes the transpose of this product, with its factors exchanged.
     """
 
     name: str
@@ -44,9 +45,11 @@ class PairSite:
     right: Rows | None
     write: str = "right"
     groups: int | None = None
+    swapped: bool = False
 
     def apply(self, found: Contraction) -> Tensor:
         """The product, with one factor in cells."""
+        found = found.swapped() if self.swapped else found
         dtype = found.left.dtype
         lead = torch.broadcast_shapes(found.left.shape[:-2], found.right.shape[:-2])
         left, right = (f.expand(*lead, *f.shape[-2:]) for f in (found.left, found.right))

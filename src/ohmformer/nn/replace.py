@@ -333,7 +333,9 @@ class Replacer:
         if operand is not None:
             write = self._rule(product.module, name, operand.name).write
             groups = None if write == "left" else product.groups
-            site = PairSite(name, product.operation, operand, self.state, place.left, place.right, write, groups)
+            site = PairSite(
+                name, product.operation, operand, self.state, place.left, place.right, write, groups, product.swapped
+            )
             self._frame(product.module).sites[product.position] = site
 
     def _refuse(self, product: Product) -> None:

@@ -38,6 +38,16 @@ _MATRICES = {
 PRODUCTS = {FUSED, F.multi_head_attention_forward, *_WITH_WEIGHTS, *_MATRICES}
 """The functions that multiply matrices."""
 
+
+
+def multiplies(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a call multiplies matrices; `einsum` of one operand only moves or sums what it is given."""
+    if func is torch.einsum:
+        operands = args[1:] if len(args) != 2 or isinstance(args[1], Tensor) else tuple(args[1])
+        return len(operands) > 1
+    return func in PRODUCTS
+
+
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
 _KERNELS = (
     "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linalg_vecdot", "linear", "convolution",
@@ -66,6 +76,7 @@ class Product:
         causal: no query sees a later key; None where that could not be seen.
         groups: how many heads the right factor has, copies of a head in a row counted once; None without an axis of
             heads.
+        swapped: the model writes V P^T for P V; "left" and "right" are those of P V.
     """
 
     module: str
@@ -82,6 +93,7 @@ class Product:
     unsigned: bool = False
     causal: bool | None = None
     groups: int | None = None
+    swapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,12 +146,13 @@ class Watch(TorchFunctionMode):
         """Look at one call, then let it happen."""
         kwargs = kwargs or {}
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self.known += func in PRODUCTS
+        multiplying = multiplies(func, args)
+        self.known += multiplying
         try:
-            products = list(self._products(func, args, kwargs, inputs)) if func in PRODUCTS else []
+            products = list(self._products(func, args, kwargs, inputs)) if multiplying else []
             output = func(*args, **kwargs)
         finally:
-            self.known -= func in PRODUCTS
+            self.known -= multiplying
         self.seen.products += products
         outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         if all(t in self.fixed for t in inputs):
@@ -180,11 +193,12 @@ class Watch(TorchFunctionMode):
                 yield self._weights(func, operands, name, factor, factors[1 - n])
                 return
         product = self._product("two activations" if len(live) > 1 else "computed weights", func, operands)
-        fixed = [all(t in self.fixed for t in pair) for pair in ((operands[0],), (operands[1],))]
-        product.left = signature(found.left, fixed[0], matrix=True)
-        product.right = signature(found.right, fixed[1], matrix=True)
-        product.groups = distinct_heads(found.right)
         self.lineage.role(product, *operands[:2])
+        left, right = (operands[1], operands[0]) if product.swapped else (operands[0], operands[1])
+        found = found.swapped() if product.swapped else found
+        product.left = signature(found.left, left in self.fixed, matrix=True)
+        product.right = signature(found.right, right in self.fixed, matrix=True)
+        product.groups = distinct_heads(found.right)
         yield product
 
     def _weights(self, func: Any, operands: list[Tensor], name: str, matrix: Tensor, inputs: Tensor) -> Product:

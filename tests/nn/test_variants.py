@@ -1,0 +1,98 @@
+"""Ways to write attention that are easy to get wrong: each was found in a published model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import ohmformer as of
+from ohmformer.nn.convert import crossbars
+from ohmformer.nn.selfcheck import difference
+
+HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
+TOKENS = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(2))
+
+
+def exact_error(model: nn.Module, converted: nn.Module, x: Tensor) -> float:
+    """How far exact hardware is from the original on another batch."""
+    state = crossbars(converted).state
+    state.mode = "bypass"
+    try:
+        with torch.no_grad(), of.samples(range(len(x))):
+            return difference(model(x), converted(x))
+    finally:
+        state.mode = "run"
+
+
+class Heads(nn.Module):
+    """Projections to q, k, v [B, H, N, d] of heads of 8 features, for attention that subclasses write."""
+
+    def __init__(self, heads: int = 3, groups: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.heads, self.groups = heads, groups
+        self.q, self.kv = nn.Linear(24, heads * 8), nn.Linear(24, 2 * groups * 8)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q[B, H, N, d], k[B, G, N, d] and v[B, G, N, d]."""
+        k, v = self.kv(x).chunk(2, dim=-1)
+        q, k, v = (t.unflatten(-1, (-1, 8)).transpose(1, 2) for t in (self.q(x), k, v))
+        return q, k, v
+
+
+class Permuting(Heads):
+    """XLNet moves the axes of its mask by an einsum of one operand, in some calls only."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = self.split(x)
+        scores = torch.einsum("bhmd,bhnd->bhmn", q, k)
+        if mask is not None:
+            scores = scores - torch.einsum("nmb->bmn", mask)[:, None]
+        return torch.einsum("bhmn,bhnd->bhmd", scores.softmax(dim=-1), v)
+
+
+def test_an_einsum_of_one_operand_is_no_product() -> None:
+    converted = of.convert(Permuting(), HARDWARE, sample=TOKENS)
+    assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 1, "P V": 1}
+    with of.samples(range(3)):
+        assert converted(TOKENS, torch.zeros(7, 7, 3)).shape == (3, 3, 7, 8)
+
+
+class OneHead(Heads):
+    """Falcon gives fused attention one head of keys, which is broadcast without being asked to."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(*self.split(x))
+
+
+def test_one_head_of_keys_is_broadcast_and_written_once() -> None:
+    model = OneHead(groups=1)
+    converted = of.convert(model, HARDWARE, sample=TOKENS)
+    assert exact_error(model, converted, TOKENS[:2, :5]) < 1e-4
+    with of.samples([4, 5, 6]), torch.no_grad():
+        together = converted(TOKENS)
+    with of.samples([6]), torch.no_grad():
+        torch.testing.assert_close(converted(TOKENS[2:]), together[2:])
+
+
+class Transposed(Heads):
+    """EfficientViT writes V P^T, and each head takes in what the head before it gave."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.new_zeros(())
+        for head in range(self.heads):
+            q, k, v = (t[:, head].transpose(-2, -1) for t in self.split(x + y))
+            probabilities = (q.transpose(-2, -1) @ k).softmax(dim=-1)
+            y = (v @ probabilities.transpose(-2, -1)).transpose(-2, -1).repeat(1, 1, 3)
+        return y
+
+
+def test_probabilities_may_stand_on_the_right() -> None:
+    model = Transposed()
+    converted = of.convert(model, HARDWARE, sample=TOKENS)
+    assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 3, "P V": 3}
+    values = [op for op in crossbars(converted).operands if op.dynamic and op.name.endswith("V")]
+    assert [(op.axis, op.signed) for op in values] == [("V", False)] * 3
+    assert exact_error(model, converted, TOKENS[:2, :5]) < 1e-4
