@@ -55,7 +55,7 @@ Rules = Mapping[str, Rule | Crossbar | str | None]
 """Name pattern (as in fnmatch) -> what is different; the first match wins. See `as_rule` for the shorthands."""
 
 OrderedRules = tuple[tuple[str, Rule], ...]
-"""Patterns and rules, the first match first: what files hold as a table, in an order that no sorting of keys can lose."""
+"""Patterns and rules, the first match first: a table of a file, in an order that no sorting of keys can lose."""
 
 
 def as_rule(pattern: str, value: Any) -> Rule:
@@ -87,7 +87,7 @@ def ordered_rules(table: Any, context: Mapping[str, Any] | None = None) -> Order
         Misplaced: a rule that does not fit, with its pattern as first key.
     """
     if not isinstance(table, (Mapping, list, tuple)):
-        raise Misplaced((), table, "is no table; write [rules] with lines such as \"encoder.*\" = \"digital\"")
+        raise Misplaced((), table, 'is no table; write [rules] with lines such as "encoder.*" = "digital"')
     pairs = table.items() if isinstance(table, Mapping) else table
     found: list[tuple[str, Rule]] = []
     for pattern, value in pairs:

@@ -46,7 +46,8 @@ def choose_clip(
     taken. `converted` is left on chip CHIP.
 
     Args:
-        model: the original, in evaluation mode: inputs to logits [N, K] or [N, T, K], bare or as `logits` of what it returns.
+        model: the original, in evaluation mode: inputs to logits [N, K] or [N, T, K], bare or as
+            `logits` of what it returns.
         converted: what `convert` made of it.
         inputs: of N samples from a calibration set, never from the test set.
         clips: what to choose from, the gentlest first; see `candidates`.
@@ -84,5 +85,7 @@ def _log_probabilities(model: nn.Module, inputs: Inputs, batch: int) -> Tensor:
 def _logits(output: Any) -> Tensor:
     found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if not isinstance(found, Tensor):
-        raise BadInput(f"choose_clip compares logits, but the model returns {type(output).__name__}; give the clip itself")
+        raise BadInput(
+            f"choose_clip compares logits, but the model returns {type(output).__name__}; give the clip itself"
+        )
     return found

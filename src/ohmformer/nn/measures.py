@@ -44,16 +44,16 @@ def correlation_summary(
         raise BadInput(f"a correlation needs 4 pairs or more; there are {len(truth)}")
     for what, values in (("the scores in the data are", truth[None]), ("a chip's similarities are", scores)):
         if (np.ptp(values, axis=1) == 0).any():
-            raise BadInput(f"{what} the same for all pairs, so that nothing correlates; lower the noise or check the data")
+            raise BadInput(
+                f"{what} the same for all pairs, so that nothing correlates; lower the noise or check the data"
+            )
     chips = _correlations(scores, truth, kind)
     z = np.arctanh(np.clip(chips, -ALMOST_ONE, ALMOST_ONE))
     half = [_jackknife(_kept(len(truth), items), lambda rows: _mean_z(scores[:, rows], truth[rows], kind))]
     if len(z) > 1:
         half.append(float(stats.t.ppf(0.5 + LEVEL / 2, len(z) - 1)) * float(z.std(ddof=1)) / math.sqrt(len(z)))
     centre, reach = float(z.mean()), math.hypot(*half)
-    return Summary(
-        float(chips.mean()), (math.tanh(centre - reach), math.tanh(centre + reach)), tuple(chips.tolist())
-    )
+    return Summary(float(chips.mean()), (math.tanh(centre - reach), math.tanh(centre + reach)), tuple(chips.tolist()))
 
 
 def _correlations(scores: Floats, truth: Floats, kind: str) -> Floats:

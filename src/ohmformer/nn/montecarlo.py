@@ -62,8 +62,8 @@ def monte_carlo(
         chips: how many.
         seed: root of all noise.
         progress: show a bar on standard error where that is a terminal.
-        summarise: scores [C, N] to mean, interval and every chip's value, where that is no plain mean; the `summarise` of
-            a task whose metric is a correlation or a perplexity.
+        summarise: scores [C, N] to mean, interval and every chip's value, where that is no plain mean; the `summarise`
+            of a task whose metric is a correlation or a perplexity.
 
     Raises:
         BadInput: chips is below 1, or `evaluate` returns something else, or another number of samples each time.

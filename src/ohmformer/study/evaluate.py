@@ -126,8 +126,8 @@ def evaluate_point(settings: Settings) -> dict[str, Any]:
     """The numbers of one point, as plain JSON values: `accuracy` as in a results file, and what its reader may ask for.
 
     `hits[n]` is on how many chips sample n was right, or the sum of its scores, where the metric is a mean of samples;
-    `capture` says what ran on crossbars and what stayed digital; `write_noise` is what each role's cells had; `notes` is
-    what else a reader must know.
+    `capture` says what ran on crossbars and what stayed digital; `write_noise` is what each role's cells had; `notes`
+    is what else a reader must know.
 
     Raises:
         BadInput: the model, the data or the hardware cannot be used.
@@ -203,8 +203,8 @@ def _lowered(pattern: str, rule: Rule) -> Crossbar | None:
 def _choose_clip(settings: Settings, task: Task) -> KVClip:
     if task.scored.scores != "hit" and task.metric != "perplexity":
         raise BadInput(
-            f"mitigation.clip = 'calibrated': is chosen by what a model says of classes or words, and {task.metric} has neither; "
-            "write the clip itself"
+            f"mitigation.clip = 'calibrated': is chosen by what a model says of classes or words, and {task.metric} "
+            "has neither; write the clip itself"
         )
     return choose_clip(
         _model(settings),

@@ -183,8 +183,8 @@ def load_task(source: str, limit: int | None = None, *, model: nn.Module | None 
     """The task of a source, with its first `limit` test samples.
 
     Args:
-        source: 'bundled:fashion-mnist', 'imagefolder:FOLDER', 'csv:FILE', 'text:FILE', or 'python:module:function' for a
-            function that returns a `Task`.
+        source: 'bundled:fashion-mnist', 'imagefolder:FOLDER', 'csv:FILE', 'text:FILE', or 'python:module:function' for
+            a function that returns a `Task`.
         limit: how many test samples; None takes all.
         model: what `load_model` gave: it decides how images and texts become its inputs. Bundled tasks need none.
         options: the other fields of `ohmformer.tasks.spec.TaskChoice`, such as metric, window or labels.
@@ -212,7 +212,9 @@ def make_task(choice: TaskChoice, model: nn.Module | None = None) -> Task:
     else:
         resolved = resolve("task", choice.source)
         found = (
-            _read(resolved, choice.source) if isinstance(resolved, Path) else call("task", choice.source, resolved, Task)
+            _read(resolved, choice.source)
+            if isinstance(resolved, Path)
+            else call("task", choice.source, resolved, Task)
         )
         found = replace(found, metric=choice.metric) if choice.metric else found
         found = found.first(choice.limit)

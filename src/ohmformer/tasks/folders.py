@@ -50,8 +50,8 @@ class Files:
 def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     """Photographs of a folder as a task for a model.
 
-    The folder holds one folder for each class, or `train` and `val` (or `test`) with such folders in each; for the metric
-    `fidelity` images without classes will do. Classes are numbered in the sorted order of their folders' names.
+    The folder holds one folder for each class, or `train` and `val` (or `test`) with such folders in each; for the
+    metric `fidelity` images without classes will do. Classes are numbered in the sorted order of their folders' names.
 
     Raises:
         BadInput: no images, folders that do not fit the model's classes, or a model that is not for images.
@@ -60,7 +60,7 @@ def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     prepared = preparation(model)
     if prepared.images is None:
         raise BadInput(
-            f"task.source = {choice.source!r}: needs a model of which it is known how it prepares images; take a model of timm, or "
+            f"{choice.where}: needs a model of which it is known how it prepares images; take a model of timm, or "
             "one of Hugging Face with a preprocessor_config.json"
         )
     if choice.metric not in (None, "top1", "top5", "fidelity"):
@@ -105,9 +105,11 @@ def _files(choice: TaskChoice, root: Path, prepared: Preparation, numbered: bool
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     by_folder = {folder: sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES) for folder in folders}
     loose = sorted(file for file in root.iterdir() if file.suffix.lower() in SUFFIXES)
-    where = f"task.source = {choice.source!r}"
+    where = choice.where
     if not loose and not any(by_folder.values()):
-        raise BadInput(f"{where}: {root} holds no images ({', '.join(sorted(SUFFIXES))}); put one folder for each class there")
+        raise BadInput(
+            f"{where}: {root} holds no images ({', '.join(sorted(SUFFIXES))}); put one folder for each class there"
+        )
     if not numbered:
         files = [*loose, *(file for found in by_folder.values() for file in found)]
         return Files(root, files, [-1] * len(files))
@@ -131,14 +133,17 @@ def _numbers(choice: TaskChoice, names: list[str], prepared: Preparation) -> dic
             raise BadInput(f"task.labels = {choice.labels!r}: does not name the folder {unknown[0]!r}; add it")
     elif prepared.classes is not None and len(names) != prepared.classes and not choice.probe:
         raise BadInput(
-            f"task.source = {choice.source!r}: has {len(names)} class folders ({_some(names)}) but the model tells "
-            f"{prepared.classes} classes apart; name the model's classes in a file, task.labels = 'FILE', or set task.probe = true"
+            f"{choice.where}: has {len(names)} class folders ({_some(names)}) but the model tells "
+            f"{prepared.classes} classes apart; name the model's classes in a file, task.labels = 'FILE', or set "
+            "task.probe = true"
         )
     else:
         known = {name: number for number, name in enumerate(names)}
     high = max(known[name] for name in names)
     if prepared.classes is not None and not choice.probe and high >= prepared.classes:
-        raise BadInput(f"task.labels = {choice.labels!r}: numbers a class {high} but the model has {prepared.classes}; correct it")
+        raise BadInput(
+            f"task.labels = {choice.labels!r}: numbers a class {high} but the model has {prepared.classes}; correct it"
+        )
     return known
 
 
@@ -163,7 +168,7 @@ def read_labels(file: str) -> dict[str, int]:
         return {name: number for number, name in enumerate(lines)}
     numbers = content.values() if isinstance(content, dict) else [None]
     if not content or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise BadInput(f"task.labels = {file!r}: is no table of names and numbers from 0 on; write {{\"name\": 0}}")
+        raise BadInput(f'task.labels = {file!r}: is no table of names and numbers from 0 on; write {{"name": 0}}')
     return dict(content)
 
 

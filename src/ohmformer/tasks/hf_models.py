@@ -1,4 +1,4 @@
-"""Models of Hugging Face: from a folder, a GGUF file, the local cache or the hub; with tokenizer and image preparation."""
+"""Models of Hugging Face, their tokenizers and image preparation: a folder, a GGUF file, the local cache or the hub."""
 
 from __future__ import annotations
 
@@ -43,13 +43,12 @@ def transformers_package() -> Any:
         return importlib.import_module("transformers")
     except ImportError as error:
         raise BadInput(
-            f"models of Hugging Face need transformers, which cannot be imported ({error}); "
-            "pip install 'ohmformer[hf]'"
+            f"models of Hugging Face need transformers, which cannot be imported ({error}); pip install 'ohmformer[hf]'"
         ) from error
 
 
 def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
-    """A model of Hugging Face in float32, with the head that is asked for; `auto` takes the one its configuration names.
+    """A model of Hugging Face in float32, with the head that is asked for; `auto` takes what its configuration names.
 
     Raises:
         BadInput: it cannot be found, has no weights for that head, or an optional package is missing.
@@ -74,17 +73,17 @@ def _place(choice: ModelChoice, name: str) -> tuple[str, dict[str, str]]:
     path = Path(name).expanduser()
     if name.endswith(".gguf"):
         if not path.is_file():
-            raise BadInput(f"model.source = {choice.source!r}: there is no such file; correct the path")
+            raise BadInput(f"{choice.where}: there is no such file; correct the path")
         for package in ("gguf", "accelerate"):
             if importlib.util.find_spec(package) is None:
-                raise BadInput(f"model.source = {choice.source!r}: GGUF needs {package}; pip install 'ohmformer[hf]'")
+                raise BadInput(f"{choice.where}: GGUF needs {package}; pip install 'ohmformer[hf]'")
         if choice.weights == "random":
             raise BadInput("model.weights = 'random': a GGUF file has weights; leave it out, or name a folder")
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir():
         return str(path), {}
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
-        raise BadInput(f"model.source = {choice.source!r}: there is no such folder; correct the path")
+        raise BadInput(f"{choice.where}: there is no such folder; correct the path")
     return name, {}
 
 
@@ -100,12 +99,12 @@ def _found(choice: ModelChoice, load: Callable[[dict[str, bool]], Any]) -> Any:
         return load({})
     except Exception as error:
         why = (str(error).strip().splitlines() or [""])[0]
-        where = f"model.source = {choice.source!r}"
+        where = choice.where
         place = choice.source.partition(":")[2]
         if isinstance(error, OSError) and not Path(place).expanduser().exists():
             raise BadInput(
-                f"{where}: is no folder, and neither in the local cache nor reachable on the hub ({why}); fetch it once with "
-                "a network, or name a folder that holds it"
+                f"{where}: is no folder, and neither in the local cache nor reachable on the hub ({why}); fetch it "
+                "once with a network, or name a folder that holds it"
             ) from error
         remedy = "check the folder's config.json and weights, or set model.weights = 'random'"
         raise BadInput(f"{where}: cannot be loaded ({type(error).__name__}: {why}); {remedy}") from error
@@ -116,7 +115,7 @@ def _class(transformers: Any, config: Any, head: str, choice: ModelChoice) -> An
         auto = getattr(transformers, AUTO[head])
         if type(config) not in auto._model_mapping:
             raise BadInput(
-                f"model.source = {choice.source!r}: a {config.model_type} model has no head for {head}; choose another model, "
+                f"{choice.where}: a {config.model_type} model has no head for {head}; choose another model, "
                 "or another task"
             )
         found = auto._model_mapping[type(config)]
@@ -147,12 +146,12 @@ def _check_complete(choice: ModelChoice, info: dict[str, Any], head: str) -> Non
         which = (missing or wrong)[0]
         remedy = "take a model that was trained for it" if head.endswith("classification") else "complete the folder"
         probe = ", or put a probe behind its features (task.probe = true)" if head.endswith("classification") else ""
-        raise BadInput(
-            f"model.source = {choice.source!r}: has no trained weights for {which} (head {head}); {remedy}{probe}"
-        )
+        raise BadInput(f"{choice.where}: has no trained weights for {which} (head {head}); {remedy}{probe}")
 
 
-def _preparation(transformers: Any, choice: ModelChoice, place: str, options: dict[str, str], model: Any) -> Preparation:
+def _preparation(
+    transformers: Any, choice: ModelChoice, place: str, options: dict[str, str], model: Any
+) -> Preparation:
     config = model.config
     text = hasattr(config, "vocab_size") and not hasattr(config, "vision_config")
     tokenizer = _tokenizer(transformers, place, options) if text else None

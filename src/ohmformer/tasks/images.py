@@ -57,7 +57,9 @@ class ImagePreparation:
 
     def __post_init__(self) -> None:
         if self.interpolation not in RESAMPLING:
-            raise BadInput(f"interpolation = {self.interpolation!r} of the model's images; known: {', '.join(RESAMPLING)}")
+            raise BadInput(
+                f"interpolation = {self.interpolation!r} of the model's images; known: {', '.join(RESAMPLING)}"
+            )
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
             raise BadInput("the model's image mean and std must be 1 or 3 numbers each, std above 0")
 

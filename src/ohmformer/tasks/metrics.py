@@ -117,7 +117,9 @@ def _losses(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
 
     for rows, answer in asked(model, task.inputs, batch, ask):
         if not answer.isfinite().all():
-            raise BadInput(f"{type(model).__name__} on {task.name}: logits are NaN or infinite; check weights, use float32")
+            raise BadInput(
+                f"{type(model).__name__} on {task.name}: logits are NaN or infinite; check weights, use float32"
+            )
         found.append(answer.numpy(force=True))
         start = rows.stop
     return np.concatenate(found)

@@ -30,8 +30,8 @@ def load_model(source: str, **options: Any) -> nn.Module:
     """The model of a source, in evaluation mode and float32.
 
     Args:
-        source: 'bundled:fashion-vit', 'timm:NAME', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf', or 'python:module:function'
-            for a function that returns an `nn.Module`.
+        source: 'bundled:fashion-vit', 'timm:NAME', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf', or
+            'python:module:function' for a function that returns an `nn.Module`.
         options: the other fields of `ohmformer.tasks.spec.ModelChoice`: weights ('pretrained' or 'random'), seed, head.
 
     Raises:
@@ -45,8 +45,8 @@ def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
 
     Args:
         choice: which model.
-        head: what its task needs, where the choice leaves that to the task: a key of `ohmformer.tasks.hf_models.AUTO`, or
-            `auto` for the head that the model was trained with.
+        head: what its task needs, where the choice leaves that to the task: a key of `ohmformer.tasks.hf_models.AUTO`,
+            or `auto` for the head that the model was trained with.
 
     Raises:
         BadInput: as `load_model`.
@@ -59,14 +59,14 @@ def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
     else:
         for name in ("weights", "head"):
             if getattr(choice, name) != ModelChoice.model_fields[name].default:
-                raise BadInput(f"model.{name} = {getattr(choice, name)!r}: only for timm: and hf: sources; leave it out")
+                raise BadInput(
+                    f"model.{name} = {getattr(choice, name)!r}: only for timm: and hf: sources; leave it out"
+                )
         found = resolve("model", choice.source)
         model = _read(found) if isinstance(found, Path) else call("model", choice.source, found, nn.Module)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise BadInput(
-                f"model.source = {choice.source!r}: {name} holds NaN or infinity; train or load the model again"
-            )
+            raise BadInput(f"{choice.where}: {name} holds NaN or infinity; train or load the model again")
     return model.eval()
 
 

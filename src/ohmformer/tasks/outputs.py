@@ -85,7 +85,9 @@ def token_losses(model: nn.Module, inputs: Inputs, labels: Tensor, reading: Read
     said = logits(call(model, inputs)) if reading.prefill is None else _cached(model, inputs, reading)
     if not isinstance(said, Tensor) or said.dim() != 3 or said.shape[:2] != labels.shape:
         what = list(said.shape) if isinstance(said, Tensor) else type(said).__name__
-        raise BadInput(f"{type(model).__name__} returns {what}; give a language model that returns logits [B, T, words]")
+        raise BadInput(
+            f"{type(model).__name__} returns {what}; give a language model that returns logits [B, T, words]"
+        )
     wanted = labels[:, 1:]
     losses = F.cross_entropy(said[:, :-1].transpose(1, 2).double(), wanted, ignore_index=IGNORED, reduction="none")
     return losses.sum(dim=1) / (wanted != IGNORED).sum(dim=1)

@@ -58,7 +58,7 @@ def tokenizer_of(model: nn.Module | None, source: str) -> Any:
     found = preparation(model).tokenizer
     if found is None:
         raise BadInput(
-            f"task.source = {source!r}: needs a model that reads text, with its tokenizer: load_task(source, model=model), "
-            "model.source = 'hf:...'"
+            f"task.source = {source!r}: needs a model that reads text, with its tokenizer: load_task(..., model=...), "
+            "or model.source = 'hf:...'"
         )
     return found

@@ -79,8 +79,8 @@ def fit(x: Tensor, labels: Tensor, classes: int) -> nn.Linear:
     def loss() -> float:
         optimiser.zero_grad()
         cost = F.cross_entropy(x @ weight.T + bias, labels) + PENALTY / (2 * len(x)) * weight.square().sum()
-        cost.backward()  # type: ignore[no-untyped-call]
-        return float(cost)
+        cost.backward()
+        return float(cost.detach())
 
     with torch.enable_grad():
         optimiser.step(loss)

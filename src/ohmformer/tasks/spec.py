@@ -25,8 +25,8 @@ class Metric:
         unit: behind a shown value; empty for plain numbers.
         digits: behind the decimal point when shown.
         better: which way is better.
-        scores: `hit` (0 or 1 for each sample), `mean` (a number for each sample, averaged), or `whole`: only all samples
-            together have a value.
+        scores: `hit` (0 or 1 for each sample), `mean` (a number for each sample, averaged), or `whole`: only all
+            samples together have a value.
         limits: between which it lies when shown; None where there is no bound.
     """
 
@@ -60,8 +60,8 @@ class ModelChoice(Spec):
     """The transformer.
 
     Attributes:
-        source: `bundled:NAME`, `timm:NAME`, `hf:NAME`, `hf:FOLDER`, `hf:FOLDER/FILE.gguf`, or `python:MODULE:FUNCTION` for a
-            function that returns an `nn.Module`.
+        source: `bundled:NAME`, `timm:NAME`, `hf:NAME`, `hf:FOLDER`, `hf:FOLDER/FILE.gguf`, or
+            `python:MODULE:FUNCTION` for a function that returns an `nn.Module`.
         weights: `pretrained` ones from a folder, the local cache or the hub; `random` ones only when asked for.
         seed: of random weights.
         head: which head a Hugging Face model gets: what the `task` needs, or one by name.
@@ -72,13 +72,18 @@ class ModelChoice(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     head: Head = "task"
 
+    @property
+    def where(self) -> str:
+        """How messages begin."""
+        return f"model.source = {self.source!r}"
+
 
 class TaskChoice(Spec):
     """The data, and what is measured on it. Which field goes with which source stands in docs/tasks.md.
 
     Attributes:
-        source: `bundled:NAME`, `imagefolder:FOLDER`, `csv:FILE`, `text:FILE`, or `python:MODULE:FUNCTION` for a function that
-            returns a `Task`.
+        source: `bundled:NAME`, `imagefolder:FOLDER`, `csv:FILE`, `text:FILE`, or `python:MODULE:FUNCTION` for a
+            function that returns a `Task`.
         limit: how many test samples (pairs, windows), from the first on; None takes all.
         metric: what is measured; None takes what is usual for the source.
         labels: a file that says which class of the model a folder or label is: one name a line in the order of the
@@ -105,3 +110,8 @@ class TaskChoice(Spec):
     stride: Positive | None = None
     prefill: Positive | None = None
     step: Positive = 1
+
+    @property
+    def where(self) -> str:
+        """How messages begin."""
+        return f"task.source = {self.source!r}"

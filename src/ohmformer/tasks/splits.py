@@ -1,8 +1,8 @@
 """Which samples are scored, which calibrate the hardware and which train a probe: decided by content, never by order.
 
-Samples are put in the order of the SHA-256 of what identifies them (a text, or a path within its folder). The first ones
-calibrate, the next ones train if a probe is wanted, the rest is scored. So a split neither depends on the order of a file
-nor changes when samples are added elsewhere in it, and two samples of the same text never lie on both sides.
+Samples are put in the order of the SHA-256 of what identifies them (a text, or a path within its folder). The first
+ones calibrate, the next ones train if a probe is wanted, the rest is scored. So a split does not depend on the order of
+a file, and two samples of the same text never lie on both sides.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def split(choice: TaskChoice, names: Sequence[str]) -> Split:
     if rest - training < 1:
         wanted = f"{calibrating} calibrate" + (f" and {training} train the probe" if training else "")
         raise BadInput(
-            f"task.source = {choice.source!r}: of {len(same)} different samples {wanted}, so none is left to score; lower "
+            f"{choice.where}: of {len(same)} different samples {wanted}, so none is left to score; lower "
             "task.calibration or task.train, or give more"
         )
     parts = same[:calibrating], same[calibrating : calibrating + training], same[calibrating + training :]

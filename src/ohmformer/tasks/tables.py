@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def is_pairs(choice: TaskChoice) -> bool:
         if set(wanted) <= set(columns):
             return wanted is PAIRS
     raise BadInput(
-        f"task.source = {choice.source!r}: has columns {', '.join(columns) or 'of no name'}; name them text,label for "
+        f"{choice.where}: has columns {', '.join(columns) or 'of no name'}; name them text,label for "
         "classification, or text_a,text_b,score for similarity"
     )
 
@@ -66,7 +66,7 @@ def _columns(choice: TaskChoice, file: Path) -> list[str]:
         with open(file, encoding="utf-8-sig", newline="") as content:
             return [name.strip() for name in next(csv.reader(content), [])]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"task.source = {choice.source!r}: is no table in UTF-8 ({error}); save it as CSV") from error
+        raise BadInput(f"{choice.where}: is no table in UTF-8 ({error}); save it as CSV") from error
 
 
 def _rows(choice: TaskChoice, file: Path) -> list[Row]:
@@ -76,7 +76,7 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
         with open(file, encoding="utf-8-sig", newline="") as content:
             lines = list(csv.reader(content))[1:]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"task.source = {choice.source!r}: is no table in UTF-8 ({error}); save it as CSV") from error
+        raise BadInput(f"{choice.where}: is no table in UTF-8 ({error}); save it as CSV") from error
     rows = []
     for number, line in enumerate(lines, 2):
         if not line:
@@ -88,7 +88,9 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
             if rows[-1].get(column) == "":
                 raise BadInput(f"{file}: row {number} has no {column}; fill it or remove the row")
         if rows[-1].get("split", "test") not in PARTS:
-            raise BadInput(f"{file}: row {number}: split = {rows[-1]['split']!r}; {suggest(rows[-1]['split'], list(PARTS))}")
+            raise BadInput(
+                f"{file}: row {number}: split = {rows[-1]['split']!r}; {suggest(rows[-1]['split'], list(PARTS))}"
+            )
     if not rows:
         raise BadInput(f"{file}: has no rows; add samples below the line of column names")
     return rows
@@ -99,18 +101,19 @@ def _classification(choice: TaskChoice, model: nn.Module | None, rows: list[Row]
     parts = _parts(choice, rows) if "split" in rows[0] else split(choice, texts)
     numbers = None if fidelity else _classes(choice, [row["label"] for row in rows], preparation(model))
     labels = torch.tensor([0 if numbers is None else numbers[row["label"]] for row in rows])
-    encoded, notes = encode(choice, model, texts)
-    chosen = parts.test[: choice.limit]
+    encode = Encoder(choice, model)
+
+    def part(places: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        return encode([texts[place] for place in places]), labels[places]
+
     return Task(
         choice.source,
-        _at(encoded, chosen),
-        labels[chosen],
-        _at(encoded, parts.calibration),
-        labels[parts.calibration],
+        *part(parts.test),
+        *part(parts.calibration),
         metric="fidelity" if fidelity else "accuracy",
-        train=(_at(encoded, parts.train), labels[parts.train]) if parts.train else None,
+        train=part(parts.train) if parts.train else None,
         reading=reading_of(choice, model),
-        notes=notes,
+        notes=encode.notes([texts[place] for place in parts.test]),
     ).first(choice.limit)
 
 
@@ -120,7 +123,7 @@ def _parts(choice: TaskChoice, rows: list[Row]) -> Split:
     needed = [part for part in PARTS if part != "train" or choice.probe]
     for part in needed:
         if not found[part]:
-            raise BadInput(f"task.source = {choice.source!r}: no row has split = {part}; mark some, or remove the column")
+            raise BadInput(f"{choice.where}: no row has split = {part}; mark some, or remove the column")
     calibration = found["calibration"][: choice.calibration] if choice.calibration else found["calibration"]
     train = found["train"][: choice.train] if choice.train else found["train"]
     return Split(calibration, train if choice.probe else [], found["test"])
@@ -145,11 +148,13 @@ def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> di
         if prepared.classes is None or max(known.values()) < prepared.classes:
             return known
     unknown = next((name for name in names if name not in known), names[-1])
-    classes = f"the model's classes are {', '.join(prepared.names)}" if prepared.names else (
-        f"the model has {prepared.classes} classes" if prepared.classes else "they must be numbers"
+    classes = (
+        f"the model's classes are {', '.join(prepared.names)}"
+        if prepared.names
+        else (f"the model has {prepared.classes} classes" if prepared.classes else "they must be numbers")
     )
     raise BadInput(
-        f"task.source = {choice.source!r}: label {unknown!r} is none of the model's: {classes}; number labels from 0, or name "
+        f"{choice.where}: label {unknown!r} is none of the model's: {classes}; number labels from 0, or name "
         "them in a file: task.labels = 'FILE'"
     )
 
@@ -162,7 +167,7 @@ def _similarity(choice: TaskChoice, model: nn.Module | None, rows: list[Row]) ->
     if given:
         held = list(dict.fromkeys(row[c] for row in rows if row["split"] == "calibration" for c in PAIRS[:2]))
         if not held or set(held) & set(texts):
-            raise BadInput(f"task.source = {choice.source!r}: split needs calibration rows, of texts that no test row has")
+            raise BadInput(f"{choice.where}: split needs calibration rows, of texts that no test row has")
         held = held[: choice.calibration] if choice.calibration else held
     else:
         order = in_hash_order(texts)
@@ -170,20 +175,20 @@ def _similarity(choice: TaskChoice, model: nn.Module | None, rows: list[Row]) ->
         scored = [row for row in scored if row["text_a"] not in held and row["text_b"] not in held]
         texts = list(dict.fromkeys(row[column] for row in scored for column in PAIRS[:2]))
     if len(scored) < 4:
-        raise BadInput(f"task.source = {choice.source!r}: {len(scored)} pairs are left to score; give 4 or more")
+        raise BadInput(f"{choice.where}: {len(scored)} pairs are left to score; give 4 or more")
     place = {text: number for number, text in enumerate(texts)}
-    encoded, notes = encode(choice, model, [*texts, *held])
+    encode = Encoder(choice, model)
     pairs = torch.tensor([[place[row["text_a"]], place[row["text_b"]]] for row in scored])
     return Task(
         choice.source,
-        _at(encoded, list(range(len(texts)))),
+        encode(texts),
         torch.tensor([_score(choice, row) for row in scored], dtype=torch.float64),
-        _at(encoded, list(range(len(texts), len(texts) + len(held)))),
+        encode(held),
         torch.zeros(len(held), dtype=torch.int64),
         metric=choice.metric or "pearson",
         pairs=pairs,
         reading=reading_of(choice, model),
-        notes=notes,
+        notes=encode.notes(texts),
     ).first(choice.limit)
 
 
@@ -193,33 +198,31 @@ def _score(choice: TaskChoice, row: Row) -> float:
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise BadInput(f"task.source = {choice.source!r}: score = {row['score']!r} is no number; mend or remove that row")
+        raise BadInput(f"{choice.where}: score = {row['score']!r} is no number; mend or remove that row")
     return found
 
 
-def encode(choice: TaskChoice, model: nn.Module | None, texts: list[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Texts as tokens [N, T], padded to the longest of all of them (so that padding depends on no batch), and notes.
+class Encoder:
+    """Texts to tokens, as one model wants them; what is longer than it takes loses its end."""
 
-    What is longer than the model takes loses its end.
-    """
-    tokenizer, longest = tokenizer_of(model, choice.source), preparation(model).max_tokens
-    longest = min(filter(None, (longest, choice.window)), default=None)
-    lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
-    options: dict[str, Any] = {"truncation": True, "max_length": longest} if longest else {}
-    found = tokenizer(texts, padding=True, return_tensors="pt", **options)
-    cut = sum(length > longest for length in lengths) if longest else 0
-    note = f"{cut} of {len(texts)} texts are longer than {longest} tokens and lose their end" if cut else ""
-    return {name: found[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in found}, (
-        (note,) if note else ()
-    )
+    def __init__(self, choice: TaskChoice, model: nn.Module | None) -> None:
+        self.tokenizer = tokenizer_of(model, choice.source)
+        self.longest = min(filter(None, (preparation(model).max_tokens, choice.window)), default=None)
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Tokens and mask [N, T], padded to the longest of these texts, so that padding depends on no batch."""
+        options: dict[str, Any] = {"truncation": True, "max_length": self.longest} if self.longest else {}
+        found = self.tokenizer(list(texts), padding=True, return_tensors="pt", **options)
+        return {name: found[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in found}
+
+    def notes(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """How many texts lose their end."""
+        lengths = [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
+        cut = sum(length > self.longest for length in lengths) if self.longest else 0
+        return (f"{cut} of {len(texts)} texts are longer than {self.longest} tokens and lose their end",) if cut else ()
 
 
 def reading_of(choice: TaskChoice, model: nn.Module | None) -> Reading:
     """How features are read off: as the task, then the model's folder says, else by the mean of tokens."""
     pooling = preparation(model).pooling or "mean" if choice.pooling == "auto" else choice.pooling
     return Reading(pooling=pooling)
-
-
-def _at(encoded: dict[str, Tensor], places: Iterable[int]) -> dict[str, Tensor]:
-    chosen = torch.tensor(list(places), dtype=torch.int64)
-    return {name: tensor[chosen] for name, tensor in encoded.items()}

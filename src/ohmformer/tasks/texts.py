@@ -30,10 +30,10 @@ class _Windows:
 
 
 def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
-    """A text as windows of tokens. A window starts every `stride` tokens and scores what the one before it has not scored.
+    """A text as windows of tokens: one starts every `stride` tokens and scores what the one before it has not scored.
 
-    The first windows calibrate; what they hold is neither scored nor seen again. Where windows do not overlap, the first
-    token of each has no context and is not scored.
+    The first windows calibrate; what they hold is neither scored nor seen again. Where windows do not overlap, the
+    first token of each has no context and is not scored.
 
     Raises:
         BadInput: a file that is no text, or too short for the windows, or windows that the model does not take.
@@ -42,7 +42,7 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     if choice.metric not in (None, "perplexity"):
         raise BadInput(f"task.metric = {choice.metric!r}: running text has perplexity; leave it out")
     if choice.probe or choice.labels:
-        raise BadInput(f"task.source = {choice.source!r}: running text has no classes; leave out probe and labels")
+        raise BadInput(f"{choice.where}: running text has no classes; leave out probe and labels")
     tokenizer = tokenizer_of(model, choice.source)
     window, stride = _sizes(choice, preparation(model).max_tokens)
     try:
@@ -53,7 +53,7 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     held = (choice.calibration or CALIBRATION) * window
     if len(tokens) - held < window + 2:
         raise BadInput(
-            f"task.source = {choice.source!r}: has {len(tokens)} tokens, of which {held} calibrate; {held + window + 2} are needed at "
+            f"{choice.where}: has {len(tokens)} tokens, of which {held} calibrate; {held + window + 2} are needed at "
             "least: give a longer text, or lower task.window or task.calibration"
         )
     pad = tokenizer.pad_token_id or 0

@@ -41,7 +41,7 @@ def load_timm(choice: ModelChoice, name: str, head: str) -> nn.Module:
         BadInput: no such model, or its pretrained weights cannot be had.
     """
     timm = timm_package()
-    where = f"model.source = {choice.source!r}"
+    where = choice.where
     bare = name.removeprefix("hf-hub:").removeprefix("hf_hub:")
     if bare == name and not timm.is_model(name.split(".")[0]):
         raise BadInput(f"{where}: timm has no such model; {_close(timm, name)}")
@@ -58,8 +58,8 @@ def load_timm(choice: ModelChoice, name: str, head: str) -> nn.Module:
         if not pretrained:
             raise BadInput(f"{where}: timm cannot make it ({type(error).__name__}: {why}); choose another") from error
         raise BadInput(
-            f"{where}: its pretrained weights are neither in the local cache nor reachable ({type(error).__name__}: {why}); "
-            "fetch them once with a network, or set model.weights = 'random'"
+            f"{where}: its pretrained weights are neither in the local cache nor reachable "
+            f"({type(error).__name__}: {why}); fetch them once with a network, or set model.weights = 'random'"
         ) from error
     return remember(model, _preparation(timm, model, choice))
 
@@ -76,7 +76,7 @@ def _preparation(timm: Any, model: nn.Module, choice: ModelChoice) -> Preparatio
     larger = tuple(math.floor(edge / config["crop_pct"]) for edge in (height, width))
     mode = config.get("crop_mode", "center")
     if mode not in ("center", "squash"):
-        raise BadInput(f"model.source = {choice.source!r}: expects images with crop mode {mode!r}; choose another model")
+        raise BadInput(f"{choice.where}: expects images with crop mode {mode!r}; choose another model")
     images = ImagePreparation(
         resize=larger if mode == "squash" or height != width else larger[0],
         crop=(height, width),

@@ -1,7 +1,8 @@
 """A stand-in for torchvision while timm is imported, for where torchvision is missing or does not fit torch.
 
-timm's models need one class of it and timm's data loading names many more; none of the latter is used here. A torchvision
-that works is left alone, and no stand-in stays behind: whoever asks for torchvision later gets what is installed.
+timm's models need one class of it and timm's data loading names many more; none of the latter is used here. A
+torchvision that works is left alone, and no stand-in stays behind: whoever asks for torchvision later gets what is
+installed.
 """
 
 from __future__ import annotations
