@@ -6,10 +6,8 @@ import importlib
 import importlib.util
 import inspect
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +17,9 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.tasks.images import ImagePreparation
 from ohmformer.tasks.prepare import Preparation, remember
+from ohmformer.tasks.quiet import quietly
 from ohmformer.tasks.spec import ModelChoice
+from ohmformer.tasks.torchvision import stand_in
 
 AUTO = {
     "image-classification": "AutoModelForImageClassification",
@@ -55,7 +55,7 @@ def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
     """
     transformers = transformers_package()
     place, options = _place(choice, name)
-    with _quietly(transformers):
+    with quietly(), stand_in(only_for_broken=True):
         config = _found(choice, lambda local: transformers.AutoConfig.from_pretrained(place, **options, **local))
         cls = _class(transformers, config, head, choice)
         extra = _bare(cls, config, head)
@@ -247,22 +247,3 @@ def _json(place: str, name: str) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: is no JSON file ({error}); mend it") from error
     return content if isinstance(content, dict) else None
-
-
-@contextmanager
-def _quietly(transformers: Any) -> Iterator[None]:
-    """Loading without notes, bars and warnings: what matters is checked and said in one line."""
-    tools, hub = transformers.utils.logging, logging.getLogger("huggingface_hub")
-    level, bars, hub_level = tools.get_verbosity(), tools.is_progress_bar_enabled(), hub.level
-    tools.set_verbosity(logging.CRITICAL)
-    tools.disable_progress_bar()
-    hub.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        tools.set_verbosity(level)
-        hub.setLevel(hub_level)
-        if bars:
-            tools.enable_progress_bar()

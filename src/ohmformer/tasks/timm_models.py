@@ -12,6 +12,7 @@ from torch import nn
 from ohmformer.errors import BadInput, suggest
 from ohmformer.tasks.images import ImagePreparation
 from ohmformer.tasks.prepare import Preparation, remember
+from ohmformer.tasks.quiet import quietly
 from ohmformer.tasks.spec import ModelChoice
 from ohmformer.tasks.torchvision import stand_in
 
@@ -50,7 +51,7 @@ def load_timm(choice: ModelChoice, name: str, head: str) -> nn.Module:
     options: dict[str, Any] = {"num_classes": 0} if head == "encoder" else {}
     pretrained = choice.weights == "pretrained"
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), quietly():
             torch.manual_seed(choice.seed)
             model = timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import enum
 import importlib
+import importlib.util
 import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import torch
@@ -67,6 +70,12 @@ _NAMES = (
 )  # fmt: skip
 
 
+def installed() -> bool:
+    """Whether there is a torchvision, of whatever kind."""
+    return importlib.util.find_spec("torchvision") is not None
+
+
+@cache
 def works() -> bool:
     """Whether torchvision can be imported; what a failed import leaves behind is removed."""
     try:
@@ -79,14 +88,19 @@ def works() -> bool:
 
 
 @contextmanager
-def stand_in() -> Iterator[None]:
-    """Inside, `import torchvision` succeeds: with the real one where that works."""
-    if works():
+def stand_in(*, only_for_broken: bool = False) -> Iterator[None]:
+    """Inside, `import torchvision` succeeds: with the real one where that works.
+
+    Args:
+        only_for_broken: do nothing where torchvision is not installed at all, for packages that can do without.
+    """
+    if (only_for_broken and not installed()) or works():
         yield
         return
     for name in _NAMES:
         module = _StandIn(f"torchvision{name}")
         module.__path__ = []
+        module.__spec__ = ModuleSpec(module.__name__, None, is_package=True)
         sys.modules[module.__name__] = module
         parent, _, last = module.__name__.rpartition(".")
         if parent:
