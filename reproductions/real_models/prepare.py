@@ -102,7 +102,8 @@ def deit_small(_packages: Path, target: Path) -> None:
     target.mkdir()
     config = {
         "architectures": ["DeiTForImageClassification"], "model_type": "deit", "hidden_size": 384,
-        "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536, "image_size": 224, "patch_size": 16,
+        "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536, "image_size": 224,
+        "patch_size": 16,
         "id2label": {str(number): f"class {number}" for number in range(1000)},
         "label2id": {f"class {number}": number for number in range(1000)},
     }  # fmt: skip
