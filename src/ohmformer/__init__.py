@@ -14,6 +14,7 @@ _HOME = {
     "Cell": "device.spec",
     "Crossbar": "array.spec",
     "KVClip": "mapping.spec",
+    "Rule": "hardware.rules",
     "Stats": "nn.montecarlo",
     "Stream": "streams",
     "capture_table": "nn.convert",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ohmformer.device.spec import Cell as Cell
     from ohmformer.errors import BadInput as BadInput
     from ohmformer.hardware.entries import load as load
+    from ohmformer.hardware.rules import Rule as Rule
     from ohmformer.hardware.spec import Accelerator as Accelerator
     from ohmformer.mapping.spec import KVClip as KVClip
     from ohmformer.nn.convert import capture_table as capture_table

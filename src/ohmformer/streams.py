@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from operator import index
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from ohmformer.errors import BadInput
 
@@ -54,7 +54,7 @@ class Stream:
 
     def open(self, device: torch.device | str = "cpu") -> Source:
         """The numbers of the stream, from its start, one draw after the other."""
-        return Source((_generator(self, device),), by_sample=False)
+        return Source(_generator(self, device))
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The stream's first standard normals, of the given shape, on the device and in the dtype of `like`."""
@@ -67,17 +67,29 @@ class Stream:
 
 @dataclass(frozen=True)
 class SampleStreams:
-    """One stream per sample of a batch: what `Stream` is to a single thing, for the leading axis of a tensor."""
+    """One stream per sample of a batch: what `Stream` is to a single thing, for the leading axis of a tensor.
+
+    Attributes:
+        streams: one per sample.
+        lengths: how many places each sample has along the last axis but one, where that differs; the rest of a row
+            belongs to nothing and is zero. So a sample draws what it would draw alone.
+    """
 
     streams: tuple[Stream, ...]
+    lengths: tuple[int, ...] | None = None
 
-    def child(self, *parts: Part) -> SampleStreams:
+    @property
+    def present(self) -> int | None:
+        """How many places of all samples hold something; None where all do."""
+        return None if self.lengths is None else sum(self.lengths)
+
+    def child(self, *parts: Part) -> Self:
         """The streams of something that belongs to each sample."""
-        return SampleStreams(tuple(stream.child(*parts) for stream in self.streams))
+        return replace(self, streams=tuple(stream.child(*parts) for stream in self.streams))
 
     def open(self, device: torch.device | str = "cpu") -> Source:
         """The numbers of the streams, from their start, one draw after the other."""
-        return Source(tuple(_generator(stream, device) for stream in self.streams), by_sample=True)
+        return SampleSource(tuple(_generator(stream, device) for stream in self.streams), self.lengths)
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The first standard normals [len(streams), ...]; `shape` is the whole shape, its first axis the samples."""
@@ -85,37 +97,110 @@ class SampleStreams:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Random numbers drawn one tensor after the other; with `by_sample`, row b of each tensor is generator b's."""
+class TokenStreams(SampleStreams):
+    """One stream per token of every sample, for the first axis of a tensor and its last but one.
 
-    generators: tuple[torch.Generator, ...]
-    by_sample: bool
+    What a token draws depends on its number alone: not on how many tokens come with it, nor on where they stand.
+
+    Attributes:
+        numbers: for each sample, the number of the token at each place; negative where there is none: it draws zeros.
+        growing: the last axis may be longer another time, and then starts with the same numbers (on the CPU).
+    """
+
+    numbers: tuple[tuple[int, ...], ...] = ()
+    growing: bool = False
+
+    @property
+    def present(self) -> int | None:
+        """How many places of all samples hold a token."""
+        return sum(n >= 0 for numbers in self.numbers for n in numbers)
+
+    def open(self, device: torch.device | str = "cpu") -> Source:
+        """The numbers of the streams, from their start, one draw after the other."""
+        tokens = tuple(
+            tuple(_generator(stream.child("token", n), device) if n >= 0 else None for n in numbers)
+            for stream, numbers in zip(self.streams, self.numbers, strict=True)
+        )
+        return TokenSource(tokens, self.growing, SampleStreams(self.streams))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Random numbers of one stream, drawn one tensor after the other."""
+
+    generator: torch.Generator
+
+    by_sample: ClassVar[bool] = False
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The next standard normals, of the given shape, on the device and in the dtype of `like`."""
-        import torch
-
-        drawn = torch.empty(shape, dtype=torch.float32, device=like.device)
-        for row, generator in self._rows(drawn):
-            row.normal_(generator=generator)
-        return drawn.to(like.dtype)
+        return _empty(shape, like).normal_(generator=self.generator).to(like.dtype)
 
     def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The next uniform numbers in [0, 1), of the given shape, on the device and in the dtype of `like`."""
-        import torch
+        return _empty(shape, like).uniform_(generator=self.generator).to(like.dtype)
 
-        drawn = torch.empty(shape, dtype=torch.float32, device=like.device)
-        for row, generator in self._rows(drawn):
-            row.uniform_(generator=generator)
+
+@dataclass(frozen=True)
+class SampleSource(Source):
+    """Random numbers of which row b of each tensor is generator b's."""
+
+    generator: tuple[torch.Generator, ...]  # type: ignore[assignment]
+    lengths: tuple[int, ...] | None = None
+
+    by_sample: ClassVar[bool] = True
+
+    def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        """The next standard normals, of the given shape, on the device and in the dtype of `like`."""
+        if not shape or shape[0] != len(self.generator):
+            rows = shape[0] if shape else 1
+            raise BadInput(f"a batch of {rows} rows for {len(self.generator)} samples; name one sample per row")
+        drawn = _empty(shape, like)
+        if self.lengths is None or shape[-2] != max(self.lengths):
+            for row, generator in zip(drawn.unbind(0), self.generator, strict=True):
+                row.normal_(generator=generator)
+            return drawn.to(like.dtype)
+        drawn.zero_()
+        for row, generator, n in zip(drawn.unbind(0), self.generator, self.lengths, strict=True):
+            row[..., :n, :] = _empty((*shape[1:-2], n, shape[-1]), like).normal_(generator=generator)
         return drawn.to(like.dtype)
 
-    def _rows(self, drawn: torch.Tensor) -> Iterable[tuple[torch.Tensor, torch.Generator]]:
-        if not self.by_sample:
-            return [(drawn, self.generators[0])]
-        if not drawn.dim() or len(drawn) != len(self.generators):
-            rows = len(drawn) if drawn.dim() else 1
-            raise BadInput(f"a batch of {rows} rows for {len(self.generators)} samples; name one sample per row")
-        return zip(drawn.unbind(0), self.generators, strict=True)
+
+@dataclass(frozen=True)
+class TokenSource(Source):
+    """Random numbers of which place n of row b is the generator's of that token."""
+
+    generator: tuple[tuple[torch.Generator | None, ...], ...]  # type: ignore[assignment]
+    growing: bool
+    others: SampleStreams
+    """What places that are no tokens belong to, such as reference columns."""
+    places: dict[int, Source] = field(default_factory=dict)
+
+    by_sample: ClassVar[bool] = True
+
+    def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        """The next standard normals [B, ..., N, X], of the given shape, on the device and in the dtype of `like`."""
+        B, *middle, N, X = shape
+        if len(self.generator) != B or any(len(tokens) != N for tokens in self.generator):
+            if N not in self.places:
+                numbers = tuple(tuple(range(N)) for _ in range(B))
+                self.places[N] = TokenStreams(self.others.child("place").streams, numbers=numbers).open(like.device)
+            return self.places[N].normal(*shape, like=like)
+        # Torch fills blocks of 16 in order, so a tensor whose size is a multiple of that starts like a shorter one.
+        wide = -(-X // 16) * 16
+        drawn = _empty((B, N, wide, *middle) if self.growing else (B, N, *middle, X), like).zero_()
+        for row, generators in zip(drawn.unbind(0), self.generator, strict=True):
+            for place, generator in zip(row.unbind(0), generators, strict=True):
+                if generator is not None:
+                    place.normal_(generator=generator)
+        drawn = drawn[:, :, :X].movedim(2, -1) if self.growing else drawn
+        return drawn.movedim(1, -2).to(like.dtype)
+
+
+def _empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.empty(tuple(shape), dtype=torch.float32, device=like.device)
 
 
 def _generator(stream: Stream, device: torch.device | str) -> torch.Generator:
@@ -166,13 +251,13 @@ def current_samples() -> tuple[Part, ...] | None:
     return _samples.get()
 
 
-def sample_streams(stream: Stream, rows: int) -> SampleStreams:
-    """The streams of the rows of a batch under `stream`, by the names given with `samples`.
+def sample_streams(stream: Stream, rows: int, names: tuple[Part, ...] | None = None) -> SampleStreams:
+    """The streams of the rows of a batch under `stream`, by the names given with `samples`, or else by `names`.
 
     Raises:
         BadInput: the batch has another number of rows than there are names.
     """
-    names = _samples.get()
+    names = _samples.get() or names
     if names is None:
         warnings.warn(
             "called outside `with ohmformer.samples(ids):`, so the rows of every batch are samples 0..B-1 and two "

@@ -29,15 +29,16 @@ class FunctionalProjections(SelfAttention):
         return F.linear(y, self.q.weight)
 
 
-def test_attention_is_found_beside_products_with_weights_in_the_same_module() -> None:
-    with pytest.warns(StaysDigital, match="the model itself: FunctionalProjections is not converted"):
-        converted = of.convert(FunctionalProjections(), HARDWARE, sample=TOKENS)
+def test_weights_that_an_attention_multiplies_by_itself_are_held_under_their_own_names() -> None:
+    converted = of.convert(FunctionalProjections(), HARDWARE, sample=TOKENS)
     rows = of.capture_table(converted).rows
-    assert {(row.product, row.engine) for row in rows if row.engine != "digital"} == {
-        ("Q K", "attention.key"),
-        ("P V", "attention.value"),
-    }
-    assert {row.module for row in rows if row.engine == "digital"} == {"", "q", "k", "v"}
+    assert [(row.module, row.product, row.engine) for row in rows] == [
+        ("q", "x W", "projection"),
+        ("k", "x W", "projection"),
+        ("v", "x W", "projection"),
+        ("", "Q K", "attention.key"),
+        ("", "P V", "attention.value"),
+    ]
 
 
 class Recurrent(nn.Module):
@@ -136,10 +137,31 @@ class SequenceFirst(nn.Module):
         return self.layer(x.transpose(0, 1)).transpose(0, 1)
 
 
+def test_samples_are_found_behind_sequences() -> None:
+    converted = of.convert(SequenceFirst(), READ_NOISE, sample=TOKENS)
+    with torch.no_grad(), of.samples([4, 5, 6]):
+        together = converted(TOKENS)
+    with torch.no_grad(), of.samples([5]):
+        alone = converted(TOKENS[1:2])
+    assert torch.equal(together[1], alone[0])
+    assert not torch.equal(together[1], SequenceFirst().layer(TOKENS[1]))
+
+
+class Gathered(nn.Module):
+    """Rows that no longer say whose they are, as in a mixture of experts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(0, 1)[[0, 3, 8, 1]])
+
+
 def test_rows_that_are_no_samples_are_refused_where_reads_draw_noise() -> None:
-    of.convert(SequenceFirst(), HARDWARE, sample=TOKENS)
-    with pytest.raises(BadInput, match=r"^layer: 7 rows of inputs for 3 samples"):
-        of.convert(SequenceFirst(), READ_NOISE, sample=TOKENS)
+    of.convert(Gathered(), HARDWARE, sample=TOKENS)
+    with pytest.raises(BadInput, match=r"^layer: inputs of shape \(4, 24\) for 3 samples: whose read noise"):
+        of.convert(Gathered(), READ_NOISE, sample=TOKENS)
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (4, 7, 7), (1, 4, 7, 7), (3, 1, 7, 7), (3, 1, 1, 7)])
@@ -163,13 +185,12 @@ def test_per_head_masks_are_not_taken_for_per_sample_masks() -> None:
     mask[0, :, 3] = False
     converted = of.convert(SelfAttention().eval(), HARDWARE, sample=(x, mask))
     key = next(o for o in crossbars(converted).operands if o.name.endswith("K"))
-    seen: list[Tensor | None] = []
-    original = key._write
-    key._write = lambda tokens, valid, turn=(): (seen.append(valid), original(tokens, valid, turn))[1]  # type: ignore
+    seen: list[object] = []
+    original = key._product
+    key._product = lambda x, tokens, dense, queries: (seen.append(dense), original(x, tokens, dense, queries))[1]  # type: ignore
     with torch.no_grad(), of.samples(range(4)):
         converted(x, mask)
-    assert seen[0] is not None
-    assert bool(seen[0].all())
+    assert seen == [None]
 
 
 def test_changes_through_data_are_seen() -> None:
@@ -263,7 +284,8 @@ def test_a_computed_weight_stays_digital() -> None:
         (lambda: nn.Linear(24, 2), {"sample": torch.ones(24)}, "no axis of samples"),
         (lambda: nn.Linear(24, 2), {"sample": None}, "sample is empty"),
         (lambda: nn.Linear(24, 2), {"clip": (2, 0.25)}, "clip is of type tuple"),
-        (lambda: nn.Linear(24, 2), {"rules": {"*": "digital"}}, "of type str; give a Crossbar or None"),
+        (lambda: nn.Linear(24, 2), {"rules": {"*": 3}}, "of type int; give a Rule, a Crossbar"),
+        (lambda: nn.Linear(24, 2), {"rules": {"*": "digitl"}}, "did you mean 'digital'"),
         (lambda: nn.Linear(24, 2), {"hardware": of.load("clipformer_2024")}, "hardware is of type Crossbar"),
         (lambda: torch.jit.script(nn.Linear(24, 2)), {}, "TorchScript"),
         (lambda: lambda x: x, {}, "model is of type function"),

@@ -6,14 +6,14 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer import BadInput, KVClip
 from ohmformer.nn.capture import call
 from ohmformer.nn.convert import StaysDigital
 from ohmformer.nn.selfcheck import TOLERANCE, difference
-from tests.nn.models import Encoder, SelfAttention, Unfused, vit
+from tests.nn.models import Encoder, SelfAttention, vit
 
 HARDWARE = of.load("clipformer_tcad_2024")
 IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(1))
@@ -137,15 +137,23 @@ def test_rules_choose_and_the_first_match_wins() -> None:
 
 
 def test_a_layer_that_is_not_converted_is_listed() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(4 * 4, 2))
-    with pytest.warns(StaysDigital, match="the first in 0: Conv2d has groups"):
+    model = nn.Sequential(nn.ConvTranspose2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
+    with pytest.warns(StaysDigital, match="the first in 0: conv_transpose2d is not understood"):
         converted = of.convert(model, HARDWARE, sample=torch.randn(2, 4, 4, 4))
     (row,) = of.capture_table(converted).digital
     assert row.module == "0"
-    assert "Conv2d has groups" in row.reason
 
 
-@pytest.mark.parametrize("options", [{"stride": 2, "padding": 1}, {"dilation": 2}, {"padding": (0, 2), "bias": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 2, "padding": 1},
+        {"dilation": 2},
+        {"padding": (0, 2), "bias": False},
+        {"padding": "same", "dilation": 2},
+        {"padding": 1, "padding_mode": "reflect"},
+    ],
+)
 def test_convolutions_of_any_shape(options: dict[str, object]) -> None:
     torch.manual_seed(0)
     model = nn.Conv2d(3, 5, (2, 3), **options)
@@ -153,16 +161,36 @@ def test_convolutions_of_any_shape(options: dict[str, object]) -> None:
     assert of.capture_table(converted).rows[0].engine == "projection"
 
 
+@pytest.mark.parametrize("options", [{"groups": 4}, {"groups": 2, "stride": 2}])
+def test_grouped_convolutions_have_a_matrix_per_group(options: dict[str, object]) -> None:
+    converted = of.convert(nn.Conv2d(4, 8, 3, **options), HARDWARE, sample=torch.randn(2, 4, 9, 8))
+    assert [row.engine for row in of.capture_table(converted).rows] == ["projection"]
+    sequence = of.convert(nn.Conv1d(4, 8, 3, **options), HARDWARE, sample=torch.randn(2, 4, 9))
+    assert [row.engine for row in of.capture_table(sequence).rows] == ["projection"]
+
+
+class LinearAttention(nn.Module):
+    """No softmax, and the second factor is itself a product: no attention as it is understood."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (x.transpose(1, 2) @ x)
+
+
 def test_products_of_two_activations_are_refused_by_name() -> None:
-    with pytest.raises(BadInput, match=r"^inner: multiplies two activations by .*rules=\{'inner': None\}"):
-        of.convert(Unfused(), HARDWARE, sample=torch.randn(2, 3, 8))
-    converted = of.convert(Unfused(), HARDWARE, sample=torch.randn(2, 3, 8), rules={"inner": None})
-    assert {row.module for row in of.capture_table(converted).digital} == {"inner"}
+    x = torch.randn(2, 3, 8)
+    model = nn.Sequential(nn.Linear(8, 8), LinearAttention())
+    with pytest.raises(BadInput, match=r"^1: multiplies two activations by .*rules=\{'1': None\}"):
+        of.convert(model, HARDWARE, sample=x)
+    converted = of.convert(model, HARDWARE, sample=x, rules={"1": None})
+    assert {row.module for row in of.capture_table(converted).digital} == {"1"}
+    captured = of.convert(model, HARDWARE, sample=x, rules={"1": of.Rule(on="attention.value")})
+    assert [row.product for row in of.capture_table(captured).rows] == ["x W", "P V", "P V"]
 
 
 def test_a_wrong_replacement_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(of.nn.linear.CrossbarConv2d, "forward", lambda self, x: 2 * nn.Conv2d.forward(self, x))
-    with pytest.raises(BadInput, match="first at patch_embed"):
+    right = of.nn.linear.CrossbarLinear.forward
+    monkeypatch.setattr(of.nn.linear.CrossbarLinear, "forward", lambda self, x: 2 * right(self, x))
+    with pytest.raises(BadInput, match=r"first at blocks.0.attn.qkv"):
         of.convert(vit(), HARDWARE, sample=IMAGES)
 
 
@@ -185,7 +213,7 @@ def broken() -> nn.Module:
     [
         (broken, {}, "parameter blocks.1.mlp.0.weight holds NaN"),
         (vit, {"sample": IMAGES[:0]}, "sample is empty"),
-        (vit, {"sample": IMAGES * torch.nan}, "output on the sample holds NaN"),
+        (vit, {"sample": IMAGES * torch.nan}, "sample hold NaN or infinity"),
         (vit, {"level": "exact"}, "level = 'exact'"),
         (vit, {"rules": {"layers.*": None}}, "matches no module"),
         (vit, {"clip": KVClip(alpha=1.0, beta=0.01)}, "raise beta"),

@@ -19,7 +19,7 @@ from ohmformer.array.writing import Major, What, Writer, one_sided
 from ohmformer.device import noise
 from ohmformer.device.spec import NoNoise
 from ohmformer.errors import BadInput
-from ohmformer.streams import Stream, Streams
+from ohmformer.streams import SampleStreams, Stream, Streams
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def prepare(
     codes = encoding.matrix(codes, "write: codes")
     slices, unit = _check(codes, array, max_code), _code_unit(w_range, codes, array)
     stream = Stream(stream) if isinstance(stream, int) else stream
-    _count_writes(codes, array, slices)
+    _count_writes(codes, array, slices, stream, major)
     return Job(array, codes, slices, unit, stream, fault_stream or stream, major)
 
 
@@ -273,10 +273,14 @@ def _code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tenso
     return encoding.unit_of(w_range, array.max_code)
 
 
-def _count_writes(codes: Tensor, array: Crossbar, slices: int) -> None:
+def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, major: Major) -> None:
     """Tell the counter in use, if any, which cells were written."""
     counter = counts.current()
-    if counter is not None:
-        counter.cell_writes += codes.numel() * slices * array.polarities
-        if array.encoding == "offset":
-            counter.cell_writes += sum(target.numel() for target in reference_targets(codes, array, slices))
+    if counter is None:
+        return
+    cells = codes.numel()
+    if isinstance(stream, SampleStreams) and stream.present is not None:
+        cells = cells // (len(codes) * codes.shape[-2 if major == "outputs" else -1]) * stream.present
+    counter.cell_writes += cells * slices * array.polarities
+    if array.encoding == "offset":
+        counter.cell_writes += sum(target.numel() for target in reference_targets(codes, array, slices))

@@ -16,12 +16,26 @@ from ohmformer.errors import BadInput
 
 
 def full_range(w: Tensor, array: Crossbar) -> Tensor:
-    """The value that the largest code stands for: max |w[..., O, I]| per matrix, or per output column.
+    """The value that the largest code stands for: of |w[..., O, I]|, per matrix or per output column.
 
     Only `tensor` and `column` make sense for a bare matrix; finer or wider ranges are passed to `program`.
     """
-    dims = (-1,) if array.scale == "column" else (-2, -1)
-    return w.abs().amax(dim=dims, keepdim=True)
+    return magnitude_range(w.abs(), (-1,) if array.scale == "column" else (-2, -1), array.percentile)
+
+
+def magnitude_range(magnitudes: Tensor, dims: tuple[int, ...], percent: float) -> Tensor:
+    """The percentile of magnitudes over some of their axes, which stay with size one; 100 is the maximum.
+
+    NaN counts as out of range and is not to be had here: it gives NaN.
+    """
+    if percent >= 100:
+        return magnitudes.amax(dim=dims, keepdim=True)
+    dims = tuple(dim % magnitudes.dim() for dim in dims)
+    kept = [dim for dim in range(magnitudes.dim()) if dim not in dims]
+    rows = magnitudes.permute(*kept, *dims).flatten(len(kept)).float()
+    place = max(1, math.ceil(percent / 100 * rows.shape[-1]))
+    found = rows.kthvalue(place, dim=-1).values.to(magnitudes.dtype)
+    return found.reshape([1 if dim in dims else size for dim, size in enumerate(magnitudes.shape)])
 
 
 def unit_of(value_range: Tensor, top: int) -> Tensor:
@@ -30,17 +44,18 @@ def unit_of(value_range: Tensor, top: int) -> Tensor:
     return torch.where(unit > 0, unit, 1.0 / top)
 
 
-def quantise(w: Tensor, array: Crossbar, w_range: Tensor) -> Tensor:
+def quantise(w: Tensor, array: Crossbar, w_range: Tensor, *, rounded: bool = True) -> Tensor:
     """Values w[..., O, I] to integer codes of the same shape and dtype; `w_range` broadcasts against w.
 
-    Values beyond the range saturate.
+    Values beyond the range saturate. Without `rounded` codes are no integers: the lowest slice takes the rest.
 
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
     if not bool(((w_range >= 0) & (w_range < math.inf)).all() & torch.isfinite(w.sum())):
         raise _unusable("a matrix to be programmed", w_range)
-    return (w / unit_of(w_range, array.max_code)).round_().clamp_(-array.max_code, array.max_code)
+    codes = w / unit_of(w_range, array.max_code)
+    return (codes.round_() if rounded else codes).clamp_(-array.max_code, array.max_code)
 
 
 def _unusable(what: str, value_range: Tensor) -> BadInput:
@@ -96,7 +111,9 @@ def reference_digits(array: Crossbar, slices: int) -> list[int]:
     return [(2 ** (array.bits - 1)) // base**k % base for k in range(slices)]
 
 
-def quantise_input(x: Tensor, array: Crossbar, x_range: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
+def quantise_input(
+    x: Tensor, array: Crossbar, x_range: Tensor, *, signed: bool, rounded: bool = True
+) -> tuple[Tensor, Tensor]:
     """Inputs x[..., I] to integers of the same shape, and the value of one unit; `x_range` broadcasts against x.
 
     Values beyond the range saturate, as they do in a DAC.
@@ -108,7 +125,8 @@ def quantise_input(x: Tensor, array: Crossbar, x_range: Tensor, *, signed: bool)
         raise _unusable("an input of a crossbar", x_range)
     top = array.max_input(signed=signed)
     unit = unit_of(x_range, top)
-    return (x / unit).round_().clamp_(-top if signed else 0, top), unit
+    codes = x / unit
+    return (codes.round_() if rounded else codes).clamp_(-top if signed else 0, top), unit
 
 
 def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, list[int]]:
@@ -143,4 +161,4 @@ def read_power(x: Tensor, array: Crossbar) -> Tensor:
     for z in range(bits):
         power = torch.cat([power, power + 4.0**z])
     # Negative indices count from the end: just what two's complement makes of negative inputs.
-    return power[x.long()]
+    return power[x.round().long()]

@@ -94,16 +94,18 @@ def _product(
 
 
 def quantised_input(
-    x: Tensor, array: Crossbar, x_range: Tensor | float | None, *, signed: bool
+    x: Tensor, array: Crossbar, x_range: Tensor | float | None, *, signed: bool, rounded: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Input codes of x[..., M, I] and the value of one code; see `mvm` for the range.
+
+    Without `rounded` they are no integers: the quantiser is bypassed.
 
     Raises:
         BadInput: x holds NaN or infinity.
     """
     if x_range is None:
         x_range = x.abs().amax(-1, keepdim=True) if array.inputs.range == "dynamic" else x.abs().amax()
-    return encoding.quantise_input(x, array, torch.as_tensor(x_range).to(x), signed=signed)
+    return encoding.quantise_input(x, array, torch.as_tensor(x_range).to(x), signed=signed, rounded=rounded)
 
 
 def _stream(stream: Streams | int | None, array: Crossbar, level: Level) -> Streams | None:

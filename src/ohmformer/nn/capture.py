@@ -1,63 +1,29 @@
-"""A dry run that sees every product of a model: which are of weights, which of two activations, and whose they are."""
+"""A dry run that sees every product of a model: what multiplies what, whose it is, and where samples stand in it."""
 
 from __future__ import annotations
 
-from collections import Counter
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ohmformer.errors import BadInput
-
-ProductKind = Literal["weights", "attention", "multihead attention", "two activations", "unknown"]
-
-_WITH_WEIGHTS = {
-    F.linear, F.conv1d, F.conv2d, F.conv3d, F.bilinear, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
-    torch.conv1d, torch.conv2d, torch.conv3d,
-}  # fmt: skip
-_PRODUCTS = {
-    torch.matmul, torch.bmm, torch.mm, torch.mv, torch.dot, torch.baddbmm, torch.addmm, torch.addbmm, torch.einsum,
-    torch.tensordot, torch.inner, torch.chain_matmul, torch.linalg.multi_dot, torch.linalg.matmul, torch.linalg.vecdot,
-    torch.addmv, torch.vdot, torch.kron, torch.outer,
-    Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, Tensor.bmm, Tensor.mm, Tensor.mv, Tensor.dot, Tensor.inner,
-    Tensor.baddbmm, Tensor.addmm, Tensor.addbmm, Tensor.addmv,
-}  # fmt: skip
-_ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
-_KERNELS = (
-    "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linalg_vecdot", "linear", "convolution",
-    "cdist", "lstm", "gru", "rnn", "attention", "encoder_layer", "matmul", "einsum",
-)  # fmt: skip
-"""What the names of kernels that multiply hold, in whole or between underscores."""
-
-
-@dataclass(frozen=True)
-class Product:
-    """One product that the dry run saw.
-
-    Attributes:
-        module: name of the innermost module at work.
-        kind: what multiplies what.
-        operation: the function that was called.
-        shapes: of the operands.
-    """
-
-    module: str
-    kind: ProductKind
-    operation: str
-    shapes: tuple[tuple[int, ...], ...]
+from ohmformer.nn.rows import FIRST, Rows, find_rows, same_for_all
+from ohmformer.nn.watch import Digital, Kernels, Product, Seen, Watch
 
 
 def call(model: nn.Module, sample: Any) -> Any:
-    """The model's output for a sample batch: a tensor, a tuple of arguments, or a mapping of keyword arguments."""
+    """The model's output for a sample batch: a tensor, a tuple of arguments, or a mapping of keyword arguments.
+
+    A sample that holds anything else than tensors, such as a cache that calls fill, is copied first.
+    """
+    if any(not isinstance(leaf, (Tensor, int, float, str, bool, type(None))) for leaf in tree_leaves(sample)):
+        sample = copy.deepcopy(sample)
     if isinstance(sample, Mapping):
         return model(**sample)
     if isinstance(sample, (tuple, list)):
@@ -65,35 +31,49 @@ def call(model: nn.Module, sample: Any) -> Any:
     return model(sample)
 
 
-def batch_size(sample: Any) -> int:
-    """Leading size of the first tensor of a sample batch; 0 without any."""
-    tensors = [leaf for leaf in tree_leaves(sample) if isinstance(leaf, Tensor) and leaf.dim() > 0]
-    return tensors[0].shape[0] if tensors else 0
+def batch_size(sample: Any, axis: int = 0) -> int:
+    """Samples in a batch: the size of its first tensor along an axis; 0 without any."""
+    tensors = [leaf for leaf in tree_leaves(_plain(sample)) if isinstance(leaf, Tensor) and leaf.dim() > axis]
+    return tensors[0].shape[axis] if tensors else 0
 
 
-@dataclass
+def _plain(sample: Any) -> Any:
+    """A batch without its mapping class, whose leaves pytree may not find."""
+    return dict(sample) if isinstance(sample, Mapping) else sample
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where samples stand in the two factors of a product; None where a factor is the same for all samples."""
+
+    left: Rows | None
+    right: Rows | None
+    known: bool = True
+
+
+@dataclass(frozen=True)
 class DryRun:
-    """What one forward pass did.
+    """What one forward pass did, and where samples stand in it.
 
     Attributes:
-        products: in order.
-        calls: how often each module was called, by name.
-        stack: names of the modules at work now, outermost first.
+        seen: products, digital work and calls.
+        places: for each product.
+        axis: along which samples stand in the inputs of the model.
     """
 
-    products: list[Product] = field(default_factory=list)
-    calls: Counter[str] = field(default_factory=Counter)
-    stack: list[str] = field(default_factory=list)
+    seen: Seen
+    places: dict[Product, Place]
+    axis: int
 
 
-def dry_run(model: nn.Module, sample: Any) -> DryRun:
+def watch(model: nn.Module, sample: Any) -> Seen:
     """Every product of one forward pass on a sample batch.
 
     Raises:
         BadInput: the model cannot be called with this sample.
     """
-    seen = DryRun()
-    with _module_stack(model, seen), torch.no_grad(), _Watch(model, seen) as watch, _Kernels(watch):
+    seen = Seen()
+    with _module_stack(model, seen), torch.no_grad(), Watch(model, seen) as watching, Kernels(watching):
         try:
             call(model, sample)
         except Exception as error:
@@ -103,18 +83,134 @@ def dry_run(model: nn.Module, sample: Any) -> DryRun:
     return seen
 
 
+def dry_run(model: nn.Module, sample: Any) -> DryRun:
+    """Every product of one forward pass on a sample batch, and where samples stand in its factors.
+
+    Samples are exchanged, and the model is run again, to see what moves. They are looked for along the first axis of
+    the inputs, and where attention then mixes them, along the second (sequences first).
+
+    Raises:
+        BadInput: the model cannot be called with this sample.
+    """
+    first = None
+    for axis in (0, 1):
+        found = _along(model, sample, axis)
+        if found is None:
+            continue
+        if all(place.known for product, place in found.places.items() if _needs_samples(product)):
+            return found
+        first = first or found
+    if first is not None:
+        return first
+    seen = watch(model, sample)
+    return DryRun(seen, {product: Place(FIRST, FIRST) for product in seen.products}, 0)
+
+
+def _needs_samples(product: Product) -> bool:
+    return product.kind in ("attention", "multihead attention") or product.role != ""
+
+
+def _along(model: nn.Module, sample: Any, axis: int) -> DryRun | None:
+    """The dry run if samples stand along an axis of the inputs; None if the model cannot be run with them exchanged."""
+    B = batch_size(sample, axis)
+    if B == 0:
+        return None
+    probe, B = _distinct(sample, axis, B)
+    try:
+        before = watch(model, probe)
+        after = watch(model, _mapped(probe, axis, B, lambda t: t.roll(1, axis)))
+    except BadInput:
+        if axis == 0 and batch_size(sample) > 1:
+            raise
+        return None
+    for product in before.products:
+        if product.left is not None and not bool(product.left.values.isfinite().all()):
+            raise BadInput(
+                f"{product.module or 'the model itself'}: activations on the sample hold NaN or infinity; check the "
+                "sample and the model"
+            )
+    if [p.operation for p in before.products] != [p.operation for p in after.products]:
+        return DryRun(before, {p: _by_shape(p, B) for p in before.products}, axis)
+    pairs = zip(before.products, after.products, strict=True)
+    return DryRun(before, {p: _place(p, q, B) for p, q in pairs}, axis)
+
+
+def _place(before: Product, after: Product, B: int) -> Place:
+    """Where samples stand in the factors of a product, from two runs."""
+    if before.left is None or after.left is None:
+        return Place(None, None, known=False)
+    if before.kind == "multihead attention":
+        rows = find_rows(before.left, after.left, B, prefer=1)
+        return Place(rows, rows, known=rows is not None and rows.axis == 1)
+    left = find_rows(before.left, after.left, B)
+    if before.right is None or after.right is None:
+        return Place(left, None, known=left is not None or same_for_all(before.left, after.left))
+    right = find_rows(before.right, after.right, B)
+    known = all(
+        rows is not None or same_for_all(one, two)
+        for rows, one, two in ((left, before.left, after.left), (right, before.right, after.right))
+    )
+    return Place(left, right, known and (left is not None or right is not None))
+
+
+def _by_shape(product: Product, B: int) -> Place:
+    """A guess for models that do other products after an exchange, such as other experts: samples first."""
+    if product.left is None:
+        return Place(None, None, known=False)
+    fits = product.left.values.dim() > 0 and product.left.values.shape[0] == B
+    return Place(FIRST if fits else None, FIRST if fits else None, known=fits)
+
+
+def _mapped(sample: Any, axis: int, B: int, change: Any) -> Any:
+    """The sample with every tensor that has B places along an axis changed."""
+    sample = _plain(sample)
+
+    def one(t: Tensor) -> Tensor:
+        changed: Tensor = change(t) if t.dim() > axis and t.shape[axis] == B else t
+        return changed
+
+    return tree_map_only(Tensor, one, sample)
+
+
+def _distinct(sample: Any, axis: int, B: int) -> tuple[Any, int]:
+    """A batch of at least two samples of which no two are alike, as far as that can be had from the sample."""
+    if B == 1:
+        sample = _mapped(sample, axis, 1, lambda t: torch.cat([t, _reversed(t, axis)], dim=axis))
+        B = 2
+    generator = torch.Generator().manual_seed(0)
+
+    def one(t: Tensor) -> Tensor:
+        if not t.is_floating_point() or t.dim() < 2 or t.is_meta or not bool(t.isfinite().all()):
+            return t
+        if len(t.movedim(axis, 0).flatten(1).unique(dim=0)) == B:
+            return t
+        noise = torch.randn(t.shape, generator=generator).to(t)
+        return t + noise * (t.std() if float(t.std()) > 0 else 1.0)
+
+    return _mapped(sample, axis, B, one), B
+
+
+def _reversed(t: Tensor, axis: int) -> Tensor:
+    """Another sample made from a sample: the same values from behind."""
+    other = [dim for dim in range(t.dim()) if dim != axis]
+    return t.flip(other[-1]) if other else t
+
+
 @contextmanager
-def _module_stack(model: nn.Module, seen: DryRun) -> Iterator[None]:
-    """Keep `seen.stack` and `seen.calls`."""
+def _module_stack(model: nn.Module, seen: Seen) -> Iterator[None]:
+    """Keep `seen.stack` and `seen.calls`, and note the normalisations that modules do by themselves."""
     handles = []
     for name, module in model.named_modules():
+        norm = "norm" in type(module).__name__.lower() and not any(module.children())
 
         def enter(_module: nn.Module, _args: Any, name: str = name) -> None:
             seen.stack.append(name)
             seen.calls[name] += 1
 
-        def leave(_module: nn.Module, _args: Any, _output: Any) -> None:
-            seen.stack.pop()
+        def leave(_module: nn.Module, _args: Any, output: Any, norm: bool = norm) -> None:
+            name = seen.stack.pop()
+            if norm and isinstance(output, Tensor) and (not seen.digital or seen.digital[-1].module != name):
+                seen.digital.append(Digital(name, "normalisation", tuple(output.shape)))
 
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(leave, always_call=True))
@@ -123,72 +219,3 @@ def _module_stack(model: nn.Module, seen: DryRun) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-class _Watch(TorchFunctionMode):
-    """Records products, and tells activations from what follows from parameters and constants alone."""
-
-    def __init__(self, model: nn.Module, seen: DryRun) -> None:
-        super().__init__()
-        self.seen = seen
-        self.known = 0
-        self.fixed = WeakIdKeyDictionary()
-        for module in model.modules():
-            for value in tree_leaves([dict(module._parameters), dict(module._buffers), list(vars(module).values())]):
-                if isinstance(value, Tensor):
-                    self.fixed[value] = True
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at one call, then let it happen."""
-        kwargs = kwargs or {}
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        kind = self._kind(func, inputs)
-        if kind is not None:
-            self.record(kind, func.__name__, inputs)
-        known = kind is not None or func in _PRODUCTS or func in _WITH_WEIGHTS
-        self.known += known
-        try:
-            output = func(*args, **kwargs)
-        finally:
-            self.known -= known
-        if all(t in self.fixed for t in inputs):
-            for leaf in tree_leaves(output):
-                if isinstance(leaf, Tensor):
-                    self.fixed[leaf] = True
-        return output
-
-    def record(self, kind: ProductKind, operation: str, inputs: list[Tensor]) -> None:
-        """Write down one product of the module at work."""
-        shapes = tuple(tuple(t.shape) for t in inputs)
-        module = self.seen.stack[-1] if self.seen.stack else ""
-        self.seen.products.append(Product(module, kind, operation, shapes))
-
-    def _kind(self, func: Any, inputs: list[Tensor]) -> ProductKind | None:
-        if func is F.scaled_dot_product_attention:
-            return "attention"
-        if func is F.multi_head_attention_forward:
-            return "multihead attention"
-        if func not in _WITH_WEIGHTS and func not in _PRODUCTS:
-            return None
-        operands = inputs[1:] if func.__name__ in _ADDED_FIRST else inputs
-        operands = operands[:2] if func in _WITH_WEIGHTS else operands
-        live = [t for t in operands if t not in self.fixed]
-        if not live:
-            return None
-        return "weights" if len(live) < len(operands) else "two activations"
-
-
-class _Kernels(TorchDispatchMode):
-    """Sees the kernels below the functions, so that a product that no known function asked for is not missed."""
-
-    def __init__(self, watch: _Watch) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.watch = watch
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Record a kernel that multiplies, unless a function that is known called it."""
-        name = func.overloadpacket.__name__
-        multiplies = name in _KERNELS or any(part in _KERNELS for part in name.split("_"))
-        if multiplies and not self.watch.known:
-            self.watch.record("unknown", name, [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)][:2])
-        return func(*args, **(kwargs or {}))

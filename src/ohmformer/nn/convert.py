@@ -7,22 +7,30 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ohmformer.array.multiply import LEVELS, Level
-from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.rules import Rules, as_rule
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn import selfcheck
-from ohmformer.nn.capture import batch_size, call, dry_run
+from ohmformer.nn.asked import asked
+from ohmformer.nn.capture import DryRun, batch_size, call, dry_run
 from ohmformer.nn.clipping import check_clip
+from ohmformer.nn.dynamic import DynamicOperand
+from ohmformer.nn.generation import reorders, steady_class
+from ohmformer.nn.linear import CrossbarLinear
+from ohmformer.nn.multihead import CrossbarMultiheadAttention
 from ohmformer.nn.operand import Operand
-from ohmformer.nn.replace import Replacer, Rules
+from ohmformer.nn.replace import Replacer, RuleList, become
 from ohmformer.nn.state import State
+from ohmformer.nn.static import StaticOperand, share_ranges
 from ohmformer.nn.table import CaptureTable
 
 
@@ -43,14 +51,14 @@ def convert(
     The result shares its parameters and buffers with `model`, whose structure stays as it is.
 
     Args:
-        model: built from nn.Linear, nn.Conv2d, nn.MultiheadAttention, F.scaled_dot_product_attention and digital rest.
+        model: any transformer of PyTorch. What it multiplies is found by running the sample.
         hardware: what runs where, and how well.
         sample: a real batch (a tensor, a tuple of arguments or a mapping): it is run to find the products, to
             calibrate ranges, and to check that exact hardware gives the original output.
         clip: ClipFormer's clip of K and V.
         level: how faithfully crossbars are simulated (see `ohmformer.array.multiply`).
-        rules: name pattern (as in fnmatch) -> None to keep the matching modules digital, or a `Crossbar` to use; the
-            first match wins.
+        rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> what is different
+            for them: None keeps them digital; see `ohmformer.hardware.rules` for the rest. The first match wins.
         seed: root of all noise.
         chip: which specimen of the hardware.
         verbose: print what was captured and what stayed digital, instead of warning of what is left over.
@@ -59,19 +67,20 @@ def convert(
         BadInput: a product of two activations that is not understood, NaN in weights or sample, a rule that matches
             nothing, or a converted model that differs from the original.
     """
-    _check_arguments(model, sample, level, hardware, clip, rules or {})
+    ruled = _check_arguments(model, sample, level, hardware, clip, rules or {})
     converted = _share_parameters(model)
     training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
     state = State(level=level, seed=seed, chip=chip, clip=clip)
     with _without_fast_path():
-        seen = dry_run(converted, sample)
-        replacer = Replacer(converted, hardware, state, dict(rules or {}), batch_size(sample))
-        table = replacer.replace(seen.products, seen.calls)
-        found = Crossbars(state, table, tuple(replacer.operands), sample, calibration=(seed, chip))
+        run = dry_run(converted, sample)
+        replacer = Replacer(converted, hardware, state, ruled, run)
+        table = replacer.replace()
+        state.causal = any(isinstance(op, DynamicOperand) and op.causal for op in replacer.operands)
+        found = Crossbars(state, table, tuple(replacer.operands), sample, (seed, chip), hardware, ruled, run.axis)
         converted.crossbars = found  # type: ignore[assignment]
-        converted.register_forward_pre_hook(_start_over)
-        selfcheck.check(model, converted, state, [operand.name for operand in found.operands], sample)
+        _attach(converted, run, set(replacer.frames))
+        selfcheck.check(model, converted, state, _checked(found.operands), sample, run.axis)
     _calibrate(converted)
     for name, module in converted.named_modules():
         module.training = training[name]
@@ -82,6 +91,33 @@ def convert(
         line = f"{count} products stay digital, the first in {first.module or 'the model itself'}: {first.reason}"
         warnings.warn(line, StaysDigital, stacklevel=2)
     return converted
+
+
+def _attach(converted: nn.Module, run: DryRun, frames: set[str]) -> None:
+    """Hooks: each call of the whole model says what it asks; digital products are not taken for those around them."""
+    converted.register_forward_pre_hook(_begin, with_kwargs=True)
+    if reorders(converted):
+        cls: type[nn.Module] = type(converted)
+        become(converted, steady_class(cls))  # type: ignore[arg-type]
+    modules = dict(converted.named_modules())
+    multiplying = {product.module for product in run.seen.products} | set(run.seen.operations)
+    for name in multiplying - frames:
+        if not isinstance(modules[name], (CrossbarLinear, CrossbarMultiheadAttention)):
+            modules[name].register_forward_pre_hook(partial(_enter_digital, crossbars(converted).state))
+            modules[name].register_forward_hook(partial(_leave_digital, crossbars(converted).state), always_call=True)
+
+
+def _enter_digital(state: State, _module: nn.Module, _args: object) -> None:
+    state.frames.append(None)
+
+
+def _leave_digital(state: State, _module: nn.Module, _args: object, _output: object) -> None:
+    state.frames.pop()
+
+
+def _checked(operands: tuple[Operand, ...]) -> list[str]:
+    """Names of the operands that every sample must use: not those of single experts."""
+    return [operand.name for operand in operands if not (isinstance(operand, StaticOperand) and operand.bank)]
 
 
 @contextmanager
@@ -95,9 +131,15 @@ def _without_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _start_over(model: nn.Module, _args: object) -> None:
-    """A forward pass of the whole model begins: every operand is at its first use."""
-    for operand in crossbars(model).operands:
+def _begin(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A forward pass of the whole model begins: what it asks is noted, and every operand is at its first use."""
+    found = crossbars(model)
+    found.state.asked = asked(model, args, kwargs, found.axis)
+    names, rows = found.state.asked.names, found.state.asked.rows
+    if names is not None and rows is not None and len(names) != rows:
+        raise BadInput(f"samples(ids) names {len(names)} samples but the batch has {rows} rows; name one per row")
+    found.state.frames.clear()
+    for operand in found.operands:
         operand.turn = 0
 
 
@@ -115,6 +157,9 @@ class Crossbars:
         operands: all that lives on crossbars.
         sample: what ranges are calibrated on.
         calibration: seed and chip that converter ranges are calibrated on.
+        hardware: what runs where, and how well.
+        rules: what is different for some modules.
+        axis: along which samples stand in the inputs.
     """
 
     state: State
@@ -122,6 +167,9 @@ class Crossbars:
     operands: tuple[Operand, ...]
     sample: Any
     calibration: tuple[int, int]
+    hardware: Accelerator
+    rules: RuleList
+    axis: int = 0
 
 
 def crossbars(model: nn.Module) -> Crossbars:
@@ -175,50 +223,49 @@ def _share_parameters(model: nn.Module) -> nn.Module:
         raise BadInput(f"the model cannot be copied ({type(error).__name__}: {why}); make it copyable first") from error
 
 
-def _check_types(model: object, hardware: object, clip: object, rules: object) -> None:
-    """Refuse arguments of the wrong type by name."""
+def _check_arguments(
+    model: nn.Module, sample: Any, level: str, hardware: Accelerator, clip: KVClip | None, rules: Rules
+) -> RuleList:
+    """The rules spelled out; refuses arguments that cannot be used, by name."""
     expected: list[tuple[str, object, type | tuple[type, ...], str]] = [
         ("model", model, nn.Module, "an nn.Module"),
         ("hardware", hardware, Accelerator, 'an accelerator, such as load("clipformer_tcad_2024")'),
         ("clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None"),
         ("rules", rules, Mapping, "a mapping of name patterns"),
     ]
-    if isinstance(rules, Mapping):
-        expected += [
-            (f"rules[{name!r}]", rule, (Crossbar, type(None)), "a Crossbar or None") for name, rule in rules.items()
-        ]
     for name, value, kinds, wanted in expected:
         if not isinstance(value, kinds):
             raise BadInput(f"{name} is of type {type(value).__name__}; give {wanted}")
-
-
-def _check_arguments(
-    model: nn.Module, sample: Any, level: str, hardware: Accelerator, clip: KVClip | None, rules: Rules
-) -> None:
-    _check_types(model, hardware, clip, rules)
     if level not in LEVELS:
         raise BadInput(f"level = {level!r}: {suggest(str(level), list(LEVELS))}")
     if isinstance(getattr(model, "crossbars", None), Crossbars):
         raise BadInput("this model is on crossbars already; convert the original")
     if batch_size(sample) == 0:
         raise BadInput("sample is empty; give a batch of at least one input")
+    first = next((leaf for leaf in tree_leaves(sample) if isinstance(leaf, torch.Tensor)), None)
+    if first is not None and first.dim() < 2 and first.is_floating_point():
+        raise BadInput(f"a sample of shape {tuple(first.shape)} has no axis of samples; add a batch dimension")
     for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise BadInput(f"parameter {name} is on the meta device and holds no values; load the weights first")
         if not bool(torch.isfinite(parameter).all()):
             raise BadInput(f"parameter {name} holds NaN or infinity; load or train the model again")
     for engine in (hardware.attention.key, hardware.attention.value):
         if clip is not None and engine.kind == "crossbar":
             check_clip(clip, engine.array)
+    return tuple((pattern, as_rule(pattern, value)) for pattern, value in rules.items())
 
 
 def _calibrate(model: nn.Module) -> None:
-    """Run the sample to find input ranges, and then, where needed, converter ranges."""
+    """Run the sample to find ranges of inputs and of cached K and V, and then, where needed, of converters."""
     found = crossbars(model)
-    with torch.no_grad(), selfcheck.named_rows(found.sample):
+    with torch.no_grad(), selfcheck.named_rows(found.sample, found.axis):
         found.state.mode = "observe inputs"
         try:
             call(model, found.sample)
         finally:
             found.state.mode = "run"
+    share_ranges(found.operands)
     if any(operand.calibrates_converters() for operand in found.operands):
         _calibrate_converters(model)
 
@@ -231,7 +278,7 @@ def _calibrate_converters(model: nn.Module) -> None:
         operand.adc_range = None
     training = [module for module in model.modules() if module.training]
     model.eval()
-    with torch.no_grad(), selfcheck.named_rows(found.sample):
+    with torch.no_grad(), selfcheck.named_rows(found.sample, found.axis):
         state.mode, state.level = "observe converters", "array"
         state.seed, state.chip = found.calibration
         try:

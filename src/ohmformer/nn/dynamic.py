@@ -1,9 +1,12 @@
-"""K and V on crossbars: written for every input, with fresh noise."""
+"""K and V on crossbars: written for every input, with fresh noise; with a cache, each token once.
+
+Shapes: B samples, R heads, N tokens as they come, n tokens that are written, d features, M inputs.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,71 +14,186 @@ from torch import Tensor
 from ohmformer.array import encoding, writing
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
-from ohmformer.nn.clipping import clip_codes
+from ohmformer.device import faults
+from ohmformer.hardware.rules import Clip
+from ohmformer.nn.clipping import clip_heads, largest_code
+from ohmformer.nn.compaction import Compaction, compaction
+from ohmformer.nn.memory import Memory
 from ohmformer.nn.operand import Operand
-from ohmformer.streams import sample_streams
+from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 
 @dataclass(eq=False)
 class DynamicOperand(Operand):
-    """K or V: written for every sample, with fresh noise.
+    """K or V, written at run time.
 
     Attributes:
         fault_name: the arrays that are used; layers that share arrays share their faults.
         axis: "K" (tokens are outputs) or "V" (tokens are inputs).
+        causal: no query sees later tokens, so tokens may come one by one: each draws the noise of its number, and what
+            would be a range over all tokens is fixed by calibration.
+        clip: in place of the model's; a tuple has one for each head.
+        w_range: the calibrated range of a causal operand, [1, R or 1, 1, d or 1].
+        memory: what was written before, where there is a cache.
     """
 
     dynamic: ClassVar[bool] = True
 
     fault_name: str = ""
     axis: str = "K"
+    causal: bool = False
+    clip: Literal["model"] | Clip | tuple[Clip, ...] = "model"
+    w_range: Tensor | None = None
+    memory: Memory | None = None
 
-    def product(self, x: Tensor, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Inputs with K or V tokens[B, H, N, d]: x[B, H, M, d] @ K.T, or x[B, H, M, N] @ V.
+    def product(self, x: Tensor, tokens: Tensor, valid: Tensor | None = None, queries: int | None = None) -> Tensor:
+        """Inputs with K or V tokens[B, R, N, d]: x[B, R, M, d] @ K.T, or x[B, R, M, N] @ V.
 
-        `valid` [B, 1, N, 1] is False at padding, which does not count for the range.
+        `valid` [B or 1, N] is False where no token is: padding, and slots of a cache that were not written yet.
+        `queries` is how many of the tokens may be new in this call; by default M.
+
+        Raises:
+            BadInput: a cache holds other tokens than were written for the sample.
         """
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
         exact = self.exact_product(x, w)
-        if exact is not None:
-            return exact
+        if exact is None:
+            return self._product(x, tokens, compaction(valid, len(tokens)), queries or x.shape[-2])
+        if self.state.mode == "observe inputs" and self.causal:
+            self._observe_range(tokens.detach(), compaction(valid, len(tokens)))
+        return exact
+
+    def _product(self, x: Tensor, tokens: Tensor, dense: Compaction | None, queries: int) -> Tensor:
         turn = self.take_turn()
+        if dense is not None:
+            tokens = dense.gather(tokens, -2)
+            x = x if self.axis == "K" else dense.gather(x, -1)
+        w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
         with torch.no_grad():
-            held, gain = self._write(tokens.detach(), valid, turn)
+            held, gain = self._written(tokens.detach(), dense, queries, turn)
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
-        return self.multiply(x, w, held, turn)
+        y = self.multiply(x, w, held, turn)
+        return y if dense is None or self.axis == "V" else dense.scatter(y, -1)
 
-    def _write(
-        self, tokens: Tensor, valid: Tensor | None, turn: tuple[int, ...] = ()
+    def _written(
+        self, tokens: Tensor, dense: Compaction | None, queries: int, turn: tuple[int, ...]
     ) -> tuple[Folded | Programmed, Tensor | None]:
-        """Program tokens[B, H, N, d]; also the gain of each row, where rows have ranges of their own."""
-        array, state = self.array, self.state
-        magnitude = tokens.abs() if valid is None else tokens.abs() * valid
-        dims = {"tensor": tuple(range(1, tokens.dim())), "head": (-2, -1), "token": (-1,), "column": (-2,)}[array.scale]
-        if array.scale == "column" and self.axis == "K":
-            dims = (-1,)
-        w_range = magnitude.amax(dim=dims, keepdim=True)
-        codes = encoding.quantise(tokens, array, w_range)
-        if state.clip is not None:
-            codes = clip_codes(codes, state.clip, array)
+        """What the cells hold of tokens[B, R, n, d]; also the gain of each row, where rows have ranges of their own."""
+        w_range = self._range(tokens, dense)
         gain = None
+        if self.axis == "V" and self.array.scale == "token":
+            # A row's own range cannot be applied to column sums, so it is applied to the input of the row.
+            common = self.w_range.to(tokens) if self.w_range is not None else w_range.amax(dim=-2, keepdim=True)
+            gain = (w_range / torch.where(common > 0, common, 1.0)).transpose(-2, -1)
+        else:
+            common = w_range
+        streams = self._streams(tokens, dense, turn)
+        if not self.state.asked.cached or not self.memorable():
+            self.memory = None
+            return self._write(tokens, w_range, common, streams), gain
+        held = self._written_before(tokens, w_range, common, streams, queries)
+        self.memory = Memory(self._conditions(), tokens.clone(), streams, held)
+        return held, gain
+
+    def _conditions(self) -> tuple[object, ...]:
+        """What decides how a token is written, beside itself and its stream."""
+        state = self.state
+        return state.level, state.rounded, state.clip, self.clip, self.w_range
+
+    def _written_before(
+        self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams, queries: int
+    ) -> Folded:
+        """What the cells hold, where tokens that the memory knows are not written again."""
+        memory = self.memory
+        if memory is None or not memory.speaks_of(tokens, streams, self._conditions()):
+            written: Folded = self._write(tokens, w_range, common, streams)
+            return written
+        if not isinstance(streams, TokenStreams):
+            if torch.equal(memory.tokens, tokens):
+                return memory.held
+            written = self._write(tokens, w_range, common, streams)
+            return written
+        overlap = memory.overlap(streams)
+        overlap.check(memory.tokens, tokens, queries, self.name)
+        new = overlap.new
+        if new is None:
+            return overlap.merged(memory.held, None, self.axis, own_units=self._own_range())
+        part = new.gather(tokens, -2)
+        ranges, commons = (new.gather(r, -2) if r.shape[-2] == tokens.shape[-2] > 1 else r for r in (w_range, common))
+        written = self._write(part, ranges, commons, overlap.new_streams(streams))
+        return overlap.merged(memory.held, written, self.axis, own_units=self._own_range())
+
+    def memorable(self) -> bool:
+        """Whether what the cells hold can be taken apart token by token; faults belong to places, not to tokens."""
+        pairs = self.array.encoding == "differential"
+        return pairs and not self.needs_cells and not faults.faulty(self.array.cell)
+
+    def _write(self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams) -> Any:
+        array, state = self.array, self.state
+        codes = encoding.quantise(tokens, array, w_range, rounded=state.rounded)
+        clip = state.clip if self.clip == "model" else self.clip
+        codes = clip_heads(codes, clip, array, rounded=state.rounded)
         if self.axis == "V":
-            codes = codes.transpose(-2, -1)
-            if array.scale == "token":
-                # A row's own range cannot be applied to column sums, so it is applied to the input of the row.
-                common = w_range.amax(dim=-2, keepdim=True)
-                gain = (w_range / torch.where(common > 0, common, 1.0)).transpose(-2, -1)
-                w_range = common
-            w_range = w_range.transpose(-2, -1)
-        chip = state.stream.child(self.name, *turn)
-        held = self.hold(
+            codes, common = codes.transpose(-2, -1), common.transpose(-2, -1)
+        return self.hold(
             codes,
-            w_range=w_range,
-            stream=chip if writing.exact(array) else sample_streams(chip, len(tokens)),
+            w_range=common,
+            stream=state.stream if writing.exact(array) and streams.present is None else streams,
             fault_stream=state.stream.child("faults", self.fault_name),
-            max_code=None if state.clip is None else state.clip.max_code(array),
+            max_code=largest_code(clip, array),
             major="outputs" if self.axis == "K" else "inputs",
         )
-        return held, gain
+
+    def _streams(self, tokens: Tensor, dense: Compaction | None, turn: tuple[int, ...]) -> SampleStreams:
+        """What the noise of tokens[B, R, n, d] belongs to: the sample, or each token by its number."""
+        state = self.state
+        chip = state.stream.child(self.name, *turn)
+        exact = writing.exact(self.array)
+        B = len(tokens)
+        found = SampleStreams((chip,) * B) if exact else sample_streams(chip, B, state.asked.names)
+        lengths = None if dense is None else dense.lengths
+        if not self.causal:
+            return SampleStreams(found.streams, lengths)
+        n = tokens.shape[-2]
+        lengths = lengths or (n,) * len(tokens)
+        total = state.asked.written if len(state.asked.written) == len(tokens) else lengths
+        first = [max(0, all_ - own) for all_, own in zip(total, lengths, strict=True)]
+        numbers = tuple(
+            tuple(start + place if place < own else -1 for place in range(n))
+            for start, own in zip(first, lengths, strict=True)
+        )
+        return TokenStreams(found.streams, numbers=numbers)
+
+    def _range(self, tokens: Tensor, dense: Compaction | None) -> Tensor:
+        """The range of tokens[B, R, n, d], of a shape that broadcasts against them."""
+        if self.causal and self.w_range is not None and not self._own_range():
+            return self.w_range.to(tokens)
+        return _range_over(tokens.abs(), self._dims(), self.array.percentile, dense)
+
+    def _own_range(self) -> bool:
+        """Whether each token has a range of its own."""
+        return self.array.scale == "token" or (self.array.scale == "column" and self.axis == "K")
+
+    def _dims(self) -> tuple[int, ...]:
+        """The axes of tokens[B, R, N, d] that share a scale."""
+        if self.array.scale == "column":
+            return (-1,) if self.axis == "K" else (-2,)
+        return {"tensor": (-3, -2, -1), "head": (-2, -1), "token": (-1,)}[self.array.scale]
+
+    def _observe_range(self, tokens: Tensor, dense: Compaction | None) -> None:
+        """Widen the range that is fixed for all tokens to what tokens[B, R, N, d] need."""
+        tokens = tokens if dense is None else dense.gather(tokens, -2)
+        dims = self._dims() if self.array.scale != "token" else (-2, -1)
+        dims = (-2, -1) if self.array.scale == "column" and self.axis == "K" else dims
+        seen = _range_over(tokens.abs(), dims, self.array.percentile, dense).amax(dim=0, keepdim=True)
+        self.w_range = seen if self.w_range is None else torch.maximum(self.w_range, seen)
+
+
+def _range_over(magnitude: Tensor, dims: tuple[int, ...], percent: float, dense: Compaction | None) -> Tensor:
+    """`encoding.magnitude_range` of magnitudes [B, R, n, d], of which only the tokens that are written count."""
+    if percent >= 100 or dense is None or -2 not in dims:
+        return encoding.magnitude_range(magnitude, dims, percent)
+    rows = zip(magnitude.unbind(0), dense.lengths, strict=True)
+    return torch.stack([encoding.magnitude_range(row[:, : max(1, n)], dims, percent) for row, n in rows])

@@ -33,6 +33,22 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As `nn.MultiheadAttention.forward`; masked positions are True in boolean masks."""
+        with self.attention_sites[0].state.paused():
+            return self._attend(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None,
+        need_weights: bool,
+        attn_mask: Tensor | None,
+        average_attn_weights: bool,
+        is_causal: bool,
+    ) -> tuple[Tensor, Tensor | None]:
         batched = query.dim() == 3
         q, k, v = self._project(*(self._batch_first(t) for t in (query, key, value)))
         mask = self._mask(attn_mask, key_padding_mask, q, k, is_causal)

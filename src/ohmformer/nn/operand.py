@@ -15,8 +15,9 @@ from ohmformer.array.multiply import mvm, quantised_input
 from ohmformer.array.observe import column_percentiles, widest
 from ohmformer.array.spec import Calibrated, Crossbar
 from ohmformer.device.spec import NoNoise
+from ohmformer.errors import BadInput
 from ohmformer.nn.state import State
-from ohmformer.streams import sample_streams
+from ohmformer.streams import Streams, TokenStreams, sample_streams
 
 
 class StraightThrough(torch.autograd.Function):
@@ -83,10 +84,15 @@ class Operand:
         """Whether the range of the converters comes from a calibration."""
         return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
 
-    def multiply(self, x: Tensor, w: Tensor, held: Folded | Programmed, turn: tuple[int, ...]) -> Tensor:
-        """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O]."""
+    def multiply(
+        self, x: Tensor, w: Tensor, held: Folded | Programmed, turn: tuple[int, ...], *, samples: bool = True
+    ) -> Tensor:
+        """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O].
+
+        Without `samples` the first axis of x is none of samples, and its rows are read as they come.
+        """
         with torch.no_grad():
-            y = self._multiply(x.detach(), held, turn)
+            y = self._multiply(x.detach(), held, self._read_stream(x, turn, samples))
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
             return StraightThrough.apply(x, w, y, weight)  # type: ignore[no-any-return, no-untyped-call]
@@ -96,16 +102,35 @@ class Operand:
         """Whether reading the cells draws noise."""
         return self.state.level != "noise" and not isinstance(self.array.cell.read_noise, NoNoise)
 
-    def _multiply(self, x: Tensor, held: Folded | Programmed, turn: tuple[int, ...]) -> Tensor:
+    def _read_stream(self, x: Tensor, turn: tuple[int, ...], samples: bool) -> Streams | None:
+        """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models."""
+        if not self.noisy_reads():
+            return None
+        state = self.state
+        reads = state.stream.child(self.name, "read", *turn)
+        if not samples:
+            return reads
+        found = sample_streams(reads, len(x), state.asked.names)
+        numbers = state.asked.numbers
+        M = x.shape[-2]
+        tokens = len(numbers) == len(x) and len(numbers[0]) >= M
+        if not (state.causal and tokens) or state.level == "cell":
+            return found
+        return TokenStreams(found.streams, numbers=tuple(row[-M:] for row in numbers), growing=True)
+
+    def _multiply(self, x: Tensor, held: Folded | Programmed, stream: Streams | None) -> Tensor:
         x_range = None if self.x_range is None else self.x_range.to(x)
-        reads = self.state.stream.child(self.name, "read", *turn)
-        stream = sample_streams(reads, len(x)) if self.noisy_reads() else None
+        rounded = self.state.rounded
         if isinstance(held, Programmed) and self.state.mode == "observe converters":
             self._observe_converters(x, held, x_range)
             held, stream = fold(held, read_noise=False), None
         if isinstance(held, Folded):
-            codes, unit = quantised_input(x, self.array, x_range, signed=self.signed)
+            codes, unit = quantised_input(x, self.array, x_range, signed=self.signed, rounded=rounded)
             return folded_product(codes, held, self.array, stream) * unit
+        if not rounded:
+            raise BadInput(
+                f"{self.name}: quantisers can be bypassed only where converters are ideal; set level='noise'"
+            )
         level, adc_range = self.state.level, self.adc_range
         return mvm(x, held, level=level, x_range=x_range, signed=self.signed, stream=stream, adc_range=adc_range)
 
@@ -116,9 +141,13 @@ class Operand:
             self.observe_input(x)
         return x @ w.transpose(-2, -1) if self.state.mode in ("bypass", "observe inputs") else None
 
+    def needs_inputs(self) -> bool:
+        """Whether the range of inputs comes from a calibration."""
+        return self.array.inputs.range == "calibrated"
+
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""
-        if self.array.inputs.range == "calibrated":
+        if self.needs_inputs() and x.numel():
             seen = percentile(x.detach().abs(), self.array.inputs.percentile)
             self.x_range = seen if self.x_range is None else torch.maximum(self.x_range, seen)
 

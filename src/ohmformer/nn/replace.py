@@ -2,133 +2,217 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
+from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, Engine
-from ohmformer.nn.attention import AttentionSite, crossbar_class
-from ohmformer.nn.capture import Product
+from ohmformer.nn.attention import AttentionSite
+from ohmformer.nn.capture import DryRun
 from ohmformer.nn.dynamic import DynamicOperand
-from ohmformer.nn.linear import CrossbarLinear, crossbar_layer
+from ohmformer.nn.intercept import Frame, Weights, crossbar_class
+from ohmformer.nn.linear import CrossbarLinear, is_plain_linear
 from ohmformer.nn.multihead import CrossbarMultiheadAttention, check_supported
 from ohmformer.nn.operand import Operand
+from ohmformer.nn.pair import PairSite
+from ohmformer.nn.rows import FIRST, Rows
 from ohmformer.nn.state import State
-from ohmformer.nn.static import StaticOperand
-from ohmformer.nn.table import BY_HARDWARE, BY_RULE, Captured, CaptureTable
+from ohmformer.nn.static import Cells, StaticOperand
+from ohmformer.nn.table import ACROSS_SAMPLES, BY_HARDWARE, BY_RULE, COMPUTED, Captured, CaptureTable
+from ohmformer.nn.watch import Product
+from ohmformer.schema import replace as changed
 
-Rules = Mapping[str, Crossbar | None]
+RuleList = tuple[tuple[str, Rule], ...]
+_ROLES = {"key": ("K", "Q K", "attention.key"), "value": ("V", "P V", "attention.value")}
 
 
 def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
-    """Give a module another class, in place, and what that class needs."""
+    """Give a module another class, in place, and what that class needs; `unbecome` takes it back."""
+    vars(module).setdefault("digital_classes", []).append((type(module), tuple(attributes)))
     module.__class__ = cls
     for name, value in attributes.items():
         setattr(module, name, value)
 
 
+def unbecome(module: nn.Module) -> None:
+    """Give a module its digital class again."""
+    for cls, attributes in reversed(vars(module).pop("digital_classes", [])):
+        for name in attributes:
+            delattr(module, name)
+        module.__class__ = cls
+
+
 class Replacer:
     """Turns modules into their crossbar classes, in place, and writes down what it did."""
 
-    def __init__(self, model: nn.Module, hardware: Accelerator, state: State, rules: Rules, batch: int) -> None:
-        self.hardware = hardware
-        self.state = state
-        self.rules = rules
-        self.batch = batch
+    def __init__(self, model: nn.Module, hardware: Accelerator, state: State, rules: RuleList, run: DryRun) -> None:
+        self.hardware, self.state, self.rules, self.run = hardware, state, rules, run
         self.modules = dict(model.named_modules())
-        self.times: Counter[tuple[str, str]] = Counter()
-        self.calls: Mapping[str, int] = {}
+        self.parameters = dict(model.named_parameters())
+        self.times = Counter(self._matrix_key(p) for p in run.seen.products if p.kind == "weights")
+        self.site_names: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.cells: dict[tuple[object, ...], Cells] = {}
+        self.frames: dict[str, Frame] = {}
         self.operands: list[Operand] = []
         self.rows: list[Captured] = []
         self.matched: set[str] = set()
 
-    def replace(self, products: list[Product], calls: Mapping[str, int]) -> CaptureTable:
-        """Replace whatever multiplies in these products; `calls` says how often each module was called.
+    def replace(self) -> CaptureTable:
+        """Replace whatever multiplies.
 
         Raises:
             BadInput: a product is not understood, or a rule matches no module.
         """
-        self.calls = calls
-        self.times = Counter((product.module, product.kind) for product in products)
-        seen: set[tuple[str, str]] = set()
-        for product in products:
-            first = (product.module, product.kind) not in seen
-            seen.add((product.module, product.kind))
-            match product.kind:
-                case "attention":
-                    self._check_batch(product)
-                    if first:
-                        self._attention(product.module)
-                case "multihead attention" if first:
-                    self._multihead(product)
-                case "weights" if first:
-                    self._weights(product)
-                case "two activations":
-                    self._two_activations(product)
-                case "unknown":
-                    self._stay_digital(product.module, product.operation, f"{product.operation} is not understood")
+        seen: set[object] = set()
+        for product in self.run.seen.products:
+            key = self._matrix_key(product) if product.kind == "weights" else (product.module, product.position)
+            if product.kind == "unknown":
+                self._stay_digital(product.module, product.operation, f"{product.operation} is not understood")
+            elif key not in seen:
+                self._one(product)
+            seen.add(key)
         if not self.rows:
             raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
-        self._unseen({module for module, _ in seen})
-        for pattern in self.rules:
+        self._unseen()
+        for pattern, _ in self.rules:
             if pattern not in self.matched:
                 raise BadInput(f"rules: {pattern!r} matches no module that multiplies; correct or remove it")
         return CaptureTable(tuple(self.rows))
 
-    def _unseen(self, seen: set[str]) -> None:
+    def _one(self, product: Product) -> None:
+        match product.kind:
+            case "weights":
+                self._weights(product)
+            case "multihead attention":
+                self._multihead(product)
+            case "attention":
+                self._attention(product)
+            case _:
+                self._pair(product)
+
+    @staticmethod
+    def _matrix_key(product: Product) -> tuple[object, ...]:
+        """What tells one use of a matrix of weights from those of others."""
+        assert product.matrix is not None or product.kind != "weights"
+        matrix = product.matrix
+        return (product.module, product.weights, *(() if matrix is None else _geometry(matrix)))
+
+    def _unseen(self) -> None:
         """List the layers that the sample did not reach: they stay as they are."""
+        used = {product.module for product in self.run.seen.products}
+        used |= {product.weights.rpartition(".")[0] for product in self.run.seen.products}
         inside = {id(m.out_proj) for m in self.modules.values() if isinstance(m, nn.MultiheadAttention)}
+        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
         for name, module in self.modules.items():
-            multiplies = isinstance(module, (nn.Linear, nn.Conv2d, nn.MultiheadAttention))
-            if multiplies and name not in seen and id(module) not in inside:
+            multiplies = isinstance(module, kinds) or type(module).__name__ == "Conv1D"
+            if multiplies and name not in used and id(module) not in inside:
                 self._stay_digital(name, "x W", "its forward is not called on the sample")
 
-    def _rule(self, name: str) -> tuple[bool, Crossbar | None]:
-        """Whether a rule speaks of a module, and what it says."""
-        for pattern, choice in self.rules.items():
-            if fnmatchcase(name, pattern):
+    def _rule(self, *names: str) -> Rule:
+        """What the rules say of a module or operand, by its name; the first that matches any of its names."""
+        for pattern, rule in self.rules:
+            if any(fnmatchcase(name, pattern) for name in names):
                 self.matched.add(pattern)
-                return True, choice
-        return False, None
+                return rule
+        return Rule()
 
-    def _array(self, name: str, engine: Engine) -> tuple[Crossbar | None, str]:
-        """The crossbar of a module's operand, or None and the reason why it stays digital."""
-        ruled, choice = self._rule(name)
-        if ruled:
-            return choice, "" if choice else BY_RULE
-        return (engine.array, "") if engine.kind == "crossbar" else (None, BY_HARDWARE)
+    def _array(self, rule: Rule, engine: Engine) -> tuple[Crossbar | None, str]:
+        """The crossbar of an operand, or None and the reason why it stays digital."""
+        if rule.digital:
+            return None, BY_RULE
+        named = {
+            "projection": self.hardware.projection,
+            "attention.key": self.hardware.attention.key,
+            "attention.value": self.hardware.attention.value,
+        }
+        engine = named.get(rule.on, engine)
+        array = rule.array or (engine.array if engine.kind == "crossbar" else None)
+        if array is None:
+            return None, BY_HARDWARE
+        for name in ("scale", "percentile"):
+            if getattr(rule, name) is not None:
+                array = changed(array, name, getattr(rule, name))
+        return array, ""
 
     def _row(self, module: str, product: str, role: str, reason: str = "") -> None:
         self.rows.append(Captured(module, product, "digital" if reason else role, reason))
 
     def _stay_digital(self, module: str, product: str, reason: str) -> None:
         """List what cannot be put on crossbars; a rule that asks for just that is the better reason."""
-        self._row(module, product, "digital", BY_RULE if self._rule(module) == (True, None) else reason)
+        self._row(module, product, "digital", BY_RULE if self._rule(module).digital else reason)
 
-    def _static(self, name: str, product: str, uses: int) -> StaticOperand | None:
-        array, reason = self._array(name.partition("#")[0], self.hardware.projection)
-        self._row(name, product, "projection", reason)
+    def _static(
+        self, name: str, key: tuple[object, ...], uses: int, rows: Rows | None = FIRST, known: bool = True
+    ) -> StaticOperand | None:
+        rule = self._rule(name.partition("#")[0], name)
+        array, reason = self._array(rule, self.hardware.projection)
+        self._row(name, "x W", "projection", reason)
         if array is None:
             return None
-        operand = StaticOperand(name, array, self.state, uses=uses)
+        cells = self.cells.setdefault((*key, array), Cells(name))
+        operand = StaticOperand(name, array, self.state, uses=uses, rows=rows, samples_known=known, cells=cells)
         self.operands.append(operand)
         return operand
 
     def _weights(self, product: Product) -> None:
-        name = product.module
-        module = self.modules[name]
-        replaceable, reason = crossbar_layer(module)
-        if replaceable is None:
-            self._stay_digital(name, f"x W ({product.operation})", reason)
-            return
-        operand = self._static(name, "x W", self.times[name, "weights"])
-        if operand is not None:
-            become(module, replaceable, weight_operand=operand)
-        self._use_modules(name)
+        module, matrix, place = self.modules[product.module], product.matrix, self.run.places[product]
+        assert matrix is not None
+        rows = place.left if place.left is not None or place.known else FIRST
+        uses = self.times[self._matrix_key(product)]
+        if is_plain_linear(module) and product.weights == self._own_name(product.module):
+            operand = self._static(product.module, self._cells_key(product), uses, rows, place.known)
+            if operand is not None:
+                become(module, CrossbarLinear, weight_operand=operand)
+        else:
+            self._functional(product, uses, rows, place.known)
+        self._use_modules(product.module)
+
+    def _own_name(self, module: str) -> str:
+        """The name under which a module's weight is listed, which is another module's where they are tied."""
+        weight = self.modules[module]._parameters.get("weight")
+        return next((name for name, parameter in self.parameters.items() if parameter is weight), "")
+
+    def _cells_key(self, product: Product) -> tuple[object, ...]:
+        assert product.matrix is not None
+        return (product.weights, *_geometry(product.matrix))
+
+    def _functional(self, product: Product, uses: int, rows: Rows | None, known: bool) -> None:
+        """Weights that a module multiplies by itself: a whole parameter, a part, or one matrix of a bank."""
+        parameter, matrix = self.parameters[product.weights], product.matrix
+        assert matrix is not None
+        owner, _, attribute = product.weights.rpartition(".")
+        layer = owner if attribute == "weight" else product.weights
+        if product.module and self._own_name(product.module) == product.weights:
+            layer = product.module
+        offset = int(matrix.storage_offset()) - int(parameter.storage_offset())
+        bank = parameter.dim() == 3 and matrix.numel() == parameter[0].numel() and matrix.dim() == 2
+        frame = self._frame(product.module)
+        if bank:
+            if any(w.parameter == attribute and w.operand.bank == layer for w in frame.weights):
+                return
+            places = [(f"{layer}[{e}]", e * parameter.stride(0)) for e in range(len(parameter))]
+        else:
+            part = "" if matrix.numel() == parameter.numel() else f"#{offset}"
+            places = [(f"{layer}{part}", offset)]
+        for name, start in places:
+            operand = self._static(name, (product.weights, start, *_geometry(matrix)[1:]), uses, rows, known)
+            if operand is not None:
+                operand.bank = layer if bank else ""
+                shape, stride = tuple(matrix.shape), matrix.stride()
+                frame.weights.append(Weights(operand, self.modules[owner], attribute, start, shape, stride))
+
+    def _frame(self, name: str) -> Frame:
+        """What is intercepted in a module, which then intercepts."""
+        if name not in self.frames:
+            module = self.modules[name]
+            self.frames[name] = Frame(name, self.state, operations=self.run.seen.operations.get(name, {}))
+            cls: type[nn.Module] = type(module)
+            become(module, crossbar_class(cls), crossbar_frame=self.frames[name])  # type: ignore[arg-type]
+        return self.frames[name]
 
     def _use_modules(self, name: str) -> None:
         """Keep PyTorch's fused encoder from reading the weights of its layers past the layers themselves."""
@@ -144,66 +228,116 @@ class Replacer:
         name = seen.module
         module = self.modules[name]
         if not isinstance(module, nn.MultiheadAttention):
-            self._two_activations(seen)
-            return
-        if self._rule(name) == (True, None):
+            self._refuse(seen)
+        rule = self._rule(name)
+        if rule.digital:
             for product in ("x W", "Q K", "P V"):
                 self._row(name, product, "digital", BY_RULE)
             return
         check_supported(module, name)
-        uses = self.times[name, "multihead attention"]
-        operands = tuple(self._static(f"{name}#{role}", "x W", uses) for role in "qkv")
-        become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[self._site(name, uses)])
-        operand = self._static(f"{name}.out_proj", "x W", uses)
-        if operand is not None:
-            become(module.out_proj, CrossbarLinear, weight_operand=operand)
+        self._check_place(seen)
+        uses = sum(p.module == name and p.kind == seen.kind for p in self.run.seen.products)
+        operands = tuple(self._static(f"{name}#{role}", (name, role), uses) for role in "qkv")
+        site = self._site(seen, FIRST, uses)
+        become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[site])
         self._use_modules(name)
 
-    def _attention(self, name: str) -> None:
-        if self._rule(name) == (True, None):
-            self._row(name, "Q K, P V", "digital", BY_RULE)
+    def _attention(self, product: Product) -> None:
+        if self._rule(product.module).digital:
+            self._row(product.module, "Q K, P V", "digital", BY_RULE)
             return
-        module = self.modules[name]
-        calls = max(1, self.calls[name])
-        each = -(-self.times[name, "attention"] // calls)
-        sites = [self._site(name if n == 0 else f"{name}#{n}", calls) for n in range(each)]
-        if any(site.key or site.value for site in sites):
-            cls: type[nn.Module] = type(module)
-            become(module, crossbar_class(cls), attention_sites=sites)  # type: ignore[arg-type]
+        self._check_place(product)
+        place = self.run.places[product]
+        rows = place.right or place.left
+        assert rows is not None
+        site = self._site(product, rows, self._uses(product))
+        if site.key or site.value:
+            self._frame(product.module).sites[product.position] = site
 
-    def _site(self, name: str, uses: int) -> AttentionSite:
+    def _uses(self, product: Product) -> int:
+        """How often a forward pass comes to a product."""
+        same = [p for p in self.run.seen.products if p.module == product.module and p.position == product.position]
+        return len(same)
+
+    def _site(self, product: Product, rows: Rows, uses: int) -> AttentionSite:
+        name = self._site_name(product.module, "attention")
         attention = self.hardware.attention
-        key = self._dynamic(name, "K", "Q K", attention.key, uses)
-        return AttentionSite(name, key, self._dynamic(name, "V", "P V", attention.value, uses))
+        key = self._dynamic(name, "key", attention.key, uses, product)
+        value = self._dynamic(name, "value", attention.value, uses, product)
+        return AttentionSite(name, key, value, self.state, rows, product.groups)
 
-    def _dynamic(self, name: str, axis: str, product: str, engine: Engine, uses: int) -> DynamicOperand | None:
-        role = "attention.key" if axis == "K" else "attention.value"
-        array, reason = self._array(name.partition("#")[0], engine)
-        self._row(name, product, role, reason)
+    def _site_name(self, module: str, role: str) -> str:
+        """The name of the next site of a module: its own, then with `#1`, `#2` ..."""
+        n = self.site_names[module, role]
+        self.site_names[module, role] += 1
+        return module if n == 0 else f"{module}#{n}"
+
+    def _dynamic(self, name: str, role: str, engine: Engine, uses: int, product: Product) -> DynamicOperand | None:
+        letter, title, engine_name = _ROLES[role]
+        full_name = f"{name}.{letter}"
+        rule = self._rule(name.partition("#")[0], name, full_name)
+        array, reason = self._array(rule, engine)
+        self._row(name, title, engine_name if rule.on == "hardware" else rule.on, reason)
         if array is None:
             return None
-        full_name = f"{name}.{axis}"
-        arrays = role if self.hardware.attention.arrays == "shared" else full_name
-        signed = axis == "K"
-        operand = DynamicOperand(full_name, array, self.state, uses=uses, signed=signed, axis=axis, fault_name=arrays)
+        shared = self.hardware.attention.arrays == "shared" and rule.array is None
+        operand = DynamicOperand(
+            full_name,
+            array,
+            self.state,
+            uses=uses,
+            signed=rule.write == "left" or role == "key" or not product.unsigned,
+            axis="K" if rule.write == "left" else letter,
+            fault_name=engine_name if shared else full_name,
+            causal=bool(product.causal) and rule.write == "right",
+            clip=rule.clip,
+        )
         self.operands.append(operand)
         return operand
 
-    def _check_batch(self, product: Product) -> None:
-        shape = product.shapes[0]
-        if len(shape) < 3 or shape[0] != self.batch:
+    def _check_place(self, product: Product) -> None:
+        place = self.run.places[product]
+        if not place.known or (place.left is None and place.right is None):
+            shapes = " with ".join(str(shape) for shape in product.shapes[:2])
             raise BadInput(
-                f"{product.module}: attention on a tensor of shape {shape} for a batch of {self.batch}: cannot tell "
-                f"which rows belong to which sample; keep it digital with rules={{{product.module!r}: None}}"
+                f"{product.module or 'the model itself'}: {product.operation} on {shapes}: cannot tell which rows "
+                f"belong to which sample; keep it digital with rules={{{product.module!r}: None}}"
             )
 
-    def _two_activations(self, product: Product) -> None:
-        if self._rule(product.module) == (True, None):
+    def _pair(self, product: Product) -> None:
+        """A product of two activations that the model writes out."""
+        rule, place = self._rule(product.module), self.run.places[product]
+        role = product.role or {"attention.key": "key", "attention.value": "value"}.get(rule.on, "")
+        if rule.digital:
             self._row(product.module, product.operation, "digital", BY_RULE)
             return
+        if not role and product.kind == "computed weights":
+            self._row(product.module, f"x W ({product.operation})", "digital", COMPUTED)
+            return
+        if not role and product.left is not None and place.left is None and place.right is None:
+            self._row(product.module, product.operation, "digital", ACROSS_SAMPLES)
+            return
+        if not role or product.left is None:
+            self._refuse(product)
+        self._check_place(product)
+        name, attention = self._site_name(product.module, role), self.hardware.attention
+        engine = attention.key if role == "key" else attention.value
+        operand = self._dynamic(name, role, engine, self._uses(product), product)
+        if operand is not None:
+            write = self._rule(product.module, name, operand.name).write
+            groups = None if write == "left" else product.groups
+            site = PairSite(name, product.operation, operand, self.state, place.left, place.right, write, groups)
+            self._frame(product.module).sites[product.position] = site
+
+    def _refuse(self, product: Product) -> None:
         shapes = " with ".join(str(shape) for shape in product.shapes[:2])
         raise BadInput(
             f"{product.module or 'the model itself'}: multiplies two activations by {product.operation} ({shapes}), "
-            f"which is not understood; keep it digital with rules={{{product.module!r}: None}}, or use "
-            "scaled_dot_product_attention"
+            f"which is not understood; keep it digital with rules={{{product.module!r}: None}}, or say what it is "
+            f"with rules={{{product.module!r}: Rule(on='attention.key')}}"
         )
+
+
+def _geometry(matrix: object) -> tuple[object, ...]:
+    """What tells parts of one parameter from one another."""
+    return matrix.storage_offset(), tuple(matrix.shape), matrix.stride()  # type: ignore[attr-defined]

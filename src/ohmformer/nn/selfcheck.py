@@ -24,7 +24,7 @@ def tolerance(model: nn.Module) -> float:
     return max(TOLERANCE, 4 * max(steps, default=0.0))
 
 
-def check(original: nn.Module, converted: nn.Module, state: State, names: list[str], sample: Any) -> None:
+def check(original: nn.Module, converted: nn.Module, state: State, names: list[str], sample: Any, axis: int) -> None:
     """Compare both models on the sample, with quantisers, converters and noise bypassed; all `names` must be used.
 
     Raises:
@@ -33,7 +33,7 @@ def check(original: nn.Module, converted: nn.Module, state: State, names: list[s
     training = {module: module.training for module in original.modules()}
     original.eval()
     try:
-        with torch.no_grad(), named_rows(sample):
+        with torch.no_grad(), named_rows(sample, axis):
             expected = call(original, sample)
             state.mode = "bypass"
             state.visited.clear()
@@ -61,9 +61,9 @@ def check(original: nn.Module, converted: nn.Module, state: State, names: list[s
             module.training = mode
 
 
-def named_rows(sample: Any) -> AbstractContextManager[None]:
+def named_rows(sample: Any, axis: int) -> AbstractContextManager[None]:
     """Rows of the sample batch as samples 0..B-1."""
-    return samples(range(batch_size(sample)))
+    return samples(range(batch_size(sample, axis)))
 
 
 def difference(expected: Any, found: Any) -> float:

@@ -1,15 +1,43 @@
-"""What all layers of one converted model share: how faithfully, which chip, which clip."""
+"""What all layers of one converted model share: how faithfully, which chip, which clip, and what is asked right now."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torch import Tensor
+
 from ohmformer.array.multiply import Level
 from ohmformer.mapping.spec import KVClip
-from ohmformer.streams import Stream
+from ohmformer.streams import Part, Stream, current_samples
 
 Mode = Literal["run", "bypass", "observe inputs", "observe converters"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a call of the whole model says of its batch: B samples of M tokens each.
+
+    Attributes:
+        names: of the samples, as given with `samples`; None without.
+        rows: B, or None where the inputs do not show it.
+        numbers: for each sample, the number of each of its M tokens, padding not counted (-1 at padding); empty for
+            inputs that are no tokens.
+        written: for each sample, how many tokens it has had by the end of this call; empty where that is not said.
+        padding: for lengths of sequences, which places [B, N] hold something.
+        slots: how many places of a cache are in use by the end of this call, padding included; None if not said.
+        cached: there is a cache of keys and values.
+    """
+
+    names: tuple[Part, ...] | None = None
+    rows: int | None = None
+    numbers: tuple[tuple[int, ...], ...] = ()
+    written: tuple[int, ...] = ()
+    padding: tuple[Tensor, ...] = ()
+    slots: int | None = None
+    cached: bool = False
 
 
 @dataclass(eq=False)
@@ -22,6 +50,11 @@ class State:
         chip: which specimen of the hardware; another chip draws other noise and other faults.
         clip: conditioning of K and V before they are written.
         mode: `bypass` computes every captured product exactly (self-check); the observing modes calibrate ranges.
+        rounded: inputs and stored values are integers; otherwise quantisers are bypassed, and only noise remains.
+        causal: some attention of the model is causal, so reads belong to tokens.
+        asked: what the last call of the whole model said.
+        frames: what intercepts products now, innermost last; None where nothing does.
+        visited: operands that were used since it was last cleared.
     """
 
     level: Level = "array"
@@ -29,9 +62,28 @@ class State:
     chip: int = 0
     clip: KVClip | None = None
     mode: Mode = "run"
+    rounded: bool = True
+    causal: bool = False
+    asked: Asked = Asked()
+    frames: list[object | None] = field(default_factory=list)
     visited: set[str] = field(default_factory=set)
 
     @property
     def stream(self) -> Stream:
         """The stream of the chip."""
         return Stream("seed", self.seed, "chip", self.chip)
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples the batch has, where that is known."""
+        names = current_samples() or self.asked.names
+        return self.asked.rows if names is None else len(names)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Products inside are those of the simulation itself: nothing intercepts them."""
+        self.frames.append(None)
+        try:
+            yield
+        finally:
+            self.frames.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,62 +13,113 @@ from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.errors import BadInput
 from ohmformer.nn.operand import Operand
+from ohmformer.nn.rows import FIRST, Rows
+from ohmformer.nn.state import State
 from ohmformer.streams import current_samples
 
 
 @dataclass(eq=False)
-class StaticOperand(Operand):
-    """Weights: written once per chip, and again when they change."""
+class Cells:
+    """What holds one matrix of weights: written once per chip, and again when they change. Tied layers share it."""
 
-    _held: Folded | Programmed | None = field(default=None, repr=False)
-    _key: tuple[object, ...] = field(default=(), repr=False)
+    name: str
+    held: Folded | Programmed | None = field(default=None, repr=False)
+    key: tuple[object, ...] = field(default=(), repr=False)
+
+
+@dataclass(eq=False)
+class StaticOperand(Operand):
+    """Weights: written once per chip, and again when they change.
+
+    Attributes:
+        rows: where samples stand in the inputs [..., M, I]; None where inputs are the same for all samples.
+        samples_known: False where inputs are rows of which nobody knows to which sample they belong.
+        cells: what holds the weights.
+        bank: the parameter that holds this matrix among others, of which an input uses only some; or empty.
+    """
+
+    rows: Rows | None = FIRST
+    samples_known: bool = True
+    cells: Cells = field(default_factory=lambda: Cells(""))
+    bank: str = ""
 
     def product(self, x: Tensor, w: Tensor) -> Tensor:
-        """x[B, ..., I] @ w[O, I].T on crossbars."""
-        if x.dim() < 2:
-            raise BadInput(
-                f"{self.name}: an input of shape {tuple(x.shape)} has no axis of samples; add a batch dimension"
-            )
+        """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I]."""
+        if x.numel() == 0:
+            return x @ w.transpose(-2, -1)
         exact = self.exact_product(x, w)
         if exact is not None:
             return exact
-        rows = as_matrices(x)
-        y = self.multiply(rows, w.to(rows.dtype), self.held(w.detach(), rows.dtype), self.take_turn())
-        return y.reshape(*x.shape[:-1], w.shape[0]).to(x.dtype)
+        rows = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        held, turn = self.held(w.detach(), rows.dtype), self.take_turn()
+        if not self.noisy_reads() or self.rows is None:
+            flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
+            y = self.multiply(flat, w.to(rows.dtype), held, turn, samples=False)
+            return y.reshape(*x.shape[:-1], w.shape[-2]).to(x.dtype)
+        first = self.rows.first(rows, self._samples(rows))
+        if w.dim() == 2:
+            flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
+            y = self.multiply(flat, w.to(rows.dtype), held, turn).reshape(*first.shape[:-1], w.shape[-2])
+        else:
+            y = self.multiply(first, w.to(rows.dtype), held, turn)
+        return self.rows.back(y, rows.shape[self.rows.axis]).to(x.dtype)
+
+    def _samples(self, x: Tensor) -> int:
+        """How many samples inputs hold.
+
+        Raises:
+            BadInput: that cannot be told, so it is not clear whose read noise is whose.
+        """
+        assert self.rows is not None
+        found = samples_in(x, self.rows, self.state)
+        if found is None or not self.samples_known:
+            count = "" if self.state.samples is None else f" for {self.state.samples} samples"
+            raise BadInput(
+                f"{self.name}: inputs of shape {tuple(x.shape)}{count}: whose read noise is whose? Use level='noise', "
+                f"or keep it digital with rules={{{self.module!r}: None}}"
+            )
+        return found
+
+    @property
+    def module(self) -> str:
+        """Name of the module, or of the parameter, that rules may match."""
+        return self.name.partition("#")[0]
 
     def observe_input(self, x: Tensor) -> None:
         """As in the base; refuses to draw read noise where it is not clear which rows belong to which sample."""
-        names = current_samples()
-        if self.noisy_reads() and names is not None and len(names) != len(x):
-            raise BadInput(
-                f"{self.name}: {len(x)} rows of inputs for {len(names)} samples: whose read noise is whose? "
-                f"Put the samples first, or keep it digital with rules={{{self.name.partition('#')[0]!r}: None}}"
-            )
+        if self.noisy_reads() and self.rows is not None:
+            self._samples(x)
         super().observe_input(x)
 
     def held(self, w: Tensor, dtype: torch.dtype) -> Folded | Programmed:
-        """What the cells hold of w[O, I]: from the last call where nothing changed."""
-        state = self.state
+        """What the cells hold of w[..., O, I]: from the last call where nothing changed."""
+        state, cells = self.state, self.cells
         key = (
-            state.seed,
-            state.chip,
-            state.level,
+            (state.seed, state.chip, state.level, state.rounded),
             w.data_ptr(),
             0 if w.is_inference() else w._version,
-            dtype,
-            w.device,
+            (dtype, w.device, tuple(w.shape), w.stride()),
             fingerprint(w),
         )
-        if self._held is None or key != self._key:
+        if cells.held is None or key != cells.key:
             w = w.to(dtype)
             w_range = encoding.full_range(w, self.array)
-            codes = encoding.quantise(w, self.array, w_range)
+            codes = encoding.quantise(w, self.array, w_range, rounded=state.rounded)
             chip = state.stream
             with torch.no_grad():
-                streams = {"stream": chip.child(self.name), "fault_stream": chip.child("faults", self.name)}
-                self._held = self.hold(codes, w_range=w_range, **streams)
-            self._key = key
-        return self._held
+                streams = {"stream": chip.child(cells.name), "fault_stream": chip.child("faults", cells.name)}
+                cells.held = self.hold(codes, w_range=w_range, **streams)
+            cells.key = key
+        return cells.held
+
+
+def samples_in(factor: Tensor, rows: Rows, state: State) -> int | None:
+    """How many samples a factor holds; None where that cannot be told."""
+    places = factor.shape[rows.axis]
+    known = state.samples
+    if known is not None and places % known == 0:
+        return known
+    return None if current_samples() is not None else rows.samples(factor) or None
 
 
 def fingerprint(w: Tensor) -> tuple[float, ...]:
@@ -81,7 +133,14 @@ def fingerprint(w: Tensor) -> tuple[float, ...]:
     return (float(flat.sum()), float(flat.dot(flat)), *flat[scattered].tolist())
 
 
-def as_matrices(x: Tensor) -> Tensor:
-    """x[B, ..., I] to [B, M, I], in a dtype whose integers are exact."""
-    rows = x.reshape(x.shape[0], -1, x.shape[-1])
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+def share_ranges(operands: Iterable[Operand]) -> None:
+    """Give matrices of a bank that no calibration input used the input range of the others."""
+    banks: dict[str, list[StaticOperand]] = {}
+    for operand in operands:
+        if isinstance(operand, StaticOperand) and operand.bank:
+            banks.setdefault(operand.bank, []).append(operand)
+    for members in banks.values():
+        seen = [member.x_range for member in members if member.x_range is not None]
+        for member in members:
+            if member.x_range is None and seen:
+                member.x_range = torch.stack(seen).amax(dim=0)

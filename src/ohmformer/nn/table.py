@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 BY_RULE, BY_HARDWARE = "by rule", "by hardware"
+ACROSS_SAMPLES = "compares samples with one another"
+COMPUTED = "its weights are computed from other parameters"
 ASKED_FOR = (BY_RULE, BY_HARDWARE)
 """Reasons to stay digital that somebody chose."""
 

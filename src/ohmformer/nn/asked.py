@@ -1,0 +1,74 @@
+"""What the arguments of a model say of its batch: its samples, its tokens and its padding.
+
+Names of arguments are those of Hugging Face; models with other names are run without what they would say.
+Shapes: B samples, M new tokens, N tokens in all.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ohmformer.nn.state import Asked
+from ohmformer.streams import current_samples
+
+
+def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> Asked:
+    """What a call of a model says; `axis` is that of samples in its inputs."""
+    named = _named(model, args, kwargs)
+    mixed = any(name.startswith("decoder_") and value is not None for name, value in named.items())
+    prefix = "decoder_" if mixed else ""
+    tokens = _tokens(named, prefix)
+    rows = _rows([args, dict(kwargs)] if tokens is None else tokens, axis)
+    mask = _mask(named.get(f"{prefix}attention_mask"))
+    padding = tuple(m for m in (mask, _mask(named.get("attention_mask"))) if m is not None)
+    cache = named.get("past_key_values")
+    past = int(cache.get_seq_length()) if cache is not None and hasattr(cache, "get_seq_length") else 0
+    if tokens is None or rows is None or axis != 0 or tokens.shape[0] != rows:
+        return Asked(current_samples(), rows, padding=padding, cached=cache is not None)
+    M = tokens.shape[1]
+    if mask is not None and mask.shape[0] == rows and mask.shape[1] >= M:
+        count = mask.long().cumsum(dim=1)
+        numbers = torch.where(mask, count - 1, -1)[:, -M:].tolist()
+        written = () if mixed else tuple(count[:, -1].tolist())
+    else:
+        numbers, written = [list(range(past, past + M))] * rows, (past + M,) * rows
+    found = tuple(tuple(row) for row in numbers)
+    slots = past + M if mask is None else mask.shape[1]
+    return Asked(current_samples(), rows, found, written, padding, slots, cache is not None)
+
+
+def _named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
+    if not args:
+        return kwargs
+    try:
+        return inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        return kwargs
+
+
+def _rows(arguments: Any, axis: int) -> int | None:
+    for leaf in tree_leaves(arguments):
+        if isinstance(leaf, Tensor) and leaf.dim() > axis:
+            return int(leaf.shape[axis])
+    return None
+
+
+def _tokens(named: Mapping[str, Any], prefix: str) -> Tensor | None:
+    for name in (f"{prefix}input_ids", f"{prefix}inputs_embeds"):
+        value = named.get(name)
+        if isinstance(value, Tensor) and value.dim() >= 2:
+            return value
+    return None
+
+
+def _mask(value: Any) -> Tensor | None:
+    """A mask [B, N] of what holds something; others are the model's own affair."""
+    if isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point():
+        return value.bool()
+    return None

@@ -1,0 +1,69 @@
+"""Two-factor `einsum` equations as matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from math import prod
+from string import ascii_letters
+from typing import Any
+
+from torch import Tensor
+
+
+def as_matrices(equation: str, factors: Sequence[Any]) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]] | None:
+    """The factors as left[..., M, I] and right[..., O, I], and what makes the result of [..., M, O].
+
+    None where the equation is not a product of two matrices: other than two factors, a letter twice in one factor, or a
+    letter that is summed over in one factor alone.
+    """
+    letters = _letters(equation, factors)
+    if letters is None:
+        return None
+    a, b, out = letters
+    if any(len(set(word)) < len(word) for word in (a, b, out)) or not set(out) <= set(a) | set(b):
+        return None
+    shared = [c for c in out if c in a and c in b]
+    rows, columns = [c for c in out if c in a and c not in b], [c for c in out if c in b and c not in a]
+    summed = [c for c in a if c in b and c not in out]
+    if set(a) - set(shared) - set(rows) - set(summed) or set(b) - set(shared) - set(columns) - set(summed):
+        return None
+    if not summed:
+        return None
+    left, right = factors
+    size = {c: n for word, factor in ((a, left), (b, right)) for c, n in zip(word, factor.shape, strict=True)}
+    size |= {c: max(left.shape[a.index(c)], right.shape[b.index(c)]) for c in shared}
+
+    def folded(factor: Tensor, word: str, free: list[str]) -> Tensor:
+        ordered = factor.permute([word.index(c) for c in chain(shared, free, summed)])
+        lead = ordered.shape[: len(shared)]
+        return ordered.reshape(*lead, prod(size[c] for c in free), prod(size[c] for c in summed))
+
+    def finish(y: Tensor) -> Tensor:
+        order = [*shared, *rows, *columns]
+        lead = y.shape[: len(shared)]
+        y = y.reshape((*lead, *(size[c] for c in chain(rows, columns))))
+        return y.permute([order.index(c) for c in out])
+
+    return folded(left, a, rows), folded(right, b, columns), finish
+
+
+def _letters(equation: str, factors: Sequence[Any]) -> tuple[str, str, str] | None:
+    """Left factor, right factor and result in letters, an ellipsis spelled out; None for other than two factors."""
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    words = inputs.split(",")
+    if len(words) != 2 or len(factors) != 2 or not all(isinstance(factor, Tensor) for factor in factors):
+        return None
+    free = [c for c in ascii_letters if c not in equation]
+    hidden = [factor.dim() - len(word.replace("...", "")) for word, factor in zip(words, factors, strict=True)]
+    hidden = [n if "..." in word else 0 for n, word in zip(hidden, words, strict=True)]
+    if min(hidden) < 0 or max(hidden) > len(free):
+        return None
+    dots = "".join(free[: max(hidden)])
+    a, b = (word.replace("...", dots[len(dots) - n :]) for word, n in zip(words, hidden, strict=True))
+    if any(len(word) != factor.dim() for word, factor in zip((a, b), factors, strict=True)):
+        return None
+    if not arrow:
+        once = sorted(c for c in {*a, *b} - {*dots} if (a + b).count(c) == 1)
+        return a, b, dots + "".join(once)
+    return a, b, output.replace("...", dots)

@@ -1,0 +1,35 @@
+"""Heads of queries that share heads of keys and values.
+
+Shapes: B samples, H heads of queries, G heads of keys and values, M queries, N tokens.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ohmformer.nn.dynamic import DynamicOperand
+
+
+def serve(operand: DynamicOperand, x: Tensor, tokens: Tensor, valid: Tensor | None, queries: int) -> Tensor:
+    """Inputs x[B, H, M, I] with tokens[B, G, N, d], each head of which serves H / G heads of inputs: [B, H, M, O]."""
+    B, H, M, I = x.shape
+    groups = tokens.shape[1]
+    own = x if groups == H else x.reshape(B, groups, H // groups * M, I)
+    y = operand.product(own, tokens, valid, queries)
+    return y.reshape(B, H, M, y.shape[-1])
+
+
+def one_of_each(tokens: Tensor, groups: int | None) -> Tensor:
+    """tokens[B, H, N, d] without the copies of each head, where `groups` heads may come several times in a row each.
+
+    Models with grouped queries do that in some calls, such as those with a mask, and not in others.
+    """
+    if groups is None or tokens.shape[1] <= groups or tokens.shape[1] % groups:
+        return tokens
+    heads = tokens.unflatten(1, (groups, -1))
+    return heads[:, :, 0] if bool((heads == heads[:, :, :1]).all()) else tokens
+
+
+def every_head(tokens: Tensor, heads: int) -> Tensor:
+    """tokens[B, G, N, d] repeated for H heads of queries: [B, H, N, d]."""
+    return tokens if tokens.shape[1] == heads else tokens.repeat_interleave(heads // tokens.shape[1], dim=1)

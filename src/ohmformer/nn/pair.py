@@ -1,0 +1,91 @@
+"""Products of two activations that models write out themselves, such as Q K^T and P V by `matmul`.
+
+Shapes: B samples, R heads, M inputs, O columns of what is written, I contracted; `...` are axes that hold samples and
+heads in any order (see `ohmformer.nn.rows`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ohmformer.errors import BadInput
+from ohmformer.nn.contraction import Contraction
+from ohmformer.nn.dynamic import DynamicOperand
+from ohmformer.nn.heads import one_of_each, serve
+from ohmformer.nn.rows import Rows
+from ohmformer.nn.state import State
+from ohmformer.nn.static import samples_in
+
+
+@dataclass(eq=False)
+class PairSite:
+    """One product of two activations.
+
+    Attributes:
+        name: of the module, with `#n` for its n-th product after the first.
+        operation: the function that the model calls here.
+        operand: what is written.
+        state: what the whole model shares.
+        left: where samples stand in the left factor; None where it is the same for all.
+        right: in the right factor.
+        write: which factor is written.
+        groups: how many heads the written factor has, copies not counted; None where that is not known.
+    """
+
+    name: str
+    operation: str
+    operand: DynamicOperand
+    state: State
+    left: Rows | None
+    right: Rows | None
+    write: str = "right"
+    groups: int | None = None
+
+    def apply(self, found: Contraction) -> Tensor:
+        """The product, with one factor in cells."""
+        dtype = found.left.dtype
+        lead = torch.broadcast_shapes(found.left.shape[:-2], found.right.shape[:-2])
+        left, right = (f.expand(*lead, *f.shape[-2:]) for f in (found.left, found.right))
+        rows = self._rows(found, len(lead))
+        B = samples_in(left, rows, self.state)
+        if B is None:
+            raise BadInput(
+                f"{self.name}: a product of {tuple(found.left.shape)} with {tuple(found.right.shape)} for "
+                f"{self.state.samples} samples: cannot tell which rows belong to which sample; name one sample per row"
+            )
+        x, w = (rows.to_heads(f.float() if dtype in (torch.float16, torch.bfloat16) else f, B) for f in (left, right))
+        if self.write == "left":
+            x, w = w, x
+        tokens = one_of_each(w if self.operand.axis == "K" else w.transpose(-2, -1), self.groups)
+        y = serve(self.operand, x, tokens, self._valid(tokens), x.shape[-2])
+        if self.write == "left":
+            y = y.transpose(-2, -1)
+        return found.finish(rows.from_heads(y, tuple(lead)).to(dtype))
+
+    def _rows(self, found: Contraction, axes: int) -> Rows:
+        """Where samples stand in the axes that both factors share after broadcasting."""
+        rows, factor = (self.right, found.right) if self.right is not None else (self.left, found.left)
+        assert rows is not None
+        return Rows(rows.axis + axes - (factor.dim() - 2), rows.size, rows.major)
+
+    def _valid(self, tokens: Tensor) -> Tensor | None:
+        """Which of tokens[B, R, N, d] are none of padding, as far as the arguments of the model say."""
+        if self.write == "left":
+            return None
+        B, N = tokens.shape[0], tokens.shape[-2]
+        asked = self.state.asked
+        for mask in asked.padding:
+            if mask.shape == (B, N):
+                return mask.to(tokens.device)
+        if not self.operand.causal or asked.slots is None or asked.slots >= N:
+            return None
+        # A cache of fixed size: what comes after the places in use was never written.
+        used = torch.arange(N, device=tokens.device).expand(B, N) < asked.slots
+        for mask in asked.padding:
+            if mask.shape == (B, asked.slots):
+                return used & F.pad(mask.to(tokens.device), (0, N - asked.slots))
+        return used
