@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import CrossbarEngine
@@ -185,19 +184,10 @@ def _convert(settings: Settings, task: Task, clip: KVClip | None) -> nn.Module:
         return convert(model, settings.hardware, sample=sample, clip=clip, **options)
 
 
-def _rules(settings: Settings) -> dict[str, Any]:
+def _rules(settings: Settings) -> dict[str, Rule]:
     """The rules of a study, behind that which keeps a probe digital."""
     probe = {"probe": Rule(on="digital")} if settings.task.probe else {}
-    return {pattern: _lowered(pattern, rule) for pattern, rule in (*probe.items(), *settings.rules)}
-
-
-def _lowered(pattern: str, rule: Rule) -> Crossbar | None:
-    """What `convert` takes of a rule."""
-    if rule.digital:
-        return None
-    if rule.array is None or rule != Rule(array=rule.array):
-        raise BadInput(f"rules.{pattern}: `convert` takes digital rules and arrays only; write the array out")
-    return rule.array
+    return {**probe, **dict(settings.rules)}
 
 
 def _choose_clip(settings: Settings, task: Task) -> KVClip:
