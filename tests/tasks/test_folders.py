@@ -63,7 +63,8 @@ def labels(folder: Path, count: int) -> Path:
 
 def test_splits_depend_on_content_and_never_overlap(tmp_path: Path) -> None:
     tasks = [load_task(source(tiny.photographs(tmp_path / name)), model=model(), calibration=6) for name in "ab"]
-    assert [[file.name for file in task.inputs.files] for task in tasks][0] == [f.name for f in tasks[1].inputs.files]
+    first, second = ([file.name for file in task.inputs.files] for task in tasks)
+    assert first == second
     test, held = set(tasks[0].inputs.files), set(tasks[0].calibration.files)
     assert len(test) == 18
     assert len(held) == 6

@@ -71,9 +71,13 @@ def test_places_that_do_not_exist_are_one_line(source: str, said: str) -> None:
         load_model(source)
 
 
-def test_a_name_that_is_neither_cached_nor_reachable_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_neither_cached_nor_reachable_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(BadInput, match=r"nobody/nothing'.*neither in the local cache nor reachable.*name a folder") as caught:
+    with pytest.raises(
+        BadInput, match=r"nobody/nothing'.*neither in the local cache nor reachable.*name a folder"
+    ) as caught:
         load_model("hf:nobody/nothing")
     assert "\n" not in str(caught.value)
 

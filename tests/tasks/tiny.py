@@ -13,7 +13,28 @@ import pytest
 import torch
 from PIL import Image
 
-WORDS = "good bad fine poor great awful film book song day the a was is very not i you we it".split()
+WORDS = [
+    "good",
+    "bad",
+    "fine",
+    "poor",
+    "great",
+    "awful",
+    "film",
+    "book",
+    "song",
+    "day",
+    "the",
+    "a",
+    "was",
+    "is",
+    "very",
+    "not",
+    "i",
+    "you",
+    "we",
+    "it",
+]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "</s>")
 IMAGES = {
@@ -59,8 +80,10 @@ def llama(folder: Path) -> Path:
     return folder
 
 
-def deit(folder: Path, classes: Sequence[str] = ("dark", "light", "noisy"), cls: str = "DeiTForImageClassification") -> Path:
-    names = {number: name for number, name in enumerate(classes)}
+def deit(
+    folder: Path, classes: Sequence[str] = ("dark", "light", "noisy"), cls: str = "DeiTForImageClassification"
+) -> Path:
+    names = dict(enumerate(classes))
     save(folder, cls, "DeiTConfig", **SMALL, image_size=16, patch_size=8, id2label=names,
          label2id={name: number for number, name in names.items()})  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(IMAGES))

@@ -98,10 +98,10 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
 
 def _classification(choice: TaskChoice, model: nn.Module | None, rows: list[Row]) -> Task:
     texts, fidelity = [row["text"] for row in rows], choice.metric == "fidelity"
+    encode = Encoder(choice, model)
     parts = _parts(choice, rows) if "split" in rows[0] else split(choice, texts)
     numbers = None if fidelity else _classes(choice, [row["label"] for row in rows], preparation(model))
     labels = torch.tensor([0 if numbers is None else numbers[row["label"]] for row in rows])
-    encode = Encoder(choice, model)
 
     def part(places: list[int]) -> tuple[dict[str, Tensor], Tensor]:
         return encode([texts[place] for place in places]), labels[places]
