@@ -47,7 +47,9 @@ def load_timm(choice: ModelChoice, name: str, head: str) -> nn.Module:
     if bare == name and not timm.is_model(name.split(".")[0]):
         raise BadInput(f"{where}: timm has no such model; {_close(timm, name)}")
     if head not in ("auto", "encoder", "image-classification"):
-        raise BadInput(f"model.head = {head!r}: models of timm are for images; leave it out")
+        raise BadInput(
+            f"{where}: models of timm are for images and have no head for {head}; choose another model or task"
+        )
     options: dict[str, Any] = {"num_classes": 0} if head == "encoder" else {}
     pretrained = choice.weights == "pretrained"
     try:
