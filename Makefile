@@ -40,6 +40,7 @@ clean: ## Remove all that make made, .venv included
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# timm without its dependencies: it works without torchvision here, and torchvision would bring another torch.
 # Stamps: .made, an empty environment; .run, with the package; .dev, with the development tools as well.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
@@ -52,4 +53,5 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps timm
 	@touch $(VENV)/.run $@

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 
 from ohmformer import catalog
 from ohmformer.array.spec import Crossbar, Percentile, Scale
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, Misplaced, fault_of, suggest
 from ohmformer.mapping.spec import KVClip
-from ohmformer.schema import Spec, load
+from ohmformer.schema import Spec
 
 Role = Literal["projection", "attention.key", "attention.value"]
 Place = Literal["hardware", "digital", Role]
@@ -37,6 +37,14 @@ class Rule(Spec):
     write: Literal["right", "left"] = "right"
     clip: Literal["model"] | Clip | Annotated[tuple[Clip, ...], Field(min_length=1)] = "model"
 
+    @field_validator("clip", mode="before")
+    @classmethod
+    def _clip(cls, value: Any) -> Any:
+        """One clip, or a list with one for each head."""
+        if value == "model":
+            return value
+        return tuple(_clip(each) for each in value) if isinstance(value, (list, tuple)) else _clip(value)
+
     @property
     def digital(self) -> bool:
         """Whether the rule keeps modules off crossbars."""
@@ -46,16 +54,51 @@ class Rule(Spec):
 Rules = Mapping[str, Rule | Crossbar | str | None]
 """Name pattern (as in fnmatch) -> what is different; the first match wins. See `as_rule` for the shorthands."""
 
+OrderedRules = tuple[tuple[str, Rule], ...]
+"""Patterns and rules, the first match first: a table of a file, in an order that no sorting of keys can lose."""
+
 
 def as_rule(pattern: str, value: Any) -> Rule:
     """A rule, or the rule that a shorthand stands for.
 
     None or "digital" keeps modules digital; "projection", "attention.key" or "attention.value" names an engine of the
-    accelerator; a `Crossbar`, or the name of one in the library, is the array to use.
+    accelerator; a `Crossbar`, or the name of one in the library, is the array to use; a table has the fields of a rule.
 
     Raises:
         BadInput: it is none of these.
     """
+    try:
+        return _rule(value, {})
+    except Misplaced as fault:
+        shown = "" if fault.keys or fault.value is None else f" = {fault.value!r}"
+        keys = "".join(f".{key}" for key in fault.keys)
+        inner = f" = {fault.value!r}" if fault.keys and isinstance(fault.value, (str, int, float, list)) else ""
+        raise BadInput(f"rules[{pattern!r}]{keys}{shown}{inner}: {fault.reason}") from None
+
+
+def ordered_rules(table: Any, context: Mapping[str, Any] | None = None) -> OrderedRules:
+    """The rules of a table, in its order.
+
+    Args:
+        table: pattern -> what `as_rule` takes; or rules that are in order already.
+        context: of pydantic's validation: where files are looked up.
+
+    Raises:
+        Misplaced: a rule that does not fit, with its pattern as first key.
+    """
+    if not isinstance(table, (Mapping, list, tuple)):
+        raise Misplaced((), table, 'is no table; write [rules] with lines such as "encoder.*" = "digital"')
+    pairs = table.items() if isinstance(table, Mapping) else table
+    found: list[tuple[str, Rule]] = []
+    for pattern, value in pairs:
+        try:
+            found.append((str(pattern), _rule(value, context or {})))
+        except Misplaced as fault:
+            raise fault.below(str(pattern)) from None
+    return tuple(found)
+
+
+def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
     match value:
         case Rule():
             return value
@@ -66,10 +109,35 @@ def as_rule(pattern: str, value: Any) -> Rule:
         case str() if value in ("digital", *get_args(Role)):
             return Rule.model_validate({"on": value})
         case str() if value in catalog.entries("array") or value.endswith(".toml"):
-            return Rule(array=load(Crossbar, value))
+            return _read({"array": value}, context)
         case str():
             known = ["digital", *get_args(Role), *catalog.entries("array")]
-            raise BadInput(f"rules[{pattern!r}] = {value!r}: {suggest(value, known)}")
-    raise BadInput(
-        f"rules[{pattern!r}] is of type {type(value).__name__}; give a Rule, a Crossbar, the name of an engine or None"
+            raise Misplaced((), value, suggest(value, known))
+        case Mapping():
+            return _read(dict(value), context)
+    raise Misplaced(
+        (),
+        None,
+        f"is of type {type(value).__name__}; give a Rule, a Crossbar, the name of an engine or array, a table or None",
     )
+
+
+def _read(table: dict[str, Any], context: Mapping[str, Any]) -> Rule:
+    if table and not set(table) & set(Rule.model_fields):
+        known = ", ".join(name for name in Rule.model_fields if name != "provenance")
+        raise Misplaced((), None, f"has keys {', '.join(table)}; a rule has {known}; put a pattern with dots in quotes")
+    try:
+        return Rule.model_validate(table, context=dict(context))
+    except ValidationError as error:
+        raise fault_of(error, Rule, table) from None
+
+
+def _clip(value: Any) -> Any:
+    if isinstance(value, dict):
+        try:
+            return KVClip.model_validate(value)
+        except ValidationError as error:
+            raise fault_of(error, KVClip, value) from None
+    if not isinstance(value, KVClip) and value != "none":
+        raise ValueError("is no clip; write 'model', 'none', { alpha = 2.0, beta = 0.25 } or a list of these by head")
+    return value

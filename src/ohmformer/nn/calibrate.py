@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
+from ohmformer.nn.batches import Inputs, size, take
+from ohmformer.nn.capture import call
 from ohmformer.nn.convert import set_chip, set_clip
 from ohmformer.streams import samples
 
@@ -34,7 +37,7 @@ def candidates(hardware: Accelerator, alphas: Sequence[float] = ALPHAS, betas: S
 
 
 def choose_clip(
-    model: nn.Module, converted: nn.Module, inputs: Tensor, clips: Sequence[KVClip], *, batch: int, seed: int = 0
+    model: nn.Module, converted: nn.Module, inputs: Inputs, clips: Sequence[KVClip], *, batch: int, seed: int = 0
 ) -> KVClip:
     """The clip with which the converted model speaks most like the original one; it is set on `converted`.
 
@@ -43,36 +46,46 @@ def choose_clip(
     taken. `converted` is left on chip CHIP.
 
     Args:
-        model: the original, in evaluation mode: inputs to logits [N, K].
+        model: the original, in evaluation mode: inputs to logits [N, K] or [N, T, K], bare or as
+            `logits` of what it returns.
         converted: what `convert` made of it.
-        inputs: [N, ...] from a calibration set, never from the test set.
+        inputs: of N samples from a calibration set, never from the test set.
         clips: what to choose from, the gentlest first; see `candidates`.
         batch: inputs per call.
         seed: root of all noise.
 
     Raises:
-        BadInput: there is nothing to choose from.
+        BadInput: there is nothing to choose from, or the model gives no logits.
     """
-    if not clips or len(inputs) == 0:
+    if not clips or size(inputs) == 0:
         raise BadInput("choose_clip needs at least one clip and one input")
     truth = _log_probabilities(model, inputs, batch).exp()
     set_chip(converted, CHIP, seed=seed)
     losses: list[float] = []
     for clip in clips:
         set_clip(converted, clip)
-        losses.append(float(-(truth * _log_probabilities(converted, inputs, batch)).sum(dim=1).mean()))
+        losses.append(float(-(truth * _log_probabilities(converted, inputs, batch)).sum(dim=-1).mean()))
     best = clips[losses.index(min(losses))]
     set_clip(converted, best)
     return best
 
 
-def _log_probabilities(model: nn.Module, inputs: Tensor, batch: int) -> Tensor:
-    """Log of the class probabilities [N, K] in float64."""
+def _log_probabilities(model: nn.Module, inputs: Inputs, batch: int) -> Tensor:
+    """Log of the class probabilities [N, K] or [N, T, K] in float64."""
     found: list[Tensor] = []
     with torch.inference_mode():
-        for start in range(0, len(inputs), batch):
-            rows = inputs[start : start + batch]
-            with samples(f"calibration {start + n}" for n in range(len(rows))):
-                logits = model(rows)
+        for start in range(0, size(inputs), batch):
+            rows = take(inputs, slice(start, start + batch))
+            with samples(f"calibration {start + n}" for n in range(size(rows))):
+                logits = _logits(call(model, rows))
             found.append(F.log_softmax(logits.double(), dim=-1))
     return torch.cat(found)
+
+
+def _logits(output: Any) -> Tensor:
+    found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(found, Tensor):
+        raise BadInput(
+            f"choose_clip compares logits, but the model returns {type(output).__name__}; give the clip itself"
+        )
+    return found

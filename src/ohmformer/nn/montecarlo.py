@@ -14,7 +14,7 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert import set_chip
-from ohmformer.nn.statistics import Floats, mean_interval, value_interval
+from ohmformer.nn.statistics import Floats, Summary, mean_summary, value_interval
 
 
 class Interrupted(UserWarning):
@@ -26,10 +26,10 @@ class Stats:
     """What `monte_carlo` found.
 
     Attributes:
-        mean: over all chips and samples.
+        mean: over all chips and samples, or what `summarise` made of them.
         ci95: 95 % interval of that mean, over chips and samples (over samples only for one chip; NaN for one chip
             without samples).
-        chips: every chip's mean, in order.
+        chips: every chip's mean or value, in order.
         samples: scores per chip; None where `evaluate` gave one number.
         interrupted: Ctrl-C came before all chips were done.
         scores: [C, N] all scores; None where `evaluate` gave one number.
@@ -50,6 +50,7 @@ def monte_carlo(
     chips: int = 20,
     seed: int = 0,
     progress: bool = True,
+    summarise: Callable[[Floats], Summary] = mean_summary,
 ) -> Stats:
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
@@ -61,6 +62,8 @@ def monte_carlo(
         chips: how many.
         seed: root of all noise.
         progress: show a bar on standard error where that is a terminal.
+        summarise: scores [C, N] to mean, interval and every chip's value, where that is no plain mean; the `summarise`
+            of a task whose metric is a correlation or a perplexity.
 
     Raises:
         BadInput: chips is below 1, or `evaluate` returns something else, or another number of samples each time.
@@ -79,7 +82,7 @@ def monte_carlo(
         if not done:
             raise
         warnings.warn(f"interrupted: statistics of {len(done)} of {chips} chips", Interrupted, stacklevel=2)
-    return _stats(done, interrupted=len(done) < chips)
+    return _stats(done, summarise, interrupted=len(done) < chips)
 
 
 def _scores(found: ArrayLike, before: list[Floats]) -> Floats:
@@ -94,9 +97,9 @@ def _scores(found: ArrayLike, before: list[Floats]) -> Floats:
     return scores
 
 
-def _stats(done: list[Floats], *, interrupted: bool) -> Stats:
+def _stats(done: list[Floats], summarise: Callable[[Floats], Summary], *, interrupted: bool) -> Stats:
     scores = np.stack(done)
     if scores.ndim == 1:
         return Stats(float(scores.mean()), value_interval(scores), tuple(scores.tolist()), None, interrupted)
-    chips = tuple(scores.mean(axis=1).tolist())
-    return Stats(float(scores.mean()), mean_interval(scores), chips, scores.shape[1], interrupted, scores)
+    found = summarise(scores)
+    return Stats(found.mean, found.ci95, found.chips, scores.shape[1], interrupted, scores)

@@ -8,6 +8,7 @@ How often such an interval holds the truth is simulated in tests/nn/test_monteca
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,26 @@ from scipy import stats
 LEVEL = 0.95
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What scores [C, N] come to.
+
+    Attributes:
+        mean: over all chips.
+        ci95: 95 % interval of what other chips would give on other samples.
+        chips: every chip's own value.
+    """
+
+    mean: float
+    ci95: Interval
+    chips: tuple[float, ...]
+
+
+def mean_summary(scores: Floats) -> Summary:
+    """Means over samples, and over chips; `scores` is [C, N]."""
+    return Summary(float(scores.mean()), mean_interval(scores), tuple(scores.mean(axis=1).tolist()))
 
 
 def mean_interval(scores: Floats) -> Interval:

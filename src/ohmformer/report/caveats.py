@@ -11,7 +11,7 @@ TRUSTED = 0.5
 
 def caveats(document: Document) -> list[str]:
     """Sentences, none where nothing needs saying."""
-    return [sentence for sentence in (_extrapolation(document), _left_out(document)) if sentence]
+    return [sentence for sentence in (_extrapolation(document), _left_out(document), *_notes(document)) if sentence]
 
 
 def _extrapolation(document: Document) -> str:
@@ -34,3 +34,9 @@ def _extrapolation(document: Document) -> str:
 def _left_out(document: Document) -> str:
     levels = {point["accuracy"]["level"] for point in document["points"]}
     return "Level noise leaves converters and read noise out." if "noise" in levels else ""
+
+
+def _notes(document: Document) -> list[str]:
+    """What tasks and models say of themselves, as sentences."""
+    notes = dict.fromkeys(note for point in document["points"] for note in point.get("notes", []))
+    return [f"{note[:1].upper()}{note[1:]}." for note in notes]

@@ -1,4 +1,4 @@
-"""Results as a figure: accuracy over the swept number with error bars, and single points beside it."""
+"""Results as a figure: the metric over the swept number with error bars, and single points beside it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from matplotlib.figure import Figure
 
 from ohmformer.report.caveats import TRUSTED, caveats
 from ohmformer.report.table import software_line, static_line
-from ohmformer.report.view import Document, Point, View, axis_name, sigma, view
+from ohmformer.report.view import Document, Point, View, axis_name, metric_of, sigma, view
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart by most colour-blind readers; markers differ as well."""
 
 MARKERS = "osD^vPX"
+WIDE = 5.0
+"""A perplexity that grows by more than this is drawn on a logarithmic axis."""
+
 STYLE: Any = {"font.size": 11, "axes.spines.right": False, "axes.spines.top": False, "svg.hashsalt": "ohmformer"}
 
 
@@ -46,8 +49,7 @@ def draw(document: Document) -> Figure:
             _lines(ax, seen)
         else:
             _bars(ax, seen)
-    axes[0].set_ylabel("accuracy / %")
-    axes[0].set_ylim(0, 100)
+    _scale(axes[0], document)
     figure.suptitle(document["study"], fontsize=12)
     notes = [line for line in (software_line(document), static_line(document), *caveats(document)) if line]
     width = int(17 * figure.get_figwidth())
@@ -55,10 +57,23 @@ def draw(document: Document) -> Figure:
     return figure
 
 
+def _scale(ax: Axes, document: Document) -> None:
+    """The axis of the metric: named, and between its limits where it has some."""
+    metrics = {metric_of(point) for point in document["points"]}
+    ax.set_ylabel(", ".join(" / ".join(filter(None, (metric.title, metric.unit))) for metric in metrics))
+    limits = {metric.limits for metric in metrics}
+    if len(limits) == 1 and (only := limits.pop()):
+        ax.set_ylim(*only)
+    found = [point["accuracy"] for point in document["points"]]
+    worst, best = max(point["mean"] for point in found), min(point["software"] for point in found)
+    if all(metric.better == "lower" for metric in metrics) and worst > WIDE * best:
+        ax.set_yscale("log")
+
+
 def _software(ax: Axes, document: Document) -> None:
-    levels = sorted({point["accuracy"]["software"] for point in document["points"]})
+    levels = sorted({metric_of(point).factor * point["accuracy"]["software"] for point in document["points"]})
     for index, level in enumerate(levels):
-        ax.axhline(100 * level, color="0.4", linestyle="--", linewidth=1, label=None if index else "software")
+        ax.axhline(level, color="0.4", linestyle="--", linewidth=1, label=None if index else "software")
     ax.grid(axis="y", color="0.9")
     ax.set_axisbelow(True)
 
@@ -113,14 +128,17 @@ def _bars(ax: Axes, seen: View) -> None:
     means, errors = _heights([point for _, point in seen.bars])
     places = list(range(len(means)))
     ax.bar(places, means, yerr=errors, color="#56B4E9", edgecolor="0.2", width=0.6, capsize=3)
-    for place, mean in zip(places, means, strict=True):
-        ax.annotate(f"{mean:.0f}", (place, 1.5), ha="center", fontsize=9)
+    for place, (_, point) in zip(places, seen.bars, strict=True):
+        metric = metric_of(point)
+        value, spot = metric.factor * point["accuracy"]["mean"], ("data", "axes fraction")
+        digits = 0 if metric.unit else min(metric.digits, 2)
+        ax.annotate(f"{value:.{digits}f}", (place, 0.015), xycoords=spot, ha="center", fontsize=9)
     ax.set_xticks(places, [fill(name, 14) for name, _ in seen.bars], fontsize=9)
 
 
 def _heights(points: list[Point]) -> tuple[list[float], Any]:
-    """Means, and how far their intervals reach down and up, in percent."""
-    found = [(point["accuracy"]["mean"], *point["accuracy"]["ci95"]) for point in points]
-    down = [100 * max(0.0, mean - low) for mean, low, _ in found]
-    up = [100 * max(0.0, high - mean) for mean, _, high in found]
-    return [100 * mean for mean, _, _ in found], [down, up]
+    """Means, and how far their intervals reach down and up, as shown."""
+    shown = [[metric_of(p).factor * x for x in (p["accuracy"]["mean"], *p["accuracy"]["ci95"])] for p in points]
+    down = [max(0.0, mean - low) for mean, low, _ in shown]
+    up = [max(0.0, high - mean) for mean, _, high in shown]
+    return [mean for mean, _, _ in shown], [down, up]

@@ -15,6 +15,18 @@ from ohmformer.study.spec import Settings
 
 Schema = dict[str, Any]
 
+RULES: Schema = {
+    "type": "object",
+    "description": "name pattern of modules -> what is different for them; the first match wins",
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "string", "description": "digital, the name of an engine or of a library array, or a .toml file"},
+            {"$ref": "#/$defs/Rule"},
+        ]
+    },
+}
+"""Rules as files hold them."""
+
 
 def file_schema(kind: str) -> Schema:
     """The schema of a study, accelerator, array or cell file.
@@ -41,6 +53,7 @@ def _study() -> Schema:
     properties = {
         "name": {"type": "string", "minLength": 1},
         **sections["properties"],
+        "rules": RULES,
         "sweep": {"anyOf": [axes, {"type": "array", "items": axes}]},
     }
     return {**_table(properties, ["name", *sections["required"]]), "title": "Ohmformer study", "$defs": definitions}

@@ -15,10 +15,20 @@ from ohmformer.report.describe import spec_table
 from ohmformer.schema import load
 from ohmformer.study.read import read_study
 from ohmformer.study.sweep import flatten
-from ohmformer.tasks.sources import bundled
+from ohmformer.tasks.sources import FORMS, bundled
 
 ALL = ("study", *KINDS, "model", "task")
 """Kinds of entry, in the order in which they are listed."""
+
+ORIGINS = {
+    "timm": "timm: pip install 'ohmformer[vision]'",
+    "hf": "a folder, the local cache or the hub of Hugging Face: pip install 'ohmformer[hf]'",
+    "python": "a function without arguments",
+    "imagefolder": "a folder with one folder of images for each class",
+    "csv": "a table with columns text,label or text_a,text_b,score",
+    "text": "running text in UTF-8",
+}
+"""Prefix of a source -> where it comes from, in words."""
 
 
 def names(kind: str) -> dict[str, Path]:
@@ -39,6 +49,8 @@ def list_table(kind: str = "") -> Table:
         for name, file in names(each).items():
             shipped = catalog.SHIPPED in file.parents
             table.add_row(each, name, "the package" if shipped else str(file.parent.parent))
+        for form in FORMS.get(each, ()):
+            table.add_row(each, form, ORIGINS[form.split(":")[0]])
     return table
 
 

@@ -1,12 +1,13 @@
-"""Results as tables for a terminal: percent with 95 % intervals."""
+"""Results as tables for a terminal, in the units of their metrics, with 95 % intervals."""
 
 from __future__ import annotations
 
 from rich.console import Group
 from rich.table import Table
 
-from ohmformer.report.view import Document, Point, View, axis_name, sigma, view
+from ohmformer.report.view import Document, Point, View, axis_name, metric_of, metric_titles, sigma, view
 from ohmformer.study.labels import gamma_sigma
+from ohmformer.tasks.spec import METRICS
 
 ROW = 4
 """So many points fit beside one another."""
@@ -49,7 +50,7 @@ def _bars(document: Document, seen: View) -> Table:
         table.add_row(*entries)
         return table
     table.add_column("")
-    table.add_column("accuracy", justify="right")
+    table.add_column(", ".join(metric_titles(document)), justify="right")
     for name, text in zip(names, entries, strict=True):
         table.add_row(name, text)
     return table
@@ -60,26 +61,39 @@ def _caption(document: Document) -> str:
 
 
 def entry(point: Point) -> str:
-    """'85.3 [82.1, 88.5]' in percent, and the clip where it was chosen."""
+    """'85.3 [82.1, 88.5]' in the unit of the metric, and the clip where it was chosen."""
     accuracy = point["accuracy"]
     low, high = accuracy["ci95"]
     clip = accuracy.get("clip")
     chosen = f" ({clip['alpha']:g}, {clip['beta']:g})" if clip else ""
-    return f"{100 * accuracy['mean']:.1f} [{100 * low:.1f}, {100 * high:.1f}]{chosen}"
+    show = metric_of(point).show
+    return f"{show(accuracy['mean'])} [{show(low)}, {show(high)}]{chosen}"
 
 
 def software_line(document: Document) -> str:
     """What the same model does without crossbars, and how the rest was measured."""
     found = [point["accuracy"] for point in document["points"]]
-    software = sorted({f"{100 * accuracy['software']:.1f} %" for accuracy in found})
+    software = sorted({_with_unit(point) for point in document["points"]})
     chips = _span([len(accuracy["chips"]) for accuracy in found])
     samples = _span([accuracy["samples"] for accuracy in found])
     levels = ", ".join(sorted({accuracy["level"] for accuracy in found}))
     how = f"{chips} {'chip' if chips == '1' else 'chips'}, {samples} samples, level {levels}"
     if any(len(accuracy["chips"]) == 1 for accuracy in found):
         how += "; one chip: intervals cover samples only"
-    metrics = ", ".join(sorted({accuracy["metric"] for accuracy in found}))
-    return f"software: {', '.join(software)}. Entries: {metrics} in percent [95 % interval]; {how}"
+    return f"software: {', '.join(software)}. Entries: {_metrics(document)} [95 % interval]; {how}"
+
+
+def _with_unit(point: Point) -> str:
+    metric = metric_of(point)
+    return " ".join(filter(None, (metric.show(point["accuracy"]["software"]), metric.unit)))
+
+
+def _metrics(document: Document) -> str:
+    """'top1 in percent', or 'perplexity, where lower is better'."""
+    names = sorted({point["accuracy"]["metric"] for point in document["points"]})
+    units = {METRICS[name].unit for name in names}
+    worse = [name for name in names if METRICS[name].better == "lower"]
+    return ", ".join(names) + (" in percent" if units == {"%"} else "") + (", where lower is better" if worse else "")
 
 
 def static_line(document: Document) -> str:

@@ -7,17 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from ohmformer.nn.statistics import crossed_interval
-from ohmformer.report.view import GAMMA, Document, Point, Series, clip_name, view
+from ohmformer.report.view import GAMMA, Document, Point, Series, clip_name, metric_of, view
+from ohmformer.tasks.spec import METRICS, Metric
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Difference of two points in accuracy, with its 95 % interval: same chips, same samples, same noise."""
+    """Difference of two points, with its 95 % interval: same chips, same samples, same noise.
+
+    Positive is better, whichever way the metric counts.
+    """
 
     x: float
     mean: float
     low: float
     high: float
+    metric: Metric = METRICS["top1"]
 
     @property
     def verdict(self) -> str:
@@ -25,16 +30,26 @@ class Gain:
         return "gains" if self.low > 0 else "loses" if self.high < 0 else "undecided"
 
     def __str__(self) -> str:
-        return f"{100 * self.mean:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        sign = -1 if self.metric.better == "lower" else 1
+        bounds = sorted((sign * self.low, sign * self.high))
+        low, high = (self.metric.show(bound, "+") for bound in bounds)
+        return f"{self.metric.show(sign * self.mean, '+')}{' points' if self.metric.unit else ''} [{low}, {high}]"
 
 
 def gain(x: float, point: Point, reference: Point) -> Gain:
-    """How much better a point is than a reference of equally many chips and samples."""
-    a, b = point["accuracy"], reference["accuracy"]
-    chips = np.subtract(a["chips"], b["chips"])
-    hits = np.subtract(a["hits"], b["hits"]) / len(chips)
-    low, high = crossed_interval(chips, hits)
-    return Gain(x, float(chips.mean()), low, high)
+    """How much better a point is than a reference of equally many chips and samples.
+
+    Where only all samples together have a value, the interval is that of other chips on the same samples; one chip then
+    tells nothing.
+    """
+    a, b, metric = point["accuracy"], reference["accuracy"], metric_of(point)
+    sign = -1 if metric.better == "lower" else 1
+    chips = sign * np.subtract(a["chips"], b["chips"])
+    if "hits" in a:
+        low, high = crossed_interval(chips, np.subtract(a["hits"], b["hits"]) / len(chips))
+    else:
+        low, high = crossed_interval(chips, chips[:1]) if len(chips) > 1 else (-np.inf, np.inf)
+    return Gain(x, float(chips.mean()), low, high, metric)
 
 
 def clip_verdicts(document: Document) -> list[str]:
@@ -70,16 +85,18 @@ def _where(gains: list[Gain], verdict: str) -> str:
 
 def _why(series: Series, plain: dict[float, Point], gains: list[Gain]) -> str:
     """Without noise there is only what clipping itself falsifies; then, how either one takes the noise."""
-    bias, last = gains[0], gains[-1]
+    bias, last, show = gains[0], gains[-1], gains[0].metric.show
     if bias.x != 0 or bias.verdict != "loses" or last.x == 0:
         return ""
     clipped = dict(series.points)
+    unit = " points" if bias.metric.unit else ""
     with_clip, without = (_change(points[last.x], points[0.0]) for points in (clipped, plain))
     return (
         f" Why: clipping falsifies K and V, which by itself, without noise, makes {bias}; noise up to γ = {last.x:g} "
-        f"then changes accuracy by {without:+.1f} points without clipping and by {with_clip:+.1f} with it."
+        f"then changes {bias.metric.title} by {show(without, '+')}{unit} without clipping and by "
+        f"{show(with_clip, '+')} with it."
     )
 
 
 def _change(point: Point, reference: Point) -> float:
-    return 100 * float(point["accuracy"]["mean"] - reference["accuracy"]["mean"])
+    return float(point["accuracy"]["mean"] - reference["accuracy"]["mean"])

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ohmformer.tasks.spec import METRICS, Metric
+
 Point = dict[str, Any]
 Document = dict[str, Any]
 
@@ -27,6 +29,16 @@ class View:
     x: str
     series: tuple[Series, ...]
     bars: tuple[tuple[str, Point], ...]
+
+
+def metric_of(point: Point) -> Metric:
+    """How the metric of a point is shown."""
+    return METRICS[point["accuracy"]["metric"]]
+
+
+def metric_titles(document: Document) -> list[str]:
+    """What the metrics of a document are called: 'accuracy', mostly."""
+    return list(dict.fromkeys(metric_of(point).title for point in document["points"]))
 
 
 def view(document: Document) -> View:
@@ -74,7 +86,10 @@ def _named(points: list[Point]) -> Iterator[tuple[str, Point]]:
 
 
 def _name(point: Point, paths: set[str]) -> str:
-    return ", ".join(setting(path, value) for path, value in point["set"].items() if path in paths) or "accuracy"
+    return (
+        ", ".join(setting(path, value) for path, value in point["set"].items() if path in paths)
+        or metric_of(point).title
+    )
 
 
 def setting(path: str, value: Any) -> str:

@@ -8,22 +8,31 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ohmformer.errors import BadInput
+from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mapping.spec import KVClip
+from ohmformer.nn.batches import take
 from ohmformer.nn.calibrate import candidates, choose_clip
+from ohmformer.nn.capture import call
 from ohmformer.nn.clipping import check_clip
 from ohmformer.nn.convert import StaysDigital, capture_table, convert
 from ohmformer.nn.montecarlo import Interrupted, monte_carlo
+from ohmformer.nn.statistics import Floats
 from ohmformer.study.keys import Identity, digest
 from ohmformer.study.labels import write_noise
 from ohmformer.study.spec import Settings
-from ohmformer.tasks.data import Task, load_task
+from ohmformer.tasks.data import Task, make_task
+from ohmformer.tasks.heads import head_for
 from ohmformer.tasks.metrics import scores
-from ohmformer.tasks.models import load_model, model_digest
+from ohmformer.tasks.models import make_model, model_digest
+from ohmformer.tasks.probe import probed
+from ohmformer.tasks.spec import ModelChoice, TaskChoice
 
 RANGE_SAMPLES = 100
 """Calibration inputs that fix the ranges of input quantisers and converters."""
@@ -31,11 +40,32 @@ RANGE_SAMPLES = 100
 IDENTITY_SAMPLES = 4
 """Calibration inputs whose outputs are part of a model's identity."""
 
+IDENTITY_VALUES = 10_000
+"""At least so many values of each output are part of it, where there are so many."""
+
 CLIP_SAMPLES = 100
 """Calibration inputs on which a clip is chosen."""
 
-_model = lru_cache(maxsize=4)(load_model)
-_task = lru_cache(maxsize=4)(load_task)
+PROBE_NOTE = "the probe behind the features was fitted on clean training samples and stays digital"
+
+_body = lru_cache(maxsize=4)(make_model)
+
+
+@lru_cache(maxsize=4)
+def _loaded(model: ModelChoice, task: TaskChoice) -> tuple[nn.Module, Task]:
+    """A model with the head that the task needs, and the task, prepared for that model."""
+    with one_thread():
+        found = _body(model, head_for(task))
+        data = make_task(task, found)
+        return (probed(found, data), data) if task.probe else (found, data)
+
+
+def _model(settings: Settings) -> nn.Module:
+    return _loaded(settings.model, settings.task)[0]
+
+
+def _task(settings: Settings) -> Task:
+    return _loaded(settings.model, settings.task)[1]
 
 
 def identify(settings: Settings) -> Identity:
@@ -50,9 +80,7 @@ def identify(settings: Settings) -> Identity:
                 check_clip(settings.mitigation.clip, engine.array)
             except BadInput as error:
                 raise BadInput(f"mitigation.{error}") from None
-    task = _task(settings.task.source, settings.task.limit)
-    model = _model_digest(settings.model.source, settings.task.source, settings.task.limit)
-    return Identity(model=model, task=task.digest)
+    return Identity(model=_model_digest(settings.model, settings.task), task=_task(settings).digest)
 
 
 def check_identity(settings: Settings, identity: Identity) -> None:
@@ -71,26 +99,40 @@ def check_identity(settings: Settings, identity: Identity) -> None:
 
 
 @lru_cache(maxsize=4)
-def _model_digest(source: str, task: str, limit: int | None) -> str:
+def _model_digest(choice: ModelChoice, task_choice: TaskChoice) -> str:
     """Digest of a model and of what it does: its weights and its code do not say all, such as plain attributes."""
-    model, inputs = _model(source), _task(task, limit).calibration[:IDENTITY_SAMPLES]
+    model, task = _loaded(choice, task_choice)
     with one_thread(), torch.inference_mode():
-        outputs = model(inputs)
-    seen = outputs.double().round(decimals=3).tolist() if isinstance(outputs, torch.Tensor) else repr(type(outputs))
+        outputs = call(model, take(task.calibration, slice(0, IDENTITY_SAMPLES)))
+    tensors = [leaf for leaf in tree_leaves(_plain(outputs)) if isinstance(leaf, torch.Tensor)]
+    seen = [_some(leaf).double().round(decimals=3).tolist() for leaf in tensors] or repr(type(outputs))
     return digest([model_digest(model), seen])
+
+
+def _some(values: torch.Tensor) -> torch.Tensor:
+    """Values from all over a tensor, so many that no other model has the same."""
+    flat = values.flatten()
+    return flat[:: max(1, len(flat) // IDENTITY_VALUES)]
+
+
+def _plain(outputs: Any) -> list[Any]:
+    """What a model returns, without the class that Hugging Face wraps it in."""
+    is_table = hasattr(outputs, "values") and not isinstance(outputs, torch.Tensor)
+    return list(outputs.values()) if is_table else [outputs]
 
 
 def evaluate_point(settings: Settings) -> dict[str, Any]:
     """The numbers of one point, as plain JSON values: `accuracy` as in a results file, and what its reader may ask for.
 
-    `hits[n]` is on how many chips sample n was right; `capture` says what ran on crossbars and what stayed digital;
-    `write_noise` is what each role's cells had.
+    `hits[n]` is on how many chips sample n was right, or the sum of its scores, where the metric is a mean of samples;
+    `capture` says what ran on crossbars and what stayed digital; `write_noise` is what each role's cells had; `notes`
+    is what else a reader must know.
 
     Raises:
         BadInput: the model, the data or the hardware cannot be used.
     """
     with one_thread():
-        task = _task(settings.task.source, settings.task.limit)
+        task = _task(settings)
         clip = settings.mitigation.clip
         chosen = _choose_clip(settings, task) if clip == "calibrated" else None
         converted = _convert(settings, task, clip if isinstance(clip, KVClip) else chosen)
@@ -98,43 +140,66 @@ def evaluate_point(settings: Settings) -> dict[str, Any]:
             "accuracy": _accuracy(settings, task, converted, chosen),
             "capture": capture_table(converted).summary(),
             "write_noise": write_noise(settings.hardware),
+            "notes": [*task.notes, *([PROBE_NOTE] if settings.task.probe else [])],
         }
 
 
 def _accuracy(settings: Settings, task: Task, converted: nn.Module, chosen: KVClip | None) -> dict[str, Any]:
     measure = partial(scores, task=task, batch=settings.simulation.batch)
+    trials = {"chips": settings.trials.chips, "seed": settings.seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Interrupted)
-        stats = monte_carlo(converted, measure, chips=settings.trials.chips, seed=settings.seed, progress=False)
+        stats = monte_carlo(converted, measure, **trials, progress=False, summarise=task.summarise)
     if stats.interrupted or stats.scores is None:
         raise KeyboardInterrupt
-    software = _software(settings.model.source, settings.task.source, settings.task.limit, settings.simulation.batch)
     return {
         "metric": task.metric,
         "level": settings.simulation.level,
-        "software": software,
+        "software": _software(settings.model, settings.task, settings.simulation.batch),
         "mean": stats.mean,
         "ci95": list(stats.ci95),
         "chips": list(stats.chips),
         "samples": stats.samples,
-        "hits": stats.scores.sum(axis=0).astype(int).tolist(),
+        **_sums(task, stats.scores.sum(axis=0)),
         **({"clip": chosen.canonical()} if chosen else {}),
     }
 
 
+def _sums(task: Task, sums: Floats) -> dict[str, list[Any]]:
+    """Sums over chips of each sample's scores, for metrics that are means of samples."""
+    match task.scored.scores:
+        case "hit":
+            return {"hits": sums.astype(int).tolist()}
+        case "mean":
+            return {"hits": sums.tolist()}
+        case _:
+            return {}
+
+
 def _convert(settings: Settings, task: Task, clip: KVClip | None) -> nn.Module:
-    model, sample = _model(settings.model.source), task.calibration[:RANGE_SAMPLES]
+    model, sample = _model(settings), take(task.calibration, slice(0, RANGE_SAMPLES))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StaysDigital)  # the result says what stays digital
-        level = settings.simulation.level
-        return convert(model, settings.hardware, sample=sample, clip=clip, level=level, seed=settings.seed)
+        options: dict[str, Any] = {"level": settings.simulation.level, "rules": _rules(settings), "seed": settings.seed}
+        return convert(model, settings.hardware, sample=sample, clip=clip, **options)
+
+
+def _rules(settings: Settings) -> dict[str, Rule]:
+    """The rules of a study, behind that which keeps a probe digital."""
+    probe = {"probe": Rule(on="digital")} if settings.task.probe else {}
+    return {**probe, **dict(settings.rules)}
 
 
 def _choose_clip(settings: Settings, task: Task) -> KVClip:
+    if task.scored.scores != "hit" and task.metric != "perplexity":
+        raise BadInput(
+            f"mitigation.clip = 'calibrated': is chosen by what a model says of classes or words, and {task.metric} "
+            "has neither; write the clip itself"
+        )
     return choose_clip(
-        _model(settings.model.source),
+        _model(settings),
         _convert(settings, task, None),
-        task.calibration[:CLIP_SAMPLES],
+        take(task.calibration, slice(0, CLIP_SAMPLES)),
         candidates(settings.hardware),
         batch=settings.simulation.batch,
         seed=settings.seed,
@@ -142,8 +207,10 @@ def _choose_clip(settings: Settings, task: Task) -> KVClip:
 
 
 @lru_cache(maxsize=4)
-def _software(model: str, task: str, limit: int | None, batch: int) -> float:
-    return float(scores(_model(model), _task(task, limit), batch).mean())
+def _software(model: ModelChoice, task: TaskChoice, batch: int) -> float:
+    found, data = _loaded(model, task)
+    measured = scores(found, data, batch)
+    return data.summarise(np.stack([measured, measured])).mean  # two chips alike: one window alone has no interval
 
 
 @contextmanager

@@ -10,10 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ohmformer.study.spec import Settings
+from ohmformer.study.spec import Settings, Study
 
 PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
 """Whose versions go into every results file; those of the first two decide answers."""
+
+MODEL_PACKAGES = {"hf": ("transformers",), "timm": ("timm",)}
+"""Prefix of a model's source -> packages that hold its code."""
 
 PACKAGE = Path(__file__).parents[1]
 ANSWERING = (
@@ -33,9 +36,15 @@ class Identity:
     device: str = "cpu"
 
 
-def versions() -> dict[str, str]:
-    """Package -> version."""
-    return {name: _version(name) for name in PACKAGES}
+def versions(study: Study | None = None) -> dict[str, str]:
+    """Package -> version, with the packages that models of a study come from."""
+    points = study.points if study else ()
+    return {name: _version(name) for name in (*PACKAGES, *(n for point in points for n in _packages(point.settings)))}
+
+
+def _packages(settings: Settings) -> tuple[str, ...]:
+    """Packages whose code is part of the model."""
+    return MODEL_PACKAGES.get(settings.model.source.split(":")[0], ())
 
 
 def _version(name: str) -> str:
@@ -65,13 +74,15 @@ def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
     hardware = {name: value for name, value in plain["hardware"].items() if name != "title"}
     return {
         "hardware": hardware,
-        "model": plain["model"]["source"],
+        "model": plain["model"],
+        "task": {name: value for name, value in plain["task"].items() if name != "limit"},
+        "rules": plain["rules"],
         "mitigation": plain["mitigation"],
         "simulation": plain["simulation"],
         "trials": plain["trials"],
         "seed": plain["seed"],
         "identity": asdict(identity),
-        "versions": {name: _version(name) for name in PACKAGES[:2]},
+        "versions": {name: _version(name) for name in (*PACKAGES[:2], *_packages(settings))},
         "code": code_digest(),
     }
 

@@ -26,7 +26,7 @@ def document(study: Study, keys: list[str], results: list[Result]) -> Document:
     points = [_point(point, result) for point, result in zip(study.points, results, strict=True)]
     notes = list(dict.fromkeys(filter(None, (static_note(point.settings.hardware) for point in study.points))))
     return {
-        "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "notes": notes,
+        "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(study), "notes": notes,
         "points": points,
     }  # fmt: skip
 

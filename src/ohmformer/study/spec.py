@@ -5,28 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ohmformer.errors import BadInput, fault_of
+from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Spec
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Model(Spec):
-    """The transformer: `bundled:NAME`, or `python:MODULE:FUNCTION` for a function that returns an `nn.Module`."""
-
-    source: str
-
-
-class TaskChoice(Spec):
-    """The labelled data: `bundled:NAME`, or `python:MODULE:FUNCTION` for a function that returns a `Task`."""
-
-    source: str
-    limit: Positive | None = None
-    """How many test samples, from the first on; None takes all."""
+from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 
 
 class Mitigation(Spec):
@@ -65,15 +51,24 @@ class Trials(Spec):
 
 
 class Settings(Spec):
-    """Everything that a user decides about one answer."""
+    """Everything that a user decides about one answer.
+
+    `rules` says what is different for modules that a name pattern matches; the first match wins.
+    """
 
     seed: Annotated[int, Field(ge=0)] = 0
-    model: Model
+    model: ModelChoice
     task: TaskChoice
     hardware: Accelerator
+    rules: OrderedRules = ()
     mitigation: Mitigation = Mitigation()
     simulation: Simulation = Simulation()
     trials: Trials = Trials()
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
+        return ordered_rules(value, info.context)
 
     @model_validator(mode="after")
     def _clip_fits(self) -> Settings:

@@ -55,7 +55,8 @@ def flatten(table: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def put(document: Document, path: str, value: Any) -> Document:
     """A copy of the document with the value at a path set.
 
-    Paths into the hardware are kept as they are, after those that were there: the last one wins.
+    Paths into the hardware are kept as they are, after those that were there: the last one wins. What follows `rules.`
+    is one name pattern, dots and all; a new one comes after those that were there.
 
     Raises:
         BadInput: the path starts with no known section, or goes through something that is no table.
@@ -65,6 +66,9 @@ def put(document: Document, path: str, value: Any) -> Document:
         raise BadInput(f"{path} = {value!r}: unknown key {head!r}; {suggest(head, SECTIONS)}")
     if head == "hardware" and rest:
         return {**document, head: _put_last(_hardware_table(document), ".".join(rest), value)}
+    if head == "rules" and rest:
+        table = document.get("rules", {})
+        return {**document, head: _put(table, [".".join(rest)], value, path)}
     return _put(document, [head, *rest], value, path)
 
 
@@ -73,6 +77,8 @@ def has(document: Document, path: str) -> bool:
     head, *rest = path.split(".")
     if head == "hardware" and rest:
         return ".".join(rest) in _hardware_table(document)
+    if head == "rules" and rest:
+        return ".".join(rest) in document.get("rules", {})
     table: Any = document
     for part in (head, *rest):
         if not isinstance(table, dict) or part not in table:

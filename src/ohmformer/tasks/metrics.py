@@ -1,53 +1,141 @@
-"""Scoring a model on a task, sample by sample."""
+"""Scoring a model on a task, sample by sample.
+
+N samples, P pairs, B samples of a batch, D features.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
-from ohmformer.streams import samples
+from ohmformer.nn.batches import Inputs, size
+from ohmformer.nn.capture import call
 from ohmformer.tasks.data import Task
+from ohmformer.tasks.outputs import asked, features, logits, token_losses
 
 
 def scores(model: nn.Module, task: Task, batch: int = 100) -> NDArray[np.float64]:
-    """Score of every test sample [N]: 1 where the largest logit is at the label, else 0.
+    """Score of every test sample [N]; `task.summarise` makes one number of them where the metric is no plain mean.
+
+    top1, accuracy: 1 where the largest logit is at the label, else 0. top5: where the label is among the five largest.
+    fidelity: cosine of a sample's features with those of the software model. perplexity: mean negative log-likelihood
+    of a window's tokens. pearson, spearman: cosine of the features of each pair [P].
 
     Sample n of the task is sample n to the noise of a converted model, whatever the batch size.
 
     Args:
-        model: a classifier in evaluation mode: inputs [B, ...] to logits [B, classes].
+        model: in evaluation mode: inputs [B, ...] to logits [B, classes], or to features.
         task: what to score on.
         batch: samples per call; the last call may have fewer.
 
     Raises:
-        BadInput: the model is in training mode, or its logits are not finite or of another shape.
+        BadInput: the model is in training mode, or its answers are not finite or of another shape.
     """
     if model.training:
         raise BadInput(f"{type(model).__name__} is in training mode; call model.eval() before it is scored")
+    match task.metric:
+        case "pearson" | "spearman":
+            return _similarities(model, task, batch)
+        case "fidelity":
+            return _fidelities(model, task, batch)
+        case "perplexity":
+            return _losses(model, task, batch)
+        case _:
+            return _hits(model, task, batch, 5 if task.metric == "top5" else 1)
+
+
+def embeddings(model: nn.Module, task: Task, inputs: Inputs, batch: int = 100, name: str = "") -> Tensor:
+    """Features [N, D] float32 of samples, pooled as the task says.
+
+    Raises:
+        BadInput: they are not finite.
+    """
+
+    def ask(asked_model: nn.Module, rows: Inputs) -> Tensor:
+        return features(call(asked_model, rows), rows, task.reading)
+
+    found = torch.cat([answer for _, answer in asked(model, inputs, batch, ask, name)])
+    if not found.isfinite().all():
+        raise BadInput(f"{type(model).__name__} on {task.name}: features are NaN or infinite; check weights and inputs")
+    return found
+
+
+def against(task: Task, model: nn.Module, batch: int = 100) -> Task:
+    """The task with the features of a software model as what `fidelity` compares with.
+
+    Raises:
+        BadInput: the model has no features.
+    """
+    return replace(task, reference=embeddings(model, task, task.inputs, batch))
+
+
+def _hits(model: nn.Module, task: Task, batch: int, best: int) -> NDArray[np.float64]:
     found: list[NDArray[np.float64]] = []
-    with torch.inference_mode():
-        for start in range(0, len(task), batch):
-            rows = slice(start, start + batch)
-            labels = task.labels[rows]
-            with samples(range(start, start + len(labels))):
-                logits = model(task.inputs[rows])
-            _check(logits, len(labels), model, task)
-            found.append((logits.argmax(dim=1) == labels).double().numpy(force=True))
+    for rows, answer in asked(model, task.inputs, batch, lambda model, inputs: logits(call(model, inputs))):
+        labels = task.labels[rows]
+        _check(answer, len(labels), model, task, best)
+        if best == 1:
+            right = answer.argmax(dim=1) == labels
+        else:
+            right = (answer.topk(best, dim=1).indices == labels[:, None]).any(dim=1)
+        found.append(right.double().numpy(force=True))
     return np.concatenate(found)
 
 
-def _check(logits: object, rows: int, model: nn.Module, task: Task) -> None:
+def _similarities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+    if task.pairs is None:
+        raise BadInput(f"{task.name}: metric = {task.metric!r} needs pairs of samples; give the task its pairs")
+    found = F.normalize(embeddings(model, task, task.inputs, batch).double(), dim=1)
+    similar: NDArray[np.float64] = (found[task.pairs[:, 0]] * found[task.pairs[:, 1]]).sum(dim=1).numpy(force=True)
+    return similar
+
+
+def _fidelities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+    if task.reference is None or len(task.reference) != size(task.inputs):
+        raise BadInput(f"{task.name}: fidelity needs a software model to compare with; load_task(..., model=model)")
+    found = embeddings(model, task, task.inputs, batch)
+    if found.shape != task.reference.shape:
+        shapes = f"{list(found.shape)}, the software model {list(task.reference.shape)}"
+        raise BadInput(f"{type(model).__name__} on {task.name}: gives features {shapes}; compare models of one kind")
+    cosine: NDArray[np.float64] = F.cosine_similarity(found.double(), task.reference.double()).numpy(force=True)
+    return cosine
+
+
+def _losses(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+    found: list[NDArray[np.float64]] = []
+    start = 0
+
+    def ask(asked_model: nn.Module, inputs: Inputs) -> Tensor:
+        labels = task.labels[start : start + size(inputs)]
+        return token_losses(asked_model, inputs, labels, task.reading)
+
+    for rows, answer in asked(model, task.inputs, batch, ask):
+        if not answer.isfinite().all():
+            raise BadInput(
+                f"{type(model).__name__} on {task.name}: logits are NaN or infinite; check weights, use float32"
+            )
+        found.append(answer.numpy(force=True))
+        start = rows.stop
+    return np.concatenate(found)
+
+
+def _check(answer: object, rows: int, model: nn.Module, task: Task, best: int) -> None:
     who = f"{type(model).__name__} on {task.name}"
-    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != rows:
-        what = f"a tensor {list(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if not isinstance(answer, torch.Tensor) or answer.dim() != 2 or len(answer) != rows:
+        what = f"a tensor {list(answer.shape)}" if isinstance(answer, torch.Tensor) else type(answer).__name__
         raise BadInput(f"{who}: returns {what}; wrap it so that it returns logits [{rows}, classes]")
     low, high = int(task.labels.min()), int(task.labels.max())
-    if low < 0 or high >= logits.shape[1]:
+    if low < 0 or high >= answer.shape[1]:
         raise BadInput(
-            f"{who}: labels are {low} to {high} but the model has {logits.shape[1]} classes; number them from 0"
+            f"{who}: labels are {low} to {high} but the model has {answer.shape[1]} classes; number them from 0"
         )
-    if not logits.isfinite().all():
+    if answer.shape[1] <= best > 1:
+        raise BadInput(f"{who}: top5 says nothing of {answer.shape[1]} classes; use top1")
+    if not answer.isfinite().all():
         raise BadInput(f"{who}: logits are NaN or infinite; check weights, inputs and normalisation, or use float32")

@@ -5,31 +5,68 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.sources import call, resolve
+from ohmformer.schema import validate
+from ohmformer.tasks.sources import call, resolve, split
+from ohmformer.tasks.spec import ModelChoice
 from ohmformer.tasks.vit import VisionTransformer
 
+READERS = {
+    "timm": ("ohmformer.tasks.timm_models", "load_timm"),
+    "hf": ("ohmformer.tasks.hf_models", "load_hf"),
+}
+"""Prefix of a source -> module and function that load it; imported on use, since they need optional packages."""
 
-def load_model(source: str) -> nn.Module:
-    """The model of a source, in evaluation mode.
+
+def load_model(source: str, **options: Any) -> nn.Module:
+    """The model of a source, in evaluation mode and float32.
 
     Args:
-        source: 'bundled:fashion-vit', or 'python:module:function' for a function that returns an `nn.Module`.
+        source: 'bundled:fashion-vit', 'timm:NAME', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf', or
+            'python:module:function' for a function that returns an `nn.Module`.
+        options: the other fields of `ohmformer.tasks.spec.ModelChoice`: weights ('pretrained' or 'random'), seed, head.
 
     Raises:
-        BadInput: no such source, no model, or weights that are not finite.
+        BadInput: no such source, no model, no weights, or weights that are not finite.
     """
-    found = resolve("model", source)
-    model = _read(found) if isinstance(found, Path) else call("model", source, found, nn.Module)
+    return make_model(validate(ModelChoice, {"source": source, **options}, where="", top="model", in_file=False))
+
+
+def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
+    """The model of a choice, in evaluation mode.
+
+    Args:
+        choice: which model.
+        head: what its task needs, where the choice leaves that to the task: a key of `ohmformer.tasks.hf_models.AUTO`,
+            or `auto` for the head that the model was trained with.
+
+    Raises:
+        BadInput: as `load_model`.
+    """
+    prefix, rest = split("model", choice.source)
+    head = head if choice.head == "task" else choice.head
+    if prefix in ("timm", "hf"):
+        module, function = READERS[prefix]
+        model: nn.Module = getattr(import_module(module), function)(choice, rest, head)
+    else:
+        for name in ("weights", "head"):
+            if getattr(choice, name) != ModelChoice.model_fields[name].default:
+                raise BadInput(
+                    f"model.{name} = {getattr(choice, name)!r}: only for timm: and hf: sources; leave it out"
+                )
+        found = resolve("model", choice.source)
+        model = _read(found) if isinstance(found, Path) else call("model", choice.source, found, nn.Module)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise BadInput(f"model.source = {source!r}: {name} holds NaN or infinity; train or load the model again")
+            raise BadInput(f"{choice.where}: {name} holds NaN or infinity; train or load the model again")
     return model.eval()
 
 

@@ -1,4 +1,5 @@
-"""Where models and data are named: `bundled:NAME` in a library folder, or `python:module:function`. Free of torch."""
+"""Where models and data are named: `bundled:NAME` in a library folder, `python:module:function`, or a prefix of another
+kind, such as `hf:`. Free of torch."""
 
 from __future__ import annotations
 
@@ -15,6 +16,40 @@ from ohmformer.errors import BadInput, suggest
 T = TypeVar("T")
 SUFFIX = {"model": ".safetensors", "task": "_test.npz"}
 """Kind of source -> how the name of its file ends."""
+
+FORMS = {
+    "model": ("timm:NAME", "hf:NAME-OR-FOLDER", "python:MODULE:FUNCTION"),
+    "task": ("imagefolder:FOLDER", "csv:FILE", "text:FILE", "python:MODULE:FUNCTION"),
+}
+"""Kind of source -> how sources outside the library are written."""
+
+PREFIXES = {kind: tuple(form.split(":")[0] for form in forms) for kind, forms in FORMS.items()}
+
+
+def split(kind: str, source: str) -> tuple[str, str]:
+    """Prefix and rest of a source: ('hf', 'bert-base-uncased').
+
+    Raises:
+        BadInput: there is no such prefix, or nothing behind it.
+    """
+    prefix, _, rest = source.partition(":")
+    if prefix not in ("bundled", *PREFIXES[kind]) or not (rest.strip() or prefix == "python"):
+        raise BadInput(f"{kind}.source = {source!r}: no such {kind}; {suggest(source, [*bundled(kind), *FORMS[kind]])}")
+    return prefix, rest
+
+
+def existing(kind: str, source: str, *, folder: bool = False) -> Path:
+    """The file, or the folder, that a source names after its prefix; `~` is the home folder.
+
+    Raises:
+        BadInput: there is none.
+    """
+    path = Path(split(kind, source)[1]).expanduser()
+    if not (path.is_dir() if folder else path.is_file()):
+        what = "folder" if folder else "file"
+        hint = f"it is a {'file' if folder else 'folder'}" if path.exists() else f"looked in {path.absolute().parent}"
+        raise BadInput(f"{kind}.source = {source!r}: there is no such {what} ({hint}); correct the path")
+    return path
 
 
 def bundled(kind: str) -> dict[str, Path]:
@@ -37,7 +72,7 @@ def resolve(kind: str, source: str) -> Path | Callable[[], Any]:
     known = bundled(kind)
     if source in known:
         return known[source]
-    raise BadInput(f"{kind}.source = {source!r}: no such {kind}; {suggest(source, [*known, 'python:MODULE:FUNCTION'])}")
+    raise BadInput(f"{kind}.source = {source!r}: no such {kind}; {suggest(source, [*known, *FORMS[kind]])}")
 
 
 def _function(kind: str, source: str) -> Callable[[], Any]:

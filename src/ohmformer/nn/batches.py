@@ -1,0 +1,54 @@
+"""Inputs of many samples: a tensor, or nested mappings and lists of tensors, with the sample as leading axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ohmformer.errors import BadInput
+
+Inputs = Any
+"""A tensor [N, ...], something else with a length and slices (such as images read from files), or mappings and lists of
+these. Other values are constants that every batch gets as they are."""
+
+
+def leaves(inputs: Inputs, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of all that is no mapping, tuple or list; the path of a single tensor is empty."""
+    if isinstance(inputs, Mapping):
+        for key in inputs:
+            yield from leaves(inputs[key], f"{path}.{key}" if path else str(key))
+    elif isinstance(inputs, (tuple, list)):
+        for index, value in enumerate(inputs):
+            yield from leaves(value, f"{path}.{index}" if path else str(index))
+    else:
+        yield path, inputs
+
+
+def size(inputs: Inputs) -> int:
+    """How many samples there are; 0 without any tensor.
+
+    Raises:
+        BadInput: the tensors have different numbers of samples.
+    """
+    sizes = {path: len(value) for path, value in leaves(inputs) if _has_rows(value)}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{path} {count}" for path, count in sizes.items())
+        raise BadInput(f"inputs have different numbers of samples ({found}); give every tensor one row per sample")
+    return next(iter(sizes.values()), 0)
+
+
+def take(inputs: Inputs, rows: slice) -> Inputs:
+    """The samples of a slice, in the same structure."""
+    if isinstance(inputs, Mapping):
+        return {key: take(value, rows) for key, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(take(value, rows) for value in inputs)
+    return inputs[rows] if _has_rows(inputs) else inputs
+
+
+def _has_rows(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.dim() > 0
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, bytes))

@@ -1,0 +1,59 @@
+"""Rules as files hold them: shorthands, order, lists, and errors in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from ohmformer.array.spec import Crossbar
+from ohmformer.errors import BadInput
+from ohmformer.hardware.rules import Rule, as_rule, ordered_rules
+from ohmformer.mapping.spec import KVClip
+from ohmformer.schema import load
+
+
+def test_shorthands() -> None:
+    array = load(Crossbar, "clipformer_2024")
+    assert as_rule("*", None) == as_rule("*", "digital") == Rule(on="digital")
+    assert as_rule("*", "attention.key") == Rule(on="attention.key")
+    assert as_rule("*", array) == as_rule("*", "clipformer_2024") == Rule(array=array)
+    assert as_rule("*", Rule(scale="column")) == as_rule("*", {"scale": "column"})
+    assert as_rule("*", {"array": {"base": "clipformer_2024", "bits": 4}}).array != array
+
+
+def test_a_clip_may_be_a_list_with_one_for_each_head() -> None:
+    listed = as_rule("*", {"clip": [{"alpha": 1.0, "beta": 0.5}, "none"]})
+    assert listed.clip == (KVClip(alpha=1.0, beta=0.5), "none")
+    assert as_rule("*", {"clip": {"alpha": 1.0, "beta": 0.5}}).clip == KVClip(alpha=1.0, beta=0.5)
+    assert as_rule("*", {"clip": "model"}).clip == as_rule("*", {}).clip == "model"
+    again = Rule.model_validate(listed.canonical())
+    assert again == listed
+
+
+def test_rules_keep_their_order() -> None:
+    table = {"z.*": "digital", "a.*": {"percentile": 99.9}, "m.*": None}
+    found = ordered_rules(table)
+    assert [pattern for pattern, _ in found] == ["z.*", "a.*", "m.*"]
+    assert ordered_rules(found) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("digitl", r"rules\['p'\] = 'digitl': did you mean 'digital'"),
+        ({"scale": "colum"}, r"rules\['p'\]\.scale = 'colum': must be .* did you mean 'column'"),
+        ({"percentile": 0}, r"rules\['p'\]\.percentile = 0.*> 0"),
+        (
+            {"scael": "column"},
+            r"rules\['p'\]: has keys scael; a rule has on, array, .*put a pattern with dots in quotes",
+        ),
+        ({"scale": "column", "bits": 3}, r"rules\['p'\]\.bits: is no key here"),
+        ({"clip": "some"}, r"rules\['p'\]\.clip = 'some': is no clip"),
+        ({"clip": []}, r"rules\['p'\]\.clip"),
+        ({"clip": [{"alpha": -1}]}, r"rules\['p'\]\.clip"),
+        (3, r"rules\['p'\]: is of type int"),
+    ],
+)
+def test_what_is_no_rule_is_one_line(value: object, said: str) -> None:
+    with pytest.raises(BadInput, match=said) as caught:
+        as_rule("p", value)
+    assert "\n" not in str(caught.value)
