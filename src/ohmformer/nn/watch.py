@@ -39,7 +39,6 @@ PRODUCTS = {FUSED, F.multi_head_attention_forward, *_WITH_WEIGHTS, *_MATRICES}
 """The functions that multiply matrices."""
 
 
-
 def multiplies(func: Any, args: tuple[Any, ...]) -> bool:
     """Whether a call multiplies matrices; `einsum` of one operand only moves or sums what it is given."""
     if func is torch.einsum:
