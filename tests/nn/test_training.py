@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,3 +97,33 @@ def test_compiled_models_compute_the_same(make: Callable[[], nn.Module], x: Tens
     with of.samples(range(len(x))):
         compiled(x).square().mean().backward()
     assert all(p.grad is not None for p in converted.parameters())
+
+
+@pytest.mark.filterwarnings("ignore::ohmformer.streams.UnnamedSamples")  # the Trainer names no samples
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
+def test_the_trainer_of_hugging_face_trains_a_converted_model(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, num_labels=2
+    )
+    torch.manual_seed(0)
+    ids = torch.randint(2, 50, (32, 7), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    rows = [{"input_ids": i, "attention_mask": m, "labels": i[0] % 2} for i, m in zip(ids, mask, strict=True)]
+    model = transformers.BertForSequenceClassification(config).eval()
+    converted = of.convert(model, HARDWARE, sample={"input_ids": ids[:4], "attention_mask": mask[:4]}, level="noise")
+    before = {name: p.detach().clone() for name, p in converted.named_parameters()}
+    options = {"per_device_train_batch_size": 8, "max_steps": 4, "report_to": [], "use_cpu": True}
+    arguments = transformers.TrainingArguments(
+        str(tmp_path), learning_rate=1e-3, disable_tqdm=True, save_steps=2, **options
+    )
+    trainer = transformers.Trainer(model=converted, args=arguments, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    assert any(not torch.equal(p, before[name]) for name, p in converted.named_parameters())
+    loss = trainer.evaluate()["eval_loss"]
+    assert 0 < loss < 10
+    again = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "checkpoint-4")
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), converted.parameters(), strict=True))
