@@ -37,6 +37,7 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
     `frames` are the names of the modules that intercept.
     """
     model.register_forward_pre_hook(partial(begin, converted), with_kwargs=True)
+    model.register_forward_hook(partial(finish, converted), always_call=True)
     if reorders(model):
         cls: type[nn.Module] = type(model)
         become(model, steady_class(cls))  # type: ignore[arg-type]
@@ -56,13 +57,19 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
         BadInput: there are more or fewer names than samples.
     """
     state = converted.state
-    state.asked = asked(model, args, kwargs, converted.axis)
+    state.said, state.inside = asked(model, args, kwargs, converted.axis), True
     state.frames.clear()
-    names, rows = state.asked.names, state.asked.rows
+    names, rows = state.said.names, state.said.rows
     if names is not None and rows is not None and len(names) != rows:
         raise BadInput(f"samples(ids) names {len(names)} samples but the batch has {rows} rows; name one per row")
     for operand in converted.operands:
         operand.turn = 0
+
+
+@eager
+def finish(converted: Converted, _model: nn.Module, _args: object, _output: object) -> None:
+    """The forward pass is done."""
+    converted.state.inside = False
 
 
 @eager
@@ -78,4 +85,4 @@ def leave_digital(state: State, _module: nn.Module, _args: object, _output: obje
         state.frames.pop()
 
 
-OWN_HOOKS = (begin, enter_digital, leave_digital)
+OWN_HOOKS = (begin, finish, enter_digital, leave_digital)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ohmformer.array.multiply import Level
@@ -40,6 +41,9 @@ class Asked:
     cached: bool = False
 
 
+_NOTHING = Asked()
+
+
 @dataclass(eq=False)
 class State:
     """Shared by reference, so that one assignment reaches every layer.
@@ -52,7 +56,8 @@ class State:
         mode: `bypass` computes every captured product exactly (self-check); the observing modes calibrate ranges.
         rounded: inputs and stored values are integers; otherwise quantisers are bypassed, and only noise remains.
         causal: some attention of the model is causal, so reads belong to tokens.
-        asked: what the last call of the whole model said.
+        said: what the last call of the whole model said.
+        inside: that call is going on.
         frames: what intercepts products now, innermost last; None where nothing does.
         visited: operands that were used since it was last cleared.
     """
@@ -64,7 +69,8 @@ class State:
     mode: Mode = "run"
     rounded: bool = True
     causal: bool = False
-    asked: Asked = Asked()
+    said: Asked = Asked()
+    inside: bool = False
     frames: list[object | None] = field(default_factory=list)
     visited: set[str] = field(default_factory=set)
 
@@ -72,6 +78,15 @@ class State:
     def stream(self) -> Stream:
         """The stream of the chip."""
         return Stream("seed", self.seed, "chip", self.chip)
+
+    @property
+    def asked(self) -> Asked:
+        """What the call of the whole model says that is going on, or whose layers are recomputed for its gradients.
+
+        Parts of the model that are called by themselves, such as an encoder, know of no such call.
+        """
+        going_on = self.inside or torch._C._current_graph_task_id() != -1
+        return self.said if going_on else _NOTHING
 
     @property
     def samples(self) -> int | None:
