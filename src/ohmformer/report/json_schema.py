@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.entries import KINDS
+from ohmformer.report.library import SPECS
 from ohmformer.schema import Source, Spec
 from ohmformer.study.spec import Settings
 
@@ -24,9 +24,9 @@ def file_schema(kind: str) -> Schema:
     """
     if kind == "study":
         return _study()
-    if kind not in KINDS:
-        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', *KINDS])}")
-    entry, definitions = _described(KINDS[kind])
+    if kind not in SPECS:
+        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', *SPECS])}")
+    entry, definitions = _described(SPECS[kind])
     return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
 
 
