@@ -63,6 +63,24 @@ def test_a_ring_of_cached_tokens_is_written_once_per_turn() -> None:
     assert found.writes_per_second == pytest.approx(10 / 100)
 
 
+def test_layers_that_share_arrays_write_the_whole_cache_at_every_step() -> None:
+    work = shapes("gpt2", phase="decode", context=99)
+    own, shared = place(work, worn(NVM, 1e8)), place(work, worn(SHARED, 1e8))
+    assert shared.counts.cell_writes > 90 * own.counts.cell_writes
+    found = lifetime(shared, 10)
+    assert found is not None
+    assert found.writes_per_second == pytest.approx(10 * 12)
+
+
+def test_each_sample_of_a_batch_has_a_cache_of_its_own() -> None:
+    one, four = (place(shapes("gpt2", phase="decode", context=99, batch=n), worn(NVM, 1e8)) for n in (1, 4))
+    assert four.arrays["attention.key"] == 4 * one.arrays["attention.key"]
+    assert lifetime(one, 10) == lifetime(four, 10)
+    encoders = [place(shapes("bert-base", batch=n), worn(NVM, 1e8)) for n in (1, 4)]
+    assert encoders[0].arrays == encoders[1].arrays
+    assert lifetime(encoders[0], 1).seconds == pytest.approx(4 * lifetime(encoders[1], 1).seconds)  # type: ignore[union-attr]
+
+
 def test_what_is_never_written_lasts_for_ever_and_what_nobody_knows_is_not_said() -> None:
     puma = load("puma_asplos_2019")
     assert isinstance(puma, Accelerator)

@@ -79,8 +79,8 @@ def multiply(plan: Plan, vectors: float, role: str) -> Cost:
     return Cost(kept, (cycles + fill) * access, cycles * access)
 
 
-def write(plan: Plan, role: str) -> Cost:
-    """Writing all cells of a plan once: the energy of all, and the time of one row of every array at once."""
+def write(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
+    """Writing cells of a plan once, by default all: their energy, and the time of one row of every array at once."""
     cell = plan.array.cell
     for name in ("write_time", "write_energy"):
         if getattr(cell, name) is None:
@@ -90,7 +90,9 @@ def write(plan: Plan, role: str) -> Cost:
             )
     assert cell.write_time is not None
     assert cell.write_energy is not None
-    return Cost({"write": plan.cells * cell.write_energy}, cell.write_time, cell.write_time)
+    return Cost(
+        {"write": (plan.cells if cells is None else cells) * cell.write_energy}, cell.write_time, cell.write_time
+    )
 
 
 def transfer(chip: Chip, bytes_in: float, bytes_out: float) -> Cost:

@@ -8,6 +8,7 @@ from math import ceil
 from ohmformer.arch import components
 from ohmformer.arch.cost import add_energy
 from ohmformer.arch.stage import Stage
+from ohmformer.array.counts import Counts
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine
@@ -91,18 +92,22 @@ def used_arrays(op: StaticMatMul | DynamicMatMul, engine: ArrayEngine, pricing: 
     return Use(matrices, vectors, vectors * passes)
 
 
-def written_plan(
-    op: DynamicMatMul, engine: ArrayEngine, clip: KVClip | None, *, tokens: int | None = None
-) -> Plan | None:
-    """What a product writes into cells for one sample, or what `tokens` tokens take; None where that is nothing."""
+def tokens_written(op: DynamicMatMul, engine: ArrayEngine, arrays: str) -> int:
+    """Tokens of a sample that a product has to write: all it needs where other layers have overwritten the cache."""
+    if engine.written == "left":
+        return op.queries
+    return op.tokens if arrays == "shared" else op.written
+
+
+def written_plan(op: DynamicMatMul, engine: ArrayEngine, clip: KVClip | None, tokens: int) -> Plan | None:
+    """The cells that so many tokens of one sample take; None where that is nothing."""
     array = engine.array
     if engine.written == "left":
-        return plan(tokens or op.queries, op.inputs, array, matrices=op.heads)
-    count = op.written if tokens is None else tokens
-    if not count:
+        return plan(tokens, op.inputs, array, matrices=op.heads)
+    if not tokens:
         return None
     top = clip.max_code(array) if clip else None
-    sizes = (count, op.head_width) if op.role == "attention.key" else (op.head_width, count)
+    sizes = (tokens, op.head_width) if op.role == "attention.key" else (op.head_width, tokens)
     return plan(*sizes, array, matrices=op.kv_heads, max_code=top)
 
 
@@ -115,25 +120,29 @@ def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
         if op.role == "attention.key" and found:
             break
         engine = pricing.engine(op)
-        cells = written_plan(op, engine, pricing.clip) if isinstance(engine, ArrayEngine) else None
-        if cells is not None:
-            assert isinstance(engine, ArrayEngine)
-            found.append(_write_stage(op, engine, cells, pricing))
+        if isinstance(engine, ArrayEngine):
+            count = tokens_written(op, engine, pricing.hardware.attention.arrays)
+            cells = written_plan(op, engine, pricing.clip, count)
+            if cells is not None:
+                found.append(_write_stage(op, engine, cells, count, pricing))
         if op.role == "attention.value":
             break
     return [_at_once(found)] if found else []
 
 
-def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, pricing: Pricing) -> Stage:
+def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, count: int, pricing: Pricing) -> Stage:
     """A row of every array at a time: tokens of V are rows; tokens of K and of Q are columns, across all their rows."""
-    cost = components.write(cells, op.role)
+    # What is appended to a cache finds the reference columns of K in place.
+    appended = op.role == "attention.key" and engine.written == "right" and count < op.tokens
+    number = cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
+    cost = components.write(cells, op.role, cells=number)
     stage = Stage(
         "write",
         "attention",
         f"attention.write_{op.stage.removesuffix('key').removesuffix('value')}",
         pricing.hardware.attention.arrays == "shared",
         energy={name: value * op.batch for name, value in cost.energy.items()},
-        counts=cells.writes(op.batch),
+        counts=Counts(cell_writes=op.batch * number),
     )
     rows = engine.array.rows
     if op.role == "attention.key":
@@ -143,7 +152,7 @@ def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, pricing: P
             "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
             "take 'right', so that V is written"
         )
-    share = op.written / op.queries
+    share = count / op.queries
     return replace(stage, per_token=cost.interval * share, cap=rows / share)
 
 

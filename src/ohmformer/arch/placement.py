@@ -11,7 +11,7 @@ from math import ceil
 
 from ohmformer.arch import components
 from ohmformer.arch.cost import add_energy
-from ohmformer.arch.operands import Pricing, chip_of, used_arrays, written_plan
+from ohmformer.arch.operands import Pricing, chip_of, tokens_written, used_arrays, written_plan
 from ohmformer.arch.products import layer_stages
 from ohmformer.arch.stage import Stage
 from ohmformer.array.counts import Counts
@@ -182,21 +182,29 @@ def _stored(workload: Workload, hardware: Accelerator, clip: KVClip | None) -> d
             engine = hardware.attention.key if op.role == "attention.key" else hardware.attention.value
             if isinstance(engine, ArrayEngine):
                 held = engine.resident or (op.queries if engine.written == "left" else op.tokens)
-                plan = written_plan(op, engine, clip, tokens=held)
+                plan = written_plan(op, engine, clip, held)
                 assert plan is not None
                 found.setdefault(op.role, []).append(plan)
     shared = hardware.attention.arrays == "shared"
-    return {role: (max(plans, key=_arrays) if shared else _together(plans)) for role, plans in found.items()}
+    copies = _caches(workload, hardware)
+    return {role: max(plans, key=_arrays) if shared else _together(plans, copies) for role, plans in found.items()}
+
+
+def _caches(workload: Workload, hardware: Accelerator) -> int:
+    """How many samples have keys and values of their own in cells: all that come back for them in a later pass."""
+    kept = any(isinstance(op, DynamicMatMul) and op.written < op.tokens for op in workload.ops)
+    return workload.batch if kept and hardware.attention.arrays == "per_layer" else 1
 
 
 def _arrays(plan: Plan) -> int:
     return plan.arrays
 
 
-def _together(plans: list[Plan]) -> Plan:
-    """Equal matrices of several layers as one plan; unequal ones by their largest."""
+def _together(plans: list[Plan], copies: int) -> Plan:
+    """Equal matrices of several layers, and of so many samples, as one plan; unequal ones by their largest."""
     largest = max(plans, key=_arrays)
-    return Plan(largest.array, largest.inputs, largest.outputs, largest.matrices * len(plans), largest.slices)
+    count = largest.matrices * len(plans) * copies
+    return Plan(largest.array, largest.inputs, largest.outputs, count, largest.slices)
 
 
 def _count(hardware: Accelerator, weights: list[list[Plan]]) -> int:
@@ -303,14 +311,15 @@ def _wear(workload: Workload, hardware: Accelerator, stored: Mapping[str, Plan])
             continue
         uses = [op for op in workload.ops if isinstance(op, DynamicMatMul) and op.role == role]
         layers = len(uses) if hardware.attention.arrays == "shared" else 1
-        share = _slot_writes(uses[0], engine)
-        # A decoder's slots form a ring, so each has its turn; an encoder starts at the first slot for every sample.
-        hottest = share if workload.phase == "decode" else max(1.0, share)
-        passes = layers * workload.batch
+        share = _slot_writes(uses[0], engine, hardware.attention.arrays)
+        # The slots of a decoder's own cache form a ring, so each has its turn; otherwise the first slot is always used.
+        ring = workload.phase == "decode" and hardware.attention.arrays == "per_layer"
+        hottest = share if ring else max(1.0, share)
+        passes = layers * workload.batch / _caches(workload, hardware)
         yield Wear(role, passes * hottest, passes * share, plan.cells, cell.write_pulses, cell.endurance)
 
 
-def _slot_writes(op: DynamicMatMul, engine: ArrayEngine) -> float:
-    """How often a slot of a token is written for one sample and layer, on average: new tokens over slots."""
-    new, held = (op.queries, op.queries) if engine.written == "left" else (op.written, op.tokens)
-    return new / (engine.resident or held)
+def _slot_writes(op: DynamicMatMul, engine: ArrayEngine, arrays: str) -> float:
+    """How often a slot of a token is written for one sample and layer, on average: written tokens over slots."""
+    held = op.queries if engine.written == "left" else op.tokens
+    return tokens_written(op, engine, arrays) / (engine.resident or held)

@@ -13,6 +13,7 @@ from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.entries import KINDS
 from ohmformer.report.describe import spec_table
 from ohmformer.schema import Spec, load
+from ohmformer.study.cost import read_costs
 from ohmformer.study.read import read_study
 from ohmformer.study.sweep import flatten
 from ohmformer.tasks.sources import bundled
@@ -59,8 +60,8 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
     for kind in kinds:
         if kind in SPECS:
             yield spec_table(load(SPECS[kind], name), f"{kind} {name}", sources=sources)
-        elif kind == "study":
-            yield _study_table(name)
+        elif kind in ("study", "costs"):
+            yield _study_table(name, kind)
         else:
             yield _bundled_table(kind, name)
 
@@ -70,11 +71,11 @@ def _kind_of_file(name: str) -> str:
     return next((kind for kind in SPECS if kind in content), "study")
 
 
-def _study_table(name: str) -> Table:
-    """A checked study as it is written."""
-    study = read_study(name)
-    table = _table("path", "value", title=f"study {name}: {len(study.points)} points")
-    content = catalog.read(catalog.find("study", name))
+def _study_table(name: str, kind: str) -> Table:
+    """A checked study, of accuracy or of cost, as it is written."""
+    points = read_study(name).points if kind == "study" else read_costs(name).points
+    table = _table("path", "value", title=f"{kind} {name}: {len(points)} points")
+    content = catalog.read(catalog.find(kind, name))
     sweeps = content.pop("sweep", [])
     hardware = content.pop("hardware")
     rows = [*flatten(content), *flatten({"": hardware} if isinstance(hardware, str) else hardware, "hardware.")]
