@@ -65,6 +65,12 @@ Resume = Annotated[
 ]
 
 
+DEMO_PLATFORMS = (
+    *("xformer_tvlsi_2023", "clipformer_tcad_2024_adc8", "nvm_ideal", "puma_asplos_2019", "gtx_1060", "h100_sxm"),
+)
+"""The machines that the demo compares."""
+
+
 def main() -> int:
     """Run the command line; the exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
     _interrupted.clear()
@@ -109,8 +115,9 @@ def _root(
 
 @app.command()
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
-    """The main job on the bundled model and data: accuracy over write noise, with and without ClipFormer."""
+    """The main job on the bundled model and data: accuracy over write noise, and what a larger model costs."""
     _run("demo", [], out, json, workers, resume)
+    _compare_demo(to_stderr=json == "-")
 
 
 @app.command()
@@ -242,6 +249,14 @@ def _run(name: str, sets: list[str], out: Path | None, json: str | None, workers
     _report(found, folder, to_stderr=json == "-")
     if json == "-":
         sys.stdout.write(text)
+
+
+def _compare_demo(*, to_stderr: bool) -> None:
+    """BERT-base on the accelerators of the library."""
+    from ohmformer.report.cost_table import compare_table
+    from ohmformer.study.compare import compared
+
+    _print(compare_table(compared("bert_base", DEMO_PLATFORMS)), to_stderr=to_stderr)
 
 
 def _write_json(found: dict[str, Any], file: str | None) -> None:

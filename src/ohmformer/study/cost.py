@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,10 +94,11 @@ class CostPoint:
 
 @dataclass(frozen=True)
 class CostStudy:
-    """A named list of points."""
+    """A named list of points; `where` names its file in messages."""
 
     name: str
     points: tuple[CostPoint, ...]
+    where: str = ""
 
 
 def locate_study(name: str) -> Path:
@@ -124,7 +125,7 @@ def make_costs(
 ) -> CostStudy:
     """The cost half of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
     try:
-        return _make(dict(document), sets, folder or Path())
+        return replace(_make(dict(document), sets, folder or Path()), where=where)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error.__cause__
 
@@ -258,11 +259,18 @@ def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
 
 
 def cost_document(study: CostStudy) -> Document:
-    """All points of a study, priced, as one JSON document."""
-    points = [
-        {"set": point.set, **({"label": point.label} if point.label else {}), "cost": price(point.settings)}
-        for point in study.points
-    ]
+    """All points of a study, priced, as one JSON document.
+
+    Raises:
+        BadInput: one of them has no price; one line with the file, the field and the remedy.
+    """
+    try:
+        points = [
+            {"set": point.set, **({"label": point.label} if point.label else {}), "cost": price(point.settings)}
+            for point in study.points
+        ]
+    except BadInput as error:
+        raise BadInput(f"{study.where}: {error}" if study.where else str(error)) from error
     keys = [digest(_plain(point.settings)) for point in study.points]
     return {"schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points}
 
