@@ -14,6 +14,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.study.compare import compared
 from ohmformer.study.cost import cost_document, make_costs, price, read_costs
+from ohmformer.study.read import make_study
 
 BASE: dict[str, Any] = {
     "name": "small",
@@ -39,6 +40,7 @@ def test_a_point_has_everything_that_readers_ask_for() -> None:
     assert cost["throughput_per_s"] == pytest.approx(1 / cost["latency_s"])
     assert cost["lifetime"]["arrays"] == "shared"
     assert cost["lifetime"]["endurance"] == 1e16
+    assert cost["lifetime"]["endurance_source"].startswith("published, itrs2011")
     json.dumps(cost, allow_nan=False)
 
 
@@ -85,6 +87,10 @@ def test_library_studies_of_cost_run(name: str) -> None:
 
 
 def test_the_same_file_serves_both_halves() -> None:
+    model = {"source": "bundled:fashion-vit", "batch": 2}
+    both = {**BASE, "model": model, "task": {"source": "bundled:fashion-mnist"}}
+    assert make_study(both).points[0].settings.model.source == "bundled:fashion-vit"
+    assert make_costs(both).points[0].settings.model.batch == 2
     study = read_costs("demo", ["hardware.attention.array.cell.write_noise.gamma=3"])
     assert study.points[0].settings.model.source == "bundled:fashion-vit"
     assert price(study.points[0].settings)["counts"]["cell_writes"] > 0

@@ -86,7 +86,8 @@ def _caption(points: list[Document]) -> str:
         wear = point["cost"]["lifetime"]
         if wear and wear["endurance"] is not None and wear["role"]:
             lines.append(
-                f"lifetime: endurance {wear['endurance']:.3g} pulses, {wear['pulses_per_write']} to a write, "
+                f"lifetime: endurance {wear['endurance']:.3g} pulses ({wear['endurance_source'] or 'no source'}), "
+                f"{wear['pulses_per_write']} to a write, "
                 f"{wear['writes_per_cell_s']:.3g} writes of a cell per second at {wear['rate_per_s']:.4g} passes per "
                 f"second, arrays {'shared by all layers' if wear['arrays'] == 'shared' else 'of each layer'}"
             )

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
-from ohmformer.study.cost import ELSEWHERE, SECTIONS, CostPoint, CostStudy, cost_document, cost_settings, locate_study
+from ohmformer.study.cost import SECTIONS, CostPoint, CostStudy, cost_document, cost_settings, locate_study
 from ohmformer.study.sweep import Document, parse_set, put
-
-COST_ONLY = ("dataflow", "cost")
-"""Sections that the accuracy half does not read."""
-
-MODEL_OF_COST = ("seq_len", "batch", "phase", "context", "steps")
 
 
 def compared(
@@ -66,16 +60,8 @@ def _add_accuracy(found: Document, title: str, variants: list[Document], out: Pa
     from ohmformer.study.run import run_study, study_keys
 
     for point, variant in zip(found["points"], variants, strict=True):
-        study = make_study({"name": title, **_of_accuracy(variant)})
+        study = make_study({"name": title, **variant})
         results = run_study(study, out or Path("ohmformer-runs") / slug(title), workers=workers)
         answered = results_document(study, study_keys(study), results)["points"][0]
         hits = ("hits",)
         point["accuracy"] = {key: value for key, value in answered["accuracy"].items() if key not in hits}
-
-
-def _of_accuracy(document: Document) -> dict[str, Any]:
-    """The sections of the accuracy half."""
-    kept = {name: value for name, value in document.items() if name not in COST_ONLY}
-    model = {key: value for key, value in document["model"].items() if key not in MODEL_OF_COST}
-    assert set(kept) <= {"model", "hardware", "mitigation", *ELSEWHERE}
-    return {**kept, "model": model}

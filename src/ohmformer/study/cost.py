@@ -20,7 +20,7 @@ from ohmformer.dataflow.run import Run, simulate
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.wear import Lifetime, lifetime
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.spec import Accelerator
+from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
 from ohmformer.study.keys import digest, versions
@@ -232,19 +232,24 @@ def _lifetime(settings: CostSettings, runs: list[Run]) -> Document:
     found = lifetime(
         runs[-1].placement, options.rate or 1 / each, levelling=options.levelling, spare=options.spare
     )  # fmt: skip
-    return {"lifetime_s": _finite(found.seconds) if found else None, "lifetime": _wear(found)}
+    return {"lifetime_s": _finite(found.seconds) if found else None, "lifetime": _wear(found, settings.hardware)}
 
 
-def _wear(found: Lifetime | None) -> Document | None:
+def _wear(found: Lifetime | None, hardware: Accelerator) -> Document | None:
     """What a lifetime rests on."""
     if found is None:
         return None
+    engine = hardware.attention.value if found.role == "attention.value" else hardware.attention.key
+    known = dict(engine.array.cell.provenance) if isinstance(engine, ArrayEngine) else {}
+    source = known.get("endurance")
+    parts = (source.kind, source.source, source.where, source.how) if source else ()
     return {
         "role": found.role,
         "rate_per_s": found.rate,
         "writes_per_cell_s": found.writes_per_second,
         "pulses_per_write": found.pulses,
         "endurance": _finite(found.endurance),
+        "endurance_source": ", ".join(part for part in parts if part),
         "arrays": found.arrays,
     }
 
