@@ -14,9 +14,14 @@ _HOME = {
     "Cell": "device.spec",
     "Crossbar": "array.spec",
     "KVClip": "mapping.spec",
+    "LayerSerial": "dataflow.spec",
     "Rule": "hardware.rules",
+    "Run": "dataflow.run",
+    "SequenceBlocking": "dataflow.spec",
     "Stats": "nn.montecarlo",
     "Stream": "streams",
+    "Transformer": "workload.shapes",
+    "Workload": "workload.spec",
     "capture_table": "nn.convert",
     "convert": "nn.convert",
     "load": "hardware.entries",
@@ -29,16 +34,24 @@ _HOME = {
     "samples": "streams",
     "save": "nn.saving",
     "scores": "tasks.metrics",
+    "shapes": "workload.shapes",
+    "simulate": "dataflow.run",
     "set_chip": "nn.convert",
     "set_clip": "nn.convert",
     "without_quantisers": "nn.convert",
 }
 """Public name -> module that holds it."""
 
-_FOLDERS = ("array", "device", "hardware", "mapping", "nn", "report", "study", "tasks")
+_FOLDERS = (
+    *("arch", "array", "dataflow", "device", "hardware", "mapping", "nn", "report", "study", "tasks", "workload"),
+)
 
 if TYPE_CHECKING:
     from ohmformer.array.spec import Crossbar as Crossbar
+    from ohmformer.dataflow.run import Run as Run
+    from ohmformer.dataflow.run import simulate as simulate
+    from ohmformer.dataflow.spec import LayerSerial as LayerSerial
+    from ohmformer.dataflow.spec import SequenceBlocking as SequenceBlocking
     from ohmformer.device.spec import Cell as Cell
     from ohmformer.errors import BadInput as BadInput
     from ohmformer.hardware.entries import load as load
@@ -61,6 +74,9 @@ if TYPE_CHECKING:
     from ohmformer.tasks.data import load_task as load_task
     from ohmformer.tasks.metrics import scores as scores
     from ohmformer.tasks.models import load_model as load_model
+    from ohmformer.workload.shapes import Transformer as Transformer
+    from ohmformer.workload.shapes import shapes as shapes
+    from ohmformer.workload.spec import Workload as Workload
 
 
 def __getattr__(name: str) -> Any:

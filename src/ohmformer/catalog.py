@@ -17,7 +17,10 @@ from typing import Any
 
 from ohmformer.errors import BadInput, suggest
 
-KINDS = {"cell": "cells", "array": "arrays", "accelerator": "accelerators", "study": "studies"}
+KINDS = {
+    "cell": "cells", "array": "arrays", "accelerator": "accelerators", "shapes": "models", "study": "studies",
+    "costs": "costs",
+}  # fmt: skip
 """Kind of entry -> folder that holds it."""
 
 SHIPPED = Path(str(files("ohmformer"))) / "library"

@@ -36,7 +36,7 @@ class _Verbs(TyperGroup):
 app = typer.Typer(
     cls=_Verbs,
     name="ohmformer",
-    help="Transformers on memristive crossbars: the accuracy they keep.",
+    help="Transformers on memristive crossbars: the accuracy they keep, and what the accelerator costs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,6 +63,12 @@ Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; defau
 Resume = Annotated[
     bool, typer.Option("--resume/--fresh", help="Use what is stored of this study, or compute all of it again.")
 ]
+
+
+DEMO_PLATFORMS = (
+    *("xformer_tvlsi_2023", "clipformer_tcad_2024_adc8", "nvm_ideal", "puma_asplos_2019", "gtx_1060", "h100_sxm"),
+)
+"""The machines that the demo compares."""
 
 
 def main() -> int:
@@ -109,8 +115,9 @@ def _root(
 
 @app.command()
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
-    """The main job on the bundled model and data: accuracy over write noise, with and without ClipFormer."""
+    """The main job on the bundled model and data: accuracy over write noise, and what a larger model costs."""
     _run("demo", [], out, json, workers, resume)
+    _compare_demo(to_stderr=json == "-")
 
 
 @app.command()
@@ -129,9 +136,65 @@ def run(
 app.command("accuracy", help="The accuracy half of a study.")(run)
 
 
+@app.command()
+def cost(study: StudyName, sets: Sets = None, json: Json = None) -> None:
+    """Latency, energy, area, utilisation and lifetime of a study's model on its accelerator."""
+    from ohmformer.report.cost_table import cost_tables
+    from ohmformer.study.cost import cost_document, read_costs
+
+    _check_json(json)
+    found = cost_document(read_costs(study, sets or []))
+    _print(cost_tables(found), to_stderr=json == "-")
+    _write_json(found, json)
+
+
+@app.command()
+def compare(
+    study: StudyName,
+    platforms: Annotated[str, typer.Option(metavar="A,B,C", help="Accelerators; ratios are to the first one.")],
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+) -> None:
+    """One study on several accelerators: cost, and accuracy where the study has a task."""
+    from ohmformer.report.cost_table import compare_table
+    from ohmformer.study.compare import compared
+
+    _check_json(json)
+    found = compared(study, platforms.split(","), sets or [], out=out, workers=workers or 1)
+    _print(compare_table(found), to_stderr=json == "-")
+    _write_json(found, json)
+
+
+@app.command()
+def validate(
+    paper: Annotated[str, typer.Argument(help="A paper of the library; all of them by default.")] = "",
+    json: Json = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the page for the documentation.")
+    ] = None,
+) -> None:
+    """What papers report, what the model gives, and whether they agree; exit code 1 where a checked claim is missed."""
+    from ohmformer.report.claims_table import claims_table
+    from ohmformer.report.claims_table import page as validation_page
+    from ohmformer.study.claims import check, claims_document, papers
+    from ohmformer.study.results import write_text
+
+    _check_json(json)
+    found = [check(name) for name in ([paper] if paper else papers())]
+    for checked in found:
+        _print(claims_table(checked), to_stderr=json == "-")
+    _write_json(claims_document(found), json)
+    if page:
+        write_text(page, validation_page(found))
+    if any(entry.failed for checked in found for entry in checked.claims):
+        raise typer.Exit(1)
+
+
 @app.command("list")
 def list_entries(kind: Annotated[str, typer.Argument(help="Only entries of this kind.")] = "") -> None:
-    """What the library holds: studies, accelerators, arrays, cells, bundled models and tasks."""
+    """What the library holds: studies, accelerators, arrays, cells, shapes of models, bundled models and tasks."""
     from ohmformer.report.library import list_table
 
     _print(list_table(kind))
@@ -151,7 +214,7 @@ def show(
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(help="study, accelerator, array or cell.")] = "study",
+    kind: Annotated[str, typer.Argument(help="study, costs, accelerator, array, cell or shapes.")] = "study",
 ) -> None:
     """The JSON Schema of a kind of file, for editors that check while one types."""
     import json
@@ -186,6 +249,27 @@ def _run(name: str, sets: list[str], out: Path | None, json: str | None, workers
     _report(found, folder, to_stderr=json == "-")
     if json == "-":
         sys.stdout.write(text)
+
+
+def _compare_demo(*, to_stderr: bool) -> None:
+    """BERT-base on the accelerators of the library."""
+    from ohmformer.report.cost_table import compare_table
+    from ohmformer.study.compare import compared
+
+    _print(compare_table(compared("bert_base", DEMO_PLATFORMS)), to_stderr=to_stderr)
+
+
+def _write_json(found: dict[str, Any], file: str | None) -> None:
+    """What `--json` asks for."""
+    import json
+
+    from ohmformer.study.results import write_text
+
+    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    if file == "-":
+        sys.stdout.write(text)
+    elif file:
+        write_text(Path(file), text)
 
 
 def _print(content: Any, *, to_stderr: bool = False) -> None:

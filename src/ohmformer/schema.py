@@ -66,6 +66,13 @@ def _in_unit(unit: str) -> Any:
 
 Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S")]
 Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s")]
+Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz")]
+Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J")]
+JoulesPerByte = Annotated[float, BeforeValidator(_quantity("J/B")), _in_unit("J/B")]
+Watts = Annotated[float, BeforeValidator(_quantity("W")), _in_unit("W")]
+SquareMetres = Annotated[float, BeforeValidator(_quantity("m^2")), _in_unit("m^2")]
+BytesPerSecond = Annotated[float, BeforeValidator(_quantity("B/s")), _in_unit("B/s")]
+OpsPerSecond = Annotated[float, BeforeValidator(_quantity("op/s")), _in_unit("op/s")]
 Fraction = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -77,6 +84,8 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="strings")
     catalog_kind: ClassVar[str] = ""
+    cost_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that say what a thing costs, and nothing of what it computes."""
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {}
     """A path component that stands for several fields: `attention.array` sets key.array and value.array."""
 
@@ -153,6 +162,19 @@ class Spec(BaseModel):
     def canonical(self) -> dict[str, Any]:
         """All that decides an answer, as plain JSON values in SI units (sources left out)."""
         return self.model_dump(mode="json")
+
+    def physical(self) -> dict[str, Any]:
+        """`canonical` without what things cost: all that decides what is computed."""
+        left_out: dict[str, Any] = {}
+        for name in _fields(type(self)):
+            value = getattr(self, name)
+            if name in self.cost_fields:
+                continue
+            left_out[name] = value.physical() if isinstance(value, Spec) else self._plain(name)
+        return left_out
+
+    def _plain(self, name: str) -> Any:
+        return self.model_dump(mode="json", include={name})[name]
 
 
 @cache

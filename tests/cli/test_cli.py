@@ -102,6 +102,12 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "no workers": (("run", "study.toml", "--workers", "0"), "workers = 0: must be 1 or more"),
         "nowhere to write": (("run", "study.toml", "--json", "no/such/folder.json"), "--json no/such/folder.json"),
         "a file where results should go": (("run", "study.toml", "--out", "study.toml"), "study.toml: cannot be made"),
+        "cost of what has no table": (("cost", "study.toml"), "study.toml: model.source = 'python:"),
+        "unknown platform": (
+            ("compare", "bert_base", "--platforms", "xformer_tvlsi_2023,tpu"),
+            "hardware.base = 'tpu': is no accelerator of the library",
+        ),
+        "unknown paper": (("validate", "xformer"), "'xformer' is no paper of the library; did you mean 'xformer_tvlsi"),
         "unknown entry": (("show", "nothing"), "'nothing' is not in the library"),
         "unknown kind": (("list", "things"), "'things' is no kind"),
         "unknown kind of file": (("schema", "things"), "'things' is no kind of file"),
@@ -118,6 +124,28 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert said in err
     assert err.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["study.toml"]
+
+
+def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
+    code, out, err = ohmformer("cost", "bert_base", "--json", "cost.json")
+    assert (code, err) == (0, "")
+    assert "1.546 ms" in out
+    assert "sequence blocking, block 64, dependencies exact" in out
+    points = json.loads((tmp_path / "cost.json").read_text())["points"]
+    assert len(points) == 3
+    assert {"latency_s", "energy_J", "area_m2", "lifetime_s", "counts"} <= set(points[0]["cost"])
+    code, out, err = ohmformer("compare", "bert_base", "--platforms", "gtx_1060,xformer_tvlsi_2023", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["points"][1]["set"] == {"hardware.base": "xformer_tvlsi_2023"}
+    assert "51.46 ms (1x)" in err
+    code, out, _ = ohmformer("validate", "clipformer_tcad_2024")
+    assert code == 0
+    assert "1 of 1 free claims are met" in out
+    code, out, _ = ohmformer("validate", "xformer_tvlsi_2023", "--page", "page.md", "--json", "claims.json")
+    assert code == 1, "a missed claim is an exit code of 1"
+    assert "missed" in out
+    assert (tmp_path / "page.md").read_text().startswith("# Validation")
+    assert json.loads((tmp_path / "claims.json").read_text())["papers"][0]["paper"] == "xformer_tvlsi_2023"
 
 
 def test_an_unknown_option_is_exit_code_2(ohmformer: Run) -> None:

@@ -31,6 +31,10 @@ def test_example_study_runs(tmp_path: Path) -> None:
     assert (tmp_path / "figure.png").exists()
 
 
+def test_example_study_of_cost_runs() -> None:
+    assert "lifetime" in run("-m", "ohmformer.cli", "cost", "examples/04_cost.toml")
+
+
 def test_readme_example_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(code.strip().splitlines()) <= 20

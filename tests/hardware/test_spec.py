@@ -4,7 +4,7 @@ import pytest
 
 from ohmformer.array.spec import bits_needed
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine, DigitalEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, DigitalEngine, SramEngine
 from ohmformer.schema import load, replace, validate
 from tests.build import array
 
@@ -57,6 +57,33 @@ def test_in_python() -> None:
     engine = CrossbarEngine(array=array())
     spec = Accelerator.model_validate({"projection": engine, "attention": {"array": array()}})
     assert spec.attention.array == array()
+
+
+@pytest.mark.parametrize("role", ["projection", "attention.key"])
+def test_a_step_of_xformers_converters_is_one_digit(role: str) -> None:
+    spec = load(Accelerator, "xformer_tvlsi_2023")
+    engine = spec.projection if role == "projection" else spec.attention.key
+    assert isinstance(engine, ArrayEngine)
+    array = engine.array
+    assert isinstance(array.adc.bits, int)
+    assert array.adc.range.high * array.rows * array.max_digit == 2**array.adc.bits - 1  # type: ignore[union-attr]
+
+
+def test_engines_say_whether_cells_compute() -> None:
+    spec = load(Accelerator, "xformer_tvlsi_2023")
+    assert isinstance(spec.attention.key, SramEngine)
+    assert (spec.projection.simulated, spec.attention.key.simulated, DigitalEngine().simulated) == (True, True, False)
+    assert (spec.attention.key.written, spec.attention.value.written) == ("left", "right")  # type: ignore[union-attr]
+    puma = load(Accelerator, "puma_asplos_2019")
+    assert (puma.attention.key.kind, puma.attention.key.simulated) == ("simd", False)
+
+
+def test_what_things_cost_decides_no_answer_of_the_accuracy_half() -> None:
+    dearer = replace(replace(BASE, "attention.array.cell.endurance", 1.0), "projection.array.cost.read_energy", 1.0)
+    assert dearer != BASE
+    assert dearer.physical() == BASE.physical()
+    assert replace(BASE, "chip", None).physical() == BASE.physical()
+    assert replace(BASE, "attention.array.bits", 7).physical() != BASE.physical()
 
 
 def test_variants_of_clipformers_accelerator_differ_in_what_they_say() -> None:

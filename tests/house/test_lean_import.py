@@ -38,7 +38,7 @@ for name in sys.argv[1:]:
     assert not guilty, f"importing {guilty} imports torch; move what needs it to another file, or into the function"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["cost", "--help"]], ids=" ".join)
 def test_help_imports_no_torch(arguments: list[str]) -> None:
     code = """
 import sys

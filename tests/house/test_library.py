@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 LIBRARY = Path(__file__).parents[2] / "src" / "ohmformer" / "library"
-FOLDERS = ("cells", "arrays", "accelerators")
+FOLDERS = ("cells", "arrays", "accelerators", "models")
 BIB_KEY = re.compile(r"^\s*@\w+\s*\{\s*([^\s,]+)\s*,", re.MULTILINE)
 QUANTITY = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*(?:%|[^\W\d_]*(?:\^\d)?(?:/[^\W\d_]+)?)\s*")
 """A number, alone or with one unit: '64', '10 uS', '2.5 mm^2', '5 %'. Not '1T1R', not '2 bits per cell'."""
@@ -40,7 +40,7 @@ def complaint(table: dict[str, Any], sources: set[str]) -> str | None:
 
 
 def complaints(value: Any, path: str, sources: set[str]) -> Iterator[str]:
-    if isinstance(value, dict) and "value" in value:
+    if isinstance(value, dict) and "value" in value and not isinstance(value["value"], dict):
         if found := complaint(value, sources):
             yield f"{path}: {found}"
     elif isinstance(value, dict):

@@ -26,6 +26,15 @@ class Counts:
             self.adc_conversions + other.adc_conversions,
         )
 
+    def times(self, factor: int) -> Counts:
+        """The events of doing the same so many times."""
+        return Counts(
+            self.cell_writes * factor,
+            self.cell_reads * factor,
+            self.activations * factor,
+            self.adc_conversions * factor,
+        )
+
 
 _counts: ContextVar[Counts | None] = ContextVar("counts", default=None)
 

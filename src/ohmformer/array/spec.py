@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ohmformer.device.spec import Cell
-from ohmformer.schema import Seconds, Spec
+from ohmformer.schema import Joules, Seconds, Spec, SquareMetres
 
 Bits = Annotated[int, Field(ge=1, le=16)]
 Count = Annotated[int, Field(ge=1)]
@@ -85,6 +85,51 @@ class Adc(Spec):
     """How many columns take turns at one converter."""
 
 
+Included = Literal["included"]
+"""A price that is part of another one, which the value's source names."""
+Price = Annotated[Joules, Field(ge=0)] | Included
+Size = Annotated[SquareMetres, Field(ge=0)] | Included
+
+
+class ArrayCost(Spec):
+    """What using one array costs: times in s, energies in J per event, areas in m^2.
+
+    Nothing has a default: what no source gives is left out together with the whole table, and pricing refuses.
+    `bit_serial` takes one access of the array for every input bit; `one_access` charges the time of a single access for
+    a whole input vector (energy is that of all accesses in either case).
+    """
+
+    timing: Literal["bit_serial", "one_access"] = "bit_serial"
+    read_time: Annotated[Seconds, Field(gt=0)]
+    """One access: from the inputs to currents that can be sampled."""
+    fill_cycles: Annotated[int, Field(ge=0)]
+    """Accesses that a vector spends in the pipeline behind the array (sampling, shifting and adding)."""
+    read_energy: Price
+    """One access of one array."""
+    dac_energy: Price
+    """Driving one row once."""
+    sample_energy: Price
+    """Sampling and holding one column once."""
+    adc_energy: Price
+    """One conversion with `adc_bits` bits; proportional to bits."""
+    adc_time: Annotated[Seconds, Field(gt=0)]
+    """One conversion with `adc_bits` bits; proportional to bits."""
+    adc_bits: Bits
+    """The resolution for which energy and time of a conversion are given."""
+    shift_add_energy: Price
+    """Shifting and adding one converted value."""
+    area: Size
+    """Cells and drivers of one array."""
+    dac_area: Size
+    """One row driver."""
+    adc_area: Size
+    """One converter."""
+    sample_area: Size
+    """One column's sample-and-hold."""
+    shift_add_area: Size
+    """Shift-and-add of one array."""
+
+
 class Crossbar(Spec):
     """One array of cells and its converters.
 
@@ -94,6 +139,7 @@ class Crossbar(Spec):
     """
 
     catalog_kind: ClassVar[str] = "array"
+    cost_fields: ClassVar[tuple[str, ...]] = ("cost",)
 
     rows: Count
     columns: Count
@@ -113,6 +159,8 @@ class Crossbar(Spec):
     adc: Adc = Adc()
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading."""
+    cost: ArrayCost | None = None
+    """What using it costs; None where that is not known, so that pricing it is refused."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Crossbar:

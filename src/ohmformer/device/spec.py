@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ohmformer.schema import Fraction, Seconds, Siemens, Spec
+from ohmformer.schema import Fraction, Joules, Seconds, Siemens, Spec
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PositiveSiemens = Annotated[Siemens, Field(gt=0)]
@@ -140,6 +140,7 @@ class Cell(Spec):
     """
 
     catalog_kind: ClassVar[str] = "cell"
+    cost_fields: ClassVar[tuple[str, ...]] = ("write_time", "write_energy", "write_pulses", "endurance")
 
     g_min: Annotated[Siemens, Field(ge=0)]
     g_max: PositiveSiemens
@@ -150,6 +151,14 @@ class Cell(Spec):
     read_noise: ReadNoise = NoNoise()
     drift: Drift = NoDrift()
     faults: Faults = Faults()
+    write_time: PositiveSeconds | None = None
+    """Time of one write, all its pulses: RESET and then SET of memristors; the cells of a row are written at once."""
+    write_energy: Annotated[Joules, Field(ge=0)] | None = None
+    """Energy of one write of one cell, all its pulses."""
+    write_pulses: Annotated[int, Field(ge=1)] | None = None
+    """Pulses of one write that wear the cell: two where a write is RESET and SET."""
+    endurance: Annotated[float, Field(gt=0)] | None = None
+    """Pulses that the cell survives; infinite where writing does not wear it."""
 
     @model_validator(mode="after")
     def _order(self) -> Cell:

@@ -4,27 +4,104 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.schema import Spec
+from ohmformer.hardware.chip import Chip, Count
+from ohmformer.schema import BytesPerSecond, OpsPerSecond, Seconds, Spec, SquareMetres, Watts
 
 
-class CrossbarEngine(Spec):
+class ArrayEngine(Spec):
+    """Common to engines that compute on arrays of cells: the array, and how it is used.
+
+    `written` says which of two activations is stored in cells: the right-hand one (K^T, V) or the left-hand one (Q, P);
+    weights are always stored. `resident` is for how many tokens there are cells; None means for as many as are needed.
+    """
+
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident",)
+    simulated: ClassVar[bool] = True
+    """Whether cells compute, so that what they do to numbers is worth simulating."""
+
+    array: Crossbar
+    written: Literal["right", "left"] = "right"
+    resident: Count | None = None
+
+
+class CrossbarEngine(ArrayEngine):
     """Products on memristive crossbars."""
 
     kind: Literal["crossbar"] = "crossbar"
-    array: Crossbar
 
 
-class DigitalEngine(Spec):
-    """Products in exact digital logic."""
+class SramEngine(ArrayEngine):
+    """Products in arrays of SRAM cells that compute with currents: one bit per cell, written without error.
+
+    `arrays` is how many there are for weights; None means as many as are needed. Weights that find no room are loaded
+    from memory off the chip again for every use.
+    """
+
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "arrays")
+
+    kind: Literal["sram"] = "sram"
+    arrays: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_bit(self) -> SramEngine:
+        if self.array.bits_per_cell != 1:
+            raise ValueError(
+                f"array.bits_per_cell = {self.array.bits_per_cell}: an SRAM cell holds one bit; set it to 1"
+            )
+        return self
+
+
+class ExactEngine(Spec):
+    """Common to engines whose products are exact."""
+
+    simulated: ClassVar[bool] = False
+
+
+class DigitalEngine(ExactEngine):
+    """Products in exact digital logic that nobody has described: it has no price."""
 
     kind: Literal["digital"] = "digital"
 
 
-Engine = Annotated[CrossbarEngine | DigitalEngine, Field(discriminator="kind")]
+class SimdEngine(ExactEngine):
+    """Products in the vector lanes of the cores (see `chip.vector`).
+
+    `lanes` is how many work at once: a number, or those of the cores that hold the layer's weights.
+    """
+
+    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes")
+
+    kind: Literal["simd"] = "simd"
+    ops_per_mac: Annotated[float, Field(gt=0)]
+    lanes: Count | Literal["of_layer"] = "of_layer"
+
+
+class GpuEngine(ExactEngine):
+    """Products on a GPU, as a roofline: the slower of computing and of moving operands, and the launch of a kernel."""
+
+    cost_fields: ClassVar[tuple[str, ...]] = (
+        *("peak", "efficiency", "bandwidth", "bytes_per_value", "launch_time", "power", "area"),
+    )
+
+    kind: Literal["gpu"] = "gpu"
+    peak: Annotated[OpsPerSecond, Field(gt=0)]
+    """A multiplication and an addition are two operations."""
+    efficiency: Annotated[float, Field(gt=0, le=1)]
+    bandwidth: Annotated[BytesPerSecond, Field(gt=0)]
+    bytes_per_value: Annotated[float, Field(gt=0)]
+    launch_time: Annotated[Seconds, Field(ge=0)]
+    power: Annotated[Watts, Field(gt=0)]
+    area: Annotated[SquareMetres, Field(gt=0)]
+
+
+Engine = Annotated[
+    CrossbarEngine | SramEngine | DigitalEngine | SimdEngine | GpuEngine,
+    Field(discriminator="kind"),
+]
 
 
 class Attention(Spec):
@@ -53,14 +130,14 @@ class Attention(Spec):
 
     @property
     def array(self) -> Crossbar:
-        """The crossbar of both roles.
+        """The array of both roles.
 
         Raises:
             BadInput: the roles have different ones, or none.
         """
         engines = (self.key, self.value)
-        arrays = {engine.array for engine in engines if isinstance(engine, CrossbarEngine)}
-        if len(arrays) != 1 or not all(isinstance(engine, CrossbarEngine) for engine in engines):
+        arrays = {engine.array for engine in engines if isinstance(engine, ArrayEngine)}
+        if len(arrays) != 1 or not all(isinstance(engine, ArrayEngine) for engine in engines):
             raise BadInput(
                 "attention.array: key and value do not share one crossbar; name attention.key.array or .value.array"
             )
@@ -68,10 +145,15 @@ class Attention(Spec):
 
 
 class Accelerator(Spec):
-    """A machine for transformers: `projection` holds static weights, `attention` the K and V of run time."""
+    """A machine for transformers: `projection` holds static weights, `attention` the K and V of run time.
+
+    `chip` is what surrounds the arrays; None where nobody has described it, so that pricing is refused.
+    """
 
     catalog_kind: ClassVar[str] = "accelerator"
+    cost_fields: ClassVar[tuple[str, ...]] = ("chip",)
 
     title: str = ""
     projection: Engine
     attention: Attention
+    chip: Chip | None = None

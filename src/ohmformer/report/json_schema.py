@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.entries import KINDS
+from ohmformer.report.library import SPECS
 from ohmformer.schema import Source, Spec
+from ohmformer.study.cost import CostSettings
 from ohmformer.study.spec import Settings
 
 Schema = dict[str, Any]
@@ -29,21 +30,21 @@ RULES: Schema = {
 
 
 def file_schema(kind: str) -> Schema:
-    """The schema of a study, accelerator, array or cell file.
+    """The schema of a study (of accuracy, or of `costs`), accelerator, array, cell or shapes file.
 
     Raises:
         BadInput: there is no such kind of file.
     """
-    if kind == "study":
-        return _study()
-    if kind not in KINDS:
-        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', *KINDS])}")
-    entry, definitions = _described(KINDS[kind])
+    if kind in ("study", "costs"):
+        return _study(Settings if kind == "study" else CostSettings)
+    if kind not in SPECS:
+        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', 'costs', *SPECS])}")
+    entry, definitions = _described(SPECS[kind])
     return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
 
 
-def _study() -> Schema:
-    settings, definitions = _described(Settings)
+def _study(cls: type[Spec]) -> Schema:
+    settings, definitions = _described(cls)
     sections = definitions.pop(settings["$ref"].rsplit("/", 1)[1])
     axes = {
         "type": "object",

@@ -12,12 +12,17 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.entries import KINDS
 from ohmformer.report.describe import spec_table
-from ohmformer.schema import load
+from ohmformer.schema import Spec, load
+from ohmformer.study.cost import read_costs
 from ohmformer.study.read import read_study
 from ohmformer.study.sweep import flatten
 from ohmformer.tasks.sources import FORMS, bundled
+from ohmformer.workload.shapes import Transformer
 
-ALL = ("study", *KINDS, "model", "task")
+SPECS: dict[str, type[Spec]] = {**KINDS, "shapes": Transformer}
+"""Kinds of entry that are one specification."""
+
+ALL = ("study", "costs", *SPECS, "model", "task")
 """Kinds of entry, in the order in which they are listed."""
 
 ORIGINS = {
@@ -65,24 +70,24 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
         known = [entry for kind in ALL for entry in names(kind)]
         raise BadInput(f"{name!r} is not in the library; {suggest(name, known)}")
     for kind in kinds:
-        if kind in KINDS:
-            yield spec_table(load(KINDS[kind], name), f"{kind} {name}", sources=sources)
-        elif kind == "study":
-            yield _study_table(name)
+        if kind in SPECS:
+            yield spec_table(load(SPECS[kind], name), f"{kind} {name}", sources=sources)
+        elif kind in ("study", "costs"):
+            yield _study_table(name, kind)
         else:
             yield _bundled_table(kind, name)
 
 
 def _kind_of_file(name: str) -> str:
     content = catalog.read(catalog.find("study", name))
-    return next((kind for kind in KINDS if kind in content), "study")
+    return next((kind for kind in SPECS if kind in content), "study")
 
 
-def _study_table(name: str) -> Table:
-    """A checked study as it is written."""
-    study = read_study(name)
-    table = _table("path", "value", title=f"study {name}: {len(study.points)} points")
-    content = catalog.read(catalog.find("study", name))
+def _study_table(name: str, kind: str) -> Table:
+    """A checked study, of accuracy or of cost, as it is written."""
+    points = read_study(name).points if kind == "study" else read_costs(name).points
+    table = _table("path", "value", title=f"{kind} {name}: {len(points)} points")
+    content = catalog.read(catalog.find(kind, name))
     sweeps = content.pop("sweep", [])
     hardware = content.pop("hardware")
     rows = [*flatten(content), *flatten({"": hardware} if isinstance(hardware, str) else hardware, "hardware.")]

@@ -68,10 +68,11 @@ def code_digest(package: Path = PACKAGE) -> str:
 def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
     """All that decides the answer of a point, as plain JSON values.
 
-    The title of the hardware and the limit of the task are left out: one is only a name, the other is in the digest.
+    The title of the hardware and the limit of the task are left out: one is only a name, the other is in the digest;
+    and so is what the hardware costs.
     """
     plain = settings.canonical()
-    hardware = {name: value for name, value in plain["hardware"].items() if name != "title"}
+    hardware = {name: value for name, value in settings.hardware.physical().items() if name != "title"}
     return {
         "hardware": hardware,
         "model": plain["model"],

@@ -13,6 +13,20 @@ from ohmformer.schema import validate
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.sweep import SECTIONS, Document, Sweep, has, parse_set, put, read_sweeps
 
+COST_ONLY = ("dataflow", "cost")
+"""Sections of the cost half."""
+
+MODEL_OF_COST = ("seq_len", "batch", "phase", "context", "steps")
+"""What the cost half alone is told of the model."""
+
+
+def of_accuracy(document: Document) -> Document:
+    """A document without what only the cost half reads, since one file serves both."""
+    kept = {name: value for name, value in document.items() if name not in COST_ONLY}
+    if isinstance(model := kept.get("model"), dict):
+        kept["model"] = {name: value for name, value in model.items() if name not in MODEL_OF_COST}
+    return kept
+
 
 def read_study(name: str, sets: Sequence[str] = ()) -> Study:
     """The study of a file, or of a library entry, with changes.
@@ -33,7 +47,7 @@ def make_study(
 ) -> Study:
     """The study of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
     try:
-        study = _make(dict(document), [parse_set(text) for text in sets], folder or Path())
+        study = _make(of_accuracy(document), [parse_set(text) for text in sets], folder or Path())
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error.__cause__
     return replace(study, where=where)

@@ -52,8 +52,8 @@ def flatten(table: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def put(document: Document, path: str, value: Any) -> Document:
-    """A copy of the document with the value at a path set.
+def put(document: Document, path: str, value: Any, sections: Sequence[str] = tuple(SECTIONS)) -> Document:
+    """A copy of the document with the value at a path set; a path starts with one of the sections.
 
     Paths into the hardware are kept as they are, after those that were there: the last one wins. What follows `rules.`
     is one name pattern, dots and all; a new one comes after those that were there.
@@ -62,8 +62,8 @@ def put(document: Document, path: str, value: Any) -> Document:
         BadInput: the path starts with no known section, or goes through something that is no table.
     """
     head, *rest = path.split(".")
-    if head not in SECTIONS:
-        raise BadInput(f"{path} = {value!r}: unknown key {head!r}; {suggest(head, SECTIONS)}")
+    if head not in sections:
+        raise BadInput(f"{path} = {value!r}: unknown key {head!r}; {suggest(head, list(sections))}")
     if head == "hardware" and rest:
         return {**document, head: _put_last(_hardware_table(document), ".".join(rest), value)}
     if head == "rules" and rest:

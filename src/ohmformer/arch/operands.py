@@ -1,0 +1,174 @@
+"""Which operand of a product lies in which arrays, and what writing it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from ohmformer.arch import components
+from ohmformer.arch.cost import add_energy
+from ohmformer.arch.stage import Stage
+from ohmformer.array.counts import Counts
+from ohmformer.errors import BadInput
+from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine
+from ohmformer.mapping.plan import Plan, plan
+from ohmformer.mapping.spec import KVClip
+from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """What the stages of a layer need to know: hardware, samples, tokens of a sample, lanes, and a clip of K and V."""
+
+    hardware: Accelerator
+    batch: int
+    tokens: int
+    lanes: int
+    clip: KVClip | None = None
+
+    @property
+    def vectors(self) -> int:
+        """Tokens of all samples."""
+        return self.batch * self.tokens
+
+    @property
+    def chip(self) -> Chip:
+        """What surrounds the arrays.
+
+        Raises:
+            BadInput: nobody has described it.
+        """
+        return chip_of(self.hardware)
+
+    def engine(self, op: StaticMatMul | DynamicMatMul) -> Engine:
+        """The engine of a product's role."""
+        if isinstance(op, StaticMatMul):
+            return self.hardware.projection
+        return self.hardware.attention.key if op.role == "attention.key" else self.hardware.attention.value
+
+
+def chip_of(hardware: Accelerator) -> Chip:
+    """What surrounds the arrays of an accelerator.
+
+    Raises:
+        BadInput: nobody has described it.
+    """
+    if hardware.chip is None:
+        raise BadInput(
+            f"hardware.chip: is missing for {hardware.title or 'this accelerator'!r}, so nothing can be said of its "
+            "time and energy; add the table, or take an accelerator that has one"
+        )
+    return hardware.chip
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a product uses arrays.
+
+    Attributes:
+        reads: the matrices that are read, of one sample (or the weights).
+        vectors: input vectors that each of them takes, over all samples.
+        vectors_in_turn: of these, those that have to wait for one another, over all samples.
+    """
+
+    reads: Plan
+    vectors: int
+    vectors_in_turn: float
+
+
+def used_arrays(op: StaticMatMul | DynamicMatMul, engine: ArrayEngine, pricing: Pricing) -> Use:
+    """The matrices and the vectors of a product; of two activations the engine says which one is stored."""
+    if isinstance(op, StaticMatMul):
+        return Use(plan(op.outputs, op.inputs, engine.array), op.vectors, op.vectors)
+    if engine.written == "left":
+        matrices = plan(op.queries, op.inputs, engine.array, matrices=op.heads)
+        passes = ceil(op.queries / (engine.resident or op.queries))
+        return Use(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
+    top = pricing.clip.max_code(engine.array) if pricing.clip else None
+    matrices = plan(op.outputs, op.inputs, engine.array, matrices=op.kv_heads, max_code=top)
+    passes = ceil(op.tokens / (engine.resident or op.tokens))
+    vectors = op.batch * op.queries * op.group
+    return Use(matrices, vectors, vectors * passes)
+
+
+def tokens_written(op: DynamicMatMul, engine: ArrayEngine, arrays: str) -> int:
+    """Tokens of a sample that a product has to write: all it needs where other layers have overwritten the cache."""
+    if engine.written == "left":
+        return op.queries
+    return op.tokens if arrays == "shared" else op.written
+
+
+def written_plan(op: DynamicMatMul, engine: ArrayEngine, clip: KVClip | None, tokens: int) -> Plan | None:
+    """The cells that so many tokens of one sample take; None where that is nothing."""
+    array = engine.array
+    if engine.written == "left":
+        return plan(tokens, op.inputs, array, matrices=op.heads)
+    if not tokens:
+        return None
+    top = clip.max_code(array) if clip else None
+    sizes = (tokens, op.head_width) if op.role == "attention.key" else (op.head_width, tokens)
+    return plan(*sizes, array, matrices=op.kv_heads, max_code=top)
+
+
+def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
+    """Writing K (or Q) and V of the first attention among `ops`: at once, each into arrays of its own; or nothing."""
+    found: list[Stage] = []
+    for op in ops:
+        if not isinstance(op, DynamicMatMul):
+            continue
+        if op.role == "attention.key" and found:
+            break
+        engine = pricing.engine(op)
+        if isinstance(engine, ArrayEngine):
+            count = tokens_written(op, engine, pricing.hardware.attention.arrays)
+            cells = written_plan(op, engine, pricing.clip, count)
+            if cells is not None:
+                found.append(_write_stage(op, engine, cells, count, pricing))
+        if op.role == "attention.value":
+            break
+    return [_at_once(found)] if found else []
+
+
+def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, count: int, pricing: Pricing) -> Stage:
+    """A row of every array at a time: tokens of V are rows; tokens of K and of Q are columns, across all their rows."""
+    # What is appended to a cache finds the reference columns of K in place.
+    appended = op.role == "attention.key" and engine.written == "right" and count < op.tokens
+    number = cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
+    cost = components.write(cells, op.role, cells=number)
+    stage = Stage(
+        "write",
+        "attention",
+        f"attention.write_{op.stage.removesuffix('key').removesuffix('value')}",
+        pricing.hardware.attention.arrays == "shared",
+        energy={name: value * op.batch for name, value in cost.energy.items()},
+        counts=Counts(cell_writes=op.batch * number),
+    )
+    rows = engine.array.rows
+    if op.role == "attention.key":
+        return replace(stage, floor=min(op.inputs, rows) * cost.interval)
+    if engine.written == "left":
+        raise BadInput(
+            "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
+            "take 'right', so that V is written"
+        )
+    share = count / op.queries
+    return replace(stage, per_token=cost.interval * share, cap=rows / share)
+
+
+def _at_once(stages: list[Stage]) -> Stage:
+    return replace(
+        stages[-1],
+        floor=max(stage.floor for stage in stages),
+        energy=add_energy(*(stage.energy for stage in stages)),
+        counts=sum((stage.counts for stage in stages[1:]), stages[0].counts),
+    )
+
+
+def partial_sums(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> int:
+    """Additions of what the row blocks of a matrix give, for all samples."""
+    engine = pricing.engine(op)
+    if not isinstance(engine, ArrayEngine):
+        return 0
+    results = op.vectors * op.outputs if isinstance(op, StaticMatMul) else op.batch * op.heads * op.queries * op.outputs
+    return (ceil(op.inputs / engine.array.rows) - 1) * results

@@ -1,0 +1,325 @@
+"""Puts a workload on an accelerator: every layer as priced stages, the arrays and tiles it takes, and the area.
+
+Weights of a layer stay where they are; keys and values go to arrays that all layers share, or to arrays of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from ohmformer.arch import components
+from ohmformer.arch.cost import add_energy
+from ohmformer.arch.operands import Pricing, chip_of, tokens_written, used_arrays, written_plan
+from ohmformer.arch.products import layer_stages
+from ohmformer.arch.stage import Stage
+from ohmformer.array.counts import Counts
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine, GpuEngine, SramEngine
+from ohmformer.mapping.plan import Plan
+from ohmformer.mapping.spec import KVClip
+from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
+
+
+@dataclass(frozen=True)
+class PlacedLayer:
+    """One layer on the hardware.
+
+    Attributes:
+        name: of the layer.
+        tokens: of one sample, that flow through its stages.
+        stages: in order.
+        join: the stage that needs all tokens of the stages before it, since every query sees every key; None where a
+            query needs none that come after it.
+        setup: what has to end before the first stage begins, such as loading weights; None for nothing.
+        scores: heads, queries and keys of its attention; None without one.
+    """
+
+    name: str
+    tokens: int
+    stages: tuple[Stage, ...]
+    join: int | None
+    setup: Stage | None
+    scores: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class Wear:
+    """Writes of one cell in one pass of all samples, and what the cell endures.
+
+    Attributes:
+        role: attention.key or attention.value.
+        writes: of the most used cell.
+        mean_writes: of all cells on average, those that stay unused included.
+        cells: cells that are written at all.
+        pulses: that wear the cell in one write.
+        endurance: pulses that a cell survives.
+    """
+
+    role: str
+    writes: float
+    mean_writes: float
+    cells: int
+    pulses: int
+    endurance: float
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A workload on an accelerator.
+
+    Attributes:
+        arrays: of weights, and of keys and values.
+        arrays_per_polarity: the same, counting a differential pair once.
+        tiles: that they take; 0 for a GPU.
+        area: of the chip [m^2].
+        power: drawn whatever happens [W].
+    """
+
+    workload: Workload
+    hardware: Accelerator
+    layers: tuple[PlacedLayer, ...]
+    arrays: Mapping[str, int]
+    arrays_per_polarity: int
+    tiles: int
+    area: float
+    power: float
+    wear: tuple[Wear, ...]
+
+    @property
+    def energy(self) -> dict[str, float]:
+        """Energy of all operations by component [J]; without what is drawn all the time."""
+        return add_energy(*(stage.energy for stage in self.stages()))
+
+    @property
+    def counts(self) -> Counts:
+        """Events on arrays, of all samples."""
+        return sum((stage.counts for stage in self.stages()), Counts())
+
+    def stages(self) -> list[Stage]:
+        """All stages of all layers, setups included."""
+        return [stage for layer in self.layers for stage in ([layer.setup] if layer.setup else []) + list(layer.stages)]
+
+
+def place(workload: Workload, hardware: Accelerator, *, clip: KVClip | None = None) -> Placement:
+    """Price a workload on an accelerator.
+
+    Args:
+        workload: the products.
+        hardware: its engines and chip need prices.
+        clip: of K and V, which leaves out slices that are not needed any more.
+
+    Raises:
+        BadInput: a price is missing, the chip is too small, or the clip does not go with the arrays; one line with the
+            field and the remedy.
+    """
+    _check_clip(hardware, clip)
+    layers = workload.layers()
+    weights = [_weights(layer, hardware) for layer in layers]
+    stored = _stored(workload, hardware, clip)
+    tiles = _tiles(hardware, weights, stored)
+    known: dict[tuple[object, ...], tuple[Stage, ...]] = {}
+    placed = []
+    for layer, matrices in zip(layers, weights, strict=True):
+        lanes = _lanes(hardware, matrices)
+        key = (layer.tokens, layer.anonymous())
+        if key not in known:
+            known[key] = tuple(layer_stages(layer, Pricing(hardware, workload.batch, layer.tokens, lanes, clip)))
+        setup = _load(hardware, matrices, weights, workload.batch)
+        placed.append(_placed(layer, known[key], setup))
+    arrays = {"projection": _count(hardware, weights), **{role: found.arrays for role, found in stored.items()}}
+    return Placement(
+        workload,
+        hardware,
+        tuple(placed),
+        arrays,
+        _per_polarity(hardware, arrays),
+        sum(tiles),
+        _area(hardware, tiles, workload),
+        hardware.chip.tile_power * sum(tiles) if hardware.chip else 0.0,
+        tuple(_wear(workload, hardware, stored)),
+    )
+
+
+def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
+    for engine in (hardware.attention.key, hardware.attention.value):
+        if clip is not None and isinstance(engine, ArrayEngine):
+            clip.thresholds(engine.array)
+            if engine.array.encoding == "offset" and (clip.alpha, clip.beta) != (0.0, 1.0):
+                raise BadInput(
+                    "clip: an 'offset' array stores zero in the middle of its range; use encoding = 'differential'"
+                )
+
+
+def _placed(layer: Layer, stages: tuple[Stage, ...], setup: Stage | None) -> PlacedLayer:
+    keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
+    scores = (keys[0].heads, keys[0].queries, keys[0].tokens) if keys else None
+    names = [part for stage in stages for part in [stage.name.split("+")]]
+    waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
+    join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
+    return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores)
+
+
+def _weights(layer: Layer, hardware: Accelerator) -> list[Plan]:
+    """The matrices of a layer's weights on arrays; those that other modules hold already are not there again."""
+    engine = hardware.projection
+    if not isinstance(engine, ArrayEngine):
+        return []
+    pricing = Pricing(hardware, 1, 1, 0)
+    return [
+        used_arrays(op, engine, pricing).reads
+        for op in layer.ops
+        if isinstance(op, StaticMatMul) and not op.shared_with
+    ]
+
+
+def _stored(workload: Workload, hardware: Accelerator, clip: KVClip | None) -> dict[str, Plan]:
+    """Role -> the matrices of keys or values that need cells, of one sample: of the largest layer, or of all."""
+    found: dict[str, list[Plan]] = {}
+    for op in workload.ops:
+        if isinstance(op, DynamicMatMul):
+            engine = hardware.attention.key if op.role == "attention.key" else hardware.attention.value
+            if isinstance(engine, ArrayEngine):
+                held = engine.resident or (op.queries if engine.written == "left" else op.tokens)
+                plan = written_plan(op, engine, clip, held)
+                assert plan is not None
+                found.setdefault(op.role, []).append(plan)
+    shared = hardware.attention.arrays == "shared"
+    copies = _caches(workload, hardware)
+    return {role: max(plans, key=_arrays) if shared else _together(plans, copies) for role, plans in found.items()}
+
+
+def _caches(workload: Workload, hardware: Accelerator) -> int:
+    """How many samples have keys and values of their own in cells: all that come back for them in a later pass."""
+    kept = any(isinstance(op, DynamicMatMul) and op.written < op.tokens for op in workload.ops)
+    return workload.batch if kept and hardware.attention.arrays == "per_layer" else 1
+
+
+def _arrays(plan: Plan) -> int:
+    return plan.arrays
+
+
+def _together(plans: list[Plan], copies: int) -> Plan:
+    """Equal matrices of several layers, and of so many samples, as one plan; unequal ones by their largest."""
+    largest = max(plans, key=_arrays)
+    count = largest.matrices * len(plans) * copies
+    return Plan(largest.array, largest.inputs, largest.outputs, count, largest.slices)
+
+
+def _count(hardware: Accelerator, weights: list[list[Plan]]) -> int:
+    needed = sum(plan.arrays for plans in weights for plan in plans)
+    engine = hardware.projection
+    return min(needed, engine.arrays) if isinstance(engine, SramEngine) and engine.arrays else needed
+
+
+def _per_polarity(hardware: Accelerator, arrays: Mapping[str, int]) -> int:
+    engines: dict[str, Engine] = {
+        "projection": hardware.projection,
+        "attention.key": hardware.attention.key,
+        "attention.value": hardware.attention.value,
+    }
+    return sum(
+        count // engine.array.polarities
+        for role, count in arrays.items()
+        if isinstance(engine := engines[role], ArrayEngine)
+    )
+
+
+def _tiles(hardware: Accelerator, weights: list[list[Plan]], stored: Mapping[str, Plan]) -> tuple[int, int]:
+    """Tiles of weights (spare ones included), and of keys and values.
+
+    Raises:
+        BadInput: there are fewer.
+    """
+    arrays = [sum(plan.arrays for plan in plans) for plans in weights]
+    held = sum(plan.arrays for plan in stored.values())
+    if not any(arrays) and not held:
+        return 0, 0
+    chip = chip_of(hardware)
+    room = chip.arrays_per_core * chip.cores_per_tile
+    if isinstance(hardware.projection, SramEngine) and hardware.projection.arrays:
+        arrays = [min(sum(arrays), hardware.projection.arrays)]
+    attention = ceil(held / room)
+    needed = sum(ceil(count / room) for count in arrays) + attention
+    if chip.granularity == "node":
+        if chip.tiles_per_node is None:
+            raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
+        needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
+    if chip.tiles is not None and needed > chip.tiles:
+        raise BadInput(
+            f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({sum(arrays)} arrays of weights, "
+            f"{held} of keys and values, {room} to a tile); raise it, or leave it out to take as many as are needed"
+        )
+    return (chip.tiles or needed) - attention, attention
+
+
+def _lanes(hardware: Accelerator, matrices: list[Plan]) -> int:
+    """Vector lanes of the tiles that hold a layer's weights."""
+    if not matrices or hardware.chip is None:
+        return 0
+    chip = hardware.chip
+    tiles = ceil(sum(plan.arrays for plan in matrices) / (chip.arrays_per_core * chip.cores_per_tile))
+    return tiles * chip.cores_per_tile * chip.vector.lanes_per_core
+
+
+def _load(hardware: Accelerator, matrices: list[Plan], weights: list[list[Plan]], batch: int) -> Stage | None:
+    """Loading a layer's weights from memory off the chip, where not all find room; once for all samples.
+
+    Products wait for it; a layer that is larger than the chip goes through it in parts, which takes the same time.
+    """
+    engine = hardware.projection
+    if not isinstance(engine, SramEngine) or not engine.arrays or not matrices:
+        return None
+    if sum(plan.arrays for plans in weights for plan in plans) <= engine.arrays:
+        return None
+    chip = chip_of(hardware)
+    if chip.dram is None:
+        raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
+    size = sum(plan.inputs * plan.outputs * plan.matrices for plan in matrices) * engine.array.bits / 8
+    writes = [components.write(plan, "projection") for plan in matrices]
+    energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
+    time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
+    counts = sum((plan.writes(1) for plan in matrices), Counts())
+    return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)
+
+
+def _area(hardware: Accelerator, tiles: tuple[int, int], workload: Workload) -> float:
+    """Tiles full of arrays, nodes around them, and units for softmax [m^2]; that of a GPU is its die."""
+    if isinstance(hardware.projection, GpuEngine):
+        return hardware.projection.area
+    chip = chip_of(hardware)
+    engines = (("projection", hardware.projection), ("attention.key", hardware.attention.key))
+    shell = chip.tile_area + chip.cores_per_tile * chip.core_area
+    total = 0.0
+    for count, (role, engine) in zip(tiles, engines, strict=True):
+        if count and isinstance(engine, ArrayEngine):
+            arrays = chip.arrays_per_core * chip.cores_per_tile
+            total += count * (shell + arrays * components.array_area(engine.array, role))
+    heads = max((op.heads for op in workload.ops if isinstance(op, DynamicMatMul)), default=0)
+    units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
+    return total + ceil(sum(tiles) / (chip.tiles_per_node or sum(tiles) or 1)) * chip.node_area + units
+
+
+def _wear(workload: Workload, hardware: Accelerator, stored: Mapping[str, Plan]) -> Iterator[Wear]:
+    """How often the cells of keys and values are written in one pass."""
+    for role, plan in stored.items():
+        engine = hardware.attention.key if role == "attention.key" else hardware.attention.value
+        assert isinstance(engine, ArrayEngine)
+        cell = engine.array.cell
+        if cell.endurance is None or cell.write_pulses is None:
+            continue
+        uses = [op for op in workload.ops if isinstance(op, DynamicMatMul) and op.role == role]
+        layers = len(uses) if hardware.attention.arrays == "shared" else 1
+        share = _slot_writes(uses[0], engine, hardware.attention.arrays)
+        # The slots of a decoder's own cache form a ring, so each has its turn; otherwise the first slot is always used.
+        ring = workload.phase == "decode" and hardware.attention.arrays == "per_layer"
+        hottest = share if ring else max(1.0, share)
+        passes = layers * workload.batch / _caches(workload, hardware)
+        yield Wear(role, passes * hottest, passes * share, plan.cells, cell.write_pulses, cell.endurance)
+
+
+def _slot_writes(op: DynamicMatMul, engine: ArrayEngine, arrays: str) -> float:
+    """How often a slot of a token is written for one sample and layer, on average: written tokens over slots."""
+    held = op.queries if engine.written == "left" else op.tokens
+    return tokens_written(op, engine, arrays) / (engine.resident or held)

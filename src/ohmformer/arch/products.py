@@ -1,0 +1,161 @@
+"""The stages of one layer: every product priced on the engine that has its role."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ohmformer.arch import components
+from ohmformer.arch.cost import Cost, add_energy, all_beside
+from ohmformer.arch.operands import Pricing, partial_sums, used_arrays, write_stages
+from ohmformer.arch.roofline import kernel
+from ohmformer.arch.stage import Stage, merged
+from ohmformer.array.counts import Counts
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import ArrayEngine, DigitalEngine, GpuEngine, SimdEngine
+from ohmformer.workload.spec import DynamicMatMul, Elementwise, Layer, Lookup, Norm, Op, Softmax, StaticMatMul
+
+
+def layer_stages(layer: Layer, pricing: Pricing) -> list[Stage]:
+    """The stages of a layer in order, writes of K and V included; neighbours on the same unit are one stage."""
+    found: list[Stage] = []
+    stages = layer.stages()
+    for index, (name, ops) in enumerate(stages.items()):
+        keys = [op for op in ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
+        if keys:
+            found += write_stages([op for later in list(stages.values())[index:] for op in later], pricing)
+        found.append(_stage(name, ops, pricing))
+    return merged(found)
+
+
+def _stage(name: str, ops: list[Op], pricing: Pricing) -> Stage:
+    products = [op for op in ops if isinstance(op, (StaticMatMul, DynamicMatMul))]
+    if not products:
+        return _lanes_only(name, ops, pricing)
+    engine = pricing.engine(products[0])
+    role = "projection" if isinstance(products[0], StaticMatMul) else products[0].role
+    side = role.partition(".")[0]
+    match engine:
+        case GpuEngine():
+            return _on_gpu(name, side, ops, engine, pricing)
+        case SimdEngine():
+            return _on_lanes(name, side, ops, products, engine, pricing)
+        case ArrayEngine():
+            return _on_arrays(name, side, ops, products, engine, pricing)
+        case DigitalEngine():
+            raise BadInput(
+                f"hardware.{role}.kind = 'digital': has no price, since nobody has described that logic; "
+                "take kind = 'simd' or 'gpu' with its figures"
+            )
+    raise AssertionError(engine)
+
+
+def _on_gpu(name: str, side: str, ops: list[Op], gpu: GpuEngine, pricing: Pricing) -> Stage:
+    costs = [kernel(op, gpu) for op in ops]
+    time = sum(cost.latency for cost in costs)
+    energy = add_energy(*(cost.energy for cost in costs))
+    return Stage(name, side, "gpu", shared=True, per_token=time / pricing.vectors, energy=energy)
+
+
+def _on_lanes(
+    name: str,
+    side: str,
+    ops: list[Op],
+    products: list[StaticMatMul | DynamicMatMul],
+    engine: SimdEngine,
+    pricing: Pricing,
+) -> Stage:
+    count = pricing.lanes if engine.lanes == "of_layer" else engine.lanes
+    if not count:
+        raise BadInput(
+            f"hardware.{side}: lanes = 'of_layer': this "
+            "layer has no weights on arrays, hence no cores; give a number of lanes"
+        )
+    chip, macs = pricing.chip, sum(op.macs for op in products)
+    product = components.lanes(chip, macs * engine.ops_per_mac, count, pricing.vectors, name="simd")
+    moved = all_beside(_moved(op, pricing) for op in products)
+    rest = _digital(ops, replace(pricing, lanes=count))
+    energy = add_energy(product.energy, moved.energy, rest.energy)
+    time = product.interval + rest.interval
+    return Stage(name, side, "lanes", fixed=chip.network_latency, per_token=time, energy=energy)
+
+
+def _lanes_only(name: str, ops: list[Op], pricing: Pricing) -> Stage:
+    """A stage without products: on the GPU where that has the weights, in vector lanes otherwise."""
+    if isinstance(pricing.hardware.projection, GpuEngine):
+        return _on_gpu(name, "projection", ops, pricing.hardware.projection, pricing)
+    chip = pricing.chip
+    known = replace(pricing, lanes=pricing.lanes or chip.cores_per_tile * chip.vector.lanes_per_core)
+    cost = _digital(ops, known)
+    return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
+
+
+def _on_arrays(
+    name: str,
+    side: str,
+    ops: list[Op],
+    products: list[StaticMatMul | DynamicMatMul],
+    engine: ArrayEngine,
+    pricing: Pricing,
+) -> Stage:
+    chip, counts, total = pricing.chip, Counts(), Cost()
+    for op in products:
+        use = used_arrays(op, engine, pricing)
+        role = "projection" if isinstance(op, StaticMatMul) else op.role
+        cost = components.multiply(use.reads, use.vectors, role)
+        per_token = cost.interval * use.vectors_in_turn / pricing.vectors
+        fill = cost.latency - cost.interval + chip.network_latency
+        total = total.beside(Cost(add_energy(cost.energy, _moved(op, pricing).energy), fill, per_token))
+        counts += use.reads.reads(use.vectors)
+    rest = _digital(ops, pricing)
+    shared = side == "attention" and pricing.hardware.attention.arrays == "shared"
+    return Stage(
+        name,
+        side,
+        f"{side}.{name}",
+        shared,
+        fixed=total.latency,
+        per_token=max(total.interval, rest.interval),
+        energy=add_energy(total.energy, rest.energy),
+        counts=counts,
+    )
+
+
+def _moved(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> Cost:
+    """Inputs from and results to the memories, for all samples."""
+    bits = pricing.hardware.projection.array.inputs.bits if isinstance(pricing.hardware.projection, ArrayEngine) else 8
+    if isinstance(op, StaticMatMul):
+        values_in, values_out = op.vectors * op.inputs, op.vectors * op.outputs
+    else:
+        rows = op.batch * op.heads * op.queries
+        stored = op.batch * op.kv_heads * op.written * op.head_width
+        values_in, values_out = rows * op.inputs + stored, rows * op.outputs
+    return components.transfer(pricing.chip, values_in * bits / 8, values_out * bits / 8)
+
+
+def _digital(ops: list[Op], pricing: Pricing) -> Cost:
+    """Softmax, normalisation, activations and additions of a stage: they run while products do."""
+    chip, total = pricing.chip, Cost()
+    operations = 0.0
+    for op in ops:
+        match op:
+            case Softmax() if chip.softmax is not None:
+                share = op.rows / (op.heads * pricing.vectors)
+                found = components.softmax(chip, chip.softmax, op.rows, op.length)
+                total = total.beside(Cost(found.energy, 0.0, found.interval * share))
+            case Softmax():
+                operations += op.rows * op.length * chip.vector.softmax
+            case Norm():
+                operations += op.vectors * op.width * chip.vector.norm
+            case Elementwise(kind="add"):
+                operations += op.elements * chip.vector.add
+            case Elementwise():
+                operations += op.elements * chip.vector.activation
+            case StaticMatMul() | DynamicMatMul():
+                operations += partial_sums(op, pricing) * chip.vector.add
+            case Lookup():
+                moved = components.transfer(chip, 0.0, op.vectors * op.width)
+                total = total.beside(Cost(moved.energy))
+    if not operations:
+        return total
+    count = pricing.lanes or chip.cores_per_tile * chip.vector.lanes_per_core
+    return total.beside(components.lanes(chip, operations, count, pricing.vectors))

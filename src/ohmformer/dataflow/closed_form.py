@@ -1,0 +1,174 @@
+"""The same pipelines without tasks: max-plus algebra over stages, for one design or for arrays of designs at once.
+
+Symbols: p_i time of a block in stage i, f_i when stage i becomes free, r when the blocks may start. After m equal
+blocks stage i becomes free at the longest path that ends there,
+
+    f'_i = max( r + d(0, i),  max_{j <= i} f_j + d(j, i) ),    d(j, i) = sum_{j..i} p + (m - 1) max_{j..i} p,
+
+since a path through stages j..i and m blocks visits every stage once and m - 1 further cells of its slowest stage. A
+ragged last block is one more step with m = 1; where attention waits for all blocks, the layer is two such pipelines in
+a row; layers follow one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ohmformer.arch.placement import PlacedLayer, Placement
+from ohmformer.arch.stage import Stage
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, joins
+from ohmformer.dataflow.tasks import unit_name, writer_of
+from ohmformer.errors import BadInput
+
+Array = npt.NDArray[np.float64]
+
+NEVER = -np.inf
+
+
+@dataclass(frozen=True)
+class Designs:
+    """Design points: tokens of a block for each, and by which factor the times of named stages differ from the spec's.
+
+    Attributes:
+        block: [N] whole numbers; a block larger than the sequence is the sequence.
+        time: stage name -> [N] factors.
+    """
+
+    block: npt.NDArray[np.int64]
+    time: Mapping[str, Array]
+
+
+def latency(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> float:
+    """The latency of a workload [s]: what the event engine gives, to rounding.
+
+    Raises:
+        BadInput: stages of a layer share a unit across other stages, so that they are no pipeline.
+    """
+    longest = max(layer.tokens for layer in placement.layers)
+    block = dataflow.block if isinstance(dataflow, SequenceBlocking) else longest
+    return float(latencies(placement, dataflow, Designs(np.array([block]), {}))[0])
+
+
+def latencies(placement: Placement, dataflow: LayerSerial | SequenceBlocking, designs: Designs) -> Array:
+    """Latencies of design points [s]; of the dataflow only dependencies and batching are used.
+
+    Raises:
+        BadInput: as `latency`.
+    """
+    batch = placement.workload.batch
+    alone = batch == 1 or dataflow.batching == "serial"
+    for layer in placement.layers:
+        if not (alone and layer.tokens == 1):
+            _check(layer)
+    if alone:
+        known: dict[tuple[object, ...], Array] = {}
+        total = np.zeros(len(designs.block))
+        for layer in placement.layers:
+            key = (id(layer.stages), layer.tokens, id(layer.setup) if layer.setup else 0)
+            if key not in known:
+                known[key] = _alone(layer, dataflow, designs)
+            total = total + known[key]
+        return total * batch
+    return _batched(placement, dataflow, designs)
+
+
+def _check(layer: PlacedLayer) -> None:
+    units = [stage.unit for stage in layer.stages]
+    for unit in units:
+        if units.count(unit) > 1:
+            raise BadInput(
+                f"{layer.name}: stages that are no neighbours share the unit {unit!r}, so there is no closed form; "
+                "use the event engine"
+            )
+
+
+def _alone(layer: PlacedLayer, dataflow: LayerSerial | SequenceBlocking, designs: Designs) -> Array:
+    """One sample in one layer whose units are free."""
+    count = len(designs.block)
+    free = [np.full(count, NEVER) for _ in layer.stages]
+    ready = np.full(count, layer.setup.time(1) if layer.setup else 0.0)
+    return _sample(layer, dataflow, designs, free, ready)[-1]
+
+
+def _sample(
+    layer: PlacedLayer,
+    dataflow: LayerSerial | SequenceBlocking,
+    designs: Designs,
+    free: list[Array],
+    ready: Array,
+) -> list[Array]:
+    """When the stages of a layer become free after one more sample that may start at `ready`."""
+    split = layer.join if layer.join is not None and joins(dataflow) else 0
+    if not split:
+        return _segment(layer.stages, layer.tokens, designs, free, ready)
+    front = _segment(layer.stages[:split], layer.tokens, designs, free[:split], ready)
+    return front + _segment(layer.stages[split:], layer.tokens, designs, free[split:], front[-1])
+
+
+def _segment(stages: tuple[Stage, ...], tokens: int, designs: Designs, free: list[Array], ready: Array) -> list[Array]:
+    """All blocks of a sample through consecutive stages."""
+    size = np.minimum(designs.block, tokens)
+    whole, rest = np.divmod(tokens, size)
+    free = advance(free, ready, _times(stages, size, designs), whole)
+    if not rest.any():
+        return free
+    ragged = advance(free, ready, _times(stages, np.maximum(rest, 1), designs), np.ones_like(whole))
+    return [np.where(rest > 0, after, before) for after, before in zip(ragged, free, strict=True)]
+
+
+def _times(stages: tuple[Stage, ...], size: npt.NDArray[np.int64], designs: Designs) -> list[Array]:
+    found = []
+    for stage in stages:
+        time = np.maximum(stage.floor, stage.fixed + stage.per_token * np.minimum(size, stage.cap))
+        found.append(time * designs.time[stage.name] if stage.name in designs.time else time)
+    return found
+
+
+def advance(free: list[Array], ready: Array, times: list[Array], count: npt.NDArray[np.int64]) -> list[Array]:
+    """When stages become free after `count` equal blocks that may start at `ready` (see the top of this file)."""
+    found = []
+    more = count - 1
+    for last in range(len(times)):
+        best, path, slowest = np.full_like(ready, NEVER), np.zeros_like(ready), np.zeros_like(ready)
+        for first in range(last, -1, -1):
+            path, slowest = path + times[first], np.maximum(slowest, times[first])
+            start = np.maximum(free[first], ready) if first == 0 else free[first]
+            best = np.maximum(best, start + path + more * slowest)
+        found.append(best)
+    return found
+
+
+def _batched(placement: Placement, dataflow: LayerSerial | SequenceBlocking, designs: Designs) -> Array:
+    """Samples follow one another layer by layer; units that layers share keep the time at which they become free."""
+    batch, count = placement.workload.batch, len(designs.block)
+    done = [np.zeros(count) for _ in range(batch)]
+    free: dict[str, Array] = {}
+    for layer in placement.layers:
+        units = [unit_name(layer, stage) for stage in layer.stages]
+        loaded = np.full(count, NEVER)
+        if layer.setup is not None:
+            unit = unit_name(layer, layer.setup)
+            loaded = np.maximum(done[0], free.get(unit, done[0])) + layer.setup.time(1)
+            free[unit] = loaded
+        for sample in range(batch):
+            ready = np.maximum(done[sample], loaded) if sample == 0 else done[sample]
+            state = [free.get(unit, np.full(count, NEVER)) for unit in units]
+            state = _after_readers(layer, units, free, state)
+            for unit, value in zip(units, _sample(layer, dataflow, designs, state, ready), strict=True):
+                free[unit] = value
+            done[sample] = free[units[-1]]
+    return np.asarray(np.maximum.reduce(done))
+
+
+def _after_readers(layer: PlacedLayer, units: list[str], free: dict[str, Array], state: list[Array]) -> list[Array]:
+    """Cells are written again only after they have been read for the sample before."""
+    found = list(state)
+    for index, unit in enumerate(units):
+        writer = writer_of(layer.stages, index)
+        if writer is not None and unit in free:
+            found[writer] = np.maximum(found[writer], free[unit])
+    return found

@@ -1,0 +1,92 @@
+"""One call from a workload and an accelerator to all that is known of its time, energy and wear."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ohmformer.arch.placement import Placement, place
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.timeline import By, Timeline
+from ohmformer.dataflow.timeline import simulate as _timeline
+from ohmformer.dataflow.wear import lifetime
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.mapping.spec import KVClip
+from ohmformer.workload.spec import Workload
+
+
+@dataclass(frozen=True)
+class Run:
+    """A workload on an accelerator under a dataflow: times in s, energies in J, areas in m^2."""
+
+    placement: Placement
+    timeline: Timeline
+
+    @property
+    def latency(self) -> float:
+        """Of all samples together."""
+        return self.timeline.latency
+
+    @property
+    def energy(self) -> float:
+        """Of all samples together."""
+        return self.timeline.energy
+
+    @property
+    def power(self) -> float:
+        """Mean over the run [W]."""
+        return self.timeline.power
+
+    @property
+    def area(self) -> float:
+        """Of the chip."""
+        return self.placement.area
+
+    @property
+    def utilization(self) -> dict[str, float]:
+        """Engine -> share of the time in which at least one of its units is at work."""
+        return self.timeline.utilization
+
+    def energy_by(self, kind: By) -> dict[str, float]:
+        """By component, operation or engine."""
+        return self.timeline.energy_by(kind)
+
+    def lifetime(self, rate: float | None = None, *, levelling: bool = False, spare: float = 0.0) -> float | None:
+        """Seconds until the first cells wear out, at so many passes per second (by default one after another)."""
+        found = lifetime(self.placement, rate or 1 / self.latency, levelling=levelling, spare=spare)
+        return None if found is None else found.seconds
+
+    def save_trace(self, file: str | Path) -> None:
+        """Write the timeline as JSON that opens in Perfetto.
+
+        Raises:
+            BadInput: the file cannot be written.
+        """
+        try:
+            Path(file).write_text(json.dumps(self.timeline.chrome_trace()), encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def simulate(
+    workload: Workload,
+    hardware: Accelerator,
+    dataflow: LayerSerial | SequenceBlocking | None = None,
+    *,
+    clip: KVClip | None = None,
+) -> Run:
+    """Time and price a workload.
+
+    Args:
+        workload: from `shapes` or from a real model.
+        hardware: an accelerator whose engines and chip have prices.
+        dataflow: by default layer by layer.
+        clip: of K and V: slices that it leaves empty are not mapped.
+
+    Raises:
+        BadInput: a price is missing, or the chip is too small.
+    """
+    placement = place(workload, hardware, clip=clip)
+    return Run(placement, _timeline(placement, dataflow or LayerSerial()))

@@ -1,0 +1,169 @@
+"""What happened when: the one place from which latency, energy, utilisation and the critical path are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from ohmformer.arch.cost import add_energy
+from ohmformer.arch.placement import Placement
+from ohmformer.array.spec import Crossbar
+from ohmformer.dataflow.simulate import Schedule, run_tasks
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size
+from ohmformer.dataflow.tasks import Task, tasks_of
+
+By = Literal["component", "operation", "engine"]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Tasks of a placement under a dataflow, and when they ran."""
+
+    placement: Placement
+    dataflow: LayerSerial | SequenceBlocking
+    tasks: tuple[Task, ...]
+    schedule: Schedule
+
+    @cached_property
+    def latency(self) -> float:
+        """From the first start to the last end, for all samples [s]."""
+        return max(self.schedule.end)
+
+    @property
+    def throughput(self) -> float:
+        """Samples per second, one workload after another."""
+        return self.placement.workload.batch / self.latency
+
+    @cached_property
+    def energy(self) -> float:
+        """Energy of all samples, what is drawn all the time included [J]."""
+        return sum(self.energy_by("component").values())
+
+    @property
+    def power(self) -> float:
+        """Mean power [W]."""
+        return self.energy / self.latency
+
+    def energy_by(self, kind: By) -> dict[str, float]:
+        """Energy [J] by component (what draws it), operation (stage) or engine; `static` is drawn all the time."""
+        found: dict[str, float] = {}
+        for task in self.tasks:
+            if kind == "component":
+                found = add_energy(found, {name: value * task.share for name, value in task.stage.energy.items()})
+            else:
+                name = task.stage.name if kind == "operation" else task.stage.engine
+                found[name] = found.get(name, 0.0) + task.stage.joules * task.share
+        static = self.placement.power * self.latency
+        return add_energy(found, {"static": static}) if static else found
+
+    @cached_property
+    def busy(self) -> dict[str, float]:
+        """Unit -> seconds at work."""
+        found: dict[str, float] = {}
+        for task in self.tasks:
+            found[task.unit] = found.get(task.unit, 0.0) + task.duration
+        return found
+
+    @property
+    def utilization(self) -> dict[str, float]:
+        """Engine -> share of the time in which at least one of its units is at work."""
+        spans: dict[str, list[tuple[float, float]]] = {}
+        for number, task in enumerate(self.tasks):
+            spans.setdefault(task.stage.engine, []).append((self.schedule.start[number], self.schedule.end[number]))
+        return {engine: _covered(found) / self.latency for engine, found in spans.items()}
+
+    @property
+    def occupancy(self) -> dict[str, float]:
+        """Unit -> share of the time in which it is at work."""
+        return {unit: seconds / self.latency for unit, seconds in self.busy.items()}
+
+    def critical_path(self) -> list[int]:
+        """Tasks of which each started when the one before it ended, from the first start to the last end."""
+        number = max(range(len(self.tasks)), key=self.schedule.end.__getitem__)
+        found = [number]
+        while self.schedule.cause[number] >= 0:
+            number = self.schedule.cause[number]
+            found.append(number)
+        return found[::-1]
+
+    def critical_stages(self) -> dict[str, float]:
+        """Stage -> seconds that it has on the critical path; they add up to the latency."""
+        found: dict[str, float] = {}
+        for number in self.critical_path():
+            task = self.tasks[number]
+            found[task.stage.name] = found.get(task.stage.name, 0.0) + task.duration
+        return found
+
+    def peak_buffer(self) -> dict[str, float]:
+        """Bytes that have to be held at once: `scores` between Q K^T and P V, and `tokens` between layers.
+
+        Scores are those of all heads for a block of queries against a block of keys, since softmax can normalise
+        afterwards; layer by layer they are those of the whole sequence.
+        """
+        size = _bytes_per_value(self.placement)
+        scores, tokens = 0.0, 0.0
+        for layer in self.placement.layers:
+            if layer.scores is not None:
+                heads, queries, keys = layer.scores
+                rows, columns = block_size(self.dataflow, queries), block_size(self.dataflow, keys)
+                scores = max(scores, heads * rows * columns * size)
+            tokens = max(tokens, float(layer.tokens))
+        width = max((op.inputs for op in _weights(self.placement)), default=0)
+        return {"scores": scores, "tokens": tokens * width * size}
+
+    def chrome_trace(self) -> dict[str, Any]:
+        """Events for chrome://tracing and Perfetto: one track for each unit, times in microseconds."""
+        units = {unit: number for number, unit in enumerate(self.busy, 1)}
+        return {"displayTimeUnit": "ns", "traceEvents": [*_tracks(units), *self._events(units)]}
+
+    def _events(self, units: dict[str, int]) -> Iterator[dict[str, Any]]:
+        for number, task in enumerate(self.tasks):
+            layer = self.placement.layers[task.layer].name
+            yield {
+                "name": task.stage.name,
+                "cat": task.stage.engine,
+                "ph": "X",
+                "pid": 1,
+                "tid": units[task.unit],
+                "ts": self.schedule.start[number] * 1e6,
+                "dur": task.duration * 1e6,
+                "args": {"layer": layer, "sample": task.sample, "block": task.block},
+            }
+
+
+def simulate(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> Timeline:
+    """Run a placement under a dataflow through the event engine."""
+    tasks = tasks_of(placement, dataflow)
+    return Timeline(placement, dataflow, tuple(tasks), run_tasks(tasks))
+
+
+def _tracks(units: dict[str, int]) -> Iterator[dict[str, Any]]:
+    yield {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": "accelerator"}}
+    for unit, number in units.items():
+        yield {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": unit}}
+        yield {"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": number, "args": {"sort_index": number}}
+
+
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, end = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
+
+
+def _weights(placement: Placement) -> Iterator[Any]:
+    from ohmformer.workload.spec import StaticMatMul
+
+    return (op for op in placement.workload.ops if isinstance(op, StaticMatMul) and op.layer is not None)
+
+
+def _bytes_per_value(placement: Placement) -> float:
+    engine = placement.hardware.projection
+    array = getattr(engine, "array", None)
+    if isinstance(array, Crossbar):
+        return array.inputs.bits / 8
+    return float(getattr(engine, "bytes_per_value", 1.0))

@@ -1,0 +1,85 @@
+"""What surrounds the arrays of an accelerator: cores, tiles, memories, links, vector lanes. It decides cost alone.
+
+A core holds crossbars and vector lanes, a tile holds cores and a memory, a node holds tiles. Every price is required:
+one that is part of another is written as "included", and its source says in which.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ohmformer.array.spec import Included
+from ohmformer.schema import BytesPerSecond, Hertz, Joules, JoulesPerByte, Seconds, Spec, SquareMetres, Watts
+
+Count = Annotated[int, Field(ge=1)]
+PerByte = Annotated[JoulesPerByte, Field(ge=0)] | Included
+Area = Annotated[SquareMetres, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class VectorUnit(Spec):
+    """The digital lanes of a core: normalisation, activations, additions, and softmax where no unit does it.
+
+    The numbers of operations are per element; `add` covers residuals, biases and partial sums of row blocks.
+    """
+
+    lanes_per_core: Count
+    energy_per_op: Annotated[Joules, Field(ge=0)]
+    add: Rate
+    norm: Rate
+    activation: Rate
+    softmax: Rate
+
+
+class SoftmaxUnit(Spec):
+    """Units for softmax beside the attention arrays: every lane takes one element per cycle."""
+
+    lanes_per_head: Count
+    energy_per_element: Annotated[Joules, Field(ge=0)]
+    area_per_head: Area
+
+
+class Dram(Spec):
+    """Memory off the chip."""
+
+    bandwidth: Annotated[BytesPerSecond, Field(gt=0)]
+    energy: Annotated[JoulesPerByte, Field(ge=0)]
+
+
+class Chip(Spec):
+    """Hierarchy and periphery.
+
+    `tiles` is how many tiles there are; None takes as many as the model needs: whole tiles for each layer
+    (`granularity = "layer"`) or whole nodes of `tiles_per_node` (`"node"`).
+    """
+
+    technology: Annotated[float, Field(gt=0)]
+    """Feature size in nm: what the energies and areas below, and those of the arrays, are for."""
+    clock: Annotated[Hertz, Field(gt=0)]
+    arrays_per_core: Count
+    cores_per_tile: Count
+    tiles: Count | None = None
+    granularity: Literal["layer", "node"] = "layer"
+    tiles_per_node: Count | None = None
+    register_energy: PerByte
+    """Input and output registers of a core."""
+    buffer_energy: PerByte
+    """Memory of a tile."""
+    bus_energy: PerByte
+    network_energy: PerByte
+    """Between tiles, over the usual distance."""
+    network_latency: Annotated[Seconds, Field(ge=0)]
+    """From one stage to the next."""
+    vector: VectorUnit
+    softmax: SoftmaxUnit | None = None
+    dram: Dram | None = None
+    tile_power: Annotated[Watts, Field(ge=0)]
+    """What a tile draws whether it works or not."""
+    core_area: Area
+    """Of a core, without its arrays and converters."""
+    tile_area: Area
+    """Of a tile, without its cores."""
+    node_area: Area
+    """Of a node, without its tiles."""

@@ -1,0 +1,150 @@
+"""What things cost, as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from ohmformer import units
+from ohmformer.report.view import setting
+
+Document = dict[str, Any]
+
+YEAR, DAY, HOUR = 31557600.0, 86400.0, 3600.0
+
+
+def cost_tables(document: Document) -> Group:
+    """A row for each point; for a single point also where its energy and its time go."""
+    points = document["points"]
+    table = Table(title=document["study"], title_justify="left", caption_justify="left", caption=_caption(points))
+    for column in ("point", "latency", "energy", "power", "area", "arrays", "projection", "attention", "lifetime"):
+        table.add_column(column, justify="left" if column == "point" else "right", overflow="fold")
+    for point in points:
+        table.add_row(_name(point), *_numbers(point["cost"]))
+    if len(points) > 1:
+        return Group(table)
+    cost = points[0]["cost"]
+    parts = [
+        _shares("energy by component", cost["energy_by"]["component"], "J"),
+        _shares("energy by operation", cost["energy_by"]["operation"], "J"),
+        _shares("critical path", cost["critical_path_s"], "s"),
+    ]
+    return Group(table, *parts)
+
+
+def _name(point: Document) -> str:
+    found = ", ".join(_setting(path, value) for path, value in point["set"].items())
+    return ": ".join(part for part in (point.get("label", ""), found) if part) or "as written"
+
+
+def _setting(path: str, value: Any) -> str:
+    """One swept value in words; a table by its kind and what else it says."""
+    if isinstance(value, dict) and "kind" in value:
+        rest = [f"{name} {part}" for name, part in value.items() if name != "kind"]
+        return ", ".join([str(value["kind"]).replace("_", " "), *rest])
+    return setting(path, value)
+
+
+def _numbers(cost: Document) -> list[str]:
+    used = cost["utilization"]
+    return [
+        units.show(cost["latency_s"], "s"),
+        units.show(cost["energy_J"], "J"),
+        units.show(cost["power_W"], "W"),
+        square_mm(cost["area_m2"]),
+        f"{cost['counts']['arrays']:,}",
+        *(f"{100 * used[engine]:.0f} %" if engine in used else "-" for engine in ("projection", "attention")),
+        duration(cost),
+    ]
+
+
+def square_mm(area: float) -> str:
+    """An area in mm^2, as people give it."""
+    return f"{area * 1e6:.4g} mm²"
+
+
+def duration(cost: Document) -> str:
+    """A lifetime in words."""
+    if cost["lifetime"] is None:
+        return "not known"
+    seconds = cost["lifetime_s"]
+    if seconds is None:
+        return "no wear"
+    for name, size in (("years", YEAR), ("days", DAY), ("h", HOUR), ("s", 1.0)):
+        if seconds >= size or name == "s":
+            return f"{seconds / size:.3g} {name}"
+    raise AssertionError(seconds)
+
+
+def _caption(points: list[Document]) -> str:
+    """What the lifetimes rest on."""
+    lines = ["projection and attention: share of the time in which at least one unit is at work"]
+    for point in points:
+        wear = point["cost"]["lifetime"]
+        if wear and wear["endurance"] is not None and wear["role"]:
+            lines.append(
+                f"lifetime: endurance {wear['endurance']:.3g} pulses ({wear['endurance_source'] or 'no source'}), "
+                f"{wear['pulses_per_write']} to a write, "
+                f"{wear['writes_per_cell_s']:.3g} writes of a cell per second at {wear['rate_per_s']:.4g} passes per "
+                f"second, arrays {'shared by all layers' if wear['arrays'] == 'shared' else 'of each layer'}"
+            )
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _shares(title: str, parts: Mapping[str, float], unit: str) -> Table:
+    """Parts of a sum, the largest first."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_column("share", justify="right")
+    total = sum(parts.values())
+    for name, value in sorted(parts.items(), key=lambda entry: -entry[1]):
+        table.add_row(name, units.show(value, unit), f"{100 * value / total:.1f} %" if total else "-")
+    return table
+
+
+ROWS = (
+    ("latency", "latency_s", "s"),
+    ("energy", "energy_J", "J"),
+    ("power", "power_W", "W"),
+    ("area", "area_m2", "m^2"),
+)
+"""Rows of a comparison: name, key, unit."""
+
+
+def compare_table(document: Document) -> Table:
+    """One column for each platform; in brackets how many times the first platform's value it is."""
+    points = document["points"]
+    table = Table(title=document["study"], title_justify="left", caption_justify="left", caption=_caption(points))
+    table.add_column("")
+    for point in points:
+        table.add_column(point["set"]["hardware.base"], justify="right", overflow="fold")
+    if any("accuracy" in point for point in points):
+        table.add_row("accuracy", *(_accuracy(point, points[0]) for point in points))
+    for name, key, unit in ROWS:
+        values = [point["cost"][key] for point in points]
+        shown = [square_mm(value) if unit == "m^2" else units.show(value, unit) for value in values]
+        table.add_row(name, *(_ratio(text, value, values[0]) for text, value in zip(shown, values, strict=True)))
+    for engine in ("projection", "attention"):
+        shares = [point["cost"]["utilization"].get(engine) for point in points]
+        table.add_row(f"{engine} at work", *("-" if share is None else f"{100 * share:.0f} %" for share in shares))
+    first = points[0]["cost"]["lifetime_s"]
+    lives = [(duration(point["cost"]), point["cost"]["lifetime_s"]) for point in points]
+    table.add_row("lifetime", *(_ratio(text, value, first) for text, value in lives))
+    return table
+
+
+def _ratio(text: str, value: float | None, first: float | None) -> str:
+    return f"{text} ({value / first:.3g}x)" if value is not None and first else text
+
+
+def _accuracy(point: Document, first: Document) -> str:
+    accuracy = point.get("accuracy")
+    if accuracy is None:
+        return "-"
+    low, high = accuracy["ci95"]
+    text = f"{100 * accuracy['mean']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return _ratio(text, accuracy["mean"], first.get("accuracy", {}).get("mean"))

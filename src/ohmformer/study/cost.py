@@ -1,0 +1,284 @@
+"""Studies of cost: a model, an accelerator and a dataflow, and what they take. Free of torch.
+
+The file is that of a study of accuracy, with a `[dataflow]` and a `[cost]`; sections that decide accuracy alone
+(`task`, `simulation`, `trials`, `seed`) are left to the other half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ohmformer import catalog
+from ohmformer.arch.cost import add_energy
+from ohmformer.dataflow.run import Run, simulate
+from ohmformer.dataflow.spec import Dataflow, LayerSerial
+from ohmformer.dataflow.wear import Lifetime, lifetime
+from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.mapping.spec import KVClip
+from ohmformer.schema import Fraction, Hertz, Spec, validate
+from ohmformer.study.keys import digest, versions
+from ohmformer.study.results import SCHEMA
+from ohmformer.study.spec import Mitigation
+from ohmformer.study.sweep import Document, parse_set, put, read_sweeps
+from ohmformer.workload.shapes import PREFIX, shapes
+from ohmformer.workload.spec import Phase
+
+Positive = Annotated[int, Field(ge=1)]
+
+ELSEWHERE = ("task", "simulation", "trials", "seed")
+"""Sections that decide accuracy alone."""
+
+
+class CostModel(Spec):
+    """The work: `shapes:NAME` for a table of dimensions, or `bundled:NAME`, whose table has the same name.
+
+    Attributes:
+        source: where the dimensions are.
+        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, leave it out.
+        batch: samples at once.
+        phase: `encode`, `prefill` or `decode`.
+        context: tokens in the cache before.
+        steps: of decoding, one token each, with a cache that grows.
+    """
+
+    source: str
+    seq_len: Positive | None = None
+    batch: Positive = 1
+    phase: Phase | None = None
+    context: Annotated[int, Field(ge=0)] = 0
+    steps: Positive = 1
+
+
+class CostOptions(Spec):
+    """What lifetime is asked for.
+
+    Attributes:
+        rate: passes per second; None for one after another.
+        levelling: whether writes are spread over all cells.
+        spare: spare arrays as a share of those in use.
+    """
+
+    rate: Annotated[Hertz, Field(gt=0)] | None = None
+    levelling: bool = False
+    spare: Fraction = 0.0
+
+
+class CostSettings(Spec):
+    """Everything that decides one answer of the cost half."""
+
+    model: CostModel
+    hardware: Accelerator
+    dataflow: Dataflow = LayerSerial()
+    mitigation: Mitigation = Mitigation()
+    cost: CostOptions = CostOptions()
+
+
+SECTIONS = [*(name for name in CostSettings.model_fields if name != "provenance"), *ELSEWHERE]
+
+
+@dataclass(frozen=True)
+class CostPoint:
+    """One answer that is asked for: the swept values as written, the label of their sweep, and all settings."""
+
+    set: dict[str, Any]
+    label: str
+    settings: CostSettings
+
+
+@dataclass(frozen=True)
+class CostStudy:
+    """A named list of points; `where` names its file in messages."""
+
+    name: str
+    points: tuple[CostPoint, ...]
+    where: str = ""
+
+
+def locate_study(name: str) -> Path:
+    """The file of a study of cost, or of another study, by path or by name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    return catalog.find("costs" if name in catalog.entries("costs") else "study", name)
+
+
+def read_costs(name: str, sets: Sequence[str] = ()) -> CostStudy:
+    """The cost half of a study file, or of a library entry, with changes 'PATH=VALUE'.
+
+    Raises:
+        BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
+    """
+    file = locate_study(name)
+    return make_costs(catalog.read(file), sets, where=str(file), folder=file.parent)
+
+
+def make_costs(
+    document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
+) -> CostStudy:
+    """The cost half of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
+    try:
+        return replace(_make(dict(document), sets, folder or Path()), where=where)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error.__cause__
+
+
+def _make(document: Document, sets: Sequence[str], folder: Path) -> CostStudy:
+    name = document.pop("name", None)
+    if not isinstance(name, str) or not name.strip():
+        raise BadInput("name: is missing; add a line such as name = 'my study'")
+    sweeps = read_sweeps(document.pop("sweep", []))
+    for unknown in sorted(set(document) - set(SECTIONS)):
+        raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
+    for path, value in map(parse_set, sets):
+        if any(path == axis for sweep in sweeps for axis, _ in sweep.axes):
+            sweeps = [sweep.pinned(path, value) for sweep in sweeps]
+        else:
+            document = put(document, path, value, SECTIONS)
+    points = []
+    for sweep in sweeps:
+        for values in sweep.sets():
+            whole = document
+            for path, value in values.items():
+                whole = put(whole, path, value, SECTIONS)
+            points.append(CostPoint(values, sweep.label, cost_settings(whole, folder)))
+    return CostStudy(name, tuple(points))
+
+
+def cost_settings(document: Document, folder: Path | None = None) -> CostSettings:
+    """The settings of a document without name and sweep.
+
+    Raises:
+        BadInput: one line with path, value and remedy.
+    """
+    own = {name: value for name, value in document.items() if name not in ELSEWHERE}
+    hardware = own.get("hardware", {})
+    if isinstance(hardware, dict) and not {"base", "projection", "attention"} & set(hardware):
+        raise BadInput(f"hardware.base: is missing; name one of: {', '.join(catalog.entries('accelerator'))}")
+    return validate(CostSettings, own, where="", folder=folder)
+
+
+def runs_of(settings: CostSettings) -> list[Run]:
+    """The passes that settings ask for: one, or the steps of decoding.
+
+    Raises:
+        BadInput: the model has no table of dimensions, or the accelerator no prices.
+    """
+    model = settings.model
+    prefix, _, name = model.source.partition(":")
+    if f"{prefix}:" not in (PREFIX, "bundled:"):
+        raise BadInput(
+            f"model.source = {model.source!r}: has no table of dimensions; take shapes:NAME with one of: "
+            f"{', '.join(catalog.entries('shapes'))}, or the path of a table of your own"
+        )
+    if model.steps > 1 and model.phase != "decode":
+        raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
+    clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
+    found = []
+    for step in range(model.steps):
+        work = shapes(
+            name, tokens=model.seq_len, batch=model.batch, phase=model.phase, context=model.context + step
+        )  # fmt: skip
+        found.append(simulate(work, settings.hardware, settings.dataflow, clip=clip))
+    return found
+
+
+def price(settings: CostSettings) -> Document:
+    """The numbers of one point as plain JSON values, in SI units; null where something is not known or has no end."""
+    runs = runs_of(settings)
+    last = runs[-1]
+    latency, energy = sum(run.latency for run in runs), sum(run.energy for run in runs)
+    counts = [run.placement.counts for run in runs]
+    total = sum(counts[1:], counts[0])
+    samples = last.placement.workload.batch * len(runs)
+    return {
+        "latency_s": latency,
+        "energy_J": energy,
+        "power_W": energy / latency,
+        "area_m2": last.area,
+        "throughput_per_s": samples / latency,
+        "efficiency_op_per_J": sum(run.placement.workload.operations for run in runs) / energy,
+        **_lifetime(settings, runs),
+        "utilization": _mean([(run.utilization, run.latency / latency) for run in runs]),
+        "energy_by": {
+            "component": add_energy(*(run.energy_by("component") for run in runs)),
+            "operation": add_energy(*(run.energy_by("operation") for run in runs)),
+            "engine": add_energy(*(run.energy_by("engine") for run in runs)),
+        },
+        "critical_path_s": add_energy(*(run.timeline.critical_stages() for run in runs)),
+        "buffer_B": last.timeline.peak_buffer(),
+        "counts": {
+            "arrays": sum(last.placement.arrays.values()),
+            "arrays_per_polarity": last.placement.arrays_per_polarity,
+            "tiles": last.placement.tiles,
+            "cell_writes": total.cell_writes,
+            "cell_reads": total.cell_reads,
+            "activations": total.activations,
+            "adc_conversions": total.adc_conversions,
+        },
+    }
+
+
+def _lifetime(settings: CostSettings, runs: list[Run]) -> Document:
+    options = settings.cost
+    each = sum(run.latency for run in runs) / len(runs)
+    found = lifetime(
+        runs[-1].placement, options.rate or 1 / each, levelling=options.levelling, spare=options.spare
+    )  # fmt: skip
+    return {"lifetime_s": _finite(found.seconds) if found else None, "lifetime": _wear(found, settings.hardware)}
+
+
+def _wear(found: Lifetime | None, hardware: Accelerator) -> Document | None:
+    """What a lifetime rests on."""
+    if found is None:
+        return None
+    engine = hardware.attention.value if found.role == "attention.value" else hardware.attention.key
+    known = dict(engine.array.cell.provenance) if isinstance(engine, ArrayEngine) else {}
+    source = known.get("endurance")
+    parts = (source.kind, source.source, source.where, source.how) if source else ()
+    return {
+        "role": found.role,
+        "rate_per_s": found.rate,
+        "writes_per_cell_s": found.writes_per_second,
+        "pulses_per_write": found.pulses,
+        "endurance": _finite(found.endurance),
+        "endurance_source": ", ".join(part for part in parts if part),
+        "arrays": found.arrays,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
+    """Shares of several runs, weighted."""
+    return add_energy(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
+
+
+def cost_document(study: CostStudy) -> Document:
+    """All points of a study, priced, as one JSON document.
+
+    Raises:
+        BadInput: one of them has no price; one line with the file, the field and the remedy.
+    """
+    try:
+        points = [
+            {"set": point.set, **({"label": point.label} if point.label else {}), "cost": price(point.settings)}
+            for point in study.points
+        ]
+    except BadInput as error:
+        raise BadInput(f"{study.where}: {error}" if study.where else str(error)) from error
+    keys = [digest(_plain(point.settings)) for point in study.points]
+    return {"schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points}
+
+
+def _plain(settings: CostSettings) -> str:
+    return repr(sorted(settings.canonical().items()))

@@ -1,0 +1,234 @@
+"""Workloads from a table of dimensions: BERT, GPT-2, Llama, ViT, T5 and whatever a user writes down.
+
+A table is a library entry of the kind `shapes`. Stages of a layer: qkv, key (Q K^T), softmax with it, value (P V),
+output, and the feed-forward part ffn1 and ffn2; normalisation and residuals run in the lanes of the stage before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ohmformer.errors import BadInput
+from ohmformer.schema import Spec, load
+from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Phase, Softmax, StaticMatMul, Workload
+
+Count = Annotated[int, Field(ge=1)]
+
+PREFIX = "shapes:"
+
+
+class Transformer(Spec):
+    """Dimensions of a transformer.
+
+    Attributes:
+        kind: `encoder` (bidirectional), `decoder` (causal) or `encoder_decoder`.
+        layers: of the encoder, or of the only stack.
+        decoder_layers: of the decoder of an `encoder_decoder`; None for as many.
+        width: values of a token.
+        heads: of the queries.
+        kv_heads: of keys and values; None for as many.
+        head_width: values of a token in a head; None for width / heads.
+        hidden: width inside the feed-forward part.
+        gated: whether that part multiplies two projections.
+        patch: values of an image patch, which a first product embeds; None for token ids.
+        entries: rows of the embedding table; None where patches are embedded.
+        extra_tokens: tokens beside patches, such as [CLS].
+        head: outputs of a last product; None without one. Decoders and classifiers use it on one token.
+        max_tokens: the longest sequence that positions allow; None where there is no such limit.
+        tokens: the sequence length that is taken where nothing is said.
+    """
+
+    catalog_kind: ClassVar[str] = "shapes"
+
+    title: str
+    kind: Literal["encoder", "decoder", "encoder_decoder"]
+    layers: Count
+    decoder_layers: Count | None = None
+    width: Count
+    heads: Count
+    kv_heads: Count | None = None
+    head_width: Count | None = None
+    hidden: Count
+    gated: bool = False
+    patch: Count | None = None
+    entries: Count | None = None
+    extra_tokens: Annotated[int, Field(ge=0)] = 0
+    head: Count | None = None
+    max_tokens: Count | None = None
+    tokens: Count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Transformer:
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"heads = {self.heads} is no multiple of kv_heads = {self.kv_heads}; correct one of them")
+        if self.head_width is None and self.width % self.heads:
+            raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}; give head_width")
+        return self
+
+    @property
+    def head_size(self) -> int:
+        """Values of a token in one head."""
+        return self.head_width or self.width // self.heads
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one stack sees: samples, new tokens of each, tokens before them, and those of the other stack."""
+
+    batch: int
+    tokens: int
+    context: int
+    causal: bool
+
+
+def shapes(
+    model: Transformer | str,
+    *,
+    tokens: int | None = None,
+    batch: int = 1,
+    phase: Phase | None = None,
+    context: int = 0,
+) -> Workload:
+    """The workload of a table of dimensions.
+
+    Args:
+        model: the table, or the name of a library entry ('bert-base', 'shapes:bert-base').
+        tokens: new tokens of each sample; by default what the table says. One in `decode`, where for an
+            `encoder_decoder` it is the length of the source instead.
+        batch: samples.
+        phase: `encode`, `prefill` or `decode`; by default what the kind of model does first.
+        context: tokens in the cache before this pass (`decode`, and `prefill` that goes on).
+
+    Raises:
+        BadInput: unknown model, or lengths and phases that it does not have.
+    """
+    table = load(Transformer, model.removeprefix(PREFIX)) if isinstance(model, str) else model
+    chosen: Phase = phase or ("encode" if table.kind == "encoder" else "prefill")
+    length = tokens or table.tokens
+    _check(table, chosen, length, batch, context)
+    if table.kind == "encoder_decoder":
+        ops = tuple(_encoder_decoder(table, chosen, length, batch, context))
+        count = length if chosen != "decode" else 1
+        return Workload(table.title, chosen, batch, count, context, chosen == "decode", ops)
+    work = _Pass(batch, 1 if chosen == "decode" else length, context, table.kind == "decoder")
+    ops = (*_embedding(table, work), *_stack(table, work, "layers", 0, table.layers), *_head(table, work))
+    return Workload(table.title, chosen, batch, work.tokens, context, work.causal, ops)
+
+
+def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int) -> None:
+    where = f"model {table.title!r}"
+    if phase not in ("encode", "prefill", "decode"):
+        raise BadInput(f"{where}: phase = {phase!r}: is no phase; take encode, prefill or decode")
+    if table.kind == "encoder" and phase != "encode":
+        raise BadInput(f"{where}: phase = {phase!r}: an encoder sees all tokens at once; take encode")
+    if table.kind == "decoder" and phase == "encode":
+        raise BadInput(f"{where}: phase = 'encode': a decoder has a causal mask; take prefill or decode")
+    for name, value, least in (("seq_len", tokens, 1), ("batch", batch, 1), ("context", context, 0)):
+        if value < least:
+            raise BadInput(f"{where}: {name} = {value}: must be {least} or more; raise it")
+    if phase == "encode" and context:
+        raise BadInput(f"{where}: context = {context}: encoding has no cache; leave it out, or take prefill or decode")
+    longest = context + (1 if phase == "decode" and table.kind == "decoder" else tokens)
+    if table.max_tokens is not None and longest > table.max_tokens:
+        raise BadInput(
+            f"{where}: {longest} tokens: its positions end at {table.max_tokens}; lower seq_len or context, "
+            "or raise max_tokens in a table of your own"
+        )
+
+
+def _encoder_decoder(table: Transformer, phase: Phase, source: int, batch: int, context: int) -> Iterator[Op]:
+    """`encode`: the encoder; `prefill`: also the decoder's first token; `decode`: one token, the source known."""
+    if phase != "decode":
+        work = _Pass(batch, source, 0, causal=False)
+        yield from _embedding(table, work)
+        yield from _stack(table, work, "encoder", 0, table.layers)
+    if phase != "encode":
+        step = _Pass(batch, 1, context, causal=True)
+        yield from _embedding(table, step)
+        new = source if phase == "prefill" else 0
+        count = table.decoder_layers or table.layers
+        yield from _stack(table, step, "decoder", table.layers, count, source=source, new=new)
+        yield from _head(table, step)
+
+
+def _embedding(table: Transformer, work: _Pass) -> Iterator[Op]:
+    if table.patch is not None:
+        count = work.batch * max(1, work.tokens - table.extra_tokens)
+        yield StaticMatMul("embedding", "embedding", None, count, table.patch, table.width)
+    elif table.entries is not None:
+        yield Lookup("embedding", "embedding", None, work.batch * work.tokens, table.width, table.entries)
+
+
+def _head(table: Transformer, work: _Pass) -> Iterator[Op]:
+    if table.head is not None:
+        yield StaticMatMul("head", "head", None, work.batch, table.width, table.head)
+
+
+def _stack(
+    table: Transformer, work: _Pass, name: str, first: int, count: int, *, source: int = 0, new: int = 0
+) -> Iterator[Op]:
+    for index in range(count):
+        place = f"{name}.{index}"
+        held = work.context + work.tokens
+        yield from _attention(table, work, f"{place}.attention", first + index, "", held, work.tokens)
+        if source:
+            yield from _attention(table, work, f"{place}.cross", first + index, "cross_", source, new)
+        yield from _feed_forward(table, work, f"{place}.mlp", first + index)
+
+
+def _attention(
+    table: Transformer, work: _Pass, place: str, layer: int, prefix: str, held: int, new: int
+) -> Iterator[Op]:
+    """Projections, products and softmax of one attention; across sources K and V come from `new` source tokens."""
+    heads, size, across = table.heads, table.head_size, bool(prefix)
+    kv_heads = table.kv_heads or heads
+    vectors, causal = work.batch * work.tokens, work.causal and not across
+    stage = f"{prefix}qkv"
+    yield Norm(f"{place}.norm", stage, layer, vectors, table.width)
+    yield StaticMatMul(f"{place}.query", stage, layer, vectors, table.width, heads * size)
+    if work.batch * new:
+        for part in ("key", "value"):
+            yield StaticMatMul(f"{place}.{part}", stage, layer, work.batch * new, table.width, kv_heads * size)
+    common = {"batch": work.batch, "heads": heads, "kv_heads": kv_heads, "queries": work.tokens, "written": new}
+    key, value = f"{prefix}key", f"{prefix}value"
+    yield DynamicMatMul(
+        f"{place}.scores",
+        key,
+        layer,
+        "attention.key",
+        **common,
+        inputs=size,
+        outputs=held,
+        causal=causal,
+        across=across,
+    )
+    yield Softmax(f"{place}.softmax", key, layer, vectors * heads, held, heads)
+    yield DynamicMatMul(
+        f"{place}.mix",
+        value,
+        layer,
+        "attention.value",
+        **common,
+        inputs=held,
+        outputs=size,
+        causal=causal,
+        across=across,
+    )
+    yield StaticMatMul(f"{place}.output", f"{prefix}output", layer, vectors, heads * size, table.width)
+    yield Elementwise(f"{place}.residual", f"{prefix}output", layer, vectors * table.width, "add")
+
+
+def _feed_forward(table: Transformer, work: _Pass, place: str, layer: int) -> Iterator[Op]:
+    vectors = work.batch * work.tokens
+    yield Norm(f"{place}.norm", "ffn1", layer, vectors, table.width)
+    for part in ("gate", "up") if table.gated else ("up",):
+        yield StaticMatMul(f"{place}.{part}", "ffn1", layer, vectors, table.width, table.hidden)
+    yield Elementwise(f"{place}.activation", "ffn1", layer, vectors * table.hidden)
+    if table.gated:
+        yield Elementwise(f"{place}.product", "ffn1", layer, vectors * table.hidden, "add")
+    yield StaticMatMul(f"{place}.down", "ffn2", layer, vectors, table.hidden, table.width)
+    yield Elementwise(f"{place}.residual", "ffn2", layer, vectors * table.width, "add")

@@ -1,0 +1,155 @@
+"""Costs by hand: the algebra, the components, and the energy of a layer from the library's constants."""
+
+from __future__ import annotations
+
+import pytest
+
+from ohmformer.arch.components import access_time, array_area, converter_bits, multiply, write
+from ohmformer.arch.cost import Cost, all_beside
+from ohmformer.arch.placement import place
+from ohmformer.arch.technology import scale, scale_area
+from ohmformer.errors import BadInput
+from ohmformer.hardware.entries import load
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.mapping.plan import plan
+from ohmformer.schema import replace
+from ohmformer.workload.shapes import Transformer, shapes
+from tests.build import array
+
+
+def accelerator(name: str) -> Accelerator:
+    found = load(name)
+    assert isinstance(found, Accelerator)
+    return found
+
+
+XFORMER = accelerator("xformer_tvlsi_2023")
+PROJECTION = XFORMER.projection.array  # type: ignore[union-attr]
+
+
+def test_the_algebra_of_costs() -> None:
+    one, other = Cost({"array": 1.0}, 2.0, 0.5), Cost({"array": 1.0, "adc": 3.0}, 1.0, 1.0)
+    both = one.then(other)
+    assert (both.energy, both.latency, both.interval, both.total) == ({"array": 2.0, "adc": 3.0}, 3.0, 1.0, 5.0)
+    assert one.beside(other) == Cost({"array": 2.0, "adc": 3.0}, 2.0, 1.0) == all_beside([one, other])
+    assert one.repeated(5) == Cost({"array": 5.0}, 4.0, 2.5)
+    assert one.scaled(energy=2, time=3) == Cost({"array": 2.0}, 6.0, 1.5)
+
+
+def test_technology_scaling() -> None:
+    assert scale(Cost({"vector": 1.0}, 1.0, 1.0), 45, 32).energy["vector"] == pytest.approx(32 / 45)
+    assert scale(Cost({"vector": 1.0}, 1.0, 1.0), 64, 32, "dennard") == Cost({"vector": 0.125}, 0.5, 0.5)
+    assert scale_area(4.0, 64, 32) == 1.0
+    with pytest.raises(BadInput, match="must be > 0"):
+        scale(Cost(), 0, 32)
+
+
+def test_one_array_takes_what_its_source_says() -> None:
+    cost = multiply(plan(128, 128, PROJECTION), 1, "projection")
+    accesses = 8 * 4  # input bits, slices
+    assert cost.energy["array"] == pytest.approx(accesses * 170e-12)
+    assert cost.energy["adc"] == pytest.approx(accesses * 129 * 0.8125e-12)  # 128 columns and the unit column
+    assert "dac" not in cost.energy
+    assert cost.interval == cost.latency == pytest.approx(100e-9)
+    serial = replace(PROJECTION, "cost.timing", "bit_serial")
+    slow = multiply(plan(128, 128, serial), 1, "projection")
+    assert (slow.interval, slow.latency) == pytest.approx((800e-9, 1000e-9))
+    eight = replace(serial, "adc.columns_per_adc", 16)
+    assert multiply(plan(128, 128, eight), 1, "projection").interval == pytest.approx(100e-9)
+
+
+def test_converters_are_paid_for_by_their_bits() -> None:
+    half = replace(PROJECTION, "adc.bits", 4)
+    assert access_time(half, "projection") == pytest.approx(50e-9)
+    full, less = (multiply(plan(128, 128, found), 1, "projection").energy for found in (PROJECTION, half))
+    assert less["adc"] == pytest.approx(full["adc"] / 2)
+    ideal = accelerator("clipformer_tcad_2024").attention.array
+    assert converter_bits(ideal) == 8
+
+
+def test_a_write_is_reset_and_set() -> None:
+    cells = plan(64, 64, PROJECTION)
+    cost = write(cells, "attention.key")
+    assert cost.total == pytest.approx(64 * (64 * 4 + 4) * 1.38e-12)
+    assert cost.interval == pytest.approx(85.7e-9)
+    assert PROJECTION.cell.write_pulses == 2
+
+
+def test_the_energy_of_a_layer_by_hand() -> None:
+    """Encoder of BERT-base at 512 tokens, from the constants of the library files alone."""
+    layer = place(shapes("bert-base", tokens=512), XFORMER).layers[1]
+    energy = {stage.name: stage.energy for stage in layer.stages}
+    for name, arrays, outputs in (("qkv", 432, 2304), ("output", 144, 768), ("ffn1", 576, 3072), ("ffn2", 576, 768)):
+        blocks = 24 if name == "ffn2" else 6
+        column_blocks = outputs // 128
+        conversions = 512 * 8 * blocks * 4 * (outputs + column_blocks)
+        assert energy[name]["array"] == pytest.approx(512 * 8 * arrays * 170e-12)
+        assert energy[name]["adc"] == pytest.approx(conversions * 0.8125e-12)
+    scores = 12 * 512 * 512
+    assert energy["key"]["softmax"] == pytest.approx(scores * 1.87e-12)
+    # Q is stored: 64 of 128 rows and 512 of 512 columns for each head, 8 slices; 512 keys pass, 8 bits each.
+    assert energy["key"]["array"] == pytest.approx(512 * 8 * 12 * 4 * 8 * 251.4e-12)
+    assert energy["key"]["adc"] == pytest.approx(512 * 8 * 12 * 8 * (512 + 4) * 0.8125e-12 * 7 / 8)
+    assert energy["value"]["array"] == pytest.approx(512 * 8 * 12 * 4 * 8 * 251.4e-12)
+    assert energy["write"]["write"] == pytest.approx((12 * 64 * 8 * (512 + 4) + 12 * 512 * 8 * (64 + 1)) * 0.5e-15)
+    moved = 512 * (3 * 768 + 3 * 768)
+    assert energy["qkv"]["network"] == pytest.approx(moved / 2 * 4.03e-12)
+    assert energy["qkv"]["buffer"] == pytest.approx(moved * 0.5375e-12)
+    vector = 512 * (4 * 768 + 5 * 2304) * 0.475e-12
+    assert energy["qkv"]["vector"] == pytest.approx(vector)
+
+
+def test_arrays_tiles_and_area() -> None:
+    made = place(shapes("bert-base", tokens=512), XFORMER)
+    assert made.arrays["projection"] == 12 * 1728
+    assert made.arrays["attention.key"] == made.arrays["attention.value"] == 12 * 4 * 8
+    assert made.tiles == 12 * 36 + 16
+    one = 25 + 128 * 0.167 + 128 * 0.0391 + 1200 + 60
+    assert array_area(PROJECTION, "projection") == pytest.approx(one * 1e-12)
+    bank = 6108 + 128 * 0.167 + 128 * 0.0391 + 8 * 1200 + 60
+    shell = 0.199e-6 + 8 * 0.0123e-6
+    by_hand = 432 * (shell + 48 * one * 1e-12) + 16 * (shell + 48 * bank * 1e-12) + 12 * 0.0346e-6
+    assert made.area == pytest.approx(by_hand)
+
+
+def test_a_chip_that_is_too_small_says_how_many_tiles_it_needs() -> None:
+    small = replace(XFORMER, "chip.tiles", 36)
+    with pytest.raises(
+        BadInput, match=r"hardware.chip.tiles = 36: the model needs 448 tiles \(20736 arrays of weights"
+    ):
+        place(shapes("bert-base"), small)
+    large = replace(XFORMER, "chip.tiles", 500)
+    assert place(shapes("bert-base"), large).tiles == 500
+    assert place(shapes("bert-base"), accelerator("isaac_isca_2016")).tiles % 168 == 0
+
+
+def test_every_missing_price_is_an_error() -> None:
+    work = shapes("fashion-vit")
+    with pytest.raises(BadInput, match=r"hardware.chip: is missing for 'Generic crossbars"):
+        place(work, accelerator("generic_amplitude"))
+    with pytest.raises(BadInput, match=r"attention.key.kind = 'digital': has no price"):
+        place(work, replace(XFORMER, "attention.kind", "digital"))
+    bare = array(rows=64)
+    assert bare.cost is None
+    with pytest.raises(BadInput, match=r"hardware.projection.array.cost: is missing"):
+        place(work, replace(XFORMER, "projection", {"kind": "crossbar", "array": bare}))
+    with pytest.raises(BadInput, match=r"attention.key.array.cell.write_energy: is missing"):
+        place(work, replace(accelerator("nvm_ideal"), "attention.key.array.cell.write_energy", None))
+    with pytest.raises(BadInput, match=r"hardware.chip.dram: is missing"):
+        place(work, replace(replace(accelerator("sram_iso_area"), "chip.dram", None), "projection.arrays", 16))
+    with pytest.raises(BadInput, match=r"attention.value.written = 'left': P would be written"):
+        place(work, replace(XFORMER, "attention.value.written", "left"))
+
+
+def test_an_sram_cell_holds_one_bit() -> None:
+    with pytest.raises(BadInput, match="an SRAM cell holds one bit; set it to 1"):
+        replace(XFORMER, "attention.key.array", PROJECTION)
+
+
+def test_grouped_queries_store_less_and_take_turns() -> None:
+    table = Transformer(title="t", kind="decoder", layers=1, width=256, heads=4, hidden=256, tokens=64)
+    nvm = accelerator("nvm_ideal")
+    full, grouped = (place(shapes(replace(table, "kv_heads", count)), nvm) for count in (4, 1))
+    assert grouped.arrays["attention.key"] * 4 == full.arrays["attention.key"]
+    times = [{stage.name: stage.per_token for stage in made.layers[0].stages} for made in (full, grouped)]
+    assert times[1]["key"] == pytest.approx(4 * times[0]["key"])

@@ -1,0 +1,49 @@
+"""Placements of made-up stages: pipelines without hardware behind them."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ohmformer.arch.placement import PlacedLayer, Placement
+from ohmformer.arch.stage import Stage
+from ohmformer.hardware.entries import load
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.workload.spec import Norm, Workload
+
+HARDWARE = load("xformer_tvlsi_2023")
+assert isinstance(HARDWARE, Accelerator)
+NAMES = ("qkv", "write", "key", "value", "output", "ffn1")
+
+
+def stage(name: str, **fields: Any) -> Stage:
+    engine = "attention" if name in ("write", "key", "value") else "projection"
+    return Stage(name, engine, f"{engine}.{name}", shared=fields.pop("shared", engine == "attention"), **fields)
+
+
+def placement(
+    stages: list[Stage], *, tokens: int = 10, batch: int = 1, layers: int = 2, join: int | None = None
+) -> Placement:
+    work = Workload("made up", "encode", batch, tokens, 0, False, (Norm("x", "x", 0, batch * tokens, 1),))
+    placed = tuple(
+        PlacedLayer(f"layer {i}", tokens, tuple(stages), join, None, (1, tokens, tokens)) for i in range(layers)
+    )
+    return Placement(work, HARDWARE, placed, {}, 0, 0, 0.0, 0.0, ())
+
+
+times = st.floats(0, 5, allow_nan=False).map(lambda value: round(value, 3))
+
+
+@st.composite
+def stages(draw: st.DrawFn) -> list[Stage]:
+    """One to six stages of unequal times; shared arrays or not."""
+    count = draw(st.integers(1, len(NAMES)))
+    shared = draw(st.booleans())
+    found = []
+    for name in NAMES[:count]:
+        fields: dict[str, Any] = {"fixed": draw(times), "per_token": draw(times), "floor": draw(times)}
+        fields["cap"] = draw(st.sampled_from([inf, 3.0]))
+        found.append(stage(name, shared=shared and name in ("write", "key", "value"), energy={"array": 1.0}, **fields))
+    return found

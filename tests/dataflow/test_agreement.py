@@ -1,0 +1,126 @@
+"""Event engine, closed form and an independent queueing simulation give the same latency on random pipelines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ohmformer.arch.placement import place
+from ohmformer.arch.stage import Stage
+from ohmformer.dataflow import closed_form
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.timeline import simulate
+from ohmformer.errors import BadInput
+from ohmformer.hardware.entries import load
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.workload.shapes import shapes
+from tests.dataflow.build import placement, stage, stages
+from tests.dataflow.oracle import queueing_latency
+
+DATAFLOWS = st.one_of(
+    st.builds(LayerSerial, batching=st.sampled_from(["pipelined", "serial"])),
+    st.builds(
+        SequenceBlocking,
+        block=st.integers(1, 12),
+        dependencies=st.sampled_from(["exact", "published"]),
+        batching=st.sampled_from(["pipelined", "serial"]),
+    ),
+)
+Dataflow = LayerSerial | SequenceBlocking
+
+
+@settings(max_examples=200)
+@given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 3), DATAFLOWS, st.booleans())
+def test_three_ways_agree(
+    pipeline: list[Stage], tokens: int, batch: int, layers: int, dataflow: Dataflow, bidirectional: bool
+) -> None:
+    join = 2 if bidirectional and len(pipeline) > 2 else None
+    made = placement(pipeline, tokens=tokens, batch=batch, layers=layers, join=join)
+    found = simulate(made, dataflow).latency
+    assert closed_form.latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
+    assert queueing_latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=100)
+@given(stages(), st.integers(1, 11), st.integers(1, 3), DATAFLOWS)
+def test_bounds(pipeline: list[Stage], tokens: int, batch: int, dataflow: Dataflow) -> None:
+    run = simulate(placement(pipeline, tokens=tokens, batch=batch), dataflow)
+    total = sum(task.duration for task in run.tasks)
+    assert run.latency <= total * (1 + 1e-12)
+    assert all(seconds <= run.latency * (1 + 1e-12) for seconds in run.busy.values())
+    if run.latency:
+        assert all(share <= 1 + 1e-9 for share in (*run.utilization.values(), *run.occupancy.values()))
+        assert sum(run.critical_stages().values()) == pytest.approx(run.latency, rel=1e-9)
+    assert run.energy == pytest.approx(2 * len(pipeline), rel=1e-9)
+    by = [sum(run.energy_by(kind).values()) for kind in ("component", "operation", "engine")]  # type: ignore[arg-type]
+    assert by == pytest.approx([run.energy] * 3)
+
+
+@given(stages(), st.integers(1, 11))
+def test_one_block_is_layer_serial(pipeline: list[Stage], tokens: int) -> None:
+    made = placement(pipeline, tokens=tokens)
+    serial = simulate(made, LayerSerial()).latency
+    for dependencies in ("exact", "published"):
+        blocked = SequenceBlocking(block=tokens, dependencies=dependencies)
+        assert simulate(made, blocked).latency == pytest.approx(serial)
+
+
+@given(stages(), st.integers(1, 11), DATAFLOWS)
+def test_twice_the_layers_take_twice_the_time(pipeline: list[Stage], tokens: int, dataflow: Dataflow) -> None:
+    once, twice = (simulate(placement(pipeline, tokens=tokens, layers=n), dataflow).latency for n in (2, 4))
+    assert twice == pytest.approx(2 * once)
+
+
+def test_equal_stages_have_the_known_closed_form() -> None:
+    made = placement([stage(name, per_token=0.1) for name in "abcdef"], tokens=512, layers=12, join=None)
+    published = SequenceBlocking(block=64, dependencies="published")
+    assert simulate(made, published).latency == pytest.approx(12 * (8 + 6 - 1) * 6.4)
+    assert simulate(made, LayerSerial()).latency == pytest.approx(12 * 6 * 51.2)
+    joined = placement([stage(name, per_token=0.1) for name in "abcdef"], tokens=512, layers=12, join=1)
+    assert simulate(joined, SequenceBlocking(block=64)).latency == pytest.approx(12 * (2 * 8 + 4) * 6.4)
+
+
+def test_designs_are_computed_at_once_as_one_by_one() -> None:
+    hardware = load("xformer_tvlsi_2023")
+    assert isinstance(hardware, Accelerator)
+    made = place(shapes("bert-base", tokens=300), hardware)
+    blocks, factors = np.array([1, 7, 64, 128, 300, 512]), np.array([1.0, 2.0, 0.5, 3.0, 1.0, 1.0])
+    for dependencies in ("exact", "published"):
+        dataflow = SequenceBlocking(dependencies=dependencies)
+        found = closed_form.latencies(made, dataflow, closed_form.Designs(blocks, {}))
+        alone = [simulate(made, SequenceBlocking(block=int(b), dependencies=dependencies)).latency for b in blocks]
+        assert found == pytest.approx(alone, rel=1e-9)
+        slower = closed_form.latencies(made, dataflow, closed_form.Designs(blocks, {"key": factors}))
+        assert np.all((slower > found) == (factors > 1))
+
+
+def test_units_that_stages_share_across_others_have_no_closed_form() -> None:
+    hardware = load("puma_asplos_2019")
+    assert isinstance(hardware, Accelerator)
+    made = place(shapes("t5-base", tokens=20, batch=2), hardware)
+    with pytest.raises(BadInput, match="share the unit 'lanes', so there is no closed form; use the event engine"):
+        closed_form.latency(made, LayerSerial())
+    assert simulate(made, LayerSerial()).latency == pytest.approx(queueing_latency(made, LayerSerial()))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gpt2", {"tokens": 100}),
+        ("llama-3-8b", {"tokens": 70}),
+        ("t5-base", {"tokens": 70}),
+        ("vit-base", {"batch": 3}),
+        ("gpt2", {"phase": "decode", "context": 50, "batch": 2}),
+    ],
+)
+@pytest.mark.parametrize(
+    "accelerator", ["xformer_tvlsi_2023", "puma_asplos_2019", "nvm_ideal", "sram_iso_area", "h100_sxm"]
+)
+def test_real_models_agree_on_all_accelerators(name: str, changes: dict[str, int], accelerator: str) -> None:
+    hardware = load(accelerator)
+    assert isinstance(hardware, Accelerator)
+    made = place(shapes(name, **changes), hardware)  # type: ignore[arg-type]
+    for dataflow in (LayerSerial(), SequenceBlocking(block=32), SequenceBlocking(block=32, dependencies="published")):
+        assert closed_form.latency(made, dataflow) == pytest.approx(simulate(made, dataflow).latency, rel=1e-9)

@@ -1,0 +1,93 @@
+"""What a timeline says beyond its latency."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from ohmformer.dataflow.run import simulate
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.errors import BadInput
+from ohmformer.hardware.entries import load
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.workload.shapes import shapes
+from tests.dataflow.build import placement, stage
+
+XFORMER = load("xformer_tvlsi_2023")
+assert isinstance(XFORMER, Accelerator)
+RUN = simulate(shapes("bert-base", tokens=512), XFORMER, SequenceBlocking())
+
+
+def test_the_published_latency_is_met_with_independent_blocks_only() -> None:
+    published = simulate(shapes("bert-base", tokens=512), XFORMER, SequenceBlocking(dependencies="published"))
+    assert published.latency == pytest.approx(0.98e-3, rel=0.1)
+    assert RUN.latency == pytest.approx(1.54e-3, rel=0.02)
+
+
+def test_scores_need_blocks_or_the_square_of_the_sequence() -> None:
+    assert RUN.timeline.peak_buffer()["scores"] == 12 * 64 * 64
+    serial = simulate(shapes("bert-base", tokens=512), XFORMER, LayerSerial())
+    assert serial.timeline.peak_buffer()["scores"] == 12 * 512 * 512
+    assert serial.timeline.peak_buffer()["tokens"] == 512 * 3072
+
+
+def test_energy_adds_up_and_static_power_takes_the_time_it_takes() -> None:
+    by = RUN.energy_by("component")
+    assert sum(by.values()) == pytest.approx(RUN.energy)
+    assert by["static"] == pytest.approx(448 * 9.06e-3 * RUN.latency)
+    assert sum(RUN.energy_by("operation").values()) == pytest.approx(RUN.energy)
+    assert set(RUN.energy_by("engine")) == {"projection", "attention", "static"}
+    placed = dict(RUN.placement.energy.items())
+    assert {name: by[name] for name in placed} == pytest.approx(placed)
+
+
+def test_utilisation_of_two_stages_by_hand() -> None:
+    made = placement([stage("qkv", per_token=1.0), stage("key", per_token=3.0)], tokens=4, layers=1)
+    run = simulate_of(made, SequenceBlocking(block=1, dependencies="published"))
+    assert run.latency == 13.0
+    assert run.utilization == pytest.approx({"projection": 4 / 13, "attention": 12 / 13})
+    assert run.critical_stages() == {"qkv": 1.0, "key": 12.0}
+
+
+def simulate_of(made, dataflow):  # type: ignore[no-untyped-def]
+    from ohmformer.dataflow.timeline import simulate as timeline
+
+    return timeline(made, dataflow)
+
+
+def test_the_trace_opens_with_one_track_for_each_unit(tmp_path: Path) -> None:
+    RUN.save_trace(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    tracks = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert set(tracks.values()) == set(RUN.timeline.busy)
+    spans = [event for event in events if event["ph"] == "X"]
+    assert len(spans) == len(RUN.timeline.tasks)
+    assert max(event["ts"] + event["dur"] for event in spans) == pytest.approx(RUN.latency * 1e6)
+    for track in tracks:
+        own = sorted((event["ts"], event["ts"] + event["dur"]) for event in spans if event["tid"] == track)
+        assert all(one[1] <= two[0] + 1e-9 for one, two in itertools.pairwise(own))
+    with pytest.raises(BadInput, match="cannot be written"):
+        RUN.save_trace(tmp_path)
+
+
+def test_a_sample_more_takes_less_than_the_first() -> None:
+    one, four = (simulate(shapes("bert-base", batch=n), XFORMER, SequenceBlocking()).latency for n in (1, 4))
+    assert one < four < 4 * one
+    alone = simulate(shapes("bert-base", batch=4), XFORMER, SequenceBlocking(batching="serial")).latency
+    assert alone == pytest.approx(4 * one)
+    assert simulate(shapes("bert-base", batch=4), XFORMER).energy_by("engine")["attention"] == pytest.approx(
+        4 * simulate(shapes("bert-base"), XFORMER).energy_by("engine")["attention"]
+    )
+
+
+def test_weights_that_do_not_fit_are_loaded_for_every_layer() -> None:
+    sram = load("sram_iso_area")
+    assert isinstance(sram, Accelerator)
+    run = simulate(shapes("bert-base"), sram)
+    loads = [task for task in run.timeline.tasks if task.stage.name == "load"]
+    assert len(loads) == 12
+    assert loads[0].duration == pytest.approx(7_077_888 / 192e9)
+    assert run.energy_by("component")["dram"] == pytest.approx(12 * 7_077_888 * 112e-12)

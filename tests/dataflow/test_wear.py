@@ -1,0 +1,97 @@
+"""Lifetime: what is written how often, and what it endures."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ohmformer.arch.placement import place
+from ohmformer.dataflow.run import simulate
+from ohmformer.dataflow.spec import SequenceBlocking
+from ohmformer.dataflow.wear import lifetime
+from ohmformer.errors import BadInput
+from ohmformer.hardware.entries import load
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.schema import replace
+from ohmformer.workload.shapes import shapes
+
+NVM = load("nvm_ideal")
+assert isinstance(NVM, Accelerator)
+SHARED = replace(NVM, "attention.arrays", "shared")
+
+
+def worn(hardware: Accelerator, endurance: float, pulses: int = 2) -> Accelerator:
+    for path, value in (("endurance", endurance), ("write_pulses", pulses)):
+        hardware = replace(hardware, f"attention.array.cell.{path}", value)
+    return hardware
+
+
+def test_reram_that_all_layers_share_wears_out_within_seconds() -> None:
+    """12 layers in 0.98 ms are 12.2 thousand writes of each cell per second: 1e6 pulses last 82 s, one to a write."""
+    made = place(shapes("bert-base", tokens=512), worn(SHARED, 1e6, pulses=1))
+    found = lifetime(made, 1 / 0.98e-3)
+    assert found is not None
+    assert found.writes_per_second == pytest.approx(12.2e3, rel=0.01)
+    assert found.seconds == pytest.approx(82, rel=0.01)
+    assert (found.arrays, found.endurance, found.pulses) == ("shared", 1e6, 1)
+
+
+def test_pulses_layers_spares_and_rates_count() -> None:
+    work = shapes("bert-base", tokens=512)
+
+    def seconds(hardware: Accelerator, rate: float = 100.0, **options: float) -> float:
+        found = lifetime(place(work, hardware), rate, **options)  # type: ignore[arg-type]
+        assert found is not None
+        return found.seconds
+
+    shared = seconds(worn(SHARED, 1e8))
+    assert shared == pytest.approx(1e8 / (12 * 2 * 100))
+    assert seconds(worn(NVM, 1e8)) == pytest.approx(12 * shared)
+    assert seconds(worn(SHARED, 1e8, pulses=1)) == pytest.approx(2 * shared)
+    assert seconds(worn(SHARED, 1e8), rate=200) == pytest.approx(shared / 2)
+    assert seconds(worn(SHARED, 1e8), spare=0.5) == pytest.approx(1.5 * shared)
+    roomy = replace(replace(worn(SHARED, 1e8), "attention.key.resident", 1024), "attention.value.resident", 1024)
+    assert seconds(roomy) == pytest.approx(shared)
+    assert seconds(roomy, levelling=True) == pytest.approx(2 * shared)
+
+
+def test_a_ring_of_cached_tokens_is_written_once_per_turn() -> None:
+    made = place(shapes("gpt2", phase="decode", context=99), worn(NVM, 1e8))
+    found = lifetime(made, 10)
+    assert found is not None
+    assert found.writes_per_second == pytest.approx(10 / 100)
+
+
+def test_layers_that_share_arrays_write_the_whole_cache_at_every_step() -> None:
+    work = shapes("gpt2", phase="decode", context=99)
+    own, shared = place(work, worn(NVM, 1e8)), place(work, worn(SHARED, 1e8))
+    assert shared.counts.cell_writes > 90 * own.counts.cell_writes
+    found = lifetime(shared, 10)
+    assert found is not None
+    assert found.writes_per_second == pytest.approx(10 * 12)
+
+
+def test_each_sample_of_a_batch_has_a_cache_of_its_own() -> None:
+    one, four = (place(shapes("gpt2", phase="decode", context=99, batch=n), worn(NVM, 1e8)) for n in (1, 4))
+    assert four.arrays["attention.key"] == 4 * one.arrays["attention.key"]
+    assert lifetime(one, 10) == lifetime(four, 10)
+    encoders = [place(shapes("bert-base", batch=n), worn(NVM, 1e8)) for n in (1, 4)]
+    assert encoders[0].arrays == encoders[1].arrays
+    assert lifetime(encoders[0], 1).seconds == pytest.approx(4 * lifetime(encoders[1], 1).seconds)  # type: ignore[union-attr]
+
+
+def test_what_is_never_written_lasts_for_ever_and_what_nobody_knows_is_not_said() -> None:
+    puma = load("puma_asplos_2019")
+    assert isinstance(puma, Accelerator)
+    assert simulate(shapes("bert-base"), puma).lifetime() == math.inf
+    unknown = replace(NVM, "attention.array.cell.endurance", None)
+    assert simulate(shapes("bert-base"), unknown).lifetime(100) is None
+    for changes, said in (({"rate": 0.0}, "cost.rate = 0: must be > 0"), ({"rate": 1.0, "spare": -1}, "spare = -1")):
+        with pytest.raises(BadInput, match=said):
+            lifetime(place(shapes("bert-base"), NVM), **changes)  # type: ignore[arg-type]
+
+
+def test_by_default_one_pass_follows_another() -> None:
+    run = simulate(shapes("bert-base"), worn(SHARED, 1e8), SequenceBlocking())
+    assert run.lifetime() == pytest.approx(1e8 * run.latency / 24)

@@ -1,0 +1,166 @@
+"""Studies of cost: what is read, what comes out, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ohmformer import catalog
+from ohmformer.errors import BadInput
+from ohmformer.study.compare import compared
+from ohmformer.study.cost import cost_document, make_costs, price, read_costs
+from ohmformer.study.read import make_study
+
+BASE: dict[str, Any] = {
+    "name": "small",
+    "model": {"source": "shapes:fashion-vit"},
+    "hardware": {"base": "xformer_tvlsi_2023"},
+    "dataflow": {"kind": "sequence_blocking", "block": 16},
+}
+
+
+def one(**changes: Any) -> dict[str, Any]:
+    (point,) = make_costs({**BASE, **changes}).points
+    return price(point.settings)
+
+
+def test_a_point_has_everything_that_readers_ask_for() -> None:
+    cost = one()
+    assert {"latency_s", "energy_J", "power_W", "area_m2", "lifetime_s", "throughput_per_s"} <= set(cost)
+    assert set(cost["energy_by"]) == {"component", "operation", "engine"}
+    assert set(cost["utilization"]) == {"projection", "attention"}
+    counts = {"arrays", "arrays_per_polarity", "cell_writes", "cell_reads", "activations", "adc_conversions"}
+    assert counts <= set(cost["counts"])
+    assert cost["power_W"] == pytest.approx(cost["energy_J"] / cost["latency_s"])
+    assert cost["throughput_per_s"] == pytest.approx(1 / cost["latency_s"])
+    assert cost["lifetime"]["arrays"] == "shared"
+    assert cost["lifetime"]["endurance"] == 1e16
+    assert cost["lifetime"]["endurance_source"].startswith("published, itrs2011")
+    json.dumps(cost, allow_nan=False)
+
+
+def test_what_has_no_end_is_null() -> None:
+    cost = one(hardware={"base": "nvm_ideal"})
+    assert cost["lifetime_s"] is None
+    assert cost["lifetime"]["endurance"] is None
+    json.dumps(cost, allow_nan=False)
+
+
+def test_sweeps_and_sets() -> None:
+    document = {**BASE, "sweep": {"dataflow.block": [8, 16], "hardware.attention.array.adc.bits": [4, 7]}}
+    study = make_costs(document)
+    assert [point.set["dataflow.block"] for point in study.points] == [8, 8, 16, 16]
+    found = cost_document(study)["points"]
+    assert found[0]["cost"]["energy_by"]["component"]["adc"] < found[1]["cost"]["energy_by"]["component"]["adc"]
+    assert len(make_costs(document, ["dataflow.block=8"]).points) == 2
+    (point,) = make_costs(BASE, ["model.batch=3", "cost.rate=100 Hz", "cost.spare=0.5"]).points
+    assert (point.settings.model.batch, point.settings.cost.rate, point.settings.cost.spare) == (3, 100.0, 0.5)
+
+
+def test_steps_of_decoding_add_up() -> None:
+    model = {"source": "shapes:gpt2", "phase": "decode", "context": 10}
+    steps = [one(model={**model, "context": 10 + i}, hardware={"base": "nvm_ideal"}) for i in range(3)]
+    all_of_them = one(model={**model, "steps": 3}, hardware={"base": "nvm_ideal"})
+    for key in ("latency_s", "energy_J"):
+        assert all_of_them[key] == pytest.approx(sum(step[key] for step in steps))
+    assert all_of_them["throughput_per_s"] == pytest.approx(3 / all_of_them["latency_s"])
+    assert all_of_them["counts"]["cell_writes"] == 3 * steps[0]["counts"]["cell_writes"]
+    assert all(share <= 1 for share in all_of_them["utilization"].values())
+
+
+def test_a_clip_saves_arrays_of_keys_and_values() -> None:
+    hardware = {"base": "clipformer_tcad_2024_adc6"}
+    full = one(hardware=hardware)
+    less = one(hardware=hardware, mitigation={"clip": {"alpha": 2.0, "beta": 0.25}})
+    assert less["counts"]["arrays"] < full["counts"]["arrays"]
+    assert less["energy_J"] < full["energy_J"]
+
+
+@pytest.mark.parametrize("name", catalog.entries("costs"))
+def test_library_studies_of_cost_run(name: str) -> None:
+    assert all(point["cost"]["latency_s"] > 0 for point in cost_document(read_costs(name))["points"])
+
+
+def test_the_same_file_serves_both_halves() -> None:
+    model = {"source": "bundled:fashion-vit", "batch": 2}
+    both = {**BASE, "model": model, "task": {"source": "bundled:fashion-mnist"}}
+    assert make_study(both).points[0].settings.model.source == "bundled:fashion-vit"
+    assert make_costs(both).points[0].settings.model.batch == 2
+    study = read_costs("demo", ["hardware.attention.array.cell.write_noise.gamma=3"])
+    assert study.points[0].settings.model.source == "bundled:fashion-vit"
+    assert price(study.points[0].settings)["counts"]["cell_writes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {"source": "timm:vit"}}, "model.source = 'timm:vit': has no table of dimensions; take shapes:NAME"),
+        ({"model": {"source": "shapes:bert"}}, "bert: is no shapes of the library; did you mean 'bert-base'"),
+        ({"dataflow": {"kind": "blocks"}}, "dataflow.kind = 'blocks': is no kind; known: layer_serial"),
+        ({"dataflow": {"kind": "sequence_blocking", "block": 0}}, "dataflow.block = 0: must be >= 1"),
+        ({"model": {"source": "shapes:gpt2", "steps": 2}}, "model.steps = 2: only decoding has steps"),
+        ({"hardware": {}}, "hardware.base: is missing; name one of: clipformer"),
+        ({"hardware": {"base": "generic_amplitude"}}, "hardware.chip: is missing"),
+        ({"cost": {"rate": 100}}, "cost.rate = 100: has no unit; write '100 Hz'"),
+        ({"costs": {}}, "unknown key 'costs'; did you mean 'cost'"),
+        ({"name": ""}, "name: is missing"),
+    ],
+)
+def test_bad_input_is_one_line(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        one(**changes)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def write(file: Path, **changes: Any) -> str:
+    lines = []
+    for section, table in {**BASE, **changes}.items():
+        if isinstance(table, str):
+            lines.insert(0, f"{section} = {json.dumps(table)}")
+        else:
+            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    file.write_text("\n".join(lines))
+    return str(file)
+
+
+def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -> None:
+    platforms = ["clipformer_tcad_2024", "gtx_1060"]
+    alone = compared(write(tmp_path / "a.toml"), platforms)
+    assert [point["set"]["hardware.base"] for point in alone["points"]] == platforms
+    assert not any("accuracy" in point for point in alone["points"])
+    task = {"source": "bundled:fashion-mnist", "limit": 10}
+    both = write(
+        tmp_path / "b.toml",
+        model={"source": "bundled:fashion-vit"}, task=task, trials={"chips": 1}, simulation={"level": "noise"},
+    )  # fmt: skip
+    found = compared(both, platforms, out=tmp_path / "out")
+    crossbars, gpu = (point["accuracy"] for point in found["points"])
+    assert gpu["mean"] == gpu["software"] == crossbars["software"]
+    assert found["points"][0]["cost"] == alone["points"][0]["cost"]
+    with pytest.raises(BadInput, match="--platforms: is empty"):
+        compared(both, [" "])
+    with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is no accelerator"):
+        compared(str(tmp_path / "a.toml"), ["gpu"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cost", "bert_base"],
+        ["validate", "clipformer_tcad_2024"],
+        ["compare", "bert_base", "--platforms", "xformer_tvlsi_2023,gtx_1060"],
+    ],
+    ids=" ".join,
+)
+def test_the_cost_verbs_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    code = "import sys; from ohmformer.cli import main; s = main(); print('torch' in sys.modules, s, file=sys.stderr)"
+    command = [sys.executable, "-c", code, *arguments, "--json", str(tmp_path / "out.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "False 0"
+    assert json.loads((tmp_path / "out.json").read_text())["schema"] == 1
