@@ -138,3 +138,26 @@ def test_ranges_per_column_and_percentiles_help_weights_with_outliers() -> None:
 def test_bad_rules_get_one_line(rules: object, line: str) -> None:
     with pytest.raises(BadInput, match=line):
         of.convert(vit(), HARDWARE, sample=IMAGES, rules=rules)
+
+
+def test_weights_that_stay_digital_do_not_shift_what_stands_beside_them() -> None:
+    """The module multiplies weights and attention by itself; only some of it is on crossbars."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.bank = nn.Linear(8, 24), nn.Parameter(torch.randn(3, 8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = nn.functional.linear(x, self.qkv.weight).chunk(3, dim=-1)
+            y = nn.functional.scaled_dot_product_attention(q, k, v)
+            return sum(y @ expert for expert in self.bank)  # type: ignore[return-value]
+
+    x = torch.randn(2, 5, 8)
+    for rules in ({"qkv": None}, {"bank*": None}, {"bank?1]": None, "*.V": None}, {"": None, "qkv": None}):
+        converted = of.convert(Mixed().eval(), HARDWARE, sample=x, rules=rules)
+        assert of.capture_table(converted).digital
+        outputs(converted, x)
+    everything = {"qkv": None, "bank*": None, "": None}
+    model = Mixed().eval()
+    assert torch.equal(outputs(of.convert(model, HARDWARE, sample=x, rules=everything), x), outputs(model, x))

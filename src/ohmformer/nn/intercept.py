@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from ohmformer.errors import BadInput
 from ohmformer.nn.attention import AttentionSite
 from ohmformer.nn.compiling import eager
-from ohmformer.nn.contraction import contraction
+from ohmformer.nn.contraction import Contraction, contraction
 from ohmformer.nn.grouped import GROUPED, group_contraction
 from ohmformer.nn.pair import PairSite
 from ohmformer.nn.state import State
@@ -27,7 +27,7 @@ class Weights:
     """A matrix that is a parameter, or a part of one, and the operand that holds it.
 
     Attributes:
-        operand: it.
+        operand: it, or None where the matrix stays digital.
         owner: the module that has the parameter.
         parameter: what it is called there.
         offset: from the parameter's first value to the matrix's.
@@ -35,7 +35,7 @@ class Weights:
         stride: of the matrix.
     """
 
-    operand: StaticOperand
+    operand: StaticOperand | None
     owner: nn.Module
     parameter: str
     offset: int
@@ -70,7 +70,7 @@ class Frame:
     weights: list[Weights] = field(default_factory=list)
     operations: Mapping[int, set[str]] = field(default_factory=dict)
 
-    def operands(self) -> dict[tuple[Any, ...], StaticOperand]:
+    def operands(self) -> dict[tuple[Any, ...], StaticOperand | None]:
         """Operand by what identifies its matrix now."""
         return {weights.key(): weights.operand for weights in self.weights}
 
@@ -135,15 +135,16 @@ class Intercept(TorchFunctionMode):
             return torch.cat([part for part in parts if part is not None]) if all_found(parts) else None
         return self._held(contraction(func, args, kwargs))
 
-    def _held(self, found: Any) -> Tensor | None:
+    def _held(self, found: Contraction | None) -> Tensor | None:
         if found is None:
             return None
         for product in (found, found.swapped()):
             matrix = product.right
-            operand = self.weights.get((_address(matrix), tuple(matrix.shape), matrix.stride()))
-            if operand is not None:
-                y: Tensor = product.finish(operand.product(product.left, matrix))
-                return y
+            key = (_address(matrix), tuple(matrix.shape), matrix.stride())
+            if key in self.weights:
+                operand, x = self.weights[key], product.left
+                y = x @ matrix.transpose(-2, -1) if operand is None else operand.product(x, matrix)
+                return product.finish(y)
         return None
 
 

@@ -68,6 +68,7 @@ class Replacer:
         self.site_names: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.cells: dict[tuple[object, ...], Cells] = {}
         self.frames: dict[str, Frame] = {}
+        self.held_by: defaultdict[str, list[Weights]] = defaultdict(list)
         self.operands: list[Operand] = []
         self.rows: list[Captured] = []
         self.matched: set[str] = set()
@@ -86,6 +87,8 @@ class Replacer:
             elif key not in seen:
                 self._one(product)
             seen.add(key)
+        for name, frame in self.frames.items():
+            frame.weights = self.held_by[name]
         if not self.rows:
             raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
         self._unseen()
@@ -200,9 +203,9 @@ class Replacer:
             layer = product.module
         offset = int(matrix.storage_offset()) - int(parameter.storage_offset())
         bank = parameter.dim() == 3 and matrix.numel() == parameter[0].numel() and matrix.dim() == 2
-        frame = self._frame(product.module)
+        held = self.held_by[product.module]
         if bank:
-            if any(w.parameter == attribute and w.operand.bank == layer for w in frame.weights):
+            if any(w.parameter == attribute and w.owner is self.modules[owner] for w in held):
                 return
             places = [(f"{layer}[{e}]", e * parameter.stride(0)) for e in range(len(parameter))]
         else:
@@ -212,8 +215,8 @@ class Replacer:
             operand = self._static(name, (product.weights, start, *_geometry(matrix)[1:]), uses, rows, known)
             if operand is not None:
                 operand.bank = layer if bank else ""
-                shape, stride = tuple(matrix.shape), matrix.stride()
-                frame.weights.append(Weights(operand, self.modules[owner], attribute, start, shape, stride))
+                self._frame(product.module)
+            held.append(Weights(operand, self.modules[owner], attribute, start, tuple(matrix.shape), matrix.stride()))
 
     def _frame(self, name: str) -> Frame:
         """What is intercepted in a module, which then intercepts."""
