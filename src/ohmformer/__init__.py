@@ -28,10 +28,11 @@ _HOME = {
     "scores": "tasks.metrics",
     "set_chip": "nn.convert",
     "set_clip": "nn.convert",
+    "trace": "nn.trace",
 }
 """Public name -> module that holds it."""
 
-_FOLDERS = ("array", "device", "hardware", "mapping", "nn", "report", "study", "tasks")
+_FOLDERS = ("array", "device", "hardware", "mapping", "nn", "report", "study", "tasks", "workload")
 
 if TYPE_CHECKING:
     from ohmformer.array.spec import Crossbar as Crossbar
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert import set_clip as set_clip
     from ohmformer.nn.montecarlo import Stats as Stats
     from ohmformer.nn.montecarlo import monte_carlo as monte_carlo
+    from ohmformer.nn.trace import trace as trace
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples
