@@ -5,6 +5,7 @@ Shapes: B samples, M new tokens, N tokens in the cache.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def takes(model: nn.Module, name: str) -> bool:
     return name in inspect.signature(model.forward).parameters
 
 
-def new_tokens(model: nn.Module, sample: Any) -> int | None:
+def new_tokens(sample: Any) -> int | None:
     """M; None where the sample names no tokens."""
     for name in ("decoder_input_ids", "decoder_inputs_embeds", "input_ids", "inputs_embeds"):
         value = sample.get(name) if isinstance(sample, Mapping) else None
@@ -94,7 +95,9 @@ def _given(model: nn.Module, sample: Mapping[str, Any], cache: Any, context: int
     held = int(held)
     if context is not None and context != held:
         raise BadInput(f"context = {context}: past_key_values of the sample hold {held} tokens; leave context out")
-    return Step(model, sample, held, tuple(_tensors(cache)) if held else ())
+    # Autograd's history cannot be copied, and the cache is copied before calls fill it.
+    cache = copy.deepcopy(cache, {id(t): t.detach() for t in _tensors(cache)})
+    return Step(model, {**sample, "past_key_values": cache}, held, tuple(_tensors(cache)))
 
 
 def _filled(model: nn.Module, sample: Any, phase: str | None, context: int, mixed: bool) -> Step:

@@ -17,8 +17,9 @@ def staged(drafts: Sequence[Draft]) -> tuple[Op, ...]:
     """The operations with their layers and stages.
 
     Layers are the blocks that repeat around attention, numbered as they first run. Stages of a layer: `qkv`, `key`,
-    `value`, `output`, then `ffn1`, `ffn2` ... by dependency; what comes before qkv is `pre1` ...; cross attention has
-    `cross_` before its stages. Outside layers: `embedding` before the first, `head` after the last, or `between`.
+    `value`, `output`, then `ffn1`, `ffn2` ... by dependency; what comes before qkv is `pre1` ..., and weights between
+    scores and probabilities are `mix`. Cross attention has `cross_` before its stages, a second attention of the same
+    kind `attention2_`. Outside layers: `embedding` before the first, `head` after the last, or `between`.
     """
     containers = _containers(drafts)
     order: dict[Block, int] = {}
@@ -120,6 +121,9 @@ def _attention(drafts: list[Draft]) -> Iterator[tuple[Draft, str]]:
         prefix = _prefix(value, used)
         before = [s for s in free if any(d.deps & s.bit for d in (*own, value))]
         free = [s for s in free if s not in before]
+        mixing = [s for s in before if any(s.deps & key.bit for key in own)]
+        yield from ((s, f"{prefix}mix{'' if level == 1 else level}") for s, level in _levels(mixing).items())
+        before = [s for s in before if s not in mixing]
         last = [s for s in before if not any(c.deps & s.bit for c in before if c is not s)]
         yield from ((s, f"{prefix}qkv") for s in last)
         earlier = [s for s in before if s not in last]

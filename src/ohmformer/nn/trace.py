@@ -57,15 +57,26 @@ def trace(
     ruled = _check(model, sample, phase, context, rules or {})
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     if on_meta:
-        sample = tree_map_only(Tensor, lambda t: t.to("meta"), dict(sample) if isinstance(sample, Mapping) else sample)
+        sample = _on_meta(sample)
     with _evaluating(model), _without_fast_path(), _grouped_experts(model, on_meta), Shapes():
         step = prepare(model, sample, phase, context)
-        chosen = _phase(model, step, phase)
+        chosen = _phase(step, phase)
         events = _events(step)
     causal = chosen in ("prefill", "decode") or (chosen is None and _generates(model))
-    asked = Pass(_samples(step.sample), step.context, causal, chosen == "decode")
+    tokens = new_tokens(step.sample)
+    asked = Pass(_samples(step.sample), step.context, causal, chosen == "decode", tokens)
     drafts = Writer(step.model, ruled, asked).drafts(events)
     return _workload(model, staged(drafts), asked, chosen, phase, drafts)
+
+
+def _on_meta(sample: Any) -> Any:
+    """The sample without values; what was one tensor stays one tensor."""
+    moved: dict[int, Tensor] = {}
+
+    def one(t: Tensor) -> Tensor:
+        return moved.setdefault(id(t), t.to("meta"))
+
+    return tree_map_only(Tensor, one, dict(sample) if isinstance(sample, Mapping) else sample)
 
 
 def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> tuple[tuple[str, Any], ...]:
@@ -86,9 +97,9 @@ def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> tup
     return tuple((pattern, as_rule(pattern, value)) for pattern, value in rules.items())
 
 
-def _phase(model: nn.Module, step: Step, phase: Phase | None) -> Phase | None:
+def _phase(step: Step, phase: Phase | None) -> Phase | None:
     """The phase, as far as it follows from the sample."""
-    tokens = new_tokens(model, step.sample)
+    tokens = new_tokens(step.sample)
     if phase == "decode" and tokens is not None and tokens != 1:
         raise BadInput(
             f"phase = 'decode': the sample has {tokens} tokens for each sequence; give one, and the length of what "
@@ -162,13 +173,16 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _grouped_experts(model: nn.Module, on_meta: bool) -> Iterator[None]:
     """On the meta device, experts of Hugging Face as one bank: a loop over those that are hit needs values."""
-    change = getattr(model, "set_experts_implementation", None)
     before = getattr(getattr(model, "config", None), "_experts_implementation", None)
-    if not on_meta or not callable(change) or before in (None, "grouped_mm"):
-        yield
-        return
-    change("grouped_mm")
+    loops = [m for m in model.modules() if _loops(m)] if on_meta and before is not None else []
+    for module in loops:
+        module.config._experts_implementation = "grouped_mm"  # type: ignore[union-attr]
     try:
         yield
     finally:
-        change(before)
+        for module in loops:
+            module.config._experts_implementation = before  # type: ignore[union-attr]
+
+
+def _loops(module: nn.Module) -> bool:
+    return getattr(getattr(module, "config", None), "_experts_implementation", None) == "eager"

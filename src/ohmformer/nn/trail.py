@@ -98,7 +98,8 @@ class Tracing(Watch):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look at one call, then let it happen."""
         self.flush()
-        inputs = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
+        given = args[:1] if func is Tensor.__deepcopy__ else (args, kwargs or {})
+        inputs = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
         output = super().__torch_function__(func, types, args, kwargs)
         outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         trails = [self._trail(t) for t in inputs]
@@ -193,7 +194,7 @@ class Tracing(Watch):
             return Trail(stream=self.streams)
         if func in PRODUCTS:
             return Trail(stream=_factors(name, trails)[0].stream)
-        stream = next((trail.stream for trail in trails if trail.stream), 0)
+        stream = next((r.stream for t, r in zip(inputs, trails, strict=True) if r.stream and t.is_floating_point()), 0)
         if name in _JOIN:
             return _joined(args, kwargs, inputs, trails, stream)
         most = max((t.numel() for t in inputs), default=0)
@@ -223,12 +224,12 @@ def _joined(args: Any, kwargs: dict[str, Any], inputs: list[Tensor], trails: lis
     """Tensors one after another: cached tokens, then new ones; or halves of the same tokens."""
     dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
     parts = [(t, trail) for t, trail in zip(inputs, trails, strict=True) if t.numel()]
-    copies = gcd(*(trail.copies for _, trail in parts)) if parts else 1
+    fresh = [trail.copies for _, trail in parts if not trail.cached] or [trail.copies for _, trail in parts]
     held = [min(trail.cached, t.shape[dim]) for t, trail in parts if t.dim() > 1]
     along = any(trail.cached >= t.shape[dim] > 0 for t, trail in parts if trail.cached and t.dim() > 1)
     first = [trail.stream for _, trail in parts if trail.stream and not trail.cached]
     cached = sum(held) if along else max((trail.cached for _, trail in parts), default=0)
-    return Trail(stream=first[0] if first else stream, copies=max(1, copies), cached=cached)
+    return Trail(stream=first[0] if first else stream, copies=max(1, gcd(*fresh)), cached=cached)
 
 
 def _rows(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -54,12 +54,14 @@ class Pass:
         context: tokens in the cache.
         causal: what attention is taken for where neither its call nor its module says.
         decode: it makes one token.
+        tokens: new tokens of each sample, where its arguments say it.
     """
 
     samples: tuple[int, ...]
     context: int
     causal: bool
     decode: bool
+    tokens: int | None = None
 
 
 class Writer:
@@ -219,7 +221,8 @@ class Writer:
         """Attention of query[..., M, d] on key[..., N, d] and value[..., N, e] in one call."""
         query, key, value = product.shapes[:3]
         batch, heads, kv_heads = self._counts(query, key, event.right, product.groups)
-        M, held = query[-2], self._held(key[-2], event.right)
+        heads, M = self._unfolded(heads, query[-2], event.right)
+        held = self._held(key[-2], event.right)
         common = (batch, heads, kv_heads, M, held, max(0, key[-2] - event.right.cached))
         name, bit = product.module, 1 << event.index
         across = _across(event, key[-2])
@@ -257,7 +260,8 @@ class Writer:
         width = right[-1] if role == "key" else right[-2]
         batch, heads, kv_heads = self._counts(left, right, trail, product.groups)
         held = self._held(tokens, trail)
-        common = (batch, heads, kv_heads, left[-2], held, max(0, tokens - trail.cached))
+        heads, M = self._unfolded(heads, left[-2], trail)
+        common = (batch, heads, kv_heads, M, held, max(0, tokens - trail.cached))
         name = f"{product.module}.{'K' if role == 'key' else 'V'}"
         op = self._dynamic(event, name, "key" if role == "key" else "value", common, width, _across(event, tokens))
         self.heads = heads
@@ -295,10 +299,11 @@ class Writer:
         """Whether later keys are hidden: by the call, the values, the module, or else what the pass is taken for."""
         if self.asked.decode or event.right.cached:
             return True
-        if event.causal is not None:
-            return event.causal
-        if isinstance(event.what, Product) and event.what.causal is not None:
-            return event.what.causal
+        product = event.what
+        written_out = isinstance(product, Product) and product.kind not in ("attention", "multihead attention")
+        known = product.causal if isinstance(product, Product) and written_out else event.causal
+        if known is not None:
+            return known
         module = self.modules[event.module]
         said = [getattr(module, name, None) for name in ("is_causal", "is_decoder")]
         return any(word is True for word in said) if any(isinstance(word, bool) for word in said) else self.asked.causal
@@ -307,6 +312,12 @@ class Writer:
         """Tokens that are held: not the empty slots of a cache of fixed size."""
         fresh = tokens - trail.cached
         return min(tokens, self.asked.context + fresh) if fresh > 0 and trail.cached else tokens
+
+    def _unfolded(self, heads: int, queries: int, trail: Trail) -> tuple[int, int]:
+        """Heads and queries, where a model asks a cache for the queries of a group of heads one after another."""
+        M = self.asked.tokens
+        folded = M is not None and trail.cached and queries > M and queries % M == 0
+        return (heads * queries // M, M) if folded and M is not None else (heads, queries)
 
     def _counts(
         self, left: tuple[int, ...], right: tuple[int, ...], trail: Trail, groups: int | None
