@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -13,13 +13,14 @@ Block = tuple[str, str, int]
 """A container of blocks, which of them, and the number of its call."""
 
 
-def staged(drafts: Sequence[Draft]) -> tuple[Op, ...]:
-    """The operations with their layers and stages.
+def staged(drafts: Sequence[Draft], sizes: Mapping[str, int]) -> tuple[Op, ...]:
+    """The operations with their layers and stages; `sizes` says how many children each module has.
 
-    Layers are the blocks that repeat around attention, numbered as they first run. Stages of a layer: `qkv`, `key`,
-    `value`, `output`, then `ffn1`, `ffn2` ... by dependency; what comes before qkv is `pre1` ..., and weights between
-    scores and probabilities are `mix`. Cross attention has `cross_` before its stages, a second attention of the same
-    kind `attention2_`. Outside layers: `embedding` before the first, `head` after the last, or `between`.
+    Layers are the blocks that repeat around attention, numbered as they first run; those of a decoder that runs
+    without its encoder follow the encoder's all the same. Stages of a layer: `qkv`, `key`, `value`, `output`, then
+    `ffn1`, `ffn2` ... by dependency; what comes before qkv is `pre1` ..., and weights between scores and probabilities
+    are `mix`. Cross attention has `cross_` before its stages, a second attention of the same kind `attention2_`.
+    Outside layers: `embedding` before the first, `head` after the last, or `between`.
     """
     containers = _containers(drafts)
     order: dict[Block, int] = {}
@@ -27,10 +28,11 @@ def staged(drafts: Sequence[Draft]) -> tuple[Op, ...]:
     for block in layers:
         if block is not None:
             order.setdefault(block, len(order))
-    indexed = [None if block is None else order[block] for block in layers]
+    skipped = _skipped(order, sizes)
+    indexed = [None if block is None else order[block] + skipped for block in layers]
     last = max((n for n, index in enumerate(indexed) if index is not None), default=-1)
     stages: dict[Draft, str] = {}
-    for index in order.values():
+    for index in set(indexed) - {None}:
         stages |= _of_group([d for d, own in zip(drafts, indexed, strict=True) if own == index], "ffn", first="ffn1")
     at = 0
     for own, run in groupby(indexed):
@@ -42,6 +44,13 @@ def staged(drafts: Sequence[Draft]) -> tuple[Op, ...]:
     return tuple(
         replace(draft.op, stage=stages[draft], layer=index) for draft, index in zip(drafts, indexed, strict=True)
     )
+
+
+def _skipped(order: Mapping[Block, int], sizes: Mapping[str, int]) -> int:
+    """Layers of an encoder that did not run, where its decoder runs first."""
+    first = next(iter(order), ("", "", 1))[0]
+    encoder = first.replace("decoder", "encoder")
+    return sizes.get(encoder, 0) if encoder != first and all(block[0] != encoder for block in order) else 0
 
 
 def _parts(name: str) -> Iterator[tuple[str, str]]:

@@ -66,7 +66,8 @@ def trace(
     tokens = new_tokens(step.sample)
     asked = Pass(_samples(step.sample), step.context, causal, chosen == "decode", tokens)
     drafts = Writer(step.model, ruled, asked).drafts(events)
-    return _workload(model, staged(drafts), asked, chosen, phase, drafts)
+    sizes = {name: len(list(module.children())) for name, module in step.model.named_modules()}
+    return _workload(model, staged(drafts, sizes), asked, chosen, phase, drafts)
 
 
 def _on_meta(sample: Any) -> Any:
@@ -173,16 +174,16 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _grouped_experts(model: nn.Module, on_meta: bool) -> Iterator[None]:
     """On the meta device, experts of Hugging Face as one bank: a loop over those that are hit needs values."""
-    before = getattr(getattr(model, "config", None), "_experts_implementation", None)
-    loops = [m for m in model.modules() if _loops(m)] if on_meta and before is not None else []
+    loops = [module for module in model.modules() if on_meta and _loops(module)]
     for module in loops:
         module.config._experts_implementation = "grouped_mm"  # type: ignore[union-attr]
     try:
         yield
     finally:
         for module in loops:
-            module.config._experts_implementation = before  # type: ignore[union-attr]
+            module.config._experts_implementation = "eager"  # type: ignore[union-attr]
 
 
 def _loops(module: nn.Module) -> bool:
+    """Whether a module computes one expert after another."""
     return getattr(getattr(module, "config", None), "_experts_implementation", None) == "eager"

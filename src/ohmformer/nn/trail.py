@@ -255,7 +255,8 @@ def _causal(product: Product, args: Any, kwargs: dict[str, Any], inputs: list[Te
 class Shapes(TorchFunctionMode):
     """Lets models run on the meta device where they ask for values: they are told that all is as it usually is.
 
-    A question is answered with yes (all tokens are there, a mask is a causal one); a bank of experts takes any type.
+    A question is answered with yes (all tokens are there, a mask is a causal one), but a value is never found among
+    others (no token is padding); a bank of experts takes any type.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -268,4 +269,6 @@ class Shapes(TorchFunctionMode):
                 return first.new_empty(first.shape[0], named[1].shape[-1])
             if func in (Tensor.__bool__, Tensor.item) and first.dtype == torch.bool:
                 return True
+            if func is Tensor.__contains__:
+                return False
         return func(*args, **kwargs)
