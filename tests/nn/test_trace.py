@@ -125,6 +125,13 @@ def test_copies_of_heads_count_once(meta: bool) -> None:
     assert [op for op in work.ops if isinstance(op, Softmax)] == [Softmax("", "key", None, 3 * 4 * 7, 7, 4)]
 
 
+def test_a_sample_of_zeros_does_not_make_heads_equal() -> None:
+    model = SelfAttention()
+    for layer in (model.q, model.k, model.v):
+        nn.init.zeros_(layer.bias)
+    assert {op.kv_heads for op in dynamic(of.trace(model, torch.zeros_like(X)))} == {4}
+
+
 class Experts(nn.Module):
     """A bank of experts, of which each token takes one."""
 

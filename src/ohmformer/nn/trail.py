@@ -19,8 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ohmformer.nn.grouped import GROUPED
 from ohmformer.nn.watch import PRODUCTS, Product, Seen, Watch
 
-_EXPAND = {"expand", "expand_as", "broadcast_to", "repeat", "repeat_interleave", "tile"}
-_JOIN = {"cat", "concat", "concatenate"}
+_JOIN = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"}
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
 _PAIRS = {"add", "add_", "__add__", "__iadd__", "__radd__", "mul", "mul_", "__mul__", "__imul__", "__rmul__"}
 """Functions that add or multiply two tensors value by value."""
@@ -201,8 +200,8 @@ class Tracing(Watch):
         full = [trail for t, trail in zip(inputs, trails, strict=True) if t.numel() == most]
         copies = gcd(*(trail.copies for trail in full)) if full else 1
         cached = max((trail.cached for trail in full), default=0)
-        if name in _EXPAND and outputs and inputs and inputs[0].numel():
-            copies *= outputs[0].numel() // inputs[0].numel()
+        if outputs and most:
+            copies *= max(1, outputs[0].numel() // most)
         if _in_place(name) and trails and trails[0].cached:
             cached = trails[0].cached - max((t.shape[-2] for t in inputs[1:] if t.dim() > 2), default=0)
         return Trail(stream=stream, copies=max(1, copies), cached=cached)
@@ -225,8 +224,11 @@ def _joined(args: Any, kwargs: dict[str, Any], inputs: list[Tensor], trails: lis
     dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
     parts = [(t, trail) for t, trail in zip(inputs, trails, strict=True) if t.numel()]
     fresh = [trail.copies for _, trail in parts if not trail.cached] or [trail.copies for _, trail in parts]
+    dim = min(dim, 0) if parts and dim >= parts[0][0].dim() else dim
     held = [min(trail.cached, t.shape[dim]) for t, trail in parts if t.dim() > 1]
     along = any(trail.cached >= t.shape[dim] > 0 for t, trail in parts if trail.cached and t.dim() > 1)
+    if len(parts) > 1 and all(t is parts[0][0] for t, _ in parts):
+        fresh = [len(parts) * parts[0][1].copies]
     first = [trail.stream for _, trail in parts if trail.stream and not trail.cached]
     cached = sum(held) if along else max((trail.cached for _, trail in parts), default=0)
     return Trail(stream=first[0] if first else stream, copies=max(1, gcd(*fresh)), cached=cached)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
+from ohmformer.nn.headcount import counts
 from ohmformer.nn.multihead import check_supported
 from ohmformer.nn.trail import Event, Trail
 from ohmformer.nn.watch import Product
@@ -73,6 +74,7 @@ class Writer:
         self.matched: set[str] = set()
         self.stored: dict[tuple[object, ...], str] = {}
         self.used: set[tuple[object, ...]] = set()
+        self.sites: dict[tuple[str, str], list[int]] = {}
         self.heads = 1
 
     def drafts(self, events: list[Event]) -> list[Draft]:
@@ -82,7 +84,7 @@ class Writer:
             BadInput: a product is not understood, or a rule matches nothing.
         """
         found = [draft for event in events for draft in self._event(event)]
-        found = [draft for draft in found if draft.role == "static" or _counts(draft.op)]
+        found = [draft for draft in found if draft.role == "static" or _any(draft.op)]
         for pattern, _ in self.rules:
             if pattern not in self.matched:
                 raise BadInput(f"rules: {pattern!r} matches no module that multiplies; correct or remove it")
@@ -220,11 +222,11 @@ class Writer:
     def _fused(self, event: Event, product: Product, rule: Rule) -> Iterator[Draft]:
         """Attention of query[..., M, d] on key[..., N, d] and value[..., N, e] in one call."""
         query, key, value = product.shapes[:3]
-        batch, heads, kv_heads = self._counts(query, key, event.right, product.groups)
+        batch, heads, kv_heads = counts(query, key, event.right, product, self.asked.samples)
         heads, M = self._unfolded(heads, query[-2], event.right)
         held = self._held(key[-2], event.right)
         common = (batch, heads, kv_heads, M, held, max(0, key[-2] - event.right.cached))
-        name, bit = product.module, 1 << event.index
+        name, bit = self._site(product, "attention"), 1 << event.index
         across = _across(event, key[-2])
         first = self._dynamic(event, f"{name}.K", "key", common, key[-1], across)
         second = self._dynamic(event, f"{name}.V", "value", common, value[-1], across)
@@ -258,15 +260,23 @@ class Writer:
             return
         tokens = right[-2] if role == "key" else right[-1]
         width = right[-1] if role == "key" else right[-2]
-        batch, heads, kv_heads = self._counts(left, right, trail, product.groups)
+        batch, heads, kv_heads = counts(left, right, trail, product, self.asked.samples)
         held = self._held(tokens, trail)
         heads, M = self._unfolded(heads, left[-2], trail)
         common = (batch, heads, kv_heads, M, held, max(0, tokens - trail.cached))
-        name = f"{product.module}.{'K' if role == 'key' else 'V'}"
+        name = f"{self._site(product, role)}.{'K' if role == 'key' else 'V'}"
         op = self._dynamic(event, name, "key" if role == "key" else "value", common, width, _across(event, tokens))
         self.heads = heads
         ruled = self._ruled(op, product.module, name)
         yield Draft(ruled, "key" if role == "key" else "value", 1 << event.index, event.deps, event.blocks)
+
+    def _site(self, product: Product, role: str) -> str:
+        """What `convert` calls this place of a module: its name, then with `#1`, `#2` ..."""
+        places = self.sites.setdefault((product.module, role), [])
+        if product.position not in places:
+            places.append(product.position)
+        n = places.index(product.position)
+        return product.module if n == 0 else f"{product.module}#{n}"
 
     def _dynamic(
         self,
@@ -319,46 +329,16 @@ class Writer:
         folded = M is not None and trail.cached and queries > M and queries % M == 0
         return (heads * queries // M, M) if folded and M is not None else (heads, queries)
 
-    def _counts(
-        self, left: tuple[int, ...], right: tuple[int, ...], trail: Trail, groups: int | None
-    ) -> tuple[int, int, int]:
-        """Samples (windows count as such), heads, and heads of the right factor without copies."""
-        lead = _lead(left[:-2], right[:-2])
-        if len(lead) < 2:
-            total = prod(lead)
-            samples = next((n for n in self.asked.samples if n and total % n == 0), 1)
-            heads = total // samples
-            kv_heads = max(1, prod(right[:-2]) // samples)
-        elif len(lead) > 2 and right[-3] == 1 and lead[-1] > 1 and len(right) == len(lead) + 2:
-            heads, kv_heads = lead[-1] * lead[-2], right[-4]
-            samples = prod(lead[:-2])
-        else:
-            samples, heads = prod(lead[:-1]), lead[-1]
-            kv_heads = right[-3] if len(right) > 2 else 1
-        if trail.copies > 1 and kv_heads % trail.copies == 0:
-            kv_heads //= trail.copies
-        elif groups is not None and len(lead) >= 2 and kv_heads % groups == 0:
-            kv_heads = min(kv_heads, groups)
-        return samples, heads, kv_heads
-
 
 class LeftOut(UserWarning):
     """A product that nobody could count is missing in a workload, because a rule says so."""
-
-
-def _lead(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes of samples and heads of a product; fused attention may have fewer heads on the right."""
-    try:
-        return tuple(torch.broadcast_shapes(left, right))
-    except RuntimeError:
-        return left
 
 
 def _from_bank(parameter: Any, matrix: Tensor) -> bool:
     return parameter.dim() == 3 and matrix.dim() == 2 and matrix.numel() == parameter[0].numel()
 
 
-def _counts(op: Op) -> bool:
+def _any(op: Op) -> bool:
     """Whether there is anything to do."""
     match op:
         case Elementwise():
