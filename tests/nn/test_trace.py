@@ -125,6 +125,34 @@ def test_copies_of_heads_count_once(meta: bool) -> None:
     assert [op for op in work.ops if isinstance(op, Softmax)] == [Softmax("", "key", None, 3 * 4 * 7, 7, 4)]
 
 
+class Reduced(SelfAttention):
+    """Queries of all tokens, keys and values of a shorter sequence made by another product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.out = nn.Linear(7, 3), nn.Linear(24, 24)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        short = self.reduce(x.transpose(1, 2)).transpose(1, 2)
+        k, v = (layer(short).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.k, self.v))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def test_what_keys_wait_for_comes_first() -> None:
+    work = of.trace(Reduced(), X)
+    assert [(op.name, op.stage) for op in work.ops if not isinstance(op, Softmax)] == [
+        ("reduce", "pre1"),
+        ("q", "qkv"),
+        ("k", "qkv"),
+        ("v", "qkv"),
+        (".K", "key"),
+        (".V", "value"),
+        ("out", "output"),
+    ]
+    assert {(op.queries, op.tokens, op.across) for op in dynamic(work)} == {(7, 3, False)}
+
+
 def test_a_sample_of_zeros_does_not_make_heads_equal() -> None:
     model = SelfAttention()
     for layer in (model.q, model.k, model.v):

@@ -170,6 +170,10 @@ def test_a_cache_of_the_sample() -> None:
         of.trace(model, {"input_ids": IDS[:, :1], "past_key_values": growing}, context=4)
     with pytest.raises(BadInput, match="phase = 'decode': the sample has 16 tokens"):
         of.trace(model, IDS, phase="decode")
+    one = of.trace(model, (IDS[:, :1],), phase="decode", context=5)
+    assert one == of.trace(model, {"input_ids": IDS[:, :1]}, phase="decode", context=5)
+    with pytest.raises(BadInput, match="sample has no input_ids"):
+        of.trace(model, {"inputs_embeds": torch.randn(2, 1, 64)}, phase="decode", context=5)
 
 
 def test_prefill_that_goes_on() -> None:

@@ -37,6 +37,8 @@ def prepare(model: nn.Module, sample: Any, phase: str | None, context: int | Non
         BadInput: the model has no cache, or the sample does not go with the phase.
     """
     mixed = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    if mixed or takes(model, "past_key_values"):
+        sample = _named(model, sample)
     if mixed and phase == "encode":
         encoder = model.get_encoder() if hasattr(model, "get_encoder") else model  # type: ignore[operator]
         return Step(encoder, _without(sample, "decoder_"), 0, ())
@@ -61,9 +63,15 @@ def new_tokens(sample: Any) -> int | None:
         value = sample.get(name) if isinstance(sample, Mapping) else None
         if isinstance(value, Tensor) and value.dim() >= 2:
             return int(value.shape[1])
-    if isinstance(sample, Tensor) and not sample.is_floating_point() and sample.dim() == 2:
-        return int(sample.shape[1])
     return None
+
+
+def _named(model: nn.Module, sample: Any) -> Any:
+    """The sample as a mapping of the model's own argument names."""
+    if isinstance(sample, Mapping):
+        return sample
+    values = tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)
+    return dict(zip(inspect.signature(model.forward).parameters, values, strict=False))
 
 
 def _without(sample: Any, prefix: str) -> Any:
@@ -75,8 +83,6 @@ def _without(sample: Any, prefix: str) -> Any:
 def _with_first_token(model: nn.Module, sample: Any) -> Any:
     if not takes(model, "decoder_input_ids"):
         return sample
-    if isinstance(sample, Tensor):
-        sample = {str(getattr(model, "main_input_name", "input_ids")): sample}
     named = isinstance(sample, Mapping) and not any(
         sample.get(name) is not None for name in ("decoder_input_ids", "decoder_inputs_embeds", "labels")
     )
@@ -107,8 +113,6 @@ def _filled(model: nn.Module, sample: Any, phase: str | None, context: int, mixe
             f"context = {context}: {type(model).__name__} takes no past_key_values; leave context out, or give a model "
             "with a cache, such as a decoder of Hugging Face"
         )
-    if isinstance(sample, Tensor):
-        sample = {"input_ids": sample}
     field = "decoder_input_ids" if mixed else "input_ids"
     tokens = sample.get(field) if isinstance(sample, Mapping) else None
     if not isinstance(tokens, Tensor) or tokens.dim() != 2:

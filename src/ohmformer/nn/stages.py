@@ -41,9 +41,20 @@ def staged(drafts: Sequence[Draft], sizes: Mapping[str, int]) -> tuple[Op, ...]:
             name = "head" if at > last >= 0 else "embedding" if at == 0 else "between"
             stages |= _of_group(list(drafts[at : at + size]), name, first=name)
         at += size
-    return tuple(
-        replace(draft.op, stage=stages[draft], layer=index) for draft, index in zip(drafts, indexed, strict=True)
-    )
+    ops = [replace(draft.op, stage=stages[draft], layer=own) for draft, own in zip(drafts, indexed, strict=True)]
+    return tuple(op for _, run in groupby(ops, lambda op: op.layer) for op in _in_order(list(run)))
+
+
+def _in_order(ops: list[Op]) -> list[Op]:
+    """What qkv waits for comes first, also where a part of qkv happened to run before it."""
+    names = list(dict.fromkeys(op.stage for op in ops))
+    for name in names:
+        prefix, early, _ = name.partition("pre")
+        if early and f"{prefix}qkv" in names[: names.index(name)]:
+            first = next(n for n, op in enumerate(ops) if op.stage == f"{prefix}qkv")
+            early_ops = [op for op in ops if op.stage == name]
+            ops = ops[:first] + early_ops + [op for op in ops[first:] if op.stage != name]
+    return ops
 
 
 def _skipped(order: Mapping[Block, int], sizes: Mapping[str, int]) -> int:
