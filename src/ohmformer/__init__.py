@@ -38,6 +38,7 @@ _HOME = {
     "simulate": "dataflow.run",
     "set_chip": "nn.convert",
     "set_clip": "nn.convert",
+    "trace": "nn.trace",
     "without_quantisers": "nn.convert",
 }
 """Public name -> module that holds it."""
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.reverting import revert as revert
     from ohmformer.nn.saving import restore as restore
     from ohmformer.nn.saving import save as save
+    from ohmformer.nn.trace import trace as trace
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples

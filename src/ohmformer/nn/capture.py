@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,14 +66,14 @@ class DryRun:
     axis: int
 
 
-def watch(model: nn.Module, sample: Any) -> Seen:
-    """Every product of one forward pass on a sample batch.
+def watch(model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Watch] = Watch) -> Seen:
+    """Every product of one forward pass on a sample batch; `kind` makes what watches.
 
     Raises:
         BadInput: the model cannot be called with this sample.
     """
     seen = Seen()
-    with _module_stack(model, seen), torch.no_grad(), Watch(model, seen) as watching, Kernels(watching):
+    with _module_stack(model, seen), torch.no_grad(), kind(model, seen) as watching, Kernels(watching):
         try:
             call(model, sample)
         except Exception as error:

@@ -68,7 +68,7 @@ def convert(
     training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
     state = State(level=level, seed=seed, chip=chip, clip=clip)
-    with _without_fast_path():
+    with without_fast_path():
         run = dry_run(converted, sample)
         replacer = Replacer(converted, hardware, state, ruled, run)
         table = replacer.replace()
@@ -95,7 +95,7 @@ def _checked(operands: tuple[Operand, ...]) -> list[str]:
 
 
 @contextmanager
-def _without_fast_path() -> Iterator[None]:
+def without_fast_path() -> Iterator[None]:
     """PyTorch's fused encoder makes nested tensors and zeros at padding: compare with what its layers do."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
