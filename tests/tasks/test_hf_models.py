@@ -13,6 +13,7 @@ from PIL import Image
 from ohmformer.errors import BadInput
 from ohmformer.tasks.models import load_model, model_digest
 from ohmformer.tasks.prepare import preparation
+from ohmformer.tasks.torchvision import installed, works
 from tests.tasks import tiny
 
 transformers = pytest.importorskip("transformers")
@@ -82,6 +83,7 @@ def test_a_name_that_is_neither_cached_nor_reachable_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(installed() and not works(), reason="transformers needs a torchvision that works, or none")
 def test_images_are_prepared_as_transformers_does(tmp_path: Path) -> None:
     folder = tiny.deit(tmp_path / "d")
     known = preparation(load_model(f"hf:{folder}")).images

@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from ohmformer.tasks.torchvision import stand_in
+
 WORDS = [
     "good",
     "bad",
@@ -47,12 +49,12 @@ IMAGES = {
 def save(folder: Path, cls: str, config: str, **settings: Any) -> Path:
     """A model of transformers with random weights, as a folder."""
     transformers = pytest.importorskip("transformers")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), stand_in(only_for_broken=True):
         torch.manual_seed(0)
         model = getattr(transformers, cls)(getattr(transformers, config)(**settings))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
+        model.save_pretrained(folder)
     return folder
 
 
