@@ -23,12 +23,32 @@ def call(model: nn.Module, sample: Any) -> Any:
     A sample that holds anything else than tensors, such as a cache that calls fill, is copied first.
     """
     if any(not isinstance(leaf, (Tensor, int, float, str, bool, type(None))) for leaf in tree_leaves(sample)):
-        sample = copy.deepcopy(sample)
+        # Autograd's history cannot be copied.
+        sample = copy.deepcopy(sample, {id(t): t.detach().clone() for t in _hidden(sample)})
     if isinstance(sample, Mapping):
         return model(**sample)
     if isinstance(sample, (tuple, list)):
         return model(*sample)
     return model(sample)
+
+
+def _hidden(sample: Any) -> list[Tensor]:
+    """Tensors inside the objects of a sample, such as a cache of layers."""
+    found, todo, seen = [], [sample], set()
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or isinstance(one, (str, bytes, int, float, type(None))):
+            continue
+        seen.add(id(one))
+        if isinstance(one, Tensor):
+            found.append(one)
+        elif isinstance(one, Mapping):
+            todo.extend(one.values())
+        elif isinstance(one, (tuple, list)):
+            todo.extend(one)
+        elif not isinstance(one, (type, nn.Module)):
+            todo.extend(getattr(one, "__dict__", {}).values())
+    return found
 
 
 def batch_size(sample: Any, axis: int = 0) -> int:

@@ -94,11 +94,17 @@ class Lineage:
 
 
 def _hides_later_keys(probabilities: Tensor) -> bool | None:
-    """Whether a softmax [..., M, N] is zero at all later keys and nowhere else for all; None if it cannot show that."""
+    """Whether a softmax [..., M, N] is zero at all later keys; None if it cannot show that.
+
+    A last column that is no key, such as a sink that takes what attention does not need, may be anything.
+    """
     if probabilities.is_meta or probabilities.dim() < 2:
         return None
     M, N = probabilities.shape[-2:]
     if M < 2 or N < M:
         return None
-    later = torch.ones(M, N, dtype=torch.bool, device=probabilities.device).triu(N - M + 1)
-    return not bool((probabilities[..., later] > 0).any())
+    for keys in {N, max(M, N - 1)}:
+        later = torch.ones(M, keys, dtype=torch.bool, device=probabilities.device).triu(keys - M + 1)
+        if not bool((probabilities[..., :keys][..., later] > 0).any()):
+            return True
+    return False
