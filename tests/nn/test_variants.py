@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ohmformer as of
-from ohmformer.nn.convert import crossbars
+from ohmformer.nn.convert import StaysDigital, crossbars
 from ohmformer.nn.selfcheck import difference
+from ohmformer.nn.table import CONSTANT
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
 TOKENS = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(2))
@@ -96,3 +97,44 @@ def test_probabilities_may_stand_on_the_right() -> None:
     values = [op for op in crossbars(converted).operands if op.dynamic and op.name.endswith("V")]
     assert [(op.axis, op.signed) for op in values] == [("V", False)] * 3
     assert exact_error(model, converted, TOKENS[:2, :5]) < 1e-4
+
+
+class Banded(Heads):
+    """Longformer multiplies ones with its mask to make a band of it, and collects scores in a tensor of zeros."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        mask = x.new_ones(x.shape[:2]) * torch.finfo(x.dtype).min * (x[..., 0] > 2)
+        hidden = torch.einsum("bmi,bni->bmn", mask.new_ones(mask.shape)[..., None], mask[..., None])
+        scores = q.new_zeros(len(x), self.heads, x.shape[1], x.shape[1])
+        scores[:, :, :] = q @ k.transpose(-2, -1)
+        return (scores + hidden[:, None]).softmax(dim=-1) @ v
+
+
+def test_a_product_with_a_constant_stays_digital_and_is_listed() -> None:
+    model = Banded()
+    with pytest.warns(StaysDigital):
+        converted = of.convert(model, HARDWARE, sample=TOKENS)
+    assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 1, "P V": 1}
+    assert [(row.product, row.reason) for row in of.capture_table(converted).digital] == [("einsum", CONSTANT)]
+
+
+class Buffered(Heads):
+    """A cache by hand: K and V are copied into buffers, which then are no constants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(3, 3, 9, 8))
+        self.register_buffer("values", torch.zeros(3, 3, 9, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        self.keys[:, :, : x.shape[1]] = k
+        self.values.narrow(2, 0, x.shape[1]).copy_(v)
+        scores = q @ self.keys[:, :, : x.shape[1]].transpose(-2, -1)
+        return scores.softmax(dim=-1) @ self.values[:, :, : x.shape[1]]
+
+
+def test_a_buffer_that_a_model_writes_into_is_no_constant() -> None:
+    converted = of.convert(Buffered(), HARDWARE, sample=TOKENS)
+    assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 1, "P V": 1}

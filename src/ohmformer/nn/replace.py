@@ -22,7 +22,7 @@ from ohmformer.nn.pair import PairSite
 from ohmformer.nn.rows import FIRST, Rows
 from ohmformer.nn.state import State
 from ohmformer.nn.static import Cells, StaticOperand
-from ohmformer.nn.table import ACROSS_SAMPLES, BY_HARDWARE, BY_RULE, COMPUTED, Captured, CaptureTable
+from ohmformer.nn.table import ACROSS_SAMPLES, BY_HARDWARE, BY_RULE, COMPUTED, CONSTANT, Captured, CaptureTable
 from ohmformer.nn.watch import Product
 from ohmformer.schema import replace as changed
 
@@ -310,6 +310,9 @@ class Replacer:
         role = product.role or {"attention.key": "key", "attention.value": "value"}.get(rule.on, "")
         if rule.digital:
             self._row(product.module, product.operation, "digital", BY_RULE)
+            return
+        if not role and product.kind == "constant":
+            self._row(product.module, product.operation, "digital", CONSTANT)
             return
         if not role and product.kind == "computed weights":
             self._row(product.module, f"x W ({product.operation})", "digital", COMPUTED)
