@@ -13,6 +13,7 @@ from ohmformer.nn.selfcheck import difference
 from ohmformer.nn.table import CONSTANT
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
+READ_NOISE = of.replace(HARDWARE, "projection.array.cell.read_noise", {"kind": "proportional", "sigma": 0.1})
 TOKENS = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(2))
 
 
@@ -138,3 +139,33 @@ class Buffered(Heads):
 def test_a_buffer_that_a_model_writes_into_is_no_constant() -> None:
     converted = of.convert(Buffered(), HARDWARE, sample=TOKENS)
     assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 1, "P V": 1}
+
+
+class Learnt(nn.Module):
+    """DETR, Perceiver and pooling heads have queries that are learnt: the same for every sample."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.queries, self.fused = nn.Parameter(torch.randn(4, 24)), fused
+        self.q, self.k = nn.Linear(24, 24), nn.Linear(24, 24)
+        self.pool = nn.MultiheadAttention(24, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = self.queries.expand(len(x), -1, -1)
+        own = self.q(queries)[:, None]
+        if self.fused:
+            queries = queries + F.scaled_dot_product_attention(own, own, own).squeeze(1)
+        return self.pool(queries, self.k(x), x)[0]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_learnt_queries_are_read_for_every_sample(fused: bool) -> None:
+    model = Learnt(fused)
+    converted = of.convert(model, READ_NOISE, sample=TOKENS)
+    assert exact_error(model, converted, TOKENS[:2, :5]) < 1e-4
+    crossbars(converted).state.rounded = False
+    with torch.no_grad(), of.samples([4, 5, 6]):
+        together = converted(TOKENS)
+    with torch.no_grad(), of.samples([6]):
+        torch.testing.assert_close(converted(TOKENS[2:]), together[2:], rtol=1e-3, atol=1e-4)

@@ -266,6 +266,7 @@ class Watch(TorchFunctionMode):
         """Complete the record of PyTorch's own multi-head attention on query[M, B, E] and key[N, B, E]."""
         query, key = args[:2]
         product.left, product.unsigned = signature(query, self._fixed(query)), True
+        product.right = signature(key, self._fixed(key))
         mask = kwargs.get("attn_mask")
         if isinstance(mask, Tensor):
             mask = ~mask if mask.dtype == torch.bool else mask
