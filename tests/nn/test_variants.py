@@ -169,3 +169,67 @@ def test_learnt_queries_are_read_for_every_sample(fused: bool) -> None:
         together = converted(TOKENS)
     with torch.no_grad(), of.samples([6]):
         torch.testing.assert_close(converted(TOKENS[2:]), together[2:], rtol=1e-3, atol=1e-4)
+
+
+class Bank(nn.Module):
+    """Experts in one parameter, each of which sees some tokens of some samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.bank, self.head = nn.Parameter(torch.randn(2, 24, 24) / 5), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(0, 1)
+        first = tokens[:, 0] > 0
+        y = torch.zeros_like(tokens)
+        for expert, chosen in enumerate((first, ~first)):
+            y[chosen] = tokens[chosen] @ self.bank[expert].T
+        return self.head(y.view_as(x))
+
+
+class ByItself(nn.Module):
+    """WavLM calls the function of PyTorch's multi-head attention past the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.head = nn.MultiheadAttention(24, 4), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, m = x.transpose(0, 1), self.inner
+        given = (x, x, x, 24, 4, m.in_proj_weight, m.in_proj_bias, None, None, False, 0.0)
+        y, _ = F.multi_head_attention_forward(*given, m.out_proj.weight, m.out_proj.bias)
+        return self.head(y)
+
+
+@pytest.mark.filterwarnings("ignore::ohmformer.nn.convert.StaysDigital")
+@pytest.mark.parametrize(("model", "pattern"), [(Bank(), "bank"), (ByItself(), "")])
+def test_what_is_refused_names_a_rule_that_helps(model: nn.Module, pattern: str) -> None:
+    with pytest.raises(of.BadInput, match=r"keep it\s+digital") as refusal:
+        of.convert(model, READ_NOISE, sample=TOKENS)
+    assert f"rules={{{pattern!r}: None}}" in str(refusal.value)
+    converted = of.convert(model, READ_NOISE, sample=TOKENS, rules={pattern: None})
+    assert exact_error(model, converted, TOKENS[:2, :5]) < 1e-4
+    assert "head" in [row.module for row in of.capture_table(converted).rows if not row.reason]
+
+
+class Decomposed(Heads):
+    """SAM and ViTDet add the product of queries with a table of relative positions, rows of all samples in one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(7, 7, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        places = torch.einsum("bqd,qkd->bqk", q.flatten(0, 1), self.table * 2).unflatten(0, q.shape[:2])
+        return (q @ k.transpose(-2, -1) + places).softmax(dim=-1) @ v
+
+
+def test_a_product_with_computed_weights_stays_digital_where_samples_cannot_be_told() -> None:
+    model = Decomposed()
+    with pytest.warns(StaysDigital, match="computed"):
+        converted = of.convert(model, HARDWARE, sample=TOKENS)
+    assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 1, "P V": 1}
+    assert exact_error(model, converted, TOKENS[:2]) < 1e-4

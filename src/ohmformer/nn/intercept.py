@@ -26,7 +26,7 @@ class Weights:
     """A matrix that is a parameter, or a part of one, and the operand that holds it.
 
     Attributes:
-        operand: it.
+        operand: it; None where these weights stay digital.
         owner: the module that has the parameter.
         parameter: what it is called there.
         offset: from the parameter's first value to the matrix's.
@@ -34,7 +34,7 @@ class Weights:
         stride: of the matrix.
     """
 
-    operand: StaticOperand
+    operand: StaticOperand | None
     owner: nn.Module
     parameter: str
     offset: int
@@ -69,8 +69,8 @@ class Frame:
     weights: list[Weights] = field(default_factory=list)
     operations: Mapping[int, set[str]] = field(default_factory=dict)
 
-    def operands(self) -> dict[tuple[Any, ...], StaticOperand]:
-        """Operand by what identifies its matrix now."""
+    def operands(self) -> dict[tuple[Any, ...], StaticOperand | None]:
+        """Operand, or None where it is digital, by what identifies its matrix now."""
         return {weights.key(): weights.operand for weights in self.weights}
 
 
@@ -99,7 +99,7 @@ class Intercept(TorchFunctionMode):
         if self.weights:
             found = self._with_weights(func, args, kwargs)
             if found is not None:
-                return found
+                return func(*args, **kwargs) if found is _DIGITAL else found
         position, self.position = self.position, self.position + 1
         site = self.frame.sites.get(position)
         self._check(position, func)
@@ -125,28 +125,37 @@ class Intercept(TorchFunctionMode):
                 f"{before} on the sample; convert with a sample that takes the same path"
             )
 
-    def _with_weights(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        """A product with weights that cells hold, or None where it has none."""
+    def _with_weights(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | str | None:
+        """A product with weights that cells hold, `_DIGITAL` with others that are known, or None where it has none."""
         if func is FUSED:
             return None
         if func in GROUPED:
             parts = [self._held(found) for found in group_contraction(func, args, kwargs)]
-            return torch.cat([part for part in parts if part is not None]) if all_found(parts) else None
+            if _DIGITAL in [part for part in parts if isinstance(part, str)]:
+                return _DIGITAL
+            return torch.cat([part for part in parts if isinstance(part, Tensor)]) if all_found(parts) else None
         return self._held(contraction(func, args, kwargs))
 
-    def _held(self, found: Any) -> Tensor | None:
+    def _held(self, found: Any) -> Tensor | str | None:
         if found is None:
             return None
         for product in (found, found.swapped()):
             matrix = product.right
-            operand = self.weights.get((_address(matrix), tuple(matrix.shape), matrix.stride()))
+            key = _address(matrix), tuple(matrix.shape), matrix.stride()
+            operand = self.weights.get(key)
+            if operand is None and key in self.weights:
+                return _DIGITAL
             if operand is not None:
                 y: Tensor = product.finish(operand.product(product.left, matrix))
                 return y
         return None
 
 
-def all_found(parts: list[Tensor | None]) -> bool:
+_DIGITAL = "digital"
+"""What stands for a product with weights that stay digital."""
+
+
+def all_found(parts: list[Tensor | str | None]) -> bool:
     """Whether every part of a product is in cells."""
     return bool(parts) and all(part is not None for part in parts)
 

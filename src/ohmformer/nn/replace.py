@@ -146,15 +146,23 @@ class Replacer:
         self._row(module, product, "digital", BY_RULE if self._rule(module).digital else reason)
 
     def _static(
-        self, name: str, key: tuple[object, ...], uses: int, rows: Rows | None = FIRST, known: bool = True
+        self,
+        name: str,
+        key: tuple[object, ...],
+        uses: int,
+        rows: Rows | None = FIRST,
+        known: bool = True,
+        bank: str = "",
     ) -> StaticOperand | None:
-        rule = self._rule(name.partition("#")[0], name)
+        rule = self._rule(bank or name.partition("#")[0], name)
         array, reason = self._array(rule, self.hardware.projection)
         self._row(name, "x W", "projection", reason)
         if array is None:
             return None
         cells = self.cells.setdefault((*key, array), Cells(name))
-        operand = StaticOperand(name, array, self.state, uses=uses, rows=rows, samples_known=known, cells=cells)
+        operand = StaticOperand(
+            name, array, self.state, uses=uses, rows=rows, samples_known=known, cells=cells, bank=bank
+        )
         self.operands.append(operand)
         return operand
 
@@ -192,18 +200,17 @@ class Replacer:
         bank = parameter.dim() == 3 and matrix.numel() == parameter[0].numel() and matrix.dim() == 2
         frame = self._frame(product.module)
         if bank:
-            if any(w.parameter == attribute and w.operand.bank == layer for w in frame.weights):
+            if any(w.parameter == attribute and w.shape == tuple(matrix.shape) for w in frame.weights):
                 return
             places = [(f"{layer}[{e}]", e * parameter.stride(0)) for e in range(len(parameter))]
         else:
             part = "" if matrix.numel() == parameter.numel() else f"#{offset}"
             places = [(f"{layer}{part}", offset)]
         for name, start in places:
-            operand = self._static(name, (product.weights, start, *_geometry(matrix)[1:]), uses, rows, known)
-            if operand is not None:
-                operand.bank = layer if bank else ""
-                shape, stride = tuple(matrix.shape), matrix.stride()
-                frame.weights.append(Weights(operand, self.modules[owner], attribute, start, shape, stride))
+            key = (product.weights, start, *_geometry(matrix)[1:])
+            operand = self._static(name, key, uses, rows, known, bank=layer if bank else "")
+            shape, stride = tuple(matrix.shape), matrix.stride()
+            frame.weights.append(Weights(operand, self.modules[owner], attribute, start, shape, stride))
 
     def _frame(self, name: str) -> Frame:
         """What is intercepted in a module, which then intercepts."""
@@ -227,9 +234,12 @@ class Replacer:
     def _multihead(self, seen: Product) -> None:
         name = seen.module
         module = self.modules[name]
-        if not isinstance(module, nn.MultiheadAttention):
-            self._refuse(seen)
         rule = self._rule(name)
+        if not isinstance(module, nn.MultiheadAttention) and not rule.digital:
+            raise BadInput(
+                f"{name or 'the model itself'}: calls {seen.operation} by itself, which hides its products; keep it "
+                f"digital with rules={{{name!r}: None}}"
+            )
         if rule.digital:
             for product in ("x W", "Q K", "P V"):
                 self._row(name, product, "digital", BY_RULE)
@@ -314,7 +324,8 @@ class Replacer:
         if not role and product.kind == "constant":
             self._row(product.module, product.operation, "digital", CONSTANT)
             return
-        if not role and product.kind == "computed weights":
+        place_known = place.known and (place.left is not None or place.right is not None)
+        if product.kind == "computed weights" and not (role and place_known):
             self._row(product.module, f"x W ({product.operation})", "digital", COMPUTED)
             return
         if not role and product.left is not None and place.left is None and place.right is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -76,14 +77,14 @@ class StaticOperand(Operand):
             count = "" if self.state.samples is None else f" for {self.state.samples} samples"
             raise BadInput(
                 f"{self.name}: inputs of shape {tuple(x.shape)}{count}: whose read noise is whose? Use level='noise', "
-                f"or keep it digital with rules={{{self.module!r}: None}}"
+                f"or keep it digital with rules={{{self.pattern!r}: None}}"
             )
         return found
 
     @property
-    def module(self) -> str:
-        """Name of the module, or of the parameter, that rules may match."""
-        return self.name.partition("#")[0]
+    def pattern(self) -> str:
+        """A pattern for rules that matches the module, or the bank of matrices, and its like in other layers."""
+        return re.sub(r"\d+", "*", self.bank or self.name.partition("#")[0])
 
     def observe_input(self, x: Tensor) -> None:
         """As in the base; refuses to draw read noise where it is not clear which rows belong to which sample."""
