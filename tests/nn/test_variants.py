@@ -233,3 +233,26 @@ def test_a_product_with_computed_weights_stays_digital_where_samples_cannot_be_t
         converted = of.convert(model, HARDWARE, sample=TOKENS)
     assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 1, "P V": 1}
     assert exact_error(model, converted, TOKENS[:2]) < 1e-4
+
+
+class SharedProjection(Heads):
+    """DeBERTa may project positions, which are the same for all samples, by the very layer that projects tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(1, 7, 24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        place = self.q(self.places).unflatten(-1, (-1, 8)).transpose(1, 2)
+        scores = q @ k.transpose(-2, -1) + q @ place.transpose(-2, -1)
+        return scores.softmax(dim=-1) @ v
+
+
+def test_a_layer_may_be_used_for_samples_and_for_what_they_share() -> None:
+    converted = of.convert(SharedProjection(), READ_NOISE, sample=TOKENS)
+    crossbars(converted).state.rounded = False
+    with torch.no_grad(), of.samples([4, 5, 6]):
+        together = converted(TOKENS)
+    with torch.no_grad(), of.samples([6]):
+        torch.testing.assert_close(converted(TOKENS[2:]), together[2:], rtol=1e-3, atol=1e-4)

@@ -174,10 +174,18 @@ class Replacer:
         if is_plain_linear(module) and product.weights == self._own_name(product.module):
             operand = self._static(product.module, self._cells_key(product), uses, rows, place.known)
             if operand is not None:
+                operand.rows_of = self._rows_by_use(product)
                 become(module, CrossbarLinear, weight_operand=operand)
         else:
             self._functional(product, uses, rows, place.known)
         self._use_modules(product.module)
+
+    def _rows_by_use(self, product: Product) -> tuple[Rows | None, ...]:
+        """Where samples stand in each use of a matrix, if that differs and is known."""
+        uses = [p for p in self.run.seen.products if p.kind == "weights" and p.module == product.module]
+        places = [self.run.places[p] for p in uses if self._matrix_key(p) == self._matrix_key(product)]
+        rows = tuple(place.left for place in places)
+        return rows if len(set(rows)) > 1 and all(place.known for place in places) else ()
 
     def _own_name(self, module: str) -> str:
         """The name under which a module's weight is listed, which is another module's where they are tied."""

@@ -37,22 +37,31 @@ class StaticOperand(Operand):
         samples_known: False where inputs are rows of which nobody knows to which sample they belong.
         cells: what holds the weights.
         bank: the parameter that holds this matrix among others, of which an input uses only some; or empty.
+        rows_of: `rows` for each use of a forward pass, where they differ: DeBERTa projects tokens and positions alike.
     """
 
     rows: Rows | None = FIRST
     samples_known: bool = True
     cells: Cells = field(default_factory=lambda: Cells(""))
     bank: str = ""
+    rows_of: tuple[Rows | None, ...] = ()
+
+    def take_turn(self) -> tuple[int, ...]:
+        """As in the base; also finds where samples stand in this use."""
+        if self.rows_of:
+            self.rows = self.rows_of[self.turn % self.uses]
+        return super().take_turn()
 
     def product(self, x: Tensor, w: Tensor) -> Tensor:
         """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I]."""
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
+        turn = self.take_turn()
         exact = self.exact_product(x, w)
         if exact is not None:
             return exact
         rows = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        held, turn = self.held(w.detach(), rows.dtype), self.take_turn()
+        held = self.held(w.detach(), rows.dtype)
         if not self.noisy_reads() or self.rows is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, turn, samples=False)
