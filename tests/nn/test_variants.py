@@ -215,7 +215,7 @@ def test_what_is_refused_names_a_rule_that_helps(model: nn.Module, pattern: str)
 
 
 class Decomposed(Heads):
-    """SAM and ViTDet add the product of queries with a table of relative positions, rows of all samples in one matrix."""
+    """SAM and ViTDet add the product of queries with a table of relative positions, all rows in one matrix."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -256,3 +256,70 @@ def test_a_layer_may_be_used_for_samples_and_for_what_they_share() -> None:
         together = converted(TOKENS)
     with torch.no_grad(), of.samples([6]):
         torch.testing.assert_close(converted(TOKENS[2:]), together[2:], rtol=1e-3, atol=1e-4)
+
+
+class Translating(nn.Module):
+    """An encoder and a decoder that write their products out, and whose masks are known by name only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.encoder = nn.Embedding(20, 24), Heads()
+        self.decoder, self.cross = Heads(), Heads()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        hidden = (1 - attention_mask[:, None, None].float()) * -1e9
+        x, y = self.words(input_ids), self.words(decoder_input_ids)
+        later = torch.ones(y.shape[1], y.shape[1]).triu(1) * -1e9
+        layers = (self.encoder, 0, 0, hidden), (self.decoder, 1, 1, later), (self.cross, 1, 0, hidden)
+        for layer, own, seen, mask in layers:
+            q, (_, k, v) = layer.split((x, y)[own])[0], layer.split((x, y)[seen])
+            z = ((q @ k.transpose(-2, -1) + mask).softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
+            x, y = (x, y + z) if own else (x + z, y)
+        return y
+
+
+@pytest.mark.parametrize("level", ["noise", "array"])
+def test_padding_of_an_encoder_is_not_that_of_a_decoder_of_the_same_length(level: str) -> None:
+    torch.manual_seed(0)
+    ids, targets = torch.randint(20, (3, 7)), torch.randint(20, (3, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    converted = of.convert(Translating(), READ_NOISE, sample=(ids, mask, targets), level=level)
+    crossbars(converted).state.rounded = False
+    with torch.no_grad(), of.samples([4, 5, 6]):
+        together = converted(ids, mask, targets)
+    with torch.no_grad(), of.samples([5]):
+        own = slice(0, 4 if level == "noise" else 7)
+        alone = converted(ids[1:2, own], mask[1:2, own], targets[1:2])
+    torch.testing.assert_close(alone, together[1:2], rtol=1e-3, atol=1e-4)
+
+
+class Grouped(Heads):
+    """A decoder with grouped queries, which takes a mask of padding."""
+
+    def __init__(self) -> None:
+        super().__init__(heads=4, groups=2)
+        self.words = nn.Embedding(20, 24)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        mask = attention_mask[:, None, None].bool() & torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+        return F.scaled_dot_product_attention(*self.split(x), attn_mask=mask, enable_gqa=True).transpose(1, 2)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_draws_no_read_noise_of_grouped_queries(side: str) -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(20, (3, 7))
+    mask = torch.ones_like(ids)
+    kept = slice(0, 4) if side == "right" else slice(3, 7)
+    mask[1] = 0
+    mask[1, kept] = 1
+    hardware = of.replace(READ_NOISE, "attention.array.cell.read_noise", {"kind": "proportional", "sigma": 0.1})
+    converted = of.convert(Grouped(), hardware, sample=(ids, mask))
+    crossbars(converted).state.rounded = False
+    with torch.no_grad(), of.samples([4, 5, 6]):
+        together = converted(ids, mask)
+    with torch.no_grad(), of.samples([5]):
+        alone = converted(ids[1:2, kept], mask[1:2, kept])
+    torch.testing.assert_close(alone, together[1:2, kept], rtol=1e-3, atol=1e-4)

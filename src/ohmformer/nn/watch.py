@@ -22,7 +22,9 @@ from ohmformer.nn.grouped import GROUPED, group_contraction
 from ohmformer.nn.lineage import Lineage
 from ohmformer.nn.signature import Signature, signature
 
-Kind = Literal["weights", "computed weights", "constant", "attention", "multihead attention", "two activations", "unknown"]
+Kind = Literal[
+    "weights", "computed weights", "constant", "attention", "multihead attention", "two activations", "unknown"
+]
 
 FUSED = F.scaled_dot_product_attention
 _WITH_WEIGHTS = {
@@ -38,7 +40,6 @@ _MATRICES = {
 }  # fmt: skip
 PRODUCTS = {FUSED, F.multi_head_attention_forward, *_WITH_WEIGHTS, *_MATRICES}
 """The functions that multiply matrices."""
-
 
 
 def multiplies(func: Any, args: tuple[Any, ...]) -> bool:
