@@ -323,3 +323,19 @@ def test_padding_draws_no_read_noise_of_grouped_queries(side: str) -> None:
     with torch.no_grad(), of.samples([5]):
         alone = converted(ids[1:2, kept], mask[1:2, kept])
     torch.testing.assert_close(alone, together[1:2, kept], rtol=1e-3, atol=1e-4)
+
+
+class Sinks(Heads):
+    """GPT-OSS adds a learnt score to the keys, which takes part in the softmax and is then dropped."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        later = torch.ones(x.shape[1], x.shape[1]).triu(1) * -1e9
+        scores = q @ k.transpose(-2, -1) + later
+        with_sinks = torch.cat([scores, scores.new_ones(*scores.shape[:-1], 1)], dim=-1)
+        return with_sinks.softmax(dim=-1)[..., :-1] @ v
+
+
+def test_attention_with_sinks_is_causal() -> None:
+    converted = of.convert(Sinks(), HARDWARE, sample=TOKENS)
+    assert [operand.causal for operand in crossbars(converted).operands if operand.dynamic] == [True, True]

@@ -31,9 +31,10 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
     other = _mask(named.get("attention_mask")) if alone else None
     memory = None if not mixed else () if other is None else (other,)
     cache = named.get("past_key_values")
+    cached = cache is not None or named.get("use_cache") is True
     past = int(cache.get_seq_length()) if cache is not None and hasattr(cache, "get_seq_length") else 0
     if tokens is None or rows is None or axis != 0 or tokens.shape[0] != rows:
-        return Asked(current_samples(), rows, padding=padding, memory=memory, cached=cache is not None)
+        return Asked(current_samples(), rows, padding=padding, memory=memory, cached=cached)
     M = tokens.shape[1]
     if mask is not None and mask.shape[0] == rows and mask.shape[1] >= M:
         count = mask.long().cumsum(dim=1)
@@ -43,7 +44,7 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
         numbers, written = [list(range(past, past + M))] * rows, (past + M,) * rows
     found = tuple(tuple(row) for row in numbers)
     slots = past + M if mask is None else mask.shape[1]
-    return Asked(current_samples(), rows, found, written, padding, memory, slots, cache is not None)
+    return Asked(current_samples(), rows, found, written, padding, memory, slots, cached)
 
 
 def _named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:

@@ -225,6 +225,7 @@ class Watch(TorchFunctionMode):
         product.left = signature(found.left, self._fixed(left), matrix=True)
         product.right = signature(found.right, self._fixed(right), matrix=True)
         product.groups = distinct_heads(found.right)
+        self.lineage.mixes(product, found.left)
         yield product
 
     def _weights(self, func: Any, operands: list[Tensor], name: str, matrix: Tensor, inputs: Tensor) -> Product:
