@@ -62,7 +62,7 @@ class Lineage:
         self.around[product] = tuple(self.stack[:-1])
 
     def mixes(self, product: Product, probabilities: Tensor) -> None:
-        """Look at the probabilities [..., M, N] of P V: softmax may have seen more than keys, such as GPT-OSS's sinks."""
+        """Look at the probabilities [..., M, N] of P V: softmax may have seen more than keys, such as sinks."""
         causal = _hides_later_keys(probabilities)
         if product.role == "value" and product.unsigned and causal:
             product.causal = True
