@@ -97,6 +97,27 @@ class SampleStreams:
 
 
 @dataclass(frozen=True)
+class PaddedStreams(SampleStreams):
+    """One stream per sample for results [B, ..., M, O] of which padding takes a part: it draws nothing.
+
+    So a sample draws what it would draw alone and without padding, wherever its padding stands.
+
+    Attributes:
+        places: M; tensors of another shape are drawn whole.
+        rows: for each sample, which of M are its own; None where all are.
+        columns: for each sample, how many of O are its own, the first ones; None where all are.
+    """
+
+    places: int = 0
+    rows: tuple[tuple[int, ...], ...] | None = None
+    columns: tuple[int, ...] | None = None
+
+    def open(self, device: torch.device | str = "cpu") -> Source:
+        """The numbers of the streams, from their start, one draw after the other."""
+        return PaddedSource(tuple(_generator(stream, device) for stream in self.streams), None, self)
+
+
+@dataclass(frozen=True)
 class TokenStreams(SampleStreams):
     """One stream per token of every sample, for the first axis of a tensor and its last but one.
 
@@ -163,6 +184,27 @@ class SampleSource(Source):
         drawn.zero_()
         for row, generator, n in zip(drawn.unbind(0), self.generator, self.lengths, strict=True):
             row[..., :n, :] = _empty((*shape[1:-2], n, shape[-1]), like).normal_(generator=generator)
+        return drawn.to(like.dtype)
+
+
+@dataclass(frozen=True)
+class PaddedSource(SampleSource):
+    """Random numbers of which row b is generator b's, and zero at padding."""
+
+    of: PaddedStreams | None = None
+
+    def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        """The next standard normals [B, ..., M, O], of the given shape, on the device and in the dtype of `like`."""
+        assert self.of is not None
+        rows, columns = self.of.rows, self.of.columns
+        whole = shape[-2] != self.of.places or (columns is not None and shape[-1] != max(1, *columns))
+        if whole or shape[0] != len(self.generator):
+            return super().normal(*shape, like=like)
+        drawn = _empty(shape, like).zero_()
+        for b, (row, generator) in enumerate(zip(drawn.unbind(0), self.generator, strict=True)):
+            own = list(range(shape[-2])) if rows is None else list(rows[b])
+            n = shape[-1] if columns is None else columns[b]
+            row[..., own, :n] = _empty((*shape[1:-2], len(own), n), like).normal_(generator=generator)
         return drawn.to(like.dtype)
 
 

@@ -92,7 +92,7 @@ class AttentionPool(nn.Module):
 
 
 def test_the_fused_function_outside_its_module_is_refused() -> None:
-    with pytest.raises(BadInput, match="the model itself: multiplies two activations by multi_head_attention_forward"):
+    with pytest.raises(BadInput, match="the model itself: calls multi_head_attention_forward by itself"):
         of.convert(AttentionPool(), HARDWARE, sample=TOKENS)
 
 

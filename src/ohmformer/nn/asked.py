@@ -26,11 +26,15 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
     tokens = _tokens(named, prefix)
     rows = _rows([args, dict(kwargs)] if tokens is None else tokens, axis)
     mask = _mask(named.get(f"{prefix}attention_mask"))
-    padding = tuple(m for m in (mask, _mask(named.get("attention_mask"))) if m is not None)
+    alone = not any(_continuous(name, value) for name, value in named.items())
+    padding = (mask,) if mask is not None and alone else ()
+    other = _mask(named.get("attention_mask")) if alone else None
+    memory = None if not mixed else () if other is None else (other,)
     cache = named.get("past_key_values")
     past = _cached(cache)
+    cached = cache is not None or named.get("use_cache") is True
     if tokens is None or rows is None or axis != 0 or tokens.shape[0] != rows:
-        return Asked(current_samples(), rows, padding=padding, cached=cache is not None)
+        return Asked(current_samples(), rows, padding=padding, memory=memory, cached=cached)
     M = tokens.shape[1]
     if mask is not None and mask.shape[0] == rows and mask.shape[1] >= M:
         count = mask.long().cumsum(dim=1)
@@ -40,7 +44,7 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
         numbers, written = [list(range(past, past + M))] * rows, (past + M,) * rows
     found = tuple(tuple(row) for row in numbers)
     slots = past + M if mask is None else mask.shape[1]
-    return Asked(current_samples(), rows, found, written, padding, slots, cache is not None)
+    return Asked(current_samples(), rows, found, written, padding, memory, slots, cached)
 
 
 def _cached(cache: Any) -> int:
@@ -75,6 +79,12 @@ def _tokens(named: Mapping[str, Any], prefix: str) -> Tensor | None:
         if isinstance(value, Tensor) and value.dim() >= 2:
             return value
     return None
+
+
+def _continuous(name: str, value: Any) -> bool:
+    """Whether an input is none of tokens, such as images: masks of tokens do not speak of it."""
+    tokens = name.endswith(("inputs_embeds", "mask"))
+    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 2 and not tokens
 
 
 def _mask(value: Any) -> Tensor | None:

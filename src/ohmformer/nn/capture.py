@@ -160,7 +160,9 @@ def _place(before: Product, after: Product, B: int) -> Place:
     if before.left is None or after.left is None:
         return Place(None, None, known=False)
     if before.kind == "multihead attention":
-        rows = find_rows(before.left, after.left, B, prefer=1)
+        assert before.right is not None
+        assert after.right is not None
+        rows = find_rows(before.right, after.right, B, prefer=1)
         return Place(rows, rows, known=rows is not None and rows.axis == 1)
     left = find_rows(before.left, after.left, B)
     if before.right is None or after.right is None:

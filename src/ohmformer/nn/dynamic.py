@@ -73,7 +73,8 @@ class DynamicOperand(Operand):
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
-        y = self.multiply(x, w, held, turn, queries=queries)
+        columns = dense.lengths if dense is not None and self.axis == "K" else None
+        y = self.multiply(x, w, held, turn, queries=queries, columns=columns)
         return y if dense is None or self.axis == "V" else dense.scatter(y, -1)
 
     def _written(

@@ -127,7 +127,7 @@ class Intercept(TorchFunctionMode):
             )
 
     def _with_weights(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        """A product with weights that cells hold, or None where it has none."""
+        """A product with weights that are known, in cells or digital, or None where it has none."""
         if func is FUSED:
             return None
         if func in GROUPED:
@@ -149,7 +149,7 @@ class Intercept(TorchFunctionMode):
 
 
 def all_found(parts: list[Tensor | None]) -> bool:
-    """Whether every part of a product is in cells."""
+    """Whether every part of a product is known."""
     return bool(parts) and all(part is not None for part in parts)
 
 

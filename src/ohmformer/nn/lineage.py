@@ -46,6 +46,7 @@ class Lineage:
         self.stack = stack
         self.marks = WeakIdKeyDictionary()
         self.around: dict[Product, tuple[str, ...]] = {}
+        self.scores: dict[Product, list[Product]] = {}
 
     def role(self, product: Product, left: Tensor, right: Tensor) -> None:
         """Say what a new product is to attention, as far as its factors tell; probabilities may stand on the right."""
@@ -54,10 +55,19 @@ class Lineage:
             mark, product.swapped = other, True
         if mark is not None and self._alive(mark):
             product.role, product.unsigned = "value", mark.pure
-            for scores in self._alive(mark):
+            self.scores[product] = self._alive(mark)
+            for scores in self.scores[product]:
                 product.causal = product.causal or scores.causal
                 scores.role = scores.role or "key"
         self.around[product] = tuple(self.stack[:-1])
+
+    def mixes(self, product: Product, probabilities: Tensor) -> None:
+        """Look at the probabilities [..., M, N] of P V: softmax may have seen more than keys, such as sinks."""
+        causal = _hides_later_keys(probabilities)
+        if product.role == "value" and product.unsigned and causal:
+            product.causal = True
+            for scores in self.scores.get(product, ()):
+                scores.causal = True
 
     def follow(self, func: Any, inputs: list[Tensor], outputs: list[Tensor], products: list[Product]) -> None:
         """Pass marks on from the inputs of a call to its outputs."""

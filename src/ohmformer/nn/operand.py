@@ -17,7 +17,7 @@ from ohmformer.array.spec import Calibrated, Crossbar
 from ohmformer.device.spec import NoNoise
 from ohmformer.errors import BadInput
 from ohmformer.nn.state import State
-from ohmformer.streams import Streams, TokenStreams, sample_streams
+from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
 
 
 class StraightThrough(torch.autograd.Function):
@@ -93,14 +93,17 @@ class Operand:
         *,
         samples: bool = True,
         queries: int | None = None,
+        columns: tuple[int, ...] | None = None,
     ) -> Tensor:
         """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O].
 
-        Without `samples` the first axis of x is none of samples, and its rows are read as they come. `queries` is how
-        many tokens the M rows are of, where several heads of each stand below one another; by default M.
+        Without `samples` the first axis of x is none of samples, and its rows are read as they come. M may be several
+        times the number of `queries`, one head of queries after the other. `columns` says how many of the outputs
+        each sample has, where that differs.
         """
         with torch.no_grad():
-            y = self._multiply(x.detach(), held, self._read_stream(x, turn, samples, queries))
+            stream = self._read_stream(x, turn, samples, queries or x.shape[-2], columns)
+            y = self._multiply(x.detach(), held, stream)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
             return StraightThrough.apply(x, w, y, weight)  # type: ignore[no-any-return, no-untyped-call]
@@ -110,7 +113,9 @@ class Operand:
         """Whether reading the cells draws noise."""
         return self.state.level != "noise" and not isinstance(self.array.cell.read_noise, NoNoise)
 
-    def _read_stream(self, x: Tensor, turn: tuple[int, ...], samples: bool, queries: int | None) -> Streams | None:
+    def _read_stream(
+        self, x: Tensor, turn: tuple[int, ...], samples: bool, queries: int, columns: tuple[int, ...] | None
+    ) -> Streams | None:
         """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models."""
         if not self.noisy_reads():
             return None
@@ -119,14 +124,27 @@ class Operand:
         if not samples:
             return reads
         found = sample_streams(reads, len(x), state.asked.names)
-        numbers = state.asked.numbers
-        M = queries or x.shape[-2]
-        heads, rest = divmod(x.shape[-2], M)
-        tokens = len(numbers) == len(x) and len(numbers[0]) >= M and not rest
+        numbers, heads = state.asked.numbers, x.shape[-2] // queries
+        tokens = len(numbers) == len(x) and len(numbers[0]) >= queries
         if not (state.causal and tokens) or state.level == "cell":
-            return found
-        rows = tuple(tuple(-1 if n < 0 else n * heads + h for h in range(heads) for n in row[-M:]) for row in numbers)
-        return TokenStreams(found.streams, numbers=rows, growing=True)
+            own = self._own_rows(len(x), queries, heads)
+            if own is None and columns is None:
+                return found
+            return PaddedStreams(found.streams, places=x.shape[-2], rows=own, columns=columns)
+        # Heads of queries that share heads of keys are read one after the other: each has numbers of its own.
+        places = tuple(
+            tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in row[-queries:])
+            for row in numbers
+        )
+        return TokenStreams(found.streams, numbers=places, growing=True)
+
+    def _own_rows(self, B: int, queries: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
+        """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
+        masks = self.state.asked.padding
+        if self.state.asked.memory is not None or not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
+            return None
+        own = [row.nonzero().flatten().tolist() for row in masks[0]]
+        return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in own)
 
     def _multiply(self, x: Tensor, held: Folded | Programmed, stream: Streams | None) -> Tensor:
         x_range = None if self.x_range is None else self.x_range.to(x)

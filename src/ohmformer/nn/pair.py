@@ -81,7 +81,8 @@ class PairSite:
             return None
         B, N = tokens.shape[0], tokens.shape[-2]
         asked = self.state.asked
-        for mask in asked.padding:
+        other = asked.memory is not None and not self.operand.causal
+        for mask in (asked.memory or ()) if other else asked.padding:
             if mask.shape == (B, N):
                 return mask.to(tokens.device)
         if not self.operand.causal or asked.slots is None or asked.slots >= N:

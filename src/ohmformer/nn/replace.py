@@ -22,7 +22,7 @@ from ohmformer.nn.pair import PairSite
 from ohmformer.nn.rows import FIRST, Rows
 from ohmformer.nn.state import State
 from ohmformer.nn.static import Cells, StaticOperand
-from ohmformer.nn.table import ACROSS_SAMPLES, BY_HARDWARE, BY_RULE, COMPUTED, Captured, CaptureTable
+from ohmformer.nn.table import ACROSS_SAMPLES, BY_HARDWARE, BY_RULE, COMPUTED, CONSTANT, Captured, CaptureTable
 from ohmformer.nn.watch import Product
 from ohmformer.schema import replace as changed
 
@@ -160,15 +160,23 @@ class Replacer:
         self._row(module, product, "digital", BY_RULE if self._rule(module).digital else reason)
 
     def _static(
-        self, name: str, key: tuple[object, ...], uses: int, rows: Rows | None = FIRST, known: bool = True
+        self,
+        name: str,
+        key: tuple[object, ...],
+        uses: int,
+        rows: Rows | None = FIRST,
+        known: bool = True,
+        bank: str = "",
     ) -> StaticOperand | None:
-        rule = self._rule(name.partition("#")[0], name)
+        rule = self._rule(bank or name.partition("#")[0], name)
         array, reason = self._array(rule, self.hardware.projection)
         self._row(name, "x W", "projection", reason)
         if array is None:
             return None
         cells = self.cells.setdefault((*key, array), Cells(name))
-        operand = StaticOperand(name, array, self.state, uses=uses, rows=rows, samples_known=known, cells=cells)
+        operand = StaticOperand(
+            name, array, self.state, uses=uses, rows=rows, samples_known=known, cells=cells, bank=bank
+        )
         self.operands.append(operand)
         return operand
 
@@ -180,10 +188,18 @@ class Replacer:
         if is_plain_linear(module) and product.weights == self._own_name(product.module):
             operand = self._static(product.module, self._cells_key(product), uses, rows, place.known)
             if operand is not None:
+                operand.rows_of = self._rows_by_use(product)
                 become(module, CrossbarLinear, weight_operand=operand)
         else:
             self._functional(product, uses, rows, place.known)
         self._use_modules(product.module)
+
+    def _rows_by_use(self, product: Product) -> tuple[Rows | None, ...]:
+        """Where samples stand in each use of a matrix, if that differs and is known."""
+        uses = [p for p in self.run.seen.products if p.kind == "weights" and p.module == product.module]
+        places = [self.run.places[p] for p in uses if self._matrix_key(p) == self._matrix_key(product)]
+        rows = tuple(place.left for place in places)
+        return rows if len(set(rows)) > 1 and all(place.known for place in places) else ()
 
     def _own_name(self, module: str) -> str:
         """The name under which a module's weight is listed, which is another module's where they are tied."""
@@ -205,16 +221,17 @@ class Replacer:
         bank = parameter.dim() == 3 and matrix.numel() == parameter[0].numel() and matrix.dim() == 2
         held = self.held_by[product.module]
         if bank:
-            if any(w.parameter == attribute and w.owner is self.modules[owner] for w in held):
+            same = (attribute, self.modules[owner], tuple(matrix.shape))
+            if any((w.parameter, w.owner, w.shape) == same for w in held):
                 return
             places = [(f"{layer}[{e}]", e * parameter.stride(0)) for e in range(len(parameter))]
         else:
             part = "" if matrix.numel() == parameter.numel() else f"#{offset}"
             places = [(f"{layer}{part}", offset)]
         for name, start in places:
-            operand = self._static(name, (product.weights, start, *_geometry(matrix)[1:]), uses, rows, known)
+            key = (product.weights, start, *_geometry(matrix)[1:])
+            operand = self._static(name, key, uses, rows, known, bank=layer if bank else "")
             if operand is not None:
-                operand.bank = layer if bank else ""
                 self._frame(product.module)
             held.append(Weights(operand, self.modules[owner], attribute, start, tuple(matrix.shape), matrix.stride()))
 
@@ -240,9 +257,12 @@ class Replacer:
     def _multihead(self, seen: Product) -> None:
         name = seen.module
         module = self.modules[name]
-        if not isinstance(module, nn.MultiheadAttention):
-            self._refuse(seen)
         rule = self._rule(name)
+        if not isinstance(module, nn.MultiheadAttention) and not rule.digital:
+            raise BadInput(
+                f"{name or 'the model itself'}: calls {seen.operation} by itself, which hides its products; keep it "
+                f"digital with rules={{{name!r}: None}}"
+            )
         if rule.digital:
             for product in ("x W", "Q K", "P V"):
                 self._row(name, product, "digital", BY_RULE)
@@ -321,7 +341,11 @@ class Replacer:
         if rule.digital:
             self._row(product.module, product.operation, "digital", BY_RULE)
             return
-        if not role and product.kind == "computed weights":
+        if not role and product.kind == "constant":
+            self._row(product.module, product.operation, "digital", CONSTANT)
+            return
+        place_known = place.known and (place.left is not None or place.right is not None)
+        if product.kind == "computed weights" and not (role and place_known):
             self._row(product.module, f"x W ({product.operation})", "digital", COMPUTED)
             return
         if not role and product.left is not None and place.left is None and place.right is None:

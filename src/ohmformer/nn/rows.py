@@ -80,13 +80,15 @@ def exchanged(values: Tensor, rows: Rows, samples: int) -> Tensor:
 def find_rows(before: Signature, after: Signature, samples: int, *, prefer: int = 0) -> Rows | None:
     """Where samples stand in a factor, from its signatures before and after samples were exchanged.
 
-    None where the factor is the same for all samples, or mixes them. Of several answers that fit, as when all samples
-    are alike, the axis `prefer` is taken where it holds B places, or else the first axis that does.
+    None where the factor mixes samples, or is the same for all and holds no copy for each of them (queries that are
+    learnt, such as those of DETR, hold such copies). Of several answers that fit, as when all samples are alike, the
+    axis `prefer` is taken where it holds B places, or else the first axis that does.
     """
-    if before.constant or before.values.shape != after.values.shape:
+    if before.values.shape != after.values.shape:
         return None
     a, b = before.values, after.values
-    found = [rows for rows in _candidates(a, samples, prefer) if _close(exchanged(a, rows, samples), b)]
+    places = (rows for rows in _candidates(a, samples, prefer) if rows.size == 1 or not before.constant)
+    found = [rows for rows in places if _close(exchanged(a, rows, samples), b)]
     return found[0] if found else None
 
 

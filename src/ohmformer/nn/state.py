@@ -27,7 +27,9 @@ class Asked:
         numbers: for each sample, the number of each of its M tokens, padding not counted (-1 at padding); empty for
             inputs that are no tokens.
         written: for each sample, how many tokens it has had by the end of this call; empty where that is not said.
-        padding: for lengths of sequences, which places [B, N] hold something.
+        padding: which places [B, N] of the tokens hold something; empty where that is not said, or where it might be
+            mistaken for that of other inputs.
+        memory: the same of what a decoder looks at; None where there is no decoder with inputs of its own.
         slots: how many places of a cache are in use by the end of this call, padding included; None if not said.
         cached: there is a cache of keys and values.
     """
@@ -37,6 +39,7 @@ class Asked:
     numbers: tuple[tuple[int, ...], ...] = ()
     written: tuple[int, ...] = ()
     padding: tuple[Tensor, ...] = ()
+    memory: tuple[Tensor, ...] | None = None
     slots: int | None = None
     cached: bool = False
 

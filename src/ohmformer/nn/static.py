@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -36,22 +37,31 @@ class StaticOperand(Operand):
         samples_known: False where inputs are rows of which nobody knows to which sample they belong.
         cells: what holds the weights.
         bank: the parameter that holds this matrix among others, of which an input uses only some; or empty.
+        rows_of: `rows` for each use of a forward pass, where they differ: DeBERTa projects tokens and positions alike.
     """
 
     rows: Rows | None = FIRST
     samples_known: bool = True
     cells: Cells = field(default_factory=lambda: Cells(""))
     bank: str = ""
+    rows_of: tuple[Rows | None, ...] = ()
+
+    def take_turn(self) -> tuple[int, ...]:
+        """As in the base; also finds where samples stand in this use."""
+        if self.rows_of:
+            self.rows = self.rows_of[self.turn % self.uses]
+        return super().take_turn()
 
     def product(self, x: Tensor, w: Tensor) -> Tensor:
         """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I]."""
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
+        turn = self.take_turn()
         exact = self.exact_product(x, w)
         if exact is not None:
             return exact
         rows = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        held, turn = self.held(w.detach(), rows.dtype), self.take_turn()
+        held = self.held(w.detach(), rows.dtype)
         if not self.noisy_reads() or self.rows is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, turn, samples=False)
@@ -76,14 +86,14 @@ class StaticOperand(Operand):
             count = "" if self.state.samples is None else f" for {self.state.samples} samples"
             raise BadInput(
                 f"{self.name}: inputs of shape {tuple(x.shape)}{count}: whose read noise is whose? Use level='noise', "
-                f"or keep it digital with rules={{{self.module!r}: None}}"
+                f"or keep it digital with rules={{{self.pattern!r}: None}}"
             )
         return found
 
     @property
-    def module(self) -> str:
-        """Name of the module, or of the parameter, that rules may match."""
-        return self.name.partition("#")[0]
+    def pattern(self) -> str:
+        """A pattern for rules that matches the module, or the bank of matrices, and its like in other layers."""
+        return re.sub(r"\d+", "*", self.bank or self.name.partition("#")[0])
 
     def observe_input(self, x: Tensor) -> None:
         """As in the base; refuses to draw read noise where it is not clear which rows belong to which sample."""

@@ -10,6 +10,7 @@ from typing import Any
 BY_RULE, BY_HARDWARE = "by rule", "by hardware"
 ACROSS_SAMPLES = "compares samples with one another"
 COMPUTED = "its weights are computed from other parameters"
+CONSTANT = "one of its factors is a constant"
 ASKED_FOR = (BY_RULE, BY_HARDWARE)
 """Reasons to stay digital that somebody chose."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ from ohmformer.nn.grouped import GROUPED, group_contraction
 from ohmformer.nn.lineage import Lineage
 from ohmformer.nn.signature import Signature, signature
 
-Kind = Literal["weights", "computed weights", "attention", "multihead attention", "two activations", "unknown"]
+Kind = Literal[
+    "weights", "computed weights", "constant", "attention", "multihead attention", "two activations", "unknown"
+]
 
 FUSED = F.scaled_dot_product_attention
 _WITH_WEIGHTS = {
@@ -47,6 +50,9 @@ def multiplies(func: Any, args: tuple[Any, ...]) -> bool:
     return func in PRODUCTS
 
 
+_FILLED = {"new_ones", "new_zeros", "new_full", "ones_like", "zeros_like", "full_like"}
+"""What makes constants of the size of what it is given."""
+_IN_PLACE = re.compile(r"[a-z]\w*[a-z0-9]_").fullmatch
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
 _KERNELS = (
     "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linalg_vecdot", "linear", "convolution",
@@ -132,6 +138,8 @@ class Watch(TorchFunctionMode):
         self.lineage = Lineage(seen.stack)
         self.known = 0
         self.fixed = WeakIdKeyDictionary()
+        self.plain = WeakIdKeyDictionary()
+        self.written: dict[int, object] = {}
         self.positions: Counter[tuple[str, int]] = Counter()
         self.owners: dict[int, list[tuple[str, Tensor]]] = {}
         for name, parameter in model.named_parameters():
@@ -154,11 +162,27 @@ class Watch(TorchFunctionMode):
             self.known -= multiplying
         self.seen.products += products
         outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        if all(t in self.fixed for t in inputs):
+        outputs += self._written_into(func, args)
+        if all(self._fixed(t) for t in inputs) or func.__name__ in _FILLED:
             self.fixed.update((leaf, True) for leaf in outputs)
+        if all(t in self.plain for t in inputs) or func.__name__ in _FILLED:
+            self.plain.update((leaf, True) for leaf in outputs)
         self.lineage.follow(func, inputs, outputs, products)
         self._digital(func, outputs)
         return output
+
+    def _fixed(self, t: Tensor) -> bool:
+        """Whether a tensor follows from parameters and constants alone."""
+        return t in self.fixed and t.untyped_storage()._cdata not in self.written
+
+    def _written_into(self, func: Any, args: Any) -> list[Tensor]:
+        """The tensor that a call changes in place by what depends on the input, such as a buffer that caches keys."""
+        name = getattr(func, "__name__", "")
+        if not args or not isinstance(args[0], Tensor) or not (name == "__setitem__" or _IN_PLACE(name)):
+            return []
+        if not all(self._fixed(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor)):
+            self.written[args[0].untyped_storage()._cdata] = args[0].untyped_storage()
+        return [args[0]]
 
     def _products(self, func: Any, args: Any, kwargs: Any, inputs: list[Tensor]) -> Iterator[Product]:
         """The products of a call: one for each expert of a bank, none where parameters meet parameters."""
@@ -178,7 +202,7 @@ class Watch(TorchFunctionMode):
     def _factors(self, func: Any, found: Contraction | None, inputs: list[Tensor]) -> Iterator[Product]:
         operands = inputs[1:] if func.__name__ in _ADDED_FIRST else inputs
         operands = operands[:2] if func in _WITH_WEIGHTS else operands
-        live = [t for t in operands if t not in self.fixed]
+        live = [t for t in operands if not self._fixed(t)]
         if not live and func not in _WITH_WEIGHTS:
             self._next_position(func)
             return
@@ -192,18 +216,22 @@ class Watch(TorchFunctionMode):
                 yield self._weights(func, operands, name, factor, factors[1 - n])
                 return
         product = self._product("two activations" if len(live) > 1 else "computed weights", func, operands)
-        self.lineage.role(product, *operands[:2])
+        if any(t in self.plain and self._fixed(t) for t in operands[:2]):
+            product.kind = "constant"
+        else:
+            self.lineage.role(product, *operands[:2])
         left, right = (operands[1], operands[0]) if product.swapped else (operands[0], operands[1])
         found = found.swapped() if product.swapped else found
-        product.left = signature(found.left, left in self.fixed, matrix=True)
-        product.right = signature(found.right, right in self.fixed, matrix=True)
+        product.left = signature(found.left, self._fixed(left), matrix=True)
+        product.right = signature(found.right, self._fixed(right), matrix=True)
         product.groups = distinct_heads(found.right)
+        self.lineage.mixes(product, found.left)
         yield product
 
     def _weights(self, func: Any, operands: list[Tensor], name: str, matrix: Tensor, inputs: Tensor) -> Product:
         product = self._product("weights", func, operands, counted=False)
         product.weights, product.matrix = name, matrix
-        constant = all(t in self.fixed or t.untyped_storage()._cdata in self.owners for t in operands)
+        constant = all(self._fixed(t) or t.untyped_storage()._cdata in self.owners for t in operands)
         product.left = signature(inputs, constant)
         return product
 
@@ -232,14 +260,15 @@ class Watch(TorchFunctionMode):
         """Complete the record of fused attention."""
         causal = (rest[1] if len(rest) > 1 else kw.get("is_causal", False)) or is_causal(attn_mask, query, key)
         product.causal, product.unsigned = bool(causal), True
-        product.left = signature(query, query in self.fixed, matrix=True)
-        product.right = signature(key, key in self.fixed, matrix=True)
+        product.left = signature(query, self._fixed(query), matrix=True)
+        product.right = signature(key, self._fixed(key), matrix=True)
         product.groups = distinct_heads(key)
 
     def _multihead(self, product: Product, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Complete the record of PyTorch's own multi-head attention on query[M, B, E] and key[N, B, E]."""
         query, key = args[:2]
-        product.left, product.unsigned = signature(query, query in self.fixed), True
+        product.left, product.unsigned = signature(query, self._fixed(query)), True
+        product.right = signature(key, self._fixed(key))
         mask = kwargs.get("attn_mask")
         if isinstance(mask, Tensor):
             mask = ~mask if mask.dtype == torch.bool else mask
