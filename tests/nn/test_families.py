@@ -20,6 +20,7 @@ import ohmformer as of
 from ohmformer.nn.capture import call
 from ohmformer.nn.convert import crossbars
 from ohmformer.nn.selfcheck import difference
+from tests.nn.hub import library
 from tests.nn.zoo import FAMILIES, Family
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -55,12 +56,9 @@ def converted(name: str) -> tuple[nn.Module, nn.Module, str]:
 
 def sharpened_model(family: Family) -> nn.Module:
     """A tiny model of a family; skips where its package is missing."""
-    from tests.nn.zoo import mend_torchvision, sharpened
+    from tests.nn.zoo import sharpened
 
-    mend_torchvision()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pytest.importorskip(family.source)
+    library(family.source)
     return sharpened(family.make())
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tests.nn.hub import library
 
 Sample = Callable[[int], Any]
 """How many samples -> a batch of them, of another length for another number."""
@@ -35,19 +35,6 @@ class Family:
     rules: dict[str, None] = field(default_factory=dict)
 
 
-def mend_torchvision() -> None:
-    """Let timm be imported beside a torchvision that was built for another PyTorch."""
-    if find_spec("torchvision") is None or hasattr(mend_torchvision, "library"):
-        return
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        mend_torchvision.library = library  # type: ignore[attr-defined]
-
-
 def sharpened(model: nn.Module) -> nn.Module:
     """The model with weights so large that attention attends to something; none is zero."""
     generator = torch.Generator().manual_seed(3)
@@ -63,11 +50,10 @@ def sharpened(model: nn.Module) -> nn.Module:
 
 def _hugging_face(model: str, config: str, **options: Any) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
-        mend_torchvision()
-        library = importlib.import_module("transformers")
+        transformers = library("transformers")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made: nn.Module = getattr(library, model)(getattr(library, config)(**options))
+            made: nn.Module = getattr(transformers, model)(getattr(transformers, config)(**options))
         return made
 
     return make
@@ -75,10 +61,10 @@ def _hugging_face(model: str, config: str, **options: Any) -> Callable[[], nn.Mo
 
 def _timm(name: str, **options: Any) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
-        mend_torchvision()
+        timm = library("timm")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made: nn.Module = importlib.import_module("timm").create_model(name, num_classes=7, **options)
+            made: nn.Module = timm.create_model(name, num_classes=7, **options)
         return made
 
     return make
