@@ -137,6 +137,9 @@ def test_every_missing_price_is_an_error() -> None:
         place(work, replace(accelerator("nvm_ideal"), "attention.key.array.cell.write_energy", None))
     with pytest.raises(BadInput, match=r"hardware.chip.dram: is missing"):
         place(work, replace(replace(accelerator("sram_iso_area"), "chip.dram", None), "projection.arrays", 16))
+    lanes = replace(accelerator("puma_asplos_2019"), "projection", {"kind": "simd", "ops_per_mac": 2.0})
+    with pytest.raises(BadInput, match=r"projection.lanes = 'of_layer': no weights of embedding lie on arrays"):
+        place(work, lanes)
     with pytest.raises(BadInput, match=r"attention.value.written = 'left': P would be written"):
         place(work, replace(XFORMER, "attention.value.written", "left"))
 

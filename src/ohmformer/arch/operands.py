@@ -131,7 +131,10 @@ def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
 
 
 def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, count: int, pricing: Pricing) -> Stage:
-    """A row of every array at a time: tokens of V are rows; tokens of K and of Q are columns, across all their rows."""
+    """A row of every array at a time: tokens of V are rows; tokens of K and of Q are columns, across all their rows.
+
+    Tokens beyond the rows of one array go to others at the same time, unless the arrays have to be used several times.
+    """
     # What is appended to a cache finds the reference columns of K in place.
     appended = op.role == "attention.key" and engine.written == "right" and count < op.tokens
     number = cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
@@ -153,7 +156,8 @@ def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, count: int
             "take 'right', so that V is written"
         )
     share = count / op.queries
-    return replace(stage, per_token=cost.interval * share, cap=rows / share)
+    turns = ceil(count / (engine.resident or count))
+    return replace(stage, per_token=cost.interval * share, cap=turns * rows / share)
 
 
 def _at_once(stages: list[Stage]) -> Stage:
