@@ -8,6 +8,8 @@ from ohmformer.arch.components import access_time, array_area, converter_bits, m
 from ohmformer.arch.cost import Cost, all_beside
 from ohmformer.arch.placement import place
 from ohmformer.arch.technology import scale, scale_area
+from ohmformer.dataflow.run import simulate
+from ohmformer.dataflow.spec import SequenceBlocking
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
@@ -110,6 +112,19 @@ def test_arrays_tiles_and_area() -> None:
     shell = 0.199e-6 + 8 * 0.0123e-6
     by_hand = 432 * (shell + 48 * one * 1e-12) + 16 * (shell + 48 * bank * 1e-12) + 12 * 0.0346e-6
     assert made.area == pytest.approx(by_hand)
+
+
+def test_derived_figures_of_the_library_still_follow_from_the_others() -> None:
+    """Whoever changes what they were derived from sees it here."""
+    work = shapes("bert-base", tokens=512)
+    iso, xformer = place(work, accelerator("sram_iso_area")), place(work, XFORMER)
+    assert 0.99 * xformer.area < iso.area <= xformer.area
+    published = SequenceBlocking(dependencies="published")
+    scaled = simulate(work, accelerator("xformer_tvlsi_2023_calibrated_energy"), published)
+    assert work.operations / scaled.energy == pytest.approx(6.72e12, rel=1e-3)
+    assert simulate(work, accelerator("gtx_1060")).latency == pytest.approx(51.46e-3, rel=1e-3)
+    energy = {stage.name: stage.joules for stage in xformer.layers[1].stages}
+    assert (energy["write"] + energy["key"] + energy["value"]) / energy["qkv"] == pytest.approx(58 / 28, rel=1e-3)
 
 
 def test_a_chip_that_is_too_small_says_how_many_tiles_it_needs() -> None:
