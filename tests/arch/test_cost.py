@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ohmformer.arch.components import access_time, array_area, converter_bits, multiply, write
@@ -16,6 +18,7 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.plan import plan
 from ohmformer.schema import replace
 from ohmformer.workload.shapes import Transformer, shapes
+from ohmformer.workload.spec import DynamicMatMul
 from tests.build import array
 
 
@@ -162,6 +165,25 @@ def test_every_missing_price_is_an_error() -> None:
 def test_an_sram_cell_holds_one_bit() -> None:
     with pytest.raises(BadInput, match="an SRAM cell holds one bit; set it to 1"):
         replace(XFORMER, "attention.key.array", PROJECTION)
+
+
+def test_windows_of_a_sample_take_turns() -> None:
+    nvm = accelerator("nvm_ideal")
+    table = Transformer(title="t", kind="encoder", layers=1, width=64, heads=1, hidden=64, tokens=64)
+    whole = shapes(table)
+    ops = []
+    for op in whole.ops:
+        if isinstance(op, DynamicMatMul):
+            sizes = {"outputs": 16} if op.role == "attention.key" else {"inputs": 16}
+            op = dataclasses.replace(op, batch=4, queries=16, written=16, **sizes)
+        ops.append(op)
+    windowed = place(dataclasses.replace(whole, ops=tuple(ops)), nvm)
+    once, turns = (
+        {stage.name: stage.time(64) for stage in made.layers[0].stages} for made in (place(whole, nvm), windowed)
+    )
+    assert once["write"] == pytest.approx(64 * 85.7e-9)
+    assert turns["write"] == pytest.approx(4 * 64 * 85.7e-9)
+    assert turns["key"] == pytest.approx(once["key"])
 
 
 def test_grouped_queries_store_less_and_take_turns() -> None:
