@@ -61,6 +61,7 @@ def main() -> None:
     command = [sys.executable, "-m", "ohmformer.cli", "cost", "bert_base"]
     seconds = timed(lambda: subprocess.run(command, capture_output=True, check=True), 3)
     rows.append(("`ohmformer cost bert_base`, three points, from start to end", f"{seconds:.2f} s"))
+    print("# The cost half\n\n`python benchmarks/cost.py > benchmarks/cost.md`, on one of two shared virtual cores.\n")
     print("| what | one core |\n|---|---|")
     for name, value in rows:
         print(f"| {name} | {value} |")

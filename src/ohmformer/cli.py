@@ -137,13 +137,23 @@ app.command("accuracy", help="The accuracy half of a study.")(run)
 
 
 @app.command()
-def cost(study: StudyName, sets: Sets = None, json: Json = None) -> None:
+def cost(
+    study: StudyName,
+    sets: Sets = None,
+    json: Json = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the first point's timeline there; it opens in Perfetto.")
+    ] = None,
+) -> None:
     """Latency, energy, area, utilisation and lifetime of a study's model on its accelerator."""
     from ohmformer.report.cost_table import cost_tables
-    from ohmformer.study.cost import cost_document, read_costs
+    from ohmformer.study.cost import cost_document, read_costs, runs_of
 
     _check_json(json)
-    found = cost_document(read_costs(study, sets or []))
+    asked = read_costs(study, sets or [])
+    found = cost_document(asked)
+    if trace:
+        runs_of(asked.points[0].settings)[0].save_trace(trace)
     _print(cost_tables(found), to_stderr=json == "-")
     _write_json(found, json)
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ohmformer.arch.components import access_time, array_area, converter_bits, multiply, write
 from ohmformer.arch.cost import Cost, all_beside
 from ohmformer.arch.placement import place
 from ohmformer.arch.technology import scale, scale_area
+from ohmformer.dataflow.run import simulate
+from ohmformer.dataflow.spec import SequenceBlocking
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.plan import plan
 from ohmformer.schema import replace
 from ohmformer.workload.shapes import Transformer, shapes
+from ohmformer.workload.spec import DynamicMatMul
 from tests.build import array
 
 
@@ -112,6 +117,19 @@ def test_arrays_tiles_and_area() -> None:
     assert made.area == pytest.approx(by_hand)
 
 
+def test_derived_figures_of_the_library_still_follow_from_the_others() -> None:
+    """Whoever changes what they were derived from sees it here."""
+    work = shapes("bert-base", tokens=512)
+    iso, xformer = place(work, accelerator("sram_iso_area")), place(work, XFORMER)
+    assert 0.99 * xformer.area < iso.area <= xformer.area
+    published = SequenceBlocking(dependencies="published")
+    scaled = simulate(work, accelerator("xformer_tvlsi_2023_calibrated_energy"), published)
+    assert work.operations / scaled.energy == pytest.approx(6.72e12, rel=1e-3)
+    assert simulate(work, accelerator("gtx_1060")).latency == pytest.approx(51.46e-3, rel=1e-3)
+    energy = {stage.name: stage.joules for stage in xformer.layers[1].stages}
+    assert (energy["write"] + energy["key"] + energy["value"]) / energy["qkv"] == pytest.approx(58 / 28, rel=1e-3)
+
+
 def test_a_chip_that_is_too_small_says_how_many_tiles_it_needs() -> None:
     small = replace(XFORMER, "chip.tiles", 36)
     with pytest.raises(
@@ -137,6 +155,9 @@ def test_every_missing_price_is_an_error() -> None:
         place(work, replace(accelerator("nvm_ideal"), "attention.key.array.cell.write_energy", None))
     with pytest.raises(BadInput, match=r"hardware.chip.dram: is missing"):
         place(work, replace(replace(accelerator("sram_iso_area"), "chip.dram", None), "projection.arrays", 16))
+    lanes = replace(accelerator("puma_asplos_2019"), "projection", {"kind": "simd", "ops_per_mac": 2.0})
+    with pytest.raises(BadInput, match=r"projection.lanes = 'of_layer': no weights of embedding lie on arrays"):
+        place(work, lanes)
     with pytest.raises(BadInput, match=r"attention.value.written = 'left': P would be written"):
         place(work, replace(XFORMER, "attention.value.written", "left"))
 
@@ -144,6 +165,25 @@ def test_every_missing_price_is_an_error() -> None:
 def test_an_sram_cell_holds_one_bit() -> None:
     with pytest.raises(BadInput, match="an SRAM cell holds one bit; set it to 1"):
         replace(XFORMER, "attention.key.array", PROJECTION)
+
+
+def test_windows_of_a_sample_take_turns() -> None:
+    nvm = accelerator("nvm_ideal")
+    table = Transformer(title="t", kind="encoder", layers=1, width=64, heads=1, hidden=64, tokens=64)
+    whole = shapes(table)
+    ops = []
+    for op in whole.ops:
+        if isinstance(op, DynamicMatMul):
+            sizes = {"outputs": 16} if op.role == "attention.key" else {"inputs": 16}
+            op = dataclasses.replace(op, batch=4, queries=16, written=16, **sizes)
+        ops.append(op)
+    windowed = place(dataclasses.replace(whole, ops=tuple(ops)), nvm)
+    once, turns = (
+        {stage.name: stage.time(64) for stage in made.layers[0].stages} for made in (place(whole, nvm), windowed)
+    )
+    assert once["write"] == pytest.approx(64 * 85.7e-9)
+    assert turns["write"] == pytest.approx(4 * 64 * 85.7e-9)
+    assert turns["key"] == pytest.approx(once["key"])
 
 
 def test_grouped_queries_store_less_and_take_turns() -> None:

@@ -127,10 +127,11 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 
 
 def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
-    code, out, err = ohmformer("cost", "bert_base", "--json", "cost.json")
+    code, out, err = ohmformer("cost", "bert_base", "--json", "cost.json", "--trace", "trace.json")
     assert (code, err) == (0, "")
     assert "1.546 ms" in out
     assert "sequence blocking, block 64, dependencies exact" in out
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     points = json.loads((tmp_path / "cost.json").read_text())["points"]
     assert len(points) == 3
     assert {"latency_s", "energy_J", "area_m2", "lifetime_s", "counts"} <= set(points[0]["cost"])

@@ -43,6 +43,21 @@ def test_three_ways_agree(
     assert queueing_latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
 
 
+@given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 12), st.floats(0.1, 3), st.booleans())
+def test_designs_are_what_slower_stages_give(
+    pipeline: list[Stage], tokens: int, batch: int, block: int, factor: float, bidirectional: bool
+) -> None:
+    join = 2 if bidirectional and len(pipeline) > 2 else None
+    made = placement(pipeline, tokens=tokens, batch=batch, join=join)
+    slowed = [one.scaled(factor) if one.name == "key" else one for one in pipeline]
+    again = placement(slowed, tokens=tokens, batch=batch, join=join)
+    found = closed_form.latencies(
+        made, SequenceBlocking(), closed_form.Designs(np.array([block, 5]), {"key": np.array([factor, 1.0])})
+    )
+    expected = simulate(again, SequenceBlocking(block=block)), simulate(made, SequenceBlocking(block=5))
+    assert found == pytest.approx([run.latency for run in expected], rel=1e-9, abs=1e-12)
+
+
 @settings(max_examples=100)
 @given(stages(), st.integers(1, 11), st.integers(1, 3), DATAFLOWS)
 def test_bounds(pipeline: list[Stage], tokens: int, batch: int, dataflow: Dataflow) -> None:

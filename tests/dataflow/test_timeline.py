@@ -10,9 +10,11 @@ import pytest
 
 from ohmformer.dataflow.run import simulate
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.timeline import simulate as timeline
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
+from ohmformer.schema import replace
 from ohmformer.workload.shapes import shapes
 from tests.dataflow.build import placement, stage
 
@@ -25,6 +27,26 @@ def test_the_published_latency_is_met_with_independent_blocks_only() -> None:
     published = simulate(shapes("bert-base", tokens=512), XFORMER, SequenceBlocking(dependencies="published"))
     assert published.latency == pytest.approx(0.98e-3, rel=0.1)
     assert RUN.latency == pytest.approx(1.54e-3, rel=0.02)
+
+
+def test_a_causal_model_has_no_edge_to_later_blocks() -> None:
+    work = shapes("gpt2", tokens=512)
+    exact, published = (simulate(work, XFORMER, SequenceBlocking(dependencies=kind)) for kind in ("exact", "published"))
+    assert exact.latency == pytest.approx(published.latency)
+    assert RUN.latency > 1.4 * published.latency * 12 / 13
+
+
+def test_more_tokens_than_cells_take_several_turns() -> None:
+    times = {}
+    for resident in (256, 512):
+        hardware = XFORMER
+        for role in ("key", "value"):
+            hardware = replace(hardware, f"attention.{role}.resident", resident)
+        placed = simulate(shapes("bert-base", tokens=512), hardware).placement
+        times[resident] = {stage.name: stage.time(512) - stage.fixed for stage in placed.layers[1].stages}
+        assert placed.arrays["attention.key"] == 12 * 8 * resident // 128
+    for name in ("key", "value", "write"):
+        assert times[256][name] == pytest.approx(2 * times[512][name])
 
 
 def test_scores_need_blocks_or_the_square_of_the_sequence() -> None:
@@ -46,16 +68,10 @@ def test_energy_adds_up_and_static_power_takes_the_time_it_takes() -> None:
 
 def test_utilisation_of_two_stages_by_hand() -> None:
     made = placement([stage("qkv", per_token=1.0), stage("key", per_token=3.0)], tokens=4, layers=1)
-    run = simulate_of(made, SequenceBlocking(block=1, dependencies="published"))
+    run = timeline(made, SequenceBlocking(block=1, dependencies="published"))
     assert run.latency == 13.0
     assert run.utilization == pytest.approx({"projection": 4 / 13, "attention": 12 / 13})
     assert run.critical_stages() == {"qkv": 1.0, "key": 12.0}
-
-
-def simulate_of(made, dataflow):  # type: ignore[no-untyped-def]
-    from ohmformer.dataflow.timeline import simulate as timeline
-
-    return timeline(made, dataflow)
 
 
 def test_the_trace_opens_with_one_track_for_each_unit(tmp_path: Path) -> None:

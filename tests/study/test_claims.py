@@ -43,9 +43,10 @@ def test_free_claims_that_are_missed_say_so(name: str) -> None:
 
 
 def test_what_no_source_settles_is_not_judged() -> None:
-    names = ("sram_base", "sram_large", "gpu_energy_glue", "encoder_energy", "revised_gpu")
+    names = ("sram_base", "sram_large", "revised_gpu", "sram_area")
     assert {BY_ID[name].verdict for name in names} == {"not checkable"}
     assert not any(BY_ID[name].failed for name in names)
+    assert {BY_ID[name].verdict for name in ("gpu_energy_glue", "encoder_energy")} == {"contradicts others"}
 
 
 def test_crossbars_of_an_attention_block() -> None:
@@ -61,13 +62,14 @@ def test_verdicts() -> None:
     claim = Claim(id="x", claim="x", reported=10.0, where="-", role="validation", tolerance=0.1, quantity="q", why="-")
     verdicts = {
         role: [Checked(claim.model_copy(update={"role": role}), 10.0, value, "").verdict for value in (10.9, 11.1)]
-        for role in ("validation", "calibration", "shown", "not_checkable")
+        for role in ("validation", "calibration", "shown", "not_checkable", "contradicted")
     }
     assert verdicts == {
         "validation": ["met", "missed"],
         "calibration": ["calibrated", "not met by its own calibration"],
         "shown": ["shown", "shown"],
         "not_checkable": ["not checkable", "not checkable"],
+        "contradicted": ["contradicts others", "contradicts others"],
     }
 
 

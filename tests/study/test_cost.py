@@ -129,6 +129,13 @@ def write(file: Path, **changes: Any) -> str:
     return str(file)
 
 
+def test_a_table_of_dimensions_may_lie_beside_the_study(tmp_path: Path) -> None:
+    table = '[shapes]\ntitle = "mine"\nkind = "decoder"\nlayers = 2\nwidth = 64\nheads = 4\nhidden = 128\ntokens = 16\n'
+    (tmp_path / "mine.toml").write_text(table)
+    study = read_costs(write(tmp_path / "study.toml", model={"source": "shapes:mine.toml"}))
+    assert price(study.points[0].settings)["counts"]["arrays"] > 0
+
+
 def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -> None:
     platforms = ["clipformer_tcad_2024", "gtx_1060"]
     alone = compared(write(tmp_path / "a.toml"), platforms)

@@ -6,7 +6,7 @@ import pytest
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
-from ohmformer.schema import load
+from ohmformer.schema import load, replace
 from ohmformer.workload.shapes import Transformer, shapes
 from ohmformer.workload.spec import DynamicMatMul, Softmax, StaticMatMul, Workload
 
@@ -57,6 +57,14 @@ def test_grouped_queries_share_keys_and_values() -> None:
     key = next(op for op in shapes("llama-3-8b").ops if op.name.endswith("attention.key"))
     assert isinstance(key, StaticMatMul)
     assert key.outputs == 8 * 128
+
+
+def test_one_matrix_for_queries_keys_and_values_has_the_same_weights() -> None:
+    table = load(Transformer, "gpt2")
+    apart = shapes(replace(table, "fused", False))
+    assert weights(shapes(table)) == weights(apart)
+    assert shapes(table).macs == apart.macs
+    assert len(shapes(table).ops) == len(apart.ops) - 2 * table.layers
 
 
 def test_a_step_of_decoding_writes_one_token_and_reads_the_cache() -> None:

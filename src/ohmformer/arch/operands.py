@@ -131,7 +131,12 @@ def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
 
 
 def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, count: int, pricing: Pricing) -> Stage:
-    """A row of every array at a time: tokens of V are rows; tokens of K and of Q are columns, across all their rows."""
+    """A row of every array at a time: tokens of V are rows; tokens of K and of Q are columns, across all their rows.
+
+    Tokens beyond the rows of one array go to others at the same time, unless the arrays have to be used several times;
+    windows of a sample take turns.
+    """
+    windows = max(1.0, op.batch / pricing.batch)
     # What is appended to a cache finds the reference columns of K in place.
     appended = op.role == "attention.key" and engine.written == "right" and count < op.tokens
     number = cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
@@ -146,20 +151,23 @@ def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, count: int
     )
     rows = engine.array.rows
     if op.role == "attention.key":
-        return replace(stage, floor=min(op.inputs, rows) * cost.interval)
+        once = min(op.inputs, rows) * cost.interval
+        return replace(stage, floor=once, per_token=once * windows / pricing.tokens if windows > 1 else 0.0)
     if engine.written == "left":
         raise BadInput(
             "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
             "take 'right', so that V is written"
         )
-    share = count / op.queries
-    return replace(stage, per_token=cost.interval * share, cap=rows / share)
+    share = count * windows / pricing.tokens
+    turns = windows * ceil(count / (engine.resident or count))
+    return replace(stage, per_token=cost.interval * share, cap=turns * rows / share)
 
 
 def _at_once(stages: list[Stage]) -> Stage:
     return replace(
         stages[-1],
         floor=max(stage.floor for stage in stages),
+        per_token=max(stage.per_token for stage in stages),
         energy=add_energy(*(stage.energy for stage in stages)),
         counts=sum((stage.counts for stage in stages[1:]), stages[0].counts),
     )

@@ -155,7 +155,7 @@ def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
 def _placed(layer: Layer, stages: tuple[Stage, ...], setup: Stage | None) -> PlacedLayer:
     keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
     scores = (keys[0].heads, keys[0].queries, keys[0].tokens) if keys else None
-    names = [part for stage in stages for part in [stage.name.split("+")]]
+    names = [stage.name.split("+") for stage in stages]
     waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
     join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
     return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores)

@@ -32,7 +32,7 @@ def _stage(name: str, ops: list[Op], pricing: Pricing) -> Stage:
     if not products:
         return _lanes_only(name, ops, pricing)
     engine = pricing.engine(products[0])
-    role = "projection" if isinstance(products[0], StaticMatMul) else products[0].role
+    role = _role(products[0])
     side = role.partition(".")[0]
     match engine:
         case GpuEngine():
@@ -47,6 +47,10 @@ def _stage(name: str, ops: list[Op], pricing: Pricing) -> Stage:
                 "take kind = 'simd' or 'gpu' with its figures"
             )
     raise AssertionError(engine)
+
+
+def _role(op: StaticMatMul | DynamicMatMul) -> str:
+    return "projection" if isinstance(op, StaticMatMul) else op.role
 
 
 def _on_gpu(name: str, side: str, ops: list[Op], gpu: GpuEngine, pricing: Pricing) -> Stage:
@@ -67,8 +71,8 @@ def _on_lanes(
     count = pricing.lanes if engine.lanes == "of_layer" else engine.lanes
     if not count:
         raise BadInput(
-            f"hardware.{side}: lanes = 'of_layer': this "
-            "layer has no weights on arrays, hence no cores; give a number of lanes"
+            f"hardware.{_role(products[0])}.lanes = 'of_layer': no weights of {name} lie on arrays, so that there are "
+            "no cores; give a number of lanes"
         )
     chip, macs = pricing.chip, sum(op.macs for op in products)
     product = components.lanes(chip, macs * engine.ops_per_mac, count, pricing.vectors, name="simd")
@@ -100,8 +104,7 @@ def _on_arrays(
     chip, counts, total = pricing.chip, Counts(), Cost()
     for op in products:
         use = used_arrays(op, engine, pricing)
-        role = "projection" if isinstance(op, StaticMatMul) else op.role
-        cost = components.multiply(use.reads, use.vectors, role)
+        cost = components.multiply(use.reads, use.vectors, _role(op))
         per_token = cost.interval * use.vectors_in_turn / pricing.vectors
         fill = cost.latency - cost.interval + chip.network_latency
         total = total.beside(Cost(add_energy(cost.energy, _moved(op, pricing).energy), fill, per_token))

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from ohmformer.arch.cost import add_energy
 from ohmformer.arch.placement import Placement
-from ohmformer.array.spec import Crossbar
 from ohmformer.dataflow.simulate import Schedule, run_tasks
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size
 from ohmformer.dataflow.tasks import Task, tasks_of
+from ohmformer.hardware.spec import ArrayEngine, GpuEngine
+from ohmformer.workload.spec import StaticMatMul
 
 By = Literal["component", "operation", "engine"]
 
@@ -155,15 +156,14 @@ def _covered(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def _weights(placement: Placement) -> Iterator[Any]:
-    from ohmformer.workload.spec import StaticMatMul
-
+def _weights(placement: Placement) -> Iterator[StaticMatMul]:
     return (op for op in placement.workload.ops if isinstance(op, StaticMatMul) and op.layer is not None)
 
 
 def _bytes_per_value(placement: Placement) -> float:
-    engine = placement.hardware.projection
-    array = getattr(engine, "array", None)
-    if isinstance(array, Crossbar):
-        return array.inputs.bits / 8
-    return float(getattr(engine, "bytes_per_value", 1.0))
+    match placement.hardware.projection:
+        case ArrayEngine(array=array):
+            return array.inputs.bits / 8
+        case GpuEngine(bytes_per_value=size):
+            return size
+    return 1.0

@@ -55,9 +55,12 @@ def summary(paper: Paper) -> str:
     met = sum(entry.within for entry in free)
     fixed = sum(entry.claim.role == "calibration" for entry in paper.claims)
     left = sum(entry.claim.role == "not_checkable" for entry in paper.claims)
-    return (
-        f"{met} of {len(free)} free claims are met; {fixed} fixed parameters and do not count; {left} cannot be checked"
-    )
+    parts = [f"{met} of {len(free)} free claims are met", f"{fixed} fixed parameters and do not count"]
+    parts.append(f"{left} cannot be checked")
+    against = sum(entry.claim.role == "contradicted" for entry in paper.claims)
+    if against:
+        parts.append(f"{against} contradict others of the paper")
+    return "; ".join(parts)
 
 
 def page(papers: list[Paper]) -> str:

@@ -118,7 +118,8 @@ ROWS = (
 def compare_table(document: Document) -> Table:
     """One column for each platform; in brackets how many times the first platform's value it is."""
     points = document["points"]
-    table = Table(title=document["study"], title_justify="left", caption_justify="left", caption=_caption(points))
+    caption = "\n".join([_caption(points), *document["notes"]])
+    table = Table(title=document["study"], title_justify="left", caption_justify="left", caption=caption)
     table.add_column("")
     for point in points:
         table.add_column(point["set"]["hardware.base"], justify="right", overflow="fold")

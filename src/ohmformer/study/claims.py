@@ -6,7 +6,8 @@ half), and one `[[claim]]` for each number. Roles:
 - `calibration`: the number fixed a parameter, so that meeting it proves nothing;
 - `validation`: nothing was fixed with it;
 - `shown`: no number of the paper, but what another reading of it gives;
-- `not_checkable`: no source gives what would be needed, or the number contradicts others of the same paper.
+- `not_checkable`: no source gives what would be needed;
+- `contradicted`: other numbers of the same paper exclude it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from ohmformer.schema import Fraction, Spec, validate
 from ohmformer.study.cost import CostSettings, cost_settings, runs_of
 from ohmformer.study.sweep import Document
 
-Role = Literal["calibration", "validation", "shown", "not_checkable"]
-Verdict = Literal["met", "missed", "calibrated", "not met by its own calibration", "shown", "not checkable"]
+Role = Literal["calibration", "validation", "shown", "not_checkable", "contradicted"]
+Verdict = Literal[
+    "met", "missed", "calibrated", "not met by its own calibration", "shown", "not checkable", "contradicts others"
+]
 
 MVM = ("array", "dac", "adc", "sample", "shift_add")
 """Components of a product on arrays."""
@@ -101,6 +104,8 @@ class Checked:
                 return "calibrated" if self.within else "not met by its own calibration"
             case "shown":
                 return "shown"
+            case "contradicted":
+                return "contradicts others"
         return "not checkable"
 
     @property

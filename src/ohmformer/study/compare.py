@@ -30,7 +30,8 @@ def compared(
     if not chosen:
         raise BadInput(f"--platforms: is empty; name some of: {', '.join(catalog.entries('accelerator'))}")
     file = locate_study(name)
-    document = {key: value for key, value in catalog.read(file).items() if key != "sweep"}
+    document = dict(catalog.read(file))
+    swept = document.pop("sweep", None) is not None
     title = str(document.pop("name", file.stem))
     for path, value in map(parse_set, sets):
         document = put(document, path, value, SECTIONS)
@@ -45,7 +46,8 @@ def compared(
             _add_accuracy(found, title, variants, out, workers)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
-    return found
+    notes = ["the study's sweep is left out; choose from it with --set PATH=VALUE"] if swept else []
+    return {**found, "notes": notes}
 
 
 def _on(document: Document, platform: str) -> Document:

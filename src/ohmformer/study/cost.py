@@ -159,10 +159,22 @@ def cost_settings(document: Document, folder: Path | None = None) -> CostSetting
         BadInput: one line with path, value and remedy.
     """
     own = {name: value for name, value in document.items() if name not in ELSEWHERE}
+    if folder is not None and isinstance(own.get("model"), dict):
+        own["model"] = _beside(own["model"], folder)
     hardware = own.get("hardware", {})
     if isinstance(hardware, dict) and not {"base", "projection", "attention"} & set(hardware):
         raise BadInput(f"hardware.base: is missing; name one of: {', '.join(catalog.entries('accelerator'))}")
     return validate(CostSettings, own, where="", folder=folder)
+
+
+def _beside(model: Document, folder: Path) -> Document:
+    """A table of dimensions that lies beside the study, by its path."""
+    source = model.get("source")
+    if isinstance(source, str) and source.startswith(PREFIX) and source.endswith(".toml"):
+        file = folder / source.removeprefix(PREFIX)
+        if file.is_file():
+            return {**model, "source": f"{PREFIX}{file}"}
+    return model
 
 
 def runs_of(settings: CostSettings) -> list[Run]:

@@ -34,6 +34,7 @@ class Transformer(Spec):
         head_width: values of a token in a head; None for width / heads.
         hidden: width inside the feed-forward part.
         gated: whether that part multiplies two projections.
+        fused: whether W_Q, W_K and W_V are one matrix, so that they fill arrays together.
         patch: values of an image patch, which a first product embeds; None for token ids.
         entries: rows of the embedding table; None where patches are embedded.
         extra_tokens: tokens beside patches, such as [CLS].
@@ -54,6 +55,7 @@ class Transformer(Spec):
     head_width: Count | None = None
     hidden: Count
     gated: bool = False
+    fused: bool = False
     patch: Count | None = None
     entries: Count | None = None
     extra_tokens: Annotated[int, Field(ge=0)] = 0
@@ -189,8 +191,11 @@ def _attention(
     vectors, causal = work.batch * work.tokens, work.causal and not across
     stage = f"{prefix}qkv"
     yield Norm(f"{place}.norm", stage, layer, vectors, table.width)
-    yield StaticMatMul(f"{place}.query", stage, layer, vectors, table.width, heads * size)
-    if work.batch * new:
+    if table.fused and not across:
+        yield StaticMatMul(f"{place}.qkv", stage, layer, vectors, table.width, (heads + 2 * kv_heads) * size)
+    else:
+        yield StaticMatMul(f"{place}.query", stage, layer, vectors, table.width, heads * size)
+    if work.batch * new and (across or not table.fused):
         for part in ("key", "value"):
             yield StaticMatMul(f"{place}.{part}", stage, layer, work.batch * new, table.width, kv_heads * size)
     common = {"batch": work.batch, "heads": heads, "kv_heads": kv_heads, "queries": work.tokens, "written": new}
