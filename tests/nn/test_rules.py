@@ -161,3 +161,23 @@ def test_weights_that_stay_digital_do_not_shift_what_stands_beside_them() -> Non
     everything = {"qkv": None, "bank*": None, "": None}
     model = Mixed().eval()
     assert torch.equal(outputs(of.convert(model, HARDWARE, sample=x, rules=everything), x), outputs(model, x))
+
+
+@pytest.mark.parametrize("model", [vit, Decoder])
+def test_engines_say_which_factor_they_write(model: type[nn.Module]) -> None:
+    """X-Former stores Q instead of K, in SRAM that writes without error: close to the original, clip or not."""
+    hardware = of.load("xformer_tvlsi_2023")
+    assert isinstance(hardware, of.Accelerator)
+    digital = model().eval()
+    x = IMAGES if model is vit else TOKENS
+    exact = of.replace(hardware, "attention.array.adc.bits", "ideal")
+    exact = of.replace(exact, "projection.array.adc.bits", "ideal")
+    converted = of.convert(digital, exact, sample=x, level="noise", clip=KVClip())
+    found = operands(converted)
+    keys = [o for o in found.values() if isinstance(o, DynamicOperand) and o.name.endswith(".K")]
+    assert {o.write for o in keys} == {"left"}
+    clean = outputs(digital, x)
+    error = float((outputs(converted, x) - clean).norm() / clean.norm())
+    assert 0 < error < 0.1
+    of.set_clip(converted, None)
+    assert float((outputs(converted, x) - clean).norm() / clean.norm()) == error

@@ -26,7 +26,8 @@ class Rule(Spec):
         array: crossbars of their own, in place of the engine's.
         scale: what shares one scale, in place of what the crossbar says.
         percentile: which percentile of magnitudes the scale covers, in place of what the crossbar says.
-        write: which of two activations is written into cells: the right-hand one (K^T, V) or the left-hand one.
+        write: which of two activations is written into cells: the right-hand one (K^T, V) or the left-hand one;
+            `hardware` leaves that to the engine.
         clip: of K and V, in place of the model's; a list has one entry for each head of K and V.
     """
 
@@ -34,7 +35,7 @@ class Rule(Spec):
     array: Crossbar | None = None
     scale: Scale | None = None
     percentile: Percentile | None = None
-    write: Literal["right", "left"] = "right"
+    write: Literal["hardware", "right", "left"] = "hardware"
     clip: Literal["model"] | Clip | Annotated[tuple[Clip, ...], Field(min_length=1)] = "model"
 
     @field_validator("clip", mode="before")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.dynamic import DynamicOperand
-from ohmformer.nn.heads import every_head, one_of_each, serve
+from ohmformer.nn.heads import every_head, multiply
 from ohmformer.nn.rows import FIRST, Rows
 from ohmformer.nn.state import State
 from ohmformer.nn.static import samples_in
@@ -86,13 +86,13 @@ class AttentionSite:
         """Q K^T [B, H, M, N] of q[B, H, M, d] and k[B, G, N, d], each head of keys serving H / G heads of queries."""
         if self.key is None:
             return q @ every_head(k, q.shape[1]).transpose(-2, -1)
-        return serve(self.key, q, one_of_each(k, self.groups), valid, q.shape[-2])
+        return multiply(self.key, q, k, self.groups, valid)
 
     def _mixed(self, p: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """P V [B, H, M, e] of p[B, H, M, N] and v[B, G, N, e]."""
         if self.value is None:
             return p @ every_head(v, p.shape[1])
-        return serve(self.value, p, one_of_each(v, self.groups), valid, p.shape[-2])
+        return multiply(self.value, p, v.transpose(-2, -1), self.groups, valid)
 
     def _samples(self, query: Tensor) -> int:
         found = samples_in(query, self.rows, self.state) if query.dim() > 2 else None

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.array.multiply import LEVELS, Level
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules, as_rule
-from ohmformer.hardware.spec import Accelerator
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn import selfcheck
 from ohmformer.nn.capture import batch_size, call, dry_run
@@ -162,7 +162,7 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
     found = crossbars(model)
     if clip is not None:
         for operand in found.operands:
-            if operand.dynamic:
+            if isinstance(operand, DynamicOperand) and operand.clip == "model":
                 check_clip(clip, operand.array)
     found.state.clip = clip
     if any(operand.calibrates_converters() for operand in found.operands):
@@ -228,7 +228,7 @@ def _check_arguments(
         if not bool(torch.isfinite(parameter).all()):
             raise BadInput(f"parameter {name} holds NaN or infinity; load or train the model again")
     for engine in (hardware.attention.key, hardware.attention.value):
-        if clip is not None and engine.kind == "crossbar":
+        if clip is not None and isinstance(engine, CrossbarEngine):
             check_clip(clip, engine.array)
     return tuple((pattern, as_rule(pattern, value)) for pattern, value in rules.items())
 

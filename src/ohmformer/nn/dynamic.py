@@ -30,6 +30,7 @@ class DynamicOperand(Operand):
     Attributes:
         fault_name: the arrays that are used; layers that share arrays share their faults.
         axis: "K" (tokens are outputs) or "V" (tokens are inputs).
+        write: which factor of the product is written; "left" for Q in place of K, say, whose tokens are outputs.
         causal: no query sees later tokens, so tokens may come one by one: each draws the noise of its number, and what
             would be a range over all tokens is fixed by calibration.
         clip: in place of the model's; a tuple has one for each head.
@@ -41,6 +42,7 @@ class DynamicOperand(Operand):
 
     fault_name: str = ""
     axis: str = "K"
+    write: Literal["right", "left"] = "right"
     causal: bool = False
     clip: Literal["model"] | Clip | tuple[Clip, ...] = "model"
     w_range: Tensor | None = None
@@ -164,6 +166,9 @@ class DynamicOperand(Operand):
         if not self.causal:
             return SampleStreams(found.streams, lengths)
         n = tokens.shape[-2]
+        numbers = state.asked.numbers
+        if self.write == "left" and len(numbers) == len(tokens) and len(numbers[0]) == n:
+            return TokenStreams(found.streams, numbers=numbers)
         lengths = lengths or (n,) * len(tokens)
         total = state.asked.written if len(state.asked.written) == len(tokens) else lengths
         first = [max(0, all_ - own) for all_, own in zip(total, lengths, strict=True)]

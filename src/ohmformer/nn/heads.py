@@ -19,6 +19,22 @@ def serve(operand: DynamicOperand, x: Tensor, tokens: Tensor, valid: Tensor | No
     return y.reshape(B, H, M, y.shape[-1])
 
 
+def multiply(operand: DynamicOperand, x: Tensor, w: Tensor, groups: int | None, valid: Tensor | None = None) -> Tensor:
+    """x[B, H, M, I] with w[B, G, O, I], one of which is written, as the operand says: [B, H, M, O].
+
+    Args:
+        operand: holds it.
+        x: the left factor.
+        w: the right factor, each head of which serves H / G heads of the left one.
+        groups: heads of w, copies not counted; None where that is not known.
+        valid: [B or 1, tokens] which tokens of w are none of padding.
+    """
+    if operand.write == "left":
+        return serve(operand, every_head(w, x.shape[1]), x, None, w.shape[-2]).transpose(-2, -1)
+    tokens = one_of_each(w if operand.axis == "K" else w.transpose(-2, -1), groups)
+    return serve(operand, x, tokens, valid, x.shape[-2])
+
+
 def one_of_each(tokens: Tensor, groups: int | None) -> Tensor:
     """tokens[B, H, N, d] without the copies of each head, where `groups` heads may come several times in a row each.
 

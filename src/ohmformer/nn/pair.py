@@ -15,7 +15,7 @@ from torch import Tensor
 from ohmformer.errors import BadInput
 from ohmformer.nn.contraction import Contraction
 from ohmformer.nn.dynamic import DynamicOperand
-from ohmformer.nn.heads import one_of_each, serve
+from ohmformer.nn.heads import multiply
 from ohmformer.nn.rows import Rows
 from ohmformer.nn.state import State
 from ohmformer.nn.static import samples_in
@@ -32,8 +32,7 @@ class PairSite:
         state: what the whole model shares.
         left: where samples stand in the left factor; None where it is the same for all.
         right: in the right factor.
-        write: which factor is written.
-        groups: how many heads the written factor has, copies not counted; None where that is not known.
+        groups: how many heads the right factor has, copies not counted; None where that is not known.
         swapped: the model writes the transpose of this product, with its factors exchanged.
     """
 
@@ -43,7 +42,6 @@ class PairSite:
     state: State
     left: Rows | None
     right: Rows | None
-    write: str = "right"
     groups: int | None = None
     swapped: bool = False
 
@@ -61,12 +59,8 @@ class PairSite:
                 f"{self.state.samples} samples: cannot tell which rows belong to which sample; name one sample per row"
             )
         x, w = (rows.to_heads(f.float() if dtype in (torch.float16, torch.bfloat16) else f, B) for f in (left, right))
-        if self.write == "left":
-            x, w = w, x
-        tokens = one_of_each(w if self.operand.axis == "K" else w.transpose(-2, -1), self.groups)
-        y = serve(self.operand, x, tokens, self._valid(tokens), x.shape[-2])
-        if self.write == "left":
-            y = y.transpose(-2, -1)
+        tokens = w.shape[-2 if self.operand.axis == "K" else -1]
+        y = multiply(self.operand, x, w, self.groups, self._valid(B, tokens, w.device))
         return found.finish(rows.from_heads(y, tuple(lead)).to(dtype))
 
     def _rows(self, found: Contraction, axes: int) -> Rows:
@@ -75,21 +69,18 @@ class PairSite:
         assert rows is not None
         return Rows(rows.axis + axes - (factor.dim() - 2), rows.size, rows.major)
 
-    def _valid(self, tokens: Tensor) -> Tensor | None:
-        """Which of tokens[B, R, N, d] are none of padding, as far as the arguments of the model say."""
-        if self.write == "left":
-            return None
-        B, N = tokens.shape[0], tokens.shape[-2]
+    def _valid(self, B: int, N: int, device: torch.device) -> Tensor | None:
+        """Which of N tokens [B, N] are none of padding, as far as the arguments of the model say."""
         asked = self.state.asked
         other = asked.memory is not None and not self.operand.causal
         for mask in (asked.memory or ()) if other else asked.padding:
             if mask.shape == (B, N):
-                return mask.to(tokens.device)
+                return mask.to(device)
         if not self.operand.causal or asked.slots is None or asked.slots >= N:
             return None
         # A cache of fixed size: what comes after the places in use was never written.
-        used = torch.arange(N, device=tokens.device).expand(B, N) < asked.slots
+        used = torch.arange(N, device=device).expand(B, N) < asked.slots
         for mask in asked.padding:
             if mask.shape == (B, asked.slots):
-                return used & F.pad(mask.to(tokens.device), (0, N - asked.slots))
+                return used & F.pad(mask.to(device), (0, N - asked.slots))
         return used

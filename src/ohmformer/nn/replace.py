@@ -10,7 +10,7 @@ from torch import nn
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
-from ohmformer.hardware.spec import Accelerator, Engine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
 from ohmformer.nn.attention import AttentionSite
 from ohmformer.nn.capture import DryRun
 from ohmformer.nn.dynamic import DynamicOperand
@@ -144,7 +144,7 @@ class Replacer:
             "attention.value": self.hardware.attention.value,
         }
         engine = named.get(rule.on, engine)
-        array = rule.array or (engine.array if engine.kind == "crossbar" else None)
+        array = rule.array or (engine.array if isinstance(engine, ArrayEngine) else None)
         if array is None:
             return None, BY_HARDWARE
         for name in ("scale", "percentile"):
@@ -310,17 +310,22 @@ class Replacer:
         self._row(name, title, engine_name if rule.on == "hardware" else rule.on, reason)
         if array is None:
             return None
+        # Clipping is a remedy for memristive cells; what SRAM holds is exact.
         shared = self.hardware.attention.arrays == "shared" and rule.array is None
+        write = rule.write
+        if write == "hardware":
+            write = engine.written if isinstance(engine, ArrayEngine) else "right"
         operand = DynamicOperand(
             full_name,
             array,
             self.state,
             uses=uses,
-            signed=rule.write == "left" or role == "key" or not product.unsigned,
-            axis="K" if rule.write == "left" else letter,
+            signed=write == "left" or role == "key" or not product.unsigned,
+            axis="K" if write == "left" else letter,
+            write=write,
             fault_name=engine_name if shared else full_name,
-            causal=bool(product.causal) and rule.write == "right",
-            clip=rule.clip,
+            causal=bool(product.causal),
+            clip="none" if rule.clip == "model" and not isinstance(engine, CrossbarEngine) else rule.clip,
         )
         self.operands.append(operand)
         return operand
@@ -358,10 +363,9 @@ class Replacer:
         engine = attention.key if role == "key" else attention.value
         operand = self._dynamic(name, role, engine, self._uses(product), product)
         if operand is not None:
-            write = self._rule(product.module, name, operand.name).write
-            groups = None if write == "left" else product.groups
+            where = {"left": place.left, "right": place.right}
             site = PairSite(
-                name, product.operation, operand, self.state, place.left, place.right, write, groups, product.swapped
+                name, product.operation, operand, self.state, **where, groups=product.groups, swapped=product.swapped
             )
             self._frame(product.module).sites[product.position] = site
 
