@@ -92,6 +92,12 @@ class State:
         return self.said if going_on else _NOTHING
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the call adds tokens to texts that it has a cache of."""
+        asked = self.asked
+        return asked.cached and any(row[0] > 0 for row in asked.numbers)
+
+    @property
     def samples(self) -> int | None:
         """How many samples the batch has, where that is known."""
         names = current_samples() or self.asked.names

@@ -26,6 +26,7 @@ class Cells:
     name: str
     held: Folded | Programmed | None = field(default=None, repr=False)
     key: tuple[object, ...] = field(default=(), repr=False)
+    sums: tuple[float, float] | None = None
 
 
 @dataclass(eq=False)
@@ -109,9 +110,11 @@ class StaticOperand(Operand):
             w.data_ptr(),
             0 if w.is_inference() else w._version,
             (dtype, w.device, tuple(w.shape), w.stride()),
-            fingerprint(w),
+            scattered(w),
         )
-        if cells.held is None or key != cells.key:
+        # Sums read all weights, which is as much work as the product with a single token: once a text is enough.
+        sums = cells.sums if state.goes_on and key == cells.key else totals(w)
+        if cells.held is None or (key, sums) != (cells.key, cells.sums):
             w = w.to(dtype)
             w_range = encoding.full_range(w, self.array)
             codes = encoding.quantise(w, self.array, w_range, rounded=state.rounded)
@@ -119,7 +122,7 @@ class StaticOperand(Operand):
             with torch.no_grad():
                 streams = {"stream": chip.child(cells.name), "fault_stream": chip.child("faults", cells.name)}
                 cells.held = self.hold(codes, w_range=w_range, **streams)
-            cells.key = key
+            cells.key, cells.sums = key, sums
         return cells.held
 
 
@@ -132,15 +135,21 @@ def samples_in(factor: Tensor, rows: Rows, state: State) -> int | None:
     return None if current_samples() is not None else rows.samples(factor) or None
 
 
-def fingerprint(w: Tensor) -> tuple[float, ...]:
-    """What tells changed weights from the old ones where PyTorch's version counter does not.
+def scattered(w: Tensor) -> tuple[float, ...]:
+    """Some values of w from all over it.
 
-    Changes through `.data` (averaged weights, pruning, old optimisers) and tensors made in inference mode do not count.
-    The sum, the sum of squares and some scattered values miss no change that happens in practice.
+    With `totals` they tell changed weights from the old ones where PyTorch's version counter does not: changes through
+    `.data` (averaged weights, pruning, old optimisers) and of tensors made in inference mode do not count there.
     """
-    flat = w.flatten().float()
-    scattered = (torch.arange(64, device=w.device) * 2654435761) % flat.numel()
-    return (float(flat.sum()), float(flat.dot(flat)), *flat[scattered].tolist())
+    flat = w.reshape(-1)
+    places = (torch.arange(64, device=w.device) * 2654435761) % flat.numel()
+    return tuple(flat[places].float().tolist())
+
+
+def totals(w: Tensor) -> tuple[float, float]:
+    """The sum of w and of its squares: with `scattered` they miss no change that happens in practice."""
+    flat = w.reshape(-1).float()
+    return float(flat.sum()), float(flat.dot(flat))
 
 
 def share_ranges(operands: Iterable[Operand]) -> None:
