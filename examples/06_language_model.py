@@ -1,6 +1,6 @@
 """A language model that writes its KV cache into noisy cells, token by token.
 
-Needs transformers. The model is small and random, so that this runs in seconds; `LlamaForCausalLM.from_pretrained(...)`,
+Needs transformers. The model is small and random, so that this runs in seconds; a real one (`from_pretrained`),
 or any other model of Hugging Face, timm or your own, goes the same way.
 """
 
