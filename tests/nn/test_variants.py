@@ -339,3 +339,19 @@ class Sinks(Heads):
 def test_attention_with_sinks_is_causal() -> None:
     converted = of.convert(Sinks(), HARDWARE, sample=TOKENS)
     assert [operand.causal for operand in crossbars(converted).operands if operand.dynamic] == [True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_model_gives_what_it_gave_before_and_its_gradients() -> None:
+    model = of.convert(OneHead(groups=1), HARDWARE, sample=TOKENS)
+    compiled = torch.compile(model, backend="eager")
+    gradients = []
+    for run in (model, compiled):
+        model.zero_grad()
+        with of.samples([4, 5, 6]):
+            y = run(TOKENS)
+            y.square().mean().backward()
+        gradients.append((y.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)))
+    for before, after in zip(*gradients, strict=True):
+        torch.testing.assert_close(before, after)
