@@ -47,7 +47,7 @@ def unit_of(value_range: Tensor, top: int) -> Tensor:
 def quantise(w: Tensor, array: Crossbar, w_range: Tensor, *, rounded: bool = True) -> Tensor:
     """Values w[..., O, I] to integer codes of the same shape and dtype; `w_range` broadcasts against w.
 
-    Values beyond the range saturate. Without `rounded` codes are no integers: the lowest slice takes the rest.
+    Values beyond the range saturate. Without `rounded` codes are no integers.
 
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
@@ -161,4 +161,4 @@ def read_power(x: Tensor, array: Crossbar) -> Tensor:
     for z in range(bits):
         power = torch.cat([power, power + 4.0**z])
     # Negative indices count from the end: just what two's complement makes of negative inputs.
-    return power[x.round().long()]
+    return power[x.long()]

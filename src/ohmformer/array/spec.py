@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -210,6 +211,13 @@ class Crossbar(Spec):
     def max_input(self, *, signed: bool) -> int:
         """Largest input code."""
         return (1 << (self.inputs.bits - 1 if signed else self.inputs.bits)) - 1
+
+
+@cache
+def analog(array: Crossbar) -> Crossbar:
+    """The array with one cell per value and one voltage per input, of any value: what it would be without digits."""
+    inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
+    return array.model_copy(update={"bits_per_cell": array.bits, "inputs": inputs})
 
 
 def bits_needed(rows: int, bits_per_cell: int, *, max_input: int = 1, both_signs: bool = False) -> int:

@@ -15,7 +15,7 @@ def eager(function: F) -> F:
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        if "torch._dynamo" not in sys.modules:
+        if not hasattr(sys.modules.get("torch._dynamo"), "disable"):  # not imported, or not yet
             return function(*args, **kwargs)
         disabled = vars(function).get("disabled")
         if disabled is None:

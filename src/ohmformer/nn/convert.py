@@ -173,8 +173,8 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
 def without_quantisers(model: nn.Module) -> Iterator[None]:
     """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
 
-    Without rounding ties to flip, two ways of computing the same thing agree to the last digits. Only where converters
-    are ideal.
+    There are no digits then, so each value stands in one cell, and each input is one voltage. Without rounding ties to
+    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal.
     """
     state = crossbars(model).state
     before, state.rounded = state.rounded, False

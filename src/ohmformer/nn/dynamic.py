@@ -18,7 +18,6 @@ from ohmformer.device import faults
 from ohmformer.hardware.rules import Clip
 from ohmformer.nn.clipping import clip_heads, largest_code
 from ohmformer.nn.compaction import Compaction, compaction
-from ohmformer.nn.compiler import run_as_it_is
 from ohmformer.nn.memory import Memory
 from ohmformer.nn.operand import Operand
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
@@ -49,7 +48,6 @@ class DynamicOperand(Operand):
     w_range: Tensor | None = None
     memory: Memory | None = None
 
-    @run_as_it_is
     def product(self, x: Tensor, tokens: Tensor, valid: Tensor | None = None, queries: int | None = None) -> Tensor:
         """Inputs with K or V tokens[B, R, N, d]: x[B, R, M, d] @ K.T, or x[B, R, M, N] @ V.
 

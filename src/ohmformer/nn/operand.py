@@ -13,7 +13,7 @@ from ohmformer.array.crossbar import Programmed, write
 from ohmformer.array.folded import Folded, fold, folded_product, write_folded
 from ohmformer.array.multiply import mvm, quantised_input
 from ohmformer.array.observe import column_percentiles, widest
-from ohmformer.array.spec import Calibrated, Crossbar
+from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.device.spec import NoNoise
 from ohmformer.errors import BadInput
 from ohmformer.nn.state import State
@@ -154,7 +154,7 @@ class Operand:
             held, stream = fold(held, read_noise=False), None
         if isinstance(held, Folded):
             codes, unit = quantised_input(x, self.array, x_range, signed=self.signed, rounded=rounded)
-            return folded_product(codes, held, self.array, stream) * unit
+            return folded_product(codes, held, self.array if rounded else analog(self.array), stream) * unit
         if not rounded:
             raise BadInput(
                 f"{self.name}: quantisers can be bypassed only where converters are ideal; set level='noise'"
@@ -189,9 +189,10 @@ class Operand:
 
     def hold(self, codes: Tensor, **how: Any) -> Folded | Programmed:
         """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
+        array = self.array if self.state.rounded else analog(self.array)
         if self.needs_cells:
-            return write(codes, self.array, **how)
-        return write_folded(codes, self.array, read_noise=self.state.level != "noise", **how)
+            return write(codes, array, **how)
+        return write_folded(codes, array, read_noise=self.state.level != "noise", **how)
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:

@@ -13,7 +13,6 @@ from ohmformer.array import encoding
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.errors import BadInput
-from ohmformer.nn.compiler import run_as_it_is
 from ohmformer.nn.operand import Operand
 from ohmformer.nn.rows import FIRST, Rows
 from ohmformer.nn.state import State
@@ -54,7 +53,6 @@ class StaticOperand(Operand):
             self.rows = self.rows_of[self.turn % self.uses]
         return super().take_turn()
 
-    @run_as_it_is
     def product(self, x: Tensor, w: Tensor) -> Tensor:
         """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I]."""
         if x.numel() == 0:
