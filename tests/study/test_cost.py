@@ -99,7 +99,10 @@ def test_the_same_file_serves_both_halves() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": {"source": "timm:vit"}}, "model.source = 'timm:vit': has no table of dimensions; take shapes:NAME"),
+        ({"model": {"source": "tables:vit"}}, "model.source = 'tables:vit': no such model"),
+        ({"model": {"source": "shapes:gpt2", "phase": "decode", "seq_len": 5}}, "decoding makes one token at a time"),
+        ({"model": {"source": "shapes:gpt2", "seq_len": 0}}, "model.seq_len = 0: must be >= 1"),
+        ({"rules": {"blocks.*": "digital"}}, "rules: name modules of a real model, and 'shapes:fashion-vit' has none"),
         ({"model": {"source": "shapes:bert"}}, "bert: is no shapes of the library; did you mean 'bert-base'"),
         ({"dataflow": {"kind": "blocks"}}, "dataflow.kind = 'blocks': is no kind; known: layer_serial"),
         ({"dataflow": {"kind": "sequence_blocking", "block": 0}}, "dataflow.block = 0: must be >= 1"),
@@ -149,7 +152,8 @@ def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -
     found = compared(both, platforms, out=tmp_path / "out")
     crossbars, gpu = (point["accuracy"] for point in found["points"])
     assert gpu["mean"] == gpu["software"] == crossbars["software"]
-    assert found["points"][0]["cost"] == alone["points"][0]["cost"]
+    for key in ("counts", "area_m2", "latency_s"):
+        assert found["points"][0]["cost"][key] == alone["points"][0]["cost"][key], "the table is that of the model"
     with pytest.raises(BadInput, match="--platforms: is empty"):
         compared(both, [" "])
     with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is no accelerator"):

@@ -1,7 +1,7 @@
-"""Studies of cost: a model, an accelerator and a dataflow, and what they take. Free of torch.
+"""Studies of cost: a model, an accelerator and a dataflow, and what they take. Free of torch for tables of dimensions.
 
 The file is that of a study of accuracy, with a `[dataflow]` and a `[cost]`; sections that decide accuracy alone
-(`task`, `simulation`, `trials`, `seed`) are left to the other half.
+(`simulation`, `trials`, `seed`) are left to the other half.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from ohmformer import catalog
 from ohmformer.arch.cost import add_energy
@@ -20,6 +20,7 @@ from ohmformer.dataflow.run import Run, simulate
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.wear import Lifetime, lifetime
 from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
@@ -27,28 +28,25 @@ from ohmformer.study.keys import digest, versions
 from ohmformer.study.results import SCHEMA
 from ohmformer.study.spec import Mitigation
 from ohmformer.study.sweep import Document, parse_set, put, read_sweeps
+from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 from ohmformer.workload.shapes import PREFIX, shapes
-from ohmformer.workload.spec import Phase
+from ohmformer.workload.spec import Phase, Workload
 
-Positive = Annotated[int, Field(ge=1)]
-
-ELSEWHERE = ("task", "simulation", "trials", "seed")
+ELSEWHERE = ("simulation", "trials", "seed")
 """Sections that decide accuracy alone."""
 
 
-class CostModel(Spec):
-    """The work: `shapes:NAME` for a table of dimensions, or `bundled:NAME`, whose table has the same name.
+class CostModel(ModelChoice):
+    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
 
     Attributes:
-        source: where the dimensions are.
-        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, leave it out.
+        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
         batch: samples at once.
         phase: `encode`, `prefill` or `decode`.
         context: tokens in the cache before.
         steps: of decoding, one token each, with a cache that grows.
     """
 
-    source: str
     seq_len: Positive | None = None
     batch: Positive = 1
     phase: Phase | None = None
@@ -74,10 +72,17 @@ class CostSettings(Spec):
     """Everything that decides one answer of the cost half."""
 
     model: CostModel
+    task: TaskChoice | None = None
     hardware: Accelerator
+    rules: OrderedRules = ()
     dataflow: Dataflow = LayerSerial()
     mitigation: Mitigation = Mitigation()
     cost: CostOptions = CostOptions()
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
+        return ordered_rules(value, info.context)
 
 
 SECTIONS = [*(name for name in CostSettings.model_fields if name != "provenance"), *ELSEWHERE]
@@ -181,25 +186,27 @@ def runs_of(settings: CostSettings) -> list[Run]:
     """The passes that settings ask for: one, or the steps of decoding.
 
     Raises:
-        BadInput: the model has no table of dimensions, or the accelerator no prices.
+        BadInput: the model has no such phase or length, or the accelerator no prices.
     """
     model = settings.model
-    prefix, _, name = model.source.partition(":")
-    if f"{prefix}:" not in (PREFIX, "bundled:"):
-        raise BadInput(
-            f"model.source = {model.source!r}: has no table of dimensions; take shapes:NAME with one of: "
-            f"{', '.join(catalog.entries('shapes'))}, or the path of a table of your own"
-        )
     if model.steps > 1 and model.phase != "decode":
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
     clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
-    found = []
-    for step in range(model.steps):
-        work = shapes(
-            name, tokens=model.seq_len, batch=model.batch, phase=model.phase, context=model.context + step
-        )  # fmt: skip
-        found.append(simulate(work, settings.hardware, settings.dataflow, clip=clip))
-    return found
+    works = [_work(settings, model.context + step) for step in range(model.steps)]
+    return [simulate(work, settings.hardware, settings.dataflow, clip=clip) for work in works]
+
+
+def _work(settings: CostSettings, context: int) -> Workload:
+    """What is computed in one pass with so many tokens in the cache."""
+    model = settings.model
+    prefix, _, name = model.source.partition(":")
+    if f"{prefix}:" != PREFIX:
+        from ohmformer.study.traced import traced  # imports torch
+
+        return traced(model, context, settings.task, settings.rules)
+    if settings.rules:
+        raise BadInput(f"rules: name modules of a real model, and {model.source!r} has none; leave them out")
+    return shapes(name, tokens=model.seq_len, batch=model.batch, phase=model.phase, context=context)
 
 
 def price(settings: CostSettings) -> Document:
