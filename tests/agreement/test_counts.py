@@ -91,8 +91,9 @@ def arrays_by_instrument(converted: torch.nn.Module, hardware: Accelerator) -> i
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_both_halves_count_the_same_on_every_platform(platform: str, batch: int = 2) -> None:
+def test_both_halves_count_the_same_on_every_platform(platform: str) -> None:
     """X-Former's SRAM stores Q of each sample; lanes and GPUs have no cells at all."""
+    batch = 2
     named = load(platform)
     assert isinstance(named, Accelerator)
     hardware = small_arrays(named)

@@ -112,7 +112,10 @@ def locate_study(name: str) -> Path:
     Raises:
         BadInput: there is none.
     """
-    return catalog.find("costs" if name in catalog.entries("costs") else "study", name)
+    known = {**catalog.entries("study"), **catalog.entries("costs")}
+    if name in known or name.endswith(".toml"):
+        return known.get(name) or catalog.find("study", name)
+    raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
 
 
 def read_costs(name: str, sets: Sequence[str] = ()) -> CostStudy:
@@ -143,6 +146,8 @@ def _make(document: Document, sets: Sequence[str], folder: Path) -> CostStudy:
     for unknown in sorted(set(document) - set(SECTIONS)):
         raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
     for path, value in map(parse_set, sets):
+        for axis in (axis for sweep in sweeps for axis, _ in sweep.axes if path.startswith(f"{axis}.")):
+            raise BadInput(f"--set {path}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole")
         if any(path == axis for sweep in sweeps for axis, _ in sweep.axes):
             sweeps = [sweep.pinned(path, value) for sweep in sweeps]
         else:
@@ -193,7 +198,10 @@ def runs_of(settings: CostSettings) -> list[Run]:
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
     clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
     works = [_work(settings, model.context + step) for step in range(model.steps)]
-    return [simulate(work, settings.hardware, settings.dataflow, clip=clip) for work in works]
+    try:
+        return [simulate(work, settings.hardware, settings.dataflow, clip=clip) for work in works]
+    except BadInput as error:
+        raise BadInput(f"mitigation.{error}" if str(error).startswith("clip") else str(error)) from error
 
 
 def _work(settings: CostSettings, context: int) -> Workload:
@@ -204,6 +212,10 @@ def _work(settings: CostSettings, context: int) -> Workload:
         from ohmformer.study.traced import traced  # imports torch
 
         return traced(model, context, settings.task, settings.rules)
+    known = catalog.entries("shapes")
+    if name not in known and not name.endswith(".toml"):
+        hint = suggest(model.source, [f"{PREFIX}{entry}" for entry in known])
+        raise BadInput(f"model.source = {model.source!r}: no such table of dimensions; {hint}")
     if settings.rules:
         raise BadInput(f"rules: name modules of a real model, and {model.source!r} has none; leave them out")
     return shapes(name, tokens=model.seq_len, batch=model.batch, phase=model.phase, context=context)
