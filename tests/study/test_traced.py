@@ -108,6 +108,14 @@ def test_text_is_made_with_a_cache(tmp_path: Path, weights: str) -> None:
     assert "decoding makes one token at a time" in said({**model, "phase": "decode", "seq_len": 7})
 
 
+def test_many_steps_are_what_each_of_them_is(tmp_path: Path) -> None:
+    library("transformers")
+    model = {"source": f"hf:{tiny.llama(tmp_path / 'llama')}", "phase": "decode", "weights": "random"}
+    for step in range(7):
+        alone = work({**model, "context": 9 + step})
+        assert work({**model, "context": 9, "steps": 7}, step) == alone
+
+
 def test_images_of_model_libraries(tmp_path: Path) -> None:
     library("transformers")
     deit = {"source": f"hf:{tiny.deit(tmp_path / 'deit')}"}

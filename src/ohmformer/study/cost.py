@@ -197,28 +197,30 @@ def runs_of(settings: CostSettings) -> list[Run]:
     if model.steps > 1 and model.phase != "decode":
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
     clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
-    works = [_work(settings, model.context + step) for step in range(model.steps)]
+    works = _works(settings)
     try:
         return [simulate(work, settings.hardware, settings.dataflow, clip=clip) for work in works]
     except BadInput as error:
         raise BadInput(f"mitigation.{error}" if str(error).startswith("clip") else str(error)) from error
 
 
-def _work(settings: CostSettings, context: int) -> Workload:
-    """What is computed in one pass with so many tokens in the cache."""
+def _works(settings: CostSettings) -> list[Workload]:
+    """What is computed in each pass."""
     model = settings.model
     prefix, _, name = model.source.partition(":")
     if f"{prefix}:" != PREFIX:
-        from ohmformer.study.traced import traced  # imports torch
+        from ohmformer.study.traced import traced_steps  # imports torch
 
-        return traced(model, context, settings.task, settings.rules)
+        return traced_steps(model, settings.task, settings.rules)
     known = catalog.entries("shapes")
     if name not in known and not name.endswith(".toml"):
         hint = suggest(model.source, [f"{PREFIX}{entry}" for entry in known])
         raise BadInput(f"model.source = {model.source!r}: no such table of dimensions; {hint}")
     if settings.rules:
         raise BadInput(f"rules: name modules of a real model, and {model.source!r} has none; leave them out")
-    return shapes(name, tokens=model.seq_len, batch=model.batch, phase=model.phase, context=context)
+    contexts = range(model.context, model.context + model.steps)
+    sizes: dict[str, Any] = {"tokens": model.seq_len, "batch": model.batch, "phase": model.phase}
+    return [shapes(name, **sizes, context=context) for context in contexts]
 
 
 def price(settings: CostSettings) -> Document:

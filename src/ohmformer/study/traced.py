@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,10 +26,13 @@ from ohmformer.tasks.models import make_model
 from ohmformer.tasks.prepare import preparation
 from ohmformer.tasks.spec import ModelChoice, TaskChoice
 from ohmformer.tasks.vit import VisionTransformer
-from ohmformer.workload.spec import Workload
+from ohmformer.workload.spec import Op, Workload
 
 OURS = ("phase", "context")
 """What messages of `trace` begin with where a field of the study is meant."""
+
+TRACED_STEPS = (0, 1, -1)
+"""Of many steps of decoding; what grows in a cache grows by as much at each."""
 
 
 @lru_cache(maxsize=256)
@@ -53,6 +57,35 @@ def traced(asked: CostModel, context: int, task: TaskChoice | None, rules: Order
             f"model.seq_len = {asked.seq_len}: the model makes {found.tokens} tokens of one input; leave it out"
         )
     return found
+
+
+def traced_steps(asked: CostModel, task: TaskChoice | None, rules: OrderedRules) -> list[Workload]:
+    """The workloads of all steps: of many, three are traced and the others lie on the line through them.
+
+    Raises:
+        BadInput: as `traced`.
+    """
+    contexts = range(asked.context, asked.context + asked.steps)
+    if len(contexts) > len(TRACED_STEPS):
+        first, second, last = (traced(asked, contexts[index], task, rules) for index in TRACED_STEPS)
+        found = [_along(first, second, index) for index in range(asked.steps)]
+        if found[-1] == last:
+            return found
+    return [traced(asked, context, task, rules) for context in contexts]
+
+
+def _along(first: Workload, second: Workload, steps: int) -> Workload:
+    """What `first` becomes if every step changes it as the one to `second` does."""
+    pairs = zip(first.ops, second.ops, strict=False)
+    ops = tuple(replace(one, **_changed(one, other, steps)) for one, other in pairs)
+    return replace(first, context=first.context + steps, ops=ops)
+
+
+def _changed(one: Op, other: Op, steps: int) -> dict[str, Any]:
+    """Sizes of an operation after so many steps."""
+    sizes = {name: value for name, value in vars(one).items() if type(value) is int}
+    changes = {name: getattr(other, name, value) - value for name, value in sizes.items()}
+    return {name: sizes[name] + steps * change for name, change in changes.items() if change}
 
 
 def _placed(asked: CostModel, said: str) -> str:
