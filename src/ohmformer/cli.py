@@ -117,7 +117,7 @@ def _root(
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
     """The main job on the bundled model and data: accuracy over write noise, and what a larger model costs."""
     _run("demo", [], out, json, workers, resume)
-    _compare_demo(to_stderr=json == "-")
+    _compare_demo(out / "platforms" if out else None, workers, to_stderr=json == "-")
 
 
 @app.command()
@@ -172,7 +172,7 @@ def compare(
     from ohmformer.study.compare import compared
 
     _check_json(json)
-    found = compared(study, platforms.split(","), sets or [], out=out, workers=workers or 1)
+    found = compared(study, platforms.split(","), sets or [], out=out, workers=workers)
     _print(compare_table(found), to_stderr=json == "-")
     _write_json(found, json)
 
@@ -261,11 +261,12 @@ def _run(name: str, sets: list[str], out: Path | None, json: str | None, workers
         sys.stdout.write(text)
 
 
-def _compare_demo(*, to_stderr: bool) -> None:
-    """BERT-base on the accelerators of the library."""
+def _compare_demo(folder: Path | None, workers: int | None, *, to_stderr: bool) -> None:
+    """The bundled model, and BERT-base, on the accelerators of the library."""
     from ohmformer.report.cost_table import compare_table
     from ohmformer.study.compare import compared
 
+    _print(compare_table(compared("platforms", DEMO_PLATFORMS, out=folder, workers=workers)), to_stderr=to_stderr)
     _print(compare_table(compared("bert_base", DEMO_PLATFORMS)), to_stderr=to_stderr)
 
 

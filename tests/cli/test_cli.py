@@ -102,7 +102,17 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "no workers": (("run", "study.toml", "--workers", "0"), "workers = 0: must be 1 or more"),
         "nowhere to write": (("run", "study.toml", "--json", "no/such/folder.json"), "--json no/such/folder.json"),
         "a file where results should go": (("run", "study.toml", "--out", "study.toml"), "study.toml: cannot be made"),
-        "cost of what has no table": (("cost", "study.toml"), "study.toml: model.source = 'python:"),
+        "cost of tokens that an image does not have": (
+            ("cost", "study.toml", "--set", "model.seq_len=9"),
+            "study.toml: model.seq_len = 9: the model makes 5 tokens of one input",
+        ),
+        "what the sweep would overwrite": (
+            ("cost", "bert_base", "--set", "dataflow.block=0"),
+            "--set dataflow.block: the study sweeps dataflow, which would overwrite it; set dataflow as a whole",
+        ),
+        "unknown study of cost": (("cost", "bert"), "bert: is no study of the library; did you mean 'bert_base'"),
+        "accuracy of a table": (("accuracy", "bert_base"), "bert_base: is a study of cost alone; take `ohmformer cost"),
+        "no platforms": (("compare", "platforms", "--platforms", ","), "--platforms: is empty; name some of"),
         "unknown platform": (
             ("compare", "bert_base", "--platforms", "xformer_tvlsi_2023,tpu"),
             "hardware.base = 'tpu': is no accelerator of the library",

@@ -5,9 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 import ohmformer as of
+from ohmformer.study.compare import compared
 
 BUNDLED = Path(of.__file__).parent / "library" / "bundled"
+COSTS = {
+    "xformer_tvlsi_2023": (140.2, 63.35),
+    "clipformer_tcad_2024_adc8": (178.7, 65.30),
+    "nvm_ideal": (199.0, 52.13),
+    "puma_asplos_2019": (246.8, 42.66),
+    "gtx_1060": (521.0, 62520.0),
+    "h100_sxm": (198.7, 139100.0),
+}
+"""Platform -> latency [us] and energy [uJ] of the bundled model, in blocks of 16 tokens."""
 
 
 def test_the_bundled_model_is_as_good_as_its_record() -> None:
@@ -30,3 +42,22 @@ def test_accuracy_under_strong_noise() -> None:
     of.set_clip(converted, of.KVClip(alpha=4.0, beta=0.5))
     assert abs(plain - 163) <= 3
     assert abs(of.scores(converted, task).sum() - 170) <= 3
+
+
+def test_the_comparison_of_the_demo() -> None:
+    """What every machine takes for one image, in microseconds and microjoules."""
+    found = compared("platforms", list(COSTS), ["model.source=shapes:fashion-vit"])
+    for point in found["points"]:
+        latency, energy = COSTS[point["set"]["hardware.base"]]
+        assert point["cost"]["latency_s"] == pytest.approx(latency * 1e-6, rel=2e-2), point["set"]
+        assert point["cost"]["energy_J"] == pytest.approx(energy * 1e-6, rel=2e-2), point["set"]
+
+
+def test_accuracy_and_cost_of_x_former(tmp_path: Path) -> None:
+    """Found on x86-64 with torch 2.13: its noise and converters change the answers of few images."""
+    small = ["task.limit=50", "trials.chips=1"]
+    (point,) = compared("platforms", ["xformer_tvlsi_2023"], small, out=tmp_path, workers=1)["points"]
+    assert abs(point["accuracy"]["mean"] - point["accuracy"]["software"]) <= 0.06
+    latency, energy = COSTS["xformer_tvlsi_2023"]
+    assert point["cost"]["latency_s"] == pytest.approx(latency * 1e-6, rel=1e-3)
+    assert point["cost"]["energy_J"] == pytest.approx(energy * 1e-6, rel=1e-3)

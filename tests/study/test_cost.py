@@ -12,9 +12,13 @@ import pytest
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.report.cost_table import compare_table
+from ohmformer.schema import load
 from ohmformer.study.compare import compared
-from ohmformer.study.cost import cost_document, make_costs, price, read_costs
+from ohmformer.study.cost import cost_document, locate_study, make_costs, price, read_costs
 from ohmformer.study.read import make_study
+from ohmformer.study.sweep import put
 
 BASE: dict[str, Any] = {
     "name": "small",
@@ -99,8 +103,17 @@ def test_the_same_file_serves_both_halves() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": {"source": "timm:vit"}}, "model.source = 'timm:vit': has no table of dimensions; take shapes:NAME"),
-        ({"model": {"source": "shapes:bert"}}, "bert: is no shapes of the library; did you mean 'bert-base'"),
+        ({"model": {"source": "tables:vit"}}, "model.source = 'tables:vit': no such model"),
+        ({"model": {"source": "shapes:gpt2", "phase": "decode", "seq_len": 5}}, "decoding makes one token at a time"),
+        ({"model": {"source": "shapes:gpt2", "seq_len": 0}}, "model.seq_len = 0: must be >= 1"),
+        ({"rules": {"blocks.*": "digital"}}, "rules: name modules of a real model, and 'shapes:fashion-vit' has none"),
+        (
+            {"model": {"source": "shapes:bert"}},
+            "'shapes:bert': no such table of dimensions; did you mean 'shapes:bert-b",
+        ),
+        ({"mitigation": {"clip": {"alpha": 2.0, "beta": 0.25}}}, "mitigation.clip: an 'offset' array stores zero"),
+        ({"hardware": {"base": "nvm_ideal", "projection.array": "generic_amplitude"}}, "projection.array.cost"),
+        ({"hardware": {"base": "nvm_ideal", "chip.tiles": 3}}, "hardware.chip.tiles = 3: the model needs 13 tiles"),
         ({"dataflow": {"kind": "blocks"}}, "dataflow.kind = 'blocks': is no kind; known: layer_serial"),
         ({"dataflow": {"kind": "sequence_blocking", "block": 0}}, "dataflow.block = 0: must be >= 1"),
         ({"model": {"source": "shapes:gpt2", "steps": 2}}, "model.steps = 2: only decoding has steps"),
@@ -149,7 +162,8 @@ def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -
     found = compared(both, platforms, out=tmp_path / "out")
     crossbars, gpu = (point["accuracy"] for point in found["points"])
     assert gpu["mean"] == gpu["software"] == crossbars["software"]
-    assert found["points"][0]["cost"] == alone["points"][0]["cost"]
+    for key in ("counts", "area_m2", "latency_s"):
+        assert found["points"][0]["cost"][key] == alone["points"][0]["cost"][key], "the table is that of the model"
     with pytest.raises(BadInput, match="--platforms: is empty"):
         compared(both, [" "])
     with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is no accelerator"):
@@ -171,3 +185,70 @@ def test_the_cost_verbs_need_no_torch(arguments: list[str], tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "False 0"
     assert json.loads((tmp_path / "out.json").read_text())["schema"] == 1
+
+
+PLATFORMS = ["xformer_tvlsi_2023", "nvm_ideal", "puma_asplos_2019", "gtx_1060", "clipformer_tcad_2024"]
+
+
+def test_another_base_is_other_hardware_in_both_halves() -> None:
+    """`hardware.base` decides the arrays of accuracy and the prices of cost alike."""
+    document = {**catalog.read(locate_study("platforms"))}
+    for platform in PLATFORMS:
+        variant = put(document, "hardware.base", platform)
+        (accuracy,) = make_study(variant).points
+        (cost,) = make_costs(variant).points
+        assert accuracy.settings.hardware == cost.settings.hardware == load(Accelerator, platform)
+        assert accuracy.settings.model.source == cost.settings.model.source
+
+
+@pytest.mark.slow
+def test_every_platform_has_accuracy_and_a_cost_of_its_own(tmp_path: Path) -> None:
+    small = ["task.limit=20", "trials.chips=1", "simulation.level=noise"]
+    found = compared("platforms", PLATFORMS, small, out=tmp_path, workers=1)
+    assert [point["set"]["hardware.base"] for point in found["points"]] == PLATFORMS
+    for key in ("latency_s", "energy_J", "power_W", "area_m2"):
+        assert len({point["cost"][key] for point in found["points"]}) == len(PLATFORMS)
+    accuracy = {point["set"]["hardware.base"]: point["accuracy"] for point in found["points"]}
+    assert len({entry["software"] for entry in accuracy.values()}) == 1
+    assert accuracy["gtx_1060"]["mean"] == accuracy["gtx_1060"]["software"]
+    assert all(entry["mean"] > 0.7 for entry in accuracy.values())
+    json.dumps(found, allow_nan=False)
+
+
+def test_tables_of_dimensions_have_no_accuracy_and_say_so(tmp_path: Path) -> None:
+    study = write(tmp_path / "a.toml", task={"source": "bundled:fashion-mnist"})
+    found = compared(study, ["nvm_ideal"])
+    assert found["notes"] == [
+        "no accuracy: shapes:fashion-vit is a table of dimensions; name a model to measure it"
+    ]  # fmt: skip
+    assert "accuracy" not in found["points"][0]
+
+
+def test_a_chosen_clip_is_priced(tmp_path: Path) -> None:
+    """What calibration chose for the accuracy is what the arrays of the cost half hold."""
+    sections = {
+        "model": {"source": "python:tests.study.small:model"},
+        "task": {"source": "python:tests.study.small:task"},
+        "trials": {"chips": 1},
+    }
+    free = compared(write(tmp_path / "a.toml", **sections), ["clipformer_tcad_2024_adc8"], out=tmp_path / "o")
+    strong = {**sections, "mitigation": {"clip": "calibrated"}}
+    gamma = "hardware.attention.array.cell.write_noise.gamma=7"
+    found = compared(write(tmp_path / "b.toml", **strong), ["clipformer_tcad_2024_adc8"], [gamma], out=tmp_path / "o")
+    (point,) = found["points"]
+    clip = point["accuracy"]["clip"]
+    fixed = compared(
+        write(tmp_path / "c.toml", **sections), ["clipformer_tcad_2024_adc8"],
+        [gamma, f"mitigation.clip={{ alpha = {clip['alpha']}, beta = {clip['beta']} }}"], out=tmp_path / "o",
+    )  # fmt: skip
+    assert point["cost"] == fixed["points"][0]["cost"]
+    assert point["cost"]["counts"]["arrays"] <= free["points"][0]["cost"]["counts"]["arrays"]
+
+
+def test_measures_that_are_no_shares_are_shown_as_what_they_are() -> None:
+    accuracy = {"metric": "perplexity", "mean": 12.5, "ci95": [11.0, 14.25]}
+    found = cost_document(make_costs(BASE))
+    found["points"][0] |= {"accuracy": accuracy, "set": {"hardware.base": "xformer_tvlsi_2023"}}
+    table = compare_table({**found, "notes": []})
+    assert next(iter(table.columns[0].cells)) == "perplexity"
+    assert next(iter(table.columns[1].cells)) == "12.50 [11.00, 14.25] (1x)"

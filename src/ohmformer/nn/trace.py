@@ -146,6 +146,12 @@ def _workload(
         raise BadInput("phase = 'encode': the model has a causal mask; take prefill or decode")
     if phase in ("prefill", "decode") and keys and not any(op.causal for op in own):
         raise BadInput(f"phase = {phase!r}: the model has no causal mask, so it sees all tokens at once; take encode")
+    many = max((op.queries for op in own), default=1)
+    if phase == "decode" and many > 1:
+        raise BadInput(
+            f"phase = 'decode': the model computes {many} tokens of a sample at once; take encode or prefill, or give "
+            "context if it has a cache"
+        )
     final: Phase = chosen or ("prefill" if causal or mixed else "encode")
     queries = own[0].batch * own[0].queries if own else 0
     batch = next((n for n in asked.samples if not own or own[0].batch % n == 0), 1)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ohmformer import units
 from ohmformer.report.view import setting
+from ohmformer.tasks.spec import METRICS
 
 Document = dict[str, Any]
 
@@ -123,8 +124,8 @@ def compare_table(document: Document) -> Table:
     table.add_column("")
     for point in points:
         table.add_column(point["set"]["hardware.base"], justify="right", overflow="fold")
-    if any("accuracy" in point for point in points):
-        table.add_row("accuracy", *(_accuracy(point, points[0]) for point in points))
+    if measured := next((point["accuracy"] for point in points if "accuracy" in point), None):
+        table.add_row(METRICS[measured["metric"]].title, *(_accuracy(point, points[0]) for point in points))
     for name, key, unit in ROWS:
         values = [point["cost"][key] for point in points]
         shown = [square_mm(value) if unit == "m^2" else units.show(value, unit) for value in values]
@@ -146,6 +147,7 @@ def _accuracy(point: Document, first: Document) -> str:
     accuracy = point.get("accuracy")
     if accuracy is None:
         return "-"
-    low, high = accuracy["ci95"]
-    text = f"{100 * accuracy['mean']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    return _ratio(text, accuracy["mean"], first.get("accuracy", {}).get("mean"))
+    metric = METRICS[accuracy["metric"]]
+    low, high = (metric.show(value) for value in accuracy["ci95"])
+    unit = f" {metric.unit}" if metric.unit else ""
+    return _ratio(f"{metric.show(accuracy['mean'])}{unit} [{low}, {high}]", accuracy["mean"], first["accuracy"]["mean"])

@@ -36,16 +36,19 @@ def file_schema(kind: str) -> Schema:
         BadInput: there is no such kind of file.
     """
     if kind in ("study", "costs"):
-        return _study(Settings if kind == "study" else CostSettings)
+        return _study(*(Settings, CostSettings) if kind == "study" else (CostSettings, Settings))
     if kind not in SPECS:
         raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', 'costs', *SPECS])}")
     entry, definitions = _described(SPECS[kind])
     return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
 
 
-def _study(cls: type[Spec]) -> Schema:
-    settings, definitions = _described(cls)
-    sections = definitions.pop(settings["$ref"].rsplit("/", 1)[1])
+def _study(cls: type[Spec], other: type[Spec]) -> Schema:
+    """What one half needs, and what else the other half may find: one file serves both."""
+    known = {half.__name__: _described(half)[1] for half in (other, cls)}
+    definitions = {name: found for half in known.values() for name, found in half.items() if name not in known}
+    sections, more = known[cls.__name__][cls.__name__], known[other.__name__][other.__name__]
+    model = known[CostSettings.__name__][CostSettings.__name__]["properties"]["model"]
     axes = {
         "type": "object",
         "description": "path -> value or list of values",
@@ -53,7 +56,9 @@ def _study(cls: type[Spec]) -> Schema:
     }
     properties = {
         "name": {"type": "string", "minLength": 1},
+        **more["properties"],
         **sections["properties"],
+        "model": model,
         "rules": RULES,
         "sweep": {"anyOf": [axes, {"type": "array", "items": axes}]},
     }

@@ -7,12 +7,31 @@ from pathlib import Path
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
-from ohmformer.study.cost import SECTIONS, CostPoint, CostStudy, cost_document, cost_settings, locate_study
+from ohmformer.mapping.spec import KVClip
+from ohmformer.study.cost import (
+    SECTIONS,
+    CostPoint,
+    CostSettings,
+    CostStudy,
+    cost_document,
+    cost_settings,
+    locate_study,
+)
+from ohmformer.study.read import of_accuracy
+from ohmformer.study.read import settings as read_settings
+from ohmformer.study.results import slug
+from ohmformer.study.spec import Mitigation, Point, Study
 from ohmformer.study.sweep import Document, parse_set, put
+from ohmformer.workload.shapes import PREFIX
 
 
 def compared(
-    name: str, platforms: Sequence[str], sets: Sequence[str] = (), *, out: Path | None = None, workers: int = 1
+    name: str,
+    platforms: Sequence[str],
+    sets: Sequence[str] = (),
+    *,
+    out: Path | None = None,
+    workers: int | None = None,
 ) -> Document:
     """Cost, and accuracy where there is a task, of one study on each platform; sweeps are left out.
 
@@ -21,7 +40,7 @@ def compared(
         platforms: accelerators of the library, or paths.
         sets: changes 'PATH=VALUE'.
         out: folder that keeps results of the accuracy half.
-        workers: processes of the accuracy half.
+        workers: processes of the accuracy half; None for one for each core.
 
     Raises:
         BadInput: no platforms, or something that one of them does not have.
@@ -33,37 +52,59 @@ def compared(
     document = dict(catalog.read(file))
     swept = document.pop("sweep", None) is not None
     title = str(document.pop("name", file.stem))
-    for path, value in map(parse_set, sets):
-        document = put(document, path, value, SECTIONS)
     try:
-        variants = [_on(document, platform) for platform in chosen]
-        costs = tuple(
-            CostPoint({"hardware.base": platform}, "", cost_settings(variant, file.parent))
-            for platform, variant in zip(chosen, variants, strict=True)
-        )
-        found = cost_document(CostStudy(title, costs))
-        if "task" in document:
-            _add_accuracy(found, title, variants, out, workers)
+        for path, value in map(parse_set, sets):
+            document = put(document, path, value, SECTIONS)
+        variants = [put(document, "hardware.base", platform, SECTIONS) for platform in chosen]
+        settings = [cost_settings(variant, file.parent) for variant in variants]
+        found = _priced(title, chosen, settings)
+        measured = settings[0].task is not None and not settings[0].model.source.startswith(PREFIX)
+        if measured:
+            study = _study(title, chosen, variants, file.parent)
+            found = _with_accuracy(found, study, settings, out or Path("ohmformer-runs") / slug(title), workers)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
-    notes = ["the study's sweep is left out; choose from it with --set PATH=VALUE"] if swept else []
-    return {**found, "notes": notes}
+    return {**found, "notes": [*_notes(swept, settings[0], measured), *found.get("notes", [])]}
 
 
-def _on(document: Document, platform: str) -> Document:
-    return put(document, "hardware.base", platform, SECTIONS)
+def _priced(title: str, platforms: Sequence[str], settings: Sequence[CostSettings]) -> Document:
+    points = [CostPoint({"hardware.base": name}, "", own) for name, own in zip(platforms, settings, strict=True)]
+    return cost_document(CostStudy(title, tuple(points)))
 
 
-def _add_accuracy(found: Document, title: str, variants: list[Document], out: Path | None, workers: int) -> None:
-    """What the accuracy half says of each variant, beside its cost."""
-    from ohmformer.study.read import make_study
+def _notes(swept: bool, settings: CostSettings, measured: bool) -> list[str]:
+    found = ["the study's sweep is left out; choose from it with --set PATH=VALUE"] if swept else []
+    if settings.task is not None and not measured:
+        found.append(f"no accuracy: {settings.model.source} is a table of dimensions; name a model to measure it")
+    return found
+
+
+def _study(title: str, platforms: Sequence[str], variants: Sequence[Document], folder: Path) -> Study:
+    """A point for each platform, so that they are computed at once."""
+    points = []
+    for platform, variant in zip(platforms, variants, strict=True):
+        points.append(Point({"hardware.base": platform}, "", read_settings(of_accuracy(variant), folder)))
+    return Study(title, tuple(points))
+
+
+def _with_accuracy(
+    found: Document, study: Study, settings: Sequence[CostSettings], out: Path, workers: int | None
+) -> Document:
+    """What the accuracy half says of each platform, beside its cost; that of the clip, where one was chosen there."""
+    from ohmformer.study.executors import default_workers
     from ohmformer.study.results import document as results_document
-    from ohmformer.study.results import slug
     from ohmformer.study.run import run_study, study_keys
 
-    for point, variant in zip(found["points"], variants, strict=True):
-        study = make_study({"name": title, **variant})
-        results = run_study(study, out or Path("ohmformer-runs") / slug(title), workers=workers)
-        answered = results_document(study, study_keys(study), results)["points"][0]
-        hits = ("hits",)
-        point["accuracy"] = {key: value for key, value in answered["accuracy"].items() if key not in hits}
+    results = run_study(study, out, workers=default_workers() if workers is None else workers)
+    answers = results_document(study, study_keys(study), results)["points"]
+    clips = [answer["accuracy"].get("clip") for answer in answers]
+    if any(clips):
+        chosen = [
+            own.model_copy(update={"mitigation": Mitigation(clip=KVClip(**clip))}) if clip else own
+            for own, clip in zip(settings, clips, strict=True)
+        ]
+        found = _priced(study.name, [point.set["hardware.base"] for point in study.points], chosen)
+    for point, answer in zip(found["points"], answers, strict=True):
+        point["accuracy"] = {key: value for key, value in answer["accuracy"].items() if key != "hits"}
+    notes = dict.fromkeys(note for answer in answers for note in answer.get("notes", []))
+    return {**found, "notes": list(notes)}

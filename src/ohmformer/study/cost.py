@@ -1,7 +1,7 @@
-"""Studies of cost: a model, an accelerator and a dataflow, and what they take. Free of torch.
+"""Studies of cost: a model, an accelerator and a dataflow, and what they take. Free of torch for tables of dimensions.
 
 The file is that of a study of accuracy, with a `[dataflow]` and a `[cost]`; sections that decide accuracy alone
-(`task`, `simulation`, `trials`, `seed`) are left to the other half.
+(`simulation`, `trials`, `seed`) are left to the other half.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from ohmformer import catalog
 from ohmformer.arch.cost import add_energy
@@ -20,6 +20,7 @@ from ohmformer.dataflow.run import Run, simulate
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.wear import Lifetime, lifetime
 from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
@@ -27,28 +28,25 @@ from ohmformer.study.keys import digest, versions
 from ohmformer.study.results import SCHEMA
 from ohmformer.study.spec import Mitigation
 from ohmformer.study.sweep import Document, parse_set, put, read_sweeps
+from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 from ohmformer.workload.shapes import PREFIX, shapes
-from ohmformer.workload.spec import Phase
+from ohmformer.workload.spec import Phase, Workload
 
-Positive = Annotated[int, Field(ge=1)]
-
-ELSEWHERE = ("task", "simulation", "trials", "seed")
+ELSEWHERE = ("simulation", "trials", "seed")
 """Sections that decide accuracy alone."""
 
 
-class CostModel(Spec):
-    """The work: `shapes:NAME` for a table of dimensions, or `bundled:NAME`, whose table has the same name.
+class CostModel(ModelChoice):
+    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
 
     Attributes:
-        source: where the dimensions are.
-        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, leave it out.
+        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
         batch: samples at once.
         phase: `encode`, `prefill` or `decode`.
         context: tokens in the cache before.
         steps: of decoding, one token each, with a cache that grows.
     """
 
-    source: str
     seq_len: Positive | None = None
     batch: Positive = 1
     phase: Phase | None = None
@@ -74,10 +72,17 @@ class CostSettings(Spec):
     """Everything that decides one answer of the cost half."""
 
     model: CostModel
+    task: TaskChoice | None = None
     hardware: Accelerator
+    rules: OrderedRules = ()
     dataflow: Dataflow = LayerSerial()
     mitigation: Mitigation = Mitigation()
     cost: CostOptions = CostOptions()
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
+        return ordered_rules(value, info.context)
 
 
 SECTIONS = [*(name for name in CostSettings.model_fields if name != "provenance"), *ELSEWHERE]
@@ -107,7 +112,10 @@ def locate_study(name: str) -> Path:
     Raises:
         BadInput: there is none.
     """
-    return catalog.find("costs" if name in catalog.entries("costs") else "study", name)
+    known = {**catalog.entries("study"), **catalog.entries("costs")}
+    if name in known or name.endswith(".toml"):
+        return known.get(name) or catalog.find("study", name)
+    raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
 
 
 def read_costs(name: str, sets: Sequence[str] = ()) -> CostStudy:
@@ -138,6 +146,8 @@ def _make(document: Document, sets: Sequence[str], folder: Path) -> CostStudy:
     for unknown in sorted(set(document) - set(SECTIONS)):
         raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
     for path, value in map(parse_set, sets):
+        for axis in (axis for sweep in sweeps for axis, _ in sweep.axes if path.startswith(f"{axis}.")):
+            raise BadInput(f"--set {path}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole")
         if any(path == axis for sweep in sweeps for axis, _ in sweep.axes):
             sweeps = [sweep.pinned(path, value) for sweep in sweeps]
         else:
@@ -181,25 +191,36 @@ def runs_of(settings: CostSettings) -> list[Run]:
     """The passes that settings ask for: one, or the steps of decoding.
 
     Raises:
-        BadInput: the model has no table of dimensions, or the accelerator no prices.
+        BadInput: the model has no such phase or length, or the accelerator no prices.
     """
     model = settings.model
-    prefix, _, name = model.source.partition(":")
-    if f"{prefix}:" not in (PREFIX, "bundled:"):
-        raise BadInput(
-            f"model.source = {model.source!r}: has no table of dimensions; take shapes:NAME with one of: "
-            f"{', '.join(catalog.entries('shapes'))}, or the path of a table of your own"
-        )
     if model.steps > 1 and model.phase != "decode":
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
     clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
-    found = []
-    for step in range(model.steps):
-        work = shapes(
-            name, tokens=model.seq_len, batch=model.batch, phase=model.phase, context=model.context + step
-        )  # fmt: skip
-        found.append(simulate(work, settings.hardware, settings.dataflow, clip=clip))
-    return found
+    works = _works(settings)
+    try:
+        return [simulate(work, settings.hardware, settings.dataflow, clip=clip) for work in works]
+    except BadInput as error:
+        raise BadInput(f"mitigation.{error}" if str(error).startswith("clip") else str(error)) from error
+
+
+def _works(settings: CostSettings) -> list[Workload]:
+    """What is computed in each pass."""
+    model = settings.model
+    prefix, _, name = model.source.partition(":")
+    if f"{prefix}:" != PREFIX:
+        from ohmformer.study.traced import traced_steps  # imports torch
+
+        return traced_steps(model, settings.task, settings.rules)
+    known = catalog.entries("shapes")
+    if name not in known and not name.endswith(".toml"):
+        hint = suggest(model.source, [f"{PREFIX}{entry}" for entry in known])
+        raise BadInput(f"model.source = {model.source!r}: no such table of dimensions; {hint}")
+    if settings.rules:
+        raise BadInput(f"rules: name modules of a real model, and {model.source!r} has none; leave them out")
+    contexts = range(model.context, model.context + model.steps)
+    sizes: dict[str, Any] = {"tokens": model.seq_len, "batch": model.batch, "phase": model.phase}
+    return [shapes(name, **sizes, context=context) for context in contexts]
 
 
 def price(settings: CostSettings) -> Document:

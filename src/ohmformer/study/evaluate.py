@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import Rule
+from ohmformer.hardware.rules import OrderedRules, Rule
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn.batches import take
@@ -52,7 +52,7 @@ _body = lru_cache(maxsize=4)(make_model)
 
 
 @lru_cache(maxsize=4)
-def _loaded(model: ModelChoice, task: TaskChoice) -> tuple[nn.Module, Task]:
+def loaded(model: ModelChoice, task: TaskChoice) -> tuple[nn.Module, Task]:
     """A model with the head that the task needs, and the task, prepared for that model."""
     with one_thread():
         found = _body(model, head_for(task))
@@ -61,11 +61,11 @@ def _loaded(model: ModelChoice, task: TaskChoice) -> tuple[nn.Module, Task]:
 
 
 def _model(settings: Settings) -> nn.Module:
-    return _loaded(settings.model, settings.task)[0]
+    return loaded(settings.model, settings.task)[0]
 
 
 def _task(settings: Settings) -> Task:
-    return _loaded(settings.model, settings.task)[1]
+    return loaded(settings.model, settings.task)[1]
 
 
 def identify(settings: Settings) -> Identity:
@@ -101,7 +101,7 @@ def check_identity(settings: Settings, identity: Identity) -> None:
 @lru_cache(maxsize=4)
 def _model_digest(choice: ModelChoice, task_choice: TaskChoice) -> str:
     """Digest of a model and of what it does: its weights and its code do not say all, such as plain attributes."""
-    model, task = _loaded(choice, task_choice)
+    model, task = loaded(choice, task_choice)
     with one_thread(), torch.inference_mode():
         outputs = call(model, take(task.calibration, slice(0, IDENTITY_SAMPLES)))
     tensors = [leaf for leaf in tree_leaves(_plain(outputs)) if isinstance(leaf, torch.Tensor)]
@@ -180,14 +180,15 @@ def _convert(settings: Settings, task: Task, clip: KVClip | None) -> nn.Module:
     model, sample = _model(settings), take(task.calibration, slice(0, RANGE_SAMPLES))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StaysDigital)  # the result says what stays digital
-        options: dict[str, Any] = {"level": settings.simulation.level, "rules": _rules(settings), "seed": settings.seed}
+        rules = all_rules(settings.rules, settings.task)
+        options: dict[str, Any] = {"level": settings.simulation.level, "rules": rules, "seed": settings.seed}
         return convert(model, settings.hardware, sample=sample, clip=clip, **options)
 
 
-def _rules(settings: Settings) -> dict[str, Rule]:
+def all_rules(rules: OrderedRules, task: TaskChoice | None) -> dict[str, Rule]:
     """The rules of a study, behind that which keeps a probe digital."""
-    probe = {"probe": Rule(on="digital")} if settings.task.probe else {}
-    return {**probe, **dict(settings.rules)}
+    probe = {"probe": Rule(on="digital")} if task and task.probe else {}
+    return {**probe, **dict(rules)}
 
 
 def _choose_clip(settings: Settings, task: Task) -> KVClip:
@@ -208,7 +209,7 @@ def _choose_clip(settings: Settings, task: Task) -> KVClip:
 
 @lru_cache(maxsize=4)
 def _software(model: ModelChoice, task: TaskChoice, batch: int) -> float:
-    found, data = _loaded(model, task)
+    found, data = loaded(model, task)
     measured = scores(found, data, batch)
     return data.summarise(np.stack([measured, measured])).mean  # two chips alike: one window alone has no interval
 

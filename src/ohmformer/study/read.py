@@ -38,6 +38,8 @@ def read_study(name: str, sets: Sequence[str] = ()) -> Study:
     Raises:
         BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
     """
+    if name in catalog.entries("costs"):
+        raise BadInput(f"{name}: is a study of cost alone; take `ohmformer cost {name}`, or `ohmformer compare`")
     file = catalog.find("study", name)
     return make_study(catalog.read(file), sets, where=str(file), folder=file.parent)
 

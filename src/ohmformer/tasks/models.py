@@ -65,7 +65,7 @@ def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
         found = resolve("model", choice.source)
         model = _read(found) if isinstance(found, Path) else call("model", choice.source, found, nn.Module)
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
             raise BadInput(f"{choice.where}: {name} holds NaN or infinity; train or load the model again")
     return model.eval()
 

@@ -110,7 +110,12 @@ def shapes(
     """
     table = load(Transformer, model.removeprefix(PREFIX)) if isinstance(model, str) else model
     chosen: Phase = phase or ("encode" if table.kind == "encoder" else "prefill")
-    length = tokens or table.tokens
+    length = table.tokens if tokens is None else tokens
+    if chosen == "decode" and table.kind == "decoder" and tokens not in (None, 1):
+        raise BadInput(
+            f"model {table.title!r}: seq_len = {tokens}: decoding makes one token at a time; leave it out, and say "
+            "with context how many are in the cache"
+        )
     _check(table, chosen, length, batch, context)
     if table.kind == "encoder_decoder":
         ops = tuple(_encoder_decoder(table, chosen, length, batch, context))
