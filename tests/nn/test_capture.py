@@ -303,3 +303,13 @@ def test_what_a_rule_keeps_digital_needs_no_warning() -> None:
     """Warnings are errors here; the kernels of the recurrent layer are not understood."""
     converted = of.convert(Recurrent().eval(), HARDWARE, sample=TOKENS, rules={"gru": None})
     assert {(row.module, row.reason) for row in of.capture_table(converted).digital} == {("gru", "by rule")}
+
+
+@pytest.mark.parametrize("digital", [False, True])
+def test_the_last_layer_of_torchs_attention_is_captured_too(digital: bool) -> None:
+    x = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
+    rules = {"out_proj": None} if digital else {}
+    model = of.convert(nn.MultiheadAttention(8, 2).eval(), HARDWARE, sample=(x, x, x), rules=rules)
+    engine = {row.module: row.engine for row in of.capture_table(model).rows}
+    assert engine["out_proj"] == ("digital" if digital else "projection")
+    assert ("out_proj" in [operand.name for operand in crossbars(model).operands]) != digital

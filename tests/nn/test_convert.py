@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -263,3 +265,35 @@ def test_a_layer_that_the_sample_does_not_reach_is_listed() -> None:
     with pytest.warns(StaysDigital, match="is not called on the sample"):
         (row,) = of.capture_table(of.convert(Branches(), HARDWARE, sample=torch.randn(2, 4))).digital
     assert (row.module, row.reason) == ("unused", "its forward is not called on the sample")
+
+
+@dataclass
+class Answer:
+    """What some models return."""
+
+    scores: Tensor
+    more: object = None
+
+
+@pytest.mark.parametrize(
+    "wrap", [Answer, lambda y: {"a": [Answer(y)]}, lambda y: torch.complex(y, y), lambda y: (None, Answer([y]))]
+)
+def test_outputs_of_any_structure_are_compared(wrap: Callable[[Tensor], object]) -> None:
+    class Wrapped(nn.Linear):
+        """A layer whose output is wrapped; after the conversion it may be wrong."""
+
+        def forward(self, x: Tensor) -> object:
+            return wrap(super().forward(x))
+
+    torch.manual_seed(0)
+    of.convert(Wrapped(8, 4), HARDWARE, sample=torch.randn(3, 8))
+    silent = Wrapped(8, 4)
+    nn.init.zeros_(silent.weight)
+    nn.init.zeros_(silent.bias)
+    with pytest.raises(BadInput, match="is zero"):
+        of.convert(silent, HARDWARE, sample=torch.randn(3, 8))
+
+
+def test_layers_that_wait_for_their_first_call_are_refused_by_name() -> None:
+    with pytest.raises(BadInput, match="call the model once"):
+        of.convert(nn.Sequential(nn.LazyLinear(4)), HARDWARE, sample=torch.randn(3, 8))

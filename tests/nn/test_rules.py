@@ -133,6 +133,8 @@ def test_ranges_per_column_and_percentiles_help_weights_with_outliers() -> None:
         ({"head": "projektion"}, "did you mean 'projection'"),
         ({"head": 3}, "of type int"),
         ([("head", None)], "rules is of type list"),
+        ({3: None}, "a name pattern is text"),
+        ({"head": {"on": "digital", "array": "generic_amplitude"}}, "leave one of them out"),
     ],
 )
 def test_bad_rules_get_one_line(rules: object, line: str) -> None:

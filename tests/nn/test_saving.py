@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -126,3 +129,43 @@ def test_copies_are_converted_models_of_their_own(copied: object) -> None:
     assert torch.equal(outputs(other, TOKENS), outputs(converted, TOKENS))
     of.set_chip(other, 4)
     assert not torch.equal(outputs(other, TOKENS), outputs(converted, TOKENS))
+
+
+ENTRIES = ["hardware", "rules", "clip", "level", "rounded", "calibration", "operands", "tied", "sample"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("value", ["gone", 5, "x", [1], [["a"]], {"tensor": "a"}])
+def test_damaged_files_get_one_line(tmp_path: Path, entry: str, value: object) -> None:
+    file = tmp_path / "model.safetensors"
+    of.save(of.convert(vit(), HARDWARE, sample=IMAGES), file)
+    with safe_open(file, framework="pt") as content:
+        about = json.loads(content.metadata()["ohmformer"])
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    about[entry] = value
+    if value == "gone":
+        del about[entry]
+    save_file(tensors, file, {"ohmformer": json.dumps(about)})
+    with pytest.raises(BadInput):
+        of.restore(file, vit())
+
+
+@pytest.mark.parametrize("change", [lambda t: torch.ones(7), lambda t: t * float("nan"), None])
+def test_damaged_ranges_are_refused(tmp_path: Path, change: Callable[[Tensor], Tensor] | None) -> None:
+    file = tmp_path / "model.safetensors"
+    of.save(of.convert(vit(), HARDWARE, sample=IMAGES), file)
+    with safe_open(file, framework="pt") as content:
+        metadata = content.metadata()
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    name = next(name for name in tensors if name.endswith("/x_range"))
+    range_ = tensors.pop(name)
+    save_file(tensors if change is None else {**tensors, name: change(range_)}, file, metadata)
+    with pytest.raises(BadInput, match="is damaged"):
+        of.restore(file, vit())
+
+
+def test_weights_of_another_type_are_not_rounded_without_a_word(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    of.save(of.convert(vit(), HARDWARE, sample=IMAGES), file)
+    with pytest.raises(BadInput, match="float32 in the file"):
+        of.restore(file, vit().half())

@@ -127,3 +127,11 @@ def test_the_trainer_of_hugging_face_trains_a_converted_model(tmp_path: Path) ->
     assert 0 < loss < 10
     again = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "checkpoint-4")
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), converted.parameters(), strict=True))
+
+
+def test_training_in_mixed_precision() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), of.samples(range(4)):
+        converted = of.convert(vit(), HARDWARE, sample=IMAGES).train()
+        loss = nn.functional.cross_entropy(converted(IMAGES), torch.tensor([0, 1, 2, 3]))
+    loss.backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in converted.parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ohmformer import catalog
 from ohmformer.array.spec import Crossbar, Percentile, Scale
@@ -46,10 +46,17 @@ class Rule(Spec):
             return value
         return tuple(_clip(each) for each in value) if isinstance(value, (list, tuple)) else _clip(value)
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Rule:
+        """Digital modules have no arrays."""
+        if self.on == "digital" and self.array is not None:
+            raise ValueError("says on = 'digital' and names an array; leave one of them out")
+        return self
+
     @property
     def digital(self) -> bool:
         """Whether the rule keeps modules off crossbars."""
-        return self.on == "digital" and self.array is None
+        return self.on == "digital"
 
 
 Rules = Mapping[str, Rule | Crossbar | str | None]
@@ -68,6 +75,8 @@ def as_rule(pattern: str, value: Any) -> Rule:
     Raises:
         BadInput: it is none of these.
     """
+    if not isinstance(pattern, str):
+        raise BadInput(f"rules[{pattern!r}]: a name pattern is text, such as 'encoder.*'; write it in quotes")
     try:
         return _rule(value, {})
     except Misplaced as fault:

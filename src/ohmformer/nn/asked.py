@@ -25,9 +25,10 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
     prefix = "decoder_" if mixed else ""
     tokens = _tokens(named, prefix)
     rows = _rows([args, dict(kwargs)] if tokens is None else tokens, axis)
-    mask = _mask(named.get(f"{prefix}attention_mask"))
+    said = named.get(f"{prefix}attention_mask")
+    mask = _mask(said)
     alone = not any(_continuous(name, value) for name, value in named.items())
-    padding = (mask,) if mask is not None and alone else ()
+    padding: tuple[Tensor, ...] = (mask,) if mask is not None and alone else ()
     other = _mask(named.get("attention_mask")) if alone else None
     memory = None if not mixed else () if other is None else (other,)
     cache = named.get("past_key_values")
@@ -42,6 +43,12 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
         written = () if mixed else tuple(count[:, -1].tolist())
     else:
         numbers, written = [list(range(past, past + M))] * rows, (past + M,) * rows
+        seen = _seen(said, rows, M)
+        positions = named.get("position_ids")
+        if seen is not None and isinstance(positions, Tensor) and _in_order(positions, seen):
+            numbers = torch.where(seen, positions, -1).tolist()
+            written = tuple(max(0, 1 + max(row)) for row in numbers)
+            padding = _keys(said)
     found = tuple(tuple(row) for row in numbers)
     slots = past + M if mask is None else mask.shape[1]
     return Asked(current_samples(), rows, found, written, padding, memory, slots, cached)
@@ -85,6 +92,37 @@ def _continuous(name: str, value: Any) -> bool:
     """Whether an input is none of tokens, such as images: masks of tokens do not speak of it."""
     tokens = name.endswith(("inputs_embeds", "mask"))
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 2 and not tokens
+
+
+def _allowed(mask: Tensor) -> Tensor:
+    """A mask as what may be seen."""
+    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+
+
+def _keys(value: Any) -> tuple[Tensor, ...]:
+    """Which keys [B, N] anything sees, for each of the masks [B, 1, M, N] of a model's layers; the widest first."""
+    masks = list(value.values()) if isinstance(value, Mapping) else [value]
+    found = [_allowed(mask).any(dim=-2).any(dim=1) for mask in masks if isinstance(mask, Tensor) and mask.dim() == 4]
+    return tuple(sorted(found, key=lambda keys: -int(keys.sum())))
+
+
+def _seen(value: Any, rows: int, M: int) -> Tensor | None:
+    """Which of the new tokens [B, M] are none of padding, from a mask [B, 1, M, N] that says what each may see.
+
+    Where layers have masks of their own, the first one decides: tokens that see nothing in one see nothing in all.
+    """
+    mask = next(iter(value.values()), None) if isinstance(value, Mapping) else value
+    if not isinstance(mask, Tensor) or mask.dim() != 4 or mask.shape[0] != rows or mask.shape[2] != M:
+        return None
+    return _allowed(mask).any(dim=-1).any(dim=1)
+
+
+def _in_order(positions: Tensor, seen: Tensor) -> bool:
+    """Whether positions [B, M] number the tokens that are no padding one by one."""
+    if positions.shape != seen.shape:
+        return False
+    steps = positions.diff(dim=1) == 1
+    return bool((steps | ~seen[:, 1:] | ~seen[:, :-1]).all()) and bool((seen[:, 1:] | ~seen[:, :-1]).all())
 
 
 def _mask(value: Any) -> Tensor | None:

@@ -223,6 +223,8 @@ def _check_arguments(
     if first is not None and first.dim() < 2 and first.is_floating_point():
         raise BadInput(f"a sample of shape {tuple(first.shape)} has no axis of samples; add a batch dimension")
     for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise BadInput(f"parameter {name} is not initialised; call the model once before it is converted")
         if parameter.is_meta:
             raise BadInput(f"parameter {name} is on the meta device and holds no values; load the weights first")
         if not bool(torch.isfinite(parameter).all()):

@@ -32,7 +32,20 @@ def multiply(operand: DynamicOperand, x: Tensor, w: Tensor, groups: int | None, 
     if operand.write == "left":
         return serve(operand, every_head(w, x.shape[1]), x, None, w.shape[-2]).transpose(-2, -1)
     tokens = one_of_each(w if operand.axis == "K" else w.transpose(-2, -1), groups)
-    return serve(operand, x, tokens, valid, x.shape[-2])
+    one = x.shape[-2] > 1 and operand.causal and _one_token(operand, tokens, valid)
+    return serve(operand, x, tokens, valid, 1 if one else x.shape[-2])
+
+
+def _one_token(operand: DynamicOperand, tokens: Tensor, valid: Tensor | None) -> bool:
+    """Whether rows of inputs are heads of a single new token that share a head of tokens[B, G, N, d].
+
+    Hugging Face packs them so where one token meets a cache; for `serve` they stand the same as heads that it packs.
+    """
+    asked = operand.state.asked
+    if len(asked.numbers) != len(tokens) or len(asked.numbers[0]) != 1 or not asked.written:
+        return False
+    held = tokens.shape[-2] if valid is None else int(valid.sum(dim=1).max())
+    return held <= max(asked.written)
 
 
 def one_of_each(tokens: Tensor, groups: int | None) -> Tensor:

@@ -44,17 +44,25 @@ class Memory:
         """The streams of tokens[B, R, n, d] where a full cache gives the place of its oldest tokens to new ones.
 
         In every sample as many places as there are queries hold other tokens than before: they are the new ones. In
-        all other cases the streams are as given.
+        all other cases the streams are as given: also where all tokens moved up, which repeated words can hide.
         """
         if not isinstance(streams, TokenStreams) or not isinstance(self.streams, TokenStreams):
             return streams
         if tokens.shape != self.tokens.shape or queries >= tokens.shape[-2] or self.streams.present != streams.present:
             return streams
         other = (tokens != self.tokens).any(dim=-1).any(dim=1)
-        if not bool((other.sum(dim=1) == queries).all()):
+        if not bool((other.sum(dim=1) == queries).all()) or self._moved_up(tokens, self.streams, queries):
             return streams
         numbers = [_overwritten(old, new) for old, new in zip(self.streams.numbers, other.tolist(), strict=True)]
         return replace(streams, numbers=tuple(numbers))
+
+    def _moved_up(self, tokens: Tensor, streams: TokenStreams, queries: int) -> bool:
+        """Whether tokens[B, R, n, d] may be the old ones, in order, without the first `queries` of them."""
+        numbers = torch.tensor(streams.numbers, device=tokens.device)
+        first, last = numbers[:, :-1], numbers[:, 1:]
+        in_order = bool(((last > first) | (last < 0)).all())
+        same = (tokens[:, :, :-queries] == self.tokens[:, :, queries:]).all(dim=-1).all(dim=1)
+        return in_order and bool((same | (numbers[:, queries:] < 0)).all())
 
     def overlap(self, streams: TokenStreams) -> Overlap:
         """Which of the tokens with these streams are held already."""

@@ -35,6 +35,7 @@ class StraightThrough(torch.autograd.Function):
         """Gradients for x and w."""
         (grad,) = grads
         x, held = ctx.saved_tensors
+        grad, x = grad.to(held.dtype), x.to(held.dtype)  # under autocast they differ
         grad_x = grad @ held if ctx.needs_input_grad[0] else None
         grad_w = None
         if ctx.needs_input_grad[1]:

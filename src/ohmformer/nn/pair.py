@@ -76,8 +76,10 @@ class PairSite:
         for mask in (asked.memory or ()) if other else asked.padding:
             if mask.shape == (B, N):
                 return mask.to(device)
-        if not self.operand.causal or asked.slots is None or asked.slots >= N:
+        if not self.operand.causal or asked.slots is None:
             return None
+        if asked.slots >= N:  # of a window that slides, the last tokens are left
+            return next((m[:, -N:].to(device) for m in asked.padding if m.shape == (B, asked.slots)), None)
         # A cache of fixed size: what comes after the places in use was never written.
         used = torch.arange(N, device=device).expand(B, N) < asked.slots
         for mask in asked.padding:

@@ -266,6 +266,8 @@ class Replacer:
         if rule.digital:
             for product in ("x W", "Q K", "P V"):
                 self._row(name, product, "digital", BY_RULE)
+            if isinstance(module, nn.MultiheadAttention):
+                self._row(f"{name}.out_proj".lstrip("."), "x W", "digital", BY_RULE)
             return
         check_supported(module, name)
         self._check_place(seen)
@@ -273,6 +275,10 @@ class Replacer:
         operands = tuple(self._static(f"{name}#{role}", (name, role), uses) for role in "qkv")
         site = self._site(seen, FIRST, uses)
         become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[site])
+        last = f"{name}.out_proj".lstrip(".")
+        operand = self._static(last, (last,), uses)
+        if operand is not None:
+            become(self.modules[last], CrossbarLinear, weight_operand=operand)
         self._use_modules(name)
 
     def _attention(self, product: Product) -> None:

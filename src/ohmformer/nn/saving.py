@@ -26,6 +26,12 @@ from ohmformer.nn.operand import Operand
 from ohmformer.schema import validate
 
 SCHEMA = 1
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **{"hardware": dict, "rules": list, "clip": (dict, type(None)), "level": str, "seed": int, "chip": int},
+    **{"rounded": bool, "calibration": list, "operands": list, "tied": dict, "sample": (dict, type(None))},
+}
+"""What the metadata of a file hold, and of which type."""
+
 _OWN = "ohmformer/"
 """How the names of tensors begin that are no weights."""
 
@@ -91,7 +97,7 @@ def restore(
     found.state.rounded = about["rounded"]
     if hardware is None:
         found.calibration = (about["calibration"][0], about["calibration"][1])
-        _restore_ranges(found, tensors)
+        _restore_ranges(found, tensors, file)
     return converted
 
 
@@ -123,9 +129,14 @@ def _ranges(operand: Operand) -> dict[str, Tensor]:
     return found
 
 
-def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor]) -> None:
+def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor], file: str | Path) -> None:
     for operand in found.operands:
-        own = {name: tensors[f"{_OWN}{operand.name}/{name}"] for name in _ranges(operand)}
+        own: dict[str, Tensor] = {}
+        for name, made in _ranges(operand).items():
+            stored = tensors.get(f"{_OWN}{operand.name}/{name}")
+            if stored is None or stored.shape != made.shape or not bool(torch.isfinite(stored).all()):
+                raise BadInput(f"{file}: is damaged ({name} of {operand.name}); save the model again")
+            own[name] = stored
         operand.x_range = own.get("x_range")
         if isinstance(operand, DynamicOperand):
             operand.w_range = own.get("w_range")
@@ -172,14 +183,48 @@ def _read(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise BadInput(f"{file}: does not exist; give the file that save() wrote") from error
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise BadInput(f"{file}: is no converted model ({error}); give the file that save() wrote") from error
+    if not isinstance(about, dict):
+        raise BadInput(f"{file}: is no converted model (its metadata are no table); give the file that save() wrote")
     if about.get("schema") != SCHEMA:
         raise BadInput(f"{file}: has schema {about.get('schema')!r}, this version reads {SCHEMA}; save the model again")
+    for name, kind in _KINDS.items():
+        if name not in about or not isinstance(about[name], kind) or not _whole(name, about[name], tensors):
+            raise BadInput(f"{file}: is damaged ({name} in its metadata); save the model again")
     return about, tensors
 
 
+def _whole(name: str, value: Any, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether an entry of the metadata is made as `save` makes it, and the tensors that it names are there."""
+    match name:
+        case "rules":
+            pairs = all(isinstance(rule, list) and len(rule) == 2 for rule in value)
+            return pairs and all(isinstance(pattern, str) and isinstance(rule, dict) for pattern, rule in value)
+        case "calibration":
+            return len(value) == 2 and all(isinstance(number, int) for number in value)
+        case "tied":
+            return all(isinstance(first, str) and first in tensors for first in value.values())
+        case "sample":
+            return _named(value) <= set(tensors)
+    return True
+
+
+def _named(described: Any) -> set[str]:
+    """Names of the tensors of a sample."""
+    match described:
+        case {"tensor": str(name)}:
+            return {name}
+        case {"mapping": dict(parts)}:
+            return set().union(*(_named(part) for part in parts.values()))
+        case {"list": list(items)}:
+            return set().union(*(_named(item) for item in items))
+    return set()
+
+
 def _load_weights(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str], file: str | Path) -> None:
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
     if isinstance(getattr(model, "crossbars", None), Crossbars):
         raise BadInput("restore takes a digital model; give the original, or what revert() returns")
     weights = {name: t for name, t in tensors.items() if not name.startswith(_OWN)}
@@ -188,6 +233,9 @@ def _load_weights(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping
     for name in [*weights, *own]:
         if name not in weights or name not in own or own[name].shape != weights[name].shape:
             raise BadInput(f"{file}: does not fit {type(model).__name__}, the first difference is {name}")
+        if own[name].dtype != weights[name].dtype:
+            kinds = f"{weights[name].dtype} in the file and {own[name].dtype} in the model"
+            raise BadInput(f"{file}: does not fit {type(model).__name__}: {name} is {kinds}; convert the model's type")
     model.load_state_dict(weights)
 
 

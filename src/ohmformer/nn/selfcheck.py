@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -19,8 +21,12 @@ TOLERANCE = 1e-4
 
 
 def tolerance(model: nn.Module) -> float:
-    """`TOLERANCE`, or four rounding steps of a model in half precision."""
-    steps = [torch.finfo(parameter.dtype).eps for parameter in model.parameters() if parameter.is_floating_point()]
+    """`TOLERANCE`, or four rounding steps of a model in half precision, or of one that autocast makes so."""
+    parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
+    steps = [torch.finfo(parameter.dtype).eps for parameter in parameters]
+    for device in {parameter.device.type for parameter in parameters}:
+        if torch.is_autocast_enabled(device):
+            steps.append(torch.finfo(torch.get_autocast_dtype(device)).eps)
     return max(TOLERANCE, 4 * max(steps, default=0.0))
 
 
@@ -85,8 +91,15 @@ def difference(expected: Any, found: Any) -> float:
 
 
 def _floats(output: Any) -> list[Tensor]:
-    leaves = output.values() if hasattr(output, "values") and not isinstance(output, Tensor) else [output]
-    return [leaf for leaf in tree_leaves(list(leaves)) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    found: list[Tensor] = []
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            found += [torch.view_as_real(leaf)] if leaf.is_complex() else [leaf] if leaf.is_floating_point() else []
+        elif isinstance(leaf, Mapping):
+            found += _floats(list(leaf.values()))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += _floats([getattr(leaf, each.name) for each in fields(leaf)])
+    return found
 
 
 def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) -> str:
