@@ -245,6 +245,22 @@ def test_a_chosen_clip_is_priced(tmp_path: Path) -> None:
     assert point["cost"]["counts"]["arrays"] <= free["points"][0]["cost"]["counts"]["arrays"]
 
 
+def test_a_clip_that_is_not_chosen_yet_is_said_to_be_missing() -> None:
+    calibrated = {**BASE, "hardware": {"base": "clipformer_tcad_2024_adc8"}, "mitigation": {"clip": "calibrated"}}
+    (note,) = cost_document(make_costs(calibrated))["notes"]
+    assert "priced without a clip" in note
+    assert cost_document(make_costs(BASE))["notes"] == []
+
+
+def test_the_platform_that_cannot_be_priced_is_named(tmp_path: Path) -> None:
+    study = write(tmp_path / "a.toml", mitigation={"clip": {"alpha": 2.0, "beta": 0.25}})
+    file = Path(study)
+    text = file.read_text().replace('clip = {"alpha": 2.0, "beta": 0.25}', "clip = { alpha = 2.0, beta = 0.25 }")
+    file.write_text(text)
+    with pytest.raises(BadInput, match=r"mitigation.clip: an 'offset' .* \(at hardware.base = 'nvm_ideal'\)$"):
+        compared(study, ["clipformer_tcad_2024_adc8", "nvm_ideal"])
+
+
 def test_measures_that_are_no_shares_are_shown_as_what_they_are() -> None:
     accuracy = {"metric": "perplexity", "mean": 12.5, "ci95": [11.0, 14.25]}
     found = cost_document(make_costs(BASE))

@@ -20,7 +20,8 @@ YEAR, DAY, HOUR = 31557600.0, 86400.0, 3600.0
 def cost_tables(document: Document) -> Group:
     """A row for each point; for a single point also where its energy and its time go."""
     points = document["points"]
-    table = Table(title=document["study"], title_justify="left", caption_justify="left", caption=_caption(points))
+    caption = "\n".join([_caption(points), *document["notes"]])
+    table = Table(title=document["study"], title_justify="left", caption_justify="left", caption=caption)
     for column in ("point", "latency", "energy", "power", "area", "arrays", "projection", "attention", "lifetime"):
         table.add_column(column, justify="left" if column == "point" else "right", overflow="fold")
     for point in points:

@@ -85,6 +85,12 @@ class CostSettings(Spec):
         return ordered_rules(value, info.context)
 
 
+CHOSEN = (
+    "mitigation.clip = 'calibrated' is chosen where accuracy is measured: priced without a clip; `ohmformer compare` "
+    "prices the one that is chosen"
+)
+"""What a reader must know of a clip that is not known yet."""
+
 SECTIONS = [*(name for name in CostSettings.model_fields if name != "provenance"), *ELSEWHERE]
 
 
@@ -302,15 +308,21 @@ def cost_document(study: CostStudy) -> Document:
     Raises:
         BadInput: one of them has no price; one line with the file, the field and the remedy.
     """
-    try:
-        points = [
-            {"set": point.set, **({"label": point.label} if point.label else {}), "cost": price(point.settings)}
-            for point in study.points
-        ]
-    except BadInput as error:
-        raise BadInput(f"{study.where}: {error}" if study.where else str(error)) from error
+    points = []
+    for point in study.points:
+        try:
+            cost = price(point.settings)
+        except BadInput as error:
+            values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
+            at = f" (at {values})" if len(study.points) > 1 and values else ""
+            raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
+        points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
     keys = [digest(_plain(point.settings)) for point in study.points]
-    return {"schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points}
+    chosen = any(point.settings.mitigation.clip == "calibrated" for point in study.points)
+    return {
+        "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points,
+        "notes": [CHOSEN] if chosen else [],
+    }  # fmt: skip
 
 
 def _plain(settings: CostSettings) -> str:
