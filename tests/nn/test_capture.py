@@ -313,3 +313,22 @@ def test_the_last_layer_of_torchs_attention_is_captured_too(digital: bool) -> No
     engine = {row.module: row.engine for row in of.capture_table(model).rows}
     assert engine["out_proj"] == ("digital" if digital else "projection")
     assert ("out_proj" in [operand.name for operand in crossbars(model).operands]) != digital
+
+
+def test_constants_such_as_codes_of_positions_are_inputs_like_others() -> None:
+    class Positions(nn.Module):
+        """As in XLNet: a parameter meets codes of positions by einsum."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.x, self.r = nn.Linear(24, 24), nn.Parameter(torch.randn(24, 24))
+
+        def forward(self, x: Tensor) -> Tensor:
+            codes = torch.arange(x.shape[1] * 24.0).view(-1, 24).sin()
+            y: Tensor = self.x(x) + torch.einsum("nh,hd->nd", codes, self.r)
+            return y
+
+    converted = of.convert(Positions(), HARDWARE, sample=TOKENS)
+    assert {operand.name for operand in crossbars(converted).operands} == {"x", "r"}
+    assert of.trace(Positions(), TOKENS).macs == 3 * 7 * 24 * 24 + 7 * 24 * 24

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -85,5 +86,26 @@ def test_repeated_words_that_slide_through_a_window_keep_their_noise() -> None:
             for n in range(4, text.shape[1]):
                 steps.append(model(input_ids=text[:, n : n + 1], past_key_values=cache, use_cache=True).logits)
     assert torch.allclose(torch.cat(steps, dim=1), once, atol=1e-5)
+    # Nothing is rounded, so there are no slices.
     layers, operands, samples, tokens, heads, features, halves = 2, 2, 2, 22, 2, 4, 2
-    assert counts.cell_writes == layers * operands * samples * tokens * heads * features * halves  # not rounded: no slices
+    assert counts.cell_writes == layers * operands * samples * tokens * heads * features * halves
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.filterwarnings("ignore::ohmformer.streams.UnnamedSamples")
+def test_samples_that_leave_a_batch_need_names(named: bool) -> None:
+    model = of.convert(llama(), HARDWARE, sample=TOKENS)
+
+    def run(tokens: Tensor, names: list[int], **options: Any) -> Any:
+        with torch.no_grad(), of.without_quantisers(model), of.samples(names) if named else nullcontext():
+            return model(input_ids=tokens, **options)
+
+    word = torch.tensor([[4], [5], [6]])
+    once = run(torch.cat([TOKENS, word], dim=1), [0, 1, 2]).logits
+    cache = run(TOKENS, [0, 1, 2], use_cache=True).past_key_values
+    cache.batch_select_indices(torch.tensor([0, 2]))
+    if named:
+        assert torch.allclose(run(word[[0, 2]], [0, 2], past_key_values=cache).logits, once[[0, 2], -1:], atol=1e-5)
+    else:
+        with pytest.raises(of.BadInput, match="name the samples"):
+            run(word[[0, 2]], [0, 1], past_key_values=cache)

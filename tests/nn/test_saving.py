@@ -169,3 +169,12 @@ def test_weights_of_another_type_are_not_rounded_without_a_word(tmp_path: Path) 
     of.save(of.convert(vit(), HARDWARE, sample=IMAGES), file)
     with pytest.raises(BadInput, match="float32 in the file"):
         of.restore(file, vit().half())
+
+
+def test_a_sample_may_hold_a_tensor_twice(tmp_path: Path) -> None:
+    x = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
+    model = of.convert(nn.MultiheadAttention(8, 2).eval(), HARDWARE, sample=(x, x, x))
+    of.save(model, tmp_path / "model.safetensors")
+    restored = of.restore(tmp_path / "model.safetensors", nn.MultiheadAttention(8, 2).eval())
+    with torch.no_grad(), of.samples(range(5)):
+        assert torch.equal(restored(x, x, x)[0], model(x, x, x)[0])

@@ -114,6 +114,8 @@ class DynamicOperand(Operand):
         """What the cells hold, where tokens that the memory knows are not written again."""
         memory = self.memory
         if memory is None or not memory.speaks_of(tokens, streams, self._conditions()):
+            if memory is not None:
+                memory.check_rows(tokens, streams, queries, self.name)
             written: Folded = self._write(tokens, w_range, common, streams)
             return written
         if not isinstance(streams, TokenStreams):

@@ -64,6 +64,25 @@ class Memory:
         same = (tokens[:, :, :-queries] == self.tokens[:, :, queries:]).all(dim=-1).all(dim=1)
         return in_order and bool((same | (numbers[:, queries:] < 0)).all())
 
+    def check_rows(self, tokens: Tensor, streams: SampleStreams, queries: int, name: str) -> None:
+        """Refuse cached tokens of samples that were in the last batch too, if they are others than they were there.
+
+        Raises:
+            BadInput: as `Overlap.check`.
+        """
+        old = self.streams
+        if not isinstance(streams, TokenStreams) or not isinstance(old, TokenStreams):
+            return
+        if tokens.shape[0] == self.tokens.shape[0] or tokens.shape[1::2] != self.tokens.shape[1::2]:
+            return
+        pairs = [(old.streams.index(s), n) for n, s in enumerate(streams.streams) if s in old.streams]
+        if not pairs:
+            return
+        before, now = [a for a, _ in pairs], [b for _, b in pairs]
+        same = Memory(self.conditions, self.tokens[before], _rows(old, before), self.held)
+        own = _rows(streams, now)
+        same.overlap(own).check(same.tokens, tokens[now], queries, name)
+
     def overlap(self, streams: TokenStreams) -> Overlap:
         """Which of the tokens with these streams are held already."""
         assert isinstance(self.streams, TokenStreams)
@@ -74,6 +93,11 @@ class Memory:
         found = torch.searchsorted(old.gather(1, order), new).clamp(max=old.shape[1] - 1)
         place = order.gather(1, found)
         return Overlap(place, (new >= 0) & (old.gather(1, place) == new), new)
+
+
+def _rows(streams: TokenStreams, rows: list[int]) -> TokenStreams:
+    """The streams of some rows."""
+    return TokenStreams(tuple(streams.streams[n] for n in rows), numbers=tuple(streams.numbers[n] for n in rows))
 
 
 def _overwritten(numbers: tuple[int, ...], new: list[bool]) -> tuple[int, ...]:

@@ -275,10 +275,13 @@ class Replacer:
         operands = tuple(self._static(f"{name}#{role}", (name, role), uses) for role in "qkv")
         site = self._site(seen, FIRST, uses)
         become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[site])
-        last = f"{name}.out_proj".lstrip(".")
-        operand = self._static(last, (last,), uses)
-        if operand is not None:
-            become(self.modules[last], CrossbarLinear, weight_operand=operand)
+        if isinstance(module.out_proj, CrossbarLinear):  # of another attention, too
+            module.out_proj.weight_operand.uses += uses
+        else:
+            last = f"{name}.out_proj".lstrip(".")
+            operand = self._static(last, (last,), uses)
+            if operand is not None:
+                become(module.out_proj, CrossbarLinear, weight_operand=operand)
         self._use_modules(name)
 
     def _attention(self, product: Product) -> None:

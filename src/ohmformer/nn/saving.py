@@ -149,7 +149,7 @@ def _described(sample: Any, tensors: dict[str, Tensor]) -> Any:
     match sample:
         case Tensor():
             name = f"{_OWN}sample/{len(tensors)}"
-            tensors[name] = sample
+            tensors[name] = sample.clone()  # the file takes no two tensors that share memory
             return {"tensor": name}
         case Mapping():
             parts = {str(name): _described(value, tensors) for name, value in sample.items()}

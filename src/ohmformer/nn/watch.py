@@ -203,7 +203,8 @@ class Watch(TorchFunctionMode):
         operands = inputs[1:] if func.__name__ in _ADDED_FIRST else inputs
         operands = operands[:2] if func in _WITH_WEIGHTS else operands
         live = [t for t in operands if not self._fixed(t)]
-        if not live and func not in _WITH_WEIGHTS:
+        weights = bool(live) or func in _WITH_WEIGHTS or (found is not None and self._of_constant(operands))
+        if not weights:
             self._next_position(func)
             return
         if found is None:
@@ -212,7 +213,7 @@ class Watch(TorchFunctionMode):
         factors = (found.right, found.left)
         for n, factor in enumerate(factors):
             name = self._owner(factor)
-            if name and (live or func in _WITH_WEIGHTS):
+            if name:
                 yield self._weights(func, operands, name, factor, factors[1 - n])
                 return
         product = self._product("two activations" if len(live) > 1 else "computed weights", func, operands)
@@ -227,6 +228,11 @@ class Watch(TorchFunctionMode):
         product.groups = distinct_heads(found.right)
         self.lineage.mixes(product, found.left)
         yield product
+
+    def _of_constant(self, operands: list[Tensor]) -> bool:
+        """Whether a parameter meets a constant, such as codes of positions: these are inputs like others."""
+        owned = [bool(self._owner(t)) for t in operands]
+        return owned.count(True) == 1 and all(own or t in self.plain for own, t in zip(owned, operands, strict=True))
 
     def _weights(self, func: Any, operands: list[Tensor], name: str, matrix: Tensor, inputs: Tensor) -> Product:
         product = self._product("weights", func, operands, counted=False)
