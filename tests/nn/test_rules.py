@@ -183,3 +183,27 @@ def test_engines_say_which_factor_they_write(model: type[nn.Module]) -> None:
     assert 0 < error < 0.1
     of.set_clip(converted, None)
     assert float((outputs(converted, x) - clean).norm() / clean.norm()) == error
+
+
+def test_a_rule_behind_another_says_so() -> None:
+    with pytest.raises(BadInput, match=r"'blocks.0.\*' stands behind rules that match first"):
+        of.convert(vit(), HARDWARE, sample=IMAGES, rules={"blocks.*": "projection", "blocks.0.*": None})
+
+
+def test_buffers_that_a_model_writes_are_not_changed_by_converting_it() -> None:
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            y: Tensor = self.layer(x)
+            return y
+
+    model = Counter().eval()
+    converted = of.convert(model, HARDWARE, sample=torch.randn(2, 8))
+    assert float(model.calls) == 0
+    outputs(converted, torch.randn(2, 8))
+    assert float(model.calls) == 1  # buffers stay shared

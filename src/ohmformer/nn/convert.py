@@ -68,7 +68,7 @@ def convert(
     training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
     state = State(level=level, seed=seed, chip=chip, clip=clip)
-    with without_fast_path():
+    with unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
         replacer = Replacer(converted, hardware, state, ruled, run)
         table = replacer.replace()
@@ -77,7 +77,7 @@ def convert(
         converted.crossbars = found  # type: ignore[assignment]
         attach(converted, found, run, set(replacer.frames))
         selfcheck.check(model, converted, state, _checked(found.operands), sample, run.axis)
-    _calibrate(converted)
+        _calibrate(converted)
     for name, module in converted.named_modules():
         module.training = training[name]
     if verbose:
@@ -87,6 +87,19 @@ def convert(
         line = f"{count} products stay digital, the first in {first.module or 'the model itself'}: {first.reason}"
         warnings.warn(line, StaysDigital, stacklevel=2)
     return converted
+
+
+@contextmanager
+def unchanged_buffers(model: nn.Module) -> Iterator[None]:
+    """What models write into their buffers when they are run inside, such as counters, is taken back."""
+    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers() if not buffer.is_meta]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, values in before:
+                if not torch.equal(buffer, values):
+                    buffer.copy_(values)
 
 
 def _checked(operands: tuple[Operand, ...]) -> list[str]:

@@ -10,13 +10,13 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.asked import asked
+from ohmformer.nn.becoming import become
 from ohmformer.nn.capture import DryRun
 from ohmformer.nn.compiling import eager
 from ohmformer.nn.generation import reorders, steady_class
 from ohmformer.nn.linear import CrossbarLinear
 from ohmformer.nn.multihead import CrossbarMultiheadAttention
 from ohmformer.nn.operand import Operand
-from ohmformer.nn.replace import become
 from ohmformer.nn.state import State
 
 

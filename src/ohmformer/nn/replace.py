@@ -12,6 +12,7 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
 from ohmformer.nn.attention import AttentionSite
+from ohmformer.nn.becoming import become, changing
 from ohmformer.nn.capture import DryRun
 from ohmformer.nn.dynamic import DynamicOperand
 from ohmformer.nn.intercept import Frame, Weights, crossbar_class
@@ -30,32 +31,6 @@ RuleList = tuple[tuple[str, Rule], ...]
 _ROLES = {"key": ("K", "Q K", "attention.key"), "value": ("V", "P V", "attention.value")}
 
 
-def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
-    """Give a module another class, in place, and what that class needs; `unbecome` takes it back."""
-    vars(module).setdefault("digital_classes", []).append((type(module), tuple(attributes)))
-    module.__class__ = cls
-    for name, value in attributes.items():
-        setattr(module, name, value)
-
-
-def changing(module: nn.Module, **attributes: object) -> None:
-    """Set attributes of a module that it has; `unbecome` sets them back."""
-    before = vars(module).setdefault("digital_values", {})
-    for name, value in attributes.items():
-        before.setdefault(name, getattr(module, name))
-        setattr(module, name, value)
-
-
-def unbecome(module: nn.Module) -> None:
-    """Give a module its digital class and attributes again."""
-    for name, value in vars(module).pop("digital_values", {}).items():
-        setattr(module, name, value)
-    for cls, attributes in reversed(vars(module).pop("digital_classes", [])):
-        for name in attributes:
-            delattr(module, name)
-        module.__class__ = cls
-
-
 class Replacer:
     """Turns modules into their crossbar classes, in place, and writes down what it did."""
 
@@ -72,6 +47,7 @@ class Replacer:
         self.operands: list[Operand] = []
         self.rows: list[Captured] = []
         self.matched: set[str] = set()
+        self.shadowed: set[str] = set()
 
     def replace(self) -> CaptureTable:
         """Replace whatever multiplies.
@@ -94,7 +70,12 @@ class Replacer:
         self._unseen()
         for pattern, _ in self.rules:
             if pattern not in self.matched:
-                raise BadInput(f"rules: {pattern!r} matches no module that multiplies; correct or remove it")
+                why = (
+                    "stands behind rules that match first"
+                    if pattern in self.shadowed
+                    else "matches no module that multiplies"
+                )
+                raise BadInput(f"rules: {pattern!r} {why}; correct or remove it")
         return CaptureTable(tuple(self.rows))
 
     def _one(self, product: Product) -> None:
@@ -131,6 +112,7 @@ class Replacer:
         for pattern, rule in self.rules:
             if any(fnmatchcase(name, pattern) for name in names):
                 self.matched.add(pattern)
+                self.shadowed |= {p for p, _ in self.rules if any(fnmatchcase(name, p) for name in names)}
                 return rule
         return Rule()
 
@@ -319,6 +301,9 @@ class Replacer:
         self._row(name, title, engine_name if rule.on == "hardware" else rule.on, reason)
         if array is None:
             return None
+        if isinstance(rule.clip, tuple) and product.groups not in (None, len(rule.clip)):
+            count = f"{len(rule.clip)} clips for {product.groups} heads of K and V"
+            raise BadInput(f"rules: {full_name}: clip: {count}; give one for each head")
         # Clipping is a remedy for memristive cells; what SRAM holds is exact.
         shared = self.hardware.attention.arrays == "shared" and rule.array is None
         write = rule.write

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from ohmformer.nn.becoming import unbecome
 from ohmformer.nn.convert import crossbars, share_parameters
 from ohmformer.nn.hooks import OWN_HOOKS
-from ohmformer.nn.replace import unbecome
 
 
 def revert(model: nn.Module) -> nn.Module:

@@ -1,0 +1,31 @@
+"""Modules that become others in place, and the way back."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
+    """Give a module another class, in place, and what that class needs; `unbecome` takes it back."""
+    vars(module).setdefault("digital_classes", []).append((type(module), tuple(attributes)))
+    module.__class__ = cls
+    for name, value in attributes.items():
+        setattr(module, name, value)
+
+
+def changing(module: nn.Module, **attributes: object) -> None:
+    """Set attributes of a module that it has; `unbecome` sets them back."""
+    before = vars(module).setdefault("digital_values", {})
+    for name, value in attributes.items():
+        before.setdefault(name, getattr(module, name))
+        setattr(module, name, value)
+
+
+def unbecome(module: nn.Module) -> None:
+    """Give a module its digital class and attributes again."""
+    for name, value in vars(module).pop("digital_values", {}).items():
+        setattr(module, name, value)
+    for cls, attributes in reversed(vars(module).pop("digital_classes", [])):
+        for name in attributes:
+            delattr(module, name)
+        module.__class__ = cls
