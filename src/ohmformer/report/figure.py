@@ -97,7 +97,9 @@ def _lines(ax: Axes, seen: View) -> None:
             label=series.name,
         )
     ax.set_xlabel(axis_name(seen.x))
-    ax.legend(frameon=False, loc="lower left", fontsize=10)
+    # Curves begin at their best, without noise: the legend stands where they are not.
+    lower = all(metric_of(point).better == "lower" for series in seen.series for _, point in series.points)
+    ax.legend(frameon=False, loc="upper left" if lower else "lower left", fontsize=10)
     _twin(ax, sigma(seen))
     _shade(ax, seen, xs[-1])
 
