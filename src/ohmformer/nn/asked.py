@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ohmformer.nn.masks import allowed, seen_keys
 from ohmformer.nn.state import Asked
 from ohmformer.streams import current_samples
 
@@ -94,15 +95,10 @@ def _continuous(name: str, value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 2 and not tokens
 
 
-def _allowed(mask: Tensor) -> Tensor:
-    """A mask as what may be seen."""
-    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-
-
 def _keys(value: Any) -> tuple[Tensor, ...]:
     """Which keys [B, N] anything sees, for each of the masks [B, 1, M, N] of a model's layers; the widest first."""
     masks = list(value.values()) if isinstance(value, Mapping) else [value]
-    found = [_allowed(mask).any(dim=-2).any(dim=1) for mask in masks if isinstance(mask, Tensor) and mask.dim() == 4]
+    found = [seen_keys(mask) for mask in masks if isinstance(mask, Tensor) and mask.dim() == 4]
     return tuple(sorted(found, key=lambda keys: -int(keys.sum())))
 
 
@@ -114,7 +110,7 @@ def _seen(value: Any, rows: int, M: int) -> Tensor | None:
     mask = next(iter(value.values()), None) if isinstance(value, Mapping) else value
     if not isinstance(mask, Tensor) or mask.dim() != 4 or mask.shape[0] != rows or mask.shape[2] != M:
         return None
-    return _allowed(mask).any(dim=-1).any(dim=1)
+    return allowed(mask).any(dim=-1).any(dim=1)
 
 
 def _in_order(positions: Tensor, seen: Tensor) -> bool:

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ohmformer.array.encoding import widened
 from ohmformer.errors import BadInput
 from ohmformer.nn.dynamic import DynamicOperand
 from ohmformer.nn.heads import every_head, multiply
+from ohmformer.nn.masks import seen_keys
 from ohmformer.nn.rows import FIRST, Rows
 from ohmformer.nn.state import State
 from ohmformer.nn.static import samples_in
@@ -69,13 +71,13 @@ class AttentionSite:
         """`attend`, and the attention weights [B, H, M, N]."""
         B, dtype = self._samples(query), query.dtype
         key, value = (_each_sample(t, query) for t in (key, value))
-        q, k, v = (self.rows.to_heads(_single(t), B) for t in (query, key, value))
+        q, k, v = (self.rows.to_heads(widened(t, self.name), B) for t in (query, key, value))
         if k.shape[1] not in (1, q.shape[1]) and not enable_gqa:
             raise BadInput(
                 f"{self.name}: {q.shape[1]} heads of queries meet {k.shape[1]} of keys; pass enable_gqa=True"
             )
-        allowed = self._aligned(attn_mask, query, B)
-        mask, valid = additive_mask(allowed, q, k, is_causal), written_tokens(allowed)
+        given = self._aligned(attn_mask, query, B)
+        mask, valid = additive_mask(given, q, k, is_causal), None if given is None else seen_keys(given)
         scores = self._scores(q, k, valid) * (q.shape[-1] ** -0.5 if scale is None else scale)
         weights = softmax(scores if mask is None else scores + mask)
         dropped = F.dropout(weights, dropout_p) if dropout_p > 0 else weights
@@ -120,11 +122,6 @@ def _each_sample(t: Tensor, query: Tensor) -> Tensor:
     return t.expand(*query.shape[:-3], *t.shape[-3:]) if t.dim() == query.dim() > 3 else t
 
 
-def _single(t: Tensor) -> Tensor:
-    """At least float32, in which the integers of codes are exact."""
-    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
-
-
 def additive_mask(mask: Tensor | None, q: Tensor, k: Tensor, is_causal: bool) -> Tensor | None:
     """Boolean, float or causal mask as something to add to scores [B, H, M, N]."""
     if is_causal:
@@ -137,14 +134,6 @@ def additive_mask(mask: Tensor | None, q: Tensor, k: Tensor, is_causal: bool) ->
     if mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
     return mask.to(q.dtype)
-
-
-def written_tokens(mask: Tensor | None) -> Tensor | None:
-    """Which tokens [B or 1, N] any query of the sample may see: the others are padding."""
-    if mask is None:
-        return None
-    allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    return allowed.any(dim=-2).any(dim=1)
 
 
 def softmax(scores: Tensor) -> Tensor:

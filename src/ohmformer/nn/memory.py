@@ -6,6 +6,7 @@ The result is the same without: a token's noise belongs to its number. Shapes: B
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -123,7 +124,7 @@ class Overlap:
     held: Tensor
     numbers: Tensor
 
-    @property
+    @cached_property
     def new(self) -> Compaction | None:
         """The tokens that must be written; None where there are none."""
         fresh = (self.numbers >= 0) & ~self.held

@@ -170,13 +170,9 @@ class Operand:
             self.observe_input(x)
         return x @ w.transpose(-2, -1) if self.state.mode in ("bypass", "observe inputs") else None
 
-    def needs_inputs(self) -> bool:
-        """Whether the range of inputs comes from a calibration."""
-        return self.array.inputs.range == "calibrated"
-
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""
-        if self.needs_inputs() and x.numel():
+        if self.array.inputs.range == "calibrated" and x.numel():
             seen = percentile(x.detach().abs(), self.array.inputs.percentile)
             self.x_range = seen if self.x_range is None else torch.maximum(self.x_range, seen)
 

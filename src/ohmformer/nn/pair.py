@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ohmformer.array.encoding import widened
 from ohmformer.errors import BadInput
 from ohmformer.nn.contraction import Contraction
 from ohmformer.nn.dynamic import DynamicOperand
@@ -27,7 +28,6 @@ class PairSite:
 
     Attributes:
         name: of the module, with `#n` for its n-th product after the first.
-        operation: the function that the model calls here.
         operand: what is written.
         state: what the whole model shares.
         left: where samples stand in the left factor; None where it is the same for all.
@@ -37,7 +37,6 @@ class PairSite:
     """
 
     name: str
-    operation: str
     operand: DynamicOperand
     state: State
     left: Rows | None
@@ -58,7 +57,7 @@ class PairSite:
                 f"{self.name}: a product of {tuple(found.left.shape)} with {tuple(found.right.shape)} for "
                 f"{self.state.samples} samples: cannot tell which rows belong to which sample; name one sample per row"
             )
-        x, w = (rows.to_heads(f.float() if dtype in (torch.float16, torch.bfloat16) else f, B) for f in (left, right))
+        x, w = (rows.to_heads(widened(f, self.name), B) for f in (left, right))
         tokens = w.shape[-2 if self.operand.axis == "K" else -1]
         y = multiply(self.operand, x, w, self.groups, self._valid(B, tokens, w.device))
         return found.finish(rows.from_heads(y, tuple(lead)).to(dtype))

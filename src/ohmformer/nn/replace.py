@@ -47,7 +47,7 @@ class Replacer:
         self.operands: list[Operand] = []
         self.rows: list[Captured] = []
         self.matched: set[str] = set()
-        self.shadowed: set[str] = set()
+        self.looked_up: set[str] = set()
 
     def replace(self) -> CaptureTable:
         """Replace whatever multiplies.
@@ -70,11 +70,8 @@ class Replacer:
         self._unseen()
         for pattern, _ in self.rules:
             if pattern not in self.matched:
-                why = (
-                    "stands behind rules that match first"
-                    if pattern in self.shadowed
-                    else "matches no module that multiplies"
-                )
+                shadowed = any(fnmatchcase(name, pattern) for name in self.looked_up)
+                why = "stands behind rules that match first" if shadowed else "matches no module that multiplies"
                 raise BadInput(f"rules: {pattern!r} {why}; correct or remove it")
         return CaptureTable(tuple(self.rows))
 
@@ -109,10 +106,10 @@ class Replacer:
 
     def _rule(self, *names: str) -> Rule:
         """What the rules say of a module or operand, by its name; the first that matches any of its names."""
+        self.looked_up.update(names)
         for pattern, rule in self.rules:
             if any(fnmatchcase(name, pattern) for name in names):
                 self.matched.add(pattern)
-                self.shadowed |= {p for p, _ in self.rules if any(fnmatchcase(name, p) for name in names)}
                 return rule
         return Rule()
 
@@ -253,7 +250,7 @@ class Replacer:
             return
         check_supported(module, name)
         self._check_place(seen)
-        uses = sum(p.module == name and p.kind == seen.kind for p in self.run.seen.products)
+        uses = self._uses(seen)
         operands = tuple(self._static(f"{name}#{role}", (name, role), uses) for role in "qkv")
         site = self._site(seen, FIRST, uses)
         become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[site])
@@ -358,9 +355,7 @@ class Replacer:
         operand = self._dynamic(name, role, engine, self._uses(product), product)
         if operand is not None:
             where = {"left": place.left, "right": place.right}
-            site = PairSite(
-                name, product.operation, operand, self.state, **where, groups=product.groups, swapped=product.swapped
-            )
+            site = PairSite(name, operand, self.state, **where, groups=product.groups, swapped=product.swapped)
             self._frame(product.module).sites[product.position] = site
 
     def _refuse(self, product: Product) -> None:

@@ -61,7 +61,7 @@ class StaticOperand(Operand):
         exact = self.exact_product(x, w)
         if exact is not None:
             return exact
-        rows = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        rows = encoding.widened(x, self.name)
         held = self.held(w.detach(), rows.dtype)
         if not self.noisy_reads() or self.rows is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows

@@ -20,6 +20,7 @@ from ohmformer.nn.contraction import Contraction, contraction
 from ohmformer.nn.convolution import CONVOLUTIONS
 from ohmformer.nn.grouped import GROUPED, group_contraction
 from ohmformer.nn.lineage import Lineage
+from ohmformer.nn.masks import allowed
 from ohmformer.nn.signature import Signature, signature
 
 Kind = Literal[
@@ -70,7 +71,6 @@ class Product:
         kind: what multiplies what.
         operation: the function that was called.
         shapes: of the operands.
-        call: which call of the module this was.
         position: which of the products of that call it was, those with weights not counted; -1 for those.
         weights: name of the parameter that is multiplied.
         matrix: the very weights [O, I] or [G, O, I], a view of the parameter.
@@ -88,7 +88,6 @@ class Product:
     kind: Kind
     operation: str
     shapes: tuple[tuple[int, ...], ...]
-    call: int = 0
     position: int = -1
     weights: str = ""
     matrix: Tensor | None = None
@@ -244,9 +243,8 @@ class Watch(TorchFunctionMode):
     def _product(self, kind: Kind, func: Any, operands: list[Tensor], *, counted: bool = True) -> Product:
         shapes = tuple(tuple(t.shape) for t in operands)
         module = self.module
-        call = self.seen.calls[module]
         position = self._next_position(func) if counted else -1
-        return Product(module, kind, func.__name__, shapes, call, position)
+        return Product(module, kind, func.__name__, shapes, position)
 
     @property
     def module(self) -> str:
@@ -327,9 +325,9 @@ def is_causal(mask: Any, query: Tensor, key: Tensor) -> bool:
     M, N = query.shape[-2], key.shape[-2]
     if M < 2 or mask.shape[-2] != M or mask.shape[-1] != N or N < M:
         return False
-    allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    seen = allowed(mask)
     later = torch.ones(M, N, dtype=torch.bool, device=mask.device).triu(N - M + 1)
-    return bool(allowed.any()) and not bool((allowed & later).any())
+    return bool(seen.any()) and not bool((seen & later).any())
 
 
 class Kernels(TorchDispatchMode):

@@ -27,7 +27,7 @@ from ohmformer.schema import Fraction, Hertz, Spec, validate
 from ohmformer.study.keys import digest, versions
 from ohmformer.study.results import SCHEMA
 from ohmformer.study.spec import Mitigation
-from ohmformer.study.sweep import Document, parse_set, put, read_sweeps
+from ohmformer.study.sweep import Document, check_reaches, opened, parse_set, put
 from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 from ohmformer.workload.shapes import PREFIX, shapes
 from ohmformer.workload.spec import Phase, Workload
@@ -145,16 +145,11 @@ def make_costs(
 
 
 def _make(document: Document, sets: Sequence[str], folder: Path) -> CostStudy:
-    name = document.pop("name", None)
-    if not isinstance(name, str) or not name.strip():
-        raise BadInput("name: is missing; add a line such as name = 'my study'")
-    sweeps = read_sweeps(document.pop("sweep", []))
-    for unknown in sorted(set(document) - set(SECTIONS)):
-        raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
+    name, sweeps = opened(document, SECTIONS)
     for path, value in map(parse_set, sets):
-        for axis in (axis for sweep in sweeps for axis, _ in sweep.axes if path.startswith(f"{axis}.")):
-            raise BadInput(f"--set {path}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole")
-        if any(path == axis for sweep in sweeps for axis, _ in sweep.axes):
+        axes = {axis for sweep in sweeps for axis, _ in sweep.axes}
+        check_reaches(path, axes)
+        if path in axes:
             sweeps = [sweep.pinned(path, value) for sweep in sweeps]
         else:
             document = put(document, path, value, SECTIONS)

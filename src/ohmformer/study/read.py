@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput
 from ohmformer.schema import validate
 from ohmformer.study.spec import Point, Settings, Study
-from ohmformer.study.sweep import SECTIONS, Document, Sweep, has, parse_set, put, read_sweeps
+from ohmformer.study.sweep import SECTIONS, Document, Sweep, check_reaches, has, opened, parse_set, put
 
 COST_ONLY = ("dataflow", "cost")
 """Sections of the cost half."""
@@ -56,12 +56,7 @@ def make_study(
 
 
 def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Study:
-    name = document.pop("name", None)
-    if not isinstance(name, str) or not name.strip():
-        raise BadInput("name: is missing; add a line such as name = 'my study'")
-    sweeps = read_sweeps(document.pop("sweep", []))
-    for unknown in sorted(set(document) - set(SECTIONS)):
-        raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
+    name, sweeps = opened(document, SECTIONS)
     for path, value in sets:
         document, sweeps = _changed(document, sweeps, path, value)
     settings(_filled(document, next(sweeps[0].sets())), folder)
@@ -75,9 +70,7 @@ def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> 
     named = {axis for sweep in sweeps if sweep.label for axis, _ in sweep.axes}
     if path in named - axes:
         raise BadInput(f"--set {path}: only labelled sweeps set it, each as its label says; change them in the file")
-    for axis in axes | named:
-        if path.startswith(f"{axis}."):
-            raise BadInput(f"--set {path}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole")
+    check_reaches(path, axes | named)
     if path not in axes or not isinstance(value, list):
         document = put(document, path, value)
     return document, [sweep if sweep.label else sweep.pinned(path, value) for sweep in sweeps]

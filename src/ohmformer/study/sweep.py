@@ -7,7 +7,7 @@ A document is the file as plain data. Its tables may be written with quoted dott
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -121,6 +121,32 @@ def _toml_value(written: str) -> Any:
     except tomllib.TOMLDecodeError:
         return written
     return content["value"] if len(content) == 1 else written
+
+
+def opened(document: Document, sections: Sequence[str]) -> tuple[str, list[Sweep]]:
+    """The name and the sweeps of a document, taken out of it.
+
+    Raises:
+        BadInput: there is no name, a sweep cannot be used, or a key is none of the sections.
+    """
+    name = document.pop("name", None)
+    if not isinstance(name, str) or not name.strip():
+        raise BadInput("name: is missing; add a line such as name = 'my study'")
+    sweeps = read_sweeps(document.pop("sweep", []))
+    for unknown in sorted(set(document) - set(sections)):
+        raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *sections, 'sweep'])}")
+    return name, sweeps
+
+
+def check_reaches(path: str, axes: Iterable[str]) -> None:
+    """Refuse to set what lies below a swept path.
+
+    Raises:
+        BadInput: it would have no effect.
+    """
+    for axis in axes:
+        if path.startswith(f"{axis}."):
+            raise BadInput(f"--set {path}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole")
 
 
 def read_sweeps(table: Any) -> list[Sweep]:
