@@ -9,14 +9,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 
 import ohmformer as of
 from ohmformer.arch.placement import place
 from ohmformer.dataflow.closed_form import Designs, latencies, latency
+from ohmformer.schema import load
 
 POINTS = 5000
+
+MEANING = """The first two rows take one priced placement and vary block sizes and stage times. `explore` starts from
+specifications: changing the accelerator, the shapes of every length, placement, energy, area and latency are all in its
+time. Energies and converters decide prices, so each pair of length and accelerator is placed and priced (384 of them),
+while block sizes share it."""
 
 
 def timed(task: Callable[[], object], repeats: int = 5) -> float:
@@ -36,6 +43,28 @@ def designs(count: int) -> Designs:
     return Designs(random.integers(8, 513, count), {name: random.uniform(0.2, 5.0, count) for name in stages})
 
 
+def grid(hardware: of.Accelerator) -> list[of.DesignPoint]:
+    """Block size x sequence length x converters of an array x energy of a conversion: 6,144 points of BERT-large."""
+    table = load(of.Transformer, "bert-large")
+    works = [of.shapes(table, tokens=tokens) for tokens in range(64, 513, 64)]
+    shared = [of.replace(hardware, "projection.array.adc.columns_per_adc", n) for n in (1, 8, 32, 128)]
+    machines = [
+        of.replace(machine, "projection.array.cost.adc_energy", energy)
+        for machine in shared
+        for energy in np.linspace(1e-12, 4e-12, 12).tolist()
+    ]
+    dataflows = [of.SequenceBlocking(block=block) for block in range(8, 129, 8)]
+    return [of.DesignPoint(*point) for point in product(works, machines, dataflows)]
+
+
+def machines_alone(hardware: of.Accelerator, count: int) -> list[of.DesignPoint]:
+    """As many accelerators as points: no price can be used twice."""
+    work, dataflow = of.shapes("bert-large", tokens=512), of.SequenceBlocking()
+    energies = np.linspace(1e-12, 4e-12, count).tolist()
+    machines = (of.replace(hardware, "projection.array.cost.adc_energy", energy) for energy in energies)
+    return [of.DesignPoint(work, machine, dataflow) for machine in machines]
+
+
 def main() -> None:
     """Print the table."""
     hardware = of.load("xformer_tvlsi_2023")
@@ -44,19 +73,29 @@ def main() -> None:
     long = of.Transformer(
         title="24 layers", kind="encoder", layers=24, width=1024, heads=16, hidden=4096, tokens=4096
     )  # fmt: skip
-    work = of.shapes(long)
+    deep = of.shapes(long)
     rows = []
     for dependencies in ("exact", "published"):
         dataflow = of.SequenceBlocking(dependencies=dependencies)
         seconds = timed(lambda dataflow=dataflow: latencies(large, dataflow, points))
         name = f"closed form, BERT-large, blocks and stage times vary, {dependencies}"
         rows.append((name, f"{POINTS / seconds:,.0f} designs/s"))
-    seconds = timed(lambda: latency(place(of.shapes("bert-large"), hardware), of.SequenceBlocking()))
-    rows.append(("closed form, each design placed and priced anew", f"{1 / seconds:,.0f} designs/s"))
-    seconds = timed(lambda: of.simulate(work, hardware, of.SequenceBlocking()).latency)
-    count = len(of.simulate(work, hardware, of.SequenceBlocking()).timeline.tasks)
+    count = len(grid(hardware))
+    seconds = timed(lambda: of.explore(grid(hardware)))
+    rows.append(
+        (f"`explore`: {count:,} points, blocks x lengths x converters x energies", f"{count / seconds:,.0f} designs/s")
+    )
+    seconds = timed(lambda: of.explore(machines_alone(hardware, 500)))
+    rows.append(("`explore`, another accelerator at each point", f"{500 / seconds:,.0f} designs/s"))
+    work = of.shapes("bert-large", tokens=512)
+    seconds = timed(lambda: latency(place(work, hardware), of.SequenceBlocking()), 50)
+    rows.append(("one by one, placed and priced anew", f"{1 / seconds:,.0f} designs/s"))
+    seconds = timed(lambda: latency(place(of.shapes("bert-large"), hardware), of.SequenceBlocking()), 50)
+    rows.append(("the same, the table of dimensions read from its file each time", f"{1 / seconds:,.0f} designs/s"))
+    seconds = timed(lambda: of.simulate(deep, hardware, of.SequenceBlocking()).latency)
+    count = len(of.simulate(deep, hardware, of.SequenceBlocking()).timeline.tasks)
     rows.append((f"event engine, 24 layers, 4096 tokens, blocks of 64 ({count:,} tasks)", f"{seconds:.2f} s"))
-    seconds = timed(lambda: of.simulate(work, hardware, of.SequenceBlocking()).energy)
+    seconds = timed(lambda: of.simulate(deep, hardware, of.SequenceBlocking()).energy)
     rows.append(("the same, and its energy by component", f"{seconds:.2f} s"))
     command = [sys.executable, "-m", "ohmformer.cli", "cost", "bert_base"]
     seconds = timed(lambda: subprocess.run(command, capture_output=True, check=True), 3)
@@ -65,6 +104,7 @@ def main() -> None:
     print("| what | one core |\n|---|---|")
     for name, value in rows:
         print(f"| {name} | {value} |")
+    print(f"\n{MEANING}")
 
 
 if __name__ == "__main__":

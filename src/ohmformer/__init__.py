@@ -13,6 +13,7 @@ _HOME = {
     "BadInput": "errors",
     "Cell": "device.spec",
     "Crossbar": "array.spec",
+    "DesignPoint": "dataflow.explore",
     "KVClip": "mapping.spec",
     "LayerSerial": "dataflow.spec",
     "Rule": "hardware.rules",
@@ -24,6 +25,7 @@ _HOME = {
     "Workload": "workload.spec",
     "capture_table": "nn.convert",
     "convert": "nn.convert",
+    "explore": "dataflow.explore",
     "load": "hardware.entries",
     "load_model": "tasks.models",
     "load_task": "tasks.data",
@@ -49,6 +51,8 @@ _FOLDERS = (
 
 if TYPE_CHECKING:
     from ohmformer.array.spec import Crossbar as Crossbar
+    from ohmformer.dataflow.explore import DesignPoint as DesignPoint
+    from ohmformer.dataflow.explore import explore as explore
     from ohmformer.dataflow.run import Run as Run
     from ohmformer.dataflow.run import simulate as simulate
     from ohmformer.dataflow.spec import LayerSerial as LayerSerial

@@ -5,8 +5,10 @@ Weights of a layer stay where they are; keys and values go to arrays that all la
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 from ohmformer.arch import components
@@ -42,6 +44,14 @@ class PlacedLayer:
     join: int | None
     setup: Stage | None
     scores: tuple[int, int, int] | None
+
+    def named(self, name: str) -> PlacedLayer:
+        """The same under another name."""
+        return PlacedLayer(name, self.tokens, self.stages, self.join, self.setup, self.scores)
+
+    def all_stages(self) -> tuple[Stage, ...]:
+        """Its stages, and its setup before them."""
+        return self.stages if self.setup is None else (self.setup, *self.stages)
 
 
 @dataclass(frozen=True)
@@ -87,19 +97,31 @@ class Placement:
     power: float
     wear: tuple[Wear, ...]
 
-    @property
+    @cached_property
     def energy(self) -> dict[str, float]:
         """Energy of all operations by component [J]; without what is drawn all the time."""
-        return add_energy(*(stage.energy for stage in self.stages()))
+        found: dict[str, float] = {}
+        for layer, count in self.distinct():
+            for stage in layer.all_stages():
+                for name, value in stage.energy.items():
+                    found[name] = found.get(name, 0.0) + count * value
+        return found
 
     @property
     def counts(self) -> Counts:
         """Events on arrays, of all samples."""
-        return sum((stage.counts for stage in self.stages()), Counts())
+        parts = (stage.counts.times(count) for layer, count in self.distinct() for stage in layer.all_stages())
+        return sum(parts, Counts())
 
     def stages(self) -> list[Stage]:
         """All stages of all layers, setups included."""
-        return [stage for layer in self.layers for stage in ([layer.setup] if layer.setup else []) + list(layer.stages)]
+        return [stage for layer in self.layers for stage in layer.all_stages()]
+
+    def distinct(self) -> list[tuple[PlacedLayer, int]]:
+        """Layers that differ in more than their name, and how many there are of each."""
+        keys = [(layer.tokens, layer.join, id(layer.stages), id(layer.setup)) for layer in self.layers]
+        times = Counter(keys)
+        return [(layer, times[key]) for key, layer in dict(zip(keys, self.layers, strict=True)).items()]
 
 
 def place(workload: Workload, hardware: Accelerator, *, clip: KVClip | None = None) -> Placement:
@@ -116,23 +138,25 @@ def place(workload: Workload, hardware: Accelerator, *, clip: KVClip | None = No
     """
     _check_clip(hardware, clip)
     layers = workload.layers()
-    weights = [_weights(layer, hardware) for layer in layers]
-    stored = _stored(workload, hardware, clip)
-    tiles = _tiles(hardware, weights, stored)
-    known: dict[tuple[object, ...], tuple[Stage, ...]] = {}
-    placed = []
-    for layer, matrices in zip(layers, weights, strict=True):
-        lanes = _lanes(hardware, matrices)
-        key = (layer.tokens, layer.anonymous())
-        if key not in known:
-            known[key] = tuple(layer_stages(layer, Pricing(hardware, workload.batch, layer.tokens, lanes, clip)))
-        setup = _load(hardware, matrices, weights, workload.batch)
-        placed.append(_placed(layer, known[key], setup))
-    arrays = {"projection": _count(hardware, weights), **{role: found.arrays for role, found in stored.items()}}
+    held = {
+        first: _held(layers[first], count, hardware, clip) for first, count in Counter(workload.kinds).items()
+    }  # fmt: skip
+    stored = _stored(workload, hardware, list(held.values()))
+    tiles = _tiles(hardware, list(held.values()), stored)
+    placed = {}
+    for first, matrices in held.items():
+        layer = layers[first]
+        pricing = Pricing(hardware, workload.batch, layer.tokens, _lanes(hardware, matrices), clip)
+        setup = _load(hardware, matrices, list(held.values()))
+        placed[first] = _placed(layer, tuple(layer_stages(layer, pricing)), setup)
+    arrays = {
+        "projection": _count(hardware, list(held.values())),
+        **{role: found.arrays for role, found in stored.items()},
+    }
     return Placement(
         workload,
         hardware,
-        tuple(placed),
+        tuple(placed[kind].named(layer.name) for kind, layer in zip(workload.kinds, layers, strict=True)),
         arrays,
         _per_polarity(hardware, arrays),
         sum(tiles),
@@ -140,6 +164,43 @@ def place(workload: Workload, hardware: Accelerator, *, clip: KVClip | None = No
         hardware.chip.tile_power * sum(tiles) if hardware.chip else 0.0,
         tuple(_wear(workload, hardware, stored)),
     )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What all layers of equal work hold: how many there are, their weights, and the keys and values of each by role.
+
+    Weights that other modules hold already are not there again.
+    """
+
+    count: int
+    weights: list[Plan]
+    stored: list[tuple[str, Plan]]
+
+    @cached_property
+    def arrays(self) -> int:
+        """Of the weights of one layer."""
+        return sum(plan.arrays for plan in self.weights)
+
+
+def _held(layer: Layer, count: int, hardware: Accelerator, clip: KVClip | None) -> _Held:
+    pricing = Pricing(hardware, 1, 1, 0)
+    weights: list[Plan] = []
+    stored: list[tuple[str, Plan]] = []
+    for op in layer.ops:
+        if not isinstance(op, (StaticMatMul, DynamicMatMul)):
+            continue
+        engine = pricing.engine(op)
+        if not isinstance(engine, ArrayEngine):
+            continue
+        if isinstance(op, DynamicMatMul):
+            tokens = engine.resident or (op.queries if engine.written == "left" else op.tokens)
+            plan = written_plan(op, engine, clip, tokens)
+            assert plan is not None
+            stored.append((op.role, plan))
+        elif not op.shared_with:
+            weights.append(used_arrays(op, engine, pricing).reads)
+    return _Held(count, weights, stored)
 
 
 def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
@@ -161,54 +222,37 @@ def _placed(layer: Layer, stages: tuple[Stage, ...], setup: Stage | None) -> Pla
     return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores)
 
 
-def _weights(layer: Layer, hardware: Accelerator) -> list[Plan]:
-    """The matrices of a layer's weights on arrays; those that other modules hold already are not there again."""
-    engine = hardware.projection
-    if not isinstance(engine, ArrayEngine):
-        return []
-    pricing = Pricing(hardware, 1, 1, 0)
-    return [
-        used_arrays(op, engine, pricing).reads
-        for op in layer.ops
-        if isinstance(op, StaticMatMul) and not op.shared_with
-    ]
-
-
-def _stored(workload: Workload, hardware: Accelerator, clip: KVClip | None) -> dict[str, Plan]:
+def _stored(workload: Workload, hardware: Accelerator, held: list[_Held]) -> dict[str, Plan]:
     """Role -> the matrices of keys or values that need cells, of one sample: of the largest layer, or of all."""
-    found: dict[str, list[Plan]] = {}
-    for op in workload.ops:
-        if isinstance(op, DynamicMatMul):
-            engine = hardware.attention.key if op.role == "attention.key" else hardware.attention.value
-            if isinstance(engine, ArrayEngine):
-                held = engine.resident or (op.queries if engine.written == "left" else op.tokens)
-                plan = written_plan(op, engine, clip, held)
-                assert plan is not None
-                found.setdefault(op.role, []).append(plan)
-    shared = hardware.attention.arrays == "shared"
-    copies = _caches(workload, hardware)
-    return {role: max(plans, key=_arrays) if shared else _together(plans, copies) for role, plans in found.items()}
+    found: dict[str, list[tuple[Plan, int]]] = {}
+    for layer in held:
+        for role, plan in layer.stored:
+            found.setdefault(role, []).append((plan, layer.count))
+    if hardware.attention.arrays == "shared":
+        return {role: max((plan for plan, _ in plans), key=_arrays) for role, plans in found.items()}
+    return {role: _together(plans, _caches(workload, hardware)) for role, plans in found.items()}
 
 
 def _caches(workload: Workload, hardware: Accelerator) -> int:
     """How many samples have keys and values of their own in cells: all that come back for them in a later pass."""
-    kept = any(isinstance(op, DynamicMatMul) and op.written < op.tokens for op in workload.ops)
-    return workload.batch if kept and hardware.attention.arrays == "per_layer" else 1
+    if hardware.attention.arrays == "shared" or workload.batch == 1:
+        return 1
+    return workload.batch if any(op.written < op.tokens for op in workload.dynamic) else 1
+
+
+def _together(plans: list[tuple[Plan, int]], copies: int) -> Plan:
+    """Equal matrices of several layers, and of so many samples, as one plan; unequal ones by their largest."""
+    largest = max((plan for plan, _ in plans), key=_arrays)
+    count = largest.matrices * sum(count for _, count in plans) * copies
+    return Plan(largest.array, largest.inputs, largest.outputs, count, largest.slices)
 
 
 def _arrays(plan: Plan) -> int:
     return plan.arrays
 
 
-def _together(plans: list[Plan], copies: int) -> Plan:
-    """Equal matrices of several layers, and of so many samples, as one plan; unequal ones by their largest."""
-    largest = max(plans, key=_arrays)
-    count = largest.matrices * len(plans) * copies
-    return Plan(largest.array, largest.inputs, largest.outputs, count, largest.slices)
-
-
-def _count(hardware: Accelerator, weights: list[list[Plan]]) -> int:
-    needed = sum(plan.arrays for plans in weights for plan in plans)
+def _count(hardware: Accelerator, held: list[_Held]) -> int:
+    needed = sum(layer.count * layer.arrays for layer in held)
     engine = hardware.projection
     return min(needed, engine.arrays) if isinstance(engine, SramEngine) and engine.arrays else needed
 
@@ -226,61 +270,63 @@ def _per_polarity(hardware: Accelerator, arrays: Mapping[str, int]) -> int:
     )
 
 
-def _tiles(hardware: Accelerator, weights: list[list[Plan]], stored: Mapping[str, Plan]) -> tuple[int, int]:
+def _tiles(hardware: Accelerator, layers: list[_Held], stored: Mapping[str, Plan]) -> tuple[int, int]:
     """Tiles of weights (spare ones included), and of keys and values.
 
     Raises:
         BadInput: there are fewer.
     """
-    arrays = [sum(plan.arrays for plan in plans) for plans in weights]
+    arrays = [(layer.arrays, layer.count) for layer in layers]
+    total = sum(each * count for each, count in arrays)
     held = sum(plan.arrays for plan in stored.values())
-    if not any(arrays) and not held:
+    if not total and not held:
         return 0, 0
     chip = chip_of(hardware)
     room = chip.arrays_per_core * chip.cores_per_tile
     if isinstance(hardware.projection, SramEngine) and hardware.projection.arrays:
-        arrays = [min(sum(arrays), hardware.projection.arrays)]
+        total = min(total, hardware.projection.arrays)
+        arrays = [(total, 1)]
     attention = ceil(held / room)
-    needed = sum(ceil(count / room) for count in arrays) + attention
+    needed = sum(ceil(each / room) * count for each, count in arrays) + attention
     if chip.granularity == "node":
         if chip.tiles_per_node is None:
             raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
         needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
     if chip.tiles is not None and needed > chip.tiles:
         raise BadInput(
-            f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({sum(arrays)} arrays of weights, "
+            f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
             f"{held} of keys and values, {room} to a tile); raise it, or leave it out to take as many as are needed"
         )
     return (chip.tiles or needed) - attention, attention
 
 
-def _lanes(hardware: Accelerator, matrices: list[Plan]) -> int:
+def _lanes(hardware: Accelerator, held: _Held) -> int:
     """Vector lanes of the tiles that hold a layer's weights."""
-    if not matrices or hardware.chip is None:
+    if not held.weights or hardware.chip is None:
         return 0
     chip = hardware.chip
-    tiles = ceil(sum(plan.arrays for plan in matrices) / (chip.arrays_per_core * chip.cores_per_tile))
+    tiles = ceil(held.arrays / (chip.arrays_per_core * chip.cores_per_tile))
     return tiles * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
-def _load(hardware: Accelerator, matrices: list[Plan], weights: list[list[Plan]], batch: int) -> Stage | None:
+def _load(hardware: Accelerator, held: _Held, layers: list[_Held]) -> Stage | None:
     """Loading a layer's weights from memory off the chip, where not all find room; once for all samples.
 
     Products wait for it; a layer that is larger than the chip goes through it in parts, which takes the same time.
     """
     engine = hardware.projection
-    if not isinstance(engine, SramEngine) or not engine.arrays or not matrices:
+    if not isinstance(engine, SramEngine) or not engine.arrays or not held.weights:
         return None
-    if sum(plan.arrays for plans in weights for plan in plans) <= engine.arrays:
+    if sum(layer.count * layer.arrays for layer in layers) <= engine.arrays:
         return None
     chip = chip_of(hardware)
     if chip.dram is None:
         raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
-    size = sum(plan.inputs * plan.outputs * plan.matrices for plan in matrices) * engine.array.bits / 8
-    writes = [components.write(plan, "projection") for plan in matrices]
+    size = sum(plan.inputs * plan.outputs * plan.matrices for plan in held.weights) * engine.array.bits / 8
+    writes = [components.write(plan, "projection") for plan in held.weights]
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
     time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
-    counts = sum((plan.writes(1) for plan in matrices), Counts())
+    counts = sum((plan.writes(1) for plan in held.weights), Counts())
     return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)
 
 
@@ -296,7 +342,7 @@ def _area(hardware: Accelerator, tiles: tuple[int, int], workload: Workload) -> 
         if count and isinstance(engine, ArrayEngine):
             arrays = chip.arrays_per_core * chip.cores_per_tile
             total += count * (shell + arrays * components.array_area(engine.array, role))
-    heads = max((op.heads for op in workload.ops if isinstance(op, DynamicMatMul)), default=0)
+    heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
     return total + ceil(sum(tiles) / (chip.tiles_per_node or sum(tiles) or 1)) * chip.node_area + units
 
@@ -309,7 +355,7 @@ def _wear(workload: Workload, hardware: Accelerator, stored: Mapping[str, Plan])
         cell = engine.array.cell
         if cell.endurance is None or cell.write_pulses is None:
             continue
-        uses = [op for op in workload.ops if isinstance(op, DynamicMatMul) and op.role == role]
+        uses = [op for op in workload.dynamic if op.role == role]
         layers = len(uses) if hardware.attention.arrays == "shared" else 1
         share = _slot_writes(uses[0], engine, hardware.attention.arrays)
         # The slots of a decoder's own cache form a ring, so each has its turn; otherwise the first slot is always used.

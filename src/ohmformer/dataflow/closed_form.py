@@ -12,19 +12,20 @@ a row; layers follow one another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ohmformer.arch.placement import PlacedLayer, Placement
-from ohmformer.arch.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, joins
 from ohmformer.dataflow.tasks import unit_name, writer_of
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
 
 NEVER = -np.inf
 
@@ -38,8 +39,27 @@ class Designs:
         time: stage name -> [N] factors.
     """
 
-    block: npt.NDArray[np.int64]
+    block: Whole
     time: Mapping[str, Array]
+
+
+class Timed(Protocol):
+    """What a stage says of its time (see `Stage`): numbers, or [N] of them where every design has its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fixed(self) -> float | Array: ...
+
+    @property
+    def per_token(self) -> float | Array: ...
+
+    @property
+    def floor(self) -> float | Array: ...
+
+    @property
+    def cap(self) -> float | Array: ...
 
 
 def latency(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> float:
@@ -61,22 +81,25 @@ def latencies(placement: Placement, dataflow: LayerSerial | SequenceBlocking, de
     """
     batch = placement.workload.batch
     alone = batch == 1 or dataflow.batching == "serial"
-    for layer in placement.layers:
-        if not (alone and layer.tokens == 1):
-            _check(layer)
-    if alone:
-        known: dict[tuple[object, ...], Array] = {}
-        total = np.zeros(len(designs.block))
-        for layer in placement.layers:
-            key = (id(layer.stages), layer.tokens, id(layer.setup) if layer.setup else 0)
-            if key not in known:
-                known[key] = _alone(layer, dataflow, designs)
-            total = total + known[key]
-        return total * batch
-    return _batched(placement, dataflow, designs)
+    for layer, _ in placement.distinct():
+        check_pipeline(layer, alone=alone)
+    if not alone:
+        return _batched(placement, dataflow, designs)
+    total = np.zeros(len(designs.block))
+    for layer, times in placement.distinct():
+        ready = np.full(len(designs.block), layer.setup.time(1) if layer.setup else 0.0)
+        total += times * alone_latency(layer.stages, split_of(layer, dataflow), layer.tokens, designs, ready)
+    return total * batch
 
 
-def _check(layer: PlacedLayer) -> None:
+def check_pipeline(layer: PlacedLayer, *, alone: bool) -> None:
+    """Refuse a layer whose stages are no pipeline; one token `alone` goes through any.
+
+    Raises:
+        BadInput: as `latency`.
+    """
+    if alone and layer.tokens == 1:
+        return
     units = [stage.unit for stage in layer.stages]
     for unit in units:
         if units.count(unit) > 1:
@@ -86,30 +109,30 @@ def _check(layer: PlacedLayer) -> None:
             )
 
 
-def _alone(layer: PlacedLayer, dataflow: LayerSerial | SequenceBlocking, designs: Designs) -> Array:
-    """One sample in one layer whose units are free."""
-    count = len(designs.block)
-    free = [np.full(count, NEVER) for _ in layer.stages]
-    ready = np.full(count, layer.setup.time(1) if layer.setup else 0.0)
-    return _sample(layer, dataflow, designs, free, ready)[-1]
+def split_of(layer: PlacedLayer, dataflow: LayerSerial | SequenceBlocking) -> int:
+    """The stage that waits for all blocks of those before it; 0 where none does."""
+    return layer.join if layer.join is not None and joins(dataflow) else 0
+
+
+def alone_latency(stages: Sequence[Timed], split: int, tokens: int | Whole, designs: Designs, ready: Array) -> Array:
+    """When a sample has passed stages whose units are free [s]; tokens and times may differ between designs."""
+    free = [np.full(len(ready), NEVER) for _ in stages]
+    return _sample(stages, split, tokens, designs, free, ready)[-1]
 
 
 def _sample(
-    layer: PlacedLayer,
-    dataflow: LayerSerial | SequenceBlocking,
-    designs: Designs,
-    free: list[Array],
-    ready: Array,
+    stages: Sequence[Timed], split: int, tokens: int | Whole, designs: Designs, free: list[Array], ready: Array
 ) -> list[Array]:
     """When the stages of a layer become free after one more sample that may start at `ready`."""
-    split = layer.join if layer.join is not None and joins(dataflow) else 0
     if not split:
-        return _segment(layer.stages, layer.tokens, designs, free, ready)
-    front = _segment(layer.stages[:split], layer.tokens, designs, free[:split], ready)
-    return front + _segment(layer.stages[split:], layer.tokens, designs, free[split:], front[-1])
+        return _segment(stages, tokens, designs, free, ready)
+    front = _segment(stages[:split], tokens, designs, free[:split], ready)
+    return front + _segment(stages[split:], tokens, designs, free[split:], front[-1])
 
 
-def _segment(stages: tuple[Stage, ...], tokens: int, designs: Designs, free: list[Array], ready: Array) -> list[Array]:
+def _segment(
+    stages: Sequence[Timed], tokens: int | Whole, designs: Designs, free: list[Array], ready: Array
+) -> list[Array]:
     """All blocks of a sample through consecutive stages."""
     size = np.minimum(designs.block, tokens)
     whole, rest = np.divmod(tokens, size)
@@ -120,7 +143,7 @@ def _segment(stages: tuple[Stage, ...], tokens: int, designs: Designs, free: lis
     return [np.where(rest > 0, after, before) for after, before in zip(ragged, free, strict=True)]
 
 
-def _times(stages: tuple[Stage, ...], size: npt.NDArray[np.int64], designs: Designs) -> list[Array]:
+def _times(stages: Sequence[Timed], size: Whole, designs: Designs) -> list[Array]:
     found = []
     for stage in stages:
         time = np.maximum(stage.floor, stage.fixed + stage.per_token * np.minimum(size, stage.cap))
@@ -128,7 +151,7 @@ def _times(stages: tuple[Stage, ...], size: npt.NDArray[np.int64], designs: Desi
     return found
 
 
-def advance(free: list[Array], ready: Array, times: list[Array], count: npt.NDArray[np.int64]) -> list[Array]:
+def advance(free: list[Array], ready: Array, times: list[Array], count: Whole) -> list[Array]:
     """When stages become free after `count` equal blocks that may start at `ready` (see the top of this file)."""
     found = []
     more = count - 1
@@ -158,8 +181,8 @@ def _batched(placement: Placement, dataflow: LayerSerial | SequenceBlocking, des
             ready = np.maximum(done[sample], loaded) if sample == 0 else done[sample]
             state = [free.get(unit, np.full(count, NEVER)) for unit in units]
             state = _after_readers(layer, units, free, state)
-            for unit, value in zip(units, _sample(layer, dataflow, designs, state, ready), strict=True):
-                free[unit] = value
+            after = _sample(layer.stages, split_of(layer, dataflow), layer.tokens, designs, state, ready)
+            free.update(zip(units, after, strict=True))
             done[sample] = free[units[-1]]
     return np.asarray(np.maximum.reduce(done))
 

@@ -6,8 +6,9 @@ samples), K inputs and N outputs of a product.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 from ohmformer.errors import BadInput
 
@@ -31,6 +32,10 @@ class Op:
     def macs(self) -> int:
         """Multiplications with accumulation."""
         return 0
+
+    def anonymous(self) -> tuple[Any, ...]:
+        """All but name and layer: equal for operations that do the same."""
+        return (type(self), *(value for field, value in vars(self).items() if field not in ("name", "layer")))
 
 
 @dataclass(frozen=True)
@@ -140,9 +145,13 @@ class Layer:
             found.setdefault(op.stage, []).append(op)
         return found
 
-    def anonymous(self) -> tuple[Op, ...]:
+    def anonymous(self) -> tuple[Any, ...]:
         """The operations without name and layer: equal for layers that do the same."""
-        return tuple(replace(op, name="", layer=None) for op in self.ops)
+        return self._anonymous
+
+    @cached_property
+    def _anonymous(self) -> tuple[Any, ...]:
+        return tuple(op.anonymous() for op in self.ops)
 
 
 @dataclass(frozen=True)
@@ -187,16 +196,34 @@ class Workload:
     @property
     def dynamic_macs(self) -> int:
         """Those of products of two activations."""
-        return sum(op.macs for op in self.ops if isinstance(op, DynamicMatMul))
+        return sum(op.macs for op in self.dynamic)
 
-    def layers(self) -> list[Layer]:
+    @cached_property
+    def dynamic(self) -> tuple[DynamicMatMul, ...]:
+        """The products of two activations."""
+        return tuple(op for op in self.ops if isinstance(op, DynamicMatMul))
+
+    def layers(self) -> tuple[Layer, ...]:
         """The operations cut at every change of layer."""
+        return self._layers
+
+    @cached_property
+    def _layers(self) -> tuple[Layer, ...]:
         groups: list[list[Op]] = []
         for op in self.ops:
             if not groups or groups[-1][0].layer != op.layer:
                 groups.append([])
             groups[-1].append(op)
-        return [Layer(_title(ops[0]), ops[0].layer, self._tokens(ops), tuple(ops)) for ops in groups]
+        return tuple(Layer(_title(ops[0]), ops[0].layer, self._tokens(ops), tuple(ops)) for ops in groups)
+
+    @cached_property
+    def kinds(self) -> tuple[int, ...]:
+        """For each layer the position of the first one that does the same."""
+        first: dict[tuple[Any, ...], int] = {}
+        return tuple(
+            first.setdefault((layer.tokens, layer.anonymous()), position)
+            for position, layer in enumerate(self.layers())
+        )
 
     def _tokens(self, ops: list[Op]) -> int:
         """M of one sample: that of the first operation that says it."""
