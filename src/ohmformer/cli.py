@@ -161,7 +161,9 @@ def cost(
 @app.command()
 def compare(
     study: StudyName,
-    platforms: Annotated[str, typer.Option(metavar="A,B,C", help="Accelerators; ratios are to the first one.")],
+    platforms: Annotated[
+        str, typer.Option(metavar="A,B,C", help="Accelerators; ratios are to the first one.", show_default=False)
+    ] = "",
     sets: Sets = None,
     out: Out = None,
     json: Json = None,

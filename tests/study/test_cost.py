@@ -111,7 +111,10 @@ def test_the_same_file_serves_both_halves() -> None:
             {"model": {"source": "shapes:bert"}},
             "'shapes:bert': no such table of dimensions; did you mean 'shapes:bert-b",
         ),
-        ({"mitigation": {"clip": {"alpha": 2.0, "beta": 0.25}}}, "mitigation.clip: an 'offset' array stores zero"),
+        (
+            {"hardware": {"base": "nvm_ideal"}, "mitigation": {"clip": {"alpha": 2.0, "beta": 0.25}}},
+            "mitigation.clip: an 'offset' array stores zero",
+        ),
         ({"hardware": {"base": "nvm_ideal", "projection.array": "generic_amplitude"}}, "projection.array.cost"),
         ({"hardware": {"base": "nvm_ideal", "chip.tiles": 3}}, "hardware.chip.tiles = 3: the model needs 13 tiles"),
         ({"dataflow": {"kind": "blocks"}}, "dataflow.kind = 'blocks': is no kind; known: layer_serial"),
@@ -164,10 +167,43 @@ def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -
     assert gpu["mean"] == gpu["software"] == crossbars["software"]
     for key in ("counts", "area_m2", "latency_s"):
         assert found["points"][0]["cost"][key] == alone["points"][0]["cost"][key], "the table is that of the model"
-    with pytest.raises(BadInput, match="--platforms: is empty"):
+    with pytest.raises(BadInput, match="--platforms: is missing or empty"):
         compared(both, [" "])
     with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is no accelerator"):
         compared(str(tmp_path / "a.toml"), ["gpu"])
+
+
+def test_platforms_that_cannot_have_the_clip_are_there_without_it(tmp_path: Path) -> None:
+    platforms = ["clipformer_tcad_2024_adc8", "nvm_ideal", "xformer_tvlsi_2023", "gtx_1060"]
+    study = {"model": {"source": "bundled:fashion-vit"}, "task": {"source": "bundled:fashion-mnist", "limit": 5}}
+    few = {"trials": {"chips": 1}, "simulation": {"level": "noise"}}
+    clip = {"alpha": 2.0, "beta": 0.25}
+    file = write(tmp_path / "clip.toml", **study, **few)
+    (tmp_path / "clip.toml").write_text(
+        f"{Path(file).read_text()}\n[mitigation]\nclip = {{ alpha = 2.0, beta = 0.25 }}"
+    )
+    found = compared(file, platforms, out=tmp_path / "out", workers=1)
+    assert all(point["accuracy"]["samples"] == 5 for point in found["points"])
+    reasons = [note for note in found["notes"] if "no clip" in note]
+    assert reasons == [
+        "nvm_ideal: no clip: its 'offset' arrays store zero in the middle of their range",
+        "xformer_tvlsi_2023: no clip: its attention is not in memristive cells",
+        "gtx_1060: no clip: its attention is not in memristive cells",
+    ]
+    clipped, *others = (point["cost"] for point in found["points"])
+    assert clipped["counts"] == one(hardware={"base": platforms[0]}, mitigation={"clip": clip})["counts"]
+    assert [cost["counts"] for cost in others] == [one(hardware={"base": name})["counts"] for name in platforms[1:]]
+    few_states = ["hardware.attention.array.cell.g_min='8 uS'"]
+    assert any("beta = 0.25 nothing would be left" in note for note in compared(file, platforms[:1], [
+        "model.source=shapes:fashion-vit", *few_states])["notes"])  # fmt: skip
+
+
+def test_a_clip_leaves_sram_as_it_is() -> None:
+    clipped = make_costs({**BASE, "mitigation": {"clip": {"alpha": 2.0, "beta": 0.25}}})
+    assert price(clipped.points[0].settings) == one()
+    assert cost_document(clipped)["notes"] == [
+        "mitigation.clip changes nothing where attention is not in memristive cells"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -253,12 +289,9 @@ def test_a_clip_that_is_not_chosen_yet_is_said_to_be_missing() -> None:
 
 
 def test_the_platform_that_cannot_be_priced_is_named(tmp_path: Path) -> None:
-    study = write(tmp_path / "a.toml", mitigation={"clip": {"alpha": 2.0, "beta": 0.25}})
-    file = Path(study)
-    text = file.read_text().replace('clip = {"alpha": 2.0, "beta": 0.25}', "clip = { alpha = 2.0, beta = 0.25 }")
-    file.write_text(text)
-    with pytest.raises(BadInput, match=r"mitigation.clip: an 'offset' .* \(at hardware.base = 'nvm_ideal'\)$"):
-        compared(study, ["clipformer_tcad_2024_adc8", "nvm_ideal"])
+    study = write(tmp_path / "a.toml")
+    with pytest.raises(BadInput, match=r"hardware.chip: is missing .* \(at hardware.base = 'generic_amplitude'\)$"):
+        compared(study, ["clipformer_tcad_2024_adc8", "generic_amplitude"])
 
 
 def test_measures_that_are_no_shares_are_shown_as_what_they_are() -> None:

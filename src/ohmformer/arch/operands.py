@@ -11,7 +11,7 @@ from ohmformer.arch.stage import Stage
 from ohmformer.array.counts import Counts
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
 from ohmformer.mapping.plan import Plan, plan
 from ohmformer.mapping.spec import KVClip
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
@@ -46,6 +46,11 @@ class Pricing:
         if isinstance(op, StaticMatMul):
             return self.hardware.projection
         return self.hardware.attention.key if op.role == "attention.key" else self.hardware.attention.value
+
+    def max_code(self, op: DynamicMatMul) -> int | None:
+        """The largest code that a clip leaves in memristive cells; None for all that there are."""
+        engine = self.engine(op)
+        return self.clip.max_code(engine.array) if self.clip and isinstance(engine, CrossbarEngine) else None
 
 
 def chip_of(hardware: Accelerator) -> Chip:
@@ -85,8 +90,7 @@ def used_arrays(op: StaticMatMul | DynamicMatMul, engine: ArrayEngine, pricing: 
         matrices = plan(op.queries, op.inputs, engine.array, matrices=op.heads)
         passes = ceil(op.queries / (engine.resident or op.queries))
         return Use(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
-    top = pricing.clip.max_code(engine.array) if pricing.clip else None
-    matrices = plan(op.outputs, op.inputs, engine.array, matrices=op.kv_heads, max_code=top)
+    matrices = plan(op.outputs, op.inputs, engine.array, matrices=op.kv_heads, max_code=pricing.max_code(op))
     passes = ceil(op.tokens / (engine.resident or op.tokens))
     vectors = op.batch * op.queries * op.group
     return Use(matrices, vectors, vectors * passes)
@@ -99,16 +103,15 @@ def tokens_written(op: DynamicMatMul, engine: ArrayEngine, arrays: str) -> int:
     return op.tokens if arrays == "shared" else op.written
 
 
-def written_plan(op: DynamicMatMul, engine: ArrayEngine, clip: KVClip | None, tokens: int) -> Plan | None:
-    """The cells that so many tokens of one sample take; None where that is nothing."""
+def written_plan(op: DynamicMatMul, engine: ArrayEngine, max_code: int | None, tokens: int) -> Plan | None:
+    """The cells that so many tokens of one sample take, in codes up to `max_code`; None where that is nothing."""
     array = engine.array
     if engine.written == "left":
         return plan(tokens, op.inputs, array, matrices=op.heads)
     if not tokens:
         return None
-    top = clip.max_code(array) if clip else None
     sizes = (tokens, op.head_width) if op.role == "attention.key" else (op.head_width, tokens)
-    return plan(*sizes, array, matrices=op.kv_heads, max_code=top)
+    return plan(*sizes, array, matrices=op.kv_heads, max_code=max_code)
 
 
 def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
@@ -122,7 +125,7 @@ def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
         engine = pricing.engine(op)
         if isinstance(engine, ArrayEngine):
             count = tokens_written(op, engine, pricing.hardware.attention.arrays)
-            cells = written_plan(op, engine, pricing.clip, count)
+            cells = written_plan(op, engine, pricing.max_code(op), count)
             if cells is not None:
                 found.append(_write_stage(op, engine, cells, count, pricing))
         if op.role == "attention.value":

@@ -18,7 +18,7 @@ from ohmformer.arch.products import layer_stages
 from ohmformer.arch.stage import Stage
 from ohmformer.array.counts import Counts
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine, GpuEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine, GpuEngine, SramEngine
 from ohmformer.mapping.plan import Plan
 from ohmformer.mapping.spec import KVClip
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
@@ -130,7 +130,7 @@ def place(workload: Workload, hardware: Accelerator, *, clip: KVClip | None = No
     Args:
         workload: the products.
         hardware: its engines and chip need prices.
-        clip: of K and V, which leaves out slices that are not needed any more.
+        clip: of K and V in memristive cells, which leaves out slices that are not needed any more; SRAM stays as it is.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not go with the arrays; one line with the
@@ -184,7 +184,7 @@ class _Held:
 
 
 def _held(layer: Layer, count: int, hardware: Accelerator, clip: KVClip | None) -> _Held:
-    pricing = Pricing(hardware, 1, 1, 0)
+    pricing = Pricing(hardware, 1, 1, 0, clip)
     weights: list[Plan] = []
     stored: list[tuple[str, Plan]] = []
     for op in layer.ops:
@@ -195,7 +195,7 @@ def _held(layer: Layer, count: int, hardware: Accelerator, clip: KVClip | None) 
             continue
         if isinstance(op, DynamicMatMul):
             tokens = engine.resident or (op.queries if engine.written == "left" else op.tokens)
-            plan = written_plan(op, engine, clip, tokens)
+            plan = written_plan(op, engine, pricing.max_code(op), tokens)
             assert plan is not None
             stored.append((op.role, plan))
         elif not op.shared_with:
@@ -205,12 +205,8 @@ def _held(layer: Layer, count: int, hardware: Accelerator, clip: KVClip | None) 
 
 def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
     for engine in (hardware.attention.key, hardware.attention.value):
-        if clip is not None and isinstance(engine, ArrayEngine):
-            clip.thresholds(engine.array)
-            if engine.array.encoding == "offset" and (clip.alpha, clip.beta) != (0.0, 1.0):
-                raise BadInput(
-                    "clip: an 'offset' array stores zero in the middle of its range; use encoding = 'differential'"
-                )
+        if clip is not None and isinstance(engine, CrossbarEngine):
+            clip.check(engine.array)
 
 
 def _placed(layer: Layer, stages: tuple[Stage, ...], setup: Stage | None) -> PlacedLayer:

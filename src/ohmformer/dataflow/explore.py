@@ -53,7 +53,7 @@ def explore(points: Iterable[DesignPoint], *, clip: KVClip | None = None) -> Exp
 
     Args:
         points: such as the product of lists of workloads, accelerators and dataflows.
-        clip: of K and V: slices that it leaves empty are not mapped.
+        clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
 
     Raises:
         BadInput: there are no points, a price is missing, or a chip is too small.

@@ -83,7 +83,7 @@ def simulate(
         workload: from `shapes` or from a real model.
         hardware: an accelerator whose engines and chip have prices.
         dataflow: by default layer by layer.
-        clip: of K and V: slices that it leaves empty are not mapped.
+        clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
 
     Raises:
         BadInput: a price is missing, or the chip is too small.

@@ -41,6 +41,18 @@ class KVClip(Spec):
             )
         return self.alpha / (r - 1), (self.beta * r - 1) / (r - 1)
 
+    def check(self, array: Crossbar) -> None:
+        """Refuse an array that cannot have the clip.
+
+        Raises:
+            BadInput: beta r <= 1, or the array's encoding has no sign of its own.
+        """
+        self.thresholds(array)
+        if array.encoding != "differential" and (self.alpha, self.beta) != (0.0, 1.0):
+            raise BadInput(
+                "clip: an 'offset' array stores zero in the middle of its range; use encoding = 'differential'"
+            )
+
     def max_code(self, array: Crossbar) -> int:
         """The largest code that remains: beta = 1/4 leaves 62 of 255, hence three 2-bit slices instead of four."""
         shift, top = self.thresholds(array)

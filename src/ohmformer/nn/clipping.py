@@ -21,7 +21,7 @@ def clip_codes(codes: Tensor, clip: KVClip, array: Crossbar, *, rounded: bool = 
     Raises:
         BadInput: beta r <= 1, or the array's encoding has no sign of its own.
     """
-    check_clip(clip, array)
+    clip.check(array)
     shift, top = clip.thresholds(array)
     x = (codes.abs() / array.max_code - shift).clamp(min=0.0, max=top) * array.max_code
     return codes.sign() * (x.round() if rounded else x)
@@ -52,10 +52,3 @@ def largest_code(clips: Clips, array: Crossbar) -> int | None:
     if not all(isinstance(clip, KVClip) for clip in found):
         return None
     return max(clip.max_code(array) for clip in found if isinstance(clip, KVClip))
-
-
-def check_clip(clip: KVClip, array: Crossbar) -> None:
-    """Refuse a clip that an array cannot have (see `clip_codes`)."""
-    clip.thresholds(array)
-    if array.encoding != "differential" and (clip.alpha, clip.beta) != (0.0, 1.0):
-        raise BadInput("clip: an 'offset' array stores zero in the middle of its range; use encoding = 'differential'")

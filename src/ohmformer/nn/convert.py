@@ -20,7 +20,6 @@ from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn import selfcheck
 from ohmformer.nn.capture import batch_size, call, dry_run
-from ohmformer.nn.clipping import check_clip
 from ohmformer.nn.dynamic import DynamicOperand
 from ohmformer.nn.hooks import attach
 from ohmformer.nn.operand import Operand
@@ -176,7 +175,7 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
     if clip is not None:
         for operand in found.operands:
             if isinstance(operand, DynamicOperand) and operand.clip == "model":
-                check_clip(clip, operand.array)
+                clip.check(operand.array)
     found.state.clip = clip
     if any(operand.calibrates_converters() for operand in found.operands):
         _calibrate_converters(model)
@@ -244,7 +243,7 @@ def _check_arguments(
             raise BadInput(f"parameter {name} holds NaN or infinity; load or train the model again")
     for engine in (hardware.attention.key, hardware.attention.value):
         if clip is not None and isinstance(engine, CrossbarEngine):
-            check_clip(clip, engine.array)
+            clip.check(engine.array)
     return tuple((pattern, as_rule(pattern, value)) for pattern, value in rules.items())
 
 

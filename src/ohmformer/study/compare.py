@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.study.cost import (
     SECTIONS,
@@ -37,7 +38,8 @@ def compared(
 
     Args:
         name: a study file or entry. Changes that it makes to its hardware are made to every platform.
-        platforms: accelerators of the library, or paths.
+        platforms: accelerators of the library, or paths. One that cannot have the study's clip is computed without it,
+            and the notes say so.
         sets: changes 'PATH=VALUE'.
         out: folder that keeps results of the accuracy half.
         workers: processes of the accuracy half; None for one for each core.
@@ -47,7 +49,7 @@ def compared(
     """
     chosen = [platform.strip() for platform in platforms if platform.strip()]
     if not chosen:
-        raise BadInput(f"--platforms: is empty; name some of: {', '.join(catalog.entries('accelerator'))}")
+        raise BadInput(f"--platforms: is missing or empty; name some of: {', '.join(catalog.entries('accelerator'))}")
     file = locate_study(name)
     document = dict(catalog.read(file))
     swept = document.pop("sweep", None) is not None
@@ -57,6 +59,10 @@ def compared(
             document = put(document, path, value, SECTIONS)
         variants = [put(document, "hardware.base", platform, SECTIONS) for platform in chosen]
         settings = [cost_settings(variant, file.parent) for variant in variants]
+        reasons = [why_unclipped(own) for own in settings]
+        for index in (index for index, reason in enumerate(reasons) if reason):
+            variants[index] = put(variants[index], "mitigation.clip", "none", SECTIONS)
+            settings[index] = cost_settings(variants[index], file.parent)
         found = _priced(title, chosen, settings)
         measured = settings[0].task is not None and not settings[0].model.source.startswith(PREFIX)
         if measured:
@@ -64,7 +70,23 @@ def compared(
             found = _with_accuracy(found, study, settings, out or Path("ohmformer-runs") / slug(title), workers)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
-    return {**found, "notes": [*_notes(swept, settings[0], measured), *found.get("notes", [])]}
+    unclipped = [f"{name}: no clip: {reason}" for name, reason in zip(chosen, reasons, strict=True) if reason]
+    return {**found, "notes": [*_notes(swept, settings[0], measured), *unclipped, *found.get("notes", [])]}
+
+
+def why_unclipped(settings: CostSettings) -> str:
+    """Why an accelerator cannot have the clip that a study asks for; empty where it can, or none is asked for."""
+    clip, attention = settings.mitigation.clip, settings.hardware.attention
+    arrays = [engine.array for engine in (attention.key, attention.value) if isinstance(engine, CrossbarEngine)]
+    if clip == "none":
+        return ""
+    if not arrays:
+        return "its attention is not in memristive cells"
+    if any(array.encoding == "offset" for array in arrays):
+        return "its 'offset' arrays store zero in the middle of their range"
+    if isinstance(clip, KVClip) and not all(clip.fits(array) for array in arrays):
+        return f"with beta = {clip.beta:g} nothing would be left of the range of its cells"
+    return ""
 
 
 def _priced(title: str, platforms: Sequence[str], settings: Sequence[CostSettings]) -> Document:

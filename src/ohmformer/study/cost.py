@@ -21,7 +21,7 @@ from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.wear import Lifetime, lifetime
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
-from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
 from ohmformer.study.keys import digest, versions
@@ -90,6 +90,9 @@ CHOSEN = (
     "prices the one that is chosen"
 )
 """What a reader must know of a clip that is not known yet."""
+
+UNCLIPPED = "mitigation.clip changes nothing where attention is not in memristive cells"
+"""What a reader must know of a clip on an accelerator that has no use for it."""
 
 SECTIONS = [*(name for name in CostSettings.model_fields if name != "provenance"), *ELSEWHERE]
 
@@ -313,11 +316,19 @@ def cost_document(study: CostStudy) -> Document:
             raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
         points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
     keys = [digest(_plain(point.settings)) for point in study.points]
-    chosen = any(point.settings.mitigation.clip == "calibrated" for point in study.points)
     return {
         "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points,
-        "notes": [CHOSEN] if chosen else [],
+        "notes": _notes([point.settings for point in study.points]),
     }  # fmt: skip
+
+
+def _notes(settings: list[CostSettings]) -> list[str]:
+    """What a reader must know of clips."""
+    chosen = any(own.mitigation.clip == "calibrated" for own in settings)
+    fixed = [own.hardware.attention for own in settings if isinstance(own.mitigation.clip, KVClip)]
+    engines = [(attention.key, attention.value) for attention in fixed]
+    without = any(not any(isinstance(engine, CrossbarEngine) for engine in pair) for pair in engines)
+    return [*([CHOSEN] if chosen else []), *([UNCLIPPED] if without else [])]
 
 
 def _plain(settings: CostSettings) -> str:

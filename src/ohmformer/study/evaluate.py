@@ -20,7 +20,6 @@ from ohmformer.mapping.spec import KVClip
 from ohmformer.nn.batches import take
 from ohmformer.nn.calibrate import candidates, choose_clip
 from ohmformer.nn.capture import call
-from ohmformer.nn.clipping import check_clip
 from ohmformer.nn.convert import StaysDigital, capture_table, convert
 from ohmformer.nn.montecarlo import Interrupted, monte_carlo
 from ohmformer.nn.statistics import Floats
@@ -77,7 +76,7 @@ def identify(settings: Settings) -> Identity:
     for engine in (settings.hardware.attention.key, settings.hardware.attention.value):
         if isinstance(settings.mitigation.clip, KVClip) and isinstance(engine, CrossbarEngine):
             try:
-                check_clip(settings.mitigation.clip, engine.array)
+                settings.mitigation.clip.check(engine.array)
             except BadInput as error:
                 raise BadInput(f"mitigation.{error}") from None
     return Identity(model=_model_digest(settings.model, settings.task), task=_task(settings).digest)
