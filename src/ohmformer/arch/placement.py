@@ -6,14 +6,15 @@ Weights of a layer stay where they are; keys and values go to arrays that all la
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 
 from ohmformer.arch import components
+from ohmformer.arch.cells import Stored, Wear, caches, engine_of, wear
 from ohmformer.arch.cost import add_energy
-from ohmformer.arch.operands import Pricing, chip_of, tokens_written, used_arrays, written_plan
+from ohmformer.arch.operands import Pricing, chip_of, used_arrays, written_plan
 from ohmformer.arch.products import layer_stages
 from ohmformer.arch.stage import Stage
 from ohmformer.array.counts import Counts
@@ -35,7 +36,7 @@ class PlacedLayer:
         join: the stage that needs all tokens of the stages before it, since every query sees every key; None where a
             query needs none that come after it.
         setup: what has to end before the first stage begins, such as loading weights; None for nothing.
-        scores: heads, queries and keys of its attention; None without one.
+        scores: heads, queries and keys of its attention (the largest, where it has several); None without one.
     """
 
     name: str
@@ -52,27 +53,6 @@ class PlacedLayer:
     def all_stages(self) -> tuple[Stage, ...]:
         """Its stages, and its setup before them."""
         return self.stages if self.setup is None else (self.setup, *self.stages)
-
-
-@dataclass(frozen=True)
-class Wear:
-    """Writes of one cell in one pass of all samples, and what the cell endures.
-
-    Attributes:
-        role: attention.key or attention.value.
-        writes: of the most used cell.
-        mean_writes: of all cells on average, those that stay unused included.
-        cells: cells that are written at all.
-        pulses: that wear the cell in one write.
-        endurance: pulses that a cell survives.
-    """
-
-    role: str
-    writes: float
-    mean_writes: float
-    cells: int
-    pulses: int
-    endurance: float
 
 
 @dataclass(frozen=True)
@@ -160,22 +140,22 @@ def place(workload: Workload, hardware: Accelerator, *, clip: KVClip | None = No
         arrays,
         _per_polarity(hardware, arrays),
         sum(tiles),
-        _area(hardware, tiles, workload),
+        _area(hardware, tiles, stored, workload),
         hardware.chip.tile_power * sum(tiles) if hardware.chip else 0.0,
-        tuple(_wear(workload, hardware, stored)),
+        tuple(wear(workload, hardware, stored, clip)),
     )
 
 
 @dataclass(frozen=True)
 class _Held:
-    """What all layers of equal work hold: how many there are, their weights, and the keys and values of each by role.
+    """What layers of equal work hold: how many there are, and of each the weights, keys and values (by role and stage).
 
     Weights that other modules hold already are not there again.
     """
 
     count: int
     weights: list[Plan]
-    stored: list[tuple[str, Plan]]
+    stored: list[tuple[str, str, Plan]]
 
     @cached_property
     def arrays(self) -> int:
@@ -186,7 +166,7 @@ class _Held:
 def _held(layer: Layer, count: int, hardware: Accelerator, clip: KVClip | None) -> _Held:
     pricing = Pricing(hardware, 1, 1, 0, clip)
     weights: list[Plan] = []
-    stored: list[tuple[str, Plan]] = []
+    stored: list[tuple[str, str, Plan]] = []
     for op in layer.ops:
         if not isinstance(op, (StaticMatMul, DynamicMatMul)):
             continue
@@ -197,7 +177,7 @@ def _held(layer: Layer, count: int, hardware: Accelerator, clip: KVClip | None) 
             tokens = engine.resident or (op.queries if engine.written == "left" else op.tokens)
             plan = written_plan(op, engine, pricing.max_code(op), tokens)
             assert plan is not None
-            stored.append((op.role, plan))
+            stored.append((op.role, op.stage, plan))
         elif not op.shared_with:
             weights.append(used_arrays(op, engine, pricing).reads)
     return _Held(count, weights, stored)
@@ -211,36 +191,29 @@ def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
 
 def _placed(layer: Layer, stages: tuple[Stage, ...], setup: Stage | None) -> PlacedLayer:
     keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
-    scores = (keys[0].heads, keys[0].queries, keys[0].tokens) if keys else None
+    scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)
     names = [stage.name.split("+") for stage in stages]
     waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
     join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
     return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores)
 
 
-def _stored(workload: Workload, hardware: Accelerator, held: list[_Held]) -> dict[str, Plan]:
-    """Role -> the matrices of keys or values that need cells, of one sample: of the largest layer, or of all."""
+def _stored(workload: Workload, hardware: Accelerator, held: list[_Held]) -> dict[str, Stored]:
+    """Role -> the matrices of keys or values that need cells: of all layers and caches, or of one layer.
+
+    Where layers share arrays they are those of the largest one; a layer with two attentions has a set for each.
+    """
     found: dict[str, list[tuple[Plan, int]]] = {}
+    largest: dict[tuple[str, str], Plan] = {}
+    copies = caches(workload, hardware)
     for layer in held:
-        for role, plan in layer.stored:
-            found.setdefault(role, []).append((plan, layer.count))
+        for role, stage, plan in layer.stored:
+            found.setdefault(role, []).append((plan, layer.count * copies))
+            largest[role, stage] = max(largest.get((role, stage), plan), plan, key=_arrays)
     if hardware.attention.arrays == "shared":
-        return {role: max((plan for plan, _ in plans), key=_arrays) for role, plans in found.items()}
-    return {role: _together(plans, _caches(workload, hardware)) for role, plans in found.items()}
-
-
-def _caches(workload: Workload, hardware: Accelerator) -> int:
-    """How many samples have keys and values of their own in cells: all that come back for them in a later pass."""
-    if hardware.attention.arrays == "shared" or workload.batch == 1:
-        return 1
-    return workload.batch if any(op.written < op.tokens for op in workload.dynamic) else 1
-
-
-def _together(plans: list[tuple[Plan, int]], copies: int) -> Plan:
-    """Equal matrices of several layers, and of so many samples, as one plan; unequal ones by their largest."""
-    largest = max((plan for plan, _ in plans), key=_arrays)
-    count = largest.matrices * sum(count for _, count in plans) * copies
-    return Plan(largest.array, largest.inputs, largest.outputs, count, largest.slices)
+        sets = {role: [(plan, 1) for (other, _), plan in largest.items() if other == role] for role in found}
+        return {role: Stored(tuple(plans)) for role, plans in sets.items()}
+    return {role: Stored(tuple(plans)) for role, plans in found.items()}
 
 
 def _arrays(plan: Plan) -> int:
@@ -266,7 +239,7 @@ def _per_polarity(hardware: Accelerator, arrays: Mapping[str, int]) -> int:
     )
 
 
-def _tiles(hardware: Accelerator, layers: list[_Held], stored: Mapping[str, Plan]) -> tuple[int, int]:
+def _tiles(hardware: Accelerator, layers: list[_Held], stored: Mapping[str, Stored]) -> tuple[int, int]:
     """Tiles of weights (spare ones included), and of keys and values.
 
     Raises:
@@ -274,7 +247,7 @@ def _tiles(hardware: Accelerator, layers: list[_Held], stored: Mapping[str, Plan
     """
     arrays = [(layer.arrays, layer.count) for layer in layers]
     total = sum(each * count for each, count in arrays)
-    held = sum(plan.arrays for plan in stored.values())
+    held = sum(cells.arrays for cells in stored.values())
     if not total and not held:
         return 0, 0
     chip = chip_of(hardware)
@@ -326,42 +299,23 @@ def _load(hardware: Accelerator, held: _Held, layers: list[_Held]) -> Stage | No
     return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)
 
 
-def _area(hardware: Accelerator, tiles: tuple[int, int], workload: Workload) -> float:
-    """Tiles full of arrays, nodes around them, and units for softmax [m^2]; that of a GPU is its die."""
+def _area(hardware: Accelerator, tiles: tuple[int, int], stored: Mapping[str, Stored], workload: Workload) -> float:
+    """Tiles full of arrays, nodes around them, and units for softmax [m^2]; that of a GPU is its die.
+
+    Tiles of keys and values hold arrays of both in the ratio in which they are needed.
+    """
     if isinstance(hardware.projection, GpuEngine):
         return hardware.projection.area
     chip = chip_of(hardware)
-    engines = (("projection", hardware.projection), ("attention.key", hardware.attention.key))
-    shell = chip.tile_area + chip.cores_per_tile * chip.core_area
-    total = 0.0
-    for count, (role, engine) in zip(tiles, engines, strict=True):
-        if count and isinstance(engine, ArrayEngine):
-            arrays = chip.arrays_per_core * chip.cores_per_tile
-            total += count * (shell + arrays * components.array_area(engine.array, role))
+    room = chip.arrays_per_core * chip.cores_per_tile
+    total = sum(tiles) * (chip.tile_area + chip.cores_per_tile * chip.core_area)
+    if tiles[0] and isinstance(hardware.projection, ArrayEngine):
+        total += tiles[0] * room * components.array_area(hardware.projection.array, "projection")
+    held = sum(cells.arrays for cells in stored.values())
+    for role, cells in stored.items():
+        engine = engine_of(role, hardware)
+        assert isinstance(engine, ArrayEngine)
+        total += tiles[1] * room * cells.arrays / held * components.array_area(engine.array, role)
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
     return total + ceil(sum(tiles) / (chip.tiles_per_node or sum(tiles) or 1)) * chip.node_area + units
-
-
-def _wear(workload: Workload, hardware: Accelerator, stored: Mapping[str, Plan]) -> Iterator[Wear]:
-    """How often the cells of keys and values are written in one pass."""
-    for role, plan in stored.items():
-        engine = hardware.attention.key if role == "attention.key" else hardware.attention.value
-        assert isinstance(engine, ArrayEngine)
-        cell = engine.array.cell
-        if cell.endurance is None or cell.write_pulses is None:
-            continue
-        uses = [op for op in workload.dynamic if op.role == role]
-        layers = len(uses) if hardware.attention.arrays == "shared" else 1
-        share = _slot_writes(uses[0], engine, hardware.attention.arrays)
-        # The slots of a decoder's own cache form a ring, so each has its turn; otherwise the first slot is always used.
-        ring = workload.phase == "decode" and hardware.attention.arrays == "per_layer"
-        hottest = share if ring else max(1.0, share)
-        passes = layers * workload.batch / _caches(workload, hardware)
-        yield Wear(role, passes * hottest, passes * share, plan.cells, cell.write_pulses, cell.endurance)
-
-
-def _slot_writes(op: DynamicMatMul, engine: ArrayEngine, arrays: str) -> float:
-    """How often a slot of a token is written for one sample and layer, on average: written tokens over slots."""
-    held = op.queries if engine.written == "left" else op.tokens
-    return tokens_written(op, engine, arrays) / (engine.resident or held)
