@@ -33,6 +33,7 @@ class Machine:
     signed: bool
     adc_bits: int | None
     subtract: str
+    slice_base: int | None = None
 
     @property
     def step(self) -> float:
@@ -41,6 +42,19 @@ class Machine:
     @property
     def slices(self) -> int:
         return math.ceil(self.bits / self.bits_per_cell)
+
+    @property
+    def places(self) -> list[int]:
+        """What each slice counts."""
+        base = self.slice_base or 2**self.bits_per_cell
+        return [base**s for s in range(self.slices)]
+
+    @property
+    def top(self) -> int:
+        """The largest integer that can be stored."""
+        if self.slice_base is not None:
+            return (2**self.bits_per_cell - 1) * sum(self.places)
+        return 2**self.bits - 1 if self.encoding == "differential" else 2 ** (self.bits - 1) - 1
 
 
 def write_std(g: float, m: Machine) -> float:
@@ -77,12 +91,26 @@ def read(g: float, m: Machine, eps: float) -> float:
 
 
 def stored_integer(w: float, w_range: float, m: Machine) -> int:
-    top = 2**m.bits - 1 if m.encoding == "differential" else 2 ** (m.bits - 1) - 1
-    return int(min(top, max(-top, round(w / w_range * top))))
+    return int(min(m.top, max(-m.top, round(w / w_range * m.top))))
 
 
 def value_of_one(w_range: float, m: Machine) -> float:
-    return w_range / (2**m.bits - 1 if m.encoding == "differential" else 2 ** (m.bits - 1) - 1)
+    return w_range / m.top
+
+
+def digits(magnitude: int, m: Machine) -> list[int]:
+    """One digit for each slice: dealt out in turns where slices count alike, the most significant first otherwise."""
+    found = [0] * m.slices
+    if m.slice_base == 1:
+        for turn in range(magnitude):
+            found[m.slices - 1 - turn % m.slices] += 1
+        return found
+    for s in reversed(range(m.slices)):
+        while found[s] < 2**m.bits_per_cell - 1 and magnitude >= m.places[s]:
+            found[s] += 1
+            magnitude -= m.places[s]
+    assert magnitude == 0
+    return found
 
 
 def target(code: int, polarity: int, s: int, m: Machine) -> float:
@@ -91,8 +119,7 @@ def target(code: int, polarity: int, s: int, m: Machine) -> float:
         magnitude = abs(code) if (code > 0) == (polarity == 0) else 0
     else:
         magnitude = code + 2 ** (m.bits - 1)
-    digit = (magnitude // 2 ** (m.bits_per_cell * s)) % 2**m.bits_per_cell
-    return m.g_min + digit * m.step
+    return m.g_min + digits(magnitude, m)[s] * m.step
 
 
 def reference_target(s: int, m: Machine) -> float:
@@ -184,5 +211,5 @@ def multiply(
                             difference = converter(plus - minus, m)
                         else:
                             difference = converter(plus, m) - converter(minus, m)
-                        y[v, o] += sent[0][z][1] * 2 ** (m.bits_per_cell * s) * difference / m.step
+                        y[v, o] += sent[0][z][1] * m.places[s] * difference / m.step
     return y * value_of_one(w_range, m)

@@ -33,13 +33,23 @@ def offset(hardware: Accelerator) -> Accelerator:
     return hardware
 
 
+CLIP = KVClip(alpha=2.0, beta=0.25)
+
+
 @pytest.mark.parametrize(
-    ("clip", "encoding"), [(None, "differential"), (None, "offset"), (KVClip(alpha=2.0, beta=0.25), "differential")]
+    ("clip", "encoding", "base"),
+    [
+        (None, "differential", None),
+        (None, "offset", None),
+        (CLIP, "differential", None),
+        (CLIP, "differential", 1),
+    ],
 )
 @pytest.mark.parametrize("batch", [1, 3])
-def test_both_halves_count_the_same_events(clip: KVClip | None, encoding: str, batch: int) -> None:
+def test_both_halves_count_the_same_events(clip: KVClip | None, encoding: str, base: int | None, batch: int) -> None:
     hardware = BASE if encoding == "differential" else offset(BASE)
     for role in ("projection", "attention"):
+        hardware = replace(hardware, f"{role}.array.slice_base", base)
         for name, size in (("rows", 16), ("columns", 12)):
             hardware = replace(hardware, f"{role}.array.{name}", size)
     torch.manual_seed(0)

@@ -36,12 +36,16 @@ class Recorder:
 @st.composite
 def machines(draw: st.DrawFn) -> oracle.Machine:
     bits = draw(st.integers(2, 9))
+    bits_per_cell = draw(st.integers(1, bits))
+    encoding = draw(st.sampled_from(["differential", "offset"]))
+    bases = st.none() | st.integers(1, 2**bits_per_cell) if encoding == "differential" else st.none()
     return oracle.Machine(
         rows=draw(st.integers(1, 9)),
         columns=draw(st.integers(1, 5)),
         bits=bits,
-        bits_per_cell=draw(st.integers(1, bits)),
-        encoding=draw(st.sampled_from(["differential", "offset"])),
+        bits_per_cell=bits_per_cell,
+        slice_base=draw(bases),
+        encoding=encoding,
         g_min=draw(st.sampled_from([0.0, 1e-7, 2e-6])),
         g_max=1e-5,
         write=draw(st.sampled_from(WRITE_NOISES)),
@@ -62,6 +66,7 @@ def hardware(m: oracle.Machine) -> Any:
         encoding=m.encoding,
         bits=m.bits,
         bits_per_cell=m.bits_per_cell,
+        slice_base=m.slice_base,
         inputs={"kind": m.streaming, "bits": m.input_bits},
         subtract=m.subtract,
         adc={"bits": m.adc_bits or "ideal"},

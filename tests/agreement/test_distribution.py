@@ -80,6 +80,17 @@ def test_array_is_distributed_as_cell(encoding: str, kind: str, subtract: str, b
     assert np.abs(covariance_difference(a, b)).max() < stats.norm.isf(ALARM / 2)
 
 
+@pytest.mark.parametrize("bits", ["ideal", 5])
+@pytest.mark.parametrize("base", [1, 2, 3, 4])
+def test_array_is_distributed_as_cell_whatever_slices_count(base: int, bits: Any) -> None:
+    hardware = array(
+        rows=9, columns=3, bits=6, slice_base=base, adc={"bits": bits}, inputs={"bits": 4},
+        cell=cell(write_noise=SQRT_RANGE, read_noise={"kind": "proportional", "sigma": 0.2}),
+    )  # fmt: skip
+    programmed = program(matrix(), hardware, stream=1)
+    compare(*(outputs(programmed, level, signed=True) for level in ("array", "cell")))
+
+
 @pytest.mark.parametrize("bits", ["ideal", 6])
 @pytest.mark.parametrize(
     "fields",

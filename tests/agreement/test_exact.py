@@ -19,12 +19,16 @@ FLOATS = {torch.float64: 2**53, torch.float32: 2**24}
 @st.composite
 def geometries(draw: st.DrawFn) -> dict[str, Any]:
     bits = draw(st.integers(2, 9))
+    bits_per_cell = draw(st.integers(1, bits))
+    encoding = draw(st.sampled_from(["differential", "offset"]))
+    bases = st.none() | st.integers(1, 2**bits_per_cell) if encoding == "differential" else st.none()
     return {
         "rows": draw(st.integers(1, 40)),
         "columns": draw(st.integers(1, 20)),
         "bits": bits,
-        "bits_per_cell": draw(st.integers(1, bits)),
-        "encoding": draw(st.sampled_from(["differential", "offset"])),
+        "bits_per_cell": bits_per_cell,
+        "slice_base": draw(bases),
+        "encoding": encoding,
         "inputs": {"kind": draw(st.sampled_from(["bit_serial", "amplitude"])), "bits": draw(st.integers(2, 8))},
         "subtract": draw(st.sampled_from(["digital", "analog"])),
         "cell": cell(g_min=draw(st.sampled_from([0.0, 1e-7]))),
@@ -65,7 +69,7 @@ def test_integers_are_exact(
     top = hardware.max_input(signed=signed)
     w = rng.integers(-hardware.max_code, hardware.max_code + 1, (outputs, inputs))
     x = rng.integers(-top if signed else 0, top + 1, (vectors, inputs))
-    if inputs * 2**hardware.bits * 2**hardware.inputs.bits * 4 > FLOATS[dtype]:
+    if inputs * (hardware.max_code + 1) * 2**hardware.inputs.bits * 4 > FLOATS[dtype]:
         dtype = torch.float64
     programmed = program(torch.tensor(w, dtype=dtype), hardware, w_range=hardware.max_code)
     y = mvm(torch.tensor(x, dtype=dtype), programmed, level=level, x_range=float(top), signed=signed)
@@ -133,10 +137,14 @@ WRITES = [
 ]
 
 
-@pytest.mark.parametrize("encoding", ["differential", "offset"])
+@pytest.mark.parametrize(
+    "spelling",
+    [{"encoding": "differential"}, {"encoding": "offset"}, {"slice_base": 1}, {"slice_base": 3}],
+    ids=["differential", "offset", "base 1", "base 3"],
+)
 @pytest.mark.parametrize("fields", WRITES, ids=["sqrt_range", "uniform and faults", "drift", "ideal"])
-def test_write_folded_is_fold_of_write(fields: dict[str, Any], encoding: str) -> None:
-    hardware: Crossbar = array(cell=cell(**fields), encoding=encoding, columns=8, rows=16, age=100.0, bits=7)
+def test_write_folded_is_fold_of_write(fields: dict[str, Any], spelling: dict[str, Any]) -> None:
+    hardware: Crossbar = array(cell=cell(**fields), **spelling, columns=8, rows=16, age=100.0, bits=7)
     top = hardware.max_code
     codes = torch.randint(-top, top + 1, (3, 2, 21, 40), generator=torch.Generator().manual_seed(1)).float()
     w_range = torch.rand(3, 1, 21, 1) + 0.5

@@ -57,6 +57,7 @@ def test_utilization() -> None:
     kind=st.sampled_from(["bit_serial", "amplitude"]),
     subtract=st.sampled_from(["digital", "analog"]),
     max_code=st.none() | st.integers(1, 3),
+    base=st.none() | st.integers(1, 4),
 )
 def test_counts_are_those_of_the_instrument(
     sizes: tuple[int, ...],
@@ -67,11 +68,13 @@ def test_counts_are_those_of_the_instrument(
     kind: str,
     subtract: str,
     max_code: int | None,
+    base: int | None,
 ) -> None:
     matrices, vectors, outputs, inputs = sizes
     hardware = array(
         rows=geometry[0], columns=geometry[1], bits=bits, bits_per_cell=min(bits, per_cell), encoding=encoding,
         inputs={"kind": kind, "bits": 3}, subtract=subtract, adc={"bits": 6},
+        slice_base=None if base is None or encoding == "offset" else min(base, 2 ** min(bits, per_cell)),
     )  # fmt: skip
     predicted = plan(outputs, inputs, hardware, matrices=matrices, max_code=max_code)
     codes = torch.randint(-1, 2, (matrices, outputs, inputs)).float()

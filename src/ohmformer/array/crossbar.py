@@ -250,7 +250,7 @@ def _check(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
         BadInput: a code does not fit into them.
     """
     slices = array.slices(max_code)
-    largest = 2 ** (array.bits_per_cell * slices) - 1 if array.encoding == "differential" else array.max_code
+    largest = array.capacity(slices) if array.encoding == "differential" else array.max_code
     if not bool(codes.abs().amax() <= largest):
         raise BadInput(
             f"write: codes must be integers within {largest} of zero, the most that {slices} slices hold; clip them, "

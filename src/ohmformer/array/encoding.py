@@ -98,11 +98,41 @@ def digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
 
 def places(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
     """Non-negative integers to the digits of their slices, the least significant first."""
-    base = 2**array.bits_per_cell
+    if array.base == 1:
+        return _even_places(stored, slices)
+    if array.base <= array.max_digit:
+        return _greedy_places(stored, array, slices)
+    return _positional_places(stored, array.base, slices)
+
+
+def _positional_places(stored: Tensor, base: int, slices: int) -> Iterator[Tensor]:
+    """Digits below `base`, of which there is one choice only."""
     for _ in range(slices):
         rest = (stored / base).floor_()
         yield torch.sub(stored, rest, alpha=base)
         stored = rest
+
+
+def _greedy_places(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+    """As much as fits into each slice, from the most significant one down: few cells hold something."""
+    found: list[Tensor] = []
+    for place in (array.base**k for k in range(slices - 1, 0, -1)):
+        digit = (stored / place).floor_().clamp_(max=array.max_digit)
+        stored = torch.sub(stored, digit, alpha=place)
+        found.append(digit)
+    yield from reversed([*found, stored])
+
+
+def _even_places(stored: Tensor, slices: int) -> Iterator[Tensor]:
+    """Digits of slices that count alike, which differ by at most one.
+
+    Under noise that grows with the digit, many small digits have at most the variance of a few large ones.
+    """
+    for left in range(slices, 1, -1):
+        digit = (stored / left).floor_()
+        yield digit
+        stored = stored - digit
+    yield stored
 
 
 def reference_digits(array: Crossbar, slices: int) -> list[int]:

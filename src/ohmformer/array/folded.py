@@ -50,7 +50,7 @@ class _Sum:
         variance = crossbar.read_variance(cells, self.array, written) if self.read_noise else None
         if variance is not None:
             self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=self.place**2)
-        self.place *= 2**self.array.bits_per_cell
+        self.place *= self.array.base
 
 
 def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
@@ -99,7 +99,7 @@ def write_folded(
     major: Major = "outputs",
     read_noise: bool = True,
 ) -> Folded:
-    """`fold(write(codes, ...))`, the same numbers, without ever holding all slices.
+    """`fold(write(codes, ...))`, the same numbers, without ever holding the cells of all slices.
 
     The arguments are those of `write` and `fold`.
     """

@@ -146,7 +146,7 @@ def reads(codes: Tensor, programmed: Programmed, *, signed: bool) -> Iterator[tu
         block = slice(first, first + array.rows)
         for s in range(programmed.slices):
             for z, weight in enumerate(weights):
-                yield s, z, block, float(weight * 2 ** (array.bits_per_cell * s)), planes[z][..., block]
+                yield s, z, block, float(weight * array.base**s), planes[z][..., block]
 
 
 def currents(volts: Tensor, side: Side, block: slice, array: Crossbar, stream: Streams | None) -> Tensor:

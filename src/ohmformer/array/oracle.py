@@ -28,7 +28,7 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
             for s in range(programmed.slices):
                 for first in range(0, programmed.inputs, array.rows):
                     rows = slice(first, first + array.rows)
-                    place = weight * 2 ** (array.bits_per_cell * s)
+                    place = weight * array.base**s
                     where = stream and stream.child(m, z, s, first)
                     read = _one_read(planes[z][..., m, rows], programmed, s, rows, where, at_slice(span, s))
                     total = total + place * read

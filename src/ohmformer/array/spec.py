@@ -137,6 +137,10 @@ class Crossbar(Spec):
     `differential`: W = s (G+ - G-), two arrays; the sign chooses the half, the unused half stays at G_min; codes span
     -(2^bits - 1) .. 2^bits - 1. `offset`: one array holds the code shifted by 2^(bits - 1), and a reference column per
     array holds the shift itself, to be subtracted; codes span -(2^(bits-1) - 1) .. 2^(bits-1) - 1.
+
+    A code is spread over ceil(bits / c) slices of c bits per cell, and slice k counts base^k, which is what the digital
+    shift-and-add does with it. A `slice_base` below 2^c exchanges resolution for noise: with base 1 all S cells count
+    alike, codes span -S (2^c - 1) .. S (2^c - 1) only, and their noise averages.
     """
 
     catalog_kind: ClassVar[str] = "array"
@@ -150,6 +154,9 @@ class Crossbar(Spec):
     """Bits of a stored code: the magnitude in a differential pair, the shifted code with an offset."""
     bits_per_cell: Bits = 2
     """`bits` for one cell per value."""
+    slice_base: Annotated[int, Field(ge=1)] | None = None
+    """What a slice counts against the one below it, 1 to 2^bits_per_cell; None for 2^bits_per_cell and codes of `bits`
+    bits. A number makes every digit of every slice usable: the largest code is (2^c - 1) sum_k base^k."""
     scale: Scale = "tensor"
     """What shares one scale: a whole matrix (K, V: all heads of a sample), a head, a token, or an output column."""
     percentile: Percentile = 100.0
@@ -169,6 +176,7 @@ class Crossbar(Spec):
             raise ValueError(f"bits_per_cell = {self.bits_per_cell} is above bits = {self.bits}; lower it")
         if self.encoding == "offset" and self.bits < 2:
             raise ValueError("bits = 1 is too few for an offset; use 2 or more, or encoding = 'differential'")
+        self._check_slice_base()
         if self.cell.levels is not None and 2**self.bits_per_cell > self.cell.levels:
             raise ValueError(
                 f"bits_per_cell = {self.bits_per_cell} needs {2**self.bits_per_cell} levels but the cell has "
@@ -176,10 +184,35 @@ class Crossbar(Spec):
             )
         return self
 
+    def _check_slice_base(self) -> None:
+        if self.slice_base is None:
+            return
+        if self.encoding == "offset":
+            raise ValueError(
+                f"slice_base = {self.slice_base}: an 'offset' array holds the bits of a shifted code; leave slice_base "
+                "out, or use encoding = 'differential'"
+            )
+        if self.slice_base > 1 << self.bits_per_cell:
+            raise ValueError(
+                f"slice_base = {self.slice_base} is above 2^bits_per_cell = {1 << self.bits_per_cell}, so that codes "
+                "between would have no digits; lower it"
+            )
+
+    @property
+    def base(self) -> int:
+        """What a slice counts against the one below it."""
+        return 1 << self.bits_per_cell if self.slice_base is None else self.slice_base
+
     @property
     def max_code(self) -> int:
         """Largest magnitude of a code."""
+        if self.slice_base is not None:
+            return self.capacity(self.slices())
         return (1 << self.bits) - 1 if self.encoding == "differential" else (1 << (self.bits - 1)) - 1
+
+    def capacity(self, slices: int) -> int:
+        """Largest number that so many slices spell: the largest digit in each of them."""
+        return sum(self.max_digit * int(self.base**k) for k in range(slices))
 
     @property
     def max_digit(self) -> int:
@@ -199,10 +232,11 @@ class Crossbar(Spec):
     def slices(self, max_code: int | None = None) -> int:
         """Cells per value and polarity, enough for codes up to `max_code` (by default the largest)."""
         if self.encoding == "offset" or max_code is None:
-            bits = self.bits
-        else:
-            bits = max(1, max_code.bit_length())
-        return -(-bits // self.bits_per_cell)
+            return -(-self.bits // self.bits_per_cell)
+        slices = 1
+        while self.capacity(slices) < max_code:
+            slices += 1
+        return slices
 
     def cycles(self) -> int:
         """Reads of the array per input vector."""
@@ -215,9 +249,12 @@ class Crossbar(Spec):
 
 @cache
 def analog(array: Crossbar) -> Crossbar:
-    """The array with one cell per value and one voltage per input, of any value: what it would be without digits."""
+    """The array with one cell per value and one voltage per input, of any value: what it would be without digits.
+
+    Its codes are those of `bits` bits, whatever the slices of the array count.
+    """
     inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
-    return array.model_copy(update={"bits_per_cell": array.bits, "inputs": inputs})
+    return array.model_copy(update={"bits_per_cell": array.bits, "slice_base": None, "inputs": inputs})
 
 
 def bits_needed(rows: int, bits_per_cell: int, *, max_input: int = 1, both_signs: bool = False) -> int:

@@ -187,6 +187,8 @@ class Operand:
     def hold(self, codes: Tensor, **how: Any) -> Folded | Programmed:
         """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
         array = self.array if self.state.rounded else analog(self.array)
+        if array.max_code != self.array.max_code:  # a slice_base has codes of its own, which one cell need not have
+            codes = codes * (array.max_code / self.array.max_code)
         if self.needs_cells:
             return write(codes, array, **how)
         return write_folded(codes, array, read_noise=self.state.level != "noise", **how)
