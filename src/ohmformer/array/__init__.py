@@ -7,6 +7,8 @@ _HOMES = {
     **dict.fromkeys(("Programmed", "program", "write"), "crossbar"),
     **dict.fromkeys(("Folded", "fold", "write_folded", "folded_product"), "folded"),
     **dict.fromkeys(("mvm", "LEVELS"), "multiply"),
+    **dict.fromkeys(("unbiased_codes", "quantise_unbiased"), "targets"),
+    "held_moments": "moments",
     "counting": "counts",
 }
 
