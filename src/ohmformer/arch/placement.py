@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
 
-from ohmformer.arch import components
+from ohmformer.arch import components, room
 from ohmformer.arch.cost import add_energy
-from ohmformer.arch.operands import Pricing, chip_of, tokens_written, used_arrays, written_plan
+from ohmformer.arch.operands import Pricing, chip_of, tokens_written
 from ohmformer.arch.products import layer_stages
+from ohmformer.arch.room import Held, Stored
 from ohmformer.arch.stage import Stage
+from ohmformer.arch.where import first_match
 from ohmformer.array.counts import Counts
+from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine, GpuEngine, SramEngine
-from ohmformer.mapping.plan import Plan
+from ohmformer.hardware.rules import OrderedRules, Rules, as_rule
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, SramEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
 
@@ -65,6 +67,8 @@ class Wear:
         cells: cells that are written at all.
         pulses: that wear the cell in one write.
         endurance: pulses that a cell survives.
+        shared: whether layers share them.
+        engine: that has these cells.
     """
 
     role: str
@@ -73,6 +77,8 @@ class Wear:
     cells: int
     pulses: int
     endurance: float
+    shared: bool
+    engine: ArrayEngine
 
 
 @dataclass(frozen=True)
@@ -124,83 +130,67 @@ class Placement:
         return [(layer, times[key]) for key, layer in dict(zip(keys, self.layers, strict=True)).items()]
 
 
-def place(workload: Workload, hardware: Accelerator, *, clip: KVClip | None = None) -> Placement:
+def place(
+    workload: Workload, hardware: Accelerator, *, clip: KVClip | None = None, rules: Rules | None = None
+) -> Placement:
     """Price a workload on an accelerator.
 
     Args:
         workload: the products.
         hardware: its engines and chip need prices.
         clip: of K and V in memristive cells, which leaves out slices that are not needed any more; SRAM stays as it is.
+        rules: as in `convert` and `trace`: engines, arrays, writes and clips of products by name. One that is kept
+            digital is no product of the workload.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not go with the arrays; one line with the
             field and the remedy.
     """
     _check_clip(hardware, clip)
-    layers = workload.layers()
-    held = {
-        first: _held(layers[first], count, hardware, clip) for first, count in Counter(workload.kinds).items()
-    }  # fmt: skip
-    stored = _stored(workload, hardware, list(held.values()))
-    tiles = _tiles(hardware, list(held.values()), stored)
+    ruled = tuple((pattern, as_rule(pattern, value)) for pattern, value in (rules or {}).items())
+    layers, kinds = workload.layers(), _kinds(workload, ruled)
+    known = Pricing(hardware, workload.batch, 1, 0, clip, ruled)
+    held = {first: room.held(layers[first], count, known) for first, count in Counter(kinds).items()}
+    every = list(held.values())
+    stored = room.stored(workload, hardware, every)
+    tiles = room.tiles(hardware, every, stored)
+    weights = room.weight_arrays(hardware, every)
     placed = {}
-    for first, matrices in held.items():
+    for first, own in held.items():
         layer = layers[first]
-        pricing = Pricing(hardware, workload.batch, layer.tokens, _lanes(hardware, matrices), clip)
-        setup = _load(hardware, matrices, list(held.values()))
-        placed[first] = _placed(layer, tuple(layer_stages(layer, pricing)), setup)
-    arrays = {
-        "projection": _count(hardware, list(held.values())),
-        **{role: found.arrays for role, found in stored.items()},
-    }
+        pricing = replace(known, tokens=layer.tokens, lanes=room.lanes(hardware, own))
+        placed[first] = _placed(layer, tuple(layer_stages(layer, pricing)), _load(hardware, own, every))
     return Placement(
         workload,
         hardware,
-        tuple(placed[kind].named(layer.name) for kind, layer in zip(workload.kinds, layers, strict=True)),
-        arrays,
-        _per_polarity(hardware, arrays),
-        sum(tiles),
-        _area(hardware, tiles, workload),
-        hardware.chip.tile_power * sum(tiles) if hardware.chip else 0.0,
-        tuple(_wear(workload, hardware, stored)),
+        tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True)),
+        _by_role(weights, stored),
+        sum(count // array.polarities for array, count in weights) + sum(s.plan.arrays_per_polarity for s in stored),
+        tiles.total,
+        room.area(hardware, tiles, workload),
+        hardware.chip.tile_power * tiles.total if hardware.chip else 0.0,
+        tuple(_wear(workload, stored)),
     )
 
 
-@dataclass(frozen=True)
-class _Held:
-    """What all layers of equal work hold: how many there are, their weights, and the keys and values of each by role.
-
-    Weights that other modules hold already are not there again.
-    """
-
-    count: int
-    weights: list[Plan]
-    stored: list[tuple[str, Plan]]
-
-    @cached_property
-    def arrays(self) -> int:
-        """Of the weights of one layer."""
-        return sum(plan.arrays for plan in self.weights)
+def _kinds(workload: Workload, rules: OrderedRules) -> tuple[int, ...]:
+    """For each layer the position of the first one that does the same in the same place."""
+    if not rules:
+        return workload.kinds
+    first: dict[tuple[object, ...], int] = {}
+    products = [
+        tuple((first_match(op, rules) or ("",))[0] for op in layer.ops if isinstance(op, (StaticMatMul, DynamicMatMul)))
+        for layer in workload.layers()
+    ]
+    found = enumerate(zip(workload.kinds, products, strict=True))
+    return tuple(first.setdefault(key, position) for position, key in found)
 
 
-def _held(layer: Layer, count: int, hardware: Accelerator, clip: KVClip | None) -> _Held:
-    pricing = Pricing(hardware, 1, 1, 0, clip)
-    weights: list[Plan] = []
-    stored: list[tuple[str, Plan]] = []
-    for op in layer.ops:
-        if not isinstance(op, (StaticMatMul, DynamicMatMul)):
-            continue
-        engine = pricing.engine(op)
-        if not isinstance(engine, ArrayEngine):
-            continue
-        if isinstance(op, DynamicMatMul):
-            tokens = engine.resident or (op.queries if engine.written == "left" else op.tokens)
-            plan = written_plan(op, engine, pricing.max_code(op), tokens)
-            assert plan is not None
-            stored.append((op.role, plan))
-        elif not op.shared_with:
-            weights.append(used_arrays(op, engine, pricing).reads)
-    return _Held(count, weights, stored)
+def _by_role(weights: list[tuple[Crossbar, int]], stored: list[Stored]) -> dict[str, int]:
+    found = {"projection": sum(count for _, count in weights)}
+    for entry in stored:
+        found[entry.role] = found.get(entry.role, 0) + entry.plan.arrays
+    return found
 
 
 def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
@@ -218,150 +208,55 @@ def _placed(layer: Layer, stages: tuple[Stage, ...], setup: Stage | None) -> Pla
     return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores)
 
 
-def _stored(workload: Workload, hardware: Accelerator, held: list[_Held]) -> dict[str, Plan]:
-    """Role -> the matrices of keys or values that need cells, of one sample: of the largest layer, or of all."""
-    found: dict[str, list[tuple[Plan, int]]] = {}
-    for layer in held:
-        for role, plan in layer.stored:
-            found.setdefault(role, []).append((plan, layer.count))
-    if hardware.attention.arrays == "shared":
-        return {role: max((plan for plan, _ in plans), key=_arrays) for role, plans in found.items()}
-    return {role: _together(plans, _caches(workload, hardware)) for role, plans in found.items()}
-
-
-def _caches(workload: Workload, hardware: Accelerator) -> int:
-    """How many samples have keys and values of their own in cells: all that come back for them in a later pass."""
-    if hardware.attention.arrays == "shared" or workload.batch == 1:
-        return 1
-    return workload.batch if any(op.written < op.tokens for op in workload.dynamic) else 1
-
-
-def _together(plans: list[tuple[Plan, int]], copies: int) -> Plan:
-    """Equal matrices of several layers, and of so many samples, as one plan; unequal ones by their largest."""
-    largest = max((plan for plan, _ in plans), key=_arrays)
-    count = largest.matrices * sum(count for _, count in plans) * copies
-    return Plan(largest.array, largest.inputs, largest.outputs, count, largest.slices)
-
-
-def _arrays(plan: Plan) -> int:
-    return plan.arrays
-
-
-def _count(hardware: Accelerator, held: list[_Held]) -> int:
-    needed = sum(layer.count * layer.arrays for layer in held)
-    engine = hardware.projection
-    return min(needed, engine.arrays) if isinstance(engine, SramEngine) and engine.arrays else needed
-
-
-def _per_polarity(hardware: Accelerator, arrays: Mapping[str, int]) -> int:
-    engines: dict[str, Engine] = {
-        "projection": hardware.projection,
-        "attention.key": hardware.attention.key,
-        "attention.value": hardware.attention.value,
-    }
-    return sum(
-        count // engine.array.polarities
-        for role, count in arrays.items()
-        if isinstance(engine := engines[role], ArrayEngine)
-    )
-
-
-def _tiles(hardware: Accelerator, layers: list[_Held], stored: Mapping[str, Plan]) -> tuple[int, int]:
-    """Tiles of weights (spare ones included), and of keys and values.
-
-    Raises:
-        BadInput: there are fewer.
-    """
-    arrays = [(layer.arrays, layer.count) for layer in layers]
-    total = sum(each * count for each, count in arrays)
-    held = sum(plan.arrays for plan in stored.values())
-    if not total and not held:
-        return 0, 0
-    chip = chip_of(hardware)
-    room = chip.arrays_per_core * chip.cores_per_tile
-    if isinstance(hardware.projection, SramEngine) and hardware.projection.arrays:
-        total = min(total, hardware.projection.arrays)
-        arrays = [(total, 1)]
-    attention = ceil(held / room)
-    needed = sum(ceil(each / room) * count for each, count in arrays) + attention
-    if chip.granularity == "node":
-        if chip.tiles_per_node is None:
-            raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
-        needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
-    if chip.tiles is not None and needed > chip.tiles:
-        raise BadInput(
-            f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
-            f"{held} of keys and values, {room} to a tile); raise it, or leave it out to take as many as are needed"
-        )
-    return (chip.tiles or needed) - attention, attention
-
-
-def _lanes(hardware: Accelerator, held: _Held) -> int:
-    """Vector lanes of the tiles that hold a layer's weights."""
-    if not held.weights or hardware.chip is None:
-        return 0
-    chip = hardware.chip
-    tiles = ceil(held.arrays / (chip.arrays_per_core * chip.cores_per_tile))
-    return tiles * chip.cores_per_tile * chip.vector.lanes_per_core
-
-
-def _load(hardware: Accelerator, held: _Held, layers: list[_Held]) -> Stage | None:
+def _load(hardware: Accelerator, held: Held, layers: list[Held]) -> Stage | None:
     """Loading a layer's weights from memory off the chip, where not all find room; once for all samples.
 
     Products wait for it; a layer that is larger than the chip goes through it in parts, which takes the same time.
     """
     engine = hardware.projection
-    if not isinstance(engine, SramEngine) or not engine.arrays or not held.weights:
+    if not isinstance(engine, SramEngine) or not engine.arrays:
         return None
-    if sum(layer.count * layer.arrays for layer in layers) <= engine.arrays:
+    needed = sum(layer.count * plan.arrays for layer in layers for plan in room.of_projection(hardware, layer))
+    weights = room.of_projection(hardware, held)
+    if not weights or needed <= engine.arrays:
         return None
     chip = chip_of(hardware)
     if chip.dram is None:
         raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
-    size = sum(plan.inputs * plan.outputs * plan.matrices for plan in held.weights) * engine.array.bits / 8
-    writes = [components.write(plan, "projection") for plan in held.weights]
+    size = sum(plan.inputs * plan.outputs * plan.matrices for plan in weights) * engine.array.bits / 8
+    writes = [components.write(plan, "projection") for plan in weights]
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
     time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
-    counts = sum((plan.writes(1) for plan in held.weights), Counts())
+    counts = sum((plan.writes(1) for plan in weights), Counts())
     return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)
 
 
-def _area(hardware: Accelerator, tiles: tuple[int, int], workload: Workload) -> float:
-    """Tiles full of arrays, nodes around them, and units for softmax [m^2]; that of a GPU is its die."""
-    if isinstance(hardware.projection, GpuEngine):
-        return hardware.projection.area
-    chip = chip_of(hardware)
-    engines = (("projection", hardware.projection), ("attention.key", hardware.attention.key))
-    shell = chip.tile_area + chip.cores_per_tile * chip.core_area
-    total = 0.0
-    for count, (role, engine) in zip(tiles, engines, strict=True):
-        if count and isinstance(engine, ArrayEngine):
-            arrays = chip.arrays_per_core * chip.cores_per_tile
-            total += count * (shell + arrays * components.array_area(engine.array, role))
-    heads = max((op.heads for op in workload.dynamic), default=0)
-    units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
-    return total + ceil(sum(tiles) / (chip.tiles_per_node or sum(tiles) or 1)) * chip.node_area + units
-
-
-def _wear(workload: Workload, hardware: Accelerator, stored: Mapping[str, Plan]) -> Iterator[Wear]:
-    """How often the cells of keys and values are written in one pass."""
-    for role, plan in stored.items():
-        engine = hardware.attention.key if role == "attention.key" else hardware.attention.value
-        assert isinstance(engine, ArrayEngine)
-        cell = engine.array.cell
-        if cell.endurance is None or cell.write_pulses is None:
+def _wear(workload: Workload, stored: list[Stored]) -> Iterator[Wear]:
+    """How often the cells of keys and values are written in one pass; none of a role with cells that nobody knows."""
+    unknown = {s.role for s in stored if None in (s.engine.array.cell.endurance, s.engine.array.cell.write_pulses)}
+    for entry in stored:
+        cell = entry.engine.array.cell
+        if entry.role in unknown or cell.endurance is None or cell.write_pulses is None:
             continue
-        uses = [op for op in workload.dynamic if op.role == role]
-        layers = len(uses) if hardware.attention.arrays == "shared" else 1
-        share = _slot_writes(uses[0], engine, hardware.attention.arrays)
+        layers = entry.layers if entry.shared else 1
+        share = _slot_writes(entry.uses[0], entry.engine, shared=entry.shared)
         # The slots of a decoder's own cache form a ring, so each has its turn; otherwise the first slot is always used.
-        ring = workload.phase == "decode" and hardware.attention.arrays == "per_layer"
+        ring = workload.phase == "decode" and not entry.shared
         hottest = share if ring else max(1.0, share)
-        passes = layers * workload.batch / _caches(workload, hardware)
-        yield Wear(role, passes * hottest, passes * share, plan.cells, cell.write_pulses, cell.endurance)
+        passes = layers * workload.batch / room.caches(workload, shared=entry.shared)
+        yield Wear(
+            entry.role,
+            passes * hottest,
+            passes * share,
+            entry.plan.cells,
+            cell.write_pulses,
+            cell.endurance,
+            entry.shared,
+            entry.engine,
+        )
 
 
-def _slot_writes(op: DynamicMatMul, engine: ArrayEngine, arrays: str) -> float:
+def _slot_writes(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> float:
     """How often a slot of a token is written for one sample and layer, on average: written tokens over slots."""
     held = op.queries if engine.written == "left" else op.tokens
-    return tokens_written(op, engine, arrays) / (engine.resident or held)
+    return tokens_written(op, engine, shared=shared) / (engine.resident or held)

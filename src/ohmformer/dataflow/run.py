@@ -12,6 +12,7 @@ from ohmformer.dataflow.timeline import By, Timeline
 from ohmformer.dataflow.timeline import simulate as _timeline
 from ohmformer.dataflow.wear import lifetime
 from ohmformer.errors import BadInput
+from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
 from ohmformer.workload.spec import Workload
@@ -76,6 +77,7 @@ def simulate(
     dataflow: LayerSerial | SequenceBlocking | None = None,
     *,
     clip: KVClip | None = None,
+    rules: Rules | None = None,
 ) -> Run:
     """Time and price a workload.
 
@@ -84,9 +86,10 @@ def simulate(
         hardware: an accelerator whose engines and chip have prices.
         dataflow: by default layer by layer.
         clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
+        rules: as in `trace`: engines, arrays, writes and clips of products by name.
 
     Raises:
         BadInput: a price is missing, or the chip is too small.
     """
-    placement = place(workload, hardware, clip=clip)
+    placement = place(workload, hardware, clip=clip, rules=rules)
     return Run(placement, _timeline(placement, dataflow or LayerSerial()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -203,7 +203,13 @@ def _attention(
     if work.batch * new and (across or not table.fused):
         for part in ("key", "value"):
             yield StaticMatMul(f"{place}.{part}", stage, layer, work.batch * new, table.width, kv_heads * size)
-    common = {"batch": work.batch, "heads": heads, "kv_heads": kv_heads, "queries": work.tokens, "written": new}
+    common: dict[str, Any] = {
+        "batch": work.batch,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "queries": work.tokens,
+        "written": new,
+    }
     key, value = f"{prefix}key", f"{prefix}value"
     yield DynamicMatMul(
         f"{place}.scores",
