@@ -14,7 +14,7 @@ from ohmformer.dataflow.run import simulate
 from ohmformer.dataflow.spec import SequenceBlocking
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
-from ohmformer.hardware.spec import Accelerator
+from ohmformer.hardware.spec import Accelerator, Engine
 from ohmformer.mapping.plan import plan
 from ohmformer.schema import replace
 from ohmformer.workload.shapes import Transformer, shapes
@@ -193,3 +193,40 @@ def test_grouped_queries_store_less_and_take_turns() -> None:
     assert grouped.arrays["attention.key"] * 4 == full.arrays["attention.key"]
     times = [{stage.name: stage.per_token for stage in made.layers[0].stages} for made in (full, grouped)]
     assert times[1]["key"] == pytest.approx(4 * times[0]["key"])
+
+
+def test_keys_and_values_in_cells_of_two_kinds_take_the_area_of_both() -> None:
+    nvm, work = accelerator("nvm_ideal"), shapes("bert-base", tokens=512)
+    lanes = accelerator("puma_asplos_2019").attention.key
+    half = place(work, replace(nvm, "attention.key", lanes))
+    assert half.arrays["attention.value"] == place(work, nvm).arrays["attention.value"]
+    assert half.area == pytest.approx((place(work, nvm).area + place(work, _without(nvm, lanes)).area) / 2)
+    mixed = place(work, replace(XFORMER, "attention.value", nvm.attention.value))
+    arrays = {"key": XFORMER.attention.key, "value": nvm.attention.value}
+    held = {role: mixed.arrays[f"attention.{role}"] for role in arrays}
+    chip = XFORMER.chip
+    assert chip is not None
+    assert chip.softmax is not None
+    weights = mixed.arrays["projection"] * array_area(PROJECTION, "projection")
+    cells = sum(held[role] * array_area(engine.array, role) for role, engine in arrays.items())  # type: ignore[union-attr]
+    shells = mixed.tiles * (chip.tile_area + chip.cores_per_tile * chip.core_area)
+    assert sum(held.values()) == 12 * 48  # whole tiles
+    assert mixed.area == pytest.approx(weights + cells + shells + 12 * chip.softmax.area_per_head)
+
+
+def _without(hardware: Accelerator, lanes: Engine) -> Accelerator:
+    return replace(replace(hardware, "attention.key", lanes), "attention.value", lanes)
+
+
+@pytest.mark.parametrize("name", ["puma_asplos_2019", "xformer_tvlsi_2023", "nvm_ideal"])
+def test_a_cache_outside_cells_comes_from_memory_at_every_step(name: str) -> None:
+    """A token attends to 101: lanes, and cells that layers share, get K and V of all of them; other cells hold them."""
+    hardware = accelerator(name)
+    stages = {
+        stage.name: stage for stage in place(shapes("gpt2", phase="decode", context=100), hardware).layers[1].stages
+    }
+    parts = {part.name: part for stage in stages.values() for part in stage.parts}
+    tokens = 1 if name == "nvm_ideal" else 101
+    moved = 768 + 12 * 101 + tokens * 768  # Q, its scores, K
+    assert parts["key"].energy["buffer"] == pytest.approx(moved * 0.5375e-12)
+    assert parts["value"].energy["buffer"] == pytest.approx(moved * 0.5375e-12)

@@ -107,3 +107,25 @@ def test_weights_that_do_not_fit_are_loaded_for_every_layer() -> None:
     assert len(loads) == 12
     assert loads[0].duration == pytest.approx(7_077_888 / 192e9)
     assert run.energy_by("component")["dram"] == pytest.approx(12 * 7_077_888 * 112e-12)
+
+
+def test_what_one_unit_does_in_turn_is_told_apart() -> None:
+    """A GPU does all stages: still its energy and time are those of each, and attention is at work for its share."""
+    gpu = load("gtx_1060")
+    assert isinstance(gpu, Accelerator)
+    run = simulate(shapes("bert-base", tokens=100, batch=2), gpu, SequenceBlocking(block=64))
+    by_stage, path = run.energy_by("operation"), run.timeline.critical_stages()
+    assert set(by_stage) == set(path) == {"embedding", "qkv", "key", "value", "output", "ffn1", "ffn2"}
+    assert path == pytest.approx({name: energy / 120 for name, energy in by_stage.items()})
+    assert sum(path.values()) == pytest.approx(run.latency)
+    attention = (path["key"] + path["value"]) / run.latency
+    assert run.utilization == pytest.approx({"projection": 1 - attention, "attention": attention})
+    assert run.energy_by("engine")["attention"] == pytest.approx(attention * run.energy)
+
+
+def test_the_largest_scores_of_a_layer_count() -> None:
+    """The second attention of a decoder sees the source: 12 heads, one query, 300 keys of a byte."""
+    run = simulate(shapes("t5-base", tokens=300, phase="decode", context=7), XFORMER)
+    assert run.timeline.peak_buffer()["scores"] == 12 * 300
+    units = {task.unit for task in run.timeline.tasks if task.stage.name == "write"}
+    assert units == {"attention.write", "attention.cross_write"}

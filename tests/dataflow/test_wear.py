@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -15,6 +16,7 @@ from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import replace
 from ohmformer.workload.shapes import shapes
+from ohmformer.workload.spec import DynamicMatMul
 
 NVM = load("nvm_ideal")
 assert isinstance(NVM, Accelerator)
@@ -95,3 +97,49 @@ def test_what_is_never_written_lasts_for_ever_and_what_nobody_knows_is_not_said(
 def test_by_default_one_pass_follows_another() -> None:
     run = simulate(shapes("bert-base"), worn(SHARED, 1e8), SequenceBlocking())
     assert run.lifetime() == pytest.approx(1e8 * run.latency / 24)
+
+
+def test_windows_of_a_sample_wear_the_same_cells() -> None:
+    """Windows take turns in the cells of one of them, so 16 windows are 16 writes."""
+    plain = shapes("bert-base", tokens=64)
+    ops = tuple(dataclasses.replace(op, batch=16) if isinstance(op, DynamicMatMul) else op for op in plain.ops)
+    one, many = (place(work, worn(NVM, 1e8)) for work in (plain, dataclasses.replace(plain, ops=ops)))
+    assert many.arrays == one.arrays
+    assert lifetime(one, 1).seconds == pytest.approx(16 * lifetime(many, 1).seconds)  # type: ignore[union-attr]
+    for wear in many.wear:
+        assert (wear.writes, wear.mean_writes) == pytest.approx((16, 16))
+    assert many.counts.cell_writes == 16 * sum(wear.cells for wear in many.wear)
+
+
+def test_cells_for_fewer_tokens_are_written_as_often_as_it_takes() -> None:
+    few = worn(NVM, 1e8)
+    for role in ("key", "value"):
+        few = replace(few, f"attention.{role}.resident", 512)
+    (key, value) = place(shapes("bert-base-long", tokens=700), few).wear
+    assert (key.writes, value.writes) == (2, 2)
+    assert value.mean_writes == pytest.approx(700 / 512)
+
+
+def test_unequal_caches_take_the_cells_of_each() -> None:
+    """A decoder's own cache holds 8 tokens, the source's 300: 12 layers of each, 64 columns and four slices a head."""
+    made = place(shapes("t5-base", tokens=300, phase="decode", context=7), worn(NVM, 1e8))
+    assert made.arrays["attention.value"] == 12 * 12 * 4 * (1 + 3)
+    wear = {entry.role: entry for entry in made.wear}["attention.value"]
+    assert wear.writes == pytest.approx(1 / 8)
+    assert wear.mean_writes == pytest.approx(1 / 308)
+
+
+def test_two_attentions_of_a_layer_have_a_set_each_that_layers_share() -> None:
+    """As the timeline has it, where they are two units: 12 layers write each of them."""
+    made = place(shapes("t5-base", tokens=300, phase="decode", context=7), worn(SHARED, 1e8))
+    assert made.arrays["attention.value"] == 12 * 4 * (1 + 3)
+    assert [wear.writes for wear in made.wear] == [12, 12]
+
+
+def test_a_rate_of_nothing_is_no_default() -> None:
+    run = simulate(shapes("bert-base"), worn(SHARED, 1e8))
+    for rate in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(BadInput, match=r"cost.rate = .*: must be > 0 and finite"):
+            run.lifetime(rate=rate)
+    with pytest.raises(BadInput, match=r"cost\.spare = nan"):
+        run.lifetime(spare=math.nan)

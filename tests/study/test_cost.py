@@ -104,6 +104,7 @@ def test_the_same_file_serves_both_halves() -> None:
     ("changes", "said"),
     [
         ({"model": {"source": "tables:vit"}}, "model.source = 'tables:vit': no such model"),
+        ({"model": {"source": "gpt2"}}, "'gpt2': is a table of dimensions; write 'shapes:gpt2'"),
         ({"model": {"source": "shapes:gpt2", "phase": "decode", "seq_len": 5}}, "decoding makes one token at a time"),
         ({"model": {"source": "shapes:gpt2", "seq_len": 0}}, "model.seq_len = 0: must be >= 1"),
         ({"rules": {"blocks.*": "digital"}}, "rules: name modules of a real model, and 'shapes:fashion-vit' has none"),
@@ -301,3 +302,11 @@ def test_measures_that_are_no_shares_are_shown_as_what_they_are() -> None:
     table = compare_table({**found, "notes": []})
     assert next(iter(table.columns[0].cells)) == "perplexity"
     assert next(iter(table.columns[1].cells)) == "12.50 [11.00, 14.25] (1x)"
+
+
+def test_lifetimes_of_a_comparison_say_whose_they_are(tmp_path: Path) -> None:
+    platforms = ["clipformer_tcad_2024", "gtx_1060", "clipformer_tcad_2024_adc8"]
+    caption = compare_table(compared(write(tmp_path / "a.toml"), platforms)).caption
+    said = "lifetime of clipformer_tcad_2024, clipformer_tcad_2024_adc8: endurance 1e+08 pulses"
+    assert str(caption).count("lifetime of") == 1
+    assert said in str(caption)

@@ -112,6 +112,17 @@ def written_plan(op: DynamicMatMul, engine: ArrayEngine, max_code: int | None, t
     return plan(*sizes, array, matrices=op.kv_heads, max_code=max_code)
 
 
+def cells_written(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, tokens: int) -> int:
+    """Of the cells of so many tokens those that are written: K appended to a cache finds reference columns in place."""
+    appended = op.role == "attention.key" and engine.written == "right" and tokens < op.tokens
+    return cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
+
+
+def windows_of(op: DynamicMatMul, batch: int) -> float:
+    """Windows of a sample, which take turns; 1 where it has none."""
+    return max(1.0, op.batch / batch)
+
+
 def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
     """Writing K (or Q) and V of the first attention among `ops`: at once, each into arrays of its own; or nothing."""
     found: list[Stage] = []
@@ -139,15 +150,13 @@ def _write_stage(op: DynamicMatMul, place: Where, cells: Plan, count: int, prici
     """
     engine = place.engine
     assert isinstance(engine, ArrayEngine)
-    windows = max(1.0, op.batch / pricing.batch)
-    # What is appended to a cache finds the reference columns of K in place.
-    appended = op.role == "attention.key" and engine.written == "right" and count < op.tokens
-    number = cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
+    windows = windows_of(op, pricing.batch)
+    number = cells_written(op, engine, cells, count)
     cost = components.write(cells, place.role, cells=number)
     stage = Stage(
         "write",
         "attention",
-        f"attention.write_{op.stage.removesuffix('key').removesuffix('value')}",
+        f"attention.{op.stage.removesuffix('key').removesuffix('value')}write",
         place.shared,
         energy={name: value * op.batch for name, value in cost.energy.items()},
         counts=Counts(cell_writes=op.batch * number),

@@ -6,13 +6,15 @@ Weights of a layer stay where they are; keys and values go to arrays that all la
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 from ohmformer.arch import components, room
+from ohmformer.arch.cells import Wear, wear
 from ohmformer.arch.cost import add_energy
-from ohmformer.arch.operands import Pricing, chip_of, tokens_written
+from ohmformer.arch.operands import Pricing, chip_of
 from ohmformer.arch.products import layer_stages
 from ohmformer.arch.room import Held, Stored
 from ohmformer.arch.stage import Stage
@@ -37,7 +39,7 @@ class PlacedLayer:
         join: the stage that needs all tokens of the stages before it, since every query sees every key; None where a
             query needs none that come after it.
         setup: what has to end before the first stage begins, such as loading weights; None for nothing.
-        scores: heads, queries and keys of its attention; None without one.
+        scores: heads, queries and keys of its attention (the largest, where it has several); None without one.
     """
 
     name: str
@@ -54,31 +56,6 @@ class PlacedLayer:
     def all_stages(self) -> tuple[Stage, ...]:
         """Its stages, and its setup before them."""
         return self.stages if self.setup is None else (self.setup, *self.stages)
-
-
-@dataclass(frozen=True)
-class Wear:
-    """Writes of one cell in one pass of all samples, and what the cell endures.
-
-    Attributes:
-        role: attention.key or attention.value.
-        writes: of the most used cell.
-        mean_writes: of all cells on average, those that stay unused included.
-        cells: cells that are written at all.
-        pulses: that wear the cell in one write.
-        endurance: pulses that a cell survives.
-        shared: whether layers share them.
-        engine: that has these cells.
-    """
-
-    role: str
-    writes: float
-    mean_writes: float
-    cells: int
-    pulses: int
-    endurance: float
-    shared: bool
-    engine: ArrayEngine
 
 
 @dataclass(frozen=True)
@@ -165,11 +142,11 @@ def place(
         hardware,
         tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True)),
         _by_role(weights, stored),
-        sum(count // array.polarities for array, count in weights) + sum(s.plan.arrays_per_polarity for s in stored),
+        sum(count // array.polarities for array, count in weights) + sum(s.arrays_per_polarity for s in stored),
         tiles.total,
         room.area(hardware, tiles, workload),
         hardware.chip.tile_power * tiles.total if hardware.chip else 0.0,
-        tuple(_wear(workload, stored)),
+        tuple(wear(workload, stored)),
     )
 
 
@@ -189,7 +166,7 @@ def _kinds(workload: Workload, rules: OrderedRules) -> tuple[int, ...]:
 def _by_role(weights: list[tuple[Crossbar, int]], stored: list[Stored]) -> dict[str, int]:
     found = {"projection": sum(count for _, count in weights)}
     for entry in stored:
-        found[entry.role] = found.get(entry.role, 0) + entry.plan.arrays
+        found[entry.role] = found.get(entry.role, 0) + entry.arrays
     return found
 
 
@@ -201,7 +178,7 @@ def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
 
 def _placed(layer: Layer, stages: tuple[Stage, ...], setup: Stage | None) -> PlacedLayer:
     keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
-    scores = (keys[0].heads, keys[0].queries, keys[0].tokens) if keys else None
+    scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)
     names = [stage.name.split("+") for stage in stages]
     waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
     join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
@@ -229,34 +206,3 @@ def _load(hardware: Accelerator, held: Held, layers: list[Held]) -> Stage | None
     time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
     counts = sum((plan.writes(1) for plan in weights), Counts())
     return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)
-
-
-def _wear(workload: Workload, stored: list[Stored]) -> Iterator[Wear]:
-    """How often the cells of keys and values are written in one pass; none of a role with cells that nobody knows."""
-    unknown = {s.role for s in stored if None in (s.engine.array.cell.endurance, s.engine.array.cell.write_pulses)}
-    for entry in stored:
-        cell = entry.engine.array.cell
-        if entry.role in unknown or cell.endurance is None or cell.write_pulses is None:
-            continue
-        layers = entry.layers if entry.shared else 1
-        share = _slot_writes(entry.uses[0], entry.engine, shared=entry.shared)
-        # The slots of a decoder's own cache form a ring, so each has its turn; otherwise the first slot is always used.
-        ring = workload.phase == "decode" and not entry.shared
-        hottest = share if ring else max(1.0, share)
-        passes = layers * workload.batch / room.caches(workload, shared=entry.shared)
-        yield Wear(
-            entry.role,
-            passes * hottest,
-            passes * share,
-            entry.plan.cells,
-            cell.write_pulses,
-            cell.endurance,
-            entry.shared,
-            entry.engine,
-        )
-
-
-def _slot_writes(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> float:
-    """How often a slot of a token is written for one sample and layer, on average: written tokens over slots."""
-    held = op.queries if engine.written == "left" else op.tokens
-    return tokens_written(op, engine, shared=shared) / (engine.resident or held)

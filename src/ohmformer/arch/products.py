@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ohmformer.arch import components
 from ohmformer.arch.cost import Cost, add_energy, all_beside
-from ohmformer.arch.operands import Pricing, partial_sums, used_arrays, write_stages
+from ohmformer.arch.operands import Pricing, partial_sums, tokens_written, used_arrays, write_stages
 from ohmformer.arch.roofline import kernel
 from ohmformer.arch.stage import Stage, merged
 from ohmformer.arch.where import Where, role_of
@@ -131,9 +131,17 @@ def _moved(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> Cost:
         values_in, values_out = op.vectors * op.inputs, op.vectors * op.outputs
     else:
         rows = op.batch * op.heads * op.queries
-        stored = op.batch * op.kv_heads * op.written * op.head_width
+        stored = op.batch * op.kv_heads * _tokens_moved(op, pricing) * op.head_width
         values_in, values_out = rows * op.inputs + stored, rows * op.outputs
     return components.transfer(pricing.chip, values_in * bits / 8, values_out * bits / 8)
+
+
+def _tokens_moved(op: DynamicMatMul, pricing: Pricing) -> int:
+    """Tokens of a sample whose K or V come from memory: what is written, or all where cells do not hold them."""
+    place = pricing.where(op)
+    if isinstance(place.engine, ArrayEngine) and place.engine.written == "right":
+        return tokens_written(op, place.engine, shared=place.shared)
+    return op.tokens
 
 
 def _digital(ops: list[Op], pricing: Pricing) -> Cost:

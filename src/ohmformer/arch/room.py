@@ -6,7 +6,7 @@ Tiles hold arrays of one kind. Weights take whole tiles for each layer; keys and
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 
@@ -43,17 +43,38 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Use:
+    """A product that needs cells: its matrices of one sample, and how many layers have such a product."""
+
+    op: DynamicMatMul
+    plan: Plan
+    layers: int
+
+
+@dataclass(frozen=True)
 class Stored:
-    """Keys or values in arrays of one kind: `plan` of one sample of the largest layer, or of all samples and layers."""
+    """Keys or values in arrays of one kind: what uses them, and the matrices that have cells, with how many of each."""
 
     role: str
     engine: ArrayEngine
     shared: bool
-    plan: Plan
-    uses: list[DynamicMatMul] = field(default_factory=list)
-    """The product of one layer of each kind."""
-    layers: int = 1
-    """How many products use them."""
+    uses: tuple[Use, ...]
+    plans: tuple[tuple[Plan, int], ...]
+
+    @cached_property
+    def arrays(self) -> int:
+        """Counting both of a differential pair."""
+        return sum(plan.arrays * count for plan, count in self.plans)
+
+    @cached_property
+    def arrays_per_polarity(self) -> int:
+        """Counting a differential pair once."""
+        return sum(plan.arrays_per_polarity * count for plan, count in self.plans)
+
+    @cached_property
+    def cells(self) -> int:
+        """Cells that are written at all."""
+        return sum(plan.cells * count for plan, count in self.plans)
 
 
 @dataclass(frozen=True)
@@ -80,8 +101,7 @@ def held(layer: Layer, count: int, pricing: Pricing) -> Held:
         if not isinstance(engine, ArrayEngine):
             continue
         if isinstance(op, DynamicMatMul):
-            tokens = engine.resident or (op.queries if engine.written == "left" else op.tokens)
-            plan = written_plan(op, engine, place.max_code, tokens)
+            plan = written_plan(op, engine, place.max_code, slots_of(op, engine))
             assert plan is not None
             stored.append((op, engine, place.shared, plan))
         elif not op.shared_with:
@@ -90,26 +110,35 @@ def held(layer: Layer, count: int, pricing: Pricing) -> Held:
 
 
 def stored(workload: Workload, hardware: Accelerator, layers: list[Held]) -> list[Stored]:
-    """The keys and values that need cells, by role, array and how they are written."""
-    groups: list[tuple[ArrayEngine, bool, list[tuple[DynamicMatMul, Plan, int]]]] = []
+    """The keys and values that need cells, by role, array and how they are written.
+
+    Where layers share arrays they are those of the largest one; a layer with two attentions has a set for each.
+    """
+    groups: list[tuple[ArrayEngine, bool, list[Use]]] = []
     for layer in layers:
         for op, engine, shared, plan in layer.stored:
-            for known, known_shared, members in groups:
+            use = Use(op, plan, layer.count)
+            for known, known_shared, uses in groups:
                 alike = known is engine or (known.array == engine.array and known.written == engine.written)
-                if alike and shared == known_shared and members[0][0].role == op.role:
-                    members.append((op, plan, layer.count))
+                same = uses[0].op.role == op.role and (not shared or uses[0].op.stage == op.stage)
+                if alike and same and shared == known_shared:
+                    uses.append(use)
                     break
             else:
-                groups.append((engine, shared, [(op, plan, layer.count)]))
+                groups.append((engine, shared, [use]))
     found = []
-    for engine, shared, members in groups:
-        largest = max((plan for _, plan, _ in members), key=_arrays)
-        many = sum(count for _, _, count in members)
-        if not shared:  # equal matrices of several layers and samples as one plan; unequal ones by their largest
-            copies = many * largest.matrices * caches(workload, shared=shared)
-            largest = Plan(largest.array, largest.inputs, largest.outputs, copies, largest.slices)
-        found.append(Stored(members[0][0].role, engine, shared, largest, [op for op, _, _ in members], many))
+    for engine, shared, uses in groups:
+        copies = caches(workload, shared=shared)
+        plans = [(use.plan, use.layers * copies) for use in uses]
+        if shared:
+            plans = [(max((use.plan for use in uses), key=_arrays), 1)]
+        found.append(Stored(uses[0].op.role, engine, shared, tuple(uses), tuple(plans)))
     return found
+
+
+def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
+    """For how many tokens of a sample there are cells."""
+    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
 
 
 def caches(workload: Workload, *, shared: bool) -> int:
@@ -165,7 +194,7 @@ def tiles(hardware: Accelerator, layers: list[Held], kept: list[Stored]) -> Tile
         BadInput: there are fewer.
     """
     weights = weight_arrays(hardware, layers)
-    held_there = _by_kind((entry.plan.array, entry.plan.arrays) for entry in kept)
+    held_there = _by_kind((entry.engine.array, entry.arrays) for entry in kept)
     total, attention = sum(count for _, count in weights), sum(count for _, count in held_there)
     if not total and not attention:
         return Tiles([])

@@ -27,6 +27,7 @@ class Stage:
         cap: tokens beyond it take no more time, since they go to other arrays.
         energy: of all tokens of all samples, by component [J].
         counts: events on arrays, of all tokens of all samples.
+        merged_from: the stages that it stands for, one after another, where neighbours occupy the same unit.
     """
 
     name: str
@@ -39,6 +40,12 @@ class Stage:
     cap: float = inf
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
+    merged_from: tuple[Stage, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Stage, ...]:
+        """The stages that it stands for: itself, where it was not merged."""
+        return self.merged_from or (self,)
 
     def time(self, tokens: float) -> float:
         """Seconds that a block of so many tokens occupies the unit."""
@@ -48,10 +55,6 @@ class Stage:
     def joules(self) -> float:
         """Energy of all components [J]."""
         return sum(self.energy.values())
-
-    def scaled(self, time: float) -> Stage:
-        """The same with all times multiplied."""
-        return replace(self, fixed=self.fixed * time, per_token=self.per_token * time, floor=self.floor * time)
 
 
 def merged(stages: list[Stage]) -> list[Stage]:
@@ -73,4 +76,5 @@ def _joined(one: Stage, other: Stage) -> Stage:
         per_token=one.per_token + other.per_token,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
+        merged_from=one.parts + other.parts,
     )

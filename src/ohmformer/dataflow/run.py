@@ -56,7 +56,8 @@ class Run:
 
     def lifetime(self, rate: float | None = None, *, levelling: bool = False, spare: float = 0.0) -> float | None:
         """Seconds until the first cells wear out, at so many passes per second (by default one after another)."""
-        found = lifetime(self.placement, rate or 1 / self.latency, levelling=levelling, spare=spare)
+        passes = 1 / self.latency if rate is None else rate
+        found = lifetime(self.placement, passes, levelling=levelling, spare=spare)
         return None if found is None else found.seconds
 
     def save_trace(self, file: str | Path) -> None:

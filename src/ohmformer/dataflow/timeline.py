@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ohmformer.arch.cost import add_energy
 from ohmformer.arch.placement import Placement
+from ohmformer.arch.stage import Stage
 from ohmformer.dataflow.simulate import Schedule, run_tasks
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size
 from ohmformer.dataflow.tasks import Task, tasks_of
@@ -54,8 +55,9 @@ class Timeline:
             if kind == "component":
                 found = add_energy(found, {name: value * task.share for name, value in task.stage.energy.items()})
             else:
-                name = task.stage.name if kind == "operation" else task.stage.engine
-                found[name] = found.get(name, 0.0) + task.stage.joules * task.share
+                for part in task.stage.parts:
+                    name = part.name if kind == "operation" else part.engine
+                    found[name] = found.get(name, 0.0) + part.joules * task.share
         static = self.placement.power * self.latency
         return add_energy(found, {"static": static}) if static else found
 
@@ -70,9 +72,10 @@ class Timeline:
     @property
     def utilization(self) -> dict[str, float]:
         """Engine -> share of the time in which at least one of its units is at work."""
-        spans: dict[str, list[tuple[float, float]]] = {}
-        for number, task in enumerate(self.tasks):
-            spans.setdefault(task.stage.engine, []).append((self.schedule.start[number], self.schedule.end[number]))
+        spans: dict[str, list[tuple[float, float]]] = {"projection": [], "attention": []}
+        for number in range(len(self.tasks)):
+            for part, start, seconds in self._parts(number):
+                spans[part.engine].append((start, start + seconds))
         return {engine: _covered(found) / self.latency for engine, found in spans.items()}
 
     @property
@@ -93,9 +96,21 @@ class Timeline:
         """Stage -> seconds that it has on the critical path; they add up to the latency."""
         found: dict[str, float] = {}
         for number in self.critical_path():
-            task = self.tasks[number]
-            found[task.stage.name] = found.get(task.stage.name, 0.0) + task.duration
+            for part, _, seconds in self._parts(number):
+                found[part.name] = found.get(part.name, 0.0) + seconds
         return found
+
+    def _parts(self, number: int) -> Iterator[tuple[Stage, float, float]]:
+        """The stages that a task stands for, when each starts and how long it takes."""
+        task, now = self.tasks[number], self.schedule.start[number]
+        if not task.stage.merged_from:
+            yield task.stage, now, task.duration
+            return
+        tokens = task.share * self.placement.workload.batch * self.placement.layers[task.layer].tokens
+        for part in task.stage.merged_from:
+            seconds = part.time(tokens)
+            yield part, now, seconds
+            now += seconds
 
     def peak_buffer(self) -> dict[str, float]:
         """Bytes that have to be held at once: `scores` between Q K^T and P V, and `tokens` between layers.

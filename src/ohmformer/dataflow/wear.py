@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from ohmformer.arch.placement import Placement, Wear
+from ohmformer.arch.cells import Wear
+from ohmformer.arch.placement import Placement
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 
@@ -45,12 +46,12 @@ def lifetime(placement: Placement, rate: float, *, levelling: bool = False, spar
         spare: spare arrays as a share of those in use; they take turns with them.
 
     Raises:
-        BadInput: the rate is not positive, or the share of spares negative.
+        BadInput: the rate is not positive, or the share of spares negative; or one of them is not finite.
     """
-    if rate <= 0:
-        raise BadInput(f"cost.rate = {rate:g}: must be > 0; give passes per second")
-    if spare < 0:
-        raise BadInput(f"cost.spare = {spare:g}: must be >= 0; raise it")
+    if not 0 < rate < inf:
+        raise BadInput(f"cost.rate = {rate:g}: must be > 0 and finite; give passes per second")
+    if not 0 <= spare < inf:
+        raise BadInput(f"cost.spare = {spare:g}: must be >= 0 and finite; correct it")
     if placement.counts.cell_writes == 0:
         return Lifetime(inf, "", rate, 0.0, 0, inf, placement.hardware.attention.arrays)
     stored = [role for role in placement.arrays if role != "projection"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rich.console import Group
@@ -81,19 +82,21 @@ def duration(cost: Document) -> str:
     raise AssertionError(seconds)
 
 
-def _caption(points: list[Document]) -> str:
-    """What the lifetimes rest on."""
-    lines = ["projection and attention: share of the time in which at least one unit is at work"]
-    for point in points:
+def _caption(points: list[Document], names: Sequence[str] = ()) -> str:
+    """What the lifetimes rest on; with names, also whose they are."""
+    lines: dict[str, list[str]] = {}
+    for name, point in zip_longest(names, points):
         wear = point["cost"]["lifetime"]
         if wear and wear["endurance"] is not None and wear["role"]:
-            lines.append(
-                f"lifetime: endurance {wear['endurance']:.3g} pulses ({wear['endurance_source'] or 'no source'}), "
+            said = (
+                f"endurance {wear['endurance']:.3g} pulses ({wear['endurance_source'] or 'no source'}), "
                 f"{wear['pulses_per_write']} to a write, "
                 f"{wear['writes_per_cell_s']:.3g} writes of a cell per second at {wear['rate_per_s']:.4g} passes per "
                 f"second, arrays {'shared by all layers' if wear['arrays'] == 'shared' else 'of each layer'}"
             )
-    return "\n".join(dict.fromkeys(lines))
+            lines.setdefault(said, []).append(name)
+    told = [f"lifetime{' of ' + ', '.join(whose) if names else ''}: {said}" for said, whose in lines.items()]
+    return "\n".join(["projection and attention: share of the time in which at least one unit is at work", *told])
 
 
 def _shares(title: str, parts: Mapping[str, float], unit: str) -> Table:
@@ -120,11 +123,12 @@ ROWS = (
 def compare_table(document: Document) -> Table:
     """One column for each platform; in brackets how many times the first platform's value it is."""
     points = document["points"]
-    caption = "\n".join([_caption(points), *document["notes"]])
+    names = [point["set"]["hardware.base"] for point in points]
+    caption = "\n".join([_caption(points, names), *document["notes"]])
     table = Table(title=document["study"], title_justify="left", caption_justify="left", caption=caption)
     table.add_column("")
-    for point in points:
-        table.add_column(point["set"]["hardware.base"], justify="right", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
     if measured := next((point["accuracy"] for point in points if "accuracy" in point), None):
         table.add_row(METRICS[measured["metric"]].title, *(_accuracy(point, points[0]) for point in points))
     for name, key, unit in ROWS:

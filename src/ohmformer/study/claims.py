@@ -205,7 +205,8 @@ class Priced:
 
     def stage_energy(self, stages: tuple[str, ...]) -> float:
         """Energy of stages of one layer [J]."""
-        return sum(stage.joules for stage in self.run.placement.layers[self.layer].stages if stage.name in stages)
+        placed = self.run.placement.layers[self.layer].stages
+        return sum(part.joules for stage in placed for part in stage.parts if part.name in stages)
 
 
 def _number(claim: Claim, unit: str) -> float | None:
@@ -251,9 +252,7 @@ def _adc_share(evaluator: Evaluator, claim: Claim) -> float:
 def _time_share(evaluator: Evaluator, claim: Claim) -> float:
     """Of the critical path."""
     path = _first(evaluator, claim).run.timeline.critical_stages()
-    return sum(seconds for name, seconds in path.items() if set(name.split("+")) & set(claim.operations)) / sum(
-        path.values()
-    )
+    return sum(seconds for name, seconds in path.items() if name in claim.operations) / sum(path.values())
 
 
 def _falls(evaluator: Evaluator, claim: Claim) -> float:

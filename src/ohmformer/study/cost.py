@@ -211,12 +211,14 @@ def runs_of(settings: CostSettings) -> list[Run]:
 def _works(settings: CostSettings) -> list[Workload]:
     """What is computed in each pass."""
     model = settings.model
+    known = catalog.entries("shapes")
+    if model.source in known:
+        raise BadInput(f"{model.where}: is a table of dimensions; write '{PREFIX}{model.source}'")
     prefix, _, name = model.source.partition(":")
     if f"{prefix}:" != PREFIX:
         from ohmformer.study.traced import traced_steps  # imports torch
 
         return traced_steps(model, settings.task, settings.rules)
-    known = catalog.entries("shapes")
     if name not in known and not name.endswith(".toml"):
         hint = suggest(model.source, [f"{PREFIX}{entry}" for entry in known])
         raise BadInput(f"model.source = {model.source!r}: no such table of dimensions; {hint}")
