@@ -23,7 +23,7 @@ from ohmformer.array.counts import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import OrderedRules, Rules, as_rule
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -135,6 +136,8 @@ def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int
     if table.kind == "decoder" and phase == "encode":
         raise BadInput(f"{where}: phase = 'encode': a decoder has a causal mask; take prefill or decode")
     for name, value, least in (("seq_len", tokens, 1), ("batch", batch, 1), ("context", context, 0)):
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise BadInput(f"{where}: {name} = {value!r}: must be a whole number")
         if value < least:
             raise BadInput(f"{where}: {name} = {value}: must be {least} or more; raise it")
     if phase == "encode" and context:
