@@ -40,7 +40,7 @@ _HOME = {
     "simulate": "dataflow.run",
     "set_chip": "nn.convert",
     "set_clip": "nn.convert",
-    "trace": "nn.trace",
+    "trace": "tasks.trace",
     "without_quantisers": "nn.convert",
 }
 """Public name -> module that holds it."""
@@ -73,13 +73,13 @@ if TYPE_CHECKING:
     from ohmformer.nn.reverting import revert as revert
     from ohmformer.nn.saving import restore as restore
     from ohmformer.nn.saving import save as save
-    from ohmformer.nn.trace import trace as trace
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples
     from ohmformer.tasks.data import load_task as load_task
     from ohmformer.tasks.metrics import scores as scores
     from ohmformer.tasks.models import load_model as load_model
+    from ohmformer.tasks.trace import trace as trace
     from ohmformer.workload.shapes import Transformer as Transformer
     from ohmformer.workload.shapes import shapes as shapes
     from ohmformer.workload.spec import Workload as Workload

@@ -116,8 +116,9 @@ def _root(
 @app.command()
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
     """The main job on the bundled model and data: accuracy over write noise, and what a larger model costs."""
-    _run("demo", [], out, json, workers, resume)
-    _compare_demo(out / "platforms" if out else None, workers, to_stderr=json == "-")
+    found = _run("demo", [], out, json, workers, resume)
+    comparisons = _compare_demo(out / "platforms" if out else None, workers, to_stderr=json == "-")
+    _write_text(_as_json(found, comparisons=comparisons), json)
 
 
 @app.command()
@@ -130,7 +131,7 @@ def run(
     resume: Resume = True,
 ) -> None:
     """All that a study asks for. What is stored already is not computed again."""
-    _run(study, sets or [], out, json, workers, resume)
+    _write_text(_as_json(_run(study, sets or [], out, json, workers, resume)), json)
 
 
 app.command("accuracy", help="The accuracy half of a study.")(run)
@@ -236,8 +237,10 @@ def schema(
     typer.echo(json.dumps(file_schema(kind), indent=2))
 
 
-def _run(name: str, sets: list[str], out: Path | None, json: str | None, workers: int | None, resume: bool) -> None:
-    """Read, check, compute, then write: results.json, the figure, and what `--json` asks for."""
+def _run(
+    name: str, sets: list[str], out: Path | None, json: str | None, workers: int | None, resume: bool
+) -> dict[str, Any]:
+    """Read, check, compute, then write results.json and the figure; the document."""
     from ohmformer.study.read import read_study
 
     study = read_study(name, sets)
@@ -254,31 +257,39 @@ def _run(name: str, sets: list[str], out: Path | None, json: str | None, workers
         print(stop, file=sys.stderr)
         raise typer.Exit(130) from None
     found = document(study, study_keys(study), results)
-    text = to_json(found)
-    write_text(folder / "results.json", text)
-    if json and json != "-":
-        write_text(Path(json), text)
+    write_text(folder / "results.json", to_json(found))
     _report(found, folder, to_stderr=json == "-")
-    if json == "-":
-        sys.stdout.write(text)
+    return found
 
 
-def _compare_demo(folder: Path | None, workers: int | None, *, to_stderr: bool) -> None:
-    """The bundled model, and BERT-base, on the accelerators of the library."""
+def _compare_demo(folder: Path | None, workers: int | None, *, to_stderr: bool) -> list[dict[str, Any]]:
+    """The bundled model, and BERT-base, on the accelerators of the library; both documents."""
     from ohmformer.report.cost_table import compare_table
     from ohmformer.study.compare import compared
 
-    _print(compare_table(compared("platforms", DEMO_PLATFORMS, out=folder, workers=workers)), to_stderr=to_stderr)
-    _print(compare_table(compared("bert_base", DEMO_PLATFORMS)), to_stderr=to_stderr)
+    found = [compared("platforms", DEMO_PLATFORMS, out=folder, workers=workers), compared("bert_base", DEMO_PLATFORMS)]
+    for each in found:
+        _print(compare_table(each), to_stderr=to_stderr)
+    return found
+
+
+def _as_json(found: dict[str, Any], **more: Any) -> str:
+    from ohmformer.study.results import to_json
+
+    return to_json({**found, **more})
 
 
 def _write_json(found: dict[str, Any], file: str | None) -> None:
-    """What `--json` asks for."""
+    """What `--json` asks for, of a document without single samples."""
     import json
 
+    _write_text(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n", file)
+
+
+def _write_text(text: str, file: str | None) -> None:
+    """Where `--json` asks for it."""
     from ohmformer.study.results import write_text
 
-    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     if file == "-":
         sys.stdout.write(text)
     elif file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from ohmformer.arch.placement import place
 from ohmformer.array.counts import counting
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
+from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.nn.convert import convert
@@ -122,6 +125,45 @@ def test_both_halves_count_the_same_on_every_platform(platform: str) -> None:
     assert (counted.cell_writes > 0) == isinstance(hardware.attention.key, ArrayEngine)
 
 
+OTHER = replace(replace(BASE.projection.array, "rows", 8), "bits_per_cell", 1)  # type: ignore[union-attr]
+RULES: dict[str, dict[str, Any]] = {
+    "arrays of their own": {"blocks.0.mlp.*": OTHER, "blocks.1.attn.K": OTHER, "head": None},
+    "another engine": {"blocks.0.attn.V": "attention.key", "*.proj": "attention.value", "*.1.attn.K": "projection"},
+    "Q is written": {"blocks.1.attn.K": Rule(write="left"), "blocks.0.attn.*": Rule(write="right", array=OTHER)},
+    "clips": {
+        "blocks.0.attn.K": Rule(array=OTHER, clip=KVClip(alpha=2.0, beta=0.25)),
+        "blocks.0.attn.V": Rule(array=OTHER, clip=(KVClip(alpha=0.0, beta=0.25), KVClip(alpha=0.0, beta=0.5))),
+        "blocks.1.attn.V": Rule(array=OTHER, clip=(KVClip(alpha=2.0, beta=0.25), "none")),
+        "*": Rule(clip="none"),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("platform", "rules"),
+    [
+        *((platform, name) for platform in ("clipformer_tcad_2024_adc8", "xformer_tvlsi_2023") for name in RULES),
+        ("puma_asplos_2019", "arrays of their own"),
+        ("puma_asplos_2019", "another engine"),
+    ],
+)
+def test_both_halves_follow_the_same_rules(platform: str, rules: str) -> None:
+    named, chosen = load(platform), RULES[rules]
+    assert isinstance(named, Accelerator)
+    hardware = replace(small_arrays(named), "projection.array.rows", 30)
+    torch.manual_seed(0)
+    model = VisionTransformer(size=12, patch=4, width=24, depth=2, heads=2, mlp_ratio=40 / 24).eval()
+    images = torch.randn(2, 1, 12, 12)
+    placed = place(trace(model, images, rules=chosen), hardware, rules=chosen)
+    converted = convert(model, hardware, sample=images, rules=chosen, level="cell")
+    with torch.no_grad(), samples(range(2)):
+        converted(images)  # writes the weights
+        with counting() as counted:
+            converted(images)
+    assert placed.counts == counted
+    assert placed.counts != place(trace(model, images), hardware).counts, "the rules change something"
+
+
 @pytest.mark.parametrize("platform", ["xformer_tvlsi_2023", "puma_asplos_2019"])
 def test_both_halves_count_the_same_for_the_bundled_model(platform: str) -> None:
     model, images = load_model("bundled:fashion-vit"), load_task("bundled:fashion-mnist", limit=1).inputs
@@ -136,3 +178,47 @@ def test_both_halves_count_the_same_for_the_bundled_model(platform: str) -> None
         with counting() as counted:
             converted(images)
     assert placed.counts == counted
+
+
+def test_rules_decide_room_area_and_wear() -> None:
+    model = VisionTransformer(size=12, patch=4, width=24, depth=2, heads=2, mlp_ratio=40 / 24).eval()
+    work = trace(model, torch.randn(1, 1, 12, 12))
+    plain = place(work, BASE)
+    larger = place(work, BASE, rules={"blocks.*.mlp.*": replace(OTHER, "cost.area", 1e-6)})
+    assert larger.tiles == plain.tiles + 2 * 2, "128 arrays of another kind in tiles of their own, in each layer"
+    assert larger.area > plain.area
+    # arrays of 8 rows for 24 and 40 inputs, eight bits of one cell each, in pairs; before, one of 4 x 2 cells each
+    assert larger.arrays["projection"] - plain.arrays["projection"] == 2 * (3 + 5) * 8 * 2 - 2 * 2 * 4 * 2
+    shared = replace(replace(BASE, "attention.arrays", "shared"), "attention.array.cell.endurance", 1e6)
+    own = place(work, shared, rules={"*.K": shared.attention.key.array})  # type: ignore[union-attr]
+    assert {(wear.role, wear.shared, wear.writes) for wear in own.wear} == {
+        ("attention.key", False, 1.0),
+        ("attention.value", True, 2.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"head": replace(OTHER, "cost", None)}, r"rules\['head'\].array.cost: is missing, so that these arrays"),
+        (
+            {"*.K": replace(OTHER, "cell.write_energy", None)},
+            r"rules\['\*.K'\].array.cell.write_energy: is missing, so that these arrays have no price",
+        ),
+        ({"blocks.0.attn.qkv": None}, r"rules\['blocks.0.attn.qkv'\]: keeps .* digital, which the workload does not"),
+        ({"*.V": Rule(write="left")}, "P would be written for every query, which has no price"),
+        ({"*.V": Rule(clip=KVClip(alpha=2.0, beta=0.01))}, r"rules\['\*.V'\]: clip.beta = 0.01"),
+    ],
+)
+def test_rules_without_a_price_are_one_line(rules: dict[str, Any], said: str) -> None:
+    model = VisionTransformer(size=12, patch=4, width=24, depth=2, heads=2, mlp_ratio=40 / 24).eval()
+    with pytest.raises(BadInput, match=said) as caught:
+        place(trace(model, torch.randn(1, 1, 12, 12)), BASE, rules=rules)
+    assert "\n" not in str(caught.value)
+
+
+def test_products_at_the_same_time_are_on_engines_of_one_kind() -> None:
+    hardware = load("puma_asplos_2019")
+    assert isinstance(hardware, Accelerator)
+    with pytest.raises(BadInput, match=r"layers.0.attention.query and others that work at the same time on engines of"):
+        place(shapes("bert-base", tokens=8), hardware, rules={"*.attention.key": "attention.key"})

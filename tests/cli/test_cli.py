@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from ohmformer import cli
+from ohmformer.study import compare
 from ohmformer.study.store import Store
 from tests.study.small import GAMMA, document
 from tests.study.test_executors import ROOT, wait_until
 
 Run = Callable[..., tuple[int, str, str]]
+SHAPES = {"platforms": ["model.source=shapes:fashion-vit"]}
 
 
 @pytest.fixture
@@ -135,6 +137,20 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert said in err
     assert err.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["study.toml"]
+
+
+def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the minutes that its accuracy takes."""
+    real = compare.compared
+    monkeypatch.setattr(cli, "_run", lambda *_: {"schema": 1, "points": []})
+    monkeypatch.setattr(compare, "compared", lambda name, machines, **_: real(name, machines, SHAPES.get(name, [])))
+    code, out, err = ohmformer("demo", "--json", "-")
+    assert code == 0
+    bundled, bert = json.loads(out)["comparisons"]
+    for found in (bundled, bert):
+        assert [point["set"]["hardware.base"] for point in found["points"]] == list(cli.DEMO_PLATFORMS)
+    assert bert["points"][0]["cost"]["latency_s"] == pytest.approx(1.546e-3, rel=1e-3)
+    assert "1.546 ms" in err
 
 
 def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:

@@ -129,3 +129,16 @@ def test_the_largest_scores_of_a_layer_count() -> None:
     assert run.timeline.peak_buffer()["scores"] == 12 * 300
     units = {task.unit for task in run.timeline.tasks if task.stage.name == "write"}
     assert units == {"attention.write", "attention.cross_write"}
+
+
+def test_what_is_no_workload_accelerator_or_sum_is_one_line() -> None:
+    work = shapes("bert-base")
+    for arguments, said in (
+        (("bert-base", XFORMER), r"workload = 'bert-base': is no Workload; take of.shapes\('bert-base'\)"),
+        ((work, "nvm_ideal"), r"hardware = 'nvm_ideal': is no Accelerator; take of.load\('nvm_ideal'\)"),
+        ((work, XFORMER, "layer_serial"), "dataflow = 'layer_serial': is no dataflow; take LayerSerial"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            simulate(*arguments)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=r"energy_by.*'components'.*did you mean 'component'"):
+        RUN.energy_by("components")  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ohmformer import catalog
@@ -118,3 +120,9 @@ def test_a_table_of_ones_own(tmp_path: pytest.TempPathFactory) -> None:
         shapes(str(file))
     with pytest.raises(BadInput, match="did you mean 'bert-base'"):
         shapes("bert-bas")
+
+
+@pytest.mark.parametrize("sizes", [{"tokens": 2.5}, {"batch": True}, {"phase": "decode", "context": 1.0}])
+def test_sizes_are_whole_numbers(sizes: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="must be a whole number"):
+        shapes("gpt2", **sizes)

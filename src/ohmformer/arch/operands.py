@@ -8,10 +8,12 @@ from math import ceil
 from ohmformer.arch import components
 from ohmformer.arch.cost import add_energy
 from ohmformer.arch.stage import Stage
+from ohmformer.arch.where import Where, where
 from ohmformer.array.counts import Counts
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
+from ohmformer.hardware.rules import OrderedRules
+from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping.plan import Plan, plan
 from ohmformer.mapping.spec import KVClip
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
@@ -19,13 +21,14 @@ from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
 
 @dataclass(frozen=True)
 class Pricing:
-    """What the stages of a layer need to know: hardware, samples, tokens of a sample, lanes, and a clip of K and V."""
+    """What the stages of a layer need to know: hardware, samples, tokens of a sample, lanes, clip of K and V, rules."""
 
     hardware: Accelerator
     batch: int
     tokens: int
     lanes: int
     clip: KVClip | None = None
+    rules: OrderedRules = ()
 
     @property
     def vectors(self) -> int:
@@ -41,16 +44,9 @@ class Pricing:
         """
         return chip_of(self.hardware)
 
-    def engine(self, op: StaticMatMul | DynamicMatMul) -> Engine:
-        """The engine of a product's role."""
-        if isinstance(op, StaticMatMul):
-            return self.hardware.projection
-        return self.hardware.attention.key if op.role == "attention.key" else self.hardware.attention.value
-
-    def max_code(self, op: DynamicMatMul) -> int | None:
-        """The largest code that a clip leaves in memristive cells; None for all that there are."""
-        engine = self.engine(op)
-        return self.clip.max_code(engine.array) if self.clip and isinstance(engine, CrossbarEngine) else None
+    def where(self, op: StaticMatMul | DynamicMatMul) -> Where:
+        """Where a product is computed."""
+        return where(op, self.hardware, self.clip, self.rules)
 
 
 def chip_of(hardware: Accelerator) -> Chip:
@@ -82,32 +78,34 @@ class Use:
     vectors_in_turn: float
 
 
-def used_arrays(op: StaticMatMul | DynamicMatMul, engine: ArrayEngine, pricing: Pricing) -> Use:
+def used_arrays(op: StaticMatMul | DynamicMatMul, place: Where) -> Use:
     """The matrices and the vectors of a product; of two activations the engine says which one is stored."""
+    engine = place.engine
+    assert isinstance(engine, ArrayEngine)
     if isinstance(op, StaticMatMul):
         return Use(plan(op.outputs, op.inputs, engine.array), op.vectors, op.vectors)
     if engine.written == "left":
-        matrices = plan(op.queries, op.inputs, engine.array, matrices=op.heads)
+        matrices = plan(op.queries, op.inputs, engine.array, matrices=op.heads, max_code=place.max_code)
         passes = ceil(op.queries / (engine.resident or op.queries))
         return Use(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
-    matrices = plan(op.outputs, op.inputs, engine.array, matrices=op.kv_heads, max_code=pricing.max_code(op))
+    matrices = plan(op.outputs, op.inputs, engine.array, matrices=op.kv_heads, max_code=place.max_code)
     passes = ceil(op.tokens / (engine.resident or op.tokens))
     vectors = op.batch * op.queries * op.group
     return Use(matrices, vectors, vectors * passes)
 
 
-def tokens_written(op: DynamicMatMul, engine: ArrayEngine, arrays: str) -> int:
+def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> int:
     """Tokens of a sample that a product has to write: all it needs where other layers have overwritten the cache."""
     if engine.written == "left":
         return op.queries
-    return op.tokens if arrays == "shared" else op.written
+    return op.tokens if shared else op.written
 
 
 def written_plan(op: DynamicMatMul, engine: ArrayEngine, max_code: int | None, tokens: int) -> Plan | None:
     """The cells that so many tokens of one sample take, in codes up to `max_code`; None where that is nothing."""
     array = engine.array
     if engine.written == "left":
-        return plan(tokens, op.inputs, array, matrices=op.heads)
+        return plan(tokens, op.inputs, array, matrices=op.heads, max_code=max_code)
     if not tokens:
         return None
     sizes = (tokens, op.head_width) if op.role == "attention.key" else (op.head_width, tokens)
@@ -133,31 +131,33 @@ def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
             continue
         if op.role == "attention.key" and found:
             break
-        engine = pricing.engine(op)
-        if isinstance(engine, ArrayEngine):
-            count = tokens_written(op, engine, pricing.hardware.attention.arrays)
-            cells = written_plan(op, engine, pricing.max_code(op), count)
+        place = pricing.where(op)
+        if isinstance(place.engine, ArrayEngine):
+            count = tokens_written(op, place.engine, shared=place.shared)
+            cells = written_plan(op, place.engine, place.max_code, count)
             if cells is not None:
-                found.append(_write_stage(op, engine, cells, count, pricing))
+                found.append(_write_stage(op, place, cells, count, pricing))
         if op.role == "attention.value":
             break
     return [_at_once(found)] if found else []
 
 
-def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, count: int, pricing: Pricing) -> Stage:
+def _write_stage(op: DynamicMatMul, place: Where, cells: Plan, count: int, pricing: Pricing) -> Stage:
     """A row of every array at a time: tokens of V are rows; tokens of K and of Q are columns, across all their rows.
 
     Tokens beyond the rows of one array go to others at the same time, unless the arrays have to be used several times;
     windows of a sample take turns.
     """
+    engine = place.engine
+    assert isinstance(engine, ArrayEngine)
     windows = windows_of(op, pricing.batch)
     number = cells_written(op, engine, cells, count)
-    cost = components.write(cells, op.role, cells=number)
+    cost = components.write(cells, place.role, cells=number)
     stage = Stage(
         "write",
         "attention",
         f"attention.{op.stage.removesuffix('key').removesuffix('value')}write",
-        pricing.hardware.attention.arrays == "shared",
+        place.shared,
         energy={name: value * op.batch for name, value in cost.energy.items()},
         counts=Counts(cell_writes=op.batch * number),
     )
@@ -178,6 +178,7 @@ def _write_stage(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, count: int
 def _at_once(stages: list[Stage]) -> Stage:
     return replace(
         stages[-1],
+        shared=any(stage.shared for stage in stages),
         floor=max(stage.floor for stage in stages),
         per_token=max(stage.per_token for stage in stages),
         energy=add_energy(*(stage.energy for stage in stages)),
@@ -187,7 +188,7 @@ def _at_once(stages: list[Stage]) -> Stage:
 
 def partial_sums(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> int:
     """Additions of what the row blocks of a matrix give, for all samples."""
-    engine = pricing.engine(op)
+    engine = pricing.where(op).engine
     if not isinstance(engine, ArrayEngine):
         return 0
     results = op.vectors * op.outputs if isinstance(op, StaticMatMul) else op.batch * op.heads * op.queries * op.outputs

@@ -9,6 +9,7 @@ from ohmformer.arch.cost import Cost, add_energy, all_beside
 from ohmformer.arch.operands import Pricing, partial_sums, tokens_written, used_arrays, write_stages
 from ohmformer.arch.roofline import kernel
 from ohmformer.arch.stage import Stage, merged
+from ohmformer.arch.where import Where, role_of
 from ohmformer.array.counts import Counts
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine, DigitalEngine, GpuEngine, SimdEngine
@@ -31,26 +32,27 @@ def _stage(name: str, ops: list[Op], pricing: Pricing) -> Stage:
     products = [op for op in ops if isinstance(op, (StaticMatMul, DynamicMatMul))]
     if not products:
         return _lanes_only(name, ops, pricing)
-    engine = pricing.engine(products[0])
-    role = _role(products[0])
-    side = role.partition(".")[0]
+    places = [pricing.where(op) for op in products]
+    engine, role, side = places[0].engine, places[0].role, role_of(products[0]).partition(".")[0]
+    kinds = {type(place.engine) if not isinstance(place.engine, ArrayEngine) else ArrayEngine for place in places}
+    if len(kinds) > 1:
+        raise BadInput(
+            f"rules: put {products[0].name} and others that work at the same time on engines of several kinds, which "
+            "has no price; put them on one kind, or keep some digital"
+        )
     match engine:
         case GpuEngine():
             return _on_gpu(name, side, ops, engine, pricing)
         case SimdEngine():
             return _on_lanes(name, side, ops, products, engine, pricing)
         case ArrayEngine():
-            return _on_arrays(name, side, ops, products, engine, pricing)
+            return _on_arrays(name, side, ops, list(zip(products, places, strict=True)), pricing)
         case DigitalEngine():
             raise BadInput(
                 f"hardware.{role}.kind = 'digital': has no price, since nobody has described that logic; "
                 "take kind = 'simd' or 'gpu' with its figures"
             )
     raise AssertionError(engine)
-
-
-def _role(op: StaticMatMul | DynamicMatMul) -> str:
-    return "projection" if isinstance(op, StaticMatMul) else op.role
 
 
 def _on_gpu(name: str, side: str, ops: list[Op], gpu: GpuEngine, pricing: Pricing) -> Stage:
@@ -71,8 +73,8 @@ def _on_lanes(
     count = pricing.lanes if engine.lanes == "of_layer" else engine.lanes
     if not count:
         raise BadInput(
-            f"hardware.{_role(products[0])}.lanes = 'of_layer': no weights of {name} lie on arrays, so that there are "
-            "no cores; give a number of lanes"
+            f"hardware.{pricing.where(products[0]).role}.lanes = 'of_layer': no weights of {name} lie on arrays, so "
+            "that there are no cores; give a number of lanes"
         )
     chip, macs = pricing.chip, sum(op.macs for op in products)
     product = components.lanes(chip, macs * engine.ops_per_mac, count, pricing.vectors, name="simd")
@@ -97,20 +99,19 @@ def _on_arrays(
     name: str,
     side: str,
     ops: list[Op],
-    products: list[StaticMatMul | DynamicMatMul],
-    engine: ArrayEngine,
+    products: list[tuple[StaticMatMul | DynamicMatMul, Where]],
     pricing: Pricing,
 ) -> Stage:
     chip, counts, total = pricing.chip, Counts(), Cost()
-    for op in products:
-        use = used_arrays(op, engine, pricing)
-        cost = components.multiply(use.reads, use.vectors, _role(op))
+    for op, place in products:
+        use = used_arrays(op, place)
+        cost = components.multiply(use.reads, use.vectors, place.role)
         per_token = cost.interval * use.vectors_in_turn / pricing.vectors
         fill = cost.latency - cost.interval + chip.network_latency
         total = total.beside(Cost(add_energy(cost.energy, _moved(op, pricing).energy), fill, per_token))
         counts += use.reads.reads(use.vectors)
     rest = _digital(ops, pricing)
-    shared = side == "attention" and pricing.hardware.attention.arrays == "shared"
+    shared = any(place.shared for _, place in products)
     return Stage(
         name,
         side,
@@ -137,9 +138,9 @@ def _moved(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> Cost:
 
 def _tokens_moved(op: DynamicMatMul, pricing: Pricing) -> int:
     """Tokens of a sample whose K or V come from memory: what is written, or all where cells do not hold them."""
-    engine = pricing.engine(op)
-    if isinstance(engine, ArrayEngine) and engine.written == "right":
-        return tokens_written(op, engine, pricing.hardware.attention.arrays)
+    place = pricing.where(op)
+    if isinstance(place.engine, ArrayEngine) and place.engine.written == "right":
+        return tokens_written(op, place.engine, shared=place.shared)
     return op.tokens
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from ohmformer.arch.placement import Placement, place
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import By, Timeline
 from ohmformer.dataflow.timeline import simulate as _timeline
 from ohmformer.dataflow.wear import lifetime
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
 from ohmformer.workload.spec import Workload
@@ -50,7 +52,13 @@ class Run:
         return self.timeline.utilization
 
     def energy_by(self, kind: By) -> dict[str, float]:
-        """By component, operation or engine."""
+        """By component, operation or engine.
+
+        Raises:
+            BadInput: by something else.
+        """
+        if kind not in get_args(By):
+            raise BadInput(f"energy_by({kind!r}): {suggest(str(kind), list(get_args(By)))}")
         return self.timeline.energy_by(kind)
 
     def lifetime(self, rate: float | None = None, *, levelling: bool = False, spare: float = 0.0) -> float | None:
@@ -77,6 +85,7 @@ def simulate(
     dataflow: LayerSerial | SequenceBlocking | None = None,
     *,
     clip: KVClip | None = None,
+    rules: Rules | None = None,
 ) -> Run:
     """Time and price a workload.
 
@@ -85,9 +94,16 @@ def simulate(
         hardware: an accelerator whose engines and chip have prices.
         dataflow: by default layer by layer.
         clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
+        rules: as in `trace`: engines, arrays, writes and clips of products by name.
 
     Raises:
-        BadInput: a price is missing, or the chip is too small.
+        BadInput: a price is missing, the chip is too small, or an argument is something else.
     """
-    placement = place(workload, hardware, clip=clip)
+    given = (("workload", workload, Workload, "of.shapes"), ("hardware", hardware, Accelerator, "of.load"))
+    for name, value, kind, maker in given:
+        if not isinstance(value, kind):
+            raise BadInput(f"{name} = {value!r}: is no {kind.__name__}; take {maker}({value!r}), if that is its name")
+    if not isinstance(dataflow, LayerSerial | SequenceBlocking | None):
+        raise BadInput(f"dataflow = {dataflow!r}: is no dataflow; take LayerSerial() or SequenceBlocking(block=64)")
+    placement = place(workload, hardware, clip=clip, rules=rules)
     return Run(placement, _timeline(placement, dataflow or LayerSerial()))

@@ -7,6 +7,7 @@ from math import inf
 
 from ohmformer.arch.cells import Wear
 from ohmformer.arch.placement import Placement
+from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 
 
@@ -22,6 +23,7 @@ class Lifetime:
         pulses: that wear a cell in one write.
         endurance: pulses that a cell survives.
         arrays: whether layers share arrays.
+        cell: that wears out; None where nothing is written.
     """
 
     seconds: float
@@ -31,6 +33,7 @@ class Lifetime:
     pulses: int
     endurance: float
     arrays: str
+    cell: Cell | None = None
 
 
 def lifetime(placement: Placement, rate: float, *, levelling: bool = False, spare: float = 0.0) -> Lifetime | None:
@@ -49,17 +52,17 @@ def lifetime(placement: Placement, rate: float, *, levelling: bool = False, spar
         raise BadInput(f"cost.rate = {rate:g}: must be > 0 and finite; give passes per second")
     if not 0 <= spare < inf:
         raise BadInput(f"cost.spare = {spare:g}: must be >= 0 and finite; correct it")
-    arrays = placement.hardware.attention.arrays
     if placement.counts.cell_writes == 0:
-        return Lifetime(inf, "", rate, 0.0, 0, inf, arrays)
+        return Lifetime(inf, "", rate, 0.0, 0, inf, placement.hardware.attention.arrays)
     stored = [role for role in placement.arrays if role != "projection"]
     if {wear.role for wear in placement.wear} != set(stored):
         return None
-    found = [_of_role(wear, rate, levelling, spare, arrays) for wear in placement.wear]
+    found = [_of_role(wear, rate, levelling, spare) for wear in placement.wear]
     return min(found, key=lambda entry: entry.seconds)
 
 
-def _of_role(wear: Wear, rate: float, levelling: bool, spare: float, arrays: str) -> Lifetime:
+def _of_role(wear: Wear, rate: float, levelling: bool, spare: float) -> Lifetime:
     writes = (wear.mean_writes if levelling else wear.writes) * rate
     seconds = wear.endurance / (writes * wear.pulses) * (1 + spare)
-    return Lifetime(seconds, wear.role, rate, writes, wear.pulses, wear.endurance, arrays)
+    arrays = "shared" if wear.shared else "per_layer"
+    return Lifetime(seconds, wear.role, rate, writes, wear.pulses, wear.endurance, arrays, wear.engine.array.cell)

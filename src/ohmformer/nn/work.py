@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Any, Literal
@@ -244,7 +244,8 @@ class Writer:
             warnings.warn(f"{_place(product)} is left out of the workload by rule", LeftOut, stacklevel=6)
             return
         left, right, trail = product.left.shape, product.right.shape, event.right
-        if rule.write == "left":
+        turned = rule.write == "left" and not product.role  # otherwise known which one is K^T or V
+        if turned:
             left, right, trail = right, left, event.left
         if not role:
             alone = product.kind == "computed weights" or len(left) == len(right) == 2
@@ -267,7 +268,7 @@ class Writer:
         name = f"{self._site(product, role)}.{'K' if role == 'key' else 'V'}"
         op = self._dynamic(event, name, "key" if role == "key" else "value", common, width, _across(event, tokens))
         self.heads = heads
-        ruled = self._ruled(op, product.module, name)
+        ruled = self._ruled(replace(op, turned=turned), product.module, name)
         yield Draft(ruled, "key" if role == "key" else "value", 1 << event.index, event.deps, event.blocks)
 
     def _site(self, product: Product, role: str) -> str:

@@ -55,7 +55,10 @@ def summary(paper: Paper) -> str:
     met = sum(entry.within for entry in free)
     fixed = sum(entry.claim.role == "calibration" for entry in paper.claims)
     left = sum(entry.claim.role == "not_checkable" for entry in paper.claims)
-    parts = [f"{met} of {len(free)} free claims are met", f"{fixed} fixed parameters and do not count"]
+    parts = [
+        f"{met} of {len(free)} free claims are met",
+        f"{fixed} fixed parameters, or follow from those, and do not count",
+    ]
     parts.append(f"{left} cannot be checked")
     against = sum(entry.claim.role == "contradicted" for entry in paper.claims)
     if against:

@@ -21,7 +21,7 @@ from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.wear import Lifetime, lifetime
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
 from ohmformer.study.keys import digest, versions
@@ -201,9 +201,9 @@ def runs_of(settings: CostSettings) -> list[Run]:
     if model.steps > 1 and model.phase != "decode":
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
     clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
-    works = _works(settings)
+    works, rules = _works(settings), dict(settings.rules)
     try:
-        return [simulate(work, settings.hardware, settings.dataflow, clip=clip) for work in works]
+        return [simulate(work, settings.hardware, settings.dataflow, clip=clip, rules=rules) for work in works]
     except BadInput as error:
         raise BadInput(f"mitigation.{error}" if str(error).startswith("clip") else str(error)) from error
 
@@ -271,16 +271,14 @@ def _lifetime(settings: CostSettings, runs: list[Run]) -> Document:
     found = lifetime(
         runs[-1].placement, options.rate or 1 / each, levelling=options.levelling, spare=options.spare
     )  # fmt: skip
-    return {"lifetime_s": _finite(found.seconds) if found else None, "lifetime": _wear(found, settings.hardware)}
+    return {"lifetime_s": _finite(found.seconds) if found else None, "lifetime": _wear(found)}
 
 
-def _wear(found: Lifetime | None, hardware: Accelerator) -> Document | None:
+def _wear(found: Lifetime | None) -> Document | None:
     """What a lifetime rests on."""
     if found is None:
         return None
-    engine = hardware.attention.value if found.role == "attention.value" else hardware.attention.key
-    known = dict(engine.array.cell.provenance) if isinstance(engine, ArrayEngine) else {}
-    source = known.get("endurance")
+    source = dict(found.cell.provenance).get("endurance") if found.cell else None
     parts = (source.kind, source.source, source.where, source.how) if source else ()
     return {
         "role": found.role,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import OrderedRules, Rule
+from ohmformer.hardware.rules import OrderedRules
 from ohmformer.nn.batches import size, take
 from ohmformer.nn.cached import takes
 from ohmformer.nn.trace import trace
@@ -47,7 +47,7 @@ def traced(asked: CostModel, context: int, task: TaskChoice | None, rules: Order
         sample, sized = _sized(asked, context, model, sample)
         if takes(model, "logits_to_keep") and (asked.phase or not task):
             sample = {**sample, "logits_to_keep": 1}  # of what is generated, only the last token's words are needed
-        options: dict[str, Any] = {"phase": asked.phase, "rules": _kept(rules, task)}
+        options: dict[str, Any] = {"phase": asked.phase, "rules": all_rules(rules, task)}
         try:
             found = trace(model, sample, context=context or None, **options)
         except BadInput as error:
@@ -93,25 +93,6 @@ def _placed(asked: CostModel, said: str) -> str:
     if said.startswith("rules["):
         return said
     return f"model.{said}" if said.startswith(OURS) else f"{asked.where}: {said}"
-
-
-def _kept(rules: OrderedRules, task: TaskChoice | None) -> dict[str, Rule]:
-    """The rules of the accuracy half, as far as cost follows them.
-
-    Raises:
-        BadInput: some modules have engines, arrays, writes or clips of their own.
-    """
-    for pattern, rule in rules:
-        if not rule.digital and (rule.on != "hardware" or rule.array or rule.write != "hardware" or _clips(rule)):
-            raise BadInput(
-                f"rules[{pattern!r}]: cost knows one engine and clip for each role; keep such modules digital, or "
-                "leave the rule out"
-            )
-    return all_rules(rules, task)
-
-
-def _clips(rule: Rule) -> bool:
-    return rule.clip not in ("model", "none")
 
 
 def _model_and_sample(asked: CostModel, task: TaskChoice | None) -> tuple[nn.Module, Any]:

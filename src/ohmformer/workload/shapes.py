@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from numbers import Integral
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -135,6 +136,8 @@ def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int
     if table.kind == "decoder" and phase == "encode":
         raise BadInput(f"{where}: phase = 'encode': a decoder has a causal mask; take prefill or decode")
     for name, value, least in (("seq_len", tokens, 1), ("batch", batch, 1), ("context", context, 0)):
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise BadInput(f"{where}: {name} = {value!r}: must be a whole number")
         if value < least:
             raise BadInput(f"{where}: {name} = {value}: must be {least} or more; raise it")
     if phase == "encode" and context:
@@ -203,7 +206,13 @@ def _attention(
     if work.batch * new and (across or not table.fused):
         for part in ("key", "value"):
             yield StaticMatMul(f"{place}.{part}", stage, layer, work.batch * new, table.width, kv_heads * size)
-    common = {"batch": work.batch, "heads": heads, "kv_heads": kv_heads, "queries": work.tokens, "written": new}
+    common: dict[str, Any] = {
+        "batch": work.batch,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "queries": work.tokens,
+        "written": new,
+    }
     key, value = f"{prefix}key", f"{prefix}value"
     yield DynamicMatMul(
         f"{place}.scores",

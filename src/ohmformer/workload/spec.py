@@ -73,6 +73,8 @@ class DynamicMatMul(Op):
     causal: bool = False
     across: bool = False
     """Whether the matrix comes from other tokens than the queries: cross attention."""
+    turned: bool = False
+    """Whether the model has the matrix on the left-hand side: a rule said so."""
 
     @property
     def macs(self) -> int:
