@@ -156,7 +156,7 @@ def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest
 def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
     code, out, err = ohmformer("cost", "bert_base", "--json", "cost.json", "--trace", "trace.json")
     assert (code, err) == (0, "")
-    assert "1.546 ms" in out
+    assert "1.548 ms" in out
     assert "sequence blocking, block 64, dependencies exact" in out
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     points = json.loads((tmp_path / "cost.json").read_text())["points"]
@@ -165,7 +165,7 @@ def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
     code, out, err = ohmformer("compare", "bert_base", "--platforms", "gtx_1060,xformer_tvlsi_2023", "--json", "-")
     assert code == 0
     assert json.loads(out)["points"][1]["set"] == {"hardware.base": "xformer_tvlsi_2023"}
-    assert "51.46 ms (1x)" in err
+    assert "51.48 ms (1x)" in err
     code, out, _ = ohmformer("validate", "clipformer_tcad_2024")
     assert code == 0
     assert "1 of 1 free claims are met" in out

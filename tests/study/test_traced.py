@@ -9,7 +9,7 @@ import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.study.cost import make_costs, runs_of
-from ohmformer.workload.spec import StaticMatMul, Workload
+from ohmformer.workload.spec import DynamicMatMul, StaticMatMul, Workload
 from tests.nn.hub import library
 from tests.tasks import tiny
 
@@ -125,3 +125,26 @@ def test_images_of_model_libraries(tmp_path: Path) -> None:
     assert size(work({**deit, "weights": "random"})) == ("encode", 1, 6, 0, False)
     library("timm")
     assert size(work({"source": "timm:vit_tiny_patch16_224", "weights": "random"})) == ("encode", 1, 197, 0, False)
+
+
+def sounds() -> Any:
+    from tests.nn.test_trace_models import DECODERS, make
+
+    return make(DECODERS["whisper"])
+
+
+def pictures_and_words() -> Any:
+    transformers = library("transformers")
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
+    text = {**sizes, "vocab_size": 100, "max_position_embeddings": 16, "eos_token_id": 2}
+    config = transformers.CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 8})
+    return transformers.CLIPModel(config).eval()
+
+
+def test_sound_and_pairs_of_text_and_image_need_no_task() -> None:
+    library("transformers")
+    heard = work({"source": "python:tests.study.test_traced:sounds", "batch": 2})
+    assert size(heard)[:3] == ("prefill", 2, 20)
+    seen = work({"source": "python:tests.study.test_traced:pictures_and_words", "batch": 3, "seq_len": 7})
+    queries = {(op.batch, op.queries) for op in seen.ops if isinstance(op, DynamicMatMul)}
+    assert queries == {(3, 7), (3, 17)}

@@ -132,10 +132,12 @@ def place(
     stored = room.stored(workload, hardware, every)
     tiles = room.tiles(hardware, every, stored)
     weights = room.weight_arrays(hardware, every)
-    placed = {}
+    placed, lanes = {}, {first: room.lanes(hardware, own) for first, own in held.items()}
     for first, own in held.items():
         layer = layers[first]
-        pricing = replace(known, tokens=layer.tokens, lanes=room.lanes(hardware, own))
+        near = _neighbours(first, kinds) if layer.index is None else ()
+        found = next((lanes[kind] for kind in (first, *near) if lanes[kind]), 0)
+        pricing = replace(known, tokens=layer.tokens, lanes=found)
         placed[first] = _placed(layer, tuple(layer_stages(layer, pricing)), _load(hardware, own, every))
     return Placement(
         workload,
@@ -148,6 +150,11 @@ def place(
         hardware.chip.tile_power * tiles.total if hardware.chip else 0.0,
         tuple(wear(workload, stored)),
     )
+
+
+def _neighbours(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
+    """Where work between layers finds lanes, if no tile is its own: with layers after it, or else with those before."""
+    return (*kinds[position + 1 :], *reversed(kinds[:position]))
 
 
 def _kinds(workload: Workload, rules: OrderedRules) -> tuple[int, ...]:

@@ -126,13 +126,35 @@ def _default(asked: CostModel, model: nn.Module) -> Any:
     draw = torch.Generator().manual_seed(0)
     if pixels := _pixels(model):
         return torch.randn(asked.batch, *pixels, generator=draw)
-    words = getattr(getattr(model, "config", None), "vocab_size", None)
+    config = getattr(model, "config", None)
+    if takes(model, "input_features") and (sound := _sound(config)):
+        return {"input_features": torch.randn(asked.batch, *sound, generator=draw)}
+    if takes(model, "input_ids") and takes(model, "pixel_values") and (both := _text_and_image(config)):
+        ids = torch.randint(both[0], (asked.batch, asked.seq_len or both[1]), generator=draw)
+        return {"input_ids": ids, "pixel_values": torch.randn(asked.batch, *both[2:], generator=draw)}
+    words = getattr(config, "vocab_size", None)
     if not isinstance(words, int) or not takes(model, "input_ids"):
         raise BadInput(f"{asked.where}: does not say what it takes; add a [task], whose samples are taken")
     length = asked.seq_len or (1 if asked.phase == "decode" and not _mixed(model) else None)
     if length is None:
         raise BadInput("model.seq_len: is missing; say how many tokens a sample has")
     return {"input_ids": torch.randint(words, (asked.batch, length), generator=draw)}
+
+
+def _sound(config: Any) -> tuple[int, int] | None:
+    """Mel bands and frames of the sound that a model takes (Whisper halves the frames); None if it does not say."""
+    bands, tokens = getattr(config, "num_mel_bins", None), getattr(config, "max_source_positions", None)
+    return (bands, 2 * tokens) if isinstance(bands, int) and isinstance(tokens, int) else None
+
+
+def _text_and_image(config: Any) -> tuple[int, int, int, int, int] | None:
+    """Words, longest text, channels, height and width that a model of both takes (CLIP); None if it does not say."""
+    text, image = getattr(config, "text_config", None), getattr(config, "vision_config", None)
+    sizes = [getattr(text, name, None) for name in ("vocab_size", "max_position_embeddings")]
+    edge = getattr(image, "image_size", None)
+    sizes += [getattr(image, "num_channels", None), edge, edge]
+    known = [size for size in sizes if isinstance(size, int)]
+    return (known[0], known[1], known[2], known[3], known[4]) if len(known) == len(sizes) else None
 
 
 def _pixels(model: nn.Module) -> tuple[int, int, int] | None:

@@ -1,7 +1,8 @@
 """Workloads from a table of dimensions: BERT, GPT-2, Llama, ViT, T5 and whatever a user writes down.
 
 A table is a library entry of the kind `shapes`. Stages of a layer: qkv, key (Q K^T), softmax with it, value (P V),
-output, and the feed-forward part ffn1 and ffn2; normalisation and residuals run in the lanes of the stage before them.
+output, and the feed-forward part ffn1 and ffn2; normalisation and residuals run in the lanes of the stage that they
+belong to. `trace` finds the same operations in models of Hugging Face and timm.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Transformer(Spec):
         patch: values of an image patch, which a first product embeds; None for token ids.
         entries: rows of the embedding table; None where patches are embedded.
         extra_tokens: tokens beside patches, such as [CLS].
+        norm: whether tokens are normalised `before` attention and feed-forward part, and once after all layers, or
+            `after` each of them, and after the embedding.
+        rotary: whether queries and keys are turned by their position.
+        activation: `single`, or `gelu_tanh`, which takes two additions beside the tanh.
+        pooler: whether a product of the width and an activation follow on one token.
         head: outputs of a last product; None without one. Decoders and classifiers use it on one token.
         max_tokens: the longest sequence that positions allow; None where there is no such limit.
         tokens: the sequence length that is taken where nothing is said.
@@ -60,6 +66,10 @@ class Transformer(Spec):
     patch: Count | None = None
     entries: Count | None = None
     extra_tokens: Annotated[int, Field(ge=0)] = 0
+    norm: Literal["before", "after"] = "before"
+    rotary: bool = False
+    activation: Literal["single", "gelu_tanh"] = "single"
+    pooler: bool = False
     head: Count | None = None
     max_tokens: Count | None = None
     tokens: Count
@@ -156,24 +166,36 @@ def _encoder_decoder(table: Transformer, phase: Phase, source: int, batch: int, 
         work = _Pass(batch, source, 0, causal=False)
         yield from _embedding(table, work)
         yield from _stack(table, work, "encoder", 0, table.layers)
+        yield from _last_norm(table, work, "head" if phase == "encode" else "between")
     if phase != "encode":
         step = _Pass(batch, 1, context, causal=True)
-        yield from _embedding(table, step)
+        yield from _embedding(table, step, "embedding" if phase == "decode" else "between")
         new = source if phase == "prefill" else 0
         count = table.decoder_layers or table.layers
         yield from _stack(table, step, "decoder", table.layers, count, source=source, new=new)
         yield from _head(table, step)
 
 
-def _embedding(table: Transformer, work: _Pass) -> Iterator[Op]:
+def _embedding(table: Transformer, work: _Pass, stage: str = "embedding") -> Iterator[Op]:
     if table.patch is not None:
         count = work.batch * max(1, work.tokens - table.extra_tokens)
-        yield StaticMatMul("embedding", "embedding", None, count, table.patch, table.width)
+        yield StaticMatMul("embedding", stage, None, count, table.patch, table.width)
     elif table.entries is not None:
-        yield Lookup("embedding", "embedding", None, work.batch * work.tokens, table.width, table.entries)
+        yield Lookup("embedding", stage, None, work.batch * work.tokens, table.width, table.entries)
+    if table.norm == "after":
+        yield Norm("embedding.norm", stage, None, work.batch * work.tokens, table.width)
+
+
+def _last_norm(table: Transformer, work: _Pass, stage: str) -> Iterator[Op]:
+    if table.norm == "before":
+        yield Norm("norm", stage, None, work.batch * work.tokens, table.width)
 
 
 def _head(table: Transformer, work: _Pass) -> Iterator[Op]:
+    yield from _last_norm(table, work, "head")
+    if table.pooler:
+        yield StaticMatMul("pooler", "head", None, work.batch, table.width, table.width)
+        yield Elementwise("pooler.activation", "head", None, work.batch * table.width)
     if table.head is not None:
         yield StaticMatMul("head", "head", None, work.batch, table.width, table.head)
 
@@ -198,7 +220,8 @@ def _attention(
     kv_heads = table.kv_heads or heads
     vectors, causal = work.batch * work.tokens, work.causal and not across
     stage = f"{prefix}qkv"
-    yield Norm(f"{place}.norm", stage, layer, vectors, table.width)
+    if table.norm == "before" or across:  # otherwise the part before has normalised
+        yield Norm(f"{place}.norm", stage, layer, vectors, table.width)
     if table.fused and not across:
         yield StaticMatMul(f"{place}.qkv", stage, layer, vectors, table.width, (heads + 2 * kv_heads) * size)
     else:
@@ -206,6 +229,9 @@ def _attention(
     if work.batch * new and (across or not table.fused):
         for part in ("key", "value"):
             yield StaticMatMul(f"{place}.{part}", stage, layer, work.batch * new, table.width, kv_heads * size)
+    if table.rotary and not across:
+        yield Elementwise(f"{place}.query.rotary", stage, layer, vectors * heads * size, "add")
+        yield Elementwise(f"{place}.key.rotary", stage, layer, vectors * kv_heads * size, "add")
     common: dict[str, Any] = {
         "batch": work.batch,
         "heads": heads,
@@ -243,11 +269,19 @@ def _attention(
 
 def _feed_forward(table: Transformer, work: _Pass, place: str, layer: int) -> Iterator[Op]:
     vectors = work.batch * work.tokens
+    elements = vectors * table.hidden
     yield Norm(f"{place}.norm", "ffn1", layer, vectors, table.width)
-    for part in ("gate", "up") if table.gated else ("up",):
-        yield StaticMatMul(f"{place}.{part}", "ffn1", layer, vectors, table.width, table.hidden)
-    yield Elementwise(f"{place}.activation", "ffn1", layer, vectors * table.hidden)
+    first = "gate" if table.gated else "up"
+    yield StaticMatMul(f"{place}.{first}", "ffn1", layer, vectors, table.width, table.hidden)
+    sums: tuple[Literal["activation", "add"], ...] = (
+        ("add", "activation", "add") if table.activation == "gelu_tanh" else ("activation",)
+    )
+    for kind in sums:
+        yield Elementwise(f"{place}.activation", "ffn1", layer, elements, kind)
     if table.gated:
-        yield Elementwise(f"{place}.product", "ffn1", layer, vectors * table.hidden, "add")
+        yield StaticMatMul(f"{place}.up", "ffn1", layer, vectors, table.width, table.hidden)
+        yield Elementwise(f"{place}.product", "ffn1", layer, elements, "add")
     yield StaticMatMul(f"{place}.down", "ffn2", layer, vectors, table.hidden, table.width)
     yield Elementwise(f"{place}.residual", "ffn2", layer, vectors * table.width, "add")
+    if table.norm == "after":
+        yield Norm(f"{place}.last_norm", "ffn2", layer, vectors, table.width)
