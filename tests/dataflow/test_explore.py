@@ -83,6 +83,6 @@ def test_no_points_are_refused() -> None:
 def test_layers_of_equal_work_are_priced_once() -> None:
     table = Transformer(title="deep", kind="encoder", layers=30, width=64, heads=4, hidden=128, tokens=32)
     placed = explore([DesignPoint(shapes(table), MACHINES[0], LayerSerial())]).placements[0]
-    assert [(len(layer.stages), count) for layer, count in placed.distinct()] == [(7, 30)]
-    assert len({id(layer.stages) for layer in placed.layers}) == 1
-    assert [layer.name for layer in placed.layers] == [f"layer {n}" for n in range(30)]
+    assert [(len(layer.stages), count) for layer, count in placed.distinct()] == [(7, 30), (1, 1)]
+    assert len({id(layer.stages) for layer in placed.layers}) == 2
+    assert [layer.name for layer in placed.layers] == [*(f"layer {n}" for n in range(30)), "head"]
