@@ -57,7 +57,7 @@ class Settings:
 
     epochs: int = field(default=3, metadata={"help": "passes over the training photographs"})
     batch: int = field(default=32, metadata={"help": "photographs in a step"})
-    lr: float = field(default=1e-4, metadata={"help": "highest learning rate of AdamW"})
+    lr: float = field(default=5e-5, metadata={"help": "highest learning rate of AdamW"})
     warmup: float = field(default=0.1, metadata={"help": "share of the steps in which the rate rises"})
     decay: float = field(default=0.05, metadata={"help": "weight decay of matrices"})
     smoothing: float = field(default=0.1, metadata={"help": "label smoothing"})
@@ -111,7 +111,7 @@ def check(settings: Settings, every: int) -> None:
         if count < 1:
             raise BadInput(f"--{name} {count}: must be 1 or more; raise it")
     if not (math.isfinite(settings.lr) and settings.lr > 0):
-        raise BadInput(f"--lr {settings.lr}: must be above 0; 1e-4 is usual")
+        raise BadInput(f"--lr {settings.lr}: must be above 0; 5e-5 is usual")
     for name in ("warmup", "decay", "smoothing"):
         if not 0 <= (value := getattr(settings, name)) < 1:
             raise BadInput(f"--{name} {value}: must be from 0 to below 1; correct it")

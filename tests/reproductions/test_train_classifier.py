@@ -295,7 +295,7 @@ def test_what_another_run_left_is_not_gone_on_with(
         patch.setattr(script, "save_model", interrupt)
         assert start(script, data, weights, tmp_path) == 130
     capsys.readouterr()
-    assert "of a run with lr = 0.0001, not 0.1" in refused(script, data, weights, tmp_path, capsys, "--lr", "0.1")
+    assert "of a run with lr = 5e-05, not 0.1" in refused(script, data, weights, tmp_path, capsys, "--lr", "0.1")
     (tmp_path / "checkpoint.pt").write_bytes(b"half")
     assert "is no checkpoint that can be read" in refused(script, data, weights, tmp_path, capsys)
 
