@@ -1,0 +1,362 @@
+"""Fine-tune DINOv2 ViT-S/14 (12 layers, 384 features, 6 heads: the shape of DeiT-S) as a classifier of photographs.
+
+    python train_classifier.py --data FOLDER --weights real_models_data/dinov2 --out vit_s
+
+FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. OUT/model becomes a folder of Hugging Face that a study names as
+`hf:OUT/model`, OUT/result.json the record of the run. The first --held-out photographs of train, in the order in which
+studies take calibration samples, are never learnt from. A run that was stopped goes on with the same command and gives
+the same bits; the test photographs are looked at once, at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import photographs
+import torch
+import torch.nn.functional as F
+import transformers
+from checkpoints import Training, differences
+from numpy.typing import NDArray
+from photographs import Photographs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from ohmformer.errors import BadInput
+from ohmformer.nn.statistics import mean_interval
+from ohmformer.study.results import write_text
+from ohmformer.tasks.data import load_task
+from ohmformer.tasks.images import ImagePreparation
+from ohmformer.tasks.models import load_model, tensor_bytes
+from ohmformer.tasks.prepare import preparation
+from ohmformer.tasks.quiet import quietly
+
+CLIP_NORM = 1.0
+EVALUATION_BATCH = 100
+LOSS_STEPS = 20
+"""So many steps make one point of the recorded loss curve."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the weights that come out, beside data and first weights."""
+
+    epochs: int = field(default=3, metadata={"help": "passes over the training photographs"})
+    batch: int = field(default=32, metadata={"help": "photographs in a step"})
+    lr: float = field(default=5e-5, metadata={"help": "highest learning rate of AdamW"})
+    warmup: float = field(default=0.1, metadata={"help": "share of the steps in which the rate rises"})
+    decay: float = field(default=0.05, metadata={"help": "weight decay of matrices"})
+    smoothing: float = field(default=0.1, metadata={"help": "label smoothing"})
+    size: int = field(default=98, metadata={"help": "pixels along an edge, a multiple of the patch"})
+    held_out: int = field(default=500, metadata={"help": "photographs of train that are kept for calibration"})
+    seed: int = field(default=0, metadata={"help": "of the new head, the order and the mirroring"})
+    threads: int = field(default=2, metadata={"help": "of torch; another number gives other roundings"})
+    bfloat16: bool = field(default=False, metadata={"help": "multiply in bfloat16 (weights stay in float32)"})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns its exit status."""
+    args = parse(arguments)
+    settings = Settings(**{each.name: getattr(args, each.name) for each in fields(Settings)})
+    try:
+        check(settings, args.every)
+        run(args.data, args.weights, args.out, settings, args.every)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Options as given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/CLASS/*.jpg and test/CLASS/*.jpg")
+    parser.add_argument("--weights", type=Path, default=Path("real_models_data/dinov2"), help="folder of DINOv2")
+    parser.add_argument("--out", type=Path, default=Path("vit_s"), help="folder for model, record and checkpoint")
+    parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
+    for each in fields(Settings):
+        option, words = f"--{each.name.replace('_', '-')}", each.metadata["help"]
+        if isinstance(each.default, bool):
+            parser.add_argument(option, action="store_true", help=words)
+        else:
+            parser.add_argument(option, type=type(each.default), default=each.default, help=f"{words} ({each.default})")
+    return parser.parse_args(arguments)
+
+
+def check(settings: Settings, every: int) -> None:
+    """Refuse numbers that make no run.
+
+    Raises:
+        BadInput: one is out of its range.
+    """
+    whole = {"every": every, **{name: getattr(settings, name) for name in ("epochs", "batch", "size", "threads")}}
+    for name, count in whole.items():
+        if count < 1:
+            raise BadInput(f"--{name} {count}: must be 1 or more; raise it")
+    if not (math.isfinite(settings.lr) and settings.lr > 0):
+        raise BadInput(f"--lr {settings.lr}: must be above 0; 5e-5 is usual")
+    for name in ("warmup", "decay", "smoothing"):
+        if not 0 <= (value := getattr(settings, name)) < 1:
+            raise BadInput(f"--{name} {value}: must be from 0 to below 1; correct it")
+    if settings.seed < 0:
+        raise BadInput(f"--seed {settings.seed}: must be 0 or more; raise it")
+
+
+def run(data: Path, weights: Path, out: Path, settings: Settings, every: int) -> None:
+    """Train or go on training, save the model, and record what it does on the test photographs.
+
+    Raises:
+        BadInput: data or weights cannot be used, or OUT holds another run.
+    """
+    torch.set_num_threads(settings.threads)
+    found = photographs.find(data, settings.held_out)
+    model, prepared, digest = starting_model(weights, found.names, settings)
+    identity = {
+        "settings": asdict(settings), "versions": versions(), "photographs": found.digest, "weights": digest,
+    }  # fmt: skip
+    record = out / "result.json"
+    if finished(record, identity):
+        print(f"{record}: this run is complete")
+        return
+    make_folder(out)
+    training = Training(model, make_optimizer(model, settings), identity, out / "checkpoint.pt")
+    training.restore()
+    train(training, settings, found, prepared, every)
+    save_model(model, weights, out / "model", settings.size)
+    content = {**identity, **result(data, out / "model", found, training)}
+    write_text(record, json.dumps(content, indent=2) + "\n")
+    training.file.unlink(missing_ok=True)
+    test = content["test"]
+    print(
+        f"accuracy {test['accuracy']:.4f} {test['ci95']} on {test['images']} test photographs; model in {out / 'model'}"
+    )
+
+
+def finished(record: Path, identity: dict[str, Any]) -> bool:
+    """Whether the record of this very run is there already.
+
+    Raises:
+        BadInput: it is that of another run, or none.
+    """
+    if not record.exists():
+        return False
+    try:
+        stored = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{record}: cannot be read ({error}); remove it, or choose another --out") from error
+    differences(record, stored, identity)
+    return True
+
+
+def make_folder(out: Path) -> None:
+    """The folder of results.
+
+    Raises:
+        BadInput: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out}: cannot be made ({error.strerror}); choose another place") from error
+
+
+def versions() -> dict[str, str]:
+    """Of what the arithmetic depends on."""
+    return {
+        "python": platform.python_version(), "torch": str(torch.__version__), "transformers": transformers.__version__,
+    }  # fmt: skip
+
+
+def starting_model(weights: Path, names: list[str], settings: Settings) -> tuple[nn.Module, ImagePreparation, str]:
+    """DINOv2 with positions for the new size and a new head, how it takes images, and a digest of its weights.
+
+    Raises:
+        BadInput: the folder holds no DINOv2, does not say how to prepare images, or the size does not fit its patches.
+    """
+    if not weights.is_dir():
+        raise BadInput(f"--weights {weights}: there is no such folder; make it with reproductions/real_models/fetch.py")
+    backbone = load_model(f"hf:{weights}", head="encoder")
+    config, images, size = backbone.config, preparation(backbone).images, settings.size
+    if config.model_type != "dinov2":
+        raise BadInput(f"--weights {weights}: is a {config.model_type} model; name a folder of DINOv2")
+    if images is None:
+        raise BadInput(f"--weights {weights}: has no preprocessor_config.json; add it")
+    if size % config.patch_size:
+        raise BadInput(f"--size {size}: is no multiple of the patch, {config.patch_size} pixels; correct it")
+    config.update({"image_size": size, "architectures": ["Dinov2ForImageClassification"]})
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in enumerate(names)}
+    torch.manual_seed(settings.seed)
+    model = transformers.Dinov2ForImageClassification(config)
+    state, digest = backbone.state_dict(), hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode() + tensor_bytes(tensor))
+    # Interpolated once, as the model itself would for every batch of this size.
+    tokens = torch.empty(1, 1 + (size // config.patch_size) ** 2, config.hidden_size)
+    with torch.no_grad():
+        positions = backbone.embeddings.interpolate_pos_encoding(tokens, size, size)
+    model.dinov2.load_state_dict({**state, "embeddings.position_embeddings": positions})
+    return model, replace(images, resize=size, crop=(size, size)), digest.hexdigest()
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW that lets only matrices decay."""
+    matrices = [each for each in model.parameters() if each.ndim == 2]
+    others = [each for each in model.parameters() if each.ndim != 2]
+    groups = [{"params": matrices, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+
+
+def learning_rate(step: int, steps: int, settings: Settings) -> float:
+    """It rises linearly, then falls like a cosine, to zero after the last step."""
+    rising = max(1, round(settings.warmup * steps))
+    if step < rising:
+        return settings.lr * (step + 1) / rising
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def train(training: Training, settings: Settings, found: Photographs, prepared: ImagePreparation, every: int) -> None:
+    """All steps that are still to do, with a checkpoint after every so many.
+
+    Raises:
+        BadInput: a photograph cannot be read, the loss is not finite, or a checkpoint cannot be written.
+    """
+    pixels, labels = photographs.pixels(found.training, prepared), torch.tensor(found.labels)
+    in_epoch = math.ceil(len(labels) / settings.batch)
+    steps = settings.epochs * in_epoch
+    training.model.train()
+    started, before = time.monotonic(), training.seconds
+    with reporting(training, steps) as report:
+        while (step := training.step) < steps:
+            epoch, place = divmod(step, in_epoch)
+            chosen = photographs.order(len(labels), epoch, settings.seed)[place * settings.batch :][: settings.batch]
+            inputs = photographs.flipped(prepared.inputs(pixels[chosen]), step, settings.seed)
+            for group in training.optimizer.param_groups:
+                group["lr"] = learning_rate(step, steps, settings)
+            training.losses.append(gradient_step(training, inputs, labels[chosen], settings))
+            training.step, training.seconds = step + 1, before + time.monotonic() - started
+            if training.step % every == 0 or training.step == steps:
+                training.save()
+            report()
+
+
+def gradient_step(training: Training, inputs: Tensor, labels: Tensor, settings: Settings) -> float:
+    """One step on inputs [B, 3, H, W] and labels [B]; returns the loss.
+
+    Raises:
+        BadInput: the loss is not finite.
+    """
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        logits = training.model(inputs).logits
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.smoothing)
+    if not loss.isfinite():
+        raise BadInput(f"--lr {settings.lr}: the loss of step {training.step + 1} is {loss.item()}; lower the rate")
+    training.optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(training.model.parameters(), CLIP_NORM)
+    training.optimizer.step()
+    return loss.item()
+
+
+@contextmanager
+def reporting(training: Training, steps: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, or a line now and then where that is no terminal; yields what to call."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("steps"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("steps", total=steps, completed=training.step, loss="")
+
+        def report() -> None:
+            loss = f"loss {np.mean(training.losses[-LOSS_STEPS:]):.3f}"
+            bar.update(task, completed=training.step, loss=loss)
+            if not console.is_terminal and training.step % LOSS_STEPS == 0:
+                print(
+                    f"step {training.step}/{steps}: {loss}, {training.seconds / 60:.1f} min",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        yield report
+
+
+def save_model(model: nn.Module, weights: Path, target: Path, size: int) -> None:
+    """A folder of Hugging Face, whole or not at all.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    draft = target.with_name(f"{target.name}.part")
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        with quietly():
+            model.save_pretrained(draft)
+        images = json.loads((weights / "preprocessor_config.json").read_text(encoding="utf-8"))
+        images.update(
+            do_resize=True, size={"shortest_edge": size}, do_center_crop=True, crop_size={"height": size, "width": size}
+        )
+        (draft / "preprocessor_config.json").write_text(json.dumps(images, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        draft.rename(target)
+    except OSError as error:
+        raise BadInput(f"{target}: cannot be written ({error}); make room, or choose another --out") from error
+
+
+def result(data: Path, saved: Path, found: Photographs, training: Training) -> dict[str, Any]:
+    """What the saved model does, read and asked as a study does it, and how it came about."""
+    model = load_model(f"hf:{saved}")
+    task = load_task(f"imagefolder:{data}", model=model, calibration=len(found.held_out))
+    started = time.monotonic()
+    hits = correct(model, task.inputs, task.labels)
+    seconds = time.monotonic() - started
+    kept = correct(model, task.calibration, task.calibration_labels)
+    losses = [training.losses[start : start + LOSS_STEPS] for start in range(0, len(training.losses), LOSS_STEPS)]
+    return {
+        "classes": found.names,
+        "images": {"training": len(found.training), "held_out": len(found.held_out), "test": found.tests},
+        "test": {
+            "accuracy": float(hits.mean()), "ci95": list(mean_interval(hits[None])), "images": len(hits),
+        },
+        "held_out": {
+            "accuracy": float(kept.mean()), "ci95": list(mean_interval(kept[None])), "images": len(kept),
+        },
+        "loss": {"steps": LOSS_STEPS, "means": [round(float(np.mean(part)), 4) for part in losses]},
+        "minutes": round(training.seconds / 60, 2),
+        "images_per_second_forward": round(len(hits) / seconds, 1),
+    }  # fmt: skip
+
+
+def correct(model: nn.Module, inputs: Any, labels: Tensor) -> NDArray[np.float64]:
+    """[N] 1 where the model is right, 0 elsewhere."""
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(labels), EVALUATION_BATCH):
+            rows = slice(start, start + EVALUATION_BATCH)
+            found.append(model(inputs[rows]).logits.argmax(1) == labels[rows])
+    return torch.cat(found).double().numpy()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
