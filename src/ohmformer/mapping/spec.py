@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ohmformer.array.spec import Crossbar
+from ohmformer.array.spec import Crossbar, Scale
 from ohmformer.errors import BadInput
-from ohmformer.schema import Spec
+from ohmformer.schema import Spec, replace
 
 
 class KVClip(Spec):
@@ -58,3 +58,44 @@ class KVClip(Spec):
         shift, top = self.thresholds(array)
         full = array.max_code
         return round(full * min(max(1.0 - shift, 0.0), top))
+
+
+class Conditioning(Spec):
+    """What is done to K and V on the way into cells, and undone behind the product: nothing, on ideal hardware.
+
+    With K' = (K - mean) M and Q' = Q M^-T, Q'K'^T is Q K^T but for Q mean, which softmax ignores; with V' = (V - mean) M,
+    the product (P V') M^-1 lacks only mean times the sum of each row of P. So what is left to gain is noise: its
+    variance grows with range times magnitude, and both depend on the mean and on the basis.
+
+    Attributes:
+        mean: the mean of the tokens is removed: of those at hand, or, in causal attention, of those of calibration.
+        basis: in which features are written. `own`: as they come. `rescaled`: each feature times a factor, so that K
+            and Q (or V and the output) share the noise evenly. `hadamard`: rotated by a Hadamard matrix, which spreads
+            large features over all. `balanced`: `rescaled` in all directions, not only along features, then `hadamard`:
+            of all bases it has the smallest product of the power that is written and the power of noise that is read.
+        scale: what shares one scale, in place of what the crossbar says.
+        range: full scale, as a share of the largest magnitude; what is above saturates.
+        slice_base: how much each slice counts more than the one below, in place of what the crossbar says.
+        unbiased: codes are chosen by what cells hold of them on average, since no conductance falls below zero.
+    """
+
+    mean: bool = False
+    basis: Literal["own", "rescaled", "hadamard", "balanced"] = "own"
+    scale: Scale | None = None
+    range: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    slice_base: Annotated[int, Field(ge=1)] | None = None
+    unbiased: bool = False
+
+    def on(self, array: Crossbar) -> Crossbar:
+        """The crossbar as it is used with this conditioning: the same cells, other digital work around them.
+
+        Raises:
+            BadInput: the crossbar cannot be used so.
+        """
+        changes = {"scale": self.scale, "slice_base": self.slice_base}
+        try:
+            for name, value in changes.items():
+                array = array if value is None else replace(array, name, value)
+        except BadInput as error:
+            raise BadInput(f"kv.{name} = {value!r}: {error}") from None
+        return array

@@ -5,7 +5,7 @@ Shapes: B samples, R heads, N tokens as they come, n tokens that are written, d 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,10 +14,14 @@ from torch import Tensor
 from ohmformer.array import encoding, writing
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
+from ohmformer.array.spec import Crossbar
+from ohmformer.array.targets import quantise_unbiased, unbiased_codes
 from ohmformer.device import faults
 from ohmformer.hardware.rules import Clip
-from ohmformer.nn.clipping import clip_heads, largest_code
+from ohmformer.nn.clipping import Clips, clip_heads, largest_code
 from ohmformer.nn.compaction import Compaction, compaction
+from ohmformer.nn.conditioning import Conditioner
+from ohmformer.nn.expected import Watched
 from ohmformer.nn.memory import Memory
 from ohmformer.nn.operand import Operand
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
@@ -33,9 +37,13 @@ class DynamicOperand(Operand):
         write: which factor of the product is written; "left" for Q in place of K, say, whose tokens are outputs.
         causal: no query sees later tokens, so tokens may come one by one: each draws the noise of its number, and what
             would be a range over all tokens is fixed by calibration.
+        memristive: its cells need no protection where this is False.
         clip: in place of the model's; a tuple has one for each head.
         w_range: the calibrated range of a causal operand, [1, R or 1, 1, d or 1].
+        conditioner: what is done to tokens before they are written, and undone behind the product.
         memory: what was written before, where there is a cache.
+        plain: the array as it is without a conditioner.
+        watched: what the calibration of conditioners saw.
     """
 
     dynamic: ClassVar[bool] = True
@@ -44,9 +52,31 @@ class DynamicOperand(Operand):
     axis: str = "K"
     write: Literal["right", "left"] = "right"
     causal: bool = False
+    memristive: bool = True
     clip: Literal["model"] | Clip | tuple[Clip, ...] = "model"
     w_range: Tensor | None = None
+    conditioner: Conditioner | None = None
     memory: Memory | None = None
+    plain: Crossbar = field(init=False)
+    watched: list[Watched] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        """The array is used as it is."""
+        self.plain = self.array
+
+    @property
+    def conditionable(self) -> bool:
+        """Whether tokens of K or V are written, and into cells that need it."""
+        return self.write == "right" and self.memristive
+
+    def condition(self, conditioner: Conditioner | None) -> None:
+        """Take another conditioning, or none; ranges are to be calibrated anew.
+
+        Raises:
+            BadInput: the array cannot be used so.
+        """
+        self.array = self.plain if conditioner is None else conditioner.spec.on(self.plain)
+        self.conditioner, self.memory, self.x_range, self.w_range = conditioner, None, None, None
 
     def product(self, x: Tensor, tokens: Tensor, valid: Tensor | None = None, queries: int | None = None) -> Tensor:
         """Inputs with K or V tokens[B, R, N, d]: x[B, R, M, d] @ K.T, or x[B, R, M, N] @ V.
@@ -62,14 +92,24 @@ class DynamicOperand(Operand):
         if exact is None:
             return self._product(x, tokens, compaction(valid, len(tokens)), queries or x.shape[-2])
         if self.state.mode == "observe inputs" and self.causal:
-            self._observe_range(tokens.detach(), compaction(valid, len(tokens)))
+            self.observe_range(tokens.detach(), compaction(valid, len(tokens)))
+        if self.state.mode == "observe tokens" and self.conditionable:
+            self.watched.append(Watched.of(x.detach(), tokens.detach(), compaction(valid, len(tokens)), self.axis))
         return exact
+
+    def observe_input(self, x: Tensor) -> None:
+        """As in the base, of inputs as they are sent."""
+        super().observe_input(x if self.conditioner is None else self.conditioner.to(x).inputs(x))
 
     def _product(self, x: Tensor, tokens: Tensor, dense: Compaction | None, queries: int) -> Tensor:
         turn = self.take_turn()
         if dense is not None:
             tokens = dense.gather(tokens, -2)
             x = x if self.axis == "K" else dense.gather(x, -1)
+        given, mean, conditioner = x, None, None if self.conditioner is None else self.conditioner.to(tokens)
+        if conditioner is not None:
+            tokens, mean = conditioner.tokens(tokens, dense)
+            x = conditioner.inputs(x)
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
         held, gain = self._written(tokens.detach(), dense, queries, turn)
         if gain is not None:
@@ -77,13 +117,14 @@ class DynamicOperand(Operand):
             w = w / torch.where(gain > 0, gain, 1.0)
         columns = dense.lengths if dense is not None and self.axis == "K" else None
         y = self.multiply(x, w, held, turn, queries=queries, columns=columns)
+        y = y if conditioner is None else conditioner.outputs(y, given, mean)
         return y if dense is None or self.axis == "V" else dense.scatter(y, -1)
 
     def _written(
         self, tokens: Tensor, dense: Compaction | None, queries: int, turn: tuple[int, ...]
     ) -> tuple[Folded | Programmed, Tensor | None]:
         """What the cells hold of tokens[B, R, n, d]; also the gain of each row, where rows have ranges of their own."""
-        w_range = self._range(tokens, dense)
+        w_range = self.range(tokens, dense)
         gain = None
         if self.axis == "V" and self.array.scale == "token":
             # A row's own range cannot be applied to column sums, so it is applied to the input of the row.
@@ -106,7 +147,7 @@ class DynamicOperand(Operand):
     def _conditions(self) -> tuple[object, ...]:
         """What decides how a token is written, beside itself and its stream."""
         state = self.state
-        return state.level, state.rounded, state.clip, self.clip, self.w_range
+        return state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner
 
     def _written_before(
         self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams, queries: int
@@ -143,9 +184,7 @@ class DynamicOperand(Operand):
 
     def _write(self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams) -> Any:
         array, state = self.array, self.state
-        codes = encoding.quantise(tokens, array, w_range, rounded=state.rounded)
-        clip = state.clip if self.clip == "model" else self.clip
-        codes = clip_heads(codes, clip, array, rounded=state.rounded)
+        codes = self.codes(tokens, w_range)
         if self.axis == "V":
             codes, common = codes.transpose(-2, -1), common.transpose(-2, -1)
         return self.hold(
@@ -153,9 +192,22 @@ class DynamicOperand(Operand):
             w_range=common,
             stream=state.stream if writing.exact(array) and streams.present is None else streams,
             fault_stream=state.stream.child("faults", self.fault_name),
-            max_code=largest_code(clip, array),
+            max_code=largest_code(self._clip, array),
             major="outputs" if self.axis == "K" else "inputs",
         )
+
+    @property
+    def _clip(self) -> Clips:
+        return self.state.clip if self.clip == "model" else self.clip
+
+    def codes(self, tokens: Tensor, w_range: Tensor) -> Tensor:
+        """The codes [B, R, n, d] that are written for tokens[B, R, n, d], as they leave the conditioner."""
+        array, state = self.array, self.state
+        if self.conditioner is not None and self.conditioner.spec.unbiased and state.rounded:
+            codes = quantise_unbiased(tokens, array, w_range, unbiased_codes(array, TRADE))
+        else:
+            codes = encoding.quantise(tokens, array, w_range, rounded=state.rounded)
+        return clip_heads(codes, self._clip, array, rounded=state.rounded)
 
     def _streams(self, tokens: Tensor, dense: Compaction | None, turn: tuple[int, ...]) -> SampleStreams:
         """What the noise of tokens[B, R, n, d] belongs to: the sample, or each token by its number."""
@@ -180,11 +232,16 @@ class DynamicOperand(Operand):
         )
         return TokenStreams(found.streams, numbers=numbers)
 
-    def _range(self, tokens: Tensor, dense: Compaction | None) -> Tensor:
+    def range(self, tokens: Tensor, dense: Compaction | None) -> Tensor:
         """The range of tokens[B, R, n, d], of a shape that broadcasts against them."""
         if self.causal and self.w_range is not None and not self._own_range():
             return self.w_range.to(tokens)
-        return _range_over(tokens.abs(), self._dims(), self.array.percentile, dense)
+        return self._share * _range_over(tokens.abs(), self._dims(), self.array.percentile, dense)
+
+    @property
+    def _share(self) -> float:
+        """Full scale as a share of the largest magnitude."""
+        return 1.0 if self.conditioner is None else self.conditioner.spec.range
 
     def _own_range(self) -> bool:
         """Whether each token has a range of its own."""
@@ -196,12 +253,14 @@ class DynamicOperand(Operand):
             return (-1,) if self.axis == "K" else (-2,)
         return {"tensor": (-3, -2, -1), "head": (-2, -1), "token": (-1,)}[self.array.scale]
 
-    def _observe_range(self, tokens: Tensor, dense: Compaction | None) -> None:
+    def observe_range(self, tokens: Tensor, dense: Compaction | None) -> None:
         """Widen the range that is fixed for all tokens to what tokens[B, R, N, d] need."""
         tokens = tokens if dense is None else dense.gather(tokens, -2)
+        if self.conditioner is not None:
+            tokens, _ = self.conditioner.to(tokens).tokens(tokens, dense)
         dims = self._dims() if self.array.scale != "token" else (-2, -1)
         dims = (-2, -1) if self.array.scale == "column" and self.axis == "K" else dims
-        seen = _range_over(tokens.abs(), dims, self.array.percentile, dense).amax(dim=0, keepdim=True)
+        seen = self._share * _range_over(tokens.abs(), dims, self.array.percentile, dense).amax(dim=0, keepdim=True)
         self.w_range = seen if self.w_range is None else torch.maximum(self.w_range, seen)
 
 

@@ -20,6 +20,10 @@ from ohmformer.nn.state import State
 from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
 
 
+EXACT = ("bypass", "observe inputs", "observe tokens")
+"""Modes in which products are those of the model itself."""
+
+
 class StraightThrough(torch.autograd.Function):
     """y, with the gradients of x @ w.T at the matrix that the cells really hold: quantisers and noise pass them."""
 
@@ -168,7 +172,7 @@ class Operand:
         self.state.visited.add(self.name)
         if self.state.mode == "observe inputs":
             self.observe_input(x)
-        return x @ w.transpose(-2, -1) if self.state.mode in ("bypass", "observe inputs") else None
+        return x @ w.transpose(-2, -1) if self.state.mode in EXACT else None
 
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""

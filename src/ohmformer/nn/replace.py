@@ -316,6 +316,7 @@ class Replacer:
             write=write,
             fault_name=engine_name if shared else full_name,
             causal=bool(product.causal),
+            memristive=isinstance(engine, CrossbarEngine) or rule.array is not None,
             clip="none" if rule.clip == "model" and not isinstance(engine, CrossbarEngine) else rule.clip,
         )
         self.operands.append(operand)

@@ -14,7 +14,7 @@ from ohmformer.array.multiply import Level
 from ohmformer.mapping.spec import KVClip
 from ohmformer.streams import Part, Stream, current_samples
 
-Mode = Literal["run", "bypass", "observe inputs", "observe converters"]
+Mode = Literal["run", "bypass", "observe tokens", "observe inputs", "observe converters"]
 
 
 @dataclass(frozen=True)
