@@ -1,91 +1,204 @@
-"""Choosing ClipFormer's alpha and beta for one piece of hardware, on unlabelled calibration inputs.
+"""Choosing what is done for K and V on one piece of hardware, on unlabelled calibration inputs.
 
-N inputs, K classes: logits[N, K].
+N inputs, K classes: logits[N, K] or [N, T, K].
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.rules import Clip
+from ohmformer.mapping.spec import Conditioning
+from ohmformer.nn import recipes
 from ohmformer.nn.batches import Inputs, size, take
 from ohmformer.nn.capture import call
-from ohmformer.nn.convert import set_chip, set_clip
+from ohmformer.nn.conditioning import Conditioner
+from ohmformer.nn.convert import Crossbars, calibrate_ranges, crossbars
+from ohmformer.nn.dynamic import DynamicOperand
+from ohmformer.nn.recipes import Recipe
+from ohmformer.nn.selfcheck import floats, named_rows
 from ohmformer.streams import samples
 
 CHIP = -1
 """The chip that is calibrated on: none of 0, 1, ... that `monte_carlo` evaluates."""
 
-ALPHAS = (0.0, 1.0, 2.0, 4.0, 8.0)
-BETAS = (1.0, 0.5, 0.25)
+WATCHED = 32
+"""At most so many inputs tell what tokens are like; all inputs are used to compare recipes."""
+
+Remedy = Literal["clip", "auto"]
+REMEDIES: Mapping[Remedy, tuple[Recipe, ...]] = {
+    "clip": ("none", "clip"),
+    "auto": ("none", "clip", "hadamard", "balanced"),
+}
+"""What may be chosen from, the cheapest first."""
 
 
-def candidates(hardware: Accelerator, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
-    """The grid of clips that leave something to write (beta r > 1), the gentlest first: least cut, least shifted."""
-    engines = (hardware.attention.key, hardware.attention.value)
-    arrays = [engine.array for engine in engines if isinstance(engine, CrossbarEngine)]
-    grid = [KVClip(alpha=alpha, beta=beta) for beta, alpha in product(sorted(betas, reverse=True), sorted(alphas))]
-    return [clip for clip in grid if all(clip.fits(array) for array in arrays)]
+@dataclass(frozen=True)
+class Calibration:
+    """What was chosen.
+
+    Attributes:
+        recipe: the best of those that were tried; "none" where nothing helps.
+        losses: recipe -> how far the model's answers are from those of the original.
+        clips: operand -> its clip, or those of its heads.
+        kv: operand -> its conditioning.
+    """
+
+    recipe: Recipe
+    losses: dict[Recipe, float]
+    clips: dict[str, Clip | tuple[Clip, ...]]
+    kv: dict[str, Conditioning]
 
 
-def choose_clip(
-    model: nn.Module, converted: nn.Module, inputs: Inputs, clips: Sequence[KVClip], *, batch: int, seed: int = 0
-) -> KVClip:
-    """The clip with which the converted model speaks most like the original one; it is set on `converted`.
+def calibrate(
+    model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int = 0
+) -> Calibration:
+    """Protect K and V of a converted model against the noise of its hardware, as well as is known here.
 
-    The measure is the cross-entropy between the class probabilities of the original (as truth) and of the converted
-    model; no labels are needed. All clips see the same noise, so they differ by what they do. Of equals the first is
-    taken. `converted` is left on chip CHIP.
+    Each recipe is set up for every layer by the error that is expected of it in closed form. Then the whole model is
+    run with each, all with the same noise, and that is kept with which it speaks most like the original: the measure
+    is the cross-entropy of class probabilities where a model gives logits, and the relative square of the difference
+    of what it returns elsewhere. As it is compared with doing nothing, it is never worse on these inputs.
 
     Args:
-        model: the original, in evaluation mode: inputs to logits [N, K] or [N, T, K], bare or as
-            `logits` of what it returns.
-        converted: what `convert` made of it.
-        inputs: of N samples from a calibration set, never from the test set.
-        clips: what to choose from, the gentlest first; see `candidates`.
+        model: what `convert` made, in evaluation mode.
+        inputs: of N samples from a calibration set, never from the test set; no labels are needed.
+        remedy: "clip" for ClipFormer's clip with thresholds by head, "auto" for the best of all that is known.
         batch: inputs per call.
         seed: root of all noise.
 
     Raises:
-        BadInput: there is nothing to choose from, or the model gives no logits.
+        BadInput: the model was not converted, there are no inputs, or nothing of it is on memristive cells.
     """
-    if not clips or size(inputs) == 0:
-        raise BadInput("choose_clip needs at least one clip and one input")
-    truth = _log_probabilities(model, inputs, batch).exp()
-    set_chip(converted, CHIP, seed=seed)
-    losses: list[float] = []
-    for clip in clips:
-        set_clip(converted, clip)
-        losses.append(float(-(truth * _log_probabilities(converted, inputs, batch)).sum(dim=-1).mean()))
-    best = clips[losses.index(min(losses))]
-    set_clip(converted, best)
-    return best
+    found = crossbars(model)
+    if remedy not in REMEDIES:
+        raise BadInput(f"remedy = {remedy!r}: {suggest(str(remedy), list(REMEDIES))}")
+    if size(inputs) == 0:
+        raise BadInput("calibrate needs at least one input")
+    operands = protectable(found)
+    with _calibrating(found, seed):
+        truth = _answers(model, found, inputs, batch, "bypass")
+        _answers(model, found, take(inputs, slice(0, WATCHED)), batch, "observe tokens")
+        _check_watched(operands)
+        losses: dict[Recipe, float] = {}
+        kept: dict[Recipe, dict[str, _Setting]] = {}
+        for recipe in REMEDIES[remedy]:
+            kept[recipe] = {}
+            for operand in operands:
+                recipes.apply(recipe, operand)
+                kept[recipe][operand.name] = _Setting.of(operand)
+            calibrate_ranges(model)
+            losses[recipe] = _loss(truth, _answers(model, found, inputs, batch, "run"))
+        best = min(losses, key=lambda recipe: losses[recipe])
+        for operand in operands:
+            kept[best][operand.name].put(operand)
+            operand.watched.clear()
+        calibrate_ranges(model)
+    settings = kept[best]
+    clips = {name: one.clip for name, one in settings.items() if one.clip != "none"}
+    kv = {name: one.conditioner.spec for name, one in settings.items() if one.conditioner is not None}
+    return Calibration(best, losses, clips, kv)
 
 
-def _log_probabilities(model: nn.Module, inputs: Inputs, batch: int) -> Tensor:
-    """Log of the class probabilities [N, K] or [N, T, K] in float64."""
-    found: list[Tensor] = []
-    with torch.inference_mode():
-        for start in range(0, size(inputs), batch):
-            rows = take(inputs, slice(start, start + batch))
-            with samples(f"calibration {start + n}" for n in range(size(rows))):
-                logits = _logits(call(model, rows))
-            found.append(F.log_softmax(logits.double(), dim=-1))
-    return torch.cat(found)
+def condition(model: nn.Module, spec: Conditioning | None) -> None:
+    """The same conditioning for all K and V on memristive cells, fitted to the batch that `convert` was given; or none.
+
+    Raises:
+        BadInput: the model was not converted, or its arrays cannot be used so.
+    """
+    found = crossbars(model)
+    operands = protectable(found)
+    if spec is not None:
+        found.state.mode = "observe tokens"
+        try:
+            with torch.no_grad(), named_rows(found.sample, found.axis):
+                call(model, found.sample)
+        finally:
+            found.state.mode = "run"
+        _check_watched(operands)
+    for operand in operands:
+        operand.condition(None if spec is None else recipes.fitted(operand, spec))
+        operand.watched.clear()
+    calibrate_ranges(model)
 
 
-def _logits(output: Any) -> Tensor:
-    found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if not isinstance(found, Tensor):
-        raise BadInput(
-            f"choose_clip compares logits, but the model returns {type(output).__name__}; give the clip itself"
-        )
-    return found
+def protectable(found: Crossbars) -> list[DynamicOperand]:
+    """K and V that are written into memristive cells, and for which no rule has a clip of its own."""
+    operands = [op for op in found.operands if isinstance(op, DynamicOperand)]
+    return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What a recipe made of an operand."""
+
+    conditioner: Conditioner | None
+    clip: Any
+    w_range: Tensor | None
+
+    @staticmethod
+    def of(operand: DynamicOperand) -> _Setting:
+        return _Setting(operand.conditioner, operand.clip, operand.w_range)
+
+    def put(self, operand: DynamicOperand) -> None:
+        operand.condition(self.conditioner)
+        operand.clip, operand.w_range = self.clip, self.w_range
+
+
+@contextmanager
+def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
+    """Noise inside is that of the chip for calibration; the chip of before is put back."""
+    state = found.state
+    before = state.seed, state.chip
+    state.seed, state.chip = seed, CHIP
+    try:
+        yield
+    finally:
+        state.seed, state.chip = before
+        state.mode = "run"
+
+
+def _check_watched(operands: list[DynamicOperand]) -> None:
+    missed = next((operand.name for operand in operands if not operand.watched), None)
+    if missed is not None:
+        raise BadInput(f"{missed} is not used on the calibration inputs; give others, or keep it digital by a rule")
+
+
+def _answers(
+    model: nn.Module, found: Crossbars, inputs: Inputs, batch: int, mode: Literal["bypass", "run", "observe tokens"]
+) -> list[Tensor]:
+    """What the model says, batch by batch: log-probabilities, or all that it returns as one flat tensor."""
+    said: list[Tensor] = []
+    found.state.mode = mode
+    try:
+        with torch.no_grad():
+            for start in range(0, size(inputs), batch):
+                rows = take(inputs, slice(start, start + batch))
+                with samples(f"calibration {start + n}" for n in range(size(rows))):
+                    said.append(_answer(call(model, rows)))
+    finally:
+        found.state.mode = "run"
+    return said
+
+
+def _answer(output: Any) -> Tensor:
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return F.log_softmax(logits.double(), dim=-1)
+    return torch.cat([leaf.double().flatten() for leaf in floats(output)])
+
+
+def _loss(truth: list[Tensor], said: list[Tensor]) -> float:
+    if truth[0].dim() > 1:
+        crosses = [-(t.exp() * s).sum(dim=-1).flatten() for t, s in zip(truth, said, strict=True)]
+        return float(torch.cat(crosses).mean())
+    error = sum(float((t - s).square().sum()) for t, s in zip(truth, said, strict=True))
+    return error / max(sum(float(t.square().sum()) for t in truth), 1e-300)

@@ -15,6 +15,10 @@ from ohmformer.mapping.spec import Conditioning
 from ohmformer.nn.compaction import Compaction
 from ohmformer.nn.transforms import hadamard, signs
 
+TRADE = 0.1
+"""How much the variance of a code counts beside the square of its bias, where codes are unbiased: what is too much or
+too little adds up over the features of a token, and what is drawn evens out."""
+
 RIDGE = 1e-3
 """Share of the mean power of a feature that is added to all: features that are never used must not be scaled away."""
 
@@ -65,6 +69,10 @@ class Conditioner:
         if self.inverse is not None:
             y = y @ each_head(self.inverse, y)
         return y if mean is None else y + x.sum(dim=-1, keepdim=True) * mean
+
+    def changed(self, *, range: float, slice_base: int | None) -> Conditioner:
+        """The same transformation with another range and slice base."""
+        return replace(self, spec=self.spec.model_copy(update={"range": range, "slice_base": slice_base}))
 
     def to(self, like: Tensor) -> Conditioner:
         """The same in the type and on the device of a tensor."""

@@ -76,7 +76,7 @@ def convert(
         converted.crossbars = found  # type: ignore[assignment]
         attach(converted, found, run, set(replacer.frames))
         selfcheck.check(model, converted, state, _checked(found.operands), sample, run.axis)
-        _calibrate(converted)
+        calibrate_ranges(converted)
     for name, module in converted.named_modules():
         module.training = training[name]
     if verbose:
@@ -174,8 +174,11 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
     found = crossbars(model)
     if clip is not None:
         for operand in found.operands:
-            if isinstance(operand, DynamicOperand) and operand.clip == "model":
+            if isinstance(operand, DynamicOperand) and operand.plain_clip == "model":
                 clip.check(operand.array)
+    for operand in found.operands:
+        if isinstance(operand, DynamicOperand):
+            operand.clip = operand.plain_clip
     found.state.clip = clip
     if any(operand.calibrates_converters() for operand in found.operands):
         _calibrate_converters(model)
@@ -247,7 +250,7 @@ def _check_arguments(
     return tuple((pattern, as_rule(pattern, value)) for pattern, value in rules.items())
 
 
-def _calibrate(model: nn.Module) -> None:
+def calibrate_ranges(model: nn.Module) -> None:
     """Run the sample to find ranges of inputs and of cached K and V, and then, where needed, of converters."""
     found = crossbars(model)
     with torch.no_grad(), selfcheck.named_rows(found.sample, found.axis):

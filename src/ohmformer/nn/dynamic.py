@@ -20,7 +20,7 @@ from ohmformer.device import faults
 from ohmformer.hardware.rules import Clip
 from ohmformer.nn.clipping import Clips, clip_heads, largest_code
 from ohmformer.nn.compaction import Compaction, compaction
-from ohmformer.nn.conditioning import Conditioner
+from ohmformer.nn.conditioning import TRADE, Conditioner
 from ohmformer.nn.expected import Watched
 from ohmformer.nn.memory import Memory
 from ohmformer.nn.operand import Operand
@@ -43,6 +43,7 @@ class DynamicOperand(Operand):
         conditioner: what is done to tokens before they are written, and undone behind the product.
         memory: what was written before, where there is a cache.
         plain: the array as it is without a conditioner.
+        plain_clip: the clip as rules have it, without a calibration.
         watched: what the calibration of conditioners saw.
     """
 
@@ -58,11 +59,12 @@ class DynamicOperand(Operand):
     conditioner: Conditioner | None = None
     memory: Memory | None = None
     plain: Crossbar = field(init=False)
+    plain_clip: Literal["model"] | Clip | tuple[Clip, ...] = field(init=False)
     watched: list[Watched] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         """The array is used as it is."""
-        self.plain = self.array
+        self.plain, self.plain_clip = self.array, self.clip
 
     @property
     def conditionable(self) -> bool:
@@ -92,7 +94,8 @@ class DynamicOperand(Operand):
         if exact is None:
             return self._product(x, tokens, compaction(valid, len(tokens)), queries or x.shape[-2])
         if self.state.mode == "observe inputs" and self.causal:
-            self.observe_range(tokens.detach(), compaction(valid, len(tokens)))
+            dense = compaction(valid, len(tokens))
+            self.observe_range(tokens.detach() if dense is None else dense.gather(tokens.detach(), -2), dense)
         if self.state.mode == "observe tokens" and self.conditionable:
             self.watched.append(Watched.of(x.detach(), tokens.detach(), compaction(valid, len(tokens)), self.axis))
         return exact
@@ -254,8 +257,7 @@ class DynamicOperand(Operand):
         return {"tensor": (-3, -2, -1), "head": (-2, -1), "token": (-1,)}[self.array.scale]
 
     def observe_range(self, tokens: Tensor, dense: Compaction | None) -> None:
-        """Widen the range that is fixed for all tokens to what tokens[B, R, N, d] need."""
-        tokens = tokens if dense is None else dense.gather(tokens, -2)
+        """Widen the range that is fixed for all tokens to what tokens[B, R, n, d] need."""
         if self.conditioner is not None:
             tokens, _ = self.conditioner.to(tokens).tokens(tokens, dense)
         dims = self._dims() if self.array.scale != "token" else (-2, -1)

@@ -60,7 +60,9 @@ def moments(watched: Sequence[Watched], axis: str, *, centre: bool, fixed_mean: 
         centre: the mean of the tokens is removed.
         fixed_mean: that of all tokens, not of each sample's.
     """
-    counts = sum(float(w.tokens.shape[0] * w.tokens.shape[2] if w.dense is None else sum(w.dense.lengths)) for w in watched)
+    counts = sum(
+        float(w.tokens.shape[0] * w.tokens.shape[2] if w.dense is None else sum(w.dense.lengths)) for w in watched
+    )
     mean = torch.stack([w.tokens.double().sum(dim=(0, 2)) for w in watched]).sum(dim=0).unsqueeze(1) / max(1.0, counts)
     like = watched[0].tokens
     fixed = mean.to(like) if fixed_mean else None

@@ -19,7 +19,6 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.state import State
 from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
 
-
 EXACT = ("bypass", "observe inputs", "observe tokens")
 """Modes in which products are those of the model itself."""
 

@@ -78,7 +78,7 @@ def difference(expected: Any, found: Any) -> float:
     Raises:
         BadInput: the expected output is zero or not finite, so that nothing can be compared.
     """
-    pairs = list(zip(_floats(expected), _floats(found), strict=True))
+    pairs = list(zip(floats(expected), floats(found), strict=True))
     total = sum(float(a.double().square().sum()) for a, _ in pairs)
     if not pairs:
         raise BadInput("the model returns no floating-point tensor, so there is nothing to compare; convert what does")
@@ -90,15 +90,16 @@ def difference(expected: Any, found: Any) -> float:
     return float((error / total) ** 0.5)
 
 
-def _floats(output: Any) -> list[Tensor]:
+def floats(output: Any) -> list[Tensor]:
+    """All floating tensors of a nested output, complex ones as real."""
     found: list[Tensor] = []
     for leaf in tree_leaves(output):
         if isinstance(leaf, Tensor):
             found += [torch.view_as_real(leaf)] if leaf.is_complex() else [leaf] if leaf.is_floating_point() else []
         elif isinstance(leaf, Mapping):
-            found += _floats(list(leaf.values()))
+            found += floats(list(leaf.values()))
         elif is_dataclass(leaf) and not isinstance(leaf, type):
-            found += _floats([getattr(leaf, each.name) for each in fields(leaf)])
+            found += floats([getattr(leaf, each.name) for each in fields(leaf)])
     return found
 
 
@@ -119,7 +120,7 @@ def _outputs(model: nn.Module, sample: Any) -> dict[str, list[Tensor]]:
     for name, module in model.named_modules():
 
         def keep(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
-            seen.setdefault(name, []).extend(_floats(output))
+            seen.setdefault(name, []).extend(floats(output))
 
         handles.append(module.register_forward_hook(keep))
     try:
