@@ -23,6 +23,8 @@ _HOME = {
     "Stream": "streams",
     "Transformer": "workload.shapes",
     "Workload": "workload.spec",
+    "Conditioning": "mapping.spec",
+    "calibrate": "nn.calibrate",
     "capture_table": "nn.convert",
     "convert": "nn.convert",
     "explore": "dataflow.explore",
@@ -40,6 +42,7 @@ _HOME = {
     "simulate": "dataflow.run",
     "set_chip": "nn.convert",
     "set_clip": "nn.convert",
+    "set_kv": "nn.calibrate",
     "trace": "tasks.trace",
     "without_quantisers": "nn.convert",
 }
@@ -62,7 +65,10 @@ if TYPE_CHECKING:
     from ohmformer.hardware.entries import load as load
     from ohmformer.hardware.rules import Rule as Rule
     from ohmformer.hardware.spec import Accelerator as Accelerator
+    from ohmformer.mapping.spec import Conditioning as Conditioning
     from ohmformer.mapping.spec import KVClip as KVClip
+    from ohmformer.nn.calibrate import calibrate as calibrate
+    from ohmformer.nn.calibrate import set_kv as set_kv
     from ohmformer.nn.convert import capture_table as capture_table
     from ohmformer.nn.convert import convert as convert
     from ohmformer.nn.convert import set_chip as set_chip

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Clip
-from ohmformer.mapping.spec import Conditioning
+from ohmformer.mapping.spec import Conditioning, KVClip
 from ohmformer.nn import recipes
 from ohmformer.nn.batches import Inputs, size, take
 from ohmformer.nn.capture import call
@@ -56,6 +56,18 @@ class Calibration:
     losses: dict[Recipe, float]
     clips: dict[str, Clip | tuple[Clip, ...]]
     kv: dict[str, Conditioning]
+
+    def canonical(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        clips = {name: _plain(clip) for name, clip in self.clips.items()}
+        kv = {name: spec.canonical() for name, spec in self.kv.items()}
+        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
+
+
+def _plain(clip: Clip | tuple[Clip, ...]) -> Any:
+    if isinstance(clip, tuple):
+        return [_plain(each) for each in clip]
+    return clip.canonical() if isinstance(clip, KVClip) else clip
 
 
 def calibrate(
@@ -108,7 +120,7 @@ def calibrate(
     return Calibration(best, losses, clips, kv)
 
 
-def condition(model: nn.Module, spec: Conditioning | None) -> None:
+def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
     """The same conditioning for all K and V on memristive cells, fitted to the batch that `convert` was given; or none.
 
     Raises:

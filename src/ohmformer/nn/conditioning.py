@@ -76,10 +76,10 @@ class Conditioner:
 
     def to(self, like: Tensor) -> Conditioner:
         """The same in the type and on the device of a tensor."""
-        tensors = {"mean": self.mean, "basis": self.basis, "inverse": self.inverse}
-        if all(t is None or (t.dtype == like.dtype and t.device == like.device) for t in tensors.values()):
+        mean, basis, inverse = (t if t is None else t.to(like) for t in (self.mean, self.basis, self.inverse))
+        if mean is self.mean and basis is self.basis and inverse is self.inverse:
             return self
-        return replace(self, **{name: t if t is None else t.to(like) for name, t in tensors.items()})
+        return replace(self, mean=mean, basis=basis, inverse=inverse)
 
 
 def each_head(own: Tensor, like: Tensor) -> Tensor:
@@ -154,7 +154,8 @@ def balanced(spread: Tensor, metric: Tensor) -> Tensor:
     root, inverse_root = _powers(spread)
     middle, _ = _powers(root @ metric @ root)
     values, vectors = torch.linalg.eigh(inverse_root @ middle @ inverse_root)
-    return vectors * values.clamp(min=values.amax(-1, keepdim=True) * 1e-12).sqrt()[..., None, :]
+    found: Tensor = vectors * values.clamp(min=values.amax(-1, keepdim=True) * 1e-12).sqrt()[..., None, :]
+    return found
 
 
 def _powers(t: Tensor) -> tuple[Tensor, Tensor]:

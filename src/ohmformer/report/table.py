@@ -61,11 +61,10 @@ def _caption(document: Document) -> str:
 
 
 def entry(point: Point) -> str:
-    """'85.3 [82.1, 88.5]' in the unit of the metric, and the clip where it was chosen."""
+    """'85.3 [82.1, 88.5]' in the unit of the metric, and the recipe where one was chosen."""
     accuracy = point["accuracy"]
     low, high = accuracy["ci95"]
-    clip = accuracy.get("clip")
-    chosen = f" ({clip['alpha']:g}, {clip['beta']:g})" if clip else ""
+    chosen = f" ({accuracy['chosen']['recipe']})" if "chosen" in accuracy else ""
     show = metric_of(point).show
     return f"{show(accuracy['mean'])} [{show(low)}, {show(high)}]{chosen}"
 

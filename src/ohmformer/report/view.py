@@ -96,6 +96,8 @@ def setting(path: str, value: Any) -> str:
     """One swept value in words."""
     if path == "mitigation.clip":
         return clip_name(value)
+    if path == "mitigation.kv":
+        return kv_name(value)
     return f"{axis_name(path)} = {value}"
 
 
@@ -104,6 +106,19 @@ def clip_name(clip: Any) -> str:
     if isinstance(clip, dict):
         return f"ClipFormer ({clip.get('alpha', 2.0):g}, {clip.get('beta', 0.25):g})"
     return {"none": "no mitigation", "calibrated": "ClipFormer, calibrated"}.get(clip, str(clip))
+
+
+def kv_name(kv: Any) -> str:
+    """'none', 'auto' or a conditioning, in words."""
+    if not isinstance(kv, dict):
+        return {"none": "as they come", "auto": "conditioned, auto"}.get(kv, str(kv))
+    words = [("mean removed" if kv.get("mean") else ""), kv.get("basis", "own")]
+    words += [f"range per {kv['scale']}" if kv.get("scale") else "", f"range {kv['range']:g}" if "range" in kv else ""]
+    words += [
+        f"slice base {kv['slice_base']}" if kv.get("slice_base") else "",
+        "unbiased" if kv.get("unbiased") else "",
+    ]
+    return ", ".join(word for word in words if word and word != "own") or "as they come"
 
 
 def axis_name(path: str) -> str:

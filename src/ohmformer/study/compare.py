@@ -21,7 +21,7 @@ from ohmformer.study.cost import (
 from ohmformer.study.read import of_accuracy
 from ohmformer.study.read import settings as read_settings
 from ohmformer.study.results import slug
-from ohmformer.study.spec import Mitigation, Point, Study
+from ohmformer.study.spec import Point, Study
 from ohmformer.study.sweep import Document, parse_set, put
 from ohmformer.workload.shapes import PREFIX
 
@@ -119,13 +119,6 @@ def _with_accuracy(
 
     results = run_study(study, out, workers=default_workers() if workers is None else workers)
     answers = results_document(study, study_keys(study), results)["points"]
-    clips = [answer["accuracy"].get("clip") for answer in answers]
-    if any(clips):
-        chosen = [
-            own.model_copy(update={"mitigation": Mitigation(clip=KVClip(**clip))}) if clip else own
-            for own, clip in zip(settings, clips, strict=True)
-        ]
-        found = _priced(study.name, [point.set["hardware.base"] for point in study.points], chosen)
     for point, answer in zip(found["points"], answers, strict=True):
         point["accuracy"] = {key: value for key, value in answer["accuracy"].items() if key != "hits"}
     notes = dict.fromkeys(note for answer in answers for note in answer.get("notes", []))

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import OrderedRules, Rule
 from ohmformer.hardware.spec import CrossbarEngine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import Conditioning, KVClip
 from ohmformer.nn.batches import take
-from ohmformer.nn.calibrate import candidates, choose_clip
+from ohmformer.nn.calibrate import Calibration, Remedy, calibrate, set_kv
 from ohmformer.nn.capture import call
 from ohmformer.nn.convert import StaysDigital, capture_table, convert
 from ohmformer.nn.montecarlo import Interrupted, monte_carlo
@@ -42,8 +42,8 @@ IDENTITY_SAMPLES = 4
 IDENTITY_VALUES = 10_000
 """At least so many values of each output are part of it, where there are so many."""
 
-CLIP_SAMPLES = 100
-"""Calibration inputs on which a clip is chosen."""
+REMEDY_SAMPLES = 100
+"""Calibration inputs on which clips and conditionings are chosen."""
 
 PROBE_NOTE = "the probe behind the features was fitted on clean training samples and stays digital"
 
@@ -132,9 +132,8 @@ def evaluate_point(settings: Settings) -> dict[str, Any]:
     """
     with one_thread():
         task = _task(settings)
-        clip = settings.mitigation.clip
-        chosen = _choose_clip(settings, task) if clip == "calibrated" else None
-        converted = _convert(settings, task, clip if isinstance(clip, KVClip) else chosen)
+        converted = _convert(settings, task)
+        chosen = _calibrated(settings, task, converted)
         return {
             "accuracy": _accuracy(settings, task, converted, chosen),
             "capture": capture_table(converted).summary(),
@@ -143,7 +142,7 @@ def evaluate_point(settings: Settings) -> dict[str, Any]:
         }
 
 
-def _accuracy(settings: Settings, task: Task, converted: nn.Module, chosen: KVClip | None) -> dict[str, Any]:
+def _accuracy(settings: Settings, task: Task, converted: nn.Module, chosen: Calibration | None) -> dict[str, Any]:
     measure = partial(scores, task=task, batch=settings.simulation.batch)
     trials = {"chips": settings.trials.chips, "seed": settings.seed}
     with warnings.catch_warnings():
@@ -160,7 +159,7 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, chosen: KVCl
         "chips": list(stats.chips),
         "samples": stats.samples,
         **_sums(task, stats.scores.sum(axis=0)),
-        **({"clip": chosen.canonical()} if chosen else {}),
+        **({"chosen": chosen.canonical()} if chosen else {}),
     }
 
 
@@ -175,35 +174,33 @@ def _sums(task: Task, sums: Floats) -> dict[str, list[Any]]:
             return {}
 
 
-def _convert(settings: Settings, task: Task, clip: KVClip | None) -> nn.Module:
+def _convert(settings: Settings, task: Task) -> nn.Module:
     model, sample = _model(settings), take(task.calibration, slice(0, RANGE_SAMPLES))
+    clip, kv = settings.mitigation.clip, settings.mitigation.kv
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StaysDigital)  # the result says what stays digital
         rules = all_rules(settings.rules, settings.task)
         options: dict[str, Any] = {"level": settings.simulation.level, "rules": rules, "seed": settings.seed}
-        return convert(model, settings.hardware, sample=sample, clip=clip, **options)
+        options["clip"] = clip if isinstance(clip, KVClip) else None
+        converted = convert(model, settings.hardware, sample=sample, **options)
+    if isinstance(kv, Conditioning):
+        set_kv(converted, kv)
+    return converted
+
+
+def _calibrated(settings: Settings, task: Task, converted: nn.Module) -> Calibration | None:
+    """What was chosen for the model, and set."""
+    if settings.mitigation.clip != "calibrated" and settings.mitigation.kv != "auto":
+        return None
+    inputs = take(task.calibration, slice(0, REMEDY_SAMPLES))
+    remedy: Remedy = "auto" if settings.mitigation.kv == "auto" else "clip"
+    return calibrate(converted, inputs, remedy=remedy, batch=settings.simulation.batch, seed=settings.seed)
 
 
 def all_rules(rules: OrderedRules, task: TaskChoice | None) -> dict[str, Rule]:
     """The rules of a study, behind that which keeps a probe digital."""
     probe = {"probe": Rule(on="digital")} if task and task.probe else {}
     return {**probe, **dict(rules)}
-
-
-def _choose_clip(settings: Settings, task: Task) -> KVClip:
-    if task.scored.scores != "hit" and task.metric != "perplexity":
-        raise BadInput(
-            f"mitigation.clip = 'calibrated': is chosen by what a model says of classes or words, and {task.metric} "
-            "has neither; write the clip itself"
-        )
-    return choose_clip(
-        _model(settings),
-        _convert(settings, task, None),
-        take(task.calibration, slice(0, CLIP_SAMPLES)),
-        candidates(settings.hardware),
-        batch=settings.simulation.batch,
-        seed=settings.seed,
-    )
 
 
 @lru_cache(maxsize=4)

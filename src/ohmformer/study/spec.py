@@ -3,38 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ohmformer.errors import BadInput, fault_of
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import Conditioning, KVClip
 from ohmformer.schema import Spec
 from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 
+S = TypeVar("S", bound=Spec)
+
 
 class Mitigation(Spec):
-    """What is done against noise: `clip` is ClipFormer's, fixed or chosen on calibration data for each point."""
+    """What is done against noise, for each point of a study.
+
+    Attributes:
+        clip: ClipFormer's clip of K and V: fixed, or `calibrated` by layer and head on calibration data.
+        kv: how K and V are conditioned: as it says, or the best that is known here, `auto`, clips included.
+    """
 
     clip: Literal["none", "calibrated"] | KVClip = "none"
+    kv: Literal["none", "auto"] | Conditioning = "none"
 
     @field_validator("clip", mode="before")
     @classmethod
     def _clip(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return _fixed(value)
+            return _fixed(KVClip, value)
         if not isinstance(value, KVClip) and value not in ("none", "calibrated"):
             raise ValueError("is no clip; write 'none', 'calibrated' or { alpha = 2.0, beta = 0.25 }")
         return value
 
+    @field_validator("kv", mode="before")
+    @classmethod
+    def _kv(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return _fixed(Conditioning, value)
+        if not isinstance(value, Conditioning) and value not in ("none", "auto"):
+            raise ValueError("is no conditioning; write 'none', 'auto' or { mean = true, basis = \"hadamard\" }")
+        return value
 
-def _fixed(table: dict[str, Any]) -> KVClip:
+    @model_validator(mode="after")
+    def _one_chooser(self) -> Mitigation:
+        if self.kv == "auto" and self.clip != "none":
+            raise ValueError("kv = 'auto' chooses clips too; write clip = 'none'")
+        if self.kv != "none" and self.clip == "calibrated":
+            raise ValueError("clip = 'calibrated' is for K and V as they come; write kv = 'none', or kv = 'auto' alone")
+        return self
+
+
+def _fixed(cls: type[S], table: dict[str, Any]) -> S:
     try:
-        return KVClip.model_validate(table)
+        return cls.model_validate(table)
     except ValidationError as error:
-        raise fault_of(error, KVClip, table) from None
+        raise fault_of(error, cls, table) from None
 
 
 class Simulation(Spec):
