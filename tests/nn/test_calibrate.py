@@ -1,4 +1,4 @@
-"""What is chosen for K and V is what brings the answers nearest to those of the original, and never makes them worse."""
+"""What is chosen for K and V brings the answers nearest to those of the original, and never makes them worse."""
 
 from __future__ import annotations
 

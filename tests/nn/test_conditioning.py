@@ -177,6 +177,6 @@ def test_memristive_cells_only_are_conditioned() -> None:
 def test_an_array_that_cannot_be_used_so_is_refused() -> None:
     offset = of.replace(QUIET, "attention.array.encoding", "offset")
     converted = of.convert(vit(), offset, sample=random(2, 1, 12, 12).float(), level="noise")
-    with pytest.raises(BadInput, match="kv.slice_base = 1: .*offset"):
+    with pytest.raises(BadInput, match=r"kv\.slice_base = 1: .*offset"):
         of.set_kv(converted, Conditioning(slice_base=1))
     of.set_kv(converted, Conditioning(mean=True, basis="hadamard", scale="token"))

@@ -7,6 +7,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,6 +49,20 @@ def test_a_restored_model_gives_the_same_to_the_bit(tmp_path: Path, adc: object)
     of.set_clip(restored, None)
     of.set_clip(converted, None)
     assert torch.equal(outputs(restored, IMAGES), outputs(converted, IMAGES))
+
+
+@pytest.mark.parametrize("remedy", ["clip", "auto"])
+@pytest.mark.parametrize(("make", "x"), [(vit, IMAGES), (lambda: Decoder().eval(), TOKENS)])
+def test_what_was_calibrated_comes_back(tmp_path: Path, remedy: Any, make: Callable[[], nn.Module], x: Tensor) -> None:
+    noisy = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 7.0)
+    converted = of.convert(make(), noisy, sample=x)
+    of.calibrate(converted, x, remedy=remedy)
+    of.save(converted, tmp_path / "model.safetensors")
+    restored = of.restore(tmp_path / "model.safetensors", make())
+    assert torch.equal(outputs(restored, x), outputs(converted, x))
+    quiet = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 0.0)
+    other = of.restore(tmp_path / "model.safetensors", make(), hardware=quiet)
+    assert torch.equal(outputs(other, x), outputs(of.convert(make(), quiet, sample=x), x))
 
 
 def test_weights_stand_under_their_own_names(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ class Conditioning(Spec):
     """What is done to K and V on the way into cells, and undone behind the product: nothing, on ideal hardware.
 
     With K' = (K - mean) M and Q' = Q M^-T, Q'K'^T is Q K^T but for Q mean, which softmax ignores. With
-    V' = (V - mean) M, the product (P V') M^-1 lacks only mean times the sum of each row of P. What changes is the noise:
-    its variance grows with range times magnitude, and both depend on the mean and on the basis.
+    V' = (V - mean) M, the product (P V') M^-1 lacks only mean times the sum of each row of P. What changes is the
+    noise: its variance grows with range times magnitude, and both depend on the mean and on the basis.
 
     Attributes:
         mean: the mean of the tokens is removed: of those at hand, or, in causal attention, of those of calibration.

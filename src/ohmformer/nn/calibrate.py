@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Clip
-from ohmformer.mapping.spec import Conditioning, KVClip
+from ohmformer.mapping.spec import Conditioning
 from ohmformer.nn import recipes
 from ohmformer.nn.batches import Inputs, size, take
 from ohmformer.nn.capture import call
+from ohmformer.nn.clipping import plain_clip
 from ohmformer.nn.conditioning import Conditioner
 from ohmformer.nn.convert import Crossbars, calibrate_ranges, crossbars
 from ohmformer.nn.dynamic import DynamicOperand
@@ -59,15 +60,9 @@ class Calibration:
 
     def canonical(self) -> dict[str, Any]:
         """As plain JSON values."""
-        clips = {name: _plain(clip) for name, clip in self.clips.items()}
+        clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
         kv = {name: spec.canonical() for name, spec in self.kv.items()}
         return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
-
-
-def _plain(clip: Clip | tuple[Clip, ...]) -> Any:
-    if isinstance(clip, tuple):
-        return [_plain(each) for each in clip]
-    return clip.canonical() if isinstance(clip, KVClip) else clip
 
 
 def calibrate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 from torch import Tensor
 
@@ -52,3 +54,10 @@ def largest_code(clips: Clips, array: Crossbar) -> int | None:
     if not all(isinstance(clip, KVClip) for clip in found):
         return None
     return max(clip.max_code(array) for clip in found if isinstance(clip, KVClip))
+
+
+def plain_clip(clip: Clip | Literal["model"] | tuple[Clip, ...]) -> Any:
+    """A clip, or those of heads, as plain JSON values."""
+    if isinstance(clip, tuple):
+        return [plain_clip(each) for each in clip]
+    return clip.canonical() if isinstance(clip, KVClip) else clip

@@ -205,12 +205,19 @@ class DynamicOperand(Operand):
 
     def codes(self, tokens: Tensor, w_range: Tensor) -> Tensor:
         """The codes [B, R, n, d] that are written for tokens[B, R, n, d], as they leave the conditioner."""
-        array, state = self.array, self.state
-        if self.conditioner is not None and self.conditioner.spec.unbiased and state.rounded:
-            codes = quantise_unbiased(tokens, array, w_range, unbiased_codes(array, TRADE))
-        else:
-            codes = encoding.quantise(tokens, array, w_range, rounded=state.rounded)
-        return clip_heads(codes, self._clip, array, rounded=state.rounded)
+        array, rounded = self.array, self.state.rounded
+        if self.conditioner is None:
+            codes = encoding.quantise(tokens, array, w_range, rounded=rounded)
+            return clip_heads(codes, self._clip, array, rounded=rounded)
+        # Few codes may be left, so they are clipped before they are rounded.
+        codes = encoding.quantise(tokens, array, w_range, rounded=False)
+        codes = clip_heads(codes, self._clip, array, rounded=False)
+        if not rounded:
+            return codes
+        if not self.conditioner.spec.unbiased:
+            return codes.round_()
+        table = unbiased_codes(array, TRADE, largest_code(self._clip, array))
+        return quantise_unbiased(codes, array, codes.new_tensor(float(array.max_code)), table)
 
     def _streams(self, tokens: Tensor, dense: Compaction | None, turn: tuple[int, ...]) -> SampleStreams:
         """What the noise of tokens[B, R, n, d] belongs to: the sample, or each token by its number."""

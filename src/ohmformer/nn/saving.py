@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip
-from ohmformer.nn.convert import Crossbars, convert, crossbars
+from ohmformer.mapping.spec import Conditioning, KVClip
+from ohmformer.nn.clipping import plain_clip
+from ohmformer.nn.conditioning import Conditioner
+from ohmformer.nn.convert import Crossbars, calibrate_ranges, convert, crossbars
 from ohmformer.nn.dynamic import DynamicOperand
 from ohmformer.nn.operand import Operand
 from ohmformer.schema import validate
@@ -29,8 +31,12 @@ SCHEMA = 1
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **{"hardware": dict, "rules": list, "clip": (dict, type(None)), "level": str, "seed": int, "chip": int},
     **{"rounded": bool, "calibration": list, "operands": list, "tied": dict, "sample": (dict, type(None))},
+    "remedies": dict,
 }
 """What the metadata of a file hold, and of which type."""
+
+_FITTED = ("mean", "basis", "inverse")
+"""What a conditioning has of tensors."""
 
 _OWN = "ohmformer/"
 """How the names of tensors begin that are no weights."""
@@ -58,6 +64,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "calibration": list(found.calibration),
         "operands": [operand.name for operand in found.operands],
         "tied": tied,
+        "remedies": {op.name: _remedy(op) for op in found.operands if isinstance(op, DynamicOperand) and _remedy(op)},
         "sample": _described(found.sample, tensors),
     }
     try:
@@ -74,7 +81,8 @@ def restore(
     Args:
         file: what `save` wrote.
         model: a digital model of the same architecture; its weights are overwritten by those of the file.
-        hardware: other hardware than the file's, for which ranges are calibrated anew.
+        hardware: other hardware than the file's, for which ranges are calibrated anew; what `calibrate` or `set_kv` did
+            for K and V was for the other one, and is left out.
         sample: a batch, where the file holds none, or in place of the file's.
 
     Raises:
@@ -97,6 +105,7 @@ def restore(
     found.state.rounded = about["rounded"]
     if hardware is None:
         found.calibration = (about["calibration"][0], about["calibration"][1])
+        _restore_remedies(converted, about["remedies"], tensors, file)
         _restore_ranges(found, tensors, file)
     return converted
 
@@ -124,9 +133,42 @@ def _ranges(operand: Operand) -> dict[str, Tensor]:
     found = {} if operand.x_range is None else {"x_range": operand.x_range}
     if isinstance(operand, DynamicOperand) and operand.w_range is not None:
         found["w_range"] = operand.w_range
+    if isinstance(operand, DynamicOperand) and operand.conditioner is not None:
+        fitted = {name: getattr(operand.conditioner, name) for name in _FITTED}
+        found |= {name: t for name, t in fitted.items() if t is not None}
     if operand.adc_range is not None:
         found |= {f"adc_{end}": torch.as_tensor(t) for end, t in zip(("low", "high"), operand.adc_range, strict=True)}
     return found
+
+
+def _remedy(operand: DynamicOperand) -> dict[str, Any]:
+    """What was done for one operand alone, as plain JSON values."""
+    found: dict[str, Any] = {}
+    if operand.conditioner is not None:
+        fitted = [name for name in _FITTED if getattr(operand.conditioner, name) is not None]
+        found = {"kv": operand.conditioner.spec.canonical(), "fitted": fitted}
+    if operand.clip != operand.plain_clip:
+        found["clip"] = plain_clip(operand.clip)
+    return found
+
+
+def _restore_remedies(
+    converted: nn.Module, remedies: Mapping[str, Any], tensors: Mapping[str, Tensor], file: str | Path
+) -> None:
+    operands = {op.name: op for op in crossbars(converted).operands if isinstance(op, DynamicOperand)}
+    for name, remedy in remedies.items():
+        try:
+            operand = operands[name]
+            if "kv" in remedy:
+                spec = validate(Conditioning, remedy["kv"], where=f"{file}: ohmformer", in_file=False)
+                fitted = {part: tensors[f"{_OWN}{name}/{part}"] for part in remedy["fitted"]}
+                operand.condition(Conditioner(spec, operand.axis, **fitted))
+            if "clip" in remedy:
+                operand.clip = Rule.model_validate({"clip": remedy["clip"]}).clip
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{file}: is damaged (what was done for {name}); save the model again") from error
+    if remedies:
+        calibrate_ranges(converted)
 
 
 def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor], file: str | Path) -> None:
