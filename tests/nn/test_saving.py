@@ -146,7 +146,7 @@ def test_copies_are_converted_models_of_their_own(copied: object) -> None:
     assert not torch.equal(outputs(other, TOKENS), outputs(converted, TOKENS))
 
 
-ENTRIES = ["hardware", "rules", "clip", "level", "rounded", "calibration", "operands", "tied", "sample"]
+ENTRIES = ["remedies", "hardware", "rules", "clip", "level", "rounded", "calibration", "operands", "tied", "sample"]
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
