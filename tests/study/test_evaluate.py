@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from ohmformer.errors import BadInput
-from ohmformer.nn.calibrate import candidates
 from ohmformer.study.evaluate import evaluate_point, identify
 from ohmformer.study.read import make_study
 from ohmformer.study.spec import Settings
@@ -44,13 +43,41 @@ def test_a_result_repeats_and_depends_on_the_seed() -> None:
     assert evaluate_point(settings(*noisy)) != evaluate_point(settings(*noisy, "seed=1"))
 
 
-def test_a_calibrated_clip_equals_the_same_clip_given() -> None:
+def test_calibrated_clips_equal_the_same_clips_given_by_rules() -> None:
     noisy = (f"{GAMMA}=7", "trials.chips=2")
-    chosen = evaluate_point(settings(*noisy, "mitigation.clip=calibrated"))["accuracy"]
-    clip = chosen.pop("clip")
-    assert clip in [candidate.canonical() for candidate in candidates(settings().hardware)]
-    written = f"mitigation.clip={{ alpha = {clip['alpha']}, beta = {clip['beta']} }}"
-    assert evaluate_point(settings(*noisy, written))["accuracy"] == chosen
+    accuracy = evaluate_point(settings(*noisy, "mitigation.clip=calibrated"))["accuracy"]
+    chosen = accuracy.pop("chosen")
+    assert chosen["recipe"] == "clip"
+    rules = {name: {"clip": clip} for name, clip in chosen["clips"].items()}
+    (point,) = make_study(document(rules=rules), noisy).points
+    assert evaluate_point(point.settings)["accuracy"] == accuracy
+
+
+def test_conditioning_is_chosen_or_given() -> None:
+    noisy = (f"{GAMMA}=7", "trials.chips=4")
+    plain = evaluate_point(settings(*noisy))["accuracy"]
+    auto = evaluate_point(settings(*noisy, "mitigation.kv=auto"))["accuracy"]
+    given = evaluate_point(settings(*noisy, 'mitigation.kv={ mean = true, basis = "hadamard", scale = "token" }'))
+    assert auto["chosen"]["recipe"] in ("hadamard", "balanced")
+    assert auto["mean"] > plain["mean"] < given["accuracy"]["mean"]
+    assert "chosen" not in given["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (("mitigation.kv=magic",), "mitigation.kv = 'magic': is no conditioning; write 'none', 'auto' or"),
+        (('mitigation.kv={ basis = "fourier" }',), "mitigation.kv.basis = 'fourier'"),
+        (("mitigation.kv={ range = 0.0 }",), "mitigation.kv.range = 0.0"),
+        (("mitigation.kv=auto", "mitigation.clip=calibrated"), "kv = 'auto' chooses clips too; write clip = 'none'"),
+        (("mitigation.kv={ mean = true }", "mitigation.clip=calibrated"), "is for K and V as they come"),
+    ],
+)
+def test_what_is_no_conditioning_gets_one_line(sets: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        settings(*sets)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_threads_are_left_as_they_were() -> None:
