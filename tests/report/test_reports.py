@@ -35,9 +35,9 @@ def test_the_table_holds_every_entry_with_its_interval() -> None:
     assert "85.0 [80.0, 90.0] │ 75.0 [70.0, 80.0]" in found
 
 
-def test_the_table_shows_the_clip_that_was_chosen() -> None:
-    document = {**DEMO, "points": [point(0.5, clip={"alpha": 4.0, "beta": 0.5})]}
-    assert "50.0 [45.0, 55.0] (4, 0.5)" in text(document)
+def test_the_table_shows_what_was_chosen() -> None:
+    document = {**DEMO, "points": [point(0.5, chosen={"recipe": "balanced"})]}
+    assert "50.0 [45.0, 55.0] (balanced)" in text(document)
 
 
 def test_many_bars_stand_below_one_another() -> None:

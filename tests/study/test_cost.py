@@ -273,11 +273,11 @@ def test_a_chosen_clip_is_priced(tmp_path: Path) -> None:
     gamma = "hardware.attention.array.cell.write_noise.gamma=7"
     found = compared(write(tmp_path / "b.toml", **strong), ["clipformer_tcad_2024_adc8"], [gamma], out=tmp_path / "o")
     (point,) = found["points"]
-    clip = point["accuracy"]["clip"]
-    fixed = compared(
-        write(tmp_path / "c.toml", **sections), ["clipformer_tcad_2024_adc8"],
-        [gamma, f"mitigation.clip={{ alpha = {clip['alpha']}, beta = {clip['beta']} }}"], out=tmp_path / "o",
-    )  # fmt: skip
+    clips = point["accuracy"]["chosen"]["clips"]
+    assert clips
+    rules = {name: {"clip": clip} for name, clip in clips.items()}
+    given = write(tmp_path / "c.toml", **sections, rules=rules)
+    fixed = compared(given, ["clipformer_tcad_2024_adc8"], [gamma], out=tmp_path / "o")
     assert point["cost"] == fixed["points"][0]["cost"]
     assert point["cost"]["counts"]["arrays"] <= free["points"][0]["cost"]["counts"]["arrays"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
+from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mapping.spec import KVClip
+from ohmformer.schema import replace
 from ohmformer.study.cost import (
     SECTIONS,
     CostPoint,
@@ -119,7 +122,23 @@ def _with_accuracy(
 
     results = run_study(study, out, workers=default_workers() if workers is None else workers)
     answers = results_document(study, study_keys(study), results)["points"]
+    chosen = [answer["accuracy"].get("chosen") for answer in answers]
+    if any(chosen):
+        own = [_with_chosen(each, what) for each, what in zip(settings, chosen, strict=True)]
+        found = _priced(study.name, [point.set["hardware.base"] for point in study.points], own)
     for point, answer in zip(found["points"], answers, strict=True):
         point["accuracy"] = {key: value for key, value in answer["accuracy"].items() if key != "hits"}
     notes = dict.fromkeys(note for answer in answers for note in answer.get("notes", []))
     return {**found, "notes": list(notes)}
+
+
+def _with_chosen(settings: CostSettings, chosen: Document | None) -> CostSettings:
+    """The clips that calibration chose, as rules in front of those that there are."""
+    if not chosen:
+        return settings
+    rules = []
+    for name, clip in chosen["clips"].items():
+        own = next((rule for pattern, rule in settings.rules if fnmatchcase(name, pattern)), Rule())
+        rules.append((name, replace(own, "clip", tuple(clip) if isinstance(clip, list) else clip)))
+    free = settings.mitigation.model_copy(update={"clip": "none"})
+    return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
