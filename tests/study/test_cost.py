@@ -135,13 +135,19 @@ def test_bad_input_is_one_line(changes: dict[str, Any], said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + " }"
+    return f"[{', '.join(map(toml, value))}]" if isinstance(value, list) else json.dumps(value)
+
+
 def write(file: Path, **changes: Any) -> str:
     lines = []
     for section, table in {**BASE, **changes}.items():
         if isinstance(table, str):
             lines.insert(0, f"{section} = {json.dumps(table)}")
         else:
-            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+            lines += [f"[{section}]", *(f"{json.dumps(key)} = {toml(value)}" for key, value in table.items())]
     file.write_text("\n".join(lines))
     return str(file)
 

@@ -73,5 +73,5 @@ class VisionTransformer(nn.Module):
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
         for block in self.blocks:
             x = block(x)
-        logits: Tensor = self.head(self.norm(x[:, 0]))
+        logits: Tensor = self.head(self.norm(x)[:, 0])
         return logits
