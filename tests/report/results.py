@@ -10,9 +10,7 @@ GAMMA = "hardware.attention.array.cell.write_noise.gamma"
 SAMPLES = 200
 
 
-def point(
-    mean: float, *, label: str = "", clip: dict[str, float] | None = None, gamma: float = 1.0, **settings: Any
-) -> dict[str, Any]:
+def point(mean: float, *, label: str = "", recipe: str = "", gamma: float = 1.0, **settings: Any) -> dict[str, Any]:
     """A point with two chips, both right on the first samples."""
     right = round(mean * SAMPLES)
     hits = [2] * right + [0] * (SAMPLES - right)
@@ -23,7 +21,7 @@ def point(
         "accuracy": {
             "metric": "top1", "level": "array", "software": 0.9, "mean": float(np.sum(hits)) / 2 / SAMPLES,
             "ci95": [mean - 0.05, mean + 0.05], "chips": [mean, mean], "samples": SAMPLES, "hits": hits,
-            **({"clip": clip} if clip else {}),
+            **({"chosen": {"recipe": recipe}} if recipe else {}),
         },
         "capture": {"crossbars": {"x W": 3, "Q K": 1}, "digital": ["stem (Conv2d is not converted)"]},
         "write_noise": {"projection": None, "key": noise, "value": noise},

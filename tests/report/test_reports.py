@@ -36,7 +36,7 @@ def test_the_table_holds_every_entry_with_its_interval() -> None:
 
 
 def test_the_table_shows_what_was_chosen() -> None:
-    document = {**DEMO, "points": [point(0.5, chosen={"recipe": "balanced"})]}
+    document = {**DEMO, "points": [point(0.5, recipe="balanced")]}
     assert "50.0 [45.0, 55.0] (balanced)" in text(document)
 
 
