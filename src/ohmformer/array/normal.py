@@ -1,8 +1,8 @@
 """Writing a matrix for one step of training: the distribution of `write_folded`, from fewer random numbers.
 
-Where no cell of a value comes near a bound of its conductance, all their noise is one normal number; elsewhere each cell
-has its own. Other numbers than those of `write_folded`, so nothing that is evaluated uses it. Shapes: O outputs, I inputs,
-S slices, c bits per cell; `...` are matrices (samples, heads) that share one call.
+Where no cell of a value comes near a bound of its conductance, all their noise is one normal number; elsewhere each
+cell has its own. The numbers are others than those of `write_folded`, so nothing that is evaluated uses it. Shapes: O
+outputs, I inputs, S slices, c bits per cell; `...` are matrices (samples, heads) that share one call.
 """
 
 from __future__ import annotations

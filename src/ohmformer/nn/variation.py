@@ -1,8 +1,8 @@
 """Variation-aware training: every step meets other cells, so that the weights it finds work in any.
 
 A step is one call of the whole model in train mode. It draws all noise anew, of weights, of K and V, of reads and of
-faults, as if it were taken on another chip; gradients pass straight through (as in Joshi et al. 2020 for weights, and in
-ClipFormer for K and V). Noise is in the cells, never in the parameters.
+faults, as if it were taken on another chip; gradients pass straight through (as Joshi et al. 2020 do with weights, and
+ClipFormer with K and V). Noise is in the cells, never in the parameters.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class NoSteps(UserWarning):
 def variation(model: nn.Module, *, seed: int = 0, gamma: Factor = None, scale: Factor = None) -> Variation:
     """Train a converted model on noise that is drawn anew in every step: `with variation(model): train(model)`.
 
-    A step is one call of the whole model in train mode. So parts of a batch whose gradients are accumulated are steps of
-    their own; layers that are recomputed for gradients (checkpointing) see the noise of the call whose outputs the
-    gradients come from, or else of the last one. Calls in eval mode, inside and after, meet the model's own chip, written
-    anew with the weights as they are then. Rows of a batch have noise of their own, named with `samples` or not.
+    A step is one call of the whole model in train mode. So parts of a batch whose gradients are accumulated are steps
+    of their own. Layers that are recomputed for gradients (checkpointing) see the noise of the call from whose outputs
+    the gradients come, or else of the last one. Calls in eval mode, inside and after, meet the model's own chip, with
+    the weights as they are then. Rows of a batch have noise of their own, named with `samples` or not.
 
     Gradients are those of the exact product at the matrix that the cells hold: they pass quantisers, noise, clips and
     saturation straight through. Parameters hold no noise at any time, and layers that rules keep digital none at all.
@@ -52,11 +52,11 @@ def variation(model: nn.Module, *, seed: int = 0, gamma: Factor = None, scale: F
         gamma: the factor gamma of the cells' write noise: a number; or (low, high), from which each step draws
             uniformly; or these by role (`ROLES`; the first that fits counts), such as {"attention": (0, 5)}. Where it
             does not say, the hardware's own.
-        scale: likewise a factor of the standard deviation of write noise of any kind.
+        scale: likewise a factor of the standard deviation of write noise of any kind (of ln G, for `lognormal`).
 
     Raises:
-        BadInput: the model is not converted, a value does not fit, gamma is asked of cells whose noise has none, or what
-            is asked for changes no cell.
+        BadInput: the model is not converted, a value does not fit, gamma is asked of cells whose noise has none, or
+            what is asked for changes no cell.
     """
     found = crossbars(model)
     return Variation(found.state, found.operands, seed=seed, gamma=gamma, scale=scale)
