@@ -9,9 +9,13 @@ round, so that a busy machine slows all alike; medians. Prints a markdown table;
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+
+# Threads that spin while they wait for others are no measure of anything on a machine that others use too.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from torch import Tensor, nn

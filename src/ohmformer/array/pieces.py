@@ -11,9 +11,13 @@ SIZE = 32_000
 
 
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views of the same values of each tensor, in order; whole tensors where they do not lie alike in memory."""
+    """Views of the same values of each tensor, in order, to be changed in place.
+
+    Tensors stay whole where they do not lie alike in memory, where they are not on the CPU, and for autograd.
+    """
     first = tensors[0]
-    if any(t.shape != first.shape or not t.is_contiguous() for t in tensors) or first.is_cuda:
+    alike = all(t.shape == first.shape and t.is_contiguous() and not t.requires_grad for t in tensors)
+    if not alike or first.device.type != "cpu":
         yield tensors
         return
     yield from zip(*(t.view(-1).split(SIZE) for t in tensors), strict=True)

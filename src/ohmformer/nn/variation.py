@@ -45,6 +45,8 @@ def variation(model: nn.Module, *, seed: int = 0, gamma: Factor = None, scale: F
 
     Gradients are those of the exact product at the matrix that the cells hold: they pass quantisers, noise, clips and
     saturation straight through. Parameters hold no noise at any time, and layers that rules keep digital none at all.
+    Ranges that the conversion calibrated stay as they are: to calibrate them for trained weights, convert what `revert`
+    returns.
 
     Args:
         model: what `convert` returned.
