@@ -27,6 +27,8 @@ CASES = {
     "strong": (array(cell=cell(write_noise=STRONG)), False),
     "a ceiling": (array(cell=cell(write_noise={**STRONG, "gamma": 1.0}, g_ceiling=1.1e-5)), False),
     "one cell per value": (array(cell=cell(write_noise=STRONG), bits_per_cell=8), False),
+    "cells that count alike": (array(cell=cell(write_noise=STRONG), slice_base=1, bits_per_cell=7, bits=16), False),
+    "slices of base 3": (array(cell=cell(write_noise=WEAK), slice_base=3, bits=12), True),
     "1-bit cells": (array(cell=cell(write_noise=STRONG), bits_per_cell=1), False),
     "both halves": (array(cell=cell(g_min=5e-6, write_noise=UNIFORM)), True),
     "proportional": (array(cell=cell(write_noise=PROPORTIONAL)), True),

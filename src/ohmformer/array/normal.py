@@ -1,8 +1,8 @@
 """Writing a matrix for one step of training: the distribution of `write_folded`, from fewer random numbers.
 
 Where no cell of a value comes near a bound of its conductance, all their noise is one normal number; elsewhere each
-cell has its own. The numbers are others than those of `write_folded`, so nothing that is evaluated uses it. Shapes: O
-outputs, I inputs, S slices, c bits per cell; `...` are matrices (samples, heads) that share one call.
+cell has its own. The numbers are others than those of `write_folded`, so nothing that is evaluated uses it.
+Shapes: O outputs, I inputs, S slices, N magnitudes of codes; `...` are matrices (samples, heads) that share one call.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def far(array: Crossbar) -> bool:
 
 
 def _levels(array: Crossbar) -> Tensor:
-    """[2^c] the conductance of each digit [S]."""
+    """The conductance [S] of each digit."""
     return array.cell.g_min + array.step * torch.arange(array.max_digit + 1, dtype=torch.float64)
 
 
 def _tables(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
-    """[S, 2^(c S)] by slice and magnitude of a code: the digit that its cell is to hold, and the standard deviation."""
-    codes = torch.arange(2 ** (array.bits_per_cell * slices), dtype=torch.float64)
+    """[S, N] by slice and magnitude of a code: the digit that its cell is to hold, and the standard deviation."""
+    codes = torch.arange(array.capacity(slices) + 1, dtype=torch.float64)
     digits = torch.stack(list(encoding.places(codes, array, slices)))
     by_digit = noise.write_std(_levels(array), array.cell) / array.step
     return digits, by_digit[digits.long()]
@@ -86,8 +86,8 @@ def write_normal(
 def _one_number(job: Job) -> Tensor:
     """What the cells of each code hold together, in codes."""
     _, stds = _tables(job.array, job.slices)
-    bases = 2.0 ** (job.array.bits_per_cell * torch.arange(job.slices, dtype=torch.float64))
-    variance = (bases[:, None] * stds).square().sum(dim=0)
+    places = float(job.array.base) ** torch.arange(job.slices, dtype=torch.float64)
+    variance = (places[:, None] * stds).square().sum(dim=0)
     table = (variance + variance[0]).sqrt().to(job.codes)  # the unused half holds a zero
     drawn = job.writer("cell").normal(job.codes.unsqueeze(0))[0]
     for code, number in _pieces(job, [drawn]):
@@ -108,7 +108,7 @@ def _cell_by_cell(job: Job) -> Tensor:
         for s, number in enumerate(numbers):
             number.mul_(_looked_up(stds[s], magnitude)).add_(_looked_up(digits[s], magnitude)).clamp_(low, high)
             if s:
-                numbers[0].add_(number, alpha=2 ** (array.bits_per_cell * s))
+                numbers[0].add_(number, alpha=array.base**s)
         numbers[0].mul_(code.sign())
     return drawn[0]
 
