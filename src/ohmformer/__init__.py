@@ -44,6 +44,7 @@ _HOME = {
     "set_clip": "nn.convert",
     "set_kv": "nn.calibrate",
     "trace": "tasks.trace",
+    "variation": "nn.variation",
     "without_quantisers": "nn.convert",
 }
 """Public name -> module that holds it."""
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.reverting import revert as revert
     from ohmformer.nn.saving import restore as restore
     from ohmformer.nn.saving import save as save
+    from ohmformer.nn.variation import variation as variation
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples

@@ -251,7 +251,8 @@ def _check(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
     """
     slices = array.slices(max_code)
     largest = array.capacity(slices) if array.encoding == "differential" else array.max_code
-    if not bool(codes.abs().amax() <= largest):
+    low, high = codes.aminmax()
+    if not bool((low >= -largest) & (high <= largest)):
         raise BadInput(
             f"write: codes must be integers within {largest} of zero, the most that {slices} slices hold; clip them, "
             "or correct max_code"

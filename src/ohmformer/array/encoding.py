@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ohmformer.array.pieces import pieces
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 
@@ -54,8 +55,7 @@ def quantise(w: Tensor, array: Crossbar, w_range: Tensor, *, rounded: bool = Tru
     """
     if not bool(((w_range >= 0) & (w_range < math.inf)).all() & torch.isfinite(w.sum())):
         raise _unusable("a matrix to be programmed", w_range)
-    codes = w / unit_of(w_range, array.max_code)
-    return (codes.round_() if rounded else codes).clamp_(-array.max_code, array.max_code)
+    return _clamped(w / unit_of(w_range, array.max_code), -array.max_code, array.max_code, rounded)
 
 
 def _unusable(what: str, value_range: Tensor) -> BadInput:
@@ -155,8 +155,14 @@ def quantise_input(
         raise _unusable("an input of a crossbar", x_range)
     top = array.max_input(signed=signed)
     unit = unit_of(x_range, top)
-    codes = x / unit
-    return (codes.round_() if rounded else codes).clamp_(-top if signed else 0, top), unit
+    return _clamped(x / unit, -top if signed else 0, top, rounded), unit
+
+
+def _clamped(codes: Tensor, low: int, high: int, rounded: bool) -> Tensor:
+    """Codes rounded, if they are to be, and kept within bounds; in place."""
+    for (piece,) in pieces(codes):
+        (piece.round_() if rounded else piece).clamp_(low, high)
+    return codes
 
 
 def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, list[int]]:

@@ -82,6 +82,10 @@ class Writer:
             )
         return self._digits(g), written
 
+    def normal(self, like: Tensor) -> Tensor:
+        """The next standard normals of write noise, of the shape [P, ..., O, I] of `like`."""
+        return self._normal(self.write_numbers, like, len(like))
+
     def _digits(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""
         return g.sub_(self.array.cell.g_min).div_(self.array.step)

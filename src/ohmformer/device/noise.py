@@ -6,6 +6,7 @@ Conductances here are SI siemens, in tensors of any shape; `eps` has the same sh
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,3 +113,28 @@ def silent(cell: Cell) -> bool:
             return noise.sigma == 0
         case Polynomial():
             return noise.c0 == noise.c1 == noise.c2 == 0
+
+
+def with_gamma(cell: Cell, value: float) -> Cell:
+    """The cell with another gamma, where its write noise has one."""
+    noise = cell.write_noise
+    return _with(cell, gamma=value) if isinstance(noise, SqrtRange) else cell
+
+
+def scaled(cell: Cell, factor: float) -> Cell:
+    """The cell with write noise of `factor` times the standard deviation (of ln G, for `lognormal`)."""
+    noise = cell.write_noise
+    match noise:
+        case NoNoise():
+            return cell
+        case SqrtRange():
+            return _with(cell, gamma=factor * noise.gamma)
+        case Proportional() | Uniform() | Lognormal():
+            return _with(cell, sigma=factor * noise.sigma)
+        case Polynomial():
+            return _with(cell, c0=factor * noise.c0, c1=factor * noise.c1, c2=factor * noise.c2)
+
+
+def _with(cell: Cell, **values: Any) -> Cell:
+    """The cell with other values in its write noise."""
+    return cell.model_copy(update={"write_noise": cell.write_noise.model_copy(update=values)})

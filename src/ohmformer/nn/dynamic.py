@@ -150,7 +150,7 @@ class DynamicOperand(Operand):
     def _conditions(self) -> tuple[object, ...]:
         """What decides how a token is written, beside itself and its stream."""
         state = self.state
-        return state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner
+        return state.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner
 
     def _written_before(
         self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams, queries: int
@@ -193,7 +193,7 @@ class DynamicOperand(Operand):
         return self.hold(
             codes,
             w_range=common,
-            stream=state.stream if writing.exact(array) and streams.present is None else streams,
+            stream=state.stream if writing.exact(self.written_array()) and streams.present is None else streams,
             fault_stream=state.stream.child("faults", self.fault_name),
             max_code=largest_code(self._clip, array),
             major="outputs" if self.axis == "K" else "inputs",
@@ -223,7 +223,7 @@ class DynamicOperand(Operand):
         """What the noise of tokens[B, R, n, d] belongs to: the sample, or each token by its number."""
         state = self.state
         chip = state.stream.child(self.name, *turn)
-        exact = writing.exact(self.array)
+        exact = writing.exact(self.written_array())
         B = len(tokens)
         found = SampleStreams((chip,) * B) if exact else sample_streams(chip, B, state.asked.names)
         lengths = None if dense is None else dense.lengths

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.asked import asked
@@ -17,7 +19,8 @@ from ohmformer.nn.generation import reorders, steady_class
 from ohmformer.nn.linear import CrossbarLinear
 from ohmformer.nn.multihead import CrossbarMultiheadAttention
 from ohmformer.nn.operand import Operand
-from ohmformer.nn.state import State
+from ohmformer.nn.selfcheck import floats
+from ohmformer.nn.state import Asked, State, Step
 
 
 class Converted(Protocol):
@@ -53,11 +56,24 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
 def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """A forward pass of the whole model begins: what it asks is noted, and every operand is at its first use.
 
+    In variation-aware training it is the next step, unless it is recomputed for the gradients of one.
+
     Raises:
         BadInput: there are more or fewer names than samples.
     """
     state = converted.state
-    state.said, state.inside = asked(model, args, kwargs, converted.axis), True
+    before, state.said = state.said, asked(model, args, kwargs, converted.axis)
+    if torch._C._current_graph_task_id() != -1:
+        if state.said.rows == before.rows:
+            state.said = replace(state.said, names=before.names)
+    elif state.training is not None and model.training:
+        state.last = state.training.draw()
+        if state.said.names is None and state.said.rows is not None:
+            # Nothing is drawn twice: every step draws anew, so rows need no names of their own.
+            state.said = replace(state.said, names=tuple(range(state.said.rows)))
+    else:
+        state.last = None
+    state.inside = True
     state.frames.clear()
     names, rows = state.said.names, state.said.rows
     if names is not None and rows is not None and len(names) != rows:
@@ -67,9 +83,19 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
 
 
 @eager
-def finish(converted: Converted, _model: nn.Module, _args: object, _output: object) -> None:
-    """The forward pass is done."""
-    converted.state.inside = False
+def finish(converted: Converted, _model: nn.Module, _args: object, output: object) -> None:
+    """The forward pass is done. When gradients come back to its outputs, layers may be recomputed: as they were."""
+    state = converted.state
+    state.inside = False
+    if state.training is not None:
+        for t in floats(output):
+            if t.requires_grad:
+                t.register_hook(partial(recall, state, state.last, state.said))
+
+
+def recall(state: State, step: Step | None, said: Asked, _grad: Tensor) -> None:
+    """Gradients of an earlier call begin."""
+    state.last, state.said = step, said
 
 
 @eager

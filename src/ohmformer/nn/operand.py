@@ -12,6 +12,7 @@ from ohmformer.array import converters
 from ohmformer.array.crossbar import Programmed, write
 from ohmformer.array.folded import Folded, fold, folded_product, write_folded
 from ohmformer.array.multiply import mvm, quantised_input
+from ohmformer.array.normal import writable, write_normal
 from ohmformer.array.observe import column_percentiles, widest
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.device.spec import NoNoise
@@ -42,6 +43,8 @@ class StraightThrough(torch.autograd.Function):
         grad_x = grad @ held if ctx.needs_input_grad[0] else None
         grad_w = None
         if ctx.needs_input_grad[1]:
+            if len(ctx.shape) == 2:  # one matrix for all: one product, not one for each sample and then their sum
+                grad, x = grad.flatten(0, -2), x.flatten(0, -2)
             grad_w = (grad.transpose(-2, -1) @ x).sum_to_size(ctx.shape)
         return grad_x, grad_w, None, None
 
@@ -189,12 +192,20 @@ class Operand:
 
     def hold(self, codes: Tensor, **how: Any) -> Folded | Programmed:
         """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
-        array = self.array if self.state.rounded else analog(self.array)
+        array, state = self.written_array(), self.state
         if array.max_code != self.array.max_code:  # a slice_base has codes of its own, which one cell need not have
             codes = codes * (array.max_code / self.array.max_code)
         if self.needs_cells:
             return write(codes, array, **how)
-        return write_folded(codes, array, read_noise=self.state.level != "noise", **how)
+        if state.step is not None and state.rounded and not self.noisy_reads() and writable(array):
+            return write_normal(codes, array, **how)
+        return write_folded(codes, array, read_noise=state.level != "noise", **how)
+
+    def written_array(self) -> Crossbar:
+        """The array as it is written now: a step of training may have other write noise than the hardware."""
+        array, step = self.array if self.state.rounded else analog(self.array), self.state.step
+        cell = None if step is None else step.cells.get(self.name)
+        return array if cell is None else array.model_copy(update={"cell": cell})
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:

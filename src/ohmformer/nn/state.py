@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from ohmformer.array.multiply import Level
+from ohmformer.device.spec import Cell
+from ohmformer.errors import BadInput
 from ohmformer.mapping.spec import KVClip
 from ohmformer.streams import Part, Stream, current_samples
 
@@ -47,6 +49,26 @@ class Asked:
 _NOTHING = Asked()
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step of variation-aware training draws its noise from, in place of the chip.
+
+    Attributes:
+        stream: the root of all its noise.
+        cells: by operand, the cell with the write noise of this step, where that is not the hardware's.
+    """
+
+    stream: Stream
+    cells: Mapping[str, Cell]
+
+
+class Steps(Protocol):
+    """Variation-aware training that is going on."""
+
+    def draw(self) -> Step:
+        """The next step."""
+
+
 @dataclass(eq=False)
 class State:
     """Shared by reference, so that one assignment reaches every layer.
@@ -61,6 +83,8 @@ class State:
         causal: some attention of the model is causal, so reads belong to tokens.
         said: what the last call of the whole model said.
         inside: that call is going on.
+        training: variation-aware training, inside of its block.
+        last: the step of training that the last call was; None where it was none.
         frames: what intercepts products now, innermost last; None where nothing does.
         visited: operands that were used since it was last cleared.
     """
@@ -74,13 +98,37 @@ class State:
     causal: bool = False
     said: Asked = Asked()
     inside: bool = False
+    training: Steps | None = None
+    last: Step | None = None
     frames: list[object | None] = field(default_factory=list)
     visited: set[str] = field(default_factory=set)
 
     @property
     def stream(self) -> Stream:
-        """The stream of the chip."""
-        return Stream("seed", self.seed, "chip", self.chip)
+        """The stream of the chip, or of the step of training."""
+        step = self.step
+        return Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
+
+    @property
+    def step(self) -> Step | None:
+        """The step of training that is going on, or whose layers are recomputed for its gradients.
+
+        Raises:
+            BadInput: a part of the model is trained by itself, so that nothing says when a step begins.
+        """
+        if self._going_on:
+            return self.last
+        if self.training is not None and torch.is_grad_enabled():
+            raise BadInput(
+                "a part of the model was called by itself inside `with variation(model):`; a step is a call of the "
+                "whole model, so call that, or use no_grad() where nothing is trained"
+            )
+        return None
+
+    @property
+    def _going_on(self) -> bool:
+        """Whether a call of the whole model is going on, or layers of the last one are recomputed."""
+        return self.inside or torch._C._current_graph_task_id() != -1
 
     @property
     def asked(self) -> Asked:
@@ -88,8 +136,7 @@ class State:
 
         Parts of the model that are called by themselves, such as an encoder, know of no such call.
         """
-        going_on = self.inside or torch._C._current_graph_task_id() != -1
-        return self.said if going_on else _NOTHING
+        return self.said if self._going_on else _NOTHING
 
     @property
     def goes_on(self) -> bool:

@@ -106,14 +106,15 @@ class StaticOperand(Operand):
         """What the cells hold of w[..., O, I]: from the last call where nothing changed."""
         state, cells = self.state, self.cells
         key = (
-            (state.seed, state.chip, state.level, state.rounded),
+            (state.seed, state.chip, state.step, state.level, state.rounded),
             w.data_ptr(),
             0 if w.is_inference() else w._version,
             (dtype, w.device, tuple(w.shape), w.stride()),
             scattered(w),
         )
         # Sums read all weights, which is as much work as the product with a single token: once a text is enough.
-        sums = cells.sums if state.goes_on and key == cells.key else totals(w)
+        # A step of training writes anew in any case, and weights stay as they are from its call to its gradients.
+        sums = None if state.step is not None else cells.sums if state.goes_on and key == cells.key else totals(w)
         if cells.held is None or (key, sums) != (cells.key, cells.sums):
             w = w.to(dtype)
             w_range = encoding.full_range(w, self.array)

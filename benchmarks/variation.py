@@ -1,0 +1,96 @@
+"""How much slower a step of variation-aware training is than a plain one: forward, backward and AdamW, DeiT-S's shape.
+
+Level `noise`: weights, K and V draw anew in every step. The digital model and the converted ones take turns in every
+round, so that a busy machine slows all alike; medians. Prints a markdown table; `--write` also keeps it.
+
+    python benchmarks/variation.py [--rounds 5] [--threads 2] [--write benchmarks/variation.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+# Threads that spin while they wait for others are no measure of anything on a machine that others use too.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from turns import medians
+
+import ohmformer as of
+from ohmformer.tasks.vit import VisionTransformer
+
+SHAPES = {"50 tokens, batch 16": (98, 14, 16), "197 tokens, batch 16": (224, 16, 16)}
+"""Size of images and patches, and how many images a step sees."""
+CLASSES = 10
+
+
+def step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    """One step of training a model."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
+
+    def run() -> None:
+        loss = cross_entropy(model(images), labels)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    return run
+
+
+def deit_s(size: int, patch: int) -> nn.Module:
+    torch.manual_seed(0)
+    shape = {"width": 384, "depth": 12, "heads": 6, "mlp_ratio": 4.0}
+    return VisionTransformer(size=size, patch=patch, channels=3, classes=CLASSES, **shape).train()  # type: ignore[arg-type]
+
+
+def measure(size: int, patch: int, batch: int, rounds: int) -> dict[str, float]:
+    """Median seconds of a step of each kind."""
+    images, labels = torch.randn(batch, 3, size, size), torch.randint(CLASSES, (batch,))
+    per_cell, per_value = of.load("clipformer_tcad_2024"), of.load("clipformer_tcad_2024_per_value")
+    hardware = {
+        "one draw per K/V value": (per_value, 5.0),
+        "one draw per 2-bit cell": (per_cell, 5.0),
+        "the same, and weights as noisy as K and V": (of.replace(per_cell, "projection", per_cell.attention.key), 5.0),
+    }
+    cases = {"plain": step(deit_s(size, patch), images, labels)}
+    for name, (accelerator, gamma) in hardware.items():
+        model = of.convert(deit_s(size, patch), accelerator, sample=images[:2], level="noise")
+        of.variation(model, gamma=gamma).__enter__()
+        cases[name] = step(model, images, labels)
+    return medians(cases, rounds=rounds, warm_up=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    lines = [
+        f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads, "
+        f"median of {arguments.rounds} rounds, taking turns.",
+        "",
+        "| step of training, DeiT-S shape | ms | times plain |",
+        "|---|--:|--:|",
+    ]
+    for shape, (size, patch, batch) in SHAPES.items():
+        found = measure(size, patch, batch, arguments.rounds)
+        lines += [
+            f"| {shape}: {name} | {1e3 * seconds:.0f} | {seconds / found['plain']:.2f} |"
+            for name, seconds in found.items()
+        ]
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    if arguments.write:
+        arguments.write.write_text(f"# Variation-aware training\n\n{text}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
