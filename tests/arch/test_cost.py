@@ -14,11 +14,14 @@ from ohmformer.dataflow.run import simulate
 from ohmformer.dataflow.spec import SequenceBlocking
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
+from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, Engine
 from ohmformer.mapping.plan import plan
+from ohmformer.mapping.rotation import operations
+from ohmformer.mapping.spec import WeightMitigation
 from ohmformer.schema import replace
 from ohmformer.workload.shapes import Transformer, shapes
-from ohmformer.workload.spec import DynamicMatMul
+from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 from tests.build import array
 
 
@@ -230,3 +233,33 @@ def test_a_cache_outside_cells_comes_from_memory_at_every_step(name: str) -> Non
     moved = 768 + 12 * 101 + tokens * 768  # Q, its scores, K
     assert parts["key"].energy["buffer"] == pytest.approx(moved * 0.5375e-12)
     assert parts["value"].energy["buffer"] == pytest.approx(moved * 0.5375e-12)
+
+
+def test_rotated_inputs_are_paid_for_in_the_lanes() -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    plain, turned = (place(work, hardware, weights=how).energy for how in (None, WeightMitigation(rotate=True)))
+    steps = sum(op.vectors * operations(op.inputs) for op in work.ops if isinstance(op, StaticMatMul))
+    assert hardware.chip is not None
+    lanes = hardware.chip.vector
+    assert turned["vector"] - plain["vector"] == pytest.approx(steps * lanes.add * lanes.energy_per_op, rel=1e-6)
+    assert {name: value for name, value in turned.items() if name != "vector"} == {
+        name: value for name, value in plain.items() if name != "vector"
+    }
+
+
+def test_rules_say_which_inputs_are_rotated() -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    whole = WeightMitigation(rotate=True)
+
+    def vector(weights: WeightMitigation | None, **rules: Rule) -> float:
+        return place(work, hardware, weights=weights, rules=rules).energy["vector"]
+
+    assert vector(whole, **{"*": Rule(rotate=False)}) == vector(None)
+    assert vector(None, **{"*": Rule(rotate=True)}) == vector(whole)
+    assert vector(None) < vector(None, **{"layers.3.*": Rule(rotate=True)}) < vector(whole)
+
+
+def test_exact_engines_rotate_nothing() -> None:
+    work, whole = shapes("deit-small"), WeightMitigation(rotate=True)
+    for name in ("sram_iso_area", "gtx_1060"):
+        assert place(work, accelerator(name), weights=whole).energy == place(work, accelerator(name)).energy
