@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.device import drift, faults, noise
+from ohmformer.device import drift, faults, noise, verify
 from ohmformer.errors import BadInput
 from ohmformer.streams import SampleStreams, Source, Stream, Streams
 
@@ -70,7 +70,10 @@ class Writer:
         if not noise.silent(cell):
             # Of a pair that is silent at G_min only one half shows its noise, so both may share the numbers.
             shared = noise.silent_at_g_min(cell)
-            g = noise.write(g, cell, self._normal(self.write_numbers, target, 1 if shared else len(target)))
+            eps = self._normal(self.write_numbers, target, 1 if shared else len(target))
+            if array.verify is not None:
+                eps = verify.kept(eps, g, cell, array.verify.tolerance, array.verify.of_slice(self.slice - 1))
+            g = noise.write(g, cell, eps)
         if drift.drifts(cell, array.age):
             written = self._digits(g.clone()) if noise.remembers_writing(cell) else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
