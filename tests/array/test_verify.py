@@ -70,6 +70,13 @@ def test_without_quantisers_values_are_verified_as_the_top_slice_is() -> None:
     assert (found.bits_per_cell, found.verify.writes) == (8, 4)
 
 
+def test_values_between_digits_are_verified_too() -> None:
+    found = analog(hardware(UNIFORM, {"writes": 300, "tolerance": 0.05}))
+    codes = torch.linspace(-254.7, 254.7, 900).reshape(30, 30)
+    ideal = write(codes, analog(array())).cells
+    assert float((cells(found, codes) - ideal).abs().amax()) <= 0.05 * 255 * (1 + 1e-5)
+
+
 @pytest.mark.parametrize(
     ("verify", "words"),
     [

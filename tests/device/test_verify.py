@@ -136,3 +136,10 @@ def test_one_write_has_the_moments_of_a_write(name: str) -> None:
     scale = kind.g_max - kind.g_min
     for found, expected in zip(moments(g, kind, 0.1, 1), write_moments(g, kind), strict=True):
         torch.testing.assert_close(found / scale, expected / scale, rtol=1e-6, atol=1e-14)
+
+
+def test_targets_that_are_chosen_from_a_few_are_the_same() -> None:
+    kind, which = CELLS["square root"], torch.randint(0, 4, (6, 7))
+    levels = kind.g_min + torch.arange(4) / 3 * (kind.g_max - kind.g_min)
+    eps = torch.randn(1, 7)
+    assert torch.equal(kept(eps, levels, kind, 0.1, 5, which=which), kept(eps, levels[which], kind, 0.1, 5))

@@ -26,22 +26,37 @@ from ohmformer.device.spec import Cell, Lognormal
 _INFINITY = torch.tensor(math.inf, dtype=torch.float64)
 
 
-def kept(eps: Tensor, g: Tensor, cell: Cell, tolerance: float, writes: int) -> Tensor:
+def kept(eps: Tensor, g: Tensor, cell: Cell, tolerance: float, writes: int, *, which: Tensor | None = None) -> Tensor:
     """Standard normals turned into what is kept of the noise of up to so many writes of targets g [S].
 
     It is the inverse of the distribution function above at Phi(eps): exact, rising with eps, and eps itself for one
-    write. So one number per cell is drawn, whatever the number of writes; shapes broadcast, and the dtype is kept.
+    write. So one number per cell is drawn, whatever the number of writes. The dtype is kept.
+
+    Args:
+        eps: standard normals, of a shape that broadcasts with that of the targets.
+        g: the targets, or those that `which` chooses from.
+        cell: what is written.
+        tolerance: share of the range by which an accepted write may be off.
+        writes: at most so many for a cell.
+        which: the place of each target in g[D], where there are few different ones: it saves most of the work.
     """
     if writes == 1:
         return eps
     low, high = _accepted(g.double(), cell, tolerance)
-    below, above = torch.special.ndtr(low), torch.special.ndtr(-high)
     inside, outside = _weights(low, high, writes)
-    v, rest = torch.special.ndtr(eps.double()), torch.special.ndtr(-eps.double())
-    middle = torch.special.ndtri(below + (v - outside * below) / inside)
-    middle = torch.minimum(torch.maximum(middle, low), high)
-    upper = torch.where(rest < outside * above, -torch.special.ndtri(rest / outside), middle)
-    found = torch.where(v < outside * below, torch.special.ndtri(v / outside), upper)
+    below, above = torch.special.ndtr(low), torch.special.ndtr(-high)
+    known = (low, high, inside, outside, below, above)
+    if which is not None:
+        low, high, inside, outside, below, above = (each[which] for each in known)
+    eps_ = eps.double()
+    tail = torch.erfc(eps_.abs() / math.sqrt(2)) / 2
+    v, rest = torch.where(eps_ < 0, tail, 1 - tail), torch.where(eps_ < 0, 1 - tail, tail)
+    under, over = v < outside * below, rest < outside * above
+    # Whatever side it is on, the probability of the smaller tail is taken, which is exact however small it is.
+    middle = below + (v - outside * below) / inside
+    probability = torch.where(under, v / outside, torch.where(over, rest / outside, middle))
+    found = torch.special.ndtri(probability)
+    found = torch.where(over, -found, torch.minimum(torch.maximum(found, torch.where(under, found, low)), high))
     return found.to(eps.dtype)
 
 
