@@ -22,6 +22,7 @@ _HOME = {
     "Stats": "nn.montecarlo",
     "Stream": "streams",
     "Transformer": "workload.shapes",
+    "WeightMitigation": "mapping.spec",
     "Workload": "workload.spec",
     "Conditioning": "mapping.spec",
     "calibrate": "nn.calibrate",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from ohmformer.hardware.spec import Accelerator as Accelerator
     from ohmformer.mapping.spec import Conditioning as Conditioning
     from ohmformer.mapping.spec import KVClip as KVClip
+    from ohmformer.mapping.spec import WeightMitigation as WeightMitigation
     from ohmformer.nn.calibrate import calibrate as calibrate
     from ohmformer.nn.calibrate import set_kv as set_kv
     from ohmformer.nn.convert import capture_table as capture_table

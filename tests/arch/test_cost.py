@@ -9,16 +9,22 @@ import pytest
 from ohmformer.arch.components import access_time, array_area, converter_bits, multiply, write
 from ohmformer.arch.cost import Cost, all_beside
 from ohmformer.arch.placement import place
+from ohmformer.arch.programming import programming
 from ohmformer.arch.technology import scale, scale_area
 from ohmformer.dataflow.run import simulate
 from ohmformer.dataflow.spec import SequenceBlocking
+from ohmformer.dataflow.wear import lifetime
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
+from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, Engine
+from ohmformer.mapping.effort import effort
 from ohmformer.mapping.plan import plan
+from ohmformer.mapping.rotation import operations
+from ohmformer.mapping.spec import WeightMitigation
 from ohmformer.schema import replace
 from ohmformer.workload.shapes import Transformer, shapes
-from ohmformer.workload.spec import DynamicMatMul
+from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 from tests.build import array
 
 
@@ -230,3 +236,80 @@ def test_a_cache_outside_cells_comes_from_memory_at_every_step(name: str) -> Non
     moved = 768 + 12 * 101 + tokens * 768  # Q, its scores, K
     assert parts["key"].energy["buffer"] == pytest.approx(moved * 0.5375e-12)
     assert parts["value"].energy["buffer"] == pytest.approx(moved * 0.5375e-12)
+
+
+def test_rotated_inputs_are_paid_for_in_the_lanes() -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    plain, turned = (place(work, hardware, weights=how).energy for how in (None, WeightMitigation(rotate=True)))
+    steps = sum(op.vectors * operations(op.inputs) for op in work.ops if isinstance(op, StaticMatMul))
+    assert hardware.chip is not None
+    lanes = hardware.chip.vector
+    assert turned["vector"] - plain["vector"] == pytest.approx(steps * lanes.add * lanes.energy_per_op, rel=1e-6)
+    assert {name: value for name, value in turned.items() if name != "vector"} == {
+        name: value for name, value in plain.items() if name != "vector"
+    }
+
+
+def test_rules_say_which_inputs_are_rotated() -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    whole = WeightMitigation(rotate=True)
+
+    def vector(weights: WeightMitigation | None, **rules: Rule) -> float:
+        return place(work, hardware, weights=weights, rules=rules).energy["vector"]
+
+    assert vector(whole, **{"*": Rule(rotate=False)}) == vector(None)
+    assert vector(None, **{"*": Rule(rotate=True)}) == vector(whole)
+    assert vector(None) < vector(None, **{"layers.3.*": Rule(rotate=True)}) < vector(whole)
+
+
+def test_exact_engines_rotate_nothing() -> None:
+    work, whole = shapes("deit-small"), WeightMitigation(rotate=True)
+    for name in ("sram_iso_area", "gtx_1060"):
+        assert place(work, accelerator(name), weights=whole).energy == place(work, accelerator(name)).energy
+
+
+def verified(writes: object, role: str = "attention") -> Accelerator:
+    return replace(accelerator("clipformer_tcad_2024"), f"{role}.array.verify", {"writes": writes, "tolerance": 0.05})
+
+
+def test_verified_writes_are_paid_for_by_their_repetitions() -> None:
+    hardware = verified(8)
+    array_, plain = hardware.attention.array, accelerator("clipformer_tcad_2024").attention.array
+    made, cells = effort(array_, 4), plan(64, 64, array_)
+    once, often = write(plan(64, 64, plain), "attention.key"), write(cells, "attention.key")
+    assert made.writes > 1.5
+    assert often.energy["write"] == pytest.approx(once.energy["write"] * made.writes)
+    assert array_.cost is not None
+    # ISAAC's figures: an array of 64 x 64 and its 64 row drivers in 100 ns, a converter of 8 bits.
+    one_read = (7.5e-12 / 64 + 0.39e-12) / 64 + 0.98e-15 + 1.5625e-12
+    assert often.energy["verify"] == pytest.approx(cells.cells * made.reads * one_read)
+    assert often.interval == pytest.approx(85.7e-9 * made.row_writes + 10e-9 * made.row_reads)
+    assert 1 < made.writes < made.row_writes <= 8
+
+
+def test_one_write_that_is_verified_costs_what_a_write_costs() -> None:
+    work = shapes("deit-small")
+    found, plain = (place(work, how) for how in (verified(1), accelerator("clipformer_tcad_2024")))
+    assert found.energy == plain.energy
+    assert [(w.writes, w.pulses) for w in found.wear] == [(w.writes, w.pulses) for w in plain.wear]
+
+
+def test_verified_writes_wear_cells() -> None:
+    found, plain = (place(shapes("deit-small"), how) for how in (verified([1, 1, 2, 6]), verified(1)))
+    worn = effort(verified([1, 1, 2, 6]).attention.array, 4).worn
+    assert found.wear[0].pulses == pytest.approx(2 * worn)
+    lives = [lifetime(each, 1.0) for each in (found, plain)]
+    assert lives[0] is not None
+    assert lives[1] is not None
+    assert lives[0].seconds == pytest.approx(lives[1].seconds / worn)
+
+
+def test_weights_are_written_once_before_use() -> None:
+    work = shapes("deit-small")
+    plain, often = (programming(work, how) for how in (accelerator("clipformer_tcad_2024"), verified(8, "projection")))
+    weights = sum(op.inputs * op.outputs for op in work.ops if isinstance(op, StaticMatMul))
+    assert plain.energy == {"write": pytest.approx(weights * 4 * 2 * 1.38e-12)}
+    assert plain.latency == pytest.approx(64 * 85.7e-9)
+    made = effort(verified(8, "projection").projection.array, 4)  # type: ignore[union-attr]
+    assert often.energy["write"] == pytest.approx(plain.energy["write"] * made.writes)
+    assert programming(work, accelerator("gtx_1060")) == Cost()

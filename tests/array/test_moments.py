@@ -48,6 +48,13 @@ def test_they_are_those_of_many_writes(write_noise: dict[str, Any], base: int | 
     compare(array(bits=4, slice_base=base, cell=cell(write_noise=write_noise, g_ceiling=ceiling)))
 
 
+@pytest.mark.parametrize("base", [None, 1, 3])
+@pytest.mark.parametrize("write_noise", NOISES[1:], ids=[kind["kind"] for kind in NOISES[1:]])
+def test_verified_writes_leave_less(write_noise: dict[str, Any], base: int | None) -> None:
+    verify = {"writes": [2, 7], "tolerance": 0.15}
+    compare(array(bits=4, slice_base=base, verify=verify, cell=cell(write_noise=write_noise)))
+
+
 @pytest.mark.parametrize("base", [None, 1, 2])
 def test_fewer_slices_spell_codes_in_their_own_way(base: int | None) -> None:
     """Dealt out over two slices instead of four, a code has larger digits."""

@@ -65,6 +65,13 @@ def test_half_precision_keeps_its_dtype(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found.float(), rotate(x.float()), rtol=2**-8, atol=1e-6)
 
 
+def test_autocast_does_not_round() -> None:
+    x = torch.linspace(-1, 1, 96)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = rotate(x)
+    assert torch.equal(found, rotate(x))
+
+
 def test_gradients_pass() -> None:
     x = torch.randn(2, 12, dtype=torch.float64, requires_grad=True)
 

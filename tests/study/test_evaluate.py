@@ -106,3 +106,26 @@ def test_a_model_is_what_it_does_and_not_only_its_weights() -> None:
     same = identify(settings()).model
     other = identify(settings("model.source=python:tests.study.small:model_with_one_head")).model
     assert other != same
+
+
+def test_static_weights_are_conditioned_in_the_whole_model() -> None:
+    noisy = ("hardware.projection.array.cell.write_noise.sigma=0.3", "trials.chips=3")
+    plain, rotated, tables = (
+        evaluate_point(settings(*noisy, *sets))["accuracy"]
+        for sets in (
+            (),
+            ("mitigation.weights.rotate=true", "mitigation.weights.percentile=99.5"),
+            ("mitigation.weights={ rotate = true, percentile = 99.5 }",),
+        )
+    )
+    assert rotated == tables
+    assert rotated["chips"] != plain["chips"]
+
+
+def test_verified_writes_are_part_of_the_answer() -> None:
+    noisy = ("hardware.projection.array.cell.write_noise.sigma=0.3", "trials.chips=3")
+    verify = "hardware.projection.array.verify={ writes = [1, 2, 8, 30], tolerance = 0.03 }"
+    plain, verified = evaluate_point(settings(*noisy)), evaluate_point(settings(*noisy, verify))
+    assert verified["accuracy"]["mean"] > plain["accuracy"]["mean"]
+    assert verified["write_noise"]["projection"]["verify"] == {"writes": [1, 2, 8, 30], "tolerance": 0.03}
+    assert "verify" not in verified["write_noise"]["key"]

@@ -211,3 +211,20 @@ def test_what_only_labelled_sweeps_set_cannot_be_changed_unnoticed() -> None:
 def test_a_clip_is_named_by_its_path() -> None:
     with pytest.raises(BadInput, match=r"^study: mitigation\.clip\.beta = 0\.005"):
         make_study(tomllib.loads(TEXT.replace("0.25 }]", "0.005 }]")))
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("{ rotate = 3 }", "mitigation.weights.rotate = 3"),
+        ('{ scale = "head" }', "mitigation.weights.scale = 'head'"),
+        ("{ percentile = 0 }", "mitigation.weights.percentile = 0"),
+        ("{ rotates = true }", "did you mean 'rotate'"),
+    ],
+)
+def test_a_wrong_conditioning_of_weights_is_one_line(weights: str, words: str) -> None:
+    text = TEXT.replace("[mitigation]\n", f"[mitigation]\nweights = {weights}\n")
+    with pytest.raises(BadInput) as caught:
+        make_study(tomllib.loads(text))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

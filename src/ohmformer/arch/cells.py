@@ -9,6 +9,7 @@ from math import ceil
 from ohmformer.arch.operands import cells_written, tokens_written, windows_of, written_plan
 from ohmformer.arch.room import Stored, Use, caches, slots_of
 from ohmformer.hardware.spec import ArrayEngine
+from ohmformer.mapping.effort import effort
 from ohmformer.workload.spec import Workload
 
 
@@ -21,7 +22,7 @@ class Wear:
         writes: of the most used cell.
         mean_writes: of all cells on average, those that stay unused included.
         cells: cells that are written at all.
-        pulses: that wear the cell in one write.
+        pulses: that wear the cell in one write; with all repetitions where writes are verified, on average.
         endurance: pulses that a cell survives.
         shared: whether layers share them.
         engine: that has these cells.
@@ -31,7 +32,7 @@ class Wear:
     writes: float
     mean_writes: float
     cells: int
-    pulses: int
+    pulses: float
     endurance: float
     shared: bool
     engine: ArrayEngine
@@ -46,12 +47,13 @@ def wear(workload: Workload, stored: list[Stored]) -> Iterator[Wear]:
             continue
         passes = workload.batch / caches(workload, shared=entry.shared)
         mean = sum(use.layers * use.op.batch * _cells(use, entry) for use in entry.uses) / entry.cells
+        worn = max(effort(entry.engine.array, use.plan.slices).worn for use in entry.uses)
         yield Wear(
             entry.role,
             passes * _most(workload, entry),
             mean,
             entry.cells,
-            cell.write_pulses,
+            cell.write_pulses * worn,
             cell.endurance,
             entry.shared,
             entry.engine,

@@ -1,7 +1,7 @@
 """Components: from what they are to what one use of them costs, and the area that they take.
 
-Names of components in a breakdown: array, dac, adc, sample, shift_add, write, register, buffer, bus, network, vector,
-softmax, simd, dram, gpu, static.
+Names of components in a breakdown: array, dac, adc, sample, shift_add, write, verify, register, buffer, bus, network,
+vector, softmax, simd, dram, gpu, static.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ohmformer.arch.cost import Cost
 from ohmformer.array.spec import ArrayCost, Crossbar, bits_needed
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip, SoftmaxUnit
+from ohmformer.mapping.effort import effort
 from ohmformer.mapping.plan import Plan
 
 
@@ -80,7 +81,10 @@ def multiply(plan: Plan, vectors: float, role: str) -> Cost:
 
 
 def write(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
-    """Writing cells of a plan once, by default all: their energy, and the time of one row of every array at once."""
+    """Writing cells of a plan once, by default all: their energy, and the time of one row of every array at once.
+
+    Verified writes are repeated, and read back in between: one driven row, each of its columns converted.
+    """
     cell = plan.array.cell
     for name in ("write_time", "write_energy"):
         if getattr(cell, name) is None:
@@ -90,9 +94,19 @@ def write(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
             )
     assert cell.write_time is not None
     assert cell.write_energy is not None
-    return Cost(
-        {"write": (plan.cells if cells is None else cells) * cell.write_energy}, cell.write_time, cell.write_time
-    )
+    number, made = plan.cells if cells is None else cells, effort(plan.array, plan.slices)
+    energy, time = {"write": number * cell.write_energy * made.writes}, cell.write_time * made.row_writes
+    if made.reads:
+        energy["verify"] = number * made.reads * _reading_back(plan.array, role)
+        time += made.row_reads * access_time(plan.array, role)
+    return Cost(energy, time, time)
+
+
+def _reading_back(array: Crossbar, role: str) -> float:
+    """Energy of one verifying read of a cell [J]: its share of an access, of a driven row, and one conversion."""
+    cost, (conversion_energy, _) = array_cost(array, role), conversion(array, role)
+    share = price(cost.read_energy) / array.rows + price(cost.dac_energy)
+    return share / array.columns + price(cost.sample_energy) + conversion_energy
 
 
 def transfer(chip: Chip, bytes_in: float, bytes_out: float) -> Cost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 from ohmformer.arch import components
@@ -14,14 +14,25 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.mapping import rotation
 from ohmformer.mapping.plan import Plan, plan
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import KVClip, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
 
 
 @dataclass(frozen=True)
 class Pricing:
-    """What the stages of a layer need to know: hardware, samples, tokens of a sample, lanes, clip of K and V, rules."""
+    """What the stages of a layer need to know.
+
+    Attributes:
+        hardware: what runs where, and its prices.
+        batch: samples.
+        tokens: of a sample.
+        lanes: of the tiles that hold the layer.
+        clip: of K and V.
+        rules: what is different for some products.
+        weights: how static weights are conditioned.
+    """
 
     hardware: Accelerator
     batch: int
@@ -29,6 +40,7 @@ class Pricing:
     lanes: int
     clip: KVClip | None = None
     rules: OrderedRules = ()
+    weights: WeightMitigation = field(default_factory=WeightMitigation)
 
     @property
     def vectors(self) -> int:
@@ -46,7 +58,7 @@ class Pricing:
 
     def where(self, op: StaticMatMul | DynamicMatMul) -> Where:
         """Where a product is computed."""
-        return where(op, self.hardware, self.clip, self.rules)
+        return where(op, self.hardware, self.clip, self.rules, self.weights)
 
 
 def chip_of(hardware: Accelerator) -> Chip:
@@ -193,3 +205,10 @@ def partial_sums(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> int:
         return 0
     results = op.vectors * op.outputs if isinstance(op, StaticMatMul) else op.batch * op.heads * op.queries * op.outputs
     return (ceil(op.inputs / engine.array.rows) - 1) * results
+
+
+def rotations(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> int:
+    """Operations that rotate the inputs of a product, of all samples; every product turns its own."""
+    if not isinstance(op, StaticMatMul) or not pricing.where(op).rotated:
+        return 0
+    return op.vectors * rotation.operations(op.inputs)

@@ -24,7 +24,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import OrderedRules, Rules, as_rule
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import KVClip, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
 
 
@@ -108,7 +108,12 @@ class Placement:
 
 
 def place(
-    workload: Workload, hardware: Accelerator, *, clip: KVClip | None = None, rules: Rules | None = None
+    workload: Workload,
+    hardware: Accelerator,
+    *,
+    clip: KVClip | None = None,
+    rules: Rules | None = None,
+    weights: WeightMitigation | None = None,
 ) -> Placement:
     """Price a workload on an accelerator.
 
@@ -118,6 +123,7 @@ def place(
         clip: of K and V in memristive cells, which leaves out slices that are not needed any more; SRAM stays as it is.
         rules: as in `convert` and `trace`: engines, arrays, writes and clips of products by name. One that is kept
             digital is no product of the workload.
+        weights: how static weights are conditioned: rotating their inputs is digital work.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not go with the arrays; one line with the
@@ -126,12 +132,12 @@ def place(
     _check_clip(hardware, clip)
     ruled = tuple((pattern, as_rule(pattern, value)) for pattern, value in (rules or {}).items())
     layers, kinds = workload.layers(), _kinds(workload, ruled)
-    known = Pricing(hardware, workload.batch, 1, 0, clip, ruled)
+    known = Pricing(hardware, workload.batch, 1, 0, clip, ruled, weights or WeightMitigation())
     held = {first: room.held(layers[first], count, known) for first, count in Counter(kinds).items()}
     every = list(held.values())
     stored = room.stored(workload, hardware, every)
     tiles = room.tiles(hardware, every, stored)
-    weights = room.weight_arrays(hardware, every)
+    projection = room.weight_arrays(hardware, every)
     placed, lanes = {}, {first: room.lanes(hardware, own) for first, own in held.items()}
     for first, own in held.items():
         layer = layers[first]
@@ -143,8 +149,8 @@ def place(
         workload,
         hardware,
         tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True)),
-        _by_role(weights, stored),
-        sum(count // array.polarities for array, count in weights) + sum(s.arrays_per_polarity for s in stored),
+        _by_role(projection, stored),
+        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in stored),
         tiles.total,
         room.area(hardware, tiles, workload),
         hardware.chip.tile_power * tiles.total if hardware.chip else 0.0,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ohmformer.arch import components
 from ohmformer.arch.cost import Cost, add_energy, all_beside
-from ohmformer.arch.operands import Pricing, partial_sums, tokens_written, used_arrays, write_stages
+from ohmformer.arch.operands import Pricing, partial_sums, rotations, tokens_written, used_arrays, write_stages
 from ohmformer.arch.roofline import kernel
 from ohmformer.arch.stage import Stage, merged
 from ohmformer.arch.where import Where, role_of
@@ -163,7 +163,7 @@ def _digital(ops: list[Op], pricing: Pricing) -> Cost:
             case Elementwise():
                 operations += op.elements * chip.vector.activation
             case StaticMatMul() | DynamicMatMul():
-                operations += partial_sums(op, pricing) * chip.vector.add
+                operations += (partial_sums(op, pricing) + rotations(op, pricing)) * chip.vector.add
             case Lookup():
                 moved = components.transfer(chip, 0.0, op.vectors * op.width)
                 total = total.beside(Cost(moved.energy))

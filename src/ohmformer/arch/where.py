@@ -13,7 +13,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Clip, OrderedRules, Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import KVClip, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 
 Product = StaticMatMul | DynamicMatMul
@@ -28,12 +28,14 @@ class Where:
         role: of the accelerator, whose engine that is: what messages name.
         max_code: the largest code that a clip leaves; None for all that there are.
         shared: whether layers share the arrays of keys and values.
+        rotated: whether the inputs of static weights are rotated.
     """
 
     engine: Engine
     role: str
     max_code: int | None = None
     shared: bool = False
+    rotated: bool = False
 
 
 def role_of(op: Product) -> str:
@@ -41,8 +43,10 @@ def role_of(op: Product) -> str:
     return "projection" if isinstance(op, StaticMatMul) else op.role
 
 
-def where(op: Product, hardware: Accelerator, clip: KVClip | None, rules: OrderedRules) -> Where:
-    """Engine and clip of a product.
+def where(
+    op: Product, hardware: Accelerator, clip: KVClip | None, rules: OrderedRules, weights: WeightMitigation
+) -> Where:
+    """Engine and clip of a product, and whether its inputs are rotated.
 
     Raises:
         BadInput: a rule asks for what has no price.
@@ -52,7 +56,8 @@ def where(op: Product, hardware: Accelerator, clip: KVClip | None, rules: Ordere
     shared = isinstance(op, DynamicMatMul) and hardware.attention.arrays == "shared"
     stored = isinstance(op, DynamicMatMul) and isinstance(engines[role], CrossbarEngine)
     if found is None:
-        return Where(engines[role], role, _max_code(clip if stored else None, engines[role]), shared)
+        top = _max_code(clip if stored else None, engines[role])
+        return Where(engines[role], role, top, shared, _rotated(op, engines[role], Rule(), hardware, weights))
     pattern, rule = found
     if rule.digital:
         raise BadInput(
@@ -67,7 +72,16 @@ def where(op: Product, hardware: Accelerator, clip: KVClip | None, rules: Ordere
         top = _max_code(chosen, engine) if isinstance(op, DynamicMatMul) else None
     except BadInput as error:
         raise BadInput(f"rules[{pattern!r}]: {error}") from error
-    return Where(engine, role, top, shared and rule.array is None)
+    rotated = _rotated(op, engine, rule, hardware, weights)
+    return Where(engine, role, top, shared and rule.array is None, rotated)
+
+
+def _rotated(op: Product, engine: Engine, rule: Rule, hardware: Accelerator, weights: WeightMitigation) -> bool:
+    """What the rule says, or else what holds for weights in memristive cells."""
+    if not isinstance(op, StaticMatMul) or not isinstance(engine, ArrayEngine):
+        return False
+    memristive = isinstance(hardware.projection, CrossbarEngine) or rule.array is not None
+    return (weights.rotate and memristive) if rule.rotate is None else rule.rotate
 
 
 def first_match(op: Product, rules: OrderedRules) -> tuple[str, Rule] | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.spec import Crossbar
-from ohmformer.device import drift
+from ohmformer.device import drift, verify
 from ohmformer.device.moments import write_moments
 from ohmformer.errors import BadInput
 
@@ -27,11 +27,11 @@ def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, 
     """
     top = array.max_code if max_code is None else max_code
     _check(array, top)
-    mean, variance = _digit_moments(array)
     slices = array.slices(max_code)
     codes = torch.arange(top + 1, dtype=torch.float64)
     held, spread = torch.zeros_like(codes), torch.zeros_like(codes)
     for k, digit in enumerate(encoding.places(codes, array, slices)):
+        mean, variance = _digit_moments(array, k)
         found, place = digit.long(), float(array.base**k)
         held += place * (mean[found] - mean[0])
         spread += place**2 * (variance[found] + variance[0])
@@ -52,11 +52,15 @@ def _check(array: Crossbar, top: int) -> None:
         raise BadInput(f"held_moments: max_code = {top}: must be 1 to {array.max_code}, the largest code of the array")
 
 
-def _digit_moments(array: Crossbar) -> tuple[Tensor, Tensor]:
-    """Expected value and variance, in digits, of a cell that was written to each of its digits."""
+def _digit_moments(array: Crossbar, k: int) -> tuple[Tensor, Tensor]:
+    """Expected value and variance, in digits, of a cell of slice k that was written to each of its digits."""
     cell, faults = array.cell, array.cell.faults
     digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
-    shift, variance = write_moments(cell.g_min + array.step * digits, cell)
+    targets = cell.g_min + array.step * digits
+    if array.verify is None:
+        shift, variance = write_moments(targets, cell)
+    else:
+        shift, variance = verify.moments(targets, cell, array.verify.tolerance, array.verify.of_slice(k))
     mean, variance = digits + shift / array.step, variance / array.step**2
     low, high = faults.stuck_at_g_min, faults.stuck_at_g_max
     if low + high == 0:

@@ -29,12 +29,12 @@ moves the mean of such a cell by less than phi(4) - 4 Q(4) = 7e-6 of its standar
 
 
 def writable(array: Crossbar) -> bool:
-    """Whether `write_normal` knows the array: pairs with Gaussian write noise, and nothing else that happens to cells.
+    """Whether `write_normal` knows the array: pairs written once with Gaussian noise, and nothing else that happens.
 
     Where the clamp matters, the unused half of a pair must be free of noise.
     """
     cell = array.cell
-    if array.encoding != "differential" or isinstance(cell.write_noise, Lognormal):
+    if array.encoding != "differential" or array.verify or isinstance(cell.write_noise, Lognormal):
         return False
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
     return still and (one_sided(array) or far(array))

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ohmformer.device.spec import Cell
+from ohmformer.device.spec import Cell, WriteVerify
 from ohmformer.schema import Joules, Seconds, Spec, SquareMetres
 
 Bits = Annotated[int, Field(ge=1, le=16)]
@@ -167,6 +167,8 @@ class Crossbar(Spec):
     adc: Adc = Adc()
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading."""
+    verify: WriteVerify | None = None
+    """Whether writes are read back and repeated; None writes once."""
     cost: ArrayCost | None = None
     """What using it costs; None where that is not known, so that pricing it is refused."""
 
@@ -181,6 +183,11 @@ class Crossbar(Spec):
             raise ValueError(
                 f"bits_per_cell = {self.bits_per_cell} needs {2**self.bits_per_cell} levels but the cell has "
                 f"{self.cell.levels}; lower it or take another cell"
+            )
+        writes = self.verify.writes if self.verify else 1
+        if isinstance(writes, tuple) and len(writes) != self.slices():
+            raise ValueError(
+                f"verify.writes has {len(writes)} numbers for {self.slices()} slices; give one number, or one for each"
             )
         return self
 
@@ -251,10 +258,15 @@ class Crossbar(Spec):
 def analog(array: Crossbar) -> Crossbar:
     """The array with one cell per value and one voltage per input, of any value: what it would be without digits.
 
-    Its codes are those of `bits` bits, whatever the slices of the array count.
+    Its codes are those of `bits` bits, whatever the slices of the array count, and its cells are verified as those of
+    the most significant slice are.
     """
     inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
-    return array.model_copy(update={"bits_per_cell": array.bits, "slice_base": None, "inputs": inputs})
+    verify = array.verify
+    if verify is not None:
+        verify = verify.model_copy(update={"writes": verify.of_slice(-1)})
+    whole = {"bits_per_cell": array.bits, "slice_base": None, "inputs": inputs, "verify": verify}
+    return array.model_copy(update=whole)
 
 
 def bits_needed(rows: int, bits_per_cell: int, *, max_input: int = 1, both_signs: bool = False) -> int:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.device import drift, faults, noise
+from ohmformer.device import drift, faults, noise, verify
+from ohmformer.device.spec import WriteVerify
 from ohmformer.errors import BadInput
 from ohmformer.streams import SampleStreams, Source, Stream, Streams
 
@@ -70,7 +71,8 @@ class Writer:
         if not noise.silent(cell):
             # Of a pair that is silent at G_min only one half shows its noise, so both may share the numbers.
             shared = noise.silent_at_g_min(cell)
-            g = noise.write(g, cell, self._normal(self.write_numbers, target, 1 if shared else len(target)))
+            eps = self._normal(self.write_numbers, target, 1 if shared else len(target))
+            g = noise.write(g, cell, eps if array.verify is None else self._verified(eps, target, array.verify))
         if drift.drifts(cell, array.age):
             written = self._digits(g.clone()) if noise.remembers_writing(cell) else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
@@ -85,6 +87,14 @@ class Writer:
     def normal(self, like: Tensor) -> Tensor:
         """The next standard normals of write noise, of the shape [P, ..., O, I] of `like`."""
         return self._normal(self.write_numbers, like, len(like))
+
+    def _verified(self, eps: Tensor, target: Tensor, how: WriteVerify) -> Tensor:
+        """What is kept of the noise of repeated writes; of whole digits there are few different ones."""
+        array, writes = self.array, how.of_slice(self.slice - 1)
+        levels, which = torch.arange(array.max_digit + 1, device=target.device), target.long()
+        whole = torch.equal(which.to(target), target)
+        g = array.cell.g_min + array.step * (levels if whole else target).double()
+        return verify.kept(eps, g, array.cell, how.tolerance, writes, which=which if whole else None)
 
     def _digits(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""

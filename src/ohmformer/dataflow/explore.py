@@ -20,7 +20,7 @@ from ohmformer.dataflow.timeline import simulate
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import KVClip, WeightMitigation
 from ohmformer.workload.spec import Workload
 
 
@@ -49,13 +49,20 @@ class Explored:
     placements: tuple[Placement, ...]
 
 
-def explore(points: Iterable[DesignPoint], *, clip: KVClip | None = None, rules: Rules | None = None) -> Explored:
+def explore(
+    points: Iterable[DesignPoint],
+    *,
+    clip: KVClip | None = None,
+    rules: Rules | None = None,
+    weights: WeightMitigation | None = None,
+) -> Explored:
     """Time and price many design points: the numbers of `simulate`, to rounding.
 
     Args:
         points: such as the product of lists of workloads, accelerators and dataflows.
         clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
         rules: as in `trace`: engines, arrays, writes and clips of products by name.
+        weights: how static weights are conditioned: rotating their inputs is digital work.
 
     Raises:
         BadInput: there are no points, a price is missing, or a chip is too small.
@@ -68,7 +75,7 @@ def explore(points: Iterable[DesignPoint], *, clip: KVClip | None = None, rules:
     for workload, hardware, _ in asked:
         key = id(workload), id(hardware)
         if key not in known:
-            known[key] = _Priced.of(place(workload, hardware, clip=clip, rules=rules))
+            known[key] = _Priced.of(place(workload, hardware, clip=clip, rules=rules, weights=weights))
         found.append(known[key])
     latencies = _latencies(asked, found)
     joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in found]).T

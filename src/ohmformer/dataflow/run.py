@@ -15,7 +15,7 @@ from ohmformer.dataflow.wear import lifetime
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import KVClip, WeightMitigation
 from ohmformer.workload.spec import Workload
 
 
@@ -86,6 +86,7 @@ def simulate(
     *,
     clip: KVClip | None = None,
     rules: Rules | None = None,
+    weights: WeightMitigation | None = None,
 ) -> Run:
     """Time and price a workload.
 
@@ -95,6 +96,7 @@ def simulate(
         dataflow: by default layer by layer.
         clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
         rules: as in `trace`: engines, arrays, writes and clips of products by name.
+        weights: how static weights are conditioned: rotating their inputs is digital work.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or an argument is something else.
@@ -105,5 +107,5 @@ def simulate(
             raise BadInput(f"{name} = {value!r}: is no {kind.__name__}; take {maker}({value!r}), if that is its name")
     if not isinstance(dataflow, LayerSerial | SequenceBlocking | None):
         raise BadInput(f"dataflow = {dataflow!r}: is no dataflow; take LayerSerial() or SequenceBlocking(block=64)")
-    placement = place(workload, hardware, clip=clip, rules=rules)
+    placement = place(workload, hardware, clip=clip, rules=rules, weights=weights)
     return Run(placement, _timeline(placement, dataflow or LayerSerial()))

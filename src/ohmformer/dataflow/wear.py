@@ -20,7 +20,7 @@ class Lifetime:
         role: attention.key or attention.value, whichever wears out first; empty where nothing is written.
         rate: passes per second.
         writes_per_second: of one cell.
-        pulses: that wear a cell in one write.
+        pulses: that wear a cell in one write, repetitions of verified writes included.
         endurance: pulses that a cell survives.
         arrays: whether layers share arrays.
         cell: that wears out; None where nothing is written.
@@ -30,7 +30,7 @@ class Lifetime:
     role: str
     rate: float
     writes_per_second: float
-    pulses: int
+    pulses: float
     endurance: float
     arrays: str
     cell: Cell | None = None

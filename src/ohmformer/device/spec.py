@@ -5,9 +5,9 @@ Symbols: G conductance, eps a fresh standard normal, r = G_max / G_min.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ohmformer.schema import Fraction, Joules, Seconds, Siemens, Spec
 
@@ -131,6 +131,30 @@ class Faults(Spec):
         if self.stuck_at_g_min + self.stuck_at_g_max > 1:
             raise ValueError("stuck_at_g_min + stuck_at_g_max is above 1; lower one of them")
         return self
+
+
+Writes = Annotated[int, Field(ge=1)]
+
+
+class WriteVerify(Spec):
+    """Writes that are read back: a cell that missed its target is written again.
+
+    A write is accepted where |G' - G| <= tolerance (G_max - G_min); otherwise it is repeated, with noise drawn anew,
+    until the cell has had `writes` of them; what the last one gave stays. Reading back is exact. One number of writes
+    holds for all slices of a value; a list has one for each slice, the least significant first.
+    """
+
+    writes: Writes | Annotated[tuple[Writes, ...], Field(min_length=1)]
+    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @field_validator("writes", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    def of_slice(self, index: int) -> int:
+        """The most writes of a cell of a slice, counted from the least significant one."""
+        return self.writes if isinstance(self.writes, int) else self.writes[index]
 
 
 class Cell(Spec):

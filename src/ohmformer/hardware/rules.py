@@ -29,6 +29,7 @@ class Rule(Spec):
         write: which of two activations is written into cells: the right-hand one (K^T, V) or the left-hand one;
             `hardware` leaves that to the engine.
         clip: of K and V, in place of the model's; a list has one entry for each head of K and V.
+        rotate: whether the inputs of static weights are rotated, in place of what holds for the whole model.
     """
 
     on: Place = "hardware"
@@ -37,6 +38,7 @@ class Rule(Spec):
     percentile: Percentile | None = None
     write: Literal["hardware", "right", "left"] = "hardware"
     clip: Literal["model"] | Clip | Annotated[tuple[Clip, ...], Field(min_length=1)] = "model"
+    rotate: bool | None = None
 
     @field_validator("clip", mode="before")
     @classmethod
@@ -51,6 +53,8 @@ class Rule(Spec):
         """Digital modules have no arrays."""
         if self.on == "digital" and self.array is not None:
             raise ValueError("says on = 'digital' and names an array; leave one of them out")
+        if self.on == "digital" and self.rotate:
+            raise ValueError("says on = 'digital' and rotate = true, which is for crossbars; leave one of them out")
         return self
 
     @property

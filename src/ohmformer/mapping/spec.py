@@ -1,4 +1,4 @@
-"""How run-time K and V are conditioned before they are written."""
+"""How run-time K and V, and static weights, are conditioned before they are written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ohmformer.array.spec import Crossbar, Scale
+from ohmformer.array.spec import Crossbar, Percentile, Scale
 from ohmformer.errors import BadInput
 from ohmformer.schema import Spec, replace
 
@@ -99,3 +99,18 @@ class Conditioning(Spec):
         except BadInput as error:
             raise BadInput(f"kv.{name} = {value!r}: {error}") from None
         return array
+
+
+class WeightMitigation(Spec):
+    """How static weights on memristive crossbars are conditioned, in the whole model; what a rule says comes first.
+
+    Attributes:
+        rotate: inputs and weights of every product are rotated alike, by a randomised Hadamard matrix, which changes no
+            product and spreads outliers of both. Turning the inputs is digital work (see `rotation.operations`).
+        scale: what shares one scale, in place of what the crossbar says.
+        percentile: which percentile of the magnitudes the scale covers, likewise.
+    """
+
+    rotate: bool = False
+    scale: Literal["tensor", "column"] | None = None
+    percentile: Percentile | None = None

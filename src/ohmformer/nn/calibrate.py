@@ -31,7 +31,7 @@ from ohmformer.streams import samples
 CHIP = -1
 """The chip that is calibrated on: none of 0, 1, ... that `monte_carlo` evaluates."""
 
-WATCHED = 32
+WATCHED = 16
 """At most so many inputs tell what tokens are like; all inputs are used to compare recipes."""
 
 Remedy = Literal["clip", "auto"]

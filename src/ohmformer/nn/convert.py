@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from ohmformer.array.multiply import LEVELS, Level
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules, as_rule
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import KVClip, WeightMitigation
 from ohmformer.nn import selfcheck
 from ohmformer.nn.capture import batch_size, call, dry_run
 from ohmformer.nn.dynamic import DynamicOperand
@@ -35,6 +35,7 @@ def convert(
     *,
     sample: Any,
     clip: KVClip | None = None,
+    weights: WeightMitigation | None = None,
     level: Level = "array",
     rules: Rules | None = None,
     seed: int = 0,
@@ -51,6 +52,7 @@ def convert(
         sample: a real batch (a tensor, a tuple of arguments or a mapping): it is run to find the products, to
             calibrate ranges, and to check that exact hardware gives the original output.
         clip: ClipFormer's clip of K and V.
+        weights: how static weights are conditioned.
         level: how faithfully crossbars are simulated (see `ohmformer.array.multiply`).
         rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> what is different
             for them: None keeps them digital; see `ohmformer.hardware.rules` for the rest. The first match wins.
@@ -62,30 +64,38 @@ def convert(
         BadInput: a product of two activations that is not understood, NaN in weights or sample, a rule that matches
             nothing, or a converted model that differs from the original.
     """
-    ruled = _check_arguments(model, sample, level, hardware, clip, rules or {})
+    ruled = _check_arguments(model, sample, level, hardware, clip, rules or {}, weights)
+    weights = weights or WeightMitigation()
     converted = share_parameters(model)
     training = {name: module.training for name, module in converted.named_modules()}
     converted.eval()
     state = State(level=level, seed=seed, chip=chip, clip=clip)
     with unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
-        replacer = Replacer(converted, hardware, state, ruled, run)
+        replacer = Replacer(converted, hardware, state, ruled, run, weights)
         table = replacer.replace()
         state.causal = any(isinstance(op, DynamicOperand) and op.causal for op in replacer.operands)
-        found = Crossbars(state, table, tuple(replacer.operands), sample, (seed, chip), hardware, ruled, run.axis)
+        found = Crossbars(
+            state, table, tuple(replacer.operands), sample, (seed, chip), hardware, ruled, run.axis, weights
+        )
         converted.crossbars = found  # type: ignore[assignment]
         attach(converted, found, run, set(replacer.frames))
         selfcheck.check(model, converted, state, _checked(found.operands), sample, run.axis)
         calibrate_ranges(converted)
     for name, module in converted.named_modules():
         module.training = training[name]
+    _report(table, verbose)
+    return converted
+
+
+def _report(table: CaptureTable, verbose: bool) -> None:
+    """Print what was captured, or warn the caller of `convert` of what is left over."""
     if verbose:
         table.print()
     elif table.left_over:
         first, count = table.left_over[0], len(table.left_over)
         line = f"{count} products stay digital, the first in {first.module or 'the model itself'}: {first.reason}"
-        warnings.warn(line, StaysDigital, stacklevel=2)
-    return converted
+        warnings.warn(line, StaysDigital, stacklevel=3)
 
 
 @contextmanager
@@ -134,6 +144,7 @@ class Crossbars:
         hardware: what runs where, and how well.
         rules: what is different for some modules.
         axis: along which samples stand in the inputs.
+        weights: how static weights are conditioned.
     """
 
     state: State
@@ -144,6 +155,7 @@ class Crossbars:
     hardware: Accelerator
     rules: RuleList
     axis: int = 0
+    weights: WeightMitigation = field(default_factory=WeightMitigation)
 
 
 def crossbars(model: nn.Module) -> Crossbars:
@@ -216,13 +228,20 @@ def share_parameters(model: nn.Module, *shared: object) -> nn.Module:
 
 
 def _check_arguments(
-    model: nn.Module, sample: Any, level: str, hardware: Accelerator, clip: KVClip | None, rules: Rules
+    model: nn.Module,
+    sample: Any,
+    level: str,
+    hardware: Accelerator,
+    clip: KVClip | None,
+    rules: Rules,
+    weights: WeightMitigation | None,
 ) -> RuleList:
     """The rules spelled out; refuses arguments that cannot be used, by name."""
     expected: list[tuple[str, object, type | tuple[type, ...], str]] = [
         ("model", model, nn.Module, "an nn.Module"),
         ("hardware", hardware, Accelerator, 'an accelerator, such as load("clipformer_tcad_2024")'),
         ("clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None"),
+        ("weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None"),
         ("rules", rules, Mapping, "a mapping of name patterns"),
     ]
     for name, value, kinds, wanted in expected:

@@ -23,7 +23,7 @@ Recipe = Literal["none", "clip", "hadamard", "balanced"]
 
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 BETAS = (1.0, 0.5, 0.25, 0.125)
-RANGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)
 
 
 def apply(recipe: Recipe, operand: DynamicOperand) -> None:

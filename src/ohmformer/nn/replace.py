@@ -11,6 +11,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
+from ohmformer.mapping.spec import WeightMitigation
 from ohmformer.nn.attention import AttentionSite
 from ohmformer.nn.becoming import become, changing
 from ohmformer.nn.capture import DryRun
@@ -34,8 +35,16 @@ _ROLES = {"key": ("K", "Q K", "attention.key"), "value": ("V", "P V", "attention
 class Replacer:
     """Turns modules into their crossbar classes, in place, and writes down what it did."""
 
-    def __init__(self, model: nn.Module, hardware: Accelerator, state: State, rules: RuleList, run: DryRun) -> None:
-        self.hardware, self.state, self.rules, self.run = hardware, state, rules, run
+    def __init__(
+        self,
+        model: nn.Module,
+        hardware: Accelerator,
+        state: State,
+        rules: RuleList,
+        run: DryRun,
+        weights: WeightMitigation,
+    ) -> None:
+        self.hardware, self.state, self.rules, self.run, self.conditioning = hardware, state, rules, run, weights
         self.modules = dict(model.named_modules())
         self.parameters = dict(model.named_parameters())
         self.names = {id(parameter): name for name, parameter in self.parameters.items()}
@@ -48,6 +57,7 @@ class Replacer:
         self.rows: list[Captured] = []
         self.matched: set[str] = set()
         self.looked_up: set[str] = set()
+        self.rotating: set[int] = set()
 
     def replace(self) -> CaptureTable:
         """Replace whatever multiplies.
@@ -68,7 +78,9 @@ class Replacer:
         if not self.rows:
             raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
         self._unseen()
-        for pattern, _ in self.rules:
+        for pattern, rule in self.rules:
+            if rule.rotate and pattern in self.matched and id(rule) not in self.rotating:
+                raise BadInput(f"rules: {pattern!r}: rotate = true, but it matches no static weights on crossbars")
             if pattern not in self.matched:
                 shadowed = any(fnmatchcase(name, pattern) for name in self.looked_up)
                 why = "stands behind rules that match first" if shadowed else "matches no module that multiplies"
@@ -113,7 +125,9 @@ class Replacer:
                 return rule
         return Rule()
 
-    def _array(self, rule: Rule, engine: Engine) -> tuple[Crossbar | None, str]:
+    def _array(
+        self, rule: Rule, engine: Engine, weights: WeightMitigation | None = None
+    ) -> tuple[Crossbar | None, str]:
         """The crossbar of an operand, or None and the reason why it stays digital."""
         if rule.digital:
             return None, BY_RULE
@@ -127,8 +141,9 @@ class Replacer:
         if array is None:
             return None, BY_HARDWARE
         for name in ("scale", "percentile"):
-            if getattr(rule, name) is not None:
-                array = changed(array, name, getattr(rule, name))
+            value = getattr(rule, name) if getattr(rule, name) is not None else getattr(weights, name, None)
+            if value is not None:
+                array = changed(array, name, value)
         return array, ""
 
     def _row(self, module: str, product: str, role: str, reason: str = "") -> None:
@@ -148,13 +163,18 @@ class Replacer:
         bank: str = "",
     ) -> StaticOperand | None:
         rule = self._rule(bank or name.partition("#")[0], name)
-        array, reason = self._array(rule, self.hardware.projection)
+        engine = self.hardware.projection
+        # What SRAM holds is exact; only memristive cells are conditioned.
+        weights = self.conditioning if isinstance(engine, CrossbarEngine) or rule.array else WeightMitigation()
+        array, reason = self._array(rule, engine, weights)
         self._row(name, "x W", "projection", reason)
         if array is None:
             return None
-        cells = self.cells.setdefault((*key, array), Cells(name))
+        rotated = weights.rotate if rule.rotate is None else rule.rotate
+        self.rotating.add(id(rule))
+        cells = self.cells.setdefault((*key, array, rotated), Cells(name))
         operand = StaticOperand(
-            name, array, self.state, uses=uses, rows=rows, samples_known=known, cells=cells, bank=bank
+            name, array, self.state, uses=uses, rows=rows, samples_known=known, cells=cells, bank=bank, rotated=rotated
         )
         self.operands.append(operand)
         return operand

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import Conditioning, KVClip
+from ohmformer.mapping.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.nn.clipping import plain_clip
 from ohmformer.nn.conditioning import Conditioner
 from ohmformer.nn.convert import Crossbars, calibrate_ranges, convert, crossbars
@@ -60,6 +60,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "hardware": found.hardware.canonical(),
         "rules": [[pattern, rule.canonical()] for pattern, rule in found.rules],
         "clip": None if found.state.clip is None else found.state.clip.canonical(),
+        "weights": found.weights.canonical(),
         **{name: getattr(found.state, name) for name in ("level", "seed", "chip", "rounded")},
         "calibration": list(found.calibration),
         "operands": [operand.name for operand in found.operands],
@@ -97,7 +98,8 @@ def restore(
     stored = validate(Accelerator, about["hardware"], where=where, in_file=False)
     rules = {p: validate(Rule, _tuples(rule), where=where, in_file=False) for p, rule in about["rules"]}
     clip = None if about["clip"] is None else validate(KVClip, about["clip"], where=where, in_file=False)
-    how: dict[str, Any] = {"level": about["level"], "seed": about["seed"], "chip": about["chip"]}
+    weights = validate(WeightMitigation, about.get("weights", {}), where=where, in_file=False)
+    how: dict[str, Any] = {"weights": weights, "level": about["level"], "seed": about["seed"], "chip": about["chip"]}
     converted = convert(model, hardware or stored, sample=sample, clip=clip, rules=rules, **how)
     found = crossbars(converted)
     if [operand.name for operand in found.operands] != about["operands"] and hardware is None:

@@ -16,6 +16,7 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.operand import Operand
 from ohmformer.nn.rows import FIRST, Rows
 from ohmformer.nn.state import State
+from ohmformer.nn.transforms import rotate
 from ohmformer.streams import current_samples
 
 
@@ -39,6 +40,7 @@ class StaticOperand(Operand):
         cells: what holds the weights.
         bank: the parameter that holds this matrix among others, of which an input uses only some; or empty.
         rows_of: `rows` for each use of a forward pass, where they differ: DeBERTa projects tokens and positions alike.
+        rotated: inputs and weights are rotated alike, which changes no product: the cells hold w R, and take x R.
     """
 
     rows: Rows | None = FIRST
@@ -46,6 +48,7 @@ class StaticOperand(Operand):
     cells: Cells = field(default_factory=lambda: Cells(""))
     bank: str = ""
     rows_of: tuple[Rows | None, ...] = ()
+    rotated: bool = False
 
     def take_turn(self) -> tuple[int, ...]:
         """As in the base; also finds where samples stand in this use."""
@@ -57,23 +60,32 @@ class StaticOperand(Operand):
         """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I]."""
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        turn = self.take_turn()
+        turn, dtype = self.take_turn(), x.dtype
+        held_of = w.detach()
+        if self.rotated:
+            x = rotate(encoding.widened(x, self.name))
+            w = self._rotated_if_used(w, x.dtype)
         exact = self.exact_product(x, w)
         if exact is not None:
-            return exact
+            return exact.to(dtype)
         rows = encoding.widened(x, self.name)
-        held = self.held(w.detach(), rows.dtype)
+        held = self.held(held_of, rows.dtype)
         if not self.noisy_reads() or self.rows is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, turn, samples=False)
-            return y.reshape(*x.shape[:-1], w.shape[-2]).to(x.dtype)
+            return y.reshape(*x.shape[:-1], w.shape[-2]).to(dtype)
         first = self.rows.first(rows, self._samples(rows))
         if w.dim() == 2:
             flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
             y = self.multiply(flat, w.to(rows.dtype), held, turn).reshape(*first.shape[:-1], w.shape[-2])
         else:
             y = self.multiply(first, w.to(rows.dtype), held, turn)
-        return self.rows.back(y, rows.shape[self.rows.axis]).to(x.dtype)
+        return self.rows.back(y, rows.shape[self.rows.axis]).to(dtype)
+
+    def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
+        """w R where the product is exact or gradients flow to w; w itself where only its shape matters any more."""
+        used = self.state.mode != "run" or (torch.is_grad_enabled() and w.requires_grad)
+        return rotate(w.to(dtype)) if used else w
 
     def _samples(self, x: Tensor) -> int:
         """How many samples inputs hold.
@@ -116,7 +128,7 @@ class StaticOperand(Operand):
         # A step of training writes anew in any case, and weights stay as they are from its call to its gradients.
         sums = None if state.step is not None else cells.sums if state.goes_on and key == cells.key else totals(w)
         if cells.held is None or (key, sums) != (cells.key, cells.sums):
-            w = w.to(dtype)
+            w = rotate(w.to(dtype)) if self.rotated else w.to(dtype)
             w_range = encoding.full_range(w, self.array)
             codes = encoding.quantise(w, self.array, w_range, rounded=state.rounded)
             chip = state.stream

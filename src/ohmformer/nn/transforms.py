@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from ohmformer.errors import BadInput
+from ohmformer.mapping.rotation import odd_part
 
 _CPU = torch.device("cpu")
 _BLOCK = 64
@@ -69,12 +71,19 @@ def rotate_back(x: Tensor) -> Tensor:
 def _transform(x: Tensor, *, inverse: bool) -> Tensor:
     """x[..., n] @ hadamard(n), or its transpose, factor by factor, which takes less than n^2 steps a vector."""
     shape, n = x.shape, x.shape[-1]
-    for factor in reversed(_factors(n)):
-        matrix = _factor(factor, x.device, x.dtype)
-        # The last axis is transformed and becomes the first, so that after all factors each is in its place again.
-        parts = (x.reshape(-1, factor) @ (matrix.T if inverse else matrix)).reshape(-1, n // factor, factor)
-        x = parts.transpose(-2, -1).reshape(-1, n)
+    with _full_precision(x.device.type):
+        for factor in reversed(_factors(n)):
+            matrix = _factor(factor, x.device, x.dtype)
+            # The last axis is transformed and becomes the first, so that after all factors each is in its place again.
+            parts = (x.reshape(-1, factor) @ (matrix.T if inverse else matrix)).reshape(-1, n // factor, factor)
+            x = parts.transpose(-2, -1).reshape(-1, n)
     return x.reshape(shape)
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    """Inside, autocast rounds no product to half precision, which would cost more than the quantiser that follows."""
+    lowered = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if lowered else nullcontext()
 
 
 def _checked(size: int) -> int:
@@ -85,7 +94,7 @@ def _checked(size: int) -> int:
 
 def _factors(size: int) -> tuple[int, ...]:
     """Sizes of the matrices whose Kronecker product is the transform: powers of two, then an odd number if any."""
-    odd = size // (size & -size)
+    odd = odd_part(size)
     power, found = size // odd, []
     while power > 1:
         found.append(min(power, _BLOCK))

@@ -202,8 +202,9 @@ def runs_of(settings: CostSettings) -> list[Run]:
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
     clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
     works, rules = _works(settings), dict(settings.rules)
+    weights, flow = settings.mitigation.weights, settings.dataflow
     try:
-        return [simulate(work, settings.hardware, settings.dataflow, clip=clip, rules=rules) for work in works]
+        return [simulate(work, settings.hardware, flow, clip=clip, rules=rules, weights=weights) for work in works]
     except BadInput as error:
         raise BadInput(f"mitigation.{error}" if str(error).startswith("clip") else str(error)) from error
 

@@ -181,6 +181,7 @@ def _convert(settings: Settings, task: Task) -> nn.Module:
         warnings.simplefilter("ignore", StaysDigital)  # the result says what stays digital
         rules = all_rules(settings.rules, settings.task)
         options: dict[str, Any] = {"level": settings.simulation.level, "rules": rules, "seed": settings.seed}
+        options["weights"] = settings.mitigation.weights
         options["clip"] = clip if isinstance(clip, KVClip) else None
         converted = convert(model, settings.hardware, sample=sample, **options)
     if isinstance(kv, Conditioning):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ohmformer.array.spec import Crossbar
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 
 PLACE = "{noise}"
@@ -17,12 +18,14 @@ Noise = dict[str, Any]
 
 
 def write_noise(hardware: Accelerator) -> Noise:
-    """Role -> write noise of its cells, in plain values; None for a digital engine."""
+    """Role -> write noise of its cells, in plain values, and how writes are verified; None for a digital engine."""
     roles = {"projection": hardware.projection, "key": hardware.attention.key, "value": hardware.attention.value}
-    return {
-        role: engine.array.cell.write_noise.canonical() if isinstance(engine, CrossbarEngine) else None
-        for role, engine in roles.items()
-    }
+    return {role: _of(engine.array) if isinstance(engine, CrossbarEngine) else None for role, engine in roles.items()}
+
+
+def _of(array: Crossbar) -> Noise:
+    verified = {"verify": array.verify.canonical()} if array.verify else {}
+    return {**array.cell.write_noise.canonical(), **verified}
 
 
 def filled(label: str, hardware: Accelerator) -> str:
@@ -50,6 +53,12 @@ def noise_name(roles: Noise) -> str:
 
 def _strength(noise: Noise | None) -> str:
     """How strong the noise of a cell is; empty where there is none."""
+    single = _single(noise)
+    return f"{single}, verified" if single and noise and "verify" in noise else single
+
+
+def _single(noise: Noise | None) -> str:
+    """The same of a single write."""
     product = gamma_sigma(noise)
     if product is not None:
         return f"γσ {product:.3g}" if product else ""

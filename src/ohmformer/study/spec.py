@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from ohmformer.errors import BadInput, fault_of
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
-from ohmformer.mapping.spec import Conditioning, KVClip
+from ohmformer.mapping.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.schema import Spec
 from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 
@@ -23,10 +23,12 @@ class Mitigation(Spec):
     Attributes:
         clip: ClipFormer's clip of K and V: fixed, or `calibrated` by layer and head on calibration data.
         kv: how K and V are conditioned: as it says, or the best that is known here, `auto`, clips included.
+        weights: how static weights are conditioned.
     """
 
     clip: Literal["none", "calibrated"] | KVClip = "none"
     kv: Literal["none", "auto"] | Conditioning = "none"
+    weights: WeightMitigation = WeightMitigation()
 
     @field_validator("clip", mode="before")
     @classmethod
