@@ -34,6 +34,9 @@ CHIP = -1
 WATCHED = 16
 """At most so many inputs tell what tokens are like; all inputs are used to compare recipes."""
 
+CERTAIN = 2.0
+"""By how many standard errors of the paired difference a recipe must be better than a cheaper one."""
+
 Remedy = Literal["clip", "auto"]
 REMEDIES: Mapping[Remedy, tuple[Recipe, ...]] = {
     "clip": ("none", "clip"),
@@ -73,7 +76,8 @@ def calibrate(
     Each recipe is set up for every layer by the error that is expected of it in closed form. Then the whole model is
     run with each, all with the same noise, and that is kept with which it speaks most like the original: the measure
     is the cross-entropy of class probabilities where a model gives logits, and the relative square of the difference
-    of what it returns elsewhere. As it is compared with doing nothing, it is never worse on these inputs.
+    of what it returns elsewhere. It is never worse than doing nothing on these inputs: what is more work replaces what
+    is less only where it is better by more than chance, `CERTAIN` standard errors of the difference.
 
     Args:
         model: what `convert` made, in evaluation mode.
@@ -95,7 +99,7 @@ def calibrate(
         truth = _answers(model, found, inputs, batch, "bypass")
         _answers(model, found, take(inputs, slice(0, WATCHED)), batch, "observe tokens")
         _check_watched(operands)
-        losses: dict[Recipe, float] = {}
+        losses: dict[Recipe, Tensor] = {}
         kept: dict[Recipe, dict[str, _Setting]] = {}
         for recipe in REMEDIES[remedy]:
             kept[recipe] = {}
@@ -103,8 +107,8 @@ def calibrate(
                 recipes.apply(recipe, operand)
                 kept[recipe][operand.name] = _Setting.of(operand)
             calibrate_ranges(model)
-            losses[recipe] = _loss(truth, _answers(model, found, inputs, batch, "run"))
-        best = min(losses, key=lambda recipe: losses[recipe])
+            losses[recipe] = _losses(truth, _answers(model, found, inputs, batch, "run"))
+        best = _cheapest_of_the_best(losses)
         for operand in operands:
             kept[best][operand.name].put(operand)
             operand.watched.clear()
@@ -112,7 +116,7 @@ def calibrate(
     settings = kept[best]
     clips = {name: one.clip for name, one in settings.items() if one.clip != "none"}
     kv = {name: one.conditioner.spec for name, one in settings.items() if one.conditioner is not None}
-    return Calibration(best, losses, clips, kv)
+    return Calibration(best, {recipe: float(each.mean()) for recipe, each in losses.items()}, clips, kv)
 
 
 def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
@@ -181,31 +185,56 @@ def _check_watched(operands: list[DynamicOperand]) -> None:
 
 def _answers(
     model: nn.Module, found: Crossbars, inputs: Inputs, batch: int, mode: Literal["bypass", "run", "observe tokens"]
-) -> list[Tensor]:
-    """What the model says, batch by batch: log-probabilities, or all that it returns as one flat tensor."""
-    said: list[Tensor] = []
+) -> list[_Answer]:
+    """What the model says, batch by batch."""
+    said: list[_Answer] = []
     found.state.mode = mode
     try:
         with torch.no_grad():
             for start in range(0, size(inputs), batch):
                 rows = take(inputs, slice(start, start + batch))
                 with samples(f"calibration {start + n}" for n in range(size(rows))):
-                    said.append(_answer(call(model, rows)))
+                    said.append(_answer(call(model, rows), size(rows)))
     finally:
         found.state.mode = "run"
     return said
 
 
-def _answer(output: Any) -> Tensor:
+@dataclass(frozen=True)
+class _Answer:
+    """Log-probabilities [..., K], or what is returned of each sample [N, .]."""
+
+    values: Tensor
+    classes: bool
+
+
+def _answer(output: Any, rows: int) -> _Answer:
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
-        return F.log_softmax(logits.double(), dim=-1)
-    return torch.cat([leaf.double().flatten() for leaf in floats(output)])
+        return _Answer(F.log_softmax(logits.double(), dim=-1), classes=True)
+    leaves = [leaf.double() for leaf in floats(output)]
+    by_sample = [leaf.flatten(1) for leaf in leaves if leaf.dim() > 1 and len(leaf) == rows]
+    return _Answer(torch.cat(by_sample or [leaf.reshape(1, -1) for leaf in leaves], dim=1), classes=False)
 
 
-def _loss(truth: list[Tensor], said: list[Tensor]) -> float:
-    if truth[0].dim() > 1:
-        crosses = [-(t.exp() * s).sum(dim=-1).flatten() for t, s in zip(truth, said, strict=True)]
-        return float(torch.cat(crosses).mean())
-    error = sum(float((t - s).square().sum()) for t, s in zip(truth, said, strict=True))
-    return error / max(sum(float(t.square().sum()) for t in truth), 1e-300)
+def _losses(truth: list[_Answer], said: list[_Answer]) -> Tensor:
+    """How far answers are from the true ones: of every sample, or of each of its tokens."""
+    return torch.cat([_loss(t, s) for t, s in zip(truth, said, strict=True)])
+
+
+def _loss(truth: _Answer, said: _Answer) -> Tensor:
+    if truth.classes:
+        return -(truth.values.exp() * said.values).sum(dim=-1).flatten()
+    error = (truth.values - said.values).square().sum(dim=1)
+    return error / truth.values.square().sum(dim=1).clamp(min=1e-300)
+
+
+def _cheapest_of_the_best(losses: Mapping[Recipe, Tensor]) -> Recipe:
+    """The first recipe that no later one beats by more than chance, each compared with the best so far."""
+    best, *others = losses
+    for recipe in others:
+        gain = losses[best] - losses[recipe]
+        error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+        if float(gain.mean()) > CERTAIN * error:
+            best = recipe
+    return best
