@@ -35,7 +35,7 @@ WATCHED = 16
 """At most so many inputs tell what tokens are like; all inputs are used to compare recipes."""
 
 CERTAIN = 2.0
-"""By how many standard errors of the paired difference a recipe must be better than a cheaper one."""
+"""By how many standard errors of the paired difference a recipe must be better than nothing."""
 
 Remedy = Literal["clip", "auto"]
 REMEDIES: Mapping[Remedy, tuple[Recipe, ...]] = {
@@ -76,8 +76,8 @@ def calibrate(
     Each recipe is set up for every layer by the error that is expected of it in closed form. Then the whole model is
     run with each, all with the same noise, and that is kept with which it speaks most like the original: the measure
     is the cross-entropy of class probabilities where a model gives logits, and the relative square of the difference
-    of what it returns elsewhere. It is never worse than doing nothing on these inputs: what is more work replaces what
-    is less only where it is better by more than chance, `CERTAIN` standard errors of the difference.
+    of what it returns elsewhere. Something is done at all only where that is better than nothing by more than chance,
+    `CERTAIN` standard errors of the difference; so on these inputs it is never worse.
 
     Args:
         model: what `convert` made, in evaluation mode.
@@ -108,7 +108,7 @@ def calibrate(
                 kept[recipe][operand.name] = _Setting.of(operand)
             calibrate_ranges(model)
             losses[recipe] = _losses(truth, _answers(model, found, inputs, batch, "run"))
-        best = _cheapest_of_the_best(losses)
+        best = _best(losses)
         for operand in operands:
             kept[best][operand.name].put(operand)
             operand.watched.clear()
@@ -229,12 +229,12 @@ def _loss(truth: _Answer, said: _Answer) -> Tensor:
     return error / truth.values.square().sum(dim=1).clamp(min=1e-300)
 
 
-def _cheapest_of_the_best(losses: Mapping[Recipe, Tensor]) -> Recipe:
-    """The first recipe that no later one beats by more than chance, each compared with the best so far."""
-    best, *others = losses
-    for recipe in others:
-        gain = losses[best] - losses[recipe]
+def _best(losses: Mapping[Recipe, Tensor]) -> Recipe:
+    """The recipe with the smallest loss among those that are better than nothing by more than chance."""
+    helping: list[Recipe] = ["none"]
+    for recipe, loss in losses.items():
+        gain = losses["none"] - loss
         error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
         if float(gain.mean()) > CERTAIN * error:
-            best = recipe
-    return best
+            helping.append(recipe)
+    return min(helping, key=lambda recipe: float(losses[recipe].mean()))

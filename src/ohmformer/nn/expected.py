@@ -91,17 +91,23 @@ class Written(Protocol):
         """What is written for tokens, as integers."""
 
 
-def expected_error(operand: Written, watched: Sequence[Watched]) -> Tensor:
+def expected_error(operand: Written, watched: Sequence[Watched], *, noise: float = 1.0) -> Tensor:
     """Mean square [R] of the error that cells are expected to make in an operand's product, for each head.
 
-    Rounding, saturation, clips and what write noise adds on average count in full, as the error that they make in the
-    product; write noise by its variance, that of tokens and features being independent.
+    Rounding, saturation, clips and what write noise adds on average make the same error whenever the same is written;
+    the rest of write noise counts by its variance, tokens and features being independent. Of scores (the product with
+    K) the mean over tokens is left out, since softmax ignores it.
+
+    Args:
+        operand: K or V, as it is set now.
+        watched: what it is given.
+        noise: weight of the variance; 1 for the mean square itself.
     """
-    total = [_error(operand, each) for each in watched]
+    total = [_error(operand, each, noise) for each in watched]
     return torch.stack(total).mean(dim=0)
 
 
-def _error(operand: Written, seen: Watched) -> Tensor:
+def _error(operand: Written, seen: Watched, weight: float) -> Tensor:
     conditioner, x = operand.conditioner, seen.x
     target = seen.tokens
     if conditioner is not None:
@@ -114,10 +120,10 @@ def _error(operand: Written, seen: Watched) -> Tensor:
     unit = encoding.unit_of(w_range, operand.array.max_code)
     place = codes.abs().long()
     bias = codes.sign() * mean[place] * unit - target
-    noise = variance[place] * unit**2
+    noise = variance[place] * unit**2 * weight
     if operand.axis == "K":
-        found = (x @ bias.transpose(-2, -1)).square() + x.square() @ noise.transpose(-2, -1)
-        return found.mean(dim=(0, 2, 3))
+        shift, spread = x @ bias.transpose(-2, -1), x.square() @ noise.transpose(-2, -1)
+        return ((shift - shift.mean(dim=-1, keepdim=True)).square() + spread).mean(dim=(0, 2, 3))
     shift, spread = x @ bias, x.square() @ noise
     inverse = None if conditioner is None else conditioner.inverse
     if inverse is not None:
