@@ -12,12 +12,12 @@ from ohmformer.study.compare import compared
 
 BUNDLED = Path(of.__file__).parent / "library" / "bundled"
 COSTS = {
-    "xformer_tvlsi_2023": (140.2, 63.35),
-    "clipformer_tcad_2024_adc8": (178.7, 65.30),
-    "nvm_ideal": (199.0, 52.13),
-    "puma_asplos_2019": (246.8, 42.66),
-    "gtx_1060": (521.0, 62520.0),
-    "h100_sxm": (198.7, 139100.0),
+    "xformer_tvlsi_2023": (140.57, 63.347),
+    "clipformer_tcad_2024_adc8": (179.20, 65.369),
+    "nvm_ideal": (199.38, 52.180),
+    "puma_asplos_2019": (247.18, 42.700),
+    "gtx_1060": (521.15, 62538.0),
+    "h100_sxm": (198.72, 139102.0),
 }
 """Platform -> latency [us] and energy [uJ] of the bundled model, in blocks of 16 tokens."""
 
@@ -44,13 +44,22 @@ def test_accuracy_under_strong_noise() -> None:
     assert abs(of.scores(converted, task).sum() - 170) <= 3
 
 
+def test_conditioning_under_strong_noise() -> None:
+    """Found on x86-64 with torch 2.13: 176 of 200 images, where the original model has 181 and nothing done gives 163."""
+    model, task = of.load_model("bundled:fashion-vit"), of.load_task("bundled:fashion-mnist", limit=200)
+    hardware = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 7.0)
+    converted = of.convert(model, hardware, sample=task.calibration[:100])
+    assert of.calibrate(converted, task.calibration[:100]).recipe == "hadamard"
+    assert abs(of.scores(converted, task).sum() - 176) <= 3
+
+
 def test_the_comparison_of_the_demo() -> None:
     """What every machine takes for one image, in microseconds and microjoules."""
     found = compared("platforms", list(COSTS), ["model.source=shapes:fashion-vit"])
     for point in found["points"]:
         latency, energy = COSTS[point["set"]["hardware.base"]]
-        assert point["cost"]["latency_s"] == pytest.approx(latency * 1e-6, rel=2e-2), point["set"]
-        assert point["cost"]["energy_J"] == pytest.approx(energy * 1e-6, rel=2e-2), point["set"]
+        assert point["cost"]["latency_s"] == pytest.approx(latency * 1e-6, rel=1e-3), point["set"]
+        assert point["cost"]["energy_J"] == pytest.approx(energy * 1e-6, rel=1e-3), point["set"]
 
 
 def test_accuracy_and_cost_of_x_former(tmp_path: Path) -> None:
