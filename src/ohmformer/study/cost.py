@@ -85,7 +85,9 @@ class CostSettings(Spec):
         return ordered_rules(value, info.context)
 
 
-CHOSEN = "mitigation.{} = '{}' is chosen where accuracy is measured: priced without; `ohmformer compare` prices what is chosen"
+CHOSEN = (
+    "mitigation.{} = '{}' is chosen where accuracy is measured, and priced by `ohmformer compare`: not counted here"
+)
 """What a reader must know of a clip or a conditioning that is not known yet."""
 
 UNUSED = "mitigation.{} changes nothing where attention is not in memristive cells"
