@@ -86,7 +86,8 @@ class CostSettings(Spec):
 
 
 CHOSEN = (
-    "mitigation.{} = '{}' is chosen where accuracy is measured, and priced by `ohmformer compare`: not counted here"
+    "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer compare` prices what is "
+    "chosen"
 )
 """What a reader must know of a clip or a conditioning that is not known yet."""
 
