@@ -13,7 +13,8 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import Conditioning, KVClip
+from ohmformer.nn.calibrate import set_kv
 from ohmformer.nn.convert import convert
 from ohmformer.nn.trace import trace
 from ohmformer.schema import replace
@@ -162,6 +163,34 @@ def test_both_halves_follow_the_same_rules(platform: str, rules: str) -> None:
             converted(images)
     assert placed.counts == counted
     assert placed.counts != place(trace(model, images), hardware).counts, "the rules change something"
+
+
+@pytest.mark.parametrize("clip", [None, KVClip(alpha=0.0, beta=0.25)])
+@pytest.mark.parametrize("base", [None, 1])
+def test_both_halves_count_the_same_for_conditioned_k_and_v(clip: KVClip | None, base: int | None) -> None:
+    """Conditioning takes no array, cell, write or conversion; slices that count otherwise may be freed by a clip."""
+    named = load("clipformer_tcad_2024_adc8")
+    assert isinstance(named, Accelerator)
+    hardware = small_arrays(named)
+    torch.manual_seed(0)
+    model = VisionTransformer(size=12, patch=4, width=24, depth=2, heads=2, mlp_ratio=40 / 24).eval()
+    images = torch.randn(2, 1, 12, 12)
+    spec = Conditioning(mean=True, basis="balanced", scale="token", slice_base=base, unbiased=True)
+    work = trace(model, images)
+    placed = place(work, hardware, clip=clip, kv=spec)
+    converted = convert(model, hardware, sample=images, clip=clip, level="cell")
+    set_kv(converted, spec)
+    with torch.no_grad(), samples(range(2)):
+        converted(images)  # writes the weights
+        with counting() as counted:
+            converted(images)
+    assert placed.counts == counted
+    assert (placed.counts == place(work, hardware).counts) == (clip is None)
+    operands = {op.name: spec for op in work.dynamic}
+    assert set(operands) == {f"blocks.{i}.attn.{letter}" for i in range(2) for letter in "KV"}
+    assert place(work, hardware, clip=clip, kv=operands).energy == pytest.approx(placed.energy), (
+        "as `calibrate` names them"
+    )
 
 
 @pytest.mark.parametrize("platform", ["xformer_tvlsi_2023", "puma_asplos_2019"])

@@ -15,20 +15,26 @@ from ohmformer.workload.spec import Norm, Workload
 
 HARDWARE = load("xformer_tvlsi_2023")
 assert isinstance(HARDWARE, Accelerator)
-NAMES = ("qkv", "write", "key", "value", "output", "ffn1")
+NAMES = ("qkv", "conditioning", "write", "key", "value", "output", "ffn1")
 
 
 def stage(name: str, **fields: Any) -> Stage:
-    engine = "attention" if name in ("write", "key", "value") else "projection"
+    engine = "attention" if name in ("conditioning", "write", "key", "value") else "projection"
     return Stage(name, engine, f"{engine}.{name}", shared=fields.pop("shared", engine == "attention"), **fields)
 
 
 def placement(
-    stages: list[Stage], *, tokens: int = 10, batch: int = 1, layers: int = 2, join: int | None = None
+    stages: list[Stage],
+    *,
+    tokens: int = 10,
+    batch: int = 1,
+    layers: int = 2,
+    join: int | None = None,
+    gather: int | None = None,
 ) -> Placement:
     work = Workload("made up", "encode", batch, tokens, 0, False, (Norm("x", "x", 0, batch * tokens, 1),))
     placed = tuple(
-        PlacedLayer(f"layer {i}", tokens, tuple(stages), join, None, (1, tokens, tokens)) for i in range(layers)
+        PlacedLayer(f"layer {i}", tokens, tuple(stages), join, None, (1, tokens, tokens), gather) for i in range(layers)
     )
     return Placement(work, HARDWARE, placed, {}, 0, 0, 0.0, 0.0, ())
 
@@ -38,7 +44,7 @@ times = st.floats(0, 5, allow_nan=False).map(lambda value: round(value, 3))
 
 @st.composite
 def stages(draw: st.DrawFn) -> list[Stage]:
-    """One to six stages of unequal times; shared arrays or not."""
+    """One to seven stages of unequal times; shared arrays or not."""
     count = draw(st.integers(1, len(NAMES)))
     shared = draw(st.booleans())
     found = []

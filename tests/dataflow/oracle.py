@@ -36,6 +36,7 @@ def _jobs(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> tup
         placed = placement.layers[layer]
         size = placed.tokens if isinstance(dataflow, LayerSerial) else min(dataflow.block, placed.tokens)
         counts = [min(size, placed.tokens - begin) for begin in range(0, placed.tokens, size)]
+        at_once = range(placed.gather, placed.join or 0) if placed.gather is not None else range(0)
         exact = isinstance(dataflow, LayerSerial) or dataflow.dependencies == "exact"
         started = list(everything) if dataflow.batching == "serial" and layer == 0 else list(ends[sample])
         finished = []
@@ -52,7 +53,11 @@ def _jobs(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> tup
                 if stage.name == "write":
                     before += [] if block else reads.get(scope, [])
                 number = len(jobs)
-                jobs.append(max(stage.floor, stage.fixed + stage.per_token * min(tokens, stage.cap)))
+                here = tokens
+                if exact and index in at_once:  # the whole sequence is the first block's, and nothing the others'
+                    here = 0 if block else placed.tokens
+                length = max(stage.floor, stage.fixed + stage.per_token * min(here, stage.cap))
+                jobs.append(length if here else 0.0)
                 edges.append(before)
                 where[layer, sample, block, index] = number
                 served[unit].append(number)
@@ -62,9 +67,12 @@ def _jobs(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> tup
             fronts = [where[layer, sample, block, placed.join - 1] for block in range(len(counts))]
             for block in range(len(counts)):
                 edges[where[layer, sample, block, placed.join]] += fronts
+        if exact and placed.gather:
+            fronts = [where[layer, sample, block, placed.gather - 1] for block in range(len(counts))]
+            edges[where[layer, sample, 0, placed.gather]] += fronts
         for block in range(len(counts)):
             for index, stage in enumerate(placed.stages):
-                if stage.engine == "attention" and stage.name != "write":
+                if stage.engine == "attention" and stage.name not in ("write", "conditioning"):
                     scope = "shared" if stage.shared else str(layer)
                     reads.setdefault(scope, []).append(where[layer, sample, block, index])
         ends[sample] = finished

@@ -31,15 +31,18 @@ DATAFLOWS = st.one_of(
     ),
 )
 Dataflow = LayerSerial | SequenceBlocking
+Waits = tuple[int | None, int | None]
+WAITS = st.sampled_from([(None, None), (3, None), (3, 1), (3, 0), (3, 2)])
+"""Which stage waits for all blocks: none, queries, or also what removes the mean of all tokens."""
 
 
 @settings(max_examples=200)
-@given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 3), DATAFLOWS, st.booleans())
+@given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 3), DATAFLOWS, WAITS)
 def test_three_ways_agree(
-    pipeline: list[Stage], tokens: int, batch: int, layers: int, dataflow: Dataflow, bidirectional: bool
+    pipeline: list[Stage], tokens: int, batch: int, layers: int, dataflow: Dataflow, waits: Waits
 ) -> None:
-    join = 2 if bidirectional and len(pipeline) > 2 else None
-    made = placement(pipeline, tokens=tokens, batch=batch, layers=layers, join=join)
+    join, gather = waits if len(pipeline) > 3 else (None, None)
+    made = placement(pipeline, tokens=tokens, batch=batch, layers=layers, join=join, gather=gather)
     found = simulate(made, dataflow).latency
     assert closed_form.latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
     assert queueing_latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
@@ -49,14 +52,14 @@ def _slower(one: Stage, factor: float) -> Stage:
     return replace(one, fixed=one.fixed * factor, per_token=one.per_token * factor, floor=one.floor * factor)
 
 
-@given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 12), st.floats(0.1, 3), st.booleans())
+@given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 12), st.floats(0.1, 3), WAITS)
 def test_designs_are_what_slower_stages_give(
-    pipeline: list[Stage], tokens: int, batch: int, block: int, factor: float, bidirectional: bool
+    pipeline: list[Stage], tokens: int, batch: int, block: int, factor: float, waits: Waits
 ) -> None:
-    join = 2 if bidirectional and len(pipeline) > 2 else None
-    made = placement(pipeline, tokens=tokens, batch=batch, join=join)
+    join, gather = waits if len(pipeline) > 3 else (None, None)
+    made = placement(pipeline, tokens=tokens, batch=batch, join=join, gather=gather)
     slowed = [_slower(one, factor) if one.name == "key" else one for one in pipeline]
-    again = placement(slowed, tokens=tokens, batch=batch, join=join)
+    again = placement(slowed, tokens=tokens, batch=batch, join=join, gather=gather)
     found = closed_form.latencies(
         made, SequenceBlocking(), closed_form.Designs(np.array([block, 5]), {"key": np.array([factor, 1.0])})
     )

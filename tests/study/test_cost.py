@@ -13,6 +13,7 @@ import pytest
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
+from ohmformer.mapping.spec import Conditioning
 from ohmformer.report.cost_table import compare_table
 from ohmformer.schema import load
 from ohmformer.study.compare import compared
@@ -205,12 +206,33 @@ def test_platforms_that_cannot_have_the_clip_are_there_without_it(tmp_path: Path
         "model.source=shapes:fashion-vit", *few_states])["notes"])  # fmt: skip
 
 
-def test_a_clip_leaves_sram_as_it_is() -> None:
-    clipped = make_costs({**BASE, "mitigation": {"clip": {"alpha": 2.0, "beta": 0.25}}})
-    assert price(clipped.points[0].settings) == one()
-    assert cost_document(clipped)["notes"] == [
-        "mitigation.clip changes nothing where attention is not in memristive cells"
+@pytest.mark.parametrize(
+    ("name", "value"), [("clip", {"alpha": 2.0, "beta": 0.25}), ("kv", {"mean": True, "basis": "hadamard"})]
+)
+def test_sram_needs_no_remedy(name: str, value: dict[str, Any]) -> None:
+    protected = make_costs({**BASE, "mitigation": {name: value}})
+    assert price(protected.points[0].settings) == one()
+    assert cost_document(protected)["notes"] == [
+        f"mitigation.{name} changes nothing where attention is not in memristive cells"
     ]
+
+
+def test_a_conditioning_is_priced() -> None:
+    ours: dict[str, Any] = {"hardware": {"base": "clipformer_tcad_2024_adc8"}}
+    kv = {"mean": True, "basis": "hadamard", "scale": "token", "slice_base": 1, "unbiased": True}
+    ours["dataflow"] = {"kind": "layer_serial"}
+    free, paid = one(**ours), one(**ours, mitigation={"kv": kv})
+    assert paid["counts"] == free["counts"]
+    assert paid["area_m2"] == free["area_m2"]
+    for kind in ("component", "operation"):
+        assert 0 < paid["energy_by"][kind]["conditioning"] < paid["energy_J"] - free["energy_J"]
+    assert paid["latency_s"] > free["latency_s"]
+    assert paid["critical_path_s"]["conditioning"] > 0
+    assert paid["buffer_B"]["conditioning"] > 0
+    both = one(**ours, mitigation={"kv": kv, "clip": {"alpha": 0.0, "beta": 0.25}})
+    assert both["counts"]["arrays"] < free["counts"]["arrays"]
+    with pytest.raises(BadInput, match=r"mitigation.kv.slice_base = 1: .* an 'offset' array holds the bits"):
+        one(hardware={"base": "nvm_ideal"}, mitigation={"kv": kv})
 
 
 @pytest.mark.parametrize(
@@ -288,11 +310,35 @@ def test_a_chosen_clip_is_priced(tmp_path: Path) -> None:
     assert point["cost"]["counts"]["arrays"] <= free["points"][0]["cost"]["counts"]["arrays"]
 
 
-def test_a_clip_that_is_not_chosen_yet_is_said_to_be_missing() -> None:
-    calibrated = {**BASE, "hardware": {"base": "clipformer_tcad_2024_adc8"}, "mitigation": {"clip": "calibrated"}}
+@pytest.mark.parametrize("mitigation", [{"clip": "calibrated"}, {"kv": "auto"}])
+def test_what_is_not_chosen_yet_is_said_to_be_missing(mitigation: dict[str, str]) -> None:
+    calibrated = {**BASE, "hardware": {"base": "clipformer_tcad_2024_adc8"}, "mitigation": mitigation}
     (note,) = cost_document(make_costs(calibrated))["notes"]
-    assert "priced without a clip" in note
+    ((name, value),) = mitigation.items()
+    assert note.startswith(f"mitigation.{name} = '{value}' is chosen where accuracy is measured: priced without it")
     assert cost_document(make_costs(BASE))["notes"] == []
+
+
+def test_what_auto_chooses_for_each_operand_is_priced(tmp_path: Path) -> None:
+    sections = {
+        "model": {"source": "python:tests.study.small:model"},
+        "task": {"source": "python:tests.study.small:task"},
+        "trials": {"chips": 1},
+        "hardware": {"base": "clipformer_tcad_2024_adc8", "attention.array.cell.write_noise.gamma": 7},
+    }
+    study = write(tmp_path / "a.toml", **sections, mitigation={"kv": "auto"})
+    (point,) = compared(study, ["clipformer_tcad_2024_adc8"], out=tmp_path / "o", workers=1)["points"]
+    chosen = point["accuracy"]["chosen"]
+    assert chosen["recipe"] in ("hadamard", "balanced")
+    (settings,) = (each.settings for each in make_costs({**BASE, **sections}).points)
+    kv = {name: Conditioning.model_validate(spec) for name, spec in chosen["kv"].items()}
+    assert point["cost"] == price(settings, kv)
+    fixed = settings.mitigation.model_copy(update={"kv": next(iter(kv.values()))})
+    for_all = price(settings.model_copy(update={"mitigation": fixed}))
+    assert point["cost"] == for_all, "range and slices alone differ from operand to operand, which costs nothing"
+    some = dict(list(kv.items())[1:])
+    parts = [price(settings, each)["energy_by"]["component"]["conditioning"] for each in (kv, some)]
+    assert parts[0] > parts[1] > 0
 
 
 def test_the_platform_that_cannot_be_priced_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Components: from what they are to what one use of them costs, and the area that they take.
 
 Names of components in a breakdown: array, dac, adc, sample, shift_add, write, verify, register, buffer, bus, network,
-vector, softmax, simd, dram, gpu, static.
+vector, softmax, conditioning, simd, dram, gpu, static.
 """
 
 from __future__ import annotations

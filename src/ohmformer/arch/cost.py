@@ -34,6 +34,11 @@ class Cost:
         joined = add_energy(self.energy, other.energy)
         return Cost(joined, max(self.latency, other.latency), max(self.interval, other.interval))
 
+    def in_turn(self, other: Cost) -> Cost:
+        """One after the other on the same hardware: latencies and intervals add."""
+        joined = add_energy(self.energy, other.energy)
+        return Cost(joined, self.latency + other.latency, self.interval + other.interval)
+
     def repeated(self, times: float) -> Cost:
         """`times` inputs, one interval after another."""
         energy = {name: value * times for name, value in self.energy.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import ceil
 
@@ -16,7 +17,7 @@ from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping import rotation
 from ohmformer.mapping.plan import Plan, plan
-from ohmformer.mapping.spec import KVClip, WeightMitigation
+from ohmformer.mapping.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
 
 
@@ -32,6 +33,7 @@ class Pricing:
         clip: of K and V.
         rules: what is different for some products.
         weights: how static weights are conditioned.
+        kv: how K and V are.
     """
 
     hardware: Accelerator
@@ -41,11 +43,23 @@ class Pricing:
     clip: KVClip | None = None
     rules: OrderedRules = ()
     weights: WeightMitigation = field(default_factory=WeightMitigation)
+    kv: KVConditioning | None = None
 
     @property
     def vectors(self) -> int:
         """Tokens of all samples."""
         return self.batch * self.tokens
+
+    @property
+    def lanes_at_work(self) -> int:
+        """Vector lanes of the layer; those of one tile, where no tile is its own."""
+        return self.lanes or self.chip.cores_per_tile * self.chip.vector.lanes_per_core
+
+    @property
+    def bytes_per_value(self) -> float:
+        """Of what goes to memories and back."""
+        engine = self.hardware.projection
+        return engine.array.inputs.bits / 8 if isinstance(engine, ArrayEngine) else 1.0
 
     @property
     def chip(self) -> Chip:
@@ -58,7 +72,7 @@ class Pricing:
 
     def where(self, op: StaticMatMul | DynamicMatMul) -> Where:
         """Where a product is computed."""
-        return where(op, self.hardware, self.clip, self.rules, self.weights)
+        return where(op, self.hardware, self.clip, self.rules, self.weights, self.kv)
 
 
 def chip_of(hardware: Accelerator) -> Chip:
@@ -135,22 +149,35 @@ def windows_of(op: DynamicMatMul, batch: int) -> float:
     return max(1.0, op.batch / batch)
 
 
-def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
-    """Writing K (or Q) and V of the first attention among `ops`: at once, each into arrays of its own; or nothing."""
-    found: list[Stage] = []
+def first_attention(ops: Iterable[Op]) -> list[DynamicMatMul]:
+    """The products of the first attention among `ops`: Q K^T, then P V."""
+    found: list[DynamicMatMul] = []
     for op in ops:
         if not isinstance(op, DynamicMatMul):
             continue
         if op.role == "attention.key" and found:
             break
+        found.append(op)
+        if op.role == "attention.value":
+            break
+    return found
+
+
+def unit_of(op: DynamicMatMul, work: str) -> str:
+    """The unit that does some work for the operands of an attention."""
+    return f"attention.{op.stage.removesuffix('key').removesuffix('value')}{work}"
+
+
+def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
+    """Writing K (or Q) and V of the first attention among `ops`: at once, each into arrays of its own; or nothing."""
+    found: list[Stage] = []
+    for op in first_attention(ops):
         place = pricing.where(op)
         if isinstance(place.engine, ArrayEngine):
             count = tokens_written(op, place.engine, shared=place.shared)
             cells = written_plan(op, place.engine, place.max_code, count)
             if cells is not None:
                 found.append(_write_stage(op, place, cells, count, pricing))
-        if op.role == "attention.value":
-            break
     return [_at_once(found)] if found else []
 
 
@@ -168,7 +195,7 @@ def _write_stage(op: DynamicMatMul, place: Where, cells: Plan, count: int, prici
     stage = Stage(
         "write",
         "attention",
-        f"attention.{op.stage.removesuffix('key').removesuffix('value')}write",
+        unit_of(op, "write"),
         place.shared,
         energy={name: value * op.batch for name, value in cost.energy.items()},
         counts=Counts(cell_writes=op.batch * number),

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
-from ohmformer.arch import components, room
+from ohmformer.arch import components, conditioning, room
 from ohmformer.arch.cells import Wear, wear
+from ohmformer.arch.conditioning import Kept
 from ohmformer.arch.cost import add_energy
-from ohmformer.arch.operands import Pricing, chip_of
+from ohmformer.arch.operands import Pricing, chip_of, first_attention
 from ohmformer.arch.products import layer_stages
 from ohmformer.arch.room import Held, Stored
 from ohmformer.arch.stage import Stage
 from ohmformer.arch.where import first_match
 from ohmformer.array.counts import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, Rules, as_rule
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
-from ohmformer.mapping.spec import KVClip, WeightMitigation
+from ohmformer.mapping.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
 
 
@@ -40,6 +41,9 @@ class PlacedLayer:
             query needs none that come after it.
         setup: what has to end before the first stage begins, such as loading weights; None for nothing.
         scores: heads, queries and keys of its attention (the largest, where it has several); None without one.
+        gather: the stage before `join` that needs all tokens, too, since their mean is removed: it and what follows up
+            to `join` take the whole sequence at once; None where there is none.
+        kept: what the conditioning of K and V has memory keep.
     """
 
     name: str
@@ -48,10 +52,12 @@ class PlacedLayer:
     join: int | None
     setup: Stage | None
     scores: tuple[int, int, int] | None
+    gather: int | None = None
+    kept: Kept = field(default_factory=Kept)
 
     def named(self, name: str) -> PlacedLayer:
         """The same under another name."""
-        return PlacedLayer(name, self.tokens, self.stages, self.join, self.setup, self.scores)
+        return replace(self, name=name)
 
     def all_stages(self) -> tuple[Stage, ...]:
         """Its stages, and its setup before them."""
@@ -114,6 +120,7 @@ def place(
     clip: KVClip | None = None,
     rules: Rules | None = None,
     weights: WeightMitigation | None = None,
+    kv: KVConditioning | None = None,
 ) -> Placement:
     """Price a workload on an accelerator.
 
@@ -124,15 +131,17 @@ def place(
         rules: as in `convert` and `trace`: engines, arrays, writes and clips of products by name. One that is kept
             digital is no product of the workload.
         weights: how static weights are conditioned: rotating their inputs is digital work.
+        kv: how K and V in memristive cells are conditioned, which is digital work; of operands by name, their own.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not go with the arrays; one line with the
             field and the remedy.
     """
     _check_clip(hardware, clip)
+    _check_names(workload, kv)
     ruled = tuple((pattern, as_rule(pattern, value)) for pattern, value in (rules or {}).items())
-    layers, kinds = workload.layers(), _kinds(workload, ruled)
-    known = Pricing(hardware, workload.batch, 1, 0, clip, ruled, weights or WeightMitigation())
+    layers, kinds = workload.layers(), _kinds(workload, ruled, kv)
+    known = Pricing(hardware, workload.batch, 1, 0, clip, ruled, weights or WeightMitigation(), kv)
     held = {first: room.held(layers[first], count, known) for first, count in Counter(kinds).items()}
     every = list(held.values())
     stored = room.stored(workload, hardware, every)
@@ -144,7 +153,7 @@ def place(
         near = _neighbours(first, kinds) if layer.index is None else ()
         found = next((lanes[kind] for kind in (first, *near) if lanes[kind]), 0)
         pricing = replace(known, tokens=layer.tokens, lanes=found)
-        placed[first] = _placed(layer, tuple(layer_stages(layer, pricing)), _load(hardware, own, every))
+        placed[first] = _placed(layer, pricing, _load(hardware, own, every))
     return Placement(
         workload,
         hardware,
@@ -163,13 +172,18 @@ def _neighbours(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
     return (*kinds[position + 1 :], *reversed(kinds[:position]))
 
 
-def _kinds(workload: Workload, rules: OrderedRules) -> tuple[int, ...]:
+def _kinds(workload: Workload, rules: OrderedRules, kv: KVConditioning | None) -> tuple[int, ...]:
     """For each layer the position of the first one that does the same in the same place."""
-    if not rules:
+    each = kv if isinstance(kv, Mapping) else {}
+    if not rules and not each:
         return workload.kinds
     first: dict[tuple[object, ...], int] = {}
     products = [
-        tuple((first_match(op, rules) or ("",))[0] for op in layer.ops if isinstance(op, (StaticMatMul, DynamicMatMul)))
+        tuple(
+            ((first_match(op, rules) or ("",))[0], each.get(op.name))
+            for op in layer.ops
+            if isinstance(op, (StaticMatMul, DynamicMatMul))
+        )
         for layer in workload.layers()
     ]
     found = enumerate(zip(workload.kinds, products, strict=True))
@@ -189,13 +203,25 @@ def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
             clip.check(engine.array)
 
 
-def _placed(layer: Layer, stages: tuple[Stage, ...], setup: Stage | None) -> PlacedLayer:
+def _check_names(workload: Workload, kv: KVConditioning | None) -> None:
+    known = {op.name for op in workload.dynamic}
+    for name in kv if isinstance(kv, Mapping) else ():
+        if name not in known:
+            raise BadInput(f"kv[{name!r}]: {suggest(name, sorted(known))}")
+
+
+def _placed(layer: Layer, pricing: Pricing, setup: Stage | None) -> PlacedLayer:
+    stages = tuple(layer_stages(layer, pricing))
     keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
     scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)
     names = [stage.name.split("+") for stage in stages]
     waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
     join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
-    return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores)
+    gather = None
+    if join and any(conditioning.gathers(op, pricing) for op in first_attention(layer.ops)):
+        gather = next(i for i, parts in enumerate(names) if conditioning.NAME in parts)
+    kept = conditioning.kept(layer, pricing)
+    return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores, gather, kept)
 
 
 def _load(hardware: Accelerator, held: Held, layers: list[Held]) -> Stage | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ohmformer.arch import components
+from ohmformer.arch import components, conditioning
 from ohmformer.arch.cost import Cost, add_energy, all_beside
 from ohmformer.arch.operands import Pricing, partial_sums, rotations, tokens_written, used_arrays, write_stages
 from ohmformer.arch.roofline import kernel
@@ -23,7 +23,8 @@ def layer_stages(layer: Layer, pricing: Pricing) -> list[Stage]:
     for index, (name, ops) in enumerate(stages.items()):
         keys = [op for op in ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
         if keys:
-            found += write_stages([op for later in list(stages.values())[index:] for op in later], pricing)
+            later = [op for ops in list(stages.values())[index:] for op in ops]
+            found += [*conditioning.stages(later, pricing), *write_stages(later, pricing)]
         found.append(_stage(name, ops, pricing))
     return merged(found)
 
@@ -126,14 +127,13 @@ def _on_arrays(
 
 def _moved(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> Cost:
     """Inputs from and results to the memories, for all samples."""
-    bits = pricing.hardware.projection.array.inputs.bits if isinstance(pricing.hardware.projection, ArrayEngine) else 8
     if isinstance(op, StaticMatMul):
         values_in, values_out = op.vectors * op.inputs, op.vectors * op.outputs
     else:
         rows = op.batch * op.heads * op.queries
         stored = op.batch * op.kv_heads * _tokens_moved(op, pricing) * op.head_width
-        values_in, values_out = rows * op.inputs + stored, rows * op.outputs
-    return components.transfer(pricing.chip, values_in * bits / 8, values_out * bits / 8)
+        values_in, values_out = rows * op.inputs + stored + conditioning.scales_read(op, pricing), rows * op.outputs
+    return components.transfer(pricing.chip, values_in * pricing.bytes_per_value, values_out * pricing.bytes_per_value)
 
 
 def _tokens_moved(op: DynamicMatMul, pricing: Pricing) -> int:
@@ -146,8 +146,8 @@ def _tokens_moved(op: DynamicMatMul, pricing: Pricing) -> int:
 
 def _digital(ops: list[Op], pricing: Pricing) -> Cost:
     """Softmax, normalisation, activations and additions of a stage: they run while products do."""
-    chip, total = pricing.chip, Cost()
-    operations = 0.0
+    chip, total, worked = pricing.chip, Cost(), Cost()
+    operations = conditioned = 0.0
     for op in ops:
         match op:
             case Softmax() if chip.softmax is not None:
@@ -164,10 +164,11 @@ def _digital(ops: list[Op], pricing: Pricing) -> Cost:
                 operations += op.elements * chip.vector.activation
             case StaticMatMul() | DynamicMatMul():
                 operations += (partial_sums(op, pricing) + rotations(op, pricing)) * chip.vector.add
+                conditioned += conditioning.of_product(op, pricing) * chip.vector.add
             case Lookup():
                 moved = components.transfer(chip, 0.0, op.vectors * op.width)
                 total = total.beside(Cost(moved.energy))
-    if not operations:
-        return total
-    count = pricing.lanes or chip.cores_per_tile * chip.vector.lanes_per_core
-    return total.beside(components.lanes(chip, operations, count, pricing.vectors))
+    for name, done in (("vector", operations), (conditioning.NAME, conditioned)):
+        if done:
+            worked = worked.in_turn(components.lanes(chip, done, pricing.lanes_at_work, pricing.vectors, name=name))
+    return total.beside(worked)

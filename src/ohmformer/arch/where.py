@@ -1,4 +1,4 @@
-"""Where a product is computed: the engine of its role, or what a rule says of it; and the clip of what is stored.
+"""Where a product is computed: the engine of its role, or what a rule says; clip and conditioning of what is stored.
 
 Rules find products by the names that `convert` gives them: that of the module, of a bank of matrices, of a place in a
 module (`attn#1`), or of an operand (`attn.K`).
@@ -6,14 +6,16 @@ module (`attn#1`), or of an operand (`attn.K`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Clip, OrderedRules, Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
-from ohmformer.mapping.spec import KVClip, WeightMitigation
+from ohmformer.mapping.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 
 Product = StaticMatMul | DynamicMatMul
@@ -29,6 +31,7 @@ class Where:
         max_code: the largest code that a clip leaves; None for all that there are.
         shared: whether layers share the arrays of keys and values.
         rotated: whether the inputs of static weights are rotated.
+        kv: how K or V is conditioned; None where it is written as it comes.
     """
 
     engine: Engine
@@ -36,6 +39,7 @@ class Where:
     max_code: int | None = None
     shared: bool = False
     rotated: bool = False
+    kv: Conditioning | None = None
 
 
 def role_of(op: Product) -> str:
@@ -44,20 +48,26 @@ def role_of(op: Product) -> str:
 
 
 def where(
-    op: Product, hardware: Accelerator, clip: KVClip | None, rules: OrderedRules, weights: WeightMitigation
+    op: Product,
+    hardware: Accelerator,
+    clip: KVClip | None,
+    rules: OrderedRules,
+    weights: WeightMitigation,
+    kv: KVConditioning | None = None,
 ) -> Where:
-    """Engine and clip of a product, and whether its inputs are rotated.
+    """Engine, clip and conditioning of a product, and whether its inputs are rotated.
 
     Raises:
-        BadInput: a rule asks for what has no price.
+        BadInput: a rule asks for what has no price, or the array cannot be used as the conditioning says.
     """
     found = first_match(op, rules) if rules else None
     role, engines = role_of(op), _engines(hardware)
     shared = isinstance(op, DynamicMatMul) and hardware.attention.arrays == "shared"
     stored = isinstance(op, DynamicMatMul) and isinstance(engines[role], CrossbarEngine)
     if found is None:
-        top = _max_code(clip if stored else None, engines[role])
-        return Where(engines[role], role, top, shared, _rotated(op, engines[role], Rule(), hardware, weights))
+        own = _conditioning(op, engines[role], Rule(), hardware, kv)
+        top = _max_code(clip if stored else None, engines[role], own)
+        return Where(engines[role], role, top, shared, _rotated(op, engines[role], Rule(), hardware, weights), own)
     pattern, rule = found
     if rule.digital:
         raise BadInput(
@@ -67,13 +77,14 @@ def where(
     engine = _ruled(engines[role], engines[role_of(op)], rule, op)
     if rule.array is not None:
         _check_prices(rule.array, pattern, written=isinstance(op, DynamicMatMul))
+    own = _conditioning(op, engine, rule, hardware, kv)
     chosen = (clip if stored else None) if rule.clip == "model" else rule.clip
     try:
-        top = _max_code(chosen, engine) if isinstance(op, DynamicMatMul) else None
+        top = _max_code(chosen, engine, own) if isinstance(op, DynamicMatMul) else None
     except BadInput as error:
         raise BadInput(f"rules[{pattern!r}]: {error}") from error
     rotated = _rotated(op, engine, rule, hardware, weights)
-    return Where(engine, role, top, shared and rule.array is None, rotated)
+    return Where(engine, role, top, shared and rule.array is None, rotated, own)
 
 
 def _rotated(op: Product, engine: Engine, rule: Rule, hardware: Accelerator, weights: WeightMitigation) -> bool:
@@ -82,6 +93,21 @@ def _rotated(op: Product, engine: Engine, rule: Rule, hardware: Accelerator, wei
         return False
     memristive = isinstance(hardware.projection, CrossbarEngine) or rule.array is not None
     return (weights.rotate and memristive) if rule.rotate is None else rule.rotate
+
+
+def _conditioning(
+    op: Product, engine: Engine, rule: Rule, hardware: Accelerator, kv: KVConditioning | None
+) -> Conditioning | None:
+    """What holds for K or V: tokens in memristive cells, for which no rule has a clip of its own.
+
+    Where it is said operand by operand, who chose it has asked for the clips.
+    """
+    if not kv or not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine) or engine.written != "right":
+        return None
+    memristive = isinstance(_engines(hardware)[op.role], CrossbarEngine)
+    if isinstance(kv, Mapping):
+        return kv.get(op.name) if memristive or rule.array is not None else None
+    return kv if memristive and rule.clip == "model" else None
 
 
 def first_match(op: Product, rules: OrderedRules) -> tuple[str, Rule] | None:
@@ -125,12 +151,24 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
         )
 
 
-def _max_code(clip: Clip | tuple[Clip, ...] | None, engine: Engine) -> int | None:
-    """What a clip leaves, or the gentlest of those of several heads."""
+def _max_code(clip: Clip | tuple[Clip, ...] | None, engine: Engine, kv: Conditioning | None) -> int | None:
+    """What a clip leaves, or the gentlest of those of several heads, as a code of the array as it is.
+
+    A conditioning whose slices count otherwise has other codes for them: what matters is how many slices are needed.
+    """
     clips = clip if isinstance(clip, tuple) else (clip,)
     known = [each for each in clips if isinstance(each, KVClip)]
     if not isinstance(engine, ArrayEngine):
         return None
+    array = _used(engine.array, kv) if kv else engine.array
     for each in known:
-        each.check(engine.array)
-    return max(each.max_code(engine.array) for each in known) if len(known) == len(clips) else None
+        each.check(array)
+    if len(known) < len(clips):
+        return None
+    top = max(each.max_code(array) for each in known)
+    return top if array.slice_base == engine.array.slice_base else engine.array.capacity(array.slices(top))
+
+
+@cache
+def _used(array: Crossbar, kv: Conditioning) -> Crossbar:
+    return kv.on(array)

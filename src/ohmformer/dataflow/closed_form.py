@@ -7,21 +7,22 @@ blocks stage i becomes free at the longest path that ends there,
 
 since a path through stages j..i and m blocks visits every stage once and m - 1 further cells of its slowest stage. A
 ragged last block is one more step with m = 1; where attention waits for all blocks, the layer is two such pipelines in
-a row; layers follow one another.
+a row, with one of a single block between them where the mean of all tokens is removed; layers follow one another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ohmformer.arch.placement import PlacedLayer, Placement
-from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, joins
-from ohmformer.dataflow.tasks import unit_name, writer_of
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.tasks import cuts_of, unit_name, writer_of
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ def latencies(placement: Placement, dataflow: LayerSerial | SequenceBlocking, de
     total = np.zeros(len(designs.block))
     for layer, times in placement.distinct():
         ready = np.full(len(designs.block), layer.setup.time(1) if layer.setup else 0.0)
-        total += times * alone_latency(layer.stages, split_of(layer, dataflow), layer.tokens, designs, ready)
+        total += times * alone_latency(layer.stages, cuts_of(layer, dataflow), layer.tokens, designs, ready)
     return total * batch
 
 
@@ -109,25 +110,30 @@ def check_pipeline(layer: PlacedLayer, *, alone: bool) -> None:
             )
 
 
-def split_of(layer: PlacedLayer, dataflow: LayerSerial | SequenceBlocking) -> int:
-    """The stage that waits for all blocks of those before it; 0 where none does."""
-    return layer.join if layer.join is not None and joins(dataflow) else 0
-
-
-def alone_latency(stages: Sequence[Timed], split: int, tokens: int | Whole, designs: Designs, ready: Array) -> Array:
+def alone_latency(
+    stages: Sequence[Timed], cuts: tuple[int, int], tokens: int | Whole, designs: Designs, ready: Array
+) -> Array:
     """When a sample has passed stages whose units are free [s]; tokens and times may differ between designs."""
     free = [np.full(len(ready), NEVER) for _ in stages]
-    return _sample(stages, split, tokens, designs, free, ready)[-1]
+    return _sample(stages, cuts, tokens, designs, free, ready)[-1]
 
 
 def _sample(
-    stages: Sequence[Timed], split: int, tokens: int | Whole, designs: Designs, free: list[Array], ready: Array
+    stages: Sequence[Timed],
+    cuts: tuple[int, int],
+    tokens: int | Whole,
+    designs: Designs,
+    free: list[Array],
+    ready: Array,
 ) -> list[Array]:
     """When the stages of a layer become free after one more sample that may start at `ready`."""
-    if not split:
-        return _segment(stages, tokens, designs, free, ready)
-    front = _segment(stages[:split], tokens, designs, free[:split], ready)
-    return front + _segment(stages[split:], tokens, designs, free[split:], front[-1])
+    found: list[Array] = []
+    bounds, whole = (0, *cuts, len(stages)), Designs(np.zeros_like(designs.block) + tokens, designs.time)
+    for part, (first, end) in enumerate(pairwise(bounds)):
+        if first < end:
+            sizes = whole if part == 1 else designs
+            found += _segment(stages[first:end], tokens, sizes, free[first:end], found[-1] if found else ready)
+    return found
 
 
 def _segment(
@@ -181,7 +187,7 @@ def _batched(placement: Placement, dataflow: LayerSerial | SequenceBlocking, des
             ready = np.maximum(done[sample], loaded) if sample == 0 else done[sample]
             state = [free.get(unit, np.full(count, NEVER)) for unit in units]
             state = _after_readers(layer, units, free, state)
-            after = _sample(layer.stages, split_of(layer, dataflow), layer.tokens, designs, state, ready)
+            after = _sample(layer.stages, cuts_of(layer, dataflow), layer.tokens, designs, state, ready)
             free.update(zip(units, after, strict=True))
             done[sample] = free[units[-1]]
     return np.asarray(np.maximum.reduce(done))

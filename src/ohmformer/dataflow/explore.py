@@ -14,13 +14,14 @@ import numpy as np
 
 from ohmformer.arch.placement import PlacedLayer, Placement, place
 from ohmformer.arch.stage import Stage
-from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency, split_of
+from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.tasks import cuts_of
 from ohmformer.dataflow.timeline import simulate
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip, WeightMitigation
+from ohmformer.mapping.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import Workload
 
 
@@ -55,6 +56,7 @@ def explore(
     clip: KVClip | None = None,
     rules: Rules | None = None,
     weights: WeightMitigation | None = None,
+    kv: KVConditioning | None = None,
 ) -> Explored:
     """Time and price many design points: the numbers of `simulate`, to rounding.
 
@@ -63,6 +65,7 @@ def explore(
         clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
         rules: as in `trace`: engines, arrays, writes and clips of products by name.
         weights: how static weights are conditioned: rotating their inputs is digital work.
+        kv: how K and V in memristive cells are conditioned, which is digital work; of operands by name, their own.
 
     Raises:
         BadInput: there are no points, a price is missing, or a chip is too small.
@@ -75,7 +78,8 @@ def explore(
     for workload, hardware, _ in asked:
         key = id(workload), id(hardware)
         if key not in known:
-            known[key] = _Priced.of(place(workload, hardware, clip=clip, rules=rules, weights=weights))
+            priced = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
+            known[key] = _Priced.of(priced)
         found.append(known[key])
     latencies = _latencies(asked, found)
     joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in found]).T
@@ -150,7 +154,7 @@ class _Stages:
 def _latencies(points: list[DesignPoint], found: list[_Priced]) -> Array:
     """Samples that run alone in one go; those that follow one another, and what is no pipeline, point by point."""
     total = np.zeros(len(points))
-    buckets: dict[tuple[int, int], _Bucket] = {}
+    buckets: dict[tuple[int, tuple[int, int]], _Bucket] = {}
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, found, strict=True)):
         if not priced.closed:
             total[number] = simulate(priced.placement, dataflow).latency
@@ -159,15 +163,15 @@ def _latencies(points: list[DesignPoint], found: list[_Priced]) -> Array:
         else:
             for layer, count, start, columns in priced.pipelines:
                 block = dataflow.block if isinstance(dataflow, SequenceBlocking) else layer.tokens
-                bucket = buckets.setdefault((columns.shape[1], split_of(layer, dataflow)), _Bucket())
+                bucket = buckets.setdefault((columns.shape[1], cuts_of(layer, dataflow)), _Bucket())
                 bucket.rows.append((number, count * workload.batch, start, layer.tokens, block))
                 bucket.stages.append(columns)
-    for (_, split), bucket in buckets.items():
+    for (_, cuts), bucket in buckets.items():
         number, times_each, start, tokens, block = np.array(bucket.rows).T
         fixed, per_token, floor, cap = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
         stages = [_Stages("", *values) for values in zip(fixed, per_token, floor, cap, strict=True)]
         designs = Designs(block.astype(np.int64), {})
-        passed = alone_latency(stages, split, tokens.astype(np.int64), designs, start)
+        passed = alone_latency(stages, cuts, tokens.astype(np.int64), designs, start)
         np.add.at(total, number.astype(np.int64), times_each * passed)
     return total
 

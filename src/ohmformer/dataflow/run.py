@@ -15,7 +15,7 @@ from ohmformer.dataflow.wear import lifetime
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip, WeightMitigation
+from ohmformer.mapping.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import Workload
 
 
@@ -87,6 +87,7 @@ def simulate(
     clip: KVClip | None = None,
     rules: Rules | None = None,
     weights: WeightMitigation | None = None,
+    kv: KVConditioning | None = None,
 ) -> Run:
     """Time and price a workload.
 
@@ -97,6 +98,7 @@ def simulate(
         clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
         rules: as in `trace`: engines, arrays, writes and clips of products by name.
         weights: how static weights are conditioned: rotating their inputs is digital work.
+        kv: how K and V in memristive cells are conditioned, which is digital work; of operands by name, their own.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or an argument is something else.
@@ -107,5 +109,5 @@ def simulate(
             raise BadInput(f"{name} = {value!r}: is no {kind.__name__}; take {maker}({value!r}), if that is its name")
     if not isinstance(dataflow, LayerSerial | SequenceBlocking | None):
         raise BadInput(f"dataflow = {dataflow!r}: is no dataflow; take LayerSerial() or SequenceBlocking(block=64)")
-    placement = place(workload, hardware, clip=clip, rules=rules, weights=weights)
+    placement = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
     return Run(placement, _timeline(placement, dataflow or LayerSerial()))

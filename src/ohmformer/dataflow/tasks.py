@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ohmformer.arch import conditioning
 from ohmformer.arch.placement import PlacedLayer, Placement
 from ohmformer.arch.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size, joins
@@ -43,9 +44,19 @@ def unit_name(layer: PlacedLayer, stage: Stage) -> str:
     return stage.unit if stage.shared else f"{layer.name}: {stage.unit}"
 
 
+def cuts_of(layer: PlacedLayer, dataflow: LayerSerial | SequenceBlocking) -> tuple[int, int]:
+    """The stages that wait for all blocks of those before them; what is between takes the whole sequence at once.
+
+    Both are 0 where none waits, and equal where one does.
+    """
+    if layer.join is None or not joins(dataflow):
+        return 0, 0
+    return layer.join if layer.gather is None else layer.gather, layer.join
+
+
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
     """The stage that writes the cells that another stage reads; None where it reads none that were written."""
-    if stages[index].engine != "attention" or stages[index].name == "write":
+    if stages[index].engine != "attention" or stages[index].name in ("write", conditioning.NAME):
         return None
     return max((place for place in range(index) if stages[place].name == "write"), default=None)
 
@@ -90,9 +101,10 @@ class _Builder:
             share = 1.0 if self.dataflow.batching == "pipelined" else 1.0 / self.batch
             before = (self._add(index, layer.setup, sample, 0, layer.setup.time(1), before, share),)
         sizes = blocks(layer.tokens, block_size(self.dataflow, layer.tokens))
-        split = layer.join if layer.join is not None and joins(self.dataflow) else 0
-        before = self._segment(index, sample, sizes, slice(0, split), before) if split else before
-        (end,) = self._segment(index, sample, sizes, slice(split, len(layer.stages)), before)
+        gather, join = cuts_of(layer, self.dataflow)
+        before = self._segment(index, sample, sizes, slice(0, gather), before)
+        before = self._segment(index, sample, [layer.tokens], slice(gather, join), before)
+        (end,) = self._segment(index, sample, sizes, slice(join, len(layer.stages)), before)
         return end
 
     def _segment(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from ohmformer.arch import conditioning
 from ohmformer.arch.cost import add_energy
 from ohmformer.arch.placement import Placement
 from ohmformer.arch.stage import Stage
@@ -56,8 +57,8 @@ class Timeline:
                 found = add_energy(found, {name: value * task.share for name, value in task.stage.energy.items()})
             else:
                 for part in task.stage.parts:
-                    name = part.name if kind == "operation" else part.engine
-                    found[name] = found.get(name, 0.0) + part.joules * task.share
+                    for name, value in _shares(part, kind).items():
+                        found[name] = found.get(name, 0.0) + value * task.share
         static = self.placement.power * self.latency
         return add_energy(found, {"static": static}) if static else found
 
@@ -116,7 +117,8 @@ class Timeline:
         """Bytes that have to be held at once: `scores` between Q K^T and P V, and `tokens` between layers.
 
         Scores are those of all heads for a block of queries against a block of keys, since softmax can normalise
-        afterwards; layer by layer they are those of the whole sequence.
+        afterwards; layer by layer they are those of the whole sequence. `conditioning` is there where K and V are
+        conditioned: constants of all layers, scales and means of the tokens that are in cells.
         """
         size = _bytes_per_value(self.placement)
         scores, tokens = 0.0, 0.0
@@ -127,7 +129,10 @@ class Timeline:
                 scores = max(scores, heads * rows * columns * size)
             tokens = max(tokens, float(layer.tokens))
         width = max((op.inputs for op in _weights(self.placement)), default=0)
-        return {"scores": scores, "tokens": tokens * width * size}
+        kept = [layer.kept for layer in self.placement.layers]
+        values = sum(each.constants + each.with_tokens for each in kept) + max(each.shared for each in kept)
+        own = {conditioning.NAME: values * size} if values else {}
+        return {"scores": scores, "tokens": tokens * width * size, **own}
 
     def chrome_trace(self) -> dict[str, Any]:
         """Events for chrome://tracing and Perfetto: one track for each unit, times in microseconds."""
@@ -160,6 +165,15 @@ def _tracks(units: dict[str, int]) -> Iterator[dict[str, Any]]:
     for unit, number in units.items():
         yield {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": unit}}
         yield {"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": number, "args": {"sort_index": number}}
+
+
+def _shares(stage: Stage, kind: By) -> dict[str, float]:
+    """Energy of a stage by operation or engine; what conditions K and V is an operation of its own everywhere."""
+    if kind == "engine":
+        return {stage.engine: stage.joules}
+    rest = {name: value for name, value in stage.energy.items() if name != conditioning.NAME}
+    apart = {conditioning.NAME: stage.energy[conditioning.NAME]} if len(rest) < len(stage.energy) else {}
+    return add_energy({stage.name: sum(rest.values())}, apart)
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -99,6 +100,10 @@ class Conditioning(Spec):
         except BadInput as error:
             raise BadInput(f"kv.{name} = {value!r}: {error}") from None
         return array
+
+
+KVConditioning = Conditioning | Mapping[str, Conditioning]
+"""One for all K and V in memristive cells, or operand -> its own, as `calibrate` returns them."""
 
 
 class WeightMitigation(Spec):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import CrossbarEngine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import Conditioning, KVClip
 from ohmformer.schema import replace
 from ohmformer.study.cost import (
     SECTIONS,
@@ -92,8 +92,14 @@ def why_unclipped(settings: CostSettings) -> str:
     return ""
 
 
-def _priced(title: str, platforms: Sequence[str], settings: Sequence[CostSettings]) -> Document:
-    points = [CostPoint({"hardware.base": name}, "", own) for name, own in zip(platforms, settings, strict=True)]
+def _priced(
+    title: str,
+    platforms: Sequence[str],
+    settings: Sequence[CostSettings],
+    kv: Sequence[Mapping[str, Conditioning]] = (),
+) -> Document:
+    each = zip(platforms, settings, kv or [{} for _ in settings], strict=True)
+    points = [CostPoint({"hardware.base": name}, "", own, chosen) for name, own, chosen in each]
     return cost_document(CostStudy(title, tuple(points)))
 
 
@@ -115,7 +121,7 @@ def _study(title: str, platforms: Sequence[str], variants: Sequence[Document], f
 def _with_accuracy(
     found: Document, study: Study, settings: Sequence[CostSettings], out: Path, workers: int | None
 ) -> Document:
-    """What the accuracy half says of each platform, beside its cost; that of the clip, where one was chosen there."""
+    """What the accuracy half says of each platform, beside its cost; that of what was chosen there, if anything."""
     from ohmformer.study.executors import default_workers
     from ohmformer.study.results import document as results_document
     from ohmformer.study.run import run_study, study_keys
@@ -125,7 +131,8 @@ def _with_accuracy(
     chosen = [answer["accuracy"].get("chosen") for answer in answers]
     if any(chosen):
         own = [_with_chosen(each, what) for each, what in zip(settings, chosen, strict=True)]
-        found = _priced(study.name, [point.set["hardware.base"] for point in study.points], own)
+        kv = [_chosen_kv(what) for what in chosen]
+        found = _priced(study.name, [point.set["hardware.base"] for point in study.points], own, kv)
     for point, answer in zip(found["points"], answers, strict=True):
         point["accuracy"] = {key: value for key, value in answer["accuracy"].items() if key != "hits"}
     notes = dict.fromkeys(note for answer in answers for note in answer.get("notes", []))
@@ -133,12 +140,17 @@ def _with_accuracy(
 
 
 def _with_chosen(settings: CostSettings, chosen: Document | None) -> CostSettings:
-    """The clips that calibration chose, as rules in front of those that there are."""
+    """The clips that calibration chose, as rules in front of those that there are; nothing is left to choose."""
     if not chosen:
         return settings
     rules = []
     for name, clip in chosen["clips"].items():
         own = next((rule for pattern, rule in settings.rules if fnmatchcase(name, pattern)), Rule())
         rules.append((name, replace(own, "clip", tuple(clip) if isinstance(clip, list) else clip)))
-    free = settings.mitigation.model_copy(update={"clip": "none"})
+    free = settings.mitigation.model_copy(update={"clip": "none", "kv": "none"})
     return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
+
+
+def _chosen_kv(chosen: Document | None) -> dict[str, Conditioning]:
+    """The conditionings that calibration chose, by operand."""
+    return {name: Conditioning.model_validate(spec) for name, spec in (chosen or {}).get("kv", {}).items()}

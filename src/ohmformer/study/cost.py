@@ -7,8 +7,8 @@ The file is that of a study of accuracy, with a `[dataflow]` and a `[cost]`; sec
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from ohmformer.dataflow.wear import Lifetime, lifetime
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mapping.spec import Conditioning, KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
 from ohmformer.study.keys import digest, versions
 from ohmformer.study.results import SCHEMA
@@ -86,24 +86,32 @@ class CostSettings(Spec):
 
 
 CHOSEN = (
-    "mitigation.clip = 'calibrated' is chosen where accuracy is measured: priced without a clip; `ohmformer compare` "
-    "prices the one that is chosen"
+    "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer compare` prices what is "
+    "chosen"
 )
-"""What a reader must know of a clip that is not known yet."""
+"""What a reader must know of a clip or a conditioning that is not known yet."""
 
-UNCLIPPED = "mitigation.clip changes nothing where attention is not in memristive cells"
-"""What a reader must know of a clip on an accelerator that has no use for it."""
+UNUSED = "mitigation.{} changes nothing where attention is not in memristive cells"
+"""What a reader must know of one that is fixed, on an accelerator that has no use for it."""
 
 SECTIONS = [*(name for name in CostSettings.model_fields if name != "provenance"), *ELSEWHERE]
 
 
 @dataclass(frozen=True)
 class CostPoint:
-    """One answer that is asked for: the swept values as written, the label of their sweep, and all settings."""
+    """One answer that is asked for.
+
+    Attributes:
+        set: the swept values as written.
+        label: of their sweep.
+        settings: all that decides it.
+        kv: operand -> its conditioning, where calibration chose it.
+    """
 
     set: dict[str, Any]
     label: str
     settings: CostSettings
+    kv: Mapping[str, Conditioning] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,8 +199,8 @@ def _beside(model: Document, folder: Path) -> Document:
     return model
 
 
-def runs_of(settings: CostSettings) -> list[Run]:
-    """The passes that settings ask for: one, or the steps of decoding.
+def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> list[Run]:
+    """The passes that settings ask for: one, or the steps of decoding; with conditionings that were chosen by operand.
 
     Raises:
         BadInput: the model has no such phase or length, or the accelerator no prices.
@@ -201,12 +209,22 @@ def runs_of(settings: CostSettings) -> list[Run]:
     if model.steps > 1 and model.phase != "decode":
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
     clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
-    works, rules = _works(settings), dict(settings.rules)
-    weights, flow = settings.mitigation.weights, settings.dataflow
+    works = _works(settings)
+    fixed = settings.mitigation.kv if isinstance(settings.mitigation.kv, Conditioning) else None
+    options: dict[str, Any] = {"clip": clip, "rules": dict(settings.rules), "weights": settings.mitigation.weights}
     try:
-        return [simulate(work, settings.hardware, flow, clip=clip, rules=rules, weights=weights) for work in works]
+        return [
+            simulate(work, settings.hardware, settings.dataflow, kv=_there(chosen, work) or fixed, **options)
+            for work in works
+        ]
     except BadInput as error:
-        raise BadInput(f"mitigation.{error}" if str(error).startswith("clip") else str(error)) from error
+        raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+
+
+def _there(chosen: Mapping[str, Conditioning] | None, work: Workload) -> dict[str, Conditioning]:
+    """Of what was chosen that for operands of a pass: a phase need not have those of the whole model."""
+    names = {op.name for op in work.dynamic}
+    return {name: spec for name, spec in (chosen or {}).items() if name in names}
 
 
 def _works(settings: CostSettings) -> list[Workload]:
@@ -230,9 +248,9 @@ def _works(settings: CostSettings) -> list[Workload]:
     return [shapes(name, **sizes, context=context) for context in contexts]
 
 
-def price(settings: CostSettings) -> Document:
+def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> Document:
     """The numbers of one point as plain JSON values, in SI units; null where something is not known or has no end."""
-    runs = runs_of(settings)
+    runs = runs_of(settings, chosen)
     last = runs[-1]
     latency, energy = sum(run.latency for run in runs), sum(run.energy for run in runs)
     counts = [run.placement.counts for run in runs]
@@ -310,13 +328,13 @@ def cost_document(study: CostStudy) -> Document:
     points = []
     for point in study.points:
         try:
-            cost = price(point.settings)
+            cost = price(point.settings, point.kv)
         except BadInput as error:
             values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
             at = f" (at {values})" if len(study.points) > 1 and values else ""
             raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
         points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
-    keys = [digest(_plain(point.settings)) for point in study.points]
+    keys = [digest(_plain(point)) for point in study.points]
     return {
         "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points,
         "notes": _notes([point.settings for point in study.points]),
@@ -324,13 +342,18 @@ def cost_document(study: CostStudy) -> Document:
 
 
 def _notes(settings: list[CostSettings]) -> list[str]:
-    """What a reader must know of clips."""
-    chosen = any(own.mitigation.clip == "calibrated" for own in settings)
-    fixed = [own.hardware.attention for own in settings if isinstance(own.mitigation.clip, KVClip)]
-    engines = [(attention.key, attention.value) for attention in fixed]
-    without = any(not any(isinstance(engine, CrossbarEngine) for engine in pair) for pair in engines)
-    return [*([CHOSEN] if chosen else []), *([UNCLIPPED] if without else [])]
+    """What a reader must know of clips and conditionings."""
+    found = []
+    for own in settings:
+        engines = (own.hardware.attention.key, own.hardware.attention.value)
+        for name, value in (("clip", own.mitigation.clip), ("kv", own.mitigation.kv)):
+            if value in ("calibrated", "auto"):
+                found.append(CHOSEN.format(name, value))
+            elif value != "none" and not any(isinstance(engine, CrossbarEngine) for engine in engines):
+                found.append(UNUSED.format(name))
+    return list(dict.fromkeys(found))
 
 
-def _plain(settings: CostSettings) -> str:
-    return repr(sorted(settings.canonical().items()))
+def _plain(point: CostPoint) -> str:
+    chosen = {name: spec.canonical() for name, spec in point.kv.items()}
+    return repr([*sorted(point.settings.canonical().items()), *sorted(chosen.items())])
