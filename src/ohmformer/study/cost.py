@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +24,10 @@ from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
 from ohmformer.study.keys import digest, versions
+from ohmformer.study.read import check_base, points_of
 from ohmformer.study.results import SCHEMA
-from ohmformer.study.spec import Mitigation
-from ohmformer.study.sweep import Document, check_reaches, opened, parse_set, put
+from ohmformer.study.spec import Mitigation, Study
+from ohmformer.study.sweep import Document
 from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 from ohmformer.workload.shapes import PREFIX, shapes
 from ohmformer.workload.spec import Phase, Workload
@@ -86,33 +86,13 @@ class CostSettings(Spec):
 
 
 CHOSEN = (
-    "mitigation.clip = 'calibrated' is chosen where accuracy is measured: priced without a clip; `ohmformer compare` "
-    "prices the one that is chosen"
+    "mitigation.clip = 'calibrated' is chosen where accuracy is measured: priced without a clip; `ohmformer run` "
+    "and `compare` price the one that is chosen"
 )
 """What a reader must know of a clip that is not known yet."""
 
 UNCLIPPED = "mitigation.clip changes nothing where attention is not in memristive cells"
 """What a reader must know of a clip on an accelerator that has no use for it."""
-
-SECTIONS = [*(name for name in CostSettings.model_fields if name != "provenance"), *ELSEWHERE]
-
-
-@dataclass(frozen=True)
-class CostPoint:
-    """One answer that is asked for: the swept values as written, the label of their sweep, and all settings."""
-
-    set: dict[str, Any]
-    label: str
-    settings: CostSettings
-
-
-@dataclass(frozen=True)
-class CostStudy:
-    """A named list of points; `where` names its file in messages."""
-
-    name: str
-    points: tuple[CostPoint, ...]
-    where: str = ""
 
 
 def locate_study(name: str) -> Path:
@@ -127,7 +107,7 @@ def locate_study(name: str) -> Path:
     raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
 
 
-def read_costs(name: str, sets: Sequence[str] = ()) -> CostStudy:
+def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
     """The cost half of a study file, or of a library entry, with changes 'PATH=VALUE'.
 
     Raises:
@@ -139,35 +119,13 @@ def read_costs(name: str, sets: Sequence[str] = ()) -> CostStudy:
 
 def make_costs(
     document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
-) -> CostStudy:
+) -> Study[CostSettings]:
     """The cost half of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
-    try:
-        return replace(_make(dict(document), sets, folder or Path()), where=where)
-    except BadInput as error:
-        raise BadInput(f"{where}: {error}") from error.__cause__
-
-
-def _make(document: Document, sets: Sequence[str], folder: Path) -> CostStudy:
-    name, sweeps = opened(document, SECTIONS)
-    for path, value in map(parse_set, sets):
-        axes = {axis for sweep in sweeps for axis, _ in sweep.axes}
-        check_reaches(path, axes)
-        if path in axes:
-            sweeps = [sweep.pinned(path, value) for sweep in sweeps]
-        else:
-            document = put(document, path, value, SECTIONS)
-    points = []
-    for sweep in sweeps:
-        for values in sweep.sets():
-            whole = document
-            for path, value in values.items():
-                whole = put(whole, path, value, SECTIONS)
-            points.append(CostPoint(values, sweep.label, cost_settings(whole, folder)))
-    return CostStudy(name, tuple(points))
+    return points_of(document, sets, cost_settings, where=where, folder=folder)
 
 
 def cost_settings(document: Document, folder: Path | None = None) -> CostSettings:
-    """The settings of a document without name and sweep.
+    """The settings of the cost half, of a document without name and sweep.
 
     Raises:
         BadInput: one line with path, value and remedy.
@@ -175,9 +133,7 @@ def cost_settings(document: Document, folder: Path | None = None) -> CostSetting
     own = {name: value for name, value in document.items() if name not in ELSEWHERE}
     if folder is not None and isinstance(own.get("model"), dict):
         own["model"] = _beside(own["model"], folder)
-    hardware = own.get("hardware", {})
-    if isinstance(hardware, dict) and not {"base", "projection", "attention"} & set(hardware):
-        raise BadInput(f"hardware.base: is missing; name one of: {', '.join(catalog.entries('accelerator'))}")
+    check_base(own)
     return validate(CostSettings, own, where="", folder=folder)
 
 
@@ -301,7 +257,7 @@ def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     return add_energy(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
 
 
-def cost_document(study: CostStudy) -> Document:
+def cost_document(study: Study[CostSettings]) -> Document:
     """All points of a study, priced, as one JSON document.
 
     Raises:
@@ -319,11 +275,11 @@ def cost_document(study: CostStudy) -> Document:
     keys = [digest(_plain(point.settings)) for point in study.points]
     return {
         "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points,
-        "notes": _notes([point.settings for point in study.points]),
+        "notes": clip_notes([point.settings for point in study.points]),
     }  # fmt: skip
 
 
-def _notes(settings: list[CostSettings]) -> list[str]:
+def clip_notes(settings: list[CostSettings]) -> list[str]:
     """What a reader must know of clips."""
     chosen = any(own.mitigation.clip == "calibrated" for own in settings)
     fixed = [own.hardware.attention for own in settings if isinstance(own.mitigation.clip, KVClip)]
