@@ -205,23 +205,29 @@ def validate(
     paper: Annotated[str, typer.Argument(help="A paper of the library; all of them by default.")] = "",
     json: Json = None,
     page: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the page for the documentation.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where the page goes; default, for all papers: docs/validation.md, where docs is there.",
+        ),
     ] = None,
 ) -> None:
-    """What papers report, what the model gives, and whether they agree; exit code 1 where a checked claim is missed."""
-    from ohmformer.report.claims_table import claims_table
-    from ohmformer.report.claims_table import page as validation_page
+    """What papers report, what the model gives, and whether they agree; exit code 1 where a checked claim is missed.
+
+    Without PAPER it also writes the page of all papers, docs/validation.md, if the current folder has a folder docs.
+    """
+    from ohmformer.report.claims_table import claims_table, failures, write_page
     from ohmformer.study.claims import check, claims_document, papers
-    from ohmformer.study.results import write_text
 
     _check_json(json)
     found = [check(name) for name in ([paper] if paper else papers())]
     for checked in found:
         _print(claims_table(checked), to_stderr=json == "-")
     _write_json(claims_document(found), json)
-    if page:
-        write_text(page, validation_page(found))
-    if any(entry.failed for checked in found for entry in checked.claims):
+    said = [write_page(found, page, every=not paper), failed := failures(found)]
+    for sentence in filter(None, said):
+        _print(sentence, to_stderr=json == "-")
+    if failed:
         raise typer.Exit(1)
 
 

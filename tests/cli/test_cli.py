@@ -189,14 +189,33 @@ def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
     assert code == 0
     assert json.loads(out)["points"][1]["set"] == {"hardware.base": "xformer_tvlsi_2023"}
     assert "51.48 ms (1x)" in err
+
+
+def test_claims_and_where_their_page_goes(ohmformer: Run, tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "validation.md"
     code, out, _ = ohmformer("validate", "clipformer_tcad_2024")
     assert code == 0
     assert "1 of 1 free claims are met" in out
-    code, out, _ = ohmformer("validate", "xformer_tvlsi_2023", "--page", "page.md", "--json", "claims.json")
+    assert "hence exit code" not in out
+    code, out, _ = ohmformer("validate", "--json", "claims.json")
     assert code == 1, "a missed claim is an exit code of 1"
-    assert "missed" in out
-    assert (tmp_path / "page.md").read_text().startswith("# Validation")
-    assert json.loads((tmp_path / "claims.json").read_text())["papers"][0]["paper"] == "xformer_tvlsi_2023"
+    assert "checked claims are missed, hence exit code 1" in out
+    assert [file.name for file in tmp_path.iterdir()] == ["claims.json"], "there is no folder for the page"
+    every = [found["paper"] for found in json.loads((tmp_path / "claims.json").read_text())["papers"]]
+    page.parent.mkdir()
+    assert ohmformer("validate", "clipformer_tcad_2024")[0] == 0
+    assert not page.exists(), "the page is that of all papers"
+    code, out, err = ohmformer("validate", "--json", "-")
+    assert [found["paper"] for found in json.loads(out)["papers"]] == every
+    assert "written to docs/validation.md" in err
+    text = page.read_text()
+    assert text == (ROOT / "docs" / "validation.md").read_text()
+    assert "written to docs/validation.md" in ohmformer("validate")[1], "a page of ours is written again"
+    page.write_text("# What I validate")
+    assert "is not a page of this command and stays as it is" in ohmformer("validate")[1]
+    assert page.read_text() == "# What I validate"
+    assert ohmformer("validate", "clipformer_tcad_2024", "--page", "one.md")[0] == 0
+    assert (tmp_path / "one.md").read_text().startswith("# Validation")
 
 
 def test_an_unknown_option_is_exit_code_2(ohmformer: Run) -> None:
