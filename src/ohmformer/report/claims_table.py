@@ -120,8 +120,8 @@ def _lines(papers: list[Paper]) -> Iterator[str]:
     yield "# Validation"
     yield ""
     yield f"{MARK}`: what papers report, and what this model gives. A claim that fixed a"
-    yield "parameter is a calibration: meeting it proves nothing. Nothing is tuned for one claim. The command's exit code"
-    yield "is 1 as long as a checked claim is missed, known as it may be."
+    yield "parameter is a calibration: meeting it proves nothing. Nothing is tuned for one claim. The command ends with"
+    yield "exit code 1 as long as a checked claim is missed, known as it may be."
     for paper in papers:
         yield from ("", f"## {paper.title}", "", f"{summary(paper)}.")
         if paper.note:
