@@ -115,8 +115,10 @@ def _root(
 
 @app.command()
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
-    """The main job on the bundled model and data: accuracy over write noise, and what a larger model costs."""
-    found = _run("demo", [], out, json, workers, resume)
+    """The main job on the bundled model and data: accuracy over write noise, its cost, and that of other machines."""
+    from ohmformer.study.cost import read_costs
+
+    found = _run("demo", [], out, json, workers, resume, costs=read_costs("demo"))
     comparisons = _compare_demo(out / "platforms" if out else None, workers, to_stderr=json == "-")
     _write_text(_as_json(found, comparisons=comparisons), json)
 
@@ -130,11 +132,29 @@ def run(
     workers: Workers = None,
     resume: Resume = True,
 ) -> None:
-    """All that a study asks for. What is stored already is not computed again."""
+    """Both halves of a study: accuracy, and what each point costs. What is stored already is not computed again."""
+    from ohmformer.study.both import has_accuracy
+    from ohmformer.study.cost import read_costs
+
+    costs = read_costs(study, sets or [])
+    if has_accuracy(costs):
+        found = _run(study, sets or [], out, json, workers, resume, costs=costs)
+    else:
+        found = _run_costs(costs, out, json)
+    _write_text(_as_json(found), json)
+
+
+@app.command()
+def accuracy(
+    study: StudyName,
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+    resume: Resume = True,
+) -> None:
+    """The accuracy half of a study. What is stored already is not computed again."""
     _write_text(_as_json(_run(study, sets or [], out, json, workers, resume)), json)
-
-
-app.command("accuracy", help="The accuracy half of a study.")(run)
 
 
 @app.command()
@@ -185,23 +205,29 @@ def validate(
     paper: Annotated[str, typer.Argument(help="A paper of the library; all of them by default.")] = "",
     json: Json = None,
     page: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the page for the documentation.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where the page goes; default, for all papers: docs/validation.md, where docs is there.",
+        ),
     ] = None,
 ) -> None:
-    """What papers report, what the model gives, and whether they agree; exit code 1 where a checked claim is missed."""
-    from ohmformer.report.claims_table import claims_table
-    from ohmformer.report.claims_table import page as validation_page
+    """What papers report, what the model gives, and whether they agree; exit code 1 where a checked claim is missed.
+
+    Without PAPER it also writes the page of all papers, docs/validation.md, if the current folder has a folder docs.
+    """
+    from ohmformer.report.claims_table import claims_table, failures, write_page
     from ohmformer.study.claims import check, claims_document, papers
-    from ohmformer.study.results import write_text
 
     _check_json(json)
     found = [check(name) for name in ([paper] if paper else papers())]
     for checked in found:
         _print(claims_table(checked), to_stderr=json == "-")
     _write_json(claims_document(found), json)
-    if page:
-        write_text(page, validation_page(found))
-    if any(entry.failed for checked in found for entry in checked.claims):
+    said = [write_page(found, page, every=not paper), failed := failures(found)]
+    for sentence in filter(None, said):
+        _print(sentence, to_stderr=json == "-")
+    if failed:
         raise typer.Exit(1)
 
 
@@ -238,9 +264,15 @@ def schema(
 
 
 def _run(
-    name: str, sets: list[str], out: Path | None, json: str | None, workers: int | None, resume: bool
+    name: str,
+    sets: list[str],
+    out: Path | None,
+    json: str | None,
+    workers: int | None,
+    resume: bool,
+    costs: Any = None,
 ) -> dict[str, Any]:
-    """Read, check, compute, then write results.json and the figure; the document."""
+    """Read, check, compute, then write results.json and the figure; the document, with costs where those are given."""
     from ohmformer.study.read import read_study
 
     study = read_study(name, sets)
@@ -257,8 +289,28 @@ def _run(
         print(stop, file=sys.stderr)
         raise typer.Exit(130) from None
     found = document(study, study_keys(study), results)
+    if costs is not None:
+        from ohmformer.study.both import with_costs
+
+        found = with_costs(found, costs)
     write_text(folder / "results.json", to_json(found))
     _report(found, folder, to_stderr=json == "-")
+    return found
+
+
+def _run_costs(costs: Any, out: Path | None, json: str | None) -> dict[str, Any]:
+    """The cost half alone, where nothing can be measured: results.json and tables; the document."""
+    from ohmformer.report.cost_table import cost_tables
+    from ohmformer.study.both import costs_alone
+    from ohmformer.study.results import make_folder, slug, to_json, write_text
+
+    _check_json(json)
+    found = costs_alone(costs)
+    folder = out or Path("ohmformer-runs") / slug(costs.name)
+    make_folder(folder)
+    write_text(folder / "results.json", to_json(found))
+    _print(cost_tables(found), to_stderr=json == "-")
+    _print(f"written to {folder}: results.json", to_stderr=json == "-")
     return found
 
 
@@ -308,12 +360,15 @@ def _print(content: Any, *, to_stderr: bool = False) -> None:
 
 def _report(found: dict[str, Any], folder: Path, *, to_stderr: bool) -> None:
     from ohmformer.report.caveats import caveats
+    from ohmformer.report.cost_table import costs_of_points
     from ohmformer.report.figure import save_figure
     from ohmformer.report.table import capture_lines, study_tables
     from ohmformer.report.verdict import clip_verdicts
 
     figures = save_figure(found, folder)
     _print(study_tables(found), to_stderr=to_stderr)
+    if "cost_notes" in found:
+        _print(costs_of_points(found), to_stderr=to_stderr)
     for sentence in (*capture_lines(found), *clip_verdicts(found), *caveats(found)):
         _print(sentence, to_stderr=to_stderr)
     files = ["results.json", "results.sqlite", *(file.name for file in figures)]

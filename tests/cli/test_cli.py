@@ -68,6 +68,25 @@ def test_a_study_writes_results_and_figures_and_says_where(ohmformer: Run, tmp_p
     assert (accuracy["software"], accuracy["samples"], len(accuracy["chips"])) == (1.0, 16, 2)
 
 
+def test_run_does_both_halves_and_each_verb_its_own(ohmformer: Run, tmp_path: Path) -> None:
+    write_study(tmp_path / "study.toml", dataflow={"kind": "sequence_blocking", "block": 5})
+    sets = ("--set", f"{GAMMA}=3", "--set", "dataflow.block=2")
+    code, out, err = ohmformer("run", "study.toml", "--workers", "1", *sets, "--json", "-")
+    assert code == 0
+    (point,) = json.loads(out)["points"]
+    assert "cost of one pass" in err
+    assert json.loads((tmp_path / "ohmformer-runs" / "small" / "results.json").read_text())["points"] == [point]
+    (alone,) = json.loads(ohmformer("accuracy", "study.toml", "--workers", "1", *sets, "--json", "-")[1])["points"]
+    assert alone == {name: value for name, value in point.items() if name != "cost"}
+    (alone,) = json.loads(ohmformer("cost", "study.toml", *sets, "--json", "-")[1])["points"]
+    assert alone["cost"] == point["cost"]
+    code, out, err = ohmformer("run", "bert_base", "--out", "here", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["points"] == json.loads((tmp_path / "here" / "results.json").read_text())["points"]
+    assert "1.548 ms" in err
+    assert "no accuracy" not in err, "nobody asked for it"
+
+
 def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: Path) -> None:
     write_study(tmp_path / "study.toml")
     arguments = ("accuracy", "study.toml", "--workers", "1", "--set", f"{GAMMA}=3", "--out", "here", "--json", "-")
@@ -102,6 +121,10 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
             "the only point failed",
         ),
         "no workers": (("run", "study.toml", "--workers", "0"), "workers = 0: must be 1 or more"),
+        "a dataflow that is none": (
+            ("run", "study.toml", "--set", "dataflow.kind=x"),
+            "dataflow.kind = 'x': is no kind",
+        ),
         "nowhere to write": (("run", "study.toml", "--json", "no/such/folder.json"), "--json no/such/folder.json"),
         "a file where results should go": (("run", "study.toml", "--out", "study.toml"), "study.toml: cannot be made"),
         "cost of tokens that an image does not have": (
@@ -142,15 +165,15 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the minutes that its accuracy takes."""
     real = compare.compared
-    monkeypatch.setattr(cli, "_run", lambda *_: {"schema": 1, "points": []})
+    monkeypatch.setattr(cli, "_run", lambda *_, costs: {"schema": 1, "points": []})
     monkeypatch.setattr(compare, "compared", lambda name, machines, **_: real(name, machines, SHAPES.get(name, [])))
     code, out, err = ohmformer("demo", "--json", "-")
     assert code == 0
     bundled, bert = json.loads(out)["comparisons"]
     for found in (bundled, bert):
         assert [point["set"]["hardware.base"] for point in found["points"]] == list(cli.DEMO_PLATFORMS)
-    assert bert["points"][0]["cost"]["latency_s"] == pytest.approx(1.546e-3, rel=1e-3)
-    assert "1.546 ms" in err
+    assert bert["points"][0]["cost"]["latency_s"] == pytest.approx(1.548e-3, rel=1e-3)
+    assert "1.548 ms" in err
 
 
 def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
@@ -166,14 +189,33 @@ def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
     assert code == 0
     assert json.loads(out)["points"][1]["set"] == {"hardware.base": "xformer_tvlsi_2023"}
     assert "51.48 ms (1x)" in err
+
+
+def test_claims_and_where_their_page_goes(ohmformer: Run, tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "validation.md"
     code, out, _ = ohmformer("validate", "clipformer_tcad_2024")
     assert code == 0
     assert "1 of 1 free claims are met" in out
-    code, out, _ = ohmformer("validate", "xformer_tvlsi_2023", "--page", "page.md", "--json", "claims.json")
+    assert "hence exit code" not in out
+    code, out, _ = ohmformer("validate", "--json", "claims.json")
     assert code == 1, "a missed claim is an exit code of 1"
-    assert "missed" in out
-    assert (tmp_path / "page.md").read_text().startswith("# Validation")
-    assert json.loads((tmp_path / "claims.json").read_text())["papers"][0]["paper"] == "xformer_tvlsi_2023"
+    assert "checked claims are missed, hence exit code 1" in out
+    assert [file.name for file in tmp_path.iterdir()] == ["claims.json"], "there is no folder for the page"
+    every = [found["paper"] for found in json.loads((tmp_path / "claims.json").read_text())["papers"]]
+    page.parent.mkdir()
+    assert ohmformer("validate", "clipformer_tcad_2024")[0] == 0
+    assert not page.exists(), "the page is that of all papers"
+    code, out, err = ohmformer("validate", "--json", "-")
+    assert [found["paper"] for found in json.loads(out)["papers"]] == every
+    assert "written to docs/validation.md" in err
+    text = page.read_text()
+    assert text == (ROOT / "docs" / "validation.md").read_text()
+    assert "written to docs/validation.md" in ohmformer("validate")[1], "a page of ours is written again"
+    page.write_text("# What I validate")
+    assert "is not a page of this command and stays as it is" in ohmformer("validate")[1]
+    assert page.read_text() == "# What I validate"
+    assert ohmformer("validate", "clipformer_tcad_2024", "--page", "one.md")[0] == 0
+    assert (tmp_path / "one.md").read_text().startswith("# Validation")
 
 
 def test_an_unknown_option_is_exit_code_2(ohmformer: Run) -> None:

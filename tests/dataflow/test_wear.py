@@ -99,6 +99,27 @@ def test_by_default_one_pass_follows_another() -> None:
     assert run.lifetime() == pytest.approx(1e8 * run.latency / 24)
 
 
+def test_prefill_has_the_cells_that_decoding_finds() -> None:
+    """100 tokens of four samples, then one more: of one array's 128 rows both take the same."""
+    prefill, decode = (
+        place(shapes("gpt2", batch=4, **sizes), worn(NVM, 1e8))  # type: ignore[arg-type]
+        for sizes in ({"phase": "prefill", "tokens": 100}, {"phase": "decode", "context": 99})
+    )
+    assert prefill.arrays == decode.arrays
+    for wear in prefill.wear:
+        assert (wear.writes, wear.mean_writes) == pytest.approx((1, 1)), "each sample writes cells of its own once"
+    one = place(shapes("gpt2", phase="prefill", tokens=100), worn(NVM, 1e8))
+    assert prefill.arrays["attention.key"] == 4 * one.arrays["attention.key"]
+
+
+def test_an_encoder_has_cells_for_one_sample_beside_a_decoder_with_caches() -> None:
+    """Of 36 attentions of T5 the encoder's 12 take turns, the decoder's own and those to the source keep cells."""
+    one, four = (place(shapes("t5-base", tokens=100, phase="prefill", batch=n), worn(NVM, 1e8)) for n in (1, 4))
+    each = one.arrays["attention.value"] // 36
+    assert four.arrays["attention.value"] == 12 * each + 4 * 24 * each
+    assert {wear.writes for wear in four.wear} == {4.0}, "those of the encoder are written for every sample"
+
+
 def test_windows_of_a_sample_wear_the_same_cells() -> None:
     """Windows take turns in the cells of one of them, so 16 windows are 16 writes."""
     plain = shapes("bert-base", tokens=64)

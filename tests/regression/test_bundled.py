@@ -45,7 +45,7 @@ def test_accuracy_under_strong_noise() -> None:
 
 
 def test_conditioning_under_strong_noise() -> None:
-    """Found on x86-64 with torch 2.13: 176 of 200 images, where the original model has 181 and nothing done gives 163."""
+    """Found on x86-64 with torch 2.13: 176 of 200 images; the original model has 181, and nothing done gives 163."""
     model, task = of.load_model("bundled:fashion-vit"), of.load_task("bundled:fashion-mnist", limit=200)
     hardware = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 7.0)
     converted = of.convert(model, hardware, sample=task.calibration[:100])

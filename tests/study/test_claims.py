@@ -55,7 +55,7 @@ def test_crossbars_of_an_attention_block() -> None:
 
 def test_the_page_in_the_documentation_is_what_the_model_gives() -> None:
     written = (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
-    assert written == page(list(FOUND.values())), "run: ohmformer validate --page docs/validation.md"
+    assert written == page(list(FOUND.values())), "run: ohmformer validate"
 
 
 def test_verdicts() -> None:

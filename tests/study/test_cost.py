@@ -241,13 +241,14 @@ def test_a_conditioning_is_priced() -> None:
         ["cost", "bert_base"],
         ["validate", "clipformer_tcad_2024"],
         ["compare", "bert_base", "--platforms", "xformer_tvlsi_2023,gtx_1060"],
+        ["run", "bert_base"],
     ],
     ids=" ".join,
 )
 def test_the_cost_verbs_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
     code = "import sys; from ohmformer.cli import main; s = main(); print('torch' in sys.modules, s, file=sys.stderr)"
     command = [sys.executable, "-c", code, *arguments, "--json", str(tmp_path / "out.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stderr.strip() == "False 0"
     assert json.loads((tmp_path / "out.json").read_text())["schema"] == 1
 

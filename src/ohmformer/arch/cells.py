@@ -45,12 +45,11 @@ def wear(workload: Workload, stored: list[Stored]) -> Iterator[Wear]:
         cell = entry.engine.array.cell
         if entry.role in unknown or cell.endurance is None or cell.write_pulses is None:
             continue
-        passes = workload.batch / caches(workload, shared=entry.shared)
         mean = sum(use.layers * use.op.batch * _cells(use, entry) for use in entry.uses) / entry.cells
         worn = max(effort(entry.engine.array, use.plan.slices).worn for use in entry.uses)
         yield Wear(
             entry.role,
-            passes * _most(workload, entry),
+            _most(workload, entry),
             mean,
             entry.cells,
             cell.write_pulses * worn,
@@ -61,15 +60,18 @@ def wear(workload: Workload, stored: list[Stored]) -> Iterator[Wear]:
 
 
 def _most(workload: Workload, entry: Stored) -> float:
-    """Writes of the most written slot for one sample: all layers write it where they share it."""
+    """Writes of the most written slot: of all layers that share it, and of all samples that have none of their own."""
     slots = [slots_of(use.op, entry.engine) for use in entry.uses]
     if entry.shared:
-        return sum(use.layers * _hottest(workload, use, entry, max(slots)) for use in entry.uses)
-    return max(_hottest(workload, use, entry, own) for use, own in zip(entry.uses, slots, strict=True))
+        return workload.batch * sum(use.layers * _hottest(workload, use, entry, max(slots)) for use in entry.uses)
+    return max(
+        workload.batch / caches(workload, use.op, shared=False) * _hottest(workload, use, entry, own)
+        for use, own in zip(entry.uses, slots, strict=True)
+    )
 
 
 def _hottest(workload: Workload, use: Use, entry: Stored, slots: int) -> float:
-    """Of one layer. Slots of a decoder's own cache form a ring and take turns; otherwise the first is always used."""
+    """Of one layer and sample. Slots of a decoder's own cache take turns; otherwise the first is always used."""
     share = tokens_written(use.op, entry.engine, shared=entry.shared) / slots
     if workload.phase == "decode" and not entry.shared:
         return share

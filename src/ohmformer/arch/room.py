@@ -128,8 +128,7 @@ def stored(workload: Workload, hardware: Accelerator, layers: list[Held]) -> lis
                 groups.append((engine, shared, [use]))
     found = []
     for engine, shared, uses in groups:
-        copies = caches(workload, shared=shared)
-        plans = [(use.plan, use.layers * copies) for use in uses]
+        plans = [(use.plan, use.layers * caches(workload, use.op, shared=shared)) for use in uses]
         if shared:
             plans = [(max((use.plan for use in uses), key=_arrays), 1)]
         found.append(Stored(uses[0].op.role, engine, shared, tuple(uses), tuple(plans)))
@@ -141,11 +140,13 @@ def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
     return engine.resident or (op.queries if engine.written == "left" else op.tokens)
 
 
-def caches(workload: Workload, *, shared: bool) -> int:
-    """How many samples have keys and values of their own in cells: all that come back for them in a later pass."""
-    if shared or workload.batch == 1:
-        return 1
-    return workload.batch if any(op.written < op.tokens for op in workload.dynamic) else 1
+def caches(workload: Workload, op: DynamicMatMul, *, shared: bool) -> int:
+    """How many samples have keys and values of their own in cells: all whose later tokens come back for them.
+
+    A prefill fills the cells that decoding finds; an encoder's own keys and values are done with when it has run.
+    """
+    kept = workload.phase == "decode" or (workload.phase == "prefill" and (op.causal or op.across))
+    return workload.batch if kept and not shared else 1
 
 
 def _arrays(plan: Plan) -> int:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.table import Table
 
 from ohmformer import units
 from ohmformer.study.claims import Checked, Paper
+from ohmformer.study.results import write_text
+
+PLACE = Path("docs", "validation.md")
+"""The page of all papers, below the current folder."""
+
+MARK = "Written by `ohmformer validate"
+"""By this a page of ours is known."""
 
 COLUMNS = ("claim", "where", "role", "reported", "modelled", "ratio", "tolerance", "verdict")
 
@@ -25,7 +33,6 @@ def claims_table(paper: Paper) -> Table:
 
 
 def _cells(entry: Checked) -> tuple[str, ...]:
-    checked = entry.claim.role in ("validation", "calibration")
     return (
         entry.claim.claim,
         entry.claim.where,
@@ -33,7 +40,7 @@ def _cells(entry: Checked) -> tuple[str, ...]:
         amount(entry.reported, entry),
         amount(entry.modelled, entry),
         "-" if entry.ratio is None else f"{entry.ratio:.2f}",
-        f"{100 * entry.claim.tolerance:g} %" if checked else "-",
+        f"{100 * entry.claim.tolerance:g} %" if entry.checked else "-",
         entry.verdict,
     )
 
@@ -66,6 +73,44 @@ def summary(paper: Paper) -> str:
     return "; ".join(parts)
 
 
+def failures(papers: list[Paper]) -> str:
+    """How many claims were checked and do not hold, in a line; empty where all do."""
+    count = sum(entry.failed for paper in papers for entry in paper.claims)
+    checked = sum(entry.checked for paper in papers for entry in paper.claims)
+    missed = f"{count} of {checked} checked claims are missed, hence exit code 1; the page says why each may differ"
+    return missed if count else ""
+
+
+def write_page(papers: list[Paper], file: Path | None, *, every: bool) -> str:
+    """Write the page, and say where; empty where there is no place for it.
+
+    Args:
+        papers: that go into it.
+        file: where; None for docs/validation.md below the current folder, if it has a folder docs, and only where
+            `every` paper is in it. A page that somebody else wrote there is left alone.
+        every: whether these are all papers.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    place = file or PLACE
+    if file is None:
+        if not every or not PLACE.parent.is_dir():
+            return ""
+        if _is_foreign(PLACE):
+            return f"{PLACE} is not a page of this command and stays as it is; name another place with --page"
+    write_text(place, page(papers))
+    return f"written to {place}"
+
+
+def _is_foreign(file: Path) -> bool:
+    """Whether there is a file that is no page of this command, or cannot be read."""
+    try:
+        return file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+
+
 def page(papers: list[Paper]) -> str:
     """The validation page in Markdown."""
     return "\n".join(_lines(papers)) + "\n"
@@ -74,9 +119,9 @@ def page(papers: list[Paper]) -> str:
 def _lines(papers: list[Paper]) -> Iterator[str]:
     yield "# Validation"
     yield ""
-    yield "Written by `ohmformer validate --page docs/validation.md`: what papers report, and what this model"
-    yield "gives. A claim that fixed a parameter is a calibration: meeting it proves nothing. Nothing is tuned for one"
-    yield "claim."
+    yield f"{MARK}`: what papers report, and what this model gives. A claim that fixed a"
+    yield "parameter is a calibration: meeting it proves nothing. Nothing is tuned for one claim. The command ends with"
+    yield "exit code 1 as long as a checked claim is missed, known as it may be."
     for paper in papers:
         yield from ("", f"## {paper.title}", "", f"{summary(paper)}.")
         if paper.note:

@@ -10,12 +10,15 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.report.view import setting
+from ohmformer.report.view import axis_name, setting
 from ohmformer.tasks.spec import METRICS
 
 Document = dict[str, Any]
 
 YEAR, DAY, HOUR = 31557600.0, 86400.0, 3600.0
+
+COMPARED = ("latency_s", "energy_J", "area_m2", "lifetime_s")
+"""What points of one row have in common."""
 
 
 def cost_tables(document: Document) -> Group:
@@ -36,6 +39,67 @@ def cost_tables(document: Document) -> Group:
         _shares("critical path", cost["critical_path_s"], "s"),
     ]
     return Group(table, *parts)
+
+
+def costs_of_points(document: Document) -> Group:
+    """Latency, energy, area and lifetime beside accuracy: one row for all points that cost the same; and notes."""
+    points = [point for point in document["points"] if "cost" in point]
+    if not points:
+        return Group(*document["cost_notes"])
+    groups: dict[tuple[Any, ...], list[Document]] = {}
+    for point in points:
+        groups.setdefault(tuple(point["cost"][key] for key in COMPARED), []).append(point)
+    caption = "\n".join([*_wear_spans(points), *document["cost_notes"]])
+    table = Table(title="cost of one pass", title_justify="left", caption_justify="left", caption=caption)
+    table.add_column("point", overflow="fold")
+    for column in ("latency", "energy", "area", "lifetime"):
+        table.add_column(column, justify="right")
+    for members in groups.values():
+        cost = members[0]["cost"]
+        shown = [units.show(cost["latency_s"], "s"), units.show(cost["energy_J"], "J"), square_mm(cost["area_m2"])]
+        table.add_row("all points" if len(groups) == 1 else _members(members, points), *shown, duration(cost))
+    return Group(table)
+
+
+def _members(members: list[Document], points: list[Document]) -> str:
+    """Points of a row by what sets them apart: those of plain sweeps, where there are some, or else by their labels."""
+    plain = [point for point in members if not point.get("label")]
+    if not plain:
+        return "; ".join(map(_name, members))
+    everywhere = [point for point in points if not point.get("label")]
+    words = []
+    for path in dict.fromkeys(path for point in plain for path in point["set"]):
+        own = list(dict.fromkeys(_setting(path, point["set"].get(path)) for point in plain))
+        if len(own) < len({_setting(path, point["set"].get(path)) for point in everywhere}):
+            rest = [word.removeprefix(f"{axis_name(path)} = ") for word in own[1:]]
+            words.append(" / ".join([own[0], *rest]))
+    more = f" and {len(members) - len(plain)} labelled" if len(plain) < len(members) else ""
+    return f"{'; '.join(words) or 'as written'}{more}"
+
+
+def _wear_spans(points: list[Document]) -> list[str]:
+    """What the lifetimes of many points rest on: one line for cells and arrays of one kind."""
+    kinds: dict[tuple[Any, ...], list[Document]] = {}
+    for wear in (point["cost"]["lifetime"] for point in points):
+        if wear and wear["endurance"] is not None and wear["role"]:
+            key = wear["endurance"], wear["endurance_source"], wear["pulses_per_write"], wear["arrays"]
+            kinds.setdefault(key, []).append(wear)
+    spans = ("writes_per_cell_s", "rate_per_s")
+    return [f"lifetime: {_wear_words(own[0], *(_span(own, key) for key in spans))}" for own in kinds.values()]
+
+
+def _span(wears: list[Document], key: str) -> str:
+    """'12.3', or '12.3 to 45.6'."""
+    values = [wear[key] for wear in wears]
+    return " to ".join(dict.fromkeys(f"{value:.3g}" for value in (min(values), max(values))))
+
+
+def _wear_words(wear: Document, writes: str, rate: str) -> str:
+    return (
+        f"endurance {wear['endurance']:.3g} pulses ({wear['endurance_source'] or 'no source'}), "
+        f"{wear['pulses_per_write']} to a write, {writes} writes of a cell per second at {rate} passes per second, "
+        f"arrays {'shared by all layers' if wear['arrays'] == 'shared' else 'of each layer'}"
+    )
 
 
 def _name(point: Document) -> str:
@@ -88,12 +152,7 @@ def _caption(points: list[Document], names: Sequence[str] = ()) -> str:
     for name, point in zip_longest(names, points):
         wear = point["cost"]["lifetime"]
         if wear and wear["endurance"] is not None and wear["role"]:
-            said = (
-                f"endurance {wear['endurance']:.3g} pulses ({wear['endurance_source'] or 'no source'}), "
-                f"{wear['pulses_per_write']} to a write, "
-                f"{wear['writes_per_cell_s']:.3g} writes of a cell per second at {wear['rate_per_s']:.4g} passes per "
-                f"second, arrays {'shared by all layers' if wear['arrays'] == 'shared' else 'of each layer'}"
-            )
+            said = _wear_words(wear, f"{wear['writes_per_cell_s']:.3g}", f"{wear['rate_per_s']:.4g}")
             lines.setdefault(said, []).append(name)
     told = [f"lifetime{' of ' + ', '.join(whose) if names else ''}: {said}" for said, whose in lines.items()]
     return "\n".join(["projection and attention: share of the time in which at least one unit is at work", *told])

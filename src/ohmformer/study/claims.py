@@ -109,9 +109,14 @@ class Checked:
         return "not checkable"
 
     @property
+    def checked(self) -> bool:
+        """Whether model and paper are held against each other."""
+        return self.claim.role in ("validation", "calibration")
+
+    @property
     def failed(self) -> bool:
         """Whether it was checked and is not within its tolerance."""
-        return self.claim.role in ("validation", "calibration") and not self.within
+        return self.checked and not self.within
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mapping.spec import Conditioning, KVClip
-from ohmformer.schema import replace
-from ohmformer.study.cost import (
-    SECTIONS,
-    CostPoint,
-    CostSettings,
-    CostStudy,
-    cost_document,
-    cost_settings,
-    locate_study,
-)
-from ohmformer.study.read import of_accuracy
+from ohmformer.study.both import chosen_kv, no_accuracy, with_chosen
+from ohmformer.study.cost import CostSettings, cost_document, cost_settings, locate_study
 from ohmformer.study.read import settings as read_settings
 from ohmformer.study.results import slug
-from ohmformer.study.spec import Point, Study
+from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.sweep import Document, parse_set, put
 from ohmformer.workload.shapes import PREFIX
 
@@ -59,12 +48,12 @@ def compared(
     title = str(document.pop("name", file.stem))
     try:
         for path, value in map(parse_set, sets):
-            document = put(document, path, value, SECTIONS)
-        variants = [put(document, "hardware.base", platform, SECTIONS) for platform in chosen]
+            document = put(document, path, value)
+        variants = [put(document, "hardware.base", platform) for platform in chosen]
         settings = [cost_settings(variant, file.parent) for variant in variants]
         reasons = [why_unclipped(own) for own in settings]
         for index in (index for index, reason in enumerate(reasons) if reason):
-            variants[index] = put(variants[index], "mitigation.clip", "none", SECTIONS)
+            variants[index] = put(variants[index], "mitigation.clip", "none")
             settings[index] = cost_settings(variants[index], file.parent)
         found = _priced(title, chosen, settings)
         measured = settings[0].task is not None and not settings[0].model.source.startswith(PREFIX)
@@ -96,30 +85,29 @@ def _priced(
     title: str,
     platforms: Sequence[str],
     settings: Sequence[CostSettings],
-    kv: Sequence[Mapping[str, Conditioning]] = (),
+    chosen: Sequence[Mapping[str, Conditioning]] = (),
 ) -> Document:
-    each = zip(platforms, settings, kv or [{} for _ in settings], strict=True)
-    points = [CostPoint({"hardware.base": name}, "", own, chosen) for name, own, chosen in each]
-    return cost_document(CostStudy(title, tuple(points)))
+    points = [Point({"hardware.base": name}, "", own) for name, own in zip(platforms, settings, strict=True)]
+    return cost_document(Study(title, tuple(points)), chosen)
 
 
 def _notes(swept: bool, settings: CostSettings, measured: bool) -> list[str]:
     found = ["the study's sweep is left out; choose from it with --set PATH=VALUE"] if swept else []
     if settings.task is not None and not measured:
-        found.append(f"no accuracy: {settings.model.source} is a table of dimensions; name a model to measure it")
+        found.append(no_accuracy(settings))
     return found
 
 
-def _study(title: str, platforms: Sequence[str], variants: Sequence[Document], folder: Path) -> Study:
+def _study(title: str, platforms: Sequence[str], variants: Sequence[Document], folder: Path) -> Study[Settings]:
     """A point for each platform, so that they are computed at once."""
     points = []
     for platform, variant in zip(platforms, variants, strict=True):
-        points.append(Point({"hardware.base": platform}, "", read_settings(of_accuracy(variant), folder)))
+        points.append(Point({"hardware.base": platform}, "", read_settings(variant, folder)))
     return Study(title, tuple(points))
 
 
 def _with_accuracy(
-    found: Document, study: Study, settings: Sequence[CostSettings], out: Path, workers: int | None
+    found: Document, study: Study[Settings], settings: Sequence[CostSettings], out: Path, workers: int | None
 ) -> Document:
     """What the accuracy half says of each platform, beside its cost; that of what was chosen there, if anything."""
     from ohmformer.study.executors import default_workers
@@ -130,27 +118,10 @@ def _with_accuracy(
     answers = results_document(study, study_keys(study), results)["points"]
     chosen = [answer["accuracy"].get("chosen") for answer in answers]
     if any(chosen):
-        own = [_with_chosen(each, what) for each, what in zip(settings, chosen, strict=True)]
-        kv = [_chosen_kv(what) for what in chosen]
-        found = _priced(study.name, [point.set["hardware.base"] for point in study.points], own, kv)
+        own = [with_chosen(each, what) for each, what in zip(settings, chosen, strict=True)]
+        platforms = [point.set["hardware.base"] for point in study.points]
+        found = _priced(study.name, platforms, own, [chosen_kv(what) for what in chosen])
     for point, answer in zip(found["points"], answers, strict=True):
         point["accuracy"] = {key: value for key, value in answer["accuracy"].items() if key != "hits"}
     notes = dict.fromkeys(note for answer in answers for note in answer.get("notes", []))
     return {**found, "notes": list(notes)}
-
-
-def _with_chosen(settings: CostSettings, chosen: Document | None) -> CostSettings:
-    """The clips that calibration chose, as rules in front of those that there are; nothing is left to choose."""
-    if not chosen:
-        return settings
-    rules = []
-    for name, clip in chosen["clips"].items():
-        own = next((rule for pattern, rule in settings.rules if fnmatchcase(name, pattern)), Rule())
-        rules.append((name, replace(own, "clip", tuple(clip) if isinstance(clip, list) else clip)))
-    free = settings.mitigation.model_copy(update={"clip": "none", "kv": "none"})
-    return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
-
-
-def _chosen_kv(chosen: Document | None) -> dict[str, Conditioning]:
-    """The conditionings that calibration chose, by operand."""
-    return {name: Conditioning.model_validate(spec) for name, spec in (chosen or {}).get("kv", {}).items()}

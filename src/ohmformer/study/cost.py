@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +24,10 @@ from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mapping.spec import Conditioning, KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
 from ohmformer.study.keys import digest, versions
+from ohmformer.study.read import check_base, points_of
 from ohmformer.study.results import SCHEMA
-from ohmformer.study.spec import Mitigation
-from ohmformer.study.sweep import Document, check_reaches, opened, parse_set, put
+from ohmformer.study.spec import Mitigation, Study
+from ohmformer.study.sweep import Document
 from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 from ohmformer.workload.shapes import PREFIX, shapes
 from ohmformer.workload.spec import Phase, Workload
@@ -86,41 +86,13 @@ class CostSettings(Spec):
 
 
 CHOSEN = (
-    "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer compare` prices what is "
-    "chosen"
+    "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
+    "what is chosen"
 )
 """What a reader must know of a clip or a conditioning that is not known yet."""
 
 UNUSED = "mitigation.{} changes nothing where attention is not in memristive cells"
 """What a reader must know of one that is fixed, on an accelerator that has no use for it."""
-
-SECTIONS = [*(name for name in CostSettings.model_fields if name != "provenance"), *ELSEWHERE]
-
-
-@dataclass(frozen=True)
-class CostPoint:
-    """One answer that is asked for.
-
-    Attributes:
-        set: the swept values as written.
-        label: of their sweep.
-        settings: all that decides it.
-        kv: operand -> its conditioning, where calibration chose it.
-    """
-
-    set: dict[str, Any]
-    label: str
-    settings: CostSettings
-    kv: Mapping[str, Conditioning] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CostStudy:
-    """A named list of points; `where` names its file in messages."""
-
-    name: str
-    points: tuple[CostPoint, ...]
-    where: str = ""
 
 
 def locate_study(name: str) -> Path:
@@ -135,7 +107,7 @@ def locate_study(name: str) -> Path:
     raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
 
 
-def read_costs(name: str, sets: Sequence[str] = ()) -> CostStudy:
+def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
     """The cost half of a study file, or of a library entry, with changes 'PATH=VALUE'.
 
     Raises:
@@ -147,35 +119,13 @@ def read_costs(name: str, sets: Sequence[str] = ()) -> CostStudy:
 
 def make_costs(
     document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
-) -> CostStudy:
+) -> Study[CostSettings]:
     """The cost half of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
-    try:
-        return replace(_make(dict(document), sets, folder or Path()), where=where)
-    except BadInput as error:
-        raise BadInput(f"{where}: {error}") from error.__cause__
-
-
-def _make(document: Document, sets: Sequence[str], folder: Path) -> CostStudy:
-    name, sweeps = opened(document, SECTIONS)
-    for path, value in map(parse_set, sets):
-        axes = {axis for sweep in sweeps for axis, _ in sweep.axes}
-        check_reaches(path, axes)
-        if path in axes:
-            sweeps = [sweep.pinned(path, value) for sweep in sweeps]
-        else:
-            document = put(document, path, value, SECTIONS)
-    points = []
-    for sweep in sweeps:
-        for values in sweep.sets():
-            whole = document
-            for path, value in values.items():
-                whole = put(whole, path, value, SECTIONS)
-            points.append(CostPoint(values, sweep.label, cost_settings(whole, folder)))
-    return CostStudy(name, tuple(points))
+    return points_of(document, sets, cost_settings, where=where, folder=folder)
 
 
 def cost_settings(document: Document, folder: Path | None = None) -> CostSettings:
-    """The settings of a document without name and sweep.
+    """The settings of the cost half, of a document without name and sweep.
 
     Raises:
         BadInput: one line with path, value and remedy.
@@ -183,9 +133,7 @@ def cost_settings(document: Document, folder: Path | None = None) -> CostSetting
     own = {name: value for name, value in document.items() if name not in ELSEWHERE}
     if folder is not None and isinstance(own.get("model"), dict):
         own["model"] = _beside(own["model"], folder)
-    hardware = own.get("hardware", {})
-    if isinstance(hardware, dict) and not {"base", "projection", "attention"} & set(hardware):
-        raise BadInput(f"hardware.base: is missing; name one of: {', '.join(catalog.entries('accelerator'))}")
+    check_base(own)
     return validate(CostSettings, own, where="", folder=folder)
 
 
@@ -319,29 +267,30 @@ def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     return add_energy(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
 
 
-def cost_document(study: CostStudy) -> Document:
-    """All points of a study, priced, as one JSON document.
+def cost_document(study: Study[CostSettings], chosen: Sequence[Mapping[str, Conditioning]] = ()) -> Document:
+    """All points of a study, priced, as one JSON document; `chosen` has what `price` takes, for each point.
 
     Raises:
         BadInput: one of them has no price; one line with the file, the field and the remedy.
     """
     points = []
-    for point in study.points:
+    for point, own in zip(study.points, chosen or [{} for _ in study.points], strict=True):
         try:
-            cost = price(point.settings, point.kv)
+            cost = price(point.settings, own)
         except BadInput as error:
             values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
             at = f" (at {values})" if len(study.points) > 1 and values else ""
             raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
         points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
-    keys = [digest(_plain(point)) for point in study.points]
+    each = zip(study.points, chosen or [{} for _ in study.points], strict=True)
+    keys = [digest(_plain(point.settings, own)) for point, own in each]
     return {
         "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points,
-        "notes": _notes([point.settings for point in study.points]),
+        "notes": remedy_notes([point.settings for point in study.points]),
     }  # fmt: skip
 
 
-def _notes(settings: list[CostSettings]) -> list[str]:
+def remedy_notes(settings: list[CostSettings]) -> list[str]:
     """What a reader must know of clips and conditionings."""
     found = []
     for own in settings:
@@ -354,6 +303,6 @@ def _notes(settings: list[CostSettings]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _plain(point: CostPoint) -> str:
-    chosen = {name: spec.canonical() for name, spec in point.kv.items()}
-    return repr([*sorted(point.settings.canonical().items()), *sorted(chosen.items())])
+def _plain(settings: CostSettings, chosen: Mapping[str, Conditioning]) -> str:
+    conditionings = {name: spec.canonical() for name, spec in chosen.items()}
+    return repr([*sorted(settings.canonical().items()), *sorted(conditionings.items())])

@@ -36,7 +36,7 @@ class Identity:
     device: str = "cpu"
 
 
-def versions(study: Study | None = None) -> dict[str, str]:
+def versions(study: Study[Settings] | None = None) -> dict[str, str]:
     """Package -> version, with the packages that models of a study come from."""
     points = study.points if study else ()
     return {name: _version(name) for name in (*PACKAGES, *(n for point in points for n in _packages(point.settings)))}

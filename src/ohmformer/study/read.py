@@ -1,8 +1,12 @@
-"""Reading a study file: every point of it is checked before the first one runs. Free of torch."""
+"""Reading a study file: every point of it is checked before the first one runs. Free of torch.
+
+Both halves read the same file the same way: the same sweeps, the same changes, the same points in the same order. Each
+half makes its own settings of a point, and leaves out what only the other half reads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,26 +14,15 @@ from typing import Any
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.schema import validate
-from ohmformer.study.spec import Point, Settings, Study
-from ohmformer.study.sweep import SECTIONS, Document, Sweep, check_reaches, has, opened, parse_set, put
-
-COST_ONLY = ("dataflow", "cost")
-"""Sections of the cost half."""
+from ohmformer.study.spec import Point, S, Settings, Study
+from ohmformer.study.sweep import COST_ONLY, Document, Sweep, check_reaches, has, opened, parse_set, put
 
 MODEL_OF_COST = ("seq_len", "batch", "phase", "context", "steps")
 """What the cost half alone is told of the model."""
 
 
-def of_accuracy(document: Document) -> Document:
-    """A document without what only the cost half reads, since one file serves both."""
-    kept = {name: value for name, value in document.items() if name not in COST_ONLY}
-    if isinstance(model := kept.get("model"), dict):
-        kept["model"] = {name: value for name, value in model.items() if name not in MODEL_OF_COST}
-    return kept
-
-
-def read_study(name: str, sets: Sequence[str] = ()) -> Study:
-    """The study of a file, or of a library entry, with changes.
+def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
+    """The accuracy half of a study file, or of a library entry, with changes.
 
     Args:
         name: a path that ends in .toml, or the name of a study in the library.
@@ -46,17 +39,35 @@ def read_study(name: str, sets: Sequence[str] = ()) -> Study:
 
 def make_study(
     document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
-) -> Study:
-    """The study of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
+) -> Study[Settings]:
+    """The accuracy half of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
+    return points_of(document, sets, settings, where=where, folder=folder)
+
+
+def points_of(
+    document: Document,
+    sets: Sequence[str],
+    settings: Callable[[Document, Path], S],
+    *,
+    where: str,
+    folder: Path | None,
+) -> Study[S]:
+    """The points of a document, with the settings that one half makes of each.
+
+    Raises:
+        BadInput: one line with `where`, path, value and remedy.
+    """
     try:
-        study = _make(of_accuracy(document), [parse_set(text) for text in sets], folder or Path())
+        study = _make(dict(document), [parse_set(text) for text in sets], settings, folder or Path())
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error.__cause__
     return replace(study, where=where)
 
 
-def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Study:
-    name, sweeps = opened(document, SECTIONS)
+def _make(
+    document: Document, sets: list[tuple[str, Any]], settings: Callable[[Document, Path], S], folder: Path
+) -> Study[S]:
+    name, sweeps = opened(document)
     for path, value in sets:
         document, sweeps = _changed(document, sweeps, path, value)
     settings(_filled(document, next(sweeps[0].sets())), folder)
@@ -91,12 +102,24 @@ def _with(document: Document, values: Document) -> Document:
 
 
 def settings(document: Document, folder: Path) -> Settings:
-    """The settings of a document without name and sweep.
+    """The settings of the accuracy half, of a document without name and sweep.
 
     Raises:
         BadInput: one line with path, value and remedy.
     """
+    own = {name: value for name, value in document.items() if name not in COST_ONLY}
+    if isinstance(model := own.get("model"), dict):
+        own["model"] = {name: value for name, value in model.items() if name not in MODEL_OF_COST}
+    check_base(own)
+    return validate(Settings, own, where="", folder=folder)
+
+
+def check_base(document: Document) -> None:
+    """Refuse hardware that is nothing but changes.
+
+    Raises:
+        BadInput: it says of what.
+    """
     hardware = document.get("hardware", {})
     if isinstance(hardware, dict) and not {"base", "projection", "attention"} & set(hardware):
         raise BadInput(f"hardware.base: is missing; name one of: {', '.join(catalog.entries('accelerator'))}")
-    return validate(Settings, document, where="", folder=folder)

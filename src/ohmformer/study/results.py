@@ -12,7 +12,7 @@ from typing import Any
 from ohmformer.errors import BadInput
 from ohmformer.study.keys import digest, versions
 from ohmformer.study.labels import filled, static_note
-from ohmformer.study.spec import Point, Study
+from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result
 
 SCHEMA = 1
@@ -21,7 +21,7 @@ SCHEMA = 1
 Document = dict[str, Any]
 
 
-def document(study: Study, keys: list[str], results: list[Result]) -> Document:
+def document(study: Study[Settings], keys: list[str], results: list[Result]) -> Document:
     """Study, keys and results of its points, in order, as plain JSON values."""
     points = [_point(point, result) for point, result in zip(study.points, results, strict=True)]
     notes = list(dict.fromkeys(filter(None, (static_note(point.settings.hardware) for point in study.points))))
@@ -31,14 +31,17 @@ def document(study: Study, keys: list[str], results: list[Result]) -> Document:
     }  # fmt: skip
 
 
-def _point(point: Point, result: Result) -> Document:
+def _point(point: Point[Settings], result: Result) -> Document:
     label = filled(point.label, point.settings.hardware)
     return {"set": point.set, **({"label": label} if label else {}), **result}
 
 
 def to_json(content: Document) -> str:
     """A document as text; the scores of single samples (`hits`) stay in the store."""
-    points = [{**point, "accuracy": _without_hits(point["accuracy"])} for point in content["points"]]
+    points = [
+        {**point, "accuracy": _without_hits(point["accuracy"])} if "accuracy" in point else point
+        for point in content["points"]
+    ]
     return json.dumps({**content, "points": points}, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 
@@ -49,6 +52,18 @@ def _without_hits(accuracy: dict[str, Any]) -> dict[str, Any]:
 def slug(name: str) -> str:
     """A name as a folder: 'K/V noise, 2' -> 'k-v-noise-2'."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "study"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises:
+        BadInput: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another folder with --out") from error
 
 
 def write_text(file: Path, text: str) -> None:

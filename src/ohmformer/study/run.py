@@ -16,6 +16,7 @@ from ohmformer.errors import BadInput
 from ohmformer.study.evaluate import check_identity, evaluate_point, identify
 from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.keys import Identity, point_key
+from ohmformer.study.results import make_folder
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result, Store
 
@@ -27,7 +28,7 @@ class Stopped(Exception):
 
 
 def run_study(
-    study: Study,
+    study: Study[Settings],
     out: Path,
     *,
     workers: int = 1,
@@ -65,13 +66,13 @@ def run_study(
     return [found[key] for key in keys]
 
 
-def study_keys(study: Study) -> list[str]:
+def study_keys(study: Study[Settings]) -> list[str]:
     """The key of every point, in order. Loads models and data."""
     identities = _identities(study)
     return [point_key(point.settings, found) for point, found in zip(study.points, identities, strict=True)]
 
 
-def _identities(study: Study) -> list[Identity]:
+def _identities(study: Study[Settings]) -> list[Identity]:
     try:
         return [identify(point.settings) for point in study.points]
     except BadInput as error:
@@ -82,10 +83,7 @@ def _identities(study: Study) -> list[Identity]:
 def _store(out: Path) -> Iterator[Store]:
     """The store in a folder; what of both is new and stays empty is removed again."""
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{out}: cannot be made ({error.strerror}); choose another folder with --out") from error
+    make_folder(out)
     file = out / "results.sqlite"
     fresh, empty = not file.exists(), True
     try:
@@ -108,7 +106,7 @@ class _Job:
     """What a worker needs: also what model and data are, since a function of the user may give others there."""
 
     evaluate: Evaluate
-    point: Point
+    point: Point[Settings]
     identity: Identity
 
     @property
@@ -125,7 +123,7 @@ def _evaluated(job: _Job) -> Result:
 class _Computation:
     """The points that are missing, on their way into the store."""
 
-    def __init__(self, study: Study, store: Store, total: int, todo: dict[str, _Job]) -> None:
+    def __init__(self, study: Study[Settings], store: Store, total: int, todo: dict[str, _Job]) -> None:
         self.where, self.store, self.total, self.todo = study.where, store, total, todo
         self.stored = total - len(todo)
         self.failed: list[tuple[_Job, BaseException]] = []

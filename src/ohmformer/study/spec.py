@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -110,18 +110,18 @@ class Settings(Spec):
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Generic[S]):
     """One answer that is asked for: the swept values as written, the label of their sweep, and all settings."""
 
     set: dict[str, Any]
     label: str
-    settings: Settings
+    settings: S
 
 
 @dataclass(frozen=True)
-class Study:
-    """A named list of points; `where` names its file in messages."""
+class Study(Generic[S]):
+    """A named list of points, with the settings of one half; `where` names its file in messages."""
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[Point[S], ...]
     where: str = ""

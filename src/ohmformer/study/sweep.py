@@ -17,8 +17,11 @@ from ohmformer.study.spec import Settings
 
 Document = dict[str, Any]
 
-SECTIONS = [name for name in Settings.model_fields if name != "provenance"]
-"""What a path may start with."""
+COST_ONLY = ("dataflow", "cost")
+"""Sections that decide cost alone."""
+
+SECTIONS = [*(name for name in Settings.model_fields if name != "provenance"), *COST_ONLY]
+"""What a path may start with: one file serves both halves."""
 
 WHOLE = {"base", "kind", "value", "alpha", "beta"}
 """A table with one of these keys is a value of its own, not a step of a path."""
@@ -52,7 +55,7 @@ def flatten(table: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def put(document: Document, path: str, value: Any, sections: Sequence[str] = tuple(SECTIONS)) -> Document:
+def put(document: Document, path: str, value: Any) -> Document:
     """A copy of the document with the value at a path set; a path starts with one of the sections.
 
     Paths into the hardware are kept as they are, after those that were there: the last one wins. What follows `rules.`
@@ -62,8 +65,8 @@ def put(document: Document, path: str, value: Any, sections: Sequence[str] = tup
         BadInput: the path starts with no known section, or goes through something that is no table.
     """
     head, *rest = path.split(".")
-    if head not in sections:
-        raise BadInput(f"{path} = {value!r}: unknown key {head!r}; {suggest(head, list(sections))}")
+    if head not in SECTIONS:
+        raise BadInput(f"{path} = {value!r}: unknown key {head!r}; {suggest(head, SECTIONS)}")
     if head == "hardware" and rest:
         return {**document, head: _put_last(_hardware_table(document), ".".join(rest), value)}
     if head == "rules" and rest:
@@ -123,7 +126,7 @@ def _toml_value(written: str) -> Any:
     return content["value"] if len(content) == 1 else written
 
 
-def opened(document: Document, sections: Sequence[str]) -> tuple[str, list[Sweep]]:
+def opened(document: Document) -> tuple[str, list[Sweep]]:
     """The name and the sweeps of a document, taken out of it.
 
     Raises:
@@ -133,8 +136,8 @@ def opened(document: Document, sections: Sequence[str]) -> tuple[str, list[Sweep
     if not isinstance(name, str) or not name.strip():
         raise BadInput("name: is missing; add a line such as name = 'my study'")
     sweeps = read_sweeps(document.pop("sweep", []))
-    for unknown in sorted(set(document) - set(sections)):
-        raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *sections, 'sweep'])}")
+    for unknown in sorted(set(document) - set(SECTIONS)):
+        raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
     return name, sweeps
 
 
