@@ -109,12 +109,13 @@ class DynamicOperand(Operand):
         if dense is not None:
             tokens = dense.gather(tokens, -2)
             x = x if self.axis == "K" else dense.gather(x, -1)
-        given, mean, conditioner = x, None, None if self.conditioner is None else self.conditioner.to(tokens)
+        given, came, mean = x, tokens.detach(), None
+        conditioner = None if self.conditioner is None else self.conditioner.to(tokens)
         if conditioner is not None:
             tokens, mean = conditioner.tokens(tokens, dense)
             x = conditioner.inputs(x)
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
-        held, gain = self._written(tokens.detach(), dense, queries, turn)
+        held, gain = self._written(tokens.detach(), came, dense, queries, turn)
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
@@ -124,9 +125,12 @@ class DynamicOperand(Operand):
         return y if dense is None or self.axis == "V" else dense.scatter(y, -1)
 
     def _written(
-        self, tokens: Tensor, dense: Compaction | None, queries: int, turn: tuple[int, ...]
+        self, tokens: Tensor, came: Tensor, dense: Compaction | None, queries: int, turn: tuple[int, ...]
     ) -> tuple[Folded | Programmed, Tensor | None]:
-        """What the cells hold of tokens[B, R, n, d]; also the gain of each row, where rows have ranges of their own."""
+        """What the cells hold of tokens[B, R, n, d]; also the gain of each row, where rows have ranges of their own.
+
+        Tokens are known again by what they were when they `came`, before conditioning rounded them.
+        """
         w_range = self.range(tokens, dense)
         gain = None
         if self.axis == "V" and self.array.scale == "token":
@@ -141,10 +145,10 @@ class DynamicOperand(Operand):
             return self._write(tokens, w_range, common, streams), gain
         if self.causal and queries >= tokens.shape[-2]:
             self.memory = None  # a new text, even if it is the same
-        elif self.memory is not None and self.memory.speaks_of(tokens, streams, self._conditions()):
-            streams = self.memory.ring(tokens, streams, queries)
-        held = self._written_before(tokens, w_range, common, streams, queries)
-        self.memory = Memory(self._conditions(), tokens.clone(), streams, held)
+        elif self.memory is not None and self.memory.speaks_of(came, streams, self._conditions()):
+            streams = self.memory.ring(came, streams, queries)
+        held = self._written_before(tokens, came, w_range, common, streams, queries)
+        self.memory = Memory(self._conditions(), came.clone(), streams, held)
         return held, gain
 
     def _conditions(self) -> tuple[object, ...]:
@@ -153,22 +157,28 @@ class DynamicOperand(Operand):
         return state.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner
 
     def _written_before(
-        self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams, queries: int
+        self,
+        tokens: Tensor,
+        came: Tensor,
+        w_range: Tensor,
+        common: Tensor,
+        streams: SampleStreams,
+        queries: int,
     ) -> Folded:
         """What the cells hold, where tokens that the memory knows are not written again."""
         memory = self.memory
-        if memory is None or not memory.speaks_of(tokens, streams, self._conditions()):
+        if memory is None or not memory.speaks_of(came, streams, self._conditions()):
             if memory is not None:
-                memory.check_rows(tokens, streams, queries, self.name)
+                memory.check_rows(came, streams, queries, self.name)
             written: Folded = self._write(tokens, w_range, common, streams)
             return written
         if not isinstance(streams, TokenStreams):
-            if torch.equal(memory.tokens, tokens):
+            if torch.equal(memory.tokens, came):
                 return memory.held
             written = self._write(tokens, w_range, common, streams)
             return written
         overlap = memory.overlap(streams)
-        overlap.check(memory.tokens, tokens, queries, self.name)
+        overlap.check(memory.tokens, came, queries, self.name)
         new = overlap.new
         if new is None:
             return overlap.merged(memory.held, None, self.axis, own_units=self._own_range())
