@@ -206,6 +206,9 @@ def test_operands_have_their_own() -> None:
     assert all_ == pytest.approx(4 * first), "K and V of two layers take the same"
     with pytest.raises(BadInput, match=r"kv\['layers.0.attention.score'\]: did you mean 'layers.0.attention.scores'"):
         place(work, CLIPFORMER, kv={"layers.0.attention.score": hadamard})
+    for kv in ("auto", {key: "hadamard"}):
+        with pytest.raises(BadInput, match=r"is no conditioning; take Conditioning\("):
+            place(work, CLIPFORMER, kv=kv)  # type: ignore[arg-type]
 
 
 def _each(key: str, value: str, spec: Conditioning) -> list[Any]:

@@ -25,7 +25,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, Rules, as_rule
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
-from ohmformer.mapping.spec import KVClip, KVConditioning, WeightMitigation
+from ohmformer.mapping.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
 
 
@@ -138,7 +138,7 @@ def place(
             field and the remedy.
     """
     _check_clip(hardware, clip)
-    _check_names(workload, kv)
+    _check_kv(workload, kv)
     ruled = tuple((pattern, as_rule(pattern, value)) for pattern, value in (rules or {}).items())
     layers, kinds = workload.layers(), _kinds(workload, ruled, kv)
     known = Pricing(hardware, workload.batch, 1, 0, clip, ruled, weights or WeightMitigation(), kv)
@@ -203,11 +203,14 @@ def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
             clip.check(engine.array)
 
 
-def _check_names(workload: Workload, kv: KVConditioning | None) -> None:
+def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
     known = {op.name for op in workload.dynamic}
-    for name in kv if isinstance(kv, Mapping) else ():
-        if name not in known:
-            raise BadInput(f"kv[{name!r}]: {suggest(name, sorted(known))}")
+    for name, spec in kv.items() if isinstance(kv, Mapping) else [("", kv)]:
+        where = f"kv[{name!r}]" if name else "kv"
+        if name and name not in known:
+            raise BadInput(f"{where}: {suggest(name, sorted(known))}")
+        if not isinstance(spec, Conditioning | None):
+            raise BadInput(f"{where} = {spec!r}: is no conditioning; take Conditioning(mean=True, basis='hadamard')")
 
 
 def _placed(layer: Layer, pricing: Pricing, setup: Stage | None) -> PlacedLayer:
@@ -219,7 +222,7 @@ def _placed(layer: Layer, pricing: Pricing, setup: Stage | None) -> PlacedLayer:
     join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
     gather = None
     if join and any(conditioning.gathers(op, pricing) for op in first_attention(layer.ops)):
-        gather = next(i for i, parts in enumerate(names) if conditioning.NAME in parts)
+        gather = next((i for i, parts in enumerate(names) if conditioning.NAME in parts), None)
     kept = conditioning.kept(layer, pricing)
     return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores, gather, kept)
 
