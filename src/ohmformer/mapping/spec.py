@@ -98,7 +98,7 @@ class Conditioning(Spec):
             for name, value in changes.items():
                 array = array if value is None else replace(array, name, value)
         except BadInput as error:
-            raise BadInput(f"kv.{name} = {value!r}: {error}") from None
+            raise BadInput(f"kv.{error}") from None
         return array
 
 
