@@ -10,7 +10,6 @@ from ohmformer.arch.components import access_time, array_area, converter_bits, m
 from ohmformer.arch.cost import Cost, all_beside
 from ohmformer.arch.placement import place
 from ohmformer.arch.programming import programming
-from ohmformer.arch.technology import scale, scale_area
 from ohmformer.dataflow.run import simulate
 from ohmformer.dataflow.spec import SequenceBlocking
 from ohmformer.dataflow.wear import lifetime
@@ -44,15 +43,6 @@ def test_the_algebra_of_costs() -> None:
     assert (both.energy, both.latency, both.interval, both.total) == ({"array": 2.0, "adc": 3.0}, 3.0, 1.0, 5.0)
     assert one.beside(other) == Cost({"array": 2.0, "adc": 3.0}, 2.0, 1.0) == all_beside([one, other])
     assert one.repeated(5) == Cost({"array": 5.0}, 4.0, 2.5)
-    assert one.scaled(energy=2, time=3) == Cost({"array": 2.0}, 6.0, 1.5)
-
-
-def test_technology_scaling() -> None:
-    assert scale(Cost({"vector": 1.0}, 1.0, 1.0), 45, 32).energy["vector"] == pytest.approx(32 / 45)
-    assert scale(Cost({"vector": 1.0}, 1.0, 1.0), 64, 32, "dennard") == Cost({"vector": 0.125}, 0.5, 0.5)
-    assert scale_area(4.0, 64, 32) == 1.0
-    with pytest.raises(BadInput, match="must be > 0"):
-        scale(Cost(), 0, 32)
 
 
 def test_one_array_takes_what_its_source_says() -> None:

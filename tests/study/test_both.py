@@ -68,7 +68,7 @@ def test_what_has_no_price_keeps_its_accuracy_and_says_why(tmp_path: Path) -> No
 
 
 def test_a_chosen_clip_is_priced_at_its_point(tmp_path: Path) -> None:
-    changes = {"mitigation": {"clip": "calibrated"}, "sweep": {GAMMA: [0, 7]}}
+    changes = {"mitigation": {"clip": "calibrated"}, "sweep": {GAMMA: [0, 20]}}
     found = both(tmp_path, **changes)
     chosen = [point["accuracy"]["chosen"]["clips"] for point in found["points"]]
     assert any(chosen), "nothing was chosen, so that nothing is tested"

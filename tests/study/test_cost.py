@@ -299,7 +299,7 @@ def test_a_chosen_clip_is_priced(tmp_path: Path) -> None:
     }
     free = compared(write(tmp_path / "a.toml", **sections), ["clipformer_tcad_2024_adc8"], out=tmp_path / "o")
     strong = {**sections, "mitigation": {"clip": "calibrated"}}
-    gamma = "hardware.attention.array.cell.write_noise.gamma=7"
+    gamma = "hardware.attention.array.cell.write_noise.gamma=20"
     found = compared(write(tmp_path / "b.toml", **strong), ["clipformer_tcad_2024_adc8"], [gamma], out=tmp_path / "o")
     (point,) = found["points"]
     clips = point["accuracy"]["chosen"]["clips"]

@@ -45,11 +45,6 @@ class Cost:
         latency = self.latency + (times - 1) * self.interval if times > 0 else 0.0
         return Cost(energy, latency, times * self.interval)
 
-    def scaled(self, energy: float = 1.0, time: float = 1.0) -> Cost:
-        """All energies and all times multiplied, as for another technology."""
-        found = {name: value * energy for name, value in self.energy.items()}
-        return Cost(found, self.latency * time, self.interval * time)
-
 
 def add_energy(*parts: Mapping[str, float]) -> dict[str, float]:
     """Energies added component by component."""

@@ -9,6 +9,7 @@ from math import ceil
 from ohmformer.arch import components
 from ohmformer.arch.cost import add_energy
 from ohmformer.arch.stage import Stage
+from ohmformer.arch.technology import at_technology
 from ohmformer.arch.where import Where, where
 from ohmformer.array.counts import Counts
 from ohmformer.errors import BadInput
@@ -76,7 +77,7 @@ class Pricing:
 
 
 def chip_of(hardware: Accelerator) -> Chip:
-    """What surrounds the arrays of an accelerator.
+    """What surrounds the arrays of an accelerator, with prices at its technology.
 
     Raises:
         BadInput: nobody has described it.
@@ -86,7 +87,7 @@ def chip_of(hardware: Accelerator) -> Chip:
             f"hardware.chip: is missing for {hardware.title or 'this accelerator'!r}, so nothing can be said of its "
             "time and energy; add the table, or take an accelerator that has one"
         )
-    return hardware.chip
+    return at_technology(hardware.chip)
 
 
 @dataclass(frozen=True)

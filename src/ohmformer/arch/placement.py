@@ -162,7 +162,7 @@ def place(
         sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in stored),
         tiles.total,
         room.area(hardware, tiles, workload),
-        hardware.chip.tile_power * tiles.total if hardware.chip else 0.0,
+        chip_of(hardware).tile_power * tiles.total if tiles.total else 0.0,
         tuple(wear(workload, stored)),
     )
 

@@ -83,7 +83,8 @@ def _on_lanes(
     rest = _digital(ops, replace(pricing, lanes=count))
     energy = add_energy(product.energy, moved.energy, rest.energy)
     time = product.interval + rest.interval
-    return Stage(name, side, "lanes", fixed=chip.network_latency, per_token=time, energy=energy)
+    common = engine.lanes != "of_layer"  # a number of lanes is there once, for all layers
+    return Stage(name, side, "lanes", common, fixed=chip.network_latency, per_token=time, energy=energy)
 
 
 def _lanes_only(name: str, ops: list[Op], pricing: Pricing) -> Stage:

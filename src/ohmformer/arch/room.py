@@ -14,7 +14,7 @@ from ohmformer.arch import components
 from ohmformer.arch.operands import Pricing, chip_of, used_arrays, written_plan
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine, SimdEngine, SramEngine
 from ohmformer.mapping.plan import Plan
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
 
@@ -79,7 +79,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles by the arrays that fill them; None for spare ones without arrays."""
+    """Tiles by the arrays that fill them; None for those without arrays."""
 
     kinds: list[tuple[str, Crossbar | None, int]]
 
@@ -197,7 +197,8 @@ def tiles(hardware: Accelerator, layers: list[Held], kept: list[Stored]) -> Tile
     weights = weight_arrays(hardware, layers)
     held_there = _by_kind((entry.engine.array, entry.arrays) for entry in kept)
     total, attention = sum(count for _, count in weights), sum(count for _, count in held_there)
-    if not total and not attention:
+    fixed = fixed_lanes(hardware)
+    if not total and not attention and not fixed:
         return Tiles([])
     chip = chip_of(hardware)
     room = chip.arrays_per_core * chip.cores_per_tile
@@ -211,8 +212,9 @@ def tiles(hardware: Accelerator, layers: list[Held], kept: list[Stored]) -> Tile
         whole += [(array, ceil(count / room)) for array, count in weights if _is_projection(array, hardware)]
     kinds: list[tuple[str, Crossbar | None, int]] = [("projection", *entry) for entry in _by_kind(whole)]
     kinds += [("attention", array, ceil(count / room)) for array, count in held_there]
-    used = sum(count for _, _, count in kinds)
-    needed = used
+    without = ceil(fixed / (chip.cores_per_tile * chip.vector.lanes_per_core)) - sum(count for _, _, count in kinds)
+    kinds.append(("projection", None, max(0, without)))
+    needed = used = sum(count for _, _, count in kinds)
     if chip.granularity == "node":
         if chip.tiles_per_node is None:
             raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
@@ -227,6 +229,13 @@ def tiles(hardware: Accelerator, layers: list[Held], kept: list[Stored]) -> Tile
     return Tiles([*kinds, ("projection", own, (chip.tiles or needed) - used)])
 
 
+def fixed_lanes(hardware: Accelerator) -> int:
+    """Vector lanes that there have to be whatever lies on arrays: a number that an engine asks for."""
+    engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
+    numbers = [engine.lanes for engine in engines if isinstance(engine, SimdEngine)]
+    return max((number for number in numbers if not isinstance(number, str)), default=0)
+
+
 def lanes(hardware: Accelerator, layer: Held) -> int:
     """Vector lanes of the tiles that hold a layer's weights."""
     if not layer.weights or hardware.chip is None:
@@ -237,7 +246,7 @@ def lanes(hardware: Accelerator, layer: Held) -> int:
 
 
 def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
-    """Tiles full of arrays, nodes around them, and units for softmax [m^2]; that of a GPU is its die."""
+    """Tiles full of arrays, or of none, nodes around them, and units for softmax [m^2]; that of a GPU is its die."""
     if isinstance(hardware.projection, GpuEngine):
         return hardware.projection.area
     chip = chip_of(hardware)
@@ -245,8 +254,7 @@ def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
     room = chip.arrays_per_core * chip.cores_per_tile
     total = 0.0
     for role, array, count in used.kinds:
-        if count and array is not None:
-            total += count * (shell + room * components.array_area(array, role))
+        total += count * (shell + (room * components.array_area(array, role) if count and array is not None else 0.0))
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
     return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units

@@ -1,37 +1,66 @@
-"""Carrying figures of one technology over to another.
+"""Carrying the prices of a chip from the technology that they are for to that of the chip.
 
-Two rules, each named where it is used. `linear`: energies times the ratio of feature sizes, as PUMAsim does for its
-arithmetic units from 45 to 32 nm (x 32/45). `dennard`: constant-field scaling (Dennard et al. 1974): energy with the
-third power of the ratio, delay with the first, area with the second. Neither holds for analog parts: arrays and
-converters keep the figures of their source.
+Two rules. `linear`: energies, areas and standing power times the ratio of feature sizes, as the simulator of PUMA takes
+its arithmetic units from 45 to 32 nm (include/constants.py: `2.4 * 32/45`). `dennard`: scaling at constant field
+(Dennard et al., IEEE Journal of Solid-State Circuits 9(5), 1974, Table I): energy of an operation with the third power
+of the ratio, area and power with the second. Supply voltages have fallen less than that since about 65 nm, so that it
+is the most that a smaller technology could save.
+
+Neither holds for analog parts: arrays, converters and cells keep the figures of their source. So does what leads off
+the chip (memory, and the links of a node), and so do all times: the clock is that of the chip.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
-from ohmformer.arch.cost import Cost
-from ohmformer.errors import BadInput
+from ohmformer.hardware.chip import Chip, Scaling, SoftmaxUnit, VectorUnit
 
-Rule = Literal["linear", "dennard"]
+POWERS: dict[Scaling, dict[str, int]] = {
+    "linear": {"energy": 1, "area": 1, "power": 1},
+    "dennard": {"energy": 3, "area": 2, "power": 2},
+}
+"""Rule -> quantity -> the power of the ratio of feature sizes."""
 
-_POWERS: dict[str, tuple[int, int, int]] = {"linear": (1, 0, 2), "dennard": (3, 1, 2)}
-"""Rule -> exponents of energy, time and area."""
-
-
-def _ratio(old: float, new: float) -> float:
-    if old <= 0 or new <= 0:
-        raise BadInput(f"technology = {old:g} -> {new:g} nm: must be > 0; correct it")
-    return new / old
-
-
-def scale(cost: Cost, old: float, new: float, rule: Rule = "linear") -> Cost:
-    """A cost at a feature size of `old` nm, at `new` nm."""
-    energy, time, _ = _POWERS[rule]
-    ratio = _ratio(old, new)
-    return cost.scaled(ratio**energy, ratio**time)
+CHIP = {
+    **dict.fromkeys(("register_energy", "buffer_energy", "bus_energy", "network_energy"), "energy"),
+    **dict.fromkeys(("core_area", "tile_area"), "area"),
+    "tile_power": "power",
+}
+VECTOR = {"energy_per_op": "energy"}
+SOFTMAX = {"energy_per_element": "energy", "area_per_head": "area"}
+"""Prices that follow the technology: field -> quantity."""
 
 
-def scale_area(area: float, old: float, new: float, rule: Rule = "linear") -> float:
-    """An area at a feature size of `old` nm, at `new` nm."""
-    return float(area * _ratio(old, new) ** _POWERS[rule][2])
+def at_technology(chip: Chip) -> Chip:
+    """A chip with all its prices at its own feature size; itself, where they are there already."""
+    units = (chip.vector, chip.softmax)
+    if chip.priced_at is None and all(unit is None or unit.priced_at is None for unit in units):
+        return chip
+    return _scaled(chip)
+
+
+@lru_cache(maxsize=64)
+def _scaled(chip: Chip) -> Chip:
+    known = chip.priced_at or chip.technology
+    vector, softmax = chip.vector, chip.softmax
+    changes: dict[str, Any] = _prices(chip, CHIP, known, chip)
+    changes["vector"] = vector.model_copy(update=_prices(vector, VECTOR, vector.priced_at or known, chip))
+    if softmax is not None:
+        changes["softmax"] = softmax.model_copy(update=_prices(softmax, SOFTMAX, softmax.priced_at or known, chip))
+    return chip.model_copy(update=changes)
+
+
+def _prices(
+    holder: Chip | VectorUnit | SoftmaxUnit, fields: Mapping[str, str], known: float, chip: Chip
+) -> dict[str, Any]:
+    """Prices that are for `known` nm, at the feature size of the chip; what another includes stays included."""
+    ratio = chip.technology / known
+    powers = POWERS[chip.scaling]
+    values = {name: getattr(holder, name) for name in fields}
+    return {
+        name: value if isinstance(value, str) else value * ratio ** powers[fields[name]]
+        for name, value in values.items()
+    }

@@ -17,12 +17,15 @@ Count = Annotated[int, Field(ge=1)]
 PerByte = Annotated[JoulesPerByte, Field(ge=0)] | Included
 Area = Annotated[SquareMetres, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scaling = Literal["linear", "dennard"]
 
 
 class VectorUnit(Spec):
     """The digital lanes of a core: normalisation, activations, additions, and softmax where no unit does it.
 
     The numbers of operations are per element; `add` covers residuals, biases and partial sums of row blocks.
+    `priced_at` is the feature size in nm that the energy is for; None for that of the chip's prices.
     """
 
     lanes_per_core: Count
@@ -31,14 +34,19 @@ class VectorUnit(Spec):
     norm: Rate
     activation: Rate
     softmax: Rate
+    priced_at: Nanometres | None = None
 
 
 class SoftmaxUnit(Spec):
-    """Units for softmax beside the attention arrays: every lane takes one element per cycle."""
+    """Units for softmax beside the attention arrays: every lane takes one element per cycle.
+
+    `priced_at` is the feature size in nm that energy and area are for; None for that of the chip's prices.
+    """
 
     lanes_per_head: Count
     energy_per_element: Annotated[Joules, Field(ge=0)]
     area_per_head: Area
+    priced_at: Nanometres | None = None
 
 
 class Dram(Spec):
@@ -55,8 +63,13 @@ class Chip(Spec):
     (`granularity = "layer"`) or whole nodes of `tiles_per_node` (`"node"`).
     """
 
-    technology: Annotated[float, Field(gt=0)]
-    """Feature size in nm: what the energies and areas below, and those of the arrays, are for."""
+    technology: Nanometres
+    """Feature size in nm."""
+    priced_at: Nanometres | None = None
+    """Feature size in nm that the energies, areas and standing power of cores and tiles are for; None for `technology`.
+    Where it is another one, they are carried over (see arch/technology.py); arrays and converters keep theirs."""
+    scaling: Scaling = "linear"
+    """How they are carried over."""
     clock: Annotated[Hertz, Field(gt=0)]
     arrays_per_core: Count
     cores_per_tile: Count

@@ -70,7 +70,8 @@ class DigitalEngine(ExactEngine):
 class SimdEngine(ExactEngine):
     """Products in the vector lanes of the cores (see `chip.vector`).
 
-    `lanes` is how many work at once: a number, or those of the cores that hold the layer's weights.
+    `lanes` is how many work at once: a number, which all layers share, or those of the cores that hold the layer's
+    weights.
     """
 
     cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes")
