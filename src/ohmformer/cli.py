@@ -349,10 +349,10 @@ def _write_text(text: str, file: str | None) -> None:
 
 
 def _print(content: Any, *, to_stderr: bool = False) -> None:
-    """Print a table or a sentence; wide enough for any table where the output is no terminal."""
+    """Print a table or a sentence, brackets and all; wide enough for any table where the output is no terminal."""
     from rich.console import Console
 
-    console = Console(stderr=to_stderr, highlight=False)
+    console = Console(stderr=to_stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 160
     console.print(content)

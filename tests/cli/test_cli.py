@@ -85,6 +85,8 @@ def test_run_does_both_halves_and_each_verb_its_own(ohmformer: Run, tmp_path: Pa
     assert json.loads(out)["points"] == json.loads((tmp_path / "here" / "results.json").read_text())["points"]
     assert "1.548 ms" in err
     assert "no accuracy" not in err, "nobody asked for it"
+    (tmp_path / "bare.toml").write_text((tmp_path / "study.toml").read_text().replace("task = ", "# "))
+    assert "no accuracy: the study has no [task]; add one" in ohmformer("run", "bare.toml")[1]
 
 
 def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def _members(members: list[Document], points: list[Document]) -> str:
             rest = [word.removeprefix(f"{axis_name(path)} = ") for word in own[1:]]
             words.append(" / ".join([own[0], *rest]))
     more = f" and {len(members) - len(plain)} labelled" if len(plain) < len(members) else ""
-    return f"{'; '.join(words) or 'as written'}{more}"
+    return f"{'; '.join(words) or 'others'}{more}"
 
 
 def _wear_spans(points: list[Document]) -> list[str]:
