@@ -30,7 +30,7 @@ def run(name: str = "nvm_ideal", **chip: Any) -> Run:
 def test_the_library_stands_where_its_prices_are(name: str) -> None:
     chip = load(Accelerator, name).chip
     if chip is not None:
-        assert at_technology(chip) == chip
+        assert at_technology(chip) is chip
 
 
 def test_a_smaller_technology_carries_digital_prices_and_leaves_analog_ones() -> None:

@@ -36,10 +36,9 @@ SOFTMAX = {"energy_per_element": "energy", "area_per_head": "area"}
 
 def at_technology(chip: Chip) -> Chip:
     """A chip with all its prices at its own feature size; itself, where they are there already."""
-    units = (chip.vector, chip.softmax)
-    if chip.priced_at is None and all(unit is None or unit.priced_at is None for unit in units):
-        return chip
-    return _scaled(chip)
+    there = (None, chip.technology)
+    priced = (chip.priced_at, chip.vector.priced_at, chip.softmax.priced_at if chip.softmax else None)
+    return chip if priced[0] in there and priced[1] in there and priced[2] in there else _scaled(chip)
 
 
 @lru_cache(maxsize=64)
