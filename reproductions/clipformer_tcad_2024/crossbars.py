@@ -11,12 +11,11 @@ from ohmformer import schema
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
-from ohmformer.nn.convert import convert
+from ohmformer.nn.convert import convert, crossbars
 from ohmformer.nn.variation import Variation, variation
 from ohmformer.study.keys import code_digest, digest
 
 LEVEL = "noise"
-FROM = "variation: gamma: "
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class OnCrossbars:
         try:
             found = schema.load(Accelerator, hardware)
         except BadInput as error:
-            raise BadInput(f"--hardware {hardware}: {error}") from error
+            raise BadInput(f"--hardware {error}") from error
         return cls(hardware, found, _gamma(gamma), _clip(clip))
 
     def identity(self) -> dict[str, Any]:
@@ -73,16 +72,17 @@ class OnCrossbars:
             seed: root of the noise.
 
         Raises:
-            BadInput: the cells of K and V have no such noise, or cannot be clipped so.
+            BadInput: the hardware has no crossbars, or K and V on it no such noise, or they cannot be clipped so.
         """
         converted = convert(model, self.hardware, sample=sample, level=LEVEL, clip=self.clip, seed=seed)
+        if not crossbars(converted).operands:
+            raise BadInput(f"--hardware {self.name}: has no crossbars for what this model multiplies; name another one")
         gamma = None if self.gamma is None else {"attention": self.gamma}
         try:
             return converted, variation(converted, seed=seed, gamma=gamma)
         except BadInput as error:
-            raise BadInput(
-                f"--gamma: {str(error).removeprefix(FROM)}; or leave --gamma out, for the noise of {self.name} as it is"
-            ) from error
+            why = str(error).removeprefix("variation: gamma")
+            raise BadInput(f"--gamma{why} (here: leave --gamma out, or name other --hardware)") from error
 
 
 def _gamma(text: str | None) -> tuple[float, float] | None:

@@ -131,6 +131,8 @@ def test_a_head_is_kept_where_the_classes_agree(
         ((*NOISY, "--hardware", "clipformer"), "--hardware clipformer: "),
         ((*NOISY, "--hardware", "rram_clipformer_2024"), "--hardware rram_clipformer_2024: "),
         ((*NOISY, "--hardware", "nvm_ideal"), "--gamma: write noise 'proportional' of the cells of"),
+        ((*NOISY, "--hardware", "xformer_tvlsi_2023"), "--gamma for 'attention' changes nothing"),
+        (("--hardware", "gtx_1060"), "--hardware gtx_1060: has no crossbars"),
         ((*NOISY, "--gamma", "6:2"), "--gamma 6:2: must be a number, 0 or more, or LOW:HIGH"),
         ((*NOISY, "--gamma=-1"), "--gamma -1: must be"),
         ((*NOISY, "--gamma", "nan"), "--gamma nan: must be"),
