@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from ohmformer.errors import BadInput
+from ohmformer.nn.variation import Variation
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Training:
         identity: settings, versions and digests; a checkpoint of another run is refused. Order, mirroring and learning
             rate follow from the seed, the settings and the number of the step, so they need no state of their own.
         file: of the checkpoint.
+        variation: draws the noise of the crossbars that the model is on; it, too, needs only the number of the step.
         step: how many steps are done.
         losses: of each of them.
         seconds: that they took, over all starts.
@@ -30,9 +33,17 @@ class Training:
     optimizer: torch.optim.Optimizer
     identity: dict[str, Any]
     file: Path
+    variation: Variation | None = None
     step: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+
+    def varied(self) -> AbstractContextManager[object]:
+        """Inside, steps meet the noise that belongs to their numbers, if there is any."""
+        if self.variation is None:
+            return nullcontext()
+        self.variation.step = self.step
+        return self.variation
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all.
@@ -92,8 +103,7 @@ def differences(file: Path, stored: dict[str, Any], asked: dict[str, Any]) -> No
     for name, value in asked.items():
         if isinstance(value, dict) and isinstance(stored.get(name), dict):
             differences(file, stored[name], value)
-        elif name not in stored or stored[name] != value:
-            was = stored.get(name)
+        elif (was := stored.get(name)) != value:
             raise BadInput(
                 f"{file}: is of a run with {name} = {was!r}, not {value!r}; choose another --out, or remove it"
             )

@@ -80,6 +80,16 @@ def pixels(files: list[Path], preparation: ImagePreparation) -> NDArray[np.uint8
     return np.stack([preparation.pixels(file) for file in files])
 
 
+def sample(found: Photographs, preparation: ImagePreparation, count: int, seed: int) -> Tensor:
+    """[N, 3, H, W], the first photographs that are learnt from, so many or all.
+
+    Raises:
+        BadInput: one of them is no image that can be read.
+    """
+    chosen = order(len(found.training), 0, seed)[:count]
+    return preparation.inputs(pixels([found.training[place] for place in chosen], preparation))
+
+
 def order(images: int, epoch: int, seed: int) -> list[int]:
     """In which order an epoch goes through so many images: the same whenever it is asked for."""
     drawn = Stream("order", seed, epoch).uniform(images, like=torch.empty(0))

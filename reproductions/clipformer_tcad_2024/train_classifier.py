@@ -6,12 +6,13 @@ FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. OUT/model becomes a folder 
 `hf:OUT/model`, OUT/result.json the record of the run. The first --held-out photographs of train, in the order in which
 studies take calibration samples, are never learnt from. A run that was stopped goes on with the same command and gives
 the same bits; the test photographs are looked at once, at the end.
+
+With --hardware the model is trained on noisy crossbars (variation-aware training); what is saved is a digital model.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import platform
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ import torch
 import torch.nn.functional as F
 import transformers
 from checkpoints import Training, differences
+from crossbars import OnCrossbars
 from numpy.typing import NDArray
 from photographs import Photographs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from starting import starting_model
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
@@ -41,12 +44,13 @@ from ohmformer.nn.statistics import mean_interval
 from ohmformer.study.results import write_text
 from ohmformer.tasks.data import load_task
 from ohmformer.tasks.images import ImagePreparation
-from ohmformer.tasks.models import load_model, tensor_bytes
-from ohmformer.tasks.prepare import preparation
+from ohmformer.tasks.models import load_model
 from ohmformer.tasks.quiet import quietly
 
 CLIP_NORM = 1.0
 EVALUATION_BATCH = 100
+CALIBRATION = 100
+"""So many of the photographs that are learnt from find the ranges of the crossbars, as in the study of the README."""
 LOSS_STEPS = 20
 """So many steps make one point of the recorded loss curve."""
 
@@ -74,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings(**{each.name: getattr(args, each.name) for each in fields(Settings)})
     try:
         check(settings, args.every)
-        run(args.data, args.weights, args.out, settings, args.every)
+        crossbars = OnCrossbars.of(args.hardware, args.gamma, args.clip)
+        run(args.data, args.weights, args.out, settings, args.every, crossbars)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -88,9 +93,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Options as given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/CLASS/*.jpg and test/CLASS/*.jpg")
-    parser.add_argument("--weights", type=Path, default=Path("real_models_data/dinov2"), help="folder of DINOv2")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("real_models_data/dinov2"),
+        help="folder of DINOv2, or what a run has saved",
+    )
     parser.add_argument("--out", type=Path, default=Path("vit_s"), help="folder for model, record and checkpoint")
     parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
+    parser.add_argument("--hardware", help="accelerator whose noise the model is trained on (none)")
+    parser.add_argument("--gamma", help="of the write noise of K and V: A, or A:B to draw from in each step (its own)")
+    parser.add_argument("--clip", help="ClipFormer's clip of K and V in training, ALPHA,BETA (none)")
     for each in fields(Settings):
         option, words = f"--{each.name.replace('_', '-')}", each.metadata["help"]
         if isinstance(each.default, bool):
@@ -119,7 +132,9 @@ def check(settings: Settings, every: int) -> None:
         raise BadInput(f"--seed {settings.seed}: must be 0 or more; raise it")
 
 
-def run(data: Path, weights: Path, out: Path, settings: Settings, every: int) -> None:
+def run(
+    data: Path, weights: Path, out: Path, settings: Settings, every: int, crossbars: OnCrossbars | None = None
+) -> None:
     """Train or go on training, save the model, and record what it does on the test photographs.
 
     Raises:
@@ -127,20 +142,25 @@ def run(data: Path, weights: Path, out: Path, settings: Settings, every: int) ->
     """
     torch.set_num_threads(settings.threads)
     found = photographs.find(data, settings.held_out)
-    model, prepared, digest = starting_model(weights, found.names, settings)
+    start = starting_model(weights, found.names, settings.size, settings.seed)
     identity = {
-        "settings": asdict(settings), "versions": versions(), "photographs": found.digest, "weights": digest,
+        "settings": asdict(settings), "versions": versions(), "photographs": found.digest, "weights": start.digest,
+        "crossbars": crossbars and crossbars.identity(),
     }  # fmt: skip
     record = out / "result.json"
     if finished(record, identity):
         print(f"{record}: this run is complete")
         return
     make_folder(out)
-    training = Training(model, make_optimizer(model, settings), identity, out / "checkpoint.pt")
+    model, variation = start.model, None
+    if crossbars:
+        sample = photographs.sample(found, start.images, CALIBRATION, settings.seed)
+        model, variation = crossbars.put(model, sample, settings.seed)
+    training = Training(model, make_optimizer(model, settings), identity, out / "checkpoint.pt", variation)
     training.restore()
-    train(training, settings, found, prepared, every)
-    save_model(model, weights, out / "model", settings.size)
-    content = {**identity, **result(data, out / "model", found, training)}
+    train(training, settings, found, start.images, every)
+    save_model(start.model, weights, out / "model", settings.size)
+    content = {**identity, "head": start.head, **result(data, out / "model", found, training)}
     write_text(record, json.dumps(content, indent=2) + "\n")
     training.file.unlink(missing_ok=True)
     test = content["test"]
@@ -184,38 +204,6 @@ def versions() -> dict[str, str]:
     }  # fmt: skip
 
 
-def starting_model(weights: Path, names: list[str], settings: Settings) -> tuple[nn.Module, ImagePreparation, str]:
-    """DINOv2 with positions for the new size and a new head, how it takes images, and a digest of its weights.
-
-    Raises:
-        BadInput: the folder holds no DINOv2, does not say how to prepare images, or the size does not fit its patches.
-    """
-    if not weights.is_dir():
-        raise BadInput(f"--weights {weights}: there is no such folder; make it with reproductions/real_models/fetch.py")
-    backbone = load_model(f"hf:{weights}", head="encoder")
-    config, images, size = backbone.config, preparation(backbone).images, settings.size
-    if config.model_type != "dinov2":
-        raise BadInput(f"--weights {weights}: is a {config.model_type} model; name a folder of DINOv2")
-    if images is None:
-        raise BadInput(f"--weights {weights}: has no preprocessor_config.json; add it")
-    if size % config.patch_size:
-        raise BadInput(f"--size {size}: is no multiple of the patch, {config.patch_size} pixels; correct it")
-    config.update({"image_size": size, "architectures": ["Dinov2ForImageClassification"]})
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: number for number, name in enumerate(names)}
-    torch.manual_seed(settings.seed)
-    model = transformers.Dinov2ForImageClassification(config)
-    state, digest = backbone.state_dict(), hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode() + tensor_bytes(tensor))
-    # Interpolated once, as the model itself would for every batch of this size.
-    tokens = torch.empty(1, 1 + (size // config.patch_size) ** 2, config.hidden_size)
-    with torch.no_grad():
-        positions = backbone.embeddings.interpolate_pos_encoding(tokens, size, size)
-    model.dinov2.load_state_dict({**state, "embeddings.position_embeddings": positions})
-    return model, replace(images, resize=size, crop=(size, size)), digest.hexdigest()
-
-
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """AdamW that lets only matrices decay."""
     matrices = [each for each in model.parameters() if each.ndim == 2]
@@ -238,12 +226,14 @@ def train(training: Training, settings: Settings, found: Photographs, prepared: 
     Raises:
         BadInput: a photograph cannot be read, the loss is not finite, or a checkpoint cannot be written.
     """
-    pixels, labels = photographs.pixels(found.training, prepared), torch.tensor(found.labels)
-    in_epoch = math.ceil(len(labels) / settings.batch)
+    in_epoch = math.ceil(len(found.labels) / settings.batch)
     steps = settings.epochs * in_epoch
+    if training.step == steps:
+        return
+    pixels, labels = photographs.pixels(found.training, prepared), torch.tensor(found.labels)
     training.model.train()
     started, before = time.monotonic(), training.seconds
-    with reporting(training, steps) as report:
+    with training.varied(), reporting(training, steps) as report:
         while (step := training.step) < steps:
             epoch, place = divmod(step, in_epoch)
             chosen = photographs.order(len(labels), epoch, settings.seed)[place * settings.batch :][: settings.batch]

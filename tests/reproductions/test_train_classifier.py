@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,42 +15,8 @@ from safetensors.torch import load_file
 from ohmformer.tasks.data import load_task
 from ohmformer.tasks.models import load_model
 from ohmformer.tasks.splits import in_hash_order
+from tests.reproductions.starts import STEPS, record, refused, start, stopped
 from tests.tasks import tiny
-
-FOLDER = Path(__file__).parents[2] / "reproductions" / "clipformer_tcad_2024"
-MODULES = ("train_classifier", "photographs", "checkpoints")
-OPTIONS = ("--size", "16", "--held-out", "6", "--batch", "4", "--epochs", "2", "--every", "3", "--threads", "1")
-STEPS = 10  # 2 epochs of 18 photographs, 4 at a time
-
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    """The script, imported as it imports its neighbours when it runs."""
-    pytest.importorskip("transformers")
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield importlib.import_module("train_classifier")
-        for name in MODULES:
-            sys.modules.pop(name, None)
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    tiny.photographs(folder / "train")
-    tiny.photographs(folder / "test", each=4)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights") / "dinov2"
-    tiny.save(folder, "Dinov2Model", "Dinov2Config", hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-              mlp_ratio=2, image_size=40, patch_size=8)  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(tiny.IMAGES))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +25,6 @@ def trained(script: ModuleType, data: Path, weights: Path, tmp_path_factory: pyt
     out = tmp_path_factory.mktemp("runs") / "whole"
     assert start(script, data, weights, out) == 0
     return out
-
-
-def start(script: ModuleType, data: Path, weights: Path, out: Path, *more: str) -> int:
-    places = ("--data", str(data), "--weights", str(weights), "--out", str(out))
-    status: int = script.main([*places, *OPTIONS, *more])
-    return status
-
-
-def record(out: Path) -> dict[str, Any]:
-    """What does not depend on the clock."""
-    content: dict[str, Any] = json.loads((out / "result.json").read_text())
-    return {name: value for name, value in content.items() if name not in ("minutes", "images_per_second_forward")}
 
 
 def test_a_study_finds_the_model_and_measures_the_recorded_accuracy(trained: Path, data: Path) -> None:
@@ -105,22 +55,9 @@ def test_what_studies_calibrate_on_was_never_learnt_from(script: ModuleType, tra
 def test_a_stopped_run_goes_on_to_the_same_bits(
     script: ModuleType, trained: Path, data: Path, weights: Path, tmp_path: Path, stop: int
 ) -> None:
-    calls: list[int] = []
-
-    def interrupted(*args: Any) -> float:
-        if len(calls) == stop:
-            raise KeyboardInterrupt
-        calls.append(1)
-        loss: float = step(*args)
-        return loss
-
-    step = script.gradient_step
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "gradient_step", interrupted)
-        assert start(script, data, weights, tmp_path) == 130
+    stopped(script, stop, data, weights, tmp_path)
     # As a process that is killed while it writes leaves it.
     (tmp_path / "checkpoint.pt.part").write_bytes(b"half")
-    torch.rand(7)
     assert start(script, data, weights, tmp_path) == 0
     again, whole = (load_file(out / "model" / "model.safetensors") for out in (tmp_path, trained))
     assert all(torch.equal(again[name], whole[name]) for name in again.keys() | whole.keys())
@@ -162,8 +99,8 @@ def test_training_lowers_the_loss(script: ModuleType, data: Path, weights: Path,
 
 
 def test_first_features_are_those_of_the_given_weights(script: ModuleType, weights: Path) -> None:
-    settings = script.Settings(size=16)
-    model, prepared, _ = script.starting_model(weights, ["a", "b"], settings)
+    start = script.starting_model(weights, ["a", "b"], 16, 0)
+    model, prepared = start.model, start.images
     backbone = load_model(f"hf:{weights}", head="encoder")
     images = torch.randn(2, 3, 16, 16)
     with torch.inference_mode():
@@ -302,13 +239,3 @@ def test_what_another_run_left_is_not_gone_on_with(
 
 def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
-
-
-def refused(
-    script: ModuleType, data: Path, weights: Path, out: Path, capsys: pytest.CaptureFixture[str], *more: str
-) -> str:
-    """The one line of an error."""
-    assert start(script, data, weights, out, *more) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    return line
