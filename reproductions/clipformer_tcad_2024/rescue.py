@@ -27,6 +27,7 @@ from stored import (
     collected,
     curves,
     default_runs,
+    load,
     paired,
     to_text,
 )
@@ -163,11 +164,11 @@ def report(results: Path = RESULTS, root: Path = ROOT) -> None:
     )
 
 
-def collect(study: Path, runs: Path | None, results: Path, sets: list[str]) -> None:
+def collect(study: Path, runs: Path | None, results: Path, sets: list[str], *, fewer: bool = False) -> None:
     """Take what is stored of a study into the results.
 
     Raises:
-        BadInput: nothing is stored of it, for this code, model and data.
+        BadInput: nothing is stored of it, for this code, model and data; or fewer points than are in the results.
     """
     folder = runs or default_runs(study)
     if not (folder / "results.sqlite").exists():
@@ -176,7 +177,10 @@ def collect(study: Path, runs: Path | None, results: Path, sets: list[str]) -> N
     if not content["points"]:
         raise BadInput(f"{folder}: nothing is stored of {study} for this code, model and data; run the study first")
     results.mkdir(exist_ok=True)
-    target = results / f"{study.stem}.json"
+    target, known = results / f"{study.stem}.json", load(study.stem, results)
+    if known and len(known["points"]) > len(content["points"]) and not fewer:
+        counts = f"{len(content['points'])} points are stored for this code, but {target} has {len(known['points'])}"
+        raise BadInput(f"{folder}: {counts}; collect with the code that computed them, or replace them with --fewer")
     target.write_text(to_text(content), encoding="utf-8")
     print(f"{len(content['points'])} of {content['asked']} points of {study.name} are in {target}")
 
@@ -188,10 +192,11 @@ def main(arguments: list[str] | None = None) -> None:
     taking = commands.add_parser("collect", help="take what a study has stored into results/")
     taking.add_argument("study", type=Path)
     taking.add_argument("--runs", type=Path, help="folder with results.sqlite; default: ohmformer-runs/ and the name")
+    taking.add_argument("--fewer", action="store_true", help="replace results that have more points")
     taking.add_argument("--set", action="append", default=[], dest="sets", metavar="PATH=VALUE")
     options = parser.parse_args(arguments)
     if options.command == "collect":
-        collect(options.study, options.runs, RESULTS, options.sets)
+        collect(options.study, options.runs, RESULTS, options.sets, fewer=options.fewer)
         return
     report()
     pages = ROOT / "docs" / "validation.md"

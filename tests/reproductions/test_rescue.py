@@ -127,6 +127,12 @@ def test_collecting_takes_what_is_stored_of_a_study_that_was_stopped(scripts: Sc
     assert (found["asked"], only["set"]) == (2, {small.GAMMA: 4})
     accuracy = only["accuracy"]
     assert np.sum(accuracy["hits"]) / 2 / accuracy["samples"] == pytest.approx(accuracy["mean"])
+    stored = tmp_path / "results" / "mine.json"
+    stored.write_text(stored.read_text().replace('"points": [', '"points": [{"accuracy": {}}, '))
+    with pytest.raises(BadInput, match=r"1 points are stored for this code, but .* has 2"):
+        scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [])
+    scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [], fewer=True)
+    assert scripts.stored.load("mine", tmp_path / "results") == found
     with pytest.raises(BadInput, match=r"holds no results\.sqlite"):
         scripts.rescue.collect(file, tmp_path, tmp_path / "results", [])
     with pytest.raises(BadInput, match="nothing is stored of"):
