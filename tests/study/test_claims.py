@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.report.claims_table import page
+from ohmformer.report.claims_table import page, summary
 from ohmformer.study import claims
 from ohmformer.study.claims import Checked, Claim, check, papers
 
@@ -73,6 +73,17 @@ def test_verdicts() -> None:
     }
 
 
+def test_what_is_not_measured_yet_is_neither_met_nor_missed() -> None:
+    claim = Claim(id="x", claim="x", reported=10.0, where="-", role="validation", quantity="accuracy", why="-")
+    waiting = Checked(claim, 10.0, None, "%")
+    assert (waiting.verdict, waiting.failed) == ("not measured yet", False)
+    paper = claims.Paper("mine", "Mine", "", (waiting,))
+    assert (
+        summary(paper) == "0 of 0 free claims are met; 0 fixed parameters, or follow from those, and do not count; "
+        "0 cannot be checked; 1 are not measured yet"
+    )
+
+
 def test_every_run_is_used_and_every_claim_says_why() -> None:
     for name, file in papers().items():
         content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -88,6 +99,7 @@ def test_every_run_is_used_and_every_claim_says_why() -> None:
         ("quantity = 'latence'\nruns = ['a']", "quantity = 'latence': did you mean 'latency'"),
         ("role = 'proof'", "x: role = 'proof': must be"),
         ("quantity = 'speedup'\nruns = ['a']", "runs and against have not equally many names; pair them"),
+        ("quantity = 'sigma'", "x: quantity = 'sigma': is of measured accuracies; add [measured]"),
     ],
 )
 def test_bad_claims_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.study.claims import Checked, Paper
+from ohmformer.study.claims import YES_OR_NO, Checked, Paper
 from ohmformer.study.results import write_text
 
 PLACE = Path("docs", "validation.md")
@@ -46,10 +46,10 @@ def _cells(entry: Checked) -> tuple[str, ...]:
 
 
 def amount(value: float | None, entry: Checked) -> str:
-    """A value in its unit; whether something falls is yes or no."""
+    """A value in its unit; of some quantities, yes or no."""
     if value is None:
         return "-"
-    if entry.claim.quantity == "falls":
+    if entry.claim.quantity in YES_OR_NO:
         return "yes" if value else "no"
     if entry.unit == "op/J":
         return f"{value / 1e12:.4g} TOPS/W"
@@ -58,9 +58,10 @@ def amount(value: float | None, entry: Checked) -> str:
 
 def summary(paper: Paper) -> str:
     """How many claims count, and how many of them are met."""
-    free = [entry for entry in paper.claims if entry.claim.role == "validation"]
+    free = [entry for entry in paper.claims if entry.claim.role == "validation" and not entry.unmeasured]
+    waiting = sum(entry.unmeasured for entry in paper.claims)
     met = sum(entry.within for entry in free)
-    fixed = sum(entry.claim.role == "calibration" for entry in paper.claims)
+    fixed = sum(entry.claim.role == "calibration" and not entry.unmeasured for entry in paper.claims)
     left = sum(entry.claim.role == "not_checkable" for entry in paper.claims)
     parts = [
         f"{met} of {len(free)} free claims are met",
@@ -70,6 +71,8 @@ def summary(paper: Paper) -> str:
     against = sum(entry.claim.role == "contradicted" for entry in paper.claims)
     if against:
         parts.append(f"{against} contradict others of the paper")
+    if waiting:
+        parts.append(f"{waiting} are not measured yet")
     return "; ".join(parts)
 
 

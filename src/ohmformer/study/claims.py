@@ -1,7 +1,7 @@
 """The numbers of papers: what they report, what the model gives, and whether the two agree. Free of torch.
 
 A paper is a folder `papers/<name>` of the library with a claims.toml: `[paper]`, `[runs.<name>]` (settings of the cost
-half), and one `[[claim]]` for each number. Roles:
+half), `[measured]` (see `ohmformer.study.measured`), and one `[[claim]]` for each number. Roles:
 
 - `calibration`: the number fixed a parameter, so that meeting it proves nothing;
 - `validation`: nothing was fixed with it;
@@ -26,12 +26,14 @@ from ohmformer.dataflow.run import Run
 from ohmformer.errors import BadInput, suggest
 from ohmformer.schema import Fraction, Spec, validate
 from ohmformer.study.cost import CostSettings, cost_settings, runs_of
+from ohmformer.study.measured import Measured
 from ohmformer.study.sweep import Document
 
 Role = Literal["calibration", "validation", "shown", "not_checkable", "contradicted"]
 Verdict = Literal[
-    "met", "missed", "calibrated", "not met by its own calibration", "shown", "not checkable", "contradicts others"
-]
+    "met", "missed", "calibrated", "not met by its own calibration", "shown", "not checkable", "contradicts others",
+    "not measured yet",
+]  # fmt: skip
 
 MVM = ("array", "dac", "adc", "sample", "shift_add")
 """Components of a product on arrays."""
@@ -51,6 +53,8 @@ class Claim(Spec):
         runs: names of runs; those of `against` are what they are compared with, one by one.
         operations: stages whose share is asked for, or the engine.
         of: stages that make up the whole.
+        series: measured accuracies, as `model.method`.
+        gamma: their noise levels.
         why: why the model may differ, or why nothing can be checked.
     """
 
@@ -65,6 +69,8 @@ class Claim(Spec):
     against: tuple[str, ...] = ()
     operations: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    gamma: tuple[float, ...] = ()
     why: Annotated[str, Field(min_length=1)]
 
 
@@ -97,6 +103,8 @@ class Checked:
     @property
     def verdict(self) -> Verdict:
         """In words."""
+        if self.unmeasured:
+            return "not measured yet"
         match self.claim.role:
             case "validation":
                 return "met" if self.within else "missed"
@@ -109,9 +117,14 @@ class Checked:
         return "not checkable"
 
     @property
+    def unmeasured(self) -> bool:
+        """Whether accuracies that it needs were not measured."""
+        return bool(self.claim.quantity) and self.modelled is None
+
+    @property
     def checked(self) -> bool:
         """Whether model and paper are held against each other."""
-        return self.claim.role in ("validation", "calibration")
+        return self.claim.role in ("validation", "calibration") and not self.unmeasured
 
     @property
     def failed(self) -> bool:
@@ -150,7 +163,8 @@ def check(name: str) -> Paper:
     file = known[name]
     content = catalog.read(file)
     try:
-        evaluator = Evaluator(content.get("runs", {}))
+        measured = Measured.read(file.parent, content["measured"]) if "measured" in content else None
+        evaluator = Evaluator(content.get("runs", {}), measured)
         claims = tuple(evaluator.check(_claim(table)) for table in content.get("claim", []))
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
@@ -166,8 +180,9 @@ def _claim(table: Document) -> Claim:
 class Evaluator:
     """Computes quantities of runs, each run once."""
 
-    def __init__(self, runs: dict[str, Document]) -> None:
+    def __init__(self, runs: dict[str, Document], measured: Measured | None = None) -> None:
         self.documents = runs
+        self.measured = measured
         self.known: dict[str, Priced] = {}
 
     def check(self, claim: Claim) -> Checked:
@@ -178,6 +193,16 @@ class Evaluator:
             raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: {suggest(claim.quantity, list(QUANTITIES))}")
         unit, compute = QUANTITIES[claim.quantity]
         return Checked(claim, _number(claim, unit), compute(self, claim), unit)
+
+    def accuracies(self, claim: Claim) -> Measured:
+        """What was measured.
+
+        Raises:
+            BadInput: the paper has nothing of the kind.
+        """
+        if self.measured is None:
+            raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: is of measured accuracies; add [measured]")
+        return self.measured
 
     def run(self, name: str) -> Priced:
         """A named run."""
@@ -220,7 +245,7 @@ def _number(claim: Claim, unit: str) -> float | None:
     return claim.reported
 
 
-Compute = Callable[[Evaluator, Claim], float]
+Compute = Callable[[Evaluator, Claim], float | None]
 
 
 def _ratios(evaluator: Evaluator, claim: Claim, what: str) -> list[float]:
@@ -326,8 +351,17 @@ QUANTITIES: dict[str, tuple[str, Compute]] = {
     "attention_arrays": ("", _attention_arrays),
     "attention_saving": ("%", _attention_saving),
     "energy_saving": ("%", _energy_saving),
+    "accuracy": ("%", lambda evaluator, claim: evaluator.accuracies(claim).accuracy(claim.series, claim.gamma)),
+    "returned": ("%", lambda evaluator, claim: evaluator.accuracies(claim).returned(claim.series, claim.gamma)),
+    "above": ("", lambda evaluator, claim: evaluator.accuracies(claim).above(claim.series, claim.gamma)),
+    "grows": ("", lambda evaluator, claim: evaluator.accuracies(claim).grows(claim.series, claim.gamma)),
+    "sigma": ("", lambda evaluator, claim: evaluator.accuracies(claim).sigma),
+    "misfit": ("%", lambda evaluator, claim: evaluator.accuracies(claim).misfit),
 }
-"""Quantity -> SI unit, and how it is computed from the runs of a claim."""
+"""Quantity -> SI unit, and how it is computed from the runs, or the series, of a claim."""
+
+YES_OR_NO = ("falls", "above", "grows")
+"""Quantities that are 1 or 0."""
 
 
 def claims_document(found: list[Paper]) -> Document:

@@ -1,0 +1,224 @@
+"""The figures of docs/rescue.md, drawn from stored results; what is not measured yet says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from stored import METHODS, STUDIES, Curves, Point, curves
+from tables import MISSING, ablation_rows
+
+from ohmformer.report.figure import COLOURS, MARKERS, STYLE, WIDE
+from ohmformer.report.view import metric_of
+
+LOOK = {method: (COLOURS[index], MARKERS[index]) for index, method in enumerate(METHODS)}
+MAIN = ("vit_s", "vit_s_vat")
+OTHERS = ("vit_s_per_value", "fashion_vit", "minilm_tweets", "minilm_lee50", "smollm2_news")
+TITLES = {"none": "no mitigation", "clip": "ClipFormer (2, 0.25)", "auto": "ours"}
+
+
+def draw_all(results: Path, out: Path) -> list[Path]:
+    """Write every figure as SVG and PNG, and say which files."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    with mpl.rc_context(STYLE):
+        for name, draw in DRAWN.items():
+            figure = draw(results)
+            for ending, how in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 110})):
+                files.append(out / f"rescue_{name}.{ending}")
+                figure.savefig(files[-1], **how)
+    return files
+
+
+def _main(results: Path) -> Figure:
+    return _over_noise(results, MAIN, "Photo classifier of DeiT-S's shape: accuracy against write noise of K and V")
+
+
+def _others(results: Path) -> Figure:
+    return _over_noise(results, OTHERS, "Other noise, other models, other data: nothing chosen anew by hand")
+
+
+def _over_noise(results: Path, names: Sequence[str], title: str) -> Figure:
+    """One panel for each study: methods with intervals over γ, and γσ above."""
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(5.0 * columns, 4.3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for ax, name in zip(panels, names, strict=False):
+        found = curves(name, results)
+        ax.set_title(STUDIES[name], fontsize=11, pad=10 if found is None else 6)
+        if found is None:
+            _missing(ax)
+        else:
+            _lines(ax, found)
+    for ax in panels[len(names) :]:
+        ax.set_axis_off()
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _missing(ax: Axes) -> None:
+    ax.text(0.5, 0.5, MISSING, ha="center", va="center", transform=ax.transAxes, color="0.4")
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def _lines(ax: Axes, found: Curves) -> None:
+    metric = found.metric
+    ax.axhline(metric.factor * found.software, color="0.4", linestyle="--", linewidth=1, label="software")
+    ax.grid(axis="y", color="0.9")
+    gammas = found.gammas
+    apart = 0.05 * min((b - a for a, b in pairwise(gammas)), default=1.0)
+    for index, (method, column) in enumerate(found.found.items()):
+        colour, marker = LOOK[method]
+        shift = apart * (index - (len(found.found) - 1) / 2)
+        means, errors = _heights(list(column.values()))
+        ax.errorbar(
+            [gamma + shift for gamma in column], means, yerr=errors, color=colour, marker=marker, markersize=5,
+            capsize=3, linewidth=1.5, label=METHODS[method],
+        )  # fmt: skip
+    ax.set_xlabel("write noise γ of K and V")
+    ax.set_ylabel(" / ".join(filter(None, (metric.title, metric.unit))))
+    top = ax.secondary_xaxis("top", functions=(lambda x: x * found.sigma, lambda x: x / found.sigma))
+    top.set_xlabel("γσ", fontsize=9)
+    if metric.limits:
+        ax.set_ylim(*metric.limits)
+    worst = max(point["accuracy"]["mean"] for column in found.found.values() for point in column.values())
+    if metric.better == "lower" and worst > WIDE * found.software:
+        ax.set_yscale("log")
+    ax.legend(frameon=False, fontsize=9, loc="upper left" if metric.better == "lower" else "lower left")
+
+
+def _heights(points: list[Point]) -> tuple[list[float], Any]:
+    """Means, and how far their intervals reach down and up, as shown."""
+    found = [
+        [metric_of(point).factor * value for value in (point["accuracy"]["mean"], *point["accuracy"]["ci95"])]
+        for point in points
+    ]
+    down = [max(0.0, mean - low) for mean, low, _ in found]
+    up = [max(0.0, high - mean) for mean, _, high in found]
+    return [mean for mean, _, _ in found], [down, up]
+
+
+def _ablation(results: Path) -> Figure:
+    """One bar for each point of the ablation, one panel for each noise level, and one for noise in single operands."""
+    rows = ablation_rows(results)
+    gammas = sorted({float(gamma) for _, gamma, point in rows if gamma is not None and not point.get("label")})
+    figure = Figure(figsize=(12.5, 6.5 if rows else 3.0), layout="constrained")
+    figure.suptitle("ViT-S classifier: what each step does", fontsize=12)
+    if not rows:
+        _missing(figure.subplots())
+        return figure
+    steps = [name for name, _, point in rows if not point.get("label")]
+    panels = [(f"γ = {gamma:g}", [(n, p) for n, g, p in rows if g == gamma and not p.get("label")]) for gamma in gammas]
+    labelled = [(name, point) for name, _, point in rows if point.get("label")]
+    order = list(dict.fromkeys(steps))[::-1]
+    axes = figure.subplots(1, len(panels) + bool(labelled), squeeze=False)[0]
+    for place, (ax, (title, entries)) in enumerate(zip(axes, panels, strict=False)):
+        _bars(ax, entries, order)
+        ax.set_title(title, fontsize=11)
+        ax.set_yticks(range(len(order)), order if place == 0 else [""] * len(order), fontsize=8)
+    if labelled:
+        _bars(axes[-1], labelled, [name for name, _ in labelled][::-1])
+        axes[-1].set_yticks(range(len(labelled)), [name for name, _ in labelled][::-1], fontsize=8)
+        axes[-1].yaxis.tick_right()
+        axes[-1].set_title("no mitigation", fontsize=11)
+    return figure
+
+
+def _bars(ax: Axes, entries: list[tuple[str, Point]], order: list[str]) -> None:
+    means, errors = _heights([point for _, point in entries])
+    places = [order.index(name) for name, _ in entries]
+    ax.barh(places, means, xerr=errors, color=COLOURS[5], edgecolor="0.2", height=0.65, capsize=3)
+    ax.axvline(100 * entries[0][1]["accuracy"]["software"], color="0.4", linestyle="--", linewidth=1)
+    ax.set_ylim(-0.7, len(order) - 0.3)
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("accuracy / %")
+
+
+def conductances(results: Path) -> dict[str, Any]:
+    """What histograms.py measured: `bins` and `models`; no models where nothing is stored."""
+    file = results / "conductances.json"
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"models": {}}
+    return content
+
+
+def _histograms(results: Path) -> Figure:
+    """Shares of conductances of K and V, on a logarithmic axis: one row for each model."""
+    content = conductances(results)
+    models = list(content["models"].items())
+    figure = Figure(figsize=(10.5, 3.2 * max(1, len(models))), layout="constrained")
+    if not models:
+        _missing(figure.subplots())
+        return figure
+    rows = figure.subplots(len(models), 2, squeeze=False, sharex=True, sharey=True)
+    edges = np.linspace(0.0, 1.0, content["bins"] + 1)
+    for panels, (name, model) in zip(rows, models, strict=True):
+        gamma = next(iter(model["noise"]))
+        found = model["noise"][gamma]["histograms"]
+        for ax, axis in zip(panels, "KV", strict=True):
+            for method, written in found.items():
+                _shares(ax, method, np.array(written[axis]), edges)
+            ax.set_yscale("log")
+            ax.set_title(f"{STUDIES[name].split(',')[0]}: {axis}", fontsize=10)
+            ax.set_xlabel("(G − G_min) / (G_max − G_min) of the whole value")
+        panels[0].set_ylabel("share of values")
+    rows[0, 0].legend(frameon=False, fontsize=9, loc="lower left")
+    figure.suptitle("Conductances that K and V ask for", fontsize=12)
+    return figure
+
+
+def _shares(ax: Axes, method: str, shares: Any, edges: Any) -> None:
+    """Steps, or points where only a few codes exist."""
+    (colour, marker), there = LOOK[method], shares > 0
+    few = there[: int(there.nonzero()[0].max()) + 1].mean() < 0.5
+    if few:
+        centres = (edges[1:] + edges[:-1]) / 2
+        ax.plot(centres[there], shares[there], color=colour, marker=marker, linestyle=":", label=TITLES[method])
+    else:
+        ax.stairs(np.where(there, shares, np.nan), edges, color=colour, linewidth=1.6, label=TITLES[method])
+
+
+def _snr(results: Path) -> Figure:
+    """Signal over noise of each layer's attention, with each method: one panel for each model and noise."""
+    panels = [
+        (name, gamma, found["snr"])
+        for name, model in conductances(results)["models"].items()
+        for gamma, found in model["noise"].items()
+    ]
+    figure = Figure(figsize=(3.6 * max(2, len(panels)), 3.8), layout="constrained")
+    if not panels:
+        _missing(figure.subplots())
+        return figure
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for ax, (name, gamma, found) in zip(axes, panels, strict=True):
+        for method, values in found.items():
+            colour, marker = LOOK[method]
+            means, low, high = np.array(values).T
+            ax.errorbar(
+                range(1, len(means) + 1), means, yerr=[means - low, high - means], color=colour, marker=marker,
+                markersize=4, capsize=2, label=TITLES[method],
+            )  # fmt: skip
+        ax.set_title(f"{STUDIES[name].split(',')[0]}, γ = {gamma}", fontsize=10)
+        ax.set_xlabel("layer")
+        ax.grid(axis="y", color="0.9")
+    axes[0].set_ylabel("signal / noise of softmax(QKᵀ)V, dB")
+    axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+DRAWN: dict[str, Callable[[Path], Figure]] = {
+    "main": _main,
+    "others": _others,
+    "ablation": _ablation,
+    "histograms": _histograms,
+    "snr": _snr,
+}
+"""Name -> what draws the figure from a folder of results."""

@@ -1,0 +1,208 @@
+"""Results of the studies here as small files: what figures, tables and paired intervals need, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ohmformer.report.verdict import Gain, gain
+from ohmformer.report.view import metric_of
+from ohmformer.study.labels import gamma_sigma
+from ohmformer.study.read import read_study
+from ohmformer.study.results import document, slug
+from ohmformer.study.run import study_keys
+from ohmformer.study.store import Store
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+STUDIES = {
+    "vit_s": "ViT-S on photographs, noise per cell",
+    "vit_s_vat": "ViT-S trained under noise, noise per cell",
+    "vit_s_per_value": "ViT-S, noise per whole value",
+    "fashion_vit": "bundled ViT, Fashion-MNIST",
+    "minilm_tweets": "MiniLM, tweets",
+    "minilm_lee50": "MiniLM, pairs of news texts",
+    "smollm2_news": "SmolLM2, news through a KV cache",
+    "deit_s_imagenet": "DeiT-S on ImageNet",
+}
+"""Studies over the noise, by the names of their files, and what they are called."""
+
+ABLATION = "ablation"
+CHANCE = 0.1
+"""Accuracy of the ViT-S studies by guessing: ten classes, equally many photographs of each."""
+
+CLIP, KV = "mitigation.clip", "mitigation.kv"
+GAMMA = "hardware.attention.array.cell.write_noise.gamma"
+METHODS = {
+    "none": "no mitigation",
+    "clip": "ClipFormer (2, 0.25)",
+    "calibrated": "ClipFormer, calibrated",
+    "auto": "ours",
+}
+"""What is compared, in the order of the tables."""
+
+COMPARED = (("none", "clip"), ("clip", "auto"), ("none", "auto"))
+"""Reference and method of the gains that are told."""
+
+Point = dict[str, Any]
+Document = dict[str, Any]
+
+
+def collected(study_file: Path, runs: Path, sets: Iterable[str] = ()) -> Document:
+    """What the store in `runs` holds of a study: also of one that was stopped, or still goes on.
+
+    Raises:
+        BadInput: the study cannot be read, or model and data are not there.
+    """
+    study = read_study(str(study_file), list(sets))
+    keys = study_keys(study)
+    with Store(runs / "results.sqlite") as store:
+        known = store.get(dict.fromkeys(keys))
+    there = {key: point for key, point in zip(keys, study.points, strict=True) if key in known}
+    part = replace(study, points=tuple(there.values()))
+    found = document(part, list(there), [known[key] for key in there])
+    return {**found, "asked": len(set(keys)), "points": [_small(point) for point in found["points"]]}
+
+
+def _small(point: Point) -> Point:
+    accuracy = {name: value for name, value in point["accuracy"].items() if name != "chosen"}
+    chosen = point["accuracy"].get("chosen")
+    if chosen:
+        accuracy["chosen"] = {name: chosen[name] for name in ("recipe", "losses")}
+    if "hits" in accuracy:
+        accuracy["hits"] = packed(accuracy["hits"])
+    kept = {name: value for name, value in point.items() if name in ("set", "label", "write_noise", "notes")}
+    return {**kept, "accuracy": accuracy}
+
+
+def packed(hits: list[Any]) -> Any:
+    """Counts of up to nine chips as one text of digits; other scores with four digits behind the point."""
+    if all(isinstance(hit, int) and 0 <= hit <= 9 for hit in hits):
+        return "".join(map(str, hits))
+    return [round(float(hit), 4) for hit in hits]
+
+
+def to_text(content: Document) -> str:
+    """A document as JSON with one line for each point."""
+    head = {name: value for name, value in content.items() if name != "points"}
+    rows = ",\n  ".join(json.dumps(point, ensure_ascii=False, allow_nan=False) for point in content["points"])
+    return f'{json.dumps(head, ensure_ascii=False)[:-1]}, "points": [\n  {rows}\n]}}\n'
+
+
+def load(name: str, folder: Path = RESULTS) -> Document | None:
+    """The stored results of a study, with the scores of samples as numbers; None where there are none."""
+    file = folder / f"{name}.json"
+    if not file.exists():
+        return None
+    content: Document = json.loads(file.read_text(encoding="utf-8"))
+    for point in content["points"]:
+        hits = point["accuracy"].get("hits")
+        if isinstance(hits, str):
+            point["accuracy"]["hits"] = [int(digit) for digit in hits]
+    return content
+
+
+def default_runs(study_file: Path) -> Path:
+    """Where `ohmformer accuracy` puts the results of a study."""
+    return Path("ohmformer-runs") / slug(read_study(str(study_file)).name)
+
+
+def method_of(point: Point) -> str | None:
+    """Which of the methods a point is; None for others, such as those with a label."""
+    if point.get("label") or set(point["set"]) - {GAMMA, CLIP, KV}:
+        return None
+    clip, kv = point["set"].get(CLIP, "none"), point["set"].get(KV, "none")
+    match clip, kv:
+        case "none" | "calibrated", "none":
+            return str(clip)
+        case {"alpha": 2.0, "beta": 0.25}, "none":
+            return "clip"
+        case "none", "auto":
+            return "auto"
+    return None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Methods over the noise.
+
+    Attributes:
+        name: of the study.
+        title: what it is called.
+        found: method -> gamma -> point, gammas in ascending order.
+        asked: how many points the study has.
+    """
+
+    name: str
+    title: str
+    found: dict[str, dict[float, Point]]
+    asked: int
+
+    @property
+    def gammas(self) -> list[float]:
+        """All that some method has."""
+        return sorted({gamma for column in self.found.values() for gamma in column})
+
+    @property
+    def first(self) -> Point:
+        """Some point, for what all have in common."""
+        return next(iter(next(iter(self.found.values())).values()))
+
+    @property
+    def software(self) -> float:
+        """What the model reaches without crossbars."""
+        return float(self.first["accuracy"]["software"])
+
+    @property
+    def metric(self) -> Any:
+        """How values are shown."""
+        return metric_of(self.first)
+
+    @property
+    def stored(self) -> int:
+        """How many points there are."""
+        return sum(len(column) for column in self.found.values())
+
+    @property
+    def sigma(self) -> float:
+        """That of K and V in all points."""
+        return float(self.first["write_noise"]["key"]["sigma"])
+
+    def strength(self, gamma: float) -> float:
+        """γσ of K and V."""
+        point = next(column[gamma] for column in self.found.values() if gamma in column)
+        return gamma_sigma(point["write_noise"]["key"]) or 0.0
+
+    def gain(self, reference: str, method: str, gamma: float) -> Gain | None:
+        """How much better a method is than another, paired; None where one of them is missing."""
+        return paired(self.found.get(method, {}).get(gamma), self.found.get(reference, {}).get(gamma), gamma)
+
+
+def paired(point: Point | None, reference: Point | None, gamma: float = 0.0) -> Gain | None:
+    """The gain of a point over a reference; None where one is missing, or they had other chips or samples."""
+    if point is None or reference is None or not alike(point, reference):
+        return None
+    return gain(gamma, point, reference)
+
+
+def alike(a: Point, b: Point) -> bool:
+    """Whether two points have equally many chips and samples."""
+    sizes = [(len(point["accuracy"]["chips"]), point["accuracy"]["samples"]) for point in (a, b)]
+    return sizes[0] == sizes[1]
+
+
+def curves(name: str, folder: Path = RESULTS) -> Curves | None:
+    """The methods of a study over the noise; None where nothing is stored."""
+    content = load(name, folder)
+    if content is None:
+        return None
+    found: dict[str, dict[float, Point]] = {method: {} for method in METHODS}
+    for point in content["points"]:
+        method = method_of(point)
+        if method is not None:
+            found[method][float(point["set"][GAMMA])] = point
+    kept = {method: dict(sorted(column.items())) for method, column in found.items() if column}
+    return Curves(name, STUDIES[name], kept, int(content.get("asked", 0))) if kept else None

@@ -1,0 +1,166 @@
+"""The tables and sentences of docs/rescue.md, computed from stored results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from stored import ABLATION, CHANCE, CLIP, COMPARED, GAMMA, KV, METHODS, Curves, Point, load
+
+from ohmformer.report.table import entry
+from ohmformer.report.verdict import Gain
+from ohmformer.report.view import clip_name, kv_name
+
+MISSING = "not measured yet"
+
+
+def study_block(found: Curves | None) -> str:
+    """Accuracy of all methods of a study, and the paired gains between them."""
+    if found is None:
+        return f"*{MISSING.capitalize()}.*"
+    how = found.first["accuracy"]
+    sizes = f"{len(how['chips'])} chips, {how['samples']} samples, level {how['level']}"
+    unit = f" {found.metric.unit}" if found.metric.unit else ""
+    names = [METHODS[method] for method in found.found]
+    lines = [
+        f"Software: {found.metric.show(found.software)}{unit}. {found.metric.title.capitalize()}"
+        f"{' in percent' if unit else ''} [95 % interval]; {sizes}.",
+        "",
+        f"| γ | γσ | {' | '.join(names)} |",
+        f"|---|---|{'---|' * len(names)}",
+        *(_row(found, gamma) for gamma in found.gammas),
+        "",
+        "Paired gains (positive is better), same chips and samples:",
+        "",
+        f"| γ | {' | '.join(f'{METHODS[a]} → {METHODS[b]}' for a, b in COMPARED)} |",
+        f"|---|{'---|' * len(COMPARED)}",
+        *(_gains(found, gamma) for gamma in found.gammas),
+    ]
+    if found.stored < found.asked:
+        lines += ["", f"{found.stored} of {found.asked} points are measured; the others are {MISSING}."]
+    return "\n".join(lines)
+
+
+def _row(found: Curves, gamma: float) -> str:
+    cells = [entry(column[gamma]) if gamma in column else MISSING for column in found.found.values()]
+    return f"| {gamma:g} | {found.strength(gamma):.2g} | {' | '.join(cells)} |"
+
+
+def _gains(found: Curves, gamma: float) -> str:
+    cells = [found.gain(reference, method, gamma) for reference, method in COMPARED]
+    return f"| {gamma:g} | {' | '.join(MISSING if cell is None else shown(cell) for cell in cells)} |"
+
+
+def shown(gain: Gain) -> str:
+    """A gain whose sign says better or worse, whichever way the metric counts."""
+    show = gain.metric.show
+    return f"{show(gain.mean, '+')} [{show(gain.low, '+')}, {show(gain.high, '+')}]"
+
+
+def clipping_block(all_found: dict[str, Curves | None]) -> str:
+    """Where the fixed clip gains, where it loses, and where that is open."""
+    lines = ["| model and data | gains at γ = | no certain difference at | loses at |", "|---|---|---|---|"]
+    for found in all_found.values():
+        if found is None:
+            continue
+        gains = [gain for gamma in found.gammas if (gain := found.gain("none", "clip", gamma)) is not None]
+        cells = [
+            ", ".join(f"{gain.x:g}" for gain in gains if gain.verdict == verdict) or "-"
+            for verdict in ("gains", "undecided", "loses")
+        ]
+        lines.append(f"| {found.title} | {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > 2 else f"*{MISSING.capitalize()}.*"
+
+
+def judged_block(plain: Curves | None, trained: Curves | None) -> str:
+    """What was asked for beforehand, and whether it holds: each line is computed."""
+    if plain is None:
+        return f"*{MISSING.capitalize()}.*"
+    return "\n".join(f"- {line}" for line in _judged(plain, trained))
+
+
+def _judged(plain: Curves, trained: Curves | None) -> Iterator[str]:
+    none = {gamma: point["accuracy"]["mean"] for gamma, point in plain.found.get("none", {}).items()}
+    half, quarter = ([g for g, mean in none.items() if mean <= share * plain.software] for share in (0.5, 0.25))
+    yield (
+        f"Unprotected, half of the software accuracy ({plain.metric.show(plain.software)} %) is lost at "
+        f"γ = {_list(half)}; a quarter or less is left at γ = {_list(quarter)} "
+        f"(chance is {plain.metric.show(CHANCE)} %)."
+    )
+    yield from filter(None, (_distance(plain, gamma, 2.0) for gamma in half[:1]))
+    yield from filter(None, (_distance(plain, gamma, 8.0) for gamma in quarter[:1]))
+    if trained is not None:
+        yield from filter(None, (_distance(trained, gamma, 4.0, plain.software) for gamma in quarter[:1]))
+    yield from filter(None, (_distance(plain, gamma, 0.5) for gamma in plain.gammas if gamma == 0))
+    for gamma in half[:1]:
+        gains = [plain.gain(a, b, gamma) for a, b in pairwise(("none", "calibrated", "auto"))]
+        if all(gain is not None for gain in gains):
+            steps = ", ".join(f"{shown(gain)} ({gain.verdict})" for gain in gains if gain is not None)
+            yield f"No mitigation, then ClipFormer with calibrated thresholds, then ours at γ = {gamma:g}: {steps}."
+    lowered = [
+        f"{gamma:g}" for gamma in plain.gammas if (g := plain.gain("none", "auto", gamma)) is not None and g.high < 0
+    ]
+    yield f"Ours is certainly below no mitigation at γ = {', '.join(lowered) or 'none of those measured'}."
+    if trained is None:
+        yield f"With variation-aware training: {MISSING}."
+
+
+def _list(gammas: list[float]) -> str:
+    return ", ".join(f"{gamma:g}" for gamma in gammas) or "none of those measured"
+
+
+def _distance(found: Curves, gamma: float, allowed: float, software: float | None = None) -> str:
+    """How far ours stays behind the software model, against what is allowed."""
+    point = found.found.get("auto", {}).get(gamma)
+    if point is None:
+        return ""
+    reference = found.software if software is None else software
+    lost = 100 * (reference - point["accuracy"]["mean"])
+    holds = "holds" if lost <= allowed else "does not hold"
+    return (
+        f"{found.title}, ours at γ = {gamma:g}: {entry(point)} %, {lost:.1f} points below software; at most "
+        f"{allowed:g} were asked for: {holds}."
+    )
+
+
+def ablation_rows(folder: Path) -> list[tuple[str, float | None, Point]]:
+    """(name, gamma or None, point) of what the ablation measured, in its order."""
+    content = load(ABLATION, folder)
+    if content is None:
+        return []
+    return [(ablation_name(point), point["set"].get(GAMMA), point) for point in content["points"]]
+
+
+def ablation_name(point: Point) -> str:
+    """What a point of the ablation does, in words."""
+    if point.get("label"):
+        return str(point["label"])
+    kv: Any = point["set"].get(KV)
+    clip: Any = point["set"].get(CLIP)
+    if isinstance(kv, dict):
+        return f"{kv_name(kv)}{f', then {clip_name(clip)}' if isinstance(clip, dict) else ''}"
+    if isinstance(clip, dict) and clip["beta"] == 1.0:
+        return f"stage I alone (α {clip['alpha']:g})"
+    if isinstance(clip, dict) and clip["alpha"] == 0.0:
+        return f"stage II alone (β {clip['beta']:g})"
+    return clip_name(clip)
+
+
+def ablation_block(folder: Path) -> str:
+    """What each step does: one row for each, noise levels side by side."""
+    rows = ablation_rows(folder)
+    if not rows:
+        return f"*{MISSING.capitalize()}.*"
+    steps = [(name, gamma, point) for name, gamma, point in rows if not point.get("label")]
+    gammas = sorted({float(gamma) for _, gamma, _ in steps if gamma is not None})
+    lines = [f"| K and V | {' | '.join(f'γ = {gamma:g}' for gamma in gammas)} |", f"|---|{'---|' * len(gammas)}"]
+    for name in dict.fromkeys(name for name, _, _ in steps):
+        cells = {float(gamma): entry(point) for other, gamma, point in steps if other == name and gamma is not None}
+        lines.append(f"| {name} | {' | '.join(cells.get(gamma, MISSING) for gamma in gammas)} |")
+    labelled = [(name, point) for name, _, point in rows if point.get("label")]
+    if labelled:
+        lines += ["", "| no mitigation | accuracy |", "|---|---|"]
+        lines += [f"| {name} | {entry(point)} |" for name, point in labelled]
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""Accuracies that were measured elsewhere, against those of a paper with another model and other data. Free of torch.
+
+A paper's folder may hold an accuracy.json: for each series (a model, `standard`, and how K and V are treated, `clip`)
+the mean accuracies by gamma, and paired gains. Model and data differ from the paper's, so accuracies are compared by
+the share of the software model's accuracy that is left, counted from chance. One number is fitted: sigma, which the
+paper does not give, to its accuracies without mitigation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import sqrt
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ohmformer.errors import BadInput
+
+T = TypeVar("T")
+
+STEPS = 2000
+"""The sigma that is fitted is one of so many, evenly spread over what was measured."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, beside what the paper says of itself.
+
+    Attributes:
+        series: model -> `software`, `chance`, `sigma` and, for each method, mean accuracies by gamma.
+        gains: paired differences, each `better`, `than`, `gamma`, and its bounds.
+        reference: the model whose software accuracy is that of the paper's.
+        software, chance: of the paper.
+        fitted: series, gammas and accuracies of the paper that fix sigma.
+    """
+
+    series: dict[str, Any]
+    gains: list[dict[str, Any]]
+    reference: str
+    software: float
+    chance: float
+    fitted: tuple[str, Sequence[float], Sequence[float]]
+
+    @staticmethod
+    def read(folder: Path, table: dict[str, Any]) -> Measured:
+        """Those of a paper's folder; `table` is `[measured]` of its claims. Without a file nothing is measured yet.
+
+        Raises:
+            BadInput: the file is no JSON, or the table lacks a key.
+        """
+        file = folder / "accuracy.json"
+        try:
+            content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        except ValueError as error:
+            raise BadInput(f"{file}: is no JSON ({error}); make it again with rescue.py") from error
+        try:
+            fit = table["fit"]
+            return Measured(
+                content.get("series", {}), content.get("gains", []), table["reference"], table["software"],
+                table["chance"], (fit["series"], fit["gamma"], fit["accuracy"]),
+            )  # fmt: skip
+        except KeyError as error:
+            raise BadInput(f"measured.{error.args[0]}: is missing; accuracies cannot be compared without it") from None
+
+    def accuracy(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
+        """What the paper's model would have if it kept the same share as the series, at the fitted sigma.
+
+        Raises:
+            BadInput: there is not one series and one gamma.
+        """
+        (name,), (gamma,) = _counted("series", names, 1), _counted("gamma", gammas, 1)
+        return None if self.sigma is None else self._scaled(name, gamma * self.sigma)
+
+    def returned(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
+        """Share of the accuracy lost by the second series that the first one has again, at the fitted sigma.
+
+        Raises:
+            BadInput: there are not two series and one gamma.
+        """
+        better, worse = (self.accuracy([name], gammas) for name in _counted("series", names, 2))
+        return None if better is None or worse is None else (better - worse) / (self.software - worse)
+
+    def above(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
+        """1 where each series is above the one before it, by the lower bound of their paired difference."""
+        found = [self._gain(better, than, gamma) for than, better in pairwise(names) for gamma in gammas]
+        return None if None in found else float(all(gain["low"] > 0 for gain in found if gain))
+
+    def grows(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
+        """1 where the gain of the first series over the second is larger at each next gamma.
+
+        Raises:
+            BadInput: there are not two series.
+        """
+        better, than = _counted("series", names, 2)
+        found = [self._gain(better, than, gamma) for gamma in gammas]
+        if None in found:
+            return None
+        return float(all(two["mean"] > one["mean"] for one, two in pairwise(gain for gain in found if gain)))
+
+    @cached_property
+    def sigma(self) -> float | None:
+        """That with which accuracies without mitigation come nearest to the paper's; None where too few are there."""
+        name, gammas, _ = self.fitted
+        points = self._points(name)
+        if len(points) < 2:
+            return None
+        low, high = points[0][0] / min(gammas), points[-1][0] / max(gammas)
+        grid = [low + (high - low) * step / STEPS for step in range(STEPS + 1)]
+        tried = [(error, sigma) for sigma in grid if (error := self._error(sigma)) is not None]
+        if not tried:
+            return None
+        best = min(tried)[1]
+        return None if best == grid[-1] else best  # the best of all may lie beyond what was measured
+
+    @property
+    def misfit(self) -> float | None:
+        """Root mean square difference from the paper's accuracies without mitigation."""
+        return None if self.sigma is None else self._error(self.sigma)
+
+    def _error(self, sigma: float) -> float | None:
+        name, gammas, wanted = self.fitted
+        got = [self._scaled(name, gamma * sigma) for gamma in gammas]
+        squares = [(a - b) ** 2 for a, b in zip(got, wanted, strict=True) if a is not None]
+        return sqrt(sum(squares) / len(squares)) if len(squares) == len(got) else None
+
+    def _scaled(self, name: str, strength: float) -> float | None:
+        """Accuracy at some gamma sigma, carried over to the paper's model."""
+        value = between(self._points(name), strength)
+        if value is None or self.reference not in self.series:
+            return None
+        own = self.series[self.reference]
+        share: float = (value - own["chance"]) / (own["software"] - own["chance"])
+        return self.chance + share * (self.software - self.chance)
+
+    def _points(self, name: str) -> list[tuple[float, float]]:
+        """(gamma sigma, mean accuracy) of a series 'model.method', in ascending order."""
+        model, _, method = name.partition(".")
+        found = self.series.get(model, {})
+        means = found.get("means", {}).get(method, {})
+        return sorted((float(gamma) * found["sigma"], mean) for gamma, mean in means.items())
+
+    def _gain(self, better: str, than: str, gamma: float) -> dict[str, Any] | None:
+        wanted = (better, than, gamma)
+        return next((gain for gain in self.gains if (gain["better"], gain["than"], gain["gamma"]) == wanted), None)
+
+
+def _counted(what: str, found: Sequence[T], count: int) -> Sequence[T]:
+    if len(found) != count:
+        raise BadInput(f"{what} = {list(found)!r}: must have {count} here")
+    return found
+
+
+def between(points: Sequence[tuple[float, float]], x: float) -> float | None:
+    """Value at x on the straight lines between points; None outside of them."""
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 <= x <= x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return None

@@ -1,0 +1,234 @@
+"""The rescue's results: what is collected, told, drawn and claimed, from small made-up results."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ohmformer import catalog
+from ohmformer.errors import BadInput
+from ohmformer.study.read import make_study, read_study
+from ohmformer.study.run import run_study
+from ohmformer.study.sweep import read_sweeps
+from tests.study import small
+
+FOLDER = Path(__file__).parents[2] / "reproductions" / "clipformer_tcad_2024"
+MODULES = ("stored", "tables", "costs", "figures", "histograms", "rescue")
+SETS: dict[str, dict[str, Any]] = {
+    "none": {"mitigation.clip": "none"},
+    "clip": {"mitigation.clip": {"alpha": 2.0, "beta": 0.25}},
+    "calibrated": {"mitigation.clip": "calibrated"},
+    "auto": {"mitigation.kv": "auto"},
+}
+MEANS = {"none": (0.9, 0.6, 0.2), "clip": (0.5, 0.5, 0.5), "calibrated": (0.9, 0.7, 0.5), "auto": (0.9, 0.9, 0.85)}
+GAMMAS = (0, 3, 5)
+SAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Scripts:
+    """The modules of the folder, imported as they import each other when they run."""
+
+    stored: ModuleType
+    tables: ModuleType
+    costs: ModuleType
+    figures: ModuleType
+    histograms: ModuleType
+    rescue: ModuleType
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[Scripts]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield Scripts(*(importlib.import_module(name) for name in MODULES))
+        for name in MODULES:
+            sys.modules.pop(name, None)
+
+
+def point(mean: float, gamma: float, settings: dict[str, Any], label: str = "") -> dict[str, Any]:
+    """Two chips that are right on the same first samples."""
+    right = round(mean * SAMPLES)
+    noise = {"kind": "sqrt_range", "gamma": gamma, "sigma": 0.2}
+    return {
+        "set": settings if label else {small.GAMMA: gamma, **settings},
+        **({"label": label} if label else {}),
+        "accuracy": {
+            "metric": "top1", "level": "noise", "software": 0.9, "mean": mean, "ci95": [mean - 0.05, mean + 0.05],
+            "chips": [mean, mean], "samples": SAMPLES, "hits": "2" * right + "0" * (SAMPLES - right),
+        },
+        "write_noise": {"projection": None, "key": noise, "value": noise},
+    }  # fmt: skip
+
+
+def write(folder: Path, name: str, points: list[dict[str, Any]], asked: int = 12) -> None:
+    content = {"study": name, "asked": asked, "points": points}
+    (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The main study whole, that of the trained model half, two steps of the ablation, and nothing else."""
+    folder = tmp_path_factory.mktemp("results")
+    rows = [(m, g, mean) for m, means in MEANS.items() for g, mean in zip(GAMMAS, means, strict=True)]
+    write(folder, "vit_s", [point(mean, g, SETS[m]) for m, g, mean in rows])
+    write(folder, "vit_s_vat", [point(mean, g, SETS[m]) for m, g, mean in rows if m in ("none", "auto")])
+    steps = [point(0.5, 3, {"mitigation.kv": {"mean": True}}), point(0.7, 5, {"x": 1}, "noise in K only (γσ 1)")]
+    write(folder, "ablation", steps)
+    return folder
+
+
+def test_every_study_can_be_read_and_asks_for_what_tables_and_figures_show(scripts: Scripts) -> None:
+    files = {file.stem: file for file in (FOLDER / "studies").glob("*.toml")}
+    assert set(files) == {*scripts.stored.STUDIES, scripts.stored.ABLATION}
+    for name, file in files.items():
+        document = catalog.read(file)
+        sweeps = read_sweeps(document["sweep"])
+        short = [{"label": one.label, **{path: list(values[:1]) for path, values in one.axes}} for one in sweeps]
+        assert len(make_study({**document, "sweep": short}).points) == len(sweeps), name
+        rows = [{"set": values, "label": sweep.label} for sweep in sweeps for values in sweep.sets()]
+        assert len({repr(row["set"]) for row in rows}) == len(rows), name
+        methods = {scripts.stored.method_of(row) for row in rows}
+        assert name == scripts.stored.ABLATION or {"none", "clip", "auto"} <= methods <= set(SETS), name
+
+
+@given(st.lists(st.integers(0, 9), min_size=1))
+def test_hits_survive_packing(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory, hits: list[int]) -> None:
+    folder = tmp_path_factory.mktemp("packed")
+    accuracy = {"hits": scripts.stored.packed(hits)}
+    (folder / "x.json").write_text(scripts.stored.to_text({"study": "x", "points": [{"accuracy": accuracy}]}))
+    assert scripts.stored.load("x", folder)["points"][0]["accuracy"]["hits"] == hits
+
+
+def test_collecting_takes_what_is_stored_of_a_study_that_was_stopped(scripts: Scripts, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "mine"\n[model]\nsource = "python:tests.study.small:model"\n'
+        '[task]\nsource = "python:tests.study.small:task"\n[hardware]\nbase = "clipformer_tcad_2024"\n'
+        f'[trials]\nchips = 2\n[simulation]\nbatch = 5\n[sweep]\n"{small.GAMMA}" = [0, 4]\n'
+    )
+    run_study(read_study(str(file), [f"{small.GAMMA}=[4]"]), tmp_path / "runs", progress=False)
+    scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [])
+    found = scripts.stored.load("mine", tmp_path / "results")
+    (only,) = found["points"]
+    assert (found["asked"], only["set"]) == (2, {small.GAMMA: 4})
+    accuracy = only["accuracy"]
+    assert np.sum(accuracy["hits"]) / 2 / accuracy["samples"] == pytest.approx(accuracy["mean"])
+    stored = tmp_path / "results" / "mine.json"
+    stored.write_text(stored.read_text().replace('"points": [', '"points": [{"accuracy": {}}, '))
+    with pytest.raises(BadInput, match=r"1 points are stored for this code, but .* has 2"):
+        scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [])
+    scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [], fewer=True)
+    assert scripts.stored.load("mine", tmp_path / "results") == found
+    with pytest.raises(BadInput, match=r"holds no results\.sqlite"):
+        scripts.rescue.collect(file, tmp_path, tmp_path / "results", [])
+    with pytest.raises(BadInput, match="nothing is stored of"):
+        scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", ["seed=1"])
+
+
+def test_tables_tell_gains_with_their_bounds_and_what_is_missing(scripts: Scripts, results: Path) -> None:
+    found = scripts.rescue.blocks(results)
+    assert "| 5 | 1 | 20.0 [15.0, 25.0] | 50.0 [45.0, 55.0] | 50.0 [45.0, 55.0] | 85.0 [80.0, 90.0] |" in found["vit_s"]
+    # Chips agree, so only samples count: 60 of 200 differ, sd 0.459, t(199) = 1.972.
+    assert "| 5 | +30.0 [+23.6, +36.4] |" in found["vit_s"]
+    assert "6 of 12 points are measured" in found["vit_s_vat"]
+    assert found["smollm2_news"] == "*Not measured yet.*"
+    assert "| ViT-S on photographs, noise per cell | 5 | - | 0, 3 |" in found["clipping"]
+    assert "| mean removed | 50.0 [45.0, 55.0] |" in found["ablation"]
+    assert "| noise in K only (γσ 1) | 70.0 [65.0, 75.0] |" in found["ablation"]
+
+
+def test_what_was_asked_for_is_judged(scripts: Scripts, results: Path) -> None:
+    text = scripts.rescue.blocks(results)["judged"]
+    assert "is lost at γ = 5; a quarter or less is left at γ = 5" in text
+    assert "85.0 [80.0, 90.0] %, 5.0 points below software; at most 2 were asked for: does not hold" in text
+    assert "5.0 points below software; at most 8 were asked for: holds" in text
+    assert "then ours at γ = 5: +30.0 [+23.6, +36.4] (gains), +35.0 [+28.3, +41.7] (gains)." in text
+    assert "Ours is certainly below no mitigation at γ = none of those measured." in text
+
+
+def test_nothing_measured_is_said_everywhere(scripts: Scripts, tmp_path: Path) -> None:
+    found = scripts.rescue.blocks(tmp_path)
+    assert {text for name, text in found.items() if name != "cost"} == {"*Not measured yet.*"}
+    assert scripts.rescue.measured(tmp_path)["series"] == {}
+
+
+def test_the_page_in_the_documentation_is_made_of_the_stored_results(scripts: Scripts) -> None:
+    text = (FOLDER.parents[1] / "docs" / "rescue.md").read_text(encoding="utf-8")
+    found = scripts.rescue.blocks(FOLDER / "results")
+    assert scripts.rescue.filled(text, found) == text, "run: python reproductions/clipformer_tcad_2024/rescue.py"
+    assert all(f"<!-- {name} -->" in text for name in found)
+    with pytest.raises(BadInput, match="marker 'odd' is unknown"):
+        scripts.rescue.filled("<!-- odd -->\n<!-- end odd -->", found)
+
+
+def test_the_claims_are_judged_by_the_stored_results(scripts: Scripts) -> None:
+    shipped = json.loads(scripts.rescue.CLAIMS.read_text(encoding="utf-8"))
+    assert shipped == scripts.rescue.measured(FOLDER / "results"), "run rescue.py"
+
+
+def test_gains_between_models_are_paired_as_the_claims_ask(scripts: Scripts, results: Path) -> None:
+    found = scripts.rescue.measured(results)
+    assert found["series"]["standard"]["means"]["auto"] == {"0": 0.9, "3": 0.9, "5": 0.85}
+    gains = {(gain["than"], gain["better"], gain["gamma"]): gain for gain in found["gains"]}
+    assert gains["vat.none", "standard.clip", 5]["mean"] == pytest.approx(0.3)
+    assert ("standard.clip", "vat.clip", 5) not in gains
+    claims = tomllib.loads((scripts.rescue.CLAIMS.parent / "claims.toml").read_text(encoding="utf-8"))["claim"]
+    order = next(claim for claim in claims if claim["id"] == "order")["series"]
+    own = {(f"{m}.{a}", f"{m}.{b}") for m in scripts.rescue.MODELS for a, b in scripts.stored.COMPARED}
+    assert set(pairwise(order)) <= own | set(scripts.rescue.PLATFORM_CHAINS)
+
+
+def test_all_figures_are_drawn_with_and_without_results(scripts: Scripts, results: Path, tmp_path: Path) -> None:
+    for folder in (results, tmp_path):
+        files = scripts.figures.draw_all(folder, tmp_path / "figures")
+        assert {file.stem for file in files} == {f"rescue_{name}" for name in scripts.figures.DRAWN}
+        assert all(file.stat().st_size > 1000 for file in files)
+
+
+def test_conditioning_takes_no_more_arrays_and_writes_than_no_mitigation(scripts: Scripts) -> None:
+    runs = {name: scripts.costs.priced(mitigation, 50) for name, mitigation in scripts.costs.MITIGATIONS.items()}
+    arrays = [run.placement.arrays for run in runs.values()]
+    energies = [scripts.costs.write_energy(run.placement) for run in runs.values()]
+    assert arrays[2] == arrays[0]
+    assert arrays[1]["attention.key"] * 4 == arrays[0]["attention.key"] * 3
+    assert energies[2] == energies[0] > energies[1] > 0
+
+
+@pytest.fixture(scope="module")
+def heard(scripts: Scripts) -> dict[int, dict[str, Any]]:
+    """Gamma -> what is measured of the bundled model."""
+    file = str(FOLDER / "studies" / "fashion_vit.toml")
+    points = {gamma: read_study(file, [f"{small.GAMMA}={gamma}"]).points[0] for gamma in (0, 5)}
+    return {gamma: scripts.histograms.measured(one.settings, 2) for gamma, one in points.items()}
+
+
+def test_histograms_hold_all_values_and_end_where_the_clip_ends(heard: dict[int, dict[str, Any]]) -> None:
+    for axis in "KV":
+        plain, clipped = (heard[5]["histograms"][method][axis] for method in ("none", "clip"))
+        assert sum(plain) == pytest.approx(1.0, abs=1e-4)
+        assert sum(clipped[:16]) == pytest.approx(1.0, abs=1e-4)  # 62 of 255 lies below 16 of 64
+        assert heard[5]["quantiles"]["clip"][axis][-1] == pytest.approx(62 / 255, abs=1e-4)
+        assert heard[5]["quantiles"]["none"][axis][-1] == 1.0
+
+
+def test_signal_to_noise_is_that_of_rounding_without_noise_and_falls_with_it(heard: dict[int, dict[str, Any]]) -> None:
+    still, noisy = (np.array(heard[gamma]["snr"]["none"]) for gamma in (0, 5))
+    assert still.shape == (8, 3)
+    assert (still[:, 0] > 25).all()
+    assert (noisy[:, 0] < still[:, 0] - 10).all()
+    clipped = np.array(heard[0]["snr"]["clip"])
+    assert (clipped[:, 0] < still[:, 0]).all()
