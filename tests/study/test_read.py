@@ -175,7 +175,7 @@ def test_the_shipped_demo_has_the_points_that_it_promises() -> None:
     main = [point for point in points if not point.label]
     assert {gammas(point.settings)[1:] for point in main} == {(g, g) for g in range(8)}
     assert {gammas(point.settings)[0] for point in main} == {1}
-    assert len(main) == 8 * 3
+    assert len(main) == 8 * 4
     noisy = [tuple(g > 0 for g in gammas(point.settings)) for point in points if point.label]
     assert noisy == [(True, False, False), (False, True, False), (False, False, True), (True, True, True)]
 
