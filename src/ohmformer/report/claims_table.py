@@ -40,7 +40,7 @@ def _cells(entry: Checked) -> tuple[str, ...]:
         amount(entry.reported, entry),
         amount(entry.modelled, entry),
         "-" if entry.ratio is None else f"{entry.ratio:.2f}",
-        f"{100 * entry.claim.tolerance:g} %" if entry.checked else "-",
+        f"{100 * entry.claim.tolerance:g} %" if entry.claim.role in ("validation", "calibration") else "-",
         entry.verdict,
     )
 
