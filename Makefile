@@ -2,6 +2,8 @@
 PYTHON ?= python3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# One process for each core, a file of tests at a time; PARALLEL= for a single process, such as for a debugger.
+PARALLEL ?= -n auto --dist loadfile
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ demo: $(VENV)/.run ## Run the main job on the bundled model and data (DEMO_ARGS=
 	$(BIN)/ohmformer demo $(DEMO_ARGS)
 
 test: lint ## Check style, types and behaviour (PYTEST_ARGS="tests/house -x")
-	$(BIN)/python -m pytest $(strip $(SLOW) $(PYTEST_ARGS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(strip $(SLOW) $(PYTEST_ARGS))
 
 test-all: SLOW := -m "slow or not slow"
 test-all: test ## The same, slow tests included

@@ -98,7 +98,7 @@ def noise_of(batch: int, threads: int = 1) -> dict[int, Tensor]:
             ids = list(range(first, min(32, first + batch)))
             with of.samples(ids):
                 tokens = torch.stack([torch.randn(3, 10, 8, generator=torch.Generator().manual_seed(i)) for i in ids])
-                weight = operand._written(tokens, None, tokens.shape[-2], ())[0].weight
+                weight = operand._written(tokens, tokens, None, tokens.shape[-2], ())[0].weight
             held.update(zip(ids, weight, strict=True))
     finally:
         torch.set_num_threads(before)
@@ -150,7 +150,7 @@ def test_faults_of_shared_arrays_are_those_of_every_layer(arrays: str) -> None:
     first, second = (o for o in crossbars(model).operands if o.name.endswith("attn.K"))
     tokens = torch.ones(1, 3, 10, 8)
     with of.samples([0]):
-        a, b = (operand._written(tokens, None, tokens.shape[-2], ())[0].weight for operand in (first, second))
+        a, b = (operand._written(tokens, tokens, None, tokens.shape[-2], ())[0].weight for operand in (first, second))
     assert torch.equal(a, b) == (arrays == "shared")
 
 
