@@ -34,8 +34,9 @@ CHIP = -1
 WATCHED = 16
 """At most so many inputs tell what tokens are like; all inputs are used to compare recipes."""
 
-CERTAIN = 2.0
-"""By how many standard errors of the paired difference a recipe must be better than nothing."""
+CERTAIN = 1.0
+"""By how many standard errors of the paired difference a recipe must be better than nothing: a test that rarely lets
+chance pass would also forgo what helps a little, for which a hundred inputs are few."""
 
 Remedy = Literal["clip", "auto"]
 REMEDIES: Mapping[Remedy, tuple[Recipe, ...]] = {

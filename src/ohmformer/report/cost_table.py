@@ -71,8 +71,9 @@ def _members(members: list[Document], points: list[Document]) -> str:
     for path in dict.fromkeys(path for point in plain for path in point["set"]):
         own = list(dict.fromkeys(_setting(path, point["set"].get(path)) for point in plain))
         if len(own) < len({_setting(path, point["set"].get(path)) for point in everywhere}):
-            rest = [word.removeprefix(f"{axis_name(path)} = ") for word in own[1:]]
-            words.append(" / ".join([own[0], *rest]))
+            said = [_setting(path, point["set"][path]) for point in plain if path in point["set"]]
+            first, *rest = dict.fromkeys(said)
+            words.append(" / ".join([first, *(word.removeprefix(f"{axis_name(path)} = ") for word in rest)]))
     more = f" and {len(members) - len(plain)} labelled" if len(plain) < len(members) else ""
     return f"{'; '.join(words) or 'others'}{more}"
 
