@@ -11,6 +11,7 @@ from ohmformer import schema
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
+from ohmformer.nn.calibrate import calibrate
 from ohmformer.nn.convert import convert, crossbars
 from ohmformer.nn.variation import Variation, variation
 from ohmformer.study.keys import code_digest, digest
@@ -27,30 +28,36 @@ class OnCrossbars:
         hardware: whose noise is drawn anew in every step.
         gamma: lowest and highest factor of the write noise of K and V; None takes the hardware's own.
         clip: ClipFormer's clip of K and V.
+        kv: "auto" where K and V are conditioned as calibration chooses for the first weights, at the mean gamma.
     """
 
     name: str
     hardware: Accelerator
     gamma: tuple[float, float] | None = None
     clip: KVClip | None = None
+    kv: str | None = None
 
     @classmethod
-    def of(cls, hardware: str | None, gamma: str | None, clip: str | None) -> OnCrossbars | None:
-        """As the options --hardware NAME, --gamma A[:B] and --clip ALPHA,BETA ask for; None without hardware.
+    def of(cls, hardware: str | None, gamma: str | None, clip: str | None, kv: str | None = None) -> OnCrossbars | None:
+        """As the options --hardware, --gamma A[:B], --clip ALPHA,BETA and --kv auto ask for; None without hardware.
 
         Raises:
             BadInput: one of them cannot be read, or there is no hardware that it could speak of.
         """
         if hardware is None:
-            for option, value in (("gamma", gamma), ("clip", clip)):
+            for option, value in (("gamma", gamma), ("clip", clip), ("kv", kv)):
                 if value is not None:
                     raise BadInput(f"--{option} {value}: is for training on crossbars; name them with --hardware")
             return None
+        if kv not in (None, "auto"):
+            raise BadInput(f"--kv {kv}: must be auto; leave it out to write K and V as they come")
+        if kv and clip:
+            raise BadInput(f"--kv {kv}: chooses clips too; leave --clip out")
         try:
             found = schema.load(Accelerator, hardware)
         except BadInput as error:
             raise BadInput(f"--hardware {error}") from error
-        return cls(hardware, found, _gamma(gamma), _clip(clip))
+        return cls(hardware, found, _gamma(gamma), _clip(clip), kv)
 
     def identity(self) -> dict[str, Any]:
         """What decides the noise, and with it the weights that come out."""
@@ -58,6 +65,7 @@ class OnCrossbars:
             "hardware": self.name,
             "gamma": self.gamma and list(self.gamma),
             "clip": self.clip and self.clip.canonical(),
+            "kv": self.kv,
             "level": LEVEL,
             "specification": digest(self.hardware.physical()),
             "code": code_digest(),
@@ -74,15 +82,29 @@ class OnCrossbars:
         Raises:
             BadInput: the hardware has no crossbars, or K and V on it no such noise, or they cannot be clipped so.
         """
-        converted = convert(model, self.hardware, sample=sample, level=LEVEL, clip=self.clip, seed=seed)
+        converted = convert(model, self._usual(), sample=sample, level=LEVEL, clip=self.clip, seed=seed)
         if not crossbars(converted).operands:
             raise BadInput(f"--hardware {self.name}: has no crossbars for what this model multiplies; name another one")
+        if self.kv:
+            training = converted.training
+            calibrate(converted.eval(), sample, batch=len(sample), seed=seed)
+            converted.train(training)
         gamma = None if self.gamma is None else {"attention": self.gamma}
         try:
             return converted, variation(converted, seed=seed, gamma=gamma)
         except BadInput as error:
             why = str(error).removeprefix("variation: gamma")
             raise BadInput(f"--gamma{why} (here: leave --gamma out, or name other --hardware)") from error
+
+    def _usual(self) -> Accelerator:
+        """The hardware at the noise that calibration is for."""
+        if not self.kv or self.gamma is None:
+            return self.hardware
+        try:
+            mean = sum(self.gamma) / 2
+            return schema.replace(self.hardware, "attention.array.cell.write_noise.gamma", mean)
+        except BadInput as error:
+            raise BadInput(f"--gamma of {self.name}: {error}") from error
 
 
 def _gamma(text: str | None) -> tuple[float, float] | None:

@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings(**{each.name: getattr(args, each.name) for each in fields(Settings)})
     try:
         check(settings, args.every)
-        crossbars = OnCrossbars.of(args.hardware, args.gamma, args.clip)
+        crossbars = OnCrossbars.of(args.hardware, args.gamma, args.clip, args.kv)
         run(args.data, args.weights, args.out, settings, args.every, crossbars)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
@@ -104,6 +104,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hardware", help="accelerator whose noise the model is trained on (none)")
     parser.add_argument("--gamma", help="of the write noise of K and V: A, or A:B to draw from in each step (its own)")
     parser.add_argument("--clip", help="ClipFormer's clip of K and V in training, ALPHA,BETA (none)")
+    parser.add_argument("--kv", help="auto: K and V are conditioned in training as calibration chooses (as they come)")
     for each in fields(Settings):
         option, words = f"--{each.name.replace('_', '-')}", each.metadata["help"]
         if isinstance(each.default, bool):

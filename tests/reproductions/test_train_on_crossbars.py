@@ -45,7 +45,9 @@ def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("more", [(), ("--bfloat16", "--clip", "2,0.25")], ids=["float32", "bfloat16 and clip"])
+@pytest.mark.parametrize(
+    "more", [(), ("--bfloat16", "--clip", "2,0.25"), ("--kv", "auto")], ids=["float32", "bfloat16 and clip", "kv"]
+)
 def test_a_stopped_run_meets_the_same_noise(
     script: ModuleType, data: Path, classifier: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
@@ -97,7 +99,12 @@ def test_steps_draw_their_factor_from_the_range_and_for_k_and_v_alone(
 def test_noise_and_clip_change_what_is_learnt(
     script: ModuleType, data: Path, classifier: Path, trained: Path, tmp_path: Path
 ) -> None:
-    ways = {"0": NOISY + ("--gamma", "0"), "clip": NOISY + ("--clip", "2,0.25"), "digital": ("--lr", "1e-3")}
+    ways = {
+        "0": NOISY + ("--gamma", "0"),
+        "clip": NOISY + ("--clip", "2,0.25"),
+        "kv": NOISY + ("--kv", "auto"),
+        "digital": ("--lr", "1e-3"),
+    }
     for name, options in ways.items():
         assert start(script, data, classifier, tmp_path / name, *options) == 0
     found = [saved(trained), *(saved(tmp_path / name) for name in ways)]
@@ -139,6 +146,9 @@ def test_a_head_is_kept_where_the_classes_agree(
         ((*NOISY, "--gamma", "1:inf"), "--gamma 1:inf: must be"),
         ((*NOISY, "--gamma", "2:4:6"), "--gamma 2:4:6: must be"),
         ((*NOISY, "--gamma", "high"), "--gamma high: must be"),
+        (("--kv", "auto"), "--kv auto: is for training on crossbars; name them with --hardware"),
+        ((*NOISY, "--kv", "hadamard"), "--kv hadamard: must be auto"),
+        ((*NOISY, "--kv", "auto", "--clip", "2,0.25"), "--kv auto: chooses clips too"),
         ((*NOISY, "--clip", "2"), "--clip 2: must be two numbers"),
         ((*NOISY, "--clip=-1,0.25"), "--clip"),
         ((*NOISY, "--clip", "2,nan"), "--clip"),
