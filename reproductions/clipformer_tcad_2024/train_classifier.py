@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.statistics import mean_interval
-from ohmformer.study.results import write_text
+from ohmformer.study.results import make_folder, write_text
 from ohmformer.tasks.data import load_task
 from ohmformer.tasks.images import ImagePreparation
 from ohmformer.tasks.models import load_model
@@ -184,18 +184,6 @@ def finished(record: Path, identity: dict[str, Any]) -> bool:
         raise BadInput(f"{record}: cannot be read ({error}); remove it, or choose another --out") from error
     differences(record, stored, identity)
     return True
-
-
-def make_folder(out: Path) -> None:
-    """The folder of results.
-
-    Raises:
-        BadInput: it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out}: cannot be made ({error.strerror}); choose another place") from error
 
 
 def versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ohmformer.arch.placement import PlacedLayer, Placement
 from ohmformer.arch.stage import Stage
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.workload.spec import Norm, Workload
@@ -53,3 +54,12 @@ def stages(draw: st.DrawFn) -> list[Stage]:
         fields["cap"] = draw(st.sampled_from([inf, 3.0]))
         found.append(stage(name, shared=shared and name in ("write", "key", "value"), energy={"array": 1.0}, **fields))
     return found
+
+
+def dataflows(*, largest_block: int) -> st.SearchStrategy[LayerSerial | SequenceBlocking]:
+    """Dataflows of both kinds, in all their variants."""
+    batching = st.sampled_from(["pipelined", "serial"])
+    dependencies = st.sampled_from(["exact", "published"])
+    blocks = st.integers(1, largest_block)
+    blocking = st.builds(SequenceBlocking, block=blocks, dependencies=dependencies, batching=batching)
+    return st.one_of(st.builds(LayerSerial, batching=batching), blocking)

@@ -18,18 +18,10 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.workload.shapes import shapes
-from tests.dataflow.build import placement, stage, stages
+from tests.dataflow.build import dataflows, placement, stage, stages
 from tests.dataflow.oracle import queueing_latency
 
-DATAFLOWS = st.one_of(
-    st.builds(LayerSerial, batching=st.sampled_from(["pipelined", "serial"])),
-    st.builds(
-        SequenceBlocking,
-        block=st.integers(1, 12),
-        dependencies=st.sampled_from(["exact", "published"]),
-        batching=st.sampled_from(["pipelined", "serial"]),
-    ),
-)
+DATAFLOWS = dataflows(largest_block=12)
 Dataflow = LayerSerial | SequenceBlocking
 Waits = tuple[int | None, int | None]
 WAITS = st.sampled_from([(None, None), (3, None), (3, 1), (3, 0), (3, 2)])

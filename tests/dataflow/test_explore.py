@@ -17,16 +17,9 @@ from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
 from ohmformer.workload.shapes import Transformer, shapes
+from tests.dataflow.build import dataflows
 
-DATAFLOWS = st.one_of(
-    st.builds(LayerSerial, batching=st.sampled_from(["pipelined", "serial"])),
-    st.builds(
-        SequenceBlocking,
-        block=st.integers(1, 40),
-        dependencies=st.sampled_from(["exact", "published"]),
-        batching=st.sampled_from(["pipelined", "serial"]),
-    ),
-)
+DATAFLOWS = dataflows(largest_block=40)
 
 
 def accelerator(name: str) -> Accelerator:

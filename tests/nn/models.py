@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ohmformer.tasks.vit import VisionTransformer
 
@@ -129,3 +131,22 @@ class DecoderLayer(nn.Module):
             y = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1) @ values
         x = x + self.out(y.transpose(1, 2).flatten(2))
         return x + self.mlp(x), (k, v)
+
+
+class Checkpointed(nn.Module):
+    """The decoder, its layers recomputed in the backward pass or not."""
+
+    def __init__(self, reentrant: bool | None) -> None:
+        super().__init__()
+        self.inner, self.reentrant = Decoder(), reentrant
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.inner.embed(tokens)
+        for layer in self.inner.layers:
+
+            def run(h: Tensor, layer: Callable[..., tuple[Tensor, object]] = layer) -> Tensor:
+                return layer(h, None, None)[0]
+
+            x = run(x) if self.reentrant is None else checkpoint(run, x, use_reentrant=self.reentrant)
+        y: Tensor = self.inner.head(x)
+        return y

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 import ohmformer as of
-from tests.nn.models import Decoder, Encoder, vit
+from tests.nn.models import Checkpointed, Decoder, Encoder, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
 IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(1))
@@ -32,25 +31,6 @@ def test_a_plain_loop_trains_a_converted_model() -> None:
         optimiser.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
-
-
-class Checkpointed(nn.Module):
-    """The decoder, its layers recomputed in the backward pass or not."""
-
-    def __init__(self, reentrant: bool | None) -> None:
-        super().__init__()
-        self.inner, self.reentrant = Decoder(), reentrant
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.inner.embed(tokens)
-        for layer in self.inner.layers:
-
-            def run(h: Tensor, layer: Callable[..., tuple[Tensor, object]] = layer) -> Tensor:
-                return layer(h, None, None)[0]
-
-            x = run(x) if self.reentrant is None else checkpoint(run, x, use_reentrant=self.reentrant)
-        y: Tensor = self.inner.head(x)
-        return y
 
 
 def gradients(reentrant: bool | None, *, inside: bool) -> Tensor:

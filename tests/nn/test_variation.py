@@ -18,7 +18,7 @@ import ohmformer as of
 from ohmformer.nn.convert import crossbars
 from ohmformer.nn.variation import NoSteps
 from ohmformer.tasks.vit import VisionTransformer
-from tests.nn.models import Decoder, vit
+from tests.nn.models import Checkpointed, Decoder, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
 IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(1))
@@ -136,25 +136,6 @@ def test_a_resumed_training_goes_on_to_the_bit() -> None:
         train(second, 2, steps, torch.optim.SGD(second.parameters(), 0.1))
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
     assert steps.step == 4
-
-
-class Checkpointed(nn.Module):
-    """The decoder, its layers recomputed in the backward pass or not."""
-
-    def __init__(self, reentrant: bool | None) -> None:
-        super().__init__()
-        self.inner, self.reentrant = Decoder(), reentrant
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.inner.embed(tokens)
-        for layer in self.inner.layers:
-
-            def run(h: Tensor, layer: Callable[..., tuple[Tensor, object]] = layer) -> Tensor:
-                return layer(h, None, None)[0]
-
-            x = run(x) if self.reentrant is None else checkpoint(run, x, use_reentrant=self.reentrant)
-        y: Tensor = self.inner.head(x)
-        return y
 
 
 def gradients(reentrant: bool | None) -> list[Tensor]:

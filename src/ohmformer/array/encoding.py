@@ -135,6 +135,12 @@ def _even_places(stored: Tensor, slices: int) -> Iterator[Tensor]:
     yield stored
 
 
+def levels(array: Crossbar, device: torch.device | None = None) -> Tensor:
+    """The conductance [S] that each digit of a cell stands for, in double precision."""
+    digits = torch.arange(array.max_digit + 1, dtype=torch.float64, device=device)
+    return array.cell.g_min + array.step * digits
+
+
 def reference_digits(array: Crossbar, slices: int) -> list[int]:
     """Digits of the shift 2^(bits - 1), the least significant first: what a reference column holds in every row."""
     base = 2**array.bits_per_cell

@@ -56,7 +56,7 @@ def _digit_moments(array: Crossbar, k: int) -> tuple[Tensor, Tensor]:
     """Expected value and variance, in digits, of a cell of slice k that was written to each of its digits."""
     cell, faults = array.cell, array.cell.faults
     digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
-    targets = cell.g_min + array.step * digits
+    targets = encoding.levels(array)
     if array.verify is None:
         shift, variance = write_moments(targets, cell)
     else:

@@ -42,22 +42,17 @@ def writable(array: Crossbar) -> bool:
 
 def far(array: Crossbar) -> bool:
     """Whether all levels are far from the bounds of the conductance, as the write noise goes."""
-    g = _levels(array)
+    g = encoding.levels(array)
     ceiling = math.inf if array.cell.g_ceiling is None else array.cell.g_ceiling
     std = noise.write_std(g, array.cell)
     return bool((std == 0).logical_or_(torch.minimum(g, ceiling - g) >= FAR * std).all())
-
-
-def _levels(array: Crossbar) -> Tensor:
-    """The conductance [S] of each digit."""
-    return array.cell.g_min + array.step * torch.arange(array.max_digit + 1, dtype=torch.float64)
 
 
 def _tables(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
     """[S, N] by slice and magnitude of a code: the digit that its cell is to hold, and the standard deviation."""
     codes = torch.arange(array.capacity(slices) + 1, dtype=torch.float64)
     digits = torch.stack(list(encoding.places(codes, array, slices)))
-    by_digit = noise.write_std(_levels(array), array.cell) / array.step
+    by_digit = noise.write_std(encoding.levels(array), array.cell) / array.step
     return digits, by_digit[digits.long()]
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ohmformer.array import encoding
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import drift, faults, noise, verify
 from ohmformer.device.spec import WriteVerify
@@ -91,9 +92,9 @@ class Writer:
     def _verified(self, eps: Tensor, target: Tensor, how: WriteVerify) -> Tensor:
         """What is kept of the noise of repeated writes; of whole digits there are few different ones."""
         array, writes = self.array, how.of_slice(self.slice - 1)
-        levels, which = torch.arange(array.max_digit + 1, device=target.device), target.long()
+        which = target.long()
         whole = torch.equal(which.to(target), target)
-        g = array.cell.g_min + array.step * (levels if whole else target).double()
+        g = encoding.levels(array, target.device) if whole else array.cell.g_min + array.step * target.double()
         return verify.kept(eps, g, array.cell, how.tolerance, writes, which=which if whole else None)
 
     def _digits(self, g: Tensor) -> Tensor:

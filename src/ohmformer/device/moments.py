@@ -30,12 +30,12 @@ def _censored_normal(g: Tensor, std: Tensor, ceiling: float | None) -> tuple[Ten
     """Moments of clamp(std eps, -g, ceiling - g): all beyond the bounds sits on them (Tobin 1958)."""
     safe = torch.where(std > 0, std, 1.0)
     a = (-g / safe).clamp(min=-_FAR)
-    below, at_a = torch.special.ndtr(a), _density(a)
+    below, at_a = torch.special.ndtr(a), density(a)
     shift = a * below + at_a
     second = a * a * below + (1 - below) + a * at_a
     if ceiling is not None:
         b = ((ceiling - g) / safe).clamp(max=_FAR)
-        above, at_b = torch.special.ndtr(-b), _density(b)
+        above, at_b = torch.special.ndtr(-b), density(b)
         shift = shift + b * above - at_b
         second = second + b * b * above - above - b * at_b
     shift, variance = shift * safe, (second - shift * shift).clamp(min=0.0) * safe**2
@@ -55,5 +55,6 @@ def _capped_lognormal(g: Tensor, sigma: float, ceiling: float | None) -> tuple[T
     return mean - g, (square - mean * mean).clamp(min=0.0)
 
 
-def _density(z: Tensor) -> Tensor:
+def density(z: Tensor) -> Tensor:
+    """Of the standard normal."""
     return torch.exp(-z * z / 2) / _SQRT_2_PI

@@ -20,6 +20,7 @@ import math
 import torch
 from torch import Tensor
 
+from ohmformer.device.moments import density
 from ohmformer.device.noise import write_std
 from ohmformer.device.spec import Cell, Lognormal
 
@@ -127,7 +128,7 @@ def _part(g: Tensor, cell: Cell, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         top = torch.nan_to_num((ceiling - g) / s, nan=math.inf, posinf=math.inf)
         l, h = (torch.minimum(torch.maximum(end, floor), top) for end in (a, b))
         zero = _accepting(a, torch.minimum(b, torch.maximum(floor, a)))
-        first = s * (_density(l) - _density(h)) - g * zero
+        first = s * (density(l) - density(h)) - g * zero
         second = s * s * (_accepting(l, h) + _moment(l) - _moment(h)) + g * g * zero
     if cell.g_ceiling is not None:
         full = _accepting(torch.maximum(a, torch.minimum(top, b)), b)
@@ -135,10 +136,6 @@ def _part(g: Tensor, cell: Cell, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def _density(x: Tensor) -> Tensor:
-    return torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-
-
 def _moment(x: Tensor) -> Tensor:
     """x phi(x), which is 0 at both ends."""
-    return torch.where(torch.isinf(x), 0.0, x * _density(x))
+    return torch.where(torch.isinf(x), 0.0, x * density(x))
