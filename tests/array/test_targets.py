@@ -89,6 +89,15 @@ def test_sixteen_bits_are_no_trouble() -> None:
     assert torch.equal(unbiased_codes(array(bits=16)), wanted(array(bits=16)).round().long())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_finds_the_codes_of_the_same_values(dtype: torch.dtype) -> None:
+    table = unbiased_codes(STRONG)
+    w = torch.linspace(-1.5, 1.5, 301).to(dtype)[None]
+    codes = quantise_unbiased(w, STRONG, torch.ones((), dtype=dtype), table)
+    assert codes.dtype == dtype
+    assert torch.equal(codes.float(), quantise_unbiased(w.float(), STRONG, torch.ones(()), table))
+
+
 STRONG = array(slice_base=1, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2}))
 
 

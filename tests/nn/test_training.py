@@ -115,3 +115,13 @@ def test_training_in_mixed_precision() -> None:
         loss = nn.functional.cross_entropy(converted(IMAGES), torch.tensor([0, 1, 2, 3]))
     loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in converted.parameters())
+
+
+def test_conditioning_in_mixed_precision() -> None:
+    """Conditioned tokens are written as in full precision: half precision cannot tell the entries of a table apart."""
+    converted = of.convert(vit(), HARDWARE, sample=IMAGES, level="noise").train()
+    of.set_kv(converted, of.Conditioning(mean=True, basis="balanced", scale="token", slice_base=1, unbiased=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16), of.samples(range(4)):
+        loss = nn.functional.cross_entropy(converted(IMAGES), torch.tensor([0, 1, 2, 3]))
+    loss.backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in converted.parameters())

@@ -13,7 +13,7 @@ from torch import Tensor
 from ohmformer.errors import BadInput
 from ohmformer.mapping.spec import Conditioning
 from ohmformer.nn.compaction import Compaction
-from ohmformer.nn.transforms import hadamard, signs
+from ohmformer.nn.transforms import full_precision, hadamard, signs
 
 TRADE = 0.1
 """How much the variance of a code counts beside the square of its bias, where codes are unbiased: what is too much or
@@ -48,7 +48,7 @@ class Conditioner:
             mean = token_mean(tokens, dense) if self.mean is None else each_head(self.mean, tokens)
             tokens = tokens - mean
         if self.basis is not None:
-            tokens = tokens @ each_head(self.basis, tokens)
+            tokens = _product(tokens, each_head(self.basis, tokens))
         if mean is not None and dense is not None:
             tokens = tokens * dense.kept[:, None, :, None].to(tokens.dtype)
         return tokens, mean
@@ -57,7 +57,7 @@ class Conditioner:
         """Inputs x[B, R, M, .] as they are sent: queries in the basis of K."""
         if self.axis == "V" or self.inverse is None:
             return x
-        return x @ each_head(self.inverse, x).transpose(-2, -1)
+        return _product(x, each_head(self.inverse, x).transpose(-2, -1))
 
     def outputs(self, y: Tensor, x: Tensor, mean: Tensor | None) -> Tensor:
         """The product y[B, R, M, .] of inputs x[B, R, M, .] (as they were given) in the features of the model.
@@ -65,9 +65,9 @@ class Conditioner:
         The mean of K is added too: softmax ignores it, but whether softmax comes next is not asked.
         """
         if self.axis == "K":
-            return y if mean is None else y + x @ mean.transpose(-2, -1)
+            return y if mean is None else y + _product(x, mean.transpose(-2, -1))
         if self.inverse is not None:
-            y = y @ each_head(self.inverse, y)
+            y = _product(y, each_head(self.inverse, y))
         return y if mean is None else y + x.sum(dim=-1, keepdim=True) * mean
 
     def changed(self, *, range: float, slice_base: int | None) -> Conditioner:
@@ -80,6 +80,13 @@ class Conditioner:
         if mean is self.mean and basis is self.basis and inverse is self.inverse:
             return self
         return replace(self, mean=mean, basis=basis, inverse=inverse)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b; under autocast a half-precision a meets a full b, and none of the two is rounded."""
+    wide = torch.promote_types(a.dtype, b.dtype)
+    with full_precision(a.device.type):
+        return a.to(wide) @ b.to(wide)
 
 
 def each_head(own: Tensor, like: Tensor) -> Tensor:

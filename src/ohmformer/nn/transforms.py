@@ -71,7 +71,7 @@ def rotate_back(x: Tensor) -> Tensor:
 def _transform(x: Tensor, *, inverse: bool) -> Tensor:
     """x[..., n] @ hadamard(n), or its transpose, factor by factor, which takes less than n^2 steps a vector."""
     shape, n = x.shape, x.shape[-1]
-    with _full_precision(x.device.type):
+    with full_precision(x.device.type):
         for factor in reversed(_factors(n)):
             matrix = _factor(factor, x.device, x.dtype)
             # The last axis is transformed and becomes the first, so that after all factors each is in its place again.
@@ -80,7 +80,7 @@ def _transform(x: Tensor, *, inverse: bool) -> Tensor:
     return x.reshape(shape)
 
 
-def _full_precision(device: str) -> AbstractContextManager[object]:
+def full_precision(device: str) -> AbstractContextManager[object]:
     """Inside, autocast rounds no product to half precision, which would cost more than the quantiser that follows."""
     lowered = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.autocast(device, enabled=False) if lowered else nullcontext()
