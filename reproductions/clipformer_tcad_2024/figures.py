@@ -19,7 +19,7 @@ from ohmformer.report.figure import COLOURS, MARKERS, STYLE, WIDE
 from ohmformer.report.view import metric_of
 
 LOOK = {method: (COLOURS[index], MARKERS[index]) for index, method in enumerate(METHODS)}
-MAIN = ("vit_s", "vit_s_vat")
+MAIN = ("vit_s", "vit_s_vat", "vit_s_vat_kv")
 OTHERS = ("vit_s_per_value", "fashion_vit", "minilm_tweets", "minilm_lee50", "smollm2_news")
 TITLES = {"none": "no mitigation", "clip": "ClipFormer (2, 0.25)", "auto": "ours"}
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from costs import cost_block
 from figures import conductances, draw_all
+from judged import judged_block
 from stored import (
     CHANCE,
     COMPARED,
@@ -31,7 +32,7 @@ from stored import (
     paired,
     to_text,
 )
-from tables import MISSING, ablation_block, clipping_block, judged_block, study_block
+from tables import MISSING, ablation_block, clipping_block, study_block
 
 from ohmformer.errors import BadInput
 from ohmformer.report.claims_table import page
@@ -56,7 +57,7 @@ def blocks(results: Path) -> dict[str, str]:
     tables = {name: study_block(curve) for name, curve in found.items()}
     return {
         **tables,
-        "judged": judged_block(found["vit_s"], found["vit_s_vat"]),
+        "judged": judged_block(found["vit_s"], found["vit_s_vat"], found["vit_s_vat_kv"]),
         "clipping": clipping_block(found),
         "ablation": ablation_block(results),
         "conductances": conductance_block(results),

@@ -8,19 +8,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ohmformer.report.verdict import Gain, gain
 from ohmformer.report.view import metric_of
+from ohmformer.study.evaluate import loaded, one_thread
 from ohmformer.study.labels import gamma_sigma
 from ohmformer.study.read import read_study
 from ohmformer.study.results import document, slug
 from ohmformer.study.run import study_keys
+from ohmformer.study.spec import Settings
 from ohmformer.study.store import Store
+from ohmformer.tasks.metrics import scores
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 STUDIES = {
     "vit_s": "ViT-S on photographs, noise per cell",
     "vit_s_vat": "ViT-S trained under noise, noise per cell",
+    "vit_s_vat_kv": "ViT-S trained under noise with ours, noise per cell",
     "vit_s_per_value": "ViT-S, noise per whole value",
     "fashion_vit": "bundled ViT, Fashion-MNIST",
     "minilm_tweets": "MiniLM, tweets",
@@ -64,7 +70,16 @@ def collected(study_file: Path, runs: Path, sets: Iterable[str] = ()) -> Documen
     there = {key: point for key, point in zip(keys, study.points, strict=True) if key in known}
     part = replace(study, points=tuple(there.values()))
     found = document(part, list(there), [known[key] for key in there])
-    return {**found, "asked": len(set(keys)), "points": [_small(point) for point in found["points"]]}
+    points = [_small(point) for point in found["points"]]
+    software = _software(study.points[0].settings) if points and "hits" in points[0]["accuracy"] else None
+    return {**found, "asked": len(set(keys)), "software_hits": software, "points": points}
+
+
+def _software(settings: Settings) -> Any:
+    """What the model without crossbars scores on each sample, packed."""
+    with one_thread(), torch.inference_mode():
+        hits = scores(*loaded(settings.model, settings.task), settings.simulation.batch)
+    return packed([int(hit) if hit in (0, 1) else float(hit) for hit in hits.tolist()])
 
 
 def _small(point: Point) -> Point:
@@ -98,10 +113,9 @@ def load(name: str, folder: Path = RESULTS) -> Document | None:
     if not file.exists():
         return None
     content: Document = json.loads(file.read_text(encoding="utf-8"))
-    for point in content["points"]:
-        hits = point["accuracy"].get("hits")
-        if isinstance(hits, str):
-            point["accuracy"]["hits"] = [int(digit) for digit in hits]
+    for holder, name in ((content, "software_hits"), *((point["accuracy"], "hits") for point in content["points"])):
+        if isinstance(holder.get(name), str):
+            holder[name] = [int(digit) for digit in holder[name]]
     return content
 
 
@@ -134,12 +148,14 @@ class Curves:
         title: what it is called.
         found: method -> gamma -> point, gammas in ascending order.
         asked: how many points the study has.
+        software_hits: what the model without crossbars scores on each sample, where samples have scores.
     """
 
     name: str
     title: str
     found: dict[str, dict[float, Point]]
     asked: int
+    software_hits: list[float] | None = None
 
     @property
     def gammas(self) -> list[float]:
@@ -155,6 +171,15 @@ class Curves:
     def software(self) -> float:
         """What the model reaches without crossbars."""
         return float(self.first["accuracy"]["software"])
+
+    @property
+    def software_point(self) -> Point | None:
+        """The model without crossbars, as if each chip were one: for paired differences."""
+        if self.software_hits is None:
+            return None
+        chips = len(self.first["accuracy"]["chips"])
+        same = {"chips": [self.software] * chips, "hits": [chips * hit for hit in self.software_hits]}
+        return {"accuracy": {**self.first["accuracy"], **same, "mean": self.software}}
 
     @property
     def metric(self) -> Any:
@@ -205,4 +230,5 @@ def curves(name: str, folder: Path = RESULTS) -> Curves | None:
         if method is not None:
             found[method][float(point["set"][GAMMA])] = point
     kept = {method: dict(sorted(column.items())) for method, column in found.items() if column}
-    return Curves(name, STUDIES[name], kept, int(content.get("asked", 0))) if kept else None
+    asked, software = int(content.get("asked", 0)), content.get("software_hits")
+    return Curves(name, STUDIES[name], kept, asked, software) if kept else None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from stored import ABLATION, CHANCE, CLIP, COMPARED, GAMMA, KV, METHODS, Curves, Point, load
+from stored import ABLATION, CLIP, COMPARED, GAMMA, KV, METHODS, Curves, Point, load
 
 from ohmformer.report.table import entry
 from ohmformer.report.verdict import Gain
@@ -72,57 +70,6 @@ def clipping_block(all_found: dict[str, Curves | None]) -> str:
         ]
         lines.append(f"| {found.title} | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 2 else f"*{MISSING.capitalize()}.*"
-
-
-def judged_block(plain: Curves | None, trained: Curves | None) -> str:
-    """What was asked for beforehand, and whether it holds: each line is computed."""
-    if plain is None:
-        return f"*{MISSING.capitalize()}.*"
-    return "\n".join(f"- {line}" for line in _judged(plain, trained))
-
-
-def _judged(plain: Curves, trained: Curves | None) -> Iterator[str]:
-    none = {gamma: point["accuracy"]["mean"] for gamma, point in plain.found.get("none", {}).items()}
-    half, quarter = ([g for g, mean in none.items() if mean <= share * plain.software] for share in (0.5, 0.25))
-    yield (
-        f"Unprotected, half of the software accuracy ({plain.metric.show(plain.software)} %) is lost at "
-        f"γ = {_list(half)}; a quarter or less is left at γ = {_list(quarter)} "
-        f"(chance is {plain.metric.show(CHANCE)} %)."
-    )
-    yield from filter(None, (_distance(plain, gamma, 2.0) for gamma in half[:1]))
-    yield from filter(None, (_distance(plain, gamma, 8.0) for gamma in quarter[:1]))
-    if trained is not None:
-        yield from filter(None, (_distance(trained, gamma, 4.0, plain.software) for gamma in quarter[:1]))
-    yield from filter(None, (_distance(plain, gamma, 0.5) for gamma in plain.gammas if gamma == 0))
-    for gamma in half[:1]:
-        gains = [plain.gain(a, b, gamma) for a, b in pairwise(("none", "calibrated", "auto"))]
-        if all(gain is not None for gain in gains):
-            steps = ", ".join(f"{shown(gain)} ({gain.verdict})" for gain in gains if gain is not None)
-            yield f"No mitigation, then ClipFormer with calibrated thresholds, then ours at γ = {gamma:g}: {steps}."
-    lowered = [
-        f"{gamma:g}" for gamma in plain.gammas if (g := plain.gain("none", "auto", gamma)) is not None and g.high < 0
-    ]
-    yield f"Ours is certainly below no mitigation at γ = {', '.join(lowered) or 'none of those measured'}."
-    if trained is None:
-        yield f"With variation-aware training: {MISSING}."
-
-
-def _list(gammas: list[float]) -> str:
-    return ", ".join(f"{gamma:g}" for gamma in gammas) or "none of those measured"
-
-
-def _distance(found: Curves, gamma: float, allowed: float, software: float | None = None) -> str:
-    """How far ours stays behind the software model, against what is allowed."""
-    point = found.found.get("auto", {}).get(gamma)
-    if point is None:
-        return ""
-    reference = found.software if software is None else software
-    lost = 100 * (reference - point["accuracy"]["mean"])
-    holds = "holds" if lost <= allowed else "does not hold"
-    return (
-        f"{found.title}, ours at γ = {gamma:g}: {entry(point)} %, {lost:.1f} points below software; at most "
-        f"{allowed:g} were asked for: {holds}."
-    )
 
 
 def ablation_rows(folder: Path) -> list[tuple[str, float | None, Point]]:

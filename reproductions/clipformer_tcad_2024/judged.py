@@ -1,0 +1,137 @@
+"""What was asked for beforehand, and whether it holds: every line is computed from stored results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from stored import CHANCE, Curves, paired
+from tables import MISSING, shown
+
+from ohmformer.report.table import entry
+
+AUTO, CLIP, NONE = "auto", "clip", "none"
+LEFT = {"half": 0.5, "quarter": 0.25}
+"""Shares of the software accuracy at which methods are judged."""
+
+ALLOWED = {"none": 0.5, "half": 2.0, "quarter": 8.0, "trained": 4.0}
+"""Points below software that were allowed beforehand: without noise, at both shares, and at a quarter with training."""
+
+GAIN = (10.0, 40.0)
+"""Points that ClipFormer should bring where noise is strong."""
+
+PAPER = (3.0, 4.0, 5.0)
+"""Noise levels of the paper."""
+
+
+def judged_block(plain: Curves | None, trained: Curves | None, conditioned: Curves | None) -> str:
+    """One line for each demand.
+
+    Args:
+        plain: the classifier as it is.
+        trained: the same trained under noise.
+        conditioned: the same trained under noise with conditioned K and V.
+    """
+    if plain is None or NONE not in plain.found:
+        return f"*{MISSING.capitalize()}.*"
+    lines = [*_pattern(plain), *_steps(plain), *_ours(plain), *_training(plain, trained, conditioned)]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def level(plain: Curves, share: float) -> float:
+    """The noise at which the unprotected model is nearest to a share of its software accuracy."""
+    column = plain.found[NONE]
+    return min(column, key=lambda gamma: abs(column[gamma]["accuracy"]["mean"] - share * plain.software))
+
+
+def _pattern(plain: Curves) -> Iterator[str]:
+    show, places = plain.metric.show, []
+    for name, share in LEFT.items():
+        gamma = level(plain, share)
+        left = plain.found[NONE][gamma]["accuracy"]["mean"]
+        places.append(
+            f"{show(left)} % ({100 * left / plain.software:.0f} % of it) at γ = {gamma:g}, nearest to a {name}"
+        )
+    yield (
+        f"**Where it is judged.** Of {show(plain.software)} % in software, the unprotected model keeps "
+        f"{', and '.join(places)}; chance is {show(CHANCE)} %."
+    )
+    strong = [gamma for gamma in PAPER if gamma >= level(plain, LEFT["quarter"])]
+    gains = {gamma: found for gamma in strong if (found := plain.gain(NONE, CLIP, gamma)) is not None}
+    if gains:
+        told = ", ".join(f"{shown(found)} at γ = {gamma:g}" for gamma, found in gains.items())
+        inside = all(GAIN[0] <= 100 * found.mean <= GAIN[1] for found in gains.values())
+        asked = f"{GAIN[0]:g} to {GAIN[1]:g} were asked for"
+        yield f"**The paper's finding.** ClipFormer brings {told}; {asked}: {_holds(inside)}."
+
+
+def _steps(plain: Curves) -> Iterator[str]:
+    gamma = level(plain, LEFT["half"])
+    gains = [plain.gain(a, b, gamma) for a, b in pairwise((NONE, "calibrated", AUTO))]
+    if None in gains:
+        yield f"**Order at γ = {gamma:g}**, where half is left: {MISSING}."
+        return
+    told = ", ".join(shown(found) for found in gains if found is not None)
+    above = all(found.low > 0 for found in gains if found is not None)
+    ends = plain.found[NONE][gamma]["accuracy"]["ci95"][1], plain.found[AUTO][gamma]["accuracy"]["ci95"][0]
+    yield (
+        f"**Order at γ = {gamma:g}**, where half is left: from no mitigation to ClipFormer with calibrated thresholds to "
+        f"ours, {told}; both bounds above zero, and intervals of no mitigation and ours apart: "
+        f"{_holds(above and ends[0] < ends[1])}."
+    )
+
+
+def _ours(plain: Curves) -> Iterator[str]:
+    for name in LEFT:
+        yield _distance(f"Ours where a {name} is left", plain, level(plain, LEFT[name]), ALLOWED[name], plain)
+    yield _distance("Ours without noise", plain, 0.0, ALLOWED["none"], plain)
+    gains = {gamma: found for gamma in plain.gammas if (found := plain.gain(NONE, AUTO, gamma)) is not None}
+    lowered = [f"{gamma:g}" for gamma, found in gains.items() if found.high < 0]
+    yield (
+        f"**No harm.** Ours is certainly below no mitigation at γ = {', '.join(lowered) or 'none'} of "
+        f"{', '.join(f'{gamma:g}' for gamma in gains)}: {_holds(not lowered)}."
+    )
+
+
+def _training(plain: Curves, trained: Curves | None, conditioned: Curves | None) -> Iterator[str]:
+    if trained is None or CLIP not in trained.found:
+        yield f"**Training and clip together**: {MISSING}."
+    else:
+        shared = [gamma for gamma in PAPER if gamma in trained.found[CLIP] and gamma in plain.found.get(CLIP, {})]
+        alone = {gamma: _both(plain, trained, gamma) for gamma in shared}
+        told = "; ".join(f"γ = {gamma:g}: {', '.join(texts)}" for gamma, (texts, _) in alone.items())
+        yield (
+            f"**Training and clip together**, against training alone and the clip alone: {told}; "
+            f"above each: {_holds(all(above for _, above in alone.values()))}."
+        )
+    if conditioned is None:
+        yield f"**Ours with variation-aware training**: {MISSING}."
+    else:
+        gamma = level(plain, LEFT["quarter"])
+        yield _distance("Ours with variation-aware training", conditioned, gamma, ALLOWED["trained"], plain)
+
+
+def _both(plain: Curves, trained: Curves, gamma: float) -> tuple[list[str], bool]:
+    together = trained.found[CLIP][gamma]
+    references = trained.found.get(NONE, {}).get(gamma), plain.found[CLIP][gamma]
+    gains = [paired(together, reference, gamma) for reference in references]
+    texts = [MISSING if found is None else shown(found) for found in gains]
+    return texts, all(found is not None and found.low > 0 for found in gains)
+
+
+def _distance(title: str, found: Curves, gamma: float, allowed: float, reference: Curves) -> str:
+    """How far ours stays behind the software model of a reference, against what is allowed."""
+    point = found.found.get(AUTO, {}).get(gamma)
+    if point is None:
+        return f"**{title}**, γ = {gamma:g}: {MISSING}."
+    lost = 100 * (reference.software - point["accuracy"]["mean"])
+    difference = paired(point, reference.software_point, gamma) if reference.software_point else None
+    bounds = "" if difference is None else f" (difference {shown(difference)})"
+    return (
+        f"**{title}**, γ = {gamma:g}: {entry(point)} %, {lost:.1f} points below software{bounds}; at most {allowed:g} "
+        f"were asked for: {_holds(lost <= allowed)}."
+    )
+
+
+def _holds(so: bool) -> str:
+    return "holds" if so else "does not hold"
