@@ -75,8 +75,8 @@ def _steps(plain: Curves) -> Iterator[str]:
     above = all(found.low > 0 for found in gains if found is not None)
     ends = plain.found[NONE][gamma]["accuracy"]["ci95"][1], plain.found[AUTO][gamma]["accuracy"]["ci95"][0]
     yield (
-        f"**Order at γ = {gamma:g}**, where half is left: from no mitigation to ClipFormer with calibrated thresholds to "
-        f"ours, {told}; both bounds above zero, and intervals of no mitigation and ours apart: "
+        f"**Order at γ = {gamma:g}**, where half is left: from no mitigation to ClipFormer with calibrated thresholds "
+        f"to ours, {told}; bounds above zero, and intervals of no mitigation and ours apart: "
         f"{_holds(above and ends[0] < ends[1])}."
     )
 
