@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ohmformer import units
@@ -11,31 +12,52 @@ from ohmformer.dataflow.wear import lifetime
 from ohmformer.study.cost import cost_settings, runs_of
 
 HARDWARE = "clipformer_tcad_2024"
-TOKENS = {50: "98 × 98 pixels, as measured here", 197: "224 × 224 pixels, as in the paper"}
-OURS = {"mean": True, "basis": "balanced", "scale": "token", "slice_base": 1, "unbiased": True}
+HERE = Path(__file__).parent
+PASSES: dict[str, dict[str, Any]] = {
+    "ViT-S, an image of 98 × 98 pixels (50 tokens)": {"source": "shapes:deit-small", "seq_len": 50},
+    "DeiT-S, an image of 224 × 224 pixels (197 tokens), as in the paper": {
+        "source": "shapes:deit-small",
+        "seq_len": 197,
+    },
+    "bundled ViT, an image (50 tokens)": {"source": "shapes:fashion-vit"},
+    "MiniLM, a tweet (32 tokens)": {"source": "shapes:shapes/minilm.toml"},
+    "SmolLM2, one token behind 127 in the cache": {
+        "source": "shapes:shapes/smollm2.toml",
+        "phase": "decode",
+        "context": 127,
+    },
+}
+"""What is priced, and the model it takes."""
+
+TOKEN = {"mean": True, "scale": "token", "slice_base": 1, "unbiased": True}
 MITIGATIONS: dict[str, dict[str, Any]] = {
     "no mitigation": {},
     "ClipFormer (2, 0.25)": {"clip": {"alpha": 2.0, "beta": 0.25}},
-    "ours (balanced)": {"kv": OURS},
+    "ours (hadamard)": {"kv": {**TOKEN, "basis": "hadamard"}},
+    "ours (balanced)": {"kv": {**TOKEN, "basis": "balanced"}},
 }
 
 
 def cost_block() -> str:
-    """One row for each number of tokens and method, for one image on a chip of DeiT-S's shape."""
+    """One table for each pass, one row for each method."""
+    return "\n\n".join(_table(name, model) for name, model in PASSES.items())
+
+
+def _table(name: str, model: dict[str, Any]) -> str:
+    runs = {mitigation: priced(settings, model) for mitigation, settings in MITIGATIONS.items()}
     lines = [
-        "| tokens | K and V | arrays of K, V | energy of writing K and V | energy | time | area "
-        "| images until cells wear out |",
-        "|---|---|---|---|---|---|---|---|",
+        f"{name}:",
+        "",
+        "| K and V | arrays of K, V | energy of writing K and V | energy | time | area | passes until cells wear out |",
+        "|---|---|---|---|---|---|---|",
+        *(_row(mitigation, run) for mitigation, run in runs.items()),
     ]
-    for tokens in TOKENS:
-        lines += [_row(tokens, name, priced(mitigation, tokens)) for name, mitigation in MITIGATIONS.items()]
     return "\n".join(lines)
 
 
-def priced(mitigation: dict[str, Any], tokens: int) -> Run:
-    """One image through a model of DeiT-S's shape."""
-    document = {"model": {"source": "shapes:deit-small", "seq_len": tokens}, "hardware": HARDWARE}
-    (run,) = runs_of(cost_settings({**document, "mitigation": mitigation}))
+def priced(mitigation: dict[str, Any], model: dict[str, Any]) -> Run:
+    """One pass of a model."""
+    (run,) = runs_of(cost_settings({"model": model, "hardware": HARDWARE, "mitigation": mitigation}, HERE))
     return run
 
 
@@ -45,10 +67,10 @@ def write_energy(placement: Placement) -> float:
     return sum(part.joules for stage in stages for part in stage.parts if part.name == "write")
 
 
-def _row(tokens: int, name: str, run: Run) -> str:
+def _row(name: str, run: Run) -> str:
     counts = ", ".join(str(run.placement.arrays[role]) for role in ("attention.key", "attention.value"))
     wear = lifetime(run.placement, 1 / run.latency)
     left = "-" if wear is None else f"{wear.seconds / run.latency:.2g}"
     written, energy = (units.show(joules, "J") for joules in (write_energy(run.placement), run.energy))
     latency, area = units.show(run.latency, "s"), units.show(run.area, "m^2")
-    return f"| {tokens} ({TOKENS[tokens]}) | {name} | {counts} | {written} | {energy} | {latency} | {area} | {left} |"
+    return f"| {name} | {counts} | {written} | {energy} | {latency} | {area} | {left} |"
