@@ -92,7 +92,7 @@ def test_numbers_of_writes_are_those_of_slices_whatever_the_copies() -> None:
     ]
     assert bool((error[0].repeat_interleave(2) / error[1] - 1).abs().lt(0.03).all()), "90,000 cells: 0.3 % each"
     with pytest.raises(BadInput, match=r"verify.writes has 8 numbers for 4 slices; give one number, or one for each"):
-        replace(two, "verify.writes", [1] * 8)
+        replace(array(copies=2), "verify", {"writes": [1] * 8, "tolerance": 0.05})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "two"])
