@@ -176,8 +176,12 @@ def test_copies_change_nothing_on_exact_cells_to_the_bit(copies: int) -> None:
         assert torch.equal(converted(images), expected)
 
 
-def test_noise_falls_with_copies_and_the_table_of_operands_tells_them() -> None:
-    """Root mean square of the error over 40 images, in which half is expected of four copies; seeds are fixed."""
+def test_noise_falls_with_copies_and_they_go_with_the_conditioning() -> None:
+    """Norm of the error over 40 images, of which four copies leave about a half.
+
+    Over twelve sets of images the quotient had a deviation of 0.16; it is held to five of them (once in 1.7 million),
+    which one copy would miss by six.
+    """
     images = random(40, 1, 12, 12).float()
     noisy = of.replace(HARDWARE, "projection.array.cell.write_noise.gamma", 0.0)
     noisy = of.replace(noisy, "attention.array.cell.write_noise.gamma", 0.5)
@@ -188,7 +192,7 @@ def test_noise_falls_with_copies_and_the_table_of_operands_tells_them() -> None:
         for copies in (1, 4):
             of.set_kv(converted, Conditioning(copies=copies))
             errors.append(float((converted(images) - model(images)).norm()))
-    assert errors[0] / errors[1] == pytest.approx(2.0, rel=0.15)
+    assert errors[0] / errors[1] == pytest.approx(2.0, abs=0.8)
     assert {op.array.copies for op in crossbars(converted).operands if isinstance(op, DynamicOperand)} == {4}
     of.set_kv(converted, None)
     assert {op.array.copies for op in crossbars(converted).operands} == {1}
