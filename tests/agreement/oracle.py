@@ -34,6 +34,7 @@ class Machine:
     adc_bits: int | None
     subtract: str
     slice_base: int | None = None
+    copies: int = 1
 
     @property
     def step(self) -> float:
@@ -42,6 +43,11 @@ class Machine:
     @property
     def slices(self) -> int:
         return math.ceil(self.bits / self.bits_per_cell)
+
+    @property
+    def cells(self) -> list[int]:
+        """By cell of a value: the slice whose digit it holds."""
+        return [s for s in range(self.slices) for _ in range(self.copies)]
 
     @property
     def places(self) -> list[int]:
@@ -170,26 +176,27 @@ def multiply(
 ) -> np.ndarray:
     """Integer inputs [M, I] times the matrix w [O, I] as the machine gives it, in units of w: [M, O].
 
-    `eps_write(what, s, polarity, o, i)` and `eps_read(m, z, s, first_row, side, o, i - first_row)`.
+    `eps_write(what, k, polarity, o, i)` and `eps_read(m, z, k, first_row, side, o, i - first_row)`, where k counts the
+    cells of a value. What the copies of a digit give is averaged.
     """
     O, I = w.shape
     codes = [[stored_integer(w[o, i], w_range, m) for i in range(I)] for o in range(O)]
     polarities = 2 if m.encoding == "differential" else 1
     cell = {
-        (p, s, o, i): written(target(codes[o][i], p, s, m), m, eps_write("cell", s, p, o, i))
-        for p in range(polarities) for s in range(m.slices) for o in range(O) for i in range(I)
+        (p, k, o, i): written(target(codes[o][i], p, s, m), m, eps_write("cell", k, p, o, i))
+        for p in range(polarities) for k, s in enumerate(m.cells) for o in range(O) for i in range(I)
     }  # fmt: skip
     reference = {}
     if m.encoding == "offset":
         reference = {
-            (s, c, i): written(reference_target(s, m), m, eps_write("reference", s, 0, c, i))
-            for s in range(m.slices) for c in range(math.ceil(O / m.columns)) for i in range(I)
+            (k, c, i): written(reference_target(s, m), m, eps_write("reference", k, 0, c, i))
+            for k, s in enumerate(m.cells) for c in range(math.ceil(O / m.columns)) for i in range(I)
         }  # fmt: skip
     y = np.zeros((len(x_codes), O))
     for v, vector in enumerate(x_codes):
         sent = [cycles(int(code), m) for code in vector]
         for o in range(O):
-            for s in range(m.slices):
+            for k, s in enumerate(m.cells):
                 for z in range(len(sent[0])):
                     for first in range(0, I, m.rows):
                         rows = range(first, min(first + m.rows, I))
@@ -197,19 +204,19 @@ def multiply(
                         def current(side: str, conductance: Callable[[int], float], column: int) -> float:
                             total = 0.0
                             for i in rows:  # noqa: B023
-                                eps = eps_read(v, z, s, first, side, column, i - first)  # noqa: B023
+                                eps = eps_read(v, z, k, first, side, column, i - first)  # noqa: B023
                                 total += sent[i][z][0] * (read(conductance(i), m, eps) - m.g_min)  # noqa: B023
                             return total
 
-                        plus = current("plus", lambda i: cell[0, s, o, i], o)  # noqa: B023
+                        plus = current("plus", lambda i: cell[0, k, o, i], o)  # noqa: B023
                         if m.encoding == "differential":
-                            minus = current("minus", lambda i: cell[1, s, o, i], o)  # noqa: B023
+                            minus = current("minus", lambda i: cell[1, k, o, i], o)  # noqa: B023
                         else:
                             shared = o // m.columns
-                            minus = current("minus", lambda i: reference[s, shared, i], shared)  # noqa: B023
+                            minus = current("minus", lambda i: reference[k, shared, i], shared)  # noqa: B023
                         if m.subtract == "analog":
                             difference = converter(plus - minus, m)
                         else:
                             difference = converter(plus, m) - converter(minus, m)
-                        y[v, o] += sent[0][z][1] * m.places[s] * difference / m.step
+                        y[v, o] += sent[0][z][1] * m.places[s] * difference / m.step / m.copies
     return y * value_of_one(w_range, m)

@@ -1,7 +1,7 @@
 """Level `array` against level `cell`: outputs with read noise have the same distribution.
 
 Seeds are fixed, so these tests always give the same verdict. Every single comparison rejects a true hypothesis with
-probability 1e-4; there are about 500, so another choice of seeds would fail one somewhere with a probability of 5 %.
+probability 1e-4; there are about 600, so another choice of seeds would fail one somewhere with a probability of 6 %.
 """
 
 from itertools import product
@@ -89,6 +89,28 @@ def test_array_is_distributed_as_cell_whatever_slices_count(base: int, bits: Any
     )  # fmt: skip
     programmed = program(matrix(), hardware, stream=1)
     compare(*(outputs(programmed, level, signed=True) for level in ("array", "cell")))
+
+
+@pytest.mark.parametrize(
+    ("copies", "encoding", "subtract", "bits"),
+    [
+        (2, "differential", "digital", "ideal"),
+        (2, "differential", "digital", 5),
+        (3, "differential", "analog", 5),
+        (3, "offset", "digital", "ideal"),
+        (2, "offset", "analog", 5),
+    ],
+)
+def test_array_is_distributed_as_cell_with_copies(copies: int, encoding: str, subtract: str, bits: Any) -> None:
+    hardware = array(
+        rows=9, columns=3, bits=5, bits_per_cell=3, copies=copies, encoding=encoding, subtract=subtract,
+        inputs={"bits": 4}, adc={"bits": bits},
+        cell=cell(write_noise=SQRT_RANGE, read_noise={"kind": "proportional", "sigma": 0.2}),
+    )  # fmt: skip
+    programmed = program(matrix(), hardware, stream=1)
+    a, b = (outputs(programmed, level, signed=True) for level in ("array", "cell"))
+    compare(a, b)
+    assert np.abs(covariance_difference(a, b)).max() < stats.norm.isf(ALARM / 2)
 
 
 @pytest.mark.parametrize("bits", ["ideal", 6])

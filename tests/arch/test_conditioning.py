@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import ohmformer as of
 from ohmformer.arch.conditioning import product_operations, token_operations, turning
 from ohmformer.arch.placement import place
+from ohmformer.array.counts import Counts
 from ohmformer.dataflow.explore import DesignPoint, explore
 from ohmformer.dataflow.run import simulate
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
@@ -54,7 +55,7 @@ def product(role: AttentionRole, *, d: int = 8, causal: bool = False, written: i
         ({"scale": "head"}, 20 * 8, 0, 0, 0),
         ({"scale": "tensor"}, 20 * 8, 0, 0, 0),
         ({"unbiased": True}, 20 * 8, 20 * 8, 0, 0),
-        ({"range": 0.5, "slice_base": 1}, 0, 0, 0, 0),
+        ({"range": 0.5, "slice_base": 1, "copies": 2}, 0, 0, 0, 0),
     ],
 )
 def test_operations_by_hand(spec: dict[str, Any], tokens: int, fixed: int, key: int, value: int) -> None:
@@ -233,6 +234,44 @@ def test_a_clip_frees_slices_of_codes_that_count_otherwise() -> None:
     made = place(shapes(TABLE), CLIPFORMER, clip=clip, kv=Conditioning(slice_base=1))
     plain = place(shapes(TABLE), CLIPFORMER)
     assert made.arrays["attention.key"] * 4 == plain.arrays["attention.key"] * -(-top // 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [
+        ("clipformer_tcad_2024_adc8", None),
+        ("clipformer_tcad_2024_adc8", KVClip(alpha=0.0, beta=0.25)),
+        ("nvm_ideal", None),
+    ],
+)
+def test_copies_take_so_many_times_all_that_k_and_v_take(name: str, clip: KVClip | None) -> None:
+    """Pairs and reference columns; energy of the arrays' own components, since lanes and memory see no copies."""
+    hardware, work = accelerator(name), shapes(TABLE)
+    one, three = (place(work, hardware, clip=clip, kv=kv) for kv in (None, Conditioning(copies=3)))
+    for role in ("attention.key", "attention.value"):
+        assert three.arrays[role] == 3 * one.arrays[role] > 0
+    assert three.arrays["projection"] == one.arrays["projection"]
+    assert three.counts.cell_writes == 3 * one.counts.cell_writes
+    assert three.energy["write"] == pytest.approx(3 * one.energy["write"])
+    attention = [sum((s.counts for s in p.stages() if s.engine == "attention"), Counts()) for p in (one, three)]
+    assert attention[1] == attention[0].times(3)
+    assert "conditioning" not in three.energy
+    assert three.area >= one.area
+    # The crossbar itself may have them; then the weights, of another engine, still have none.
+    own = place(work, of.replace(hardware, "attention.array.copies", 3), clip=clip)
+    assert (own.counts, own.arrays) == (three.counts, three.arrays)
+    assert own.energy == pytest.approx(three.energy)
+
+
+def test_copies_of_one_operand_leave_the_kind_of_array_alone() -> None:
+    """Redundant keys and plain values stand in the same tiles; shared arrays are those of the layer that needs most."""
+    names = [op.name for op in shapes(TABLE).dynamic]
+    shared = of.replace(CLIPFORMER, "attention.arrays", "shared")
+    one, two = place(shapes(TABLE), shared), place(shapes(TABLE), shared, kv={names[2]: Conditioning(copies=2)})
+    assert two.arrays["attention.key"] == 2 * one.arrays["attention.key"]
+    assert two.arrays["attention.value"] == one.arrays["attention.value"]
+    both = place(shapes(TABLE), shared, kv={names[0]: Conditioning(copies=2), names[2]: Conditioning(copies=2)})
+    assert (both.arrays, both.tiles) == (two.arrays, two.tiles)
 
 
 def test_what_memory_keeps() -> None:

@@ -14,6 +14,7 @@ import torch
 from ohmformer.array import held_moments, write_folded
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
+from ohmformer.schema import replace
 from tests.build import LOGNORMAL, NONE, PCM_DRIFT, POLYNOMIAL, array, cell
 
 DRAWS = 20_000
@@ -53,6 +54,18 @@ def test_they_are_those_of_many_writes(write_noise: dict[str, Any], base: int | 
 def test_verified_writes_leave_less(write_noise: dict[str, Any], base: int | None) -> None:
     verify = {"writes": [2, 7], "tolerance": 0.15}
     compare(array(bits=4, slice_base=base, verify=verify, cell=cell(write_noise=write_noise)))
+
+
+@pytest.mark.parametrize("base", [None, 1])
+@pytest.mark.parametrize("write_noise", NOISES[1:4], ids=[kind["kind"] for kind in NOISES[1:4]])
+def test_copies_share_the_variance_and_keep_the_mean(write_noise: dict[str, Any], base: int | None) -> None:
+    verify = {"writes": [2, 7], "tolerance": 0.15}
+    one = array(bits=4, slice_base=base, verify=verify, cell=cell(write_noise=write_noise))
+    three = replace(one, "copies", 3)
+    compare(three)
+    (mean, variance), (same, third) = held_moments(one), held_moments(three)
+    torch.testing.assert_close(same, mean)
+    torch.testing.assert_close(third, variance / 3)
 
 
 @pytest.mark.parametrize("base", [None, 1, 2])

@@ -1,7 +1,7 @@
 """Writing for a step of training: the distribution of writing cell by cell.
 
 Seeds are fixed, so these tests always give the same verdict. Every comparison rejects a true hypothesis with
-probability 1e-5; there are about 180, so another choice of seeds would fail one somewhere with a probability of 0.2 %.
+probability 1e-5; there are about 230, so another choice of seeds would fail one somewhere with a probability of 0.2 %.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ CASES = {
     "cells that count alike": (array(cell=cell(write_noise=STRONG), slice_base=1, bits_per_cell=7, bits=16), False),
     "slices of base 3": (array(cell=cell(write_noise=WEAK), slice_base=3, bits=12), True),
     "1-bit cells": (array(cell=cell(write_noise=STRONG), bits_per_cell=1), False),
+    "copies far from the bounds": (array(cell=cell(write_noise=WEAK), copies=3), True),
+    "copies, strong": (array(cell=cell(write_noise=STRONG), copies=2), False),
     "both halves": (array(cell=cell(g_min=5e-6, write_noise=UNIFORM)), True),
     "proportional": (array(cell=cell(write_noise=PROPORTIONAL)), True),
     "phase change": (array(cell=cell(g_min=5e-6, g_max=25e-6, write_noise=POLYNOMIAL)), True),

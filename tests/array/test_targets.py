@@ -26,6 +26,7 @@ def arrays(draw: st.DrawFn, noises: st.SearchStrategy[Any] = NOISES) -> Crossbar
         bits=draw(st.integers(bits_per_cell, 8)),
         bits_per_cell=bits_per_cell,
         slice_base=draw(st.none() | st.integers(1, 2**bits_per_cell)),
+        copies=draw(st.integers(1, 3)),
         cell=cell(
             g_min=draw(st.sampled_from([0.0, 1e-7, 2e-6])),
             g_ceiling=draw(st.sampled_from([None, 1.2e-5])),

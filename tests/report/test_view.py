@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from ohmformer.report.view import axis_name, sigma, view
+from ohmformer.report.view import axis_name, kv_name, sigma, view
 from tests.report.results import DEMO, GAMMA, point
 
 
@@ -63,3 +65,21 @@ def test_gamma_sigma_needs_one_sigma() -> None:
 )
 def test_axes_have_names(path: str, name: str) -> None:
     assert axis_name(path) == name
+
+
+@pytest.mark.parametrize(
+    ("kv", "name"),
+    [
+        ("none", "as they come"),
+        ("auto", "conditioned, auto"),
+        ({"copies": 2}, "2 copies"),
+        ({"copies": 1}, "as they come"),
+        (
+            {"mean": True, "basis": "balanced", "slice_base": 1, "copies": 4},
+            "mean removed, balanced, slice base 1, 4 copies",
+        ),
+        ({"unbiased": True, "copies": None}, "unbiased"),
+    ],
+)
+def test_conditionings_have_names(kv: Any, name: str) -> None:
+    assert kv_name(kv) == name

@@ -231,6 +231,9 @@ def test_a_conditioning_is_priced() -> None:
     assert paid["buffer_B"]["conditioning"] > 0
     both = one(**ours, mitigation={"kv": kv, "clip": {"alpha": 0.0, "beta": 0.25}})
     assert both["counts"]["arrays"] < free["counts"]["arrays"]
+    two = one(**ours, mitigation={"kv": {"copies": 2}})
+    assert two["counts"]["cell_writes"] == 2 * free["counts"]["cell_writes"]
+    assert two["energy_J"] > free["energy_J"]
     with pytest.raises(BadInput, match=r"mitigation.kv.slice_base = 1: .* an 'offset' array holds the bits"):
         one(hardware={"base": "nvm_ideal"}, mitigation={"kv": kv})
 

@@ -63,12 +63,24 @@ def test_conditioning_is_chosen_or_given() -> None:
     assert "chosen" not in given["accuracy"]
 
 
+def test_redundancy_is_given_with_the_array_or_the_conditioning() -> None:
+    noisy = (f"{GAMMA}=7", "trials.chips=4")
+    plain, given, own = (
+        evaluate_point(settings(*noisy, *more))["accuracy"]["mean"]
+        for more in ((), ("mitigation.kv={ copies = 16 }",), ("hardware.attention.array.copies=16",))
+    )
+    assert plain < given == own
+
+
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
         (("mitigation.kv=magic",), "mitigation.kv = 'magic': is no conditioning; write 'none', 'auto' or"),
         (('mitigation.kv={ basis = "fourier" }',), "mitigation.kv.basis = 'fourier'"),
         (("mitigation.kv={ range = 0.0 }",), "mitigation.kv.range = 0.0"),
+        (("mitigation.kv={ copies = 0 }",), "mitigation.kv.copies = 0: must be >= 1; raise it"),
+        (("mitigation.kv={ copies = 1.5 }",), "mitigation.kv.copies = 1.5: must be a whole number"),
+        (("hardware.attention.array.copies=0",), "hardware.attention.array.copies = 0: must be >= 1; raise it"),
         (("mitigation.kv=auto", "mitigation.clip=calibrated"), "kv = 'auto' chooses clips too; write clip = 'none'"),
         (("mitigation.kv={ mean = true }", "mitigation.clip=calibrated"), "is for K and V as they come"),
     ],

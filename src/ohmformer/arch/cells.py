@@ -46,7 +46,7 @@ def wear(workload: Workload, stored: list[Stored]) -> Iterator[Wear]:
         if entry.role in unknown or cell.endurance is None or cell.write_pulses is None:
             continue
         mean = sum(use.layers * use.op.batch * _cells(use, entry) for use in entry.uses) / entry.cells
-        worn = max(effort(entry.engine.array, use.plan.slices).worn for use in entry.uses)
+        worn = max(effort(use.plan.array, use.plan.slices).worn for use in entry.uses)
         yield Wear(
             entry.role,
             _most(workload, entry),
@@ -81,5 +81,5 @@ def _hottest(workload: Workload, use: Use, entry: Stored, slots: int) -> float:
 def _cells(use: Use, entry: Stored) -> int:
     """Cells that are written for one sample, or for one of its windows."""
     tokens = tokens_written(use.op, entry.engine, shared=entry.shared)
-    plan = written_plan(use.op, entry.engine, None, tokens)
+    plan = written_plan(use.op, entry.engine, use.plan.array, None, tokens)
     return cells_written(use.op, entry.engine, replace(plan, slices=use.plan.slices), tokens) if plan else 0

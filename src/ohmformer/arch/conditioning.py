@@ -1,7 +1,8 @@
 """Conditioning of K and V as work: what vector lanes do to tokens, inputs and results, and what memory keeps for it.
 
-Arrays, cells, writes and conversions stay as they are. Symbols: B samples, R heads of keys and values, H heads of
-queries, M queries, N tokens held, n of them new, d values of a token in one head.
+Arrays, cells, writes and conversions stay as they are, but for `copies`: plans count them, the shift-and-add averages
+them. Symbols: B samples, R heads of keys and values, H heads of queries, M queries, N tokens held, n of them new,
+d values of a token in one head.
 """
 
 from __future__ import annotations

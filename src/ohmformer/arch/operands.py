@@ -12,6 +12,7 @@ from ohmformer.arch.stage import Stage
 from ohmformer.arch.technology import at_technology
 from ohmformer.arch.where import Where, where
 from ohmformer.array.counts import Counts
+from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.rules import OrderedRules
@@ -110,12 +111,12 @@ def used_arrays(op: StaticMatMul | DynamicMatMul, place: Where) -> Use:
     engine = place.engine
     assert isinstance(engine, ArrayEngine)
     if isinstance(op, StaticMatMul):
-        return Use(plan(op.outputs, op.inputs, engine.array), op.vectors, op.vectors)
+        return Use(plan(op.outputs, op.inputs, place.array), op.vectors, op.vectors)
     if engine.written == "left":
-        matrices = plan(op.queries, op.inputs, engine.array, matrices=op.heads, max_code=place.max_code)
+        matrices = plan(op.queries, op.inputs, place.array, matrices=op.heads, max_code=place.max_code)
         passes = ceil(op.queries / (engine.resident or op.queries))
         return Use(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
-    matrices = plan(op.outputs, op.inputs, engine.array, matrices=op.kv_heads, max_code=place.max_code)
+    matrices = plan(op.outputs, op.inputs, place.array, matrices=op.kv_heads, max_code=place.max_code)
     passes = ceil(op.tokens / (engine.resident or op.tokens))
     vectors = op.batch * op.queries * op.group
     return Use(matrices, vectors, vectors * passes)
@@ -128,9 +129,13 @@ def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> i
     return op.tokens if shared else op.written
 
 
-def written_plan(op: DynamicMatMul, engine: ArrayEngine, max_code: int | None, tokens: int) -> Plan | None:
-    """The cells that so many tokens of one sample take, in codes up to `max_code`; None where that is nothing."""
-    array = engine.array
+def written_plan(
+    op: DynamicMatMul, engine: ArrayEngine, array: Crossbar, max_code: int | None, tokens: int
+) -> Plan | None:
+    """The cells that so many tokens of one sample take, in codes up to `max_code`; None where that is nothing.
+
+    `array` is that of the engine as it is used.
+    """
     if engine.written == "left":
         return plan(tokens, op.inputs, array, matrices=op.heads, max_code=max_code)
     if not tokens:
@@ -176,7 +181,7 @@ def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
         place = pricing.where(op)
         if isinstance(place.engine, ArrayEngine):
             count = tokens_written(op, place.engine, shared=place.shared)
-            cells = written_plan(op, place.engine, place.max_code, count)
+            cells = written_plan(op, place.engine, place.array, place.max_code, count)
             if cells is not None:
                 found.append(_write_stage(op, place, cells, count, pricing))
     return [_at_once(found)] if found else []

@@ -101,7 +101,7 @@ def held(layer: Layer, count: int, pricing: Pricing) -> Held:
         if not isinstance(engine, ArrayEngine):
             continue
         if isinstance(op, DynamicMatMul):
-            plan = written_plan(op, engine, place.max_code, slots_of(op, engine))
+            plan = written_plan(op, engine, place.array, place.max_code, slots_of(op, engine))
             assert plan is not None
             stored.append((op, engine, place.shared, plan))
         elif not op.shared_with:

@@ -28,7 +28,7 @@ class Where:
     Attributes:
         engine: with the array that is used.
         role: of the accelerator, whose engine that is: what messages name.
-        max_code: the largest code that a clip leaves; None for all that there are.
+        max_code: the largest code that a clip leaves of those of `array`; None for all that there are.
         shared: whether layers share the arrays of keys and values.
         rotated: whether the inputs of static weights are rotated.
         kv: how K or V is conditioned; None where it is written as it comes.
@@ -40,6 +40,12 @@ class Where:
     shared: bool = False
     rotated: bool = False
     kv: Conditioning | None = None
+
+    @property
+    def array(self) -> Crossbar:
+        """The engine's array as the conditioning uses it: what digits count, and how many copies there are of each."""
+        assert isinstance(self.engine, ArrayEngine)
+        return _used(self.engine.array, self.kv) if self.kv else self.engine.array
 
 
 def role_of(op: Product) -> str:
@@ -152,10 +158,7 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
 
 
 def _max_code(clip: Clip | tuple[Clip, ...] | None, engine: Engine, kv: Conditioning | None) -> int | None:
-    """What a clip leaves, or the gentlest of those of several heads, as a code of the array as it is.
-
-    A conditioning whose slices count otherwise has other codes for them: what matters is how many slices are needed.
-    """
+    """What a clip leaves, or the gentlest of those of several heads, as a code of the array as it is used."""
     clips = clip if isinstance(clip, tuple) else (clip,)
     known = [each for each in clips if isinstance(each, KVClip)]
     if not isinstance(engine, ArrayEngine):
@@ -165,8 +168,7 @@ def _max_code(clip: Clip | tuple[Clip, ...] | None, engine: Engine, kv: Conditio
         each.check(array)
     if len(known) < len(clips):
         return None
-    top = max(each.max_code(array) for each in known)
-    return top if array.slice_base == engine.array.slice_base else engine.array.capacity(array.slices(top))
+    return max(each.max_code(array) for each in known)
 
 
 @cache

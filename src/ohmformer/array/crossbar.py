@@ -61,7 +61,7 @@ class Programmed:
 
     @property
     def slices(self) -> int:
-        """Slices in use."""
+        """Slices in use, with all copies."""
         return self.cells.shape[1]
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -97,7 +98,16 @@ def digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
 
 
 def places(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
-    """Non-negative integers to the digits of their slices, the least significant first."""
+    """Non-negative integers to the digits of their slices, the least significant first, each as often as it has copies.
+
+    Copies are one tensor: do not change it.
+    """
+    for digit in _distinct_places(stored, array, slices // array.copies):
+        yield from repeat(digit, array.copies)
+
+
+def _distinct_places(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+    """The same with copies counted once."""
     if array.base == 1:
         return _even_places(stored, slices)
     if array.base <= array.max_digit:
@@ -143,8 +153,15 @@ def levels(array: Crossbar, device: torch.device | None = None) -> Tensor:
 
 def reference_digits(array: Crossbar, slices: int) -> list[int]:
     """Digits of the shift 2^(bits - 1), the least significant first: what a reference column holds in every row."""
-    base = 2**array.bits_per_cell
-    return [(2 ** (array.bits - 1)) // base**k % base for k in range(slices)]
+    return [2 ** (array.bits - 1) // array.place(s) % array.base for s in range(slices)]
+
+
+def averaged(total: Tensor, array: Crossbar) -> Tensor:
+    """What all slices together hold or give, in codes: the mean over copies of their sum by places; in place.
+
+    Sums of whole digits are divided as integers, so they stay exact.
+    """
+    return total if array.copies == 1 else total.div_(array.copies)
 
 
 def quantise_input(

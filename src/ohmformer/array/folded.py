@@ -40,17 +40,26 @@ class _Sum:
     """Slices of one group of columns, summed by their places as they come."""
 
     def __init__(self, array: Crossbar, read_noise: bool) -> None:
-        self.array, self.read_noise, self.place = array, read_noise, 1.0
+        self.array, self.read_noise, self.slice = array, read_noise, 0
         self.total: Tensor | None = None
         self.variance: Tensor | None = None
 
     def add(self, cells: Tensor, written: Tensor | None) -> None:
         """Take in the next slice [..., O, I], the least significant first."""
-        self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=self.place)
+        place = float(self.array.place(self.slice))
+        self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=place)
         variance = crossbar.read_variance(cells, self.array, written) if self.read_noise else None
         if variance is not None:
-            self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=self.place**2)
-        self.place *= self.array.base
+            self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=place**2)
+        self.slice += 1
+
+    def taken(self) -> tuple[Tensor, Tensor | None]:
+        """What all slices hold, in codes, and the variance of one read of them. To be asked for once."""
+        assert self.total is not None
+        variance = self.variance
+        if variance is not None:
+            variance = encoding.averaged(encoding.averaged(variance, self.array), self.array)
+        return encoding.averaged(self.total, self.array), variance
 
 
 def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
@@ -74,17 +83,14 @@ def _groups(programmed: Programmed) -> Iterator[tuple[Tensor, Tensor | None]]:
 
 def _joined(sums: list[_Sum], array: Crossbar, unit: Tensor) -> Folded:
     """The difference of two groups of columns, as values."""
-    plus, minus = sums
-    assert plus.total is not None
-    assert minus.total is not None
+    (plus, variance), (minus, minus_variance) = (group.taken() for group in sums)
     if array.encoding == "offset":
-        shift = minus.total.repeat_interleave(array.columns, dim=-2)[..., : plus.total.shape[-2], :]
-        variance = None if plus.variance is None else plus.variance * unit**2
-        return Folded((plus.total - shift).mul_(unit), variance, minus.variance, unit)
-    weight = (plus.total - minus.total).mul_(unit)
-    if plus.variance is None or minus.variance is None:
+        shift = minus.repeat_interleave(array.columns, dim=-2)[..., : plus.shape[-2], :]
+        return Folded((plus - shift).mul_(unit), None if variance is None else variance * unit**2, minus_variance, unit)
+    weight = (plus - minus).mul_(unit)
+    if variance is None or minus_variance is None:
         return Folded(weight, None, None, unit)
-    return Folded(weight, (plus.variance + minus.variance).mul_(unit**2), None, unit)
+    return Folded(weight, (variance + minus_variance).mul_(unit**2), None, unit)
 
 
 @torch.no_grad()
@@ -127,11 +133,11 @@ def _write_magnitudes(job: Job, read_noise: bool) -> Folded:
     for digit in encoding.places(codes.abs().unsqueeze(0), job.array, job.slices):
         used.add(writer.found(digit)[0][0], None)
         unused.add(codes.new_zeros(()), None)
-    assert used.total is not None
-    weight = used.total.mul_(codes.sign()).mul_(unit)
-    if used.variance is None or unused.variance is None:
+    (magnitude, variance), (_, unused_variance) = used.taken(), unused.taken()
+    weight = magnitude.mul_(codes.sign()).mul_(unit)
+    if variance is None or unused_variance is None:
         return Folded(weight, None, None, unit)
-    return Folded(weight, (used.variance + unused.variance).mul_(unit**2), None, unit)
+    return Folded(weight, (variance + unused_variance).mul_(unit**2), None, unit)
 
 
 def folded_product(codes: Tensor, folded: Folded, array: Crossbar, stream: Streams | None) -> Tensor:

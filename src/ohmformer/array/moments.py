@@ -30,12 +30,12 @@ def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, 
     slices = array.slices(max_code)
     codes = torch.arange(top + 1, dtype=torch.float64)
     held, spread = torch.zeros_like(codes), torch.zeros_like(codes)
-    for k, digit in enumerate(encoding.places(codes, array, slices)):
-        mean, variance = _digit_moments(array, k)
-        found, place = digit.long(), float(array.base**k)
+    for s, digit in enumerate(encoding.places(codes, array, slices)):
+        mean, variance = _digit_moments(array, s)
+        found, place = digit.long(), float(array.place(s))
         held += place * (mean[found] - mean[0])
         spread += place**2 * (variance[found] + variance[0])
-    return held, spread
+    return held / array.copies, spread / array.copies**2
 
 
 def _check(array: Crossbar, top: int) -> None:
@@ -52,15 +52,15 @@ def _check(array: Crossbar, top: int) -> None:
         raise BadInput(f"held_moments: max_code = {top}: must be 1 to {array.max_code}, the largest code of the array")
 
 
-def _digit_moments(array: Crossbar, k: int) -> tuple[Tensor, Tensor]:
-    """Expected value and variance, in digits, of a cell of slice k that was written to each of its digits."""
+def _digit_moments(array: Crossbar, s: int) -> tuple[Tensor, Tensor]:
+    """Expected value and variance, in digits, of a cell of slice s that was written to each of its digits."""
     cell, faults = array.cell, array.cell.faults
     digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
     targets = encoding.levels(array)
     if array.verify is None:
         shift, variance = write_moments(targets, cell)
     else:
-        shift, variance = verify.moments(targets, cell, array.verify.tolerance, array.verify.of_slice(k))
+        shift, variance = verify.moments(targets, cell, array.verify.tolerance, array.writes(s))
     mean, variance = digits + shift / array.step, variance / array.step**2
     low, high = faults.stuck_at_g_min, faults.stuck_at_g_max
     if low + high == 0:

@@ -135,7 +135,7 @@ def converted_product(
             total = total.add_(y, alpha=part * step) if total.dim() else y.mul_(part * step)
             if zero:
                 total += part * zero
-    return total
+    return encoding.averaged(total, array)
 
 
 def reads(codes: Tensor, programmed: Programmed, *, signed: bool) -> Iterator[tuple[int, int, slice, float, Tensor]]:
@@ -146,7 +146,7 @@ def reads(codes: Tensor, programmed: Programmed, *, signed: bool) -> Iterator[tu
         block = slice(first, first + array.rows)
         for s in range(programmed.slices):
             for z, weight in enumerate(weights):
-                yield s, z, block, float(weight * array.base**s), planes[z][..., block]
+                yield s, z, block, float(weight * array.place(s)), planes[z][..., block]
 
 
 def currents(volts: Tensor, side: Side, block: slice, array: Crossbar, stream: Streams | None) -> Tensor:

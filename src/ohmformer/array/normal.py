@@ -81,8 +81,8 @@ def write_normal(
 def _one_number(job: Job) -> Tensor:
     """What the cells of each code hold together, in codes."""
     _, stds = _tables(job.array, job.slices)
-    places = float(job.array.base) ** torch.arange(job.slices, dtype=torch.float64)
-    variance = (places[:, None] * stds).square().sum(dim=0)
+    places = torch.tensor([job.array.place(s) for s in range(job.slices)], dtype=torch.float64)
+    variance = (places[:, None] * stds / job.array.copies).square().sum(dim=0)
     table = (variance + variance[0]).sqrt().to(job.codes)  # the unused half holds a zero
     drawn = job.writer("cell").normal(job.codes.unsqueeze(0))[0]
     for code, number in _pieces(job, [drawn]):
@@ -103,8 +103,8 @@ def _cell_by_cell(job: Job) -> Tensor:
         for s, number in enumerate(numbers):
             number.mul_(_looked_up(stds[s], magnitude)).add_(_looked_up(digits[s], magnitude)).clamp_(low, high)
             if s:
-                numbers[0].add_(number, alpha=array.base**s)
-        numbers[0].mul_(code.sign())
+                numbers[0].add_(number, alpha=array.place(s))
+        encoding.averaged(numbers[0], array).mul_(code.sign())
     return drawn[0]
 
 

@@ -28,11 +28,11 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
             for s in range(programmed.slices):
                 for first in range(0, programmed.inputs, array.rows):
                     rows = slice(first, first + array.rows)
-                    place = weight * array.base**s
+                    place = weight * array.place(s)
                     where = stream and stream.child(m, z, s, first)
                     read = _one_read(planes[z][..., m, rows], programmed, s, rows, where, at_slice(span, s))
                     total = total + place * read
-        vectors.append(total)
+        vectors.append(total / array.copies)
     return torch.stack(vectors, dim=-2)
 
 

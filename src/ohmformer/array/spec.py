@@ -141,6 +141,10 @@ class Crossbar(Spec):
     A code is spread over ceil(bits / c) slices of c bits per cell, and slice k counts base^k, which is what the digital
     shift-and-add does with it. A `slice_base` below 2^c exchanges resolution for noise: with base 1 all S cells count
     alike, codes span -S (2^c - 1) .. S (2^c - 1) only, and their noise averages.
+
+    With `copies` every digit is written into so many cells, each in an array of its own, and the shift-and-add takes
+    the mean of their results: codes stay what they are, their noise averages, and all that slices take is taken so many
+    times. Slices are counted with their copies, which follow one another.
     """
 
     catalog_kind: ClassVar[str] = "array"
@@ -157,6 +161,8 @@ class Crossbar(Spec):
     slice_base: Annotated[int, Field(ge=1)] | None = None
     """What a slice counts against the one below it, 1 to 2^bits_per_cell; None for 2^bits_per_cell and codes of `bits`
     bits. A number makes every digit of every slice usable: the largest code is (2^c - 1) sum_k base^k."""
+    copies: Count = 1
+    """Cells that every digit is written into, whose results are averaged."""
     scale: Scale = "tensor"
     """What shares one scale: a whole matrix (K, V: all heads of a sample), a head, a token, or an output column."""
     percentile: Percentile = 100.0
@@ -168,7 +174,7 @@ class Crossbar(Spec):
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading."""
     verify: WriteVerify | None = None
-    """Whether writes are read back and repeated; None writes once."""
+    """Whether writes are read back and repeated; None writes once. Numbers by slice count copies once."""
     cost: ArrayCost | None = None
     """What using it costs; None where that is not known, so that pricing it is refused."""
 
@@ -185,9 +191,10 @@ class Crossbar(Spec):
                 f"{self.cell.levels}; lower it or take another cell"
             )
         writes = self.verify.writes if self.verify else 1
-        if isinstance(writes, tuple) and len(writes) != self.slices():
+        digits = self.slices() // self.copies
+        if isinstance(writes, tuple) and len(writes) != digits:
             raise ValueError(
-                f"verify.writes has {len(writes)} numbers for {self.slices()} slices; give one number, or one for each"
+                f"verify.writes has {len(writes)} numbers for {digits} slices; give one number, or one for each"
             )
         return self
 
@@ -219,7 +226,15 @@ class Crossbar(Spec):
 
     def capacity(self, slices: int) -> int:
         """Largest number that so many slices spell: the largest digit in each of them."""
-        return sum(self.max_digit * int(self.base**k) for k in range(slices))
+        return sum(self.max_digit * self.place(s) for s in range(0, slices, self.copies))
+
+    def place(self, s: int) -> int:
+        """What slice s counts in the sum of all slices, which is `copies` times the code."""
+        return int(self.base ** (s // self.copies))
+
+    def writes(self, s: int) -> int:
+        """The most writes of a cell of slice s."""
+        return 1 if self.verify is None else self.verify.of_slice(s // self.copies)
 
     @property
     def max_digit(self) -> int:
@@ -237,12 +252,12 @@ class Crossbar(Spec):
         return 2 if self.encoding == "differential" else 1
 
     def slices(self, max_code: int | None = None) -> int:
-        """Cells per value and polarity, enough for codes up to `max_code` (by default the largest)."""
+        """Cells per value and polarity, copies included, enough for codes up to `max_code` (by default the largest)."""
         if self.encoding == "offset" or max_code is None:
-            return -(-self.bits // self.bits_per_cell)
-        slices = 1
+            return -(-self.bits // self.bits_per_cell) * self.copies
+        slices = self.copies
         while self.capacity(slices) < max_code:
-            slices += 1
+            slices += self.copies
         return slices
 
     def cycles(self) -> int:
@@ -259,7 +274,7 @@ def analog(array: Crossbar) -> Crossbar:
     """The array with one cell per value and one voltage per input, of any value: what it would be without digits.
 
     Its codes are those of `bits` bits, whatever the slices of the array count, and its cells are verified as those of
-    the most significant slice are.
+    the most significant slice are. A value has as many copies as a digit had.
     """
     inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
     verify = array.verify

@@ -91,7 +91,7 @@ class Writer:
 
     def _verified(self, eps: Tensor, target: Tensor, how: WriteVerify) -> Tensor:
         """What is kept of the noise of repeated writes; of whole digits there are few different ones."""
-        array, writes = self.array, how.of_slice(self.slice - 1)
+        array, writes = self.array, self.array.writes(self.slice - 1)
         which = target.long()
         whole = torch.equal(which.to(target), target)
         g = encoding.levels(array, target.device) if whole else array.cell.g_min + array.step * target.double()

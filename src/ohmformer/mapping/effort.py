@@ -36,7 +36,7 @@ def effort(array: Crossbar, slices: int) -> Effort:
     """What it takes to write so many slices of an array, the least significant ones."""
     if array.verify is None:
         return Effort()
-    found = [_of_slice(_misses(array, index), array.verify.of_slice(index), array.columns) for index in range(slices)]
+    found = [_of_slice(_misses(array, index), array.writes(index), array.columns) for index in range(slices)]
     writes, reads = ([each[name] for each in found] for name in (0, 1))
     return Effort(
         writes=sum(writes) / slices,
@@ -65,7 +65,7 @@ def _misses(array: Crossbar, index: int) -> list[tuple[float, float]]:
 
     assert array.verify is not None
     cell, tolerance, faults = array.cell, array.verify.tolerance, array.cell.faults
-    largest = ((1 << array.bits) - 1) >> (index * array.bits_per_cell) if array.slice_base is None else array.max_digit
+    largest = ((1 << array.bits) - 1) // array.place(index) if array.slice_base is None else array.max_digit
     digits = list(range(min(array.max_digit, largest) + 1))
     unused = 0.5 if array.polarities == 2 else 0.0
     shares = [(1 - unused) / len(digits) + (unused if digit == 0 else 0.0) for digit in digits]

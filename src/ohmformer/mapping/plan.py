@@ -14,8 +14,8 @@ from ohmformer.errors import BadInput
 class Plan:
     """`matrices` equal matrices of `inputs` rows and `outputs` columns, cut onto arrays.
 
-    Every row block, column block, slice and polarity of every matrix has an array of its own; blocks at the ragged edge
-    fill theirs only in part.
+    Every row block, column block, slice (copies are slices) and polarity of every matrix has an array of its own;
+    blocks at the ragged edge fill theirs only in part.
     """
 
     array: Crossbar

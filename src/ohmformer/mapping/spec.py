@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ohmformer.array.spec import Crossbar, Percentile, Scale
+from ohmformer.array.spec import Count, Crossbar, Percentile, Scale
 from ohmformer.errors import BadInput
 from ohmformer.schema import Spec, replace
 
@@ -78,6 +78,8 @@ class Conditioning(Spec):
         range: full scale, as a share of the largest magnitude; what is above saturates.
         slice_base: how much each slice counts more than the one below, in place of what the crossbar says.
         unbiased: codes are chosen by what cells hold of them on average, since no conductance falls below zero.
+        copies: how many cells every digit is written into, in place of what the crossbar says: redundancy, which takes
+            so many times the arrays, cells, writes and conversions. All else takes none; `calibrate` never chooses it.
     """
 
     mean: bool = False
@@ -86,14 +88,15 @@ class Conditioning(Spec):
     range: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     slice_base: Annotated[int, Field(ge=1)] | None = None
     unbiased: bool = False
+    copies: Count | None = None
 
     def on(self, array: Crossbar) -> Crossbar:
-        """The crossbar as it is used with this conditioning: the same cells, other digital work around them.
+        """The crossbar as it is used with this conditioning: the same cells, or copies, other digital work around them.
 
         Raises:
             BadInput: the crossbar cannot be used so.
         """
-        changes = {"scale": self.scale, "slice_base": self.slice_base}
+        changes = {"scale": self.scale, "slice_base": self.slice_base, "copies": self.copies}
         try:
             for name, value in changes.items():
                 array = array if value is None else replace(array, name, value)

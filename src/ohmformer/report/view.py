@@ -117,6 +117,7 @@ def kv_name(kv: Any) -> str:
     words += [
         f"slice base {kv['slice_base']}" if kv.get("slice_base") else "",
         "unbiased" if kv.get("unbiased") else "",
+        f"{kv['copies']} copies" if (kv.get("copies") or 1) > 1 else "",
     ]
     return ", ".join(word for word in words if word and word != "own") or "as they come"
 
