@@ -105,7 +105,8 @@ def test_the_choice_does_not_depend_on_the_batch() -> None:
     assert first.losses == pytest.approx(second.losses, rel=1e-4)
 
 
-def test_clips_by_head_are_the_best_of_the_grid_for_each() -> None:
+@pytest.mark.parametrize("noise", [recipes.NOISE, recipes.FIRM])
+def test_clips_by_head_are_the_best_of_the_grid_for_each(noise: float) -> None:
     model = converted(6.0)
     operand = protectable(crossbars(model))[0]
     calibrate(model, INPUTS, remedy="clip")
@@ -114,14 +115,14 @@ def test_clips_by_head_are_the_best_of_the_grid_for_each() -> None:
         model(INPUTS)
     crossbars(model).state.mode = "run"
     operand.condition(None)
-    chosen = best_clips(operand)
+    chosen = best_clips(operand, noise)
     assert isinstance(chosen, tuple)
     assert len(chosen) == 2
     for clip in ("none", *candidates(operand.array)):
         operand.clip = clip
-        each = recipes.expected_error(operand, operand.watched, noise=recipes.NOISE)
+        each = recipes.expected_error(operand, operand.watched, noise=noise)
         operand.clip = chosen
-        assert bool((recipes.expected_error(operand, operand.watched, noise=recipes.NOISE) <= each + 1e-12).all())
+        assert bool((recipes.expected_error(operand, operand.watched, noise=noise) <= each + 1e-12).all())
 
 
 def test_without_logits_what_is_returned_is_compared() -> None:

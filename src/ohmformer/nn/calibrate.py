@@ -40,8 +40,8 @@ chance pass would also forgo what helps a little, for which a hundred inputs are
 
 Remedy = Literal["clip", "auto"]
 REMEDIES: Mapping[Remedy, tuple[Recipe, ...]] = {
-    "clip": ("none", "clip"),
-    "auto": ("none", "clip", "hadamard", "balanced"),
+    "clip": ("none", "clip", "firm clip"),
+    "auto": ("none", "clip", "firm clip", "hadamard", "balanced"),
 }
 """What may be chosen from, the cheapest first."""
 

@@ -19,14 +19,18 @@ from ohmformer.nn.conditioning import Conditioner, fit
 from ohmformer.nn.dynamic import DynamicOperand
 from ohmformer.nn.expected import expected_error, moments
 
-Recipe = Literal["none", "clip", "hadamard", "balanced"]
+Recipe = Literal["none", "clip", "firm clip", "hadamard", "balanced"]
 
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 BETAS = (1.0, 0.5, 0.25, 0.125)
 NOISE = 0.25
 """Weight of the variance of write noise beside squares of errors that come again with every token, layer and image:
-what is drawn anew evens out on its way through a model, what is falsified adds up. With 1 saturation is chosen too
-strong: found on the calibration images of the bundled model, where 0.1 to 0.5 are about as good."""
+what is drawn anew evens out on its way through a model, what is falsified adds up. With 1 saturation is mostly chosen
+too strong: found on the calibration images of the bundled model, where 0.1 to 0.5 are about as good."""
+
+FIRM = 1.0
+"""The same where noise is so strong that the mean square itself counts, as on the calibration photographs of ViT-S at
+γσ = 1. For conditionings it makes no difference there."""
 
 RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)
 
@@ -38,9 +42,9 @@ def apply(recipe: Recipe, operand: DynamicOperand) -> None:
     match recipe:
         case "none":
             widen(operand)
-        case "clip":
+        case "clip" | "firm clip":
             widen(operand)
-            operand.clip = best_clips(operand)
+            operand.clip = best_clips(operand, NOISE if recipe == "clip" else FIRM)
         case _:
             operand.condition(best_conditioner(operand, recipe))
             widen(operand)
@@ -60,13 +64,16 @@ def candidates(array: Crossbar, alphas: Sequence[float] = ALPHAS, betas: Sequenc
     return [clip for clip in grid if clip.fits(array)] if array.encoding == "differential" else []
 
 
-def best_clips(operand: DynamicOperand) -> Clip | tuple[Clip, ...]:
-    """For each head the clip, or none, with the smallest expected error; the first of equals."""
+def best_clips(operand: DynamicOperand, noise: float) -> Clip | tuple[Clip, ...]:
+    """For each head the clip, or none, with the smallest expected error; the first of equals.
+
+    `noise` is the weight of the variance.
+    """
     clips: list[Clip] = ["none", *candidates(operand.array)[1:]]
     errors = []
     for clip in clips:
         operand.clip = clip
-        errors.append(expected_error(operand, operand.watched, noise=NOISE))
+        errors.append(expected_error(operand, operand.watched, noise=noise))
     chosen = torch.stack(errors).argmin(dim=0).tolist()
     return tuple(clips[index] for index in chosen)
 
