@@ -25,11 +25,13 @@ from stored import (
     RESULTS,
     STUDIES,
     Curves,
+    added,
     collected,
     curves,
     default_runs,
     load,
     paired,
+    repacked,
     to_text,
 )
 from tables import MISSING, ablation_block, clipping_block, study_block
@@ -165,8 +167,10 @@ def report(results: Path = RESULTS, root: Path = ROOT) -> None:
     )
 
 
-def collect(study: Path, runs: Path | None, results: Path, sets: list[str], *, fewer: bool = False) -> None:
-    """Take what is stored of a study into the results.
+def collect(
+    study: Path, runs: Path | None, results: Path, sets: list[str], *, fewer: bool = False, add: bool = False
+) -> None:
+    """Take what is stored of a study into the results; with `add`, points that other code computed stay beside it.
 
     Raises:
         BadInput: nothing is stored of it, for this code, model and data; or fewer points than are in the results.
@@ -179,9 +183,12 @@ def collect(study: Path, runs: Path | None, results: Path, sets: list[str], *, f
         raise BadInput(f"{folder}: nothing is stored of {study} for this code, model and data; run the study first")
     results.mkdir(exist_ok=True)
     target, known = results / f"{study.stem}.json", load(study.stem, results)
+    if add and known:
+        content = added(study, content, repacked(known), sets)
     if known and len(known["points"]) > len(content["points"]) and not fewer:
         counts = f"{len(content['points'])} points are stored for this code, but {target} has {len(known['points'])}"
-        raise BadInput(f"{folder}: {counts}; collect with the code that computed them, or replace them with --fewer")
+        remedy = "collect with the code that computed them, keep all with --add, or drop some with --fewer"
+        raise BadInput(f"{folder}: {counts}; {remedy}")
     target.write_text(to_text(content), encoding="utf-8")
     print(f"{len(content['points'])} of {content['asked']} points of {study.name} are in {target}")
 
@@ -194,10 +201,11 @@ def main(arguments: list[str] | None = None) -> None:
     taking.add_argument("study", type=Path)
     taking.add_argument("--runs", type=Path, help="folder with results.sqlite; default: ohmformer-runs/ and the name")
     taking.add_argument("--fewer", action="store_true", help="replace results that have more points")
+    taking.add_argument("--add", action="store_true", help="keep points that are not stored for this code")
     taking.add_argument("--set", action="append", default=[], dest="sets", metavar="PATH=VALUE")
     options = parser.parse_args(arguments)
     if options.command == "collect":
-        collect(options.study, options.runs, RESULTS, options.sets, fewer=options.fewer)
+        collect(options.study, options.runs, RESULTS, options.sets, fewer=options.fewer, add=options.add)
         return
     report()
     pages = ROOT / "docs" / "validation.md"

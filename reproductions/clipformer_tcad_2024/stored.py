@@ -13,6 +13,7 @@ import torch
 from ohmformer.report.verdict import Gain, gain
 from ohmformer.report.view import metric_of
 from ohmformer.study.evaluate import loaded, one_thread
+from ohmformer.study.keys import code_digest
 from ohmformer.study.labels import gamma_sigma
 from ohmformer.study.read import read_study
 from ohmformer.study.results import document, slug
@@ -70,9 +71,19 @@ def collected(study_file: Path, runs: Path, sets: Iterable[str] = ()) -> Documen
     there = {key: point for key, point in zip(keys, study.points, strict=True) if key in known}
     part = replace(study, points=tuple(there.values()))
     found = document(part, list(there), [known[key] for key in there])
-    points = [_small(point) for point in found["points"]]
+    points = [{**_small(point), "code": code_digest()[:12]} for point in found["points"]]
     software = _software(study.points[0].settings) if points and "hits" in points[0]["accuracy"] else None
     return {**found, "asked": len(set(keys)), "software_hits": software, "points": points}
+
+
+def added(study_file: Path, new: Document, old: Document, sets: Iterable[str] = ()) -> Document:
+    """The points of both, in the order of the study; where both have one, the new one."""
+    fresh, known = (
+        {json.dumps(point["set"], sort_keys=True): point for point in each["points"]} for each in (new, old)
+    )
+    asked = [json.dumps(point.set, sort_keys=True) for point in read_study(str(study_file), list(sets)).points]
+    both = {**known, **fresh}
+    return {**new, "points": [both[name] for name in dict.fromkeys(asked) if name in both]}
 
 
 def _software(settings: Settings) -> Any:
@@ -98,6 +109,16 @@ def packed(hits: list[Any]) -> Any:
     if all(isinstance(hit, int) and 0 <= hit <= 9 for hit in hits):
         return "".join(map(str, hits))
     return [round(float(hit), 4) for hit in hits]
+
+
+def repacked(content: Document) -> Document:
+    """A document that was loaded, as it is stored."""
+    points = [{**point, "accuracy": dict(point["accuracy"])} for point in content["points"]]
+    found = {**content, "points": points}
+    for holder, name in ((found, "software_hits"), *((point["accuracy"], "hits") for point in points)):
+        if isinstance(holder.get(name), list):
+            holder[name] = packed(holder[name])
+    return found
 
 
 def to_text(content: Document) -> str:

@@ -136,6 +136,12 @@ def test_collecting_takes_what_is_stored_of_a_study_that_was_stopped(scripts: Sc
         scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [])
     scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [], fewer=True)
     assert scripts.stored.load("mine", tmp_path / "results") == found
+    stored.write_text(stored.read_text().replace(f'"{small.GAMMA}": 4', f'"{small.GAMMA}": 0').replace("code", "old"))
+    scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [], add=True)
+    both = scripts.stored.load("mine", tmp_path / "results")["points"]
+    assert [point["set"][small.GAMMA] for point in both] == [0, 4]
+    assert ["code" in point for point in both] == [False, True]
+    assert both[0]["accuracy"] == both[1]["accuracy"]
     with pytest.raises(BadInput, match=r"holds no results\.sqlite"):
         scripts.rescue.collect(file, tmp_path, tmp_path / "results", [])
     with pytest.raises(BadInput, match="nothing is stored of"):
