@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ohmformer.schema import Fraction, Joules, Seconds, Siemens, Spec
 
@@ -136,6 +136,10 @@ class Faults(Spec):
 Writes = Annotated[int, Field(ge=1)]
 
 
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 class WriteVerify(Spec):
     """Writes that are read back: a cell that missed its target is written again.
 
@@ -144,13 +148,8 @@ class WriteVerify(Spec):
     holds for all slices of a value; a list has one for each slice, the least significant first.
     """
 
-    writes: Writes | Annotated[tuple[Writes, ...], Field(min_length=1)]
+    writes: Annotated[Writes | Annotated[tuple[Writes, ...], Field(min_length=1)], BeforeValidator(_tuple)]
     tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-    @field_validator("writes", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     def of_slice(self, index: int) -> int:
         """The most writes of a cell of a slice, counted from the least significant one."""
