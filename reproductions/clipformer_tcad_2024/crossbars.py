@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ohmformer import schema
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.spec import KVClip
+from ohmformer.nn.batches import Inputs, size
 from ohmformer.nn.calibrate import calibrate
 from ohmformer.nn.convert import convert, crossbars
 from ohmformer.nn.variation import Variation, variation
@@ -29,6 +30,7 @@ class OnCrossbars:
         gamma: lowest and highest factor of the write noise of K and V; None takes the hardware's own.
         clip: ClipFormer's clip of K and V.
         kv: "auto" where K and V are conditioned as calibration chooses for the first weights, at the mean gamma.
+        option: which names the hardware on the command line.
     """
 
     name: str
@@ -36,6 +38,7 @@ class OnCrossbars:
     gamma: tuple[float, float] | None = None
     clip: KVClip | None = None
     kv: str | None = None
+    option: str = "--hardware"
 
     @classmethod
     def of(cls, hardware: str | None, gamma: str | None, clip: str | None, kv: str | None = None) -> OnCrossbars | None:
@@ -49,15 +52,27 @@ class OnCrossbars:
                 if value is not None:
                     raise BadInput(f"--{option} {value}: is for training on crossbars; name them with --hardware")
             return None
-        if kv not in (None, "auto"):
-            raise BadInput(f"--kv {kv}: must be auto; leave it out to write K and V as they come")
         if kv and clip:
             raise BadInput(f"--kv {kv}: chooses clips too; leave --clip out")
         try:
             found = schema.load(Accelerator, hardware)
         except BadInput as error:
             raise BadInput(f"--hardware {error}") from error
-        return cls(hardware, found, _gamma(gamma), _clip(clip), kv)
+        return cls.on(found, hardware, gamma, kv, _clip(clip))
+
+    @classmethod
+    def on(
+        cls, hardware: Accelerator, name: str, gamma: str | None, kv: str | None, clip: KVClip | None = None,
+        option: str = "--hardware",
+    ) -> OnCrossbars:  # fmt: skip
+        """Hardware that was read already.
+
+        Raises:
+            BadInput: --gamma or --kv cannot be read.
+        """
+        if kv not in (None, "auto"):
+            raise BadInput(f"--kv {kv}: must be auto; leave it out to write K and V as they come")
+        return cls(name, hardware, _gamma(gamma), clip, kv, option)
 
     def identity(self) -> dict[str, Any]:
         """What decides the noise, and with it the weights that come out."""
@@ -71,12 +86,12 @@ class OnCrossbars:
             "code": code_digest(),
         }
 
-    def put(self, model: nn.Module, sample: Tensor, seed: int) -> tuple[nn.Module, Variation]:
+    def put(self, model: nn.Module, sample: Inputs, seed: int) -> tuple[nn.Module, Variation]:
         """The model on the hardware, around the same parameters, and what draws its noise from this seed.
 
         Args:
             model: what is trained.
-            sample: images [N, 3, H, W] that find the ranges of the crossbars.
+            sample: inputs that find the ranges of the crossbars.
             seed: root of the noise.
 
         Raises:
@@ -84,17 +99,19 @@ class OnCrossbars:
         """
         converted = convert(model, self._usual(), sample=sample, level=LEVEL, clip=self.clip, seed=seed)
         if not crossbars(converted).operands:
-            raise BadInput(f"--hardware {self.name}: has no crossbars for what this model multiplies; name another one")
+            raise BadInput(
+                f"{self.option} {self.name}: has no crossbars for what this model multiplies; name another one"
+            )
         if self.kv:
             training = converted.training
-            calibrate(converted.eval(), sample, batch=len(sample), seed=seed)
+            calibrate(converted.eval(), sample, batch=size(sample), seed=seed)
             converted.train(training)
         gamma = None if self.gamma is None else {"attention": self.gamma}
         try:
             return converted, variation(converted, seed=seed, gamma=gamma)
         except BadInput as error:
             why = str(error).removeprefix("variation: gamma")
-            raise BadInput(f"--gamma{why} (here: leave --gamma out, or name other --hardware)") from error
+            raise BadInput(f"--gamma{why} (here: leave --gamma out, or name another {self.option})") from error
 
     def _usual(self) -> Accelerator:
         """The hardware at the noise that calibration is for."""

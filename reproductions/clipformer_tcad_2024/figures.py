@@ -12,14 +12,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from stored import METHODS, STUDIES, Curves, Point, curves
+from stored import METHODS, STUDIES, TRAINED, Curves, Point, curves
 from tables import MISSING, ablation_rows
 
 from ohmformer.report.figure import COLOURS, MARKERS, STYLE, WIDE
 from ohmformer.report.view import metric_of
 
-LOOK = {method: (COLOURS[index], MARKERS[index]) for index, method in enumerate(METHODS)}
-MAIN = ("vit_s", "vit_s_vat", "vit_s_vat_kv")
+LINES = {**METHODS, **{ending: title for ending, (_, title) in TRAINED.items()}}
+"""Lines of a panel and what they are called: methods, then models that were trained under noise."""
+
+LOOK = {line: (COLOURS[index], MARKERS[index]) for index, line in enumerate(LINES)}
+MAIN = ("vit_s", "vit_s_vat")
 OTHERS = ("vit_s_per_value", "fashion_vit", "minilm_tweets", "minilm_lee50", "smollm2_news")
 TITLES = {"none": "no mitigation", "clip": "ClipFormer (2, 0.25)", "auto": "ours"}
 
@@ -57,7 +60,7 @@ def _over_noise(results: Path, names: Sequence[str], title: str) -> Figure:
         if found is None:
             _missing(ax)
         else:
-            _lines(ax, found)
+            _lines(ax, found, _columns(found, results))
     for ax in panels[len(names) :]:
         ax.set_axis_off()
     figure.suptitle(title, fontsize=12)
@@ -70,19 +73,29 @@ def _missing(ax: Axes) -> None:
     ax.set_yticks([])
 
 
-def _lines(ax: Axes, found: Curves) -> None:
+def _columns(found: Curves, results: Path) -> dict[str, dict[float, Point]]:
+    """Line -> gamma -> point: the methods of a study, then those of its model trained under noise."""
+    columns = dict(found.found)
+    for ending, (method, _) in TRAINED.items():
+        trained = curves(found.name + ending, results)
+        if trained is not None and method in trained.found:
+            columns[ending] = trained.found[method]
+    return columns
+
+
+def _lines(ax: Axes, found: Curves, columns: dict[str, dict[float, Point]]) -> None:
     metric = found.metric
     ax.axhline(metric.factor * found.software, color="0.4", linestyle="--", linewidth=1, label="software")
     ax.grid(axis="y", color="0.9")
-    gammas = found.gammas
+    gammas = sorted({gamma for column in columns.values() for gamma in column})
     apart = 0.05 * min((b - a for a, b in pairwise(gammas)), default=1.0)
-    for index, (method, column) in enumerate(found.found.items()):
+    for index, (method, column) in enumerate(columns.items()):
         colour, marker = LOOK[method]
-        shift = apart * (index - (len(found.found) - 1) / 2)
+        shift = apart * (index - (len(columns) - 1) / 2)
         means, errors = _heights(list(column.values()))
         ax.errorbar(
             [gamma + shift for gamma in column], means, yerr=errors, color=colour, marker=marker, markersize=5,
-            capsize=3, linewidth=1.5, label=METHODS[method],
+            capsize=3, linewidth=1.5, label=LINES[method],
         )  # fmt: skip
     ax.set_xlabel("write noise γ of K and V")
     ax.set_ylabel(" / ".join(filter(None, (metric.title, metric.unit))))
@@ -90,7 +103,7 @@ def _lines(ax: Axes, found: Curves) -> None:
     top.set_xlabel("γσ", fontsize=9)
     if metric.limits:
         ax.set_ylim(*metric.limits)
-    worst = max(point["accuracy"]["mean"] for column in found.found.values() for point in column.values())
+    worst = max(point["accuracy"]["mean"] for column in columns.values() for point in column.values())
     if metric.better == "lower" and worst > WIDE * found.software:
         ax.set_yscale("log")
     ax.legend(frameon=False, fontsize=9, loc="upper left" if metric.better == "lower" else "lower left")

@@ -30,9 +30,15 @@ STUDIES = {
     "vit_s_vat_kv": "ViT-S trained under noise with ours, noise per cell",
     "vit_s_per_value": "ViT-S, noise per whole value",
     "fashion_vit": "bundled ViT, Fashion-MNIST",
+    "fashion_vit_vat": "bundled ViT trained under noise, Fashion-MNIST",
+    "fashion_vit_vat_kv": "bundled ViT trained under noise with ours, Fashion-MNIST",
     "minilm_tweets": "MiniLM, tweets",
+    "minilm_tweets_vat": "MiniLM trained under noise, tweets",
+    "minilm_tweets_vat_kv": "MiniLM trained under noise with ours, tweets",
     "minilm_lee50": "MiniLM, pairs of news texts",
     "smollm2_news": "SmolLM2, news through a KV cache",
+    "smollm2_news_vat": "SmolLM2 trained under noise, news through a KV cache",
+    "smollm2_news_vat_kv": "SmolLM2 trained under noise with ours, news through a KV cache",
     "deit_s_imagenet": "DeiT-S on ImageNet",
 }
 """Studies over the noise, by the names of their files, and what they are called."""
@@ -50,6 +56,10 @@ METHODS = {
     "auto": "ours",
 }
 """What is compared, in the order of the tables."""
+
+TRAINED = {"_vat": ("none", "VAT"), "_vat_kv": ("auto", "VAT + ours")}
+"""What the name of a study adds to that of its parent, where the model was trained under noise: the method whose points
+stand beside those of the parent, and what they are called there."""
 
 COMPARED = (("none", "clip"), ("clip", "auto"), ("none", "auto"))
 """Reference and method of the gains that are told."""

@@ -29,12 +29,7 @@ def study_block(found: Curves | None) -> str:
         f"| γ | γσ | {' | '.join(names)} |",
         f"|---|---|{'---|' * len(names)}",
         *(_row(found, gamma) for gamma in found.gammas),
-        "",
-        "Paired gains (positive is better), same chips and samples:",
-        "",
-        f"| γ | {' | '.join(f'{METHODS[a]} → {METHODS[b]}' for a, b in COMPARED)} |",
-        f"|---|{'---|' * len(COMPARED)}",
-        *(_gains(found, gamma) for gamma in found.gammas),
+        *_gains(found),
     ]
     if found.stored < found.asked:
         lines += ["", f"{found.stored} of {found.asked} points are measured; the others are {MISSING}."]
@@ -46,9 +41,22 @@ def _row(found: Curves, gamma: float) -> str:
     return f"| {gamma:g} | {found.strength(gamma):.2g} | {' | '.join(cells)} |"
 
 
-def _gains(found: Curves, gamma: float) -> str:
-    cells = [found.gain(reference, method, gamma) for reference, method in COMPARED]
-    return f"| {gamma:g} | {' | '.join(MISSING if cell is None else shown(cell) for cell in cells)} |"
+def _gains(found: Curves) -> list[str]:
+    """Between methods of which the study has points."""
+    compared = [pair for pair in COMPARED if set(pair) <= set(found.found)]
+    if not compared:
+        return []
+    lines = [
+        "",
+        "Paired gains (positive is better), same chips and samples:",
+        "",
+        f"| γ | {' | '.join(f'{METHODS[a]} → {METHODS[b]}' for a, b in compared)} |",
+        f"|---|{'---|' * len(compared)}",
+    ]
+    for gamma in found.gammas:
+        cells = [found.gain(reference, method, gamma) for reference, method in compared]
+        lines.append(f"| {gamma:g} | {' | '.join(MISSING if cell is None else shown(cell) for cell in cells)} |")
+    return lines
 
 
 def shown(gain: Gain) -> str:

@@ -15,12 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,17 +25,25 @@ import numpy as np
 import photographs
 import torch
 import torch.nn.functional as F
-import transformers
-from checkpoints import Training, differences
+from checkpoints import Training
 from crossbars import OnCrossbars
+from loop import (
+    add_settings,
+    check_numbers,
+    descend,
+    exit_status,
+    finished,
+    go_on,
+    loss_curve,
+    make_optimizer,
+    versions,
+    whole_folder,
+)
 from numpy.typing import NDArray
 from photographs import Photographs
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from starting import starting_model
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput
 from ohmformer.nn.statistics import mean_interval
 from ohmformer.study.results import make_folder, write_text
 from ohmformer.tasks.data import load_task
@@ -47,12 +51,9 @@ from ohmformer.tasks.images import ImagePreparation
 from ohmformer.tasks.models import load_model
 from ohmformer.tasks.quiet import quietly
 
-CLIP_NORM = 1.0
 EVALUATION_BATCH = 100
 CALIBRATION = 100
 """So many of the photographs that are learnt from find the ranges of the crossbars, as in the study of the README."""
-LOSS_STEPS = 20
-"""So many steps make one point of the recorded loss curve."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,13 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
     args = parse(arguments)
     settings = Settings(**{each.name: getattr(args, each.name) for each in fields(Settings)})
-    try:
+
+    def asked() -> None:
         check(settings, args.every)
         crossbars = OnCrossbars.of(args.hardware, args.gamma, args.clip, args.kv)
         run(args.data, args.weights, args.out, settings, args.every, crossbars)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(asked)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -105,12 +102,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--gamma", help="of the write noise of K and V: A, or A:B to draw from in each step (its own)")
     parser.add_argument("--clip", help="ClipFormer's clip of K and V in training, ALPHA,BETA (none)")
     parser.add_argument("--kv", help="auto: K and V are conditioned in training as calibration chooses (as they come)")
-    for each in fields(Settings):
-        option, words = f"--{each.name.replace('_', '-')}", each.metadata["help"]
-        if isinstance(each.default, bool):
-            parser.add_argument(option, action="store_true", help=words)
-        else:
-            parser.add_argument(option, type=type(each.default), default=each.default, help=f"{words} ({each.default})")
+    add_settings(parser, Settings)
     return parser.parse_args(arguments)
 
 
@@ -121,16 +113,8 @@ def check(settings: Settings, every: int) -> None:
         BadInput: one is out of its range.
     """
     whole = {"every": every, **{name: getattr(settings, name) for name in ("epochs", "batch", "size", "threads")}}
-    for name, count in whole.items():
-        if count < 1:
-            raise BadInput(f"--{name} {count}: must be 1 or more; raise it")
-    if not (math.isfinite(settings.lr) and settings.lr > 0):
-        raise BadInput(f"--lr {settings.lr}: must be above 0; 5e-5 is usual")
-    for name in ("warmup", "decay", "smoothing"):
-        if not 0 <= (value := getattr(settings, name)) < 1:
-            raise BadInput(f"--{name} {value}: must be from 0 to below 1; correct it")
-    if settings.seed < 0:
-        raise BadInput(f"--seed {settings.seed}: must be 0 or more; raise it")
+    shares = {name: getattr(settings, name) for name in ("warmup", "decay", "smoothing")}
+    check_numbers(whole, shares, settings.lr, settings.seed)
 
 
 def run(
@@ -157,7 +141,9 @@ def run(
     if crossbars:
         sample = photographs.sample(found, start.images, CALIBRATION, settings.seed)
         model, variation = crossbars.put(model, sample, settings.seed)
-    training = Training(model, make_optimizer(model, settings), identity, out / "checkpoint.pt", variation)
+    training = Training(
+        model, make_optimizer(model, settings.lr, settings.decay), identity, out / "checkpoint.pt", variation
+    )
     training.restore()
     train(training, settings, found, start.images, every)
     save_model(start.model, weights, out / "model", settings.size)
@@ -168,45 +154,6 @@ def run(
     print(
         f"accuracy {test['accuracy']:.4f} {test['ci95']} on {test['images']} test photographs; model in {out / 'model'}"
     )
-
-
-def finished(record: Path, identity: dict[str, Any]) -> bool:
-    """Whether the record of this very run is there already.
-
-    Raises:
-        BadInput: it is that of another run, or none.
-    """
-    if not record.exists():
-        return False
-    try:
-        stored = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{record}: cannot be read ({error}); remove it, or choose another --out") from error
-    differences(record, stored, identity)
-    return True
-
-
-def versions() -> dict[str, str]:
-    """Of what the arithmetic depends on."""
-    return {
-        "python": platform.python_version(), "torch": str(torch.__version__), "transformers": transformers.__version__,
-    }  # fmt: skip
-
-
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """AdamW that lets only matrices decay."""
-    matrices = [each for each in model.parameters() if each.ndim == 2]
-    others = [each for each in model.parameters() if each.ndim != 2]
-    groups = [{"params": matrices, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-
-
-def learning_rate(step: int, steps: int, settings: Settings) -> float:
-    """It rises linearly, then falls like a cosine, to zero after the last step."""
-    rising = max(1, round(settings.warmup * steps))
-    if step < rising:
-        return settings.lr * (step + 1) / rising
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
 def train(training: Training, settings: Settings, found: Photographs, prepared: ImagePreparation, every: int) -> None:
@@ -221,19 +168,14 @@ def train(training: Training, settings: Settings, found: Photographs, prepared: 
         return
     pixels, labels = photographs.pixels(found.training, prepared), torch.tensor(found.labels)
     training.model.train()
-    started, before = time.monotonic(), training.seconds
-    with training.varied(), reporting(training, steps) as report:
-        while (step := training.step) < steps:
-            epoch, place = divmod(step, in_epoch)
-            chosen = photographs.order(len(labels), epoch, settings.seed)[place * settings.batch :][: settings.batch]
-            inputs = photographs.flipped(prepared.inputs(pixels[chosen]), step, settings.seed)
-            for group in training.optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, settings)
-            training.losses.append(gradient_step(training, inputs, labels[chosen], settings))
-            training.step, training.seconds = step + 1, before + time.monotonic() - started
-            if training.step % every == 0 or training.step == steps:
-                training.save()
-            report()
+
+    def take_step(step: int) -> float:
+        epoch, place = divmod(step, in_epoch)
+        chosen = photographs.order(len(labels), epoch, settings.seed)[place * settings.batch :][: settings.batch]
+        inputs = photographs.flipped(prepared.inputs(pixels[chosen]), step, settings.seed)
+        return gradient_step(training, inputs, labels[chosen], settings)
+
+    go_on(training, steps, settings, every, take_step)
 
 
 def gradient_step(training: Training, inputs: Tensor, labels: Tensor, settings: Settings) -> float:
@@ -245,40 +187,7 @@ def gradient_step(training: Training, inputs: Tensor, labels: Tensor, settings: 
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         logits = training.model(inputs).logits
     loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.smoothing)
-    if not loss.isfinite():
-        raise BadInput(f"--lr {settings.lr}: the loss of step {training.step + 1} is {loss.item()}; lower the rate")
-    training.optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(training.model.parameters(), CLIP_NORM)
-    training.optimizer.step()
-    return loss.item()
-
-
-@contextmanager
-def reporting(training: Training, steps: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, or a line now and then where that is no terminal; yields what to call."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("steps"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("steps", total=steps, completed=training.step, loss="")
-
-        def report() -> None:
-            loss = f"loss {np.mean(training.losses[-LOSS_STEPS:]):.3f}"
-            bar.update(task, completed=training.step, loss=loss)
-            if not console.is_terminal and training.step % LOSS_STEPS == 0:
-                print(
-                    f"step {training.step}/{steps}: {loss}, {training.seconds / 60:.1f} min",
-                    file=sys.stderr,
-                    flush=True,
-                )
-
-        yield report
+    return descend(training, loss, settings.lr)
 
 
 def save_model(model: nn.Module, weights: Path, target: Path, size: int) -> None:
@@ -287,9 +196,7 @@ def save_model(model: nn.Module, weights: Path, target: Path, size: int) -> None
     Raises:
         BadInput: it cannot be written.
     """
-    draft = target.with_name(f"{target.name}.part")
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
+    with whole_folder(target) as draft:
         with quietly():
             model.save_pretrained(draft)
         images = json.loads((weights / "preprocessor_config.json").read_text(encoding="utf-8"))
@@ -297,10 +204,6 @@ def save_model(model: nn.Module, weights: Path, target: Path, size: int) -> None
             do_resize=True, size={"shortest_edge": size}, do_center_crop=True, crop_size={"height": size, "width": size}
         )
         (draft / "preprocessor_config.json").write_text(json.dumps(images, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-    except OSError as error:
-        raise BadInput(f"{target}: cannot be written ({error}); make room, or choose another --out") from error
 
 
 def result(data: Path, saved: Path, found: Photographs, training: Training) -> dict[str, Any]:
@@ -311,7 +214,6 @@ def result(data: Path, saved: Path, found: Photographs, training: Training) -> d
     hits = correct(model, task.inputs, task.labels)
     seconds = time.monotonic() - started
     kept = correct(model, task.calibration, task.calibration_labels)
-    losses = [training.losses[start : start + LOSS_STEPS] for start in range(0, len(training.losses), LOSS_STEPS)]
     return {
         "classes": found.names,
         "images": {"training": len(found.training), "held_out": len(found.held_out), "test": found.tests},
@@ -321,7 +223,7 @@ def result(data: Path, saved: Path, found: Photographs, training: Training) -> d
         "held_out": {
             "accuracy": float(kept.mean()), "ci95": list(mean_interval(kept[None])), "images": len(kept),
         },
-        "loss": {"steps": LOSS_STEPS, "means": [round(float(np.mean(part)), 4) for part in losses]},
+        "loss": loss_curve(training.losses),
         "minutes": round(training.seconds / 60, 2),
         "images_per_second_forward": round(len(hits) / seconds, 1),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The training script, with photographs and first weights for it, all tiny."""
+"""The training scripts, with photographs and first weights for that of the classifier, all tiny."""
 
 from __future__ import annotations
 
@@ -15,19 +15,39 @@ import torch
 from tests.tasks import tiny
 
 FOLDER = Path(__file__).parents[2] / "reproductions" / "clipformer_tcad_2024"
-MODULES = ("train_classifier", "starting", "crossbars", "photographs", "checkpoints")
+MODULES = (
+    "train_classifier",
+    "train_under_noise",
+    "starting",
+    "crossbars",
+    "photographs",
+    "checkpoints",
+    "loop",
+    "distilling",
+    "unscored",
+)
 
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    """The script, imported as it imports its neighbours when it runs."""
+    """The script that trains the classifier, imported as it imports its neighbours when it runs."""
+    yield from imported("train_classifier")
+
+
+@pytest.fixture(scope="module")
+def under_noise() -> Iterator[ModuleType]:
+    """The script that trains the models of studies under noise, likewise."""
+    yield from imported("train_under_noise")
+
+
+def imported(name: str) -> Iterator[ModuleType]:
     pytest.importorskip("transformers")
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
-        yield importlib.import_module("train_classifier")
-        for name in MODULES:
-            sys.modules.pop(name, None)
+        yield importlib.import_module(name)
+        for each in MODULES:
+            sys.modules.pop(each, None)
     torch.set_num_threads(threads)
 
 
