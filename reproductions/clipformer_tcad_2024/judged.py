@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from stored import CHANCE, Curves, paired
 from tables import MISSING, shown
 
 from ohmformer.report.table import entry
+from ohmformer.report.verdict import Gain
 
 AUTO, CLIP, NONE = "auto", "clip", "none"
 LEFT = {"half": 0.5, "quarter": 0.25}
@@ -24,17 +25,16 @@ PAPER = (3.0, 4.0, 5.0)
 """Noise levels of the paper."""
 
 
-def judged_block(plain: Curves | None, trained: Curves | None, conditioned: Curves | None) -> str:
+def judged_block(plain: Curves | None, trained: Mapping[str, Curves | None]) -> str:
     """One line for each demand.
 
     Args:
         plain: the classifier as it is.
-        trained: the same trained under noise.
-        conditioned: the same trained under noise with conditioned K and V.
+        trained: the same trained under noise, by what that adds to the name of its study (`TRAINED`).
     """
     if plain is None or NONE not in plain.found:
         return f"*{MISSING.capitalize()}.*"
-    lines = [*_pattern(plain), *_steps(plain), *_ours(plain), *_training(plain, trained, conditioned)]
+    lines = [*_pattern(plain), *_steps(plain), *_ours(plain), *_training(plain, trained)]
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -93,30 +93,35 @@ def _ours(plain: Curves) -> Iterator[str]:
     )
 
 
-def _training(plain: Curves, trained: Curves | None, conditioned: Curves | None) -> Iterator[str]:
-    if trained is None or CLIP not in trained.found:
-        yield f"**Training and clip together**: {MISSING}."
-    else:
-        shared = [gamma for gamma in PAPER if gamma in trained.found[CLIP] and gamma in plain.found.get(CLIP, {})]
-        alone = {gamma: _both(plain, trained, gamma) for gamma in shared}
-        told = "; ".join(f"γ = {gamma:g}: {', '.join(texts)}" for gamma, (texts, _) in alone.items())
-        yield (
-            f"**Training and clip together**, against training alone and the clip alone: {told}; "
-            f"above each: {_holds(all(above for _, above in alone.values()))}."
-        )
+def _training(plain: Curves, trained: Mapping[str, Curves | None]) -> Iterator[str]:
+    alone = trained.get("_vat")
+    for ending, how in (("_vat", "trained without it"), ("_vat_clip", "trained with it")):
+        yield _together(plain, alone, trained.get(ending), f"Training and ClipFormer's clip, {how}")
+    conditioned, gamma = trained.get("_vat_kv"), level(plain, LEFT["quarter"])
     if conditioned is None:
         yield f"**Ours with variation-aware training**: {MISSING}."
     else:
-        gamma = level(plain, LEFT["quarter"])
         yield _distance("Ours with variation-aware training", conditioned, gamma, ALLOWED["trained"], plain)
 
 
-def _both(plain: Curves, trained: Curves, gamma: float) -> tuple[list[str], bool]:
-    together = trained.found[CLIP][gamma]
-    references = trained.found.get(NONE, {}).get(gamma), plain.found[CLIP][gamma]
-    gains = [paired(together, reference, gamma) for reference in references]
-    texts = [MISSING if found is None else shown(found) for found in gains]
-    return texts, all(found is not None and found.low > 0 for found in gains)
+def _together(plain: Curves, alone: Curves | None, both: Curves | None, title: str) -> str:
+    """The clip on a trained model against training alone and the clip alone, at the noise levels of the paper."""
+    told, above = [], []
+    for gamma in PAPER:
+        point = None if both is None else both.found.get(CLIP, {}).get(gamma)
+        trained = None if alone is None else alone.found.get(NONE, {}).get(gamma)
+        references = (trained, plain.found.get(CLIP, {}).get(gamma))
+        gains = [found for each in references if (found := paired(point, each, gamma)) is not None]
+        if point is not None and len(gains) == len(references):
+            told.append(f"{gains[0].metric.show(point['accuracy']['mean'])} % at γ = {gamma:g} ({_both(gains)})")
+            above.append(all(found.low > 0 for found in gains))
+    if not told:
+        return f"**{title}**: {MISSING}."
+    return f"**{title}**: {'; '.join(told)}. Above each of both: {_holds(all(above))}."
+
+
+def _both(gains: list[Gain]) -> str:
+    return f"against training alone {shown(gains[0])}, against the clip alone {shown(gains[1])}"
 
 
 def _distance(title: str, found: Curves, gamma: float, allowed: float, reference: Curves) -> str:

@@ -24,6 +24,7 @@ from stored import (
     METHODS,
     RESULTS,
     STUDIES,
+    TRAINED,
     Curves,
     added,
     collected,
@@ -59,7 +60,7 @@ def blocks(results: Path) -> dict[str, str]:
     tables = {name: study_block(curve) for name, curve in found.items()}
     return {
         **tables,
-        "judged": judged_block(found["vit_s"], found["vit_s_vat"], found["vit_s_vat_kv"]),
+        "judged": judged_block(found["vit_s"], {ending: found[f"vit_s{ending}"] for ending in TRAINED}),
         "clipping": clipping_block(found),
         "ablation": ablation_block(results),
         "conductances": conductance_block(results),

@@ -27,6 +27,7 @@ RESULTS = HERE / "results"
 STUDIES = {
     "vit_s": "ViT-S on photographs, noise per cell",
     "vit_s_vat": "ViT-S trained under noise, noise per cell",
+    "vit_s_vat_clip": "ViT-S trained under noise with the clip, noise per cell",
     "vit_s_vat_kv": "ViT-S trained under noise with ours, noise per cell",
     "vit_s_per_value": "ViT-S, noise per whole value",
     "fashion_vit": "bundled ViT, Fashion-MNIST",
@@ -57,7 +58,11 @@ METHODS = {
 }
 """What is compared, in the order of the tables."""
 
-TRAINED = {"_vat": ("none", "VAT"), "_vat_kv": ("auto", "VAT + ours")}
+TRAINED = {
+    "_vat": ("none", "VAT"),
+    "_vat_clip": ("clip", "VAT + ClipFormer"),
+    "_vat_kv": ("auto", "VAT + ours"),
+}
 """What the name of a study adds to that of its parent, where the model was trained under noise: the method whose points
 stand beside those of the parent, and what they are called there."""
 
