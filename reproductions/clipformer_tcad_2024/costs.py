@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
+
+from stored import HERE
 
 from ohmformer import units
 from ohmformer.arch.placement import Placement
@@ -12,7 +13,6 @@ from ohmformer.dataflow.wear import lifetime
 from ohmformer.study.cost import cost_settings, runs_of
 
 HARDWARE = "clipformer_tcad_2024"
-HERE = Path(__file__).parent
 PASSES: dict[str, dict[str, Any]] = {
     "ViT-S, an image of 98 × 98 pixels (50 tokens)": {"source": "shapes:deit-small", "seq_len": 50},
     "DeiT-S, an image of 224 × 224 pixels (197 tokens), as in the paper": {

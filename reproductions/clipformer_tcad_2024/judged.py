@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from stored import CHANCE, Curves, paired
+from stored import CHANCE, GAMMAS, Curves, paired
 from tables import MISSING, shown
 
 from ohmformer.report.table import entry
@@ -20,9 +20,6 @@ ALLOWED = {"none": 0.5, "half": 2.0, "quarter": 8.0, "trained": 4.0}
 
 GAIN = (10.0, 40.0)
 """Points that ClipFormer should bring where noise is strong."""
-
-PAPER = (3.0, 4.0, 5.0)
-"""Noise levels of the paper."""
 
 
 def judged_block(plain: Curves | None, trained: Mapping[str, Curves | None]) -> str:
@@ -56,7 +53,7 @@ def _pattern(plain: Curves) -> Iterator[str]:
         f"**Where it is judged.** Of {show(plain.software)} % in software, the unprotected model keeps "
         f"{', and '.join(places)}; chance is {show(CHANCE)} %."
     )
-    strong = [gamma for gamma in PAPER if gamma >= level(plain, LEFT["quarter"])]
+    strong = [gamma for gamma in GAMMAS if gamma >= level(plain, LEFT["quarter"])]
     gains = {gamma: found for gamma in strong if (found := plain.gain(NONE, CLIP, gamma)) is not None}
     if gains:
         told = ", ".join(f"{shown(found)} at γ = {gamma:g}" for gamma, found in gains.items())
@@ -107,7 +104,7 @@ def _training(plain: Curves, trained: Mapping[str, Curves | None]) -> Iterator[s
 def _together(plain: Curves, alone: Curves | None, both: Curves | None, title: str) -> str:
     """The clip on a trained model against training alone and the clip alone, at the noise levels of the paper."""
     told, above = [], []
-    for gamma in PAPER:
+    for gamma in GAMMAS:
         point = None if both is None else both.found.get(CLIP, {}).get(gamma)
         trained = None if alone is None else alone.found.get(NONE, {}).get(gamma)
         references = (trained, plain.found.get(CLIP, {}).get(gamma))

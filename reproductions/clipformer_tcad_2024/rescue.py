@@ -20,6 +20,7 @@ from judged import judged_block
 from stored import (
     CHANCE,
     COMPARED,
+    GAMMAS,
     HERE,
     METHODS,
     RESULTS,
@@ -49,9 +50,6 @@ MODELS = {"standard": "vit_s", "vat": "vit_s_vat"}
 
 PLATFORM_CHAINS = (("standard.none", "vat.none"), ("vat.none", "standard.clip"), ("standard.clip", "vat.clip"))
 """Differences between models that claims ask for, beside those between methods of one model."""
-
-GAMMAS = (3, 4, 5)
-"""Noise levels of the paper."""
 
 
 def blocks(results: Path) -> dict[str, str]:

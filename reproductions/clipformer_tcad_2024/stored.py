@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,9 @@ STUDIES = {
 ABLATION = "ablation"
 CHANCE = 0.1
 """Accuracy of the ViT-S studies by guessing: ten classes, equally many photographs of each."""
+
+GAMMAS = (3, 4, 5)
+"""Noise levels of the paper."""
 
 CLIP, KV = "mitigation.clip", "mitigation.kv"
 GAMMA = "hardware.attention.array.cell.write_noise.gamma"
@@ -126,11 +129,17 @@ def packed(hits: list[Any]) -> Any:
     return [round(float(hit), 4) for hit in hits]
 
 
+def _scores(content: Document) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every table of a document that may hold scores of samples, and under which name."""
+    yield content, "software_hits"
+    yield from ((point["accuracy"], "hits") for point in content["points"])
+
+
 def repacked(content: Document) -> Document:
     """A document that was loaded, as it is stored."""
     points = [{**point, "accuracy": dict(point["accuracy"])} for point in content["points"]]
     found = {**content, "points": points}
-    for holder, name in ((found, "software_hits"), *((point["accuracy"], "hits") for point in points)):
+    for holder, name in _scores(found):
         if isinstance(holder.get(name), list):
             holder[name] = packed(holder[name])
     return found
@@ -149,7 +158,7 @@ def load(name: str, folder: Path = RESULTS) -> Document | None:
     if not file.exists():
         return None
     content: Document = json.loads(file.read_text(encoding="utf-8"))
-    for holder, name in ((content, "software_hits"), *((point["accuracy"], "hits") for point in content["points"])):
+    for holder, name in _scores(content):
         if isinstance(holder.get(name), str):
             holder[name] = [int(digit) for digit in holder[name]]
     return content
