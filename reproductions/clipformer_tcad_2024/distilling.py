@@ -24,7 +24,7 @@ Kind = Literal["classes", "tokens", "features"]
 USUAL: Mapping[Kind, dict[str, Any]] = {
     "classes": {"steps": 600, "batch": 32, "lr": 3e-4, "temperature": 2.0},
     "features": {"steps": 125, "batch": 16, "lr": 5e-5, "temperature": 1.0},
-    "tokens": {"steps": 40, "batch": 2, "lr": 5e-5, "temperature": 1.0},
+    "tokens": {"steps": 120, "batch": 2, "lr": 1e-4, "temperature": 1.0},
 }
 """What is distilled -> settings that take some minutes on one core for the models of the studies here."""
 

@@ -177,6 +177,8 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         calibrate(converted(1.0), INPUTS[:0])
     with pytest.raises(BadInput, match="remedy = 'magic'"):
         calibrate(converted(1.0), INPUTS, remedy="magic")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=r"K cannot be calibrated: an 'offset' array .* use encoding = 'differential'"):
+        calibrate(converted(1.0, attention__array__encoding="offset"), INPUTS)
 
 
 def test_a_choice_is_plain_json() -> None:

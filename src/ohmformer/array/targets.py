@@ -98,7 +98,7 @@ def quantise_unbiased(w: Tensor, array: Crossbar, w_range: Tensor, table: Tensor
         raise BadInput(
             f"quantise_unbiased: a table of {len(table)} points is not one of this array; make it with unbiased_codes"
         )
-    wide = torch.promote_types(w.dtype, torch.float32)  # half precision does not count as far as a table is long
-    places = encoding.quantise(w.to(wide), array, w_range.to(wide), rounded=False).mul_(steps_per_code(array)).round_()
+    wide = encoding.widened(w, "w")  # half precision does not count as far as a table is long
+    places = encoding.quantise(wide, array, w_range.to(wide), rounded=False).mul_(steps_per_code(array)).round_()
     signed = torch.cat([-table[1:].flip(0), table]).to(w)
     return signed.take(places.add_(top).long())

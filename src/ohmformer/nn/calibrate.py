@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ohmformer.array.moments import held_moments
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Clip
 from ohmformer.mapping.spec import Conditioning
@@ -96,6 +97,7 @@ def calibrate(
     if size(inputs) == 0:
         raise BadInput("calibrate needs at least one input")
     operands = protectable(found)
+    _check_arrays(operands)
     with _calibrating(found, seed):
         truth = _answers(model, found, inputs, batch, "bypass")
         _answers(model, found, take(inputs, slice(0, WATCHED)), batch, "observe tokens")
@@ -176,6 +178,16 @@ def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
     finally:
         state.seed, state.chip = before
         state.mode = "run"
+
+
+def _check_arrays(operands: list[DynamicOperand]) -> None:
+    """Refuse arrays for whose cells there is no closed form."""
+    for operand in operands:
+        try:
+            held_moments(operand.array)
+        except BadInput as error:
+            reason = str(error).removeprefix("held_moments: ")
+            raise BadInput(f"{operand.name} cannot be calibrated: {reason}") from None
 
 
 def _check_watched(operands: list[DynamicOperand]) -> None:

@@ -17,6 +17,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ohmformer.array import encoding
 from ohmformer.errors import BadInput
 from ohmformer.mapping.rotation import odd_part
 
@@ -52,9 +53,8 @@ def rotate(x: Tensor) -> Tensor:
     Raises:
         BadInput: the last axis is empty.
     """
-    wide = torch.promote_types(x.dtype, torch.float32)
-    n = _checked(x.shape[-1])
-    return _transform(x.to(wide) * _signs(n, x.device, wide), inverse=False).to(x.dtype)
+    n, wide = _checked(x.shape[-1]), encoding.widened(x, "x")
+    return _transform(wide * _signs(n, x.device, wide.dtype), inverse=False).to(x.dtype)
 
 
 def rotate_back(x: Tensor) -> Tensor:
@@ -63,9 +63,8 @@ def rotate_back(x: Tensor) -> Tensor:
     Raises:
         BadInput: the last axis is empty.
     """
-    wide = torch.promote_types(x.dtype, torch.float32)
-    n = _checked(x.shape[-1])
-    return (_transform(x.to(wide), inverse=True) * _signs(n, x.device, wide)).to(x.dtype)
+    n, wide = _checked(x.shape[-1]), encoding.widened(x, "x")
+    return (_transform(wide, inverse=True) * _signs(n, x.device, wide.dtype)).to(x.dtype)
 
 
 def _transform(x: Tensor, *, inverse: bool) -> Tensor:
