@@ -12,6 +12,7 @@ from ohmformer.report.verdict import Gain
 from ohmformer.report.view import clip_name, kv_name
 
 MISSING = "not measured yet"
+NOT_ASKED = "-"
 
 
 def study_block(found: Curves | None) -> str:
@@ -36,8 +37,13 @@ def study_block(found: Curves | None) -> str:
     return "\n".join(lines)
 
 
+def _gap(found: Curves) -> str:
+    """What stands where there is no point: in a study that is complete, none was asked for."""
+    return MISSING if found.stored < found.asked else NOT_ASKED
+
+
 def _row(found: Curves, gamma: float) -> str:
-    cells = [entry(column[gamma]) if gamma in column else MISSING for column in found.found.values()]
+    cells = [entry(column[gamma]) if gamma in column else _gap(found) for column in found.found.values()]
     return f"| {gamma:g} | {found.strength(gamma):.2g} | {' | '.join(cells)} |"
 
 
@@ -55,7 +61,10 @@ def _gains(found: Curves) -> list[str]:
     ]
     for gamma in found.gammas:
         cells = [found.gain(reference, method, gamma) for reference, method in compared]
-        lines.append(f"| {gamma:g} | {' | '.join(MISSING if cell is None else shown(cell) for cell in cells)} |")
+        if any(cells):
+            lines.append(
+                f"| {gamma:g} | {' | '.join(_gap(found) if cell is None else shown(cell) for cell in cells)} |"
+            )
     return lines
 
 

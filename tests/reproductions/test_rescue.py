@@ -169,6 +169,16 @@ def test_tables_tell_gains_with_their_bounds_and_what_is_missing(scripts: Script
     assert "| noise in K only (γσ 1) | 70.0 [65.0, 75.0] |" in found["ablation"]
 
 
+def test_what_a_study_does_not_ask_for_is_not_missing(scripts: Scripts, tmp_path: Path) -> None:
+    points = [point(0.8, 3, SETS["none"]), point(0.9, 3, SETS["auto"]), point(0.85, 5, SETS["auto"])]
+    write(tmp_path, "vit_s", points, asked=3)
+    text = scripts.rescue.blocks(tmp_path)["vit_s"]
+    assert "| 5 | 1 | - | 85.0 [80.0, 90.0] |" in text
+    assert "not measured" not in text
+    assert text.count("| 3 |") == 2, "one row of accuracies, one of gains"
+    assert text.count("| 5 |") == 1, "nothing to pair"
+
+
 def test_what_was_asked_for_is_judged(scripts: Scripts, results: Path) -> None:
     text = scripts.rescue.blocks(results)["judged"]
     assert "keeps 60.0 % (67 % of it) at γ = 3, nearest to a half, and 20.0 % (22 % of it) at γ = 5, nearest" in text
