@@ -21,6 +21,7 @@ from ohmformer.report.view import metric_of
 LINES = {**METHODS, **{ending: title for ending, (_, title) in TRAINED.items()}}
 """Lines of a panel and what they are called: methods, then models that were trained under noise."""
 
+SOFTWARE = "software"
 LOOK = {line: (COLOURS[index], MARKERS[index]) for index, line in enumerate(LINES)}
 MAIN = ("vit_s", "vit_s_vat")
 OTHERS = ("vit_s_per_value", "fashion_vit", "minilm_tweets", "minilm_lee50", "smollm2_news")
@@ -63,8 +64,18 @@ def _over_noise(results: Path, names: Sequence[str], title: str) -> Figure:
             _lines(ax, found, _columns(found, results))
     for ax in panels[len(names) :]:
         ax.set_axis_off()
+    _legend(figure, panels)
     figure.suptitle(title, fontsize=12)
     return figure
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One for all panels, below them, where it hides no line."""
+    drawn = {label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    order = [label for label in (SOFTWARE, *LINES.values()) if label in drawn]
+    if order:
+        handles = [drawn[label] for label in order]
+        figure.legend(handles, order, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
 
 
 def _missing(ax: Axes) -> None:
@@ -85,7 +96,7 @@ def _columns(found: Curves, results: Path) -> dict[str, dict[float, Point]]:
 
 def _lines(ax: Axes, found: Curves, columns: dict[str, dict[float, Point]]) -> None:
     metric = found.metric
-    ax.axhline(metric.factor * found.software, color="0.4", linestyle="--", linewidth=1, label="software")
+    ax.axhline(metric.factor * found.software, color="0.4", linestyle="--", linewidth=1, label=SOFTWARE)
     ax.grid(axis="y", color="0.9")
     gammas = sorted({gamma for column in columns.values() for gamma in column})
     apart = 0.05 * min((b - a for a, b in pairwise(gammas)), default=1.0)
@@ -106,7 +117,6 @@ def _lines(ax: Axes, found: Curves, columns: dict[str, dict[float, Point]]) -> N
     worst = max(point["accuracy"]["mean"] for column in columns.values() for point in column.values())
     if metric.better == "lower" and worst > WIDE * found.software:
         ax.set_yscale("log")
-    ax.legend(frameon=False, fontsize=9, loc="upper left" if metric.better == "lower" else "lower left")
 
 
 def _heights(points: list[Point]) -> tuple[list[float], Any]:
