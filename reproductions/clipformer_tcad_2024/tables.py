@@ -85,7 +85,8 @@ def clipping_block(all_found: dict[str, Curves | None]) -> str:
             ", ".join(f"{gain.x:g}" for gain in gains if gain.verdict == verdict) or "-"
             for verdict in ("gains", "undecided", "loses")
         ]
-        lines.append(f"| {found.title} | {' | '.join(cells)} |")
+        if gains:
+            lines.append(f"| {found.title} | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 2 else f"*{MISSING.capitalize()}.*"
 
 
