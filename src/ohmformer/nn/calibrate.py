@@ -89,7 +89,8 @@ def calibrate(
         seed: root of all noise.
 
     Raises:
-        BadInput: the model was not converted, there are no inputs, or nothing of it is on memristive cells.
+        BadInput: the model was not converted, there are no inputs, they leave an operand unused, or what its cells hold
+            has no closed form (offset encoding, drift).
     """
     found = crossbars(model)
     if remedy not in REMEDIES:
