@@ -38,16 +38,21 @@ def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, 
     return held / array.copies, spread / array.copies**2
 
 
-def _check(array: Crossbar, top: int) -> None:
+def no_closed_form(array: Crossbar) -> str:
+    """Why there is no closed form of what an array holds, and what to change; empty where there is one."""
     if array.encoding != "differential":
-        raise BadInput(
-            f"held_moments: an {array.encoding!r} array has no magnitudes of its own; use encoding = 'differential'"
-        )
+        return f"an {array.encoding!r} array has no magnitudes of its own; use encoding = 'differential'"
     if drift.drifts(array.cell, array.age):
-        raise BadInput(
-            f"held_moments: the cells drift for age = {array.age:g} s, for which there is no closed form; set age = 0 "
-            "for what they hold just after the write"
+        return (
+            f"the cells drift for age = {array.age:g} s, for which there is no closed form; set age = 0 for what they "
+            "hold just after the write"
         )
+    return ""
+
+
+def _check(array: Crossbar, top: int) -> None:
+    if why := no_closed_form(array):
+        raise BadInput(f"held_moments: {why}")
     if not 1 <= top <= array.max_code:
         raise BadInput(f"held_moments: max_code = {top}: must be 1 to {array.max_code}, the largest code of the array")
 

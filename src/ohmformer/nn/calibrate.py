@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohmformer.array.moments import held_moments
+from ohmformer.array.moments import no_closed_form
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Clip
 from ohmformer.mapping.spec import Conditioning
@@ -184,11 +184,8 @@ def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
 def _check_arrays(operands: list[DynamicOperand]) -> None:
     """Refuse arrays for whose cells there is no closed form."""
     for operand in operands:
-        try:
-            held_moments(operand.array)
-        except BadInput as error:
-            reason = str(error).removeprefix("held_moments: ")
-            raise BadInput(f"{operand.name} cannot be calibrated: {reason}") from None
+        if why := no_closed_form(operand.array):
+            raise BadInput(f"{operand.name} cannot be calibrated: {why}")
 
 
 def _check_watched(operands: list[DynamicOperand]) -> None:
