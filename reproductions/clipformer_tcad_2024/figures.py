@@ -25,7 +25,6 @@ SOFTWARE = "software"
 LOOK = {line: (COLOURS[index], MARKERS[index]) for index, line in enumerate(LINES)}
 MAIN = ("vit_s", "vit_s_vat")
 OTHERS = ("vit_s_per_value", "fashion_vit", "minilm_tweets", "minilm_lee50", "smollm2_news")
-TITLES = {"none": "no mitigation", "clip": "ClipFormer (2, 0.25)", "auto": "ours"}
 
 
 def draw_all(results: Path, out: Path) -> list[Path]:
@@ -193,7 +192,7 @@ def _histograms(results: Path) -> Figure:
             ax.set_title(f"{STUDIES[name].split(',')[0]}: {axis}", fontsize=10)
             ax.set_xlabel("(G − G_min) / (G_max − G_min) of the whole value")
         panels[0].set_ylabel("share of values")
-    rows[0, 0].legend(frameon=False, fontsize=9, loc="lower left")
+    _legend(figure, rows.flatten())
     figure.suptitle("Conductances that K and V ask for", fontsize=12)
     return figure
 
@@ -204,9 +203,9 @@ def _shares(ax: Axes, method: str, shares: Any, edges: Any) -> None:
     few = there[: int(there.nonzero()[0].max()) + 1].mean() < 0.5
     if few:
         centres = (edges[1:] + edges[:-1]) / 2
-        ax.plot(centres[there], shares[there], color=colour, marker=marker, linestyle=":", label=TITLES[method])
+        ax.plot(centres[there], shares[there], color=colour, marker=marker, linestyle=":", label=LINES[method])
     else:
-        ax.stairs(np.where(there, shares, np.nan), edges, color=colour, linewidth=1.6, label=TITLES[method])
+        ax.stairs(np.where(there, shares, np.nan), edges, color=colour, linewidth=1.6, label=LINES[method])
 
 
 def _snr(results: Path) -> Figure:
@@ -227,13 +226,13 @@ def _snr(results: Path) -> Figure:
             means, low, high = np.array(values).T
             ax.errorbar(
                 range(1, len(means) + 1), means, yerr=[means - low, high - means], color=colour, marker=marker,
-                markersize=4, capsize=2, label=TITLES[method],
+                markersize=4, capsize=2, label=LINES[method],
             )  # fmt: skip
         ax.set_title(f"{STUDIES[name].split(',')[0]}, γ = {gamma}", fontsize=10)
         ax.set_xlabel("layer")
         ax.grid(axis="y", color="0.9")
     axes[0].set_ylabel("signal / noise of softmax(QKᵀ)V, dB")
-    axes[0].legend(frameon=False, fontsize=9)
+    _legend(figure, axes)
     return figure
 
 

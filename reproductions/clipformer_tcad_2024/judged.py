@@ -130,10 +130,11 @@ def _distance(title: str, found: Curves, gamma: float, allowed: float, reference
     difference = paired(point, reference.software_point, gamma) if reference.software_point else None
     bounds = "" if difference is None else f" (difference {shown(difference)})"
     certain = difference is not None and -100 * difference.low <= allowed
-    verdict = "holds for the mean, not for the far end of its interval"
+    only_mean = "holds for the mean, not for the far end of its interval"
+    verdict = only_mean if lost <= allowed and not certain else _holds(certain)
     return (
         f"**{title}**, γ = {gamma:g}: {entry(point)} %, {lost:.1f} points below software{bounds}; at most {allowed:g} "
-        f"were asked for: {verdict if lost <= allowed and not certain else _holds(certain)}."
+        f"were asked for: {verdict}."
     )
 
 
