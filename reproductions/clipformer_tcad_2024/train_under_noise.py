@@ -48,7 +48,7 @@ from unscored import Unscored, pick, unscored
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.mapping.spec import WeightMitigation
-from ohmformer.nn.batches import Inputs, size, take
+from ohmformer.nn.batches import Inputs, batches, size, take
 from ohmformer.study.read import make_study
 from ohmformer.study.results import make_folder, write_text
 from ohmformer.study.spec import Settings as Study
@@ -224,13 +224,13 @@ def gradient_step(
 
 def far(model: nn.Module, clean: nn.Module, inputs: Inputs, kind: Kind, data: Unscored, batch: int) -> float:
     """How far a model without noise is from the original on inputs that were not learnt from, at temperature 1."""
-    total, count = 0.0, size(inputs)
+    total = 0.0
     with torch.inference_mode():
-        for start in range(0, count, batch):
-            part = take(inputs, slice(start, start + batch))
+        for rows in batches(inputs, batch):
+            part = take(inputs, rows)
             said, wanted = (answers(each, part, kind, data.task.reading) for each in (model.eval(), clean))
             total += size(part) * distance(said, wanted, kind, 1.0, mask_of(part)).item()
-    return total / count
+    return total / size(inputs)
 
 
 def save_model(model: nn.Module, tokenizer: Any, source: str, out: Path) -> str:

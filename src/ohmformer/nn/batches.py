@@ -39,6 +39,19 @@ def size(inputs: Inputs) -> int:
     return next(iter(sizes.values()), 0)
 
 
+def batches(inputs: Inputs, batch: int) -> Iterator[slice]:
+    """The rows of one batch after the other; the last may have fewer.
+
+    Raises:
+        BadInput: batch is no whole number of 1 or more, or the tensors have different numbers of samples.
+    """
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise BadInput(f"batch = {batch!r}: must be a whole number, 1 or more")
+    count = size(inputs)
+    for start in range(0, count, batch):
+        yield slice(start, min(start + batch, count))
+
+
 def take(inputs: Inputs, rows: slice) -> Inputs:
     """The samples of a slice, in the same structure."""
     if isinstance(inputs, Mapping):

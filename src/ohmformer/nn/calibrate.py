@@ -19,7 +19,7 @@ from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Clip
 from ohmformer.mapping.spec import Conditioning
 from ohmformer.nn import recipes
-from ohmformer.nn.batches import Inputs, size, take
+from ohmformer.nn.batches import Inputs, batches, size, take
 from ohmformer.nn.capture import call
 from ohmformer.nn.clipping import plain_clip
 from ohmformer.nn.conditioning import Conditioner
@@ -89,8 +89,8 @@ def calibrate(
         seed: root of all noise.
 
     Raises:
-        BadInput: the model was not converted, there are no inputs, they leave an operand unused, or what its cells hold
-            has no closed form (offset encoding, drift).
+        BadInput: the model was not converted, there are no inputs, they leave an operand unused, what its cells hold
+            has no closed form (offset encoding, drift), or batch is no whole number of 1 or more.
     """
     found = crossbars(model)
     if remedy not in REMEDIES:
@@ -202,10 +202,9 @@ def _answers(
     found.state.mode = mode
     try:
         with torch.no_grad():
-            for start in range(0, size(inputs), batch):
-                rows = take(inputs, slice(start, start + batch))
-                with samples(f"calibration {start + n}" for n in range(size(rows))):
-                    said.append(_answer(call(model, rows), size(rows)))
+            for rows in batches(inputs, batch):
+                with samples(f"calibration {n}" for n in range(rows.start, rows.stop)):
+                    said.append(_answer(call(model, take(inputs, rows)), rows.stop - rows.start))
     finally:
         found.state.mode = "run"
     return said

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
-from ohmformer.nn.batches import Inputs, size, take
+from ohmformer.nn.batches import Inputs, batches, take
 from ohmformer.nn.capture import call
 from ohmformer.streams import samples
 from ohmformer.tasks.data import IGNORED, Reading
@@ -30,11 +30,12 @@ def asked(
         batch: samples per call; the last call may have fewer.
         ask: model and inputs to a tensor with one row per sample.
         name: of the set, where its samples are others than those of the test set.
+
+    Raises:
+        BadInput: batch is no whole number of 1 or more.
     """
-    count = size(inputs)
     with torch.inference_mode():
-        for start in range(0, count, batch):
-            rows = slice(start, min(start + batch, count))
+        for rows in batches(inputs, batch):
             numbers = range(rows.start, rows.stop)
             with samples([f"{name} {number}" for number in numbers] if name else numbers):
                 yield rows, ask(model, take(inputs, rows))
