@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ohmformer as of
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import Conditioning
+from ohmformer.mitigation.spec import Conditioning
 from ohmformer.workload.spec import Workload
 
 CASES = (("deit-small", "clipformer_tcad_2024"), ("bert-base", "nvm_ideal"))

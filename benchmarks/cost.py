@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 
 import ohmformer as of
-from ohmformer.arch.placement import place
+from ohmformer.cost.placement import place
 from ohmformer.dataflow.closed_form import Designs, latencies, latency
 from ohmformer.schema import load
 

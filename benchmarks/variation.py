@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from turns import medians
 
 import ohmformer as of
-from ohmformer.tasks.vit import VisionTransformer
+from ohmformer.models.bundled_vit import VisionTransformer
 
 SHAPES = {"50 tokens, batch 16": (98, 14, 16), "197 tokens, batch 16": (224, 16, 16)}
 """Size of images and patches, and how many images a step sees."""

@@ -10,12 +10,12 @@ import math
 import torch
 
 import ohmformer as of
-from ohmformer.arch.programming import programming
-from ohmformer.array.moments import held_moments
+from ohmformer.array.code_moments import held_moments
 from ohmformer.array.spec import Crossbar
-from ohmformer.dataflow.wear import lifetime
+from ohmformer.cost.weight_programming import programming
+from ohmformer.dataflow.lifetime import lifetime
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.effort import effort
+from ohmformer.mapping.write_effort import effort
 from ohmformer.schema import replace
 
 CASES: list[tuple[object, float]] = [

@@ -19,7 +19,7 @@ from torch import nn
 from turns import medians
 
 import ohmformer as of
-from ohmformer.tasks.vit import VisionTransformer
+from ohmformer.models.bundled_vit import VisionTransformer
 
 BATCH = 2
 NO_ADC = {"bits": "ideal"}

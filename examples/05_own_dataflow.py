@@ -3,7 +3,7 @@
 import numpy as np
 
 import ohmformer as of
-from ohmformer.arch.placement import place
+from ohmformer.cost.placement import place
 from ohmformer.dataflow.closed_form import Designs, latencies
 
 work = of.shapes("bert-large", tokens=512)

@@ -10,7 +10,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.device.spec import Cell, PowerLaw, SqrtRange, Uniform
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import Source, load, replace, validate, walk
 
 CELL = """

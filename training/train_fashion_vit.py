@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor
 
-from ohmformer.tasks.vit import VisionTransformer
+from ohmformer.models.bundled_vit import VisionTransformer
 
 SEED = 2024
 CALIBRATION = 500  # the last images of the training file: never trained on

@@ -7,9 +7,9 @@ from typing import Any
 from stored import HERE
 
 from ohmformer import units
-from ohmformer.arch.placement import Placement
-from ohmformer.dataflow.run import Run
-from ohmformer.dataflow.wear import lifetime
+from ohmformer.cost.placement import Placement
+from ohmformer.dataflow.lifetime import lifetime
+from ohmformer.dataflow.simulate import Run
 from ohmformer.study.cost import cost_settings, runs_of
 
 HARDWARE = "clipformer_tcad_2024"

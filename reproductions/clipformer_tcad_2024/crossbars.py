@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 
 from ohmformer import schema
+from ohmformer.capture.inputs import Inputs, size
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip
-from ohmformer.nn.batches import Inputs, size
-from ohmformer.nn.calibrate import calibrate
-from ohmformer.nn.convert import convert, crossbars
+from ohmformer.mitigation.spec import KVClip
+from ohmformer.nn.calibration.calibrate import calibrate
+from ohmformer.nn.convert.convert import convert, crossbars
 from ohmformer.nn.variation import Variation, variation
-from ohmformer.study.keys import code_digest, digest
+from ohmformer.study.result_key import code_digest, digest
 
 LEVEL = "noise"
 

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ohmformer.capture.dry_run import call
+from ohmformer.capture.inputs import Inputs
 from ohmformer.errors import BadInput
-from ohmformer.nn.batches import Inputs
-from ohmformer.nn.capture import call
-from ohmformer.tasks.data import Reading
-from ohmformer.tasks.heads import head_for
-from ohmformer.tasks.outputs import features, logits
+from ohmformer.tasks.head_choice import head_for
+from ohmformer.tasks.load import Reading
+from ohmformer.tasks.model_outputs import features, logits
 from ohmformer.tasks.spec import TaskChoice
 
 Kind = Literal["classes", "tokens", "features"]

@@ -17,18 +17,18 @@ import torch
 from stored import HERE, RESULTS
 from torch import Tensor, nn
 
+from ohmformer.capture.dry_run import call
+from ohmformer.capture.inputs import size, take
 from ohmformer.errors import BadInput
-from ohmformer.mapping.spec import KVClip
-from ohmformer.nn import recipes
-from ohmformer.nn.batches import size, take
-from ohmformer.nn.capture import call
-from ohmformer.nn.convert import StaysDigital, calibrate_ranges, convert, crossbars
-from ohmformer.nn.dynamic import DynamicOperand
-from ohmformer.nn.selfcheck import named_rows
-from ohmformer.nn.statistics import value_interval
+from ohmformer.mitigation.spec import KVClip
+from ohmformer.nn.calibration import recipes
+from ohmformer.nn.convert.convert import StaysDigital, calibrate_ranges, convert, crossbars
+from ohmformer.nn.convert.self_check import named_rows
+from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.stats.intervals import value_interval
 from ohmformer.streams import samples
-from ohmformer.study.evaluate import loaded, one_thread
-from ohmformer.study.read import read_study
+from ohmformer.study.evaluate_point import loaded, one_thread
+from ohmformer.study.read_study import read_study
 from ohmformer.study.spec import Settings
 
 FILE = RESULTS / "conductances.json"

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ohmformer.errors import BadInput
+from ohmformer.models.images import SUFFIXES, ImagePreparation
 from ohmformer.streams import Stream
-from ohmformer.tasks.folders import TEST, TRAIN
-from ohmformer.tasks.images import SUFFIXES, ImagePreparation
+from ohmformer.tasks.image_folder import TEST, TRAIN
 from ohmformer.tasks.splits import in_hash_order
 
 

@@ -39,8 +39,8 @@ from stored import (
 from tables import MISSING, ablation_block, clipping_block, study_block
 
 from ohmformer.errors import BadInput
-from ohmformer.report.claims_table import page
-from ohmformer.study.claims import check, papers
+from ohmformer.validation.claims import check, papers
+from ohmformer.validation.page import page
 
 ROOT = HERE.parents[1]
 PAGE = ROOT / "docs" / "rescue.md"

@@ -11,9 +11,9 @@ import transformers
 from torch import nn
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.images import ImagePreparation
-from ohmformer.tasks.models import load_model, tensor_bytes
-from ohmformer.tasks.prepare import preparation
+from ohmformer.models.images import ImagePreparation
+from ohmformer.models.load import load_model, tensor_bytes
+from ohmformer.models.preprocessing import preparation
 
 CLASSIFIER = "Dinov2ForImageClassification"
 

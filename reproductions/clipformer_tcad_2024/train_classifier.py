@@ -44,12 +44,12 @@ from photographs import Photographs
 from starting import starting_model
 from torch import Tensor, nn
 
-from ohmformer.nn.statistics import mean_interval
+from ohmformer.models.images import ImagePreparation
+from ohmformer.models.load import load_model
+from ohmformer.models.silence_loaders import quietly
+from ohmformer.stats.intervals import mean_interval
 from ohmformer.study.results import make_folder, write_text
-from ohmformer.tasks.data import load_task
-from ohmformer.tasks.images import ImagePreparation
-from ohmformer.tasks.models import load_model
-from ohmformer.tasks.quiet import quietly
+from ohmformer.tasks.load import load_task
 
 EVALUATION_BATCH = 100
 CALIBRATION = 100

@@ -46,17 +46,17 @@ from torch import Tensor, nn
 from unscored import Unscored, pick, unscored
 
 from ohmformer import catalog
+from ohmformer.capture.inputs import Inputs, batches, size, take
 from ohmformer.errors import BadInput
-from ohmformer.mapping.spec import WeightMitigation
-from ohmformer.nn.batches import Inputs, batches, size, take
-from ohmformer.study.read import make_study
+from ohmformer.mitigation.spec import WeightMitigation
+from ohmformer.models.load import make_model, model_digest
+from ohmformer.models.preprocessing import preparation
+from ohmformer.models.silence_loaders import quietly
+from ohmformer.models.sources import resolve, split
+from ohmformer.study.read_study import make_study
 from ohmformer.study.results import make_folder, write_text
 from ohmformer.study.spec import Settings as Study
-from ohmformer.tasks.heads import head_for
-from ohmformer.tasks.models import make_model, model_digest
-from ohmformer.tasks.prepare import preparation
-from ohmformer.tasks.quiet import quietly
-from ohmformer.tasks.sources import resolve, split
+from ohmformer.tasks.head_choice import head_for
 
 BESIDE = ("preprocessor_config.json", "1_Pooling/config.json")
 """Files beside the weights of Hugging Face that decide how a task asks the model."""

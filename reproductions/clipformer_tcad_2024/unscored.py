@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ohmformer.capture.inputs import Inputs, leaves, size, take
 from ohmformer.errors import BadInput
-from ohmformer.nn.batches import Inputs, leaves, size, take
-from ohmformer.study.evaluate import RANGE_SAMPLES, REMEDY_SAMPLES
-from ohmformer.tasks.data import Task, make_task
-from ohmformer.tasks.sources import split
+from ohmformer.models.sources import split
+from ohmformer.study.evaluate_point import RANGE_SAMPLES, REMEDY_SAMPLES
+from ohmformer.tasks.load import Task, make_task
 from ohmformer.tasks.spec import TaskChoice
 
 CALIBRATING = max(RANGE_SAMPLES, REMEDY_SAMPLES)

@@ -14,39 +14,39 @@ _HOME = {
     "Cell": "device.spec",
     "Crossbar": "array.spec",
     "DesignPoint": "dataflow.explore",
-    "KVClip": "mapping.spec",
+    "KVClip": "mitigation.spec",
     "LayerSerial": "dataflow.spec",
     "Rule": "hardware.rules",
-    "Run": "dataflow.run",
+    "Run": "dataflow.simulate",
     "SequenceBlocking": "dataflow.spec",
-    "Stats": "nn.montecarlo",
+    "Stats": "nn.monte_carlo",
     "Stream": "streams",
     "Transformer": "workload.shapes",
-    "WeightMitigation": "mapping.spec",
+    "WeightMitigation": "mitigation.spec",
     "Workload": "workload.spec",
-    "Conditioning": "mapping.spec",
-    "calibrate": "nn.calibrate",
-    "capture_table": "nn.convert",
-    "convert": "nn.convert",
+    "Conditioning": "mitigation.spec",
+    "calibrate": "nn.calibration.calibrate",
+    "capture_table": "nn.convert.convert",
+    "convert": "nn.convert.convert",
     "explore": "dataflow.explore",
     "load": "hardware.entries",
-    "load_model": "tasks.models",
-    "load_task": "tasks.data",
-    "monte_carlo": "nn.montecarlo",
+    "load_model": "models.load",
+    "load_task": "tasks.load",
+    "monte_carlo": "nn.monte_carlo",
     "replace": "schema",
-    "restore": "nn.saving",
-    "revert": "nn.reverting",
+    "restore": "nn.convert.checkpoint",
+    "revert": "nn.convert.revert",
     "samples": "streams",
-    "save": "nn.saving",
+    "save": "nn.convert.checkpoint",
     "scores": "tasks.metrics",
     "shapes": "workload.shapes",
-    "simulate": "dataflow.run",
-    "set_chip": "nn.convert",
-    "set_clip": "nn.convert",
-    "set_kv": "nn.calibrate",
-    "trace": "tasks.trace",
+    "simulate": "dataflow.simulate",
+    "set_chip": "nn.convert.convert",
+    "set_clip": "nn.convert.convert",
+    "set_kv": "nn.calibration.calibrate",
+    "trace": "tracing.by_name",
     "variation": "nn.variation",
-    "without_quantisers": "nn.convert",
+    "without_quantisers": "nn.convert.convert",
 }
 """Public name -> module that holds it."""
 
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from ohmformer.array.spec import Crossbar as Crossbar
     from ohmformer.dataflow.explore import DesignPoint as DesignPoint
     from ohmformer.dataflow.explore import explore as explore
-    from ohmformer.dataflow.run import Run as Run
-    from ohmformer.dataflow.run import simulate as simulate
+    from ohmformer.dataflow.simulate import Run as Run
+    from ohmformer.dataflow.simulate import simulate as simulate
     from ohmformer.dataflow.spec import LayerSerial as LayerSerial
     from ohmformer.dataflow.spec import SequenceBlocking as SequenceBlocking
     from ohmformer.device.spec import Cell as Cell
@@ -67,29 +67,29 @@ if TYPE_CHECKING:
     from ohmformer.hardware.entries import load as load
     from ohmformer.hardware.rules import Rule as Rule
     from ohmformer.hardware.spec import Accelerator as Accelerator
-    from ohmformer.mapping.spec import Conditioning as Conditioning
-    from ohmformer.mapping.spec import KVClip as KVClip
-    from ohmformer.mapping.spec import WeightMitigation as WeightMitigation
-    from ohmformer.nn.calibrate import calibrate as calibrate
-    from ohmformer.nn.calibrate import set_kv as set_kv
-    from ohmformer.nn.convert import capture_table as capture_table
-    from ohmformer.nn.convert import convert as convert
-    from ohmformer.nn.convert import set_chip as set_chip
-    from ohmformer.nn.convert import set_clip as set_clip
-    from ohmformer.nn.convert import without_quantisers as without_quantisers
-    from ohmformer.nn.montecarlo import Stats as Stats
-    from ohmformer.nn.montecarlo import monte_carlo as monte_carlo
-    from ohmformer.nn.reverting import revert as revert
-    from ohmformer.nn.saving import restore as restore
-    from ohmformer.nn.saving import save as save
+    from ohmformer.mitigation.spec import Conditioning as Conditioning
+    from ohmformer.mitigation.spec import KVClip as KVClip
+    from ohmformer.mitigation.spec import WeightMitigation as WeightMitigation
+    from ohmformer.models.load import load_model as load_model
+    from ohmformer.nn.calibration.calibrate import calibrate as calibrate
+    from ohmformer.nn.calibration.calibrate import set_kv as set_kv
+    from ohmformer.nn.convert.checkpoint import restore as restore
+    from ohmformer.nn.convert.checkpoint import save as save
+    from ohmformer.nn.convert.convert import capture_table as capture_table
+    from ohmformer.nn.convert.convert import convert as convert
+    from ohmformer.nn.convert.convert import set_chip as set_chip
+    from ohmformer.nn.convert.convert import set_clip as set_clip
+    from ohmformer.nn.convert.convert import without_quantisers as without_quantisers
+    from ohmformer.nn.convert.revert import revert as revert
+    from ohmformer.nn.monte_carlo import Stats as Stats
+    from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
     from ohmformer.nn.variation import variation as variation
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples
-    from ohmformer.tasks.data import load_task as load_task
+    from ohmformer.tasks.load import load_task as load_task
     from ohmformer.tasks.metrics import scores as scores
-    from ohmformer.tasks.models import load_model as load_model
-    from ohmformer.tasks.trace import trace as trace
+    from ohmformer.tracing.by_name import trace as trace
     from ohmformer.workload.shapes import Transformer as Transformer
     from ohmformer.workload.shapes import shapes as shapes
     from ohmformer.workload.spec import Workload as Workload

@@ -107,7 +107,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     if version:
-        from ohmformer.study.keys import versions
+        from ohmformer.study.result_key import versions
 
         typer.echo(f"ohmformer {versions()['ohmformer']}")
         raise typer.Exit
@@ -133,8 +133,8 @@ def run(
     resume: Resume = True,
 ) -> None:
     """Both halves of a study: accuracy, and what each point costs. What is stored already is not computed again."""
-    from ohmformer.study.both import has_accuracy
     from ohmformer.study.cost import read_costs
+    from ohmformer.study.join_cost import has_accuracy
 
     costs = read_costs(study, sets or [])
     if has_accuracy(costs):
@@ -192,7 +192,7 @@ def compare(
 ) -> None:
     """One study on several accelerators: cost, and accuracy where the study has a task."""
     from ohmformer.report.cost_table import compare_table
-    from ohmformer.study.compare import compared
+    from ohmformer.study.compare_platforms import compared
 
     _check_json(json)
     found = compared(study, platforms.split(","), sets or [], out=out, workers=workers)
@@ -216,8 +216,8 @@ def validate(
 
     Without PAPER it also writes the page of all papers, docs/validation.md, if the current folder has a folder docs.
     """
-    from ohmformer.report.claims_table import claims_table, failures, write_page
-    from ohmformer.study.claims import check, claims_document, papers
+    from ohmformer.validation.claims import check, claims_document, papers
+    from ohmformer.validation.page import claims_table, failures, write_page
 
     _check_json(json)
     found = [check(name) for name in ([paper] if paper else papers())]
@@ -273,7 +273,7 @@ def _run(
     costs: Any = None,
 ) -> dict[str, Any]:
     """Read, check, compute, then write results.json and the figure; the document, with costs where those are given."""
-    from ohmformer.study.read import read_study
+    from ohmformer.study.read_study import read_study
 
     study = read_study(name, sets)
     _check_json(json)
@@ -290,7 +290,7 @@ def _run(
         raise typer.Exit(130) from None
     found = document(study, study_keys(study), results)
     if costs is not None:
-        from ohmformer.study.both import with_costs
+        from ohmformer.study.join_cost import with_costs
 
         found = with_costs(found, costs)
     write_text(folder / "results.json", to_json(found))
@@ -301,7 +301,7 @@ def _run(
 def _run_costs(costs: Any, out: Path | None, json: str | None) -> dict[str, Any]:
     """The cost half alone, where nothing can be measured: results.json and tables; the document."""
     from ohmformer.report.cost_table import cost_tables
-    from ohmformer.study.both import costs_alone
+    from ohmformer.study.join_cost import costs_alone
     from ohmformer.study.results import make_folder, slug, to_json, write_text
 
     _check_json(json)
@@ -317,7 +317,7 @@ def _run_costs(costs: Any, out: Path | None, json: str | None) -> dict[str, Any]
 def _compare_demo(folder: Path | None, workers: int | None, *, to_stderr: bool) -> list[dict[str, Any]]:
     """The bundled model, and BERT-base, on the accelerators of the library; both documents."""
     from ohmformer.report.cost_table import compare_table
-    from ohmformer.study.compare import compared
+    from ohmformer.study.compare_platforms import compared
 
     found = [compared("platforms", DEMO_PLATFORMS, out=folder, workers=workers), compared("bert_base", DEMO_PLATFORMS)]
     for each in found:

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from ohmformer.arch.placement import place
-from ohmformer.array.counts import counting
+from ohmformer.array.event_counter import counting
+from ohmformer.cost.placement import place
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
-from ohmformer.mapping.spec import Conditioning, KVClip
-from ohmformer.nn.calibrate import set_kv
-from ohmformer.nn.convert import convert
-from ohmformer.nn.trace import trace
+from ohmformer.mitigation.spec import Conditioning, KVClip
+from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.models.load import load_model
+from ohmformer.nn.calibration.calibrate import set_kv
+from ohmformer.nn.convert.convert import convert
 from ohmformer.schema import replace
 from ohmformer.streams import samples
-from ohmformer.tasks.data import load_task
-from ohmformer.tasks.models import load_model
-from ohmformer.tasks.vit import VisionTransformer
+from ohmformer.tasks.load import load_task
+from ohmformer.tracing.trace import trace
 from ohmformer.workload.shapes import Transformer, shapes
 
 BASE = load("clipformer_tcad_2024_adc8")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ohmformer.array import mvm, program
+from ohmformer.array.calibrate_adc import column_percentiles, widest
 from ohmformer.array.converters import adc_range, convert, full_scale
 from ohmformer.array.multiply import quantised_input
-from ohmformer.array.observe import column_percentiles, widest
 from ohmformer.array.spec import Adc
 from tests.build import array
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ohmformer.array import encoding, fold, write, write_folded
 from ohmformer.array.spec import analog
 from ohmformer.errors import BadInput
-from ohmformer.mapping.effort import effort
+from ohmformer.mapping.write_effort import effort
 from ohmformer.schema import replace
 from tests.array.test_slices import GEOMETRIES, built
 from tests.build import SQRT_RANGE, UNIFORM, array, cell

@@ -11,7 +11,7 @@ from torch import Tensor
 import ohmformer as of
 from ohmformer.array import fold, write, write_folded
 from ohmformer.array.spec import Crossbar, analog
-from ohmformer.device.verify import moments
+from ohmformer.device.write_verify import moments
 from ohmformer.errors import BadInput
 from ohmformer.streams import Stream
 from tests.build import PROPORTIONAL, SQRT_RANGE, UNIFORM, array, cell

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ohmformer import cli
-from ohmformer.study import compare
+from ohmformer.study import compare_platforms
 from ohmformer.study.store import Store
 from tests.study.small import GAMMA, document
 from tests.study.test_executors import ROOT, wait_until
@@ -166,9 +166,11 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 
 def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the minutes that its accuracy takes."""
-    real = compare.compared
+    real = compare_platforms.compared
     monkeypatch.setattr(cli, "_run", lambda *_, costs: {"schema": 1, "points": []})
-    monkeypatch.setattr(compare, "compared", lambda name, machines, **_: real(name, machines, SHAPES.get(name, [])))
+    monkeypatch.setattr(
+        compare_platforms, "compared", lambda name, machines, **_: real(name, machines, SHAPES.get(name, []))
+    )
     code, out, err = ohmformer("demo", "--json", "-")
     assert code == 0
     bundled, bert = json.loads(out)["comparisons"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ohmformer.arch.placement import PlacedLayer, Placement
-from ohmformer.arch.stage import Stage
+from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator

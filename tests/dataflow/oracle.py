@@ -6,7 +6,7 @@ moves any more, with every edge written out in full.
 
 from __future__ import annotations
 
-from ohmformer.arch.placement import Placement
+from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmformer.arch.placement import place
-from ohmformer.arch.stage import Stage
+from ohmformer.cost.placement import place
+from ohmformer.cost.stage import Stage
 from ohmformer.dataflow import closed_form
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import simulate

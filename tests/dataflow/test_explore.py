@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import ohmformer as of
 from ohmformer.dataflow.explore import DesignPoint, explore
-from ohmformer.dataflow.run import simulate
+from ohmformer.dataflow.simulate import simulate
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mitigation.spec import KVClip
 from ohmformer.workload.shapes import Transformer, shapes
 from tests.dataflow.build import dataflows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ohmformer.dataflow.run import simulate
+from ohmformer.dataflow.simulate import simulate
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import simulate as timeline
 from ohmformer.errors import BadInput

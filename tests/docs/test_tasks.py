@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ohmformer.study.read import read_study
-from ohmformer.tasks.data import OPTIONS
-from ohmformer.tasks.sources import FORMS
+from ohmformer.models.sources import FORMS
+from ohmformer.study.read_study import read_study
+from ohmformer.tasks.load import OPTIONS
 from ohmformer.tasks.spec import METRICS, ModelChoice, TaskChoice
 
 ROOT = Path(__file__).parents[2]

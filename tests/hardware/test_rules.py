@@ -7,7 +7,7 @@ import pytest
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule, as_rule, ordered_rules
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import load
 
 

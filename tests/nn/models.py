@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ohmformer.tasks.vit import VisionTransformer
+from ohmformer.models.bundled_vit import VisionTransformer
 
 Past = list[Any] | None
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import ohmformer as of
-from ohmformer.nn.convert import crossbars
+from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.nn.convert.convert import crossbars
 from ohmformer.nn.variation import NoSteps
-from ohmformer.tasks.vit import VisionTransformer
 from tests.nn.models import Checkpointed, Decoder, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ohmformer as of
-from ohmformer.study.compare import compared
+from ohmformer.study.compare_platforms import compared
 
 BUNDLED = Path(of.__file__).parent / "library" / "bundled"
 COSTS = {

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
-from ohmformer.study.read import make_study, read_study
+from ohmformer.study.read_study import make_study, read_study
 from ohmformer.study.run import run_study
 from ohmformer.study.sweep import read_sweeps
 from tests.study import small

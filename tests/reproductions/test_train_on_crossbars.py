@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ohmformer.models.load import load_model
 from ohmformer.nn.variation import Variation
-from ohmformer.tasks.data import load_task
-from ohmformer.tasks.models import load_model
+from ohmformer.tasks.load import load_task
 from tests.reproductions.starts import STEPS, record, refused, start, stopped
 
 NOISY = ("--hardware", "clipformer_tcad_2024", "--gamma", "2:6", "--lr", "1e-3")

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ohmformer.nn.batches import leaves, size, take
-from ohmformer.study.evaluate import evaluate_point, loaded
-from ohmformer.study.read import read_study
+from ohmformer.capture.inputs import leaves, size, take
+from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.study.evaluate_point import evaluate_point, loaded
+from ohmformer.study.read_study import read_study
 from ohmformer.study.spec import Settings
-from ohmformer.tasks.data import make_task
-from ohmformer.tasks.vit import VisionTransformer
+from ohmformer.tasks.load import make_task
 from tests.tasks import tiny
 
 ARCHITECTURE = {"size": 8, "patch": 4, "width": 16, "depth": 1, "heads": 2, "classes": 3}

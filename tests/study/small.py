@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from ohmformer.study.read import make_study
+from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.study.read_study import make_study
 from ohmformer.study.run import run_study
 from ohmformer.study.spec import Settings, Study
-from ohmformer.tasks.data import Task
-from ohmformer.tasks.vit import VisionTransformer
+from ohmformer.tasks.load import Task
 
 LOG = "OHMFORMER_TEST_LOG"
 GAMMA = "hardware.attention.array.cell.write_noise.gamma"

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.nn.calibrate import REMEDIES
+from ohmformer.nn.calibration.calibrate import REMEDIES
 from ohmformer.report.caveats import caveats
 from ohmformer.report.figure import draw
 from ohmformer.report.json_schema import file_schema
 from ohmformer.report.table import software_line, study_tables
 from ohmformer.report.verdict import clip_verdicts
-from ohmformer.study.keys import Identity, point_key
-from ohmformer.study.read import make_study
+from ohmformer.study.read_study import make_study
+from ohmformer.study.result_key import Identity, point_key
 from ohmformer.study.results import document, to_json
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Study

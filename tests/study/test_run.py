@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from ohmformer.errors import BadInput
-from ohmformer.study.read import make_study
+from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.study.read_study import make_study
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
 from ohmformer.study.store import Store
-from ohmformer.tasks.vit import VisionTransformer
 from tests.study.small import GAMMA, LOG, document, gamma, note, study
 from tests.study.test_executors import ROOT, wait_until
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ohmformer import streams
 from ohmformer.errors import BadInput
-from ohmformer.tasks.data import Task
+from ohmformer.tasks.load import Task
 from ohmformer.tasks.metrics import scores
 
 N = 7

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ohmformer.tasks.torchvision import stand_in
+from ohmformer.models.torchvision_stub import stand_in
 
 WORDS = [
     "good",

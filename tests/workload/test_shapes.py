@@ -88,7 +88,7 @@ def test_an_encoder_and_a_decoder_meet_in_cross_attention() -> None:
 
 
 def test_the_bundled_model_has_the_shapes_of_its_table() -> None:
-    from ohmformer.tasks.models import load_model
+    from ohmformer.models.load import load_model
 
     model = load_model("bundled:fashion-vit")
     found = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() in (2, 4))

@@ -11,7 +11,7 @@ import ohmformer as of
 from ohmformer.workload.shapes import Transformer, shapes
 from ohmformer.workload.spec import Workload
 from tests.nn.hub import library, on_meta
-from tests.nn.test_trace_models import DECODERS, ENCODERS, IDS, IMAGES, TEXT, WORDS, make
+from tests.tracing.test_trace_models import DECODERS, ENCODERS, IDS, IMAGES, TEXT, WORDS, make
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

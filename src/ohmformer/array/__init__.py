@@ -7,9 +7,9 @@ _HOMES = {
     **dict.fromkeys(("Programmed", "program", "write"), "crossbar"),
     **dict.fromkeys(("Folded", "fold", "write_folded", "folded_product"), "folded"),
     **dict.fromkeys(("mvm", "LEVELS"), "multiply"),
-    **dict.fromkeys(("unbiased_codes", "quantise_unbiased"), "targets"),
-    "held_moments": "moments",
-    "counting": "counts",
+    **dict.fromkeys(("unbiased_codes", "quantise_unbiased"), "unbiased_codes"),
+    "held_moments": "code_moments",
+    "counting": "event_counter",
 }
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ohmformer.array import counts, encoding
+from ohmformer.array import encoding, event_counter
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Major, What, Writer, one_sided
 from ohmformer.device import noise
@@ -276,7 +276,7 @@ def _code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tenso
 
 def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, major: Major) -> None:
     """Tell the counter in use, if any, which cells were written."""
-    counter = counts.current()
+    counter = event_counter.current()
     if counter is None:
         return
     cells = codes.numel()

@@ -12,7 +12,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from ohmformer.array.pieces import pieces
+from ohmformer.array.chunking import pieces
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 

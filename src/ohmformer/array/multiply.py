@@ -1,6 +1,6 @@
 """Matrix-vector products on programmed crossbars, at the three levels of fidelity.
 
-`cell` (in `array/oracle.py`) simulates every device, cycle, slice and conversion. `array` gives the same distribution
+`cell` (in `array/cell_level.py`) simulates every device, cycle, slice and conversion. `array` gives the same distribution
 from one Gaussian per conversion, and folds cycles and slices where no converter stands between. `noise` leaves
 converters and read noise out.
 
@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ohmformer.array import converters, encoding, oracle
+from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.crossbar import Programmed, Side
 from ohmformer.array.folded import Folded, fold, folded_product
 from ohmformer.array.spec import Crossbar
@@ -87,7 +87,7 @@ def _product(
             total = converted_product(codes, programmed, signed=signed, stream=stream, span=span)
         case "cell":
             span = converters.adc_range(array, signed=signed, calibrated=adc)
-            total = oracle.product(codes, programmed, signed=signed, stream=stream, span=span)
+            total = cell_level.product(codes, programmed, signed=signed, stream=stream, span=span)
         case _:
             raise BadInput(f"level = {level!r} is unknown; use one of {', '.join(LEVELS)}")
     return total.mul_(programmed.unit.transpose(-2, -1))

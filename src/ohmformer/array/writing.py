@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.spec import Crossbar
-from ohmformer.device import drift, faults, noise, verify
+from ohmformer.device import drift, faults, noise, write_verify
 from ohmformer.device.spec import WriteVerify
 from ohmformer.errors import BadInput
 from ohmformer.streams import SampleStreams, Source, Stream, Streams
@@ -95,7 +95,7 @@ class Writer:
         which = target.long()
         whole = torch.equal(which.to(target), target)
         g = encoding.levels(array, target.device) if whole else array.cell.g_min + array.step * target.double()
-        return verify.kept(eps, g, array.cell, how.tolerance, writes, which=which if whole else None)
+        return write_verify.kept(eps, g, array.cell, how.tolerance, writes, which=which if whole else None)
 
     def _digits(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""

@@ -20,9 +20,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.arch.placement import PlacedLayer, Placement
+from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.dataflow.jobs import cuts_of, unit_name, writer_of
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
-from ohmformer.dataflow.tasks import cuts_of, unit_name, writer_of
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]

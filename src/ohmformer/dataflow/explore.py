@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ohmformer.arch.placement import PlacedLayer, Placement, place
-from ohmformer.arch.stage import Stage
+from ohmformer.cost.placement import PlacedLayer, Placement, place
+from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
+from ohmformer.dataflow.jobs import cuts_of
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
-from ohmformer.dataflow.tasks import cuts_of
 from ohmformer.dataflow.timeline import simulate
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.mapping.spec import KVClip, KVConditioning, WeightMitigation
+from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import Workload
 
 

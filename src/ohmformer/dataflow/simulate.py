@@ -1,82 +1,113 @@
-"""The event engine: tasks start when what they wait for has ended and their unit has come to them."""
+"""One call from a workload and an accelerator to all that is known of its time, energy and wear."""
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
 
-from ohmformer.dataflow.tasks import Task
+from ohmformer.cost.placement import Placement, place
+from ohmformer.dataflow.lifetime import lifetime
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.timeline import By, Timeline
+from ohmformer.dataflow.timeline import simulate as _timeline
+from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.rules import Rules
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
+from ohmformer.workload.spec import Workload
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """When tasks start and end [s], and which task each waited for last (-1: none)."""
+class Run:
+    """A workload on an accelerator under a dataflow: times in s, energies in J, areas in m^2."""
 
-    start: list[float]
-    end: list[float]
-    cause: list[int]
+    placement: Placement
+    timeline: Timeline
+
+    @property
+    def latency(self) -> float:
+        """Of all samples together."""
+        return self.timeline.latency
+
+    @property
+    def energy(self) -> float:
+        """Of all samples together."""
+        return self.timeline.energy
+
+    @property
+    def power(self) -> float:
+        """Mean over the run [W]."""
+        return self.timeline.power
+
+    @property
+    def area(self) -> float:
+        """Of the chip."""
+        return self.placement.area
+
+    @property
+    def utilization(self) -> dict[str, float]:
+        """Engine -> share of the time in which at least one of its units is at work."""
+        return self.timeline.utilization
+
+    def energy_by(self, kind: By) -> dict[str, float]:
+        """By component, operation or engine.
+
+        Raises:
+            BadInput: by something else.
+        """
+        if kind not in get_args(By):
+            raise BadInput(f"energy_by({kind!r}): {suggest(str(kind), list(get_args(By)))}")
+        return self.timeline.energy_by(kind)
+
+    def lifetime(self, rate: float | None = None, *, levelling: bool = False, spare: float = 0.0) -> float | None:
+        """Seconds until the first cells wear out, at so many passes per second (by default one after another)."""
+        passes = 1 / self.latency if rate is None else rate
+        found = lifetime(self.placement, passes, levelling=levelling, spare=spare)
+        return None if found is None else found.seconds
+
+    def save_trace(self, file: str | Path) -> None:
+        """Write the timeline as JSON that opens in Perfetto.
+
+        Raises:
+            BadInput: the file cannot be written.
+        """
+        try:
+            Path(file).write_text(json.dumps(self.timeline.chrome_trace()), encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def run_tasks(tasks: Sequence[Task]) -> Schedule:
-    """Run tasks: a unit has one at a time and takes its tasks in program order.
+def simulate(
+    workload: Workload,
+    hardware: Accelerator,
+    dataflow: LayerSerial | SequenceBlocking | None = None,
+    *,
+    clip: KVClip | None = None,
+    rules: Rules | None = None,
+    weights: WeightMitigation | None = None,
+    kv: KVConditioning | None = None,
+) -> Run:
+    """Time and price a workload.
+
+    Args:
+        workload: from `shapes` or from a real model.
+        hardware: an accelerator whose engines and chip have prices.
+        dataflow: by default layer by layer.
+        clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
+        rules: as in `trace`: engines, arrays, writes and clips of products by name.
+        weights: how static weights are conditioned: rotating their inputs is digital work.
+        kv: how K and V in memristive cells are conditioned, which is digital work; of operands by name, their own.
 
     Raises:
-        ValueError: tasks wait for one another in a circle.
+        BadInput: a price is missing, the chip is too small, or an argument is something else.
     """
-    return _Engine(tasks).run()
-
-
-class _Engine:
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.tasks = tasks
-        self.waiting = [len(task.after) for task in tasks]
-        self.followers: list[list[int]] = [[] for _ in tasks]
-        self.queues: dict[str, deque[int]] = {}
-        for number, task in enumerate(tasks):
-            self.queues.setdefault(task.unit, deque()).append(number)
-            for other in task.after:
-                self.followers[other].append(number)
-        self.busy: set[str] = set()
-        self.last: dict[str, int] = {}
-        count = len(tasks)
-        self.start, self.end, self.cause = [0.0] * count, [0.0] * count, [-1] * count
-        self.events: list[tuple[float, int]] = []
-
-    def run(self) -> Schedule:
-        """Handle ends of tasks in the order of time."""
-        for unit in self.queues:
-            self._offer(unit, 0.0)
-        ended = 0
-        while self.events:
-            now, number = heapq.heappop(self.events)
-            ended += 1
-            unit = self.tasks[number].unit
-            self.busy.discard(unit)
-            self.last[unit] = number
-            units = [unit]
-            for follower in self.followers[number]:
-                self.waiting[follower] -= 1
-                if not self.waiting[follower]:
-                    units.append(self.tasks[follower].unit)
-            for each in units:
-                self._offer(each, now)
-        if ended != len(self.tasks):
-            raise ValueError(
-                f"{len(self.tasks) - ended} tasks wait for one another in a circle; correct what they are after"
-            )
-        return Schedule(self.start, self.end, self.cause)
-
-    def _offer(self, unit: str, now: float) -> None:
-        """Start the next task of a unit if unit and task are free to."""
-        queue = self.queues[unit]
-        if unit in self.busy or not queue or self.waiting[queue[0]]:
-            return
-        number = queue.popleft()
-        task = self.tasks[number]
-        self.busy.add(unit)
-        self.start[number], self.end[number] = now, now + task.duration
-        before = (*task.after, self.last[unit]) if unit in self.last else task.after
-        self.cause[number] = max(before, key=lambda other: self.end[other], default=-1)
-        heapq.heappush(self.events, (self.end[number], number))
+    given = (("workload", workload, Workload, "of.shapes"), ("hardware", hardware, Accelerator, "of.load"))
+    for name, value, kind, maker in given:
+        if not isinstance(value, kind):
+            raise BadInput(f"{name} = {value!r}: is no {kind.__name__}; take {maker}({value!r}), if that is its name")
+    if not isinstance(dataflow, LayerSerial | SequenceBlocking | None):
+        raise BadInput(f"dataflow = {dataflow!r}: is no dataflow; take LayerSerial() or SequenceBlocking(block=64)")
+    placement = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
+    return Run(placement, _timeline(placement, dataflow or LayerSerial()))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ohmformer.arch import conditioning
-from ohmformer.arch.cost import add_energy
-from ohmformer.arch.placement import Placement
-from ohmformer.arch.stage import Stage
-from ohmformer.dataflow.simulate import Schedule, run_tasks
+from ohmformer.cost import kv_conditioning
+from ohmformer.cost.cost import add_energy
+from ohmformer.cost.placement import Placement
+from ohmformer.cost.stage import Stage
+from ohmformer.dataflow.event_engine import Schedule, run_tasks
+from ohmformer.dataflow.jobs import Task, tasks_of
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size
-from ohmformer.dataflow.tasks import Task, tasks_of
 from ohmformer.hardware.spec import ArrayEngine, GpuEngine
 from ohmformer.workload.spec import StaticMatMul
 
@@ -131,7 +131,7 @@ class Timeline:
         width = max((op.inputs for op in _weights(self.placement)), default=0)
         kept = [layer.kept for layer in self.placement.layers]
         values = sum(each.constants + each.with_tokens for each in kept) + max(each.shared for each in kept)
-        own = {conditioning.NAME: values * size} if values else {}
+        own = {kv_conditioning.NAME: values * size} if values else {}
         return {"scores": scores, "tokens": tokens * width * size, **own}
 
     def chrome_trace(self) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def _shares(stage: Stage, kind: By) -> dict[str, float]:
     """Energy of a stage by operation or engine; what conditions K and V is an operation of its own everywhere."""
     if kind == "engine":
         return {stage.engine: stage.joules}
-    rest = {name: value for name, value in stage.energy.items() if name != conditioning.NAME}
-    apart = {conditioning.NAME: stage.energy[conditioning.NAME]} if len(rest) < len(stage.energy) else {}
+    rest = {name: value for name, value in stage.energy.items() if name != kv_conditioning.NAME}
+    apart = {kv_conditioning.NAME: stage.energy[kv_conditioning.NAME]} if len(rest) < len(stage.energy) else {}
     return add_energy({stage.name: sum(rest.values())}, apart)
 
 

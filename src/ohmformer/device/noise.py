@@ -11,16 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ohmformer.device.spec import (
-    Cell,
-    Lognormal,
-    NoNoise,
-    PcmFlicker,
-    Polynomial,
-    Proportional,
-    SqrtRange,
-    Uniform,
-)
+from ohmformer.device.spec import Cell, Lognormal, NoNoise, PcmFlicker, Polynomial, Proportional, SqrtRange, Uniform
 
 
 def write(g: Tensor, cell: Cell, eps: Tensor) -> Tensor:

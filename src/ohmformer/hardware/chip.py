@@ -67,7 +67,7 @@ class Chip(Spec):
     """Feature size in nm."""
     priced_at: Nanometres | None = None
     """Feature size in nm that the energies, areas and standing power of cores and tiles are for; None for `technology`.
-    Where it is another one, they are carried over (see arch/technology.py); arrays and converters keep theirs."""
+    Where it is another one, they are carried over (see cost/technology.py); arrays and converters keep theirs."""
     scaling: Scaling = "linear"
     """How they are carried over."""
     clock: Annotated[Hertz, Field(gt=0)]

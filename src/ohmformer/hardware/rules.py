@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ohmformer import catalog
 from ohmformer.array.spec import Crossbar, Percentile, Scale
 from ohmformer.errors import BadInput, Misplaced, fault_of, suggest
-from ohmformer.mapping.spec import KVClip
+from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import Spec
 
 Role = Literal["projection", "attention.key", "attention.value"]

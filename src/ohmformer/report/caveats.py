@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ohmformer.report.view import Document
-from ohmformer.study.labels import ROLES, gamma_sigma
+from ohmformer.study.noise_labels import ROLES, gamma_sigma
 
 TRUSTED = 0.5
 """The model of write noise is meant for γσ up to about this; beyond, it is extrapolated."""

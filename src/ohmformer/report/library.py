@@ -11,12 +11,12 @@ from rich.table import Table
 from ohmformer import catalog
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.entries import KINDS
+from ohmformer.models.sources import FORMS, bundled
 from ohmformer.report.describe import spec_table
 from ohmformer.schema import Spec, load
 from ohmformer.study.cost import read_costs
-from ohmformer.study.read import read_study
+from ohmformer.study.read_study import read_study
 from ohmformer.study.sweep import flatten
-from ohmformer.tasks.sources import FORMS, bundled
 from ohmformer.workload.shapes import Transformer
 
 SPECS: dict[str, type[Spec]] = {**KINDS, "shapes": Transformer}

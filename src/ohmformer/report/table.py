@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer.report.view import Document, Point, View, axis_name, metric_of, metric_titles, sigma, view
-from ohmformer.study.labels import gamma_sigma
+from ohmformer.study.noise_labels import gamma_sigma
 from ohmformer.tasks.spec import METRICS
 
 ROW = 4

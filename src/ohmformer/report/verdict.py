@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ohmformer.nn.statistics import crossed_interval
 from ohmformer.report.view import GAMMA, Document, Point, Series, clip_name, metric_of, view
+from ohmformer.stats.intervals import crossed_interval
 from ohmformer.tasks.spec import METRICS, Metric
 
 

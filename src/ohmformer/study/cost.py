@@ -14,17 +14,17 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from ohmformer import catalog
-from ohmformer.arch.cost import add_energy
-from ohmformer.dataflow.run import Run, simulate
+from ohmformer.cost.cost import add_energy
+from ohmformer.dataflow.lifetime import Lifetime, lifetime
+from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
-from ohmformer.dataflow.wear import Lifetime, lifetime
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
-from ohmformer.mapping.spec import Conditioning, KVClip
+from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.schema import Fraction, Hertz, Spec, validate
-from ohmformer.study.keys import digest, versions
-from ohmformer.study.read import check_base, points_of
+from ohmformer.study.read_study import check_base, points_of
+from ohmformer.study.result_key import digest, versions
 from ohmformer.study.results import SCHEMA
 from ohmformer.study.spec import Mitigation, Study
 from ohmformer.study.sweep import Document
@@ -183,7 +183,7 @@ def _works(settings: CostSettings) -> list[Workload]:
         raise BadInput(f"{model.where}: is a table of dimensions; write '{PREFIX}{model.source}'")
     prefix, _, name = model.source.partition(":")
     if f"{prefix}:" != PREFIX:
-        from ohmformer.study.traced import traced_steps  # imports torch
+        from ohmformer.study.default_inputs import traced_steps
 
         return traced_steps(model, settings.task, settings.rules)
     if name not in known and not name.endswith(".toml"):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer.errors import BadInput
-from ohmformer.study.keys import digest, versions
-from ohmformer.study.labels import filled, static_note
+from ohmformer.study.noise_labels import filled, static_note
+from ohmformer.study.result_key import digest, versions
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ohmformer.errors import BadInput
-from ohmformer.study.evaluate import check_identity, evaluate_point, identify
+from ohmformer.study.evaluate_point import check_identity, evaluate_point, identify
 from ohmformer.study.executors import completed, open_executor
-from ohmformer.study.keys import Identity, point_key
+from ohmformer.study.result_key import Identity, point_key
 from ohmformer.study.results import make_folder
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result, Store

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from ohmformer.errors import BadInput, fault_of
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
-from ohmformer.mapping.spec import Conditioning, KVClip, WeightMitigation
+from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.schema import Spec
 from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 

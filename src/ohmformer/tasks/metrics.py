@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ohmformer.capture.dry_run import call
+from ohmformer.capture.inputs import Inputs, size
 from ohmformer.errors import BadInput
-from ohmformer.nn.batches import Inputs, size
-from ohmformer.nn.capture import call
-from ohmformer.tasks.data import Task
-from ohmformer.tasks.outputs import asked, features, logits, token_losses
+from ohmformer.tasks.load import Task
+from ohmformer.tasks.model_outputs import asked, features, logits, token_losses
 
 
 def scores(model: nn.Module, task: Task, batch: int = 100) -> NDArray[np.float64]:

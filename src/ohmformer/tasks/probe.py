@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ohmformer.capture.dry_run import call
 from ohmformer.errors import BadInput
-from ohmformer.nn.capture import call
-from ohmformer.tasks.data import Reading, Task
+from ohmformer.models.preprocessing import preparation, remember
+from ohmformer.tasks.load import Reading, Task
 from ohmformer.tasks.metrics import embeddings
-from ohmformer.tasks.outputs import features
-from ohmformer.tasks.prepare import preparation, remember
+from ohmformer.tasks.model_outputs import features
 
 PENALTY = 1.0
 """Weight of half the squared norm against the summed cross-entropy, on standardised features: scikit-learn's C = 1."""

@@ -1,0 +1,1 @@
+"""What does a PyTorch model multiply? Knows no hardware."""

@@ -1,0 +1,120 @@
+"""Which products of two activations belong to one attention: scores that become probabilities that mix values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+if TYPE_CHECKING:
+    from ohmformer.capture.recorder import Product
+
+_SOFTMAX = {"softmax", "_softmax"}
+_PURE = {
+    "dropout", "to", "type", "type_as", "float", "half", "bfloat16", "view", "reshape", "transpose", "permute",
+    "contiguous", "expand", "flatten", "unflatten", "squeeze", "unsqueeze", "__getitem__", "clone", "detach", "chunk",
+    "split", "narrow", "unbind", "masked_fill", "masked_fill_", "swapaxes", "movedim", "softmax",
+}  # fmt: skip
+"""What leaves the values of probabilities as they are, or makes them zero."""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What a tensor descends from.
+
+    Attributes:
+        scores: products whose result it depends on, and that no softmax has seen yet or only then.
+        softmax: it depends on a softmax of them.
+        pure: it is such a softmax, but for its shape.
+    """
+
+    scores: frozenset[Product]
+    softmax: bool = False
+    pure: bool = False
+
+
+class Lineage:
+    """Follows the results of products of two activations through a forward pass.
+
+    A result is followed until the module around the one that computed it is done: attention does not reach further.
+    """
+
+    def __init__(self, stack: list[str]) -> None:
+        self.stack = stack
+        self.marks = WeakIdKeyDictionary()
+        self.around: dict[Product, tuple[str, ...]] = {}
+        self.scores: dict[Product, list[Product]] = {}
+
+    def role(self, product: Product, left: Tensor, right: Tensor) -> None:
+        """Say what a new product is to attention, as far as its factors tell; probabilities may stand on the right."""
+        mark, other = self._mark([left]), self._mark([right])
+        if other is not None and other.softmax and self._alive(other) and not (mark is not None and mark.softmax):
+            mark, product.swapped = other, True
+        if mark is not None and self._alive(mark):
+            product.role, product.unsigned = "value", mark.pure
+            self.scores[product] = self._alive(mark)
+            for scores in self.scores[product]:
+                product.causal = product.causal or scores.causal
+                scores.role = scores.role or "key"
+        self.around[product] = tuple(self.stack[:-1])
+
+    def mixes(self, product: Product, probabilities: Tensor) -> None:
+        """Look at the probabilities [..., M, N] of P V: softmax may have seen more than keys, such as sinks."""
+        causal = _hides_later_keys(probabilities)
+        if product.role == "value" and product.unsigned and causal:
+            product.causal = True
+            for scores in self.scores.get(product, ()):
+                scores.causal = True
+
+    def follow(self, func: Any, inputs: list[Tensor], outputs: list[Tensor], products: list[Product]) -> None:
+        """Pass marks on from the inputs of a call to its outputs."""
+        own = [p for p in products if p.kind in ("two activations", "computed weights") and p.role != "value"]
+        if any(p.role == "value" for p in products):
+            return
+        mark = self._mark(inputs)
+        name = getattr(func, "__name__", "")
+        if own:
+            mark = _Mark(frozenset(own))
+        if mark is None or not self._alive(mark):
+            return
+        if name in _SOFTMAX:
+            for scores in self._alive(mark):
+                scores.role = scores.role or "key"
+                scores.causal = _hides_later_keys(outputs[0])
+            mark = _Mark(mark.scores, softmax=True, pure=True)
+        elif not own and name not in _PURE:
+            mark = _Mark(mark.scores, mark.softmax, pure=False)
+        for leaf in outputs:
+            self.marks[leaf] = mark
+
+    def _mark(self, inputs: list[Tensor]) -> _Mark | None:
+        found = [self.marks[t] for t in inputs if t in self.marks]
+        if not found:
+            return None
+        scores = frozenset().union(*(mark.scores for mark in found))
+        return _Mark(scores, any(mark.softmax for mark in found), all(mark.pure for mark in found))
+
+    def _alive(self, mark: _Mark) -> list[Product]:
+        """The products of a mark whose surroundings are still at work."""
+        now = tuple(self.stack)
+        return [p for p in mark.scores if now[: len(self.around.get(p, ()))] == self.around.get(p, ())]
+
+
+def _hides_later_keys(probabilities: Tensor) -> bool | None:
+    """Whether a softmax [..., M, N] is zero at all later keys; None if it cannot show that.
+
+    A last column that is no key, such as a sink that takes what attention does not need, may be anything.
+    """
+    if probabilities.is_meta or probabilities.dim() < 2:
+        return None
+    M, N = probabilities.shape[-2:]
+    if M < 2 or N < M:
+        return None
+    for keys in {N, max(M, N - 1)}:
+        later = torch.ones(M, keys, dtype=torch.bool, device=probabilities.device).triu(keys - M + 1)
+        if not bool((probabilities[..., :keys][..., later] > 0).any()):
+            return True
+    return False

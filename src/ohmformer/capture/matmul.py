@@ -1,0 +1,105 @@
+"""Every way that PyTorch writes a matrix product, in one form: inputs [..., M, I] times operand [..., O, I].
+
+Shapes: M rows of the left factor, O columns of the result, I contracted, `...` axes that both factors share by
+broadcasting, the axes of samples and heads among them; G groups, L places of a convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ohmformer.capture.convolution import CONVOLUTIONS, as_product
+from ohmformer.capture.einsum import as_matrices
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A product of two factors.
+
+    Attributes:
+        left: [..., M, I].
+        right: [..., O, I].
+        finish: [..., M, O] to what the function returns.
+    """
+
+    left: Tensor
+    right: Tensor
+    finish: Callable[[Tensor], Tensor]
+
+    def swapped(self) -> Contraction:
+        """The same product with its factors exchanged: what was on the left can now be written."""
+        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1)))
+
+
+def _same(y: Tensor) -> Tensor:
+    return y
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Contraction:
+    left = input if input.dim() > 1 else input[None]
+    shape = (*input.shape[:-1], weight.shape[0])
+    return Contraction(left, weight, lambda y: _plus(y.reshape(shape), bias))
+
+
+def _plus(y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if bias is None else y + bias
+
+
+def _matmul(input: Tensor, other: Tensor) -> Contraction:
+    if input.dim() == 1 or other.dim() == 1:
+        left = input if input.dim() > 1 else input[None]
+        right = other.transpose(-2, -1) if other.dim() > 1 else other[None]
+        dims = [dim for dim, factor in ((-2, input), (-1, other)) if factor.dim() == 1]
+        return Contraction(left, right, lambda y: y.squeeze(dims))
+    return Contraction(input, other.transpose(-2, -1), _same)
+
+
+def _baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Contraction:
+    def finish(y: Tensor) -> Tensor:
+        return alpha * y if beta == 0 else beta * input + alpha * y
+
+    return Contraction(batch1, batch2.transpose(-2, -1), finish)
+
+
+def _addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Contraction:
+    inner = _baddbmm(input[..., None], mat, vec[:, None], beta=beta, alpha=alpha)
+    return Contraction(inner.left, inner.right, lambda y: inner.finish(y).squeeze(-1))
+
+
+def _einsum(equation: str, *operands: Any) -> Contraction | None:
+    factors = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+    found = as_matrices(equation, factors) if isinstance(equation, str) else None
+    return None if found is None else Contraction(*found)
+
+
+_BATCHES = {"mat1": "batch1", "mat2": "batch2"}
+_READERS: dict[Any, tuple[Callable[..., Contraction | None], dict[str, str]]] = {
+    F.linear: (_linear, {}),
+    torch.einsum: (_einsum, {}),
+    Tensor.__rmatmul__: (lambda other, input: _matmul(input, other), {}),
+    **dict.fromkeys((torch.matmul, torch.linalg.matmul, Tensor.matmul, Tensor.__matmul__), (_matmul, {})),
+    **dict.fromkeys((torch.mm, torch.bmm, Tensor.mm, Tensor.bmm), (_matmul, {"mat2": "other"})),
+    **dict.fromkeys((torch.mv, Tensor.mv), (_matmul, {"vec": "other"})),
+    **dict.fromkeys((torch.addmm, torch.baddbmm, Tensor.addmm, Tensor.baddbmm), (_baddbmm, _BATCHES)),
+    **dict.fromkeys((torch.addmv, Tensor.addmv), (_addmv, {})),
+}
+"""Function -> how its arguments become factors, and what some of them are called there."""
+
+
+def contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Contraction | None:
+    """A call of PyTorch as a product of two factors, or None where it is none, or is not understood."""
+    if kwargs.get("out") is not None:
+        return None
+    if func in CONVOLUTIONS:
+        product = as_product(*args, **kwargs)
+        return None if product is None else Contraction(*product)
+    if func not in _READERS:
+        return None
+    read, names = _READERS[func]
+    return read(*args, **{names.get(name, name): value for name, value in kwargs.items() if name != "out"})

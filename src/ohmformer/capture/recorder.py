@@ -1,0 +1,346 @@
+"""What every product of a forward pass multiplies: found by watching functions, and the kernels below them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ohmformer.capture.attention_roles import Lineage
+from ohmformer.capture.convolution import CONVOLUTIONS
+from ohmformer.capture.grouped_matmul import GROUPED, group_contraction
+from ohmformer.capture.masks import allowed
+from ohmformer.capture.matmul import Contraction, contraction
+from ohmformer.capture.signature import Signature, signature
+
+Kind = Literal[
+    "weights", "computed weights", "constant", "attention", "multihead attention", "two activations", "unknown"
+]
+
+FUSED = F.scaled_dot_product_attention
+_WITH_WEIGHTS = {
+    F.linear, F.conv3d, F.bilinear, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, torch.conv3d,
+    *CONVOLUTIONS, *GROUPED,
+}  # fmt: skip
+_MATRICES = {
+    torch.matmul, torch.bmm, torch.mm, torch.mv, torch.dot, torch.baddbmm, torch.addmm, torch.addbmm, torch.einsum,
+    torch.tensordot, torch.inner, torch.chain_matmul, torch.linalg.multi_dot, torch.linalg.matmul, torch.linalg.vecdot,
+    torch.addmv, torch.vdot, torch.kron, torch.outer,
+    Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, Tensor.bmm, Tensor.mm, Tensor.mv, Tensor.dot, Tensor.inner,
+    Tensor.baddbmm, Tensor.addmm, Tensor.addbmm, Tensor.addmv,
+}  # fmt: skip
+PRODUCTS = {FUSED, F.multi_head_attention_forward, *_WITH_WEIGHTS, *_MATRICES}
+"""The functions that multiply matrices."""
+
+
+def multiplies(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a call multiplies matrices; `einsum` of one operand only moves or sums what it is given."""
+    if func is torch.einsum:
+        operands = args[1:] if len(args) != 2 or isinstance(args[1], Tensor) else tuple(args[1])
+        return len(operands) > 1
+    return func in PRODUCTS
+
+
+_FILLED = {"new_ones", "new_zeros", "new_full", "ones_like", "zeros_like", "full_like"}
+"""What makes constants of the size of what it is given."""
+_IN_PLACE = re.compile(r"[a-z]\w*[a-z0-9]_").fullmatch
+_ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
+_KERNELS = (
+    "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linalg_vecdot", "linear", "convolution",
+    "cdist", "lstm", "gru", "rnn", "attention", "encoder_layer", "matmul", "einsum",
+)  # fmt: skip
+"""What the names of kernels that multiply hold, in whole or between underscores."""
+
+
+@dataclass(eq=False)
+class Product:
+    """One product that the dry run saw.
+
+    Attributes:
+        module: name of the innermost module at work.
+        kind: what multiplies what.
+        operation: the function that was called.
+        shapes: of the operands.
+        position: which of the products of that call it was, those with weights not counted; -1 for those.
+        weights: name of the parameter that is multiplied.
+        matrix: the very weights [O, I] or [G, O, I], a view of the parameter.
+        left: sizes and samples of the left factor [..., M, I].
+        right: of the right factor [..., O, I].
+        role: what a product of two activations is to attention: Q K ("key") or P V ("value"); "" for neither.
+        unsigned: its left factor is a softmax output, so never negative.
+        causal: no query sees a later key; None where that could not be seen.
+        groups: how many heads the right factor has, copies of a head in a row counted once; None without an axis of
+            heads.
+        swapped: the model writes V P^T for P V; "left" and "right" are those of P V.
+    """
+
+    module: str
+    kind: Kind
+    operation: str
+    shapes: tuple[tuple[int, ...], ...]
+    position: int = -1
+    weights: str = ""
+    matrix: Tensor | None = None
+    left: Signature | None = None
+    right: Signature | None = None
+    role: Literal["key", "value", ""] = ""
+    unsigned: bool = False
+    causal: bool | None = None
+    groups: int | None = None
+    swapped: bool = False
+
+
+@dataclass(frozen=True)
+class Digital:
+    """Work that is no matrix product: a softmax, a normalisation or a nonlinear function of values."""
+
+    module: str
+    kind: Literal["softmax", "normalisation", "activation"]
+    shape: tuple[int, ...]
+
+
+@dataclass
+class Seen:
+    """What one forward pass did.
+
+    Attributes:
+        products: in order.
+        digital: softmax, normalisations and nonlinear functions, in order.
+        operations: by module and position in a call, the functions that multiply there.
+        calls: how often each module was called, by name.
+        stack: names of the modules at work now, outermost first.
+    """
+
+    products: list[Product] = field(default_factory=list)
+    digital: list[Digital] = field(default_factory=list)
+    operations: dict[str, dict[int, set[str]]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    stack: list[str] = field(default_factory=list)
+
+
+class Watch(TorchFunctionMode):
+    """Records products, and tells activations from what follows from parameters and constants alone."""
+
+    def __init__(self, model: nn.Module, seen: Seen) -> None:
+        super().__init__()
+        self.seen = seen
+        self.lineage = Lineage(seen.stack)
+        self.known = 0
+        self.fixed = WeakIdKeyDictionary()
+        self.plain = WeakIdKeyDictionary()
+        self.written: dict[int, object] = {}
+        self.positions: Counter[tuple[str, int]] = Counter()
+        self.owners: dict[int, list[tuple[str, Tensor]]] = {}
+        for name, parameter in model.named_parameters():
+            self.owners.setdefault(parameter.untyped_storage()._cdata, []).append((name, parameter))
+        for module in model.modules():
+            for value in tree_leaves([dict(module._parameters), dict(module._buffers), list(vars(module).values())]):
+                if isinstance(value, Tensor):
+                    self.fixed[value] = True
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at one call, then let it happen."""
+        kwargs = kwargs or {}
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        multiplying = multiplies(func, args)
+        self.known += multiplying
+        try:
+            products = list(self._products(func, args, kwargs, inputs)) if multiplying else []
+            output = func(*args, **kwargs)
+        finally:
+            self.known -= multiplying
+        self.seen.products += products
+        outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        outputs += self._written_into(func, args)
+        if all(self._fixed(t) for t in inputs) or func.__name__ in _FILLED:
+            self.fixed.update((leaf, True) for leaf in outputs)
+        if all(t in self.plain for t in inputs) or func.__name__ in _FILLED:
+            self.plain.update((leaf, True) for leaf in outputs)
+        self.lineage.follow(func, inputs, outputs, products)
+        self._digital(func, outputs)
+        return output
+
+    def _fixed(self, t: Tensor) -> bool:
+        """Whether a tensor follows from parameters and constants alone."""
+        return t in self.fixed and t.untyped_storage()._cdata not in self.written
+
+    def _written_into(self, func: Any, args: Any) -> list[Tensor]:
+        """The tensor that a call changes in place by what depends on the input, such as a buffer that caches keys."""
+        name = getattr(func, "__name__", "")
+        if not args or not isinstance(args[0], Tensor) or not (name == "__setitem__" or _IN_PLACE(name)):
+            return []
+        if not all(self._fixed(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor)):
+            self.written[args[0].untyped_storage()._cdata] = args[0].untyped_storage()
+        return [args[0]]
+
+    def _products(self, func: Any, args: Any, kwargs: Any, inputs: list[Tensor]) -> Iterator[Product]:
+        """The products of a call: one for each expert of a bank, none where parameters meet parameters."""
+        if func is FUSED or func is F.multi_head_attention_forward:
+            kind: Kind = "attention" if func is FUSED else "multihead attention"
+            product = self._product(kind, func, inputs[:3])
+            if func is FUSED:
+                self._fused(product, *args, **kwargs)
+            else:
+                self._multihead(product, args, kwargs)
+            yield product
+            return
+        factors = group_contraction(func, args, kwargs) if func in GROUPED else [contraction(func, args, kwargs)]
+        for found in factors:
+            yield from self._factors(func, found, inputs)
+
+    def _factors(self, func: Any, found: Contraction | None, inputs: list[Tensor]) -> Iterator[Product]:
+        operands = inputs[1:] if func.__name__ in _ADDED_FIRST else inputs
+        operands = operands[:2] if func in _WITH_WEIGHTS else operands
+        live = [t for t in operands if not self._fixed(t)]
+        weights = bool(live) or func in _WITH_WEIGHTS or (found is not None and self._of_constant(operands))
+        if not weights:
+            self._next_position(func)
+            return
+        if found is None:
+            yield self._product("two activations" if len(live) > 1 or len(operands) < 2 else "unknown", func, operands)
+            return
+        factors = (found.right, found.left)
+        for n, factor in enumerate(factors):
+            name = self._owner(factor)
+            if name:
+                yield self._weights(func, operands, name, factor, factors[1 - n])
+                return
+        product = self._product("two activations" if len(live) > 1 else "computed weights", func, operands)
+        if any(t in self.plain and self._fixed(t) for t in operands[:2]):
+            product.kind = "constant"
+        else:
+            self.lineage.role(product, *operands[:2])
+        left, right = (operands[1], operands[0]) if product.swapped else (operands[0], operands[1])
+        found = found.swapped() if product.swapped else found
+        product.left = signature(found.left, self._fixed(left), matrix=True)
+        product.right = signature(found.right, self._fixed(right), matrix=True)
+        product.groups = distinct_heads(found.right)
+        self.lineage.mixes(product, found.left)
+        yield product
+
+    def _of_constant(self, operands: list[Tensor]) -> bool:
+        """Whether a parameter meets a constant, such as codes of positions: these are inputs like others."""
+        owned = [bool(self._owner(t)) for t in operands]
+        return owned.count(True) == 1 and all(own or t in self.plain for own, t in zip(owned, operands, strict=True))
+
+    def _weights(self, func: Any, operands: list[Tensor], name: str, matrix: Tensor, inputs: Tensor) -> Product:
+        product = self._product("weights", func, operands, counted=False)
+        product.weights, product.matrix = name, matrix
+        constant = all(self._fixed(t) or t.untyped_storage()._cdata in self.owners for t in operands)
+        product.left = signature(inputs, constant)
+        return product
+
+    def _product(self, kind: Kind, func: Any, operands: list[Tensor], *, counted: bool = True) -> Product:
+        shapes = tuple(tuple(t.shape) for t in operands)
+        module = self.module
+        position = self._next_position(func) if counted else -1
+        return Product(module, kind, func.__name__, shapes, position)
+
+    @property
+    def module(self) -> str:
+        """Name of the innermost module at work."""
+        return self.seen.stack[-1] if self.seen.stack else ""
+
+    def _next_position(self, func: Any) -> int:
+        key = (self.module, self.seen.calls[self.module])
+        position = self.positions[key]
+        self.positions[key] += 1
+        self.seen.operations.setdefault(self.module, {}).setdefault(position, set()).add(func.__name__)
+        return position
+
+    def _fused(
+        self, product: Product, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *rest: Any, **kw: Any
+    ) -> None:
+        """Complete the record of fused attention."""
+        causal = (rest[1] if len(rest) > 1 else kw.get("is_causal", False)) or is_causal(attn_mask, query, key)
+        product.causal, product.unsigned = bool(causal), True
+        product.left = signature(query, self._fixed(query), matrix=True)
+        product.right = signature(key, self._fixed(key), matrix=True)
+        product.groups = distinct_heads(key)
+
+    def _multihead(self, product: Product, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Complete the record of PyTorch's own multi-head attention on query[M, B, E] and key[N, B, E]."""
+        query, key = args[:2]
+        product.left, product.unsigned = signature(query, self._fixed(query)), True
+        product.right = signature(key, self._fixed(key))
+        mask = kwargs.get("attn_mask")
+        if isinstance(mask, Tensor):
+            mask = ~mask if mask.dtype == torch.bool else mask
+            like = (query.transpose(0, -2), key.transpose(0, -2))
+            product.causal = is_causal(mask, *like)
+
+    def _owner(self, factor: Tensor) -> str:
+        """Name of the parameter whose values these are, or empty."""
+        start, end = factor.storage_offset(), factor.storage_offset() + factor.numel()
+        for name, parameter in self.owners.get(factor.untyped_storage()._cdata, ()):
+            if parameter.storage_offset() <= start and end <= parameter.storage_offset() + parameter.numel():
+                return name
+        return ""
+
+    def record_unknown(self, operation: str, inputs: list[Tensor]) -> None:
+        """Write down a product that no known function asked for."""
+        shapes = tuple(tuple(t.shape) for t in inputs)
+        self.seen.products.append(Product(self.module, "unknown", operation, shapes))
+
+    def _digital(self, func: Any, outputs: list[Tensor]) -> None:
+        kind = _DIGITAL.get(getattr(func, "__name__", ""))
+        if kind is not None and outputs:
+            self.seen.digital.append(Digital(self.module, kind, tuple(outputs[0].shape)))
+
+
+_DIGITAL: dict[str, Literal["softmax", "normalisation", "activation"]] = {
+    **dict.fromkeys(("softmax", "scaled_dot_product_attention"), "softmax"),
+    **dict.fromkeys(("layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm"), "normalisation"),
+    **dict.fromkeys(("gelu", "relu", "silu", "tanh", "sigmoid", "hardswish", "relu_", "elu", "mish"), "activation"),
+}
+
+
+def distinct_heads(factor: Tensor) -> int | None:
+    """How many heads [B, H, ..., ...] has if consecutive copies count once; None without an axis of heads."""
+    if factor.dim() < 4:
+        return None
+    H = factor.shape[-3]
+    for each in range(H, 1, -1):
+        if H % each == 0 and not factor.is_meta:
+            groups = factor.unflatten(-3, (H // each, each))
+            if bool((groups == groups.narrow(-3, 0, 1)).all()):
+                return H // each
+    return H
+
+
+def is_causal(mask: Any, query: Tensor, key: Tensor) -> bool:
+    """Whether a mask of fused attention hides from every query all later keys, and not the query's own."""
+    if not isinstance(mask, Tensor) or mask.is_meta or mask.dim() < 2:
+        return False
+    M, N = query.shape[-2], key.shape[-2]
+    if M < 2 or mask.shape[-2] != M or mask.shape[-1] != N or N < M:
+        return False
+    seen = allowed(mask)
+    later = torch.ones(M, N, dtype=torch.bool, device=mask.device).triu(N - M + 1)
+    return bool(seen.any()) and not bool((seen & later).any())
+
+
+class Kernels(TorchDispatchMode):
+    """Sees the kernels below the functions, so that a product that no known function asked for is not missed."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Record a kernel that multiplies, unless a function that is known called it."""
+        name = func.overloadpacket.__name__
+        multiplies = name in _KERNELS or any(part in _KERNELS for part in name.split("_"))
+        if multiplies and not self.watch.known:
+            self.watch.record_unknown(name, [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)][:2])
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,260 @@
+"""Room: the arrays that layers fill, the tiles around them, and their area.
+
+Tiles hold arrays of one kind. Weights take whole tiles for each layer; keys and values of all layers stand together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+from ohmformer.array.spec import Crossbar
+from ohmformer.cost import components
+from ohmformer.cost.operands import Pricing, chip_of, used_arrays, written_plan
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine, SimdEngine, SramEngine
+from ohmformer.mapping.plan import Plan
+from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
+
+
+@dataclass(frozen=True)
+class Held:
+    """What all layers of equal work hold: how many there are, and of each the weights, and keys and values.
+
+    Weights that other modules hold already are not there again.
+    """
+
+    count: int
+    weights: list[Plan]
+    stored: list[tuple[DynamicMatMul, ArrayEngine, bool, Plan]]
+    """Product, engine, whether layers share its arrays, and the matrices of one sample."""
+
+    @cached_property
+    def arrays(self) -> int:
+        """Of the weights of one layer."""
+        return sum(plan.arrays for plan in self.weights)
+
+    @cached_property
+    def kinds(self) -> list[tuple[Crossbar, int]]:
+        """Arrays of the weights of one layer, by kind."""
+        return _by_kind((plan.array, plan.arrays) for plan in self.weights)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A product that needs cells: its matrices of one sample, and how many layers have such a product."""
+
+    op: DynamicMatMul
+    plan: Plan
+    layers: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Keys or values in arrays of one kind: what uses them, and the matrices that have cells, with how many of each."""
+
+    role: str
+    engine: ArrayEngine
+    shared: bool
+    uses: tuple[Use, ...]
+    plans: tuple[tuple[Plan, int], ...]
+
+    @cached_property
+    def arrays(self) -> int:
+        """Counting both of a differential pair."""
+        return sum(plan.arrays * count for plan, count in self.plans)
+
+    @cached_property
+    def arrays_per_polarity(self) -> int:
+        """Counting a differential pair once."""
+        return sum(plan.arrays_per_polarity * count for plan, count in self.plans)
+
+    @cached_property
+    def cells(self) -> int:
+        """Cells that are written at all."""
+        return sum(plan.cells * count for plan, count in self.plans)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles by the arrays that fill them; None for those without arrays."""
+
+    kinds: list[tuple[str, Crossbar | None, int]]
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(count for _, _, count in self.kinds)
+
+
+def held(layer: Layer, count: int, pricing: Pricing) -> Held:
+    """What one of `count` equal layers holds."""
+    weights: list[Plan] = []
+    stored: list[tuple[DynamicMatMul, ArrayEngine, bool, Plan]] = []
+    for op in layer.ops:
+        if not isinstance(op, (StaticMatMul, DynamicMatMul)):
+            continue
+        place = pricing.where(op)
+        engine = place.engine
+        if not isinstance(engine, ArrayEngine):
+            continue
+        if isinstance(op, DynamicMatMul):
+            plan = written_plan(op, engine, place.array, place.max_code, slots_of(op, engine))
+            assert plan is not None
+            stored.append((op, engine, place.shared, plan))
+        elif not op.shared_with:
+            weights.append(used_arrays(op, place).reads)
+    return Held(count, weights, stored)
+
+
+def stored(workload: Workload, hardware: Accelerator, layers: list[Held]) -> list[Stored]:
+    """The keys and values that need cells, by role, array and how they are written.
+
+    Where layers share arrays they are those of the largest one; a layer with two attentions has a set for each.
+    """
+    groups: list[tuple[ArrayEngine, bool, list[Use]]] = []
+    for layer in layers:
+        for op, engine, shared, plan in layer.stored:
+            use = Use(op, plan, layer.count)
+            for known, known_shared, uses in groups:
+                alike = known is engine or (known.array == engine.array and known.written == engine.written)
+                same = uses[0].op.role == op.role and (not shared or uses[0].op.stage == op.stage)
+                if alike and same and shared == known_shared:
+                    uses.append(use)
+                    break
+            else:
+                groups.append((engine, shared, [use]))
+    found = []
+    for engine, shared, uses in groups:
+        plans = [(use.plan, use.layers * caches(workload, use.op, shared=shared)) for use in uses]
+        if shared:
+            plans = [(max((use.plan for use in uses), key=_arrays), 1)]
+        found.append(Stored(uses[0].op.role, engine, shared, tuple(uses), tuple(plans)))
+    return found
+
+
+def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
+    """For how many tokens of a sample there are cells."""
+    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
+
+
+def caches(workload: Workload, op: DynamicMatMul, *, shared: bool) -> int:
+    """How many samples have keys and values of their own in cells: all whose later tokens come back for them.
+
+    A prefill fills the cells that decoding finds; an encoder's own keys and values are done with when it has run.
+    """
+    kept = workload.phase == "decode" or (workload.phase == "prefill" and (op.causal or op.across))
+    return workload.batch if kept and not shared else 1
+
+
+def _arrays(plan: Plan) -> int:
+    return plan.arrays
+
+
+def _by_kind(parts: Iterable[tuple[Crossbar, int]]) -> list[tuple[Crossbar, int]]:
+    """Counts of equal arrays added."""
+    found: list[tuple[Crossbar, int]] = []
+    for array, count in parts:
+        for index, (known, before) in enumerate(found):
+            if known is array or known == array:
+                found[index] = known, before + count
+                break
+        else:
+            found.append((array, count))
+    return found
+
+
+def limit(hardware: Accelerator) -> int | None:
+    """How many arrays there are for weights, where that is limited."""
+    engine = hardware.projection
+    return engine.arrays if isinstance(engine, SramEngine) else None
+
+
+def weight_arrays(hardware: Accelerator, layers: list[Held]) -> list[tuple[Crossbar, int]]:
+    """Arrays of weights of all layers by kind; of those of which there are so many, no more."""
+    found = _by_kind((array, layer.count * count) for layer in layers for array, count in layer.kinds)
+    most = limit(hardware)
+    return found if most is None else [(a, min(n, most) if _is_projection(a, hardware) else n) for a, n in found]
+
+
+def of_projection(hardware: Accelerator, layer: Held) -> list[Plan]:
+    """The weights that lie in the arrays for weights, and not in arrays that rules name."""
+    return [plan for plan in layer.weights if _is_projection(plan.array, hardware)]
+
+
+def _is_projection(array: Crossbar, hardware: Accelerator) -> bool:
+    return isinstance(hardware.projection, ArrayEngine) and array is hardware.projection.array
+
+
+def tiles(hardware: Accelerator, layers: list[Held], kept: list[Stored]) -> Tiles:
+    """Tiles of weights (spare ones included), and of keys and values.
+
+    Raises:
+        BadInput: there are fewer.
+    """
+    weights = weight_arrays(hardware, layers)
+    held_there = _by_kind((entry.engine.array, entry.arrays) for entry in kept)
+    total, attention = sum(count for _, count in weights), sum(count for _, count in held_there)
+    fixed = fixed_lanes(hardware)
+    if not total and not attention and not fixed:
+        return Tiles([])
+    chip = chip_of(hardware)
+    room = chip.arrays_per_core * chip.cores_per_tile
+    whole = [
+        (array, layer.count * ceil(count / room))
+        for layer in layers
+        for array, count in layer.kinds
+        if limit(hardware) is None or not _is_projection(array, hardware)
+    ]
+    if limit(hardware) is not None:
+        whole += [(array, ceil(count / room)) for array, count in weights if _is_projection(array, hardware)]
+    kinds: list[tuple[str, Crossbar | None, int]] = [("projection", *entry) for entry in _by_kind(whole)]
+    kinds += [("attention", array, ceil(count / room)) for array, count in held_there]
+    without = ceil(fixed / (chip.cores_per_tile * chip.vector.lanes_per_core)) - sum(count for _, _, count in kinds)
+    kinds.append(("projection", None, max(0, without)))
+    needed = used = sum(count for _, _, count in kinds)
+    if chip.granularity == "node":
+        if chip.tiles_per_node is None:
+            raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
+        needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
+    if chip.tiles is not None and needed > chip.tiles:
+        raise BadInput(
+            f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
+            f"{attention} of keys and values, {room} to a tile); raise it, or leave it out to take as many as are "
+            "needed"
+        )
+    own = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
+    return Tiles([*kinds, ("projection", own, (chip.tiles or needed) - used)])
+
+
+def fixed_lanes(hardware: Accelerator) -> int:
+    """Vector lanes that there have to be whatever lies on arrays: a number that an engine asks for."""
+    engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
+    numbers = [engine.lanes for engine in engines if isinstance(engine, SimdEngine)]
+    return max((number for number in numbers if not isinstance(number, str)), default=0)
+
+
+def lanes(hardware: Accelerator, layer: Held) -> int:
+    """Vector lanes of the tiles that hold a layer's weights."""
+    if not layer.weights or hardware.chip is None:
+        return 0
+    chip = hardware.chip
+    room = chip.arrays_per_core * chip.cores_per_tile
+    return sum(ceil(count / room) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
+
+
+def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
+    """Tiles full of arrays, or of none, nodes around them, and units for softmax [m^2]; that of a GPU is its die."""
+    if isinstance(hardware.projection, GpuEngine):
+        return hardware.projection.area
+    chip = chip_of(hardware)
+    shell = chip.tile_area + chip.cores_per_tile * chip.core_area
+    room = chip.arrays_per_core * chip.cores_per_tile
+    total = 0.0
+    for role, array, count in used.kinds:
+        total += count * (shell + (room * components.array_area(array, role) if count and array is not None else 0.0))
+    heads = max((op.heads for op in workload.dynamic), default=0)
+    units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
+    return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units

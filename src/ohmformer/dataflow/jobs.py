@@ -1,0 +1,140 @@
+"""Tasks of a dataflow: what occupies which unit for how long, and what has to end before it.
+
+Samples follow one another layer by layer: all samples of a layer come before the next layer's in the order in which a
+unit takes its tasks. A layer of a sample begins when the layer before it has ended for that sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ohmformer.cost import kv_conditioning
+from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.stage import Stage
+from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size, joins
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A block of one sample in one stage of one layer.
+
+    Attributes:
+        layer: position of the layer in the placement.
+        stage: what is done.
+        sample: number of the sample.
+        block: number of the block.
+        unit: what it occupies.
+        duration: for how long [s].
+        after: positions of the tasks that have to end before it starts.
+        share: of the stage's energy, over all samples and blocks.
+    """
+
+    layer: int
+    stage: Stage
+    sample: int
+    block: int
+    unit: str
+    duration: float
+    after: tuple[int, ...]
+    share: float
+
+
+def unit_name(layer: PlacedLayer, stage: Stage) -> str:
+    """A unit that layers share, or one of the layer's own."""
+    return stage.unit if stage.shared else f"{layer.name}: {stage.unit}"
+
+
+def cuts_of(layer: PlacedLayer, dataflow: LayerSerial | SequenceBlocking) -> tuple[int, int]:
+    """The stages that wait for all blocks of those before them; what is between takes the whole sequence at once.
+
+    Both are 0 where none waits, and equal where one does.
+    """
+    if layer.join is None or not joins(dataflow):
+        return 0, 0
+    return layer.join if layer.gather is None else layer.gather, layer.join
+
+
+def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
+    """The stage that writes the cells that another stage reads; None where it reads none that were written."""
+    if stages[index].engine != "attention" or stages[index].name in ("write", kv_conditioning.NAME):
+        return None
+    return max((place for place in range(index) if stages[place].name == "write"), default=None)
+
+
+def blocks(tokens: int, size: int) -> list[int]:
+    """Tokens of each block; the last one may be smaller."""
+    whole, rest = divmod(tokens, size)
+    return [size] * whole + ([rest] if rest else [])
+
+
+def tasks_of(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> list[Task]:
+    """All tasks in program order: each unit takes its tasks in this order."""
+    return _Builder(placement, dataflow).build()
+
+
+class _Builder:
+    def __init__(self, placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> None:
+        self.placement, self.dataflow = placement, dataflow
+        self.tasks: list[Task] = []
+        self.batch = placement.workload.batch
+        self.done: list[int | None] = [None] * self.batch
+        """Task that ends the layer before, for each sample."""
+        self.reader: dict[str, int] = {}
+        """Task that is the last to read what a writing unit writes."""
+
+    def build(self) -> list[Task]:
+        """Layer by layer and sample by sample; or, where samples run alone, sample by sample."""
+        pairs = [(layer, sample) for layer in range(len(self.placement.layers)) for sample in range(self.batch)]
+        serial = self.dataflow.batching == "serial"
+        last: int | None = None
+        for index, sample in sorted(pairs, key=lambda pair: (pair[1], pair[0])) if serial else pairs:
+            if serial and index == 0:
+                self.done[sample] = last
+            last = self.done[sample] = self._layer(index, sample)
+        return self.tasks
+
+    def _layer(self, index: int, sample: int) -> int:
+        """The tasks of one sample in one layer; the position of the last one."""
+        layer = self.placement.layers[index]
+        before = tuple(task for task in (self.done[sample],) if task is not None)
+        if layer.setup is not None and (sample == 0 or self.dataflow.batching == "serial"):
+            share = 1.0 if self.dataflow.batching == "pipelined" else 1.0 / self.batch
+            before = (self._add(index, layer.setup, sample, 0, layer.setup.time(1), before, share),)
+        sizes = blocks(layer.tokens, block_size(self.dataflow, layer.tokens))
+        gather, join = cuts_of(layer, self.dataflow)
+        before = self._segment(index, sample, sizes, slice(0, gather), before)
+        before = self._segment(index, sample, [layer.tokens], slice(gather, join), before)
+        (end,) = self._segment(index, sample, sizes, slice(join, len(layer.stages)), before)
+        return end
+
+    def _segment(
+        self, index: int, sample: int, sizes: list[int], part: slice, before: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Blocks through consecutive stages; what comes next waits for the last block, since units keep their order."""
+        layer = self.placement.layers[index]
+        last: tuple[int, ...] = before
+        for block, size in enumerate(sizes):
+            last = before
+            for stage in layer.stages[part]:
+                after = last + self._readers(layer, stage) if block == 0 else last
+                share = size / (layer.tokens * self.batch)
+                last = (self._add(index, stage, sample, block, stage.time(size), after, share),)
+                self._note_reader(layer, stage, last[0])
+        return last
+
+    def _readers(self, layer: PlacedLayer, stage: Stage) -> tuple[int, ...]:
+        """Cells are written again only after the sample before has been read."""
+        reader = self.reader.get(unit_name(layer, stage)) if stage.name == "write" else None
+        return () if reader is None else (reader,)
+
+    def _note_reader(self, layer: PlacedLayer, stage: Stage, task: int) -> None:
+        writer = writer_of(layer.stages, layer.stages.index(stage))
+        if writer is not None:
+            self.reader[unit_name(layer, layer.stages[writer])] = task
+
+    def _add(
+        self, layer: int, stage: Stage, sample: int, block: int, duration: float, after: tuple[int, ...], share: float
+    ) -> int:
+        unit = unit_name(self.placement.layers[layer], stage)
+        self.tasks.append(Task(layer, stage, sample, block, unit, duration, after, share))
+        return len(self.tasks) - 1

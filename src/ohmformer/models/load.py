@@ -1,0 +1,113 @@
+"""Loading models by name, and a digest of all that makes a model compute what it computes."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from ohmformer.errors import BadInput
+from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.models.sources import call, resolve, split
+from ohmformer.schema import validate
+from ohmformer.tasks.spec import ModelChoice
+
+READERS = {
+    "timm": ("ohmformer.models.timm", "load_timm"),
+    "hf": ("ohmformer.models.huggingface", "load_hf"),
+}
+"""Prefix of a source -> module and function that load it; imported on use, since they need optional packages."""
+
+
+def load_model(source: str, **options: Any) -> nn.Module:
+    """The model of a source, in evaluation mode and float32.
+
+    Args:
+        source: 'bundled:fashion-vit', 'timm:NAME', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf', or
+            'python:module:function' for a function that returns an `nn.Module`.
+        options: the other fields of `ohmformer.tasks.spec.ModelChoice`: weights ('pretrained' or 'random'), seed, head.
+
+    Raises:
+        BadInput: no such source, no model, no weights, or weights that are not finite.
+    """
+    return make_model(validate(ModelChoice, {"source": source, **options}, where="", top="model", in_file=False))
+
+
+def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
+    """The model of a choice, in evaluation mode.
+
+    Args:
+        choice: which model.
+        head: what its task needs, where the choice leaves that to the task: a key of `ohmformer.models.huggingface.AUTO`,
+            or `auto` for the head that the model was trained with.
+
+    Raises:
+        BadInput: as `load_model`.
+    """
+    prefix, rest = split("model", choice.source)
+    head = head if choice.head == "task" else choice.head
+    if prefix in ("timm", "hf"):
+        module, function = READERS[prefix]
+        model: nn.Module = getattr(import_module(module), function)(choice, rest, head)
+    else:
+        for name in ("weights", "head"):
+            if getattr(choice, name) != ModelChoice.model_fields[name].default:
+                raise BadInput(
+                    f"model.{name} = {getattr(choice, name)!r}: only for timm: and hf: sources; leave it out"
+                )
+        found = resolve("model", choice.source)
+        model = _read(found) if isinstance(found, Path) else call("model", choice.source, found, nn.Module)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+            raise BadInput(f"{choice.where}: {name} holds NaN or infinity; train or load the model again")
+    return model.eval()
+
+
+def _read(file: Path) -> nn.Module:
+    """A bundled file: weights, with the arguments of `VisionTransformer` as JSON in the metadata."""
+    try:
+        with safe_open(file, framework="pt") as content:
+            architecture = json.loads((content.metadata() or {})["architecture"])
+            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        model = VisionTransformer(**architecture)
+        model.load_state_dict(weights)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{file}: is no bundled model ({error}); install the package again") from error
+    return model
+
+
+def model_digest(model: nn.Module) -> str:
+    """SHA-256 over the weights (name, type, shape, bytes), the layers with their settings, and the code of its classes.
+
+    Classes of torch are left out: the version of torch stands for them.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    digest.update(repr(model).encode())
+    for cls in sorted({type(module) for module in model.modules()}, key=lambda cls: (cls.__module__, cls.__qualname__)):
+        if cls.__module__.split(".")[0] != "torch":
+            digest.update(_code(cls).encode())
+    return digest.hexdigest()
+
+
+def _code(cls: type) -> str:
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def tensor_bytes(tensor: torch.Tensor) -> bytes:
+    """The values of a tensor of any type, as bytes."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    data: bytes = flat.view(torch.uint8).numpy().tobytes()
+    return data

@@ -1,0 +1,250 @@
+"""Choosing what is done for K and V on one piece of hardware, on unlabelled calibration inputs.
+
+N inputs, K classes: logits[N, K] or [N, T, K].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ohmformer.array.code_moments import no_closed_form
+from ohmformer.capture.dry_run import call
+from ohmformer.capture.inputs import Inputs, batches, size, take
+from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.rules import Clip
+from ohmformer.mitigation.spec import Conditioning
+from ohmformer.nn.calibration import recipes
+from ohmformer.nn.calibration.recipes import Recipe
+from ohmformer.nn.convert.convert import Crossbars, calibrate_ranges, crossbars
+from ohmformer.nn.convert.self_check import floats, named_rows
+from ohmformer.nn.operands.clipping import plain_clip
+from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv_transform import Conditioner
+from ohmformer.streams import samples
+
+CHIP = -1
+"""The chip that is calibrated on: none of 0, 1, ... that `monte_carlo` evaluates."""
+
+WATCHED = 16
+"""At most so many inputs tell what tokens are like; all inputs are used to compare recipes."""
+
+CERTAIN = 1.0
+"""By how many standard errors of the paired difference a recipe must be better than nothing: a test that rarely lets
+chance pass would also forgo what helps a little, for which a hundred inputs are few."""
+
+Remedy = Literal["clip", "auto"]
+REMEDIES: Mapping[Remedy, tuple[Recipe, ...]] = {
+    "clip": ("none", "clip", "firm clip"),
+    "auto": ("none", "clip", "firm clip", "hadamard", "balanced"),
+}
+"""What may be chosen from, the cheapest first."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was chosen.
+
+    Attributes:
+        recipe: the best of those that were tried; "none" where nothing helps.
+        losses: recipe -> how far the model's answers are from those of the original.
+        clips: operand -> its clip, or those of its heads.
+        kv: operand -> its conditioning.
+    """
+
+    recipe: Recipe
+    losses: dict[Recipe, float]
+    clips: dict[str, Clip | tuple[Clip, ...]]
+    kv: dict[str, Conditioning]
+
+    def canonical(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
+        kv = {name: spec.canonical() for name, spec in self.kv.items()}
+        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
+
+
+def calibrate(
+    model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int = 0
+) -> Calibration:
+    """Protect K and V of a converted model against the noise of its hardware, as well as is known here.
+
+    Each recipe is set up for every layer by the error that is expected of it in closed form. Then the whole model is
+    run with each, all with the same noise, and that is kept with which it speaks most like the original: the measure
+    is the cross-entropy of class probabilities where a model gives logits, and the relative square of the difference
+    of what it returns elsewhere. Something is done at all only where that is better than nothing by more than chance,
+    `CERTAIN` standard errors of the difference; so on these inputs it is never worse.
+
+    Args:
+        model: what `convert` made, in evaluation mode.
+        inputs: of N samples from a calibration set, never from the test set; no labels are needed.
+        remedy: "clip" for ClipFormer's clip with thresholds by head, "auto" for the best of all that is known.
+        batch: inputs per call.
+        seed: root of all noise.
+
+    Raises:
+        BadInput: the model was not converted, there are no inputs, they leave an operand unused, what its cells hold
+            has no closed form (offset encoding, drift), or batch is no whole number of 1 or more.
+    """
+    found = crossbars(model)
+    if remedy not in REMEDIES:
+        raise BadInput(f"remedy = {remedy!r}: {suggest(str(remedy), list(REMEDIES))}")
+    if size(inputs) == 0:
+        raise BadInput("calibrate needs at least one input")
+    operands = protectable(found)
+    _check_arrays(operands)
+    with _calibrating(found, seed):
+        truth = _answers(model, found, inputs, batch, "bypass")
+        _answers(model, found, take(inputs, slice(0, WATCHED)), batch, "observe tokens")
+        _check_watched(operands)
+        losses: dict[Recipe, Tensor] = {}
+        kept: dict[Recipe, dict[str, _Setting]] = {}
+        for recipe in REMEDIES[remedy]:
+            kept[recipe] = {}
+            for operand in operands:
+                recipes.apply(recipe, operand)
+                kept[recipe][operand.name] = _Setting.of(operand)
+            calibrate_ranges(model)
+            losses[recipe] = _losses(truth, _answers(model, found, inputs, batch, "run"))
+        best = _best(losses)
+        for operand in operands:
+            kept[best][operand.name].put(operand)
+            operand.watched.clear()
+        calibrate_ranges(model)
+    settings = kept[best]
+    clips = {name: one.clip for name, one in settings.items() if one.clip != "none"}
+    kv = {name: one.conditioner.spec for name, one in settings.items() if one.conditioner is not None}
+    return Calibration(best, {recipe: float(each.mean()) for recipe, each in losses.items()}, clips, kv)
+
+
+def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
+    """The same conditioning for all K and V on memristive cells, fitted to the batch that `convert` was given; or none.
+
+    Raises:
+        BadInput: the model was not converted, or its arrays cannot be used so.
+    """
+    found = crossbars(model)
+    operands = protectable(found)
+    if spec is not None:
+        found.state.mode = "observe tokens"
+        try:
+            with torch.no_grad(), named_rows(found.sample, found.axis):
+                call(model, found.sample)
+        finally:
+            found.state.mode = "run"
+        _check_watched(operands)
+    for operand in operands:
+        operand.condition(None if spec is None else recipes.fitted(operand, spec))
+        operand.watched.clear()
+    calibrate_ranges(model)
+
+
+def protectable(found: Crossbars) -> list[DynamicOperand]:
+    """K and V that are written into memristive cells, and for which no rule has a clip of its own."""
+    operands = [op for op in found.operands if isinstance(op, DynamicOperand)]
+    return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What a recipe made of an operand."""
+
+    conditioner: Conditioner | None
+    clip: Any
+    w_range: Tensor | None
+
+    @staticmethod
+    def of(operand: DynamicOperand) -> _Setting:
+        return _Setting(operand.conditioner, operand.clip, operand.w_range)
+
+    def put(self, operand: DynamicOperand) -> None:
+        operand.condition(self.conditioner)
+        operand.clip, operand.w_range = self.clip, self.w_range
+
+
+@contextmanager
+def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
+    """Noise inside is that of the chip for calibration; the chip of before is put back."""
+    state = found.state
+    before = state.seed, state.chip
+    state.seed, state.chip = seed, CHIP
+    try:
+        yield
+    finally:
+        state.seed, state.chip = before
+        state.mode = "run"
+
+
+def _check_arrays(operands: list[DynamicOperand]) -> None:
+    """Refuse arrays for whose cells there is no closed form."""
+    for operand in operands:
+        if why := no_closed_form(operand.array):
+            raise BadInput(f"{operand.name} cannot be calibrated: {why}")
+
+
+def _check_watched(operands: list[DynamicOperand]) -> None:
+    missed = next((operand.name for operand in operands if not operand.watched), None)
+    if missed is not None:
+        raise BadInput(f"{missed} is not used on the calibration inputs; give others, or keep it digital by a rule")
+
+
+def _answers(
+    model: nn.Module, found: Crossbars, inputs: Inputs, batch: int, mode: Literal["bypass", "run", "observe tokens"]
+) -> list[_Answer]:
+    """What the model says, batch by batch."""
+    said: list[_Answer] = []
+    found.state.mode = mode
+    try:
+        with torch.no_grad():
+            for rows in batches(inputs, batch):
+                with samples(f"calibration {n}" for n in range(rows.start, rows.stop)):
+                    said.append(_answer(call(model, take(inputs, rows)), rows.stop - rows.start))
+    finally:
+        found.state.mode = "run"
+    return said
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Log-probabilities [..., K], or what is returned of each sample [N, .]."""
+
+    values: Tensor
+    classes: bool
+
+
+def _answer(output: Any, rows: int) -> _Answer:
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return _Answer(F.log_softmax(logits.double(), dim=-1), classes=True)
+    leaves = [leaf.double() for leaf in floats(output)]
+    by_sample = [leaf.flatten(1) for leaf in leaves if leaf.dim() > 1 and len(leaf) == rows]
+    return _Answer(torch.cat(by_sample or [leaf.reshape(1, -1) for leaf in leaves], dim=1), classes=False)
+
+
+def _losses(truth: list[_Answer], said: list[_Answer]) -> Tensor:
+    """How far answers are from the true ones: of every sample, or of each of its tokens."""
+    return torch.cat([_loss(t, s) for t, s in zip(truth, said, strict=True)])
+
+
+def _loss(truth: _Answer, said: _Answer) -> Tensor:
+    if truth.classes:
+        return -(truth.values.exp() * said.values).sum(dim=-1).flatten()
+    error = (truth.values - said.values).square().sum(dim=1)
+    return error / truth.values.square().sum(dim=1).clamp(min=1e-300)
+
+
+def _best(losses: Mapping[Recipe, Tensor]) -> Recipe:
+    """The recipe with the smallest loss among those that are better than nothing by more than chance."""
+    helping: list[Recipe] = ["none"]
+    for recipe, loss in losses.items():
+        gain = losses["none"] - loss
+        error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+        if float(gain.mean()) > CERTAIN * error:
+            helping.append(recipe)
+    return min(helping, key=lambda recipe: float(losses[recipe].mean()))

@@ -1,0 +1,131 @@
+"""The error that cells are expected to make in a product of attention, in closed form: nothing is drawn.
+
+Shapes: B samples, R heads of keys and values, M inputs, n tokens that are written, d features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ohmformer.array import encoding
+from ohmformer.array.code_moments import held_moments
+from ohmformer.array.spec import Crossbar
+from ohmformer.nn.operands.kv_transform import Conditioner, Moments, token_mean
+from ohmformer.nn.operands.unpad import Compaction
+
+QUERIES = 64
+"""At most so many inputs of a sample are kept, evenly spread."""
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What one use of an operand was given, padding left out.
+
+    Attributes:
+        x: inputs [B, R, M, d] of K or [B, R, M, n] of V.
+        tokens: [B, R, n, d].
+        dense: which of the tokens there are; None where all are.
+    """
+
+    x: Tensor
+    tokens: Tensor
+    dense: Compaction | None
+
+    @staticmethod
+    def of(x: Tensor, tokens: Tensor, dense: Compaction | None, axis: str) -> Watched:
+        """Inputs x[B, R, M, I] and tokens[B, R, N, d] of which `dense` says which are written."""
+        x = x[..., :: -(-x.shape[-2] // QUERIES), :]
+        if dense is not None:
+            tokens = dense.gather(tokens, -2)
+            x = x if axis == "K" else dense.gather(x, -1)
+        return Watched(x, tokens, dense)
+
+    def centred(self, mean: Tensor | None) -> Tensor:
+        """Tokens without their mean, or without that of calibration [R, 1, d]; places without a token stay zero."""
+        found = self.tokens - (token_mean(self.tokens, self.dense) if mean is None else mean)
+        return found if self.dense is None else found * self.dense.kept[:, None, :, None].to(found.dtype)
+
+
+def moments(watched: Sequence[Watched], axis: str, *, centre: bool, fixed_mean: bool) -> Moments:
+    """The moments of all that was watched, in double precision.
+
+    Args:
+        watched: of one operand.
+        axis: "K" or "V".
+        centre: the mean of the tokens is removed.
+        fixed_mean: that of all tokens, not of each sample's.
+    """
+    counts = sum(
+        float(w.tokens.shape[0] * w.tokens.shape[2] if w.dense is None else sum(w.dense.lengths)) for w in watched
+    )
+    mean = torch.stack([w.tokens.double().sum(dim=(0, 2)) for w in watched]).sum(dim=0).unsqueeze(1) / max(1.0, counts)
+    like = watched[0].tokens
+    fixed = mean.to(like) if fixed_mean else None
+    spread = _second([w.centred(fixed) if centre else w.tokens for w in watched])
+    eye = torch.eye(spread.shape[-1], dtype=spread.dtype, device=spread.device)
+    metric = _second([w.x for w in watched]) if axis == "K" else eye.expand_as(spread)
+    return Moments(mean.double(), spread, metric)
+
+
+def _second(parts: Sequence[Tensor]) -> Tensor:
+    """Second moment [R, d, d], up to a factor, of parts[B, R, ., d]."""
+    return torch.stack([torch.einsum("brnd,brne->rde", t, t).double() for t in parts]).sum(dim=0)
+
+
+class Written(Protocol):
+    """What is asked of an operand, as it is calibrated now."""
+
+    array: Crossbar
+    axis: str
+    conditioner: Conditioner | None
+
+    def range(self, tokens: Tensor, dense: Compaction | None) -> Tensor:
+        """The range of tokens, broadcasting against them."""
+
+    def codes(self, tokens: Tensor, w_range: Tensor) -> Tensor:
+        """What is written for tokens, as integers."""
+
+
+def expected_error(operand: Written, watched: Sequence[Watched], *, noise: float = 1.0) -> Tensor:
+    """Mean square [R] of the error that cells are expected to make in an operand's product, for each head.
+
+    Rounding, saturation, clips and what write noise adds on average make the same error whenever the same is written;
+    the rest of write noise counts by its variance, tokens and features being independent. Of scores (the product with
+    K) the mean over tokens is left out, since softmax ignores it.
+
+    Args:
+        operand: K or V, as it is set now.
+        watched: what it is given.
+        noise: weight of the variance; 1 for the mean square itself.
+    """
+    total = [_error(operand, each, noise) for each in watched]
+    return torch.stack(total).mean(dim=0)
+
+
+def _error(operand: Written, seen: Watched, weight: float) -> Tensor:
+    conditioner, x = operand.conditioner, seen.x
+    target = seen.tokens
+    if conditioner is not None:
+        conditioner = conditioner.to(target)
+        target, _ = conditioner.tokens(target, seen.dense)
+        x = conditioner.inputs(x)
+    w_range = operand.range(target, seen.dense)
+    codes = operand.codes(target, w_range)
+    mean, variance = (t.to(target) for t in held_moments(operand.array))
+    unit = encoding.unit_of(w_range, operand.array.max_code)
+    place = codes.abs().long()
+    bias = codes.sign() * mean[place] * unit - target
+    noise = variance[place] * unit**2 * weight
+    if operand.axis == "K":
+        shift, spread = x @ bias.transpose(-2, -1), x.square() @ noise.transpose(-2, -1)
+        return ((shift - shift.mean(dim=-1, keepdim=True)).square() + spread).mean(dim=(0, 2, 3))
+    shift, spread = x @ bias, x.square() @ noise
+    inverse = None if conditioner is None else conditioner.inverse
+    if inverse is not None:
+        shift, spread = shift @ inverse, spread @ inverse.square()
+    return (shift.square() + spread).mean(dim=(0, 2, 3))

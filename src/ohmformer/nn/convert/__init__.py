@@ -1,0 +1,1 @@
+"""Put a model on crossbars, and take it off again."""

@@ -1,0 +1,114 @@
+"""What runs around the modules of a converted model, as PyTorch's hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ohmformer.capture.dry_run import DryRun
+from ohmformer.errors import BadInput
+from ohmformer.nn.convert.beam_search_guard import reorders, steady_class
+from ohmformer.nn.convert.call_info import asked
+from ohmformer.nn.convert.self_check import floats
+from ohmformer.nn.modules.class_swap import become
+from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.modules.linear import CrossbarLinear
+from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
+from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.state import Asked, State, Step
+
+
+class Converted(Protocol):
+    """What hooks need of a converted model."""
+
+    state: State
+    axis: int
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """All that lives on crossbars."""
+
+
+def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]) -> None:
+    """Each call of the whole model says what it asks; digital products are not taken for those of modules around them.
+
+    `frames` are the names of the modules that intercept.
+    """
+    model.register_forward_pre_hook(partial(begin, converted), with_kwargs=True)
+    model.register_forward_hook(partial(finish, converted), always_call=True)
+    if reorders(model):
+        cls: type[nn.Module] = type(model)
+        become(model, steady_class(cls))  # type: ignore[arg-type]
+    modules = dict(model.named_modules())
+    multiplying = {product.module for product in run.seen.products} | set(run.seen.operations)
+    for name in multiplying - frames:
+        if not isinstance(modules[name], (CrossbarLinear, CrossbarMultiheadAttention)):
+            modules[name].register_forward_pre_hook(partial(enter_digital, converted.state))
+            modules[name].register_forward_hook(partial(leave_digital, converted.state), always_call=True)
+
+
+@eager
+def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A forward pass of the whole model begins: what it asks is noted, and every operand is at its first use.
+
+    In variation-aware training it is the next step, unless it is recomputed for the gradients of one.
+
+    Raises:
+        BadInput: there are more or fewer names than samples.
+    """
+    state = converted.state
+    before, state.said = state.said, asked(model, args, kwargs, converted.axis)
+    if torch._C._current_graph_task_id() != -1:
+        if state.said.rows == before.rows:
+            state.said = replace(state.said, names=before.names)
+    elif state.training is not None and model.training:
+        state.last = state.training.draw()
+        if state.said.names is None and state.said.rows is not None:
+            # Nothing is drawn twice: every step draws anew, so rows need no names of their own.
+            state.said = replace(state.said, names=tuple(range(state.said.rows)))
+    else:
+        state.last = None
+    state.inside = True
+    state.frames.clear()
+    names, rows = state.said.names, state.said.rows
+    if names is not None and rows is not None and len(names) != rows:
+        raise BadInput(f"samples(ids) names {len(names)} samples but the batch has {rows} rows; name one per row")
+    for operand in converted.operands:
+        operand.turn = 0
+
+
+@eager
+def finish(converted: Converted, _model: nn.Module, _args: object, output: object) -> None:
+    """The forward pass is done. When gradients come back to its outputs, layers may be recomputed: as they were."""
+    state = converted.state
+    state.inside = False
+    if state.training is not None:
+        for t in floats(output):
+            if t.requires_grad:
+                t.register_hook(partial(recall, state, state.last, state.said))
+
+
+def recall(state: State, step: Step | None, said: Asked, _grad: Tensor) -> None:
+    """Gradients of an earlier call begin."""
+    state.last, state.said = step, said
+
+
+@eager
+def enter_digital(state: State, _module: nn.Module, _args: object) -> None:
+    """The products of a digital module begin."""
+    state.frames.append(None)
+
+
+@eager
+def leave_digital(state: State, _module: nn.Module, _args: object, _output: object) -> None:
+    """They are done."""
+    if state.frames:
+        state.frames.pop()
+
+
+OWN_HOOKS = (begin, finish, enter_digital, leave_digital)

@@ -1,0 +1,37 @@
+"""The way back: the digital model that a converted one was."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from ohmformer.nn.convert.convert import crossbars, share_parameters
+from ohmformer.nn.convert.hooks import OWN_HOOKS
+from ohmformer.nn.modules.class_swap import unbecome
+
+
+def revert(model: nn.Module) -> nn.Module:
+    """The digital model around the parameters of a converted one: its classes, names and values, bit for bit.
+
+    Parameters stay shared, so if the converted model was trained, so was this one. `model` stays converted.
+
+    Raises:
+        BadInput: the model was not converted.
+    """
+    found = crossbars(model)
+    digital = share_parameters(model, found, found.state, *found.operands)
+    for module in digital.modules():
+        _drop_hooks(module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)
+        _drop_hooks(module._forward_hooks, module._forward_hooks_always_called)
+        unbecome(module)
+    del digital.crossbars
+    return digital
+
+
+def _drop_hooks(hooks: dict[int, Any], marked: dict[int, Any]) -> None:
+    for key, hook in list(hooks.items()):
+        if (hook.func if isinstance(hook, partial) else hook) in OWN_HOOKS:
+            del hooks[key]
+            marked.pop(key, None)

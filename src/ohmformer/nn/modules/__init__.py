@@ -1,0 +1,1 @@
+"""What multiplies: the modules of a model on crossbars."""

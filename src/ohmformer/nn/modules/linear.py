@@ -1,0 +1,26 @@
+"""A linear layer with weights on crossbars: its digital class with another `forward`; parameters keep their names."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.operands.weight import StaticOperand
+
+
+class CrossbarLinear(nn.Linear):
+    """`nn.Linear` whose weight lives on crossbars: x[B, ..., in] to [B, ..., out]; the bias is added digitally."""
+
+    weight_operand: StaticOperand
+
+    @eager
+    def forward(self, input: Tensor) -> Tensor:
+        operand = self.weight_operand
+        with operand.state.paused():
+            y = operand.product(input, self.weight) if input.dim() > 1 else operand.product(input[None], self.weight)[0]
+        return y if self.bias is None else y + self.bias
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether a module is `nn.Linear`, or a subclass that computes in the same way."""
+    return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward

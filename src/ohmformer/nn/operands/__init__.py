@@ -1,0 +1,1 @@
+"""What lives in cells: static weights, and K and V."""

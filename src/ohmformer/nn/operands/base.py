@@ -1,0 +1,216 @@
+"""What lives on crossbars, and the products with it: what static weights and run-time K and V have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ohmformer.array import converters
+from ohmformer.array.calibrate_adc import column_percentiles, widest
+from ohmformer.array.crossbar import Programmed, write
+from ohmformer.array.folded import Folded, fold, folded_product, write_folded
+from ohmformer.array.multiply import mvm, quantised_input
+from ohmformer.array.spec import Calibrated, Crossbar, analog
+from ohmformer.array.write_one_gaussian import writable, write_normal
+from ohmformer.device.spec import NoNoise
+from ohmformer.errors import BadInput
+from ohmformer.nn.operands.state import State
+from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
+
+EXACT = ("bypass", "observe inputs", "observe tokens")
+"""Modes in which products are those of the model itself."""
+
+
+class StraightThrough(torch.autograd.Function):
+    """y, with the gradients of x @ w.T at the matrix that the cells really hold: quantisers and noise pass them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, held: Tensor) -> Tensor:
+        """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], held[..., O, I]."""
+        ctx.save_for_backward(x, held)
+        ctx.shape = w.shape
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients for x and w."""
+        (grad,) = grads
+        x, held = ctx.saved_tensors
+        grad, x = grad.to(held.dtype), x.to(held.dtype)  # under autocast they differ
+        grad_x = grad @ held if ctx.needs_input_grad[0] else None
+        grad_w = None
+        if ctx.needs_input_grad[1]:
+            if len(ctx.shape) == 2:  # one matrix for all: one product, not one for each sample and then their sum
+                grad, x = grad.flatten(0, -2), x.flatten(0, -2)
+            grad_w = (grad.transpose(-2, -1) @ x).sum_to_size(ctx.shape)
+        return grad_x, grad_w, None, None
+
+
+@dataclass(eq=False)
+class Operand:
+    """One matrix on crossbars, and the ranges of the inputs that are multiplied with it.
+
+    Attributes:
+        name: of the layer and the operand; keys its noise.
+        array: the crossbars that hold it.
+        state: what the whole model shares.
+        signed: False where inputs are never negative.
+        x_range: calibrated input range, a scalar; None before calibration.
+        adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
+        uses: how often one forward pass of the model uses the operand.
+        turn: how often it was used; only its remainder by `uses` counts, so recomputing a layer that is used once
+            shifts nothing.
+    """
+
+    name: str
+    array: Crossbar
+    state: State
+    signed: bool = True
+    x_range: Tensor | None = None
+    adc_range: converters.Range | None = None
+    uses: int = 1
+    turn: int = 0
+
+    dynamic: ClassVar[bool] = False
+
+    @property
+    def needs_cells(self) -> bool:
+        """Whether converters or single devices are simulated, so that slices cannot be folded."""
+        level = self.state.level
+        return level == "cell" or (level == "array" and self.array.adc.bits != "ideal")
+
+    def take_turn(self) -> tuple[int, ...]:
+        """What tells this use of the operand from the others of a forward pass; nothing where there are no others."""
+        turn, self.turn = self.turn % self.uses, self.turn + 1
+        return (turn,) if turn else ()
+
+    def calibrates_converters(self) -> bool:
+        """Whether the range of the converters comes from a calibration."""
+        return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
+
+    def multiply(
+        self,
+        x: Tensor,
+        w: Tensor,
+        held: Folded | Programmed,
+        turn: tuple[int, ...],
+        *,
+        samples: bool = True,
+        queries: int | None = None,
+        columns: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O].
+
+        Without `samples` the first axis of x is none of samples, and its rows are read as they come. M may be several
+        times the number of `queries`, one head of queries after the other. `columns` says how many of the outputs
+        each sample has, where that differs.
+        """
+        with torch.no_grad():
+            stream = self._read_stream(x, turn, samples, queries or x.shape[-2], columns)
+            y = self._multiply(x.detach(), held, stream)
+        if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
+            weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
+            return StraightThrough.apply(x, w, y, weight)  # type: ignore[no-any-return, no-untyped-call]
+        return y
+
+    def noisy_reads(self) -> bool:
+        """Whether reading the cells draws noise."""
+        return self.state.level != "noise" and not isinstance(self.array.cell.read_noise, NoNoise)
+
+    def _read_stream(
+        self, x: Tensor, turn: tuple[int, ...], samples: bool, queries: int, columns: tuple[int, ...] | None
+    ) -> Streams | None:
+        """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models."""
+        if not self.noisy_reads():
+            return None
+        state = self.state
+        reads = state.stream.child(self.name, "read", *turn)
+        if not samples:
+            return reads
+        found = sample_streams(reads, len(x), state.asked.names)
+        numbers, heads = state.asked.numbers, x.shape[-2] // queries
+        tokens = len(numbers) == len(x) and len(numbers[0]) >= queries
+        if not (state.causal and tokens) or state.level == "cell":
+            own = self._own_rows(len(x), queries, heads)
+            if own is None and columns is None:
+                return found
+            return PaddedStreams(found.streams, places=x.shape[-2], rows=own, columns=columns)
+        # Heads of queries that share heads of keys are read one after the other: each has numbers of its own.
+        places = tuple(
+            tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in row[-queries:])
+            for row in numbers
+        )
+        return TokenStreams(found.streams, numbers=places, growing=True)
+
+    def _own_rows(self, B: int, queries: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
+        """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
+        masks = self.state.asked.padding
+        if self.state.asked.memory is not None or not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
+            return None
+        own = [row.nonzero().flatten().tolist() for row in masks[0]]
+        return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in own)
+
+    def _multiply(self, x: Tensor, held: Folded | Programmed, stream: Streams | None) -> Tensor:
+        x_range = None if self.x_range is None else self.x_range.to(x)
+        rounded = self.state.rounded
+        if isinstance(held, Programmed) and self.state.mode == "observe converters":
+            self._observe_converters(x, held, x_range)
+            held, stream = fold(held, read_noise=False), None
+        if isinstance(held, Folded):
+            codes, unit = quantised_input(x, self.array, x_range, signed=self.signed, rounded=rounded)
+            return folded_product(codes, held, self.array if rounded else analog(self.array), stream) * unit
+        if not rounded:
+            raise BadInput(
+                f"{self.name}: quantisers can be bypassed only where converters are ideal; set level='noise'"
+            )
+        level, adc_range = self.state.level, self.adc_range
+        return mvm(x, held, level=level, x_range=x_range, signed=self.signed, stream=stream, adc_range=adc_range)
+
+    def exact_product(self, x: Tensor, w: Tensor) -> Tensor | None:
+        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or watched; None where they are simulated."""
+        self.state.visited.add(self.name)
+        if self.state.mode == "observe inputs":
+            self.observe_input(x)
+        return x @ w.transpose(-2, -1) if self.state.mode in EXACT else None
+
+    def observe_input(self, x: Tensor) -> None:
+        """Widen the input range to the percentile of the magnitudes in x."""
+        if self.array.inputs.range == "calibrated" and x.numel():
+            seen = percentile(x.detach().abs(), self.array.inputs.percentile)
+            self.x_range = seen if self.x_range is None else torch.maximum(self.x_range, seen)
+
+    def _observe_converters(self, x: Tensor, held: Programmed, x_range: Tensor | None) -> None:
+        choice = self.array.adc.range
+        if self.calibrates_converters():
+            assert isinstance(choice, Calibrated)
+            codes, _ = quantised_input(x, self.array, x_range, signed=self.signed)
+            seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
+            self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
+
+    def hold(self, codes: Tensor, **how: Any) -> Folded | Programmed:
+        """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
+        array, state = self.written_array(), self.state
+        if array.max_code != self.array.max_code:  # a slice_base has codes of its own, which one cell need not have
+            codes = codes * (array.max_code / self.array.max_code)
+        if self.needs_cells:
+            return write(codes, array, **how)
+        if state.step is not None and state.rounded and not self.noisy_reads() and writable(array):
+            return write_normal(codes, array, **how)
+        return write_folded(codes, array, read_noise=state.level != "noise", **how)
+
+    def written_array(self) -> Crossbar:
+        """The array as it is written now: a step of training may have other write noise than the hardware."""
+        array, step = self.array if self.state.rounded else analog(self.array), self.state.step
+        cell = None if step is None else step.cells.get(self.name)
+        return array if cell is None else array.model_copy(update={"cell": cell})
+
+
+def percentile(x: Tensor, percent: float) -> Tensor:
+    """The percentile of the values of x, as a scalar; large tensors are thinned evenly first."""
+    if percent >= 100:
+        return x.amax()
+    flat = x.flatten()
+    return flat[:: max(1, flat.numel() // 4_000_000)].float().quantile(percent / 100).to(x.dtype)

@@ -1,0 +1,183 @@
+"""Conditioning of K and V, fitted to what a model writes: exact on ideal hardware.
+
+Shapes: B samples, R heads of keys and values, M inputs, n tokens that are written, d features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ohmformer.errors import BadInput
+from ohmformer.mitigation.hadamard import full_precision, hadamard, signs
+from ohmformer.mitigation.spec import Conditioning
+from ohmformer.nn.operands.unpad import Compaction
+
+TRADE = 0.1
+"""How much the variance of a code counts beside the square of its bias, where codes are unbiased: what is too much or
+too little adds up over the features of a token, and what is drawn evens out."""
+
+RIDGE = 1e-3
+"""Share of the mean power of a feature that is added to all: features that are never used must not be scaled away."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioner:
+    """A conditioning of one operand with all that was fitted.
+
+    Attributes:
+        spec: what is done.
+        axis: "K" (its inputs, the queries, are transformed too) or "V" (the product is transformed back).
+        mean: [R, 1, d] the mean of the tokens of calibration; None where that of the tokens at hand is taken, or none.
+        basis: [R, d, d] what tokens are multiplied with, or None.
+        inverse: [R, d, d] its inverse.
+    """
+
+    spec: Conditioning
+    axis: str
+    mean: Tensor | None = None
+    basis: Tensor | None = None
+    inverse: Tensor | None = None
+
+    def tokens(self, tokens: Tensor, dense: Compaction | None) -> tuple[Tensor, Tensor | None]:
+        """tokens[B, R, n, d] as they are written, and the mean [B or 1, R, 1, d] that they lack."""
+        mean = None
+        if self.spec.mean:
+            mean = token_mean(tokens, dense) if self.mean is None else each_head(self.mean, tokens)
+            tokens = tokens - mean
+        if self.basis is not None:
+            tokens = _product(tokens, each_head(self.basis, tokens))
+        if mean is not None and dense is not None:
+            tokens = tokens * dense.kept[:, None, :, None].to(tokens.dtype)
+        return tokens, mean
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Inputs x[B, R, M, .] as they are sent: queries in the basis of K."""
+        if self.axis == "V" or self.inverse is None:
+            return x
+        return _product(x, each_head(self.inverse, x).transpose(-2, -1))
+
+    def outputs(self, y: Tensor, x: Tensor, mean: Tensor | None) -> Tensor:
+        """The product y[B, R, M, .] of inputs x[B, R, M, .] (as they were given) in the features of the model.
+
+        The mean of K is added too: softmax ignores it, but whether softmax comes next is not asked.
+        """
+        if self.axis == "K":
+            return y if mean is None else y + _product(x, mean.transpose(-2, -1))
+        if self.inverse is not None:
+            y = _product(y, each_head(self.inverse, y))
+        return y if mean is None else y + x.sum(dim=-1, keepdim=True) * mean
+
+    def changed(self, *, range: float, slice_base: int | None) -> Conditioner:
+        """The same transformation with another range and slice base."""
+        return replace(self, spec=self.spec.model_copy(update={"range": range, "slice_base": slice_base}))
+
+    def to(self, like: Tensor) -> Conditioner:
+        """The same in the type and on the device of a tensor."""
+        mean, basis, inverse = (t if t is None else t.to(like) for t in (self.mean, self.basis, self.inverse))
+        if mean is self.mean and basis is self.basis and inverse is self.inverse:
+            return self
+        return replace(self, mean=mean, basis=basis, inverse=inverse)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b; under autocast a half-precision a meets a full b, and none of the two is rounded."""
+    wide = torch.promote_types(a.dtype, b.dtype)
+    with full_precision(a.device.type):
+        return a.to(wide) @ b.to(wide)
+
+
+def each_head(own: Tensor, like: Tensor) -> Tensor:
+    """own[R, ...] for like[B, H, ...], whose H heads may hold copies of each of the R, one after the other.
+
+    Raises:
+        BadInput: H is no multiple of R.
+    """
+    heads = like.shape[1]
+    if heads % len(own):
+        raise BadInput(
+            f"K and V have {heads} heads, but were calibrated with {len(own)}; calibrate on such a batch again"
+        )
+    return own if heads == len(own) else own.repeat_interleave(heads // len(own), dim=0)
+
+
+def token_mean(tokens: Tensor, dense: Compaction | None) -> Tensor:
+    """The mean [B, R, 1, d] of tokens[B, R, n, d], of which those that are none count as zeros."""
+    if dense is None:
+        return tokens.mean(dim=-2, keepdim=True)
+    lengths = torch.tensor(dense.lengths, device=tokens.device).clamp(min=1)[:, None, None, None]
+    return tokens.sum(dim=-2, keepdim=True) / lengths.to(tokens.dtype)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What a fit needs to know of an operand.
+
+    Attributes:
+        mean: [R, 1, d] of the tokens.
+        spread: [R, d, d] second moment of the tokens as they are written in their own basis.
+        metric: [R, d, d] what noise of a token is measured with: that of the queries for K, the identity for V.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    metric: Tensor
+
+
+def fit(spec: Conditioning, axis: str, moments: Moments, *, fixed_mean: bool) -> Conditioner:
+    """The conditioning for tokens with these moments.
+
+    Args:
+        spec: what is done.
+        axis: "K" or "V".
+        moments: of calibration.
+        fixed_mean: tokens come one by one, so their mean is that of calibration.
+    """
+    mean = moments.mean if spec.mean and fixed_mean else None
+    size, like = moments.mean.shape[-1], moments.spread
+    turn = (signs(size, device=like.device)[:, None] * hadamard(size, device=like.device)).to(like.dtype)
+    match spec.basis:
+        case "own":
+            return Conditioner(spec, axis, mean)
+        case "hadamard":
+            basis = turn.expand_as(like)
+        case "rescaled":
+            factors = (_ridged(moments.metric) / _ridged(moments.spread)).pow(0.25)
+            basis = torch.diag_embed(factors)
+        case "balanced":
+            basis = balanced(moments.spread, moments.metric) @ turn
+    return Conditioner(spec, axis, mean, basis, torch.linalg.inv(basis))
+
+
+def balanced(spread: Tensor, metric: Tensor) -> Tensor:
+    """The basis M [R, d, d] in which tokens T M and inputs X M^-T have the smallest product of powers.
+
+    With second moments C of tokens (`spread`) and Q of inputs (`metric`), tr(M^T C M) tr(M^-1 Q M^-T) is smallest where
+    M M^T is the geometric mean of C^-1 and Q: there both are the sum of the singular values of C^1/2 Q^1/2.
+    """
+    spread, metric = (_with_ridge(t) for t in (spread, metric))
+    root, inverse_root = _powers(spread)
+    middle, _ = _powers(root @ metric @ root)
+    values, vectors = torch.linalg.eigh(inverse_root @ middle @ inverse_root)
+    found: Tensor = vectors * values.clamp(min=values.amax(-1, keepdim=True) * 1e-12).sqrt()[..., None, :]
+    return found
+
+
+def _powers(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Square root of a symmetric positive t[R, d, d], and its inverse."""
+    values, vectors = torch.linalg.eigh(t)
+    roots = values.clamp(min=values.amax(-1, keepdim=True) * 1e-12).sqrt()[..., None, :]
+    return (vectors * roots) @ vectors.transpose(-2, -1), (vectors / roots) @ vectors.transpose(-2, -1)
+
+
+def _ridged(t: Tensor) -> Tensor:
+    return _with_ridge(t).diagonal(dim1=-2, dim2=-1)
+
+
+def _with_ridge(t: Tensor) -> Tensor:
+    """t[R, d, d] with `RIDGE` times its mean diagonal added; the identity where it is zero."""
+    own = t.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
+    eye = torch.eye(t.shape[-1], dtype=t.dtype, device=t.device)
+    return t + eye * torch.where(own > 0, own * RIDGE, 1.0)

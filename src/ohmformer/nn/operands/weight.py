@@ -1,0 +1,178 @@
+"""Static weights on crossbars: written once per chip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ohmformer.array import encoding
+from ohmformer.array.crossbar import Programmed
+from ohmformer.array.folded import Folded
+from ohmformer.capture.batch_axis import FIRST, Rows
+from ohmformer.errors import BadInput
+from ohmformer.mitigation.hadamard import rotate
+from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.state import State
+from ohmformer.streams import current_samples
+
+
+@dataclass(eq=False)
+class Cells:
+    """What holds one matrix of weights: written once per chip, and again when they change. Tied layers share it."""
+
+    name: str
+    held: Folded | Programmed | None = field(default=None, repr=False)
+    key: tuple[object, ...] = field(default=(), repr=False)
+    sums: tuple[float, float] | None = None
+
+
+@dataclass(eq=False)
+class StaticOperand(Operand):
+    """Weights: written once per chip, and again when they change.
+
+    Attributes:
+        rows: where samples stand in the inputs [..., M, I]; None where inputs are the same for all samples.
+        samples_known: False where inputs are rows of which nobody knows to which sample they belong.
+        cells: what holds the weights.
+        bank: the parameter that holds this matrix among others, of which an input uses only some; or empty.
+        rows_of: `rows` for each use of a forward pass, where they differ: DeBERTa projects tokens and positions alike.
+        rotated: inputs and weights are rotated alike, which changes no product: the cells hold w R, and take x R.
+    """
+
+    rows: Rows | None = FIRST
+    samples_known: bool = True
+    cells: Cells = field(default_factory=lambda: Cells(""))
+    bank: str = ""
+    rows_of: tuple[Rows | None, ...] = ()
+    rotated: bool = False
+
+    def take_turn(self) -> tuple[int, ...]:
+        """As in the base; also finds where samples stand in this use."""
+        if self.rows_of:
+            self.rows = self.rows_of[self.turn % self.uses]
+        return super().take_turn()
+
+    def product(self, x: Tensor, w: Tensor) -> Tensor:
+        """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I]."""
+        if x.numel() == 0:
+            return x @ w.transpose(-2, -1)
+        turn, dtype = self.take_turn(), x.dtype
+        held_of = w.detach()
+        if self.rotated:
+            x = rotate(encoding.widened(x, self.name))
+            w = self._rotated_if_used(w, x.dtype)
+        exact = self.exact_product(x, w)
+        if exact is not None:
+            return exact.to(dtype)
+        rows = encoding.widened(x, self.name)
+        held = self.held(held_of, rows.dtype)
+        if not self.noisy_reads() or self.rows is None:
+            flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
+            y = self.multiply(flat, w.to(rows.dtype), held, turn, samples=False)
+            return y.reshape(*x.shape[:-1], w.shape[-2]).to(dtype)
+        first = self.rows.first(rows, self._samples(rows))
+        if w.dim() == 2:
+            flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
+            y = self.multiply(flat, w.to(rows.dtype), held, turn).reshape(*first.shape[:-1], w.shape[-2])
+        else:
+            y = self.multiply(first, w.to(rows.dtype), held, turn)
+        return self.rows.back(y, rows.shape[self.rows.axis]).to(dtype)
+
+    def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
+        """w R where the product is exact or gradients flow to w; w itself where only its shape matters any more."""
+        used = self.state.mode != "run" or (torch.is_grad_enabled() and w.requires_grad)
+        return rotate(w.to(dtype)) if used else w
+
+    def _samples(self, x: Tensor) -> int:
+        """How many samples inputs hold.
+
+        Raises:
+            BadInput: that cannot be told, so it is not clear whose read noise is whose.
+        """
+        assert self.rows is not None
+        found = samples_in(x, self.rows, self.state)
+        if found is None or not self.samples_known:
+            count = "" if self.state.samples is None else f" for {self.state.samples} samples"
+            raise BadInput(
+                f"{self.name}: inputs of shape {tuple(x.shape)}{count}: whose read noise is whose? Use level='noise', "
+                f"or keep it digital with rules={{{self.pattern!r}: None}}"
+            )
+        return found
+
+    @property
+    def pattern(self) -> str:
+        """A pattern for rules that matches the module, or the bank of matrices, and its like in other layers."""
+        return re.sub(r"\d+", "*", self.bank or self.name.partition("#")[0])
+
+    def observe_input(self, x: Tensor) -> None:
+        """As in the base; refuses to draw read noise where it is not clear which rows belong to which sample."""
+        if self.noisy_reads() and self.rows is not None:
+            self._samples(x)
+        super().observe_input(x)
+
+    def held(self, w: Tensor, dtype: torch.dtype) -> Folded | Programmed:
+        """What the cells hold of w[..., O, I]: from the last call where nothing changed."""
+        state, cells = self.state, self.cells
+        key = (
+            (state.seed, state.chip, state.step, state.level, state.rounded),
+            w.data_ptr(),
+            0 if w.is_inference() else w._version,
+            (dtype, w.device, tuple(w.shape), w.stride()),
+            scattered(w),
+        )
+        # Sums read all weights, which is as much work as the product with a single token: once a text is enough.
+        # A step of training writes anew in any case, and weights stay as they are from its call to its gradients.
+        sums = None if state.step is not None else cells.sums if state.goes_on and key == cells.key else totals(w)
+        if cells.held is None or (key, sums) != (cells.key, cells.sums):
+            w = rotate(w.to(dtype)) if self.rotated else w.to(dtype)
+            w_range = encoding.full_range(w, self.array)
+            codes = encoding.quantise(w, self.array, w_range, rounded=state.rounded)
+            chip = state.stream
+            with torch.no_grad():
+                streams = {"stream": chip.child(cells.name), "fault_stream": chip.child("faults", cells.name)}
+                cells.held = self.hold(codes, w_range=w_range, **streams)
+            cells.key, cells.sums = key, sums
+        return cells.held
+
+
+def samples_in(factor: Tensor, rows: Rows, state: State) -> int | None:
+    """How many samples a factor holds; None where that cannot be told."""
+    places = factor.shape[rows.axis]
+    known = state.samples
+    if known is not None and places % known == 0:
+        return known
+    return None if current_samples() is not None else rows.samples(factor) or None
+
+
+def scattered(w: Tensor) -> tuple[float, ...]:
+    """Some values of w from all over it.
+
+    With `totals` they tell changed weights from the old ones where PyTorch's version counter does not: changes through
+    `.data` (averaged weights, pruning, old optimisers) and of tensors made in inference mode do not count there.
+    """
+    flat = w.reshape(-1)
+    places = (torch.arange(64, device=w.device) * 2654435761) % flat.numel()
+    return tuple(flat[places].float().tolist())
+
+
+def totals(w: Tensor) -> tuple[float, float]:
+    """The sum of w and of its squares: with `scattered` they miss no change that happens in practice."""
+    flat = w.reshape(-1).float()
+    return float(flat.sum()), float(flat.dot(flat))
+
+
+def share_ranges(operands: Iterable[Operand]) -> None:
+    """Give matrices of a bank that no calibration input used the input range of the others."""
+    banks: dict[str, list[StaticOperand]] = {}
+    for operand in operands:
+        if isinstance(operand, StaticOperand) and operand.bank:
+            banks.setdefault(operand.bank, []).append(operand)
+    for members in banks.values():
+        seen = [member.x_range for member in members if member.x_range is not None]
+        for member in members:
+            if member.x_range is None and seen:
+                member.x_range = torch.stack(seen).amax(dim=0)

@@ -1,0 +1,1 @@
+"""How sure is a number: intervals, and measures of many samples together."""

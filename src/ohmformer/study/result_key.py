@@ -1,0 +1,99 @@
+"""The key of a result: a hash of everything that decides the answer, and of nothing else. Free of torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ohmformer.study.spec import Settings, Study
+
+PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
+"""Whose versions go into every results file; those of the first two decide answers."""
+
+MODEL_PACKAGES = {"hf": ("transformers",), "timm": ("timm",)}
+"""Prefix of a model's source -> packages that hold its code."""
+
+PACKAGE = Path(__file__).parents[1]
+ANSWERING = (
+    "streams.py",
+    *(f"{folder}/*.py" for folder in ("device", "array", "mapping", "hardware", "nn", "tasks")),
+    "study/evaluate_point.py",
+)
+"""The files whose code answers a study; how it is read, run and reported decides nothing."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the names in a study stood for when it ran: digests of the model and of the data, and where they ran."""
+
+    model: str
+    task: str
+    device: str = "cpu"
+
+
+def versions(study: Study[Settings] | None = None) -> dict[str, str]:
+    """Package -> version, with the packages that models of a study come from."""
+    points = study.points if study else ()
+    return {name: _version(name) for name in (*PACKAGES, *(n for point in points for n in _packages(point.settings)))}
+
+
+def _packages(settings: Settings) -> tuple[str, ...]:
+    """Packages whose code is part of the model."""
+    return MODEL_PACKAGES.get(settings.model.source.split(":")[0], ())
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@cache
+def code_digest(package: Path = PACKAGE) -> str:
+    """SHA-256 over the code that computes answers: while it is being developed, one version has many."""
+    found = hashlib.sha256()
+    for pattern in ANSWERING:
+        for file in sorted(package.glob(pattern)):
+            found.update(f"{file.relative_to(package).as_posix()}\n".encode())
+            found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
+    """All that decides the answer of a point, as plain JSON values.
+
+    The title of the hardware and the limit of the task are left out: one is only a name, the other is in the digest;
+    and so is what the hardware costs.
+    """
+    plain = settings.canonical()
+    hardware = {name: value for name, value in settings.hardware.physical().items() if name != "title"}
+    return {
+        "hardware": hardware,
+        "model": plain["model"],
+        "task": {name: value for name, value in plain["task"].items() if name != "limit"},
+        "rules": plain["rules"],
+        "mitigation": plain["mitigation"],
+        "simulation": plain["simulation"],
+        "trials": plain["trials"],
+        "seed": plain["seed"],
+        "identity": asdict(identity),
+        "versions": {name: _version(name) for name in (*PACKAGES[:2], *_packages(settings))},
+        "code": code_digest(),
+    }
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain values as canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def point_key(settings: Settings, identity: Identity) -> str:
+    """The key of a point's result."""
+    return digest(decisive(settings, identity))

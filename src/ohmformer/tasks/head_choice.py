@@ -1,0 +1,26 @@
+"""Which head a model needs for a task: what its source and metric say."""
+
+from __future__ import annotations
+
+from ohmformer.models.sources import split
+from ohmformer.tasks.spec import TaskChoice
+
+
+def head_for(choice: TaskChoice) -> str:
+    """A key of `ohmformer.models.huggingface.AUTO`, or `auto` for tasks that leave it to the model.
+
+    Raises:
+        BadInput: there is no such source.
+    """
+    prefix, _ = split("task", choice.source)
+    if prefix == "text":
+        return "causal-lm"
+    if prefix not in ("imagefolder", "csv"):
+        return "auto"
+    if choice.probe or choice.metric == "fidelity":
+        return "encoder"
+    if prefix == "imagefolder":
+        return "image-classification"
+    from ohmformer.tasks.csv_table import is_pairs
+
+    return "encoder" if is_pairs(choice) else "text-classification"

@@ -1,0 +1,1 @@
+"""What a real model computes, as a Workload."""

@@ -1,0 +1,187 @@
+"""What is chosen for K and V brings the answers nearest to those of the original, and never makes them worse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import ohmformer as of
+from ohmformer import BadInput, Conditioning, KVClip
+from ohmformer.nn.calibration import recipes
+from ohmformer.nn.calibration.calibrate import CHIP, _best, calibrate, protectable
+from ohmformer.nn.calibration.recipes import best_clips, candidates, slice_bases
+from ohmformer.nn.convert.convert import crossbars
+from tests.nn.models import Decoder, SelfAttention
+from tests.study.small import model as small_model
+from tests.study.small import task as small_task
+
+INPUTS = small_task().inputs
+
+
+def hardware(gamma: float, **changes: Any) -> of.Accelerator:
+    found = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", gamma)
+    for path, value in changes.items():
+        found = of.replace(found, path.replace("__", "."), value)
+    return found
+
+
+def converted(gamma: float, **changes: Any) -> nn.Module:
+    return of.convert(small_model().eval(), hardware(gamma, **changes), sample=INPUTS, level="noise")
+
+
+def test_the_grid_starts_with_no_clip_and_leaves_out_what_leaves_nothing() -> None:
+    array = hardware(1).attention.array
+    grid = candidates(array)
+    assert grid[0] == KVClip(alpha=0.0, beta=1.0)
+    assert len(set(grid)) == len(grid) > 4
+    narrow = of.replace(array, "cell.g_min", "2.5 uS")
+    assert {clip.beta for clip in candidates(narrow)} == {1.0, 0.5}, "beta r <= 1 for r = 4 and beta = 0.25"
+    assert candidates(of.replace(array, "encoding", "offset")) == []
+
+
+def test_slices_may_count_less_but_not_where_there_is_one() -> None:
+    array = hardware(1).attention.array
+    assert slice_bases(array) == [None, 3, 2, 1]
+    assert slice_bases(of.replace(array, "bits_per_cell", 8)) == [None]
+    assert slice_bases(of.replace(array, "encoding", "offset")) == [None]
+
+
+@pytest.mark.parametrize("remedy", ["clip", "auto"])
+@pytest.mark.parametrize("gamma", [0.0, 3.0, 7.0])
+def test_the_choice_is_never_worse_than_nothing_and_is_what_runs_then(gamma: float, remedy: Any) -> None:
+    model = converted(gamma)
+    before = crossbars(model).state.seed, crossbars(model).state.chip
+    found = calibrate(model, INPUTS, remedy=remedy)
+    assert found.losses[found.recipe] <= found.losses["none"]
+    assert all(spec.copies is None for spec in found.kv.values()), "redundancy takes arrays, so it is never chosen"
+    assert (crossbars(model).state.seed, crossbars(model).state.chip) == before
+    again = calibrate(model, INPUTS, remedy=remedy)
+    assert again == found, "calibrating twice is calibrating once"
+    truth = small_model().eval()(INPUTS).detach().log_softmax(-1)
+    of.set_chip(model, CHIP, seed=0)
+    with torch.no_grad(), of.samples(f"calibration {n}" for n in range(len(INPUTS))):
+        said = model(INPUTS).log_softmax(-1)
+    assert float(-(truth.exp() * said).sum(-1).mean()) == pytest.approx(found.losses[found.recipe], rel=1e-5)
+
+
+def test_what_is_done_must_be_better_than_nothing_by_more_than_chance() -> None:
+    none = torch.linspace(1, 2, 50)
+    wavering = none - 0.01 + 0.2 * torch.linspace(-1, 1, 50).sin()
+    assert _best({"none": none, "clip": wavering}) == "none"
+    assert _best({"none": none, "clip": none - 0.005, "hadamard": wavering}) == "clip", "little, but certain"
+    assert _best({"none": none, "clip": none - 0.4, "hadamard": none - 0.5}) == "hadamard"
+    assert _best({"none": none, "clip": none}) == "none", "of equals the first"
+    assert _best({"none": none[:1], "clip": none[:1] - 1e-3}) == "clip", "one sample tells no chance"
+
+
+def test_at_strong_noise_conditioning_is_chosen_and_helps_on_other_inputs() -> None:
+    model = converted(7.0)
+    other = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(9))
+    truth = small_model().eval()(other).detach()
+
+    def error() -> float:
+        total = 0.0
+        for chip in range(4):
+            of.set_chip(model, chip)
+            with torch.no_grad(), of.samples(range(64)):
+                total += float((model(other) - truth).square().mean())
+        return total
+
+    unprotected = error()
+    found = calibrate(model, INPUTS)
+    assert found.recipe in ("hadamard", "balanced")
+    assert set(found.kv) == {operand.name for operand in protectable(crossbars(model))}
+    assert error() < 0.5 * unprotected
+    of.set_kv(model, None)
+    assert error() == unprotected, "and it can be taken back"
+
+
+def test_the_choice_does_not_depend_on_the_batch() -> None:
+    first, second = calibrate(converted(5.0), INPUTS, batch=3), calibrate(converted(5.0), INPUTS, batch=16)
+    assert (first.recipe, first.kv) == (second.recipe, second.kv)
+    assert first.losses == pytest.approx(second.losses, rel=1e-4)
+
+
+@pytest.mark.parametrize("noise", [recipes.NOISE, recipes.FIRM])
+def test_clips_by_head_are_the_best_of_the_grid_for_each(noise: float) -> None:
+    model = converted(6.0)
+    operand = protectable(crossbars(model))[0]
+    calibrate(model, INPUTS, remedy="clip")
+    crossbars(model).state.mode = "observe tokens"
+    with torch.no_grad(), of.samples(range(16)):
+        model(INPUTS)
+    crossbars(model).state.mode = "run"
+    operand.condition(None)
+    chosen = best_clips(operand, noise)
+    assert isinstance(chosen, tuple)
+    assert len(chosen) == 2
+    for clip in ("none", *candidates(operand.array)):
+        operand.clip = clip
+        each = recipes.expected_error(operand, operand.watched, noise=noise)
+        operand.clip = chosen
+        assert bool((recipes.expected_error(operand, operand.watched, noise=noise) <= each + 1e-12).all())
+
+
+def test_without_logits_what_is_returned_is_compared() -> None:
+    tokens = torch.randn(6, 7, 24, generator=torch.Generator().manual_seed(2))
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = SelfAttention()
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"features": self.inner(x), "pooled": self.inner(x).mean(dim=1)}
+
+    model = of.convert(Features().eval(), hardware(6.0), sample=tokens, level="noise")
+    found = calibrate(model, tokens)
+    assert found.recipe != "none"
+    assert 0 < found.losses[found.recipe] < found.losses["none"]
+
+
+def test_a_decoder_is_calibrated_with_ranges_and_means_that_stay() -> None:
+    ids = torch.randint(0, 20, (8, 9), generator=torch.Generator().manual_seed(1))
+    model = of.convert(Decoder().eval(), hardware(6.0), sample=ids, level="noise")
+    found = calibrate(model, ids)
+    assert found.recipe in ("hadamard", "balanced")
+    for operand in protectable(crossbars(model)):
+        assert operand.conditioner is not None
+        assert operand.conditioner.mean is not None
+        assert operand.w_range is not None
+
+
+def test_what_a_rule_has_a_clip_for_is_left_alone_and_sram_needs_nothing() -> None:
+    ruled = of.convert(
+        small_model().eval(), hardware(7.0), sample=INPUTS, level="noise", rules={"*.K": of.Rule(clip="none")}
+    )
+    assert all(name.endswith(".V") for name in calibrate(ruled, INPUTS).kv)
+    sram = of.convert(small_model().eval(), of.load("xformer_tvlsi_2023"), sample=INPUTS, level="noise")
+    found = calibrate(sram, INPUTS)
+    assert (found.recipe, found.kv, found.clips) == ("none", {}, {})
+
+
+def test_a_clip_that_is_set_later_takes_the_place_of_calibrated_ones() -> None:
+    model = converted(7.0)
+    calibrate(model, INPUTS, remedy="clip")
+    of.set_clip(model, KVClip(alpha=2.0, beta=0.25))
+    assert all(operand.clip == "model" for operand in protectable(crossbars(model)))
+
+
+def test_what_cannot_be_calibrated_is_refused() -> None:
+    with pytest.raises(BadInput, match="not on crossbars"):
+        calibrate(small_model(), INPUTS)
+    with pytest.raises(BadInput, match="at least one input"):
+        calibrate(converted(1.0), INPUTS[:0])
+    with pytest.raises(BadInput, match="remedy = 'magic'"):
+        calibrate(converted(1.0), INPUTS, remedy="magic")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=r"K cannot be calibrated: an 'offset' array .* use encoding = 'differential'"):
+        calibrate(converted(1.0, attention__array__encoding="offset"), INPUTS)
+
+
+def test_a_choice_is_plain_json() -> None:
+    found = calibrate(converted(7.0), INPUTS).canonical()
+    assert found["recipe"] in found["losses"]
+    assert all(Conditioning.model_validate(spec) for spec in found["kv"].values())

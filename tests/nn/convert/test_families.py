@@ -1,0 +1,114 @@
+"""Published families of models run on crossbars, and `docs/models.md` says what of each is captured.
+
+`python -m tests.nn.convert.test_families` writes that page again.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ohmformer as of
+from ohmformer.capture.dry_run import call
+from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.self_check import difference
+from tests.nn.hub import library
+from tests.nn.zoo import FAMILIES, Family
+
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
+HEAD = """# Models
+
+What of a model runs on crossbars, for tiny models of each family with random weights: how many matrices of weights
+(x W), and how many products Q K and P V of attention, experts of a mixture one by one. Every one of them gives the
+original output on exact hardware. What stays digital is named with its reason, and a family that is refused as it is
+stands there with the rule that helps. Made with {versions} by `python -m tests.nn.convert.test_families`; a test compares.
+
+| family | source | x W | Q K | P V | digital, and why | refused without |
+|---|---|---|---|---|---|---|
+"""
+
+
+@cache
+def converted(name: str) -> tuple[nn.Module, nn.Module, str]:
+    """The original, the model on crossbars, and the row of the table."""
+    family = FAMILIES[name]
+    torch.manual_seed(0)
+    model = sharpened_model(family)
+    torch.manual_seed(1)
+    sample = family.sample(3)
+    if family.rules:
+        with pytest.raises(of.BadInput, match="rules="):
+            of.convert(model, HARDWARE, sample=sample, level="noise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = of.convert(model, HARDWARE, sample=sample, level="noise", rules=family.rules)
+    return model, found, row(family, found)
+
+
+def sharpened_model(family: Family) -> nn.Module:
+    """A tiny model of a family; skips where its package is missing."""
+    from tests.nn.zoo import sharpened
+
+    library(family.source)
+    return sharpened(family.make())
+
+
+def row(family: Family, found: nn.Module) -> str:
+    """One line of the table."""
+    table = of.capture_table(found)
+    counts = [str(table.summary()["crossbars"].get(product, 0)) for product in ("x W", "Q K", "P V")]
+    digital = Counter(f"`{re.sub(r'[0-9]+', '*', row.module) or '(root)'}`: {row.reason}" for row in table.digital)
+    lines = [f"{line} ({n})" if n > 1 else line for line, n in digital.items()]
+    rules = ", ".join(f"`{pattern}`: None" for pattern in family.rules)
+    return f"| {family.name} | {family.source} | {' | '.join(counts)} | {'; '.join(lines)} | {rules} |"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.filterwarnings("ignore")
+def test_exact_hardware_gives_the_original_output_and_noise_changes_it(name: str) -> None:
+    model, found, _ = converted(name)
+    torch.manual_seed(2)
+    other = FAMILIES[name].sample(2)
+    state = crossbars(found).state
+    with torch.no_grad(), of.samples(range(2)):
+        expected = call(model, other)
+        assert difference(expected, call(found, other)) > 1e-4
+        state.mode = "bypass"
+        assert difference(expected, call(found, other)) < 1e-4
+    state.mode = "run"
+
+
+def versions() -> str:
+    """The packages that the table depends on, by their first numbers."""
+    try:
+        return " and ".join(f"{name} {version(name).split('.')[0]}" for name in ("transformers", "timm"))
+    except PackageNotFoundError as error:
+        pytest.skip(f"{error.name} is not installed")
+
+
+def page() -> str:
+    """The text of `docs/models.md`."""
+    return HEAD.format(versions=versions()) + "\n".join(converted(name)[2] for name in FAMILIES) + "\n"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_table_of_models_is_what_conversion_gives() -> None:
+    written = PAGE.read_text(encoding="utf-8")
+    if versions() not in written:
+        pytest.skip(f"docs/models.md was made with other packages than {versions()}")
+    for was, now in zip(written.splitlines(), page().splitlines(), strict=False):
+        assert was == now, "docs/models.md is out of date; run `python -m tests.nn.convert.test_families`"
+    assert written == page(), "docs/models.md is out of date; run `python -m tests.nn.convert.test_families`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,190 @@
+"""Statistics over chips and samples: intervals that cover, and Ctrl-C that keeps what is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+
+from ohmformer.errors import BadInput
+from ohmformer.nn import monte_carlo
+from ohmformer.nn.monte_carlo import Interrupted, monte_carlo
+from ohmformer.stats.intervals import crossed_interval, mean_interval, value_interval
+
+RUNS = 600
+FALSE_ALARM = 1e-5
+"""Probability that a coverage test fails although the interval covers as claimed."""
+
+
+def coverage(chips: int, samples: int, chip_spread: float, sample_spread: float, seed: int) -> tuple[float, float]:
+    """Share of simulated studies whose interval holds the truth, and its mean width over that of a perfect one.
+
+    A chip and a sample each shift the log-odds of success by a normal number of that standard deviation.
+    """
+    rng = np.random.default_rng(seed)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    shift = math.hypot(chip_spread, sample_spread)
+    truth = float((weights / weights.sum()) @ (1 / (1 + np.exp(-(1.0 + shift * nodes)))))
+    hits, widths, means = 0, [], []
+    for _ in range(RUNS):
+        logit = 1.0 + chip_spread * rng.standard_normal((chips, 1)) + sample_spread * rng.standard_normal((1, samples))
+        scores = (rng.random((chips, samples)) < 1 / (1 + np.exp(-logit))).astype(float)
+        low, high = mean_interval(scores)
+        hits += low <= truth <= high
+        widths.append(high - low)
+        means.append(scores.mean())
+    return hits / RUNS, float(np.mean(widths) / (2 * 1.96 * np.std(means)))
+
+
+@pytest.mark.parametrize(
+    ("chips", "samples", "chip_spread", "sample_spread", "claim", "widest"),
+    {
+        "many chips, both matter": (10, 100, 0.4, 1.0, 0.94, 1.5),
+        "chips matter most": (10, 100, 1.0, 0.5, 0.94, 1.5),
+        "samples matter most": (3, 100, 0.0, 2.0, 0.95, 2.0),
+        "few chips, both matter": (3, 100, 0.5, 1.0, 0.94, 3.0),
+        "two chips that differ much": (2, 100, 0.8, 0.8, 0.94, 9.0),
+        "one chip, samples only": (1, 100, 0.0, 1.0, 0.95, 1.4),
+    }.values(),
+)
+def test_the_interval_covers_the_truth_as_often_as_claimed(
+    chips: int, samples: int, chip_spread: float, sample_spread: float, claim: float, widest: float
+) -> None:
+    share, width = coverage(chips, samples, chip_spread, sample_spread, seed=chips)
+    assert share * RUNS >= stats.binom.ppf(FALSE_ALARM, RUNS, claim)
+    assert width < widest, "covers only because it is too wide to say anything"
+
+
+def test_ignoring_chips_would_not_cover() -> None:
+    """The test above can fail: an interval over samples alone misses the truth when chips differ."""
+    rng = np.random.default_rng(0)
+    missed = 0
+    for _ in range(200):
+        scores = np.repeat(rng.random((3, 1)) < 0.5, 50, axis=1).astype(float)
+        low, high = crossed_interval(scores.mean(axis=0), scores.mean(axis=0))
+        missed += not low <= 0.5 <= high
+    assert missed > 100
+
+
+@given(st.integers(1, 4), st.integers(1, 30), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.9, 1.0]))
+def test_intervals_of_shares_hold_the_mean_and_stay_within_bounds(
+    chips: int, samples: int, seed: int, p: float
+) -> None:
+    scores = (np.random.default_rng(seed).random((chips, samples)) < p).astype(float)
+    low, high = mean_interval(scores)
+    assert 0 <= low <= scores.mean() <= high <= 1
+    assert low < high, "a share of finitely many samples is never certain"
+
+
+def test_two_way_variance_by_hand() -> None:
+    chip_means, sample_means = np.array([0.7, 0.8, 0.9]), np.array([0.6, 0.8, 0.9, 0.9])
+    parts = [(0.01 / 3, 2), (0.02 / 4, 3)]
+    half = math.sqrt(sum(part * stats.t.ppf(0.975, degrees) ** 2 for part, degrees in parts))
+    assert crossed_interval(chip_means, sample_means) == pytest.approx((0.8 - half, 0.8 + half), rel=1e-12)
+
+
+def test_known_intervals() -> None:
+    assert mean_interval(np.ones((3, 20))) == pytest.approx((0.025 ** (1 / 20), 1.0))
+    exact = stats.binomtest(7, 10).proportion_ci(method="exact")
+    assert mean_interval(np.array([[1.0] * 7 + [0.0] * 3])) == (exact.low, exact.high)
+    values = np.array([0.5, 0.6, 0.8])
+    expected = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
+    assert value_interval(values) == pytest.approx(expected)
+    assert all(map(math.isnan, value_interval(np.array([0.5]))))
+    assert mean_interval(np.full((2, 5), 0.3)) == (0.3, 0.3)
+
+
+def test_scores_of_one_chip_that_are_no_shares_are_resampled_and_repeat() -> None:
+    scores = np.random.default_rng(0).exponential(size=(1, 80))
+    low, high = mean_interval(scores)
+    assert low < scores.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 / math.sqrt(80), rel=0.5)
+    assert mean_interval(scores) == (low, high)
+
+
+@pytest.fixture
+def chips_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The chips that a run asks for, without a real converted model."""
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(monte_carlo, "set_chip", lambda model, chip, *, seed: seen.append((chip, seed)))
+    return seen
+
+
+def run(evaluate: Callable[[nn.Module], object], **options: int) -> monte_carlo.Stats:
+    return monte_carlo(nn.Identity(), evaluate, progress=False, **options)  # type: ignore[arg-type]
+
+
+def test_every_chip_is_evaluated_once(chips_seen: list[tuple[int, int]]) -> None:
+    scores = iter([[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]])
+    found = run(lambda _: next(scores), chips=3, seed=5)
+    assert chips_seen == [(0, 5), (1, 5), (2, 5)]
+    assert found.chips == (0.75, 1.0, 0.25)
+    assert found.mean == pytest.approx(2 / 3)
+    assert found.samples == 4
+    assert found.scores is not None
+    assert found.ci95 == mean_interval(found.scores)
+    assert not found.interrupted
+
+
+@pytest.mark.usefixtures("chips_seen")
+def test_a_single_number_per_chip() -> None:
+    values = iter([0.5, 0.6, 0.8])
+    found = run(lambda _: next(values), chips=3)
+    assert found.chips == (0.5, 0.6, 0.8)
+    assert found.ci95 == value_interval(np.array([0.5, 0.6, 0.8]))
+    assert found.samples is None
+    assert found.scores is None
+
+
+@pytest.mark.usefixtures("chips_seen")
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ([[0.0], [0.0, 1.0]], r"\[1\], then \[2\]"),
+        ([[math.nan]], "NaN or infinity"),
+        ([[[0.0], [1.0]]], r"array \[2, 1\]"),
+        ([[]], r"array \[0\]"),
+    ],
+)
+def test_scores_that_make_no_sense_are_refused(returned: list[object], said: str) -> None:
+    values = iter(returned)
+    with pytest.raises(BadInput, match=said):
+        run(lambda _: next(values), chips=len(returned))
+
+
+def test_no_chips_are_refused(chips_seen: list[tuple[int, int]]) -> None:
+    with pytest.raises(BadInput, match="chips = 0"):
+        run(lambda _: 1.0, chips=0)
+    assert not chips_seen
+
+
+@pytest.mark.usefixtures("chips_seen")
+def test_ctrl_c_keeps_the_chips_that_are_done() -> None:
+    count = 0
+
+    def evaluate(_: nn.Module) -> list[float]:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return [1.0, 0.0]
+
+    with pytest.warns(Interrupted, match="2 of 5 chips"):
+        found = run(evaluate, chips=5)
+    assert found.interrupted
+    assert found.chips == (0.5, 0.5)
+
+
+@pytest.mark.usefixtures("chips_seen")
+def test_ctrl_c_before_the_first_chip_is_ctrl_c() -> None:
+    def evaluate(_: nn.Module) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(evaluate, chips=5)

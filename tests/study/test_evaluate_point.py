@@ -1,0 +1,143 @@
+"""One point: settings in, plain numbers out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ohmformer.errors import BadInput
+from ohmformer.study.evaluate_point import evaluate_point, identify
+from ohmformer.study.read_study import make_study
+from ohmformer.study.spec import Settings
+from tests.study.small import GAMMA, document
+
+
+def settings(*sets: str) -> Settings:
+    (point,) = make_study(document(), sets).points
+    return point.settings
+
+
+def test_a_result_is_plain_and_consistent() -> None:
+    result = evaluate_point(settings(f"{GAMMA}=6", "trials.chips=3"))
+    assert json.loads(json.dumps(result)) == result
+    accuracy = result["accuracy"]
+    assert accuracy["metric"] == "top1"
+    assert accuracy["level"] == "array"
+    assert accuracy["software"] == 1.0
+    assert accuracy["samples"] == 16
+    assert len(accuracy["chips"]) == 3
+    assert accuracy["mean"] == pytest.approx(np.mean(accuracy["chips"]), abs=1e-12)
+    assert sum(accuracy["hits"]) == round(sum(accuracy["chips"]) * 16)
+    low, high = accuracy["ci95"]
+    assert 0 <= low <= accuracy["mean"] <= high <= 1
+    assert result["write_noise"]["key"] == {"kind": "sqrt_range", "gamma": 6.0, "sigma": 0.2}
+    assert result["write_noise"]["projection"]["gamma"] == 1.0
+
+
+def test_a_result_repeats_and_depends_on_the_seed() -> None:
+    noisy = (f"{GAMMA}=6", "trials.chips=3")
+    assert evaluate_point(settings(*noisy)) == evaluate_point(settings(*noisy))
+    assert evaluate_point(settings(*noisy)) != evaluate_point(settings(*noisy, "seed=1"))
+
+
+def test_calibrated_clips_equal_the_same_clips_given_by_rules() -> None:
+    noisy = (f"{GAMMA}=20", "trials.chips=2")  # so strong that a clip is chosen on a few samples
+    accuracy = evaluate_point(settings(*noisy, "mitigation.clip=calibrated"))["accuracy"]
+    chosen = accuracy.pop("chosen")
+    assert chosen["recipe"] == "clip"
+    rules = {name: {"clip": clip} for name, clip in chosen["clips"].items()}
+    (point,) = make_study(document(rules=rules), noisy).points
+    assert evaluate_point(point.settings)["accuracy"] == accuracy
+
+
+def test_conditioning_is_chosen_or_given() -> None:
+    noisy = (f"{GAMMA}=7", "trials.chips=4")
+    plain = evaluate_point(settings(*noisy))["accuracy"]
+    auto = evaluate_point(settings(*noisy, "mitigation.kv=auto"))["accuracy"]
+    given = evaluate_point(settings(*noisy, 'mitigation.kv={ mean = true, basis = "hadamard", scale = "token" }'))
+    assert auto["chosen"]["recipe"] in ("hadamard", "balanced")
+    assert auto["mean"] > plain["mean"] < given["accuracy"]["mean"]
+    assert "chosen" not in given["accuracy"]
+
+
+def test_redundancy_is_given_with_the_array_or_the_conditioning() -> None:
+    noisy = (f"{GAMMA}=7", "trials.chips=4")
+    plain, given, own = (
+        evaluate_point(settings(*noisy, *more))["accuracy"]["mean"]
+        for more in ((), ("mitigation.kv={ copies = 16 }",), ("hardware.attention.array.copies=16",))
+    )
+    assert plain < given == own
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (("mitigation.kv=magic",), "mitigation.kv = 'magic': is no conditioning; write 'none', 'auto' or"),
+        (('mitigation.kv={ basis = "fourier" }',), "mitigation.kv.basis = 'fourier'"),
+        (("mitigation.kv={ range = 0.0 }",), "mitigation.kv.range = 0.0"),
+        (("mitigation.kv={ copies = 0 }",), "mitigation.kv.copies = 0: must be >= 1; raise it"),
+        (("mitigation.kv={ copies = 1.5 }",), "mitigation.kv.copies = 1.5: must be a whole number"),
+        (("hardware.attention.array.copies=0",), "hardware.attention.array.copies = 0: must be >= 1; raise it"),
+        (("mitigation.kv=auto", "mitigation.clip=calibrated"), "kv = 'auto' chooses clips too; write clip = 'none'"),
+        (("mitigation.kv={ mean = true }", "mitigation.clip=calibrated"), "is for K and V as they come"),
+    ],
+)
+def test_what_is_no_conditioning_gets_one_line(sets: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        settings(*sets)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_threads_are_left_as_they_were() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        evaluate_point(settings("trials.chips=1"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_clip_that_does_not_go_with_the_arrays_is_refused_before_anything_runs() -> None:
+    offset = settings("hardware.attention.array.encoding=offset", "mitigation.clip={ alpha = 2.0, beta = 0.25 }")
+    with pytest.raises(BadInput, match="differential"):
+        identify(offset)
+
+
+def test_the_refusal_of_a_clip_names_its_path() -> None:
+    offset = settings("hardware.attention.array.encoding=offset", "mitigation.clip={ alpha = 2.0, beta = 0.25 }")
+    with pytest.raises(BadInput, match=r"^mitigation\.clip: "):
+        identify(offset)
+
+
+def test_a_model_is_what_it_does_and_not_only_its_weights() -> None:
+    same = identify(settings()).model
+    other = identify(settings("model.source=python:tests.study.small:model_with_one_head")).model
+    assert other != same
+
+
+def test_static_weights_are_conditioned_in_the_whole_model() -> None:
+    noisy = ("hardware.projection.array.cell.write_noise.sigma=0.3", "trials.chips=3")
+    plain, rotated, tables = (
+        evaluate_point(settings(*noisy, *sets))["accuracy"]
+        for sets in (
+            (),
+            ("mitigation.weights.rotate=true", "mitigation.weights.percentile=99.5"),
+            ("mitigation.weights={ rotate = true, percentile = 99.5 }",),
+        )
+    )
+    assert rotated == tables
+    assert rotated["chips"] != plain["chips"]
+
+
+def test_verified_writes_are_part_of_the_answer() -> None:
+    noisy = ("hardware.projection.array.cell.write_noise.sigma=0.3", "trials.chips=3")
+    verify = "hardware.projection.array.verify={ writes = [1, 2, 8, 30], tolerance = 0.03 }"
+    plain, verified = evaluate_point(settings(*noisy)), evaluate_point(settings(*noisy, verify))
+    assert verified["accuracy"]["mean"] > plain["accuracy"]["mean"]
+    assert verified["write_noise"]["projection"]["verify"] == {"writes": [1, 2, 8, 30], "tolerance": 0.03}
+    assert "verify" not in verified["write_noise"]["key"]

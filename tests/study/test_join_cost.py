@@ -1,0 +1,111 @@
+"""Both halves of a study in one document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ohmformer.report.cost_table import costs_of_points
+from ohmformer.study.cost import cost_document, make_costs, price
+from ohmformer.study.join_cost import costs_alone, has_accuracy, with_chosen, with_costs
+from ohmformer.study.read_study import make_study
+from ohmformer.study.results import document as results_document
+from ohmformer.study.results import to_json
+from ohmformer.study.run import run_study, study_keys
+from ohmformer.study.store import Store
+from tests.study.small import GAMMA, document
+
+ADC8 = {"base": "clipformer_tcad_2024_adc8"}
+FEW = {"trials": {"chips": 1}, "simulation": {"level": "noise"}, "task": {"source": "python:tests.study.small:task"}}
+
+
+def both(out: Path, **changes: Any) -> dict[str, Any]:
+    content = document(**{"hardware": ADC8, **FEW, **changes})
+    study = make_study(content)
+    found = results_document(study, study_keys(study), run_study(study, out))
+    return with_costs(found, make_costs(content))
+
+
+def shown(found: dict[str, Any]) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(costs_of_points(found))
+    return captured.get()
+
+
+def test_every_point_has_what_each_half_says_alone(tmp_path: Path) -> None:
+    """Also where only one of them reads a swept value, which is then computed once by the other."""
+    sweep = {"dataflow.block": [1, 5], GAMMA: [0, 4]}
+    changes = {"dataflow": {"kind": "sequence_blocking", "block": 2}, "sweep": sweep}
+    found = both(tmp_path, **changes)
+    costs = make_costs(document(hardware=ADC8, **FEW, **changes))
+    assert [point["cost"] for point in found["points"]] == [point["cost"] for point in cost_document(costs)["points"]]
+    assert [point["set"] for point in found["points"]] == [point.set for point in costs.points]
+    assert found["points"][0]["accuracy"] == found["points"][2]["accuracy"]
+    assert found["points"][0]["cost"]["latency_s"] != found["points"][2]["cost"]["latency_s"]
+    with Store(tmp_path / "results.sqlite") as store:
+        assert len(store) == 2
+    assert found["cost_notes"] == []
+    json.loads(to_json(found))
+
+
+def test_what_has_no_price_keeps_its_accuracy_and_says_why(tmp_path: Path) -> None:
+    found = both(tmp_path, hardware={}, sweep={"hardware.base": ["clipformer_tcad_2024_adc8", "generic_amplitude"]})
+    priced, unpriced = found["points"]
+    assert priced["cost"]["latency_s"] > 0
+    assert "cost" not in unpriced
+    assert unpriced["accuracy"]["software"] == 1.0
+    (note,) = found["cost_notes"]
+    assert note.startswith("no cost at 1 of 2 points: hardware.chip: is missing for 'Generic crossbars")
+    assert "all points" in shown(found)
+    assert "no cost at 1 of 2" in shown(found)
+    alone = both(tmp_path, hardware={"base": "generic_amplitude"})
+    assert shown(alone).startswith("no cost: hardware.chip: is missing")
+
+
+def test_a_chosen_clip_is_priced_at_its_point(tmp_path: Path) -> None:
+    changes = {"mitigation": {"clip": "calibrated"}, "sweep": {GAMMA: [0, 20]}}
+    found = both(tmp_path, **changes)
+    chosen = [point["accuracy"]["chosen"]["clips"] for point in found["points"]]
+    assert any(chosen), "nothing was chosen, so that nothing is tested"
+    for point, clips in zip(found["points"], chosen, strict=True):
+        rules = {name: {"clip": clip} for name, clip in clips.items()}
+        fixed = {"rules": rules, "sweep": {GAMMA: point["set"][GAMMA]}}
+        (own,) = make_costs(document(hardware=ADC8, **FEW, **fixed)).points
+        assert point["cost"] == price(own.settings)
+    assert found["cost_notes"] == []
+
+
+def test_without_a_choice_settings_stay_as_they_are() -> None:
+    (point,) = make_costs(document()).points
+    assert with_chosen(point.settings, None) is point.settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"model": {"source": "shapes:fashion-vit"}}, "no accuracy: shapes:fashion-vit is a table of dimensions"),
+        ({"task": None}, "no accuracy: the study has no [task]; add one to measure it"),
+    ],
+)
+def test_what_cannot_be_measured_is_priced_alone(changes: dict[str, Any], note: str) -> None:
+    content = {name: value for name, value in document(**changes).items() if value is not None}
+    costs = make_costs(content)
+    assert not has_accuracy(costs)
+    found = costs_alone(costs)
+    assert found["points"] == cost_document(costs)["points"]
+    assert found["notes"][0].startswith(note)
+
+
+def test_points_that_cost_the_same_share_a_row(tmp_path: Path) -> None:
+    clips = ["none", {"alpha": 2.0, "beta": 0.25}]
+    sweeps = [{"mitigation.clip": clips, GAMMA: [0, 4]}, {"label": "noise in {noise}", GAMMA: 7}]
+    rows = [line for line in shown(both(tmp_path, sweep=sweeps)).splitlines() if line.startswith("│")]
+    assert len(rows) == 2
+    assert "no mitigation and 1 labelled" in rows[0]
+    assert "ClipFormer (2, 0.25) " in rows[1]
+    assert "γ" not in rows[0] + rows[1], "write noise changes no price"

@@ -1,0 +1,228 @@
+"""A study file becomes checked points; whatever is wrong with it becomes one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import CrossbarEngine
+from ohmformer.mitigation.spec import KVClip
+from ohmformer.study.read_study import make_study, read_study
+from ohmformer.study.spec import Settings
+
+GAMMA = "hardware.attention.array.cell.write_noise.gamma"
+TEXT = """
+name = "K/V write noise"
+seed = 0
+[model]
+source = "bundled:fashion-vit"
+[task]
+source = "bundled:fashion-mnist"
+limit = 1000
+[hardware]
+base = "clipformer_tcad_2024"
+"attention.array.cell.write_noise.gamma" = 5
+[mitigation]
+clip = { alpha = 2.0, beta = 0.25 }
+[simulation]
+level = "noise"
+[trials]
+chips = 10
+[sweep]
+"hardware.attention.array.cell.write_noise.gamma" = [0, 1, 2]
+"mitigation.clip" = ["none", { alpha = 2.0, beta = 0.25 }]
+"""
+NO_SWEEP = TEXT.partition("[sweep]")[0]
+
+WRONG = {
+    "negative seed": ("seed = 0", "seed = -1", "seed = -1", ">= 0"),
+    "unknown section": ("seed = 0", "sead = 0", "'sead'", "did you mean 'seed'"),
+    "a source that is no text": ('"bundled:fashion-vit"', "3", "model.source = 3", "quotes"),
+    "no samples": ("limit = 1000", "limit = 0", "task.limit = 0", ">= 1"),
+    "unknown key": ("limit = 1000", "limits = 0", "task.limits", "did you mean 'limit'"),
+    "unknown preset": ('"clipformer_tcad_2024"', '"clipformer"', "hardware.base = 'clipformer'", "did you mean"),
+    "no hardware": ('base = "clipformer_tcad_2024"', "", "hardware.base", "clipformer_tcad_2024"),
+    "negative gamma that a sweep hides": ('gamma" = 5', 'gamma" = -5', f"{GAMMA} = -5", ">= 0"),
+    "unknown field": ('gamma" = 5', 'gama" = 5', "write_noise.gama", "did you mean 'gamma'"),
+    "negative sigma": ('gamma" = 5', 'sigma" = -0.1', "write_noise.sigma = -0.1", ">= 0"),
+    "no bits": ('attention.array.cell.write_noise.gamma" = 5', 'attention.array.bits" = 0', "array.bits = 0", ">= 1"),
+    "bare quantity": ('write_noise.gamma" = 5', 'g_max" = 1e-5', "cell.g_max = 1e-05", "'1e-05 S'"),
+    "wrong unit": ('write_noise.gamma" = 5', 'g_max" = "2 V"', "cell.g_max = '2 V'", "S is expected"),
+    "negative alpha": ("clip = { alpha = 2.0", "clip = { alpha = -2.0", "mitigation.clip.alpha = -2.0", ">= 0"),
+    "unknown field of a clip": ("clip = { alpha", "clip = { alfa", "mitigation.clip.alfa", "did you mean 'alpha'"),
+    "unknown clip": ('["none"', '["non"', "mitigation.clip = 'non'", "'calibrated'"),
+    "clip that leaves nothing": ("0.25 }]", "0.005 }]", "beta = 0.005", "raise beta"),
+    "unknown level": ('"noise"', '"nose"', "simulation.level = 'nose'", "did you mean 'noise'"),
+    "no chips": ("chips = 10", "chips = 0", "trials.chips = 0", ">= 1"),
+    "empty axis": ("[0, 1, 2]", "[]", f"sweep.{GAMMA} = []", "at least one value"),
+    "wrong value in an axis": ("[0, 1, 2]", '[0, "x"]', f"{GAMMA} = 'x'", "must be a number"),
+    "axis of an unknown section": ('"mitigation.clip" =', '"mitgation.clip" =', "'mitgation'", "did you mean"),
+    "axis through a number": ('"mitigation.clip" =', '"seed.x" =', "seed.x = 'none'", "as a whole"),
+    "no name": ("name = ", "nam = ", "name", "is missing"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "place", "remedy"), WRONG.values(), ids=WRONG)
+def test_every_mistake_is_one_line_with_file_path_value_and_remedy(old: str, new: str, place: str, remedy: str) -> None:
+    assert old in TEXT
+    with pytest.raises(BadInput) as caught:
+        make_study(tomllib.loads(TEXT.replace(old, new, 1)), where="study.toml")
+    line = str(caught.value)
+    assert line.startswith("study.toml: ")
+    assert place in line
+    assert remedy in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    {
+        "no equals sign": ("trials.chips", "--set trials.chips"),
+        "wrong type": ("trials.chips=many", "trials.chips = 'many'"),
+        "unknown section": ("trial.chips=3", "trial.chips = 3"),
+        "unknown preset": ("hardware.base=nope", "hardware.base = 'nope'"),
+        "what a sweep would overwrite": ("mitigation.clip.beta=0.5", "--set mitigation.clip.beta"),
+    }.values(),
+)
+def test_a_wrong_change_is_one_line(text: str, place: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        make_study(tomllib.loads(TEXT), [text], where="study.toml")
+    assert place in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def gammas(settings: Settings) -> tuple[float, ...]:
+    engines = (settings.hardware.projection, settings.hardware.attention.key, settings.hardware.attention.value)
+    assert all(isinstance(engine, CrossbarEngine) for engine in engines)
+    return tuple(engine.array.cell.write_noise.gamma for engine in engines)  # type: ignore[union-attr]
+
+
+def test_a_sweep_is_the_product_of_its_axes_in_the_order_of_the_file() -> None:
+    points = make_study(tomllib.loads(TEXT)).points
+    clip = KVClip(alpha=2.0, beta=0.25)
+    assert [(gammas(point.settings)[1], point.settings.mitigation.clip) for point in points] == [
+        (0, "none"), (0, clip), (1, "none"), (1, clip), (2, "none"), (2, clip),
+    ]  # fmt: skip
+    assert points[1].set == {GAMMA: 0, "mitigation.clip": {"alpha": 2.0, "beta": 0.25}}
+
+
+def test_a_study_without_a_sweep_is_one_point() -> None:
+    (point,) = make_study(tomllib.loads(NO_SWEEP)).points
+    assert point.set == {}
+    assert gammas(point.settings) == (1, 5, 5)
+    assert point.settings.trials.chips == 10
+
+
+def test_sweeps_of_their_own_follow_one_another() -> None:
+    text = (
+        NO_SWEEP
+        + f"""
+[[sweep]]
+"{GAMMA}" = [0, 1]
+[[sweep]]
+label = "V alone"
+"hardware.attention.key.array.cell.write_noise.gamma" = 0
+"hardware.attention.value.array.cell.write_noise.gamma" = 7
+"""
+    )
+    points = make_study(tomllib.loads(text)).points
+    assert [point.label for point in points] == ["", "", "V alone"]
+    assert [gammas(point.settings) for point in points] == [(1, 0, 0), (1, 1, 1), (1, 0, 7)]
+
+
+def test_the_swept_value_wins_over_a_wider_path_in_the_hardware() -> None:
+    narrow = "hardware.attention.key.array.cell.write_noise.gamma"
+    (point,) = make_study(tomllib.loads(f'{NO_SWEEP}[sweep]\n"{narrow}" = 3')).points
+    assert gammas(point.settings) == (1, 3, 5)
+
+
+def test_dotted_keys_mean_the_same_with_and_without_quotes() -> None:
+    bare = TEXT.replace('"attention.array.cell.write_noise.gamma"', "attention.array.cell.write_noise.gamma")
+    bare = bare.replace(f'"{GAMMA}"', GAMMA).replace('"mitigation.clip"', "mitigation.clip")
+    assert bare != TEXT
+    assert make_study(tomllib.loads(bare)) == make_study(tomllib.loads(TEXT))
+
+
+def test_changes_reach_settings_and_sweeps() -> None:
+    points = make_study(tomllib.loads(TEXT), ["trials.chips=2", f"{GAMMA}=[6, 7]", "mitigation.clip=calibrated"]).points
+    assert {point.settings.trials.chips for point in points} == {2}
+    assert [gammas(point.settings)[1] for point in points] == [6, 7]
+    assert {point.settings.mitigation.clip for point in points} == {"calibrated"}
+
+
+def test_a_hardware_file_is_found_beside_the_study(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[accelerator]\nbase = "clipformer_tcad_2024"\n"attention.array.bits" = 6\n')
+    (tmp_path / "study.toml").write_text(TEXT.replace('"clipformer_tcad_2024"', '"mine.toml"'))
+    study = read_study(str(tmp_path / "study.toml"))
+    assert study.points[0].settings.hardware.attention.array.bits == 6
+
+
+def test_a_missing_file_and_a_broken_one_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere\.toml: no such file"):
+        read_study("nowhere.toml")
+    (tmp_path / "broken.toml").write_text("name = ")
+    with pytest.raises(BadInput, match=r"broken\.toml: is not valid TOML"):
+        read_study(str(tmp_path / "broken.toml"))
+
+
+def test_the_shipped_demo_has_the_points_that_it_promises() -> None:
+    points = read_study("demo").points
+    main = [point for point in points if not point.label]
+    assert {gammas(point.settings)[1:] for point in main} == {(g, g) for g in range(8)}
+    assert {gammas(point.settings)[0] for point in main} == {1}
+    assert len(main) == 8 * 4
+    noisy = [tuple(g > 0 for g in gammas(point.settings)) for point in points if point.label]
+    assert noisy == [(True, False, False), (False, True, False), (False, False, True), (True, True, True)]
+
+
+def test_reading_studies_needs_no_torch() -> None:
+    code = "import sys; from ohmformer.study.read_study import read_study; read_study('demo'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+LABELLED = f"""
+[[sweep]]
+"{GAMMA}" = [0, 1]
+[[sweep]]
+label = "high"
+"{GAMMA}" = 7
+"hardware.projection.array.cell.write_noise.gamma" = 0
+"""
+
+
+def test_a_labelled_sweep_stays_what_it_is_called() -> None:
+    points = make_study(tomllib.loads(NO_SWEEP + LABELLED), [f"{GAMMA}=4"]).points
+    assert [(point.label, gammas(point.settings)[1]) for point in points] == [("", 4), ("high", 7)]
+
+
+def test_what_only_labelled_sweeps_set_cannot_be_changed_unnoticed() -> None:
+    change = "hardware.projection.array.cell.write_noise.gamma=4"
+    with pytest.raises(BadInput, match=r"study\.toml: --set hardware\.projection.*only labelled sweeps"):
+        make_study(tomllib.loads(NO_SWEEP + LABELLED), [change], where="study.toml")
+
+
+def test_a_clip_is_named_by_its_path() -> None:
+    with pytest.raises(BadInput, match=r"^study: mitigation\.clip\.beta = 0\.005"):
+        make_study(tomllib.loads(TEXT.replace("0.25 }]", "0.005 }]")))
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("{ rotate = 3 }", "mitigation.weights.rotate = 3"),
+        ('{ scale = "head" }', "mitigation.weights.scale = 'head'"),
+        ("{ percentile = 0 }", "mitigation.weights.percentile = 0"),
+        ("{ rotates = true }", "did you mean 'rotate'"),
+    ],
+)
+def test_a_wrong_conditioning_of_weights_is_one_line(weights: str, words: str) -> None:
+    text = TEXT.replace("[mitigation]\n", f"[mitigation]\nweights = {weights}\n")
+    with pytest.raises(BadInput) as caught:
+        make_study(tomllib.loads(text))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

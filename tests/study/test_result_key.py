@@ -1,0 +1,115 @@
+"""A key changes with everything that decides the answer, and with nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ohmformer.study import result_key
+from ohmformer.study.read_study import make_study
+from ohmformer.study.result_key import Identity, code_digest, point_key
+from tests.study.small import GAMMA, document
+
+HERE = Identity(model="m", task="t")
+
+DECISIVE = {
+    "seed": [1, 2],
+    "model.source": ["bundled:a", "bundled:b"],
+    "hardware.attention.array.bits": [4, 6],
+    "hardware.projection.array.bits": [4, 6],
+    GAMMA: [2, 3.5],
+    "hardware.attention.array.cell.g_max": ["11 uS", "12 uS"],
+    "hardware.attention.array.adc.bits": [6, 8],
+    "hardware.attention.arrays": ["shared"],
+    "mitigation.clip": ["calibrated", {"alpha": 2.0, "beta": 0.25}, {"alpha": 1.0, "beta": 0.25}],
+    "simulation.level": ["noise", "cell"],
+    "simulation.batch": [7, 8],
+    "trials.chips": [3, 4],
+}
+CHANGES = st.fixed_dictionaries({}, optional={path: st.sampled_from(values) for path, values in DECISIVE.items()})
+
+
+def key(changes: dict[str, Any], identity: Identity = HERE) -> str:
+    (point,) = make_study(document(sweep={path: [value] for path, value in changes.items()})).points
+    return point_key(point.settings, identity)
+
+
+@hypothesis.settings(max_examples=40)
+@given(CHANGES, st.sampled_from([(path, value) for path, values in DECISIVE.items() for value in values]))
+def test_keys_are_equal_exactly_when_the_settings_are(one: dict[str, Any], change: tuple[str, Any]) -> None:
+    other = {**one, change[0]: change[1]}
+    assert (key(one) == key(other)) == (one == other)
+
+
+@pytest.mark.parametrize("path", DECISIVE)
+def test_everything_that_decides_is_in_the_key(path: str) -> None:
+    found = {key({}), *(key({path: value}) for value in DECISIVE[path])}
+    assert len(found) == 1 + len(DECISIVE[path])
+
+
+@pytest.mark.parametrize("field", ["model", "task", "device"])
+def test_other_weights_data_or_devices_are_another_answer(field: str) -> None:
+    assert key({}, replace(HERE, **{field: "other"})) != key({})
+
+
+def test_other_versions_are_another_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key({})
+    for package in ("ohmformer", "torch"):
+        with monkeypatch.context() as patch:
+            patch.setattr(result_key, "version", lambda name, package=package: "99" if name == package else "1")
+            first = key({})
+            patch.setattr(result_key, "version", lambda name: "1")
+            assert key({}) != first
+    assert key({}) == before
+
+
+def test_other_code_is_another_answer_but_not_another_report(tmp_path: Path) -> None:
+    def digest(**files: str) -> str:
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        for folder in ("nn", "study", "report"):
+            (root / folder).mkdir(parents=True)
+        for name, text in {"nn/linear": "1", "study/evaluate": "1", **files}.items():
+            (root / f"{name}.py").write_text(text)
+        return code_digest(root)
+
+    assert digest() == digest(**{"report/table": "x", "study/run": "x", "cli": "x"})
+    assert (
+        len({digest(), *(digest(**{name: "2"}) for name in ("nn/linear", "study/evaluate", "nn/other", "streams"))})
+        == 5
+    )
+    assert len(code_digest()) == 64
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    {
+        "how a number is written": ({GAMMA: 5}, {GAMMA: 5.0}),
+        "how a unit is written": (
+            {"hardware.attention.array.cell.g_max": "11 uS"},
+            {"hardware.attention.array.cell.g_max": "0.011 mS"},
+        ),
+        "which of two paths was taken": (
+            {GAMMA: 5},
+            {f"hardware.attention.{role}.array.cell.write_noise.gamma": 5 for role in ("key", "value")},
+        ),
+        "the title of the hardware": ({}, {"hardware.title": "mine"}),
+        "a source": (
+            {GAMMA: 5},
+            {GAMMA: {"value": 5, "source": "somewhere", "kind": "assumed", "how": "guess"}},
+        ),
+    }.values(),
+)
+def test_what_decides_nothing_changes_nothing(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert key(one) == key(other)
+
+
+def test_name_label_and_the_spelling_of_defaults_change_nothing() -> None:
+    (plain,) = make_study(document()).points
+    (dressed,) = make_study(document(name="other", seed=0, mitigation={"clip": "none"}, sweep={"label": "x"})).points
+    assert point_key(plain.settings, HERE) == point_key(dressed.settings, HERE)

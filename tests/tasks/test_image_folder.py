@@ -1,0 +1,193 @@
+"""Image folders: classes, splits, and what is wrong with them in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ohmformer.errors import BadInput
+from ohmformer.models.images import ImagePreparation, Images
+from ohmformer.models.preprocessing import Preparation, remember
+from ohmformer.tasks.load import load_task
+from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.probe import probed
+from tests.tasks import tiny
+
+PREPARATION = ImagePreparation(resize=20, crop=(16, 16))
+
+
+class Brightness(nn.Module):
+    """Says by mean brightness: dark 0, noisy 2, light 1, and then classes that nothing is."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean(dim=(1, 2, 3))
+        found = torch.where(mean < -0.4, 0, torch.where(mean > 0.4, 1, 2))
+        return nn.functional.one_hot(found, self.classes).float() + torch.linspace(0, 0.01, self.classes)
+
+
+def model(classes: int = 3, names: tuple[str, ...] = ()) -> nn.Module:
+    found = Brightness(classes).eval()
+    return remember(found, Preparation(images=PREPARATION, classes=classes, names=names))
+
+
+def source(folder: Path) -> str:
+    return f"imagefolder:{folder}"
+
+
+def test_folders_are_classes_in_sorted_order(tmp_path: Path) -> None:
+    folder = tiny.photographs(tmp_path)
+    task = load_task(source(folder), model=model())
+    assert len(task) == 22, "a tenth of 24 images calibrates"
+    assert len(task.calibration_labels) == 2
+    assert task.inputs[0:3].shape == (3, 3, 16, 16)
+    assert scores(model(), task, 5).mean() == 1.0
+    top5 = load_task(source(folder), model=model(9), metric="top5", labels=str(labels(tmp_path, 9)))
+    assert scores(model(9), top5).mean() == 1.0
+
+
+def labels(folder: Path, count: int) -> Path:
+    """A list of classes, with words behind the names as ImageNet's lists have them."""
+    file = folder / "labels.txt"
+    names = ["dark", "light", "noisy", *(f"other{n}" for n in range(3, count))]
+    file.write_text("\n".join(f"{name} in words" for name in names) + "\n")
+    return file
+
+
+def test_splits_depend_on_content_and_never_overlap(tmp_path: Path) -> None:
+    tasks = [load_task(source(tiny.photographs(tmp_path / name)), model=model(), calibration=6) for name in "ab"]
+    first, second = ([file.name for file in task.inputs.files] for task in tasks)
+    assert first == second
+    test, held = set(tasks[0].inputs.files), set(tasks[0].calibration.files)
+    assert len(test) == 18
+    assert len(held) == 6
+    assert not test & held
+    assert len({file.parent.name for file in tasks[0].inputs.files[:8]}) == 3, "a first part holds all classes"
+
+
+def test_given_splits_are_used_as_they_are(tmp_path: Path) -> None:
+    tiny.photographs(tmp_path / "train", each=4)
+    tiny.photographs(tmp_path / "val", each=3)
+    task = load_task(source(tmp_path), model=model(), calibration=5)
+    assert len(task) == 9
+    assert {file.parts[-3] for file in task.calibration.files} == {"train"}
+    assert {file.parts[-3] for file in task.inputs.files} == {"val"}
+
+
+def test_a_limit_reads_no_more_than_it_needs(tmp_path: Path) -> None:
+    task = load_task(source(tiny.photographs(tmp_path)), 4, model=model())
+    assert len(task) == len(task.inputs.files) == 4
+    whole = load_task(source(tmp_path), model=model())
+    assert whole.inputs.files[:4] == task.inputs.files
+    assert whole.digest != task.digest
+
+
+def test_a_probe_learns_classes_that_the_model_does_not_know(tmp_path: Path) -> None:
+    task = load_task(source(tiny.photographs(tmp_path)), model=model(7), probe=True)
+    assert task.train is not None
+    found = probed(model(7), task)
+    assert scores(found, task).mean() > 0.9
+    again = probed(model(7), task)
+    assert torch.equal(found.probe.weight, again.probe.weight)
+
+
+def test_fidelity_needs_no_classes(tmp_path: Path) -> None:
+    for number in range(12):
+        tiny.image(tmp_path / f"{number}.png", number)
+    task = load_task(source(tmp_path), model=model(), metric="fidelity")
+    assert scores(model(), task) == pytest.approx(1.0)
+
+
+def test_the_models_own_names_number_the_folders(tmp_path: Path) -> None:
+    named = model(4, names=("noisy", "fog", "light", "dark"))
+    task = load_task(source(tiny.photographs(tmp_path)), model=named)
+    assert {file.parent.name: int(label) for file, label in zip(task.inputs.files, task.labels, strict=True)} == {
+        "noisy": 0, "light": 2, "dark": 3,
+    }  # fmt: skip
+
+
+def spoil_file(folder: Path) -> None:
+    (folder / "dark" / "0.png").write_bytes(b"no image")
+
+
+def empty_class(folder: Path) -> None:
+    (folder / "empty").mkdir()
+
+
+def flatten(folder: Path) -> None:
+    for file in list(folder.rglob("*.*")):
+        file.rename(folder / f"{file.parent.name}{file.name}")
+    for inner in list(folder.iterdir()):
+        if inner.is_dir():
+            inner.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_file, r"0\.png: cannot be read as an image"),
+        (empty_class, "the folder empty in .* holds no images"),
+        (flatten, "holds images but no folders"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_one_line(tmp_path: Path, spoil: object, said: str) -> None:
+    tiny.photographs(tmp_path)
+    assert callable(spoil)
+    spoil(tmp_path)
+    with pytest.raises(BadInput, match=said) as caught:
+        load_task(source(tmp_path), model=model())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"metric": "perplexity"}, "images have top1, top5 or fidelity"),
+        ({"window": 3}, "task.window = 3: does not go with imagefolder: sources"),
+        ({"train": 3}, "only a probe is trained"),
+        ({"labels": "nowhere.txt"}, "labels = 'nowhere.txt': cannot be read"),
+        ({"calibration": 24}, "none is left to score"),
+        ({"limit": 99}, "has only 22 samples"),
+        ({"probe": True, "metric": "fidelity"}, "fidelity compares features"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(tmp_path: Path, options: dict[str, object], said: str) -> None:
+    tiny.photographs(tmp_path)
+    with pytest.raises(BadInput, match=said):
+        load_task(source(tmp_path), model=model(), **options)
+
+
+def test_a_wrong_number_of_classes_is_one_line(tmp_path: Path) -> None:
+    tiny.photographs(tmp_path / "images")
+    with pytest.raises(BadInput, match=r"3 class folders \(dark, light, noisy\) but the model tells 5 .*task.labels"):
+        load_task(source(tmp_path / "images"), model=model(5))
+    (tmp_path / "labels.json").write_text(json.dumps({"dark": 0, "light": 9, "noisy": 1}))
+    with pytest.raises(BadInput, match="numbers a class 9 but the model has 5"):
+        load_task(source(tmp_path / "images"), model=model(5), labels=str(tmp_path / "labels.json"))
+    (tmp_path / "labels.json").write_text(json.dumps({"dark": 0, "light": 1}))
+    with pytest.raises(BadInput, match="does not name the folder 'noisy'"):
+        load_task(source(tmp_path / "images"), model=model(5), labels=str(tmp_path / "labels.json"))
+
+
+def test_no_folder_and_no_preparation_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no such folder"):
+        load_task(source(tmp_path / "nowhere"), model=model())
+    with pytest.raises(BadInput, match="needs a model of which it is known how it prepares images"):
+        load_task(source(tiny.photographs(tmp_path)))
+
+
+def test_large_sets_are_read_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sorted(tiny.photographs(tmp_path).rglob("*.*"))
+    kept = Images(files, PREPARATION).load()
+    monkeypatch.setattr("ohmformer.models.images.KEPT_BYTES", 1000)
+    read = Images(files, PREPARATION).load()
+    assert not read._pixels
+    assert torch.equal(kept[3:7], read[3:7])
+    assert kept.digest == read.digest

@@ -1,0 +1,105 @@
+"""Perplexity: windows, strides, and a KV cache that fills."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ohmformer.errors import BadInput
+from ohmformer.models.load import load_model
+from ohmformer.tasks.load import IGNORED, load_task
+from ohmformer.tasks.metrics import scores
+from tests.tasks import tiny
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    return load_model(f"hf:{tiny.llama(tmp_path_factory.mktemp('llama'))}", head="causal-lm")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    return f"text:{tiny.prose(tmp_path / 'prose.txt')}"
+
+
+@pytest.mark.parametrize("stride", [16, 10, 5])
+def test_every_token_is_scored_once_at_most(model: nn.Module, source: str, stride: int) -> None:
+    task = load_task(source, model=model, window=16, stride=stride, calibration=2)
+    scored = int((task.labels != IGNORED).sum())
+    tokens = 260 - 32
+    assert scored == (tokens - 1 if stride < 16 else tokens - len(task))
+    assert (task.labels[:, 0] == IGNORED).all()
+    assert int(task.inputs["attention_mask"].sum(dim=1).min()) >= 2
+
+
+def test_perplexity_is_that_of_all_tokens(model: nn.Module, source: str) -> None:
+    task = load_task(source, model=model, window=16, calibration=2)
+    ids = task.inputs["input_ids"]
+    with torch.inference_mode():
+        logits = model(**task.inputs).logits
+    losses = F.cross_entropy(
+        logits[:, :-1].reshape(-1, logits.shape[-1]), task.labels[:, 1:].reshape(-1), ignore_index=IGNORED
+    )
+    found = task.summarise(np.stack([scores(model, task, 4)] * 2))
+    assert ids.shape[1] == 16
+    assert found.mean == pytest.approx(float(losses.exp()), rel=1e-5)
+    low, high = found.ci95
+    assert low < found.mean < high
+
+
+def test_a_cache_changes_nothing_in_software(model: nn.Module, source: str) -> None:
+    plain = load_task(source, model=model, window=16, stride=8, calibration=2)
+    cached = load_task(source, model=model, window=16, stride=8, calibration=2, prefill=6, step=3)
+    assert scores(model, cached, 5) == pytest.approx(scores(model, plain), abs=1e-5)
+    assert cached.digest != plain.digest
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"window": 99}, "task.window = 99: the model takes 32 tokens"),
+        ({"window": 8, "stride": 9}, "task.stride = 9: must be from 1 to the window"),
+        ({"window": 8, "prefill": 8}, "task.prefill = 8: leaves nothing"),
+        ({"window": 32, "calibration": 8}, "has 260 tokens, of which 256 calibrate"),
+        ({"metric": "top1"}, "running text has perplexity"),
+        ({"probe": True}, "does not go with text: sources"),
+        ({"step": 2}, "only a KV cache has steps"),
+    ],
+)
+def test_windows_that_do_not_fit_are_one_line(
+    model: nn.Module, source: str, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        load_task(source, model=model, **options)
+
+
+def test_a_file_that_is_no_text_is_one_line(model: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "image.txt").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(BadInput, match="is no text in UTF-8"):
+        load_task(f"text:{tmp_path / 'image.txt'}", model=model)
+
+
+def test_a_model_that_is_no_language_model_is_one_line(tmp_path: Path, source: str) -> None:
+    encoder = load_model(f"hf:{tiny.bert(tmp_path / 'b')}", head="encoder")
+    task = load_task(source, model=encoder, window=8)
+    with pytest.raises(BadInput, match="give a language model"):
+        scores(Names(encoder).eval(), task)
+
+
+class Names(nn.Module):
+    """Takes what language models take, and returns features."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool) -> torch.Tensor:
+        found: torch.Tensor = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+        return found

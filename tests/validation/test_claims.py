@@ -1,0 +1,118 @@
+"""Claims of papers: roles and verdicts, and what the page in the documentation says."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ohmformer.errors import BadInput
+from ohmformer.validation import claims
+from ohmformer.validation.claims import Checked, Claim, check, papers
+from ohmformer.validation.page import page, summary
+
+ROOT = Path(__file__).parents[2]
+FOUND = {name: check(name) for name in papers()}
+BY_ID = {entry.claim.id: entry for paper in FOUND.values() for entry in paper.claims}
+
+
+def test_both_papers_ship() -> None:
+    assert set(FOUND) == {"xformer_tvlsi_2023", "clipformer_tcad_2024"}
+
+
+@pytest.mark.parametrize(
+    "name", ["latency", "gpu_latency", "speedup", "efficiency", "share_attention", "share_qkv", "area"]
+)
+def test_what_fixed_a_parameter_is_met_and_does_not_count(name: str) -> None:
+    assert BY_ID[name].verdict == "calibrated"
+
+
+@pytest.mark.parametrize("name", ["glue", "squad", "puma", "falls", "arrays", "adc_projection", "energy"])
+def test_free_claims_that_are_met(name: str) -> None:
+    assert BY_ID[name].verdict == "met"
+
+
+@pytest.mark.parametrize(
+    "name", ["unblocked", "puma_share", "nvm_ideal", "efficiency_sources", "adc_attention", "share_rest"]
+)
+def test_free_claims_that_are_missed_say_so(name: str) -> None:
+    """A change that meets one of them is welcome: then it moves up."""
+    assert BY_ID[name].verdict == "missed"
+    assert len(BY_ID[name].claim.why) > 40
+
+
+def test_what_no_source_settles_is_not_judged() -> None:
+    names = ("sram_base", "sram_large", "revised_gpu", "sram_area")
+    assert {BY_ID[name].verdict for name in names} == {"not checkable"}
+    assert not any(BY_ID[name].failed for name in names)
+    assert {BY_ID[name].verdict for name in ("gpu_energy_glue", "encoder_energy")} == {"contradicts others"}
+
+
+def test_crossbars_of_an_attention_block() -> None:
+    assert (BY_ID["plain"].modelled, BY_ID["clipped"].modelled) == (624, 576)
+
+
+def test_the_page_in_the_documentation_is_what_the_model_gives() -> None:
+    written = (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
+    assert written == page(list(FOUND.values())), "run: ohmformer validate"
+
+
+def test_verdicts() -> None:
+    claim = Claim(id="x", claim="x", reported=10.0, where="-", role="validation", tolerance=0.1, quantity="q", why="-")
+    verdicts = {
+        role: [Checked(claim.model_copy(update={"role": role}), 10.0, value, "").verdict for value in (10.9, 11.1)]
+        for role in ("validation", "calibration", "shown", "not_checkable", "contradicted")
+    }
+    assert verdicts == {
+        "validation": ["met", "missed"],
+        "calibration": ["calibrated", "not met by its own calibration"],
+        "shown": ["shown", "shown"],
+        "not_checkable": ["not checkable", "not checkable"],
+        "contradicted": ["contradicts others", "contradicts others"],
+    }
+
+
+def test_what_is_not_measured_yet_is_neither_met_nor_missed() -> None:
+    claim = Claim(id="x", claim="x", reported=10.0, where="-", role="validation", quantity="accuracy", why="-")
+    waiting = Checked(claim, 10.0, None, "%")
+    assert (waiting.verdict, waiting.failed) == ("not measured yet", False)
+    paper = claims.Paper("mine", "Mine", "", (waiting,))
+    assert (
+        summary(paper) == "0 of 0 free claims are met; 0 fixed parameters, or follow from those, and do not count; "
+        "0 cannot be checked; 1 are not measured yet"
+    )
+
+
+def test_every_run_is_used_and_every_claim_says_why() -> None:
+    for name, file in papers().items():
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        used = {run for table in content["claim"] for run in (*table.get("runs", []), *table.get("against", []))}
+        assert used == set(content["runs"]), name
+        assert all(table["why"] and table["where"] for table in content["claim"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("runs = ['nowhere']", "run 'nowhere': is not in this file; known: a"),
+        ("quantity = 'latence'\nruns = ['a']", "quantity = 'latence': did you mean 'latency'"),
+        ("role = 'proof'", "x: role = 'proof': must be"),
+        ("quantity = 'speedup'\nruns = ['a']", "runs and against have not equally many names; pair them"),
+        ("quantity = 'sigma'", "x: quantity = 'sigma': is of measured accuracies; add [measured]"),
+    ],
+)
+def test_bad_claims_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    folder = tmp_path / "papers" / "mine"
+    folder.mkdir(parents=True)
+    run = '[runs.a]\nmodel = { source = "shapes:deit-small" }\nhardware = "xformer_tvlsi_2023"\n'
+    role = "" if "role" in text else 'role = "shown"\n'
+    quantity = "" if "quantity" in text else 'quantity = "latency"\n'
+    claim = f'[[claim]]\nid = "x"\nclaim = "x"\nwhere = "-"\nwhy = "-"\n{role}{quantity}{text}\n'
+    (folder / "claims.toml").write_text(f"{run}{claim}")
+    monkeypatch.setenv("OHMFORMER_LIBRARY", str(tmp_path))
+    with pytest.raises(BadInput) as caught:
+        claims.check("mine")
+    assert said in str(caught.value)
+    with pytest.raises(BadInput, match="'none' is no paper of the library"):
+        claims.check("none")
