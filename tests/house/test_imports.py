@@ -13,13 +13,13 @@ ROOT_MODULES = {"units", "streams", "schema", "catalog", "errors"}
 """Left of all folders; they may import each other."""
 
 ORDER = (
-    *("device", "array", "mapping", "hardware", "workload"),
-    *("nn", "arch", "dataflow"),
-    *("tasks", "study", "report", "cli"),
+    *("stats", "device", "array", "mitigation", "mapping", "hardware", "workload", "capture", "models", "tasks"),
+    *("nn", "tracing", "cost", "dataflow"),
+    *("study", "validation", "report", "cli"),
 )
 """Folders and the command line, from left to right."""
 
-APART = {frozenset(pair) for pair in (("nn", "arch"), ("nn", "dataflow"))}
+APART = {frozenset(("nn", other)) for other in ("tracing", "cost", "dataflow")}
 """The accuracy half and the cost half."""
 
 FACADE = {"__init__", "__main__"}

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
 NAMED = ("units", "errors", "schema", "catalog", "device.spec", "array.spec", "mapping.plan", "hardware.spec")
-FREE_FOLDERS = ("hardware", "workload", "arch", "dataflow")
+FREE_FOLDERS = ("stats", "hardware", "workload", "cost", "dataflow")
 
 
 def torch_free_modules() -> list[str]:

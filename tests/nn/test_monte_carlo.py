@@ -13,7 +13,7 @@ from scipy import stats
 from torch import nn
 
 from ohmformer.errors import BadInput
-from ohmformer.nn import monte_carlo
+from ohmformer.nn import monte_carlo as loop
 from ohmformer.nn.monte_carlo import Interrupted, monte_carlo
 from ohmformer.stats.intervals import crossed_interval, mean_interval, value_interval
 
@@ -112,11 +112,11 @@ def test_scores_of_one_chip_that_are_no_shares_are_resampled_and_repeat() -> Non
 def chips_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The chips that a run asks for, without a real converted model."""
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(monte_carlo, "set_chip", lambda model, chip, *, seed: seen.append((chip, seed)))
+    monkeypatch.setattr(loop, "set_chip", lambda model, chip, *, seed: seen.append((chip, seed)))
     return seen
 
 
-def run(evaluate: Callable[[nn.Module], object], **options: int) -> monte_carlo.Stats:
+def run(evaluate: Callable[[nn.Module], object], **options: int) -> loop.Stats:
     return monte_carlo(nn.Identity(), evaluate, progress=False, **options)  # type: ignore[arg-type]
 
 

@@ -181,7 +181,8 @@ def test_the_shipped_demo_has_the_points_that_it_promises() -> None:
 
 
 def test_reading_studies_needs_no_torch() -> None:
-    code = "import sys; from ohmformer.study.read_study import read_study; read_study('demo'); sys.exit('torch' in sys.modules)"
+    reading = "from ohmformer.study.read_study import read_study; read_study('demo')"
+    code = f"import sys; {reading}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

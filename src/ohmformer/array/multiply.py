@@ -1,8 +1,8 @@
 """Matrix-vector products on programmed crossbars, at the three levels of fidelity.
 
-`cell` (in `array/cell_level.py`) simulates every device, cycle, slice and conversion. `array` gives the same distribution
-from one Gaussian per conversion, and folds cycles and slices where no converter stands between. `noise` leaves
-converters and read noise out.
+`cell` (in `array/cell_level.py`) simulates every device, cycle, slice and conversion. `array` gives the same
+distribution from one Gaussian per conversion, and folds cycles and slices where no converter stands between. `noise`
+leaves converters and read noise out.
 
 Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column blocks, S slices, Z reads per vector.
 """

@@ -37,8 +37,8 @@ class Kept:
 def turning(spec: Conditioning, size: int) -> int:
     """Operations that take one vector of d values to the basis, or back: each a multiplication or an addition.
 
-    A factor for each value (`rescaled`), d log2 d additions (`hadamard`, see `rotation_ops.operations` for other sizes), or
-    a product with a matrix [d, d] (`balanced`, whose Hadamard matrix is part of it).
+    A factor for each value (`rescaled`), d log2 d additions (`hadamard`, see `rotation_ops.operations` for other
+    sizes), or a product with a matrix [d, d] (`balanced`, whose Hadamard matrix is part of it).
     """
     match spec.basis:
         case "rescaled":

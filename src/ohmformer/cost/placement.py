@@ -145,7 +145,7 @@ def place(
     held = {first: tiles.held(layers[first], count, known) for first, count in Counter(kinds).items()}
     every = list(held.values())
     stored = tiles.stored(workload, hardware, every)
-    tiles = tiles.tiles(hardware, every, stored)
+    taken = tiles.tiles(hardware, every, stored)
     projection = tiles.weight_arrays(hardware, every)
     placed, lanes = {}, {first: tiles.lanes(hardware, own) for first, own in held.items()}
     for first, own in held.items():
@@ -160,9 +160,9 @@ def place(
         tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True)),
         _by_role(projection, stored),
         sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in stored),
-        tiles.total,
-        tiles.area(hardware, tiles, workload),
-        chip_of(hardware).tile_power * tiles.total if tiles.total else 0.0,
+        taken.total,
+        tiles.area(hardware, taken, workload),
+        chip_of(hardware).tile_power * taken.total if taken.total else 0.0,
         tuple(wear(workload, stored)),
     )
 

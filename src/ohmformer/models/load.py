@@ -16,8 +16,8 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.sources import call, resolve, split
+from ohmformer.models.spec import ModelChoice
 from ohmformer.schema import validate
-from ohmformer.tasks.spec import ModelChoice
 
 READERS = {
     "timm": ("ohmformer.models.timm", "load_timm"),
@@ -45,8 +45,8 @@ def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
 
     Args:
         choice: which model.
-        head: what its task needs, where the choice leaves that to the task: a key of `ohmformer.models.huggingface.AUTO`,
-            or `auto` for the head that the model was trained with.
+        head: what its task needs, where the choice leaves that to the task: a key of
+            `ohmformer.models.huggingface.AUTO`, or `auto` for the head that the model was trained with.
 
     Raises:
         BadInput: as `load_model`.

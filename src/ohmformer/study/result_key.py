@@ -19,9 +19,12 @@ MODEL_PACKAGES = {"hf": ("transformers",), "timm": ("timm",)}
 """Prefix of a model's source -> packages that hold its code."""
 
 PACKAGE = Path(__file__).parents[1]
+ANSWERING_FOLDERS = (
+    *("stats", "device", "array", "mitigation", "mapping", "hardware", "capture", "models", "tasks", "nn"),
+)
 ANSWERING = (
     "streams.py",
-    *(f"{folder}/*.py" for folder in ("device", "array", "mapping", "hardware", "nn", "tasks")),
+    *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
     "study/evaluate_point.py",
 )
 """The files whose code answers a study; how it is read, run and reported decides nothing."""

@@ -26,8 +26,8 @@ def trace(
     """The products of one forward pass, and the work between them, as shapes.
 
     Args:
-        model: as `ohmformer.tracing.trace.trace` has it, which says what is assumed; or a name: 'shapes:bert-base' (which
-            takes no sample: `shapes` has its lengths), or a source of `load_model`.
+        model: as `ohmformer.tracing.trace.trace` has it, which says what is assumed; or a name: 'shapes:bert-base'
+            (which takes no sample: `shapes` has its lengths), or a source of `load_model`.
         sample: a batch; left out for tables of dimensions.
         phase: `encode`, `prefill` or `decode`; by default what the model does.
         context: tokens in the cache before this pass.

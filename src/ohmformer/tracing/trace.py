@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ohmformer.capture.dry_run import batch_size, watch
-from ohmformer.capture.recorder import Seen
+from ohmformer.capture.dry_run import watch
+from ohmformer.capture.inputs import batch_size
+from ohmformer.capture.product import Seen
+from ohmformer.capture.pytorch_quirks import without_fast_path
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules, as_rule
-from ohmformer.nn.convert.convert import Crossbars, without_fast_path
 from ohmformer.tracing.kv_cache_sample import Step, new_tokens, prepare
 from ohmformer.tracing.operations import Draft, Pass, Writer
 from ohmformer.tracing.recorder import Event, Shapes, Tracing
@@ -83,7 +84,7 @@ def _on_meta(sample: Any) -> Any:
 def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> tuple[tuple[str, Any], ...]:
     if not isinstance(model, nn.Module):
         raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
-    if isinstance(getattr(model, "crossbars", None), Crossbars):
+    if hasattr(model, "crossbars"):
         raise BadInput("this model is on crossbars already; trace the original")
     if not isinstance(rules, Mapping):
         raise BadInput(f"rules is of type {type(rules).__name__}; give a mapping of name patterns")

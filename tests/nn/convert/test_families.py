@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import ohmformer as of
-from ohmformer.capture.dry_run import call
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.capture.inputs import call
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.self_check import difference
 from tests.nn.hub import library
 from tests.nn.zoo import FAMILIES, Family
@@ -30,7 +30,8 @@ HEAD = """# Models
 What of a model runs on crossbars, for tiny models of each family with random weights: how many matrices of weights
 (x W), and how many products Q K and P V of attention, experts of a mixture one by one. Every one of them gives the
 original output on exact hardware. What stays digital is named with its reason, and a family that is refused as it is
-stands there with the rule that helps. Made with {versions} by `python -m tests.nn.convert.test_families`; a test compares.
+stands there with the rule that helps. Made with {versions} by `python -m tests.nn.convert.test_families`; a test
+compares.
 
 | family | source | x W | Q K | P V | digital, and why | refused without |
 |---|---|---|---|---|---|---|
