@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ohmformer.array import encoding, write_folded
 from ohmformer.array.spec import Crossbar, analog
 from ohmformer.errors import BadInput
-from ohmformer.mapping import KVClip, plan
+from ohmformer.mapping import plan
+from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import replace
 from tests.build import SQRT_RANGE, array, cell
 

@@ -17,7 +17,7 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, Engine
-from ohmformer.mapping.plan import plan
+from ohmformer.mapping.planning import plan
 from ohmformer.mapping.write_effort import effort
 from ohmformer.mitigation.rotation_ops import operations
 from ohmformer.mitigation.spec import WeightMitigation

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
-NAMED = ("units", "errors", "schema", "catalog", "device.spec", "array.spec", "mapping.plan", "hardware.spec")
+NAMED = ("units", "errors", "schema", "catalog", "device.spec", "array.spec", "mapping.planning", "hardware.spec")
 FREE_FOLDERS = ("stats", "hardware", "workload", "cost", "dataflow")
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from ohmformer.array import counting, mvm, program, write
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.mapping import KVClip, Plan, plan
+from ohmformer.mapping import Plan, plan
+from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import load, replace
 from tests.build import array
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ohmformer.errors import BadInput
-from ohmformer.mapping import KVClip
+from ohmformer.mitigation.spec import KVClip
 from tests.build import array, cell
 
 

@@ -1,4 +1,7 @@
-"""One crossbar with its converters: `program` once, `mvm` many times."""
+"""What does one crossbar with its converters compute?
+
+`program` writes a matrix once, `mvm` multiplies with it many times.
+"""
 
 from importlib import import_module
 from typing import Any
@@ -7,7 +10,7 @@ _HOMES = {
     **dict.fromkeys(("Programmed", "program", "write"), "crossbar"),
     **dict.fromkeys(("Folded", "fold", "write_folded", "folded_product"), "folded"),
     **dict.fromkeys(("mvm", "LEVELS"), "multiply"),
-    **dict.fromkeys(("unbiased_codes", "quantise_unbiased"), "unbiased_codes"),
+    **dict.fromkeys(("unbiased_codes", "quantise_unbiased"), "bias_correction"),
     "held_moments": "code_moments",
     "counting": "event_counter",
 }

@@ -1,1 +1,1 @@
-"""What it costs: components, the hierarchy around them, and which engine does what. Free of torch."""
+"""What does each component cost, and which engine of the chip does what? Free of torch."""

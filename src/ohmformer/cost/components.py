@@ -12,7 +12,7 @@ from ohmformer.array.spec import ArrayCost, Crossbar, bits_needed
 from ohmformer.cost.cost import Cost
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip, SoftmaxUnit
-from ohmformer.mapping.plan import Plan
+from ohmformer.mapping.planning import Plan
 from ohmformer.mapping.write_effort import effort
 
 

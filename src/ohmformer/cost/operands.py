@@ -17,7 +17,7 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
-from ohmformer.mapping.plan import Plan, plan
+from ohmformer.mapping.planning import Plan, plan
 from ohmformer.mitigation import rotation_ops
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul

@@ -15,7 +15,7 @@ from ohmformer.cost import components
 from ohmformer.cost.operands import Pricing, chip_of, used_arrays, written_plan
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine, SimdEngine, SramEngine
-from ohmformer.mapping.plan import Plan
+from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
 
 

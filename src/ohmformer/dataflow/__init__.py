@@ -1,1 +1,1 @@
-"""When it runs: tasks in the order of a dataflow, the event engine, the closed form, and what a timeline says."""
+"""When does it run, on which unit, and how long do the cells last? Free of torch."""

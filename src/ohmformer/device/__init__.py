@@ -1,4 +1,4 @@
-"""One cell: its conductance, and the ways in which it misses, wanders and breaks."""
+"""What does one cell do to a conductance: how does it miss, wander and break?"""
 
 from importlib import import_module
 from typing import Any

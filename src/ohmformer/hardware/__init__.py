@@ -1,1 +1,1 @@
-"""The accelerator: its engines, and which of them holds which operand."""
+"""Which engines does an accelerator have, and which of them holds which operand? Free of torch."""

@@ -1,6 +1,5 @@
-"""Matrices onto arrays: how many, how full, and how often they are written and read."""
+"""How many arrays does a matrix take, and what does writing it cost in pulses?"""
 
-from ohmformer.mapping.plan import Plan, plan
-from ohmformer.mitigation.spec import KVClip
+from ohmformer.mapping.planning import Plan, plan
 
-__all__ = ["KVClip", "Plan", "plan"]
+__all__ = ["Plan", "plan"]

@@ -1,1 +1,1 @@
-"""Where models come from, and what their inputs become."""
+"""Where does a model come from, and what do its inputs become?"""

@@ -1,1 +1,1 @@
-"""A real model on crossbars: capture its products, program its operands, run it."""
+"""What happens to a real PyTorch model on that hardware?"""

@@ -1,1 +1,1 @@
-"""What a person reads: pure functions of stored results."""
+"""What does a person read? Pure functions of stored results."""

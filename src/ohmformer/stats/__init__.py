@@ -1,1 +1,1 @@
-"""How sure is a number: intervals, and measures of many samples together."""
+"""How sure is a number? Intervals, and measures of many samples together. Free of torch."""

@@ -1,1 +1,1 @@
-"""Many runs from one file: a study, its points, and a store that computes each of them once."""
+"""Which points are asked, which are answered already, and who computes the rest?"""

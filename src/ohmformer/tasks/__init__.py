@@ -1,0 +1,1 @@
+"""On which data is a model judged, and by which metric?"""

@@ -1,1 +1,1 @@
-"""What a real model computes, as a Workload."""
+"""What does a real model compute, as a `Workload`?"""

@@ -1,1 +1,1 @@
-"""Other people's numbers: reported, modeled, verdict."""
+"""What do other people report, and does the model give the same?"""

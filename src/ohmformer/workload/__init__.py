@@ -1,1 +1,1 @@
-"""What must be computed: the products of a transformer and all that stands between them. Free of torch."""
+"""What must be computed, as shapes alone: products, softmax, normalization? Free of torch."""

@@ -1,1 +1,1 @@
-"""Choose what is done to K and V before they are written."""
+"""What is best done to K and V before they are written?"""

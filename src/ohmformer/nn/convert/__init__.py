@@ -1,1 +1,1 @@
-"""Put a model on crossbars, and take it off again."""
+"""How does a model get onto crossbars, and off again?"""

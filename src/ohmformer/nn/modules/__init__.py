@@ -1,1 +1,1 @@
-"""What multiplies: the modules of a model on crossbars."""
+"""Which modules of a model multiply on crossbars, and how?"""

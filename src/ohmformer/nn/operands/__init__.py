@@ -1,1 +1,1 @@
-"""What lives in cells: static weights, and K and V."""
+"""What lives in cells: static weights, and K and V?"""

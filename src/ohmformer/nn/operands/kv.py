@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding, writing
+from ohmformer.array.bias_correction import quantise_unbiased, unbiased_codes
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.unbiased_codes import quantise_unbiased, unbiased_codes
 from ohmformer.device import faults
 from ohmformer.mitigation.spec import Clip
 from ohmformer.nn.operands.base import Operand

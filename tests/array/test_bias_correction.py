@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmformer.array import encoding, held_moments, quantise_unbiased, unbiased_codes, write_folded
+from ohmformer.array.bias_correction import steps_per_code
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.unbiased_codes import steps_per_code
 from ohmformer.errors import BadInput
 from tests.build import NONE, PCM_DRIFT, array, cell
 from tests.device.test_moments import NOISES

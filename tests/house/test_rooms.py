@@ -1,0 +1,82 @@
+"""Every folder says which question it answers, stays small, and holds no files that import each other in a circle."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from ohmformer.study.result_key import ANSWERING
+from tests.house.test_imports import imported
+
+PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
+FILES_IN_A_FOLDER = 16
+DATA = {"library"}
+"""Folders without code."""
+
+NO_ANSWERS = {
+    *("errors", "units", "schema", "catalog", "study.spec", "dataflow.spec", "workload.spec"),
+    *("study.noise_labels", "study.result_key"),
+}
+"""What turns files into settings, which are part of every key as values, what names them, and what makes the key."""
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name within the package -> file; `__init__` files under the names of their folders."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix("."): path
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+def imports_of(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Modules of the package that a file imports, wherever in the file the import stands."""
+    package = ".".join(["ohmformer", *path.relative_to(PACKAGE).parent.parts])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in imported(node, package):
+            parts = name.split(".")[1:] if name.split(".")[0] == "ohmformer" else []
+            found = [".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known]
+            yield from found[:1]
+
+
+def graph() -> dict[str, set[str]]:
+    """Module -> what it imports; facades, which import on demand by name, are no part of it."""
+    known = modules()
+    return {name: set(imports_of(path, known)) - {name} for name, path in known.items() if name}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter(graph()).prepare()
+    except CycleError as error:
+        raise AssertionError(f"a circle of imports: {' -> '.join(error.args[1])}") from None
+
+
+def test_every_folder_says_in_one_sentence_which_question_it_answers() -> None:
+    folders = sorted({path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE})
+    wrong = []
+    for folder in folders:
+        doc = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+        if "?" not in doc.split("\n\n")[0]:
+            wrong.append(f"{folder.relative_to(PACKAGE)}: {doc!r}")
+    assert not wrong, "begin the docstring of __init__.py with the question of the folder: " + "; ".join(wrong)
+
+
+def test_folders_are_small() -> None:
+    folders = {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE}
+    sizes = {str(folder.relative_to(PACKAGE)): len(list(folder.glob("[!_]*.py"))) for folder in folders}
+    large = {name: count for name, count in sizes.items() if count > FILES_IN_A_FOLDER}
+    assert not large, f"more than {FILES_IN_A_FOLDER} files: {large}; split by question answered"
+
+
+def test_keys_cover_every_module_that_computes_answers() -> None:
+    known, imports = modules(), graph()
+    reached, todo = set(), ["study.evaluate_point"]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += imports.get(name, ())
+    covered = {path for pattern in ANSWERING for path in PACKAGE.glob(pattern)}
+    missing = sorted(name for name in reached - NO_ANSWERS if known[name] not in covered)
+    assert len(reached) > 50, "the walk over imports found next to nothing"
+    assert not missing, f"{missing} compute answers, but their code is no part of result keys (study/result_key.py)"
