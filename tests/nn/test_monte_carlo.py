@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
 from ohmformer.errors import BadInput
+from ohmformer.hardware.entries import load
 from ohmformer.nn import monte_carlo as loop
+from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.monte_carlo import Interrupted, monte_carlo
 from ohmformer.stats.intervals import crossed_interval, mean_interval, value_interval
 
@@ -22,7 +26,9 @@ FALSE_ALARM = 1e-5
 """Probability that a coverage test fails although the interval covers as claimed."""
 
 
-def coverage(chips: int, samples: int, chip_spread: float, sample_spread: float, seed: int) -> tuple[float, float]:
+def coverage(
+    chips: int, samples: int, chip_spread: float, sample_spread: float, seed: int, odds: float = 1.0
+) -> tuple[float, float]:
     """Share of simulated studies whose interval holds the truth, and its mean width over that of a perfect one.
 
     A chip and a sample each shift the log-odds of success by a normal number of that standard deviation.
@@ -30,10 +36,10 @@ def coverage(chips: int, samples: int, chip_spread: float, sample_spread: float,
     rng = np.random.default_rng(seed)
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     shift = math.hypot(chip_spread, sample_spread)
-    truth = float((weights / weights.sum()) @ (1 / (1 + np.exp(-(1.0 + shift * nodes)))))
+    truth = float((weights / weights.sum()) @ (1 / (1 + np.exp(-(odds + shift * nodes)))))
     hits, widths, means = 0, [], []
     for _ in range(RUNS):
-        logit = 1.0 + chip_spread * rng.standard_normal((chips, 1)) + sample_spread * rng.standard_normal((1, samples))
+        logit = odds + chip_spread * rng.standard_normal((chips, 1)) + sample_spread * rng.standard_normal((1, samples))
         scores = (rng.random((chips, samples)) < 1 / (1 + np.exp(-logit))).astype(float)
         low, high = mean_interval(scores)
         hits += low <= truth <= high
@@ -43,7 +49,7 @@ def coverage(chips: int, samples: int, chip_spread: float, sample_spread: float,
 
 
 @pytest.mark.parametrize(
-    ("chips", "samples", "chip_spread", "sample_spread", "claim", "widest"),
+    "case",
     {
         "many chips, both matter": (10, 100, 0.4, 1.0, 0.94, 1.5),
         "chips matter most": (10, 100, 1.0, 0.5, 0.94, 1.5),
@@ -51,12 +57,13 @@ def coverage(chips: int, samples: int, chip_spread: float, sample_spread: float,
         "few chips, both matter": (3, 100, 0.5, 1.0, 0.94, 3.0),
         "two chips that differ much": (2, 100, 0.8, 0.8, 0.94, 9.0),
         "one chip, samples only": (1, 100, 0.0, 1.0, 0.95, 1.4),
+        "nearly all right": (5, 200, 0.1, 2.0, 0.95, 2.0, 6.5),
+        "nearly all wrong": (5, 200, 0.1, 2.0, 0.95, 2.0, -6.0),
     }.values(),
 )
-def test_the_interval_covers_the_truth_as_often_as_claimed(
-    chips: int, samples: int, chip_spread: float, sample_spread: float, claim: float, widest: float
-) -> None:
-    share, width = coverage(chips, samples, chip_spread, sample_spread, seed=chips)
+def test_the_interval_covers_the_truth_as_often_as_claimed(case: tuple[float, ...]) -> None:
+    chips, samples, chip_spread, sample_spread, claim, widest, *odds = case
+    share, width = coverage(int(chips), int(samples), chip_spread, sample_spread, int(chips), *odds)
     assert share * RUNS >= stats.binom.ppf(FALSE_ALARM, RUNS, claim)
     assert width < widest, "covers only because it is too wide to say anything"
 
@@ -112,11 +119,13 @@ def test_scores_of_one_chip_that_are_no_shares_are_resampled_and_repeat() -> Non
 def chips_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The chips that a run asks for, without a real converted model."""
     seen: list[tuple[int, int]] = []
+    handle = SimpleNamespace(state=SimpleNamespace(chip=0, seed=0))
+    monkeypatch.setattr(loop, "crossbars", lambda model: handle)
     monkeypatch.setattr(loop, "set_chip", lambda model, chip, *, seed: seen.append((chip, seed)))
     return seen
 
 
-def run(evaluate: Callable[[nn.Module], object], **options: int) -> loop.Stats:
+def run(evaluate: Callable[[nn.Module], object], **options: object) -> loop.Stats:
     return monte_carlo(nn.Identity(), evaluate, progress=False, **options)  # type: ignore[arg-type]
 
 
@@ -150,6 +159,10 @@ def test_a_single_number_per_chip() -> None:
         ([[math.nan]], "NaN or infinity"),
         ([[[0.0], [1.0]]], r"array \[2, 1\]"),
         ([[]], r"array \[0\]"),
+        ([None], "returned None; end it with `return`"),
+        ([{"loss": 1.0}], "returned a dict"),
+        ([["a"]], "returned a list"),
+        ([torch.tensor([1 + 1j])], "returned a Tensor"),
     ],
 )
 def test_scores_that_make_no_sense_are_refused(returned: list[object], said: str) -> None:
@@ -158,10 +171,49 @@ def test_scores_that_make_no_sense_are_refused(returned: list[object], said: str
         run(lambda _: next(values), chips=len(returned))
 
 
-def test_no_chips_are_refused(chips_seen: list[tuple[int, int]]) -> None:
-    with pytest.raises(BadInput, match="chips = 0"):
-        run(lambda _: 1.0, chips=0)
+@pytest.mark.parametrize("chips", [0, -1, 1.5, 2.0, "2", None, math.nan, True, 10**9])
+def test_a_number_of_chips_that_makes_no_sense_is_refused(chips_seen: list[tuple[int, int]], chips: object) -> None:
+    with pytest.raises(BadInput, match=f"chips = {chips!r}: must be a whole number from 1"):
+        run(lambda _: 1.0, chips=chips)
     assert not chips_seen
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "x", True, 2**64])
+def test_a_seed_that_is_none_is_refused(chips_seen: list[tuple[int, int]], seed: object) -> None:
+    with pytest.raises(BadInput, match="seed = "):
+        run(lambda _: 1.0, chips=1, seed=seed)
+    assert not chips_seen
+
+
+@pytest.mark.usefixtures("chips_seen")
+@pytest.mark.parametrize(
+    "scores",
+    [
+        torch.tensor([0.5, 1.0], requires_grad=True),
+        torch.tensor([0.5, 1.0], dtype=torch.bfloat16),
+        [torch.tensor(0.5, requires_grad=True), 1.0],
+        (0.5, 1),
+        np.array([0.5, 1.0], dtype=np.float16),
+    ],
+    ids=["gradient", "bfloat16", "list of tensors", "tuple", "numpy"],
+)
+def test_scores_may_come_in_any_form(scores: object) -> None:
+    assert run(lambda _: scores, chips=2).chips == (0.75, 0.75)
+
+
+def test_seeds_are_those_of_the_model_unless_given_and_the_model_is_left_as_it_was() -> None:
+    layer, x = nn.Linear(8, 4), torch.linspace(-1, 1, 24).reshape(3, 8)
+
+    def scored(own: int, **options: int) -> tuple[float, ...]:
+        model = convert(layer, load("clipformer_tcad_2024"), sample=x, seed=own, chip=7)
+        with torch.no_grad():
+            before = model(x)
+            found = monte_carlo(model, lambda m: m(x).sum(), chips=2, **options).chips
+            assert torch.equal(model(x), before), "the model is on its own chip again"
+        return found
+
+    assert scored(1) != scored(2)
+    assert scored(1) == scored(2, seed=1)
 
 
 @pytest.mark.usefixtures("chips_seen")

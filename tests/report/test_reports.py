@@ -55,6 +55,22 @@ def test_a_gain_is_paired() -> None:
     assert gain(3.0, point(0.75), point(0.75)).mean == 0
 
 
+def test_a_gain_of_a_whole_metric_counts_samples_by_what_was_left_out() -> None:
+    def perplexity(chips: list[float], left_out: list[float] | None) -> dict[str, Any]:
+        known = {} if left_out is None else {"left_out": left_out}
+        return {"accuracy": {"metric": "perplexity", "chips": chips, "mean": sum(chips) / len(chips), **known}}
+
+    reference = perplexity([50.0, 50.0], [48.0, 52.0, 50.0])
+    sure = gain(1.0, perplexity([40.0, 40.0], [38.0, 42.0, 40.0]), reference)
+    assert (sure.mean, sure.low, sure.high, sure.verdict) == (10.0, 10.0, 10.0, "gains")
+    by_one_window = gain(1.0, perplexity([40.0, 40.0], [48.0, 52.0, 20.0]), reference)
+    assert by_one_window.low < 0 < by_one_window.high
+    assert by_one_window.verdict == "undecided"
+    older = gain(1.0, perplexity([40.0, 40.1], None), reference)
+    assert older.low > 0
+    assert older.verdict == "undecided", "nothing is known of other windows"
+
+
 def test_the_verdict_says_where_clipping_gains_and_loses_and_why() -> None:
     fixed, calibrated = clip_verdicts(DEMO)
     assert "ClipFormer (2, 0.25), against no mitigation: loses at γ = 0 (most at 0: -20.0 points" in fixed

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
-from ohmformer.nn.convert.handle import set_chip
+from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
+
+MOST_CHIPS = 1_000_000
 
 
 class Interrupted(UserWarning):
@@ -33,6 +35,7 @@ class Stats:
         samples: scores per chip; None where `evaluate` gave one number.
         interrupted: Ctrl-C came before all chips were done.
         scores: [C, N] all scores; None where `evaluate` gave one number.
+        left_out: as in `stats.intervals.Summary`.
     """
 
     mean: float
@@ -41,6 +44,7 @@ class Stats:
     samples: int | None
     interrupted: bool = False
     scores: Floats | None = field(default=None, repr=False, compare=False)
+    left_out: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
 
 def monte_carlo(
@@ -48,29 +52,38 @@ def monte_carlo(
     evaluate: Callable[[nn.Module], ArrayLike],
     *,
     chips: int = 20,
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool = True,
     summarise: Callable[[Floats], Summary] = mean_summary,
 ) -> Stats:
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
-    Ctrl-C keeps the chips that are done, if there are any; the model stays on the last chip that was tried.
+    Afterward the model is on the chip, and has the seed, that it had before. Ctrl-C keeps the chips that are done, if
+    there are any.
 
     Args:
         model: what `convert` returned.
-        evaluate: model -> scores [N], one per sample (such as 0 or 1), or a single number.
+        evaluate: model -> scores [N], one per sample (such as 0 or 1), or a single number; an array, a tensor of any
+            type and device, or a list.
         chips: how many.
-        seed: root of all noise.
+        seed: root of all noise; None takes the model's own, as `convert` was given it.
         progress: show a bar on standard error where that is a terminal.
         summarise: scores [C, N] to mean, interval and every chip's value, where that is no plain mean; the `summarise`
             of a task whose metric is a correlation or a perplexity.
 
+    Returns:
+        Statistics of all scores.
+
     Raises:
-        BadInput: chips is below 1, or `evaluate` returns something else, or another number of samples each time.
+        BadInput: chips or seed is no number of its kind, or `evaluate` returns something else, or another number of
+            samples each time.
         KeyboardInterrupt: Ctrl-C before the first chip was done.
     """
-    if chips < 1:
-        raise BadInput(f"chips = {chips}: must be 1 or more")
+    if isinstance(chips, bool) or not isinstance(chips, int) or not 1 <= chips <= MOST_CHIPS:
+        raise BadInput(f"chips = {chips!r}: must be a whole number from 1 to {MOST_CHIPS:,}")
+    state = crossbars(model).state
+    before = state.chip, state.seed
+    seed = state.seed if seed is None else check_seed(seed)
     done: list[Floats] = []
     console = Console(stderr=True)
     hidden = not (progress and console.is_terminal)
@@ -82,11 +95,13 @@ def monte_carlo(
         if not done:
             raise
         warnings.warn(f"interrupted: statistics of {len(done)} of {chips} chips", Interrupted, stacklevel=2)
+    finally:
+        state.chip, state.seed = before
     return _stats(done, summarise, interrupted=len(done) < chips)
 
 
-def _scores(found: ArrayLike, before: list[Floats]) -> Floats:
-    scores = np.asarray(found, dtype=np.float64)
+def _scores(found: object, before: list[Floats]) -> Floats:
+    scores = _numbers(found)
     if scores.ndim > 1 or scores.size == 0:
         raise BadInput(f"evaluate returned an array {list(scores.shape)}; return scores [N] or one number")
     if before and scores.shape != before[0].shape:
@@ -97,9 +112,30 @@ def _scores(found: ArrayLike, before: list[Floats]) -> Floats:
     return scores
 
 
+def _numbers(found: object) -> Floats:
+    """What `evaluate` returned, as an array: tensors of any type, on any device, with or without gradient."""
+    if found is None:
+        raise BadInput("evaluate returned None; end it with `return` and the scores [N], or one number")
+    try:
+        values = np.asarray([_plain(each) for each in found] if isinstance(found, (list, tuple)) else _plain(found))
+    except (TypeError, ValueError, RuntimeError):
+        values = np.asarray(None)
+    if values.dtype.kind not in "biuf":
+        raise BadInput(f"evaluate returned a {type(found).__name__}; return real scores [N] or one number")
+    return values.astype(np.float64)
+
+
+def _plain(value: object) -> object:
+    """A tensor as an array, of a type that numpy has; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach().cpu()
+    return (value.double() if value.is_floating_point() else value).numpy()
+
+
 def _stats(done: list[Floats], summarise: Callable[[Floats], Summary], *, interrupted: bool) -> Stats:
     scores = np.stack(done)
     if scores.ndim == 1:
         return Stats(float(scores.mean()), value_interval(scores), tuple(scores.tolist()), None, interrupted)
     found = summarise(scores)
-    return Stats(found.mean, found.ci95, found.chips, scores.shape[1], interrupted, scores)
+    return Stats(found.mean, found.ci95, found.chips, scores.shape[1], interrupted, scores, found.left_out)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ohmformer.report.view import GAMMA, Document, Point, Series, clip_name, metric_of, view
-from ohmformer.stats.intervals import crossed_interval
+from ohmformer.stats.intervals import crossed_interval, paired_interval
 from ohmformer.tasks.spec import METRICS, Metric
 
 
@@ -16,6 +16,15 @@ class Gain:
     """Difference of two points, with its 95 % interval: same chips, same samples, same noise.
 
     Positive is better, whichever way the metric counts.
+
+    Attributes:
+        x: the noise of both.
+        mean: difference of the means.
+        low: lower bound.
+        high: upper bound.
+        metric: of both.
+        over_samples: the interval is that of other chips and other samples; False where results hold nothing of
+            single samples, so that it speaks of other chips alone.
     """
 
     x: float
@@ -23,10 +32,13 @@ class Gain:
     low: float
     high: float
     metric: Metric = METRICS["top1"]
+    over_samples: bool = True
 
     @property
     def verdict(self) -> str:
-        """gains, loses or undecided: whether the interval leaves zero out."""
+        """gains, loses or undecided: whether the interval leaves zero out; what knows no samples decides nothing."""
+        if not self.over_samples:
+            return "undecided"
         return "gains" if self.low > 0 else "loses" if self.high < 0 else "undecided"
 
     def __str__(self) -> str:
@@ -39,17 +51,22 @@ class Gain:
 def gain(x: float, point: Point, reference: Point) -> Gain:
     """How much better a point is than a reference of equally many chips and samples.
 
-    Where only all samples together have a value, the interval is that of other chips on the same samples; one chip then
-    tells nothing.
+    Chips and samples are crossed. Where only all samples together have a value (a correlation, a perplexity), samples
+    count by the jackknife of the difference: `left_out` of a result. Results without it speak of other chips alone, and
+    decide nothing.
     """
     a, b, metric = point["accuracy"], reference["accuracy"], metric_of(point)
     sign = -1 if metric.better == "lower" else 1
     chips = sign * np.subtract(a["chips"], b["chips"])
+    mean, over_samples = float(chips.mean()), True
     if "hits" in a:
         low, high = crossed_interval(chips, np.subtract(a["hits"], b["hits"]) / len(chips))
+    elif a.get("left_out") and len(a["left_out"]) == len(b.get("left_out") or ()):
+        low, high = paired_interval(chips, sign * np.subtract(a["left_out"], b["left_out"]))
     else:
         low, high = crossed_interval(chips, chips[:1]) if len(chips) > 1 else (-np.inf, np.inf)
-    return Gain(x, float(chips.mean()), low, high, metric)
+        over_samples = False
+    return Gain(x, mean, low, high, metric, over_samples)
 
 
 def clip_verdicts(document: Document) -> list[str]:

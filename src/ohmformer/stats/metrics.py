@@ -6,7 +6,6 @@ C chips, P pairs, N windows. Free of torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ohmformer.errors import BadInput
-from ohmformer.stats.intervals import LEVEL, Floats, Summary, crossed_interval
+from ohmformer.stats.intervals import Floats, Summary, crossed_interval, jackknife_half_width, quantile
 
 BLOCKS = 200
 """At most so many parts are left out, one after the other, to see how a correlation depends on its pairs."""
@@ -48,12 +47,22 @@ def correlation_summary(
                 f"{what} the same for all pairs, so that nothing correlates; lower the noise or check the data"
             )
     chips = _correlations(scores, truth, kind)
-    z = np.arctanh(np.clip(chips, -ALMOST_ONE, ALMOST_ONE))
-    half = [_jackknife(_kept(len(truth), items), lambda rows: _mean_z(scores[:, rows], truth[rows], kind))]
+    kept = [rows for rows in _kept(len(truth), items) if len(rows) > 2]
+    without = np.array([np.nan_to_num(_correlations(scores[:, rows], truth[rows], kind)) for rows in kept])  # [n, C]
+    z = _fisher(chips)
+    half = [jackknife_half_width(_fisher(without).mean(axis=1) if len(kept) else without)]
     if len(z) > 1:
-        half.append(float(stats.t.ppf(0.5 + LEVEL / 2, len(z) - 1)) * float(z.std(ddof=1)) / math.sqrt(len(z)))
-    centre, reach = float(z.mean()), math.hypot(*half)
-    return Summary(float(chips.mean()), (math.tanh(centre - reach), math.tanh(centre + reach)), tuple(chips.tolist()))
+        half.append(quantile(len(z)) * float(z.std(ddof=1)) / math.sqrt(len(z)))
+    center, reach = float(z.mean()), math.hypot(*half)
+    ci95 = math.tanh(center - reach), math.tanh(center + reach)
+    left_out = without.mean(axis=1).tolist() if len(kept) else ()
+    return Summary(float(chips.mean()), ci95, tuple(chips.tolist()), tuple(left_out))
+
+
+def _fisher(correlations: Floats) -> Floats:
+    """Correlations of any shape on Fisher's scale, where they are close to normal."""
+    found: Floats = np.arctanh(np.clip(correlations, -ALMOST_ONE, ALMOST_ONE))
+    return found
 
 
 def _correlations(scores: Floats, truth: Floats, kind: str) -> Floats:
@@ -67,30 +76,20 @@ def _correlations(scores: Floats, truth: Floats, kind: str) -> Floats:
     return found
 
 
-def _mean_z(scores: Floats, truth: Floats, kind: str) -> float:
-    found = np.nan_to_num(_correlations(scores, truth, kind))
-    return float(np.arctanh(np.clip(found, -ALMOST_ONE, ALMOST_ONE)).mean())
-
-
 def _kept(pairs: int, items: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
     """What remains of the pairs when each part is left out: blocks of pairs, or of items with all their pairs."""
-    order = np.random.default_rng(0)
     if items is None:
-        blocks = np.array_split(order.permutation(pairs), min(pairs, BLOCKS))
-        return [np.delete(np.arange(pairs), block) for block in blocks]
+        return _without_blocks(pairs)
+    order = np.random.default_rng(0)
     names = np.unique(items)
     parts = np.array_split(order.permutation(names), min(len(names), BLOCKS))
     return [np.flatnonzero(~np.isin(items, part).any(axis=1)) for part in parts]
 
 
-def _jackknife(kept: list[NDArray[np.int64]], statistic: Callable[[NDArray[np.int64]], float]) -> float:
-    """Half-width of the 95 % interval of a statistic, from its values on what remains."""
-    values = np.array([statistic(rows) for rows in kept if len(rows) > 2])
-    n = len(values)
-    if n < 2:
-        return math.inf
-    error = math.sqrt((n - 1) / n * float(((values - values.mean()) ** 2).sum()))
-    return float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * error
+def _without_blocks(count: int) -> list[NDArray[np.int64]]:
+    """What remains of `count` independent samples when each block of them is left out, always the same blocks."""
+    blocks = np.array_split(np.random.default_rng(0).permutation(count), min(count, BLOCKS))
+    return [np.delete(np.arange(count), block) for block in blocks]
 
 
 def perplexity_summary(scores: Floats, tokens: Floats) -> Summary:
@@ -114,10 +113,18 @@ def perplexity_summary(scores: Floats, tokens: Floats) -> Summary:
     low, high = crossed_interval(chips, deviations.mean(axis=0))
     with np.errstate(over="ignore"):
         values = np.exp(chips)
-        found = Summary(math.exp(min(float(chips.mean()), 700.0)), _exp(low, high), tuple(values.tolist()))
+        rest = [np.exp(np.average(scores[:, rows], axis=1, weights=tokens[rows])) for rows in _windows(len(tokens))]
+        left_out = tuple(float(each.mean()) for each in rest)
+        mean = math.exp(min(float(chips.mean()), 700.0))
+        found = Summary(mean, _exp(low, high), tuple(values.tolist()), left_out)
     if not np.isfinite(values).all():
         raise BadInput("the perplexity is beyond all numbers; lower the noise")
     return found
+
+
+def _windows(count: int) -> list[NDArray[np.int64]]:
+    """What remains of the windows when each block of them is left out; nothing of a single window."""
+    return _without_blocks(count) if count > 1 else []
 
 
 def _exp(low: float, high: float) -> tuple[float, float]:

@@ -126,7 +126,8 @@ def evaluate_point(settings: Settings) -> dict[str, Any]:
 
     `hits[n]` is on how many chips sample n was right, or the sum of its scores, where the metric is a mean of samples;
     `capture` says what ran on crossbars and what stayed digital; `write_noise` is what each role's cells had; `notes`
-    is what else a reader must know.
+    is what else a reader must know. Where only all samples together have a value, `left_out[n]` is the mean over chips
+    without the n-th part of the samples.
 
     Raises:
         BadInput: the model, the data or the hardware cannot be used.
@@ -160,6 +161,7 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, chosen: Cali
         "chips": list(stats.chips),
         "samples": stats.samples,
         **_sums(task, stats.scores.sum(axis=0)),
+        **({"left_out": list(stats.left_out)} if stats.left_out else {}),
         **({"chosen": chosen.canonical()} if chosen else {}),
     }
 

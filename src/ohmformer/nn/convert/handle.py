@@ -57,11 +57,31 @@ def crossbars(model: nn.Module) -> Crossbars:
     return found
 
 
+def check_seed(seed: object, name: str = "seed") -> int:
+    """The seed, or the number of a chip.
+
+    Raises:
+        BadInput: it is no whole number, 0 or more.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise BadInput(f"{name} = {seed!r}: must be a whole number from 0 to 2^63 - 1")
+    return seed
+
+
 def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
-    """Another specimen of the hardware: other noise in every cell. Weights are written again when next used."""
+    """Another specimen of the hardware: other noise in every cell. Weights are written again when next used.
+
+    Args:
+        model: what `convert` returned; it is changed.
+        chip: the number of the specimen.
+        seed: root of all noise; None keeps the model's own.
+
+    Raises:
+        BadInput: the model was not converted, or chip or seed is no whole number, 0 or more.
+    """
     state = crossbars(model).state
-    state.chip = chip
-    state.seed = state.seed if seed is None else seed
+    state.chip = check_seed(chip, "chip")
+    state.seed = state.seed if seed is None else check_seed(seed)
 
 
 @contextmanager
