@@ -23,7 +23,7 @@ from ohmformer.nn.convert.self_check import difference
 from tests.nn.hub import library
 from tests.nn.zoo import FAMILIES, Family
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
 HEAD = """# Models
 
