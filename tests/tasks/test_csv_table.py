@@ -10,7 +10,7 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
-from ohmformer.tasks.load import load_task
+from ohmformer.tasks.load_task import load_task
 from ohmformer.tasks.metrics import scores
 from ohmformer.tasks.probe import probed
 from tests.tasks import tiny

@@ -12,7 +12,7 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.images import ImagePreparation, Images
 from ohmformer.models.preprocessing import Preparation, remember
-from ohmformer.tasks.load import load_task
+from ohmformer.tasks.load_task import load_task
 from ohmformer.tasks.metrics import scores
 from ohmformer.tasks.probe import probed
 from tests.tasks import tiny

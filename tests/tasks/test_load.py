@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.load import Task, load_task, normalise
+from ohmformer.tasks.load import Task
+from ohmformer.tasks.load_task import load_task, normalise
 
 
 def make(**changes: torch.Tensor) -> Task:
