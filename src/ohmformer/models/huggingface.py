@@ -132,7 +132,11 @@ def _bare(cls: Any, config: Any, head: str) -> dict[str, Any]:
 def _random(choice: ModelChoice, cls: Any, config: Any, extra: dict[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(choice.seed)
-        model: nn.Module = cls(config, **extra)
+        try:
+            model: nn.Module = cls(config, **extra)
+        except Exception as error:
+            why = first_line(error)
+            raise BadInput(f"{choice.where}: cannot be made ({why}); check the folder's config.json") from error
     return model.float()
 
 

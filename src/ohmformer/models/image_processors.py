@@ -128,7 +128,7 @@ def read_settings(file: Path, content: Any) -> Settings:
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         key, value = str(found["loc"][0]), repr(found["input"])
-        said = str(found["msg"]).removeprefix("Value error, ")
+        said = str(found["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
         said = f"{said[:1].lower()}{said[1:]}"
         raise BadInput(f"{file}: {key} = {value[:80]}: {said}; correct it, or leave it out") from None
 
@@ -175,7 +175,7 @@ def _classes(transformers: Any, file: Path, settings: Settings, config: Any) -> 
     mixin = importlib.import_module("transformers.image_processing_base").ImageProcessingMixin
     with quietly(), stand_in(only_for_broken=True):
         found = [_attribute(transformers, candidate) for candidate in (f"{base}Pil", base)]
-    return name, [cls for cls in found if isinstance(cls, type) and issubclass(cls, mixin)]
+    return settings.named or base, [cls for cls in found if isinstance(cls, type) and issubclass(cls, mixin)]
 
 
 def _attribute(package: Any, name: str) -> Any:

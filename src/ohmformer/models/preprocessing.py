@@ -11,6 +11,13 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.images import ImageReader
 
+NO_IMAGES = (
+    "needs a model of which it is known how it prepares images; take a model of timm, or one of Hugging Face with a "
+    "preprocessor_config.json"
+)
+NO_TEXT = "needs a model that reads text, with its tokenizer: load_task(..., model=...), or model.source = 'hf:...'"
+"""What is said of models that take no images, or no text."""
+
 ATTRIBUTE = "ohmformer_preparation"
 """Attribute of a model that holds its `Preparation`, so that copies and pickles of the model have it, too."""
 
@@ -66,11 +73,7 @@ def images_of(model: nn.Module | None, source: str) -> ImageReader:
     """
     prepared = preparation(model)
     if prepared.images is None:
-        remedy = "take a model of timm, or one of Hugging Face with a preprocessor_config.json"
-        raise BadInput(
-            f"task.source = {source!r}: needs a model of which it is known how it prepares images; "
-            f"{prepared.missing.get('images', remedy)}"
-        )
+        raise BadInput(f"task.source = {source!r}: {prepared.missing.get('images', NO_IMAGES)}")
     return prepared.images
 
 
@@ -82,9 +85,5 @@ def tokenizer_of(model: nn.Module | None, source: str) -> Any:
     """
     prepared = preparation(model)
     if prepared.tokenizer is None:
-        remedy = "load_task(..., model=...), or model.source = 'hf:...'"
-        raise BadInput(
-            f"task.source = {source!r}: needs a model that reads text, with its tokenizer: "
-            f"{prepared.missing.get('tokenizer', remedy)}"
-        )
+        raise BadInput(f"task.source = {source!r}: {prepared.missing.get('tokenizer', NO_TEXT)}")
     return prepared.tokenizer

@@ -93,12 +93,12 @@ def is_folder(path: Path) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Type and first line of an exception, at most 200 characters: what stands in brackets in a message."""
+    """Type and first line of an exception (two, where the first ends in a colon), at most 200 characters."""
     try:
         lines = str(error).strip().splitlines()
     except Exception:
         lines = []
-    said = " ".join((lines or [""])[0].split())
+    said = " ".join(" ".join(lines[: 2 if lines and lines[0].rstrip().endswith(":") else 1]).split())
     said = said if len(said) <= SHOWN else f"{said[:SHOWN]}..."
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

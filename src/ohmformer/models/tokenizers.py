@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.sources import first_line
@@ -100,7 +100,7 @@ def longest_text(model: nn.Module, tokenizer: Any) -> int | None:
     """
     config: Any = getattr(model, "config", None)
     known = []
-    for name in ("max_position_embeddings", "n_positions"):
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value >= 1:
             known.append(value - _reserved(model, value))
@@ -114,22 +114,22 @@ def longest_text(model: nn.Module, tokenizer: Any) -> int | None:
 def _reserved(model: nn.Module, positions: int) -> int:
     """How many rows of its table of positions a model keeps for padding."""
     for name, module in model.named_modules():
-        if POSITIONS.search(name) and isinstance(module, nn.Embedding) and module.num_embeddings == positions:
-            return 0 if module.padding_idx is None else module.padding_idx + 1
+        table, padding = getattr(module, "weight", None), getattr(module, "padding_idx", None)
+        if POSITIONS.search(name) and isinstance(table, Tensor) and len(table) == positions:
+            return padding + 1 if isinstance(padding, int) else 0
     return 0
 
 
-def check_known(where: str, tokenizer: Any, ids: Iterable[Iterable[int]], words: int | None) -> tuple[str, ...]:
+def check_known(where: str, tokenizer: Any, ids: Iterable[Iterable[int]]) -> tuple[str, ...]:
     """A note where many tokens of some texts are unknown to the tokenizer.
 
     Args:
         where: how messages begin.
         tokenizer: that made the tokens.
         ids: tokens of each text.
-        words: rows of the model's table of word vectors; None if unknown.
 
     Raises:
-        BadInput: nearly all are unknown, there are none, or the model has no vectors for some.
+        BadInput: nearly all are unknown, or there are none.
     """
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     tokens = [token for text in ids for token in text]
@@ -141,10 +141,23 @@ def check_known(where: str, tokenizer: Any, ids: Iterable[Iterable[int]], words:
             f"{where}: {what} are unknown to the model's tokenizer ({type(tokenizer).__name__}); give texts in the "
             "language that it was made for, or put the model's own tokenizer beside its weights"
         )
-    if words is not None and max(tokens) >= words:
-        raise BadInput(
-            f"{where}: the tokenizer numbers a token {max(tokens)} but the model has vectors for {words}; put the "
-            "model's own tokenizer beside its weights"
-        )
     share = f"{unknown} of {len(read)} tokens are unknown to the model's tokenizer"
     return (share,) if unknown >= NOTED_SHARE * len(read) else ()
+
+
+def check_numbers(where: str, tokens: Tensor, words: int | None) -> None:
+    """Refuse tokens, padding included, for which a model has no word vector.
+
+    Args:
+        where: how messages begin.
+        tokens: their numbers.
+        words: rows of the model's table of word vectors; None if unknown.
+
+    Raises:
+        BadInput: one is numbered too high.
+    """
+    if words is not None and tokens.numel() and int(tokens.max()) >= words:
+        raise BadInput(
+            f"{where}: the tokenizer numbers a token {int(tokens.max())} (of a text, or the padding) but the model has "
+            f"vectors for {words}; put the model's own tokenizer beside its weights"
+        )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ohmformer.errors import BadInput, suggest
 from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line
-from ohmformer.models.tokenizers import check_known
+from ohmformer.models.tokenizers import check_known, check_numbers
 from ohmformer.tasks.image_folder import MOST_CLASSES, read_labels
 from ohmformer.tasks.load import Reading, Task
 from ohmformer.tasks.spec import TaskChoice
@@ -78,8 +78,12 @@ def _lines(choice: TaskChoice, file: Path, most: int | None = None) -> list[list
         before = csv.field_size_limit(FIELD)
         try:
             with open(file, encoding="utf-8-sig", newline="") as content:
-                lines = list(islice(csv.reader(content, strict=True), most))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+                reader = csv.reader(content, strict=True)
+                lines = list(islice(reader, most))
+        except csv.Error as error:
+            line = f"{file}: line {reader.line_num}: its quotes do not match ({error})"
+            raise BadInput(f"{line}; write a quote within a quoted text twice") from error
+        except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{choice.where}: is no table in UTF-8 ({first_line(error)}); save it as CSV") from error
         finally:
             csv.field_size_limit(before)
@@ -91,13 +95,13 @@ def _lines(choice: TaskChoice, file: Path, most: int | None = None) -> list[list
 
 
 def _columns(choice: TaskChoice, file: Path) -> list[str]:
-    """Names of the columns; each one once.
+    """Names of the columns.
 
     Raises:
-        BadInput: as `_lines`, or two columns have one name.
+        BadInput: as `_lines`, or two columns that are read have one name.
     """
     names = [name.strip() for line in _lines(choice, file, 1) for name in line]
-    if twice := next((name for name in names if name and names.count(name) > 1), None):
+    if twice := next((name for name in (*CLASSIFICATION, *PAIRS, "split") if names.count(name) > 1), None):
         raise BadInput(f"{choice.where}: two columns are called {twice!r}; rename or remove one")
     return names
 
@@ -112,7 +116,7 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
         if len(line) != len(columns):
             raise BadInput(f"{file}: row {number} has {len(line)} fields but there are {len(columns)} columns; mend it")
         rows.append(dict(zip(columns, (field.strip() for field in line), strict=True)))
-        for column in ("text", "text_a", "text_b", "label"):
+        for column in ("text", "text_a", "text_b", *(["label"] if choice.metric != "fidelity" else [])):
             if rows[-1].get(column) == "":
                 raise BadInput(f"{file}: row {number} has no {column}; fill it or remove the row")
         if rows[-1].get("split", "test") not in PARTS:
@@ -170,11 +174,12 @@ def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> di
         known = {}
     if set(names) <= set(known):
         return known
-    if not known and all(name.isdecimal() and len(name) < 10 and int(name) < MOST_CLASSES for name in names):
-        known = {name: int(name) for name in names}
-        if prepared.classes is None or max(known.values()) < prepared.classes:
+    if not known:
+        most = prepared.classes or MOST_CLASSES
+        known = {name: int(name) for name in names if name.isdecimal() and len(name) < 10 and int(name) < most}
+        if len(known) == len(names):
             return known
-    unknown = next((name for name in names if name not in known), names[-1])
+    unknown = next(name for name in names if name not in known)
     classes = (
         f"the model's classes are {', '.join(prepared.names)}"
         if prepared.names
@@ -253,7 +258,7 @@ class Encoder:
         """Tokens and mask [N, T], padded to the longest of these texts, so that padding depends on no batch.
 
         Raises:
-            BadInput: the tokenizer fails on them.
+            BadInput: the tokenizer fails on them, or the model has no vectors for what it gives.
         """
         options: dict[str, Any] = {"truncation": True, "max_length": self.longest} if self.longest else {}
         try:
@@ -263,6 +268,7 @@ class Encoder:
                 f"{self.where}: the model's tokenizer fails on its texts ({first_line(error)}); mend "
                 "tokenizer_config.json, such as its pad_token, or take another model"
             ) from error
+        check_numbers(self.where, found["input_ids"], self.words)
         return {name: found[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in found}
 
     def notes(self, texts: Sequence[str]) -> tuple[str, ...]:
@@ -272,7 +278,7 @@ class Encoder:
             BadInput: nearly all are unknown.
         """
         ids = self.tokenizer(list(texts), verbose=False)["input_ids"]
-        unknown = check_known(self.where, self.tokenizer, ids, self.words)
+        unknown = check_known(self.where, self.tokenizer, ids)
         cut = sum(len(text) > self.longest for text in ids) if self.longest else 0
         lost = f"{cut} of {len(texts)} texts are longer than {self.longest} tokens and lose their end"
         return (*([lost] if cut else ()), *unknown)

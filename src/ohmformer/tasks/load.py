@@ -76,7 +76,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
-            raise BadInput(f"{self.name}: metric = {self.metric!r}; {suggest(self.metric, list(METRICS))}")
+            raise BadInput(f"{self.name}: metric = {self.metric!r}; {suggest(str(self.metric), list(METRICS))}")
         scored = self.pairs if self.pairs is not None else self.inputs
         for what, inputs, rows, labels in (
             ("test", self.inputs, scored, self.labels),
@@ -103,7 +103,7 @@ class Task:
         """Refuse labels that are none of the metric's, and make class numbers int64."""
         match self.metric:
             case "pearson" | "spearman":
-                if self.labels.dim() != 1 or not self.labels.isfinite().all():
+                if self.labels.dim() != 1 or not _plain(self.labels) or not self.labels.isfinite().all():
                     raise BadInput(
                         f"{self.name}: labels must be one finite score for each pair; mend or remove the others"
                     )
@@ -111,13 +111,25 @@ class Task:
                 return
             case "perplexity":
                 self._set("labels", _whole(self.name, "labels", self.labels, 2, IGNORED))
+                empty = (self.labels[:, 1:] == IGNORED).all(dim=1)
+                if empty.any():
+                    first = int(empty.nonzero()[0])
+                    raise BadInput(f"{self.name}: no token behind the first of window {first} is scored; leave it out")
             case _:
                 self._set("labels", _whole(self.name, "labels", self.labels, 1))
-                if self.train is not None:
-                    if size(self.train[0]) != len(self.train[1]):
-                        counts = f"{size(self.train[0])} inputs but {len(self.train[1])} labels"
-                        raise BadInput(f"{self.name}: the training set has {counts}; give one label per input")
-                    self._set("train", (self.train[0], _whole(self.name, "training labels", self.train[1], 1)))
+                self._check_train()
+
+    def _check_train(self) -> None:
+        """Refuse training samples without one class each."""
+        if self.train is None:
+            return
+        if not isinstance(self.train, tuple) or len(self.train) != 2:
+            raise BadInput(f"{self.name}: train is {_kind(self.train)}; give a pair of inputs and labels")
+        inputs, labels = self.train[0], _whole(self.name, "training labels", self.train[1], 1)
+        if size(inputs) != len(labels):
+            counts = f"{size(inputs)} inputs but {len(labels)} labels"
+            raise BadInput(f"{self.name}: the training set has {counts}; give one label per input")
+        self._set("train", (inputs, labels))
 
     def _check_pairs(self) -> None:
         """Refuse pairs of samples that are not there."""
@@ -206,13 +218,18 @@ def _kind(value: Any) -> str:
     return f"a tensor {list(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
 
+def _plain(labels: Tensor) -> bool:
+    """True for real numbers in memory."""
+    return labels.layout is torch.strided and not labels.is_complex() and not labels.is_quantized
+
+
 def _whole(name: str, what: str, labels: Any, axes: int, ignored: int = 0) -> Tensor:
     """Labels of classes or tokens as whole numbers, from 0 on or `ignored`.
 
     Raises:
         BadInput: they are of another shape, or some are NaN, not whole, below 0 or too large.
     """
-    if not isinstance(labels, Tensor) or labels.dim() != axes or labels.is_complex():
+    if not isinstance(labels, Tensor) or labels.dim() != axes or not _plain(labels):
         shape = "[samples]" if axes == 1 else "[samples, tokens]"
         raise BadInput(f"{name}: {what} are {_kind(labels)}; give whole numbers {shape}")
     wrong = (labels < 0) & (labels != ignored)

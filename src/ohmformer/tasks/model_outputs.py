@@ -41,14 +41,14 @@ def asked(
         for rows in batches(inputs, batch):
             numbers = range(rows.start, rows.stop)
             with samples([f"{name} {number}" for number in numbers] if name else numbers):
-                yield rows, answered(model, take(inputs, rows), ask, name or "sample", rows)
+                yield rows, answered(model, take(inputs, rows), ask, f"{name} samples" if name else "samples", rows)
 
 
 def answered(
     model: nn.Module,
     inputs: Inputs,
     ask: Callable[[nn.Module, Inputs], T],
-    name: str = "sample",
+    name: str = "samples",
     rows: slice | None = None,
 ) -> T:
     """What a model says to some inputs, or one line where it does not take them.
@@ -67,11 +67,11 @@ def answered(
         return ask(model, inputs)
     except BadInput:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         given = "; ".join(f"{path or 'inputs'} {_shape(leaf)}" for path, leaf in leaves(inputs))
         which = f" {rows.start} to {rows.stop - 1}" if rows else ""
         raise BadInput(
-            f"{type(model).__name__} fails on {name}{which} of its task ({first_line(error)}); it is given {given}: "
+            f"{type(model).__name__} fails on {name}{which} ({first_line(error)}); it is given {given}: "
             "take a model and a task that fit each other"
         ) from error
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ohmformer.errors import BadInput
 from ohmformer.models.preprocessing import preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line
-from ohmformer.models.tokenizers import check_known
+from ohmformer.models.tokenizers import check_known, check_numbers
 from ohmformer.tasks.load import IGNORED, Inputs, Reading, Task
 from ohmformer.tasks.spec import TaskChoice
 
@@ -58,8 +58,9 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
         raise BadInput(
             f"{file}: the model's tokenizer fails on it ({first_line(error)}); take another model"
         ) from error
-    notes = check_known(choice.where, tokenizer, [ids], preparation(model).words) if text.strip() else ()
+    notes = check_known(choice.where, tokenizer, [ids]) if text.strip() else ()
     tokens = torch.tensor(ids, dtype=torch.int64)
+    check_numbers(choice.where, tokens, preparation(model).words)
     held = (choice.calibration or CALIBRATION) * window
     if len(tokens) - held < window + 2:
         raise BadInput(
