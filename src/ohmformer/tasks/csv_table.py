@@ -186,7 +186,7 @@ def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> di
         else (f"the model has {prepared.classes} classes" if prepared.classes else "they must be numbers")
     )
     raise BadInput(
-        f"{choice.where}: label {unknown!r} is none of the model's: {classes}; number labels from 0, or name "
+        f"{choice.where}: label {repr(unknown)[:80]} is none of the model's: {classes}; number labels from 0, or name "
         "them in a file: task.labels = 'FILE'"
     )
 

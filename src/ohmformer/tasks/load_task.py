@@ -106,7 +106,7 @@ def _arrays(file: Path) -> tuple[Tensor, Tensor]:
     if not is_file(file):
         raise BadInput(f"{file}: is no bundled data set (there is no such file); {remedy}")
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as content:
             images, labels = content["images"], content["labels"]
     except Exception as error:  # zip, zlib and NumPy raise whatever damaged bytes lead them to
         raise BadInput(f"{file}: is no bundled data set ({first_line(error)}); {remedy}") from error
