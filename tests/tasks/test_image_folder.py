@@ -216,6 +216,15 @@ def test_what_is_hidden_is_no_image_and_no_class(tmp_path: Path) -> None:
     assert len(loose) + len(loose.calibration) == 24
 
 
+def test_images_that_are_not_read_are_noted(tmp_path: Path) -> None:
+    tiny.photographs(tmp_path)
+    for name in ("a.GIF", "b.heic", "._c.gif"):
+        (tmp_path / "dark" / name).write_bytes(b"")
+    task = load_task(source(tmp_path), model=model())
+    assert task.notes == (f"2 images in {tmp_path} are of kinds that are not read (.gif, .heic)",)
+    assert not load_task(source(tiny.photographs(tmp_path / "p")), model=model()).notes
+
+
 def test_a_class_of_hidden_files_alone_has_no_images(tmp_path: Path) -> None:
     tiny.photographs(tmp_path)
     tiny.image(tmp_path / "empty" / ".ipynb_checkpoints" / "0.png", 1)

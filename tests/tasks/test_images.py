@@ -22,7 +22,7 @@ PREPARATION = ImagePreparation(resize=20, crop=(16, 16))
 
 
 def png(width: int, height: int) -> bytes:
-    """A grey image of one color: few bytes, however many pixels."""
+    """A gray image of one color: few bytes, however many pixels."""
     packed = zlib.compress(bytes(1 + (width + 7) // 8) * min(height, 100))
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")]
@@ -69,9 +69,9 @@ def test_sixteen_bits_keep_their_upper_half(tmp_path: Path) -> None:
     values = (np.arange(256, dtype=np.uint16) * 256 + 77).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     Image.fromarray(values).save(tmp_path / "deep.tiff")
-    grey = ImagePreparation(resize=None, crop=None, mean=(0.0,), std=(1.0,))
+    gray = ImagePreparation(resize=None, crop=None, mean=(0.0,), std=(1.0,))
     for name in ("deep.png", "deep.tiff"):
-        assert grey.pixels(tmp_path / name)[:, :, 0].tolist() == (values >> 8).tolist()
+        assert gray.pixels(tmp_path / name)[:, :, 0].tolist() == (values >> 8).tolist()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "RGB"])

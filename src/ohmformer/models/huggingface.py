@@ -141,7 +141,7 @@ def _random(choice: ModelChoice, cls: Any, config: Any, extra: dict[str, Any]) -
 
 
 def _check_complete(choice: ModelChoice, info: dict[str, Any], head: str) -> None:
-    """Refuse a model some of whose weights would be what they happened to be initialised to."""
+    """Refuse a model some of whose weights would be what they happened to be initialized to."""
     missing = sorted(info.get("missing_keys") or ())
     wrong = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys") or ()]
     if missing or wrong:

@@ -60,7 +60,7 @@ class ImageReader(Protocol):
 
 
 def picture(file: Path, mode: Literal["L", "RGB"], shorter: int | None = None) -> Image.Image:
-    """An image file as grey or color pixels, 8 bits each; of an animation the first frame.
+    """An image file as gray or color pixels, 8 bits each; of an animation the first frame.
 
     Transparency is left out, and so is a rotation that only the metadata ask for, as timm and transformers do. Of 16
     bits the upper 8 are kept.
@@ -125,7 +125,7 @@ class ImagePreparation:
         resize: of the shorter edge, or (height, width) of the whole; None leaves the size.
         crop: (height, width) cut out of the center; None cuts nothing.
         interpolation: a key of RESAMPLING.
-        mean: subtracted from values in 0..1, by channel; one channel means grey images.
+        mean: subtracted from values in 0..1, by channel; one channel means gray images.
         std: divided by, after that.
         scale: of the stored values 0..255.
         rounding: which of two pixels is the center of an odd margin: `down` or to `even` numbers.

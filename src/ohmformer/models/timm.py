@@ -74,7 +74,7 @@ def _close(timm: Any, name: str) -> str:
 
 
 def _preparation(timm: Any, model: nn.Module, choice: ModelChoice) -> Preparation:
-    """As timm's own evaluation: resize by 1 / crop_pct, then cut the centre out."""
+    """As timm's own evaluation: resize by 1 / crop_pct, then cut the center out."""
     config = timm.data.resolve_data_config({}, model=model)
     _, height, width = config["input_size"]
     larger = tuple(math.floor(edge / config["crop_pct"]) for edge in (height, width))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose statistics and affine parameters are fixed (buffers), as torchvision's."""
+    """Batch normalization whose statistics and affine parameters are fixed (buffers), as torchvision's."""
 
     weight: Tensor
     bias: Tensor
@@ -38,7 +38,7 @@ class FrozenBatchNorm2d(nn.Module):
             self.register_buffer(name, torch.full((num_features,), fill))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W], normalised by channel."""
+        """x [B, C, H, W], normalized by channel."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         return x * scale[:, None, None] + shift[:, None, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,6 +24,9 @@ TRAIN, TEST = ("train",), ("val", "validation", "test")
 NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
 """Folders that archives and file systems add."""
 
+OTHERS = {".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".tga"}
+"""Images of kinds that are not read, in lower case; how many there are is noted."""
+
 MOST_CLASSES = 1_000_000
 """Numbers of classes are below this."""
 
@@ -33,15 +36,30 @@ LISTED = 3
 
 @dataclass(frozen=True)
 class Files:
-    """Images of one folder, with their classes; -1 where there are none."""
+    """Images of one folder, with their classes; -1 where there are none.
+
+    Attributes:
+        root: the folder.
+        files: of the images.
+        classes: one for each.
+        others: images beside them of kinds that are not read.
+    """
 
     root: Path
     files: list[Path]
     classes: list[int]
+    others: tuple[Path, ...] = ()
 
     def part(self, places: list[int]) -> Files:
         """Those at some places."""
-        return Files(self.root, [self.files[place] for place in places], [self.classes[place] for place in places])
+        classes = [self.classes[place] for place in places]
+        return Files(self.root, [self.files[place] for place in places], classes, self.others)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many images are left out."""
+        kinds = ", ".join(sorted({file.suffix.lower() for file in self.others}))
+        return (f"{len(self.others)} images in {self.root} are of kinds that are not read ({kinds})",) if kinds else ()
 
     @property
     def names(self) -> list[str]:
@@ -82,6 +100,7 @@ def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
         metric=metric,
         train=(images[id(train)], train.labels) if train.files else None,
         reading=Reading(pooling=choice.pooling),
+        notes=tuple(dict.fromkeys(note for part in (test, calibration, train) for note in part.notes)),
     ).first(choice.limit)
 
 
@@ -104,8 +123,17 @@ def _inside(root: Path, names: tuple[str, ...]) -> Path | None:
     return next((root / name for name in names if is_folder(root / name)), None)
 
 
-def _walk(choice: TaskChoice, folder: Path, *, deep: bool) -> tuple[list[Path], list[Path]]:
-    """Folders directly in a folder, and the images in it; those of folders below it, too, where `deep`.
+@dataclass
+class _Found:
+    """What lies in a folder: folders directly in it, images in it or below it, and images that are not read."""
+
+    folders: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+
+
+def _walk(choice: TaskChoice, folder: Path, *, deep: bool) -> _Found:
+    """What lies in a folder, and in those below it where `deep`; in the order of names.
 
     What a system or a program keeps beside the images is left out: names that begin with a dot (`.DS_Store`, `._a.png`,
     `.ipynb_checkpoints`), and folders such as `__MACOSX`. Links to folders below are not followed: they may lead back.
@@ -118,16 +146,19 @@ def _walk(choice: TaskChoice, folder: Path, *, deep: bool) -> tuple[list[Path], 
         why = f"cannot be read ({error.strerror}); change its permissions"
         raise BadInput(f"{choice.where}: {error.filename or folder} {why}") from error
 
-    folders: list[Path] = []
-    images: list[Path] = []
+    found = _Found()
     for place, inside, files in os.walk(folder, onerror=fail):
         inside[:] = sorted(name for name in inside if not _hidden(name))
         if place == str(folder):
-            folders = [folder / name for name in inside]
-        images += [Path(place) / name for name in files if not _hidden(name) and Path(name).suffix.lower() in SUFFIXES]
+            found.folders = [folder / name for name in inside]
+        for name in files:
+            kind = Path(name).suffix.lower()
+            if kind in SUFFIXES | OTHERS and not _hidden(name):
+                (found.images if kind in SUFFIXES else found.others).append(Path(place) / name)
         if not deep:
             break
-    return folders, sorted(images)
+    found.images.sort()
+    return found
 
 
 def _hidden(name: str) -> bool:
@@ -135,22 +166,24 @@ def _hidden(name: str) -> bool:
 
 
 def _files(choice: TaskChoice, root: Path, prepared: Preparation, numbered: bool) -> Files:
-    folders, loose = _walk(choice, root, deep=False)
-    by_folder = {folder: _walk(choice, folder, deep=True)[1] for folder in folders}
+    top = _walk(choice, root, deep=False)
+    inside = {folder: _walk(choice, folder, deep=True) for folder in top.folders}
+    by_folder, loose = {folder: found.images for folder, found in inside.items()}, top.images
+    others = tuple(file for found in (top, *inside.values()) for file in found.others)
     where = choice.where
     kinds = ", ".join(sorted(SUFFIXES))
     if not loose and not any(by_folder.values()):
         raise BadInput(f"{where}: {root} holds no images ({kinds}); put one folder for each class there")
     if not numbered:
         files = [*loose, *(file for found in by_folder.values() for file in found)]
-        return Files(root, files, [-1] * len(files))
+        return Files(root, files, [-1] * len(files), others)
     if empty := [folder.name for folder, found in by_folder.items() if not found]:
         raise BadInput(f"{where}: the folder {empty[0]} in {root} holds no images ({kinds}); remove it or fill it")
     if not by_folder:
         raise BadInput(f"{where}: {root} holds images but no folders; sort them into one folder for each class")
-    numbers = _numbers(choice, [folder.name for folder in folders], prepared)
+    numbers = _numbers(choice, [folder.name for folder in by_folder], prepared)
     pairs = [(file, numbers[folder.name]) for folder, found in by_folder.items() for file in found]
-    return Files(root, [file for file, _ in pairs], [number for _, number in pairs])
+    return Files(root, [file for file, _ in pairs], [number for _, number in pairs], others)
 
 
 def _numbers(choice: TaskChoice, names: list[str], prepared: Preparation) -> dict[str, int]:

@@ -112,9 +112,9 @@ def _arrays(file: Path) -> tuple[Tensor, Tensor]:
         raise BadInput(f"{file}: is no bundled data set ({first_line(error)}); {remedy}") from error
     if images.ndim != 3 or images.dtype.kind not in "uif" or not images.size:
         what = f"{images.dtype} {list(images.shape)}"
-        raise BadInput(f"{file}: images are {what}; write grey values uint8 [samples, height, width]")
+        raise BadInput(f"{file}: images are {what}; write gray values uint8 [samples, height, width]")
     if not (images.min() >= 0 and images.max() <= 255):
-        raise BadInput(f"{file}: images hold NaN, or values outside of 0 to 255; write grey values uint8")
+        raise BadInput(f"{file}: images hold NaN, or values outside of 0 to 255; write gray values uint8")
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         what = f"{labels.dtype} {list(labels.shape)}"
         raise BadInput(f"{file}: labels are {what}; write the numbers of classes, whole, [samples]")
@@ -122,5 +122,5 @@ def _arrays(file: Path) -> tuple[Tensor, Tensor]:
 
 
 def normalise(images: np.ndarray) -> Tensor:
-    """Grey images uint8 [N, H, W] to float32 [N, 1, H, W] in [-1, 1]."""
+    """Gray images uint8 [N, H, W] to float32 [N, 1, H, W] in [-1, 1]."""
     return torch.from_numpy(images.astype(np.float32)).unsqueeze(1) / 127.5 - 1.0

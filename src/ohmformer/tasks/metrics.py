@@ -139,4 +139,4 @@ def _check(answer: object, rows: int, model: nn.Module, task: Task, best: int) -
     if answer.shape[1] <= best > 1:
         raise BadInput(f"{who}: top5 says nothing of {answer.shape[1]} classes; use top1")
     if not answer.isfinite().all():
-        raise BadInput(f"{who}: logits are NaN or infinite; check weights, inputs and normalisation, or use float32")
+        raise BadInput(f"{who}: logits are NaN or infinite; check weights, inputs and normalization, or use float32")
