@@ -52,7 +52,7 @@ from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.models.load import make_model, model_digest
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.silence_loaders import quietly
-from ohmformer.models.sources import resolve, split
+from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results import make_folder, write_text
 from ohmformer.study.spec import Settings as Study
@@ -241,7 +241,7 @@ def save_model(model: nn.Module, tokenizer: Any, source: str, out: Path) -> str:
     """
     prefix, rest = split("model", source)
     if prefix == "bundled":
-        file = resolve("model", source)
+        file = bundled_file("model", source)
         with safe_open(file, framework="pt") as content:
             architecture = content.metadata()
         with whole_folder(out / "bundled") as draft:

@@ -13,7 +13,8 @@ from ohmformer.capture.inputs import Inputs, leaves, size, take
 from ohmformer.errors import BadInput
 from ohmformer.models.sources import split
 from ohmformer.study.evaluate_point import RANGE_SAMPLES, REMEDY_SAMPLES
-from ohmformer.tasks.load import Task, make_task
+from ohmformer.tasks.load import Task
+from ohmformer.tasks.load_task import make_task
 from ohmformer.tasks.spec import TaskChoice
 
 CALIBRATING = max(RANGE_SAMPLES, REMEDY_SAMPLES)

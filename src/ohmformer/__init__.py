@@ -31,7 +31,7 @@ _HOME = {
     "explore": "dataflow.explore",
     "load": "hardware.entries",
     "load_model": "models.load",
-    "load_task": "tasks.load",
+    "load_task": "tasks.load_task",
     "monte_carlo": "nn.monte_carlo",
     "replace": "schema",
     "restore": "nn.convert.checkpoint",
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples
-    from ohmformer.tasks.load import load_task as load_task
+    from ohmformer.tasks.load_task import load_task as load_task
     from ohmformer.tasks.metrics import scores as scores
     from ohmformer.tracing.by_name import trace as trace
     from ohmformer.workload.shapes import Transformer as Transformer

@@ -10,7 +10,7 @@ import pytest
 from ohmformer.models.sources import FORMS
 from ohmformer.models.spec import ModelChoice
 from ohmformer.study.read_study import read_study
-from ohmformer.tasks.load import OPTIONS
+from ohmformer.tasks.load_task import OPTIONS
 from ohmformer.tasks.spec import METRICS, TaskChoice
 
 ROOT = Path(__file__).parents[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model, model_digest
 from ohmformer.models.preprocessing import preparation
-from ohmformer.models.torchvision_stub import FrozenBatchNorm2d, works
+from ohmformer.models.torchvision_stub import FrozenBatchNorm2d, stand_in, works
 
 NAME = "timm:test_vit"
 
@@ -101,6 +102,23 @@ assert "torchvision" in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_was_loaded_of_torchvision_is_loaded_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, part = types.ModuleType("torchvision"), types.ModuleType("torchvision.mine")
+    monkeypatch.setitem(sys.modules, "torchvision", mine)
+    monkeypatch.setitem(sys.modules, "torchvision.mine", part)
+    monkeypatch.setattr("ohmformer.models.torchvision_stub.works", lambda: False)
+    with stand_in():
+        assert sys.modules["torchvision"] is not mine
+        assert "torchvision.mine" not in sys.modules
+        with stand_in():
+            pass
+        assert sys.modules["torchvision"] is not mine
+    with pytest.raises(ValueError, match="within"), stand_in():
+        raise ValueError("within")
+    found = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "torchvision"}
+    assert found == {"torchvision": mine, "torchvision.mine": part}
 
 
 def test_frozen_normalisation_is_that_of_evaluation_mode() -> None:

@@ -141,3 +141,28 @@ def test_verified_writes_are_part_of_the_answer() -> None:
     assert verified["accuracy"]["mean"] > plain["accuracy"]["mean"]
     assert verified["write_noise"]["projection"]["verify"] == {"writes": [1, 2, 8, 30], "tolerance": 0.03}
     assert "verify" not in verified["write_noise"]["key"]
+
+
+def for_colors() -> torch.nn.Module:
+    return torch.nn.Conv2d(3, 4, 3)
+
+
+def not_a_number() -> torch.nn.Module:
+    class Divides(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) / 0
+
+    return Divides()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("for_colors", r"Conv2d fails on calibration samples \(RuntimeError: .*take a model and a task that fit"),
+        ("not_a_number", "Divides: its outputs are NaN or infinite"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_data_is_one_line(source: str, said: str) -> None:
+    with pytest.raises(BadInput, match=said) as caught:
+        identify(settings(f"model.source=python:{__name__}:{source}"))
+    assert "\n" not in str(caught.value)

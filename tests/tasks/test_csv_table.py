@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
-from ohmformer.tasks.load import load_task
+from ohmformer.models.preprocessing import preparation, remember
+from ohmformer.tasks.load_task import load_task
 from ohmformer.tasks.metrics import scores
 from ohmformer.tasks.probe import probed
 from tests.tasks import tiny
@@ -42,6 +46,67 @@ def test_labels_are_the_models_own_names_in_any_case(tmp_path: Path, classifier:
     found = scores(classifier, task, 7)
     assert set(found) <= {0.0, 1.0}
     assert (found == scores(classifier, task, 54)).all(), "padding must not depend on the batch"
+
+
+def test_default_names_of_classes_are_names(tmp_path: Path) -> None:
+    model = load_model(f"hf:{tiny.bert(tmp_path / 'b', 'BertForSequenceClassification', num_labels=2)}")
+    texts = tiny.sentences(12)
+    for write in ("LABEL_{}", "label_{}", "{}"):
+        rows = [(text, write.format(n % 2)) for n, text in enumerate(texts)]
+        task = load_task(f"csv:{tiny.table(tmp_path / 't.csv', ('text', 'label'), *rows)}", model=model)
+        assert set(task.labels.tolist()) == {0, 1}
+    file = tiny.table(tmp_path / "t.csv", ("text", "label"), *((text, str(n % 3)) for n, text in enumerate(texts)))
+    with pytest.raises(BadInput, match="label '2' is none of the model's: the model's classes are LABEL_0, LABEL_1"):
+        load_task(f"csv:{file}", model=model)
+
+
+def test_names_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
+    names = {"id2label": {0: "us", 1: "US"}, "label2id": {"us": 0, "US": 1}}
+    model = load_model(f"hf:{tiny.bert(tmp_path / 'b', 'BertForSequenceClassification', **names)}")
+    rows = [(text, ("us", "US")[n % 2]) for n, text in enumerate(tiny.sentences(12))]
+    task = load_task(f"csv:{tiny.table(tmp_path / 't.csv', ('text', 'label'), *rows)}", model=model, limit=11)
+    assert sorted(set(task.labels.tolist())) == [0, 1]
+    with pytest.raises(BadInput, match="label 'Us' is none of the model's"):
+        load_task(f"csv:{tiny.table(tmp_path / 't.csv', *[('text', 'label'), *rows, ('good', 'Us')])}", model=model)
+
+
+GOOD = "text,label\n" + "".join(f"{text},{n % 2}\n" for n, text in enumerate(tiny.sentences(12)))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (GOOD.encode("utf-16"), "is no table in UTF-8"),
+        (GOOD.encode("utf-16-le"), "NUL characters, as UTF-16"),
+        ((GOOD + "a\0b,1\n").encode(), "NUL characters"),
+        ((GOOD + '"good,1\nbad,1\n').encode(), "line 15: its quotes do not match"),
+        ((GOOD + "good,1,2\n").encode(), "row 14 has 3 fields"),
+        ((GOOD + "good film,\n").encode(), "row 14 has no label"),
+        (GOOD.replace("text,label", "text,label,label").encode(), "two columns are called 'label'"),
+        (GOOD.replace(",1\n", f",{'9' * 5000}\n").encode(), "label '9999"),
+        (GOOD.replace(",1\n", ",-1\n").encode(), "label '-1' is none"),
+        (b"", "has columns of no name"),
+    ],
+)
+def test_files_that_are_no_tables_are_one_line(
+    tmp_path: Path, classifier: nn.Module, content: bytes, said: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=said) as caught:
+        load_task(
+            f"csv:{tmp_path / 't.csv'}",
+            model=remember(copy.copy(classifier), replace(preparation(classifier), names=("0", "1"))),
+        )
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.replace("\n", "\r\n").encode()])
+def test_files_of_other_systems_are_read(tmp_path: Path, encoder: nn.Module, content: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    limit = csv.field_size_limit()
+    assert len(load_task(f"csv:{tmp_path / 't.csv'}", model=encoder, metric="fidelity")) == 11
+    assert csv.field_size_limit() == limit, "a limit of the whole process was moved"
 
 
 def test_a_probe_on_clean_features(tmp_path: Path, encoder: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.images import ImagePreparation, Images
 from ohmformer.models.preprocessing import Preparation, remember
-from ohmformer.tasks.load import load_task
+from ohmformer.tasks.load_task import load_task
 from ohmformer.tasks.metrics import scores
 from ohmformer.tasks.probe import probed
 from tests.tasks import tiny
@@ -191,3 +192,76 @@ def test_large_sets_are_read_when_they_are_used(tmp_path: Path, monkeypatch: pyt
     assert not read._pixels
     assert torch.equal(kept[3:7], read[3:7])
     assert kept.digest == read.digest
+
+
+def clutter(folder: Path) -> None:
+    """What systems and programs keep beside images."""
+    for inner in (".ipynb_checkpoints", "__MACOSX", ".git"):
+        for place in (folder, folder / "dark"):
+            tiny.image(place / inner / "0-checkpoint.png", 1)
+    for name in ("._0.png", ".hidden.png", ".DS_Store", "Thumbs.db", "notes.txt", "desktop.ini"):
+        (folder / "dark" / name).write_bytes(b"no image")
+        (folder / name).write_bytes(b"no image")
+
+
+def test_what_is_hidden_is_no_image_and_no_class(tmp_path: Path) -> None:
+    plain = load_task(source(tiny.photographs(tmp_path / "a")), model=model())
+    clutter(tiny.photographs(tmp_path / "b"))
+    found = load_task(source(tmp_path / "b"), model=model())
+    assert [file.relative_to(tmp_path / "b") for file in found.inputs.files] == [
+        file.relative_to(tmp_path / "a") for file in plain.inputs.files
+    ]
+    assert found.digest == plain.digest
+    loose = load_task(source(tmp_path / "b"), model=model(), metric="fidelity")
+    assert len(loose) + len(loose.calibration) == 24
+
+
+def test_images_that_are_not_read_are_noted(tmp_path: Path) -> None:
+    tiny.photographs(tmp_path)
+    for name in ("a.GIF", "b.heic", "._c.gif"):
+        (tmp_path / "dark" / name).write_bytes(b"")
+    task = load_task(source(tmp_path), model=model())
+    assert task.notes == (f"2 images in {tmp_path} are of kinds that are not read (.gif, .heic)",)
+    assert not load_task(source(tiny.photographs(tmp_path / "p")), model=model()).notes
+
+
+def test_a_class_of_hidden_files_alone_has_no_images(tmp_path: Path) -> None:
+    tiny.photographs(tmp_path)
+    tiny.image(tmp_path / "empty" / ".ipynb_checkpoints" / "0.png", 1)
+    with pytest.raises(BadInput, match=r"the folder empty in .* holds no images"):
+        load_task(source(tmp_path), model=model())
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
+    tiny.photographs(tmp_path)
+    (tmp_path / "dark" / "loop").symlink_to(tmp_path)
+    tiny.image(tmp_path / "dark" / "deeper" / "down" / "X.JPeG", 3, high=90)
+    task = load_task(source(tmp_path), model=model())
+    assert len(task) + len(task.calibration) == 25
+    (tmp_path / "again").symlink_to(tmp_path / "again")
+    assert len(load_task(source(tmp_path), model=model()).inputs) == len(task)
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.photographs(tmp_path)
+    real = os.scandir
+
+    def refuses(path: str) -> object:
+        if Path(path).name == "noisy":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    with pytest.raises(BadInput, match=r"noisy cannot be read \(Permission denied\); change its permissions"):
+        load_task(source(tmp_path), model=model())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"dark": true}', '{"dark": 1.5}', '{"dark": 1e400}', '{"dark": ' + "9" * 30 + "}", "[]", "{", "[" * 5000, "3"],
+)
+def test_tables_of_labels_that_are_none_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.json").write_text(text)
+    with pytest.raises(BadInput, match=r"task\.labels = .*(is no table|cannot be read)") as caught:
+        load_task(source(tiny.photographs(tmp_path / "p", 2)), model=model(), labels=str(tmp_path / "labels.json"))
+    assert "\n" not in str(caught.value)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.load import Task, load_task, normalise
+from ohmformer.tasks.load import Task
+from ohmformer.tasks.load_task import load_task, normalise
 
 
-def make(**changes: torch.Tensor) -> Task:
-    parts = {
+def make(**changes: Any) -> Task:
+    parts: dict[str, Any] = {
         "inputs": torch.arange(12.0).reshape(6, 2),
         "labels": torch.arange(6),
         "calibration": torch.ones(3, 2),
@@ -109,3 +111,56 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("broken", "half"):
         with pytest.raises(BadInput, match="is no bundled data set"):
             load_task(f"bundled:{name}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (torch.tensor([0, 1, float("nan"), 1, 1, 1]), r"labels\[2\] = nan"),
+        (torch.tensor([0, 0.5, 1, 1, 1, 1]), r"labels\[1\] = 0\.5"),
+        (torch.tensor([0, -1, 1, 1, 1, 1]), r"labels\[1\] = -1"),
+        (torch.tensor([0, float("inf"), 1, 1, 1, 1]), r"labels\[1\] = inf"),
+        (torch.tensor([0, 1e30, 1, 1, 1, 1]), r"labels\[1\] = 1\.0"),
+        (torch.zeros(6, 1), r"labels are a tensor \[6, 1\]"),
+        (torch.zeros(6, dtype=torch.complex64), "labels are a tensor"),
+        (torch.zeros(6).to_sparse(), "labels are a tensor"),
+        ([0, 1, 1, 1, 1, 1], "labels of the test set are list"),
+        (None, "labels of the test set are NoneType"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels: torch.Tensor, said: str) -> None:
+    with pytest.raises(BadInput, match=f"some data: {said}") as caught:
+        make(labels=labels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.bool])
+def test_whole_labels_of_another_type_become_int64(dtype: torch.dtype) -> None:
+    task = make(labels=torch.tensor([0, 1, 1, 0, 1, 0]).to(dtype))
+    assert task.labels.dtype == torch.int64
+    assert task.labels.tolist() == [0, 1, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": "top3"}, "metric = 'top3'"),
+        ({"metric": 3}, "metric = 3"),
+        (
+            {"metric": "pearson", "labels": torch.tensor([1.0, float("nan")]), "pairs": torch.tensor([[0, 1], [1, 2]])},
+            "finite",
+        ),
+        ({"metric": "pearson", "labels": torch.zeros(2), "pairs": torch.tensor([[0, 1], [1, 9]])}, "samples 0 to 9"),
+        ({"metric": "pearson", "labels": torch.zeros(2), "pairs": torch.zeros(2, 2)}, "pairs are a tensor"),
+        ({"metric": "perplexity", "labels": torch.full((6, 2), -1)}, r"labels\[0, 0\] = -1"),
+        ({"metric": "perplexity", "labels": torch.full((6, 2), -100)}, "window 0 is scored"),
+        ({"train": (torch.zeros(4, 2), torch.zeros(3))}, "training set has 4 inputs but 3 labels"),
+        ({"train": (torch.zeros(4, 2), torch.full((4,), 0.5))}, r"training labels\[0\] = 0\.5"),
+        ({"train": 3}, "train is int"),
+        ({"inputs": None}, "test set is empty"),
+    ],
+)
+def test_tasks_that_cannot_be_scored_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said) as caught:
+        make(**changes)
+    assert "\n" not in str(caught.value)

@@ -58,10 +58,9 @@ def test_a_model_in_training_mode_is_refused() -> None:
         scores(Answer(), TASK, 3)
 
 
-@pytest.mark.parametrize("wrong", [-1, 3])
-def test_labels_that_the_model_cannot_give_are_refused(wrong: int) -> None:
+def test_labels_that_the_model_cannot_give_are_refused() -> None:
     labels = LABELS.clone()
-    labels[-1] = wrong
+    labels[-1] = 3
     task = Task("some data", TASK.inputs, labels, TASK.calibration, TASK.calibration_labels)
-    with pytest.raises(BadInput, match=rf"Answer on some data: labels are .*{wrong}.* the model has 3 classes"):
+    with pytest.raises(BadInput, match=r"Answer on some data: labels are .*3.* the model has 3 classes"):
         scores(Answer().eval(), task, 3)

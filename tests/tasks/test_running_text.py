@@ -12,7 +12,8 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
-from ohmformer.tasks.load import IGNORED, load_task
+from ohmformer.tasks.load import IGNORED
+from ohmformer.tasks.load_task import load_task
 from ohmformer.tasks.metrics import scores
 from tests.tasks import tiny
 

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from ohmformer.errors import BadInput
-from ohmformer.models.images import ImagePreparation
+from ohmformer.models.image_processors import Settings, image_reader, read_settings
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
+from ohmformer.models.sources import first_line, home_expanded, is_file, is_folder
 from ohmformer.models.spec import ModelChoice
+from ohmformer.models.tokenizers import agree_on_padding, longest_text, read_tokenizer
 from ohmformer.models.torchvision_stub import stand_in
 
 AUTO = {
@@ -28,9 +30,6 @@ AUTO = {
     "encoder": "AutoModel",
 }
 """Head -> class of transformers that makes it."""
-
-RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-"""PIL's numbers, as preprocessor_config.json has them."""
 
 
 def transformers_package() -> Any:
@@ -55,24 +54,27 @@ def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
     """
     transformers = transformers_package()
     place, options = _place(choice, name)
+    plain = {"trust_remote_code": False}  # otherwise transformers asks whether it may run code of the folder
     with quietly(), stand_in(only_for_broken=True):
-        config = _found(choice, lambda local: transformers.AutoConfig.from_pretrained(place, **options, **local))
+        config = _found(
+            choice, lambda local: transformers.AutoConfig.from_pretrained(place, **plain, **options, **local)
+        )
         cls = _class(transformers, config, head, choice)
         extra = _bare(cls, config, head)
         if choice.weights == "random":
             model = _random(choice, cls, config, extra)
         else:
             extra.update(options, dtype=torch.float32, output_loading_info=True)
-            model, info = _found(choice, lambda local: cls.from_pretrained(place, **extra, **local))
+            model, info = _found(choice, lambda local: cls.from_pretrained(place, **plain, **extra, **local))
             _check_complete(choice, info, head)
         return remember(model, _preparation(transformers, choice, place, options, model))
 
 
 def _place(choice: ModelChoice, name: str) -> tuple[str, dict[str, str]]:
     """A folder or a name for the hub, and which GGUF file of the folder."""
-    path = Path(name).expanduser()
+    path = home_expanded(name)
     if name.endswith(".gguf"):
-        if not path.is_file():
+        if not is_file(path):
             raise BadInput(f"{choice.where}: there is no such file; correct the path")
         for package in ("gguf", "accelerate"):
             if importlib.util.find_spec(package) is None:
@@ -80,15 +82,11 @@ def _place(choice: ModelChoice, name: str) -> tuple[str, dict[str, str]]:
         if choice.weights == "random":
             raise BadInput("model.weights = 'random': a GGUF file has weights; leave it out, or name a folder")
         return str(path.parent), {"gguf_file": path.name}
-    if path.is_dir():
+    if is_folder(path):
         return str(path), {}
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or is_file(path):
         raise BadInput(f"{choice.where}: there is no such folder; correct the path")
     return name, {}
-
-
-def _local(place: str) -> bool:
-    return Path(place).is_dir()
 
 
 def _found(choice: ModelChoice, load: Callable[[dict[str, bool]], Any]) -> Any:
@@ -98,16 +96,16 @@ def _found(choice: ModelChoice, load: Callable[[dict[str, bool]], Any]) -> Any:
             return load({"local_files_only": True})
         return load({})
     except Exception as error:
-        why = (str(error).strip().splitlines() or [""])[0]
+        why = first_line(error)
         where = choice.where
         place = choice.source.partition(":")[2]
-        if isinstance(error, OSError) and not Path(place).expanduser().exists():
+        if isinstance(error, OSError) and not is_folder(home_expanded(place)):
             raise BadInput(
                 f"{where}: is no folder, and neither in the local cache nor reachable on the hub ({why}); fetch it "
                 "once with a network, or name a folder that holds it"
             ) from error
         remedy = "check the folder's config.json and weights, or set model.weights = 'random'"
-        raise BadInput(f"{where}: cannot be loaded ({type(error).__name__}: {why}); {remedy}") from error
+        raise BadInput(f"{where}: cannot be loaded ({why}); {remedy}") from error
 
 
 def _class(transformers: Any, config: Any, head: str, choice: ModelChoice) -> Any:
@@ -134,12 +132,16 @@ def _bare(cls: Any, config: Any, head: str) -> dict[str, Any]:
 def _random(choice: ModelChoice, cls: Any, config: Any, extra: dict[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(choice.seed)
-        model: nn.Module = cls(config, **extra)
+        try:
+            model: nn.Module = cls(config, **extra)
+        except Exception as error:
+            why = first_line(error)
+            raise BadInput(f"{choice.where}: cannot be made ({why}); check the folder's config.json") from error
     return model.float()
 
 
 def _check_complete(choice: ModelChoice, info: dict[str, Any], head: str) -> None:
-    """Refuse a model some of whose weights would be what they happened to be initialised to."""
+    """Refuse a model some of whose weights would be what they happened to be initialized to."""
     missing = sorted(info.get("missing_keys") or ())
     wrong = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys") or ()]
     if missing or wrong:
@@ -154,75 +156,57 @@ def _preparation(
 ) -> Preparation:
     config = model.config
     text = hasattr(config, "vocab_size") and not hasattr(config, "vision_config")
-    tokenizer = _tokenizer(transformers, place, options) if text else None
-    images = None if text else _images(place)
+    tokenizer, images, missing = None, None, {}
+    try:
+        if text:
+            said = _json(place, "tokenizer_config.json")
+            tokenizer = read_tokenizer(transformers, place, options, said)
+            agree_on_padding(tokenizer, config)
+        elif settings := _image_settings(place):
+            images = image_reader(transformers, *settings, config)
+    except BadInput as error:
+        missing = {"tokenizer" if text else "images": str(error)}
     classifies = hasattr(model, "classifier") or "Classification" in type(model).__name__
-    names = tuple(str(config.id2label[index]) for index in range(config.num_labels)) if classifies else ()
     notes = () if choice.weights == "pretrained" else (f"weights of {choice.source} are random (seed {choice.seed})",)
     return Preparation(
         images=images,
         tokenizer=tokenizer,
-        max_tokens=_max_tokens(config, tokenizer) if text else None,
+        max_tokens=longest_text(model, tokenizer) if text else None,
+        words=_words(model) if text else None,
         classes=config.num_labels if classifies else None,
-        names=() if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names,
+        names=_class_names(config) if classifies else (),
         pooling=_pooling(place),
         notes=notes,
+        missing=missing,
     )
 
 
-def _tokenizer(transformers: Any, place: str, options: dict[str, str]) -> Any:
-    """The tokenizer, with something to pad with; None where there is none (a task that needs it says so)."""
+def _words(model: Any) -> int | None:
+    """Rows of the table of word vectors; None if there is no such table."""
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options)
-    except Exception:
+        found = model.get_input_embeddings()
+    except Exception:  # some models have other means than a table
         return None
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return tokenizer
+    return found.num_embeddings if isinstance(found, nn.Embedding) else None
 
 
-def _max_tokens(config: Any, tokenizer: Any) -> int | None:
-    """The longest text; positions that RoBERTa and its like keep for padding do not count."""
-    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    if positions and getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        positions -= (config.pad_token_id or 0) + 1
-    said = getattr(tokenizer, "model_max_length", None)
-    known = [int(value) for value in (positions, said) if value and value < 10**9]
-    return min(known, default=None)
+def _class_names(config: Any) -> tuple[str, ...]:
+    """What the model calls its classes, in order; `LABEL_0` and so on where it does not say."""
+    names = getattr(config, "id2label", None) or {}
+    return tuple(str(names.get(index, f"LABEL_{index}")) for index in range(config.num_labels))
 
 
-def _images(place: str) -> ImagePreparation | None:
-    """From preprocessor_config.json: transformers' own classes need torchvision for some models."""
-    content = _json(place, "preprocessor_config.json")
-    if content is None:
-        return None
-    size, crop = content.get("size"), content.get("crop_size")
-    resize = content.get("do_resize", True)
-    cut = content.get("do_center_crop", crop is not None)
-    scale = float(content.get("rescale_factor", 1 / 255)) if content.get("do_rescale", True) else 1.0
-    normal = content.get("do_normalize", True)
-    channels = len(content.get("image_mean", (0, 0, 0)))
-    return ImagePreparation(
-        resize=_size(size) if resize and size is not None else None,
-        crop=_pair(crop) if cut and crop is not None else None,
-        interpolation=RESAMPLING[int(content.get("resample", 2))],
-        mean=tuple(content.get("image_mean", (0.5,) * channels)) if normal else (0.0,) * channels,
-        std=tuple(content.get("image_std", (0.5,) * channels)) if normal else (1.0,) * channels,
-        scale=scale,
-        rounding="down",
-    )
+def _image_settings(place: str) -> tuple[Path, Settings] | None:
+    """The file that says how images are prepared, and its settings; None if there is none.
 
-
-def _size(size: Any) -> int | tuple[int, int]:
-    if isinstance(size, dict) and "shortest_edge" in size:
-        return int(size["shortest_edge"])
-    return _pair(size)
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    if isinstance(size, dict):
-        return int(size["height"]), int(size["width"])
-    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    Raises:
+        BadInput: a setting cannot be what it is.
+    """
+    name = "preprocessor_config.json"
+    content = _json(place, name)
+    if content is None and (both := _json(place, "processor_config.json")):
+        name, content = "processor_config.json", both.get("image_processor")
+    return None if content is None else (Path(place) / name, read_settings(Path(place) / name, content))
 
 
 def _pooling(place: str) -> Literal["mean", "cls"] | None:
@@ -232,18 +216,24 @@ def _pooling(place: str) -> Literal["mean", "cls"] | None:
 
 
 def _json(place: str, name: str) -> dict[str, Any] | None:
-    """A JSON file beside the weights, wherever they are; None if there is none."""
-    path: str | None = str(Path(place) / name)
-    if not _local(place):
+    """A table in a JSON file beside the weights, wherever they are; None if there is none.
+
+    Raises:
+        BadInput: it is no JSON, or no table.
+    """
+    path = Path(place) / name
+    if not is_folder(Path(place)):
         hub = importlib.import_module("huggingface_hub")
         try:
-            path = hub.hf_hub_download(place, name)
-        except Exception:
-            path = None
-    if path is None or not Path(path).is_file():
+            path = Path(hub.hf_hub_download(place, name))
+        except Exception:  # the name has no such file, or there is no network
+            return None
+    if not is_file(path):
         return None
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: is no JSON file ({error}); mend it") from error
-    return content if isinstance(content, dict) else None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: is no JSON file ({first_line(error)}); mend it") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: holds {type(content).__name__}; write a table")
+    return content

@@ -1,15 +1,25 @@
-"""How raw samples become inputs of one model: what was read beside its weights, kept by model."""
+"""How raw samples become inputs of one model: what was read beside its weights, kept with the model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from ohmformer.errors import BadInput
-from ohmformer.models.images import ImagePreparation
+from ohmformer.models.images import ImageReader
+
+NO_IMAGES = (
+    "needs a model of which it is known how it prepares images; take a model of timm, or one of Hugging Face with a "
+    "preprocessor_config.json"
+)
+NO_TEXT = "needs a model that reads text, with its tokenizer: load_task(..., model=...), or model.source = 'hf:...'"
+"""What is said of models that take no images, or no text."""
+
+ATTRIBUTE = "ohmformer_preparation"
+"""Attribute of a model that holds its `Preparation`, so that copies and pickles of the model have it, too."""
 
 
 @dataclass(frozen=True)
@@ -20,33 +30,51 @@ class Preparation:
         images: how photographs become pixels; None for models of other things.
         tokenizer: of Hugging Face; None for models of other things.
         max_tokens: longest text that the model takes; None if it does not say.
+        words: rows of the table of word vectors: tokens are numbered below it; None if unknown.
         classes: how many classes it tells apart; None if unknown, or if it has no such head.
         names: of the classes, in order; empty if it does not say.
         pooling: how token features become those of a sample, where the model's folder says so.
         notes: what a reader of results must know of the model, such as that its weights are random.
+        missing: `images` or `tokenizer` -> why there is none although the model takes images or text, and the remedy.
     """
 
-    images: ImagePreparation | None = None
+    images: ImageReader | None = None
     tokenizer: Any = None
     max_tokens: int | None = None
+    words: int | None = None
     classes: int | None = None
     names: tuple[str, ...] = ()
     pooling: Literal["mean", "cls"] | None = None
     notes: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-
-_known: WeakKeyDictionary[nn.Module, Preparation] = WeakKeyDictionary()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Preparation:
+        """Itself: nothing in it changes, so copies of a model share it."""
+        return self
 
 
 def remember(model: nn.Module, preparation: Preparation) -> nn.Module:
     """The model, of which it is now known what it expects."""
-    _known[model] = preparation
+    setattr(model, ATTRIBUTE, preparation)
     return model
 
 
 def preparation(model: nn.Module | None) -> Preparation:
     """What a model expects; nothing is known of models that `load_model` did not make."""
-    return _known.get(model, Preparation()) if model is not None else Preparation()
+    found = getattr(model, ATTRIBUTE, None)
+    return found if isinstance(found, Preparation) else Preparation()
+
+
+def images_of(model: nn.Module | None, source: str) -> ImageReader:
+    """How photographs become inputs of a model.
+
+    Raises:
+        BadInput: it is not known.
+    """
+    prepared = preparation(model)
+    if prepared.images is None:
+        raise BadInput(f"task.source = {source!r}: {prepared.missing.get('images', NO_IMAGES)}")
+    return prepared.images
 
 
 def tokenizer_of(model: nn.Module | None, source: str) -> Any:
@@ -55,10 +83,7 @@ def tokenizer_of(model: nn.Module | None, source: str) -> Any:
     Raises:
         BadInput: it has none.
     """
-    found = preparation(model).tokenizer
-    if found is None:
-        raise BadInput(
-            f"task.source = {source!r}: needs a model that reads text, with its tokenizer: load_task(..., model=...), "
-            "or model.source = 'hf:...'"
-        )
-    return found
+    prepared = preparation(model)
+    if prepared.tokenizer is None:
+        raise BadInput(f"task.source = {source!r}: {prepared.missing.get('tokenizer', NO_TEXT)}")
+    return prepared.tokenizer

@@ -13,6 +13,7 @@ from ohmformer.errors import BadInput, suggest
 from ohmformer.models.images import ImagePreparation
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
+from ohmformer.models.sources import first_line
 from ohmformer.models.spec import ModelChoice
 from ohmformer.models.torchvision_stub import stand_in
 
@@ -32,7 +33,7 @@ def timm_package() -> Any:
         remedy = "pip install 'ohmformer[vision]', or without torchvision: pip install --no-deps timm"
         raise BadInput(f"models of timm need timm, which is not installed; {remedy}") from error
     except (ImportError, RuntimeError, AttributeError) as error:
-        raise BadInput(f"timm cannot be imported ({type(error).__name__}: {error}); install another version") from error
+        raise BadInput(f"timm cannot be imported ({first_line(error)}); install another version") from error
 
 
 def load_timm(choice: ModelChoice, name: str, head: str) -> nn.Module:
@@ -57,12 +58,12 @@ def load_timm(choice: ModelChoice, name: str, head: str) -> nn.Module:
             torch.manual_seed(choice.seed)
             model = timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:
-        why = (str(error).strip().splitlines() or [""])[0]
+        why = first_line(error)
         if not pretrained:
-            raise BadInput(f"{where}: timm cannot make it ({type(error).__name__}: {why}); choose another") from error
+            raise BadInput(f"{where}: timm cannot make it ({why}); choose another") from error
         raise BadInput(
             f"{where}: its pretrained weights are neither in the local cache nor reachable "
-            f"({type(error).__name__}: {why}); fetch them once with a network, or set model.weights = 'random'"
+            f"({why}); fetch them once with a network, or set model.weights = 'random'"
         ) from error
     return remember(model, _preparation(timm, model, choice))
 
@@ -73,7 +74,7 @@ def _close(timm: Any, name: str) -> str:
 
 
 def _preparation(timm: Any, model: nn.Module, choice: ModelChoice) -> Preparation:
-    """As timm's own evaluation: resize by 1 / crop_pct, then cut the centre out."""
+    """As timm's own evaluation: resize by 1 / crop_pct, then cut the center out."""
     config = timm.data.resolve_data_config({}, model=model)
     _, height, width = config["input_size"]
     larger = tuple(math.floor(edge / config["crop_pct"]) for edge in (height, width))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import ModuleSpec
+from threading import RLock
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose statistics and affine parameters are fixed (buffers), as torchvision's."""
+    """Batch normalization whose statistics and affine parameters are fixed (buffers), as torchvision's."""
 
     weight: Tensor
     bias: Tensor
@@ -37,7 +38,7 @@ class FrozenBatchNorm2d(nn.Module):
             self.register_buffer(name, torch.full((num_features,), fill))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W], normalised by channel."""
+        """x [B, C, H, W], normalized by channel."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         return x * scale[:, None, None] + shift[:, None, None]
@@ -72,31 +73,51 @@ _NAMES = (
 
 def installed() -> bool:
     """Whether there is a torchvision, of whatever kind."""
-    return importlib.util.find_spec("torchvision") is not None
+    try:
+        return importlib.util.find_spec("torchvision") is not None
+    except ValueError:  # somebody else's stand-in, which does not say where it comes from
+        return True
 
 
 @cache
 def works() -> bool:
     """Whether torchvision can be imported; what a failed import leaves behind is removed."""
+    before = _loaded()
     try:
         importlib.import_module("torchvision")
     except Exception:
         # Missing, or built for another torch: "operator torchvision::nms does not exist".
-        _forget()
+        _restore(before)
         return False
     return True
 
 
+_ONE_AT_A_TIME = RLock()
+"""Modules are those of the whole process: one thread at a time replaces them."""
+
+
 @contextmanager
 def stand_in(*, only_for_broken: bool = False) -> Iterator[None]:
-    """Inside, `import torchvision` succeeds: with the real one where that works.
+    """Inside, `import torchvision` succeeds: with the real one where that works. Afterwards all is as it was before.
 
     Args:
         only_for_broken: do nothing where torchvision is not installed at all, for packages that can do without.
     """
-    if (only_for_broken and not installed()) or works():
-        yield
-        return
+    with _ONE_AT_A_TIME:
+        if (only_for_broken and not installed()) or works():
+            yield
+            return
+        before = _loaded()
+        _restore({})
+        try:
+            _put()
+            yield
+        finally:
+            _restore(before)
+
+
+def _put() -> None:
+    """Make the stand-in what `import torchvision` finds."""
     for name in _NAMES:
         module = _StandIn(f"torchvision{name}")
         module.__path__ = []
@@ -108,12 +129,15 @@ def stand_in(*, only_for_broken: bool = False) -> Iterator[None]:
     sys.modules["torchvision.ops.misc"].__dict__["FrozenBatchNorm2d"] = FrozenBatchNorm2d
     for name in ("torchvision.transforms", "torchvision.transforms.functional"):
         sys.modules[name].__dict__["InterpolationMode"] = InterpolationMode
-    try:
-        yield
-    finally:
-        _forget()
 
 
-def _forget() -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+def _loaded() -> dict[str, types.ModuleType]:
+    """The modules of torchvision that are loaded."""
+    return {name: module for name, module in sys.modules.items() if name.split(".")[0] == "torchvision"}
+
+
+def _restore(modules: dict[str, types.ModuleType]) -> None:
+    """Make these the only modules of torchvision that are loaded."""
+    for name in _loaded():
         del sys.modules[name]
+    sys.modules.update(modules)

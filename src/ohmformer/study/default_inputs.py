@@ -163,10 +163,8 @@ def _pixels(model: nn.Module) -> tuple[int, int, int] | None:
     if isinstance(model, VisionTransformer):
         side = math.isqrt(model.pos_embed.shape[1] - 1) * model.patch_embed.kernel_size[0]
         return model.patch_embed.in_channels, side, side
-    if images := preparation(model).images:
-        edges = images.crop or images.resize
-        height, width = (edges, edges) if isinstance(edges, int) else edges or (0, 0)
-        return (len(images.mean), height, width) if height else None
+    if (images := preparation(model).images) is not None:
+        return images.shape
     config = getattr(model, "config", None)
     edge, channels = getattr(config, "image_size", None), getattr(config, "num_channels", None)
     if edge is None or channels is None:

@@ -29,8 +29,10 @@ from ohmformer.study.noise_labels import write_noise
 from ohmformer.study.result_key import Identity, digest
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.head_choice import head_for
-from ohmformer.tasks.load import Task, make_task
+from ohmformer.tasks.load import Task
+from ohmformer.tasks.load_task import make_task
 from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.model_outputs import answered
 from ohmformer.tasks.probe import probed
 from ohmformer.tasks.spec import TaskChoice
 
@@ -103,10 +105,21 @@ def _model_digest(choice: ModelChoice, task_choice: TaskChoice) -> str:
     """Digest of a model and of what it does: its weights and its code do not say all, such as plain attributes."""
     model, task = loaded(choice, task_choice)
     with one_thread(), torch.inference_mode():
-        outputs = call(model, take(task.calibration, slice(0, IDENTITY_SAMPLES)))
-    tensors = [leaf for leaf in tree_leaves(_plain(outputs)) if isinstance(leaf, torch.Tensor)]
-    seen = [_some(leaf).double().round(decimals=3).tolist() for leaf in tensors] or repr(type(outputs))
+        seen = answered(model, take(task.calibration, slice(0, IDENTITY_SAMPLES)), _said, "calibration samples")
     return digest([model_digest(model), seen])
+
+
+def _said(model: nn.Module, inputs: Any) -> list[list[float]] | str:
+    """Rounded values of what a model says to some inputs.
+
+    Raises:
+        BadInput: some are NaN or infinite.
+    """
+    outputs = call(model, inputs)
+    tensors = [_some(leaf).double() for leaf in tree_leaves(_plain(outputs)) if isinstance(leaf, torch.Tensor)]
+    if not all(values.isfinite().all() for values in tensors):
+        raise BadInput(f"{type(model).__name__}: its outputs are NaN or infinite; check weights and inputs")
+    return [values.round(decimals=3).tolist() for values in tensors] or repr(type(outputs))
 
 
 def _some(values: torch.Tensor) -> torch.Tensor:

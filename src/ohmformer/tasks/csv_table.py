@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, suggest
 from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_of
-from ohmformer.models.sources import existing
-from ohmformer.tasks.image_folder import read_labels
+from ohmformer.models.sources import existing, first_line
+from ohmformer.models.tokenizers import check_known, check_numbers
+from ohmformer.tasks.image_folder import MOST_CLASSES, read_labels
 from ohmformer.tasks.load import Reading, Task
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import Split, calibration_size, in_hash_order, split
@@ -24,6 +26,11 @@ CLASSIFICATION = ("text", "label")
 PAIRS = ("text_a", "text_b", "score")
 PARTS = ("calibration", "train", "test")
 """What the column `split` may say, where there is one."""
+
+FIELD = 2**31 - 1
+"""Characters of the longest field."""
+
+_FIELDS = Lock()
 
 Row = dict[str, str]
 
@@ -61,22 +68,47 @@ def table_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     return _similarity(choice, model, rows) if pairs else _classification(choice, model, rows)
 
 
+def _lines(choice: TaskChoice, file: Path, most: int | None = None) -> list[list[str]]:
+    """The fields of each line of a table, or of the first ones.
+
+    Raises:
+        BadInput: it is no text in UTF-8, or its quotes do not match.
+    """
+    with _FIELDS:  # the limit is one of the whole process
+        before = csv.field_size_limit(FIELD)
+        try:
+            with open(file, encoding="utf-8-sig", newline="") as content:
+                reader = csv.reader(content, strict=True)
+                lines = list(islice(reader, most))
+        except csv.Error as error:
+            line = f"{file}: line {reader.line_num}: its quotes do not match ({error})"
+            raise BadInput(f"{line}; write a quote within a quoted text twice") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{choice.where}: is no table in UTF-8 ({first_line(error)}); save it as CSV") from error
+        finally:
+            csv.field_size_limit(before)
+    if any("\0" in field for line in lines for field in line):
+        raise BadInput(
+            f"{choice.where}: is no table in UTF-8 (it holds NUL characters, as UTF-16 does); save it as CSV"
+        )
+    return lines
+
+
 def _columns(choice: TaskChoice, file: Path) -> list[str]:
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as content:
-            return [name.strip() for name in next(csv.reader(content), [])]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{choice.where}: is no table in UTF-8 ({error}); save it as CSV") from error
+    """Names of the columns.
+
+    Raises:
+        BadInput: as `_lines`, or two columns that are read have one name.
+    """
+    names = [name.strip() for line in _lines(choice, file, 1) for name in line]
+    if twice := next((name for name in (*CLASSIFICATION, *PAIRS, "split") if names.count(name) > 1), None):
+        raise BadInput(f"{choice.where}: two columns are called {twice!r}; rename or remove one")
+    return names
 
 
 def _rows(choice: TaskChoice, file: Path) -> list[Row]:
     columns = _columns(choice, file)
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as content:
-            lines = list(csv.reader(content))[1:]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{choice.where}: is no table in UTF-8 ({error}); save it as CSV") from error
+    lines = _lines(choice, file)[1:]
     rows = []
     for number, line in enumerate(lines, 2):
         if not line:
@@ -84,7 +116,7 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
         if len(line) != len(columns):
             raise BadInput(f"{file}: row {number} has {len(line)} fields but there are {len(columns)} columns; mend it")
         rows.append(dict(zip(columns, (field.strip() for field in line), strict=True)))
-        for column in ("text", "text_a", "text_b"):
+        for column in ("text", "text_a", "text_b", *(["label"] if choice.metric != "fidelity" else [])):
             if rows[-1].get(column) == "":
                 raise BadInput(f"{file}: row {number} has no {column}; fill it or remove the row")
         if rows[-1].get("split", "test") not in PARTS:
@@ -137,26 +169,37 @@ def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> di
     elif choice.probe:
         known = {name: number for number, name in enumerate(names)}
     elif prepared.names:
-        known = {name.casefold(): number for number, name in enumerate(prepared.names)}
-        known = {name: known[name.casefold()] for name in names if name.casefold() in known}
+        known = _by_name(names, prepared.names)
     else:
         known = {}
     if set(names) <= set(known):
         return known
-    if not known and all(name.isdecimal() for name in names):
-        known = {name: int(name) for name in names}
-        if prepared.classes is None or max(known.values()) < prepared.classes:
+    if not known:
+        most = prepared.classes or MOST_CLASSES
+        known = {name: int(name) for name in names if name.isdecimal() and len(name) < 10 and int(name) < most}
+        if len(known) == len(names):
             return known
-    unknown = next((name for name in names if name not in known), names[-1])
+    unknown = next(name for name in names if name not in known)
     classes = (
         f"the model's classes are {', '.join(prepared.names)}"
         if prepared.names
         else (f"the model has {prepared.classes} classes" if prepared.classes else "they must be numbers")
     )
     raise BadInput(
-        f"{choice.where}: label {unknown!r} is none of the model's: {classes}; number labels from 0, or name "
+        f"{choice.where}: label {repr(unknown)[:80]} is none of the model's: {classes}; number labels from 0, or name "
         "them in a file: task.labels = 'FILE'"
     )
+
+
+def _by_name(labels: list[str], names: tuple[str, ...]) -> dict[str, int]:
+    """Number of each label that is the name of a class, in any case where only one name is meant."""
+    exact = {name: number for number, name in enumerate(names)}
+    loose: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        loose.setdefault(name.casefold(), []).append(number)
+    alone = {name: numbers[0] for name, numbers in loose.items() if len(numbers) == 1}
+    found = {label: exact.get(label, alone.get(label.casefold())) for label in labels}
+    return {label: number for label, number in found.items() if number is not None}
 
 
 def _similarity(choice: TaskChoice, model: nn.Module | None, rows: list[Row]) -> Task:
@@ -206,20 +249,39 @@ class Encoder:
     """Texts to tokens, as one model wants them; what is longer than it takes loses its end."""
 
     def __init__(self, choice: TaskChoice, model: nn.Module | None) -> None:
+        self.where = choice.where
         self.tokenizer = tokenizer_of(model, choice.source)
+        self.words = preparation(model).words
         self.longest = min(filter(None, (preparation(model).max_tokens, choice.window)), default=None)
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Tokens and mask [N, T], padded to the longest of these texts, so that padding depends on no batch."""
+        """Tokens and mask [N, T], padded to the longest of these texts, so that padding depends on no batch.
+
+        Raises:
+            BadInput: the tokenizer fails on them, or the model has no vectors for what it gives.
+        """
         options: dict[str, Any] = {"truncation": True, "max_length": self.longest} if self.longest else {}
-        found = self.tokenizer(list(texts), padding=True, return_tensors="pt", **options)
+        try:
+            found = self.tokenizer(list(texts), padding=True, return_tensors="pt", **options)
+        except Exception as error:
+            raise BadInput(
+                f"{self.where}: the model's tokenizer fails on its texts ({first_line(error)}); mend "
+                "tokenizer_config.json, such as its pad_token, or take another model"
+            ) from error
+        check_numbers(self.where, found["input_ids"], self.words)
         return {name: found[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in found}
 
     def notes(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """How many texts lose their end."""
-        lengths = [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
-        cut = sum(length > self.longest for length in lengths) if self.longest else 0
-        return (f"{cut} of {len(texts)} texts are longer than {self.longest} tokens and lose their end",) if cut else ()
+        """How many texts lose their end, and how many tokens are unknown.
+
+        Raises:
+            BadInput: nearly all are unknown.
+        """
+        ids = self.tokenizer(list(texts), verbose=False)["input_ids"]
+        unknown = check_known(self.where, self.tokenizer, ids)
+        cut = sum(len(text) > self.longest for text in ids) if self.longest else 0
+        lost = f"{cut} of {len(texts)} texts are longer than {self.longest} tokens and lose their end"
+        return (*([lost] if cut else ()), *unknown)
 
 
 def reading_of(choice: TaskChoice, model: nn.Module | None) -> Reading:

@@ -1,43 +1,22 @@
-"""Labelled data by name: what a model is scored on, and what its hardware may be calibrated on."""
+"""Labelled data: what a model is scored on, and what its hardware may be calibrated on."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ohmformer.capture.inputs import leaves, size, take
 from ohmformer.errors import BadInput, suggest
 from ohmformer.models.load import tensor_bytes
-from ohmformer.models.preprocessing import preparation
-from ohmformer.models.sources import call, resolve, split
-from ohmformer.schema import validate
 from ohmformer.stats.intervals import Floats, Summary, mean_summary
 from ohmformer.stats.metrics import correlation_summary, perplexity_summary
-from ohmformer.tasks.spec import METRICS, Metric, TaskChoice
-
-READERS = {
-    "imagefolder": ("ohmformer.tasks.image_folder", "folder_task"),
-    "csv": ("ohmformer.tasks.csv_table", "table_task"),
-    "text": ("ohmformer.tasks.running_text", "text_task"),
-}
-"""Prefix of a source -> module and function that read it; imported on use, since images need an optional package."""
-
-OPTIONS = {
-    "imagefolder": ("labels", "calibration", "probe", "train", "pooling"),
-    "csv": ("labels", "calibration", "probe", "train", "pooling", "window"),
-    "text": ("calibration", "window", "stride", "prefill", "step"),
-}
-"""Prefix of a source -> fields of a choice that it uses, beside source, limit and metric."""
-
+from ohmformer.tasks.spec import METRICS, Metric
 
 IGNORED = -100
 """Label of a token that is not scored."""
@@ -71,8 +50,8 @@ class Task:
     Attributes:
         name: what it is called in messages.
         inputs: [N, ...] what the model takes.
-        labels: [N] int64, the right classes; [N, T] the right tokens, `IGNORED` where none is scored; [P] how similar
-            the texts of each pair are.
+        labels: [N] int64, the right classes, from 0 on (whole numbers of another type are converted); [N, T] the right
+            tokens, `IGNORED` where none is scored; [P] how similar the texts of each pair are.
         calibration: [M, ...] inputs of the calibration set: never scored on.
         calibration_labels: [M, ...] int64; anything where labels are not of samples.
         metric: a key of `ohmformer.tasks.spec.METRICS`.
@@ -97,7 +76,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
-            raise BadInput(f"{self.name}: metric = {self.metric!r}; {suggest(self.metric, list(METRICS))}")
+            raise BadInput(f"{self.name}: metric = {self.metric!r}; {suggest(str(self.metric), list(METRICS))}")
         scored = self.pairs if self.pairs is not None else self.inputs
         for what, inputs, rows, labels in (
             ("test", self.inputs, scored, self.labels),
@@ -105,6 +84,10 @@ class Task:
         ):
             if size(inputs) == 0:
                 raise BadInput(f"{self.name}: the {what} set is empty; give it at least one sample")
+            if not isinstance(labels, Tensor) or labels.dim() == 0:
+                raise BadInput(
+                    f"{self.name}: labels of the {what} set are {_kind(labels)}; give a tensor, one per input"
+                )
             if size(rows) != len(labels):
                 counts = f"{size(rows)} inputs but {len(labels)} labels"
                 raise BadInput(f"{self.name}: the {what} set has {counts}; give one label per input")
@@ -112,6 +95,58 @@ class Task:
                 if isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.isfinite().all():
                     where = f"{what} set's {path}" if path else f"{what} set"
                     raise BadInput(f"{self.name}: the {where} holds NaN or infinity; remove or mend those samples")
+
+        self._check_labels()
+        self._check_pairs()
+
+    def _check_labels(self) -> None:
+        """Refuse labels that are none of the metric's, and make class numbers int64."""
+        match self.metric:
+            case "pearson" | "spearman":
+                if self.labels.dim() != 1 or not _plain(self.labels) or not self.labels.isfinite().all():
+                    raise BadInput(
+                        f"{self.name}: labels must be one finite score for each pair; mend or remove the others"
+                    )
+            case "fidelity":
+                return
+            case "perplexity":
+                self._set("labels", _whole(self.name, "labels", self.labels, 2, IGNORED))
+                empty = (self.labels[:, 1:] == IGNORED).all(dim=1)
+                if empty.any():
+                    first = int(empty.nonzero()[0])
+                    raise BadInput(f"{self.name}: no token behind the first of window {first} is scored; leave it out")
+            case _:
+                self._set("labels", _whole(self.name, "labels", self.labels, 1))
+                self._check_train()
+
+    def _check_train(self) -> None:
+        """Refuse training samples without one class each."""
+        if self.train is None:
+            return
+        if not isinstance(self.train, tuple) or len(self.train) != 2:
+            raise BadInput(f"{self.name}: train is {_kind(self.train)}; give a pair of inputs and labels")
+        inputs, labels = self.train[0], _whole(self.name, "training labels", self.train[1], 1)
+        if size(inputs) != len(labels):
+            counts = f"{size(inputs)} inputs but {len(labels)} labels"
+            raise BadInput(f"{self.name}: the training set has {counts}; give one label per input")
+        self._set("train", (inputs, labels))
+
+    def _check_pairs(self) -> None:
+        """Refuse pairs of samples that are not there."""
+        if self.pairs is None:
+            return
+        whole = isinstance(self.pairs, Tensor) and not self.pairs.is_floating_point() and not self.pairs.is_complex()
+        if not whole or self.pairs.dim() != 2 or self.pairs.shape[1] != 2:
+            raise BadInput(f"{self.name}: pairs are {_kind(self.pairs)}; give whole numbers of samples [pairs, 2]")
+        low, high, there = int(self.pairs.min()), int(self.pairs.max()), size(self.inputs)
+        if low < 0 or high >= there:
+            raise BadInput(
+                f"{self.name}: pairs are of samples {low} to {high} but there are {there}; number them from 0 on"
+            )
+
+    def _set(self, name: str, value: Any) -> None:
+        """Give a field of this frozen object its checked value, while it is made."""
+        object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         """Samples in the test set; pairs, where pairs are scored."""
@@ -179,82 +214,31 @@ class Task:
         return digest.hexdigest()
 
 
-def load_task(source: str, limit: int | None = None, *, model: nn.Module | None = None, **options: Any) -> Task:
-    """The task of a source, with its first `limit` test samples.
-
-    Args:
-        source: 'bundled:fashion-mnist', 'imagefolder:FOLDER', 'csv:FILE', 'text:FILE', or 'python:module:function' for
-            a function that returns a `Task`.
-        limit: how many test samples; None takes all.
-        model: what `load_model` gave: it decides how images and texts become its inputs. Bundled tasks need none.
-        options: the other fields of `ohmformer.tasks.spec.TaskChoice`, such as metric, window or labels.
-
-    Raises:
-        BadInput: no such source, no samples, a limit that does not fit, or an option that does not go with the source.
-    """
-    if limit is not None and limit < 1:
-        raise BadInput(f"task.limit = {limit}: must be 1 or more; leave it out to take all samples")
-    table = {"source": source, **({"limit": limit} if limit is not None else {}), **options}
-    return make_task(validate(TaskChoice, table, where="", top="task", in_file=False), model)
+def _kind(value: Any) -> str:
+    return f"a tensor {list(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
 
-def make_task(choice: TaskChoice, model: nn.Module | None = None) -> Task:
-    """The task of a choice, prepared for a model.
+def _plain(labels: Tensor) -> bool:
+    """True for real numbers in memory."""
+    return labels.layout is torch.strided and not labels.is_complex() and not labels.is_quantized
+
+
+def _whole(name: str, what: str, labels: Any, axes: int, ignored: int = 0) -> Tensor:
+    """Labels of classes or tokens as whole numbers, from 0 on or `ignored`.
 
     Raises:
-        BadInput: as `load_task`.
+        BadInput: they are of another shape, or some are NaN, not whole, below 0 or too large.
     """
-    prefix, _ = split("task", choice.source)
-    _check_options(choice, prefix)
-    if prefix in ("imagefolder", "csv", "text"):
-        module, function = READERS[prefix]
-        found: Task = getattr(import_module(module), function)(choice, model)
-    else:
-        resolved = resolve("task", choice.source)
-        found = (
-            _read(resolved, choice.source)
-            if isinstance(resolved, Path)
-            else call("task", choice.source, resolved, Task)
+    if not isinstance(labels, Tensor) or labels.dim() != axes or not _plain(labels):
+        shape = "[samples]" if axes == 1 else "[samples, tokens]"
+        raise BadInput(f"{name}: {what} are {_kind(labels)}; give whole numbers {shape}")
+    wrong = (labels < 0) & (labels != ignored)
+    if labels.is_floating_point():
+        wrong |= (labels != labels.round()) | ~(labels.abs() < 2**31)
+    if wrong.any():
+        place = tuple(int(index) for index in wrong.nonzero()[0])
+        where = ", ".join(map(str, place))
+        raise BadInput(
+            f"{name}: {what}[{where}] = {labels[place].item()}; give the numbers of classes, whole and from 0 on"
         )
-        found = replace(found, metric=choice.metric) if choice.metric else found
-        found = found.first(choice.limit)
-    notes = (*preparation(model).notes, *found.notes)
-    found = replace(found, notes=tuple(dict.fromkeys(notes)))
-    if found.metric == "fidelity" and model is not None:
-        metrics = import_module("ohmformer.tasks.metrics")
-        found = metrics.against(found, model)
-    return found
-
-
-def _check_options(choice: TaskChoice, prefix: str) -> None:
-    """Refuse what a source has no use for."""
-    for name, field in TaskChoice.model_fields.items():
-        given = getattr(choice, name) != field.default
-        if name not in ("source", "limit", "metric", "provenance", *OPTIONS.get(prefix, ())) and given:
-            raise BadInput(f"task.{name} = {getattr(choice, name)!r}: does not go with {prefix}: sources; leave it out")
-    if choice.probe and choice.metric == "fidelity":
-        raise BadInput("task.probe = true: fidelity compares features, which a probe hides; leave one of them out")
-    if choice.train is not None and not choice.probe:
-        raise BadInput(f"task.train = {choice.train}: only a probe is trained; set task.probe = true, or leave it out")
-    if choice.step != 1 and choice.prefill is None:
-        raise BadInput(f"task.step = {choice.step}: only a KV cache has steps; set task.prefill, or leave it out")
-
-
-def _read(file: Path, source: str) -> Task:
-    """A pair of files, NAME_test.npz and NAME_calibration.npz, with uint8 `images` [N, H, W] and `labels` [N]."""
-    calibration_file = file.with_name(file.name.replace("_test.npz", "_calibration.npz"))
-    return Task(source, *_arrays(file), *_arrays(calibration_file))
-
-
-def _arrays(file: Path) -> tuple[Tensor, Tensor]:
-    try:
-        with np.load(file) as content:
-            images, labels = content["images"], content["labels"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{file}: is no bundled data set ({error}); install the package again") from error
-    return normalise(images), torch.from_numpy(labels.astype(np.int64))
-
-
-def normalise(images: np.ndarray) -> Tensor:
-    """Grey images uint8 [N, H, W] to float32 [N, 1, H, W] in [-1, 1]."""
-    return torch.from_numpy(images.astype(np.float32)).unsqueeze(1) / 127.5 - 1.0
+    return labels.to(torch.int64) if labels.is_floating_point() or labels.dtype == torch.bool else labels

@@ -126,7 +126,8 @@ def _losses(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
 
 def _check(answer: object, rows: int, model: nn.Module, task: Task, best: int) -> None:
     who = f"{type(model).__name__} on {task.name}"
-    if not isinstance(answer, torch.Tensor) or answer.dim() != 2 or len(answer) != rows:
+    real = isinstance(answer, torch.Tensor) and not answer.is_complex()
+    if not isinstance(answer, torch.Tensor) or not real or answer.dim() != 2 or len(answer) != rows:
         what = f"a tensor {list(answer.shape)}" if isinstance(answer, torch.Tensor) else type(answer).__name__
         raise BadInput(f"{who}: returns {what}; wrap it so that it returns logits [{rows}, classes]")
     low, high = int(task.labels.min()), int(task.labels.max())
@@ -137,4 +138,4 @@ def _check(answer: object, rows: int, model: nn.Module, task: Task, best: int) -
     if answer.shape[1] <= best > 1:
         raise BadInput(f"{who}: top5 says nothing of {answer.shape[1]} classes; use top1")
     if not answer.isfinite().all():
-        raise BadInput(f"{who}: logits are NaN or infinite; check weights, inputs and normalisation, or use float32")
+        raise BadInput(f"{who}: logits are NaN or infinite; check weights, inputs and normalization, or use float32")

@@ -6,16 +6,19 @@ B samples, T tokens, D features, K classes or words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohmformer.capture.inputs import Inputs, batches, call, take
+from ohmformer.capture.inputs import Inputs, batches, call, leaves, take
 from ohmformer.errors import BadInput
+from ohmformer.models.sources import first_line
 from ohmformer.streams import samples
 from ohmformer.tasks.load import IGNORED, Reading
+
+T = TypeVar("T")
 
 
 def asked(
@@ -37,7 +40,45 @@ def asked(
         for rows in batches(inputs, batch):
             numbers = range(rows.start, rows.stop)
             with samples([f"{name} {number}" for number in numbers] if name else numbers):
-                yield rows, ask(model, take(inputs, rows))
+                yield rows, answered(model, take(inputs, rows), ask, f"{name} samples" if name else "samples", rows)
+
+
+def answered(
+    model: nn.Module,
+    inputs: Inputs,
+    ask: Callable[[nn.Module, Inputs], T],
+    name: str = "samples",
+    rows: slice | None = None,
+) -> T:
+    """What a model says to some inputs, or one line where it does not take them.
+
+    Args:
+        model: any.
+        inputs: of some samples.
+        ask: model and inputs to an answer.
+        name: of the set that the samples are of.
+        rows: their numbers in it.
+
+    Raises:
+        BadInput: the model fails.
+    """
+    try:
+        return ask(model, inputs)
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:
+        given = "; ".join(f"{path or 'inputs'} {_shape(leaf)}" for path, leaf in leaves(inputs))
+        which = f" {rows.start} to {rows.stop - 1}" if rows else ""
+        raise BadInput(
+            f"{type(model).__name__} fails on {name}{which} ({first_line(error)}); it is given {given}: "
+            "take a model and a task that fit each other"
+        ) from error
+
+
+def _shape(leaf: Any) -> str:
+    return (
+        f"{list(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}" if isinstance(leaf, Tensor) else repr(leaf)[:80]
+    )
 
 
 def logits(output: Any) -> Any:
@@ -88,7 +129,7 @@ def token_losses(model: nn.Module, inputs: Inputs, labels: Tensor, reading: Read
         raise BadInput(
             f"{type(model).__name__} returns {what}; give a language model that returns logits [B, T, words]"
         )
-    wanted = labels[:, 1:]
+    wanted = labels[:, 1:].long()
     losses = F.cross_entropy(said[:, :-1].transpose(1, 2).double(), wanted, ignore_index=IGNORED, reduction="none")
     return losses.sum(dim=1) / (wanted != IGNORED).sum(dim=1)
 

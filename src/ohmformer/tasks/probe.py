@@ -19,7 +19,7 @@ from ohmformer.tasks.metrics import embeddings
 from ohmformer.tasks.model_outputs import features
 
 PENALTY = 1.0
-"""Weight of half the squared norm against the summed cross-entropy, on standardised features: scikit-learn's C = 1."""
+"""Weight of half the squared norm against the summed cross-entropy, on standardized features: scikit-learn's C = 1."""
 
 STEPS = 300
 
@@ -65,25 +65,25 @@ def probed(model: nn.Module, task: Task, batch: int = 100) -> Probed:
 def fit(x: Tensor, labels: Tensor, classes: int) -> nn.Linear:
     """Logistic regression of labels [N] on features x [N, D], by L-BFGS in float64; the same at every call.
 
-    Features are standardised for the fit, which is folded into weight and bias afterwards.
+    Features are standardized for the fit, which is folded into weight and bias afterwards.
     """
     x = x.detach().clone().double()  # a tensor made in inference mode takes no part in gradients
     mean, spread = x.mean(dim=0), x.std(dim=0, unbiased=False).clamp(min=1e-9)
     x = (x - mean) / spread
     weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         [weight, bias], max_iter=STEPS, tolerance_grad=1e-7, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def loss() -> float:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         cost = F.cross_entropy(x @ weight.T + bias, labels) + PENALTY / (2 * len(x)) * weight.square().sum()
         cost.backward()
         return float(cost.detach())
 
     with torch.enable_grad():
-        optimiser.step(loss)
+        optimizer.step(loss)
     probe = nn.Linear(x.shape[1], classes)
     with torch.no_grad():
         probe.weight.copy_(weight / spread)

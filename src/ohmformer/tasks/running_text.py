@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.preprocessing import preparation, tokenizer_of
-from ohmformer.models.sources import existing
+from ohmformer.models.sources import existing, first_line
+from ohmformer.models.tokenizers import check_known, check_numbers
 from ohmformer.tasks.load import IGNORED, Inputs, Reading, Task
 from ohmformer.tasks.spec import TaskChoice
 
@@ -46,10 +47,20 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     tokenizer = tokenizer_of(model, choice.source)
     window, stride = _sizes(choice, preparation(model).max_tokens)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: is no text in UTF-8 ({error}); convert it") from error
-    tokens = torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.int64)
+        raise BadInput(f"{file}: is no text in UTF-8 ({first_line(error)}); convert it") from error
+    if "\0" in text:
+        raise BadInput(f"{file}: is no text in UTF-8 (it holds NUL characters, as UTF-16 does); convert it")
+    try:
+        ids = tokenizer(text, verbose=False)["input_ids"]
+    except Exception as error:
+        raise BadInput(
+            f"{file}: the model's tokenizer fails on it ({first_line(error)}); take another model"
+        ) from error
+    notes = check_known(choice.where, tokenizer, [ids]) if text.strip() else ()
+    tokens = torch.tensor(ids, dtype=torch.int64)
+    check_numbers(choice.where, tokens, preparation(model).words)
     held = (choice.calibration or CALIBRATION) * window
     if len(tokens) - held < window + 2:
         raise BadInput(
@@ -67,6 +78,7 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
         calibrating.labels,
         metric="perplexity",
         reading=Reading(prefill=choice.prefill, step=choice.step),
+        notes=notes,
     ).first(choice.limit)
 
 

@@ -1,0 +1,126 @@
+"""Loading tasks by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ohmformer.errors import BadInput
+from ohmformer.models.preprocessing import preparation
+from ohmformer.models.sources import bundled_file, first_line, from_python, is_file, split
+from ohmformer.schema import validate
+from ohmformer.tasks.load import Task
+from ohmformer.tasks.metrics import against
+from ohmformer.tasks.spec import TaskChoice
+
+READERS = {
+    "imagefolder": ("ohmformer.tasks.image_folder", "folder_task"),
+    "csv": ("ohmformer.tasks.csv_table", "table_task"),
+    "text": ("ohmformer.tasks.running_text", "text_task"),
+}
+"""Prefix of a source -> module and function that read it; imported on use, since images need an optional package."""
+
+OPTIONS = {
+    "imagefolder": ("labels", "calibration", "probe", "train", "pooling"),
+    "csv": ("labels", "calibration", "probe", "train", "pooling", "window"),
+    "text": ("calibration", "window", "stride", "prefill", "step"),
+}
+"""Prefix of a source -> fields of a choice that it uses, beside source, limit and metric."""
+
+
+def load_task(source: str, limit: int | None = None, *, model: nn.Module | None = None, **options: Any) -> Task:
+    """The task of a source, with its first `limit` test samples.
+
+    Args:
+        source: 'bundled:fashion-mnist', 'imagefolder:FOLDER', 'csv:FILE', 'text:FILE', or 'python:module:function' for
+            a function that returns a `Task`.
+        limit: how many test samples; None takes all.
+        model: what `load_model` gave: it decides how images and texts become its inputs. Bundled tasks need none.
+        options: the other fields of `ohmformer.tasks.spec.TaskChoice`, such as metric, window or labels.
+
+    Raises:
+        BadInput: no such source, no samples, a limit that does not fit, or an option that does not go with the source.
+    """
+    if limit is not None and limit < 1:
+        raise BadInput(f"task.limit = {limit}: must be 1 or more; leave it out to take all samples")
+    table = {"source": source, **({"limit": limit} if limit is not None else {}), **options}
+    return make_task(validate(TaskChoice, table, where="", top="task", in_file=False), model)
+
+
+def make_task(choice: TaskChoice, model: nn.Module | None = None) -> Task:
+    """The task of a choice, prepared for a model.
+
+    Raises:
+        BadInput: as `load_task`.
+    """
+    prefix, _ = split("task", choice.source)
+    _check_options(choice, prefix)
+    if prefix in ("imagefolder", "csv", "text"):
+        module, function = READERS[prefix]
+        found: Task = getattr(import_module(module), function)(choice, model)
+    else:
+        source = choice.source
+        found = from_python("task", source, Task) if prefix == "python" else _read(bundled_file("task", source), source)
+        found = replace(found, metric=choice.metric) if choice.metric else found
+        found = found.first(choice.limit)
+    notes = (*preparation(model).notes, *found.notes)
+    found = replace(found, notes=tuple(dict.fromkeys(notes)))
+    if found.metric == "fidelity" and model is not None:
+        found = against(found, model)
+    return found
+
+
+def _check_options(choice: TaskChoice, prefix: str) -> None:
+    """Refuse what a source has no use for."""
+    for name, field in TaskChoice.model_fields.items():
+        given = getattr(choice, name) != field.default
+        if name not in ("source", "limit", "metric", "provenance", *OPTIONS.get(prefix, ())) and given:
+            raise BadInput(f"task.{name} = {getattr(choice, name)!r}: does not go with {prefix}: sources; leave it out")
+    if choice.probe and choice.metric == "fidelity":
+        raise BadInput("task.probe = true: fidelity compares features, which a probe hides; leave one of them out")
+    if choice.train is not None and not choice.probe:
+        raise BadInput(f"task.train = {choice.train}: only a probe is trained; set task.probe = true, or leave it out")
+    if choice.step != 1 and choice.prefill is None:
+        raise BadInput(f"task.step = {choice.step}: only a KV cache has steps; set task.prefill, or leave it out")
+
+
+def _read(file: Path, source: str) -> Task:
+    """A pair of files, NAME_test.npz and NAME_calibration.npz, with uint8 `images` [N, H, W] and `labels` [N]."""
+    calibration_file = file.with_name(file.name.replace("_test.npz", "_calibration.npz"))
+    return Task(source, *_arrays(file), *_arrays(calibration_file))
+
+
+def _arrays(file: Path) -> tuple[Tensor, Tensor]:
+    """Images [N, 1, H, W] and labels [N] of one file.
+
+    Raises:
+        BadInput: it is damaged, or holds anything else.
+    """
+    remedy = "make the file again, or install the package again"
+    if not is_file(file):
+        raise BadInput(f"{file}: is no bundled data set (there is no such file); {remedy}")
+    try:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as content:
+            images, labels = content["images"], content["labels"]
+    except Exception as error:  # zip, zlib and NumPy raise whatever damaged bytes lead them to
+        raise BadInput(f"{file}: is no bundled data set ({first_line(error)}); {remedy}") from error
+    if images.ndim != 3 or images.dtype.kind not in "uif" or not images.size:
+        what = f"{images.dtype} {list(images.shape)}"
+        raise BadInput(f"{file}: images are {what}; write gray values uint8 [samples, height, width]")
+    if not (images.min() >= 0 and images.max() <= 255):
+        raise BadInput(f"{file}: images hold NaN, or values outside of 0 to 255; write gray values uint8")
+    if labels.ndim != 1 or labels.dtype.kind not in "ui":
+        what = f"{labels.dtype} {list(labels.shape)}"
+        raise BadInput(f"{file}: labels are {what}; write the numbers of classes, whole, [samples]")
+    return normalise(images), torch.from_numpy(labels.astype(np.int64))
+
+
+def normalise(images: np.ndarray) -> Tensor:
+    """Gray images uint8 [N, H, W] to float32 [N, 1, H, W] in [-1, 1]."""
+    return torch.from_numpy(images.astype(np.float32)).unsqueeze(1) / 127.5 - 1.0

@@ -1,0 +1,70 @@
+"""Names of models and data: files that are files, and functions that leave the search path as it was."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ohmformer.errors import BadInput
+from ohmformer.models.sources import existing, first_line, from_python
+
+
+@pytest.mark.parametrize("name", ["a" * 400, "a\0b", "~nobody-has-this-name/x", "/dev/zero", "nowhere"])
+def test_paths_that_are_no_file_or_folder_are_one_line(name: str) -> None:
+    for folder in (False, True):
+        with pytest.raises(BadInput, match="there is no such") as caught:
+            existing("task", f"csv:{name}", folder=folder)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("source", ["csv:pipe", "text:pipe"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(BadInput, match="it is neither a file nor a folder"):
+        existing("task", source)
+
+
+def test_the_search_path_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside.py").write_text("answer = 7\n")
+    (tmp_path / "of_a_user.py").write_text("def make():\n    import beside\n    return beside.answer\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    before = list(sys.path)
+    for _ in range(2):
+        assert from_python("task", "python:of_a_user:make", int) == 7
+    with pytest.raises(BadInput, match="returns int"):
+        from_python("task", "python:of_a_user:make", str)
+    with pytest.raises(BadInput, match="has no function 'none'"):
+        from_python("task", "python:of_a_user:none", str)
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    "source", ["python:", "python:a", "python:a:b:c", "python::x", "python:.rel:x", "python: :x", "python:os:abort.x"]
+)
+def test_sources_that_name_no_function_are_one_line(source: str) -> None:
+    with pytest.raises(BadInput, match=r"model\.source = ") as caught:
+        from_python("model", source, int)
+    assert "\n" not in str(caught.value)
+
+
+class Unspeakable(Exception):
+    """Cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_errors_of_others_are_shown_in_one_short_line() -> None:
+    assert first_line(ValueError("first\nsecond")) == "ValueError: first"
+    assert (
+        first_line(ValueError("for field 'a':\n    must be more\nthird")) == "ValueError: for field 'a': must be more"
+    )
+    assert first_line(ValueError()) == "ValueError"
+    assert first_line(Unspeakable()) == "Unspeakable"
+    assert len(first_line(ValueError("x" * 10_000))) < 250

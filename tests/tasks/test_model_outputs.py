@@ -1,0 +1,81 @@
+"""A model that does not fit its task ends in one line, whatever it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ohmformer.errors import BadInput
+from ohmformer.tasks.load import Task
+from ohmformer.tasks.metrics import embeddings, scores
+from ohmformer.tasks.model_outputs import answered
+
+TASK = Task("some data", torch.eye(3), torch.arange(3), torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64))
+
+
+class Does(nn.Module):
+    """What a function does with its input."""
+
+    def __init__(self, act: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.act = act
+
+    def forward(self, x: Tensor) -> object:
+        return self.act(x)
+
+
+def leaves(x: Tensor) -> object:
+    raise SystemExit(3)
+
+
+def speaks(x: Tensor) -> object:
+    raise RuntimeError("first line\nsecond line")
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (speaks, r"Does fails on samples 0 to 1 \(RuntimeError: first line\); it is given inputs \[2, 3\] float32"),
+        (leaves, "SystemExit: 3"),
+        (lambda x: {}["nothing"], "KeyError: 'nothing'"),
+        (nn.Linear(5, 2), "shapes cannot be multiplied"),
+        (nn.Embedding(3, 2), "indices"),
+        (lambda x: x.no_such_thing(), "AttributeError"),
+        (lambda x: None, "returns NoneType"),
+        (lambda x: "text", "returns str"),
+        (lambda x: (), "returns tuple"),
+        (lambda x: [x], "returns list"),
+        (lambda x: {"logits": x}, "returns dict"),
+        (lambda x: x.sum(), r"returns a tensor \[\]"),
+        (lambda x: x.to(torch.complex64), "returns a tensor"),
+        (lambda x: x[:, :2], "the model has 2 classes"),
+        (lambda x: x * float("nan"), "NaN or infinite"),
+    ],
+)
+def test_whatever_a_model_does_is_told_in_one_line(act: Callable[[Tensor], object], said: str) -> None:
+    with pytest.raises(BadInput, match=said) as caught:
+        scores(Does(act).eval(), TASK, 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tuple_stands_for_its_first_part() -> None:
+    assert scores(Does(lambda x: (x, None)).eval(), TASK).tolist() == [1, 1, 1]
+
+
+def test_what_a_model_says_of_its_input_itself_is_passed_on() -> None:
+    def refuses(x: Tensor) -> object:
+        raise BadInput("task.limit = 3: raise it")
+
+    with pytest.raises(BadInput, match=r"^task\.limit = 3: raise it$"):
+        scores(Does(refuses).eval(), TASK)
+
+
+def test_names_of_inputs_are_told() -> None:
+    given = {"input_ids": torch.zeros(2, 5, dtype=torch.int64), "use_cache": False}
+    with pytest.raises(BadInput, match=r"training samples 0 to 2 \(.*inputs \[3, 3\]"):
+        embeddings(Does(speaks).eval(), TASK, torch.eye(3), name="training")
+    with pytest.raises(BadInput, match=r"input_ids \[2, 5\] int64; use_cache False: take a model and a task that fit"):
+        answered(Does(speaks), given, lambda model, inputs: model(**inputs))
