@@ -95,6 +95,8 @@ Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_na
 PositiveShare = Annotated[Share, Field(gt=0)]
 Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(TINY, 1e3)]
 """A fraction that may be above one, such as a relative deviation: a number, or text such as "3 %"."""
+Deviation = Annotated[float, BeforeValidator(_share), Field(ge=0, le=10, allow_inf_nan=False), _within(TINY, 10)]
+"""A relative deviation, or the exponent of a power law: a number, or text such as "3 %"."""
 SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(TINY, 1e3)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _within(1e-3, 100)]
 Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False), _within(0.5, 1e4)]

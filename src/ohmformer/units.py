@@ -22,7 +22,7 @@ _LONGEST = 64
 LIMITS = {
     "S": (1e-15, 1.0), "ohm": (1e-3, 1e15), "V": (1e-9, 1e4), "A": (1e-18, 1e4), "F": (1e-21, 1.0), "m": (1e-12, 10.0),
     "m^2": (1e-18, 1.0), "J": (1e-24, 1e3), "J/B": (1e-21, 1.0), "W": (1e-15, 1e6), "s": (1e-15, 1e11),
-    "Hz": (1e-9, 1e12), "B/s": (1.0, 1e18), "op/s": (1.0, 1e21),
+    "Hz": (1e-9, 1e12), "B/s": (1.0, 1e17), "op/s": (1.0, 1e17),
 }  # fmt: skip
 """SI unit -> the least and the largest magnitude that anything has in it here; what is beyond is a slip of the pen."""
 

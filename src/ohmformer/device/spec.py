@@ -9,10 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ohmformer.quantities import Endurance, Fraction, Joules, Real, Seconds, Share, Siemens
+from ohmformer.quantities import Deviation, Endurance, Fraction, Joules, Real, Seconds, Share, Siemens
 from ohmformer.schema import Spec
 
-Sigma = Annotated[Fraction, Field(le=10)]
 PositiveSiemens = Annotated[Siemens, Field(gt=0)]
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 
@@ -31,21 +30,21 @@ class SqrtRange(Spec):
 
     kind: Literal["sqrt_range"] = "sqrt_range"
     gamma: Fraction = 1.0
-    sigma: Sigma
+    sigma: Deviation
 
 
 class Proportional(Spec):
     """G' = G (1 + sigma eps)."""
 
     kind: Literal["proportional"] = "proportional"
-    sigma: Sigma
+    sigma: Deviation
 
 
 class Uniform(Spec):
     """G' = G + sigma (G_max - G_min) eps."""
 
     kind: Literal["uniform"] = "uniform"
-    sigma: Sigma
+    sigma: Deviation
 
 
 class Polynomial(Spec):
@@ -68,7 +67,7 @@ class Lognormal(Spec):
     """G' = G exp(sigma eps): the high-resistance state of RRAM."""
 
     kind: Literal["lognormal"] = "lognormal"
-    sigma: Annotated[Fraction, Field(le=5)]
+    sigma: Annotated[Deviation, Field(le=5)]
 
 
 class PcmFlicker(Spec):
@@ -79,9 +78,9 @@ class PcmFlicker(Spec):
     """
 
     kind: Literal["pcm_flicker"] = "pcm_flicker"
-    q_scale: Sigma
-    q_power: Annotated[Fraction, Field(le=3)]
-    q_max: Sigma
+    q_scale: Deviation
+    q_power: Annotated[Deviation, Field(le=3)]
+    q_max: Deviation
     t_read: PositiveSeconds
 
 
@@ -102,8 +101,8 @@ class PowerLaw(Spec):
 
     kind: Literal["power_law"] = "power_law"
     t0: PositiveSeconds
-    nu: Annotated[Fraction, Field(le=10)]
-    nu_std: Annotated[Fraction, Field(le=10)] = 0.0
+    nu: Deviation
+    nu_std: Deviation = 0.0
 
 
 class PcmDrift(Spec):
@@ -116,12 +115,12 @@ class PcmDrift(Spec):
     t0: PositiveSeconds
     mu_slope: Real
     mu_offset: Real
-    mu_min: Annotated[Fraction, Field(le=10)]
-    mu_max: Annotated[Fraction, Field(le=10)]
+    mu_min: Deviation
+    mu_max: Deviation
     s_slope: Real
     s_offset: Real
-    s_min: Annotated[Fraction, Field(le=10)]
-    s_max: Annotated[Fraction, Field(le=10)]
+    s_min: Deviation
+    s_max: Deviation
 
     @model_validator(mode="after")
     def _order(self) -> PcmDrift:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ohmformer import units
+from ohmformer.errors import BadInput, shown
 from ohmformer.quantities import Fraction
 from ohmformer.schema import Spec
 
@@ -33,7 +36,7 @@ class Claim(Spec):
 
     id: str
     claim: str
-    reported: Annotated[float, Field(allow_inf_nan=False)] | str | None = None
+    reported: Annotated[float, Field(ge=-1e17, le=1e17, allow_inf_nan=False)] | str | None = None
     where: str
     role: Role
     tolerance: Fraction = 0.15
@@ -43,7 +46,7 @@ class Claim(Spec):
     operations: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
-    gamma: tuple[Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)], ...] = ()
+    gamma: tuple[Fraction, ...] = ()
     why: Annotated[str, Field(min_length=1)]
 
 
@@ -62,3 +65,20 @@ class ClaimsFile(Spec):
     runs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     measured: dict[str, Any] | None = None
     claim: list[dict[str, Any]] = Field(default_factory=list)
+
+
+def reported_number(claim: Claim, unit: str) -> float | None:
+    """What a claim reports, in SI units.
+
+    Raises:
+        BadInput: it is no number with that unit.
+    """
+    if not isinstance(claim.reported, str):
+        return claim.reported
+    try:
+        value = units.parse(claim.reported, unit)
+    except ValueError as error:
+        raise BadInput(f"{claim.id}: reported = {shown(claim.reported)}: {error}") from None
+    if not math.isfinite(value):
+        raise BadInput(f"{claim.id}: reported = {shown(claim.reported)}: must be finite; correct its exponent")
+    return value

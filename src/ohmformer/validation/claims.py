@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from ohmformer import catalog, units
+from ohmformer import catalog
 from ohmformer.array.spec import Crossbar
 from ohmformer.dataflow.simulate import Run
 from ohmformer.errors import BadInput, cut, shown, suggest
@@ -29,7 +29,7 @@ from ohmformer.schema import validate
 from ohmformer.study.cost import cost_settings, runs_of
 from ohmformer.study.spec import CostSettings
 from ohmformer.study.sweep import Document
-from ohmformer.validation.claim_file import Claim, ClaimsFile
+from ohmformer.validation.claim_file import Claim, ClaimsFile, reported_number
 from ohmformer.validation.measured_accuracy import Measured
 
 Verdict = Literal[
@@ -128,7 +128,7 @@ def check(name: str) -> Paper:
     if name not in known:
         raise BadInput(f"{name!r} is no paper of the library; {suggest(name, list(known))}")
     file = known[name]
-    content = validate(ClaimsFile, catalog.read(file), where=str(file), in_file=False)
+    content = validate(ClaimsFile, catalog.read(file), where=str(file))
     try:
         measured = None if content.measured is None else Measured.read(file.parent, content.measured)
         evaluator = Evaluator(content.runs, measured)
@@ -140,7 +140,7 @@ def check(name: str) -> Paper:
 
 def _claim(table: Document) -> Claim:
     lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
-    return validate(Claim, {**table, **lists}, where=cut(str(table.get("id", "claim"))), in_file=False)
+    return validate(Claim, {**table, **lists}, where=cut(str(table.get("id", "claim"))))
 
 
 class Evaluator:
@@ -154,7 +154,7 @@ class Evaluator:
     def check(self, claim: Claim) -> Checked:
         """A claim with what the model says of it."""
         if not claim.quantity:
-            return Checked(claim, _number(claim, ""), None, "")
+            return Checked(claim, reported_number(claim, ""), None, "")
         if claim.quantity not in QUANTITIES:
             said = suggest(claim.quantity, list(QUANTITIES))
             raise BadInput(f"{claim.id}: quantity = {shown(claim.quantity)}: {said}")
@@ -165,7 +165,7 @@ class Evaluator:
             value = math.nan
         if value is not None and not math.isfinite(value):
             raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: is a share of nothing here; correct its runs")
-        return Checked(claim, _number(claim, unit), value, unit)
+        return Checked(claim, reported_number(claim, unit), value, unit)
 
     def accuracies(self, claim: Claim) -> Measured:
         """What was measured.
@@ -247,18 +247,6 @@ class Priced:
         """Energy of stages of one layer [J]."""
         placed = self.run.placement.layers[self.layer].stages
         return sum(part.joules for stage in placed for part in stage.parts if part.name in stages)
-
-
-def _number(claim: Claim, unit: str) -> float | None:
-    if not isinstance(claim.reported, str):
-        return claim.reported
-    try:
-        value = units.parse(claim.reported, unit)
-    except ValueError as error:
-        raise BadInput(f"{claim.id}: reported = {shown(claim.reported)}: {error}") from None
-    if not math.isfinite(value):
-        raise BadInput(f"{claim.id}: reported = {shown(claim.reported)}: must be finite; correct its exponent")
-    return value
 
 
 Compute = Callable[[Evaluator, Claim], float | None]

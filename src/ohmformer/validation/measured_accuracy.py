@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, model_validator
 
 from ohmformer.errors import BadInput, shown
-from ohmformer.quantities import Count
+from ohmformer.quantities import Count, Deviation, Fraction, Share, SignedFraction
 from ohmformer.schema import Spec, validate
 from ohmformer.textfiles import read_json
 
@@ -29,21 +29,19 @@ STEPS = 2000
 """The sigma that is fitted is one of so many, evenly spread over what was measured."""
 
 
-Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Difference = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-Gamma = Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)]
+Difference = Annotated[SignedFraction, Field(ge=-1, le=1)]
 
 
 class Series(Spec):
     """One model in accuracy.json: its accuracies by method and gamma."""
 
-    software: Accuracy
-    chance: Accuracy
-    sigma: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+    software: Share
+    chance: Share
+    sigma: Annotated[Deviation, Field(gt=0)]
     study: str = ""
     chips: Count | None = None
     samples: Count | None = None
-    means: dict[str, dict[Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,9})?$")], Accuracy]]
+    means: dict[str, dict[Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,9})?$")], Share]]
 
     @model_validator(mode="after")
     def _order(self) -> Series:
@@ -57,7 +55,7 @@ class Gain(Spec):
 
     better: str
     than: str
-    gamma: Gamma
+    gamma: Fraction
     mean: Difference
     low: Difference
     high: Difference
@@ -74,8 +72,8 @@ class Fit(Spec):
     """What fixes sigma: accuracies of the paper by gamma."""
 
     series: str
-    gamma: Annotated[list[Annotated[Gamma, Field(gt=0)]], Field(min_length=1, max_length=100)]
-    accuracy: list[Accuracy]
+    gamma: Annotated[list[Annotated[Fraction, Field(gt=0)]], Field(min_length=1, max_length=100)]
+    accuracy: list[Share]
 
     @model_validator(mode="after")
     def _pairs(self) -> Fit:
@@ -88,8 +86,8 @@ class Reported(Spec):
     """`[measured]` of a claims.toml."""
 
     reference: str
-    software: Accuracy
-    chance: Accuracy
+    software: Share
+    chance: Share
     fit: Fit
 
     @model_validator(mode="after")
@@ -126,12 +124,12 @@ class Measured:
             BadInput: the file or the table is not as it must be; one line with file, field, value and remedy.
         """
         file = folder / "accuracy.json"
-        paper = validate(Reported, table, where="", in_file=False, top="measured")
+        paper = validate(Reported, table, where="", top="measured")
         content: dict[str, Any] = {"series": {}, "gains": []}
         if file.exists():
             found = read_json(file)
             known = {key: found[key] for key in content if key in found} if isinstance(found, dict) else found
-            content = validate(Record, known, where=str(file), in_file=False).model_dump()
+            content = validate(Record, known, where=str(file)).model_dump()
         fit = paper.fit
         return Measured(
             content["series"], content["gains"], paper.reference, paper.software, paper.chance,
