@@ -22,7 +22,7 @@ ABSURD = (1e300, 1e-300, 10**18, -1, math.nan, math.inf, 10**400)
 
 SIGNED = {"c0", "c1", "c2", "mu_slope", "mu_offset", "s_slope", "s_offset", "low", "mean", "high", "reported"}
 """Numbers of either sign."""
-MAY_BE = {"endurance": (10**18, math.inf), "seed": (10**18,), "reported": (1e-300,)}
+MAY_BE = {"endurance": (10**18, math.inf), "seed": (10**18,), "reported": (1e300, 1e-300, 10**18)}
 """What some take that others must not."""
 
 

@@ -118,7 +118,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     """
     path, equals, written = text.partition("=")
     if not equals or not path.strip():
-        raise BadInput(f"--set {cut(text)}: write PATH=VALUE, such as --set trials.chips=5")
+        raise BadInput(f"--set {cut(text)}: is no change; write PATH=VALUE, such as --set trials.chips=5")
     try:
         return path.strip(), _toml_value(written.strip())
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -11,6 +10,9 @@ from ohmformer import units
 from ohmformer.errors import BadInput, shown
 from ohmformer.quantities import Fraction
 from ohmformer.schema import Spec
+
+LEAST, MOST = 1e-24, 1e17
+"""What a paper reports lies between these magnitudes, in SI units, or is zero."""
 
 Role = Literal["calibration", "validation", "shown", "not_checkable", "contradicted"]
 
@@ -36,7 +38,7 @@ class Claim(Spec):
 
     id: str
     claim: str
-    reported: Annotated[float, Field(ge=-1e17, le=1e17, allow_inf_nan=False)] | str | None = None
+    reported: Annotated[float, Field(allow_inf_nan=False)] | str | None = None
     where: str
     role: Role
     tolerance: Fraction = 0.15
@@ -73,12 +75,13 @@ def reported_number(claim: Claim, unit: str) -> float | None:
     Raises:
         BadInput: it is no number with that unit.
     """
-    if not isinstance(claim.reported, str):
-        return claim.reported
-    try:
-        value = units.parse(claim.reported, unit)
-    except ValueError as error:
-        raise BadInput(f"{claim.id}: reported = {shown(claim.reported)}: {error}") from None
-    if not math.isfinite(value):
-        raise BadInput(f"{claim.id}: reported = {shown(claim.reported)}: must be finite; correct its exponent")
+    value = claim.reported
+    place = f"{claim.id}: reported = {shown(value)}"
+    if isinstance(value, str):
+        try:
+            value = units.parse(value, unit)
+        except ValueError as error:
+            raise BadInput(f"{place}: {error}") from None
+    if value is not None and value != 0 and not LEAST <= abs(value) <= MOST:
+        raise BadInput(f"{place}: is no number that a paper reports; correct its exponent")
     return value
