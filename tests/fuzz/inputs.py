@@ -85,7 +85,8 @@ label = "noise {noise}"
 """
 
 SETS = (
-    "model.batch=4", "model.seq_len=16", "hardware.attention.array.adc.bits=6", 'hardware.base="clipformer_tcad_2024_adc6"',
+    "model.batch=4", "model.seq_len=16", "hardware.attention.array.adc.bits=6",
+    'hardware.base="clipformer_tcad_2024_adc6"',
     'hardware.chip.clock="1 GHz"', 'hardware.projection.kind="digital"', "mitigation.clip={ alpha = 2.0, beta = 0.5 }",
     'mitigation.kv="none"', 'dataflow={ kind = "layer_serial" }', "trials.chips=2", "seed=1", "simulation.level=noise",
     'hardware.attention.key.array.cell.write_noise={ kind = "uniform", sigma = 0.1 }',

@@ -122,7 +122,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     try:
         return path.strip(), _toml_value(written.strip())
     except ValueError as error:
-        raise BadInput(f"--set {cut(text)}: the value is {error}; correct it") from None
+        raise BadInput(f"--set {cut(text)}: is not valid TOML ({error}); correct the value") from None
 
 
 def _toml_value(written: str) -> Any:

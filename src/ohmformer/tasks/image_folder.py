@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ohmformer.models.sources import existing
 from ohmformer.tasks.load import Reading, Task
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import calibration_size, in_hash_order, split
+from ohmformer.textfiles import read_json, read_text
 
 TRAIN, TEST = ("train",), ("val", "validation", "test")
 """Names of folders that are splits, not classes; of several the first."""
@@ -157,11 +157,11 @@ def read_labels(file: str) -> dict[str, int]:
         BadInput: it cannot be read, or is neither.
     """
     try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
-        content = json.loads(text) if file.endswith(".json") else None
-    except (OSError, ValueError) as error:
+        place, table = Path(file).expanduser(), file.endswith(".json")
+        text, content = ("", read_json(place)) if table else (read_text(place), None)
+    except (BadInput, RuntimeError) as error:  # RuntimeError: "~" of nobody
         raise BadInput(f"task.labels = {file!r}: cannot be read ({error}); give one class name a line") from error
-    if content is None:
+    if not table:
         lines = [line.split()[0] for line in text.splitlines() if line.strip()]
         if len(set(lines)) != len(lines) or not lines:
             raise BadInput(f"task.labels = {file!r}: is empty or names a class twice; give one class name a line")
