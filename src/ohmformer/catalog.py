@@ -58,6 +58,12 @@ def _plugins(path: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def is_shipped_alone(file: Path) -> bool:
+    """Whether a file is an entry of the package, and no other library can hide what it starts from."""
+    alone = not os.environ.get("OHMFORMER_LIBRARY") and not _plugins(tuple(sys.path))
+    return alone and file.parent.parent == SHIPPED
+
+
 def entries(kind: str) -> dict[str, Path]:
     """Name -> file of every entry of a kind."""
     found: dict[str, Path] = {}

@@ -205,6 +205,16 @@ def _entry(cls: type[T], name: str, context: Mapping[str, Any]) -> T:
 
 
 def _load(cls: type[T], file: Path) -> T:
+    return _shipped(cls, file) if catalog.is_shipped_alone(file) else _read_entry(cls, file)
+
+
+@cache
+def _shipped(cls: type[T], file: Path) -> T:
+    """An entry of the package, which starts from others of the package alone: read once."""
+    return _read_entry(cls, file)
+
+
+def _read_entry(cls: type[T], file: Path) -> T:
     token = _loading.set((*_loading.get(), file.resolve()))
     try:
         data = catalog.read_table(cls.catalog_kind, file)
