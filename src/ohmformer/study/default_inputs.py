@@ -69,7 +69,8 @@ def _check_size(asked: CostModel, context: int) -> None:
     Raises:
         BadInput: more tokens than `MOST_TOKENS`.
     """
-    count = asked.batch * ((asked.seq_len or 1) + context)
+    weightless = asked.weights == "random" and asked.source.startswith("hf:")  # so its cache takes no memory either
+    count = asked.batch * ((asked.seq_len or 1) + (0 if weightless else context))
     if count > MOST_TOKENS:
         raise BadInput(
             f"model.batch = {asked.batch}: makes {count:,} tokens with seq_len and context, and a real model is traced "
