@@ -8,14 +8,16 @@ package holding the same folders.
 from __future__ import annotations
 
 import os
-import tomllib
+import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, cut, suggest
+from ohmformer.textfiles import read_toml
 
 KINDS = {
     "cell": "cells", "array": "arrays", "accelerator": "accelerators", "shapes": "models", "study": "studies",
@@ -36,9 +38,30 @@ def roots() -> Iterator[Path]:
         if not Path(part).is_dir():
             raise BadInput(f"OHMFORMER_LIBRARY: {part}: no such folder; correct the environment variable")
         yield Path(part)
-    for plugin in entry_points(group="ohmformer.library"):
-        yield Path(str(files(plugin.value)))
+    yield from _plugins(tuple(sys.path))
     yield SHIPPED
+
+
+@lru_cache(maxsize=8)
+def _plugins(path: tuple[str, ...]) -> tuple[Path, ...]:
+    """Folders of the plug-ins that are installed along this `sys.path`: looking them up reads all metadata there is.
+
+    Raises:
+        BadInput: one names a package that cannot be imported.
+    """
+    found = []
+    for plugin in entry_points(group="ohmformer.library"):
+        try:
+            found.append(Path(str(files(plugin.value))))
+        except Exception as error:
+            raise BadInput(f"plug-in {plugin.name}: {plugin.value} cannot be imported ({error}); mend it") from error
+    return tuple(found)
+
+
+def is_shipped_alone(file: Path) -> bool:
+    """Whether a file is an entry of the package, and no other library can hide what it starts from."""
+    alone = not os.environ.get("OHMFORMER_LIBRARY") and not _plugins(tuple(sys.path))
+    return alone and file.parent.parent == SHIPPED
 
 
 def entries(kind: str) -> dict[str, Path]:
@@ -58,13 +81,21 @@ def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:
     """
     if name.endswith(".toml"):
         for file in ([beside / name] if beside else []) + [Path(name)]:
-            if file.is_file():
+            if _is_file(file):
                 return file
         raise ValueError(f"no such file; give the path of a TOML file, or the name of a library {kind}")
     known = entries(kind)
     if name not in known:
         raise ValueError(f"is no {kind} of the library; {suggest(name, list(known))}")
     return known[name]
+
+
+def _is_file(file: Path) -> bool:
+    """Whether there is such a file: a name that no file can have names none."""
+    try:
+        return file.is_file()
+    except OSError:
+        return False
 
 
 def find(kind: str, name: str) -> Path:
@@ -76,7 +107,7 @@ def find(kind: str, name: str) -> Path:
     try:
         return locate(kind, name)
     except ValueError as error:
-        raise BadInput(f"{name}: {error}") from None
+        raise BadInput(f"{cut(name)}: {error}") from None
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -85,14 +116,7 @@ def read(file: Path) -> dict[str, Any]:
     Raises:
         BadInput: the file is missing, unreadable or no TOML.
     """
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no such file; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: cannot be read ({error}); check the path and its permissions") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{file}: is not valid TOML ({error}); correct that line") from None
+    return read_toml(file)
 
 
 def read_table(kind: str, file: Path) -> dict[str, Any]:
@@ -106,5 +130,7 @@ def read_table(kind: str, file: Path) -> dict[str, Any]:
         raise BadInput(f"{file}: has no table [{kind}]; put the {kind} into one")
     extra = sorted(set(content) - {kind})
     if extra:
-        raise BadInput(f"{file}: {extra[0]}: does not belong here; leave it out, or move it into the table [{kind}]")
+        raise BadInput(
+            f"{file}: {cut(extra[0])}: does not belong here; leave it out, or move it into the table [{kind}]"
+        )
     return dict(content[kind])

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import types
+import unicodedata
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 _NOTHING = object()
+
+SHOWN = 80
+"""Characters of a value or key that a message repeats at most."""
+LINE = 1500
+"""Characters of a message at most."""
+
+_BREAKS = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+\s*")
+_NUMBER = re.compile(r"\s*[-+]?[0-9.]{1,40}\s*")
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+"""Marks that turn the direction of text, and the byte-order mark: they show nothing and change what is read."""
 
 _BOUNDS = {
     "greater_than_equal": (">= {ge}", "raise it"),
@@ -33,16 +45,55 @@ _TYPES = {
 class BadInput(Exception):
     """Bad input: a file, a field, a model or data that cannot be used as it is.
 
+    Its text is one line of at most `LINE` characters that is safe to print, whatever the input holds.
+
     It deliberately is no `ValueError`: pydantic lets it pass through nested validation unchanged, so the file and the
     field that it names are those of the innermost document.
     """
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(cut(printable(str(text)), LINE))
+
+
+def printable(text: str) -> str:
+    """One line of text that a terminal shows and does not obey.
+
+    Line breaks and tabs become a space. Other control characters (C0, C1), lone surrogates and marks that turn the
+    direction of text become escapes such as \\x1b.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escaped(letter) for letter in _BREAKS.sub(" ", text))
+
+
+def _escaped(letter: str) -> str:
+    harmful = letter in _DIRECTIONS or unicodedata.category(letter) in ("Cc", "Cs")
+    return ascii(letter)[1:-1] if harmful else letter
+
+
+def cut(text: str, most: int = SHOWN) -> str:
+    """The text, or its beginning and end where it has more than `most` characters."""
+    if len(text) <= most:
+        return text
+    end = most // 5
+    return f"{text[: most - end - 3]}...{text[-end:]}"
+
+
+def shown(value: object) -> str:
+    """A value as a message repeats it: its `repr`, cut at `SHOWN` characters."""
+    try:
+        return cut(repr(value))
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    except RecursionError:
+        return "a value nested too deeply"
 
 
 def suggest(word: str, known: list[str]) -> str:
     """A remedy for an unknown word: the closest known one, and the list."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word[:SHOWN], known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(sorted(known))}"
 
@@ -58,8 +109,8 @@ class Misplaced(ValueError):
 
     def __init__(self, keys: tuple[str, ...], value: Any, reason: str) -> None:
         self.keys, self.value, self.reason = keys, value, reason
-        shown = "" if value is None or isinstance(value, (dict, BaseModel)) else f" = {value!r}"
-        super().__init__(f"{'.'.join(keys)}{shown}: {reason}" if keys else reason)
+        written = "" if value is None or isinstance(value, (dict, BaseModel)) else f" = {shown(value)}"
+        super().__init__(f"{'.'.join(map(cut, keys))}{written}: {reason}" if keys else reason)
 
     def below(self, *keys: str) -> Misplaced:
         """The same, seen from further up."""
@@ -202,7 +253,9 @@ def _wanted(found: Any, expected: Any) -> tuple[str, str]:
     kind, context = found["type"], found.get("ctx", {})
     if kind in _BOUNDS:
         wanted, remedy = _BOUNDS[kind]
-        return wanted.format(**{name: f"{bound:g}" for name, bound in context.items()}), remedy
+        return wanted.format(**{name: _number(bound) for name, bound in context.items()}), remedy
+    if kind in ("float_type", "int_type") and isinstance(found["input"], str) and not _NUMBER.fullmatch(found["input"]):
+        return _TYPES[kind][0], "write the number alone, without unit and quotes"
     if kind in _TYPES:
         return _TYPES[kind]
     if kind == "literal_error":
@@ -213,6 +266,10 @@ def _wanted(found: Any, expected: Any) -> tuple[str, str]:
         table = f"a table with kind = {kinds}" if kinds else "a table"
         return (f"{table} or the name of a library {entry}" if entry else table), "put it in { }"
     return "", ""
+
+
+def _number(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
 def _kinds(expected: Any) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
+from math import inf
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -26,11 +26,14 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from ohmformer import catalog, units
-from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, suggest
+from ohmformer import catalog
+from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, shown, suggest
 
 Kind = Literal["published", "derived", "reconstructed", "assumed", "user"]
 T = TypeVar("T", bound="Spec")
+
+LONGEST_CHAIN = 32
+"""Files that start from one another at most."""
 
 _loading: ContextVar[tuple[Path, ...]] = ContextVar("loading", default=())
 """Library files that are being read, each because the one before it names it."""
@@ -47,33 +50,6 @@ class Source(BaseModel):
 
 
 Provenance = tuple[tuple[str, Source], ...]
-
-
-def _quantity(unit: str) -> Callable[[Any, ValidationInfo], Any]:
-    def convert(value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, str):
-            return units.parse(value, unit)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and (info.context or {}).get("file"):
-            raise ValueError(f"has no unit; write '{value:g} {unit}', with a prefix if you like")
-        return value
-
-    return convert
-
-
-def _in_unit(unit: str) -> Any:
-    return Field(allow_inf_nan=False, json_schema_extra={"unit": unit})
-
-
-Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S")]
-Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s")]
-Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz")]
-Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J")]
-JoulesPerByte = Annotated[float, BeforeValidator(_quantity("J/B")), _in_unit("J/B")]
-Watts = Annotated[float, BeforeValidator(_quantity("W")), _in_unit("W")]
-SquareMetres = Annotated[float, BeforeValidator(_quantity("m^2")), _in_unit("m^2")]
-BytesPerSecond = Annotated[float, BeforeValidator(_quantity("B/s")), _in_unit("B/s")]
-OpsPerSecond = Annotated[float, BeforeValidator(_quantity("op/s")), _in_unit("op/s")]
-Fraction = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Spec(BaseModel):
@@ -125,7 +101,8 @@ class Spec(BaseModel):
             return handler(data)
         if cls.catalog_kind and "base" in data:
             if not isinstance(data["base"], str):
-                raise Misplaced(("base",), data["base"], f"must be the name of a library {cls.catalog_kind}, in quotes")
+                reason = f"must be the name of a library {cls.catalog_kind}; write it in quotes"
+                raise Misplaced(("base",), data["base"], reason)
             try:
                 spec = _entry(cls, data["base"], context)
             except ValueError as error:
@@ -161,7 +138,8 @@ class Spec(BaseModel):
 
     def canonical(self) -> dict[str, Any]:
         """All that decides an answer, as plain JSON values in SI units (sources left out)."""
-        return self.model_dump(mode="json")
+        found: dict[str, Any] = _finite(self.model_dump(mode="json"))
+        return found
 
     def physical(self) -> dict[str, Any]:
         """`canonical` without what things cost: all that decides what is computed."""
@@ -174,7 +152,16 @@ class Spec(BaseModel):
         return left_out
 
     def _plain(self, name: str) -> Any:
-        return self.model_dump(mode="json", include={name})[name]
+        return _finite(self.model_dump(mode="json", include={name})[name])
+
+
+def _finite(value: Any) -> Any:
+    """Plain values with infinities as text, since JSON has none."""
+    if isinstance(value, float):
+        return "Infinity" if value == inf else value
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value
 
 
 @cache
@@ -209,6 +196,8 @@ def _entry(cls: type[T], name: str, context: Mapping[str, Any]) -> T:
     """
     file = catalog.locate(cls.catalog_kind, name, beside=context.get("folder"))
     chain = _loading.get()
+    if len(chain) >= LONGEST_CHAIN:
+        raise ValueError(f"is one of more than {LONGEST_CHAIN} files that start from one another; join some of them")
     if file.resolve() in chain:
         names = [path.stem for path in chain[chain.index(file.resolve()) :]]
         raise ValueError(f"leads back to itself ({' -> '.join([*names, names[0]])}); start from another entry")
@@ -216,6 +205,16 @@ def _entry(cls: type[T], name: str, context: Mapping[str, Any]) -> T:
 
 
 def _load(cls: type[T], file: Path) -> T:
+    return _shipped(cls, file) if catalog.is_shipped_alone(file) else _read_entry(cls, file)
+
+
+@cache
+def _shipped(cls: type[T], file: Path) -> T:
+    """An entry of the package, which starts from others of the package alone: read once."""
+    return _read_entry(cls, file)
+
+
+def _read_entry(cls: type[T], file: Path) -> T:
     token = _loading.set((*_loading.get(), file.resolve()))
     try:
         data = catalog.read_table(cls.catalog_kind, file)
@@ -369,8 +368,8 @@ def _other_kind(
 ) -> dict[str, Any]:
     """The table of another kind of the same field: the values that both kinds have, and the changes."""
     kind = changes["kind"]
-    if kind not in known:
-        raise Misplaced(("kind",), kind, f"is no kind; {suggest(str(kind), list(known))}")
+    if not isinstance(kind, str) or kind not in known:
+        raise Misplaced(("kind",), kind, f"is no kind; {suggest(shown(kind), list(known))}")
     new = known[kind]
     given = new._unwrap(changes)
     shared = [key for key in _fields(new) if key in _fields(type(old)) and key not in changes]

@@ -6,6 +6,8 @@ import math
 import re
 from decimal import Decimal
 
+from ohmformer.errors import shown
+
 _PREFIX = {"f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12}
 _PREFIX |= {"\u00b5": -6, "\u03bc": -6}  # both mu
 _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "year": 31557600}
@@ -13,7 +15,16 @@ _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name i
 _EXAMPLE = {"S": "10 uS", "ohm": "100 kohm", "V": "200 mV", "A": "10 uA", "J": "2 pJ", "W": "5 mW", "s": "50 ns"}
 _EXAMPLE |= {"Hz": "1 GHz", "m^2": "25 um^2", "%": "1 %"}
 """SI unit -> a quantity in it, as people write it."""
-_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
+_QUANTITY = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9.]\S*)?")
+_LONGEST = 64
+"""Characters of a quantity at most."""
+
+LIMITS = {
+    "S": (1e-15, 1.0), "ohm": (1e-3, 1e15), "V": (1e-9, 1e4), "A": (1e-18, 1e4), "F": (1e-21, 1.0), "m": (1e-12, 10.0),
+    "m^2": (1e-18, 1.0), "J": (1e-24, 1e3), "J/B": (1e-21, 1.0), "W": (1e-15, 1e6), "s": (1e-15, 1e11),
+    "Hz": (1e-9, 1e12), "B/s": (1.0, 1e17), "op/s": (1.0, 1e17),
+}  # fmt: skip
+"""SI unit -> the least and the largest magnitude that anything has in it here; what is beyond is a slip of the pen."""
 
 
 def _factor(written: str, unit: str) -> Decimal | None:
@@ -43,9 +54,9 @@ def parse(text: str, unit: str) -> float:
         unit: the SI unit expected: 'S', 'ohm', 'V', 'A', 'J', 'W', 's', 'Hz', 'm^2', or '%' (a fraction).
 
     Raises:
-        ValueError: the text is no number with a unit, or its unit is of another dimension.
+        ValueError: the text is no number with a unit, its unit is of another dimension, or no number is so small.
     """
-    match = _QUANTITY.fullmatch(text)
+    match = _QUANTITY.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if not match:
         raise ValueError(f"is not a quantity; write a number and a unit, such as {_example(unit)}")
     number, written = match.groups()
@@ -54,9 +65,34 @@ def parse(text: str, unit: str) -> float:
     factor = _factor(written, unit)
     if factor is None:
         raise ValueError(
-            f"has the unit {written!r} where {unit} is expected; write it in {unit}, such as {_example(unit)}"
+            f"has the unit {shown(written)} where {unit} is expected; write it in {unit}, such as {_example(unit)}"
         )
-    return float(Decimal(number) * factor)
+    try:
+        exact = Decimal(number) * factor
+        value = float(exact)
+    except ArithmeticError:
+        raise ValueError(f"is beyond all numbers; {remedy(unit)}") from None
+    if value == 0 and exact != 0:
+        raise ValueError(f"is beyond all numbers; {remedy(unit)}")
+    return value
+
+
+def remedy(unit: str) -> str:
+    """The remedy for a number that is too large or too small."""
+    least, most = LIMITS.get(unit, (0.0, 0.0))
+    return f"take one between {least:g} and {most:g} {unit}" if most else "correct its exponent"
+
+
+def check_magnitude(value: float, unit: str) -> float:
+    """The value, in SI units, where it is zero or within `LIMITS`.
+
+    Raises:
+        ValueError: it is beyond them.
+    """
+    least, most = LIMITS[unit]
+    if value == 0 or least <= abs(value) <= most:
+        return value
+    raise ValueError(f"is no magnitude that occurs in {unit}; {remedy(unit)}")
 
 
 def show(value: float, unit: str) -> str:

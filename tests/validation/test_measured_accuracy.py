@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ohmformer.validation.measured_accuracy import Measured, between
 SOFTWARE, CHANCE = 0.8, 0.001
 OWN = {"software": 0.9, "chance": 0.1, "sigma": 0.2}
 GAMMAS = (3.0, 4.0, 5.0)
+FIT = {"series": "standard.none", "gamma": [3], "accuracy": [0.7]}
 
 
 def kept(strength: float) -> float:
@@ -96,3 +99,42 @@ def test_bad_files_and_tables_are_one_line(tmp_path: Path) -> None:
     found = Measured.read(tmp_path, {**table, "fit": fit})
     with pytest.raises(BadInput, match="series = \\['a', 'b'\\]: must have 1 here"):
         found.accuracy(["a", "b"], [3])
+
+
+BROKEN = [
+    ("measured.software = nan", {"software": math.nan}, None),
+    ("measured: software = 0.9 is not above chance = 0.9; correct", {"chance": 0.9, "software": 0.9}, None),
+    ("measured.fit = 3: must be a table", {"fit": 3}, None),
+    ("measured.fit: gamma and accuracy have not equally many", {"fit": {**FIT, "gamma": [3, 4]}}, None),
+    ("measured.fit.gamma.0 = 0: must be > 0", {"fit": {**FIT, "gamma": [0]}}, None),
+    ("accuracy.json: is no JSON", {}, '{"series": {"a": {"software": NaN}}}'),
+    ("accuracy.json: must be a table", {}, "[]"),
+    ("accuracy.json: series = 3: must be a table", {}, '{"series": 3}'),
+    (
+        "accuracy.json: series.a.software: is missing",
+        {},
+        '{"series": {"a": {"chance": 0.1, "sigma": 0.2}}}',
+    ),
+    ("accuracy.json: series.a.sigma = 1e+300", {}, json.dumps({"series": {"a": {**OWN, "sigma": 1e300, "means": {}}}})),
+    ("accuracy.json: series.a", {}, json.dumps({"series": {"a": {**OWN, "chance": 0.9, "means": {}}}})),
+    ("accuracy.json: series.a.means", {}, json.dumps({"series": {"a": {**OWN, "means": {"none": {"x": 0.1}}}}})),
+    ("accuracy.json: gains.0", {}, '{"gains": [{"better": 3}]}'),
+]
+
+
+@pytest.mark.parametrize(("said", "changes", "record"), BROKEN)
+def test_wrong_values_in_both_files_are_one_line(
+    tmp_path: Path, said: str, changes: dict[str, Any], record: str | None
+) -> None:
+    if record is not None:
+        (tmp_path / "accuracy.json").write_text(record)
+    table = {"reference": "standard", "software": 0.8, "chance": 0.0, "fit": FIT, **changes}
+    with pytest.raises(BadInput) as caught:
+        Measured.read(tmp_path, table)
+    assert said in str(caught.value).replace("'", "")
+
+
+def test_a_pipe_in_place_of_the_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "accuracy.json")
+    with pytest.raises(BadInput, match="is a folder, pipe or device"):
+        Measured.read(tmp_path, {"reference": "standard", "software": 0.8, "chance": 0.0, "fit": FIT})

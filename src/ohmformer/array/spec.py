@@ -8,11 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ohmformer.device.spec import Cell, WriteVerify
-from ohmformer.schema import Joules, Seconds, Spec, SquareMetres
+from ohmformer.quantities import Joules, Percentile, PositiveShare, Seconds, SignedFraction, SquareMetres
+from ohmformer.schema import Spec
 
 Bits = Annotated[int, Field(ge=1, le=16)]
-Count = Annotated[int, Field(ge=1)]
-Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Lines = Annotated[int, Field(ge=1, le=100_000)]
+"""Rows or columns of one array."""
+Copies = Annotated[int, Field(ge=1, le=1_000)]
 Scale = Literal["tensor", "head", "token", "column"]
 
 
@@ -60,8 +62,8 @@ class Given(Spec):
     """The converter spans these fractions of full scale; without `low`, from -high where currents have both signs."""
 
     kind: Literal["given"] = "given"
-    low: Annotated[float, Field(ge=-1, lt=1, allow_inf_nan=False)] | None = None
-    high: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    low: Annotated[SignedFraction, Field(ge=-1, lt=1)] | None = None
+    high: PositiveShare = 1.0
 
     @model_validator(mode="after")
     def _order(self) -> Given:
@@ -82,7 +84,7 @@ class Adc(Spec):
 
     bits: Bits | Literal["ideal"] = "ideal"
     range: AdcRange = FullScale()
-    columns_per_adc: Count = 1
+    columns_per_adc: Lines = 1
     """How many columns take turns at one converter."""
 
 
@@ -103,7 +105,7 @@ class ArrayCost(Spec):
     timing: Literal["bit_serial", "one_access"] = "bit_serial"
     read_time: Annotated[Seconds, Field(gt=0)]
     """One access: from the inputs to currents that can be sampled."""
-    fill_cycles: Annotated[int, Field(ge=0)]
+    fill_cycles: Annotated[int, Field(ge=0, le=1_000_000)]
     """Accesses that a vector spends in the pipeline behind the array (sampling, shifting and adding)."""
     read_energy: Price
     """One access of one array."""
@@ -150,18 +152,18 @@ class Crossbar(Spec):
     catalog_kind: ClassVar[str] = "array"
     cost_fields: ClassVar[tuple[str, ...]] = ("cost",)
 
-    rows: Count
-    columns: Count
+    rows: Lines
+    columns: Lines
     cell: Cell
     encoding: Literal["differential", "offset"] = "differential"
     bits: Bits = 8
     """Bits of a stored code: the magnitude in a differential pair, the shifted code with an offset."""
     bits_per_cell: Bits = 2
     """`bits` for one cell per value."""
-    slice_base: Annotated[int, Field(ge=1)] | None = None
+    slice_base: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """What a slice counts against the one below it, 1 to 2^bits_per_cell; None for 2^bits_per_cell and codes of `bits`
     bits. A number makes every digit of every slice usable: the largest code is (2^c - 1) sum_k base^k."""
-    copies: Count = 1
+    copies: Copies = 1
     """Cells that every digit is written into, whose results are averaged."""
     scale: Scale = "tensor"
     """What shares one scale: a whole matrix (K, V: all heads of a sample), a head, a token, or an output column."""

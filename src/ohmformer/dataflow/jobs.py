@@ -12,6 +12,7 @@ from ohmformer.cost import kv_conditioning
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size, joins
+from ohmformer.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,34 @@ def blocks(tokens: int, size: int) -> list[int]:
     """Tokens of each block; the last one may be smaller."""
     whole, rest = divmod(tokens, size)
     return [size] * whole + ([rest] if rest else [])
+
+
+MOST_TASKS = 2_000_000
+"""Tasks of one run at most: they take about 20 s and 1 GB."""
+
+
+def count_tasks(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> int:
+    """How many tasks `tasks_of` makes, setups aside."""
+    total = 0
+    for layer in placement.layers:
+        gather, join = cuts_of(layer, dataflow)
+        count = -(-layer.tokens // block_size(dataflow, layer.tokens))
+        total += count * (len(layer.stages) - (join - gather)) + join - gather
+    return total * placement.workload.batch
+
+
+def check_size(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> None:
+    """Refuse what takes too long or too much memory, before it begins.
+
+    Raises:
+        BadInput: there are more than `MOST_TASKS` tasks.
+    """
+    count = count_tasks(placement, dataflow)
+    if count > MOST_TASKS:
+        raise BadInput(
+            f"model.batch = {placement.workload.batch}: takes {count:,} steps to simulate with these blocks and "
+            f"layers, at most {MOST_TASKS:,}; lower batch or seq_len, or raise dataflow.block"
+        )
 
 
 def tasks_of(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> list[Task]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from ohmformer.cost.placement import Placement, place
+from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import lifetime
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import By, Timeline
@@ -110,4 +111,5 @@ def simulate(
     if not isinstance(dataflow, LayerSerial | SequenceBlocking | None):
         raise BadInput(f"dataflow = {dataflow!r}: is no dataflow; take LayerSerial() or SequenceBlocking(block=64)")
     placement = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
+    check_size(placement, dataflow or LayerSerial())
     return Run(placement, _timeline(placement, dataflow or LayerSerial()))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ohmformer.quantities import Count
 from ohmformer.schema import Spec
 
 
@@ -27,7 +28,7 @@ class SequenceBlocking(Spec):
     """
 
     kind: Literal["sequence_blocking"] = "sequence_blocking"
-    block: Annotated[int, Field(ge=1)] = 64
+    block: Count = 64
     dependencies: Literal["exact", "published"] = "exact"
     batching: Literal["pipelined", "serial"] = "pipelined"
 

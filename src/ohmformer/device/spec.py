@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ohmformer.schema import Fraction, Joules, Seconds, Siemens, Spec
+from ohmformer.quantities import Deviation, Endurance, Fraction, Joules, Real, Seconds, Share, Siemens
+from ohmformer.schema import Spec
 
-Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PositiveSiemens = Annotated[Siemens, Field(gt=0)]
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 
@@ -30,21 +30,21 @@ class SqrtRange(Spec):
 
     kind: Literal["sqrt_range"] = "sqrt_range"
     gamma: Fraction = 1.0
-    sigma: Fraction
+    sigma: Deviation
 
 
 class Proportional(Spec):
     """G' = G (1 + sigma eps)."""
 
     kind: Literal["proportional"] = "proportional"
-    sigma: Fraction
+    sigma: Deviation
 
 
 class Uniform(Spec):
     """G' = G + sigma (G_max - G_min) eps."""
 
     kind: Literal["uniform"] = "uniform"
-    sigma: Fraction
+    sigma: Deviation
 
 
 class Polynomial(Spec):
@@ -56,12 +56,18 @@ class Polynomial(Spec):
     c1: Siemens
     c2: Siemens
 
+    def least(self, low: float, high: float) -> float:
+        """The smallest c0 + c1 g + c2 g^2 [S] for g between low and high: at an end, or where the slope is zero."""
+        turn = -self.c1 / (2 * self.c2) if self.c2 else low
+        places = (low, high, turn) if low < turn < high else (low, high)
+        return min(self.c0 + self.c1 * g + self.c2 * g * g for g in places)
+
 
 class Lognormal(Spec):
     """G' = G exp(sigma eps): the high-resistance state of RRAM."""
 
     kind: Literal["lognormal"] = "lognormal"
-    sigma: Fraction
+    sigma: Annotated[Deviation, Field(le=5)]
 
 
 class PcmFlicker(Spec):
@@ -72,9 +78,9 @@ class PcmFlicker(Spec):
     """
 
     kind: Literal["pcm_flicker"] = "pcm_flicker"
-    q_scale: Fraction
-    q_power: Fraction
-    q_max: Fraction
+    q_scale: Deviation
+    q_power: Annotated[Deviation, Field(le=3)]
+    q_max: Deviation
     t_read: PositiveSeconds
 
 
@@ -95,8 +101,8 @@ class PowerLaw(Spec):
 
     kind: Literal["power_law"] = "power_law"
     t0: PositiveSeconds
-    nu: Fraction
-    nu_std: Fraction = 0.0
+    nu: Deviation
+    nu_std: Deviation = 0.0
 
 
 class PcmDrift(Spec):
@@ -107,14 +113,21 @@ class PcmDrift(Spec):
 
     kind: Literal["pcm_drift"] = "pcm_drift"
     t0: PositiveSeconds
-    mu_slope: float
-    mu_offset: float
-    mu_min: Fraction
-    mu_max: Fraction
-    s_slope: float
-    s_offset: float
-    s_min: Fraction
-    s_max: Fraction
+    mu_slope: Real
+    mu_offset: Real
+    mu_min: Deviation
+    mu_max: Deviation
+    s_slope: Real
+    s_offset: Real
+    s_min: Deviation
+    s_max: Deviation
+
+    @model_validator(mode="after")
+    def _order(self) -> PcmDrift:
+        for name, least, most in (("mu", self.mu_min, self.mu_max), ("s", self.s_min, self.s_max)):
+            if least > most:
+                raise ValueError(f"{name}_min = {least:g} is above {name}_max = {most:g}; exchange or correct them")
+        return self
 
 
 Drift = Annotated[NoDrift | PowerLaw | PcmDrift, Field(discriminator="kind")]
@@ -123,8 +136,8 @@ Drift = Annotated[NoDrift | PowerLaw | PcmDrift, Field(discriminator="kind")]
 class Faults(Spec):
     """Cells stuck at G_min or at G_max, whatever is written to them, with these probabilities."""
 
-    stuck_at_g_min: Probability = 0.0
-    stuck_at_g_max: Probability = 0.0
+    stuck_at_g_min: Share = 0.0
+    stuck_at_g_max: Share = 0.0
 
     @model_validator(mode="after")
     def _sum(self) -> Faults:
@@ -133,7 +146,7 @@ class Faults(Spec):
         return self
 
 
-Writes = Annotated[int, Field(ge=1)]
+Writes = Annotated[int, Field(ge=1, le=100_000)]
 
 
 def _tuple(value: Any) -> Any:
@@ -149,7 +162,7 @@ class WriteVerify(Spec):
     """
 
     writes: Annotated[Writes | Annotated[tuple[Writes, ...], Field(min_length=1)], BeforeValidator(_tuple)]
-    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    tolerance: Annotated[Fraction, Field(gt=0)]
 
     def of_slice(self, index: int) -> int:
         """The most writes of a cell of a slice, counted from the least significant one."""
@@ -168,7 +181,7 @@ class Cell(Spec):
     g_min: Annotated[Siemens, Field(ge=0)]
     g_max: PositiveSiemens
     g_ceiling: PositiveSiemens | None = None
-    levels: Annotated[int, Field(ge=2)] | None = None
+    levels: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """How many conductances can be told apart; None where any can."""
     write_noise: WriteNoise = NoNoise()
     read_noise: ReadNoise = NoNoise()
@@ -178,9 +191,9 @@ class Cell(Spec):
     """Time of one write, all its pulses: RESET and then SET of memristors; the cells of a row are written at once."""
     write_energy: Annotated[Joules, Field(ge=0)] | None = None
     """Energy of one write of one cell, all its pulses."""
-    write_pulses: Annotated[int, Field(ge=1)] | None = None
+    write_pulses: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Pulses of one write that wear the cell: two where a write is RESET and SET."""
-    endurance: Annotated[float, Field(gt=0)] | None = None
+    endurance: Endurance | None = None
     """Pulses that the cell survives; infinite where writing does not wear it."""
 
     @model_validator(mode="after")
@@ -189,7 +202,20 @@ class Cell(Spec):
             raise ValueError(f"g_min = {self.g_min:g} S is not below g_max = {self.g_max:g} S; correct one of them")
         if self.g_ceiling is not None and self.g_ceiling < self.g_max:
             raise ValueError("g_ceiling is below g_max; raise it or leave it out")
+        self._check_deviation()
         return self
+
+    def _check_deviation(self) -> None:
+        """No write has a standard deviation below zero."""
+        noise = self.write_noise
+        if not isinstance(noise, Polynomial):
+            return
+        least = noise.least(self.g_min / self.g_max, 1.0)
+        if least < -1e-9 * max(abs(noise.c0), abs(noise.c1), abs(noise.c2)):  # what rounding leaves of a zero passes
+            raise ValueError(
+                f"write_noise: c0 + c1 g + c2 g^2 falls to {least:.3g} S between g_min and g_max, and no deviation is "
+                "below zero; correct c0, c1 and c2"
+            )
 
     @property
     def on_off_ratio(self) -> float:

@@ -11,13 +11,22 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ohmformer.array.spec import Included
-from ohmformer.schema import BytesPerSecond, Hertz, Joules, JoulesPerByte, Seconds, Spec, SquareMetres, Watts
+from ohmformer.quantities import (
+    BytesPerSecond,
+    Count,
+    Factor,
+    Hertz,
+    Joules,
+    JoulesPerByte,
+    Nanometres,
+    Seconds,
+    SquareMetres,
+    Watts,
+)
+from ohmformer.schema import Spec
 
-Count = Annotated[int, Field(ge=1)]
 PerByte = Annotated[JoulesPerByte, Field(ge=0)] | Included
 Area = Annotated[SquareMetres, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Scaling = Literal["linear", "dennard"]
 
 
@@ -30,10 +39,10 @@ class VectorUnit(Spec):
 
     lanes_per_core: Count
     energy_per_op: Annotated[Joules, Field(ge=0)]
-    add: Rate
-    norm: Rate
-    activation: Rate
-    softmax: Rate
+    add: Factor
+    norm: Factor
+    activation: Factor
+    softmax: Factor
     priced_at: Nanometres | None = None
 
 

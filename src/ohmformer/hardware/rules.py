@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ohmformer import catalog
-from ohmformer.array.spec import Crossbar, Percentile, Scale
-from ohmformer.errors import BadInput, Misplaced, fault_of, suggest
+from ohmformer.array.spec import Crossbar, Scale
+from ohmformer.errors import BadInput, Misplaced, cut, fault_of, shown, suggest
 from ohmformer.mitigation.spec import Clip, KVClip
+from ohmformer.quantities import Percentile
 from ohmformer.schema import Spec
 
 Role = Literal["projection", "attention.key", "attention.value"]
@@ -79,14 +80,14 @@ def as_rule(pattern: str, value: Any) -> Rule:
         BadInput: it is none of these.
     """
     if not isinstance(pattern, str):
-        raise BadInput(f"rules[{pattern!r}]: a name pattern is text, such as 'encoder.*'; write it in quotes")
+        raise BadInput(f"rules[{shown(pattern)}]: a name pattern is text, such as 'encoder.*'; write it in quotes")
     try:
         return _rule(value, {})
     except Misplaced as fault:
-        shown = "" if fault.keys or fault.value is None else f" = {fault.value!r}"
+        written = "" if fault.keys or fault.value is None else f" = {shown(fault.value)}"
         keys = "".join(f".{key}" for key in fault.keys)
-        inner = f" = {fault.value!r}" if fault.keys and isinstance(fault.value, (str, int, float, list)) else ""
-        raise BadInput(f"rules[{pattern!r}]{keys}{shown}{inner}: {fault.reason}") from None
+        inner = f" = {shown(fault.value)}" if fault.keys and isinstance(fault.value, (str, int, float, list)) else ""
+        raise BadInput(f"rules[{shown(pattern)}]{keys}{written}{inner}: {fault.reason}") from None
 
 
 def ordered_rules(table: Any, context: Mapping[str, Any] | None = None) -> OrderedRules:
@@ -101,7 +102,9 @@ def ordered_rules(table: Any, context: Mapping[str, Any] | None = None) -> Order
     """
     if not isinstance(table, (Mapping, list, tuple)):
         raise Misplaced((), table, 'is no table; write [rules] with lines such as "encoder.*" = "digital"')
-    pairs = table.items() if isinstance(table, Mapping) else table
+    pairs = list(table.items() if isinstance(table, Mapping) else table)
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        raise Misplaced((), table, 'is no table; write [rules] with lines such as "encoder.*" = "digital"')
     found: list[tuple[str, Rule]] = []
     for pattern, value in pairs:
         try:
@@ -138,7 +141,8 @@ def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
 def _read(table: dict[str, Any], context: Mapping[str, Any]) -> Rule:
     if table and not set(table) & set(Rule.model_fields):
         known = ", ".join(name for name in Rule.model_fields if name != "provenance")
-        raise Misplaced((), None, f"has keys {', '.join(table)}; a rule has {known}; put a pattern with dots in quotes")
+        found = cut(", ".join(map(str, table)))
+        raise Misplaced((), None, f"has keys {found}; a rule has {known}; put a pattern with dots in quotes")
     try:
         return Rule.model_validate(table, context=dict(context))
     except ValidationError as error:

@@ -8,8 +8,18 @@ from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.hardware.chip import Chip, Count
-from ohmformer.schema import BytesPerSecond, OpsPerSecond, Seconds, Spec, SquareMetres, Watts
+from ohmformer.hardware.chip import Chip
+from ohmformer.quantities import (
+    BytesPerSecond,
+    Count,
+    Factor,
+    OpsPerSecond,
+    PositiveShare,
+    Seconds,
+    SquareMetres,
+    Watts,
+)
+from ohmformer.schema import Spec
 
 
 class ArrayEngine(Spec):
@@ -77,7 +87,7 @@ class SimdEngine(ExactEngine):
     cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes")
 
     kind: Literal["simd"] = "simd"
-    ops_per_mac: Annotated[float, Field(gt=0)]
+    ops_per_mac: Factor
     lanes: Count | Literal["of_layer"] = "of_layer"
 
 
@@ -91,9 +101,9 @@ class GpuEngine(ExactEngine):
     kind: Literal["gpu"] = "gpu"
     peak: Annotated[OpsPerSecond, Field(gt=0)]
     """A multiplication and an addition are two operations."""
-    efficiency: Annotated[float, Field(gt=0, le=1)]
+    efficiency: PositiveShare
     bandwidth: Annotated[BytesPerSecond, Field(gt=0)]
-    bytes_per_value: Annotated[float, Field(gt=0)]
+    bytes_per_value: Factor
     launch_time: Annotated[Seconds, Field(ge=0)]
     power: Annotated[Watts, Field(gt=0)]
     area: Annotated[SquareMetres, Field(gt=0)]

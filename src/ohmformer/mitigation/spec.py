@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ohmformer.array.spec import Count, Crossbar, Percentile, Scale
+from ohmformer.array.spec import Copies, Crossbar, Scale
 from ohmformer.errors import BadInput
+from ohmformer.quantities import Fraction, Percentile, PositiveShare
 from ohmformer.schema import Spec, replace
 
 
@@ -20,8 +21,8 @@ class KVClip(Spec):
     x <- min(x, (beta r - 1) / (r - 1)).
     """
 
-    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
-    beta: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.25
+    alpha: Fraction = 2.0
+    beta: PositiveShare = 0.25
 
     def fits(self, array: Crossbar) -> bool:
         """Whether beta r > 1, so that stage II leaves something of the array's range."""
@@ -85,10 +86,10 @@ class Conditioning(Spec):
     mean: bool = False
     basis: Literal["own", "rescaled", "hadamard", "balanced"] = "own"
     scale: Scale | None = None
-    range: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
-    slice_base: Annotated[int, Field(ge=1)] | None = None
+    range: PositiveShare = 1.0
+    slice_base: Annotated[int, Field(ge=1, le=65_536)] | None = None
     unbiased: bool = False
-    copies: Count | None = None
+    copies: Copies | None = None
 
     def on(self, array: Crossbar) -> Crossbar:
         """The crossbar as it is used with this conditioning: the same cells, or copies, other digital work around them.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
+from ohmformer.quantities import Seed
 from ohmformer.schema import Spec
 
 Head = Literal["task", "image-classification", "text-classification", "causal-lm", "encoder"]
@@ -24,7 +23,7 @@ class ModelChoice(Spec):
 
     source: str
     weights: Literal["pretrained", "random"] = "pretrained"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     head: Head = "task"
 
     @property

@@ -22,8 +22,8 @@ from ohmformer.schema import validate
 from ohmformer.study.read_study import check_base, points_of
 from ohmformer.study.result_key import digest, versions
 from ohmformer.study.results import SCHEMA
-from ohmformer.study.spec import CostSettings, Study
-from ohmformer.study.sweep import Document
+from ohmformer.study.spec import AccuracySections, CostSettings, Study
+from ohmformer.study.sweep import Document, flatten
 from ohmformer.workload.shapes import PREFIX, shapes
 from ohmformer.workload.spec import Workload
 
@@ -80,7 +80,10 @@ def cost_settings(document: Document, folder: Path | None = None) -> CostSetting
     if folder is not None and isinstance(own.get("model"), dict):
         own["model"] = _beside(own["model"], folder)
     check_base(own)
-    return validate(CostSettings, own, where="", folder=folder)
+    found = validate(CostSettings, own, where="", folder=folder)
+    others = {name: document[name] for name in ELSEWHERE if name in document}
+    validate(AccuracySections, others, where="", folder=folder)
+    return found
 
 
 def _beside(model: Document, folder: Path) -> Document:
@@ -227,6 +230,7 @@ def cost_document(study: Study[CostSettings], chosen: Sequence[Mapping[str, Cond
             values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
             at = f" (at {values})" if len(study.points) > 1 and values else ""
             raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
+        _check_finite(cost, study.where)
         points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
     each = zip(study.points, chosen or [{} for _ in study.points], strict=True)
     keys = [digest(_plain(point.settings, own)) for point, own in each]
@@ -234,6 +238,14 @@ def cost_document(study: Study[CostSettings], chosen: Sequence[Mapping[str, Cond
         "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points,
         "notes": remedy_notes([point.settings for point in study.points]),
     }  # fmt: skip
+
+
+def _check_finite(cost: Document, where: str) -> None:
+    """Refuse a price that is no number: JSON has none."""
+    for name, value in flatten(cost):
+        if isinstance(value, float) and not math.isfinite(value):
+            place = f"{where}: " if where else ""
+            raise BadInput(f"{place}{name} is not finite; correct the numbers of the hardware that it is made of")
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:

@@ -32,6 +32,9 @@ from ohmformer.workload.spec import Op, Workload
 OURS = ("phase", "context")
 """What messages of `trace` begin with where a field of the study is meant."""
 
+MOST_TOKENS = 1_000_000
+"""Tokens of all samples, those in a cache included, that a model is traced with."""
+
 TRACED_STEPS = (0, 1, -1)
 """Of many steps of decoding; what grows in a cache grows by as much at each."""
 
@@ -43,6 +46,7 @@ def traced(asked: CostModel, context: int, task: TaskChoice | None, rules: Order
     Raises:
         BadInput: model or data cannot be had, or the model has no such phase or length.
     """
+    _check_size(asked, context)
     with one_thread():
         model, sample = _model_and_sample(asked, task)
         sample, sized = _sized(asked, context, model, sample)
@@ -58,6 +62,21 @@ def traced(asked: CostModel, context: int, task: TaskChoice | None, rules: Order
             f"model.seq_len = {asked.seq_len}: the model makes {found.tokens} tokens of one input; leave it out"
         )
     return found
+
+
+def _check_size(asked: CostModel, context: int) -> None:
+    """Refuse what no memory holds: a model is run once to be traced.
+
+    Raises:
+        BadInput: more tokens than `MOST_TOKENS`.
+    """
+    weightless = asked.weights == "random" and asked.source.startswith("hf:")  # so its cache takes no memory either
+    count = asked.batch * ((asked.seq_len or 1) + (0 if weightless else context))
+    if count > MOST_TOKENS:
+        raise BadInput(
+            f"model.batch = {asked.batch}: makes {count:,} tokens with seq_len and context, and a real model is traced "
+            f"with at most {MOST_TOKENS:,}; lower one of them, or take a table of dimensions (shapes:NAME)"
+        )
 
 
 def traced_steps(asked: CostModel, task: TaskChoice | None, rules: OrderedRules) -> list[Workload]:

@@ -14,11 +14,15 @@ from typing import Any
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.schema import validate
-from ohmformer.study.spec import Point, S, Settings, Study
+from ohmformer.study.spec import CostSections, Point, S, Settings, Study
 from ohmformer.study.sweep import COST_ONLY, Document, Sweep, check_reaches, has, opened, parse_set, put
 
 MODEL_OF_COST = ("seq_len", "batch", "phase", "context", "steps")
 """What the cost half alone is told of the model."""
+
+
+MOST_POINTS = 100_000
+"""Points of a study at most."""
 
 
 def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
@@ -70,6 +74,7 @@ def _make(
     name, sweeps = opened(document)
     for path, value in sets:
         document, sweeps = _changed(document, sweeps, path, value)
+    _check_count(sweeps)
     settings(_filled(document, next(sweeps[0].sets())), folder)
     rows = [(sweep.label, values) for sweep in sweeps for values in sweep.sets()]
     return Study(name, tuple(Point(values, label, settings(_with(document, values), folder)) for label, values in rows))
@@ -85,6 +90,18 @@ def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> 
     if path not in axes or not isinstance(value, list):
         document = put(document, path, value)
     return document, [sweep if sweep.label else sweep.pinned(path, value) for sweep in sweeps]
+
+
+def _check_count(sweeps: Sequence[Sweep]) -> None:
+    """Refuse more points than anyone waits for, before they are made."""
+    total = 0
+    for sweep in sweeps:
+        points = 1
+        for _, values in sweep.axes:
+            points = min(points * len(values), MOST_POINTS + 1)
+        total += points
+    if total > MOST_POINTS:
+        raise BadInput(f"sweep: makes more than {MOST_POINTS:,} points; leave out values, or split it into studies")
 
 
 def _filled(document: Document, values: Document) -> Document:
@@ -111,7 +128,10 @@ def settings(document: Document, folder: Path) -> Settings:
     if isinstance(model := own.get("model"), dict):
         own["model"] = {name: value for name, value in model.items() if name not in MODEL_OF_COST}
     check_base(own)
-    return validate(Settings, own, where="", folder=folder)
+    found = validate(Settings, own, where="", folder=folder)
+    others = {name: document[name] for name in ("model", *COST_ONLY) if name in document}
+    validate(CostSections, others, where="", folder=folder)
+    return found
 
 
 def check_base(document: Document) -> None:

@@ -13,8 +13,9 @@ from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
-from ohmformer.schema import Fraction, Hertz, Spec
-from ohmformer.tasks.spec import Positive, TaskChoice
+from ohmformer.quantities import Fraction, Hertz, Seed, WholeNumber
+from ohmformer.schema import Spec
+from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.spec import Phase
 
 S = TypeVar("S", bound=Spec)
@@ -71,34 +72,72 @@ class Simulation(Spec):
     """How faithfully (see the levels in the documentation), and how many samples at a time."""
 
     level: Literal["cell", "array", "noise"] = "array"
-    batch: Positive = 100
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 100
 
 
 class Trials(Spec):
     """How many specimens of the hardware are tried."""
 
-    chips: Positive = 10
+    chips: Annotated[int, Field(ge=1, le=1_000_000)] = 10
 
 
-class Settings(Spec):
-    """Everything that a user decides about one answer.
+class CostModel(ModelChoice):
+    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
+
+    Attributes:
+        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
+        batch: samples at once.
+        phase: `encode`, `prefill` or `decode`.
+        context: tokens in the cache before.
+        steps: of decoding, one token each, with a cache that grows.
+    """
+
+    seq_len: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    phase: Phase | None = None
+    context: WholeNumber = 0
+    steps: Annotated[int, Field(ge=1, le=4_096)] = 1
+
+
+class CostOptions(Spec):
+    """What lifetime is asked for.
+
+    Attributes:
+        rate: passes per second; None for one after another.
+        levelling: whether writes are spread over all cells.
+        spare: spare arrays as a share of those in use.
+    """
+
+    rate: Annotated[Hertz, Field(gt=0)] | None = None
+    levelling: bool = False
+    spare: Fraction = 0.0
+
+
+class Common(Spec):
+    """What decides an answer of either half.
 
     `rules` says what is different for modules that a name pattern matches; the first match wins.
     """
 
-    seed: Annotated[int, Field(ge=0)] = 0
     model: ModelChoice
-    task: TaskChoice
+    task: TaskChoice | None = None
     hardware: Accelerator
     rules: OrderedRules = ()
     mitigation: Mitigation = Mitigation()
-    simulation: Simulation = Simulation()
-    trials: Trials = Trials()
 
     @field_validator("rules", mode="before")
     @classmethod
     def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
         return ordered_rules(value, info.context)
+
+
+class Settings(Common):
+    """Everything that a user decides about one answer of the accuracy half."""
+
+    task: TaskChoice
+    seed: Seed = 0
+    simulation: Simulation = Simulation()
+    trials: Trials = Trials()
 
     @model_validator(mode="after")
     def _clip_fits(self) -> Settings:
@@ -110,6 +149,30 @@ class Settings(Spec):
                 except BadInput as error:
                     raise BadInput(f"mitigation.{error}") from None
         return self
+
+
+class CostSettings(Common):
+    """Everything that decides one answer of the cost half."""
+
+    model: CostModel
+    dataflow: Dataflow = LayerSerial()
+    cost: CostOptions = CostOptions()
+
+
+class AccuracySections(Spec):
+    """Sections of a file that only the accuracy half uses: the cost half checks them and leaves them."""
+
+    seed: Seed = 0
+    simulation: Simulation = Simulation()
+    trials: Trials = Trials()
+
+
+class CostSections(Spec):
+    """Sections of a file that only the cost half uses, and its model: the accuracy half checks them and leaves them."""
+
+    model: CostModel
+    dataflow: Dataflow = LayerSerial()
+    cost: CostOptions = CostOptions()
 
 
 @dataclass(frozen=True)
@@ -128,52 +191,3 @@ class Study(Generic[S]):
     name: str
     points: tuple[Point[S], ...]
     where: str = ""
-
-
-class CostOptions(Spec):
-    """What lifetime is asked for.
-
-    Attributes:
-        rate: passes per second; None for one after another.
-        levelling: whether writes are spread over all cells.
-        spare: spare arrays as a share of those in use.
-    """
-
-    rate: Annotated[Hertz, Field(gt=0)] | None = None
-    levelling: bool = False
-    spare: Fraction = 0.0
-
-
-class CostModel(ModelChoice):
-    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
-
-    Attributes:
-        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
-        batch: samples at once.
-        phase: `encode`, `prefill` or `decode`.
-        context: tokens in the cache before.
-        steps: of decoding, one token each, with a cache that grows.
-    """
-
-    seq_len: Positive | None = None
-    batch: Positive = 1
-    phase: Phase | None = None
-    context: Annotated[int, Field(ge=0)] = 0
-    steps: Positive = 1
-
-
-class CostSettings(Spec):
-    """Everything that decides one answer of the cost half."""
-
-    model: CostModel
-    task: TaskChoice | None = None
-    hardware: Accelerator
-    rules: OrderedRules = ()
-    dataflow: Dataflow = LayerSerial()
-    mitigation: Mitigation = Mitigation()
-    cost: CostOptions = CostOptions()
-
-    @field_validator("rules", mode="before")
-    @classmethod
-    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
-        return ordered_rules(value, info.context)

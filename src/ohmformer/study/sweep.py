@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.study.spec import Settings
+from ohmformer.textfiles import DEEPEST, parse_toml
 
 Document = dict[str, Any]
 
@@ -66,7 +67,9 @@ def put(document: Document, path: str, value: Any) -> Document:
     """
     head, *rest = path.split(".")
     if head not in SECTIONS:
-        raise BadInput(f"{path} = {value!r}: unknown key {head!r}; {suggest(head, SECTIONS)}")
+        raise BadInput(f"{cut(path)} = {shown(value)}: unknown key {shown(head)}; {suggest(head, SECTIONS)}")
+    if len(rest) > DEEPEST and head != "rules":
+        raise BadInput(f"{cut(path)} = {shown(value)}: names a key that is nested too deeply; correct it")
     if head == "hardware" and rest:
         return {**document, head: _put_last(_hardware_table(document), ".".join(rest), value)}
     if head == "rules" and rest:
@@ -101,7 +104,8 @@ def _hardware_table(document: Document) -> Document:
 
 def _put(table: Any, parts: Sequence[str], value: Any, path: str) -> Document:
     if not isinstance(table, dict):
-        raise BadInput(f"{path} = {value!r}: {table!r} has no field {parts[0]!r}; set it as a whole")
+        where = f"{cut(path)} = {shown(value)}"
+        raise BadInput(f"{where}: {shown(table)} has no field {shown(parts[0])}; set it as a whole")
     head, *rest = parts
     return {**table, head: _put(table.get(head, {}), rest, value, path) if rest else value}
 
@@ -110,17 +114,20 @@ def parse_set(text: str) -> tuple[str, Any]:
     """'PATH=VALUE' -> path and value: a TOML value where it is one, else the text itself.
 
     Raises:
-        BadInput: no '='.
+        BadInput: no '=', or a value that is TOML but cannot be read.
     """
     path, equals, written = text.partition("=")
     if not equals or not path.strip():
-        raise BadInput(f"--set {text}: write PATH=VALUE, such as --set trials.chips=5")
-    return path.strip(), _toml_value(written.strip())
+        raise BadInput(f"--set {cut(text)}: is no change; write PATH=VALUE, such as --set trials.chips=5")
+    try:
+        return path.strip(), _toml_value(written.strip())
+    except ValueError as error:
+        raise BadInput(f"--set {cut(text)}: is not valid TOML ({error}); correct the value") from None
 
 
 def _toml_value(written: str) -> Any:
     try:
-        content = tomllib.loads(f"value = {written}")
+        content = parse_toml(f"value = {written}")
     except tomllib.TOMLDecodeError:
         return written
     return content["value"] if len(content) == 1 else written
@@ -137,7 +144,7 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
         raise BadInput("name: is missing; add a line such as name = 'my study'")
     sweeps = read_sweeps(document.pop("sweep", []))
     for unknown in sorted(set(document) - set(SECTIONS)):
-        raise BadInput(f"unknown key {unknown!r}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
+        raise BadInput(f"unknown key {shown(unknown)}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
     return name, sweeps
 
 
@@ -149,7 +156,9 @@ def check_reaches(path: str, axes: Iterable[str]) -> None:
     """
     for axis in axes:
         if path.startswith(f"{axis}."):
-            raise BadInput(f"--set {path}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole")
+            raise BadInput(
+                f"--set {cut(path)}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole"
+            )
 
 
 def read_sweeps(table: Any) -> list[Sweep]:
@@ -160,19 +169,19 @@ def read_sweeps(table: Any) -> list[Sweep]:
     """
     tables = [table] if isinstance(table, dict) else table
     if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
-        raise BadInput(f"sweep = {table!r}: is no table; write [sweep], or [[sweep]] several times")
+        raise BadInput(f"sweep = {shown(table)}: is no table; write [sweep], or [[sweep]] several times")
     return [_read_sweep(entry) for entry in tables] or [Sweep(())]
 
 
 def _read_sweep(table: Document) -> Sweep:
     label = table.get("label", "")
     if not isinstance(label, str):
-        raise BadInput(f"sweep.label = {label!r}: is no text; put it in quotes")
+        raise BadInput(f"sweep.label = {shown(label)}: is no text; put it in quotes")
     axes = flatten({key: value for key, value in table.items() if key != "label"})
     return Sweep(tuple((path, _values(path, value)) for path, value in axes), label)
 
 
 def _values(path: str, value: Any) -> tuple[Any, ...]:
     if value == []:
-        raise BadInput(f"sweep.{path} = []: is empty; give at least one value, or remove the line")
+        raise BadInput(f"sweep.{cut(path)} = []: is empty; give at least one value, or remove the line")
     return tuple(value) if isinstance(value, list) else (value,)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
+from ohmformer.quantities import Count
 from ohmformer.schema import Spec
 
-Positive = Annotated[int, Field(ge=1)]
 Pooling = Literal["auto", "mean", "cls"]
 MetricName = Literal["top1", "top5", "accuracy", "pearson", "spearman", "perplexity", "fidelity"]
 
@@ -76,17 +74,17 @@ class TaskChoice(Spec):
     """
 
     source: str
-    limit: Positive | None = None
+    limit: Count | None = None
     metric: MetricName | None = None
     labels: str | None = None
-    calibration: Positive | None = None
+    calibration: Count | None = None
     probe: bool = False
-    train: Positive | None = None
+    train: Count | None = None
     pooling: Pooling = "auto"
-    window: Positive | None = None
-    stride: Positive | None = None
-    prefill: Positive | None = None
-    step: Positive = 1
+    window: Count | None = None
+    stride: Count | None = None
+    prefill: Count | None = None
+    step: Count = 1
 
     @property
     def where(self) -> str:

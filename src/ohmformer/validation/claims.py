@@ -12,25 +12,26 @@ half), `[measured]` (see `ohmformer.validation.measured_accuracy`), and one `[[c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
-from ohmformer import catalog, units
+from ohmformer import catalog
+from ohmformer.array.spec import Crossbar
 from ohmformer.dataflow.simulate import Run
-from ohmformer.errors import BadInput, suggest
-from ohmformer.schema import Fraction, Spec, validate
+from ohmformer.errors import BadInput, cut, shown, suggest
+from ohmformer.hardware.spec import ArrayEngine
+from ohmformer.schema import validate
 from ohmformer.study.cost import cost_settings, runs_of
 from ohmformer.study.spec import CostSettings
 from ohmformer.study.sweep import Document
+from ohmformer.validation.claim_file import Claim, ClaimsFile, reported_number
 from ohmformer.validation.measured_accuracy import Measured
 
-Role = Literal["calibration", "validation", "shown", "not_checkable", "contradicted"]
 Verdict = Literal[
     "met", "missed", "calibrated", "not met by its own calibration", "shown", "not checkable", "contradicts others",
     "not measured yet",
@@ -38,41 +39,6 @@ Verdict = Literal[
 
 MVM = ("array", "dac", "adc", "sample", "shift_add")
 """Components of a product on arrays."""
-
-
-class Claim(Spec):
-    """One number of a paper.
-
-    Attributes:
-        id: short name.
-        claim: in words.
-        reported: the number, with its unit where it has one; None for a reading that is only shown.
-        where: in the paper.
-        role: see the top of this file.
-        tolerance: of the ratio modelled / reported, as a fraction.
-        quantity: what is computed; empty where nothing can be.
-        runs: names of runs; those of `against` are what they are compared with, one by one.
-        operations: stages whose share is asked for, or the engine.
-        of: stages that make up the whole.
-        series: measured accuracies, as `model.method`.
-        gamma: their noise levels.
-        why: why the model may differ, or why nothing can be checked.
-    """
-
-    id: str
-    claim: str
-    reported: float | str | None = None
-    where: str
-    role: Role
-    tolerance: Fraction = 0.15
-    quantity: str = ""
-    runs: tuple[str, ...] = ()
-    against: tuple[str, ...] = ()
-    operations: tuple[str, ...] = ()
-    of: tuple[str, ...] = ()
-    series: tuple[str, ...] = ()
-    gamma: tuple[float, ...] = ()
-    why: Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -162,20 +128,19 @@ def check(name: str) -> Paper:
     if name not in known:
         raise BadInput(f"{name!r} is no paper of the library; {suggest(name, list(known))}")
     file = known[name]
-    content = catalog.read(file)
+    content = validate(ClaimsFile, catalog.read(file), where=str(file))
     try:
-        measured = Measured.read(file.parent, content["measured"]) if "measured" in content else None
-        evaluator = Evaluator(content.get("runs", {}), measured)
-        claims = tuple(evaluator.check(_claim(table)) for table in content.get("claim", []))
+        measured = None if content.measured is None else Measured.read(file.parent, content.measured)
+        evaluator = Evaluator(content.runs, measured)
+        claims = tuple(evaluator.check(_claim(table)) for table in content.claim)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
-    paper = content.get("paper", {})
-    return Paper(name, str(paper.get("title", name)), str(paper.get("note", "")), claims)
+    return Paper(name, content.paper.title or name, content.paper.note, claims)
 
 
 def _claim(table: Document) -> Claim:
     lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
-    return validate(Claim, {**table, **lists}, where=str(table.get("id", "claim")), in_file=False)
+    return validate(Claim, {**table, **lists}, where=cut(str(table.get("id", "claim"))))
 
 
 class Evaluator:
@@ -189,11 +154,18 @@ class Evaluator:
     def check(self, claim: Claim) -> Checked:
         """A claim with what the model says of it."""
         if not claim.quantity:
-            return Checked(claim, _number(claim, ""), None, "")
+            return Checked(claim, reported_number(claim, ""), None, "")
         if claim.quantity not in QUANTITIES:
-            raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: {suggest(claim.quantity, list(QUANTITIES))}")
+            said = suggest(claim.quantity, list(QUANTITIES))
+            raise BadInput(f"{claim.id}: quantity = {shown(claim.quantity)}: {said}")
         unit, compute = QUANTITIES[claim.quantity]
-        return Checked(claim, _number(claim, unit), compute(self, claim), unit)
+        try:
+            value = compute(self, claim)
+        except ZeroDivisionError:
+            value = math.nan
+        if value is not None and not math.isfinite(value):
+            raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: is a share of nothing here; correct its runs")
+        return Checked(claim, reported_number(claim, unit), value, unit)
 
     def accuracies(self, claim: Claim) -> Measured:
         """What was measured.
@@ -208,18 +180,36 @@ class Evaluator:
     def run(self, name: str) -> Priced:
         """A named run."""
         if name not in self.documents:
-            raise BadInput(f"run {name!r}: is not in this file; {suggest(name, list(self.documents))}")
+            raise BadInput(f"run {shown(name)}: is not in this file; {suggest(name, list(self.documents))}")
         if name not in self.known:
-            settings = cost_settings(self.documents[name])
-            (run,) = runs_of(settings)
-            self.known[name] = Priced(settings, run)
+            try:
+                settings = cost_settings(self.documents[name])
+                runs = runs_of(settings)
+            except BadInput as error:
+                raise BadInput(f"runs.{name}.{error}") from error
+            if len(runs) != 1:
+                raise BadInput(f"runs.{name}.model.steps = {len(runs)}: must be 1 here; leave it out")
+            self.known[name] = Priced(settings, runs[0])
         return self.known[name]
+
+    def first(self, claim: Claim) -> Priced:
+        """The run of a claim of one run."""
+        if not claim.runs:
+            raise BadInput(f"{claim.id}: runs: is missing or empty; name a run")
+        return self.run(claim.runs[0])
 
     def pairs(self, claim: Claim) -> list[tuple[Priced, Priced]]:
         """Runs with what they are compared with."""
-        if len(claim.runs) != len(claim.against):
+        if len(claim.runs) != len(claim.against) or not claim.runs:
             raise BadInput(f"{claim.id}: runs and against have not equally many names; pair them")
         return [(self.run(one), self.run(other)) for one, other in zip(claim.runs, claim.against, strict=True)]
+
+    def pair(self, claim: Claim) -> tuple[Priced, Priced]:
+        """The one run of a claim, and what it is compared with."""
+        found = self.pairs(claim)
+        if len(found) != 1:
+            raise BadInput(f"{claim.id}: runs: has {len(found)} names and takes one; leave out the others")
+        return found[0]
 
 
 @dataclass(frozen=True)
@@ -231,19 +221,32 @@ class Priced:
 
     @cached_property
     def layer(self) -> int:
-        """Position of the first layer with attention."""
-        return next(i for i, layer in enumerate(self.run.placement.layers) if layer.scores is not None)
+        """Position of the first layer with attention.
+
+        Raises:
+            BadInput: there is none.
+        """
+        for position, layer in enumerate(self.run.placement.layers):
+            if layer.scores is not None:
+                return position
+        raise BadInput(f"{self.settings.model.where}: has no layer with attention; take another model")
+
+    @property
+    def weight_array(self) -> Crossbar:
+        """The array that holds weights.
+
+        Raises:
+            BadInput: the accelerator has none.
+        """
+        engine = self.settings.hardware.projection
+        if not isinstance(engine, ArrayEngine):
+            raise BadInput(f"hardware.projection.kind = {engine.kind!r}: has no arrays to count; take another machine")
+        return engine.array
 
     def stage_energy(self, stages: tuple[str, ...]) -> float:
         """Energy of stages of one layer [J]."""
         placed = self.run.placement.layers[self.layer].stages
         return sum(part.joules for stage in placed for part in stage.parts if part.name in stages)
-
-
-def _number(claim: Claim, unit: str) -> float | None:
-    if isinstance(claim.reported, str):
-        return units.parse(claim.reported, unit)
-    return claim.reported
 
 
 Compute = Callable[[Evaluator, Claim], float | None]
@@ -255,7 +258,7 @@ def _ratios(evaluator: Evaluator, claim: Claim, what: str) -> list[float]:
 
 
 def _first(evaluator: Evaluator, claim: Claim) -> Priced:
-    return evaluator.run(claim.runs[0])
+    return evaluator.first(claim)
 
 
 def _efficiency(evaluator: Evaluator, claim: Claim) -> float:
@@ -264,7 +267,7 @@ def _efficiency(evaluator: Evaluator, claim: Claim) -> float:
 
 
 def _efficiency_ratio(evaluator: Evaluator, claim: Claim) -> float:
-    ((one, other),) = evaluator.pairs(claim)
+    one, other = evaluator.pair(claim)
     return other.run.energy / one.run.energy
 
 
@@ -297,8 +300,7 @@ def _falls(evaluator: Evaluator, claim: Claim) -> float:
 def _layer_arrays(evaluator: Evaluator, claim: Claim) -> float:
     """Arrays of the weights of one layer, a differential pair counted once."""
     placed = _first(evaluator, claim)
-    array = placed.settings.hardware.projection.array  # type: ignore[union-attr]
-    return _weight_arrays(placed, ("qkv", "output", "ffn1", "ffn2")) / array.polarities
+    return _weight_arrays(placed, ("qkv", "output", "ffn1", "ffn2")) / placed.weight_array.polarities
 
 
 def _attention_arrays(evaluator: Evaluator, claim: Claim) -> float:
@@ -307,13 +309,13 @@ def _attention_arrays(evaluator: Evaluator, claim: Claim) -> float:
 
 
 def _attention_saving(evaluator: Evaluator, claim: Claim) -> float:
-    ((one, other),) = evaluator.pairs(claim)
+    one, other = evaluator.pair(claim)
     return 1 - _self_attention(one) / _self_attention(other)
 
 
 def _energy_saving(evaluator: Evaluator, claim: Claim) -> float:
     """Of stages of one layer, from the run to what it is compared with."""
-    ((one, other),) = evaluator.pairs(claim)
+    one, other = evaluator.pair(claim)
     return 1 - one.stage_energy(claim.operations) / other.stage_energy(claim.operations)
 
 
@@ -328,7 +330,7 @@ def _weight_arrays(placed: Priced, stages: tuple[str, ...]) -> float:
     """Arrays of weights of some stages of one layer: what they read in one cycle of one token."""
     work = placed.run.placement.workload
     layer = placed.run.placement.layers[placed.layer]
-    array = placed.settings.hardware.projection.array  # type: ignore[union-attr]
+    array = placed.weight_array
     read = sum(stage.counts.activations for stage in layer.stages if stage.name in stages)
     return read / (array.cycles() * layer.tokens * work.batch)
 

@@ -8,21 +8,93 @@ paper does not give, to its accuracies without mitigation.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from ohmformer.errors import BadInput
+from pydantic import Field, model_validator
+
+from ohmformer.errors import BadInput, shown
+from ohmformer.quantities import Count, Deviation, Fraction, Share, SignedFraction
+from ohmformer.schema import Spec, validate
+from ohmformer.textfiles import read_json
 
 T = TypeVar("T")
 
 STEPS = 2000
 """The sigma that is fitted is one of so many, evenly spread over what was measured."""
+
+
+Difference = Annotated[SignedFraction, Field(ge=-1, le=1)]
+
+
+class Series(Spec):
+    """One model in accuracy.json: its accuracies by method and gamma."""
+
+    software: Share
+    chance: Share
+    sigma: Annotated[Deviation, Field(gt=0)]
+    study: str = ""
+    chips: Count | None = None
+    samples: Count | None = None
+    means: dict[str, dict[Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,9})?$")], Share]]
+
+    @model_validator(mode="after")
+    def _order(self) -> Series:
+        if self.software <= self.chance:
+            raise ValueError(f"software = {self.software:g} is not above chance = {self.chance:g}; correct one of them")
+        return self
+
+
+class Gain(Spec):
+    """A paired difference of two series in accuracy.json."""
+
+    better: str
+    than: str
+    gamma: Fraction
+    mean: Difference
+    low: Difference
+    high: Difference
+
+
+class Record(Spec):
+    """What counts of an accuracy.json."""
+
+    series: dict[str, Series] = Field(default_factory=dict)
+    gains: list[Gain] = Field(default_factory=list)
+
+
+class Fit(Spec):
+    """What fixes sigma: accuracies of the paper by gamma."""
+
+    series: str
+    gamma: Annotated[list[Annotated[Fraction, Field(gt=0)]], Field(min_length=1, max_length=100)]
+    accuracy: list[Share]
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Fit:
+        if len(self.gamma) != len(self.accuracy):
+            raise ValueError("gamma and accuracy have not equally many numbers; pair them")
+        return self
+
+
+class Reported(Spec):
+    """`[measured]` of a claims.toml."""
+
+    reference: str
+    software: Share
+    chance: Share
+    fit: Fit
+
+    @model_validator(mode="after")
+    def _order(self) -> Reported:
+        if self.software <= self.chance:
+            raise ValueError(f"software = {self.software:g} is not above chance = {self.chance:g}; correct one of them")
+        return self
 
 
 @dataclass(frozen=True)
@@ -49,21 +121,20 @@ class Measured:
         """Those of a paper's folder; `table` is `[measured]` of its claims. Without a file nothing is measured yet.
 
         Raises:
-            BadInput: the file is no JSON, or the table lacks a key.
+            BadInput: the file or the table is not as it must be; one line with file, field, value and remedy.
         """
         file = folder / "accuracy.json"
-        try:
-            content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        except ValueError as error:
-            raise BadInput(f"{file}: is no JSON ({error}); make it again with rescue.py") from error
-        try:
-            fit = table["fit"]
-            return Measured(
-                content.get("series", {}), content.get("gains", []), table["reference"], table["software"],
-                table["chance"], (fit["series"], fit["gamma"], fit["accuracy"]),
-            )  # fmt: skip
-        except KeyError as error:
-            raise BadInput(f"measured.{error.args[0]}: is missing; accuracies cannot be compared without it") from None
+        paper = validate(Reported, table, where="", top="measured")
+        content: dict[str, Any] = {"series": {}, "gains": []}
+        if file.exists():
+            found = read_json(file)
+            known = {key: found[key] for key in content if key in found} if isinstance(found, dict) else found
+            content = validate(Record, known, where=str(file)).model_dump()
+        fit = paper.fit
+        return Measured(
+            content["series"], content["gains"], paper.reference, paper.software, paper.chance,
+            (fit.series, fit.gamma, fit.accuracy),
+        )  # fmt: skip
 
     def accuracy(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
         """What the paper's model would have if it kept the same share as the series, at the fitted sigma.
@@ -81,7 +152,9 @@ class Measured:
             BadInput: there are not two series and one gamma.
         """
         better, worse = (self.accuracy([name], gammas) for name in _counted("series", names, 2))
-        return None if better is None or worse is None else (better - worse) / (self.software - worse)
+        if better is None or worse is None or worse == self.software:  # of nothing that is lost, nothing returns
+            return None
+        return (better - worse) / (self.software - worse)
 
     def above(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
         """1 where each series is above the one before it, by the lower bound of their paired difference."""
@@ -149,7 +222,7 @@ class Measured:
 
 def _counted(what: str, found: Sequence[T], count: int) -> Sequence[T]:
     if len(found) != count:
-        raise BadInput(f"{what} = {list(found)!r}: must have {count} here")
+        raise BadInput(f"{what} = {shown(list(found))}: must have {count} here; correct the list")
     return found
 
 

@@ -14,11 +14,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
+from ohmformer.quantities import Count
 from ohmformer.schema import Spec, load
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Phase, Softmax, StaticMatMul, Workload
 
-Count = Annotated[int, Field(ge=1)]
+Layers = Annotated[int, Field(ge=1, le=10_000)]
+Width = Annotated[int, Field(ge=1, le=10_000_000)]
+Length = Annotated[int, Field(ge=1, le=10_000_000)]
+"""Tokens of one sample."""
+LONGEST = {"seq_len": 10_000_000, "batch": 1_000_000, "context": 999_999_999}
+"""What a workload has at most."""
 
 PREFIX = "shapes:"
 
@@ -54,25 +60,25 @@ class Transformer(Spec):
 
     title: str
     kind: Literal["encoder", "decoder", "encoder_decoder"]
-    layers: Count
-    decoder_layers: Count | None = None
-    width: Count
-    heads: Count
-    kv_heads: Count | None = None
-    head_width: Count | None = None
-    hidden: Count
+    layers: Layers
+    decoder_layers: Layers | None = None
+    width: Width
+    heads: Width
+    kv_heads: Width | None = None
+    head_width: Width | None = None
+    hidden: Width
     gated: bool = False
     fused: bool = False
-    patch: Count | None = None
+    patch: Width | None = None
     entries: Count | None = None
-    extra_tokens: Annotated[int, Field(ge=0)] = 0
+    extra_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     norm: Literal["before", "after"] = "before"
     rotary: bool = False
     activation: Literal["single", "gelu_tanh"] = "single"
     pooler: bool = False
     head: Count | None = None
     max_tokens: Count | None = None
-    tokens: Count
+    tokens: Length
 
     @model_validator(mode="after")
     def _consistent(self) -> Transformer:
@@ -147,9 +153,11 @@ def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int
         raise BadInput(f"{where}: phase = 'encode': a decoder has a causal mask; take prefill or decode")
     for name, value, least in (("seq_len", tokens, 1), ("batch", batch, 1), ("context", context, 0)):
         if not isinstance(value, Integral) or isinstance(value, bool):
-            raise BadInput(f"{where}: {name} = {value!r}: must be a whole number")
+            raise BadInput(f"{where}: {name} = {shown(value)}: must be a whole number; write it without decimals")
         if value < least:
-            raise BadInput(f"{where}: {name} = {value}: must be {least} or more; raise it")
+            raise BadInput(f"{where}: {name} = {shown(value)}: must be {least} or more; raise it")
+        if value > LONGEST[name]:
+            raise BadInput(f"{where}: {name} = {shown(value)}: must be at most {LONGEST[name]:,}; lower it")
     if phase == "encode" and context:
         raise BadInput(f"{where}: context = {context}: encoding has no cache; leave it out, or take prefill or decode")
     longest = context + (1 if phase == "decode" and table.kind == "decoder" else tokens)

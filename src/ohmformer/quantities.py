@@ -1,0 +1,109 @@
+"""The numbers of specifications as annotated types: with or without a unit, and bounded on both sides.
+
+In files a quantity carries its unit ("10 uS"); in code it is an SI float. A share may be written as "3 %" or 0.03.
+Every number has bounds, so that a slip of the pen ("1e300 S") is refused and never priced or simulated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from ohmformer import units
+
+TINY = 1e-12
+"""The least magnitude of a number without a unit that is written in a file, zero aside."""
+
+
+def _quantity(unit: str) -> Callable[[Any, ValidationInfo], Any]:
+    def convert(value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            return units.parse(value, unit)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return _bare(value, unit, in_file=bool((info.context or {}).get("file")))
+        return value
+
+    return convert
+
+
+def _bare(value: float, unit: str, *, in_file: bool) -> float:
+    """A number without a unit: an SI float in code, and nothing that a file may hold."""
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"is too large; {units.remedy(unit)}") from None
+    if in_file and math.isfinite(number):
+        raise ValueError(f"has no unit; write '{number:g} {unit}', with a prefix if you like")
+    return number
+
+
+def _within(least: float, most: float) -> AfterValidator:
+    """Zero, or a magnitude between these; of a number that is computed in code, only the larger bound holds."""
+
+    def check(value: float, info: ValidationInfo) -> float:
+        low = least if least > TINY or (info.context or {}).get("file") else 0.0
+        if value == 0 or low <= abs(value) <= most:
+            return value
+        raise ValueError(f"is no magnitude that occurs here; take one between {least:g} and {most:g}")
+
+    return AfterValidator(check)
+
+
+def _in_unit(unit: str) -> Any:
+    return Field(allow_inf_nan=False, json_schema_extra={"unit": unit})
+
+
+def _bounded(unit: str) -> AfterValidator:
+    return AfterValidator(lambda value: units.check_magnitude(value, unit))
+
+
+def _share(value: Any) -> Any:
+    """A fraction that is written as a percentage, as the number it is."""
+    return units.parse(value, "%") if isinstance(value, str) and value.strip().endswith("%") else value
+
+
+def _endless(value: Any) -> Any:
+    """Infinity as JSON has it, as text."""
+    return math.inf if isinstance(value, str) and value.strip().lower() in ("inf", "infinity") else value
+
+
+def _lasting(value: float) -> float:
+    if 1 <= value <= 1e20 or value == math.inf:
+        return value
+    raise ValueError("is no endurance; take a number between 1 and 1e+20, or inf where writing wears nothing")
+
+
+Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S"), _bounded("S")]
+Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s"), _bounded("s")]
+Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz"), _bounded("Hz")]
+Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J"), _bounded("J")]
+JoulesPerByte = Annotated[float, BeforeValidator(_quantity("J/B")), _in_unit("J/B"), _bounded("J/B")]
+Watts = Annotated[float, BeforeValidator(_quantity("W")), _in_unit("W"), _bounded("W")]
+SquareMetres = Annotated[float, BeforeValidator(_quantity("m^2")), _in_unit("m^2"), _bounded("m^2")]
+BytesPerSecond = Annotated[float, BeforeValidator(_quantity("B/s")), _in_unit("B/s"), _bounded("B/s")]
+OpsPerSecond = Annotated[float, BeforeValidator(_quantity("op/s")), _in_unit("op/s"), _bounded("op/s")]
+
+Real = Annotated[float, Field(allow_inf_nan=False), _within(TINY, 1e3)]
+"""A coefficient of either sign."""
+Factor = Annotated[float, Field(allow_inf_nan=False, gt=0), _within(1e-6, 1e6)]
+"""A number of events, operations or bytes for each of something."""
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(TINY, 1)]
+"""A part of a whole: a fraction, or text such as "3 %"."""
+PositiveShare = Annotated[Share, Field(gt=0)]
+Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(TINY, 1e3)]
+"""A fraction that may be above one, such as a relative deviation: a number, or text such as "3 %"."""
+Deviation = Annotated[float, BeforeValidator(_share), Field(ge=0, le=10, allow_inf_nan=False), _within(TINY, 10)]
+"""A relative deviation, or the exponent of a power law: a number, or text such as "3 %"."""
+SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(TINY, 1e3)]
+Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _within(1e-3, 100)]
+Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False), _within(0.5, 1e4)]
+"""A feature size."""
+Endurance = Annotated[float, BeforeValidator(_endless), AfterValidator(_lasting)]
+"""Writes that a cell survives; infinite where writing does not wear it."""
+
+Count = Annotated[int, Field(ge=1, lt=10**9)]
+WholeNumber = Annotated[int, Field(ge=0, lt=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
