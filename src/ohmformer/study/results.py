@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from contextlib import suppress
-from pathlib import Path
+import unicodedata
 from typing import Any
 
-from ohmformer.errors import BadInput
 from ohmformer.study.noise_labels import filled, static_note
+from ohmformer.study.plain import escaped
 from ohmformer.study.result_key import digest, versions
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result
@@ -42,42 +40,31 @@ def to_json(content: Document) -> str:
         {**point, "accuracy": _without_hits(point["accuracy"])} if "accuracy" in point else point
         for point in content["points"]
     ]
-    return json.dumps({**content, "points": points}, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    return json_text({**content, "points": points})
+
+
+def json_text(content: Document) -> str:
+    """Plain values as a JSON text, which no terminal takes for anything but text."""
+    return escaped(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)) + "\n"
 
 
 def _without_hits(accuracy: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in accuracy.items() if name != "hits"}
 
 
+LONGEST_SLUG = 80
+"""Characters of a folder's name, without the digits that tell long names apart."""
+
+
 def slug(name: str) -> str:
-    """A name as a folder: 'K/V noise, 2' -> 'k-v-noise-2'."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "study"
+    """A name as a folder: 'K/V noise, 2' -> 'k-v-noise-2'.
 
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, where they are missing.
-
-    Raises:
-        BadInput: it cannot be made.
+    Letters that a slug cannot hold, or more than it can hold, become digits of a hash: names that differ in them have
+    folders that differ.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be made ({error.strerror}); choose another folder with --out") from error
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        BadInput: it cannot be written.
-    """
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
-    except OSError as error:
-        raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+    plain = unicodedata.normalize("NFC", name)
+    found = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+    lost = any(letter.isalnum() and not letter.isascii() for letter in plain)
+    if found and not lost and len(found) <= LONGEST_SLUG:
+        return found
+    return "-".join([found[:LONGEST_SLUG].strip("-") or "study", digest(plain)[:8]])

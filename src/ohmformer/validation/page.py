@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.study.results import write_text
+from ohmformer.study.files import write_text
 from ohmformer.validation.claims import YES_OR_NO, Checked, Paper
 
 PLACE = Path("docs", "validation.md")
