@@ -142,7 +142,7 @@ def test_no_flipped_bit_changes_a_result(tmp_path: Path) -> None:
             assert all(value == result for value in found.values()), f"byte {place}"
             for key in "abcdefgh":
                 store.put(key, {"new": 1})
-            assert store.get("abcdefgh") == dict.fromkeys("abcdefgh", {"new": 1}), f"byte {place}"
+            assert store.get("abcdefgh") == {key: {"new": 1} for key in "abcdefgh"}, f"byte {place}"
         for name in ("-wal", "-shm"):
             file.with_name(f"{file.name}{name}").unlink(missing_ok=True)
 

@@ -9,81 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field, ValidationInfo, field_validator
+from typing import Any
 
 from ohmformer import catalog
 from ohmformer.cost.cost import add_energy
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
-from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.rules import OrderedRules, ordered_rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.schema import Fraction, Hertz, Spec, validate
-from ohmformer.study.read_study import check_base, points_of
+from ohmformer.study.progress import bar
+from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.result_key import digest, versions
 from ohmformer.study.results import SCHEMA
-from ohmformer.study.spec import Mitigation, Study
+from ohmformer.study.spec import CostSettings, Study
 from ohmformer.study.sweep import Document
-from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 from ohmformer.workload.shapes import PREFIX, shapes
-from ohmformer.workload.spec import Phase, Workload
+from ohmformer.workload.spec import Workload
 
-ELSEWHERE = ("simulation", "trials", "seed")
-"""Sections that decide accuracy alone."""
-
-
-class CostModel(ModelChoice):
-    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
-
-    Attributes:
-        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
-        batch: samples at once.
-        phase: `encode`, `prefill` or `decode`.
-        context: tokens in the cache before.
-        steps: of decoding, one token each, with a cache that grows.
-    """
-
-    seq_len: Positive | None = None
-    batch: Positive = 1
-    phase: Phase | None = None
-    context: Annotated[int, Field(ge=0)] = 0
-    steps: Positive = 1
-
-
-class CostOptions(Spec):
-    """What lifetime is asked for.
-
-    Attributes:
-        rate: passes per second; None for one after another.
-        levelling: whether writes are spread over all cells.
-        spare: spare arrays as a share of those in use.
-    """
-
-    rate: Annotated[Hertz, Field(gt=0)] | None = None
-    levelling: bool = False
-    spare: Fraction = 0.0
-
-
-class CostSettings(Spec):
-    """Everything that decides one answer of the cost half."""
-
-    model: CostModel
-    task: TaskChoice | None = None
-    hardware: Accelerator
-    rules: OrderedRules = ()
-    dataflow: Dataflow = LayerSerial()
-    mitigation: Mitigation = Mitigation()
-    cost: CostOptions = CostOptions()
-
-    @field_validator("rules", mode="before")
-    @classmethod
-    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
-        return ordered_rules(value, info.context)
-
+MANY = 100
+"""So many points are worth a bar."""
 
 CHOSEN = (
     "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
@@ -95,33 +40,20 @@ UNUSED = "mitigation.{} changes nothing where attention is not in memristive cel
 """What a reader must know of one that is fixed, on an accelerator that has no use for it."""
 
 
-def locate_study(name: str) -> Path:
-    """The file of a study of cost, or of another study, by path or by name.
-
-    Raises:
-        BadInput: there is none.
-    """
-    known = {**catalog.entries("study"), **catalog.entries("costs")}
-    if name in known or name.endswith(".toml"):
-        return known.get(name) or catalog.find("study", name)
-    raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
-
-
 def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
     """The cost half of a study file, or of a library entry, with changes 'PATH=VALUE'.
 
     Raises:
         BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
     """
-    file = locate_study(name)
-    return make_costs(catalog.read(file), sets, where=str(file), folder=file.parent)
+    return cost_half(read_whole(name, sets))
 
 
 def make_costs(
     document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
 ) -> Study[CostSettings]:
     """The cost half of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
-    return points_of(document, sets, cost_settings, where=where, folder=folder)
+    return cost_half(make_whole(document, sets, where=where, folder=folder))
 
 
 def cost_settings(document: Document, folder: Path | None = None) -> CostSettings:
@@ -130,21 +62,7 @@ def cost_settings(document: Document, folder: Path | None = None) -> CostSetting
     Raises:
         BadInput: one line with path, value and remedy.
     """
-    own = {name: value for name, value in document.items() if name not in ELSEWHERE}
-    if folder is not None and isinstance(own.get("model"), dict):
-        own["model"] = _beside(own["model"], folder)
-    check_base(own)
-    return validate(CostSettings, own, where="", folder=folder)
-
-
-def _beside(model: Document, folder: Path) -> Document:
-    """A table of dimensions that lies beside the study, by its path."""
-    source = model.get("source")
-    if isinstance(source, str) and source.startswith(PREFIX) and source.endswith(".toml"):
-        file = folder / source.removeprefix(PREFIX)
-        if file.is_file():
-            return {**model, "source": f"{PREFIX}{file}"}
-    return model
+    return whole_settings(document, folder).costs()
 
 
 def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> list[Run]:
@@ -274,14 +192,16 @@ def cost_document(study: Study[CostSettings], chosen: Sequence[Mapping[str, Cond
         BadInput: one of them has no price; one line with the file, the field and the remedy.
     """
     points = []
-    for point, own in zip(study.points, chosen or [{} for _ in study.points], strict=True):
-        try:
-            cost = price(point.settings, own)
-        except BadInput as error:
-            values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
-            at = f" (at {values})" if len(study.points) > 1 and values else ""
-            raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
-        points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
+    with bar("prices", len(study.points), show=len(study.points) >= MANY) as shown:
+        for point, own in zip(study.points, chosen or [{} for _ in study.points], strict=True):
+            try:
+                cost = price(point.settings, own)
+            except BadInput as error:
+                values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
+                at = f" (at {values})" if len(study.points) > 1 and values else ""
+                raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
+            points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
+            shown.advance()
     each = zip(study.points, chosen or [{} for _ in study.points], strict=True)
     keys = [digest(_plain(point.settings, own)) for point, own in each]
     return {

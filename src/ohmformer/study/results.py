@@ -35,16 +35,16 @@ def _point(point: Point[Settings], result: Result) -> Document:
 
 
 def to_json(content: Document) -> str:
-    """A document as text; the scores of single samples (`hits`) stay in the store."""
-    points = [
-        {**point, "accuracy": _without_hits(point["accuracy"])} if "accuracy" in point else point
-        for point in content["points"]
-    ]
-    return json_text({**content, "points": points})
+    """A document as a JSON text, which no terminal takes for anything but text.
 
-
-def json_text(content: Document) -> str:
-    """Plain values as a JSON text, which no terminal takes for anything but text."""
+    The scores of single samples (`hits`) stay in the store.
+    """
+    if "points" in content:
+        points = [
+            {**point, "accuracy": _without_hits(point["accuracy"])} if "accuracy" in point else point
+            for point in content["points"]
+        ]
+        content = {**content, "points": points}
     return escaped(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)) + "\n"
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, fault_of
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
-from ohmformer.schema import Spec
+from ohmformer.schema import Fraction, Hertz, Spec, validate
 from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
+from ohmformer.workload.spec import Phase
 
 S = TypeVar("S", bound=Spec)
 
@@ -107,6 +110,97 @@ class Settings(Spec):
                 except BadInput as error:
                     raise BadInput(f"mitigation.{error}") from None
         return self
+
+
+class CostModel(ModelChoice):
+    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
+
+    Attributes:
+        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
+        batch: samples at once.
+        phase: `encode`, `prefill` or `decode`.
+        context: tokens in the cache before.
+        steps: of decoding, one token each, with a cache that grows.
+    """
+
+    seq_len: Positive | None = None
+    batch: Positive = 1
+    phase: Phase | None = None
+    context: Annotated[int, Field(ge=0)] = 0
+    steps: Positive = 1
+
+
+class CostOptions(Spec):
+    """What lifetime is asked for.
+
+    Attributes:
+        rate: passes per second; None for one after another.
+        levelling: whether writes are spread over all cells.
+        spare: spare arrays as a share of those in use.
+    """
+
+    rate: Annotated[Hertz, Field(gt=0)] | None = None
+    levelling: bool = False
+    spare: Fraction = 0.0
+
+
+class CostSettings(Spec):
+    """Everything that decides one answer of the cost half."""
+
+    model: CostModel
+    task: TaskChoice | None = None
+    hardware: Accelerator
+    rules: OrderedRules = ()
+    dataflow: Dataflow = LayerSerial()
+    mitigation: Mitigation = Mitigation()
+    cost: CostOptions = CostOptions()
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
+        return ordered_rules(value, info.context)
+
+
+class Whole(Spec):
+    """All that a study file says of one point: what each half reads, checked together."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: CostModel
+    task: TaskChoice | None = None
+    hardware: Accelerator
+    rules: OrderedRules = ()
+    mitigation: Mitigation = Mitigation()
+    simulation: Simulation = Simulation()
+    trials: Trials = Trials()
+    dataflow: Dataflow = LayerSerial()
+    cost: CostOptions = CostOptions()
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
+        return ordered_rules(value, info.context)
+
+    def accuracy(self) -> Settings:
+        """What the accuracy half reads.
+
+        Raises:
+            BadInput: there is no task, or the clip does not go with the arrays.
+        """
+        if self.task is None:
+            raise BadInput("task: is missing; add it")
+        own = {name: getattr(self, name) for name in Settings.model_fields if name not in ("provenance", "model")}
+        return validate(Settings, {**own, "model": _plain_model(self.model)}, where="")
+
+    def costs(self) -> CostSettings:
+        """What the cost half reads."""
+        own = {name: getattr(self, name) for name in CostSettings.model_fields if name != "provenance"}
+        return validate(CostSettings, own, where="")
+
+
+@lru_cache(maxsize=256)
+def _plain_model(model: CostModel) -> ModelChoice:
+    """A model without what the cost half alone is told of it."""
+    return ModelChoice(**{name: getattr(model, name) for name in ModelChoice.model_fields if name != "provenance"})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Results on disk: one SQLite file, written by the driver only, one commit per result, a checksum with each.
 
-Table `results`: key, result (JSON text) and checksum, the SHA-256 of both. Stores of before had no checksums: when one is
-opened, its rows get theirs, as they are then. Table `attempts`: keys of points that were begun and not ended.
+Table `results`: key, result (JSON text) and checksum, the SHA-256 of both. Stores of before had no checksums: when one
+is opened, its rows get theirs, as they are then. Table `attempts`: keys of points that were begun and not ended.
 """
 
 from __future__ import annotations
