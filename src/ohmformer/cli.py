@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from ohmformer.errors import BadInput
 from ohmformer.study.files import check_file, is_standard_output, write_text
 from ohmformer.study.plain import clean
-from ohmformer.study.signals import NOTHING_STORED, Stopping
+from ohmformer.study.signals import GO_ON, NOTHING_STORED, Stopped, Stopping
 
 _stopping = Stopping()
 
@@ -27,9 +27,9 @@ class _Verbs(TyperGroup):
         except typer.Exit:
             raise
         except BaseException as error:
-            if _stopping.number is None and not isinstance(error, KeyboardInterrupt):
+            if _stopping.number is None and not isinstance(error, (KeyboardInterrupt, Stopped)):
                 raise
-            _tell(_stopping.says)
+            _tell(str(error) if isinstance(error, Stopped) else _stopping.says)
             raise typer.Exit(_stopping.code) from None
 
 
@@ -145,11 +145,10 @@ def run(
 
     whole = read_whole(study, sets or [])
     check_python((point.settings for point in whole.points), python or (), whole.where)
-    costs = cost_half(whole)
-    if has_accuracy(costs):
-        found = _run(accuracy_half(whole), out, json, workers, resume, costs=costs)
+    if has_accuracy(whole):
+        found = _run(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
     else:
-        found = _run_costs(costs, out, json)
+        found = _run_costs(cost_half(whole), out, json)
     _write(_as_json(found), json)
 
 
@@ -223,6 +222,7 @@ def compare(
     from ohmformer.report.cost_table import compare_table
     from ohmformer.study.compare_platforms import compared
 
+    _stopping.says = NOTHING_STORED
     _check(json)
     folder = None if out is None else _folder(out, "")
     found = compared(study, platforms.split(","), sets or [], out=folder, workers=workers, python=python or ())
@@ -302,17 +302,14 @@ def _run(
 ) -> dict[str, Any]:
     """Compute, show, then write results.json and the figure; the document, with costs where those are given."""
     _check(json)
+    _stopping.says = GO_ON
     from ohmformer.study.executors import default_workers
     from ohmformer.study.results import document
-    from ohmformer.study.run import Stopped, run_study, study_keys
+    from ohmformer.study.run import run_study, study_keys
 
     folder = _folder(out, study.name)
-    try:
-        count = default_workers() if workers is None else workers
-        results = run_study(study, folder, workers=count, fresh=not resume)
-    except Stopped as stop:
-        _tell(str(stop))
-        raise typer.Exit(_stopping.code) from None
+    count = default_workers() if workers is None else workers
+    results = run_study(study, folder, workers=count, fresh=not resume)
     found = document(study, study_keys(study), results)
     if costs is not None:
         from ohmformer.study.join_cost import with_costs

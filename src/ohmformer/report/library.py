@@ -14,8 +14,8 @@ from ohmformer.hardware.entries import KINDS
 from ohmformer.models.sources import FORMS, bundled
 from ohmformer.report.describe import spec_table
 from ohmformer.schema import Spec, load
-from ohmformer.study.cost import read_costs
-from ohmformer.study.read_study import read_study
+from ohmformer.study.join_cost import has_accuracy
+from ohmformer.study.read_study import accuracy_half, locate_study, read_whole
 from ohmformer.study.sweep import flatten
 from ohmformer.workload.shapes import Transformer
 
@@ -85,11 +85,13 @@ def _kind_of_file(name: str) -> str:
 
 def _study_table(name: str, kind: str) -> Table:
     """A checked study, of accuracy or of cost, as it is written."""
-    points = read_study(name).points if kind == "study" else read_costs(name).points
-    table = _table("path", "value", title=f"{kind} {name}: {len(points)} points")
-    content = catalog.read(catalog.find(kind, name))
+    study = read_whole(name)
+    if has_accuracy(study):
+        accuracy_half(study)
+    table = _table("path", "value", title=f"{kind} {name}: {len(study.points)} points")
+    content = catalog.read(locate_study(name))
     sweeps = content.pop("sweep", [])
-    hardware = content.pop("hardware")
+    hardware = content.pop("hardware", {})
     rows = [*flatten(content), *flatten({"": hardware} if isinstance(hardware, str) else hardware, "hardware.")]
     for sweep in sweeps if isinstance(sweeps, list) else [sweeps]:
         rows += flatten(sweep, "sweep.")

@@ -16,6 +16,7 @@ from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.files import make_folder, write_text
 from ohmformer.study.progress import Bar, bar
 from ohmformer.study.result_key import Identity, point_key
+from ohmformer.study.signals import Stopped
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result, Store
 
@@ -24,10 +25,6 @@ Evaluate = Callable[[Settings], Result]
 MOST_WORKERS = 1024
 
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
-
-
-class Stopped(Exception):
-    """Ctrl-C, or a signal that ends the process: the message says how many points are stored."""
 
 
 def run_study(

@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+NOTHING_YET = "stopped; nothing was computed yet"
 GO_ON = "stopped; run again to go on"
 NOTHING_STORED = "stopped; nothing was stored, so the next run begins anew"
 
 CALM_SECONDS = 1.0
 """Signals that follow one another faster are one: they would disturb the end that the first one began."""
+
+
+class Stopped(Exception):
+    """A study was stopped: the message says how many points are stored."""
 
 
 class Stopping:
@@ -28,7 +33,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.says = GO_ON
+        self.says = NOTHING_YET
         self._last = 0.0
 
     @property
@@ -43,7 +48,7 @@ class Stopping:
         Args:
             ends: whether the process ends with the block: after a stop, further signals are then ignored for good.
         """
-        self.number, self.says, self._last = None, GO_ON, 0.0
+        self.number, self.says, self._last = None, NOTHING_YET, 0.0
         before = self._take() if threading.current_thread() is threading.main_thread() else {}
         try:
             yield
