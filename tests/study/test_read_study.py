@@ -244,7 +244,7 @@ def test_a_sweep_that_is_too_large_is_refused_at_once() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "simulation.levle=5", "simulation.level=nose", "trials.chip=3", "trials.chips=0", "seed=-1", 
+        "simulation.levle=5", "simulation.level=nose", "trials.chip=3", "trials.chips=0", "seed=-1",
         "dataflow.kind=x", "cost.rate=20 V", "cost.rat=3", "model.steps=0", "model.stepp=1", "model.phase=x",
         "mitigation.klip=none", "task.limt=3", "cost=3", "dataflow=[]", "simulation=x", "rules=3",
     ],
