@@ -32,6 +32,9 @@ ATTEMPTS = "CREATE TABLE IF NOT EXISTS attempts (key TEXT PRIMARY KEY) WITHOUT R
 ROW = "SELECT result, checksum FROM results WHERE key = ?"
 BEFORE_CHECKSUMS = ["key", "result"]
 
+NO_ROOM = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+"""Why a file that is there cannot be opened for writing."""
+
 GONE = (
     "was moved, removed or replaced while the study ran; stopped, since results would be lost: leave the folder alone "
     "and run again"
@@ -51,13 +54,23 @@ class Store:
         self.readonly = _is_readonly(file)
         self._identity: dict[str, tuple[int, int]] = {}
         with self._in_one_line():
-            self._database = _open_readonly(file) if self.readonly else sqlite3.connect(file)
             try:
-                self._prepare()
-            except BaseException:
-                self._database.close()
-                raise
+                self._database = self._opened()
+            except sqlite3.OperationalError as error:
+                if self.readonly or error.sqlite_errorcode & 0xFF not in NO_ROOM or not os.path.isfile(file):
+                    raise
+                self.readonly = True  # a full disk: what is there can be read all the same
+                self._database = self._opened()
         self._note_identity()
+
+    def _opened(self) -> sqlite3.Connection:
+        self._database = _open_readonly(self.file) if self.readonly else sqlite3.connect(self.file)
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+        return self._database
 
     def _prepare(self) -> None:
         """Look for damage, and make the tables."""
