@@ -287,7 +287,7 @@ def show(
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(help="study, costs, accelerator, array, cell or shapes.")] = "study",
+    kind: Annotated[str, typer.Argument(help="study, costs, accelerator, array, cell, shapes or results.")] = "study",
 ) -> None:
     """The JSON Schema of a kind of file, for editors that check while one types."""
     import json

@@ -10,6 +10,7 @@ from typing import Any
 from ohmformer.study.noise_labels import filled, static_note
 from ohmformer.study.plain import escaped
 from ohmformer.study.result_key import digest, versions
+from ohmformer.study.result_spec import check_result
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result
 
@@ -20,7 +21,13 @@ Document = dict[str, Any]
 
 
 def document(study: Study[Settings], keys: list[str], results: list[Result]) -> Document:
-    """Study, keys and results of its points, in order, as plain JSON values."""
+    """Study, keys and results of its points, in order, as plain JSON values.
+
+    Raises:
+        BadInput: a result is none, such as one that was stored and damaged.
+    """
+    for key, result in zip(keys, results, strict=True):
+        check_result(key, result)
     points = [_point(point, result) for point, result in zip(study.points, results, strict=True)]
     notes = list(dict.fromkeys(filter(None, (static_note(point.settings.hardware) for point in study.points))))
     return {
