@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmformer.errors import BadInput
+from ohmformer.study.claims_file import read_accuracies
 from ohmformer.validation.measured_accuracy import Measured, between
 
 SOFTWARE, CHANCE = 0.8, 0.001
@@ -96,3 +98,50 @@ def test_bad_files_and_tables_are_one_line(tmp_path: Path) -> None:
     found = Measured.read(tmp_path, {**table, "fit": fit})
     with pytest.raises(BadInput, match="series = \\['a', 'b'\\]: must have 1 here"):
         found.accuracy(["a", "b"], [3])
+
+
+GOOD: dict[str, Any] = {
+    "series": {"a": {"software": 0.9, "chance": 0.1, "sigma": 0.2, "means": {"none": {"0": 0.9, "1": 0.8}}}},
+    "gains": [{"better": "a.x", "than": "a.none", "gamma": 1, "mean": 0.1, "low": 0.0, "high": 0.2}],
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        3, [], {"series": []}, {"series": {"a": 3}}, {"series": {"a": {**GOOD["series"]["a"], "sigma": 0}}},
+        {"series": {"a": {**GOOD["series"]["a"], "software": 0.1}}}, {"gains": {}}, {"gains": [{"better": "a"}]},
+        {"series": {"a": {**GOOD["series"]["a"], "means": {"none": {"x": 0.9}}}}},
+        {"series": {"a": {**GOOD["series"]["a"], "means": {"none": {"0": "0.9"}}}}},
+        {"series": {"a": {**GOOD["series"]["a"], "software": float("nan")}}},
+        {"gains": [{**GOOD["gains"][0], "low": float("inf")}]},
+    ],
+)  # fmt: skip
+def test_measured_accuracies_of_a_wrong_type_are_one_line(tmp_path: Path, content: Any) -> None:
+    file = tmp_path / "accuracy.json"
+    file.write_text(json.dumps(GOOD))
+    assert read_accuracies(file).series["a"].means["none"][1.0] == 0.8
+    file.write_text(json.dumps(content))
+    with pytest.raises(BadInput, match=r"accuracy\.json: ") as caught:
+        read_accuracies(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"software": "x"}, {"chance": float("inf")}, {"fit": 3}, {"fit": {"series": "a", "gamma": [], "accuracy": []}},
+        {"fit": {"series": "a", "gamma": [1], "accuracy": [1, 2]}},
+        {"fit": {"series": "a", "gamma": [0], "accuracy": [1]}},
+    ],
+)  # fmt: skip
+def test_a_table_of_a_wrong_type_is_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
+    fit = {"series": "standard.none", "gamma": [3], "accuracy": [0.7]}
+    with pytest.raises(BadInput, match=r"^measured\."):
+        Measured.read(tmp_path, {"reference": "standard", "software": 0.8, "chance": 0.0, "fit": fit, **change})
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "accuracy.json")
+    with pytest.raises(BadInput, match="is no file"):
+        read_accuracies(tmp_path / "accuracy.json")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -115,10 +117,26 @@ def _bundled_table(kind: str, name: str) -> Table:
     table.add_row("file", str(file))
     table.add_row("size", f"{file.stat().st_size / 1e6:.2g} MB")
     record = file.with_suffix(".json")
-    if record.is_file():
-        for key, value in json.loads(record.read_text(encoding="utf-8")).items():
-            table.add_row(key, _text(value))
+    for key, value in _record(record).items():
+        table.add_row(key, _text(value))
     return table
+
+
+def _record(file: Path) -> dict[str, Any]:
+    """What is known of a bundled file; nothing, where no record lies beside it.
+
+    Raises:
+        BadInput: the record is no JSON table.
+    """
+    if not os.path.isfile(file):
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: is no JSON ({error}); correct it, or move it away") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{file}: is no table of names and values; correct it, or move it away")
+    return found
 
 
 def _text(value: object) -> str:

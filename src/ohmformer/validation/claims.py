@@ -25,6 +25,7 @@ from ohmformer import catalog, units
 from ohmformer.dataflow.simulate import Run
 from ohmformer.errors import BadInput, suggest
 from ohmformer.schema import Fraction, Spec, validate
+from ohmformer.study.claims_file import read_claims
 from ohmformer.study.cost import cost_settings, runs_of
 from ohmformer.study.spec import CostSettings
 from ohmformer.study.sweep import Document
@@ -162,15 +163,14 @@ def check(name: str) -> Paper:
     if name not in known:
         raise BadInput(f"{name!r} is no paper of the library; {suggest(name, list(known))}")
     file = known[name]
-    content = catalog.read(file)
+    content = read_claims(file)
     try:
-        measured = Measured.read(file.parent, content["measured"]) if "measured" in content else None
-        evaluator = Evaluator(content.get("runs", {}), measured)
-        claims = tuple(evaluator.check(_claim(table)) for table in content.get("claim", []))
+        measured = Measured.read(file.parent, content.measured) if content.measured else None
+        evaluator = Evaluator(content.runs, measured)
+        claims = tuple(evaluator.check(_claim(table)) for table in content.claim)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
-    paper = content.get("paper", {})
-    return Paper(name, str(paper.get("title", name)), str(paper.get("note", "")), claims)
+    return Paper(name, content.paper.title or name, content.paper.note, claims)
 
 
 def _claim(table: Document) -> Claim:
@@ -193,7 +193,14 @@ class Evaluator:
         if claim.quantity not in QUANTITIES:
             raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: {suggest(claim.quantity, list(QUANTITIES))}")
         unit, compute = QUANTITIES[claim.quantity]
-        return Checked(claim, _number(claim, unit), compute(self, claim), unit)
+        try:
+            return Checked(claim, _number(claim, unit), compute(self, claim), unit)
+        except (ArithmeticError, LookupError, StopIteration, TypeError, ValueError) as error:
+            said = f"{type(error).__name__}: {error}"
+            names = "runs, against, operations and of"
+            raise BadInput(
+                f"{claim.id}: quantity = {claim.quantity!r}: cannot be had ({said}); check {names}"
+            ) from error
 
     def accuracies(self, claim: Claim) -> Measured:
         """What was measured.

@@ -8,7 +8,6 @@ paper does not give, to its accuracies without mitigation.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ohmformer.errors import BadInput
+from ohmformer.study.claims_file import MeasuredTable, check_measured, read_accuracies
 
 T = TypeVar("T")
 
@@ -45,25 +45,18 @@ class Measured:
     fitted: tuple[str, Sequence[float], Sequence[float]]
 
     @staticmethod
-    def read(folder: Path, table: dict[str, Any]) -> Measured:
+    def read(folder: Path, table: MeasuredTable | dict[str, Any]) -> Measured:
         """Those of a paper's folder; `table` is `[measured]` of its claims. Without a file nothing is measured yet.
 
         Raises:
-            BadInput: the file is no JSON, or the table lacks a key.
+            BadInput: the file or the table cannot be used.
         """
-        file = folder / "accuracy.json"
-        try:
-            content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        except ValueError as error:
-            raise BadInput(f"{file}: is no JSON ({error}); make it again with rescue.py") from error
-        try:
-            fit = table["fit"]
-            return Measured(
-                content.get("series", {}), content.get("gains", []), table["reference"], table["software"],
-                table["chance"], (fit["series"], fit["gamma"], fit["accuracy"]),
-            )  # fmt: skip
-        except KeyError as error:
-            raise BadInput(f"measured.{error.args[0]}: is missing; accuracies cannot be compared without it") from None
+        own = check_measured(table)
+        found = read_accuracies(folder / "accuracy.json")
+        series = {name: each.model_dump() for name, each in found.series.items()}
+        gains = [gain.model_dump() for gain in found.gains]
+        fit = (own.fit.series, own.fit.gamma, own.fit.accuracy)
+        return Measured(series, gains, own.reference, own.software, own.chance, fit)
 
     def accuracy(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
         """What the paper's model would have if it kept the same share as the series, at the fitted sigma.

@@ -133,15 +133,20 @@ def _lines(papers: list[Paper]) -> Iterator[str]:
     for paper in papers:
         yield from ("", f"## {_line(paper.title)}", "", f"{summary(paper)}.")
         if paper.note:
-            yield from ("", _line(paper.note))
+            yield from ("", _safe(paper.note))
         yield from ("", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}")
         for entry in paper.claims:
             yield f"| {' | '.join(_line(cell).replace('|', PIPE) for cell in _cells(entry))} |"
         yield from ("", "What each rests on, and why it may differ:", "")
         for entry in paper.claims:
-            yield f"- **{_line(entry.claim.claim)}** ({entry.verdict}): {_line(entry.claim.why)}"
+            yield f"- **{_line(entry.claim.claim)}** ({entry.verdict}): {_safe(entry.claim.why)}"
 
 
 def _line(text: str) -> str:
-    """Text of a claims file within a line of Markdown: no tags of HTML, and no characters that nobody sees."""
-    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", clean(" ".join(text.split())))
+    """Text of a claims file within a line of Markdown."""
+    return _safe(" ".join(text.split()))
+
+
+def _safe(text: str) -> str:
+    """Text of a claims file in Markdown: no tags of HTML, and no characters that nobody sees."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", clean(text))
