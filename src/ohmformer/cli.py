@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,6 +100,10 @@ def _main() -> int:
     except SystemExit as stop:
         return _stopping.code if _stopping.number else stop.code if isinstance(stop.code, int) else 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # a page of help
+            from ohmformer.report.terminal import unwritten
+
+            return unwritten(error)
         if not hasattr(error, "format_message"):  # typer's own complaints about options
             raise
         error.message = clean(str(getattr(error, "message", "")))  # type: ignore[attr-defined]

@@ -66,6 +66,13 @@ def tell(line: str) -> None:
         print(one_line(line), file=sys.stderr, flush=True)
 
 
+def unwritten(error: OSError) -> int:
+    """Say that standard output could not be written; the exit code of that."""
+    _discard(1)
+    tell(f"ohmformer: standard output: cannot be written ({error.strerror}); send it elsewhere")
+    return 2
+
+
 def _encodes_all(stream: Any) -> None:
     """Letters that an output cannot hold are written as their codes."""
     if hasattr(stream, "reconfigure") and stream.errors == "strict":
