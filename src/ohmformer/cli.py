@@ -191,7 +191,7 @@ def cost(
     python: Python = None,
 ) -> None:
     """Latency, energy, area, utilisation and lifetime of a study's model on its accelerator."""
-    import json as text
+    from json import dumps
 
     from ohmformer.report.cost_table import cost_tables
     from ohmformer.study.cost import cost_document, read_costs, runs_of
@@ -206,7 +206,7 @@ def cost(
     check_python((point.settings for point in asked.points), python or (), asked.where)
     found = cost_document(asked)
     if trace is not None:
-        _write(text.dumps(runs_of(asked.points[0].settings)[0].timeline.chrome_trace()), trace)
+        _write(dumps(runs_of(asked.points[0].settings)[0].timeline.chrome_trace()), trace)
     _print(cost_tables(found), to_stderr=_on_stdout(json) or _on_stdout(trace))
     _write(_as_json(found), json)
 
@@ -259,13 +259,12 @@ def validate(
     if page == "-":
         raise BadInput("--page -: give the path of a file; --json - writes the claims to standard output")
     found = [check(name) for name in ([paper] if paper else papers())]
-    to_stderr = _on_stdout(json)
     for checked in found:
-        _print(claims_table(checked), to_stderr=to_stderr)
+        _print(claims_table(checked), to_stderr=_on_stdout(json))
     _write(_as_json(claims_document(found)), json)
     said = [write_page(found, Path(page) if page else None, every=not paper), failed := failures(found)]
     for sentence in filter(None, said):
-        _print(sentence, to_stderr=to_stderr)
+        _print(sentence, to_stderr=_on_stdout(json))
     if failed:
         raise typer.Exit(1)
 
