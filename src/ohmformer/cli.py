@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+import errno
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +11,15 @@ import typer
 from typer.core import TyperGroup
 
 from ohmformer.errors import BadInput
+from ohmformer.study.files import check_file, is_standard_output, write_text
+from ohmformer.study.plain import clean
+from ohmformer.study.signals import GO_ON, NOTHING_STORED, Stopped, Stopping
 
-_interrupted = threading.Event()
-"""Ctrl-C was pressed: whatever is raised from then on, such as by an import that was cut short, means a stop."""
+_stopping = Stopping()
 
 
 class _Verbs(TyperGroup):
-    """Verbs that stop at Ctrl-C with one line."""
+    """Verbs that stop at Ctrl-C and its like with one line."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
@@ -27,10 +28,10 @@ class _Verbs(TyperGroup):
         except typer.Exit:
             raise
         except BaseException as error:
-            if not (_interrupted.is_set() or isinstance(error, KeyboardInterrupt)):
+            if _stopping.number is None and not isinstance(error, (KeyboardInterrupt, Stopped)):
                 raise
-            print("stopped; run again to go on", file=sys.stderr)
-            raise typer.Exit(130) from None
+            _tell(str(error) if isinstance(error, Stopped) else _stopping.says)
+            raise typer.Exit(_stopping.code) from None
 
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ Sets = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where results go; default: ohmformer-runs/ and the study's name.")
+    str | None, typer.Option(metavar="DIR", help="Where results go; default: ohmformer-runs/ and the study's name.")
 ]
 Json = Annotated[
     str | None,
@@ -64,6 +65,14 @@ Resume = Annotated[
     bool, typer.Option("--resume/--fresh", help="Use what is stored of this study, or compute all of it again.")
 ]
 
+Python = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-python",
+        metavar="MODULE",
+        help="Let the study run functions of this module, or of modules below it (python: sources). Repeatable.",
+    ),
+]
 
 DEMO_PLATFORMS = (
     *("xformer_tvlsi_2023", "clipformer_tcad_2024_adc8", "nvm_ideal", "puma_asplos_2019", "gtx_1060", "h100_sxm"),
@@ -72,34 +81,34 @@ DEMO_PLATFORMS = (
 
 
 def main() -> int:
-    """Run the command line; the exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
-    _interrupted.clear()
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _interrupt)
-    try:
-        return _main()
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        if signal.getsignal(signal.SIGINT) is _interrupt:
-            signal.signal(signal.SIGINT, before)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    _interrupted.set()
-    raise KeyboardInterrupt
+    """Run the command line; the exit code: 0 done, 1 a claim is missed, 2 bad input, 128 + n stopped by signal n."""
+    as_program = sys._getframe(1).f_globals.get("__name__") == "__main__"
+    with _stopping.watching(ends=as_program):
+        try:
+            return _main()
+        except KeyboardInterrupt:
+            return _stopping.code
 
 
 def _main() -> int:
     try:
-        app(prog_name="ohmformer")
+        found = app(prog_name="ohmformer", standalone_mode=False)
+        return _stopping.code if _stopping.number else found if isinstance(found, int) else 0
     except BadInput as error:
-        print(f"ohmformer: {' '.join(str(error).split())}", file=sys.stderr)
+        _tell(f"ohmformer: {error}")
         return 2
     except SystemExit as stop:
-        return 130 if _interrupted.is_set() else stop.code if isinstance(stop.code, int) else 1
-    return 0
+        return _stopping.code if _stopping.number else stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # a page of help
+            from ohmformer.report.terminal import unwritten
+
+            return unwritten(error)
+        if not hasattr(error, "format_message"):  # typer's own complaints about options
+            raise
+        error.message = clean(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
+        error.show()  # type: ignore[attr-defined]
+        return 2
 
 
 @app.callback(invoke_without_command=True)
@@ -109,18 +118,19 @@ def _root(
     if version:
         from ohmformer.study.result_key import versions
 
-        typer.echo(f"ohmformer {versions()['ohmformer']}")
+        _print(f"ohmformer {versions()['ohmformer']}")
         raise typer.Exit
 
 
 @app.command()
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
     """The main job on the bundled model and data: accuracy over write noise, its cost, and that of other machines."""
-    from ohmformer.study.cost import read_costs
+    from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
 
-    found = _run("demo", [], out, json, workers, resume, costs=read_costs("demo"))
-    comparisons = _compare_demo(out / "platforms" if out else None, workers, to_stderr=json == "-")
-    _write_text(_as_json(found, comparisons=comparisons), json)
+    whole = read_whole("demo")
+    found = _run(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
+    comparisons = _compare_demo(Path(out, "platforms") if out else None, workers, to_stderr=_on_stdout(json))
+    _write(_as_json({**found, "comparisons": comparisons}), json)
 
 
 @app.command()
@@ -131,17 +141,20 @@ def run(
     json: Json = None,
     workers: Workers = None,
     resume: Resume = True,
+    python: Python = None,
 ) -> None:
     """Both halves of a study: accuracy, and what each point costs. What is stored already is not computed again."""
-    from ohmformer.study.cost import read_costs
     from ohmformer.study.join_cost import has_accuracy
+    from ohmformer.study.permission import check_python
+    from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
 
-    costs = read_costs(study, sets or [])
-    if has_accuracy(costs):
-        found = _run(study, sets or [], out, json, workers, resume, costs=costs)
+    whole = read_whole(study, sets or [])
+    check_python((point.settings for point in whole.points), python or (), whole.where)
+    if has_accuracy(whole):
+        found = _run(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
     else:
-        found = _run_costs(costs, out, json)
-    _write_text(_as_json(found), json)
+        found = _run_costs(cost_half(whole), out, json)
+    _write(_as_json(found), json)
 
 
 @app.command()
@@ -152,9 +165,15 @@ def accuracy(
     json: Json = None,
     workers: Workers = None,
     resume: Resume = True,
+    python: Python = None,
 ) -> None:
     """The accuracy half of a study. What is stored already is not computed again."""
-    _write_text(_as_json(_run(study, sets or [], out, json, workers, resume)), json)
+    from ohmformer.study.permission import check_python
+    from ohmformer.study.read_study import read_study
+
+    asked = read_study(study, sets or [])
+    check_python((point.settings for point in asked.points), python or (), asked.where)
+    _write(_as_json(_run(asked, out, json, workers, resume)), json)
 
 
 @app.command()
@@ -163,20 +182,33 @@ def cost(
     sets: Sets = None,
     json: Json = None,
     trace: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the first point's timeline there; it opens in Perfetto.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the first point's timeline there, - for standard output; it opens in Perfetto.",
+        ),
     ] = None,
+    python: Python = None,
 ) -> None:
     """Latency, energy, area, utilisation and lifetime of a study's model on its accelerator."""
+    from json import dumps
+
     from ohmformer.report.cost_table import cost_tables
     from ohmformer.study.cost import cost_document, read_costs, runs_of
+    from ohmformer.study.permission import check_python
 
-    _check_json(json)
+    _stopping.says = NOTHING_STORED
+    _check(json)
+    _check(trace, "--trace")
+    if _on_stdout(json) and _on_stdout(trace):
+        raise BadInput("--json and --trace: both go to standard output; name a file for one of them")
     asked = read_costs(study, sets or [])
+    check_python((point.settings for point in asked.points), python or (), asked.where)
     found = cost_document(asked)
-    if trace:
-        runs_of(asked.points[0].settings)[0].save_trace(trace)
-    _print(cost_tables(found), to_stderr=json == "-")
-    _write_json(found, json)
+    if trace is not None:
+        _write(dumps(runs_of(asked.points[0].settings)[0].timeline.chrome_trace()), trace)
+    _print(cost_tables(found), to_stderr=_on_stdout(json) or _on_stdout(trace))
+    _write(_as_json(found), json)
 
 
 @app.command()
@@ -189,15 +221,18 @@ def compare(
     out: Out = None,
     json: Json = None,
     workers: Workers = None,
+    python: Python = None,
 ) -> None:
     """One study on several accelerators: cost, and accuracy where the study has a task."""
     from ohmformer.report.cost_table import compare_table
     from ohmformer.study.compare_platforms import compared
 
-    _check_json(json)
-    found = compared(study, platforms.split(","), sets or [], out=out, workers=workers)
-    _print(compare_table(found), to_stderr=json == "-")
-    _write_json(found, json)
+    _stopping.says = NOTHING_STORED
+    _check(json)
+    folder = None if out is None else _folder(out, "")
+    found = compared(study, platforms.split(","), sets or [], out=folder, workers=workers, python=python or ())
+    _print(compare_table(found), to_stderr=_on_stdout(json))
+    _write(_as_json(found), json)
 
 
 @app.command()
@@ -205,7 +240,7 @@ def validate(
     paper: Annotated[str, typer.Argument(help="A paper of the library; all of them by default.")] = "",
     json: Json = None,
     page: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE",
             help="Where the page goes; default, for all papers: docs/validation.md, where docs is there.",
@@ -219,14 +254,17 @@ def validate(
     from ohmformer.validation.claims import check, claims_document, papers
     from ohmformer.validation.page import claims_table, failures, write_page
 
-    _check_json(json)
+    _check(json)
+    _check(page, "--page")
+    if page == "-":
+        raise BadInput("--page -: give the path of a file; --json - writes the claims to standard output")
     found = [check(name) for name in ([paper] if paper else papers())]
     for checked in found:
-        _print(claims_table(checked), to_stderr=json == "-")
-    _write_json(claims_document(found), json)
-    said = [write_page(found, page, every=not paper), failed := failures(found)]
+        _print(claims_table(checked), to_stderr=_on_stdout(json))
+    _write(_as_json(claims_document(found)), json)
+    said = [write_page(found, Path(page) if page else None, every=not paper), failed := failures(found)]
     for sentence in filter(None, said):
-        _print(sentence, to_stderr=json == "-")
+        _print(sentence, to_stderr=_on_stdout(json))
     if failed:
         raise typer.Exit(1)
 
@@ -253,64 +291,50 @@ def show(
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(help="study, costs, accelerator, array, cell or shapes.")] = "study",
+    kind: Annotated[str, typer.Argument(help="study, costs, accelerator, array, cell, shapes or results.")] = "study",
 ) -> None:
     """The JSON Schema of a kind of file, for editors that check while one types."""
     import json
 
     from ohmformer.report.json_schema import file_schema
 
-    typer.echo(json.dumps(file_schema(kind), indent=2))
+    _write(json.dumps(file_schema(kind), indent=2) + "\n", "-")
 
 
 def _run(
-    name: str,
-    sets: list[str],
-    out: Path | None,
-    json: str | None,
-    workers: int | None,
-    resume: bool,
-    costs: Any = None,
+    study: Any, out: str | None, json: str | None, workers: int | None, resume: bool, *, costs: Any = None
 ) -> dict[str, Any]:
-    """Read, check, compute, then write results.json and the figure; the document, with costs where those are given."""
-    from ohmformer.study.read_study import read_study
-
-    study = read_study(name, sets)
-    _check_json(json)
+    """Compute, show, then write results.json and the figure; the document, with costs where those are given."""
+    _check(json)
+    _stopping.says = GO_ON
     from ohmformer.study.executors import default_workers
-    from ohmformer.study.results import document, slug, to_json, write_text
-    from ohmformer.study.run import Stopped, run_study, study_keys
+    from ohmformer.study.results import document
+    from ohmformer.study.run import run_study, study_keys
 
-    folder = out or Path("ohmformer-runs") / slug(study.name)
-    try:
-        count = default_workers() if workers is None else workers
-        results = run_study(study, folder, workers=count, fresh=not resume)
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        raise typer.Exit(130) from None
+    folder = _folder(out, study.name)
+    count = default_workers() if workers is None else workers
+    results = run_study(study, folder, workers=count, fresh=not resume)
     found = document(study, study_keys(study), results)
     if costs is not None:
         from ohmformer.study.join_cost import with_costs
 
         found = with_costs(found, costs)
-    write_text(folder / "results.json", to_json(found))
-    _report(found, folder, to_stderr=json == "-")
+    from ohmformer.report.outputs import report_study
+
+    report_study(found, folder, to_stderr=_on_stdout(json))
     return found
 
 
-def _run_costs(costs: Any, out: Path | None, json: str | None) -> dict[str, Any]:
+def _run_costs(costs: Any, out: str | None, json: str | None) -> dict[str, Any]:
     """The cost half alone, where nothing can be measured: results.json and tables; the document."""
-    from ohmformer.report.cost_table import cost_tables
+    from ohmformer.report.outputs import report_costs
     from ohmformer.study.join_cost import costs_alone
-    from ohmformer.study.results import make_folder, slug, to_json, write_text
 
-    _check_json(json)
+    _stopping.says = NOTHING_STORED
+    _check(json)
+    folder = _folder(out, costs.name)
     found = costs_alone(costs)
-    folder = out or Path("ohmformer-runs") / slug(costs.name)
-    make_folder(folder)
-    write_text(folder / "results.json", to_json(found))
-    _print(cost_tables(found), to_stderr=json == "-")
-    _print(f"written to {folder}: results.json", to_stderr=json == "-")
+    report_costs(found, folder, to_stderr=_on_stdout(json))
     return found
 
 
@@ -325,60 +349,51 @@ def _compare_demo(folder: Path | None, workers: int | None, *, to_stderr: bool) 
     return found
 
 
-def _as_json(found: dict[str, Any], **more: Any) -> str:
+def _folder(out: str | None, name: str) -> Path:
+    """Where results go."""
+    from ohmformer.study.results import slug
+
+    if out is not None and not out.strip():
+        raise BadInput("--out: is empty; give the path of a folder, or leave the option out")
+    return Path("ohmformer-runs", slug(name)) if out is None else Path(out)
+
+
+def _check(file: str | None, option: str = "--json") -> None:
+    """Refuse before anything is computed what could not be written afterwards."""
+    if file is not None:
+        check_file(option, file)
+
+
+def _on_stdout(file: str | None) -> bool:
+    return file is not None and is_standard_output(file)
+
+
+def _as_json(found: dict[str, Any]) -> str:
     from ohmformer.study.results import to_json
 
-    return to_json({**found, **more})
+    return to_json(found)
 
 
-def _write_json(found: dict[str, Any], file: str | None) -> None:
-    """What `--json` asks for, of a document without single samples."""
-    import json
+def _write(text: str, file: str | None) -> None:
+    """Where `--json` and its like ask for it."""
+    if file is not None and is_standard_output(file):
+        from ohmformer.report.terminal import write_json
 
-    _write_text(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n", file)
-
-
-def _write_text(text: str, file: str | None) -> None:
-    """Where `--json` asks for it."""
-    from ohmformer.study.results import write_text
-
-    if file == "-":
-        sys.stdout.write(text)
-    elif file:
+        write_json(text)
+    elif file is not None:
         write_text(Path(file), text)
 
 
 def _print(content: Any, *, to_stderr: bool = False) -> None:
-    """Print a table or a sentence, brackets and all; wide enough for any table where the output is no terminal."""
-    from rich.console import Console
+    from ohmformer.report.terminal import show
 
-    console = Console(stderr=to_stderr, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(content)
+    show(content, to_stderr=to_stderr)
 
 
-def _report(found: dict[str, Any], folder: Path, *, to_stderr: bool) -> None:
-    from ohmformer.report.caveats import caveats
-    from ohmformer.report.cost_table import costs_of_points
-    from ohmformer.report.figure import save_figure
-    from ohmformer.report.table import capture_lines, study_tables
-    from ohmformer.report.verdict import clip_verdicts
+def _tell(line: str) -> None:
+    from ohmformer.report.terminal import tell
 
-    figures = save_figure(found, folder)
-    _print(study_tables(found), to_stderr=to_stderr)
-    if "cost_notes" in found:
-        _print(costs_of_points(found), to_stderr=to_stderr)
-    for sentence in (*capture_lines(found), *clip_verdicts(found), *caveats(found)):
-        _print(sentence, to_stderr=to_stderr)
-    files = ["results.json", "results.sqlite", *(file.name for file in figures)]
-    _print(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
-
-
-def _check_json(file: str | None) -> None:
-    """Refuse before anything is computed what could not be written afterwards."""
-    if file and file != "-" and (Path(file).is_dir() or not Path(file).absolute().parent.is_dir()):
-        raise BadInput(f"--json {file}: no such folder, or no file; give the path of a file in a folder that exists")
+    tell(line)
 
 
 if __name__ == "__main__":

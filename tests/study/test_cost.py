@@ -17,8 +17,8 @@ from ohmformer.mitigation.spec import Conditioning
 from ohmformer.report.cost_table import compare_table
 from ohmformer.schema import load
 from ohmformer.study.compare_platforms import compared
-from ohmformer.study.cost import cost_document, locate_study, make_costs, price, read_costs
-from ohmformer.study.read_study import make_study
+from ohmformer.study.cost import cost_document, make_costs, price, read_costs
+from ohmformer.study.read_study import locate_study, make_study
 from ohmformer.study.sweep import put
 
 BASE: dict[str, Any] = {

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.study.read_study import make_study, read_study
+from ohmformer.study.cost import make_costs
+from ohmformer.study.read_study import make_study, make_whole, read_study
 from ohmformer.study.spec import Settings
 
 GAMMA = "hardware.attention.array.cell.write_noise.gamma"
@@ -227,3 +231,42 @@ def test_a_wrong_conditioning_of_weights_is_one_line(weights: str, words: str) -
         make_study(tomllib.loads(text))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_that_is_too_large_is_refused_at_once() -> None:
+    paths = ("simulation.batch", "seed", "trials.chips", "model.batch")
+    axes = "".join(f'"{path}" = {list(range(1, 400))}\n' for path in paths)
+    with pytest.raises(BadInput, match=r"^study: sweep: makes 25,344,958,401 points, more than 100,000"):
+        make_study(tomllib.loads(f"{NO_SWEEP}[sweep]\n{axes}"))
+    with pytest.raises(BadInput, match=r"sweep: makes 100,001 points"):
+        make_study(tomllib.loads(f"{NO_SWEEP}[sweep]\nseed = [0]"), [f"seed={list(range(100_001))}"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "simulation.levle=5", "simulation.level=nose", "trials.chip=3", "trials.chips=0", "seed=-1",
+        "dataflow.kind=x", "cost.rate=20 V", "cost.rat=3", "model.steps=0", "model.stepp=1", "model.phase=x",
+        "mitigation.klip=none", "task.limt=3", "cost=3", "dataflow=[]", "simulation=x", "rules=3",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("half", [make_study, make_costs], ids=["accuracy", "cost"])
+def test_each_half_refuses_what_is_wrong_anywhere(half: Callable[..., Any], change: str) -> None:
+    for text in (TEXT, NO_SWEEP):
+        with pytest.raises(BadInput, match=rf"^study: {re.escape(change.split('=')[0])}") as caught:
+            half(tomllib.loads(text), [change])
+        assert "\n" not in str(caught.value)
+
+
+def test_sections_that_are_shared_are_those_of_each_point_alone() -> None:
+    whole = make_whole(
+        tomllib.loads(NO_SWEEP + LABELLED), ["mitigation.clip=calibrated", "cost.spare=0.5", "model.batch=2"]
+    )
+    for point in whole.points:
+        changes = [f"{path}={value}" for path, value in point.set.items()]
+        (alone,) = make_whole(
+            {**tomllib.loads(NO_SWEEP)}, ["mitigation.clip=calibrated", "cost.spare=0.5", "model.batch=2", *changes]
+        ).points
+        assert alone.settings == point.settings
+        assert alone.settings.accuracy().canonical() == point.settings.accuracy().canonical()
+    assert whole.points[0].settings.model is whole.points[-1].settings.model

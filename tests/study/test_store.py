@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,101 @@ def test_a_locked_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for action in (lambda: store.put("b", {}), lambda: store.forget(["a"])):
             with pytest.raises(BadInput, match="another program holds it"):
                 action()
+
+
+def old_store(file: Path, rows: dict[str, object]) -> None:
+    """A store as it was before checksums."""
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE results (key TEXT PRIMARY KEY, result TEXT NOT NULL)")
+        database.executemany("INSERT INTO results VALUES (?, ?)", rows.items())
+
+
+def test_a_store_without_checksums_gets_them(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    old_store(file, {"a": '{"x": 1}', "b": b"\xff", "c": "{"})
+    with Store(file) as store:
+        assert store.get(["a", "b"]) == {"a": {"x": 1}}
+        with pytest.raises(BadInput, match="the result c is damaged"):
+            store.get(["c"])
+        store.put("d", {})
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE results SET result = '{\"x\": 2}' WHERE key = 'a'")
+    with Store(file) as store, pytest.raises(BadInput, match="the result a is damaged"):
+        store.get(["a"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE results SET result = '{\"x\": 2}'",
+        "UPDATE results SET result = CAST(result AS BLOB)",
+        "UPDATE results SET result = x'fffe'",
+        "UPDATE results SET checksum = ''",
+        "UPDATE results SET checksum = x'00'",
+        "UPDATE results SET key = 'b' WHERE key = 'a'",
+    ],
+)
+def test_a_row_that_was_changed_is_refused(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "results.sqlite"
+    with Store(file) as store:
+        store.put("a", {"x": 1})
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute(change)
+    with Store(file) as store, pytest.raises(BadInput, match=r"is damaged; compute it again with --fresh"):
+        store.get(["a", "b"])
+    with Store(file) as store:
+        store.forget(["a", "b"])
+        store.put("a", {"x": 3})
+        assert store.get(["a"]) == {"a": {"x": 3}}
+
+
+def test_no_flipped_bit_changes_a_result(tmp_path: Path) -> None:
+    file, result = tmp_path / "results.sqlite", {"mean": 0.5, "chips": [0.25, 0.75]}
+    with Store(file) as store:
+        for key in "abcdefgh":
+            store.put(key, result)
+    intact, draw = file.read_bytes(), random.Random(0)
+    for place in [*range(16, 100, 4), *(draw.randrange(4096, len(intact)) for _ in range(50)), 7342]:
+        damaged = bytearray(intact)
+        damaged[place] ^= 1 << draw.randrange(8)
+        file.write_bytes(damaged)
+        with suppress(BadInput), Store(file) as store:
+            found = store.get("abcdefgh")
+            assert all(value == result for value in found.values()), f"byte {place}"
+            for key in "abcdefgh":
+                store.put(key, {"new": 1})
+            assert store.get("abcdefgh") == {key: {"new": 1} for key in "abcdefgh"}, f"byte {place}"
+        for name in ("-wal", "-shm"):
+            file.with_name(f"{file.name}{name}").unlink(missing_ok=True)
+
+
+def test_attempts_are_known_to_the_next_run_until_they_end(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    with Store(file) as store:
+        for key in "abc":
+            store.begin(key)
+        store.put("a", {})
+        store.end(["b"])
+    with Store(file) as store:
+        assert store.begun() == {"c"}
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "with a log"])
+def test_a_store_in_a_read_only_folder_is_read(tmp_path: Path, killed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "results.sqlite"
+    with Store(file) as store:
+        store.put("a", {"x": 1})
+        if killed:
+            copies = {name: Path(f"{file}{name}").read_bytes() for name in ("", "-wal")}
+    if killed:
+        for name, content in copies.items():
+            Path(f"{file}{name}").write_bytes(content)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with Store(file) as store:
+        assert store.readonly
+        assert store.get(["a", "b"]) == {"a": {"x": 1}}
+        assert store.begun() == set()
+        with pytest.raises(BadInput, match="--fresh cannot be had"):
+            store.forget(["a"])
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before

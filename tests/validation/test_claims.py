@@ -100,6 +100,12 @@ def test_every_run_is_used_and_every_claim_says_why() -> None:
         ("role = 'proof'", "x: role = 'proof': must be"),
         ("quantity = 'speedup'\nruns = ['a']", "runs and against have not equally many names; pair them"),
         ("quantity = 'sigma'", "x: quantity = 'sigma': is of measured accuracies; add [measured]"),
+        ("runs = []", "x: quantity = 'latency': cannot be had (IndexError"),
+        ("quantity = 'speedup'\nruns = []", "x: quantity = 'speedup': cannot be had (ValueError"),
+        ("quantity = 'energy_share'\nruns = ['a']\nof = ['nothing']", "x: quantity = 'energy_share'"),
+        ("runs = ['a']\n[paper]\ntitle = 3", "claims.toml: paper.title: "),
+        ("runs = ['a']\n[measured]\nreference = 'a'", "claims.toml: measured.software: is missing"),
+        ("runs = ['a']\n[pepar]\ntitle = 'x'", "claims.toml: pepar: "),
     ],
 )
 def test_bad_claims_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, shorten
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +17,8 @@ from matplotlib.figure import Figure
 from ohmformer.report.caveats import TRUSTED, caveats
 from ohmformer.report.table import software_line, static_line
 from ohmformer.report.view import Document, Point, View, axis_name, metric_of, sigma, view
+from ohmformer.study.files import write_bytes
+from ohmformer.study.plain import clean
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart by most colour-blind readers; markers differ as well."""
@@ -23,21 +27,54 @@ MARKERS = "osD^vPX"
 WIDE = 5.0
 """A perplexity that grows by more than this is drawn on a logarithmic axis."""
 
-STYLE: Any = {"font.size": 11, "axes.spines.right": False, "axes.spines.top": False, "svg.hashsalt": "ohmformer"}
+TITLE = 300
+"""Characters of a title; more would leave no room for the figure."""
+
+STYLE: Any = {
+    "font.size": 11,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "svg.hashsalt": "ohmformer",
+    "text.usetex": False,
+}
 
 
 def save_figure(document: Document, folder: Path) -> list[Path]:
-    """Write figure.svg and figure.png into a folder."""
-    with mpl.rc_context(STYLE):
+    """Write figure.svg and figure.png into a folder, each whole or not at all.
+
+    Raises:
+        BadInput: one cannot be written.
+    """
+    svg, png = BytesIO(), BytesIO()
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks, names too long for their place
         figure = draw(document)
-        files = [folder / "figure.svg", folder / "figure.png"]
-        figure.savefig(files[0], metadata={"Date": None})
-        figure.savefig(files[1], dpi=160)
-    return files
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=160)
+    files = {folder / "figure.svg": svg, folder / "figure.png": png}
+    for file, content in files.items():
+        write_bytes(file, content.getvalue())
+    return list(files)
 
 
 def draw(document: Document) -> Figure:
     """The figure of a results document."""
+    return _draw(_literal(document))
+
+
+def _literal(content: Any) -> Any:
+    """A document whose text is drawn as it is: no mathematics between dollar signs, nothing that SVG cannot hold."""
+    match content:
+        case str():
+            return clean(content).replace("$", r"\$")
+        case dict():
+            return {_literal(key): _literal(value) for key, value in content.items()}
+        case [str() | dict() | list() | tuple(), *_]:
+            return [_literal(value) for value in content]
+    return content
+
+
+def _draw(document: Document) -> Figure:
     seen = view(document)
     panels = [panel for panel, content in (("lines", seen.series), ("bars", seen.bars)) if content]
     figure = Figure(figsize=(3.0 + 4.4 * len(panels), 4.8), layout="constrained")
@@ -50,7 +87,7 @@ def draw(document: Document) -> Figure:
         else:
             _bars(ax, seen)
     _scale(axes[0], document)
-    figure.suptitle(document["study"], fontsize=12)
+    figure.suptitle(fill(shorten(document["study"], TITLE, placeholder=" ..."), 100), fontsize=12)
     notes = [line for line in (software_line(document), static_line(document), *caveats(document)) if line]
     width = int(17 * figure.get_figwidth())
     figure.supxlabel("\n".join(fill(line, width) for line in notes), fontsize=7)

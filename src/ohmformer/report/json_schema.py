@@ -11,6 +11,7 @@ from typing import Any
 from ohmformer.errors import BadInput, suggest
 from ohmformer.report.library import SPECS
 from ohmformer.schema import Source, Spec
+from ohmformer.study.result_spec import results_schema
 from ohmformer.study.spec import CostSettings, Settings
 
 Schema = dict[str, Any]
@@ -29,15 +30,17 @@ RULES: Schema = {
 
 
 def file_schema(kind: str) -> Schema:
-    """The schema of a study (of accuracy, or of `costs`), accelerator, array, cell or shapes file.
+    """The schema of a study (of accuracy, or of `costs`), accelerator, array, cell or shapes file, or of `results`.
 
     Raises:
         BadInput: there is no such kind of file.
     """
     if kind in ("study", "costs"):
         return _study(*(Settings, CostSettings) if kind == "study" else (CostSettings, Settings))
+    if kind == "results":
+        return results_schema()
     if kind not in SPECS:
-        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', 'costs', *SPECS])}")
+        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', 'costs', 'results', *SPECS])}")
     entry, definitions = _described(SPECS[kind])
     return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
 

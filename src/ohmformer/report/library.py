@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -14,8 +16,8 @@ from ohmformer.hardware.entries import KINDS
 from ohmformer.models.sources import FORMS, bundled
 from ohmformer.report.describe import spec_table
 from ohmformer.schema import Spec, load
-from ohmformer.study.cost import read_costs
-from ohmformer.study.read_study import read_study
+from ohmformer.study.join_cost import has_accuracy
+from ohmformer.study.read_study import accuracy_half, locate_study, read_whole
 from ohmformer.study.sweep import flatten
 from ohmformer.workload.shapes import Transformer
 
@@ -85,11 +87,13 @@ def _kind_of_file(name: str) -> str:
 
 def _study_table(name: str, kind: str) -> Table:
     """A checked study, of accuracy or of cost, as it is written."""
-    points = read_study(name).points if kind == "study" else read_costs(name).points
-    table = _table("path", "value", title=f"{kind} {name}: {len(points)} points")
-    content = catalog.read(catalog.find(kind, name))
+    study = read_whole(name)
+    if has_accuracy(study):
+        accuracy_half(study)
+    table = _table("path", "value", title=f"{kind} {name}: {len(study.points)} points")
+    content = catalog.read(locate_study(name))
     sweeps = content.pop("sweep", [])
-    hardware = content.pop("hardware")
+    hardware = content.pop("hardware", {})
     rows = [*flatten(content), *flatten({"": hardware} if isinstance(hardware, str) else hardware, "hardware.")]
     for sweep in sweeps if isinstance(sweeps, list) else [sweeps]:
         rows += flatten(sweep, "sweep.")
@@ -113,10 +117,26 @@ def _bundled_table(kind: str, name: str) -> Table:
     table.add_row("file", str(file))
     table.add_row("size", f"{file.stat().st_size / 1e6:.2g} MB")
     record = file.with_suffix(".json")
-    if record.is_file():
-        for key, value in json.loads(record.read_text(encoding="utf-8")).items():
-            table.add_row(key, _text(value))
+    for key, value in _record(record).items():
+        table.add_row(key, _text(value))
     return table
+
+
+def _record(file: Path) -> dict[str, Any]:
+    """What is known of a bundled file; nothing, where no record lies beside it.
+
+    Raises:
+        BadInput: the record is no JSON table.
+    """
+    if not os.path.isfile(file):
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: is no JSON ({error}); correct it, or move it away") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{file}: is no table of names and values; correct it, or move it away")
+    return found
 
 
 def _text(value: object) -> str:

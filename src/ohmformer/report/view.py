@@ -76,13 +76,15 @@ def _varied(points: list[Point]) -> set[str]:
 
 
 def _named(points: list[Point]) -> Iterator[tuple[str, Point]]:
+    """Each point with its label, and with what sets it apart from others of that label."""
+    twins: dict[str, list[Point]] = {}
     for point in points:
-        twins = [other for other in points if other.get("label") == point.get("label")]
-        name = _name(point, _varied(twins))
-        yield (
-            ": ".join(part for part in (point.get("label", ""), name if len(twins) > 1 else "") if part) or name,
-            point,
-        )
+        twins.setdefault(point.get("label", ""), []).append(point)
+    varied = {label: _varied(own) for label, own in twins.items()}
+    for point in points:
+        label = point.get("label", "")
+        name = _name(point, varied[label])
+        yield ": ".join(part for part in (label, name if len(twins[label]) > 1 else "") if part) or name, point
 
 
 def _name(point: Point, paths: set[str]) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.study.cost import cost_document, cost_settings, locate_study
+from ohmformer.study.cost import cost_document
 from ohmformer.study.join_cost import chosen_kv, no_accuracy, with_chosen
-from ohmformer.study.read_study import settings as read_settings
+from ohmformer.study.permission import check_python
+from ohmformer.study.read_study import locate_study, whole_settings
 from ohmformer.study.results import slug
-from ohmformer.study.spec import CostSettings, Point, Settings, Study
+from ohmformer.study.spec import CostSettings, Point, Settings, Study, Whole
 from ohmformer.study.sweep import Document, parse_set, put
 from ohmformer.workload.shapes import PREFIX
 
@@ -25,6 +26,7 @@ def compared(
     *,
     out: Path | None = None,
     workers: int | None = None,
+    python: Collection[str] | None = None,
 ) -> Document:
     """Cost, and accuracy where there is a task, of one study on each platform; sweeps are left out.
 
@@ -35,6 +37,7 @@ def compared(
         sets: changes 'PATH=VALUE'.
         out: folder that keeps results of the accuracy half.
         workers: processes of the accuracy half; None for one for each core.
+        python: modules whose functions the study may call as model or data; None for any.
 
     Raises:
         BadInput: no platforms, or something that one of them does not have.
@@ -49,21 +52,39 @@ def compared(
     try:
         for path, value in map(parse_set, sets):
             document = put(document, path, value)
-        variants = [put(document, "hardware.base", platform) for platform in chosen]
-        settings = [cost_settings(variant, file.parent) for variant in variants]
-        reasons = [why_unclipped(own) for own in settings]
+        wholes = [_on_platform(document, platform, file.parent) for platform in chosen]
+        reasons = [why_unclipped(own.costs()) for own in wholes]
+        bare = put(document, "mitigation.clip", "none")
         for index in (index for index, reason in enumerate(reasons) if reason):
-            variants[index] = put(variants[index], "mitigation.clip", "none")
-            settings[index] = cost_settings(variants[index], file.parent)
+            wholes[index] = _on_platform(bare, chosen[index], file.parent)
+        if python is not None:
+            check_python(wholes, python, "")
+        settings = [own.costs() for own in wholes]
         found = _priced(title, chosen, settings)
         measured = settings[0].task is not None and not settings[0].model.source.startswith(PREFIX)
         if measured:
-            study = _study(title, chosen, variants, file.parent)
+            points = [
+                Point({"hardware.base": each}, "", own.accuracy()) for each, own in zip(chosen, wholes, strict=True)
+            ]
+            study = Study(title, tuple(points))
             found = _with_accuracy(found, study, settings, out or Path("ohmformer-runs") / slug(title), workers)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
     unclipped = [f"{name}: no clip: {reason}" for name, reason in zip(chosen, reasons, strict=True) if reason]
     return {**found, "notes": [*_notes(swept, settings[0], measured), *unclipped, *found.get("notes", [])]}
+
+
+def _on_platform(document: Document, platform: str, folder: Path) -> Whole:
+    """What the study says with another accelerator.
+
+    Raises:
+        BadInput: the accelerator has no such key, or there is none of this name; it is named.
+    """
+    try:
+        return whole_settings(put(document, "hardware.base", platform), folder)
+    except BadInput as error:
+        said = str(error)
+        raise BadInput(said if said.startswith("hardware.base") else f"{said} (on {platform})") from error
 
 
 def why_unclipped(settings: CostSettings) -> str:
@@ -96,14 +117,6 @@ def _notes(swept: bool, settings: CostSettings, measured: bool) -> list[str]:
     if settings.task is not None and not measured:
         found.append(no_accuracy(settings))
     return found
-
-
-def _study(title: str, platforms: Sequence[str], variants: Sequence[Document], folder: Path) -> Study[Settings]:
-    """A point for each platform, so that they are computed at once."""
-    points = []
-    for platform, variant in zip(platforms, variants, strict=True):
-        points.append(Point({"hardware.base": platform}, "", read_settings(variant, folder)))
-    return Study(title, tuple(points))
 
 
 def _with_accuracy(

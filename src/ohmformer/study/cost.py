@@ -18,18 +18,17 @@ from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.schema import validate
-from ohmformer.study.read_study import check_base, points_of
+from ohmformer.study.progress import bar
+from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.result_key import digest, versions
 from ohmformer.study.results import SCHEMA
-from ohmformer.study.spec import AccuracySections, CostSettings, Study
+from ohmformer.study.spec import CostSettings, Study
 from ohmformer.study.sweep import Document, flatten
 from ohmformer.workload.shapes import PREFIX, shapes
 from ohmformer.workload.spec import Workload
 
-ELSEWHERE = ("simulation", "trials", "seed")
-"""Sections that decide accuracy alone."""
-
+MANY = 100
+"""So many points are worth a bar."""
 
 CHOSEN = (
     "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
@@ -41,33 +40,20 @@ UNUSED = "mitigation.{} changes nothing where attention is not in memristive cel
 """What a reader must know of one that is fixed, on an accelerator that has no use for it."""
 
 
-def locate_study(name: str) -> Path:
-    """The file of a study of cost, or of another study, by path or by name.
-
-    Raises:
-        BadInput: there is none.
-    """
-    known = {**catalog.entries("study"), **catalog.entries("costs")}
-    if name in known or name.endswith(".toml"):
-        return known.get(name) or catalog.find("study", name)
-    raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
-
-
 def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
     """The cost half of a study file, or of a library entry, with changes 'PATH=VALUE'.
 
     Raises:
         BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
     """
-    file = locate_study(name)
-    return make_costs(catalog.read(file), sets, where=str(file), folder=file.parent)
+    return cost_half(read_whole(name, sets))
 
 
 def make_costs(
     document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
 ) -> Study[CostSettings]:
     """The cost half of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
-    return points_of(document, sets, cost_settings, where=where, folder=folder)
+    return cost_half(make_whole(document, sets, where=where, folder=folder))
 
 
 def cost_settings(document: Document, folder: Path | None = None) -> CostSettings:
@@ -76,24 +62,7 @@ def cost_settings(document: Document, folder: Path | None = None) -> CostSetting
     Raises:
         BadInput: one line with path, value and remedy.
     """
-    own = {name: value for name, value in document.items() if name not in ELSEWHERE}
-    if folder is not None and isinstance(own.get("model"), dict):
-        own["model"] = _beside(own["model"], folder)
-    check_base(own)
-    found = validate(CostSettings, own, where="", folder=folder)
-    others = {name: document[name] for name in ELSEWHERE if name in document}
-    validate(AccuracySections, others, where="", folder=folder)
-    return found
-
-
-def _beside(model: Document, folder: Path) -> Document:
-    """A table of dimensions that lies beside the study, by its path."""
-    source = model.get("source")
-    if isinstance(source, str) and source.startswith(PREFIX) and source.endswith(".toml"):
-        file = folder / source.removeprefix(PREFIX)
-        if file.is_file():
-            return {**model, "source": f"{PREFIX}{file}"}
-    return model
+    return whole_settings(document, folder).costs()
 
 
 def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> list[Run]:
@@ -223,15 +192,17 @@ def cost_document(study: Study[CostSettings], chosen: Sequence[Mapping[str, Cond
         BadInput: one of them has no price; one line with the file, the field and the remedy.
     """
     points = []
-    for point, own in zip(study.points, chosen or [{} for _ in study.points], strict=True):
-        try:
-            cost = price(point.settings, own)
-        except BadInput as error:
-            values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
-            at = f" (at {values})" if len(study.points) > 1 and values else ""
-            raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
-        _check_finite(cost, study.where)
-        points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
+    with bar("prices", len(study.points), show=len(study.points) >= MANY) as shown:
+        for point, own in zip(study.points, chosen or [{} for _ in study.points], strict=True):
+            try:
+                cost = price(point.settings, own)
+            except BadInput as error:
+                values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
+                at = f" (at {values})" if len(study.points) > 1 and values else ""
+                raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
+            _check_finite(cost, study.where)
+            points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
+            shown.advance()
     each = zip(study.points, chosen or [{} for _ in study.points], strict=True)
     keys = [digest(_plain(point.settings, own)) for point, own in each]
     return {

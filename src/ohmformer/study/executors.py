@@ -10,9 +10,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
@@ -36,16 +35,17 @@ class Serial(Executor):
 
 
 class Pool(ProcessPoolExecutor):
-    """A pool of fresh processes that ignore Ctrl-C (the driver stops them) and can be stopped at once."""
+    """A pool of fresh processes that ignore Ctrl-C and hang-ups (the driver stops them) and can be stopped at once."""
 
     def __init__(self, workers: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._reader, self._writer = context.Pipe(duplex=False)
-        super().__init__(workers, mp_context=context, initializer=_start_worker, initargs=(self._reader,))
+        with _signals_held_back():
+            super().__init__(workers, mp_context=context, initializer=_start_worker, initargs=(self._reader,))
 
     def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
-        """As in the base; a worker that starts inherits that Ctrl-C is held back, so it has none to report."""
-        with _ctrl_c_held_back():
+        """As in the base; a worker that starts inherits that signals are held back, so it has none to report."""
+        with _signals_held_back():
             return super().submit(function, *args, **kwargs)
 
     def stop(self) -> None:
@@ -61,9 +61,14 @@ def default_workers() -> int:
 
 
 @contextmanager
-def open_executor(workers: int) -> Iterator[Executor]:
-    """An executor of that many workers (one: this process itself), stopped at once if the block raises."""
-    if workers == 1:
+def open_executor(workers: int, *, apart: bool = False) -> Iterator[Executor]:
+    """An executor of that many workers, stopped at once if the block raises.
+
+    Args:
+        workers: processes; one is this process itself.
+        apart: whether one is a process of its own, which may die.
+    """
+    if workers == 1 and not apart:
         yield Serial()
         return
     pool = Pool(workers)
@@ -75,26 +80,49 @@ def open_executor(workers: int) -> Iterator[Executor]:
 
 
 def completed(
-    executor: Executor, function: Callable[[T], R], jobs: Mapping[K, T], *, window: int
+    executor: Executor,
+    function: Callable[[T], R],
+    jobs: Mapping[K, T],
+    *,
+    window: int,
+    begin: Callable[[K], None] = lambda _: None,
 ) -> Iterator[tuple[K, Future[R]]]:
-    """The key of each job with its finished future, as they finish; at most `window` are under way at any time."""
-    queue, running = iter(jobs.items()), dict[Future[R], K]()
+    """The key of each job with its finished future, as they finish; at most `window` are under way at any time.
+
+    When a worker dies, those under way finish with a `BrokenExecutor`, and no others are begun.
+
+    Args:
+        executor: where the jobs run.
+        function: of a job.
+        jobs: by their keys.
+        window: of jobs under way.
+        begin: is told the key of each job before it is under way.
+    """
+    queue, running, broken = iter(jobs.items()), dict[Future[R], K](), False
     while True:
-        for key, argument in islice(queue, window - len(running)):
-            running[executor.submit(function, argument)] = key
+        while not broken and len(running) < window and (job := next(queue, None)):
+            begin(job[0])
+            try:
+                running[executor.submit(function, job[1])] = job[0]
+            except BrokenExecutor:
+                broken = True
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
+            broken = broken or isinstance(future.exception(), BrokenExecutor)
             yield running.pop(future), future
 
 
 @contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Ctrl-C waits until the end of the block; processes that start inside never get it."""
+def _signals_held_back() -> Iterator[None]:
+    """Ctrl-C and hang-ups wait until the end of the block; processes that start inside never get them.
+
+    That is also meant for the process by which multiprocessing keeps account of what is shared.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -9,17 +9,17 @@ from ohmformer.hardware.rules import Rule
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.schema import replace
 from ohmformer.study.cost import cost_document, price, remedy_notes
-from ohmformer.study.spec import CostSettings, Study
+from ohmformer.study.spec import CostSettings, Study, Whole
 from ohmformer.study.sweep import Document
 from ohmformer.workload.shapes import PREFIX
 
 
-def has_accuracy(costs: Study[CostSettings]) -> bool:
+def has_accuracy(costs: Study[CostSettings] | Study[Whole]) -> bool:
     """Whether there is anything to measure: a real model and a task, at one point at least."""
     return any(not no_accuracy(point.settings) for point in costs.points)
 
 
-def no_accuracy(settings: CostSettings) -> str:
+def no_accuracy(settings: CostSettings | Whole) -> str:
     """Why nothing can be measured with these settings; empty where it can."""
     if settings.model.source.startswith(PREFIX):
         return f"no accuracy: {settings.model.source} is a table of dimensions; name a model to measure it"

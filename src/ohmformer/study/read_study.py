@@ -1,32 +1,46 @@
 """Reading a study file: every point of it is checked before the first one runs. Free of torch.
 
-Both halves read the same file the same way: the same sweeps, the same changes, the same points in the same order. Each
-half makes its own settings of a point, and leaves out what only the other half reads.
+Both halves read the same file the same way: the same sweeps, the same changes, the same points in the same order. What
+a file says is checked as a whole, whichever half is asked for; each half then takes what it reads.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, suggest
 from ohmformer.schema import validate
-from ohmformer.study.spec import CostSections, Point, S, Settings, Study
-from ohmformer.study.sweep import COST_ONLY, Document, Sweep, check_reaches, has, opened, parse_set, put
-
-MODEL_OF_COST = ("seq_len", "batch", "phase", "context", "steps")
-"""What the cost half alone is told of the model."""
-
+from ohmformer.study.progress import bar
+from ohmformer.study.spec import CostSettings, Point, S, Settings, Study, Whole
+from ohmformer.study.sweep import Document, Sweep, check_reaches, has, opened, parse_set, put
+from ohmformer.workload.shapes import PREFIX
 
 MOST_POINTS = 100_000
-"""Points of a study at most."""
+"""A study has so many points at most."""
+
+MANY = 200
+"""So many points are worth a bar."""
 
 
-def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
-    """The accuracy half of a study file, or of a library entry, with changes.
+def locate_study(name: str) -> Path:
+    """The file of a study of cost, or of another study, by path or by name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    known = {**catalog.entries("study"), **catalog.entries("costs")}
+    if name in known or name.endswith(".toml"):
+        return known.get(name) or catalog.find("study", name)
+    raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
+
+
+def read_whole(name: str, sets: Sequence[str] = ()) -> Study[Whole]:
+    """A study file, or a library entry, with changes: all that it says to both halves.
 
     Args:
         name: a path that ends in .toml, or the name of a study in the library.
@@ -35,49 +49,115 @@ def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
     Raises:
         BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
     """
+    file = locate_study(name)
+    return make_whole(catalog.read(file), sets, where=str(file), folder=file.parent)
+
+
+def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
+    """The accuracy half of a study file, or of a library entry, with changes; see `read_whole`.
+
+    Raises:
+        BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
+    """
     if name in catalog.entries("costs"):
         raise BadInput(f"{name}: is a study of cost alone; take `ohmformer cost {name}`, or `ohmformer compare`")
-    file = catalog.find("study", name)
-    return make_study(catalog.read(file), sets, where=str(file), folder=file.parent)
+    return accuracy_half(read_whole(name, sets))
 
 
 def make_study(
     document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
 ) -> Study[Settings]:
     """The accuracy half of a document; `where` names it in messages, hardware files are looked up in `folder` first."""
-    return points_of(document, sets, settings, where=where, folder=folder)
+    return accuracy_half(make_whole(document, sets, where=where, folder=folder))
 
 
-def points_of(
-    document: Document,
-    sets: Sequence[str],
-    settings: Callable[[Document, Path], S],
-    *,
-    where: str,
-    folder: Path | None,
-) -> Study[S]:
-    """The points of a document, with the settings that one half makes of each.
+def make_whole(
+    document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
+) -> Study[Whole]:
+    """All points of a document, each with what it says to both halves.
 
     Raises:
         BadInput: one line with `where`, path, value and remedy.
     """
     try:
-        study = _make(dict(document), [parse_set(text) for text in sets], settings, folder or Path())
+        study = _make(dict(document), [parse_set(text) for text in sets], folder or Path())
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error.__cause__
     return replace(study, where=where)
 
 
-def _make(
-    document: Document, sets: list[tuple[str, Any]], settings: Callable[[Document, Path], S], folder: Path
-) -> Study[S]:
+def accuracy_half(study: Study[Whole]) -> Study[Settings]:
+    """The same points, with what the accuracy half reads.
+
+    Raises:
+        BadInput: one of them has no task, or a clip that does not go with its arrays.
+    """
+    return _half(study, Whole.accuracy)
+
+
+def cost_half(study: Study[Whole]) -> Study[CostSettings]:
+    """The same points, with what the cost half reads."""
+    return _half(study, Whole.costs)
+
+
+def _half(study: Study[Whole], settings: Callable[[Whole], S]) -> Study[S]:
+    try:
+        points = tuple(Point(point.set, point.label, settings(point.settings)) for point in study.points)
+    except BadInput as error:
+        raise BadInput(f"{study.where}: {error}") from error.__cause__
+    return Study(study.name, points, study.where)
+
+
+def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Study[Whole]:
     name, sweeps = opened(document)
     for path, value in sets:
         document, sweeps = _changed(document, sweeps, path, value)
-    _check_count(sweeps)
-    settings(_filled(document, next(sweeps[0].sets())), folder)
-    rows = [(sweep.label, values) for sweep in sweeps for values in sweep.sets()]
-    return Study(name, tuple(Point(values, label, settings(_with(document, values), folder)) for label, values in rows))
+    total = sum(sweep.size for sweep in sweeps)
+    if total > MOST_POINTS:
+        raise BadInput(
+            f"sweep: makes {total:,} points, more than {MOST_POINTS:,}; give fewer values, or several studies"
+        )
+    first = whole_settings(_filled(document, next(sweeps[0].sets())), folder)
+    swept = {_head(path) for sweep in sweeps for path, _ in sweep.axes}
+    known = {section: getattr(first, section) for section in document if section not in swept}
+    points = _Points({**document, **known}, folder)
+    with bar("points read", total, show=total >= MANY) as shown:
+        for sweep in sweeps:
+            for values in sweep.sets():
+                points.add(sweep.label, values)
+                shown.advance()
+    return Study(name, tuple(points.found))
+
+
+class _Points:
+    """Points of a document; sections that have been checked with the same values are not checked again."""
+
+    def __init__(self, document: Document, folder: Path) -> None:
+        self.document, self.folder = document, folder
+        self.found: list[Point[Whole]] = []
+        self.known: dict[tuple[str, str], Any] = {}
+
+    def add(self, label: str, values: Document) -> None:
+        """The point with these values."""
+        groups: dict[str, Document] = {}
+        for path, value in values.items():
+            groups.setdefault(_head(path), {})[path] = value
+        keys = {head: (head, repr(own)) for head, own in groups.items()}
+        document = self.document
+        for head, own in groups.items():
+            if (known := self.known.get(keys[head])) is not None:
+                document = {**document, head: known}
+            else:
+                document = _with(document, own)
+        settings = whole_settings(document, self.folder)
+        for head, key in keys.items():
+            self.known[key] = getattr(settings, head)
+        self.found.append(Point(values, label, settings))
+
+
+def _head(path: str) -> str:
+    """The section that a path starts with."""
+    return path.split(".")[0]
 
 
 def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> tuple[Document, list[Sweep]]:
@@ -118,20 +198,27 @@ def _with(document: Document, values: Document) -> Document:
     return document
 
 
-def settings(document: Document, folder: Path) -> Settings:
-    """The settings of the accuracy half, of a document without name and sweep.
+def whole_settings(document: Document, folder: Path | None = None) -> Whole:
+    """All that a document without name and sweep says.
 
     Raises:
         BadInput: one line with path, value and remedy.
     """
-    own = {name: value for name, value in document.items() if name not in COST_ONLY}
-    if isinstance(model := own.get("model"), dict):
-        own["model"] = {name: value for name, value in model.items() if name not in MODEL_OF_COST}
+    own = dict(document)
+    if folder is not None and isinstance(own.get("model"), dict):
+        own["model"] = _beside(own["model"], folder)
     check_base(own)
-    found = validate(Settings, own, where="", folder=folder)
-    others = {name: document[name] for name in ("model", *COST_ONLY) if name in document}
-    validate(CostSections, others, where="", folder=folder)
-    return found
+    return validate(Whole, own, where="", folder=folder)
+
+
+def _beside(model: Document, folder: Path) -> Document:
+    """A table of dimensions that lies beside the study, by its path."""
+    source = model.get("source")
+    if isinstance(source, str) and source.startswith(PREFIX) and source.endswith(".toml"):
+        file = folder / source.removeprefix(PREFIX)
+        if os.path.isfile(file):
+            return {**model, "source": f"{PREFIX}{file}"}
+    return model
 
 
 def check_base(document: Document) -> None:

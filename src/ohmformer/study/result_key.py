@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +43,8 @@ class Identity:
 def versions(study: Study[Settings] | None = None) -> dict[str, str]:
     """Package -> version, with the packages that models of a study come from."""
     points = study.points if study else ()
-    return {name: _version(name) for name in (*PACKAGES, *(n for point in points for n in _packages(point.settings)))}
+    names = dict.fromkeys([*PACKAGES, *(name for point in points for name in _packages(point.settings))])
+    return {name: _version(name) for name in names}
 
 
 def _packages(settings: Settings) -> tuple[str, ...]:
@@ -51,8 +53,14 @@ def _packages(settings: Settings) -> tuple[str, ...]:
 
 
 def _version(name: str) -> str:
+    return _read_version(version, name)
+
+
+@cache
+def _read_version(reader: Callable[[str], str], name: str) -> str:
+    """What a package says of itself, read from its files once."""
     try:
-        return version(name)
+        return reader(name)
     except PackageNotFoundError:
         return "not installed"
 

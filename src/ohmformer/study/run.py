@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from ohmformer.errors import BadInput
 from ohmformer.study.evaluate_point import check_identity, evaluate_point, identify
 from ohmformer.study.executors import completed, open_executor
+from ohmformer.study.files import make_folder, write_text
+from ohmformer.study.progress import Bar, bar
 from ohmformer.study.result_key import Identity, point_key
-from ohmformer.study.results import make_folder
+from ohmformer.study.signals import Stopped
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store import Result, Store
 
 Evaluate = Callable[[Settings], Result]
 
+MOST_WORKERS = 1024
 
-class Stopped(Exception):
-    """Ctrl-C: the message says how many points are stored."""
+DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
 
 
 def run_study(
@@ -38,31 +38,43 @@ def run_study(
 ) -> list[Result]:
     """The results of all points of a study, in their order; only what `out` does not hold yet is computed.
 
+    A point whose process dies is tried again by itself, after all others; the next run tries it last as well.
+
     Args:
         study: its points are checked already.
-        out: a folder, made if missing, that keeps results.sqlite.
+        out: a folder, made if missing, that keeps results.sqlite. One that may not be written is read, if it holds all.
         workers: processes; 1 runs everything in this one. The results are the same to the last bit.
         fresh: forget what is stored of this study first.
-        progress: show a bar on standard error where that is a terminal.
+        progress: show a bar on standard error where that is a terminal, and say there when a process dies.
         evaluate: settings -> result; a function of a module if there are several workers.
 
     Raises:
-        BadInput: model or data cannot be used (nothing is written), or a point fails (the others are stored first).
-        Stopped: Ctrl-C.
+        BadInput: model or data cannot be used (nothing is written), a point fails (the others are stored first), or
+            the store cannot be written or is taken away.
+        Stopped: Ctrl-C, or a signal that ends the process.
     """
-    if workers < 1:
-        raise BadInput(f"workers = {workers}: must be 1 or more")
+    if not 1 <= workers <= MOST_WORKERS:
+        raise BadInput(f"workers = {workers}: must be {'1 or more' if workers < 1 else f'{MOST_WORKERS} at most'}")
     jobs = [_Job(evaluate, point, identity) for point, identity in zip(study.points, _identities(study), strict=True)]
-    keys = [job.key for job in jobs]
+    keys = [point_key(job.point.settings, job.identity) for job in jobs]
     todo = dict(zip(keys, jobs, strict=True))
     with _store(out) as store:
         if fresh:
             store.forget(keys)
-        for key in store.get(todo):
+        found = store.get(todo)
+        for key in found:
             del todo[key]
+        if todo and store.readonly:
+            missing = f"{len(todo)} of {len(set(keys))} results are not there"
+            raise BadInput(f"{out}: may not be written, and {missing}; choose another folder with --out")
         if todo:
             _Computation(study, store, len(set(keys)), todo).run(workers, progress)
-        found = store.get(keys)
+            found |= store.get(todo)
+            store.check_in_place()
+    if not set(keys) <= set(found):
+        raise BadInput(
+            f"{store.file}: a result that was put there is not found again; move the file away and run again"
+        )
     return [found[key] for key in keys]
 
 
@@ -82,18 +94,18 @@ def _identities(study: Study[Settings]) -> list[Identity]:
 @contextmanager
 def _store(out: Path) -> Iterator[Store]:
     """The store in a folder; what of both is new and stays empty is removed again."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    made = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]
     make_folder(out)
     file = out / "results.sqlite"
-    fresh, empty = not file.exists(), True
+    fresh, unused = not os.path.exists(file), True
     try:
         with Store(file) as store:
             try:
                 yield store
             finally:
-                empty = len(store) == 0
+                unused = store.is_in_place() and len(store) == 0 and not store.begun()
     finally:
-        if fresh and empty:
+        if fresh and unused:
             with suppress(OSError):
                 for name in ("", "-wal", "-shm"):
                     file.with_name(f"{file.name}{name}").unlink(missing_ok=True)
@@ -109,10 +121,8 @@ class _Job:
     point: Point[Settings]
     identity: Identity
 
-    @property
-    def key(self) -> str:
-        """That of its result."""
-        return point_key(self.point.settings, self.identity)
+    def __str__(self) -> str:
+        return ", ".join(f"{path} = {value}" for path, value in self.point.set.items()) or "the only point"
 
 
 def _evaluated(job: _Job) -> Result:
@@ -127,58 +137,90 @@ class _Computation:
         self.where, self.store, self.total, self.todo = study.where, store, total, todo
         self.stored = total - len(todo)
         self.failed: list[tuple[_Job, BaseException]] = []
+        self.under_way: set[str] = set()
 
     def run(self, workers: int, progress: bool) -> None:
         """Evaluate all of them and store each as it comes; then report what failed."""
+        suspects = self.store.begun()
+        first = {key: job for key, job in self.todo.items() if key not in suspects}
+        last = {key: job for key, job in self.todo.items() if key in suspects}
         try:
-            self._run(min(workers, len(self.todo)), progress)
+            with bar("points", self.total, self.stored, show=progress) as shown:
+                while first:
+                    last |= self._together(first, min(workers, len(first)), shown)
+                while last:
+                    self._alone(last, shown)
         except KeyboardInterrupt:
+            with suppress(BadInput):
+                self.store.end(self.under_way)
             raise Stopped(f"stopped: {self._count()}; run again to go on") from None
-        except BrokenExecutor as error:
-            why = f"a worker process died, perhaps for lack of memory ({self._count()})"
-            raise BadInput(f"{why}; run again to go on, with fewer --workers") from error
         if self.failed:
             self._report()
 
-    def _run(self, workers: int, progress: bool) -> None:
-        window = 1 if workers == 1 else workers + 1
-        with _bar(self.total, self.stored, progress) as advance, open_executor(workers) as executor:
-            for key, future in completed(executor, _evaluated, self.todo, window=window):
-                error = future.exception()
-                if isinstance(error, BrokenExecutor):
-                    raise error
-                if error is None:
-                    self.store.put(key, future.result())
-                    self.stored += 1
+    def _together(self, jobs: dict[str, _Job], workers: int, shown: Bar) -> dict[str, _Job]:
+        """Run jobs until all are done or a worker dies, and take out what was run; those under way when one died."""
+        window, broken = 1 if workers == 1 else workers + 1, dict[str, _Job]()
+        with open_executor(workers) as executor:
+            for key, future in completed(executor, _evaluated, dict(jobs), window=window, begin=self._begin):
+                job = jobs.pop(key)
+                if isinstance(future.exception(), BrokenExecutor):
+                    broken[key] = job
+                    self.under_way.discard(key)
                 else:
-                    self.failed.append((self.todo[key], error))
-                advance()
+                    self._keep(key, job, future, shown)
+        if broken:
+            points = "; ".join(map(str, broken.values()))
+            shown.say(
+                f"a worker process died; under way were: {points}; each is tried again by itself, after all others"
+            )
+        return broken
+
+    def _alone(self, jobs: dict[str, _Job], shown: Bar) -> None:
+        """Run jobs one after the other in a process of their own, until all are done or one makes it die."""
+        with open_executor(1, apart=True) as executor:
+            for key, future in completed(executor, _evaluated, dict(jobs), window=1, begin=self._begin):
+                self._keep(key, jobs.pop(key), future, shown)
+
+    def _begin(self, key: str) -> None:
+        self.under_way.add(key)
+        self.store.begin(key)
+
+    def _keep(self, key: str, job: _Job, future: Future[Result], shown: Bar) -> None:
+        """Store a result, or note a failure; a point whose process died stays known to the next run."""
+        error = future.exception()
+        if error is None:
+            self.store.put(key, future.result())
+            self.stored += 1
+        elif isinstance(error, BrokenExecutor):
+            self.failed.append((job, BadInput(DIED)))
+        else:
+            self.failed.append((job, error))
+            self.store.end([key])
+        self.under_way.discard(key)
+        shown.advance()
 
     def _count(self) -> str:
         return f"{self.stored} of {self.total} points stored"
 
     def _report(self) -> None:
-        """Raise the first failure as one line; tracebacks of what is no bad input go to a file."""
+        """Raise the first failure as one line; several, and tracebacks of what is no bad input, go to a file."""
         job, error = self.failed[0]
-        surprises = [failure for _, failure in self.failed if not isinstance(failure, BadInput)]
         more = ""
-        if surprises:
+        surprising = any(not isinstance(why, BadInput) for _, why in self.failed)
+        if surprising or (len(self.failed) > 1 and self.stored):
             file = self.store.file.with_name("errors.txt")
-            file.write_text("\n".join("".join(traceback.format_exception(failure)) for failure in surprises))
-            more = f"; details are in {file}"
+            with suppress(BadInput):
+                write_text(file, "\n".join(_told(failed, why) for failed, why in self.failed))
+                more = f"; details are in {file}"
         what = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-        values = ", ".join(f"{path} = {value}" for path, value in job.point.set.items())
         counts = f"{len(self.failed)} of {self.total} points failed ({self._count()})"
-        who = "the only point failed" if self.total == 1 else f"{counts}, first {values}" if values else counts
+        who = "the only point failed" if self.total == 1 else f"{counts}, first {job}" if job.point.set else counts
         place = f"{self.where}: " if self.where else ""
         raise BadInput(f"{place}{who}: {what}{more}") from error
 
 
-@contextmanager
-def _bar(total: int, stored: int, progress: bool) -> Iterator[Callable[[], None]]:
-    """A progress bar over points on standard error; yields what to call when one more is done."""
-    console = Console(stderr=True)
-    columns = (TextColumn("points"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        task = bar.add_task("points", total=total, completed=stored)
-        yield lambda: bar.advance(task)
+def _told(job: _Job, error: BaseException) -> str:
+    """A failed point and why, with the traceback where it is no bad input."""
+    if isinstance(error, BadInput):
+        return f"{job}: {error}\n"
+    return f"{job}:\n{''.join(traceback.format_exception(error))}"

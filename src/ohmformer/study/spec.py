@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -14,7 +15,7 @@ from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
 from ohmformer.quantities import Fraction, Hertz, Seed, WholeNumber
-from ohmformer.schema import Spec
+from ohmformer.schema import Spec, validate
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.spec import Phase
 
@@ -159,20 +160,37 @@ class CostSettings(Common):
     cost: CostOptions = CostOptions()
 
 
-class AccuracySections(Spec):
-    """Sections of a file that only the accuracy half uses: the cost half checks them and leaves them."""
+class Whole(Common):
+    """All that a study file says of one point: what each half reads, checked together."""
 
     seed: Seed = 0
+    model: CostModel
     simulation: Simulation = Simulation()
     trials: Trials = Trials()
-
-
-class CostSections(Spec):
-    """Sections of a file that only the cost half uses, and its model: the accuracy half checks them and leaves them."""
-
-    model: CostModel
     dataflow: Dataflow = LayerSerial()
     cost: CostOptions = CostOptions()
+
+    def accuracy(self) -> Settings:
+        """What the accuracy half reads.
+
+        Raises:
+            BadInput: there is no task, or the clip does not go with the arrays.
+        """
+        if self.task is None:
+            raise BadInput("task: is missing; add it")
+        own = {name: getattr(self, name) for name in Settings.model_fields if name not in ("provenance", "model")}
+        return validate(Settings, {**own, "model": _plain_model(self.model)}, where="")
+
+    def costs(self) -> CostSettings:
+        """What the cost half reads."""
+        own = {name: getattr(self, name) for name in CostSettings.model_fields if name != "provenance"}
+        return validate(CostSettings, own, where="")
+
+
+@lru_cache(maxsize=256)
+def _plain_model(model: CostModel) -> ModelChoice:
+    """A model without what the cost half alone is told of it."""
+    return ModelChoice(**{name: getattr(model, name) for name in ModelChoice.model_fields if name != "provenance"})
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,126 @@
-"""Results on disk: one SQLite file, one table, written by the driver only, one commit per result."""
+"""Results on disk: one SQLite file, written by the driver only, one commit per result, a checksum with each.
+
+Table `results`: key, result (JSON text) and checksum, the SHA-256 of both. Stores of before had no checksums: when one
+is opened, its rows get theirs, as they are then. Table `attempts`: keys of points that were begun and not ended.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from ohmformer.errors import BadInput
 
 Result = dict[str, Any]
 
-TABLE = "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, result TEXT NOT NULL)"
-ROW = "SELECT result FROM results WHERE key = ?"
+COLUMNS = ["key", "result", "checksum"]
+TABLE = "(key TEXT PRIMARY KEY, result TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID"
+"""Without row numbers there is no index beside the table that could disagree with it."""
+
+ATTEMPTS = "CREATE TABLE IF NOT EXISTS attempts (key TEXT PRIMARY KEY) WITHOUT ROWID"
+ROW = "SELECT result, checksum FROM results WHERE key = ?"
+BEFORE_CHECKSUMS = ["key", "result"]
+
+NO_ROOM = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+"""Why a file that is there cannot be opened for writing."""
+
+GONE = (
+    "was moved, removed or replaced while the study ran; stopped, since results would be lost: leave the folder alone "
+    "and run again"
+)
 
 
 class Store:
     """Key -> result, a plain dict. Whatever was put is on disk when `put` returns."""
 
     def __init__(self, file: Path) -> None:
-        """Open the file, or make it.
+        """Open the file, or make it; one that may not be written is opened for reading.
 
         Raises:
-            BadInput: it cannot be written, or is no store.
+            BadInput: it can be neither, is damaged, or is no store.
         """
         self.file = file
+        self.readonly = _is_readonly(file)
+        self._identity: dict[str, tuple[int, int]] = {}
         with self._in_one_line():
-            self._database = sqlite3.connect(file)
             try:
-                self._database.execute("PRAGMA journal_mode = WAL")
-                self._database.execute("PRAGMA synchronous = FULL")
-                with self._database:
-                    self._database.execute(TABLE)
-                self._database.execute("SELECT key, result FROM results LIMIT 0")
-            except sqlite3.Error:
-                self._database.close()
-                raise
+                self._database = self._opened()
+            except sqlite3.OperationalError as error:
+                if self.readonly or error.sqlite_errorcode & 0xFF not in NO_ROOM or not os.path.isfile(file):
+                    raise
+                self.readonly = True  # a full disk: what is there can be read all the same
+                self._database = self._opened()
+        self._note_identity()
+
+    def _opened(self) -> sqlite3.Connection:
+        self._database = _open_readonly(self.file) if self.readonly else sqlite3.connect(self.file)
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+        return self._database
+
+    def _prepare(self) -> None:
+        """Look for damage, and make the tables."""
+        damage = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if damage != ("ok",):
+            raise sqlite3.DatabaseError(f"it is damaged: {' '.join(str(damage and damage[0]).split())}")
+        if not self.readonly:
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            if self._columns("results") in ([], BEFORE_CHECKSUMS) or not self._columns("attempts"):
+                self._make_tables()
+            if self._columns("results") == COLUMNS and not self._keys_ascend():
+                self._rebuild()
+        self._database.execute("SELECT key, result FROM results LIMIT 0")
+        self._checked = self._columns("results") != BEFORE_CHECKSUMS
+
+    def _columns(self, table: str) -> list[str]:
+        return [str(row[1]) for row in self._database.execute(f"PRAGMA table_info({table})")]
+
+    def _make_tables(self) -> None:
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(f"CREATE TABLE IF NOT EXISTS results {TABLE}")
+            self._database.execute(ATTEMPTS)
+            if self._columns("results") == BEFORE_CHECKSUMS:
+                self._refill("SELECT CAST(key AS BLOB), CAST(result AS BLOB), NULL FROM results")
+
+    def _keys_ascend(self) -> bool:
+        """True unless a key was damaged so that others are not found any more."""
+        keys = [row[0] for row in self._database.execute("SELECT CAST(key AS BLOB) FROM results")]
+        return all(one < two for one, two in pairwise(keys))
+
+    def _rebuild(self) -> None:
+        """Keep the rows that are intact, in order; others are computed again."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._refill("SELECT CAST(key AS BLOB), CAST(result AS BLOB), CAST(checksum AS BLOB) FROM results")
+
+    def _refill(self, query: str) -> None:
+        """A new table with the rows of a query: key, result and checksum as bytes, None for a checksum to be made."""
+        kept = []
+        for key, text, found in self._database.execute(query).fetchall():
+            with suppress(UnicodeError, AttributeError):
+                row = key.decode(), text.decode()
+                own = checksum(*row)
+                if found is None or found == own.encode():
+                    kept.append((*row, own))
+        self._database.execute("DROP TABLE results")
+        self._database.execute(f"CREATE TABLE results {TABLE}")
+        self._database.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", kept)
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +128,8 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._database.close()
+        with suppress(sqlite3.Error):
+            self._database.close()
 
     def __len__(self) -> int:
         """How many results there are, of whatever study."""
@@ -59,23 +142,27 @@ class Store:
         Raises:
             BadInput: the file cannot be read, or a row is damaged.
         """
+        query = ROW if self._checked else ROW.replace("checksum", "NULL")
         found: dict[str, Result] = {}
         for key in keys:
-            with self._in_one_line(), closing(self._database.execute(ROW, (key,))) as rows:
+            with self._in_one_line(), closing(self._database.execute(query, (key,))) as rows:
                 row = rows.fetchone()
             if row is not None:
-                found[key] = self._parsed(key, row[0])
+                found[key] = self._parsed(key, *row)
         return found
 
     def put(self, key: str, result: Result) -> None:
-        """Keep a result, in place of an older one of the same key.
+        """Keep a result, in place of an older one of the same key; its attempt has ended.
 
         Raises:
-            BadInput: the file cannot be written.
+            BadInput: the file cannot be written, or is no longer where it was.
         """
-        row = (key, json.dumps(result))
+        text = json.dumps(result)
         with self._in_one_line(), self._database:
-            self._database.execute("INSERT OR REPLACE INTO results (key, result) VALUES (?, ?)", row)
+            row = (key, text, checksum(key, text))
+            self._database.execute("INSERT OR REPLACE INTO results (key, result, checksum) VALUES (?, ?, ?)", row)
+            self._database.execute("DELETE FROM attempts WHERE key = ?", (key,))
+        self.check_in_place()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove the results of these keys.
@@ -83,13 +170,63 @@ class Store:
         Raises:
             BadInput: the file cannot be written.
         """
+        if self.readonly:
+            raise BadInput(f"{self.file}: may not be written, so --fresh cannot be had; choose another --out")
         with self._in_one_line(), self._database:
             self._database.executemany("DELETE FROM results WHERE key = ?", ((key,) for key in keys))
 
-    def _parsed(self, key: str, text: object) -> Result:
+    def begin(self, key: str) -> None:
+        """Note that a point is under way: so one that ends this process is known to the next run.
+
+        It survives the end of the process, not that of the machine: it is no result, and need not wait for the disk.
+        """
+        with self._in_one_line():
+            self._database.execute("PRAGMA synchronous = OFF")
+            try:
+                with self._database:
+                    self._database.execute("INSERT OR IGNORE INTO attempts VALUES (?)", (key,))
+            finally:
+                self._database.execute("PRAGMA synchronous = FULL")
+
+    def end(self, keys: Iterable[str]) -> None:
+        """These points ended, with or without a result."""
+        with self._in_one_line(), self._database:
+            self._database.executemany("DELETE FROM attempts WHERE key = ?", ((key,) for key in keys))
+
+    def begun(self) -> set[str]:
+        """Points that were begun and never ended: that of a process that died, and those beside it."""
+        if self.readonly:
+            return set()
+        with self._in_one_line(), closing(self._database.execute("SELECT key FROM attempts")) as rows:
+            return {str(row[0]) for row in rows}
+
+    def check_in_place(self) -> None:
+        """Refuse to go on without the file.
+
+        Raises:
+            BadInput: its name no longer leads to what is open here.
+        """
+        self._note_identity()
+        for name, identity in self._identity.items():
+            if _identity_of(f"{self.file}{name}") != identity:
+                raise BadInput(f"{self.file}: {GONE}")
+
+    def is_in_place(self) -> bool:
+        """True if its name leads to what is open here."""
+        return _identity_of(str(self.file)) == self._identity.get("")
+
+    def _note_identity(self) -> None:
+        """Which files are open: the log of what is not in the main file yet appears with the first write."""
+        for name in ("", "-wal"):
+            found = _identity_of(f"{self.file}{name}")
+            if found is not None:
+                self._identity.setdefault(name, found)
+
+    def _parsed(self, key: str, text: object, found: object) -> Result:
         try:
-            result = json.loads(text) if isinstance(text, str) else None
-        except ValueError:
+            intact = not self._checked or found == checksum(key, str(text))
+            result = json.loads(text) if isinstance(text, str) and intact else None
+        except (ValueError, RecursionError):
             result = None
         if not isinstance(result, dict):
             raise BadInput(f"{self.file}: the result {key[:12]} is damaged; compute it again with --fresh")
@@ -100,8 +237,50 @@ class Store:
         """What SQLite complains of, as one line."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError) as error:
             remedy = "move it away or choose another --out"
             if "locked" in str(error):
                 remedy = "another program holds it: let that end, or choose another --out"
             raise BadInput(f"{self.file}: cannot hold results ({error}); {remedy}") from error
+
+
+def checksum(key: str, text: str) -> str:
+    """SHA-256 of a key and the text of its result."""
+    return hashlib.sha256(f"{key}\n{text}".encode(errors="surrogatepass")).hexdigest()
+
+
+def _is_readonly(file: Path) -> bool:
+    """True for a store that is there and may not be written, such as in somebody else's folder."""
+    return os.path.isfile(file) and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+
+
+def _open_readonly(file: Path) -> sqlite3.Connection:
+    """For reading, without the files that SQLite else makes beside it.
+
+    Where a run was killed, a log beside the file has results that are not in the file yet: a copy of both is read.
+    """
+    log = Path(f"{file}-wal")
+    if not (os.path.isfile(log) and os.path.getsize(log)):
+        return sqlite3.connect(f"file:{quote(os.path.abspath(file))}?mode=ro&immutable=1", uri=True)
+    found = sqlite3.connect(":memory:")
+    try:
+        with TemporaryDirectory() as folder:
+            copies = [shutil.copyfile(each, Path(folder) / each.name) for each in (file, log)]
+            with closing(sqlite3.connect(copies[0])) as copy:
+                copy.backup(found)
+    except OSError as error:
+        found.close()
+        raise sqlite3.OperationalError(str(error)) from error
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+def _identity_of(file: str) -> tuple[int, int] | None:
+    """What file a name leads to; None for none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

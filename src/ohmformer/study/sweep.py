@@ -10,18 +10,16 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 from ohmformer.errors import BadInput, cut, shown, suggest
-from ohmformer.study.spec import Settings
+from ohmformer.study.spec import Whole
 from ohmformer.textfiles import DEEPEST, parse_toml
 
 Document = dict[str, Any]
 
-COST_ONLY = ("dataflow", "cost")
-"""Sections that decide cost alone."""
-
-SECTIONS = [*(name for name in Settings.model_fields if name != "provenance"), *COST_ONLY]
+SECTIONS = [name for name in Whole.model_fields if name != "provenance"]
 """What a path may start with: one file serves both halves."""
 
 WHOLE = {"base", "kind", "value", "alpha", "beta"}
@@ -34,6 +32,11 @@ class Sweep:
 
     axes: tuple[tuple[str, tuple[Any, ...]], ...]
     label: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many points it makes."""
+        return prod(len(values) for _, values in self.axes)
 
     def sets(self) -> Iterator[dict[str, Any]]:
         """The values of each point, path by path."""

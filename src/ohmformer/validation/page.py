@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.study.results import write_text
+from ohmformer.study.files import write_text
+from ohmformer.study.plain import clean
 from ohmformer.validation.claims import YES_OR_NO, Checked, Paper
 
 PLACE = Path("docs", "validation.md")
@@ -16,6 +18,9 @@ PLACE = Path("docs", "validation.md")
 
 MARK = "Written by `ohmformer validate"
 """By this a page of ours is known."""
+
+PIPE = r"\|"
+"""How a cell of a table in Markdown holds a vertical bar."""
 
 COLUMNS = ("claim", "where", "role", "reported", "modelled", "ratio", "tolerance", "verdict")
 
@@ -126,12 +131,22 @@ def _lines(papers: list[Paper]) -> Iterator[str]:
     yield "parameter is a calibration: meeting it proves nothing. Nothing is tuned for one claim. The command ends with"
     yield "exit code 1 as long as a checked claim is missed, known as it may be."
     for paper in papers:
-        yield from ("", f"## {paper.title}", "", f"{summary(paper)}.")
+        yield from ("", f"## {_line(paper.title)}", "", f"{summary(paper)}.")
         if paper.note:
-            yield from ("", paper.note)
+            yield from ("", _safe(paper.note))
         yield from ("", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}")
         for entry in paper.claims:
-            yield f"| {' | '.join(_cells(entry))} |"
+            yield f"| {' | '.join(_line(cell).replace('|', PIPE) for cell in _cells(entry))} |"
         yield from ("", "What each rests on, and why it may differ:", "")
         for entry in paper.claims:
-            yield f"- **{entry.claim.claim}** ({entry.verdict}): {entry.claim.why}"
+            yield f"- **{_line(entry.claim.claim)}** ({entry.verdict}): {_safe(entry.claim.why)}"
+
+
+def _line(text: str) -> str:
+    """Text of a claims file within a line of Markdown."""
+    return _safe(" ".join(text.split()))
+
+
+def _safe(text: str) -> str:
+    """Text of a claims file in Markdown: no tags of HTML, and no characters that nobody sees."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", clean(text))

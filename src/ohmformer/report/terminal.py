@@ -1,0 +1,98 @@
+"""What goes to standard output and standard error: harmless text, and one line where it cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ohmformer.errors import BadInput
+from ohmformer.study.plain import clean, one_line
+
+WIDTH = 160
+"""Wide enough for any table where the output is no terminal."""
+
+
+class _Console(Console):
+    """A console that prints no control characters of others, and takes brackets for brackets."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(clean(text), **options)
+
+
+def show(content: Any, *, to_stderr: bool = False) -> None:
+    """Print a table or a sentence.
+
+    Raises:
+        BadInput: the output cannot be written.
+    """
+    if (sys.stderr if to_stderr else sys.stdout) is None:  # closed by whoever started the command
+        return
+    console = _Console(stderr=to_stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    with _in_one_line("standard error" if to_stderr else "standard output", 2 if to_stderr else 1):
+        _encodes_all(sys.stderr if to_stderr else sys.stdout)
+        console.print(content)
+
+
+def write_json(text: str) -> None:
+    """Write a JSON text to standard output, which needs not be able to hold all its letters.
+
+    Raises:
+        BadInput: the output is closed or cannot be written.
+    """
+    if sys.stdout is None:
+        raise BadInput("standard output: is closed; name a file with --json")
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=2) + "\n"
+    with _in_one_line("standard output", 1):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def tell(line: str) -> None:
+    """One line on standard error, if anybody listens."""
+    with suppress(OSError, ValueError, AttributeError):
+        _encodes_all(sys.stderr)
+        print(one_line(line), file=sys.stderr, flush=True)
+
+
+def unwritten(error: OSError) -> int:
+    """Say that standard output could not be written; the exit code of that."""
+    _discard(1)
+    tell(f"ohmformer: standard output: cannot be written ({error.strerror}); send it elsewhere")
+    return 2
+
+
+def _encodes_all(stream: Any) -> None:
+    """Letters that an output cannot hold are written as their codes."""
+    if hasattr(stream, "reconfigure") and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def _in_one_line(name: str, number: int) -> Iterator[None]:
+    """What goes wrong while writing, as one line; a reader that has seen enough ends the command quietly."""
+    try:
+        yield
+    except BrokenPipeError:
+        _discard(number)
+        raise SystemExit(1) from None
+    except OSError as error:
+        _discard(number)
+        raise BadInput(f"{name}: cannot be written ({error.strerror}); send it elsewhere") from error
+
+
+def _discard(number: int) -> None:
+    """What is left in the buffers of an output goes nowhere, so that the end of the process says nothing of it."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)

@@ -1,0 +1,176 @@
+"""Writing files: whole or not at all; through links, and straight into pipes and devices; one line where it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ohmformer.errors import BadInput
+
+NO_REPLACEMENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
+"""Why a new file cannot take the place of an old one that can be written all the same, such as a mounted file."""
+
+OPEN_FILES = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
+"""Names of files that this process has open: a new file in their place would not be theirs."""
+
+READER_SECONDS = 10.0
+"""So long a pipe may be without a reader."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises:
+        BadInput: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder}: cannot be made ({_reason(error)}); choose another folder with --out") from error
+
+
+def write_text(file: Path, text: str) -> None:
+    """`write_bytes` of text in UTF-8."""
+    write_bytes(file, text.encode(errors="backslashreplace"))
+
+
+def write_bytes(file: Path, data: bytes) -> None:
+    """Write a file: a regular one whole or not at all, the target of a link, or straight into a pipe or device.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    try:
+        if os.path.isdir(file):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if _is_stream(file):
+            _write_through(file, data)
+        else:
+            _replace(Path(os.path.realpath(file)), data)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file}: cannot be written ({_reason(error)}); choose another place") from error
+
+
+def is_standard_output(file: str) -> bool:
+    """True for '-', and for any other name of what this process writes to as standard output."""
+    if file == "-":
+        return True
+    try:
+        return os.path.samestat(os.stat(file), os.fstat(1))
+    except (OSError, ValueError):
+        return False
+
+
+def check_file(option: str, file: str) -> None:
+    """Refuse before anything is computed what could not be written afterwards.
+
+    Args:
+        option: how the message names it, such as '--json'.
+        file: the path that the option was given; '-' and other names of standard output pass.
+
+    Raises:
+        BadInput: it is a folder, lies in no folder, or may not be written.
+    """
+    if is_standard_output(file):
+        return
+    place = f"{option} {file}" if file else option
+    remedy = "give the path of a file in a folder that exists"
+    if not file:
+        raise BadInput(f"{place}: is empty; {remedy}")
+    try:
+        target = os.path.realpath(file)
+        there = os.path.lexists(file) and os.stat(file)
+    except FileNotFoundError:
+        there = False  # a link to what is not there yet
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{place}: cannot be written ({_reason(error)}); {remedy}") from None
+    folder = os.path.dirname(target)
+    if os.path.isdir(file) or file.endswith("/") or (not there and not os.path.isdir(folder)):
+        raise BadInput(f"{place}: no such folder, or no file; {remedy}")
+    if there and stat.S_ISBLK(there.st_mode):
+        raise BadInput(f"{place}: is a disk; {remedy}")
+    if not os.access(file if there else folder, os.W_OK):
+        raise BadInput(f"{place}: may not be written; {remedy}, and that you may write to")
+    if len(os.fsencode(os.path.basename(target))) > 255:
+        raise BadInput(f"{place}: cannot be written (File name too long); {remedy}")
+
+
+def _is_stream(file: Path) -> bool:
+    """True for pipes, devices, and names of files that are open already."""
+    if os.path.abspath(file).startswith(OPEN_FILES):
+        return True
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or any(_is_open_as(found, number) for number in (1, 2))
+
+
+def _is_open_as(found: os.stat_result, number: int) -> bool:
+    try:
+        return os.path.samestat(found, os.fstat(number))
+    except OSError:
+        return False
+
+
+def _write_through(file: Path, data: bytes) -> None:
+    if stat.S_ISBLK(os.stat(file).st_mode):
+        raise OSError(errno.EPERM, "it is a disk")
+    with open(_opened(file), "wb") as content:
+        content.write(data)
+
+
+def _opened(file: Path) -> int:
+    """A descriptor that writes behind what is there; a pipe that nobody reads is given up after a while."""
+    end = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            number = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+            os.set_blocking(number, True)
+            return number
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(file).st_mode):
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, "no program reads this pipe") from None
+            time.sleep(0.05)
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Write a draft beside the file and put it in its place."""
+    draft = file.with_name(f".ohmformer-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with open(draft, "xb") as content:
+            content.write(data)
+            content.flush()
+            _sync(content.fileno())
+        with suppress(OSError):
+            os.chmod(draft, stat.S_IMODE(os.stat(file).st_mode))
+        os.replace(draft, file)
+    except OSError as error:
+        if error.errno not in NO_REPLACEMENT or not os.path.isfile(file):
+            raise
+        with open(file, "r+b") as content:
+            content.truncate()
+            content.write(data)
+    finally:
+        with suppress(OSError):
+            os.unlink(draft)
+
+
+def _sync(number: int) -> None:
+    """Have it on disk; some file systems cannot say when."""
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return str(error.strerror if isinstance(error, OSError) and error.strerror else error)

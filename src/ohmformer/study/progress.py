@@ -1,0 +1,49 @@
+"""A progress bar on standard error, where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ohmformer.study.plain import one_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a computation tells while it runs; `progress` and `task` are those of rich, None where nothing is drawn."""
+
+    show: bool
+    progress: Progress | None = None
+    task: TaskID | None = None
+
+    def advance(self) -> None:
+        """One more is done."""
+        if self.progress is not None and self.task is not None:
+            self.progress.advance(self.task)
+
+    def say(self, text: str) -> None:
+        """A line on standard error, above the bar."""
+        if self.show and self.progress is not None:
+            self.progress.console.print(one_line(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
+        elif self.show:
+            print(one_line(text), file=sys.stderr)
+
+
+@contextmanager
+def bar(what: str, total: int, done: int = 0, *, show: bool = True) -> Iterator[Bar]:
+    """A bar over so many of what is counted, of which some are done."""
+    if not (show and sys.stderr and sys.stderr.isatty()):
+        yield Bar(show)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Bar(show, progress, progress.add_task(what, total=total, completed=done))

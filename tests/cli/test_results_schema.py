@@ -1,0 +1,26 @@
+"""What every verb writes as JSON is what `ohmformer schema results` says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ohmformer.study.result_spec import DOCUMENTS
+from tests.cli.test_cli import Run, ohmformer, write_study
+
+__all__ = ["ohmformer"]  # the fixture
+
+
+def test_every_verb_writes_what_the_schema_says(ohmformer: Run, tmp_path: Path) -> None:
+    write_study(tmp_path / "study.toml", hardware={"base": "clipformer_tcad_2024_adc8"}, simulation={"level": "noise"})
+    for arguments in (
+        ("run", "study.toml", "--workers", "1", "--set", "mitigation.clip=calibrated"),
+        ("accuracy", "study.toml", "--workers", "1", "--set", "mitigation.clip=calibrated"),
+        ("cost", "study.toml"),
+        ("compare", "study.toml", "--platforms", "clipformer_tcad_2024_adc8,gtx_1060", "--workers", "1"),
+        ("run", "bert_base"),
+        ("validate", "xformer_tvlsi_2023"),
+    ):
+        _, out, _ = ohmformer(*arguments, "--json", "-")
+        DOCUMENTS.validate_json(out)
+    assert json.loads(ohmformer("schema", "results")[1])["title"] == "Ohmformer results"

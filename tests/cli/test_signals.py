@@ -1,0 +1,108 @@
+"""Signals that end a command: one line, the exit code of shells, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ohmformer.study.signals import CALM_SECONDS, NOTHING_STORED, NOTHING_YET, Stopping
+from ohmformer.study.store import Store
+from tests.cli.test_cli import ALLOWED, write_study
+from tests.study.test_executors import ROOT, alive, wait_until
+
+COMMAND = "import sys; from ohmformer.cli import main; sys.exit(main())"
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """The command line in a process group of its own, as a terminal would start it."""
+    defaults = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    command = [sys.executable, "-c", defaults + COMMAND, *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [
+        ([signal.SIGTERM], 143),
+        *(
+            pytest.param(signals, code, marks=pytest.mark.slow)
+            for signals, code in (([signal.SIGHUP], 129), ([signal.SIGINT] * 2, 130), ([signal.SIGINT] * 5, 130))
+        ),
+    ],
+    ids=["SIGTERM", "SIGHUP", "Ctrl-C twice", "Ctrl-C five times"],
+)
+def test_a_signal_to_the_group_ends_a_study_with_one_line(tmp_path: Path, signals: list[int], code: int) -> None:
+    study, out = write_study(tmp_path / "study.toml", sweep={"trials.chips": [1, 1_000_000, 1_000_001]}), tmp_path / "o"
+
+    def stored() -> bool:
+        if not (out / "results.sqlite").exists():
+            return False
+        with Store(out / "results.sqlite") as store:
+            return len(store) == 1
+
+    with start("run", str(study), "--out", str(out), "--workers", "2", *ALLOWED) as driver:
+        assert wait_until(stored, 90)
+        children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
+        for number in signals:
+            os.killpg(driver.pid, number)
+            time.sleep(0.03)
+        said = driver.communicate(timeout=60)
+    assert said == ("", "stopped: 1 of 3 points stored; run again to go on\n")
+    assert driver.returncode == code
+    assert wait_until(lambda: not any(alive(int(pid)) for pid in children)), "a worker lives on"
+
+
+@pytest.mark.parametrize("verb", ["cost", "run"])
+def test_costs_are_not_stored_and_the_line_says_so(tmp_path: Path, verb: str) -> None:
+    study = tmp_path / "study.toml"
+    many = ", ".join(str(count) for count in range(1, 20_000))
+    study.write_text(
+        f'name = "x"\nmodel.source = "shapes:bert-base"\nhardware.base = "nvm_ideal"\nsweep."model.batch" = [{many}]'
+    )
+    with start(verb, str(study), "--out", str(tmp_path / "o")) if verb == "run" else start(verb, str(study)) as driver:
+        time.sleep(4)
+        driver.send_signal(signal.SIGINT)
+        said = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert said[0] == ""
+    truths = {NOTHING_STORED, NOTHING_YET} if verb == "run" else {NOTHING_STORED}
+    assert said[1].rstrip("\n") in truths
+    assert not (tmp_path / "o").exists()
+
+
+def test_signals_in_quick_succession_are_one() -> None:
+    stopping = Stopping()
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def three() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+
+    try:
+        with pytest.raises(KeyboardInterrupt), stopping.watching(ends=False):
+            three()
+        assert stopping.code == 143
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert CALM_SECONDS > 0.2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping().watching(ends=False):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,64 @@
+"""Figures of names that are no plain words, and figures that cannot be written."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from ohmformer.errors import BadInput
+from ohmformer.report.figure import draw, save_figure
+from tests.report.results import DEMO, point
+
+WORDS = [
+    r"$\frac{$", r"cost $5 and $6", r"noise $\alpha_{$ in K", r"\$", r"a \$ b $", "\x1b[31m\x07\u202e\x9b", "日本 語",
+    "<b>&-->", "x" * 5000, "a b " * 500, "a\nb", "%s {0} \\", "𝔘𝔫𝔦 🧪", "\ufffe\uffff\ud800",
+]  # fmt: skip
+
+
+def named(word: str) -> dict[str, Any]:
+    extra = [point(0.5, label=word), point(0.6, label=f"{word} again", **{"hardware__base": word})]
+    return {**DEMO, "study": word, "notes": [word], "points": [*DEMO["points"], *extra]}
+
+
+@pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))
+def test_any_text_is_drawn_as_it_is(word: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg, png = save_figure(named(word), tmp_path)
+    ElementTree.parse(svg)
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_dollar_signs_are_no_mathematics() -> None:
+    figure = draw(named("cost $5 and $6"))
+    assert figure.get_suptitle().replace(r"\$", "$") == "cost $5 and $6"
+    figure.canvas.draw()
+    (title,) = [text for text in figure.texts if "cost" in text.get_text() and len(text.get_text()) < 40]
+    assert title._preprocess_math(title.get_text()) == ("cost $5 and $6", False)
+
+
+@pytest.mark.parametrize("name", ["figure.svg", "figure.png"])
+def test_a_folder_in_the_way_is_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(BadInput, match=rf"{name}: cannot be written \(it is a folder\)"):
+        save_figure(DEMO, tmp_path)
+    assert not list(tmp_path.glob(".*")), "a draft is left"
+
+
+def test_a_disk_that_is_full_leaves_the_figure_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ohmformer.study import files
+
+    save_figure(DEMO, tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(BadInput, match=r"figure\.svg: cannot be written \(No space left on device\)"):
+        save_figure(named("other"), tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
