@@ -117,7 +117,7 @@ class Measured:
     fitted: tuple[str, Sequence[float], Sequence[float]]
 
     @staticmethod
-    def read(folder: Path, table: MeasuredTable | dict[str, Any]) -> Measured:
+    def read(folder: Path, table: dict[str, Any]) -> Measured:
         """Those of a paper's folder; `table` is `[measured]` of its claims. Without a file nothing is measured yet.
 
         Raises:
