@@ -13,7 +13,8 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.calibration.calibrate import calibrate
-from ohmformer.nn.convert.convert import convert, crossbars
+from ohmformer.nn.convert.convert import convert
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.variation import Variation, variation
 from ohmformer.study.result_key import code_digest, digest
 

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohmformer.capture.dry_run import call
-from ohmformer.capture.inputs import Inputs
+from ohmformer.capture.inputs import Inputs, call
 from ohmformer.errors import BadInput
 from ohmformer.tasks.head_choice import head_for
 from ohmformer.tasks.load import Reading

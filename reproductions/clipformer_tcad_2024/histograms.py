@@ -17,12 +17,13 @@ import torch
 from stored import HERE, RESULTS
 from torch import Tensor, nn
 
-from ohmformer.capture.dry_run import call
-from ohmformer.capture.inputs import size, take
+from ohmformer.capture.inputs import call, size, take
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.convert.convert import StaysDigital, calibrate_ranges, convert, crossbars
+from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
+from ohmformer.nn.convert.convert import StaysDigital, convert
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.self_check import named_rows
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.stats.intervals import value_interval

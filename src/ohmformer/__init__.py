@@ -26,7 +26,7 @@ _HOME = {
     "Workload": "workload.spec",
     "Conditioning": "mitigation.spec",
     "calibrate": "nn.calibration.calibrate",
-    "capture_table": "nn.convert.convert",
+    "capture_table": "nn.convert.handle",
     "convert": "nn.convert.convert",
     "explore": "dataflow.explore",
     "load": "hardware.entries",
@@ -41,12 +41,12 @@ _HOME = {
     "scores": "tasks.metrics",
     "shapes": "workload.shapes",
     "simulate": "dataflow.simulate",
-    "set_chip": "nn.convert.convert",
-    "set_clip": "nn.convert.convert",
+    "set_chip": "nn.convert.handle",
+    "set_clip": "nn.convert.set_clip",
     "set_kv": "nn.calibration.calibrate",
     "trace": "tracing.by_name",
     "variation": "nn.variation",
-    "without_quantisers": "nn.convert.convert",
+    "without_quantisers": "nn.convert.handle",
 }
 """Public name -> module that holds it."""
 
@@ -75,12 +75,12 @@ if TYPE_CHECKING:
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.convert.checkpoint import restore as restore
     from ohmformer.nn.convert.checkpoint import save as save
-    from ohmformer.nn.convert.convert import capture_table as capture_table
     from ohmformer.nn.convert.convert import convert as convert
-    from ohmformer.nn.convert.convert import set_chip as set_chip
-    from ohmformer.nn.convert.convert import set_clip as set_clip
-    from ohmformer.nn.convert.convert import without_quantisers as without_quantisers
+    from ohmformer.nn.convert.handle import capture_table as capture_table
+    from ohmformer.nn.convert.handle import set_chip as set_chip
+    from ohmformer.nn.convert.handle import without_quantisers as without_quantisers
     from ohmformer.nn.convert.revert import revert as revert
+    from ohmformer.nn.convert.set_clip import set_clip as set_clip
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
     from ohmformer.nn.variation import variation as variation

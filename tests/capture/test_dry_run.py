@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer import BadInput
-from ohmformer.nn.convert.convert import StaysDigital, crossbars
+from ohmformer.nn.convert.convert import StaysDigital
+from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Encoder, SelfAttention
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)

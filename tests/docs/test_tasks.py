@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ohmformer.models.sources import FORMS
+from ohmformer.models.spec import ModelChoice
 from ohmformer.study.read_study import read_study
 from ohmformer.tasks.load import OPTIONS
-from ohmformer.tasks.spec import METRICS, ModelChoice, TaskChoice
+from ohmformer.tasks.spec import METRICS, TaskChoice
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import ohmformer as of
 from ohmformer.models.bundled_vit import VisionTransformer
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.variation import NoSteps
 from tests.nn.models import Checkpointed, Decoder, vit
 

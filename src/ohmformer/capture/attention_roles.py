@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 if TYPE_CHECKING:
-    from ohmformer.capture.recorder import Product
+    from ohmformer.capture.product import Product
 
 _SOFTMAX = {"softmax", "_softmax"}
 _PURE = {

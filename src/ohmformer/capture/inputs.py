@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ohmformer.errors import BadInput
 
@@ -65,3 +67,48 @@ def _has_rows(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.dim() > 0
     return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, bytes))
+
+
+def call(model: nn.Module, sample: Any) -> Any:
+    """The model's output for a sample batch: a tensor, a tuple of arguments, or a mapping of keyword arguments.
+
+    A sample that holds anything else than tensors, such as a cache that calls fill, is copied first.
+    """
+    if any(not isinstance(leaf, (Tensor, int, float, str, bool, type(None))) for leaf in tree_leaves(sample)):
+        # Autograd's history cannot be copied.
+        sample = copy.deepcopy(sample, {id(t): t.detach().clone() for t in _hidden(sample)})
+    if isinstance(sample, Mapping):
+        return model(**sample)
+    if isinstance(sample, (tuple, list)):
+        return model(*sample)
+    return model(sample)
+
+
+def _hidden(sample: Any) -> list[Tensor]:
+    """Tensors inside the objects of a sample, such as a cache of layers."""
+    found, todo, seen = [], [sample], set()
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or isinstance(one, (str, bytes, int, float, type(None))):
+            continue
+        seen.add(id(one))
+        if isinstance(one, Tensor):
+            found.append(one)
+        elif isinstance(one, Mapping):
+            todo.extend(one.values())
+        elif isinstance(one, (tuple, list)):
+            todo.extend(one)
+        elif not isinstance(one, (type, nn.Module)):
+            todo.extend(getattr(one, "__dict__", {}).values())
+    return found
+
+
+def batch_size(sample: Any, axis: int = 0) -> int:
+    """Samples in a batch: the size of its first tensor along an axis; 0 without any."""
+    tensors = [leaf for leaf in tree_leaves(_plain(sample)) if isinstance(leaf, Tensor) and leaf.dim() > axis]
+    return tensors[0].shape[axis] if tensors else 0
+
+
+def _plain(sample: Any) -> Any:
+    """A batch without its mapping class, whose leaves pytree may not find."""
+    return dict(sample) if isinstance(sample, Mapping) else sample

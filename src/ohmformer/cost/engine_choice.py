@@ -13,9 +13,9 @@ from functools import cache
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import Clip, OrderedRules, Rule
+from ohmformer.hardware.rules import OrderedRules, Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
-from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
+from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 
 Product = StaticMatMul | DynamicMatMul

@@ -10,12 +10,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ohmformer import catalog
 from ohmformer.array.spec import Crossbar, Percentile, Scale
 from ohmformer.errors import BadInput, Misplaced, fault_of, suggest
-from ohmformer.mitigation.spec import KVClip
+from ohmformer.mitigation.spec import Clip, KVClip
 from ohmformer.schema import Spec
 
 Role = Literal["projection", "attention.key", "attention.value"]
 Place = Literal["hardware", "digital", Role]
-Clip = KVClip | Literal["none"]
 
 
 class Rule(Spec):

@@ -122,3 +122,6 @@ class WeightMitigation(Spec):
     rotate: bool = False
     scale: Literal["tensor", "column"] | None = None
     percentile: Percentile | None = None
+
+
+Clip = KVClip | Literal["none"]

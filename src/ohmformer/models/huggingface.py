@@ -18,8 +18,8 @@ from ohmformer.errors import BadInput
 from ohmformer.models.images import ImagePreparation
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
+from ohmformer.models.spec import ModelChoice
 from ohmformer.models.torchvision_stub import stand_in
-from ohmformer.tasks.spec import ModelChoice
 
 AUTO = {
     "image-classification": "AutoModelForImageClassification",

@@ -16,8 +16,8 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.sources import call, resolve, split
+from ohmformer.models.spec import ModelChoice
 from ohmformer.schema import validate
-from ohmformer.tasks.spec import ModelChoice
 
 READERS = {
     "timm": ("ohmformer.models.timm", "load_timm"),

@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import nn
 
 from ohmformer.errors import BadInput
-from ohmformer.nn.convert.convert import set_chip
+from ohmformer.nn.convert.handle import set_chip
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 
 

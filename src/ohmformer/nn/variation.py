@@ -19,7 +19,7 @@ from torch import nn
 from ohmformer.device import noise
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput, suggest
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State, Step
 from ohmformer.streams import Stream

@@ -11,8 +11,7 @@ from typing import Any
 from ohmformer.errors import BadInput, suggest
 from ohmformer.report.library import SPECS
 from ohmformer.schema import Source, Spec
-from ohmformer.study.cost import CostSettings
-from ohmformer.study.spec import Settings
+from ohmformer.study.spec import CostSettings, Settings
 
 Schema = dict[str, Any]
 

@@ -9,11 +9,11 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.study.cost import CostSettings, cost_document, cost_settings, locate_study
+from ohmformer.study.cost import cost_document, cost_settings, locate_study
 from ohmformer.study.join_cost import chosen_kv, no_accuracy, with_chosen
 from ohmformer.study.read_study import settings as read_settings
 from ohmformer.study.results import slug
-from ohmformer.study.spec import Point, Settings, Study
+from ohmformer.study.spec import CostSettings, Point, Settings, Study
 from ohmformer.study.sweep import Document, parse_set, put
 from ohmformer.workload.shapes import PREFIX
 

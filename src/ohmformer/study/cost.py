@@ -9,80 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field, ValidationInfo, field_validator
+from typing import Any
 
 from ohmformer import catalog
 from ohmformer.cost.cost import add_energy
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
-from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.rules import OrderedRules, ordered_rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.schema import Fraction, Hertz, Spec, validate
+from ohmformer.schema import validate
 from ohmformer.study.read_study import check_base, points_of
 from ohmformer.study.result_key import digest, versions
 from ohmformer.study.results import SCHEMA
-from ohmformer.study.spec import Mitigation, Study
+from ohmformer.study.spec import CostSettings, Study
 from ohmformer.study.sweep import Document
-from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
 from ohmformer.workload.shapes import PREFIX, shapes
-from ohmformer.workload.spec import Phase, Workload
+from ohmformer.workload.spec import Workload
 
 ELSEWHERE = ("simulation", "trials", "seed")
 """Sections that decide accuracy alone."""
-
-
-class CostModel(ModelChoice):
-    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
-
-    Attributes:
-        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
-        batch: samples at once.
-        phase: `encode`, `prefill` or `decode`.
-        context: tokens in the cache before.
-        steps: of decoding, one token each, with a cache that grows.
-    """
-
-    seq_len: Positive | None = None
-    batch: Positive = 1
-    phase: Phase | None = None
-    context: Annotated[int, Field(ge=0)] = 0
-    steps: Positive = 1
-
-
-class CostOptions(Spec):
-    """What lifetime is asked for.
-
-    Attributes:
-        rate: passes per second; None for one after another.
-        levelling: whether writes are spread over all cells.
-        spare: spare arrays as a share of those in use.
-    """
-
-    rate: Annotated[Hertz, Field(gt=0)] | None = None
-    levelling: bool = False
-    spare: Fraction = 0.0
-
-
-class CostSettings(Spec):
-    """Everything that decides one answer of the cost half."""
-
-    model: CostModel
-    task: TaskChoice | None = None
-    hardware: Accelerator
-    rules: OrderedRules = ()
-    dataflow: Dataflow = LayerSerial()
-    mitigation: Mitigation = Mitigation()
-    cost: CostOptions = CostOptions()
-
-    @field_validator("rules", mode="before")
-    @classmethod
-    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
-        return ordered_rules(value, info.context)
 
 
 CHOSEN = (

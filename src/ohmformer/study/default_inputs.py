@@ -21,9 +21,10 @@ from ohmformer.hardware.rules import OrderedRules
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.load import make_model
 from ohmformer.models.preprocessing import preparation
-from ohmformer.study.cost import CostModel
+from ohmformer.models.spec import ModelChoice
 from ohmformer.study.evaluate_point import all_rules, loaded, one_thread
-from ohmformer.tasks.spec import ModelChoice, TaskChoice
+from ohmformer.study.spec import CostModel
+from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tracing.kv_cache_sample import takes
 from ohmformer.tracing.trace import trace
 from ohmformer.workload.spec import Op, Workload

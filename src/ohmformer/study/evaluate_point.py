@@ -13,15 +13,16 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from ohmformer.capture.dry_run import call
-from ohmformer.capture.inputs import take
+from ohmformer.capture.inputs import call, take
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import OrderedRules, Rule
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.load import make_model, model_digest
+from ohmformer.models.spec import ModelChoice
 from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
-from ohmformer.nn.convert.convert import StaysDigital, capture_table, convert
+from ohmformer.nn.convert.convert import StaysDigital, convert
+from ohmformer.nn.convert.handle import capture_table
 from ohmformer.nn.monte_carlo import Interrupted, monte_carlo
 from ohmformer.stats.intervals import Floats
 from ohmformer.study.noise_labels import write_noise
@@ -31,7 +32,7 @@ from ohmformer.tasks.head_choice import head_for
 from ohmformer.tasks.load import Task, make_task
 from ohmformer.tasks.metrics import scores
 from ohmformer.tasks.probe import probed
-from ohmformer.tasks.spec import ModelChoice, TaskChoice
+from ohmformer.tasks.spec import TaskChoice
 
 RANGE_SAMPLES = 100
 """Calibration inputs that fix the ranges of input quantisers and converters."""

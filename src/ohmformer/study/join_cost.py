@@ -8,8 +8,8 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.schema import replace
-from ohmformer.study.cost import CostSettings, cost_document, price, remedy_notes
-from ohmformer.study.spec import Study
+from ohmformer.study.cost import cost_document, price, remedy_notes
+from ohmformer.study.spec import CostSettings, Study
 from ohmformer.study.sweep import Document
 from ohmformer.workload.shapes import PREFIX
 

@@ -7,12 +7,15 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, fault_of
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
-from ohmformer.schema import Spec
-from ohmformer.tasks.spec import ModelChoice, Positive, TaskChoice
+from ohmformer.models.spec import ModelChoice
+from ohmformer.schema import Fraction, Hertz, Spec
+from ohmformer.tasks.spec import Positive, TaskChoice
+from ohmformer.workload.spec import Phase
 
 S = TypeVar("S", bound=Spec)
 
@@ -125,3 +128,52 @@ class Study(Generic[S]):
     name: str
     points: tuple[Point[S], ...]
     where: str = ""
+
+
+class CostModel(ModelChoice):
+    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
+
+    Attributes:
+        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
+        batch: samples at once.
+        phase: `encode`, `prefill` or `decode`.
+        context: tokens in the cache before.
+        steps: of decoding, one token each, with a cache that grows.
+    """
+
+    seq_len: Positive | None = None
+    batch: Positive = 1
+    phase: Phase | None = None
+    context: Annotated[int, Field(ge=0)] = 0
+    steps: Positive = 1
+
+
+class CostOptions(Spec):
+    """What lifetime is asked for.
+
+    Attributes:
+        rate: passes per second; None for one after another.
+        levelling: whether writes are spread over all cells.
+        spare: spare arrays as a share of those in use.
+    """
+
+    rate: Annotated[Hertz, Field(gt=0)] | None = None
+    levelling: bool = False
+    spare: Fraction = 0.0
+
+
+class CostSettings(Spec):
+    """Everything that decides one answer of the cost half."""
+
+    model: CostModel
+    task: TaskChoice | None = None
+    hardware: Accelerator
+    rules: OrderedRules = ()
+    dataflow: Dataflow = LayerSerial()
+    mitigation: Mitigation = Mitigation()
+    cost: CostOptions = CostOptions()
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
+        return ordered_rules(value, info.context)

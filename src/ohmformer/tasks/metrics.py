@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ohmformer.capture.dry_run import call
-from ohmformer.capture.inputs import Inputs, size
+from ohmformer.capture.inputs import Inputs, call, size
 from ohmformer.errors import BadInput
 from ohmformer.tasks.load import Task
 from ohmformer.tasks.model_outputs import asked, features, logits, token_losses

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohmformer.capture.dry_run import call
-from ohmformer.capture.inputs import Inputs, batches, take
+from ohmformer.capture.inputs import Inputs, batches, call, take
 from ohmformer.errors import BadInput
 from ohmformer.streams import samples
 from ohmformer.tasks.load import IGNORED, Reading

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ohmformer.capture.dry_run import call
+from ohmformer.capture.inputs import call
 from ohmformer.errors import BadInput
 from ohmformer.models.preprocessing import preparation, remember
 from ohmformer.tasks.load import Reading, Task

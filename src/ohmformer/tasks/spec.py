@@ -10,7 +10,6 @@ from pydantic import Field
 from ohmformer.schema import Spec
 
 Positive = Annotated[int, Field(ge=1)]
-Head = Literal["task", "image-classification", "text-classification", "causal-lm", "encoder"]
 Pooling = Literal["auto", "mean", "cls"]
 MetricName = Literal["top1", "top5", "accuracy", "pearson", "spearman", "perplexity", "fidelity"]
 
@@ -54,28 +53,6 @@ METRICS: dict[str, Metric] = {
     "fidelity": Metric("cosine with the software model", digits=4),
 }
 """Name in results and studies -> how it is shown."""
-
-
-class ModelChoice(Spec):
-    """The transformer.
-
-    Attributes:
-        source: `bundled:NAME`, `timm:NAME`, `hf:NAME`, `hf:FOLDER`, `hf:FOLDER/FILE.gguf`, or
-            `python:MODULE:FUNCTION` for a function that returns an `nn.Module`.
-        weights: `pretrained` ones from a folder, the local cache or the hub; `random` ones only when asked for.
-        seed: of random weights.
-        head: which head a Hugging Face model gets: what the `task` needs, or one by name.
-    """
-
-    source: str
-    weights: Literal["pretrained", "random"] = "pretrained"
-    seed: Annotated[int, Field(ge=0)] = 0
-    head: Head = "task"
-
-    @property
-    def where(self) -> str:
-        """How messages begin."""
-        return f"model.source = {self.source!r}"
 
 
 class TaskChoice(Spec):

@@ -9,7 +9,7 @@ from math import prod
 
 import torch
 
-from ohmformer.capture.recorder import Product
+from ohmformer.capture.product import Product
 from ohmformer.tracing.recorder import Trail
 
 

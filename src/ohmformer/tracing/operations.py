@@ -16,10 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ohmformer.capture.recorder import Product
+from ohmformer.capture.product import Product
+from ohmformer.capture.pytorch_mha import check_supported
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
-from ohmformer.nn.modules.multihead_attention import check_supported
 from ohmformer.tracing.head_count import counts
 from ohmformer.tracing.recorder import Event, Trail
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul

@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.grouped_matmul import GROUPED
-from ohmformer.capture.recorder import PRODUCTS, Product, Seen, Watch
+from ohmformer.capture.product import Product, Seen
+from ohmformer.capture.recorder import PRODUCTS, Watch
 
 _JOIN = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"}
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ohmformer.capture.dry_run import batch_size, watch
-from ohmformer.capture.recorder import Seen
+from ohmformer.capture.dry_run import watch
+from ohmformer.capture.inputs import batch_size
+from ohmformer.capture.product import Seen
+from ohmformer.capture.pytorch_quirks import without_fast_path
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules, as_rule
-from ohmformer.nn.convert.convert import Crossbars, without_fast_path
+from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.tracing.kv_cache_sample import Step, new_tokens, prepare
 from ohmformer.tracing.operations import Draft, Pass, Writer
 from ohmformer.tracing.recorder import Event, Shapes, Tracing

@@ -25,7 +25,8 @@ from ohmformer import catalog, units
 from ohmformer.dataflow.simulate import Run
 from ohmformer.errors import BadInput, suggest
 from ohmformer.schema import Fraction, Spec, validate
-from ohmformer.study.cost import CostSettings, cost_settings, runs_of
+from ohmformer.study.cost import cost_settings, runs_of
+from ohmformer.study.spec import CostSettings
 from ohmformer.study.sweep import Document
 from ohmformer.validation.measured_accuracy import Measured
 

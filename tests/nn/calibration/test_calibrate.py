@@ -13,7 +13,7 @@ from ohmformer import BadInput, Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibrate import CHIP, _best, calibrate, protectable
 from ohmformer.nn.calibration.recipes import best_clips, candidates, slice_bases
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder, SelfAttention
 from tests.study.small import model as small_model
 from tests.study.small import task as small_task

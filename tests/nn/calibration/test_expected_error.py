@@ -10,9 +10,10 @@ import torch
 import ohmformer as of
 from ohmformer import Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.expected_error import Watched, expected_error
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.calibration.expected_error import expected_error
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.observation import Watched
 from tests.nn.models import SelfAttention
 
 TOKENS = torch.randn(2, 9, 24, generator=torch.Generator().manual_seed(2)) * torch.linspace(0.3, 2, 24)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer import BadInput, KVClip
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder, Encoder, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)

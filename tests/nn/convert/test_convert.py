@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer import BadInput, KVClip
-from ohmformer.capture.dry_run import call
+from ohmformer.capture.inputs import call
 from ohmformer.nn.convert.convert import StaysDigital
 from ohmformer.nn.convert.self_check import TOLERANCE, difference
 from tests.nn.models import Encoder, SelfAttention, vit

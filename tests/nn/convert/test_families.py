@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import ohmformer as of
-from ohmformer.capture.dry_run import call
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.capture.inputs import call
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.self_check import difference
 from tests.nn.hub import library
 from tests.nn.zoo import FAMILIES, Family

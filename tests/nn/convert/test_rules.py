@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer import BadInput, KVClip, Rule
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.weight import StaticOperand
 from tests.nn.models import Decoder, Unfused, vit

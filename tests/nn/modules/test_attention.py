@@ -9,7 +9,7 @@ from torch import Tensor
 import ohmformer as of
 from ohmformer import BadInput, KVClip
 from ohmformer.hardware.spec import DigitalEngine
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.modules.attention import softmax
 from tests.nn.models import SelfAttention, vit
 

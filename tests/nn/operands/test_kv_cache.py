@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer import Accelerator, BadInput, KVClip
 from ohmformer.array.event_counter import counting
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import DynamicOperand
 from tests.nn.models import Decoder
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer import BadInput, Conditioning
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.calibration.fit import Moments, balanced, fit
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import DynamicOperand
-from ohmformer.nn.operands.kv_transform import Moments, balanced, each_head, fit, token_mean
+from ohmformer.nn.operands.kv_transform import each_head, token_mean
 from ohmformer.nn.operands.unpad import compaction
 from tests.nn.models import Decoder, Encoder, SelfAttention, vit
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer import BadInput, Rule, WeightMitigation
 from ohmformer.mitigation.hadamard import rotate
-from ohmformer.nn.convert.convert import crossbars
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.weight import StaticOperand
 from tests.nn.models import Decoder, Encoder, vit
 

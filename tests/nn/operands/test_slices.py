@@ -7,7 +7,7 @@ import torch
 
 import ohmformer as of
 from ohmformer import KVClip
-from ohmformer.nn.convert.convert import without_quantisers
+from ohmformer.nn.convert.handle import without_quantisers
 from tests.nn.models import vit
 
 IMAGES = torch.randn(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))

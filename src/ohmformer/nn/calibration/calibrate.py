@@ -15,14 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohmformer.array.code_moments import no_closed_form
-from ohmformer.capture.dry_run import call
-from ohmformer.capture.inputs import Inputs, batches, size, take
+from ohmformer.capture.inputs import Inputs, batches, call, size, take
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.rules import Clip
-from ohmformer.mitigation.spec import Conditioning
+from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.recipes import Recipe
-from ohmformer.nn.convert.convert import Crossbars, calibrate_ranges, crossbars
+from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
+from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.self_check import floats, named_rows
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import DynamicOperand

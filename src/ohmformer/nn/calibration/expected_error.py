@@ -6,7 +6,6 @@ Shapes: B samples, R heads of keys and values, M inputs, n tokens that are writt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -15,40 +14,10 @@ from torch import Tensor
 from ohmformer.array import encoding
 from ohmformer.array.code_moments import held_moments
 from ohmformer.array.spec import Crossbar
-from ohmformer.nn.operands.kv_transform import Conditioner, Moments, token_mean
+from ohmformer.nn.calibration.fit import Moments
+from ohmformer.nn.operands.kv_transform import Conditioner
+from ohmformer.nn.operands.observation import Watched
 from ohmformer.nn.operands.unpad import Compaction
-
-QUERIES = 64
-"""At most so many inputs of a sample are kept, evenly spread."""
-
-
-@dataclass(frozen=True, eq=False)
-class Watched:
-    """What one use of an operand was given, padding left out.
-
-    Attributes:
-        x: inputs [B, R, M, d] of K or [B, R, M, n] of V.
-        tokens: [B, R, n, d].
-        dense: which of the tokens there are; None where all are.
-    """
-
-    x: Tensor
-    tokens: Tensor
-    dense: Compaction | None
-
-    @staticmethod
-    def of(x: Tensor, tokens: Tensor, dense: Compaction | None, axis: str) -> Watched:
-        """Inputs x[B, R, M, I] and tokens[B, R, N, d] of which `dense` says which are written."""
-        x = x[..., :: -(-x.shape[-2] // QUERIES), :]
-        if dense is not None:
-            tokens = dense.gather(tokens, -2)
-            x = x if axis == "K" else dense.gather(x, -1)
-        return Watched(x, tokens, dense)
-
-    def centred(self, mean: Tensor | None) -> Tensor:
-        """Tokens without their mean, or without that of calibration [R, 1, d]; places without a token stay zero."""
-        found = self.tokens - (token_mean(self.tokens, self.dense) if mean is None else mean)
-        return found if self.dense is None else found * self.dense.kept[:, None, :, None].to(found.dtype)
 
 
 def moments(watched: Sequence[Watched], axis: str, *, centre: bool, fixed_mean: bool) -> Moments:

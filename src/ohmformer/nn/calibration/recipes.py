@@ -13,11 +13,11 @@ from typing import Literal
 import torch
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.hardware.rules import Clip
-from ohmformer.mitigation.spec import Conditioning, KVClip
+from ohmformer.mitigation.spec import Clip, Conditioning, KVClip
 from ohmformer.nn.calibration.expected_error import expected_error, moments
+from ohmformer.nn.calibration.fit import fit
 from ohmformer.nn.operands.kv import DynamicOperand
-from ohmformer.nn.operands.kv_transform import Conditioner, fit
+from ohmformer.nn.operands.kv_transform import Conditioner
 
 Recipe = Literal["none", "clip", "firm clip", "hadamard", "balanced"]
 

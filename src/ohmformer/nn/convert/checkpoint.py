@@ -20,7 +20,9 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
-from ohmformer.nn.convert.convert import Crossbars, calibrate_ranges, convert, crossbars
+from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
+from ohmformer.nn.convert.convert import convert
+from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import DynamicOperand

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,19 +12,23 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.array.multiply import LEVELS, Level
-from ohmformer.capture.dry_run import batch_size, call, dry_run
+from ohmformer.capture.dry_run import dry_run
+from ohmformer.capture.inputs import batch_size
+from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import CaptureTable
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules, as_rule
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert import self_check
+from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
+from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer, RuleList
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.state import State
-from ohmformer.nn.operands.weight import StaticOperand, share_ranges
+from ohmformer.nn.operands.weight import StaticOperand
 
 
 def convert(
@@ -98,122 +100,13 @@ def _report(table: CaptureTable, verbose: bool) -> None:
         warnings.warn(line, StaysDigital, stacklevel=3)
 
 
-@contextmanager
-def unchanged_buffers(model: nn.Module) -> Iterator[None]:
-    """What models write into their buffers when they are run inside, such as counters, is taken back."""
-    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers() if not buffer.is_meta]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, values in before:
-                if not torch.equal(buffer, values):
-                    buffer.copy_(values)
-
-
 def _checked(operands: tuple[Operand, ...]) -> list[str]:
     """Names of the operands that every sample must use: not those of single experts."""
     return [operand.name for operand in operands if not (isinstance(operand, StaticOperand) and operand.bank)]
 
 
-@contextmanager
-def without_fast_path() -> Iterator[None]:
-    """PyTorch's fused encoder makes nested tensors and zeros at padding: compare with what its layers do."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 class StaysDigital(UserWarning):
     """A conversion left products digital that neither a rule nor the hardware asked for."""
-
-
-@dataclass(eq=False)
-class Crossbars:
-    """What a converted model knows about itself.
-
-    Attributes:
-        state: what its layers share.
-        table: what runs where.
-        operands: all that lives on crossbars.
-        sample: what ranges are calibrated on.
-        calibration: seed and chip that converter ranges are calibrated on.
-        hardware: what runs where, and how well.
-        rules: what is different for some modules.
-        axis: along which samples stand in the inputs.
-        weights: how static weights are conditioned.
-    """
-
-    state: State
-    table: CaptureTable
-    operands: tuple[Operand, ...]
-    sample: Any
-    calibration: tuple[int, int]
-    hardware: Accelerator
-    rules: RuleList
-    axis: int = 0
-    weights: WeightMitigation = field(default_factory=WeightMitigation)
-
-
-def crossbars(model: nn.Module) -> Crossbars:
-    """The `Crossbars` of a converted model.
-
-    Raises:
-        BadInput: the model was not converted.
-    """
-    found = getattr(model, "crossbars", None)
-    if not isinstance(found, Crossbars):
-        raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
-    return found
-
-
-def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
-    """Another specimen of the hardware: other noise in every cell. Weights are written again when next used."""
-    state = crossbars(model).state
-    state.chip = chip
-    state.seed = state.seed if seed is None else seed
-
-
-def set_clip(model: nn.Module, clip: KVClip | None) -> None:
-    """Another clip of K and V, or none. Calibrated converter ranges are calibrated again, as in `convert`.
-
-    Raises:
-        BadInput: the arrays of K or V cannot have that clip.
-    """
-    found = crossbars(model)
-    if clip is not None:
-        for operand in found.operands:
-            if isinstance(operand, DynamicOperand) and operand.plain_clip == "model":
-                clip.check(operand.array)
-    for operand in found.operands:
-        if isinstance(operand, DynamicOperand):
-            operand.clip = operand.plain_clip
-    found.state.clip = clip
-    if any(operand.calibrates_converters() for operand in found.operands):
-        _calibrate_converters(model)
-
-
-@contextmanager
-def without_quantisers(model: nn.Module) -> Iterator[None]:
-    """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
-
-    There are no digits then, so each value stands in one cell, and each input is one voltage. Without rounding ties to
-    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal.
-    """
-    state = crossbars(model).state
-    before, state.rounded = state.rounded, False
-    try:
-        yield
-    finally:
-        state.rounded = before
-
-
-def capture_table(model: nn.Module) -> CaptureTable:
-    """What of a converted model runs where, and what stayed digital."""
-    return crossbars(model).table
 
 
 def share_parameters(model: nn.Module, *shared: object) -> nn.Module:
@@ -267,36 +160,3 @@ def _check_arguments(
         if clip is not None and isinstance(engine, CrossbarEngine):
             clip.check(engine.array)
     return tuple((pattern, as_rule(pattern, value)) for pattern, value in rules.items())
-
-
-def calibrate_ranges(model: nn.Module) -> None:
-    """Run the sample to find ranges of inputs and of cached K and V, and then, where needed, of converters."""
-    found = crossbars(model)
-    with torch.no_grad(), self_check.named_rows(found.sample, found.axis):
-        found.state.mode = "observe inputs"
-        try:
-            call(model, found.sample)
-        finally:
-            found.state.mode = "run"
-    share_ranges(found.operands)
-    if any(operand.calibrates_converters() for operand in found.operands):
-        _calibrate_converters(model)
-
-
-def _calibrate_converters(model: nn.Module) -> None:
-    """Run the sample to find converter ranges: at level `array`, without dropout."""
-    found = crossbars(model)
-    state, before = found.state, (found.state.level, found.state.seed, found.state.chip)
-    for operand in found.operands:
-        operand.adc_range = None
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    with torch.no_grad(), self_check.named_rows(found.sample, found.axis):
-        state.mode, state.level = "observe converters", "array"
-        state.seed, state.chip = found.calibration
-        try:
-            call(model, found.sample)
-        finally:
-            state.mode, (state.level, state.seed, state.chip) = "run", before
-            for module in training:
-                module.training = True

@@ -10,7 +10,8 @@ from torch import nn
 from ohmformer.array.spec import Crossbar
 from ohmformer.capture.batch_axis import FIRST, Rows
 from ohmformer.capture.dry_run import DryRun
-from ohmformer.capture.recorder import Product
+from ohmformer.capture.product import Product
+from ohmformer.capture.pytorch_mha import check_supported
 from ohmformer.capture.table import ACROSS_SAMPLES, BY_HARDWARE, BY_RULE, COMPUTED, CONSTANT, Captured, CaptureTable
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
@@ -21,7 +22,7 @@ from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.class_swap import become, changing
 from ohmformer.nn.modules.intercept import Frame, Weights, crossbar_class
 from ohmformer.nn.modules.linear import CrossbarLinear, is_plain_linear
-from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention, check_supported
+from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.state import State

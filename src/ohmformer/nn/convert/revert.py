@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ohmformer.nn.convert.convert import crossbars, share_parameters
+from ohmformer.nn.convert.convert import share_parameters
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.hooks import OWN_HOOKS
 from ohmformer.nn.modules.class_swap import unbecome
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ohmformer.capture.dry_run import batch_size, call
+from ohmformer.capture.inputs import batch_size, call
 from ohmformer.errors import BadInput
 from ohmformer.nn.operands.state import State
 from ohmformer.streams import samples

@@ -112,16 +112,3 @@ def _additive(mask: Tensor, like: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
         return mask.to(like.dtype)
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -torch.inf)
-
-
-def check_supported(module: nn.MultiheadAttention, name: str) -> None:
-    """Refuse what is not written out here.
-
-    Raises:
-        BadInput: the module adds keys of its own.
-    """
-    if module.bias_k is not None or module.add_zero_attn:
-        raise BadInput(
-            f"{name}: nn.MultiheadAttention with add_bias_kv or add_zero_attn is not supported; "
-            f"keep it digital with rules={{{name!r}: None}}"
-        )

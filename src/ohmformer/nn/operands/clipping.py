@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import Clip
-from ohmformer.mitigation.spec import KVClip
+from ohmformer.mitigation.spec import Clip, KVClip
 
 Clips = Clip | tuple[Clip, ...] | None
 

@@ -17,12 +17,12 @@ from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.unbiased_codes import quantise_unbiased, unbiased_codes
 from ohmformer.device import faults
-from ohmformer.hardware.rules import Clip
-from ohmformer.nn.calibration.expected_error import Watched
+from ohmformer.mitigation.spec import Clip
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import Clips, clip_heads, largest_code
 from ohmformer.nn.operands.kv_cache import Memory
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
+from ohmformer.nn.operands.observation import Watched
 from ohmformer.nn.operands.unpad import Compaction, compaction
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 

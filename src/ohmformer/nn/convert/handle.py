@@ -1,0 +1,84 @@
+"""What a converted model knows about itself, and the settings that all its layers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ohmformer.capture.table import CaptureTable
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.mitigation.spec import WeightMitigation
+from ohmformer.nn.convert.replace import RuleList
+from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.state import State
+
+
+@dataclass(eq=False)
+class Crossbars:
+    """What a converted model knows about itself.
+
+    Attributes:
+        state: what its layers share.
+        table: what runs where.
+        operands: all that lives on crossbars.
+        sample: what ranges are calibrated on.
+        calibration: seed and chip that converter ranges are calibrated on.
+        hardware: what runs where, and how well.
+        rules: what is different for some modules.
+        axis: along which samples stand in the inputs.
+        weights: how static weights are conditioned.
+    """
+
+    state: State
+    table: CaptureTable
+    operands: tuple[Operand, ...]
+    sample: Any
+    calibration: tuple[int, int]
+    hardware: Accelerator
+    rules: RuleList
+    axis: int = 0
+    weights: WeightMitigation = field(default_factory=WeightMitigation)
+
+
+def crossbars(model: nn.Module) -> Crossbars:
+    """The `Crossbars` of a converted model.
+
+    Raises:
+        BadInput: the model was not converted.
+    """
+    found = getattr(model, "crossbars", None)
+    if not isinstance(found, Crossbars):
+        raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
+    return found
+
+
+def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
+    """Another specimen of the hardware: other noise in every cell. Weights are written again when next used."""
+    state = crossbars(model).state
+    state.chip = chip
+    state.seed = state.seed if seed is None else seed
+
+
+@contextmanager
+def without_quantisers(model: nn.Module) -> Iterator[None]:
+    """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
+
+    There are no digits then, so each value stands in one cell, and each input is one voltage. Without rounding ties to
+    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal.
+    """
+    state = crossbars(model).state
+    before, state.rounded = state.rounded, False
+    try:
+        yield
+    finally:
+        state.rounded = before
+
+
+def capture_table(model: nn.Module) -> CaptureTable:
+    """What of a converted model runs where, and what stayed digital."""
+    return crossbars(model).table

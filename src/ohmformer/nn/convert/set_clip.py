@@ -1,0 +1,29 @@
+"""Set another clip of K and V on a converted model."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ohmformer.mitigation.spec import KVClip
+from ohmformer.nn.convert.calibrate_ranges import _calibrate_converters
+from ohmformer.nn.convert.handle import crossbars
+from ohmformer.nn.operands.kv import DynamicOperand
+
+
+def set_clip(model: nn.Module, clip: KVClip | None) -> None:
+    """Another clip of K and V, or none. Calibrated converter ranges are calibrated again, as in `convert`.
+
+    Raises:
+        BadInput: the arrays of K or V cannot have that clip.
+    """
+    found = crossbars(model)
+    if clip is not None:
+        for operand in found.operands:
+            if isinstance(operand, DynamicOperand) and operand.plain_clip == "model":
+                clip.check(operand.array)
+    for operand in found.operands:
+        if isinstance(operand, DynamicOperand):
+            operand.clip = operand.plain_clip
+    found.state.clip = clip
+    if any(operand.calibrates_converters() for operand in found.operands):
+        _calibrate_converters(model)
