@@ -4,7 +4,7 @@ import torch
 
 import ohmformer as of
 
-array = of.replace(of.load("clipformer_2024"), "cell.read_noise", {"kind": "proportional", "sigma": 0.05})
+array = of.replace(of.load_crossbar("clipformer_2024"), "cell.read_noise", {"kind": "proportional", "sigma": 0.05})
 w, x = torch.randn(40, 100), torch.randn(6, 100)
 exact = x @ w.T
 

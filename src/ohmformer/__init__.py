@@ -30,6 +30,8 @@ _HOME = {
     "convert": "nn.convert.convert",
     "explore": "dataflow.explore",
     "load": "hardware.entries",
+    "load_cell": "hardware.entries",
+    "load_crossbar": "hardware.entries",
     "load_model": "models.load",
     "load_task": "tasks.load_task",
     "monte_carlo": "nn.monte_carlo",
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from ohmformer.device.spec import Cell as Cell
     from ohmformer.errors import BadInput as BadInput
     from ohmformer.hardware.entries import load as load
+    from ohmformer.hardware.entries import load_cell as load_cell
+    from ohmformer.hardware.entries import load_crossbar as load_crossbar
     from ohmformer.hardware.rules import Rule as Rule
     from ohmformer.hardware.spec import Accelerator as Accelerator
     from ohmformer.mitigation.spec import Conditioning as Conditioning

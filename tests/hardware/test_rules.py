@@ -6,7 +6,7 @@ import pytest
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import Rule, as_rule, ordered_rules
+from ohmformer.hardware.rules import RecordedRules, Rule, RuleBook, as_rule, ordered_rules
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import load
 
@@ -57,3 +57,27 @@ def test_what_is_no_rule_is_one_line(value: object, said: str) -> None:
     with pytest.raises(BadInput, match=said) as caught:
         as_rule("p", value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_first_rule_that_matches_any_name_holds() -> None:
+    first, second = Rule(scale="column"), Rule(on="digital")
+    book = RuleBook((("*.attn", first), ("*", second)))
+    assert book.match(("blocks.0.attn.K", "blocks.0.attn")) == ("*.attn", first)
+    assert book.match(("blocks.0.mlp",)) == ("*", second)
+    assert RuleBook().match(("anything",)) is None
+    assert RuleBook().rule(("anything",)) == Rule()
+    assert RuleBook.read({"*.attn": first, "*": None}) == RuleBook(book.rules)
+    assert RuleBook((("bank[[]1]", first),)).match(("bank[1]",)), "brackets stand for themselves where they are quoted"
+
+
+def test_rules_without_effect_are_refused_with_the_reason() -> None:
+    rules = RecordedRules(RuleBook.read({"a*": "projection", "ab": None}))
+    assert rules.rule(("ab",)) == Rule(on="projection")
+    with pytest.raises(BadInput, match="'ab' stands behind rules that match first"):
+        rules.check()
+    rules = RecordedRules(RuleBook.read({"c": None}))
+    assert rules.match(("a",)) == ("", Rule())
+    with pytest.raises(BadInput, match="'c' matches no module that multiplies"):
+        rules.check()
+    rules.rule(("c",))
+    rules.check()

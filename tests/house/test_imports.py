@@ -13,7 +13,19 @@ ROOT_MODULES = {"units", "streams", "schema", "catalog", "errors", "quantities",
 """Left of all folders; they may import each other."""
 
 ORDER = (
-    *("stats", "device", "array", "mitigation", "mapping", "hardware", "workload", "capture", "models", "tasks"),
+    *(
+        "stats",
+        "device",
+        "array",
+        "mitigation",
+        "mapping",
+        "hardware",
+        "workload",
+        "capture",
+        "routing",
+        "models",
+        "tasks",
+    ),
     *("nn", "tracing", "cost", "dataflow"),
     *("study", "validation", "report", "cli"),
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from ohmformer.mitigation.spec import KVClip
 from ohmformer.report.cost_table import costs_of_points
+from ohmformer.schema import replace
 from ohmformer.study.cost import cost_document, make_costs, price
 from ohmformer.study.join_cost import costs_alone, has_accuracy, with_chosen, with_costs
 from ohmformer.study.read_study import make_study
@@ -78,6 +81,27 @@ def test_a_chosen_clip_is_priced_at_its_point(tmp_path: Path) -> None:
         (own,) = make_costs(document(hardware=ADC8, **FEW, **fixed)).points
         assert point["cost"] == price(own.settings)
     assert found["cost_notes"] == []
+
+
+def test_a_chosen_clip_keeps_the_rule_of_its_site_and_module() -> None:
+    """A rule that names no operand was once lost from the price of those whose clip was chosen."""
+    rule = {
+        "array": {"base": "clipformer_2024", "rows": 64},
+        "write": "right",
+        "scale": "column",
+        "on": "attention.value",
+    }
+    clip = {"alpha": 2.0, "beta": 0.25}
+    for pattern in ("blocks.0.attn", "*.attn", "blocks.0.attn.K", "blocks.*"):
+        (point,) = make_costs(document(hardware=ADC8, rules={"other.K": "digital", pattern: rule})).points
+        found = with_chosen(point.settings, {"clips": {"blocks.0.attn.K": clip}})
+        own, whole = found.rules[0][1], dict(point.settings.rules)[pattern]
+        assert replace(own, "clip", "model") == whole
+        assert own.clip == KVClip(alpha=2.0, beta=0.25)
+    (point,) = make_costs(document(hardware=ADC8, rules={"*.attn": rule})).points
+    (pattern, second), *_ = with_chosen(point.settings, {"clips": {"a[0].attn#1.V": [clip, "none"]}}).rules
+    assert fnmatchcase("a[0].attn#1.V", pattern), "a name is no pattern"
+    assert second.array == dict(point.settings.rules)["*.attn"].array
 
 
 def test_without_a_choice_settings_stay_as_they_are() -> None:

@@ -7,31 +7,36 @@ d values of a token in one head.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
-from ohmformer.cost.operands import Pricing, first_attention, unit_of
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.engine_choice import PlacedOp, Work
+from ohmformer.cost.operands import LayerContext, first_attention, unit_of
+from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.mitigation import rotation_ops
 from ohmformer.mitigation.spec import Conditioning
-from ohmformer.workload.spec import DynamicMatMul, Layer, Op, StaticMatMul
-
-NAME = "conditioning"
-"""Of the stage before K and V are written, and of the component: the vector lanes, as far as they do this."""
+from ohmformer.workload.spec import DynamicMatMul
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Values that memory keeps: what calibration found, and what belongs to tokens in cells, own or shared."""
+class DigitalState:
+    """Values that memory keeps for the conditioning of K and V of a layer.
+
+    Attributes:
+        constants: what calibration found.
+        with_tokens: what belongs to the tokens in the layer's own cells.
+        shared: what belongs to the tokens in cells that layers share.
+    """
 
     constants: int = 0
     with_tokens: int = 0
     shared: int = 0
 
-    def __add__(self, other: Kept) -> Kept:
-        return Kept(self.constants + other.constants, self.with_tokens + other.with_tokens, self.shared + other.shared)
+    def __add__(self, other: DigitalState) -> DigitalState:
+        sums = (self.constants + other.constants, self.with_tokens + other.with_tokens, self.shared + other.shared)
+        return DigitalState(*sums)
 
 
 def turning(spec: Conditioning, size: int) -> int:
@@ -88,54 +93,53 @@ def _scale_of_token(op: DynamicMatMul, spec: Conditioning) -> bool:
     return spec.scale == "token" or (spec.scale == "column" and op.role == "attention.key")
 
 
-def stages(ops: Iterable[Op], pricing: Pricing) -> list[Stage]:
+def _conditioned(ops: Iterable[Work]) -> Iterator[tuple[PlacedOp, DynamicMatMul, Conditioning]]:
+    """The products whose K or V is conditioned, with how."""
+    for placed in ops:
+        if isinstance(placed, PlacedOp) and isinstance(placed.op, DynamicMatMul) and placed.kv is not None:
+            yield placed, placed.op, placed.kv
+
+
+def stages(ops: Iterable[Work], context: LayerContext) -> list[Stage]:
     """What lanes do to new tokens of the first attention among `ops` before they are written; nothing without any."""
     operations, scales, unit = 0, 0, ""
-    for op in first_attention(ops):
-        spec = pricing.where(op).kv
-        if spec is not None:
-            operations += token_operations(op, spec)
-            scales += op.batch * op.kv_heads * op.written if _scale_of_token(op, spec) else 0
-            unit = unit_of(op, NAME)
+    for _, op, spec in _conditioned(first_attention(ops)):
+        operations += token_operations(op, spec)
+        scales += op.batch * op.kv_heads * op.written if _scale_of_token(op, spec) else 0
+        unit = unit_of(op, CONDITIONING)
     if not operations:
         return []
-    chip = pricing.chip
+    chip = context.chip
     done = operations * chip.vector.add
-    cost = components.lanes(chip, done, pricing.lanes_at_work, pricing.vectors, name=NAME)
-    stored = components.transfer(chip, scales * pricing.bytes_per_value, 0.0)
+    cost = components.lanes(chip, done, context.lanes_at_work, context.vectors, name=CONDITIONING)
+    stored = components.transfer(chip, scales * context.bytes_per_value, 0.0)
     return [
-        Stage(NAME, "attention", unit, per_token=cost.interval, energy=add_energy(cost.energy, stored.energy))
+        Stage(CONDITIONING, "attention", unit, per_token=cost.interval, energy=add_energy(cost.energy, stored.energy))
     ]  # fmt: skip
 
 
-def of_product(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> int:
+def of_product(placed: PlacedOp) -> int:
     """Operations on the inputs and results of a product: none, but for K and V that are conditioned."""
-    spec = pricing.where(op).kv
-    return product_operations(op, spec) if spec is not None and isinstance(op, DynamicMatMul) else 0
+    return sum(product_operations(op, spec) for _, op, spec in _conditioned([placed]))
 
 
-def scales_read(op: DynamicMatMul, pricing: Pricing) -> int:
+def scales_read(placed: PlacedOp) -> int:
     """Scales of tokens that come from memory for a product, of all samples."""
-    spec = pricing.where(op).kv
-    return op.batch * op.kv_heads * op.tokens if spec is not None and _scale_of_token(op, spec) else 0
+    found = _conditioned([placed])
+    return sum(op.batch * op.kv_heads * op.tokens for _, op, spec in found if _scale_of_token(op, spec))
 
 
-def gathers(op: DynamicMatMul, pricing: Pricing) -> bool:
-    """Whether no token can be written before all are there: the mean of those at hand is removed."""
-    spec = pricing.where(op).kv
-    return spec is not None and spec.mean and not op.causal and op.written > 0
+def gathers(ops: Iterable[Work]) -> bool:
+    """True if no token can be written before all are there, since the mean of those at hand is removed."""
+    return any(spec.mean and not op.causal and op.written > 0 for _, op, spec in _conditioned(first_attention(ops)))
 
 
-def kept(layer: Layer, pricing: Pricing) -> Kept:
+def state_of(ops: Iterable[Work]) -> DigitalState:
     """What memory keeps for a layer."""
-    found = Kept()
-    for op in layer.ops:
-        if isinstance(op, DynamicMatMul) and (spec := pricing.where(op).kv) is not None:
-            found += _kept(op, spec, shared=pricing.where(op).shared)
-    return found
+    return sum((_state(op, spec, shared=placed.shared) for placed, op, spec in _conditioned(ops)), DigitalState())
 
 
-def _kept(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> Kept:
+def _state(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> DigitalState:
     """Factors or matrices of both directions, means, and scales; a cache keeps those of every sample."""
     d, of_value = op.head_width, op.role == "attention.value"
     constants = {"rescaled": 2 * d, "balanced": 2 * d * d}.get(spec.basis, 0)
@@ -147,4 +151,4 @@ def _kept(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> Kept:
             with_tokens += d
     samples = op.batch if op.written < op.tokens else 1
     here = op.kv_heads * samples * with_tokens
-    return Kept(op.kv_heads * constants, 0 if shared else here, here if shared else 0)
+    return DigitalState(op.kv_heads * constants, 0 if shared else here, here if shared else 0)

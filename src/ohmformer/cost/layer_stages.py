@@ -2,123 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.cost import Cost, add_energy, all_beside
-from ohmformer.cost.engine_choice import Where, role_of
+from ohmformer.cost.engine_choice import PlacedOp, Work, role_of
 from ohmformer.cost.gpu_roofline import kernel
-from ohmformer.cost.operands import Pricing, partial_sums, rotations, tokens_written, used_arrays, write_stages
-from ohmformer.cost.stage import Stage, merged
+from ohmformer.cost.operands import LayerContext, array_reads, partial_sums, rotations, tokens_written, write_stages
+from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine, DigitalEngine, GpuEngine, SimdEngine
-from ohmformer.workload.spec import DynamicMatMul, Elementwise, Layer, Lookup, Norm, Op, Softmax, StaticMatMul
+from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Softmax, StaticMatMul
 
 
-def layer_stages(layer: Layer, pricing: Pricing) -> list[Stage]:
-    """The stages of a layer in order, writes of K and V included; neighbours on the same unit are one stage."""
+def layer_stages(ops: Sequence[Work], context: LayerContext) -> list[Stage]:
+    """The stages of a layer in order, writes of K and V included; neighbors on the same unit are one stage."""
+    stages: dict[str, list[Work]] = {}
+    for op in ops:
+        stages.setdefault(op.stage, []).append(op)
     found: list[Stage] = []
-    stages = layer.stages()
-    for index, (name, ops) in enumerate(stages.items()):
-        keys = [op for op in ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
-        if keys:
+    for index, (name, own) in enumerate(stages.items()):
+        if any(isinstance(op, PlacedOp) and role_of(op.op) == "attention.key" for op in own):
             later = [op for ops in list(stages.values())[index:] for op in ops]
-            found += [*kv_conditioning.stages(later, pricing), *write_stages(later, pricing)]
-        found.append(_stage(name, ops, pricing))
+            found += [*kv_conditioning.stages(later, context), *write_stages(later, context)]
+        found.append(_stage(name, own, context))
     return merged(found)
 
 
-def _stage(name: str, ops: list[Op], pricing: Pricing) -> Stage:
-    products = [op for op in ops if isinstance(op, (StaticMatMul, DynamicMatMul))]
+def _stage(name: str, ops: list[Work], context: LayerContext) -> Stage:
+    products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
-        return _lanes_only(name, ops, pricing)
-    places = [pricing.where(op) for op in products]
-    engine, role, side = places[0].engine, places[0].role, role_of(products[0]).partition(".")[0]
-    kinds = {type(place.engine) if not isinstance(place.engine, ArrayEngine) else ArrayEngine for place in places}
+        return _lanes_only(name, ops, context)
+    first = products[0]
+    engine, side = first.engine, role_of(first.op).partition(".")[0]
+    kinds = {type(each.engine) if not isinstance(each.engine, ArrayEngine) else ArrayEngine for each in products}
     if len(kinds) > 1:
         raise BadInput(
-            f"rules: put {products[0].name} and others that work at the same time on engines of several kinds, which "
+            f"rules: put {first.op.name} and others that work at the same time on engines of several kinds, which "
             "has no price; put them on one kind, or keep some digital"
         )
     match engine:
         case GpuEngine():
-            return _on_gpu(name, side, ops, engine, pricing)
+            return _on_gpu(name, side, ops, engine, context)
         case SimdEngine():
-            return _on_lanes(name, side, ops, products, engine, pricing)
+            return _on_lanes(name, side, ops, engine, context)
         case ArrayEngine():
-            return _on_arrays(name, side, ops, list(zip(products, places, strict=True)), pricing)
+            return _on_arrays(name, side, ops, context)
         case DigitalEngine():
             raise BadInput(
-                f"hardware.{role}.kind = 'digital': has no price, since nobody has described that logic; "
+                f"hardware.{first.role}.kind = 'digital': has no price, since nobody has described that logic; "
                 "take kind = 'simd' or 'gpu' with its figures"
             )
     raise AssertionError(engine)
 
 
-def _on_gpu(name: str, side: str, ops: list[Op], gpu: GpuEngine, pricing: Pricing) -> Stage:
-    costs = [kernel(op, gpu) for op in ops]
+def _on_gpu(name: str, side: str, ops: list[Work], gpu: GpuEngine, context: LayerContext) -> Stage:
+    costs = [kernel(op.op if isinstance(op, PlacedOp) else op, gpu) for op in ops]
     time = sum(cost.latency for cost in costs)
     energy = add_energy(*(cost.energy for cost in costs))
-    return Stage(name, side, "gpu", shared=True, per_token=time / pricing.vectors, energy=energy)
+    return Stage(name, side, "gpu", shared=True, per_token=time / context.vectors, energy=energy)
 
 
-def _on_lanes(
-    name: str,
-    side: str,
-    ops: list[Op],
-    products: list[StaticMatMul | DynamicMatMul],
-    engine: SimdEngine,
-    pricing: Pricing,
-) -> Stage:
-    count = pricing.lanes if engine.lanes == "of_layer" else engine.lanes
+def _on_lanes(name: str, side: str, ops: list[Work], engine: SimdEngine, context: LayerContext) -> Stage:
+    products = [op for op in ops if isinstance(op, PlacedOp)]
+    count = context.lanes if engine.lanes == "of_layer" else engine.lanes
     if not count:
         raise BadInput(
-            f"hardware.{pricing.where(products[0]).role}.lanes = 'of_layer': no weights of {name} lie on arrays, so "
+            f"hardware.{products[0].role}.lanes = 'of_layer': no weights of {name} lie on arrays, so "
             "that there are no cores; give a number of lanes"
         )
-    chip, macs = pricing.chip, sum(op.macs for op in products)
-    product = components.lanes(chip, macs * engine.ops_per_mac, count, pricing.vectors, name="simd")
-    moved = all_beside(_moved(op, pricing) for op in products)
-    rest = _digital(ops, replace(pricing, lanes=count))
+    chip, macs = context.chip, sum(placed.op.macs for placed in products)
+    product = components.lanes(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
+    moved = all_beside(_moved(placed, context) for placed in products)
+    rest = _digital(ops, replace(context, lanes=count))
     energy = add_energy(product.energy, moved.energy, rest.energy)
     time = product.interval + rest.interval
     common = engine.lanes != "of_layer"  # a number of lanes is there once, for all layers
     return Stage(name, side, "lanes", common, fixed=chip.network_latency, per_token=time, energy=energy)
 
 
-def _lanes_only(name: str, ops: list[Op], pricing: Pricing) -> Stage:
+def _lanes_only(name: str, ops: list[Work], context: LayerContext) -> Stage:
     """A stage without products: on the GPU where that has the weights, in vector lanes otherwise."""
-    if isinstance(pricing.hardware.projection, GpuEngine):
-        return _on_gpu(name, "projection", ops, pricing.hardware.projection, pricing)
-    chip = pricing.chip
-    known = replace(pricing, lanes=pricing.lanes or chip.cores_per_tile * chip.vector.lanes_per_core)
-    cost = _digital(ops, known)
+    if isinstance(context.hardware.projection, GpuEngine):
+        return _on_gpu(name, "projection", ops, context.hardware.projection, context)
+    cost = _digital(ops, replace(context, lanes=context.lanes_at_work))
     return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
 
 
-def _on_arrays(
-    name: str,
-    side: str,
-    ops: list[Op],
-    products: list[tuple[StaticMatMul | DynamicMatMul, Where]],
-    pricing: Pricing,
-) -> Stage:
-    chip, counts, total = pricing.chip, Counts(), Cost()
-    for op, place in products:
-        use = used_arrays(op, place)
-        cost = components.multiply(use.reads, use.vectors, place.role)
-        per_token = cost.interval * use.vectors_in_turn / pricing.vectors
+def _on_arrays(name: str, side: str, ops: list[Work], context: LayerContext) -> Stage:
+    products = [op for op in ops if isinstance(op, PlacedOp)]
+    chip, counts, total = context.chip, Counts(), Cost()
+    for placed in products:
+        reads = array_reads(placed)
+        cost = components.multiply(reads.matrices, reads.vectors, placed.role)
+        per_token = cost.interval * reads.vectors_in_turn / context.vectors
         fill = cost.latency - cost.interval + chip.network_latency
-        total = total.beside(Cost(add_energy(cost.energy, _moved(op, pricing).energy), fill, per_token))
-        counts += use.reads.reads(use.vectors)
-    rest = _digital(ops, pricing)
-    shared = any(place.shared for _, place in products)
+        total = total.beside(Cost(add_energy(cost.energy, _moved(placed, context).energy), fill, per_token))
+        counts += reads.matrices.reads(reads.vectors)
+    rest = _digital(ops, context)
     return Stage(
         name,
         side,
         f"{side}.{name}",
-        shared,
+        any(placed.shared for placed in products),
         fixed=total.latency,
         per_token=max(total.interval, rest.interval),
         energy=add_energy(total.energy, rest.energy),
@@ -126,33 +114,33 @@ def _on_arrays(
     )
 
 
-def _moved(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> Cost:
+def _moved(placed: PlacedOp, context: LayerContext) -> Cost:
     """Inputs from and results to the memories, for all samples."""
+    op, size = placed.op, context.bytes_per_value
     if isinstance(op, StaticMatMul):
         values_in, values_out = op.vectors * op.inputs, op.vectors * op.outputs
     else:
         rows = op.batch * op.heads * op.queries
-        stored = op.batch * op.kv_heads * _tokens_moved(op, pricing) * op.head_width
-        values_in, values_out = rows * op.inputs + stored + kv_conditioning.scales_read(op, pricing), rows * op.outputs
-    return components.transfer(pricing.chip, values_in * pricing.bytes_per_value, values_out * pricing.bytes_per_value)
+        stored = op.batch * op.kv_heads * _tokens_moved(op, placed) * op.head_width
+        values_in, values_out = rows * op.inputs + stored + kv_conditioning.scales_read(placed), rows * op.outputs
+    return components.transfer(context.chip, values_in * size, values_out * size)
 
 
-def _tokens_moved(op: DynamicMatMul, pricing: Pricing) -> int:
+def _tokens_moved(op: DynamicMatMul, placed: PlacedOp) -> int:
     """Tokens of a sample whose K or V come from memory: what is written, or all where cells do not hold them."""
-    place = pricing.where(op)
-    if isinstance(place.engine, ArrayEngine) and place.engine.written == "right":
-        return tokens_written(op, place.engine, shared=place.shared)
+    if isinstance(placed.engine, ArrayEngine) and placed.engine.written == "right":
+        return tokens_written(op, placed.engine, shared=placed.shared)
     return op.tokens
 
 
-def _digital(ops: list[Op], pricing: Pricing) -> Cost:
-    """Softmax, normalisation, activations and additions of a stage: they run while products do."""
-    chip, total, worked = pricing.chip, Cost(), Cost()
+def _digital(ops: list[Work], context: LayerContext) -> Cost:
+    """Softmax, normalization, activations and additions of a stage: they run while products do."""
+    chip, total, worked = context.chip, Cost(), Cost()
     operations = conditioned = 0.0
     for op in ops:
         match op:
             case Softmax() if chip.softmax is not None:
-                share = op.rows / (op.heads * pricing.vectors)
+                share = op.rows / (op.heads * context.vectors)
                 found = components.softmax(chip, chip.softmax, op.rows, op.length)
                 total = total.beside(Cost(found.energy, 0.0, found.interval * share))
             case Softmax():
@@ -163,13 +151,13 @@ def _digital(ops: list[Op], pricing: Pricing) -> Cost:
                 operations += op.elements * chip.vector.add
             case Elementwise():
                 operations += op.elements * chip.vector.activation
-            case StaticMatMul() | DynamicMatMul():
-                operations += (partial_sums(op, pricing) + rotations(op, pricing)) * chip.vector.add
-                conditioned += kv_conditioning.of_product(op, pricing) * chip.vector.add
+            case PlacedOp():
+                operations += (partial_sums(op) + rotations(op)) * chip.vector.add
+                conditioned += kv_conditioning.of_product(op) * chip.vector.add
             case Lookup():
                 moved = components.transfer(chip, 0.0, op.vectors * op.width)
                 total = total.beside(Cost(moved.energy))
-    for name, done in (("vector", operations), (kv_conditioning.NAME, conditioned)):
+    for name, done in (("vector", operations), (CONDITIONING, conditioned)):
         if done:
-            worked = worked.in_turn(components.lanes(chip, done, pricing.lanes_at_work, pricing.vectors, name=name))
+            worked = worked.in_turn(components.lanes(chip, done, context.lanes_at_work, context.vectors, name=name))
     return total.beside(worked)

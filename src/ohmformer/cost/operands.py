@@ -3,49 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import ceil
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
-from ohmformer.cost.engine_choice import Where, where
+from ohmformer.cost.engine_choice import PlacedOp, Work
 from ohmformer.cost.stage import Stage
 from ohmformer.cost.technology import at_technology
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping.planning import Plan, plan
 from ohmformer.mitigation import rotation_ops
-from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
 
 
 @dataclass(frozen=True)
-class Pricing:
-    """What the stages of a layer need to know.
+class LayerContext:
+    """What surrounds the products of a layer.
 
     Attributes:
-        hardware: what runs where, and its prices.
+        hardware: the accelerator, with its prices.
         batch: samples.
         tokens: of a sample.
         lanes: of the tiles that hold the layer.
-        clip: of K and V.
-        rules: what is different for some products.
-        weights: how static weights are conditioned.
-        kv: how K and V are.
     """
 
     hardware: Accelerator
     batch: int
     tokens: int
     lanes: int
-    clip: KVClip | None = None
-    rules: OrderedRules = ()
-    weights: WeightMitigation = field(default_factory=WeightMitigation)
-    kv: KVConditioning | None = None
 
     @property
     def vectors(self) -> int:
@@ -72,10 +62,6 @@ class Pricing:
         """
         return chip_of(self.hardware)
 
-    def where(self, op: StaticMatMul | DynamicMatMul) -> Where:
-        """Where a product is computed."""
-        return where(op, self.hardware, self.clip, self.rules, self.weights, self.kv)
-
 
 def chip_of(hardware: Accelerator) -> Chip:
     """What surrounds the arrays of an accelerator, with prices at its technology.
@@ -92,34 +78,34 @@ def chip_of(hardware: Accelerator) -> Chip:
 
 
 @dataclass(frozen=True)
-class Use:
-    """How a product uses arrays.
+class Reads:
+    """How a product reads arrays.
 
     Attributes:
-        reads: the matrices that are read, of one sample (or the weights).
+        matrices: that are read, of one sample (or the weights).
         vectors: input vectors that each of them takes, over all samples.
         vectors_in_turn: of these, those that have to wait for one another, over all samples.
     """
 
-    reads: Plan
+    matrices: Plan
     vectors: int
     vectors_in_turn: float
 
 
-def used_arrays(op: StaticMatMul | DynamicMatMul, place: Where) -> Use:
+def array_reads(placed: PlacedOp) -> Reads:
     """The matrices and the vectors of a product; of two activations the engine says which one is stored."""
-    engine = place.engine
+    op, engine = placed.op, placed.engine
     assert isinstance(engine, ArrayEngine)
     if isinstance(op, StaticMatMul):
-        return Use(plan(op.outputs, op.inputs, place.array), op.vectors, op.vectors)
+        return Reads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
     if engine.written == "left":
-        matrices = plan(op.queries, op.inputs, place.array, matrices=op.heads, max_code=place.max_code)
+        matrices = plan(op.queries, op.inputs, placed.array, matrices=op.heads, max_code=placed.max_code)
         passes = ceil(op.queries / (engine.resident or op.queries))
-        return Use(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
-    matrices = plan(op.outputs, op.inputs, place.array, matrices=op.kv_heads, max_code=place.max_code)
+        return Reads(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
+    matrices = plan(op.outputs, op.inputs, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
     passes = ceil(op.tokens / (engine.resident or op.tokens))
     vectors = op.batch * op.queries * op.group
-    return Use(matrices, vectors, vectors * passes)
+    return Reads(matrices, vectors, vectors * passes)
 
 
 def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> int:
@@ -132,7 +118,7 @@ def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> i
 def written_plan(
     op: DynamicMatMul, engine: ArrayEngine, array: Crossbar, max_code: int | None, tokens: int
 ) -> Plan | None:
-    """The cells that so many tokens of one sample take, in codes up to `max_code`; None where that is nothing.
+    """The cells that so many tokens of one sample take, in codes up to `max_code`; None for no tokens.
 
     `array` is that of the engine as it is used.
     """
@@ -155,93 +141,95 @@ def windows_of(op: DynamicMatMul, batch: int) -> float:
     return max(1.0, op.batch / batch)
 
 
-def first_attention(ops: Iterable[Op]) -> list[DynamicMatMul]:
+def first_attention(ops: Iterable[Work]) -> list[PlacedOp]:
     """The products of the first attention among `ops`: Q K^T, then P V."""
-    found: list[DynamicMatMul] = []
-    for op in ops:
-        if not isinstance(op, DynamicMatMul):
+    found: list[PlacedOp] = []
+    for placed in ops:
+        if not isinstance(placed, PlacedOp) or not isinstance(placed.op, DynamicMatMul):
             continue
-        if op.role == "attention.key" and found:
+        if placed.op.role == "attention.key" and found:
             break
-        found.append(op)
-        if op.role == "attention.value":
+        found.append(placed)
+        if placed.op.role == "attention.value":
             break
     return found
 
 
-def unit_of(op: DynamicMatMul, work: str) -> str:
+def unit_of(op: Op, work: str) -> str:
     """The unit that does some work for the operands of an attention."""
     return f"attention.{op.stage.removesuffix('key').removesuffix('value')}{work}"
 
 
-def write_stages(ops: list[Op], pricing: Pricing) -> list[Stage]:
-    """Writing K (or Q) and V of the first attention among `ops`: at once, each into arrays of its own; or nothing."""
-    found: list[Stage] = []
-    for op in first_attention(ops):
-        place = pricing.where(op)
-        if isinstance(place.engine, ArrayEngine):
-            count = tokens_written(op, place.engine, shared=place.shared)
-            cells = written_plan(op, place.engine, place.array, place.max_code, count)
-            if cells is not None:
-                found.append(_write_stage(op, place, cells, count, pricing))
-    return [_at_once(found)] if found else []
+def write_stages(ops: Iterable[Work], context: LayerContext) -> list[Stage]:
+    """The write of K (or Q) and V of the first attention among `ops`, as at most one stage.
 
+    K and V are written in parallel into separate arrays, so the stage takes as long as the slower of the two.
 
-def _write_stage(op: DynamicMatMul, place: Where, cells: Plan, count: int, pricing: Pricing) -> Stage:
-    """A row of every array at a time: tokens of V are rows; tokens of K and of Q are columns, across all their rows.
-
-    Tokens beyond the rows of one array go to others at the same time, unless the arrays have to be used several times;
-    windows of a sample take turns.
+    Returns:
+        The stage, or [] if nothing is written.
     """
-    engine = place.engine
-    assert isinstance(engine, ArrayEngine)
-    windows = windows_of(op, pricing.batch)
-    number = cells_written(op, engine, cells, count)
-    cost = components.write(cells, place.role, cells=number)
+    writes = [stage for placed in first_attention(ops) if (stage := _write_stage(placed, context)) is not None]
+    if not writes:
+        return []
+    return [
+        replace(
+            writes[-1],
+            shared=any(stage.shared for stage in writes),
+            floor=max(stage.floor for stage in writes),
+            per_token=max(stage.per_token for stage in writes),
+            energy=add_energy(*(stage.energy for stage in writes)),
+            counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
+        )
+    ]
+
+
+def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
+    """The write of one operand, a row of every array at a time; None if it is not in cells or has no new tokens.
+
+    Tokens of V are rows; tokens of K and of Q are columns, across all their rows. Tokens beyond the rows of one array
+    go to others at the same time, unless the arrays have to be used several times; windows of a sample take turns.
+    """
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
+        return None
+    count = tokens_written(op, engine, shared=placed.shared)
+    cells = written_plan(op, engine, placed.array, placed.max_code, count)
+    if cells is None:
+        return None
+    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, count)
+    cost = components.write(cells, placed.role, cells=number)
     stage = Stage(
         "write",
         "attention",
         unit_of(op, "write"),
-        place.shared,
+        placed.shared,
         energy={name: value * op.batch for name, value in cost.energy.items()},
         counts=Counts(cell_writes=op.batch * number),
     )
     rows = engine.array.rows
     if op.role == "attention.key":
         once = min(op.inputs, rows) * cost.interval
-        return replace(stage, floor=once, per_token=once * windows / pricing.tokens if windows > 1 else 0.0)
+        return replace(stage, floor=once, per_token=once * windows / context.tokens if windows > 1 else 0.0)
     if engine.written == "left":
         raise BadInput(
             "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
             "take 'right', so that V is written"
         )
-    share = count * windows / pricing.tokens
+    share = count * windows / context.tokens
     turns = windows * ceil(count / (engine.resident or count))
     return replace(stage, per_token=cost.interval * share, cap=turns * rows / share)
 
 
-def _at_once(stages: list[Stage]) -> Stage:
-    return replace(
-        stages[-1],
-        shared=any(stage.shared for stage in stages),
-        floor=max(stage.floor for stage in stages),
-        per_token=max(stage.per_token for stage in stages),
-        energy=add_energy(*(stage.energy for stage in stages)),
-        counts=sum((stage.counts for stage in stages[1:]), stages[0].counts),
-    )
-
-
-def partial_sums(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> int:
+def partial_sums(placed: PlacedOp) -> int:
     """Additions of what the row blocks of a matrix give, for all samples."""
-    engine = pricing.where(op).engine
+    op, engine = placed.op, placed.engine
     if not isinstance(engine, ArrayEngine):
         return 0
     results = op.vectors * op.outputs if isinstance(op, StaticMatMul) else op.batch * op.heads * op.queries * op.outputs
     return (ceil(op.inputs / engine.array.rows) - 1) * results
 
 
-def rotations(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> int:
+def rotations(placed: PlacedOp) -> int:
     """Operations that rotate the inputs of a product, of all samples; every product turns its own."""
-    if not isinstance(op, StaticMatMul) or not pricing.where(op).rotated:
-        return 0
-    return op.vectors * rotation_ops.operations(op.inputs)
+    op = placed.op
+    return op.vectors * rotation_ops.operations(op.inputs) if placed.rotated and isinstance(op, StaticMatMul) else 0

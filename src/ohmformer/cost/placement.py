@@ -15,15 +15,15 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components, kv_conditioning, tiles
 from ohmformer.cost.cost import add_energy
-from ohmformer.cost.engine_choice import first_match
-from ohmformer.cost.kv_conditioning import Kept
+from ohmformer.cost.engine_choice import EngineChoice, Work
+from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
-from ohmformer.cost.operands import Pricing, chip_of, first_attention
-from ohmformer.cost.stage import Stage
-from ohmformer.cost.tiles import Held, Stored
+from ohmformer.cost.operands import LayerContext, chip_of
+from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
+from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.rules import OrderedRules, Rules, as_rule
+from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
@@ -43,7 +43,7 @@ class PlacedLayer:
         scores: heads, queries and keys of its attention (the largest, where it has several); None without one.
         gather: the stage before `join` that needs all tokens, too, since their mean is removed: it and what follows up
             to `join` take the whole sequence at once; None where there is none.
-        kept: what the conditioning of K and V has memory keep.
+        digital_state: what the conditioning of K and V has memory keep.
     """
 
     name: str
@@ -53,7 +53,7 @@ class PlacedLayer:
     setup: Stage | None
     scores: tuple[int, int, int] | None
     gather: int | None = None
-    kept: Kept = field(default_factory=Kept)
+    digital_state: DigitalState = field(default_factory=DigitalState)
 
     def named(self, name: str) -> PlacedLayer:
         """The same under another name."""
@@ -89,12 +89,7 @@ class Placement:
     @cached_property
     def energy(self) -> dict[str, float]:
         """Energy of all operations by component [J]; without what is drawn all the time."""
-        found: dict[str, float] = {}
-        for layer, count in self.distinct():
-            for stage in layer.all_stages():
-                for name, value in stage.energy.items():
-                    found[name] = found.get(name, 0.0) + count * value
-        return found
+        return total_energy((stage, count) for layer, count in self.distinct() for stage in layer.all_stages())
 
     @property
     def counts(self) -> Counts:
@@ -139,48 +134,49 @@ def place(
     """
     _check_clip(hardware, clip)
     _check_kv(workload, kv)
-    ruled = tuple((pattern, as_rule(pattern, value)) for pattern, value in (rules or {}).items())
-    layers, kinds = workload.layers(), _kinds(workload, ruled, kv)
-    known = Pricing(hardware, workload.batch, 1, 0, clip, ruled, weights or WeightMitigation(), kv)
-    held = {first: tiles.held(layers[first], count, known) for first, count in Counter(kinds).items()}
-    every = list(held.values())
-    stored = tiles.stored(workload, hardware, every)
-    taken = tiles.tiles(hardware, every, stored)
+    choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
+    tenants = choice.tenants(workload.ops)
+    layers, kinds = workload.layers(), _kinds(workload, choice, tenants)
+    work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
+    in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
+    every = list(in_arrays.values())
+    kv_arrays = tiles.kv_arrays(workload, every)
+    taken = tiles.tiles(hardware, every, kv_arrays)
     projection = tiles.weight_arrays(hardware, every)
-    placed, lanes = {}, {first: tiles.lanes(hardware, own) for first, own in held.items()}
-    for first, own in held.items():
+    placed, lanes = {}, {first: tiles.lanes(hardware, own) for first, own in in_arrays.items()}
+    for first, own in in_arrays.items():
         layer = layers[first]
-        near = _neighbours(first, kinds) if layer.index is None else ()
+        near = _neighbors(first, kinds) if layer.index is None else ()
         found = next((lanes[kind] for kind in (first, *near) if lanes[kind]), 0)
-        pricing = replace(known, tokens=layer.tokens, lanes=found)
-        placed[first] = _placed(layer, pricing, _load(hardware, own, every))
+        context = LayerContext(hardware, workload.batch, layer.tokens, found)
+        placed[first] = _placed(layer, work[first], context, _load(hardware, own, every))
     return Placement(
         workload,
         hardware,
         tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True)),
-        _by_role(projection, stored),
-        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in stored),
+        _by_role(projection, kv_arrays),
+        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
         taken.total,
         tiles.area(hardware, taken, workload),
         chip_of(hardware).tile_power * taken.total if taken.total else 0.0,
-        tuple(wear(workload, stored)),
+        tuple(wear(workload, kv_arrays)),
     )
 
 
-def _neighbours(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
+def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
     """Where work between layers finds lanes, if no tile is its own: with layers after it, or else with those before."""
     return (*kinds[position + 1 :], *reversed(kinds[:position]))
 
 
-def _kinds(workload: Workload, rules: OrderedRules, kv: KVConditioning | None) -> tuple[int, ...]:
+def _kinds(workload: Workload, choice: EngineChoice, tenants: frozenset[int]) -> tuple[int, ...]:
     """For each layer the position of the first one that does the same in the same place."""
-    each = kv if isinstance(kv, Mapping) else {}
-    if not rules and not each:
+    each = choice.kv if isinstance(choice.kv, Mapping) else {}
+    if not choice.rules.rules and not each:
         return workload.kinds
     first: dict[tuple[object, ...], int] = {}
     products = [
         tuple(
-            ((first_match(op, rules) or ("",))[0], each.get(op.name))
+            (choice.pattern(op), each.get(op.name), id(op) in tenants)
             for op in layer.ops
             if isinstance(op, (StaticMatMul, DynamicMatMul))
         )
@@ -190,9 +186,9 @@ def _kinds(workload: Workload, rules: OrderedRules, kv: KVConditioning | None) -
     return tuple(first.setdefault(key, position) for position, key in found)
 
 
-def _by_role(weights: list[tuple[Crossbar, int]], stored: list[Stored]) -> dict[str, int]:
+def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> dict[str, int]:
     found = {"projection": sum(count for _, count in weights)}
-    for entry in stored:
+    for entry in kv_arrays:
         found[entry.role] = found.get(entry.role, 0) + entry.arrays
     return found
 
@@ -213,21 +209,21 @@ def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
             raise BadInput(f"{where} = {spec!r}: is no conditioning; take Conditioning(mean=True, basis='hadamard')")
 
 
-def _placed(layer: Layer, pricing: Pricing, setup: Stage | None) -> PlacedLayer:
-    stages = tuple(layer_stages(layer, pricing))
+def _placed(layer: Layer, work: list[Work], context: LayerContext, setup: Stage | None) -> PlacedLayer:
+    stages = tuple(layer_stages(work, context))
     keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
     scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)
     names = [stage.name.split("+") for stage in stages]
     waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
     join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
     gather = None
-    if join and any(kv_conditioning.gathers(op, pricing) for op in first_attention(layer.ops)):
-        gather = next((i for i, parts in enumerate(names) if kv_conditioning.NAME in parts), None)
-    kept = kv_conditioning.kept(layer, pricing)
-    return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores, gather, kept)
+    if join and kv_conditioning.gathers(work):
+        gather = next((i for i, parts in enumerate(names) if CONDITIONING in parts), None)
+    state = kv_conditioning.state_of(work)
+    return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores, gather, state)
 
 
-def _load(hardware: Accelerator, held: Held, layers: list[Held]) -> Stage | None:
+def _load(hardware: Accelerator, own: LayerArrays, layers: list[LayerArrays]) -> Stage | None:
     """Loading a layer's weights from memory off the chip, where not all find room; once for all samples.
 
     Products wait for it; a layer that is larger than the chip goes through it in parts, which takes the same time.
@@ -236,7 +232,7 @@ def _load(hardware: Accelerator, held: Held, layers: list[Held]) -> Stage | None
     if not isinstance(engine, SramEngine) or not engine.arrays:
         return None
     needed = sum(layer.count * plan.arrays for layer in layers for plan in tiles.of_projection(hardware, layer))
-    weights = tiles.of_projection(hardware, held)
+    weights = tiles.of_projection(hardware, own)
     if not weights or needed <= engine.arrays:
         return None
     chip = chip_of(hardware)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Literal
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost.cost import add_energy
+
+By = Literal["component", "operation", "engine"]
+"""What energy is split by: what draws it, the stage that asks for it, or the engine."""
+
+CONDITIONING = "conditioning"
+"""The stage before K and V are written, and the component: the vector lanes, as far as they do this."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,32 @@ class Stage:
     def joules(self) -> float:
         """Energy of all components [J]."""
         return sum(self.energy.values())
+
+    def energy_by(self, kind: By) -> Mapping[str, float]:
+        """Energy [J] by component, operation or engine; conditioning of K and V is an operation of its own."""
+        match kind:
+            case "component":
+                return self.energy
+            case "engine":
+                return {self.engine: self.joules}
+        rest = {name: value for name, value in self.energy.items() if name != CONDITIONING}
+        apart = {CONDITIONING: self.energy[CONDITIONING]} if len(rest) < len(self.energy) else {}
+        return add_energy({self.name: sum(rest.values())}, apart)
+
+
+def total_energy(stages: Iterable[tuple[Stage, float]], kind: By = "component") -> dict[str, float]:
+    """Energy [J] of stages, each with how often it is done, or with the share of it that is.
+
+    Args:
+        stages: pairs of stage and number.
+        kind: what to split by. The parts of merged stages count as operations and engines of their own.
+    """
+    found: dict[str, float] = {}
+    for stage, times in stages:
+        for part in (stage,) if kind == "component" else stage.parts:
+            for name, value in part.energy_by(kind).items():
+                found[name] = found.get(name, 0.0) + value * times
+    return found
 
 
 def merged(stages: list[Stage]) -> list[Stage]:

@@ -12,24 +12,43 @@ from math import ceil
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
-from ohmformer.cost.operands import Pricing, chip_of, used_arrays, written_plan
+from ohmformer.cost.engine_choice import PlacedOp, Work
+from ohmformer.cost.operands import array_reads, chip_of, written_plan
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine, SimdEngine, SramEngine
 from ohmformer.mapping.planning import Plan
-from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
+from ohmformer.workload.spec import DynamicMatMul, Workload
 
 
 @dataclass(frozen=True)
-class Held:
-    """What all layers of equal work hold: how many there are, and of each the weights, and keys and values.
+class KVUse:
+    """A product whose K or V (or Q or P) lies in cells.
 
-    Weights that other modules hold already are not there again.
+    Attributes:
+        op: the product.
+        engine: whose arrays hold it.
+        shared: True if all layers use the same arrays.
+        plan: its matrices of one sample.
+        layers: how many layers have such a product.
+    """
+
+    op: DynamicMatMul
+    engine: ArrayEngine
+    shared: bool
+    plan: Plan
+    layers: int
+
+
+@dataclass(frozen=True)
+class LayerArrays:
+    """What each of `count` equal layers has in arrays: its weights, and its K and V.
+
+    Weights that an earlier product stores are not there again.
     """
 
     count: int
     weights: list[Plan]
-    stored: list[tuple[DynamicMatMul, ArrayEngine, bool, Plan]]
-    """Product, engine, whether layers share its arrays, and the matrices of one sample."""
+    kv: list[KVUse]
 
     @cached_property
     def arrays(self) -> int:
@@ -43,22 +62,13 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Use:
-    """A product that needs cells: its matrices of one sample, and how many layers have such a product."""
-
-    op: DynamicMatMul
-    plan: Plan
-    layers: int
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Keys or values in arrays of one kind: what uses them, and the matrices that have cells, with how many of each."""
+class KVArrays:
+    """K or V in arrays of one kind: what uses them, and the matrices that have cells, with how many of each."""
 
     role: str
     engine: ArrayEngine
     shared: bool
-    uses: tuple[Use, ...]
+    uses: tuple[KVUse, ...]
     plans: tuple[tuple[Plan, int], ...]
 
     @cached_property
@@ -89,49 +99,42 @@ class Tiles:
         return sum(count for _, _, count in self.kinds)
 
 
-def held(layer: Layer, count: int, pricing: Pricing) -> Held:
-    """What one of `count` equal layers holds."""
+def layer_arrays(ops: Iterable[Work], count: int) -> LayerArrays:
+    """What one of `count` equal layers has in arrays."""
     weights: list[Plan] = []
-    stored: list[tuple[DynamicMatMul, ArrayEngine, bool, Plan]] = []
-    for op in layer.ops:
-        if not isinstance(op, (StaticMatMul, DynamicMatMul)):
+    kv: list[KVUse] = []
+    for placed in ops:
+        if not isinstance(placed, PlacedOp) or not isinstance(placed.engine, ArrayEngine):
             continue
-        place = pricing.where(op)
-        engine = place.engine
-        if not isinstance(engine, ArrayEngine):
-            continue
+        op, engine = placed.op, placed.engine
         if isinstance(op, DynamicMatMul):
-            plan = written_plan(op, engine, place.array, place.max_code, slots_of(op, engine))
+            plan = written_plan(op, engine, placed.array, placed.max_code, slots_of(op, engine))
             assert plan is not None
-            stored.append((op, engine, place.shared, plan))
-        elif not op.shared_with:
-            weights.append(used_arrays(op, place).reads)
-    return Held(count, weights, stored)
+            kv.append(KVUse(op, engine, placed.shared, plan, count))
+        elif placed.holds_cells:
+            weights.append(array_reads(placed).matrices)
+    return LayerArrays(count, weights, kv)
 
 
-def stored(workload: Workload, hardware: Accelerator, layers: list[Held]) -> list[Stored]:
-    """The keys and values that need cells, by role, array and how they are written.
+def kv_arrays(workload: Workload, layers: list[LayerArrays]) -> list[KVArrays]:
+    """The arrays of K and V: those of one role and kind, which are written from the same side, stand together.
 
     Where layers share arrays they are those of the largest one; a layer with two attentions has a set for each.
     """
-    groups: list[tuple[ArrayEngine, bool, list[Use]]] = []
-    for layer in layers:
-        for op, engine, shared, plan in layer.stored:
-            use = Use(op, plan, layer.count)
-            for known, known_shared, uses in groups:
-                alike = known is engine or (known.array == engine.array and known.written == engine.written)
-                same = uses[0].op.role == op.role and (not shared or uses[0].op.stage == op.stage)
-                if alike and same and shared == known_shared:
-                    uses.append(use)
-                    break
-            else:
-                groups.append((engine, shared, [use]))
+    arrays: list[Crossbar] = []
+    groups: dict[tuple[object, ...], list[KVUse]] = {}
+    for use in (use for layer in layers for use in layer.kv):
+        attention = use.op.stage if use.shared else ""
+        kind = _index_of(use.engine.array, arrays)
+        groups.setdefault((use.op.role, kind, use.engine.written, use.shared, attention), []).append(use)
     found = []
-    for engine, shared, uses in groups:
-        plans = [(use.plan, use.layers * caches(workload, use.op, shared=shared)) for use in uses]
-        if shared:
+    for uses in groups.values():
+        first = uses[0]
+        if first.shared:
             plans = [(max((use.plan for use in uses), key=_arrays), 1)]
-        found.append(Stored(uses[0].op.role, engine, shared, tuple(uses), tuple(plans)))
+        else:
+            plans = [(use.plan, use.layers * caches(workload, use.op, shared=False)) for use in uses]
+        found.append(KVArrays(first.op.role, first.engine, first.shared, tuple(uses), tuple(plans)))
     return found
 
 
@@ -155,15 +158,23 @@ def _arrays(plan: Plan) -> int:
 
 def _by_kind(parts: Iterable[tuple[Crossbar, int]]) -> list[tuple[Crossbar, int]]:
     """Counts of equal arrays added."""
-    found: list[tuple[Crossbar, int]] = []
+    arrays: list[Crossbar] = []
+    counts: list[int] = []
     for array, count in parts:
-        for index, (known, before) in enumerate(found):
-            if known is array or known == array:
-                found[index] = known, before + count
-                break
-        else:
-            found.append((array, count))
-    return found
+        kind = _index_of(array, arrays)
+        if kind == len(counts):
+            counts.append(0)
+        counts[kind] += count
+    return list(zip(arrays, counts, strict=True))
+
+
+def _index_of(array: Crossbar, known: list[Crossbar]) -> int:
+    """The position of an equal array in a short list, which is extended by it if there is none."""
+    for index, other in enumerate(known):
+        if other is array or other == array:
+            return index
+    known.append(array)
+    return len(known) - 1
 
 
 def limit(hardware: Accelerator) -> int | None:
@@ -172,14 +183,14 @@ def limit(hardware: Accelerator) -> int | None:
     return engine.arrays if isinstance(engine, SramEngine) else None
 
 
-def weight_arrays(hardware: Accelerator, layers: list[Held]) -> list[tuple[Crossbar, int]]:
+def weight_arrays(hardware: Accelerator, layers: list[LayerArrays]) -> list[tuple[Crossbar, int]]:
     """Arrays of weights of all layers by kind; of those of which there are so many, no more."""
     found = _by_kind((array, layer.count * count) for layer in layers for array, count in layer.kinds)
     most = limit(hardware)
     return found if most is None else [(a, min(n, most) if _is_projection(a, hardware) else n) for a, n in found]
 
 
-def of_projection(hardware: Accelerator, layer: Held) -> list[Plan]:
+def of_projection(hardware: Accelerator, layer: LayerArrays) -> list[Plan]:
     """The weights that lie in the arrays for weights, and not in arrays that rules name."""
     return [plan for plan in layer.weights if _is_projection(plan.array, hardware)]
 
@@ -188,30 +199,30 @@ def _is_projection(array: Crossbar, hardware: Accelerator) -> bool:
     return isinstance(hardware.projection, ArrayEngine) and array is hardware.projection.array
 
 
-def tiles(hardware: Accelerator, layers: list[Held], kept: list[Stored]) -> Tiles:
+def tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KVArrays]) -> Tiles:
     """Tiles of weights (spare ones included), and of keys and values.
 
     Raises:
         BadInput: there are fewer.
     """
     weights = weight_arrays(hardware, layers)
-    held_there = _by_kind((entry.engine.array, entry.arrays) for entry in kept)
-    total, attention = sum(count for _, count in weights), sum(count for _, count in held_there)
+    in_attention = _by_kind((entry.engine.array, entry.arrays) for entry in kv)
+    total, attention = sum(count for _, count in weights), sum(count for _, count in in_attention)
     fixed = fixed_lanes(hardware)
     if not total and not attention and not fixed:
         return Tiles([])
     chip = chip_of(hardware)
-    room = chip.arrays_per_core * chip.cores_per_tile
+    per_tile = chip.arrays_per_core * chip.cores_per_tile
     whole = [
-        (array, layer.count * ceil(count / room))
+        (array, layer.count * ceil(count / per_tile))
         for layer in layers
         for array, count in layer.kinds
         if limit(hardware) is None or not _is_projection(array, hardware)
     ]
     if limit(hardware) is not None:
-        whole += [(array, ceil(count / room)) for array, count in weights if _is_projection(array, hardware)]
+        whole += [(array, ceil(count / per_tile)) for array, count in weights if _is_projection(array, hardware)]
     kinds: list[tuple[str, Crossbar | None, int]] = [("projection", *entry) for entry in _by_kind(whole)]
-    kinds += [("attention", array, ceil(count / room)) for array, count in held_there]
+    kinds += [("attention", array, ceil(count / per_tile)) for array, count in in_attention]
     without = ceil(fixed / (chip.cores_per_tile * chip.vector.lanes_per_core)) - sum(count for _, _, count in kinds)
     kinds.append(("projection", None, max(0, without)))
     needed = used = sum(count for _, _, count in kinds)
@@ -222,7 +233,7 @@ def tiles(hardware: Accelerator, layers: list[Held], kept: list[Stored]) -> Tile
     if chip.tiles is not None and needed > chip.tiles:
         raise BadInput(
             f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
-            f"{attention} of keys and values, {room} to a tile); raise it, or leave it out to take as many as are "
+            f"{attention} of keys and values, {per_tile} to a tile); raise it, or leave it out to take as many as are "
             "needed"
         )
     own = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
@@ -236,13 +247,13 @@ def fixed_lanes(hardware: Accelerator) -> int:
     return max((number for number in numbers if not isinstance(number, str)), default=0)
 
 
-def lanes(hardware: Accelerator, layer: Held) -> int:
+def lanes(hardware: Accelerator, layer: LayerArrays) -> int:
     """Vector lanes of the tiles that hold a layer's weights."""
     if not layer.weights or hardware.chip is None:
         return 0
     chip = hardware.chip
-    room = chip.arrays_per_core * chip.cores_per_tile
-    return sum(ceil(count / room) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
+    per_tile = chip.arrays_per_core * chip.cores_per_tile
+    return sum(ceil(count / per_tile) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
 def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
@@ -251,10 +262,11 @@ def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
         return hardware.projection.area
     chip = chip_of(hardware)
     shell = chip.tile_area + chip.cores_per_tile * chip.core_area
-    room = chip.arrays_per_core * chip.cores_per_tile
+    per_tile = chip.arrays_per_core * chip.cores_per_tile
     total = 0.0
     for role, array, count in used.kinds:
-        total += count * (shell + (room * components.array_area(array, role) if count and array is not None else 0.0))
+        inside = per_tile * components.array_area(array, role) if count and array is not None else 0.0
+        total += count * (shell + inside)
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
     return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units

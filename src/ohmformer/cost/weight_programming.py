@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ohmformer.cost import components
 from ohmformer.cost.cost import Cost
-from ohmformer.cost.operands import Pricing, used_arrays
-from ohmformer.hardware.rules import Rules, as_rule
+from ohmformer.cost.engine_choice import EngineChoice
+from ohmformer.cost.operands import array_reads
+from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.workload.spec import StaticMatMul, Workload
 
@@ -18,15 +19,15 @@ def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | Non
     Raises:
         BadInput: a price is missing; one line with the field and the remedy.
     """
-    ruled = tuple((pattern, as_rule(pattern, value)) for pattern, value in (rules or {}).items())
-    pricing, total = Pricing(hardware, 1, 1, 0, rules=ruled), Cost()
+    choice, total = EngineChoice(hardware, rules=RuleBook.read(rules)), Cost()
+    tenants = choice.tenants(workload.ops)
     for op in workload.ops:
-        if not isinstance(op, StaticMatMul) or op.shared_with:
+        if not isinstance(op, StaticMatMul) or id(op) in tenants:
             continue
-        place = pricing.where(op)
-        if isinstance(place.engine, CrossbarEngine):
-            plan = used_arrays(op, place).reads
-            row = components.write(plan, place.role)
+        placed = choice.resolve(op)
+        if isinstance(placed.engine, CrossbarEngine):
+            plan = array_reads(placed).matrices
+            row = components.write(plan, placed.role)
             time = min(plan.inputs, plan.array.rows) * row.interval
             total = total.beside(Cost(row.energy, time, time))
     return total

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from ohmformer.cost.operands import cells_written, tokens_written, windows_of, written_plan
-from ohmformer.cost.tiles import Stored, Use, caches, slots_of
+from ohmformer.cost.tiles import KVArrays, KVUse, caches, slots_of
 from ohmformer.hardware.spec import ArrayEngine
 from ohmformer.mapping.write_effort import effort
 from ohmformer.workload.spec import Workload
@@ -38,10 +38,10 @@ class Wear:
     engine: ArrayEngine
 
 
-def wear(workload: Workload, stored: list[Stored]) -> Iterator[Wear]:
+def wear(workload: Workload, arrays: list[KVArrays]) -> Iterator[Wear]:
     """How often the cells of keys and values are written in one pass; none of a role with cells that nobody knows."""
-    unknown = {s.role for s in stored if None in (s.engine.array.cell.endurance, s.engine.array.cell.write_pulses)}
-    for entry in stored:
+    unknown = {s.role for s in arrays if None in (s.engine.array.cell.endurance, s.engine.array.cell.write_pulses)}
+    for entry in arrays:
         cell = entry.engine.array.cell
         if entry.role in unknown or cell.endurance is None or cell.write_pulses is None:
             continue
@@ -59,7 +59,7 @@ def wear(workload: Workload, stored: list[Stored]) -> Iterator[Wear]:
         )
 
 
-def _most(workload: Workload, entry: Stored) -> float:
+def _most(workload: Workload, entry: KVArrays) -> float:
     """Writes of the most written slot: of all layers that share it, and of all samples that have none of their own."""
     slots = [slots_of(use.op, entry.engine) for use in entry.uses]
     if entry.shared:
@@ -70,7 +70,7 @@ def _most(workload: Workload, entry: Stored) -> float:
     )
 
 
-def _hottest(workload: Workload, use: Use, entry: Stored, slots: int) -> float:
+def _hottest(workload: Workload, use: KVUse, entry: KVArrays, slots: int) -> float:
     """Of one layer and sample. Slots of a decoder's own cache take turns; otherwise the first is always used."""
     share = tokens_written(use.op, entry.engine, shared=entry.shared) / slots
     if workload.phase == "decode" and not entry.shared:
@@ -78,7 +78,7 @@ def _hottest(workload: Workload, use: Use, entry: Stored, slots: int) -> float:
     return ceil(share) * windows_of(use.op, workload.batch)
 
 
-def _cells(use: Use, entry: Stored) -> int:
+def _cells(use: KVUse, entry: KVArrays) -> int:
     """Cells that are written for one sample, or for one of its windows."""
     tokens = tokens_written(use.op, entry.engine, shared=entry.shared)
     plan = written_plan(use.op, entry.engine, use.plan.array, None, tokens)

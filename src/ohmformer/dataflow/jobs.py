@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ohmformer.cost import kv_conditioning
 from ohmformer.cost.placement import PlacedLayer, Placement
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size, joins
 from ohmformer.errors import BadInput
 
@@ -57,7 +56,7 @@ def cuts_of(layer: PlacedLayer, dataflow: LayerSerial | SequenceBlocking) -> tup
 
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
     """The stage that writes the cells that another stage reads; None where it reads none that were written."""
-    if stages[index].engine != "attention" or stages[index].name in ("write", kv_conditioning.NAME):
+    if stages[index].engine != "attention" or stages[index].name in ("write", CONDITIONING):
         return None
     return max((place for place in range(index) if stages[place].name == "write"), default=None)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import get_args
 
 from ohmformer.cost.placement import Placement, place
+from ohmformer.cost.stage import By
 from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import lifetime
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
-from ohmformer.dataflow.timeline import By, Timeline
+from ohmformer.dataflow.timeline import Timeline
 from ohmformer.dataflow.timeline import simulate as _timeline
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules

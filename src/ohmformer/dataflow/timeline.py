@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-from ohmformer.cost import kv_conditioning
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.stage import CONDITIONING, By, Stage, total_energy
 from ohmformer.dataflow.event_engine import Schedule, run_tasks
 from ohmformer.dataflow.jobs import Task, tasks_of
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size
 from ohmformer.hardware.spec import ArrayEngine, GpuEngine
 from ohmformer.workload.spec import StaticMatMul
-
-By = Literal["component", "operation", "engine"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,7 @@ class Timeline:
 
     def energy_by(self, kind: By) -> dict[str, float]:
         """Energy [J] by component (what draws it), operation (stage) or engine; `static` is drawn all the time."""
-        found: dict[str, float] = {}
-        for task in self.tasks:
-            if kind == "component":
-                found = add_energy(found, {name: value * task.share for name, value in task.stage.energy.items()})
-            else:
-                for part in task.stage.parts:
-                    for name, value in _shares(part, kind).items():
-                        found[name] = found.get(name, 0.0) + value * task.share
+        found = total_energy(((task.stage, task.share) for task in self.tasks), kind)
         static = self.placement.power * self.latency
         return add_energy(found, {"static": static}) if static else found
 
@@ -129,9 +119,9 @@ class Timeline:
                 scores = max(scores, heads * rows * columns * size)
             tokens = max(tokens, float(layer.tokens))
         width = max((op.inputs for op in _weights(self.placement)), default=0)
-        kept = [layer.kept for layer in self.placement.layers]
-        values = sum(each.constants + each.with_tokens for each in kept) + max(each.shared for each in kept)
-        own = {kv_conditioning.NAME: values * size} if values else {}
+        states = [layer.digital_state for layer in self.placement.layers]
+        values = sum(each.constants + each.with_tokens for each in states) + max(each.shared for each in states)
+        own = {CONDITIONING: values * size} if values else {}
         return {"scores": scores, "tokens": tokens * width * size, **own}
 
     def chrome_trace(self) -> dict[str, Any]:
@@ -165,15 +155,6 @@ def _tracks(units: dict[str, int]) -> Iterator[dict[str, Any]]:
     for unit, number in units.items():
         yield {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": unit}}
         yield {"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": number, "args": {"sort_index": number}}
-
-
-def _shares(stage: Stage, kind: By) -> dict[str, float]:
-    """Energy of a stage by operation or engine; what conditions K and V is an operation of its own everywhere."""
-    if kind == "engine":
-        return {stage.engine: stage.joules}
-    rest = {name: value for name, value in stage.energy.items() if name != kv_conditioning.NAME}
-    apart = {kv_conditioning.NAME: stage.energy[kv_conditioning.NAME]} if len(rest) < len(stage.energy) else {}
-    return add_energy({stage.name: sum(rest.values())}, apart)
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

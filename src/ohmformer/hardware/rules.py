@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -68,6 +72,86 @@ Rules = Mapping[str, Rule | Crossbar | str | None]
 
 OrderedRules = tuple[tuple[str, Rule], ...]
 """Patterns and rules, the first match first: a table of a file, in an order that no sorting of keys can lose."""
+
+
+@dataclass(frozen=True)
+class RuleBook:
+    """Rules in order: says which one holds for an operand, whichever half of the simulator asks.
+
+    The names of an operand come from `ohmformer.hardware.operand_names`.
+    """
+
+    rules: OrderedRules = ()
+
+    @classmethod
+    def read(cls, rules: Rules | RuleBook | None) -> RuleBook:
+        """A rule book from what users write.
+
+        Raises:
+            BadInput: see `as_rule`.
+        """
+        if isinstance(rules, RuleBook):
+            return rules
+        return cls(tuple((pattern, as_rule(pattern, value)) for pattern, value in (rules or {}).items()))
+
+    @cached_property
+    def _compiled(self) -> tuple[tuple[re.Pattern[str], str, Rule], ...]:
+        return tuple((re.compile(translate(pattern)), pattern, rule) for pattern, rule in self.rules)
+
+    def match(self, names: Iterable[str]) -> tuple[str, Rule] | None:
+        """The first rule whose pattern matches any of the names, with its pattern; None if there is none."""
+        own = tuple(names)
+        for expression, pattern, rule in self._compiled:
+            if any(expression.match(name) for name in own):
+                return pattern, rule
+        return None
+
+    def rule(self, names: Iterable[str]) -> Rule:
+        """The first rule that matches; without one, the rule that changes nothing."""
+        found = self.match(names)
+        return Rule() if found is None else found[1]
+
+
+@dataclass(frozen=True)
+class RecordedRules:
+    """A rule book that remembers which patterns matched, to refuse a rule that has no effect.
+
+    Attributes:
+        book: the rules.
+        used: patterns that matched first.
+        names: all names that were looked up.
+    """
+
+    book: RuleBook
+    used: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+
+    def match(self, names: Iterable[str]) -> tuple[str, Rule]:
+        """As `RuleBook.match`; without a rule that matches, "" and the rule that changes nothing."""
+        own = tuple(names)
+        self.names.update(own)
+        found = self.book.match(own)
+        if found is None:
+            return "", Rule()
+        self.used.add(found[0])
+        return found
+
+    def rule(self, names: Iterable[str]) -> Rule:
+        """As `RuleBook.rule`."""
+        return self.match(names)[1]
+
+    def check(self) -> None:
+        """Refuse patterns that never matched first.
+
+        Raises:
+            BadInput: there is one.
+        """
+        for pattern, rule in self.book.rules:
+            if pattern not in self.used:
+                alone = RuleBook(((pattern, rule),))
+                shadowed = any(alone.match((name,)) for name in self.names)
+                why = "stands behind rules that match first" if shadowed else "matches no module that multiplies"
+                raise BadInput(f"rules: {pattern!r} {why}; correct or remove it")
 
 
 def as_rule(pattern: str, value: Any) -> Rule:

@@ -31,11 +31,13 @@ class Effort:
     worn: float = 1
 
 
-@cache
 def effort(array: Crossbar, slices: int) -> Effort:
     """What it takes to write so many slices of an array, the least significant ones."""
-    if array.verify is None:
-        return Effort()
+    return Effort() if array.verify is None else _verified(array, slices)
+
+
+@cache
+def _verified(array: Crossbar, slices: int) -> Effort:
     found = [_of_slice(_misses(array, index), array.writes(index), array.columns) for index in range(slices)]
     writes, reads = ([each[name] for each in found] for name in (0, 1))
     return Effort(

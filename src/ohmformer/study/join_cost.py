@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+from glob import escape
 
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import Rule
+from ohmformer.hardware.operand_names import kv_rule_names
+from ohmformer.hardware.rules import RuleBook
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.schema import replace
 from ohmformer.study.cost import cost_document, price, remedy_notes
@@ -67,13 +68,16 @@ def _refusals(reasons: list[str], points: int) -> list[str]:
 
 
 def with_chosen(settings: CostSettings, chosen: Document | None) -> CostSettings:
-    """The clips that calibration chose, as rules in front of those that there are; nothing is left to choose."""
+    """The clips that calibration chose, as rules in front of those that there are; nothing is left to choose.
+
+    Each new rule has everything else from the rule that holds for the operand.
+    """
     if not chosen:
         return settings
-    rules = []
+    book, rules = RuleBook(settings.rules), []
     for name, clip in chosen["clips"].items():
-        own = next((rule for pattern, rule in settings.rules if fnmatchcase(name, pattern)), Rule())
-        rules.append((name, replace(own, "clip", tuple(clip) if isinstance(clip, list) else clip)))
+        own = book.rule(kv_rule_names(name))
+        rules.append((escape(name), replace(own, "clip", tuple(clip) if isinstance(clip, list) else clip)))
     free = settings.mitigation.model_copy(update={"clip": "none", "kv": "none"})
     return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
 

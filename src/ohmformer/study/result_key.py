@@ -21,7 +21,7 @@ MODEL_PACKAGES = {"hf": ("transformers",), "timm": ("timm",)}
 
 PACKAGE = Path(__file__).parents[1]
 ANSWERING_FOLDERS = (
-    *("stats", "device", "array", "mitigation", "mapping", "hardware", "capture", "models", "tasks", "nn"),
+    *("stats", "device", "array", "mitigation", "mapping", "hardware", "capture", "routing", "models", "tasks", "nn"),
 )
 ANSWERING = (
     "streams.py",

@@ -6,24 +6,23 @@ and heads, heads last.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ohmformer.capture.product import Product
-from ohmformer.capture.pytorch_mha import check_supported
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import Rule
+from ohmformer.hardware.operand_names import kv_name, kv_rule_names, weight_name, weight_rule_names
+from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
+from ohmformer.routing.product_handler import PairRole, ProductHandler, describe, remedy, unseen_layers
 from ohmformer.tracing.head_count import counts
 from ohmformer.tracing.recorder import Event, Trail
-from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
+from ohmformer.workload.spec import AttentionRole, DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
 
+_ROLES: dict[PairRole, AttentionRole] = {"key": "attention.key", "value": "attention.value"}
 Role = Literal["static", "key", "value", "other"]
 
 
@@ -65,16 +64,41 @@ class Pass:
     tokens: int | None = None
 
 
-class Writer:
-    """Turns events into drafts."""
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of attention: what Q K^T and P V of one site have in common.
 
-    def __init__(self, model: nn.Module, rules: tuple[tuple[str, Rule], ...], asked: Pass) -> None:
-        self.modules, self.parameters = dict(model.named_modules()), dict(model.named_parameters())
-        self.rules, self.asked = rules, asked
-        self.matched: set[str] = set()
+    Attributes:
+        batch: samples, or windows of all samples.
+        heads: of queries.
+        kv_heads: of keys and values.
+        queries: of a head.
+        held: tokens of which keys and values are there.
+        written: new ones of these.
+        across: True if keys are those of other tokens than the queries.
+    """
+
+    batch: int
+    heads: int
+    kv_heads: int
+    queries: int
+    held: int
+    written: int
+    across: bool
+
+
+class Writer(ProductHandler[Event, list[Draft]]):
+    """Turns events into drafts.
+
+    Attributes:
+        left_out: what nobody could count, and a rule leaves out: one line for each product.
+    """
+
+    def __init__(self, model: nn.Module, rules: OrderedRules, asked: Pass) -> None:
+        super().__init__(model, RecordedRules(RuleBook(rules)))
+        self.asked = asked
+        self.left_out: list[str] = []
         self.stored: dict[tuple[object, ...], str] = {}
-        self.used: set[tuple[object, ...]] = set()
-        self.sites: dict[tuple[str, str], list[int]] = {}
         self.heads = 1
 
     def drafts(self, events: list[Event]) -> list[Draft]:
@@ -83,38 +107,16 @@ class Writer:
         Raises:
             BadInput: a product is not understood, or a rule matches nothing.
         """
-        found = [draft for event in events for draft in self._event(event)]
+        found: list[Draft] = []
+        for event in events:
+            product = event.what
+            found += self.handle(product, event) if isinstance(product, Product) else [self._other(event, product)]
         found = [draft for draft in found if draft.role == "static" or _any(draft.op)]
-        for pattern, _ in self.rules:
-            if pattern not in self.matched:
-                raise BadInput(f"rules: {pattern!r} matches no module that multiplies; correct or remove it")
-        return self._with_idle_experts(events, found)
-
-    def _event(self, event: Event) -> Iterator[Draft]:
-        if not isinstance(event.what, Product):
-            yield self._other(event, event.what)
-            return
-        product, rule = event.what, self._rule(event.module)
-        match product.kind:
-            case "weights":
-                yield from self._weights(event, product)
-            case "multihead attention":
-                yield from self._multihead(event, product, rule)
-            case "attention":
-                yield from self._fused(event, product, rule)
-            case "unknown":
-                if not rule.digital:
-                    raise BadInput(f"{_place(product)} is not understood; {_remedy('leave it out', product)}")
-                warnings.warn(f"{_place(product)} is left out of the workload by rule", LeftOut, stacklevel=5)
-            case _:
-                yield from self._pair(event, product, rule)
-
-    def _rule(self, *names: str) -> Rule:
-        for pattern, rule in self.rules:
-            if any(fnmatchcase(name, pattern) for name in names):
-                self.matched.add(pattern)
-                return rule
-        return Rule()
+        found = self._with_idle_experts(events, found)
+        for name in unseen_layers(self.weights_of.modules, (e.what for e in events if isinstance(e.what, Product))):
+            self.rules.match((name,))  # a rule may be meant for what this sample does not reach
+        self.rules.check()
+        return found
 
     def _other(self, event: Event, kind: str) -> Draft:
         shape, name = event.shape, event.module
@@ -130,7 +132,7 @@ class Writer:
                 op = Lookup(name, "", None, rows, width, event.entries)
         return Draft(op, "other", 0, event.deps, event.blocks)
 
-    def _weights(self, event: Event, product: Product) -> Iterator[Draft]:
+    def weights(self, product: Product, given: Event) -> list[Draft]:
         """Products with a whole parameter, a part, the matrices of a bank, or those of the groups of a convolution."""
         assert product.matrix is not None
         assert product.left is not None
@@ -139,172 +141,186 @@ class Writer:
         G = prod(matrix.shape[:-2])
         lead = torch.broadcast_shapes(left[:-2], matrix.shape[:-2]) if matrix.dim() > 2 else left[:-2]
         vectors = prod(lead) * left[-2] // G
-        name, index = self._name(product, matrix)
+        named = self.weights_of.matrix(product)
         if product.operation.endswith("grouped_mm") and matrix.is_meta:
             E, tokens = product.shapes[1][0], product.shapes[0][0]
-            vectors = tokens // E + (index < tokens % E)
+            vectors = tokens // E + ((named.index or 0) < tokens % E)
+        digital = self.rules.rule(weight_rule_names(named.name)).digital
+        found = []
         for g in range(G):
-            place = f"{name}#{g}" if G > 1 else name
+            own = StaticMatMul(named.name, "", None, vectors, I, O)
+            if G > 1:
+                names = weight_rule_names(named.name)
+                own = replace(own, name=weight_name(named.name, part=g), rule_names=names)
             key = (product.weights, g, matrix.storage_offset(), tuple(matrix.shape), matrix.stride())
-            op = self._ruled(self._static(place, key, vectors, I, O), event.module, name, place)
-            yield Draft(op, "static", 1 << event.index, event.deps, event.blocks)
+            op = _in_lanes(own) if digital else self._stored(own, key)
+            found.append(Draft(op, "static", 1 << given.index, given.deps, given.blocks))
+        return found
 
-    def _static(self, name: str, key: tuple[object, ...], vectors: int, inputs: int, outputs: int) -> StaticMatMul:
-        stored = self.stored.setdefault(key, name)
-        shared = stored if key in self.used else ""
-        self.used.add(key)
-        return StaticMatMul(name, "", None, vectors, inputs, outputs, shared)
-
-    def _name(self, product: Product, matrix: Tensor) -> tuple[str, int]:
-        """The layer that owns the weights, and which part of a bank they are."""
-        parameter = self.parameters[product.weights]
-        owner, _, attribute = product.weights.rpartition(".")
-        own = any(p is parameter for p in self.modules[product.module]._parameters.values())
-        layer = product.module if own and attribute == "weight" else owner if attribute == "weight" else product.weights
-        offset = int(matrix.storage_offset()) - int(parameter.storage_offset())
-        if _from_bank(parameter, matrix):
-            index = offset // max(1, parameter.stride(0))
-            return f"{layer}[{index}]", index
-        return (layer if matrix.numel() == parameter.numel() else f"{layer}#{offset}"), 0
-
-    def _ruled(self, op: Op, *names: str) -> Op:
-        """The product, or what it is to the digital lanes where a rule keeps it there: one step per multiplication."""
-        return Elementwise(op.name, "", None, op.macs, "add") if self._rule(*names).digital else op
+    def _stored(self, op: StaticMatMul, key: tuple[object, ...]) -> StaticMatMul:
+        """The product; where the same weights are stored already, with the name of the product that stores them."""
+        if key in self.stored:
+            return replace(op, shared_with=self.stored[key])
+        self.stored[key] = op.name
+        return op
 
     def _with_idle_experts(self, events: list[Event], drafts: list[Draft]) -> list[Draft]:
         """The drafts, with the matrices of banks that no token was routed to: they are stored all the same."""
         names = {draft.op.name for draft in drafts}
-        banks: dict[str, tuple[Event, str]] = {}
+        banks: dict[str, tuple[Event, Product]] = {}
         for event in events:
-            product = event.what
-            matrix = product.matrix if isinstance(product, Product) else None
-            if isinstance(product, Product) and matrix is not None:
-                layer, _, bank = self._name(product, matrix)[0].partition("[")
-                if bank:
-                    banks[product.weights] = event, layer
-        for weights, (event, layer) in banks.items():
-            parameter = self.parameters[weights]
-            O, I = event.what.matrix.shape  # type: ignore[union-attr]
+            if isinstance(event.what, Product) and event.what.kind == "weights" and self.weights_of.bank(event.what):
+                banks[event.what.weights] = event, event.what
+        for event, product in banks.values():
+            assert product.matrix is not None
+            O, I = product.matrix.shape
             at = max((n for n, draft in enumerate(drafts) if draft.bit == 1 << event.index), default=len(drafts) - 1)
-            idle = [f"{layer}[{e}]" for e in range(len(parameter)) if f"{layer}[{e}]" not in names]
+            idle = [each.name for each in self.weights_of.bank(product) if each.name not in names]
             drafts[at + 1 : at + 1] = [
                 Draft(StaticMatMul(name, "", None, 0, I, O), "static", 1 << event.index, event.deps, event.blocks)
                 for name in idle
-                if not self._rule(event.module, name).digital
+                if not self.rules.rule(weight_rule_names(name)).digital
             ]
         return drafts
 
-    def _multihead(self, event: Event, product: Product, rule: Rule) -> Iterator[Draft]:
+    def multihead(self, product: Product, given: Event, module: nn.MultiheadAttention) -> list[Draft]:
         """PyTorch's own attention of query[M, B, E] on key[N, B, .] and value[N, B, .], which hides its products."""
-        module, name = self.modules[product.module], product.module
-        if not isinstance(module, nn.MultiheadAttention):
-            raise BadInput(f"{_place(product)} is not understood; {_remedy('leave it out', product)}")
-        if not rule.digital:
-            check_supported(module, name)
+        return self._multihead_drafts(product, given, module, digital=False)
+
+    def _multihead_drafts(
+        self, product: Product, event: Event, module: nn.MultiheadAttention, *, digital: bool
+    ) -> list[Draft]:
+        name, site = product.module, self.site(product, "attention")
         shapes = [s if len(s) == 3 else (s[0], 1, s[1]) for s in product.shapes]
         (M, B, E), (N, _, _) = shapes[:2]
         bit, deps, blocks = 1 << event.index, event.deps, event.blocks
-        for n, (part, (tokens, _, width)) in enumerate(zip("qkv", shapes, strict=True)):
-            op = self._static(f"{name}#{part}", (name, part), B * tokens, width, E)
-            yield Draft(self._ruled(op, name, op.name), "static", bit << n, deps, blocks)
+        H, d, last = module.num_heads, module.head_dim, f"{name}.out_proj".lstrip(".")
         across = (event.left.stream, event.left.deps) != (event.right.stream, event.right.deps)
-        H, d = module.num_heads, module.head_dim
-        common = (B, H, H, M, N, N)
-        key = self._dynamic(event, f"{name}.K", "key", common, d, across)
-        value = self._dynamic(event, f"{name}.V", "value", common, d, across)
+        sizes = Sizes(batch=B, heads=H, kv_heads=H, queries=M, held=N, written=N, across=across)
+        plain: list[StaticMatMul | DynamicMatMul] = [
+            StaticMatMul(weight_name(name, part=part), "", None, B * tokens, width, E)
+            for part, (tokens, _, width) in zip("qkv", shapes, strict=True)
+        ]
+        plain += [self._kv(event, site, "key", sizes, d), self._kv(event, site, "value", sizes, d)]
+        plain.append(StaticMatMul(last, "", None, B * M, E, E))
+        # A rule that keeps the whole call digital comes before those for its operands.
+        *projections, key, value, out = (_in_lanes(op) if digital else self._ruled(op) for op in plain)
+        found = [Draft(op, "static", bit << n, deps, blocks) for n, op in enumerate(projections)]
         deps |= bit * 0b111
-        yield Draft(self._ruled(key, name, key.name), "key", bit << 3, deps, blocks)
-        yield Draft(Softmax(name, "", None, B * H * M, N, H), "other", 0, deps, blocks)
-        yield Draft(self._ruled(value, name, value.name), "value", bit << 3, deps | bit << 3, blocks)
-        op = self._static(f"{name}.out_proj", (name, "out_proj"), B * M, E, E)
-        yield Draft(self._ruled(op, name, op.name), "static", bit << 4, deps | bit << 3, blocks)
+        found.append(Draft(key, "key", bit << 3, deps, blocks))
+        found.append(Draft(Softmax(name, "", None, B * H * M, N, H), "other", 0, deps, blocks))
+        found.append(Draft(value, "value", bit << 3, deps | bit << 3, blocks))
+        found.append(Draft(out, "static", bit << 4, deps | bit << 3, blocks))
+        return found
 
-    def _fused(self, event: Event, product: Product, rule: Rule) -> Iterator[Draft]:
+    def attention(self, product: Product, given: Event) -> list[Draft]:
         """Attention of query[..., M, d] on key[..., N, d] and value[..., N, e] in one call."""
         query, key, value = product.shapes[:3]
-        batch, heads, kv_heads = counts(query, key, event.right, product, self.asked.samples)
-        heads, M = self._unfolded(heads, query[-2], event.right)
-        held = self._held(key[-2], event.right)
-        common = (batch, heads, kv_heads, M, held, max(0, key[-2] - event.right.cached))
-        name, bit = self._site(product, "attention"), 1 << event.index
-        across = _across(event, key[-2])
-        first = self._dynamic(event, f"{name}.K", "key", common, key[-1], across)
-        second = self._dynamic(event, f"{name}.V", "value", common, value[-1], across)
-        yield Draft(self._ruled(first, name, first.name), "key", bit, event.deps, event.blocks)
-        softmax = Softmax(name, "", None, batch * heads * M, held, heads)
-        yield Draft(softmax, "other", 0, event.deps | bit, event.blocks)
-        yield Draft(self._ruled(second, name, second.name), "value", bit << 1, event.deps | bit, event.blocks)
+        batch, heads, kv_heads = counts(query, key, given.right, product, self.asked.samples)
+        heads, M = self._unfolded(heads, query[-2], given.right)
+        sizes = self._sizes(given, given.right, batch, heads, kv_heads, M, key[-2])
+        name, bit = self.site(product, "attention"), 1 << given.index
+        first = self._ruled(self._kv(given, name, "key", sizes, key[-1]))
+        second = self._ruled(self._kv(given, name, "value", sizes, value[-1]))
+        softmax = Softmax(name, "", None, batch * heads * M, sizes.held, heads)
+        return [
+            Draft(first, "key", bit, given.deps, given.blocks),
+            Draft(softmax, "other", 0, given.deps | bit, given.blocks),
+            Draft(second, "value", bit << 1, given.deps | bit, given.blocks),
+        ]
 
-    def _pair(self, event: Event, product: Product, rule: Rule) -> Iterator[Draft]:
-        """A product of two activations that the model writes out."""
-        role = product.role or {"attention.key": "key", "attention.value": "value"}.get(rule.on, "")
-        if product.left is None or product.right is None:
-            if not rule.digital:
-                raise BadInput(f"{_place(product)} is not understood; {_remedy('leave it out', product)}")
-            warnings.warn(f"{_place(product)} is left out of the workload by rule", LeftOut, stacklevel=6)
-            return
-        left, right, trail = product.left.shape, product.right.shape, event.right
+    def pair(self, product: Product, given: Event, role: PairRole) -> list[Draft]:
+        """K or V of a product of two activations that the model writes out."""
+        name = kv_name(self.site(product, role), role)
+        rule = self.rules.rule(kv_rule_names(name))
         turned = rule.write == "left" and not product.role  # otherwise known which one is K^T or V
+        op = self._pair_op(product, given, role, name, turned=turned)
+        return [Draft(_in_lanes(op) if rule.digital else op, role, 1 << given.index, given.deps, given.blocks)]
+
+    def _pair_op(self, product: Product, given: Event, role: PairRole, name: str, *, turned: bool) -> DynamicMatMul:
+        assert product.left is not None
+        assert product.right is not None
+        left, right, trail = product.left.shape, product.right.shape, given.right
         if turned:
-            left, right, trail = right, left, event.left
-        if not role:
-            alone = product.kind == "computed weights" or len(left) == len(right) == 2
-            if not alone and not rule.digital:
-                raise BadInput(
-                    f"{_place(product)} multiplies two activations and is not understood; "
-                    f"{_remedy('keep it digital', product)}, or say what it is with "
-                    f"rules={{{product.module!r}: Rule(on='attention.key')}}"
-                )
-            macs = prod(torch.broadcast_shapes(left[:-2], right[:-2])) * left[-2] * left[-1] * right[-2]
-            op: Op = Elementwise(product.module, "", None, macs, "add")
-            yield Draft(op, "static", 1 << event.index, event.deps, event.blocks)
-            return
-        tokens = right[-2] if role == "key" else right[-1]
-        width = right[-1] if role == "key" else right[-2]
+            left, right, trail = right, left, given.left
+        tokens, width = (right[-2], right[-1]) if role == "key" else (right[-1], right[-2])
         batch, heads, kv_heads = counts(left, right, trail, product, self.asked.samples)
-        held = self._held(tokens, trail)
         heads, M = self._unfolded(heads, left[-2], trail)
-        common = (batch, heads, kv_heads, M, held, max(0, tokens - trail.cached))
-        name = f"{self._site(product, role)}.{'K' if role == 'key' else 'V'}"
-        op = self._dynamic(event, name, "key" if role == "key" else "value", common, width, _across(event, tokens))
+        sizes = self._sizes(given, trail, batch, heads, kv_heads, M, tokens)
         self.heads = heads
-        ruled = self._ruled(replace(op, turned=turned), product.module, name)
-        yield Draft(ruled, "key" if role == "key" else "value", 1 << event.index, event.deps, event.blocks)
+        return replace(self._kv(given, name.rpartition(".")[0], role, sizes, width), turned=turned)
 
-    def _site(self, product: Product, role: str) -> str:
-        """What `convert` calls this place of a module: its name, then with `#1`, `#2` ..."""
-        places = self.sites.setdefault((product.module, role), [])
-        if product.position not in places:
-            places.append(product.position)
-        n = places.index(product.position)
-        return product.module if n == 0 else f"{product.module}#{n}"
+    def digital(self, product: Product, given: Event, role: PairRole | None, reason: str) -> list[Draft]:
+        """One step of the digital lanes for each multiplication; what nobody can count is left out."""
+        module = self.weights_of.modules[product.module]
+        if product.kind == "multihead attention" and isinstance(module, nn.MultiheadAttention):
+            return self._multihead_drafts(product, given, module, digital=True)
+        if product.left is None or product.right is None:
+            self.left_out.append(f"{describe(product)} is left out of the workload by rule")
+            return []
+        if role is not None:
+            name = kv_name(self.site(product, role), role)
+            op: Op = _in_lanes(self._pair_op(product, given, role, name, turned=False))
+            return [Draft(op, role, 1 << given.index, given.deps, given.blocks)]
+        left, right = product.left.shape, product.right.shape
+        macs = prod(torch.broadcast_shapes(left[:-2], right[:-2])) * left[-2] * left[-1] * right[-2]
+        op = Elementwise(product.module, "", None, macs, "add")
+        return [Draft(op, "static", 1 << given.index, given.deps, given.blocks)]
 
-    def _dynamic(
-        self,
-        event: Event,
-        name: str,
-        role: Literal["key", "value"],
-        common: tuple[int, int, int, int, int, int],
-        width: int,
-        across: bool,
-    ) -> DynamicMatMul:
-        batch, heads, kv_heads, queries, held, written = common
-        inputs, outputs = (width, held) if role == "key" else (held, width)
-        return DynamicMatMul(
-            name,
-            "",
-            None,
-            "attention.key" if role == "key" else "attention.value",
-            batch,
-            heads,
-            kv_heads,
-            queries,
-            inputs,
-            outputs,
-            written,
-            causal=not across and self._causal(event),
-            across=across,
+    def unknown(self, product: Product, given: Event, rule: Rule) -> list[Draft]:
+        """Left out, if a rule says so.
+
+        Raises:
+            BadInput: none does.
+        """
+        if not rule.digital:
+            raise BadInput(f"{describe(product)} is not understood; {remedy('leave it out', product)}")
+        self.left_out.append(f"{describe(product)} is left out of the workload by rule")
+        return []
+
+    def across_samples(self, product: Product, given: Event) -> bool:
+        """True where no axis is left for samples."""
+        assert product.left is not None
+        assert product.right is not None
+        return len(product.left.shape) == len(product.right.shape) == 2
+
+    def _sizes(
+        self, event: Event, trail: Trail, batch: int, heads: int, kv_heads: int, queries: int, tokens: int
+    ) -> Sizes:
+        return Sizes(
+            batch=batch,
+            heads=heads,
+            kv_heads=kv_heads,
+            queries=queries,
+            held=self._held(tokens, trail),
+            written=max(0, tokens - trail.cached),
+            across=_across(event, tokens),
         )
+
+    def _kv(self, event: Event, site: str, role: PairRole, sizes: Sizes, width: int) -> DynamicMatMul:
+        """A product with K or V of heads of `width`."""
+        return DynamicMatMul(
+            name=kv_name(site, role),
+            stage="",
+            layer=None,
+            role=_ROLES[role],
+            batch=sizes.batch,
+            heads=sizes.heads,
+            kv_heads=sizes.kv_heads,
+            queries=sizes.queries,
+            inputs=width if role == "key" else sizes.held,
+            outputs=sizes.held if role == "key" else width,
+            written=sizes.written,
+            causal=not sizes.across and self._causal(event),
+            across=sizes.across,
+        )
+
+    def _ruled(self, op: StaticMatMul | DynamicMatMul) -> Op:
+        """A product of attention, or what it is to the digital lanes where a rule keeps it there."""
+        names = weight_rule_names(op.name) if isinstance(op, StaticMatMul) else kv_rule_names(op.name)
+        if self.rules.rule(names).digital:
+            return _in_lanes(op)
+        return self._stored(op, ("multihead attention", op.name)) if isinstance(op, StaticMatMul) else op
 
     def _causal(self, event: Event) -> bool:
         """Whether later keys are hidden: by the call, the values, the module, or else what the pass is taken for."""
@@ -315,7 +331,7 @@ class Writer:
         known = product.causal if isinstance(product, Product) and written_out else event.causal
         if known is not None:
             return known
-        module = self.modules[event.module]
+        module = self.weights_of.modules[event.module]
         said = [getattr(module, name, None) for name in ("is_causal", "is_decoder")]
         return any(word is True for word in said) if any(isinstance(word, bool) for word in said) else self.asked.causal
 
@@ -335,8 +351,9 @@ class LeftOut(UserWarning):
     """A product that nobody could count is missing in a workload, because a rule says so."""
 
 
-def _from_bank(parameter: Any, matrix: Tensor) -> bool:
-    return parameter.dim() == 3 and matrix.dim() == 2 and matrix.numel() == parameter[0].numel()
+def _in_lanes(op: StaticMatMul | DynamicMatMul) -> Elementwise:
+    """What a product is to the digital lanes: one step for each multiplication."""
+    return Elementwise(op.name, "", None, op.macs, "add")
 
 
 def _any(op: Op) -> bool:
@@ -356,12 +373,3 @@ def _across(event: Event, tokens: int) -> bool:
     if event.right.cached >= tokens:
         return True
     return event.right.stream not in (0, event.left.stream)
-
-
-def _place(product: Product) -> str:
-    shapes = " with ".join(str(shape) for shape in product.shapes[:2])
-    return f"{product.module or 'the model itself'}: {product.operation} on {shapes}"
-
-
-def _remedy(what: str, product: Product) -> str:
-    return f"{what} with rules={{{product.module!r}: None}}"

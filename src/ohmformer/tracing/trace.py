@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, get_args
@@ -15,9 +16,9 @@ from ohmformer.capture.inputs import batch_size
 from ohmformer.capture.product import Seen
 from ohmformer.capture.pytorch_quirks import without_fast_path
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.rules import Rules, as_rule
+from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import Step, new_tokens, prepare
-from ohmformer.tracing.operations import Draft, Pass, Writer
+from ohmformer.tracing.operations import Draft, LeftOut, Pass, Writer
 from ohmformer.tracing.recorder import Event, Shapes, Tracing
 from ohmformer.tracing.stages import staged
 from ohmformer.workload.spec import DynamicMatMul, Op, Phase, StaticMatMul, Workload
@@ -66,7 +67,10 @@ def trace(
     causal = chosen in ("prefill", "decode") or (chosen is None and _generates(model))
     tokens = new_tokens(step.sample)
     asked = Pass(_samples(step.sample), step.context, causal, chosen == "decode", tokens)
-    drafts = Writer(step.model, ruled, asked).drafts(events)
+    writer = Writer(step.model, ruled, asked)
+    drafts = writer.drafts(events)
+    for line in writer.left_out:
+        warnings.warn(line, LeftOut, stacklevel=2)
     sizes = {name: len(list(module.children())) for name, module in step.model.named_modules()}
     return _workload(model, staged(drafts, sizes), asked, chosen, phase, drafts)
 
@@ -81,7 +85,7 @@ def _on_meta(sample: Any) -> Any:
     return tree_map_only(Tensor, one, dict(sample) if isinstance(sample, Mapping) else sample)
 
 
-def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> tuple[tuple[str, Any], ...]:
+def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> OrderedRules:
     if not isinstance(model, nn.Module):
         raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
     if hasattr(model, "crossbars"):
@@ -96,7 +100,7 @@ def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> tup
         raise BadInput(f"context = {context}: encoding has no cache; leave it out, or take prefill or decode")
     if batch_size(sample) == 0:
         raise BadInput("sample is empty; give a batch of at least one input")
-    return tuple((pattern, as_rule(pattern, value)) for pattern, value in rules.items())
+    return RuleBook.read(rules).rules
 
 
 def _phase(step: Step, phase: Phase | None) -> Phase | None:

@@ -15,6 +15,9 @@ from ohmformer.errors import BadInput
 Phase = Literal["encode", "prefill", "decode"]
 AttentionRole = Literal["attention.key", "attention.value"]
 
+_OWN = ("name", "layer", "rule_names")
+"""Fields that tell operations apart which do the same."""
+
 
 @dataclass(frozen=True)
 class Op:
@@ -34,18 +37,24 @@ class Op:
         return 0
 
     def anonymous(self) -> tuple[Any, ...]:
-        """All but name and layer: equal for operations that do the same."""
-        return (type(self), *(value for field, value in vars(self).items() if field not in ("name", "layer")))
+        """All but names and layer: equal for operations that do the same."""
+        return (type(self), *(value for field, value in vars(self).items() if field not in _OWN))
 
 
 @dataclass(frozen=True)
 class StaticMatMul(Op):
-    """A product with weights: M vectors x W[K, N]. `shared_with` names the module for which they are stored already."""
+    """A product with weights: M vectors x W[K, N].
+
+    `shared_with` names the operation for which they are stored already. `rule_names` are the names by which rules find
+    the weights, if those do not follow from `name` (see `hardware.operand_names.weight_rule_names`): a group of a
+    convolution has a name of its own, and the rules of the whole layer.
+    """
 
     vectors: int
     inputs: int
     outputs: int
     shared_with: str = ""
+    rule_names: tuple[str, ...] = ()
 
     @property
     def macs(self) -> int:

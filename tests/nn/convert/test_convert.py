@@ -128,7 +128,7 @@ def test_the_table_names_every_product() -> None:
 
 
 def test_rules_choose_and_the_first_match_wins() -> None:
-    other = of.load("clipformer_2024")
+    other = of.load_crossbar("clipformer_2024")
     rules = {"blocks.0.attn": None, "blocks.0.*": other, "head": None}
     converted = of.convert(vit(), HARDWARE, sample=IMAGES, rules=rules)
     digital = {(row.module, row.reason) for row in of.capture_table(converted).digital}

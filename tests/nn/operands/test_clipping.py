@@ -12,7 +12,7 @@ from ohmformer import BadInput, KVClip
 from ohmformer.nn.operands.clipping import clip_codes
 from tests.nn.models import vit
 
-ARRAY = of.load("clipformer_2024")
+ARRAY = of.load_crossbar("clipformer_2024")
 CODES = torch.arange(-255.0, 256.0)
 
 

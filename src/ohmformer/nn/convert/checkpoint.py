@@ -21,7 +21,7 @@ from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.convert import convert
+from ohmformer.nn.convert.convert import Model, convert
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import plain_clip
@@ -76,9 +76,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         raise BadInput(f"{file}: cannot be written ({error}); choose another place") from error
 
 
-def restore(
-    file: str | Path, model: nn.Module, *, hardware: Accelerator | None = None, sample: Any = None
-) -> nn.Module:
+def restore(file: str | Path, model: Model, *, hardware: Accelerator | None = None, sample: Any = None) -> Model:
     """The converted model of a file, around the weights of the file.
 
     Args:

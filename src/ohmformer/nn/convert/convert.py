@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,22 +17,24 @@ from ohmformer.capture.inputs import batch_size
 from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import CaptureTable
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.rules import Rules, as_rule
+from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.hooks import attach
-from ohmformer.nn.convert.replace import Replacer, RuleList
+from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import StaticOperand
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 def convert(
-    model: nn.Module,
+    model: Model,
     hardware: Accelerator,
     *,
     sample: Any,
@@ -43,7 +45,7 @@ def convert(
     seed: int = 0,
     chip: int = 0,
     verbose: bool = False,
-) -> nn.Module:
+) -> Model:
     """The same model with its weights, and its K and V, on the crossbars of an accelerator.
 
     The result shares its parameters and buffers with `model`, whose structure stays as it is.
@@ -109,7 +111,7 @@ class StaysDigital(UserWarning):
     """A conversion left products digital that neither a rule nor the hardware asked for."""
 
 
-def share_parameters(model: nn.Module, *shared: object) -> nn.Module:
+def share_parameters(model: Model, *shared: object) -> Model:
     """A copy of the model's structure around the very same parameters and buffers, and whatever else is shared."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise BadInput("the model is compiled by TorchScript, which hides its products; convert the original")
@@ -128,7 +130,7 @@ def _check_arguments(
     clip: KVClip | None,
     rules: Rules,
     weights: WeightMitigation | None,
-) -> RuleList:
+) -> OrderedRules:
     """The rules spelled out; refuses arguments that cannot be used, by name."""
     expected: list[tuple[str, object, type | tuple[type, ...], str]] = [
         ("model", model, nn.Module, "an nn.Module"),
@@ -159,4 +161,4 @@ def _check_arguments(
     for engine in (hardware.attention.key, hardware.attention.value):
         if clip is not None and isinstance(engine, CrossbarEngine):
             clip.check(engine.array)
-    return tuple((pattern, as_rule(pattern, value)) for pattern, value in rules.items())
+    return RuleBook.read(rules).rules

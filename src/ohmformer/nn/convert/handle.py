@@ -11,9 +11,9 @@ from torch import nn
 
 from ohmformer.capture.table import CaptureTable
 from ohmformer.errors import BadInput
+from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
-from ohmformer.nn.convert.replace import RuleList
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State
 
@@ -40,7 +40,7 @@ class Crossbars:
     sample: Any
     calibration: tuple[int, int]
     hardware: Accelerator
-    rules: RuleList
+    rules: OrderedRules
     axis: int = 0
     weights: WeightMitigation = field(default_factory=WeightMitigation)
 

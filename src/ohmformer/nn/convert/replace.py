@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from fnmatch import fnmatchcase
 
 from torch import nn
 
-from ohmformer.array.spec import Crossbar
 from ohmformer.capture.batch_axis import FIRST, Rows
-from ohmformer.capture.dry_run import DryRun
+from ohmformer.capture.dry_run import DryRun, Place
 from ohmformer.capture.product import Product
-from ohmformer.capture.pytorch_mha import check_supported
-from ohmformer.capture.table import ACROSS_SAMPLES, BY_HARDWARE, BY_RULE, COMPUTED, CONSTANT, Captured, CaptureTable
+from ohmformer.capture.table import BY_RULE, COMPUTED, Captured, CaptureTable
 from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import Rule
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
+from ohmformer.hardware.operand_names import weight_name
+from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
+from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
+from ohmformer.nn.convert.operand_choice import OperandChoice, digital_row
 from ohmformer.nn.modules.activation_matmul import PairSite
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.class_swap import become, changing
@@ -24,41 +23,33 @@ from ohmformer.nn.modules.intercept import Frame, Weights, crossbar_class
 from ohmformer.nn.modules.linear import CrossbarLinear, is_plain_linear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.state import State
-from ohmformer.nn.operands.weight import Cells, StaticOperand
-from ohmformer.schema import replace as changed
-
-RuleList = tuple[tuple[str, Rule], ...]
-_ROLES = {"key": ("K", "Q K", "attention.key"), "value": ("V", "P V", "attention.value")}
+from ohmformer.routing.product_handler import PairRole, ProductHandler, describe, remedy, unseen_layers
 
 
-class Replacer:
-    """Turns modules into their crossbar classes, in place, and writes down what it did."""
+class Replacer(ProductHandler[Place, list[Captured]]):
+    """Turns modules into their crossbar classes, in place; what it makes of a product are the rows of the table."""
 
     def __init__(
         self,
         model: nn.Module,
         hardware: Accelerator,
         state: State,
-        rules: RuleList,
+        rules: OrderedRules,
         run: DryRun,
         weights: WeightMitigation,
     ) -> None:
-        self.hardware, self.state, self.rules, self.run, self.conditioning = hardware, state, rules, run, weights
-        self.modules = dict(model.named_modules())
-        self.parameters = dict(model.named_parameters())
-        self.names = {id(parameter): name for name, parameter in self.parameters.items()}
-        self.times = Counter(self._matrix_key(p) for p in run.seen.products if p.kind == "weights")
-        self.site_names: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.cells: dict[tuple[object, ...], Cells] = {}
+        super().__init__(model, RecordedRules(RuleBook(rules)))
+        self.choice = OperandChoice(hardware, state, self.rules, weights)
+        self.modules, self.run = self.weights_of.modules, run
+        self.times = Counter(_matrix_key(p) for p in run.seen.products if p.kind == "weights")
         self.frames: dict[str, Frame] = {}
         self.held_by: defaultdict[str, list[Weights]] = defaultdict(list)
-        self.operands: list[Operand] = []
-        self.rows: list[Captured] = []
-        self.matched: set[str] = set()
-        self.looked_up: set[str] = set()
-        self.rotating: set[int] = set()
+
+    @property
+    def operands(self) -> list[Operand]:
+        """All operands on crossbars, in the order in which they were made."""
+        return self.choice.operands
 
     def replace(self) -> CaptureTable:
         """Replace whatever multiplies.
@@ -67,179 +58,92 @@ class Replacer:
             BadInput: a product is not understood, or a rule matches no module.
         """
         seen: set[object] = set()
+        rows: list[Captured] = []
         for product in self.run.seen.products:
-            key = self._matrix_key(product) if product.kind == "weights" else (product.module, product.position)
-            if product.kind == "unknown":
-                self._stay_digital(product.module, product.operation, f"{product.operation} is not understood")
-            elif key not in seen:
-                self._one(product)
+            key = _matrix_key(product) if product.kind == "weights" else (product.module, product.position)
+            if key not in seen or product.kind == "unknown":
+                rows += self.handle(product, self.run.places[product])
             seen.add(key)
         for name, frame in self.frames.items():
             frame.weights = self.held_by[name]
-        if not self.rows:
+        if not rows:
             raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
-        self._unseen()
-        for pattern, rule in self.rules:
-            if rule.rotate and pattern in self.matched and id(rule) not in self.rotating:
-                raise BadInput(f"rules: {pattern!r}: rotate = true, but it matches no static weights on crossbars")
-            if pattern not in self.matched:
-                shadowed = any(fnmatchcase(name, pattern) for name in self.looked_up)
-                why = "stands behind rules that match first" if shadowed else "matches no module that multiplies"
-                raise BadInput(f"rules: {pattern!r} {why}; correct or remove it")
-        return CaptureTable(tuple(self.rows))
+        for name in unseen_layers(self.modules, self.run.seen.products):
+            rows.append(self._row_of_unused(name, "x W", "its forward is not called on the sample"))
+        self.choice.check_rules()
+        return CaptureTable(tuple(rows))
 
-    def _one(self, product: Product) -> None:
-        match product.kind:
-            case "weights":
-                self._weights(product)
-            case "multihead attention":
-                self._multihead(product)
-            case "attention":
-                self._attention(product)
-            case _:
-                self._pair(product)
+    def _row_of_unused(self, module: str, product: str, reason: str) -> Captured:
+        """What cannot be put on crossbars; a rule that asks for just that is the better reason."""
+        digital = self.rules.rule((module,)).digital
+        return digital_row(module, product, BY_RULE if digital else reason)
 
-    @staticmethod
-    def _matrix_key(product: Product) -> tuple[object, ...]:
-        """What tells one use of a matrix of weights from those of others."""
-        assert product.matrix is not None or product.kind != "weights"
-        matrix = product.matrix
-        return (product.module, product.weights, *(() if matrix is None else _geometry(matrix)))
+    def unknown(self, product: Product, given: Place, rule: Rule) -> list[Captured]:
+        """Stays digital."""
+        return [
+            digital_row(
+                product.module, product.operation, BY_RULE if rule.digital else f"{product.operation} is not understood"
+            )
+        ]
 
-    def _unseen(self) -> None:
-        """List the layers that the sample did not reach: they stay as they are."""
-        used = {product.module for product in self.run.seen.products}
-        used |= {product.weights.rpartition(".")[0] for product in self.run.seen.products}
-        inside = {id(m.out_proj) for m in self.modules.values() if isinstance(m, nn.MultiheadAttention)}
-        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
-        for name, module in self.modules.items():
-            multiplies = isinstance(module, kinds) or type(module).__name__ == "Conv1D"
-            if multiplies and name not in used and id(module) not in inside:
-                self._stay_digital(name, "x W", "its forward is not called on the sample")
-
-    def _rule(self, *names: str) -> Rule:
-        """What the rules say of a module or operand, by its name; the first that matches any of its names."""
-        self.looked_up.update(names)
-        for pattern, rule in self.rules:
-            if any(fnmatchcase(name, pattern) for name in names):
-                self.matched.add(pattern)
-                return rule
-        return Rule()
-
-    def _array(
-        self, rule: Rule, engine: Engine, weights: WeightMitigation | None = None
-    ) -> tuple[Crossbar | None, str]:
-        """The crossbar of an operand, or None and the reason why it stays digital."""
-        if rule.digital:
-            return None, BY_RULE
-        named = {
-            "projection": self.hardware.projection,
-            "attention.key": self.hardware.attention.key,
-            "attention.value": self.hardware.attention.value,
-        }
-        engine = named.get(rule.on, engine)
-        array = rule.array or (engine.array if isinstance(engine, ArrayEngine) else None)
-        if array is None:
-            return None, BY_HARDWARE
-        for name in ("scale", "percentile"):
-            value = getattr(rule, name) if getattr(rule, name) is not None else getattr(weights, name, None)
-            if value is not None:
-                array = changed(array, name, value)
-        return array, ""
-
-    def _row(self, module: str, product: str, role: str, reason: str = "") -> None:
-        self.rows.append(Captured(module, product, "digital" if reason else role, reason))
-
-    def _stay_digital(self, module: str, product: str, reason: str) -> None:
-        """List what cannot be put on crossbars; a rule that asks for just that is the better reason."""
-        self._row(module, product, "digital", BY_RULE if self._rule(module).digital else reason)
-
-    def _static(
-        self,
-        name: str,
-        key: tuple[object, ...],
-        uses: int,
-        rows: Rows | None = FIRST,
-        known: bool = True,
-        bank: str = "",
-    ) -> StaticOperand | None:
-        rule = self._rule(bank or name.partition("#")[0], name)
-        engine = self.hardware.projection
-        # What SRAM holds is exact; only memristive cells are conditioned.
-        weights = self.conditioning if isinstance(engine, CrossbarEngine) or rule.array else WeightMitigation()
-        array, reason = self._array(rule, engine, weights)
-        self._row(name, "x W", "projection", reason)
-        if array is None:
-            return None
-        rotated = weights.rotate if rule.rotate is None else rule.rotate
-        self.rotating.add(id(rule))
-        cells = self.cells.setdefault((*key, array, rotated), Cells(name))
-        operand = StaticOperand(
-            name, array, self.state, uses=uses, rows=rows, samples_known=known, cells=cells, bank=bank, rotated=rotated
-        )
-        self.operands.append(operand)
-        return operand
-
-    def _weights(self, product: Product) -> None:
-        module, matrix, place = self.modules[product.module], product.matrix, self.run.places[product]
-        assert matrix is not None
-        rows = place.left if place.left is not None or place.known else FIRST
-        uses = self.times[self._matrix_key(product)]
-        if is_plain_linear(module) and product.weights == self._own_name(product.module):
-            operand = self._static(product.module, self._cells_key(product), uses, rows, place.known)
-            if operand is not None:
-                operand.rows_of = self._rows_by_use(product)
-                become(module, CrossbarLinear, weight_operand=operand)
+    def weights(self, product: Product, given: Place) -> list[Captured]:
+        """A linear layer, or weights that a module multiplies by itself."""
+        module = self.modules[product.module]
+        rows = given.left if given.left is not None or given.known else FIRST
+        if is_plain_linear(module) and product.weights == self.weights_of.own_weight(product.module):
+            found = [self._linear(product, module, rows, known=given.known)]
         else:
-            self._functional(product, uses, rows, place.known)
+            found = self._functional(product, rows, known=given.known)
         self._use_modules(product.module)
+        return found
+
+    def _linear(self, product: Product, module: nn.Module, rows: Rows | None, *, known: bool) -> Captured:
+        key = (product.weights, *_geometry(product.matrix))
+        uses = self.times[_matrix_key(product)]
+        operand, row = self.choice.weight(product.module, key, uses, rows=rows, samples_known=known)
+        if operand is not None:
+            operand.rows_of = self._rows_by_use(product)
+            become(module, CrossbarLinear, weight_operand=operand)
+        return row
 
     def _rows_by_use(self, product: Product) -> tuple[Rows | None, ...]:
         """Where samples stand in each use of a matrix, if that differs and is known."""
         uses = [p for p in self.run.seen.products if p.kind == "weights" and p.module == product.module]
-        places = [self.run.places[p] for p in uses if self._matrix_key(p) == self._matrix_key(product)]
+        places = [self.run.places[p] for p in uses if _matrix_key(p) == _matrix_key(product)]
         rows = tuple(place.left for place in places)
         return rows if len(set(rows)) > 1 and all(place.known for place in places) else ()
 
-    def _own_name(self, module: str) -> str:
-        """The name under which a module's weight is listed, which is another module's where they are tied."""
-        return self.names.get(id(self.modules[module]._parameters.get("weight")), "")
-
-    def _cells_key(self, product: Product) -> tuple[object, ...]:
-        assert product.matrix is not None
-        return (product.weights, *_geometry(product.matrix))
-
-    def _functional(self, product: Product, uses: int, rows: Rows | None, known: bool) -> None:
-        """Weights that a module multiplies by itself: a whole parameter, a part, or one matrix of a bank."""
-        parameter, matrix = self.parameters[product.weights], product.matrix
+    def _functional(self, product: Product, rows: Rows | None, *, known: bool) -> list[Captured]:
+        """Weights that a module multiplies by itself: a whole parameter, a part, or a bank, of which all are held."""
+        matrix = product.matrix
         assert matrix is not None
         owner, _, attribute = product.weights.rpartition(".")
-        layer = owner if attribute == "weight" else product.weights
-        if product.module and self._own_name(product.module) == product.weights:
-            layer = product.module
-        offset = int(matrix.storage_offset()) - int(parameter.storage_offset())
-        bank = parameter.dim() == 3 and matrix.numel() == parameter[0].numel() and matrix.dim() == 2
-        held = self.held_by[product.module]
-        if bank:
-            same = (attribute, self.modules[owner], tuple(matrix.shape))
-            if any((w.parameter, w.owner, w.shape) == same for w in held):
-                return
-            places = [(f"{layer}[{e}]", e * parameter.stride(0)) for e in range(len(parameter))]
-        else:
-            part = "" if matrix.numel() == parameter.numel() else f"#{offset}"
-            places = [(f"{layer}{part}", offset)]
-        for name, start in places:
-            key = (product.weights, start, *_geometry(matrix)[1:])
-            operand = self._static(name, key, uses, rows, known, bank=layer if bank else "")
+        held, bank = self.held_by[product.module], self.weights_of.bank(product)
+        shape, stride = tuple(matrix.shape), matrix.stride()
+        same = (attribute, self.modules[owner], shape)
+        if bank and any((w.parameter, w.owner, w.shape) == same for w in held):
+            return []
+        found = []
+        for each in bank or [self.weights_of.matrix(product)]:
+            operand, row = self.choice.weight(
+                each.name,
+                (product.weights, each.start, shape, stride),
+                self.times[_matrix_key(product)],
+                rows=rows,
+                samples_known=known,
+                bank=each.layer if bank else "",
+            )
+            found.append(row)
             if operand is not None:
                 self._frame(product.module)
-            held.append(Weights(operand, self.modules[owner], attribute, start, tuple(matrix.shape), matrix.stride()))
+            held.append(Weights(operand, self.modules[owner], attribute, each.start, shape, stride))
+        return found
 
     def _frame(self, name: str) -> Frame:
         """What is intercepted in a module, which then intercepts."""
         if name not in self.frames:
             module = self.modules[name]
-            self.frames[name] = Frame(name, self.state, operations=self.run.seen.operations.get(name, {}))
+            self.frames[name] = Frame(name, self.choice.state, operations=self.run.seen.operations.get(name, {}))
             cls: type[nn.Module] = type(module)
             become(module, crossbar_class(cls), crossbar_frame=self.frames[name])  # type: ignore[arg-type]
         return self.frames[name]
@@ -254,139 +158,87 @@ class Replacer:
             if isinstance(parent, nn.TransformerEncoder):
                 changing(parent, use_nested_tensor=False)
 
-    def _multihead(self, seen: Product) -> None:
-        name = seen.module
-        module = self.modules[name]
-        rule = self._rule(name)
-        if not isinstance(module, nn.MultiheadAttention) and not rule.digital:
-            raise BadInput(
-                f"{name or 'the model itself'}: calls {seen.operation} by itself, which hides its products; keep it "
-                f"digital with rules={{{name!r}: None}}"
-            )
-        if rule.digital:
-            for product in ("x W", "Q K", "P V"):
-                self._row(name, product, "digital", BY_RULE)
-            if isinstance(module, nn.MultiheadAttention):
-                self._row(f"{name}.out_proj".lstrip("."), "x W", "digital", BY_RULE)
-            return
-        check_supported(module, name)
-        self._check_place(seen)
-        uses = self._uses(seen)
-        operands = tuple(self._static(f"{name}#{role}", (name, role), uses) for role in "qkv")
-        site = self._site(seen, FIRST, uses)
+    def multihead(self, product: Product, given: Place, module: nn.MultiheadAttention) -> list[Captured]:
+        """PyTorch's own attention: three projections in, two products, and `out_proj`."""
+        name, uses = product.module, self._uses(product)
+        self._check_place(product)
+        made = [self.choice.weight(weight_name(name, part=part), (name, part), uses) for part in "qkv"]
+        site, found = self._site(product, FIRST, uses)
+        operands = tuple(operand for operand, _ in made)
         become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[site])
+        rows = [*(row for _, row in made), *found]
         if isinstance(module.out_proj, CrossbarLinear):  # of another attention, too
             module.out_proj.weight_operand.uses += uses
         else:
             last = f"{name}.out_proj".lstrip(".")
-            operand = self._static(last, (last,), uses)
+            operand, row = self.choice.weight(last, (last,), uses)
+            rows.append(row)
             if operand is not None:
                 become(module.out_proj, CrossbarLinear, weight_operand=operand)
         self._use_modules(name)
+        return rows
 
-    def _attention(self, product: Product) -> None:
-        place = self.run.places[product]
-        if not all(self._rule(product.module, f"{product.module}.{letter}").digital for letter in "KV"):
+    def attention(self, product: Product, given: Place) -> list[Captured]:
+        """Fused attention: K and V at one site."""
+        site, rows = self._site(product, given.right or given.left or FIRST, self._uses(product))
+        if any(row.reason != BY_RULE for row in rows):
             self._check_place(product)
-        rows = place.right or place.left or FIRST
-        site = self._site(product, rows, self._uses(product))
         if site.key or site.value:
             self._frame(product.module).sites[product.position] = site
+        return rows
 
     def _uses(self, product: Product) -> int:
         """How often a forward pass comes to a product."""
         same = [p for p in self.run.seen.products if p.module == product.module and p.position == product.position]
         return len(same)
 
-    def _site(self, product: Product, rows: Rows, uses: int) -> AttentionSite:
-        name = self._site_name(product.module, "attention")
-        attention = self.hardware.attention
-        key = self._dynamic(name, "key", attention.key, uses, product)
-        value = self._dynamic(name, "value", attention.value, uses, product)
-        return AttentionSite(name, key, value, self.state, rows, product.groups)
+    def _site(self, product: Product, rows: Rows, uses: int) -> tuple[AttentionSite, list[Captured]]:
+        name = self.site(product, "attention")
+        key, key_row = self.choice.kv(name, "key", uses, product)
+        value, value_row = self.choice.kv(name, "value", uses, product)
+        return AttentionSite(name, key, value, self.choice.state, rows, product.groups), [key_row, value_row]
 
-    def _site_name(self, module: str, role: str) -> str:
-        """The name of the next site of a module: its own, then with `#1`, `#2` ..."""
-        n = self.site_names[module, role]
-        self.site_names[module, role] += 1
-        return module if n == 0 else f"{module}#{n}"
+    def pair(self, product: Product, given: Place, role: PairRole) -> list[Captured]:
+        """K or V of a product of two activations that the model writes out."""
+        known = given.known and (given.left is not None or given.right is not None)
+        if product.kind == "computed weights" and not known:
+            return self.digital(product, given, role, COMPUTED)
+        self._check_place(product)
+        name = self.site(product, role)
+        operand, row = self.choice.kv(name, role, self._uses(product), product)
+        if operand is not None:
+            where = {"left": given.left, "right": given.right}
+            site = PairSite(name, operand, self.choice.state, **where, groups=product.groups, swapped=product.swapped)
+            self._frame(product.module).sites[product.position] = site
+        return [row]
 
-    def _dynamic(self, name: str, role: str, engine: Engine, uses: int, product: Product) -> DynamicOperand | None:
-        letter, title, engine_name = _ROLES[role]
-        full_name = f"{name}.{letter}"
-        rule = self._rule(name.partition("#")[0], name, full_name)
-        array, reason = self._array(rule, engine)
-        self._row(name, title, engine_name if rule.on == "hardware" else rule.on, reason)
-        if array is None:
-            return None
-        if isinstance(rule.clip, tuple) and product.groups not in (None, len(rule.clip)):
-            count = f"{len(rule.clip)} clips for {product.groups} heads of K and V"
-            raise BadInput(f"rules: {full_name}: clip: {count}; give one for each head")
-        # Clipping is a remedy for memristive cells; what SRAM holds is exact.
-        shared = self.hardware.attention.arrays == "shared" and rule.array is None
-        write = rule.write
-        if write == "hardware":
-            write = engine.written if isinstance(engine, ArrayEngine) else "right"
-        operand = DynamicOperand(
-            full_name,
-            array,
-            self.state,
-            uses=uses,
-            signed=write == "left" or role == "key" or not product.unsigned,
-            axis="K" if write == "left" else letter,
-            write=write,
-            fault_name=engine_name if shared else full_name,
-            causal=bool(product.causal),
-            memristive=isinstance(engine, CrossbarEngine) or rule.array is not None,
-            clip="none" if rule.clip == "model" and not isinstance(engine, CrossbarEngine) else rule.clip,
-        )
-        self.operands.append(operand)
-        return operand
+    def digital(self, product: Product, given: Place, role: PairRole | None, reason: str) -> list[Captured]:
+        """Nothing is changed."""
+        name = product.module
+        if product.kind == "multihead attention":
+            rows = [digital_row(name, title, reason) for title in ("x W", "Q K", "P V")]
+            own = isinstance(self.modules[name], nn.MultiheadAttention)
+            return [*rows, *([digital_row(f"{name}.out_proj".lstrip("."), "x W", reason)] if own else [])]
+        title = f"x W ({product.operation})" if reason == COMPUTED else product.operation
+        return [digital_row(name, title, reason)]
+
+    def across_samples(self, product: Product, given: Place) -> bool:
+        """As the rows of its factors show."""
+        return given.left is None and given.right is None
 
     def _check_place(self, product: Product) -> None:
         place = self.run.places[product]
         if not place.known or (place.left is None and place.right is None):
-            shapes = " with ".join(str(shape) for shape in product.shapes[:2])
             raise BadInput(
-                f"{product.module or 'the model itself'}: {product.operation} on {shapes}: cannot tell which rows "
-                f"belong to which sample; keep it digital with rules={{{product.module!r}: None}}"
+                f"{describe(product)}: cannot tell which rows belong to which sample; "
+                f"{remedy('keep it digital', product)}"
             )
 
-    def _pair(self, product: Product) -> None:
-        """A product of two activations that the model writes out."""
-        rule, place = self._rule(product.module), self.run.places[product]
-        role = product.role or {"attention.key": "key", "attention.value": "value"}.get(rule.on, "")
-        if rule.digital:
-            self._row(product.module, product.operation, "digital", BY_RULE)
-            return
-        if not role and product.kind == "constant":
-            self._row(product.module, product.operation, "digital", CONSTANT)
-            return
-        place_known = place.known and (place.left is not None or place.right is not None)
-        if product.kind == "computed weights" and not (role and place_known):
-            self._row(product.module, f"x W ({product.operation})", "digital", COMPUTED)
-            return
-        if not role and product.left is not None and place.left is None and place.right is None:
-            self._row(product.module, product.operation, "digital", ACROSS_SAMPLES)
-            return
-        if not role or product.left is None:
-            self._refuse(product)
-        self._check_place(product)
-        name, attention = self._site_name(product.module, role), self.hardware.attention
-        engine = attention.key if role == "key" else attention.value
-        operand = self._dynamic(name, role, engine, self._uses(product), product)
-        if operand is not None:
-            where = {"left": place.left, "right": place.right}
-            site = PairSite(name, operand, self.state, **where, groups=product.groups, swapped=product.swapped)
-            self._frame(product.module).sites[product.position] = site
 
-    def _refuse(self, product: Product) -> None:
-        shapes = " with ".join(str(shape) for shape in product.shapes[:2])
-        raise BadInput(
-            f"{product.module or 'the model itself'}: multiplies two activations by {product.operation} ({shapes}), "
-            f"which is not understood; keep it digital with rules={{{product.module!r}: None}}, or say what it is "
-            f"with rules={{{product.module!r}: Rule(on='attention.key')}}"
-        )
+def _matrix_key(product: Product) -> tuple[object, ...]:
+    """What tells one use of a matrix of weights from those of others."""
+    matrix = product.matrix
+    return (product.module, product.weights, *(() if matrix is None else _geometry(matrix)))
 
 
 def _geometry(matrix: object) -> tuple[object, ...]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import nn
-
-from ohmformer.nn.convert.convert import share_parameters
+from ohmformer.nn.convert.convert import Model, share_parameters
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.hooks import OWN_HOOKS
 from ohmformer.nn.modules.class_swap import unbecome
 
 
-def revert(model: nn.Module) -> nn.Module:
+def revert(model: Model) -> Model:
     """The digital model around the parameters of a converted one: its classes, names and values, bit for bit.
 
     Parameters stay shared, so if the converted model was trained, so was this one. `model` stays converted.
