@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
 
-ROOT_MODULES = {"units", "streams", "schema", "catalog", "errors"}
+ROOT_MODULES = {"units", "streams", "schema", "catalog", "errors", "registry"}
 """Left of all folders; they may import each other."""
 
 ORDER = (

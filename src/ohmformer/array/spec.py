@@ -13,6 +13,9 @@ from ohmformer.schema import Joules, Seconds, Spec, SquareMetres
 Bits = Annotated[int, Field(ge=1, le=16)]
 Count = Annotated[int, Field(ge=1)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+VERIFY_FORMS = ("normal_of", "parts")
+"""The closed forms of write noise that write-verify needs."""
+
 Scale = Literal["tensor", "head", "token", "column"]
 
 
@@ -191,6 +194,8 @@ class Crossbar(Spec):
                 f"{self.cell.levels}; lower it or take another cell"
             )
         writes = self.verify.writes if self.verify else 1
+        if self.verify and (why := self.cell.write_noise.without(*VERIFY_FORMS)):
+            raise ValueError(f"verify: {why}")
         digits = self.slices() // self.copies
         if isinstance(writes, tuple) and len(writes) != digits:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
@@ -12,7 +13,7 @@ from ohmformer.cost.gpu_roofline import kernel
 from ohmformer.cost.operands import Pricing, partial_sums, rotations, tokens_written, used_arrays, write_stages
 from ohmformer.cost.stage import Stage, merged
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import ArrayEngine, DigitalEngine, GpuEngine, SimdEngine
+from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, Work
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Layer, Lookup, Norm, Op, Softmax, StaticMatMul
 
 
@@ -34,7 +35,7 @@ def _stage(name: str, ops: list[Op], pricing: Pricing) -> Stage:
     if not products:
         return _lanes_only(name, ops, pricing)
     places = [pricing.where(op) for op in products]
-    engine, role, side = places[0].engine, places[0].role, role_of(products[0]).partition(".")[0]
+    engine, side = places[0].engine, role_of(products[0]).partition(".")[0]
     kinds = {type(place.engine) if not isinstance(place.engine, ArrayEngine) else ArrayEngine for place in places}
     if len(kinds) > 1:
         raise BadInput(
@@ -48,12 +49,37 @@ def _stage(name: str, ops: list[Op], pricing: Pricing) -> Stage:
             return _on_lanes(name, side, ops, products, engine, pricing)
         case ArrayEngine():
             return _on_arrays(name, side, ops, list(zip(products, places, strict=True)), pricing)
-        case DigitalEngine():
-            raise BadInput(
-                f"hardware.{role}.kind = 'digital': has no price, since nobody has described that logic; "
-                "take kind = 'simd' or 'gpu' with its figures"
-            )
+        case ExactEngine():
+            return _on_own(name, side, ops, products, engine, pricing)
     raise AssertionError(engine)
+
+
+def _on_own(
+    name: str,
+    side: str,
+    ops: list[Op],
+    products: list[StaticMatMul | DynamicMatMul],
+    engine: ExactEngine,
+    pricing: Pricing,
+) -> Stage:
+    """Products on an engine that says its own price; all else of the stage runs in vector lanes at the same time."""
+    sizes = [_values_moved(op, pricing) for op in products]
+    values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
+    price = engine.price(Work(sum(op.macs for op in products), values_in, values_out, pricing.vectors))
+    where = f"hardware.{pricing.where(products[0]).role}.kind = {engine.kind!r}"
+    if price is None:
+        raise BadInput(
+            f"{where}: has no price, since nobody has described that logic; "
+            "take kind = 'simd' or 'gpu' with its figures"
+        )
+    numbers = (price.seconds, *price.energy.values())
+    if not all(0 <= number < inf for number in numbers):
+        raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
+    moved = all_beside(_moved(op, pricing) for op in products)
+    rest = _digital(ops, pricing)
+    energy = add_energy(dict(price.energy), moved.energy, rest.energy)
+    time = max(price.seconds / pricing.vectors, rest.interval)
+    return Stage(name, side, engine.kind, True, fixed=pricing.chip.network_latency, per_token=time, energy=energy)
 
 
 def _on_gpu(name: str, side: str, ops: list[Op], gpu: GpuEngine, pricing: Pricing) -> Stage:
@@ -128,13 +154,16 @@ def _on_arrays(
 
 def _moved(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> Cost:
     """Inputs from and results to the memories, for all samples."""
-    if isinstance(op, StaticMatMul):
-        values_in, values_out = op.vectors * op.inputs, op.vectors * op.outputs
-    else:
-        rows = op.batch * op.heads * op.queries
-        stored = op.batch * op.kv_heads * _tokens_moved(op, pricing) * op.head_width
-        values_in, values_out = rows * op.inputs + stored + kv_conditioning.scales_read(op, pricing), rows * op.outputs
+    values_in, values_out = _values_moved(op, pricing)
     return components.transfer(pricing.chip, values_in * pricing.bytes_per_value, values_out * pricing.bytes_per_value)
+
+
+def _values_moved(op: StaticMatMul | DynamicMatMul, pricing: Pricing) -> tuple[float, float]:
+    if isinstance(op, StaticMatMul):
+        return op.vectors * op.inputs, op.vectors * op.outputs
+    rows = op.batch * op.heads * op.queries
+    stored = op.batch * op.kv_heads * _tokens_moved(op, pricing) * op.head_width
+    return rows * op.inputs + stored + kv_conditioning.scales_read(op, pricing), rows * op.outputs
 
 
 def _tokens_moved(op: DynamicMatMul, pricing: Pricing) -> int:

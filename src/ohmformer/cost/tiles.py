@@ -14,7 +14,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
 from ohmformer.cost.operands import Pricing, chip_of, used_arrays, written_plan
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine, SimdEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, GpuEngine, SimdEngine, SramEngine
 from ohmformer.mapping.plan import Plan
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
 
@@ -257,4 +257,6 @@ def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
         total += count * (shell + (room * components.array_area(array, role) if count and array is not None else 0.0))
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
+    engines = dict.fromkeys((hardware.projection, hardware.attention.key, hardware.attention.value))
+    units += sum(engine.own_area() for engine in engines if isinstance(engine, ExactEngine))
     return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units

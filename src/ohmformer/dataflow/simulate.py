@@ -9,7 +9,7 @@ from typing import get_args
 
 from ohmformer.cost.placement import Placement, place
 from ohmformer.dataflow.lifetime import lifetime
-from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.timeline import By, Timeline
 from ohmformer.dataflow.timeline import simulate as _timeline
 from ohmformer.errors import BadInput, suggest
@@ -82,7 +82,7 @@ class Run:
 def simulate(
     workload: Workload,
     hardware: Accelerator,
-    dataflow: LayerSerial | SequenceBlocking | None = None,
+    dataflow: Dataflow | None = None,
     *,
     clip: KVClip | None = None,
     rules: Rules | None = None,
@@ -107,7 +107,7 @@ def simulate(
     for name, value, kind, maker in given:
         if not isinstance(value, kind):
             raise BadInput(f"{name} = {value!r}: is no {kind.__name__}; take {maker}({value!r}), if that is its name")
-    if not isinstance(dataflow, LayerSerial | SequenceBlocking | None):
+    if not isinstance(dataflow, Dataflow | None):
         raise BadInput(f"dataflow = {dataflow!r}: is no dataflow; take LayerSerial() or SequenceBlocking(block=64)")
     placement = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
     return Run(placement, _timeline(placement, dataflow or LayerSerial()))

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ohmformer.schema import Spec
+from ohmformer.tasks.metric import METRICS as METRICS
+from ohmformer.tasks.metric import Metric as Metric
 
 Head = Literal["task", "image-classification", "text-classification", "causal-lm", "encoder"]
 

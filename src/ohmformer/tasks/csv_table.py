@@ -17,6 +17,7 @@ from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_o
 from ohmformer.models.sources import existing
 from ohmformer.tasks.image_folder import read_labels
 from ohmformer.tasks.load import Reading, Task
+from ohmformer.tasks.metric import goes_with
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import Split, calibration_size, in_hash_order, split
 
@@ -53,7 +54,7 @@ def table_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     """
     pairs = is_pairs(choice)
     allowed = ("pearson", "spearman") if pairs else ("accuracy", "fidelity")
-    if choice.metric not in (None, *allowed):
+    if not goes_with(choice.metric, "csv", allowed):
         raise BadInput(f"task.metric = {choice.metric!r}: this table has {' or '.join(allowed)}; choose one of them")
     if pairs and choice.probe:
         raise BadInput("task.probe = true: pairs of texts have no classes; leave it out")

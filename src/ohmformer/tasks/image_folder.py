@@ -14,6 +14,7 @@ from ohmformer.models.images import SUFFIXES, Images
 from ohmformer.models.preprocessing import Preparation, preparation
 from ohmformer.models.sources import existing
 from ohmformer.tasks.load import Reading, Task
+from ohmformer.tasks.metric import goes_with
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import calibration_size, in_hash_order, split
 
@@ -63,7 +64,7 @@ def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
             f"{choice.where}: needs a model of which it is known how it prepares images; take a model of timm, or "
             "one of Hugging Face with a preprocessor_config.json"
         )
-    if choice.metric not in (None, "top1", "top5", "fidelity"):
+    if not goes_with(choice.metric, "imagefolder", ("top1", "top5", "fidelity")):
         raise BadInput(f"task.metric = {choice.metric!r}: images have top1, top5 or fidelity; choose one of them")
     metric = choice.metric or "top1"
     calibration, train, test = _parts(choice, root, prepared, metric)

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ohmformer import catalog, units
+from ohmformer.array.spec import Crossbar
 from ohmformer.dataflow.simulate import Run
 from ohmformer.errors import BadInput, suggest
 from ohmformer.schema import Fraction, Spec, validate
@@ -297,7 +298,7 @@ def _falls(evaluator: Evaluator, claim: Claim) -> float:
 def _layer_arrays(evaluator: Evaluator, claim: Claim) -> float:
     """Arrays of the weights of one layer, a differential pair counted once."""
     placed = _first(evaluator, claim)
-    array = placed.settings.hardware.projection.array  # type: ignore[union-attr]
+    array: Crossbar = placed.settings.hardware.projection.array  # type: ignore[attr-defined]
     return _weight_arrays(placed, ("qkv", "output", "ffn1", "ffn2")) / array.polarities
 
 
@@ -328,7 +329,7 @@ def _weight_arrays(placed: Priced, stages: tuple[str, ...]) -> float:
     """Arrays of weights of some stages of one layer: what they read in one cycle of one token."""
     work = placed.run.placement.workload
     layer = placed.run.placement.layers[placed.layer]
-    array = placed.settings.hardware.projection.array  # type: ignore[union-attr]
+    array: Crossbar = placed.settings.hardware.projection.array  # type: ignore[attr-defined]
     read = sum(stage.counts.activations for stage in layer.stages if stage.name in stages)
     return read / (array.cycles() * layer.tokens * work.batch)
 
