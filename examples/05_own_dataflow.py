@@ -1,18 +1,48 @@
-"""Which block size suits an accelerator? Every block size at once, through the closed form."""
+"""A dataflow of one's own: the host starts one stage at a time, so nothing overlaps. How much do the others gain?"""
+
+from typing import Literal
 
 import numpy as np
 
 import ohmformer as of
-from ohmformer.cost.placement import place
-from ohmformer.dataflow.closed_form import Designs, latencies
+from ohmformer.dataflow.job import Task
+from ohmformer.dataflow.jobs import unit_name
+from ohmformer.schema import Seconds
+
+
+@of.register
+class HostDriven(of.Dataflow):
+    """One stage of one sample at a time, each started by the host when the one before it has ended.
+
+    `start_time`: what starting a stage takes [s].
+    """
+
+    kind: Literal["host_driven"] = "host_driven"
+    start_time: Seconds = 0.0
+
+    def tasks(self, placement):
+        """Every stage once for each sample, one after the other."""
+        found: list[Task] = []
+        for sample in range(placement.workload.batch):
+            for index, layer in enumerate(placement.layers):
+                for stage in layer.all_stages():
+                    after = (len(found) - 1,) if found else ()
+                    tokens = 1 if stage is layer.setup else layer.tokens
+                    seconds = self.start_time + stage.time(tokens)
+                    share = 1 / placement.workload.batch
+                    found.append(Task(index, stage, sample, 0, unit_name(layer, stage), seconds, after, share))
+        return found
+
 
 work = of.shapes("bert-large", tokens=512)
 hardware = of.load("xformer_tvlsi_2023")
-blocks = np.arange(4, 513, 4)
-found = latencies(place(work, hardware), of.SequenceBlocking(), Designs(blocks, {}))
-best = int(np.argmin(found))
-print(f"{len(blocks)} block sizes; the best is {blocks[best]} tokens: {found[best] * 1e3:.2f} ms")
+blocks = np.arange(16, 513, 16)
+explored = of.explore([(work, hardware, of.SequenceBlocking(block=int(block))) for block in blocks])
+best = int(blocks[np.argmin(explored.latency)])
 
-run = of.simulate(work, hardware, of.SequenceBlocking(block=int(blocks[best])))
-print(f"event engine: {run.latency * 1e3:.2f} ms, {run.energy * 1e3:.0f} mJ, {run.area * 1e6:.0f} mm²")
-print(", ".join(f"{name} {share:.0%}" for name, share in run.utilization.items()))
+flows = (HostDriven(start_time=1e-6), of.LayerSerial(), of.SequenceBlocking(block=best))
+runs = {flow.kind: of.simulate(work, hardware, flow) for flow in flows}
+for name, run in runs.items():
+    busy = ", ".join(f"{engine} {share:.0%}" for engine, share in run.utilization.items())
+    print(f"{name:17} {run.latency * 1e3:6.2f} ms, {run.energy * 1e3:.0f} mJ; at work: {busy}")
+print(f"the best of {len(blocks)} block sizes is {best} tokens")

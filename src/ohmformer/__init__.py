@@ -49,6 +49,23 @@ _HOME = {
     "trace": "tracing.by_name",
     "variation": "nn.variation",
     "without_quantisers": "nn.convert.handle",
+    # Families of kinds, for those who add one.
+    "Drift": "device.families",
+    "FaultModel": "device.families",
+    "GaussianWriteNoise": "device.families",
+    "PowerLawDrift": "device.families",
+    "ReadNoise": "device.families",
+    "WriteNoise": "device.families",
+    "ArrayEngine": "hardware.spec",
+    "CrossbarEngine": "hardware.spec",
+    "Engine": "hardware.spec",
+    "ExactEngine": "hardware.spec",
+    "Price": "hardware.spec",
+    "Work": "hardware.spec",
+    "Dataflow": "dataflow.spec",
+    "Recipe": "nn.calibration.recipes",
+    "Metric": "tasks.metric",
+    "register": "registry",
 }
 """Public name -> module that holds it."""
 
@@ -63,8 +80,15 @@ if TYPE_CHECKING:
     from ohmformer.dataflow.explore import explore as explore
     from ohmformer.dataflow.simulate import Run as Run
     from ohmformer.dataflow.simulate import simulate as simulate
+    from ohmformer.dataflow.spec import Dataflow as Dataflow
     from ohmformer.dataflow.spec import LayerSerial as LayerSerial
     from ohmformer.dataflow.spec import SequenceBlocking as SequenceBlocking
+    from ohmformer.device.families import Drift as Drift
+    from ohmformer.device.families import FaultModel as FaultModel
+    from ohmformer.device.families import GaussianWriteNoise as GaussianWriteNoise
+    from ohmformer.device.families import PowerLawDrift as PowerLawDrift
+    from ohmformer.device.families import ReadNoise as ReadNoise
+    from ohmformer.device.families import WriteNoise as WriteNoise
     from ohmformer.device.spec import Cell as Cell
     from ohmformer.errors import BadInput as BadInput
     from ohmformer.hardware.entries import load as load
@@ -72,12 +96,19 @@ if TYPE_CHECKING:
     from ohmformer.hardware.entries import load_crossbar as load_crossbar
     from ohmformer.hardware.rules import Rule as Rule
     from ohmformer.hardware.spec import Accelerator as Accelerator
+    from ohmformer.hardware.spec import ArrayEngine as ArrayEngine
+    from ohmformer.hardware.spec import CrossbarEngine as CrossbarEngine
+    from ohmformer.hardware.spec import Engine as Engine
+    from ohmformer.hardware.spec import ExactEngine as ExactEngine
+    from ohmformer.hardware.spec import Price as Price
+    from ohmformer.hardware.spec import Work as Work
     from ohmformer.mitigation.spec import Conditioning as Conditioning
     from ohmformer.mitigation.spec import KVClip as KVClip
     from ohmformer.mitigation.spec import WeightMitigation as WeightMitigation
     from ohmformer.models.load import load_model as load_model
     from ohmformer.nn.calibration.calibrate import calibrate as calibrate
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
+    from ohmformer.nn.calibration.recipes import Recipe as Recipe
     from ohmformer.nn.convert.checkpoint import restore as restore
     from ohmformer.nn.convert.checkpoint import save as save
     from ohmformer.nn.convert.convert import convert as convert
@@ -89,10 +120,12 @@ if TYPE_CHECKING:
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
     from ohmformer.nn.variation import variation as variation
+    from ohmformer.registry import register as register
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples
     from ohmformer.tasks.load_task import load_task as load_task
+    from ohmformer.tasks.metric import Metric as Metric
     from ohmformer.tasks.metrics import scores as scores
     from ohmformer.tracing.by_name import trace as trace
     from ohmformer.workload.shapes import Transformer as Transformer

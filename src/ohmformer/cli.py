@@ -270,7 +270,9 @@ def validate(
 
 
 @app.command("list")
-def list_entries(kind: Annotated[str, typer.Argument(help="Only entries of this kind.")] = "") -> None:
+def list_entries(
+    kind: Annotated[str, typer.Argument(help="Only this kind, or a family such as write_noise.")] = "",
+) -> None:
     """What the library holds: studies, accelerators, arrays, cells, shapes of models, bundled models and tasks."""
     from ohmformer.report.library import list_table
 

@@ -177,7 +177,8 @@ def _options(annotation: Any) -> list[Any]:
         return _options(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
         return [option for part in get_args(annotation) for option in _options(part)]
-    return [annotation]
+    kinds = getattr(annotation, "kinds", None) if "family" in getattr(annotation, "__dict__", ()) else None
+    return list(kinds().values()) or [annotation] if kinds else [annotation]
 
 
 def _follow(kind: Any, loc: tuple[int | str, ...], data: Any) -> tuple[tuple[str, ...], Any]:
@@ -262,7 +263,7 @@ def _wanted(found: Any, expected: Any) -> tuple[str, str]:
         return str(context["expected"]), _closest(found["input"], expected)
     if kind in ("model_type", "model_attributes_type"):
         entry = next((option.catalog_kind for option in _options(expected) if getattr(option, "catalog_kind", "")), "")
-        kinds = _kinds(expected)
+        kinds = "" if getattr(expected, "default_kind", "") else _kinds(expected)
         table = f"a table with kind = {kinds}" if kinds else "a table"
         return (f"{table} or the name of a library {entry}" if entry else table), "put it in { }"
     return "", ""

@@ -7,14 +7,14 @@ import torch
 
 from ohmformer.array import mvm, program
 from ohmformer.array.calibrate_adc import column_percentiles, widest
-from ohmformer.array.converters import adc_range, convert, full_scale
+from ohmformer.array.converters import adc_range, convert_, full_scale
 from ohmformer.array.multiply import quantised_input
 from ohmformer.array.spec import Adc
 from tests.build import array
 
 
 def converted(values: list[float], bits: int, low: float, high: float) -> list[float]:
-    return convert(torch.tensor(values, dtype=torch.float64), Adc(bits=bits), (low, high)).tolist()
+    return convert_(torch.tensor(values, dtype=torch.float64), Adc(bits=bits), (low, high)).tolist()
 
 
 def test_steps_and_saturation() -> None:
@@ -42,7 +42,7 @@ def test_one_bit_tells_two_currents_apart() -> None:
 
 def test_ideal_converters_change_nothing() -> None:
     current = torch.randn(5)
-    assert convert(current, Adc(), (0.0, 1.0)) is current
+    assert convert_(current, Adc(), (0.0, 1.0)) is current
 
 
 FULL_SCALE = [

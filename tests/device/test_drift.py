@@ -25,7 +25,7 @@ def test_power_law() -> None:
 
 def test_the_exponent_of_a_cell_is_never_negative() -> None:
     spread = cell(drift={**POWER_LAW, "nu_std": 0.02})
-    found = drift.exponent(siemens(1e-6, 1e-6), spread, siemens(1.0, -5.0))
+    found = spread.drift.exponent(siemens(1e-6, 1e-6), spread, siemens(1.0, -5.0))
     torch.testing.assert_close(found, siemens(0.07, 0.0))
 
 
@@ -34,7 +34,7 @@ def test_exponents_of_phase_change_memory() -> None:
     0.0125 * 4.60517 - 0.0059 = 0.0517, held at 0.045."""
     pcm = cell(g_min=0.0, g_max=25e-6, drift=PCM_DRIFT)
     target = siemens(25e-6, 0.25e-6, 0.25e-6)
-    found = drift.exponent(target, pcm, siemens(1.0, 0.0, -3.0))
+    found = pcm.drift.exponent(target, pcm, siemens(1.0, 0.0, -3.0))
     torch.testing.assert_close(found, siemens(0.057, 0.0957801, 0.0392199), rtol=1e-5, atol=0)
     later = drift.drift(target, target, pcm, torch.zeros(3, dtype=torch.float64), age=2000.0)
     factors = siemens(100**-0.049, 100**-0.0957801, 100**-0.0957801)

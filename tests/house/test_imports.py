@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
 
-ROOT_MODULES = {"units", "streams", "schema", "catalog", "errors", "quantities", "textfiles"}
+ROOT_MODULES = {"units", "streams", "schema", "catalog", "errors", "quantities", "textfiles", "registry"}
 """Left of all folders; they may import each other."""
 
 ORDER = (

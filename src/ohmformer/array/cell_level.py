@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
-from ohmformer.array.converters import Range, at_slice, convert
+from ohmformer.array.converters import Range, at_slice, convert_
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import noise
-from ohmformer.device.spec import NoNoise
 from ohmformer.streams import Streams
 
 
@@ -49,10 +48,10 @@ def _one_read(
         counter.activations += matrices * -(-programmed.outputs // array.columns) * array.polarities
         counter.adc_conversions += plus.numel() + (minus.numel() if array.subtract == "digital" else 0)
     if array.subtract == "digital":
-        plus, minus = convert(plus, array.adc, span), convert(minus, array.adc, span)
+        plus, minus = convert_(plus, array.adc, span), convert_(minus, array.adc, span)
     if programmed.reference is not None:
         minus = programmed.by_output(minus, -1)
-    return convert(plus - minus, array.adc, span) if array.subtract == "analog" else plus - minus
+    return convert_(plus - minus, array.adc, span) if array.subtract == "analog" else plus - minus
 
 
 def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Tensor, Tensor | None]:
@@ -70,7 +69,7 @@ def _currents(volts: Tensor, cells: Tensor, written: Tensor | None, array: Cross
     counter = event_counter.current()
     if counter is not None:
         counter.cell_reads += torch.Size(devices).numel()
-    if stream is not None and not isinstance(array.cell.read_noise, NoNoise):
+    if stream is not None and not noise.exact_reads(array.cell):
         g = array.cell.g_min + array.step * cells.expand(devices)
         then = None if written is None else array.cell.g_min + array.step * written.expand(devices)
         eps = stream.normal(*devices, like=cells)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
-from ohmformer.array.spec import Crossbar
-from ohmformer.device import drift, write_verify
+from ohmformer.array.spec import VERIFY_FORMS, Crossbar
+from ohmformer.device import drift, faults, write_verify
 from ohmformer.device.moments import write_moments
 from ohmformer.errors import BadInput
 
@@ -47,7 +47,7 @@ def no_closed_form(array: Crossbar) -> str:
             f"the cells drift for age = {array.age:g} s, for which there is no closed form; set age = 0 for what they "
             "hold just after the write"
         )
-    return ""
+    return array.cell.write_noise.without(*(("moments",) if array.verify is None else VERIFY_FORMS))
 
 
 def _check(array: Crossbar, top: int) -> None:
@@ -59,7 +59,7 @@ def _check(array: Crossbar, top: int) -> None:
 
 def _digit_moments(array: Crossbar, s: int) -> tuple[Tensor, Tensor]:
     """Expected value and variance, in digits, of a cell of slice s that was written to each of its digits."""
-    cell, faults = array.cell, array.cell.faults
+    cell = array.cell
     digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
     targets = encoding.levels(array)
     if array.verify is None:
@@ -67,10 +67,4 @@ def _digit_moments(array: Crossbar, s: int) -> tuple[Tensor, Tensor]:
     else:
         shift, variance = write_verify.moments(targets, cell, array.verify.tolerance, array.writes(s))
     mean, variance = digits + shift / array.step, variance / array.step**2
-    low, high = faults.stuck_at_g_min, faults.stuck_at_g_max
-    if low + high == 0:
-        return mean, variance
-    works = 1 - low - high
-    stuck = works * mean + high * array.max_digit
-    square = works * (variance + mean**2) + high * array.max_digit**2
-    return stuck, (square - stuck**2).clamp(min=0.0)
+    return faults.with_faults(mean, variance, cell, array.max_digit)

@@ -47,7 +47,7 @@ def at_slice(span: Range, s: int) -> Range:
     return low, high
 
 
-def to_codes(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, float]:
+def to_codes_(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, float]:
     """Column currents to integer codes, in place; also the current of one code, and that of code 0.
 
     Where the range has both signs, code 0 is no current, and 2^bits - 1 codes are used; otherwise code 0 is the lowest
@@ -63,7 +63,7 @@ def to_codes(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, flo
     return codes.clamp_(round((low - zero) / step), round((high - zero) / step)), step, zero
 
 
-def convert(current: Tensor, adc: Adc, span: Range) -> Tensor:
+def convert_(current: Tensor, adc: Adc, span: Range) -> Tensor:
     """Column currents to what the converter reports, in place: rounded to its steps and held in its range."""
-    codes, step, zero = to_codes(current, adc, span)
+    codes, step, zero = to_codes_(current, adc, span)
     return codes if step == 1 and zero == 0 else codes.mul_(step).add_(zero)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -17,8 +18,7 @@ from ohmformer.array import encoding, event_counter
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Major, What, Writer, one_sided
 from ohmformer.device import noise
-from ohmformer.device.spec import NoNoise
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, suggest
 from ohmformer.streams import SampleStreams, Stream, Streams
 
 
@@ -113,63 +113,62 @@ def read_variance(cells: Tensor, array: Crossbar, written: Tensor | None = None)
 
     `written` are their digits before drift, where read noise asks for them.
     """
-    if isinstance(array.cell.read_noise, NoNoise):
+    if noise.exact_reads(array.cell):
         return None
     then = None if written is None else array.cell.g_min + array.step * written
     std = noise.read_std(array.cell.g_min + array.step * cells, array.cell, age=array.age, written=then)
     return std.div_(array.step).square_()
 
 
+class Writing(TypedDict, total=False):
+    """How a matrix is written: what `program`, `write`, `write_folded` and `write_normal` take by name.
+
+    Attributes:
+        stream: what the write noise belongs to (an integer is the stream of that seed, by default 0); `SampleStreams`
+            where the first axis of the matrix is the samples of a batch.
+        w_range: the value that the largest code stands for: a number, or a tensor [..., O or 1, 1]; by default 1, and
+            `full_range` where values are programmed.
+        max_code: bounds the magnitude of codes, so that empty slices need no cells.
+        fault_stream: what the faults belong to (a chip); by default `stream`. They stay when noise changes.
+        major: whether the stream runs along outputs (the default) or inputs first: the axis that is written piece by
+            piece.
+    """
+
+    stream: Streams | int
+    w_range: Tensor | float | None
+    max_code: int | None
+    fault_stream: Stream | None
+    major: Major
+
+
 @torch.no_grad()
-def program(
-    w: Tensor,
-    array: Crossbar,
-    *,
-    stream: Streams | int = 0,
-    w_range: Tensor | float | None = None,
-    fault_stream: Stream | None = None,
-    major: Major = "outputs",
-) -> Programmed:
+def program(w: Tensor, array: Crossbar, **how: Unpack[Writing]) -> Programmed:
     """Write the matrix w[..., O, I] into crossbars, so that `mvm(x, ...)` gives about x @ w.T. No gradients pass.
 
     Args:
         w: real values; leading dimensions are matrices that are written side by side.
         array: the hardware.
-        stream: what the write noise belongs to (an integer is the stream of that seed); `SampleStreams` where the first
-            axis of w is the samples of a batch.
-        w_range: the value that the largest code stands for: a number, or a tensor [..., O or 1, 1]; by default
-            `full_range`.
-        fault_stream: what the faults belong to (a chip); by default `stream`. They stay when noise changes.
-        major: whether the stream runs along outputs or inputs first: the axis that is written piece by piece.
+        how: see `Writing`.
 
     Raises:
         BadInput: w is no matrix, is empty, or holds NaN or infinity.
     """
     w = encoding.matrix(w, "program: w")
-    w_range = encoding.full_range(w, array) if w_range is None else torch.as_tensor(w_range).to(w)
+    given = how.get("w_range")
+    w_range = encoding.full_range(w, array) if given is None else torch.as_tensor(given).to(w)
     codes = encoding.quantise(w, array, w_range)
-    return write(codes, array, stream=stream, w_range=w_range, fault_stream=fault_stream, major=major)
+    how["w_range"] = w_range
+    return write(codes, array, **how)
 
 
 @torch.no_grad()
-def write(
-    codes: Tensor,
-    array: Crossbar,
-    *,
-    stream: Streams | int = 0,
-    w_range: Tensor | float = 1.0,
-    max_code: int | None = None,
-    fault_stream: Stream | None = None,
-    major: Major = "outputs",
-) -> Programmed:
-    """Write integer codes [..., O, I]; `max_code` bounds their magnitude, so that empty slices need no cells.
-
-    The other arguments are those of `program`.
+def write(codes: Tensor, array: Crossbar, **how: Unpack[Writing]) -> Programmed:
+    """Write integer codes [..., O, I]; see `Writing`.
 
     Raises:
         BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
-    job = prepare(codes, array, stream, w_range, max_code, fault_stream, major)
+    job = prepare(codes, array, **how)
     codes, slices, writer = job.codes, job.slices, job.writer("cell")
     if one_sided(array):
         found = [writer.found(digit)[0][0] for digit in encoding.places(codes.abs().unsqueeze(0), array, slices)]
@@ -214,19 +213,19 @@ class Job:
         return Writer(self.array, what, self.stream, self.fault_stream, self.major, self.codes.device)
 
 
-def prepare(
-    codes: Tensor,
-    array: Crossbar,
-    stream: Streams | int,
-    w_range: Tensor | float,
-    max_code: int | None,
-    fault_stream: Stream | None,
-    major: Major,
-) -> Job:
-    """The arguments of `write`, checked and completed; the writes are counted."""
+def prepare(codes: Tensor, array: Crossbar, **how: Unpack[Writing]) -> Job:
+    """The arguments of `write`, checked and completed; the writes are counted.
+
+    Raises:
+        BadInput: an argument of another name; or as `write`.
+    """
+    if unknown := next((name for name in how if name not in Writing.__annotations__), None):
+        raise BadInput(f"write: {unknown}: is no argument; {suggest(unknown, list(Writing.__annotations__))}")
+    given, w_range, major = how.get("stream", 0), how.get("w_range"), how.get("major", "outputs")
+    max_code, fault_stream = how.get("max_code"), how.get("fault_stream")
     codes = encoding.matrix(codes, "write: codes")
-    slices, unit = _check(codes, array, max_code), _code_unit(w_range, codes, array)
-    stream = Stream(stream) if isinstance(stream, int) else stream
+    slices, unit = _check(codes, array, max_code), _code_unit(1.0 if w_range is None else w_range, codes, array)
+    stream = Stream(given) if isinstance(given, int) else given
     _count_writes(codes, array, slices, stream, major)
     return Job(array, codes, slices, unit, stream, fault_stream or stream, major)
 

@@ -156,7 +156,7 @@ def reference_digits(array: Crossbar, slices: int) -> list[int]:
     return [2 ** (array.bits - 1) // array.place(s) % array.base for s in range(slices)]
 
 
-def averaged(total: Tensor, array: Crossbar) -> Tensor:
+def averaged_(total: Tensor, array: Crossbar) -> Tensor:
     """What all slices together hold or give, in codes: the mean over copies of their sum by places; in place.
 
     Sums of whole digits are divided as integers, so they stay exact.

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import crossbar, encoding
-from ohmformer.array.crossbar import Job, Programmed
+from ohmformer.array.crossbar import Job, Programmed, Writing
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import Major, one_sided
+from ohmformer.array.writing import one_sided
 from ohmformer.errors import BadInput
-from ohmformer.streams import Stream, Streams
+from ohmformer.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class _Sum:
             self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=place**2)
         self.slice += 1
 
-    def taken(self) -> tuple[Tensor, Tensor | None]:
-        """What all slices hold, in codes, and the variance of one read of them. To be asked for once."""
+    def take_(self) -> tuple[Tensor, Tensor | None]:
+        """What all slices hold, in codes, and the variance of one read of them; the sums are used up."""
         assert self.total is not None
         variance = self.variance
         if variance is not None:
-            variance = encoding.averaged(encoding.averaged(variance, self.array), self.array)
-        return encoding.averaged(self.total, self.array), variance
+            variance = encoding.averaged_(encoding.averaged_(variance, self.array), self.array)
+        return encoding.averaged_(self.total, self.array), variance
 
 
 def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
@@ -83,7 +84,7 @@ def _groups(programmed: Programmed) -> Iterator[tuple[Tensor, Tensor | None]]:
 
 def _joined(sums: list[_Sum], array: Crossbar, unit: Tensor) -> Folded:
     """The difference of two groups of columns, as values."""
-    (plus, variance), (minus, minus_variance) = (group.taken() for group in sums)
+    (plus, variance), (minus, minus_variance) = (group.take_() for group in sums)
     if array.encoding == "offset":
         shift = minus.repeat_interleave(array.columns, dim=-2)[..., : plus.shape[-2], :]
         return Folded((plus - shift).mul_(unit), None if variance is None else variance * unit**2, minus_variance, unit)
@@ -94,22 +95,12 @@ def _joined(sums: list[_Sum], array: Crossbar, unit: Tensor) -> Folded:
 
 
 @torch.no_grad()
-def write_folded(
-    codes: Tensor,
-    array: Crossbar,
-    *,
-    stream: Streams | int = 0,
-    w_range: Tensor | float = 1.0,
-    max_code: int | None = None,
-    fault_stream: Stream | None = None,
-    major: Major = "outputs",
-    read_noise: bool = True,
-) -> Folded:
+def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **how: Unpack[Writing]) -> Folded:
     """`fold(write(codes, ...))`, the same numbers, without ever holding the cells of all slices.
 
-    The arguments are those of `write` and `fold`.
+    See `Writing` and `fold`.
     """
-    job = crossbar.prepare(codes, array, stream, w_range, max_code, fault_stream, major)
+    job = crossbar.prepare(codes, array, **how)
     if one_sided(array):
         return _write_magnitudes(job, read_noise)
     codes, slices, writer = job.codes, job.slices, job.writer("cell")
@@ -133,7 +124,7 @@ def _write_magnitudes(job: Job, read_noise: bool) -> Folded:
     for digit in encoding.places(codes.abs().unsqueeze(0), job.array, job.slices):
         used.add(writer.found(digit)[0][0], None)
         unused.add(codes.new_zeros(()), None)
-    (magnitude, variance), (_, unused_variance) = used.taken(), unused.taken()
+    (magnitude, variance), (_, unused_variance) = used.take_(), unused.take_()
     weight = magnitude.mul_(codes.sign()).mul_(unit)
     if variance is None or unused_variance is None:
         return Folded(weight, None, None, unit)

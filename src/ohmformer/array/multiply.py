@@ -19,7 +19,7 @@ from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.crossbar import Programmed, Side
 from ohmformer.array.folded import Folded, fold, folded_product
 from ohmformer.array.spec import Crossbar
-from ohmformer.device.spec import NoNoise
+from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.streams import Stream, Streams
 
@@ -64,33 +64,52 @@ def mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
     codes, unit = quantised_input(x.to(programmed.cells), array, x_range, signed=signed)
-    return _product(codes, programmed, level, signed, _stream(stream, array, level), adc_range).mul_(unit)
+    found = _stream(stream, array, level)
+    y = product(codes, programmed, array, level=level, signed=signed, stream=found, adc_range=adc_range)
+    return y.mul_(unit)
 
 
-def _product(
+def needs_cells(level: Level, array: Crossbar) -> bool:
+    """True if converters or single devices are simulated, so that slices cannot be folded.
+
+    Raises:
+        BadInput: there is no such level.
+    """
+    if level not in LEVELS:
+        raise BadInput(f"level = {level!r} is unknown; use one of {', '.join(LEVELS)}")
+    return level == "cell" or (level == "array" and array.adc.bits != "ideal")
+
+
+def product(
     codes: Tensor,
-    programmed: Programmed,
+    held: Programmed | Folded,
+    array: Crossbar,
+    *,
     level: Level,
     signed: bool,
     stream: Streams | None,
-    adc: converters.Range | None,
+    adc_range: converters.Range | None,
 ) -> Tensor:
-    """Integer inputs times the programmed matrix, in the matrix's own unit."""
-    array = programmed.array
-    match level:
-        case "noise":
-            return codes @ fold(programmed, read_noise=False).weight.transpose(-2, -1)
-        case "array" if array.adc.bits == "ideal":
-            return folded_product(codes, fold(programmed), array, stream)
-        case "array":
-            span = converters.adc_range(array, signed=signed, calibrated=adc)
-            total = converted_product(codes, programmed, signed=signed, stream=stream, span=span)
-        case "cell":
-            span = converters.adc_range(array, signed=signed, calibrated=adc)
-            total = cell_level.product(codes, programmed, signed=signed, stream=stream, span=span)
-        case _:
-            raise BadInput(f"level = {level!r} is unknown; use one of {', '.join(LEVELS)}")
-    return total.mul_(programmed.unit.transpose(-2, -1))
+    """Integer inputs [..., M, I] times what crossbars hold, at a level: [..., M, O], in the matrix's own unit.
+
+    This is the one place where the level decides what is computed. What was folded is multiplied as it is.
+
+    Args:
+        codes: inputs.
+        held: the matrix [..., O, I]; folded where no converter and no single device is simulated.
+        array: the hardware, as it is used.
+        level: how faithfully.
+        signed: as in `mvm`.
+        stream: what the read noise belongs to; None without.
+        adc_range: calibrated converter range.
+    """
+    if isinstance(held, Folded):
+        return folded_product(codes, held, array, stream)
+    if not needs_cells(level, array):
+        return folded_product(codes, fold(held, read_noise=level != "noise"), array, stream)
+    span = converters.adc_range(array, signed=signed, calibrated=adc_range)
+    computed = cell_level.product if level == "cell" else converted_product
+    return computed(codes, held, signed=signed, stream=stream, span=span).mul_(held.unit.transpose(-2, -1))
 
 
 def quantised_input(
@@ -109,7 +128,7 @@ def quantised_input(
 
 
 def _stream(stream: Streams | int | None, array: Crossbar, level: Level) -> Streams | None:
-    if level == "noise" or isinstance(array.cell.read_noise, NoNoise):
+    if level == "noise" or noise.exact_reads(array.cell):
         return None
     if stream is None:
         raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
@@ -129,13 +148,13 @@ def converted_product(
         ends = converters.at_slice(span, s)
         for k, side in enumerate(programmed.sides[s]):
             y = currents(volts, side, block, array, stream and stream.child("read", z, s, block.start, k))
-            y, step, zero = converters.to_codes(y, array.adc, ends)
+            y, step, zero = converters.to_codes_(y, array.adc, ends)
             y = programmed.by_output(y, -1) if y.shape[-1] != programmed.outputs else y
             part = side.sign * weight
             total = total.add_(y, alpha=part * step) if total.dim() else y.mul_(part * step)
             if zero:
                 total += part * zero
-    return encoding.averaged(total, array)
+    return encoding.averaged_(total, array)
 
 
 def reads(codes: Tensor, programmed: Programmed, *, signed: bool) -> Iterator[tuple[int, int, slice, float, Tensor]]:

@@ -15,6 +15,8 @@ Bits = Annotated[int, Field(ge=1, le=16)]
 Lines = Annotated[int, Field(ge=1, le=100_000)]
 """Rows or columns of one array."""
 Copies = Annotated[int, Field(ge=1, le=1_000)]
+VERIFY_FORMS = ("normal_of", "parts")
+"""The closed forms of write noise that write-verify needs."""
 Scale = Literal["tensor", "head", "token", "column"]
 
 
@@ -193,6 +195,8 @@ class Crossbar(Spec):
                 f"{self.cell.levels}; lower it or take another cell"
             )
         writes = self.verify.writes if self.verify else 1
+        if self.verify and (why := self.cell.write_noise.without(*VERIFY_FORMS)):
+            raise ValueError(f"verify: {why}")
         digits = self.slices() // self.copies
         if isinstance(writes, tuple) and len(writes) != digits:
             raise ValueError(

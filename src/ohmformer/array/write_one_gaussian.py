@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import crossbar, encoding
 from ohmformer.array.chunking import pieces
-from ohmformer.array.crossbar import Job
+from ohmformer.array.crossbar import Job, Writing
 from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import Major, one_sided
+from ohmformer.array.writing import one_sided
 from ohmformer.device import drift, faults, noise
-from ohmformer.device.spec import Lognormal
-from ohmformer.streams import Stream, Streams
 
 FAR = 4.0
 """Standard deviations from a level to a bound of the conductance at which the bound is as good as absent: the clamp
@@ -34,7 +33,7 @@ def writable(array: Crossbar) -> bool:
     Where the clamp matters, the unused half of a pair must be free of noise.
     """
     cell = array.cell
-    if array.encoding != "differential" or array.verify or isinstance(cell.write_noise, Lognormal):
+    if array.encoding != "differential" or array.verify or not noise.gaussian(cell):
         return False
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
     return still and (one_sided(array) or far(array))
@@ -57,21 +56,12 @@ def _tables(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def write_normal(
-    codes: Tensor,
-    array: Crossbar,
-    *,
-    stream: Streams | int = 0,
-    w_range: Tensor | float = 1.0,
-    max_code: int | None = None,
-    fault_stream: Stream | None = None,
-    major: Major = "outputs",
-) -> Folded:
+def write_normal(codes: Tensor, array: Crossbar, **how: Unpack[Writing]) -> Folded:
     """`write_folded(codes, array, read_noise=False, ...)` with other random numbers; only where `writable(array)`.
 
-    The arguments are those of `write`.
+    See `Writing`.
     """
-    job = crossbar.prepare(codes, array, stream, w_range, max_code, fault_stream, major)
+    job = crossbar.prepare(codes, array, **how)
     if noise.silent(array.cell):
         return Folded(job.codes * job.unit, None, None, job.unit)
     weight = _one_number(job) if far(array) else _cell_by_cell(job)
@@ -104,7 +94,7 @@ def _cell_by_cell(job: Job) -> Tensor:
             number.mul_(_looked_up(stds[s], magnitude)).add_(_looked_up(digits[s], magnitude)).clamp_(low, high)
             if s:
                 numbers[0].add_(number, alpha=array.place(s))
-        encoding.averaged(numbers[0], array).mul_(code.sign())
+        encoding.averaged_(numbers[0], array).mul_(code.sign())
     return drawn[0]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ohmformer.array import encoding
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import drift, faults, noise, write_verify
+from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
 from ohmformer.errors import BadInput
 from ohmformer.streams import SampleStreams, Source, Stream, Streams
@@ -51,6 +52,7 @@ class Writer:
         self, array: Crossbar, what: What, stream: Streams, fault_stream: Streams, major: Major, device: torch.device
     ) -> None:
         self.array, self.what, self.major, self.stream = array, what, major, stream
+        check_cell(array.cell, array.age)
         self.write_numbers = stream.child(what, "write").open(device)
         self.drift_numbers = stream.child(what, "drift").open(device)
         if faults.faulty(array.cell) and not isinstance(fault_stream, Stream):

@@ -63,7 +63,7 @@ class PlacedOp:
         return self.engine.written if isinstance(self.engine, ArrayEngine) else ""
 
 
-Work = Op | PlacedOp
+LayerOp = Op | PlacedOp
 """What a layer does: products where they are computed, and the operations between them."""
 
 
@@ -108,7 +108,7 @@ class EngineChoice:
         found = self.rules.match(rule_names(op)) if self.rules.rules else None
         return "" if found is None else found[0]
 
-    def layer(self, ops: Iterable[Op], tenants: frozenset[int]) -> list[Work]:
+    def layer(self, ops: Iterable[Op], tenants: frozenset[int]) -> list[LayerOp]:
         """The operations of a layer with its products resolved.
 
         Args:

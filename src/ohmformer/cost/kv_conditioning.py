@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
-from ohmformer.cost.engine_choice import PlacedOp, Work
+from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import LayerContext, first_attention, unit_of
 from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.mitigation import rotation_ops
@@ -93,14 +93,14 @@ def _scale_of_token(op: DynamicMatMul, spec: Conditioning) -> bool:
     return spec.scale == "token" or (spec.scale == "column" and op.role == "attention.key")
 
 
-def _conditioned(ops: Iterable[Work]) -> Iterator[tuple[PlacedOp, DynamicMatMul, Conditioning]]:
+def _conditioned(ops: Iterable[LayerOp]) -> Iterator[tuple[PlacedOp, DynamicMatMul, Conditioning]]:
     """The products whose K or V is conditioned, with how."""
     for placed in ops:
         if isinstance(placed, PlacedOp) and isinstance(placed.op, DynamicMatMul) and placed.kv is not None:
             yield placed, placed.op, placed.kv
 
 
-def stages(ops: Iterable[Work], context: LayerContext) -> list[Stage]:
+def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
     """What lanes do to new tokens of the first attention among `ops` before they are written; nothing without any."""
     operations, scales, unit = 0, 0, ""
     for _, op, spec in _conditioned(first_attention(ops)):
@@ -129,12 +129,12 @@ def scales_read(placed: PlacedOp) -> int:
     return sum(op.batch * op.kv_heads * op.tokens for _, op, spec in found if _scale_of_token(op, spec))
 
 
-def gathers(ops: Iterable[Work]) -> bool:
+def gathers(ops: Iterable[LayerOp]) -> bool:
     """True if no token can be written before all are there, since the mean of those at hand is removed."""
     return any(spec.mean and not op.causal and op.written > 0 for _, op, spec in _conditioned(first_attention(ops)))
 
 
-def state_of(ops: Iterable[Work]) -> DigitalState:
+def state_of(ops: Iterable[LayerOp]) -> DigitalState:
     """What memory keeps for a layer."""
     return sum((_state(op, spec, shared=placed.shared) for placed, op, spec in _conditioned(ops)), DigitalState())
 

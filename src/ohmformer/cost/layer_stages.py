@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.cost import Cost, add_energy, all_beside
-from ohmformer.cost.engine_choice import PlacedOp, Work, role_of
+from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_roofline import kernel
 from ohmformer.cost.operands import LayerContext, array_reads, partial_sums, rotations, tokens_written, write_stages
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import ArrayEngine, DigitalEngine, GpuEngine, SimdEngine
+from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, Work
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Softmax, StaticMatMul
 
 
-def layer_stages(ops: Sequence[Work], context: LayerContext) -> list[Stage]:
+def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
     """The stages of a layer in order, writes of K and V included; neighbors on the same unit are one stage."""
-    stages: dict[str, list[Work]] = {}
+    stages: dict[str, list[LayerOp]] = {}
     for op in ops:
         stages.setdefault(op.stage, []).append(op)
     found: list[Stage] = []
@@ -31,7 +32,7 @@ def layer_stages(ops: Sequence[Work], context: LayerContext) -> list[Stage]:
     return merged(found)
 
 
-def _stage(name: str, ops: list[Work], context: LayerContext) -> Stage:
+def _stage(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
         return _lanes_only(name, ops, context)
@@ -50,22 +51,41 @@ def _stage(name: str, ops: list[Work], context: LayerContext) -> Stage:
             return _on_lanes(name, side, ops, engine, context)
         case ArrayEngine():
             return _on_arrays(name, side, ops, context)
-        case DigitalEngine():
-            raise BadInput(
-                f"hardware.{first.role}.kind = 'digital': has no price, since nobody has described that logic; "
-                "take kind = 'simd' or 'gpu' with its figures"
-            )
+        case ExactEngine():
+            return _on_own(name, side, ops, engine, context)
     raise AssertionError(engine)
 
 
-def _on_gpu(name: str, side: str, ops: list[Work], gpu: GpuEngine, context: LayerContext) -> Stage:
+def _on_own(name: str, side: str, ops: list[LayerOp], engine: ExactEngine, context: LayerContext) -> Stage:
+    """Products on an engine that says its own price; all else of the stage runs in vector lanes at the same time."""
+    products = [op for op in ops if isinstance(op, PlacedOp)]
+    sizes = [_values_moved(placed) for placed in products]
+    values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
+    price = engine.price(Work(sum(placed.op.macs for placed in products), values_in, values_out, context.vectors))
+    where = f"hardware.{products[0].role}.kind = {engine.kind!r}"
+    if price is None:
+        raise BadInput(
+            f"{where}: has no price, since nobody has described that logic; "
+            "take kind = 'simd' or 'gpu' with its figures"
+        )
+    numbers = (price.seconds, *price.energy.values())
+    if not all(0 <= number < inf for number in numbers):
+        raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
+    moved = all_beside(_moved(placed, context) for placed in products)
+    rest = _digital(ops, context)
+    energy = add_energy(dict(price.energy), moved.energy, rest.energy)
+    time = max(price.seconds / context.vectors, rest.interval)
+    return Stage(name, side, engine.kind, True, fixed=context.chip.network_latency, per_token=time, energy=energy)
+
+
+def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
     costs = [kernel(op.op if isinstance(op, PlacedOp) else op, gpu) for op in ops]
     time = sum(cost.latency for cost in costs)
     energy = add_energy(*(cost.energy for cost in costs))
     return Stage(name, side, "gpu", shared=True, per_token=time / context.vectors, energy=energy)
 
 
-def _on_lanes(name: str, side: str, ops: list[Work], engine: SimdEngine, context: LayerContext) -> Stage:
+def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext) -> Stage:
     products = [op for op in ops if isinstance(op, PlacedOp)]
     count = context.lanes if engine.lanes == "of_layer" else engine.lanes
     if not count:
@@ -83,7 +103,7 @@ def _on_lanes(name: str, side: str, ops: list[Work], engine: SimdEngine, context
     return Stage(name, side, "lanes", common, fixed=chip.network_latency, per_token=time, energy=energy)
 
 
-def _lanes_only(name: str, ops: list[Work], context: LayerContext) -> Stage:
+def _lanes_only(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
     """A stage without products: on the GPU where that has the weights, in vector lanes otherwise."""
     if isinstance(context.hardware.projection, GpuEngine):
         return _on_gpu(name, "projection", ops, context.hardware.projection, context)
@@ -91,7 +111,7 @@ def _lanes_only(name: str, ops: list[Work], context: LayerContext) -> Stage:
     return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
 
 
-def _on_arrays(name: str, side: str, ops: list[Work], context: LayerContext) -> Stage:
+def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> Stage:
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
     for placed in products:
@@ -116,14 +136,19 @@ def _on_arrays(name: str, side: str, ops: list[Work], context: LayerContext) -> 
 
 def _moved(placed: PlacedOp, context: LayerContext) -> Cost:
     """Inputs from and results to the memories, for all samples."""
-    op, size = placed.op, context.bytes_per_value
-    if isinstance(op, StaticMatMul):
-        values_in, values_out = op.vectors * op.inputs, op.vectors * op.outputs
-    else:
-        rows = op.batch * op.heads * op.queries
-        stored = op.batch * op.kv_heads * _tokens_moved(op, placed) * op.head_width
-        values_in, values_out = rows * op.inputs + stored + kv_conditioning.scales_read(placed), rows * op.outputs
+    size = context.bytes_per_value
+    values_in, values_out = _values_moved(placed)
     return components.transfer(context.chip, values_in * size, values_out * size)
+
+
+def _values_moved(placed: PlacedOp) -> tuple[float, float]:
+    """How many values of the operands come from memories, and of the results go there, for all samples."""
+    op = placed.op
+    if isinstance(op, StaticMatMul):
+        return op.vectors * op.inputs, op.vectors * op.outputs
+    rows = op.batch * op.heads * op.queries
+    stored = op.batch * op.kv_heads * _tokens_moved(op, placed) * op.head_width
+    return rows * op.inputs + stored + kv_conditioning.scales_read(placed), rows * op.outputs
 
 
 def _tokens_moved(op: DynamicMatMul, placed: PlacedOp) -> int:
@@ -133,7 +158,7 @@ def _tokens_moved(op: DynamicMatMul, placed: PlacedOp) -> int:
     return op.tokens
 
 
-def _digital(ops: list[Work], context: LayerContext) -> Cost:
+def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
     """Softmax, normalization, activations and additions of a stage: they run while products do."""
     chip, total, worked = context.chip, Cost(), Cost()
     operations = conditioned = 0.0

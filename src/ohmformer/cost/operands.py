@@ -10,7 +10,7 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
-from ohmformer.cost.engine_choice import PlacedOp, Work
+from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.stage import Stage
 from ohmformer.cost.technology import at_technology
 from ohmformer.errors import BadInput
@@ -141,7 +141,7 @@ def windows_of(op: DynamicMatMul, batch: int) -> float:
     return max(1.0, op.batch / batch)
 
 
-def first_attention(ops: Iterable[Work]) -> list[PlacedOp]:
+def first_attention(ops: Iterable[LayerOp]) -> list[PlacedOp]:
     """The products of the first attention among `ops`: Q K^T, then P V."""
     found: list[PlacedOp] = []
     for placed in ops:
@@ -160,7 +160,7 @@ def unit_of(op: Op, work: str) -> str:
     return f"attention.{op.stage.removesuffix('key').removesuffix('value')}{work}"
 
 
-def write_stages(ops: Iterable[Work], context: LayerContext) -> list[Stage]:
+def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
     """The write of K (or Q) and V of the first attention among `ops`, as at most one stage.
 
     K and V are written in parallel into separate arrays, so the stage takes as long as the slower of the two.

@@ -15,7 +15,7 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components, kv_conditioning, tiles
 from ohmformer.cost.cost import add_energy
-from ohmformer.cost.engine_choice import EngineChoice, Work
+from ohmformer.cost.engine_choice import EngineChoice, LayerOp
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
 from ohmformer.cost.operands import LayerContext, chip_of
@@ -209,7 +209,7 @@ def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
             raise BadInput(f"{where} = {spec!r}: is no conditioning; take Conditioning(mean=True, basis='hadamard')")
 
 
-def _placed(layer: Layer, work: list[Work], context: LayerContext, setup: Stage | None) -> PlacedLayer:
+def _placed(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:
     stages = tuple(layer_stages(work, context))
     keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
     scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)

@@ -12,10 +12,10 @@ from math import ceil
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
-from ohmformer.cost.engine_choice import PlacedOp, Work
+from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import array_reads, chip_of, written_plan
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine, SimdEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, GpuEngine, SimdEngine, SramEngine
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import DynamicMatMul, Workload
 
@@ -99,7 +99,7 @@ class Tiles:
         return sum(count for _, _, count in self.kinds)
 
 
-def layer_arrays(ops: Iterable[Work], count: int) -> LayerArrays:
+def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
     """What one of `count` equal layers has in arrays."""
     weights: list[Plan] = []
     kv: list[KVUse] = []
@@ -269,4 +269,6 @@ def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
         total += count * (shell + inside)
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
+    engines = dict.fromkeys((hardware.projection, hardware.attention.key, hardware.attention.value))
+    units += sum(engine.own_area() for engine in engines if isinstance(engine, ExactEngine))
     return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.dataflow.jobs import cuts_of, unit_name, writer_of
-from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -63,23 +63,28 @@ class Timed(Protocol):
     def cap(self) -> float | Array: ...
 
 
-def latency(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> float:
+def latency(placement: Placement, dataflow: Dataflow) -> float:
     """The latency of a workload [s]: what the event engine gives, to rounding.
 
     Raises:
-        BadInput: stages of a layer share a unit across other stages, so that they are no pipeline.
+        BadInput: stages of a layer share a unit across other stages, so that they are no pipeline; or the
+            dataflow has tasks of its own.
     """
     longest = max(layer.tokens for layer in placement.layers)
-    block = dataflow.block if isinstance(dataflow, SequenceBlocking) else longest
+    block = dataflow.size_of_block(longest)
     return float(latencies(placement, dataflow, Designs(np.array([block]), {}))[0])
 
 
-def latencies(placement: Placement, dataflow: LayerSerial | SequenceBlocking, designs: Designs) -> Array:
+def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
     """Latencies of design points [s]; of the dataflow only dependencies and batching are used.
 
     Raises:
         BadInput: as `latency`.
     """
+    if not dataflow.has_closed_form:
+        raise BadInput(
+            f"dataflow {dataflow.kind!r} has tasks of its own, so there is no closed form; use the event engine"
+        )
     batch = placement.workload.batch
     alone = batch == 1 or dataflow.batching == "serial"
     for layer, _ in placement.distinct():
@@ -171,7 +176,7 @@ def advance(free: list[Array], ready: Array, times: list[Array], count: Whole) -
     return found
 
 
-def _batched(placement: Placement, dataflow: LayerSerial | SequenceBlocking, designs: Designs) -> Array:
+def _batched(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
     """Samples follow one another layer by layer; units that layers share keep the time at which they become free."""
     batch, count = placement.workload.batch, len(designs.block)
     done = [np.zeros(count) for _ in range(batch)]

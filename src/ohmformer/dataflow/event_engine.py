@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ohmformer.dataflow.jobs import Task
+from ohmformer.dataflow.job import Task
 
 
 @dataclass(frozen=True)

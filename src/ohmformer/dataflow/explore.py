@@ -16,7 +16,7 @@ from ohmformer.cost.placement import PlacedLayer, Placement, place
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
 from ohmformer.dataflow.jobs import cuts_of
-from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import simulate
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rules
@@ -30,7 +30,7 @@ class DesignPoint(NamedTuple):
 
     workload: Workload
     hardware: Accelerator
-    dataflow: LayerSerial | SequenceBlocking
+    dataflow: Dataflow
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,13 @@ def _latencies(points: list[DesignPoint], found: list[_Priced]) -> Array:
     total = np.zeros(len(points))
     buckets: dict[tuple[int, tuple[int, int]], _Bucket] = {}
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, found, strict=True)):
-        if not priced.closed:
+        if not (priced.closed and dataflow.has_closed_form):
             total[number] = simulate(priced.placement, dataflow).latency
         elif workload.batch > 1 and dataflow.batching == "pipelined":
             total[number] = _batched(priced.placement, dataflow)
         else:
             for layer, count, start, columns in priced.pipelines:
-                block = dataflow.block if isinstance(dataflow, SequenceBlocking) else layer.tokens
+                block = dataflow.size_of_block(layer.tokens)
                 bucket = buckets.setdefault((columns.shape[1], cuts_of(layer, dataflow)), _Bucket())
                 bucket.rows.append((number, count * workload.batch, start, layer.tokens, block))
                 bucket.stages.append(columns)
@@ -176,7 +176,7 @@ def _latencies(points: list[DesignPoint], found: list[_Priced]) -> Array:
     return total
 
 
-def _batched(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> float:
+def _batched(placement: Placement, dataflow: Dataflow) -> float:
     try:
         return latency(placement, dataflow)
     except BadInput:  # units that stages share across others, which one token alone does not mind

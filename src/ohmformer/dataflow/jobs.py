@@ -6,37 +6,14 @@ unit takes its tasks. A layer of a sample begins when the layer before it has en
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from math import inf, isclose
 
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import CONDITIONING, Stage
-from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size, joins
+from ohmformer.dataflow.job import Task
+from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A block of one sample in one stage of one layer.
-
-    Attributes:
-        layer: position of the layer in the placement.
-        stage: what is done.
-        sample: number of the sample.
-        block: number of the block.
-        unit: what it occupies.
-        duration: for how long [s].
-        after: positions of the tasks that have to end before it starts.
-        share: of the stage's energy, over all samples and blocks.
-    """
-
-    layer: int
-    stage: Stage
-    sample: int
-    block: int
-    unit: str
-    duration: float
-    after: tuple[int, ...]
-    share: float
 
 
 def unit_name(layer: PlacedLayer, stage: Stage) -> str:
@@ -44,12 +21,12 @@ def unit_name(layer: PlacedLayer, stage: Stage) -> str:
     return stage.unit if stage.shared else f"{layer.name}: {stage.unit}"
 
 
-def cuts_of(layer: PlacedLayer, dataflow: LayerSerial | SequenceBlocking) -> tuple[int, int]:
+def cuts_of(layer: PlacedLayer, dataflow: Dataflow) -> tuple[int, int]:
     """The stages that wait for all blocks of those before them; what is between takes the whole sequence at once.
 
     Both are 0 where none waits, and equal where one does.
     """
-    if layer.join is None or not joins(dataflow):
+    if layer.join is None or not dataflow.joins():
         return 0, 0
     return layer.join if layer.gather is None else layer.gather, layer.join
 
@@ -71,17 +48,17 @@ MOST_TASKS = 2_000_000
 """Tasks of one run at most: they take about 20 s and 1 GB."""
 
 
-def count_tasks(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> int:
-    """How many tasks `tasks_of` makes, setups aside."""
+def count_tasks(placement: Placement, dataflow: Dataflow) -> int:
+    """How many tasks `tasks_of` makes of a dataflow in blocks, setups aside."""
     total = 0
     for layer in placement.layers:
         gather, join = cuts_of(layer, dataflow)
-        count = -(-layer.tokens // block_size(dataflow, layer.tokens))
+        count = -(-layer.tokens // dataflow.size_of_block(layer.tokens))
         total += count * (len(layer.stages) - (join - gather)) + join - gather
     return total * placement.workload.batch
 
 
-def check_size(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> None:
+def check_size(placement: Placement, dataflow: Dataflow) -> None:
     """Refuse what takes too long or too much memory, before it begins.
 
     Raises:
@@ -95,13 +72,43 @@ def check_size(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -
         )
 
 
-def tasks_of(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> list[Task]:
-    """All tasks in program order: each unit takes its tasks in this order."""
-    return _Builder(placement, dataflow).build()
+def tasks_of(placement: Placement, dataflow: Dataflow) -> list[Task]:
+    """All tasks in program order: each unit takes its tasks in this order.
+
+    Raises:
+        BadInput: a dataflow with tasks of its own gives some that cannot be.
+    """
+    own = dataflow.tasks(placement)
+    return _Builder(placement, dataflow).build() if own is None else _checked(own, placement, type(dataflow).__name__)
+
+
+def _checked(tasks: Sequence[Task], placement: Placement, name: str) -> list[Task]:
+    """Tasks of a dataflow from elsewhere: every stage is done once, and nothing waits for what does not come first."""
+    shares: dict[tuple[int, int], float] = {}
+    for number, task in enumerate(tasks):
+        where = f"{name}.tasks: number {number}"
+        if not isinstance(task, Task):
+            raise BadInput(f"{where}: is of type {type(task).__name__}; give ohmformer.dataflow.job.Task")
+        if not all(0 <= other < number for other in task.after):
+            raise BadInput(f"{where}: is after {task.after}; name positions of tasks that stand before it")
+        if not 0 <= task.duration < inf or not 0 <= task.layer < len(placement.layers):
+            raise BadInput(f"{where}: duration = {task.duration} s, layer = {task.layer}; correct them")
+        key = task.layer, id(task.stage)
+        shares[key] = shares.get(key, 0.0) + task.share
+    for number, layer in enumerate(placement.layers):
+        for stage in layer.all_stages():
+            share = shares.pop((number, id(stage)), 0.0)
+            if not isclose(share, 1.0, rel_tol=1e-6):
+                raise BadInput(
+                    f"{name}.tasks: {layer.name}: stage {stage.name}: shares add up to {share:g}; they must to 1"
+                )
+    if shares:
+        raise BadInput(f"{name}.tasks: has stages that are none of the placement's; take those of placement.layers")
+    return list(tasks)
 
 
 class _Builder:
-    def __init__(self, placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> None:
+    def __init__(self, placement: Placement, dataflow: Dataflow) -> None:
         self.placement, self.dataflow = placement, dataflow
         self.tasks: list[Task] = []
         self.batch = placement.workload.batch
@@ -128,7 +135,7 @@ class _Builder:
         if layer.setup is not None and (sample == 0 or self.dataflow.batching == "serial"):
             share = 1.0 if self.dataflow.batching == "pipelined" else 1.0 / self.batch
             before = (self._add(index, layer.setup, sample, 0, layer.setup.time(1), before, share),)
-        sizes = blocks(layer.tokens, block_size(self.dataflow, layer.tokens))
+        sizes = blocks(layer.tokens, self.dataflow.size_of_block(layer.tokens))
         gather, join = cuts_of(layer, self.dataflow)
         before = self._segment(index, sample, sizes, slice(0, gather), before)
         before = self._segment(index, sample, [layer.tokens], slice(gather, join), before)

@@ -11,7 +11,7 @@ from ohmformer.cost.placement import Placement, place
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import lifetime
-from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.timeline import Timeline
 from ohmformer.dataflow.timeline import simulate as _timeline
 from ohmformer.errors import BadInput, suggest
@@ -84,7 +84,7 @@ class Run:
 def simulate(
     workload: Workload,
     hardware: Accelerator,
-    dataflow: LayerSerial | SequenceBlocking | None = None,
+    dataflow: Dataflow | None = None,
     *,
     clip: KVClip | None = None,
     rules: Rules | None = None,
@@ -109,7 +109,7 @@ def simulate(
     for name, value, kind, maker in given:
         if not isinstance(value, kind):
             raise BadInput(f"{name} = {value!r}: is no {kind.__name__}; take {maker}({value!r}), if that is its name")
-    if not isinstance(dataflow, LayerSerial | SequenceBlocking | None):
+    if not isinstance(dataflow, Dataflow | None):
         raise BadInput(f"dataflow = {dataflow!r}: is no dataflow; take LayerSerial() or SequenceBlocking(block=64)")
     placement = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
     check_size(placement, dataflow or LayerSerial())

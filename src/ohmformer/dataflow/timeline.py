@@ -11,8 +11,9 @@ from ohmformer.cost.cost import add_energy
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import CONDITIONING, By, Stage, total_energy
 from ohmformer.dataflow.event_engine import Schedule, run_tasks
-from ohmformer.dataflow.jobs import Task, tasks_of
-from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking, block_size
+from ohmformer.dataflow.job import Task
+from ohmformer.dataflow.jobs import tasks_of
+from ohmformer.dataflow.spec import Dataflow
 from ohmformer.hardware.spec import ArrayEngine, GpuEngine
 from ohmformer.workload.spec import StaticMatMul
 
@@ -22,7 +23,7 @@ class Timeline:
     """Tasks of a placement under a dataflow, and when they ran."""
 
     placement: Placement
-    dataflow: LayerSerial | SequenceBlocking
+    dataflow: Dataflow
     tasks: tuple[Task, ...]
     schedule: Schedule
 
@@ -115,7 +116,7 @@ class Timeline:
         for layer in self.placement.layers:
             if layer.scores is not None:
                 heads, queries, keys = layer.scores
-                rows, columns = block_size(self.dataflow, queries), block_size(self.dataflow, keys)
+                rows, columns = self.dataflow.size_of_block(queries), self.dataflow.size_of_block(keys)
                 scores = max(scores, heads * rows * columns * size)
             tokens = max(tokens, float(layer.tokens))
         width = max((op.inputs for op in _weights(self.placement)), default=0)
@@ -144,7 +145,7 @@ class Timeline:
             }
 
 
-def simulate(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> Timeline:
+def simulate(placement: Placement, dataflow: Dataflow) -> Timeline:
     """Run a placement under a dataflow through the event engine."""
     tasks = tasks_of(placement, dataflow)
     return Timeline(placement, dataflow, tuple(tasks), run_tasks(tasks))

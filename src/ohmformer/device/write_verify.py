@@ -1,7 +1,7 @@
 """Write-verify: what is left of write noise when a cell that missed its target is written again.
 
-Derived from the write noise of the cell. One write gives G' = clamp(G + s(G) eps) (or G exp(sigma eps)), which rises
-with eps: so it is accepted where eps lies in an interval [a, b], and missed with probability q = Phi(a) + 1 - Phi(b).
+Derived from the write noise of the cell. One write gives G' = clamp(G + d(eps)), such as d = s(G) eps, which rises with
+eps: so it is accepted where eps lies in an interval [a, b], and missed with probability q = Phi(a) + 1 - Phi(b).
 After at most n writes of independent noise, the last of which stays,
 
     density of eps = phi(eps) * (1 + q + ... + q^(n - 1))  inside [a, b],    phi(eps) * q^(n - 1)  outside,
@@ -20,9 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from ohmformer.device.moments import density
-from ohmformer.device.noise import write_std
-from ohmformer.device.spec import Cell, Lognormal
+from ohmformer.device.closed_forms import normal_mass
+from ohmformer.device.spec import Cell
 
 _INFINITY = torch.tensor(math.inf, dtype=torch.float64)
 
@@ -86,56 +85,24 @@ def moments(g: Tensor, cell: Cell, tolerance: float, writes: int) -> tuple[Tenso
 def _accepted(g: Tensor, cell: Cell, tolerance: float) -> tuple[Tensor, Tensor]:
     """The interval of eps in which a write of g is accepted; without end where clamping brings it into tolerance."""
     margin, noise = tolerance * (cell.g_max - cell.g_min), cell.write_noise
-    if isinstance(noise, Lognormal):
-        low, high = ((g + side).clamp(min=0.0).div(g).log() / noise.sigma for side in (-margin, margin))
-    else:
-        high = margin / write_std(g, cell)
-        low = -high
-    still = torch.isnan(high) | ((g == 0) & isinstance(noise, Lognormal))
+    low, high = noise.normal_of(-margin, g, cell), noise.normal_of(margin, g, cell)
+    still = torch.isnan(high)
     low = torch.where(still | (g <= margin), -_INFINITY, low)
     capped = torch.zeros_like(still) if cell.g_ceiling is None else g + margin >= cell.g_ceiling
     return low, torch.where(still | capped, _INFINITY, high)
 
 
-def _accepting(low: Tensor, high: Tensor) -> Tensor:
-    """p = Phi(b) - Phi(a), also where both are small."""
-    root = math.sqrt(2)
-    return (torch.erf(high / root) - torch.erf(low / root)) / 2
-
-
 def _weights(low: Tensor, high: Tensor, writes: int) -> tuple[Tensor, Tensor]:
     """Factors of the density inside and outside: (1 - q^n) / p with q = 1 - p, which is n for p = 0, and q^(n - 1)."""
-    p = _accepting(low, high)
+    p = normal_mass(low, high)
     inside = torch.where(p > 0, -torch.expm1(writes * torch.log1p(-p)) / p, torch.full_like(p, writes))
     return inside, torch.pow(1 - p, writes - 1)
 
 
 def _part(g: Tensor, cell: Cell, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Integrals of d phi(eps) and d^2 phi(eps) from a to b, where d = G' - G [S], clamps included."""
-    noise, ceiling = cell.write_noise, math.inf if cell.g_ceiling is None else cell.g_ceiling
-    if isinstance(noise, Lognormal):
-        top = torch.nan_to_num(torch.log(ceiling / g) / noise.sigma, nan=math.inf, posinf=math.inf)
-        h = torch.minimum(b, torch.maximum(top, a))
-        # The integral of exp(k sigma eps) phi(eps) is that of phi, moved by k sigma, times exp((k sigma)^2 / 2).
-        none, once, twice = (
-            math.exp(moved * moved / 2) * _accepting(a - moved, h - moved)
-            for moved in (0.0, noise.sigma, 2 * noise.sigma)
-        )
-        first, second = g * (once - none), g * g * (twice - 2 * once + none)
-    else:
-        s = write_std(g, cell)
-        floor = torch.nan_to_num(-g / s, nan=-math.inf, neginf=-math.inf)
-        top = torch.nan_to_num((ceiling - g) / s, nan=math.inf, posinf=math.inf)
-        l, h = (torch.minimum(torch.maximum(end, floor), top) for end in (a, b))
-        zero = _accepting(a, torch.minimum(b, torch.maximum(floor, a)))
-        first = s * (density(l) - density(h)) - g * zero
-        second = s * s * (_accepting(l, h) + _moment(l) - _moment(h)) + g * g * zero
+    first, second, top = cell.write_noise.parts(g, cell, a, b)
     if cell.g_ceiling is not None:
-        full = _accepting(torch.maximum(a, torch.minimum(top, b)), b)
-        first, second = first + (ceiling - g) * full, second + (ceiling - g) ** 2 * full
+        full = normal_mass(torch.maximum(a, torch.minimum(top, b)), b)
+        first, second = first + (cell.g_ceiling - g) * full, second + (cell.g_ceiling - g) ** 2 * full
     return first, second
-
-
-def _moment(x: Tensor) -> Tensor:
-    """x phi(x), which is 0 at both ends."""
-    return torch.where(torch.isinf(x), 0.0, x * density(x))

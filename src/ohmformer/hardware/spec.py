@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -19,10 +21,55 @@ from ohmformer.quantities import (
     SquareMetres,
     Watts,
 )
+from ohmformer.registry import Family, register
 from ohmformer.schema import Spec
 
 
-class ArrayEngine(Spec):
+@dataclass(frozen=True)
+class Work:
+    """Products of one stage of a layer, over all samples.
+
+    Attributes:
+        macs: multiplications with addition.
+        values_in: values of both operands that come from memories.
+        values_out: values of results that go there.
+        vectors: input vectors: tokens of all samples.
+    """
+
+    macs: int
+    values_in: float
+    values_out: float
+    vectors: int
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an engine takes for some work.
+
+    Attributes:
+        seconds: that it is busy, with all of the work.
+        energy: by component [J], of all of the work.
+    """
+
+    seconds: float
+    energy: Mapping[str, float]
+
+
+class Engine(Family):
+    """What computes products of matrices.
+
+    A kind derives from `ArrayEngine` where products are those of arrays of cells: accuracy and cost follow from the
+    array. It derives from `ExactEngine` where products are exact, and says its `price`.
+    """
+
+    family: ClassVar[str] = "engine"
+    simulated: ClassVar[bool] = False
+    """True if cells compute, so that what they do to numbers is worth simulating."""
+
+    kind: str
+
+
+class ArrayEngine(Engine):
     """Common to engines that compute on arrays of cells: the array, and how it is used.
 
     `written` says which of two activations is stored in cells: the right-hand one (K^T, V) or the left-hand one (Q, P);
@@ -31,19 +78,20 @@ class ArrayEngine(Spec):
 
     cost_fields: ClassVar[tuple[str, ...]] = ("resident",)
     simulated: ClassVar[bool] = True
-    """Whether cells compute, so that what they do to numbers is worth simulating."""
 
     array: Crossbar
     written: Literal["right", "left"] = "right"
     resident: Count | None = None
 
 
+@register
 class CrossbarEngine(ArrayEngine):
     """Products on memristive crossbars."""
 
     kind: Literal["crossbar"] = "crossbar"
 
 
+@register
 class SramEngine(ArrayEngine):
     """Products in arrays of SRAM cells that compute with currents: one bit per cell, written without error.
 
@@ -65,18 +113,26 @@ class SramEngine(ArrayEngine):
         return self
 
 
-class ExactEngine(Spec):
-    """Common to engines whose products are exact."""
+class ExactEngine(Engine):
+    """Common to engines whose products are exact. Layers share the engine: it has one stage at a time."""
 
-    simulated: ClassVar[bool] = False
+    def price(self, work: Work) -> Price | None:
+        """Time and energy of some work, without what memories take; None where nobody has described the engine."""
+        return None
+
+    def own_area(self) -> float:
+        """Area of the engine [m^2], beside that of tiles."""
+        return 0.0
 
 
+@register
 class DigitalEngine(ExactEngine):
     """Products in exact digital logic that nobody has described: it has no price."""
 
     kind: Literal["digital"] = "digital"
 
 
+@register
 class SimdEngine(ExactEngine):
     """Products in the vector lanes of the cores (see `chip.vector`).
 
@@ -91,6 +147,7 @@ class SimdEngine(ExactEngine):
     lanes: Count | Literal["of_layer"] = "of_layer"
 
 
+@register
 class GpuEngine(ExactEngine):
     """Products on a GPU, as a roofline: the slower of computing and of moving operands, and the launch of a kernel."""
 
@@ -107,12 +164,6 @@ class GpuEngine(ExactEngine):
     launch_time: Annotated[Seconds, Field(ge=0)]
     power: Annotated[Watts, Field(gt=0)]
     area: Annotated[SquareMetres, Field(gt=0)]
-
-
-Engine = Annotated[
-    CrossbarEngine | SramEngine | DigitalEngine | SimdEngine | GpuEngine,
-    Field(discriminator="kind"),
-]
 
 
 class Attention(Spec):

@@ -66,7 +66,7 @@ def _misses(array: Crossbar, index: int) -> list[tuple[float, float]]:
     from ohmformer.device import write_verify
 
     assert array.verify is not None
-    cell, tolerance, faults = array.cell, array.verify.tolerance, array.cell.faults
+    cell, tolerance = array.cell, array.verify.tolerance
     largest = ((1 << array.bits) - 1) // array.place(index) if array.slice_base is None else array.max_digit
     digits = list(range(min(array.max_digit, largest) + 1))
     unused = 0.5 if array.polarities == 2 else 0.0
@@ -76,7 +76,7 @@ def _misses(array: Crossbar, index: int) -> list[tuple[float, float]]:
     margin = tolerance * (cell.g_max - cell.g_min)
     found = []
     for share, target, q in zip(shares, targets, missed, strict=True):
-        stuck = ((faults.stuck_at_g_min, cell.g_min), (faults.stuck_at_g_max, cell.g_max))
-        found.append((share * (1 - sum(probability for probability, _ in stuck)), q))
-        found += [(share * probability, float(abs(target - g) > margin)) for probability, g in stuck]
+        stuck = cell.faults.conductances(cell)
+        found.append((share * (1 - sum(probability for _, probability in stuck)), q))
+        found += [(share * probability, float(abs(target - g) > margin)) for g, probability in stuck]
     return found

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from ohmformer import catalog
+from ohmformer import catalog, registry
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.entries import KINDS
 from ohmformer.models.sources import FORMS, bundled
@@ -20,6 +21,15 @@ from ohmformer.study.join_cost import has_accuracy
 from ohmformer.study.read_study import accuracy_half, locate_study, read_whole
 from ohmformer.study.sweep import flatten
 from ohmformer.workload.shapes import Transformer
+
+FAMILIES: dict[str, str] = {
+    **dict.fromkeys(("write_noise", "read_noise", "drift", "faults"), "ohmformer.device.spec"),
+    "engine": "ohmformer.hardware.spec",
+    "dataflow": "ohmformer.dataflow.spec",
+    "metric": "ohmformer.tasks.metric",
+    "recipe": "ohmformer.nn.calibration.recipes",
+}
+"""Families of kinds, and the modules that define them; importing some of those takes time."""
 
 SPECS: dict[str, type[Spec]] = {**KINDS, "shapes": Transformer}
 """Kinds of entry that are one specification."""
@@ -44,13 +54,15 @@ def names(kind: str) -> dict[str, Path]:
 
 
 def list_table(kind: str = "") -> Table:
-    """Kind, name and place of every entry, or of those of one kind.
+    """Kind, name and place of every entry, or of those of one kind; or the kinds of a family, such as `write_noise`.
 
     Raises:
         BadInput: there is no such kind.
     """
+    if kind in FAMILIES:
+        return _family_table(kind)
     if kind and kind not in ALL:
-        raise BadInput(f"{kind!r} is no kind of library entry; {suggest(kind, list(ALL))}")
+        raise BadInput(f"{kind!r} is no kind of library entry; {suggest(kind, [*ALL, *FAMILIES])}")
     table = _table("kind", "name", "from")
     for each in [kind] if kind else ALL:
         for name, file in names(each).items():
@@ -58,6 +70,16 @@ def list_table(kind: str = "") -> Table:
             table.add_row(each, name, "the package" if shipped else str(file.parent.parent))
         for form in FORMS.get(each, ()):
             table.add_row(each, form, ORIGINS[form.split(":")[0]])
+    return table
+
+
+def _family_table(family: str) -> Table:
+    """The kinds of a family, those of other packages too."""
+    import_module(FAMILIES[family])
+    table = _table("family", "kind", "what it is", "from")
+    for kind, cls in registry.families()[family].kinds().items():
+        first = (cls.__doc__ or "").strip().split("\n")[0]
+        table.add_row(family, kind, first, "the package" if registry.is_own(cls) else cls.__module__)
     return table
 
 

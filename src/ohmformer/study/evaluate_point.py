@@ -181,7 +181,7 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, chosen: Cali
 
 def _sums(task: Task, sums: Floats) -> dict[str, list[Any]]:
     """Sums over chips of each sample's scores, for metrics that are means of samples."""
-    match task.scored.scores:
+    match task.scored.counts:
         case "hit":
             return {"hits": sums.astype(int).tolist()}
         case "mean":

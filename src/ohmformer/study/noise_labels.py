@@ -64,7 +64,8 @@ def _single(noise: Noise | None) -> str:
         return f"γσ {product:.3g}" if product else ""
     if noise is None or noise["kind"] == "none" or noise.get("sigma") == 0:
         return ""
-    return f"{noise['kind']} σ {noise['sigma']:.3g}" if "sigma" in noise else str(noise["kind"])
+    known = isinstance(noise.get("sigma"), (int, float))  # kinds from elsewhere may mean another thing by it
+    return f"{noise['kind']} σ {noise['sigma']:.3g}" if known else str(noise["kind"])
 
 
 def static_note(hardware: Accelerator) -> str:
@@ -75,7 +76,7 @@ def static_note(hardware: Accelerator) -> str:
     noise = engine.array.cell.write_noise
     others = [other.array.cell.write_noise for other in attention if isinstance(other, CrossbarEngine)]
     found = noise.canonical().get("sigma")
-    if found is None or found in [other.canonical().get("sigma") for other in others]:
+    if not isinstance(found, (int, float)) or found in [other.canonical().get("sigma") for other in others]:
         return ""
     source = dict(noise.provenance).get("sigma")
     why = f" ({source.kind}: {source.how})" if source and source.how else ""

@@ -11,7 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ohmformer import registry
 from ohmformer.study.spec import Settings, Study
+from ohmformer.tasks.metric import METRICS
 
 PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
 """Whose versions go into every results file; those of the first two decide answers."""
@@ -96,7 +98,21 @@ def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
         "identity": asdict(identity),
         "versions": {name: _version(name) for name in (*PACKAGES[:2], *_packages(settings))},
         "code": code_digest(),
+        **code_from_outside(settings),
     }
+
+
+def code_from_outside(settings: Settings) -> dict[str, dict[str, str]]:
+    """Digests of the code of kinds that the package does not bring: by class; nothing where there are none.
+
+    Raises:
+        BadInput: the code of one of them is not to be had.
+    """
+    classes = set(registry.outside([settings.hardware, settings.rules, settings.mitigation]))
+    if settings.task.metric is not None:
+        classes |= set(registry.outside(METRICS[settings.task.metric]))
+    found = {f"{each.__module__}.{each.__qualname__}": registry.code_digest(each) for each in classes}
+    return {"kinds": found} if found else {}
 
 
 def digest(content: Any) -> str:

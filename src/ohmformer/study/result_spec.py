@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.spec import METRICS, MetricName
+from ohmformer.tasks.metric import METRICS, MetricName
 
 Finite = Annotated[float, Field(allow_inf_nan=False), Strict()]
 Count = Annotated[int, Field(ge=0), Strict()]
@@ -44,13 +44,14 @@ class Accuracy(_Part):
     chips: Annotated[tuple[Finite, ...], Field(min_length=1)]
     samples: Annotated[Count, Field(ge=1)]
     hits: tuple[Finite, ...] | None = None
+    left_out: tuple[Finite, ...] | None = None
     chosen: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         """The values are possible for the metric, and for one another."""
         values = (self.software, self.mean, *self.chips)
-        if METRICS[self.metric].scores == "hit":
+        if METRICS[self.metric].counts == "hit":
             if not all(0 <= value <= 1 for value in values):
                 raise ValueError("a share lies between 0 and 1")
             if self.hits is not None and not all(0 <= hits <= len(self.chips) for hits in self.hits):

@@ -19,6 +19,7 @@ from ohmformer.models.sources import existing, first_line
 from ohmformer.models.tokenizers import check_known, check_numbers
 from ohmformer.tasks.image_folder import MOST_CLASSES, read_labels
 from ohmformer.tasks.load import Reading, Task
+from ohmformer.tasks.metric import goes_with
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import Split, calibration_size, in_hash_order, split
 
@@ -60,7 +61,7 @@ def table_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     """
     pairs = is_pairs(choice)
     allowed = ("pearson", "spearman") if pairs else ("accuracy", "fidelity")
-    if choice.metric not in (None, *allowed):
+    if not goes_with(choice.metric, "csv", allowed):
         raise BadInput(f"task.metric = {choice.metric!r}: this table has {' or '.join(allowed)}; choose one of them")
     if pairs and choice.probe:
         raise BadInput("task.probe = true: pairs of texts have no classes; leave it out")

@@ -15,6 +15,7 @@ from ohmformer.models.images import SUFFIXES, Images
 from ohmformer.models.preprocessing import Preparation, images_of, preparation
 from ohmformer.models.sources import existing, first_line, home_expanded, is_file, is_folder
 from ohmformer.tasks.load import Reading, Task
+from ohmformer.tasks.metric import goes_with
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import calibration_size, in_hash_order, split
 
@@ -84,7 +85,7 @@ def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     root = existing("task", choice.source, folder=True)
     prepared = preparation(model)
     reader = images_of(model, choice.source)
-    if choice.metric not in (None, "top1", "top5", "fidelity"):
+    if not goes_with(choice.metric, "imagefolder", ("top1", "top5", "fidelity")):
         raise BadInput(f"task.metric = {choice.metric!r}: images have top1, top5 or fidelity; choose one of them")
     metric = choice.metric or "top1"
     calibration, train, test = _parts(choice, root, prepared, metric)

@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ohmformer.capture.inputs import leaves, size, take
 from ohmformer.errors import BadInput, suggest
 from ohmformer.models.load import tensor_bytes
-from ohmformer.stats.intervals import Floats, Summary, mean_summary
-from ohmformer.stats.metrics import correlation_summary, perplexity_summary
+from ohmformer.stats.intervals import Floats, Summary
 from ohmformer.tasks.spec import METRICS, Metric
 
 IGNORED = -100
@@ -154,7 +152,7 @@ class Task:
 
     @property
     def scored(self) -> Metric:
-        """How its metric is shown."""
+        """Its metric."""
         return METRICS[self.metric]
 
     def first(self, limit: int | None) -> Task:
@@ -184,17 +182,7 @@ class Task:
         Raises:
             BadInput: too few scores for the metric, or none that can be told apart.
         """
-        match self.metric:
-            case "pearson" | "spearman" as kind:
-                pairs = None if self.pairs is None else self.pairs.numpy()
-                shared = pairs is not None and len(np.unique(pairs)) < pairs.size
-                truth = self.labels.double().numpy()
-                return correlation_summary(scores, truth, kind, pairs if shared else None)
-            case "perplexity":
-                tokens = (self.labels != IGNORED).sum(dim=1).double().numpy()
-                return perplexity_summary(scores, tokens)
-            case _:
-                return mean_summary(scores)
+        return self.scored.summarize(scores, self)
 
     @cached_property
     def digest(self) -> str:

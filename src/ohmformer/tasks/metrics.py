@@ -6,6 +6,7 @@ N samples, P pairs, B samples of a batch, D features.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 
 from ohmformer.capture.inputs import Inputs, call, size
 from ohmformer.errors import BadInput
-from ohmformer.tasks.load import Task
+from ohmformer.registry import is_own
+from ohmformer.stats.intervals import Floats, Summary
+from ohmformer.stats.metrics import correlation_summary, perplexity_summary
+from ohmformer.tasks.load import IGNORED, Task
 from ohmformer.tasks.model_outputs import asked, features, logits, token_losses
 
 
@@ -38,15 +42,16 @@ def scores(model: nn.Module, task: Task, batch: int = 100) -> NDArray[np.float64
     """
     if model.training:
         raise BadInput(f"{type(model).__name__} is in training mode; call model.eval() before it is scored")
-    match task.metric:
-        case "pearson" | "spearman":
-            return _similarities(model, task, batch)
-        case "fidelity":
-            return _fidelities(model, task, batch)
-        case "perplexity":
-            return _losses(model, task, batch)
-        case _:
-            return _hits(model, task, batch, 5 if task.metric == "top5" else 1)
+    found = task.scored.scores(model, task, batch)
+    if is_own(type(task.scored)):
+        return found
+    where = f"{type(task.scored).__name__}.scores on {task.name}"
+    if not isinstance(found, np.ndarray) or found.dtype != np.float64 or found.shape != (len(task),):
+        what = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else type(found).__name__
+        raise BadInput(f"{where}: gives {what}; give a NumPy array float64 [{len(task)}], a score for each sample")
+    if not np.isfinite(found).all() or (task.scored.counts == "hit" and not np.isin(found, (0.0, 1.0)).all()):
+        raise BadInput(f"{where}: scores must be finite, and 0 or 1 where counts = 'hit'; correct them")
+    return found
 
 
 def embeddings(model: nn.Module, task: Task, inputs: Inputs, batch: int = 100, name: str = "") -> Tensor:
@@ -74,7 +79,8 @@ def against(task: Task, model: nn.Module, batch: int = 100) -> Task:
     return replace(task, reference=embeddings(model, task, task.inputs, batch))
 
 
-def _hits(model: nn.Module, task: Task, batch: int, best: int) -> NDArray[np.float64]:
+def hits(model: nn.Module, task: Task, batch: int, best: int) -> NDArray[np.float64]:
+    """1 or 0 [N]: where the label is among the `best` largest logits."""
     found: list[NDArray[np.float64]] = []
     for rows, answer in asked(model, task.inputs, batch, lambda model, inputs: logits(call(model, inputs))):
         labels = task.labels[rows]
@@ -87,7 +93,8 @@ def _hits(model: nn.Module, task: Task, batch: int, best: int) -> NDArray[np.flo
     return np.concatenate(found)
 
 
-def _similarities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+def similarities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+    """Cosine of the features of each pair [P]."""
     if task.pairs is None:
         raise BadInput(f"{task.name}: metric = {task.metric!r} needs pairs of samples; give the task its pairs")
     found = F.normalize(embeddings(model, task, task.inputs, batch).double(), dim=1)
@@ -95,7 +102,8 @@ def _similarities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float6
     return similar
 
 
-def _fidelities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+def fidelities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+    """Cosine [N] of features with those of the software model."""
     if task.reference is None or len(task.reference) != size(task.inputs):
         raise BadInput(f"{task.name}: fidelity needs a software model to compare with; load_task(..., model=model)")
     found = embeddings(model, task, task.inputs, batch)
@@ -106,7 +114,8 @@ def _fidelities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]
     return cosine
 
 
-def _losses(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+def losses(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
+    """Mean negative log-likelihood [N] of the tokens of each window."""
     found: list[NDArray[np.float64]] = []
     start = 0
 
@@ -122,6 +131,20 @@ def _losses(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
         found.append(answer.numpy(force=True))
         start = rows.stop
     return np.concatenate(found)
+
+
+def correlation(scores: Floats, task: Task, kind: Literal["pearson", "spearman"]) -> Summary:
+    """Of the scores [C, P] of C chips with the labels."""
+    pairs = None if task.pairs is None else task.pairs.numpy()
+    shared = pairs is not None and len(np.unique(pairs)) < pairs.size
+    truth = task.labels.double().numpy()
+    return correlation_summary(scores, truth, kind, pairs if shared else None)
+
+
+def perplexity(scores: Floats, task: Task) -> Summary:
+    """Of the losses [C, N] of C chips."""
+    tokens = (task.labels != IGNORED).sum(dim=1).double().numpy()
+    return perplexity_summary(scores, tokens)
 
 
 def _check(answer: object, rows: int, model: nn.Module, task: Task, best: int) -> None:

@@ -15,6 +15,7 @@ from ohmformer.models.preprocessing import preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line
 from ohmformer.models.tokenizers import check_known, check_numbers
 from ohmformer.tasks.load import IGNORED, Inputs, Reading, Task
+from ohmformer.tasks.metric import goes_with
 from ohmformer.tasks.spec import TaskChoice
 
 WINDOW = 256
@@ -40,7 +41,7 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
         BadInput: a file that is no text, or too short for the windows, or windows that the model does not take.
     """
     file = existing("task", choice.source)
-    if choice.metric not in (None, "perplexity"):
+    if not goes_with(choice.metric, "text", ("perplexity",)):
         raise BadInput(f"task.metric = {choice.metric!r}: running text has perplexity; leave it out")
     if choice.probe or choice.labels:
         raise BadInput(f"{choice.where}: running text has no classes; leave out probe and labels")

@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from ohmformer.quantities import Count
 from ohmformer.schema import Spec
+from ohmformer.tasks.metric import METRICS as METRICS
+from ohmformer.tasks.metric import Metric as Metric
+from ohmformer.tasks.metric import MetricName
 
 Pooling = Literal["auto", "mean", "cls"]
-MetricName = Literal["top1", "top5", "accuracy", "pearson", "spearman", "perplexity", "fidelity"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is called and shown.
-
-    Attributes:
-        title: in words, as an axis is named.
-        factor: what a stored value is multiplied with to be shown.
-        unit: behind a shown value; empty for plain numbers.
-        digits: behind the decimal point when shown.
-        better: which way is better.
-        scores: `hit` (0 or 1 for each sample), `mean` (a number for each sample, averaged), or `whole`: only all
-            samples together have a value.
-        limits: between which it lies when shown; None where there is no bound.
-    """
-
-    title: str
-    factor: float = 1.0
-    unit: str = ""
-    digits: int = 3
-    better: Literal["higher", "lower"] = "higher"
-    scores: Literal["hit", "mean", "whole"] = "mean"
-    limits: tuple[float, float] | None = None
-
-    def show(self, value: float, sign: str = "") -> str:
-        """A stored value as a person reads it, without its unit; `sign` is '+' for differences."""
-        return f"{self.factor * value:{sign}.{self.digits}f}"
-
-
-_SHARE = {"factor": 100.0, "unit": "%", "digits": 1, "scores": "hit", "limits": (0.0, 100.0)}
-METRICS: dict[str, Metric] = {
-    "top1": Metric("accuracy", **_SHARE),  # type: ignore[arg-type]
-    "top5": Metric("top-5 accuracy", **_SHARE),  # type: ignore[arg-type]
-    "accuracy": Metric("accuracy", **_SHARE),  # type: ignore[arg-type]
-    "pearson": Metric("Pearson correlation", scores="whole"),
-    "spearman": Metric("Spearman correlation", scores="whole"),
-    "perplexity": Metric("perplexity", digits=2, better="lower", scores="whole"),
-    "fidelity": Metric("cosine with the software model", digits=4),
-}
-"""Name in results and studies -> how it is shown."""
 
 
 class TaskChoice(Spec):

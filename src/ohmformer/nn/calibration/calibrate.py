@@ -5,7 +5,7 @@ N inputs, K classes: logits[N, K] or [N, T, K].
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from ohmformer.capture.inputs import Inputs, batches, call, size, take
 from ohmformer.errors import BadInput, suggest
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.recipes import Recipe
+from ohmformer.nn.calibration.recipes import Recipe, recipe_of
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.self_check import floats, named_rows
@@ -38,12 +38,14 @@ CERTAIN = 1.0
 """By how many standard errors of the paired difference a recipe must be better than nothing: a test that rarely lets
 chance pass would also forgo what helps a little, for which a hundred inputs are few."""
 
-Remedy = Literal["clip", "auto"]
-REMEDIES: Mapping[Remedy, tuple[Recipe, ...]] = {
+REMEDIES: Mapping[str, tuple[str, ...]] = {
     "clip": ("none", "clip", "firm clip"),
     "auto": ("none", "clip", "firm clip", "hadamard", "balanced"),
 }
-"""What may be chosen from, the cheapest first."""
+"""What may be chosen from, the cheapest first. Recipes from elsewhere are tried only by name, so that what is
+installed decides no result."""
+
+Remedy = str | Recipe | Sequence[str | Recipe]
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Calibration:
         kv: operand -> its conditioning.
     """
 
-    recipe: Recipe
-    losses: dict[Recipe, float]
+    recipe: str
+    losses: dict[str, float]
     clips: dict[str, Clip | tuple[Clip, ...]]
     kv: dict[str, Conditioning]
 
@@ -83,7 +85,8 @@ def calibrate(
     Args:
         model: what `convert` made, in evaluation mode.
         inputs: of N samples from a calibration set, never from the test set; no labels are needed.
-        remedy: "clip" for ClipFormer's clip with thresholds by head, "auto" for the best of all that is known.
+        remedy: "clip" for ClipFormer's clip with thresholds by head, "auto" for the best of all that is known here; or
+            recipes to choose from, by name or as they are, besides doing nothing.
         batch: inputs per call.
         seed: root of all noise.
 
@@ -92,8 +95,7 @@ def calibrate(
             has no closed form (offset encoding, drift), or batch is no whole number of 1 or more.
     """
     found = crossbars(model)
-    if remedy not in REMEDIES:
-        raise BadInput(f"remedy = {remedy!r}: {suggest(str(remedy), list(REMEDIES))}")
+    tried = _recipes(remedy)
     if size(inputs) == 0:
         raise BadInput("calibrate needs at least one input")
     operands = protectable(found)
@@ -102,15 +104,15 @@ def calibrate(
         truth = _answers(model, found, inputs, batch, "bypass")
         _answers(model, found, take(inputs, slice(0, WATCHED)), batch, "observe tokens")
         _check_watched(operands)
-        losses: dict[Recipe, Tensor] = {}
-        kept: dict[Recipe, dict[str, _Setting]] = {}
-        for recipe in REMEDIES[remedy]:
-            kept[recipe] = {}
+        losses: dict[str, Tensor] = {}
+        kept: dict[str, dict[str, _Setting]] = {}
+        for name, recipe in tried.items():
+            kept[name] = {}
             for operand in operands:
                 recipes.apply(recipe, operand)
-                kept[recipe][operand.name] = _Setting.of(operand)
+                kept[name][operand.name] = _Setting.of(operand)
             calibrate_ranges(model)
-            losses[recipe] = _losses(truth, _answers(model, found, inputs, batch, "run"))
+            losses[name] = _losses(truth, _answers(model, found, inputs, batch, "run"))
         best = _best(losses)
         for operand in operands:
             kept[best][operand.name].put(operand)
@@ -142,6 +144,29 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
         operand.condition(None if spec is None else recipes.fitted(operand, spec))
         operand.watched.clear()
     calibrate_ranges(model)
+
+
+def _recipes(remedy: Remedy) -> dict[str, Recipe]:
+    """The recipes to try by name, doing nothing first.
+
+    Raises:
+        BadInput: there is no such remedy or recipe, or two have one name.
+    """
+    if isinstance(remedy, str) and remedy in REMEDIES:
+        return {name: recipe_of(name) for name in REMEDIES[remedy]}
+    asked = remedy if isinstance(remedy, Sequence) and not isinstance(remedy, str) else (remedy,)
+    found = {"none": recipe_of("none")}
+    for each in asked:
+        if not isinstance(each, Recipe):
+            each = recipe_of(each) if each in Recipe.kinds() else _unknown(each)
+        if each.kind in found and each.kind != "none":
+            raise BadInput(f"remedy: names {each.kind!r} twice; leave one of them out")
+        found[each.kind] = each
+    return found
+
+
+def _unknown(remedy: object) -> Recipe:
+    raise BadInput(f"remedy = {remedy!r}: {suggest(str(remedy), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}")
 
 
 def protectable(found: Crossbars) -> list[DynamicOperand]:
@@ -238,9 +263,9 @@ def _loss(truth: _Answer, said: _Answer) -> Tensor:
     return error / truth.values.square().sum(dim=1).clamp(min=1e-300)
 
 
-def _best(losses: Mapping[Recipe, Tensor]) -> Recipe:
+def _best(losses: Mapping[str, Tensor]) -> str:
     """The recipe with the smallest loss among those that are better than nothing by more than chance."""
-    helping: list[Recipe] = ["none"]
+    helping = ["none"]
     for recipe, loss in losses.items():
         gain = losses["none"] - loss
         error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 0.0

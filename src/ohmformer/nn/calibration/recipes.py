@@ -1,25 +1,28 @@
 """What can be done for K and V, with every number of it chosen for the model and the noise at hand.
 
 A recipe sets the conditioning and the clip of each operand so that the error expected of it
-(`ohmformer.nn.calibration.expected_error`) is smallest; nothing is drawn, and no labels are needed.
+(`ohmformer.nn.calibration.expected_error`) is smallest; nothing is drawn, and no labels are needed. Recipes are a
+family: one from elsewhere is tried where `calibrate` is given its name.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import product
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
 from ohmformer.array.spec import Crossbar
+from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip
 from ohmformer.nn.calibration.expected_error import expected_error, moments
 from ohmformer.nn.calibration.fit import fit
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
-
-Recipe = Literal["none", "clip", "firm clip", "hadamard", "balanced"]
+from ohmformer.quantities import Fraction
+from ohmformer.registry import Family, named, register
 
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 BETAS = (1.0, 0.5, 0.25, 0.125)
@@ -35,19 +38,112 @@ FIRM = 1.0
 RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)
 
 
-def apply(recipe: Recipe, operand: DynamicOperand) -> None:
-    """Set the conditioning and the clip of an operand that has watched the calibration inputs."""
+class Recipe(Family):
+    """How the conditioning and the clip of an operand are chosen. A kind says `set_up`."""
+
+    family: ClassVar[str] = "recipe"
+
+    kind: str
+
+    @abstractmethod
+    def set_up(self, operand: DynamicOperand) -> None:
+        """Set the conditioning and the clip of an operand that has watched the calibration inputs; it has neither yet.
+
+        What may be used: `operand.watched`, `operand.array`, `operand.axis`; `fitted`, `widen` and `expected_error`.
+        The range of a causal operand has to be fixed by `widen` after its conditioning is set.
+
+        Args:
+            operand: whose `condition(...)` is called and whose `clip` is set.
+        """
+
+
+@register
+class Unprotected(Recipe):
+    """K and V as they come."""
+
+    kind: Literal["none"] = "none"
+
+    def set_up(self, operand: DynamicOperand) -> None:
+        """The range alone."""
+        widen(operand)
+
+
+@register
+class Clipped(Recipe):
+    """For each head the clip, or none, with the smallest expected error."""
+
+    kind: Literal["clip"] = "clip"
+    variance: Fraction = NOISE
+    """Weight of the variance of write noise."""
+
+    def set_up(self, operand: DynamicOperand) -> None:
+        """A clip for each head."""
+        widen(operand)
+        operand.clip = best_clips(operand, self.variance)
+
+
+@register
+class FirmlyClipped(Clipped):
+    """The same where the mean square itself counts."""
+
+    kind: Literal["firm clip"] = "firm clip"  # type: ignore[assignment]
+    variance: Fraction = FIRM
+
+
+class Conditioned(Recipe):
+    """Features in another basis, with the range and the slice base of the smallest expected error."""
+
+    basis: ClassVar[Literal["hadamard", "balanced"]]
+
+    def set_up(self, operand: DynamicOperand) -> None:
+        """A conditioning."""
+        operand.condition(best_conditioner(operand, self.basis))
+        widen(operand)
+
+
+@register
+class Rotated(Conditioned):
+    """Rotated by a Hadamard matrix."""
+
+    basis = "hadamard"
+
+    kind: Literal["hadamard"] = "hadamard"
+
+
+@register
+class Balanced(Conditioned):
+    """The basis with the smallest product of the power that is written and that of noise that is read."""
+
+    basis = "balanced"
+
+    kind: Literal["balanced"] = "balanced"
+
+
+def recipe_of(recipe: Recipe | str) -> Recipe:
+    """A recipe, or the one of this name with what it takes by default.
+
+    Raises:
+        BadInput: there is none, or it cannot do without numbers that have to be given.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    found: Recipe = named(Recipe, recipe, "recipe")()
+    return found
+
+
+def apply(recipe: Recipe | str, operand: DynamicOperand) -> None:
+    """Set the conditioning and the clip of an operand that has watched the calibration inputs.
+
+    Raises:
+        BadInput: the recipe sets something that is no clip.
+    """
+    chosen = recipe_of(recipe)
     operand.condition(None)
     operand.clip = "none"
-    match recipe:
-        case "none":
-            widen(operand)
-        case "clip" | "firm clip":
-            widen(operand)
-            operand.clip = best_clips(operand, NOISE if recipe == "clip" else FIRM)
-        case _:
-            operand.condition(best_conditioner(operand, recipe))
-            widen(operand)
+    chosen.set_up(operand)
+    clips = operand.clip if isinstance(operand.clip, tuple) else (operand.clip,)
+    if not all(isinstance(clip, KVClip) or clip == "none" for clip in clips):
+        raise BadInput(f"{type(chosen).__name__}.set_up: the clip of {operand.name} is {operand.clip!r}; set a KVClip")
 
 
 def widen(operand: DynamicOperand) -> None:

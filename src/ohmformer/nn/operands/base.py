@@ -11,11 +11,11 @@ from torch import Tensor
 from ohmformer.array import converters
 from ohmformer.array.calibrate_adc import column_percentiles, widest
 from ohmformer.array.crossbar import Programmed, write
-from ohmformer.array.folded import Folded, fold, folded_product, write_folded
-from ohmformer.array.multiply import mvm, quantised_input
+from ohmformer.array.folded import Folded, fold, write_folded
+from ohmformer.array.multiply import needs_cells, product, quantised_input
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
-from ohmformer.device.spec import NoNoise
+from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.nn.operands.state import State
 from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
@@ -79,8 +79,7 @@ class Operand:
     @property
     def needs_cells(self) -> bool:
         """Whether converters or single devices are simulated, so that slices cannot be folded."""
-        level = self.state.level
-        return level == "cell" or (level == "array" and self.array.adc.bits != "ideal")
+        return needs_cells(self.state.level, self.array)
 
     def take_turn(self) -> tuple[int, ...]:
         """What tells this use of the operand from the others of a forward pass; nothing where there are no others."""
@@ -118,7 +117,7 @@ class Operand:
 
     def noisy_reads(self) -> bool:
         """Whether reading the cells draws noise."""
-        return self.state.level != "noise" and not isinstance(self.array.cell.read_noise, NoNoise)
+        return self.state.level != "noise" and not noise.exact_reads(self.array.cell)
 
     def _read_stream(
         self, x: Tensor, turn: tuple[int, ...], samples: bool, queries: int, columns: tuple[int, ...] | None
@@ -159,15 +158,17 @@ class Operand:
         if isinstance(held, Programmed) and self.state.mode == "observe converters":
             self._observe_converters(x, held, x_range)
             held, stream = fold(held, read_noise=False), None
-        if isinstance(held, Folded):
-            codes, unit = quantised_input(x, self.array, x_range, signed=self.signed, rounded=rounded)
-            return folded_product(codes, held, self.array if rounded else analog(self.array), stream) * unit
-        if not rounded:
-            raise BadInput(
-                f"{self.name}: quantisers can be bypassed only where converters are ideal; set level='noise'"
-            )
+        if isinstance(held, Programmed):
+            x = x.to(held.cells)
+            if not rounded:
+                raise BadInput(
+                    f"{self.name}: quantisers can be bypassed only where converters are ideal; set level='noise'"
+                )
+        codes, unit = quantised_input(x, self.array, x_range, signed=self.signed, rounded=rounded)
+        array = self.array if rounded else analog(self.array)
         level, adc_range = self.state.level, self.adc_range
-        return mvm(x, held, level=level, x_range=x_range, signed=self.signed, stream=stream, adc_range=adc_range)
+        y = product(codes, held, array, level=level, signed=self.signed, stream=stream, adc_range=adc_range)
+        return y * unit
 
     def exact_product(self, x: Tensor, w: Tensor) -> Tensor | None:
         """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or watched; None where they are simulated."""

@@ -1,0 +1,280 @@
+"""Families of things that are chosen by `kind`, open to kinds from outside the package.
+
+A family is a class: `write_noise: WriteNoise` in a specification is a table whose `kind` says which subclass of
+`WriteNoise` it becomes. A kind is one class, made known by `@register`; those of the package are registered in the
+same way. A script registers its kinds by being run. A package that is installed names each of them in an entry point,
+so that files may use them without an import:
+
+    [project.entry-points."ohmformer.write_noise"]
+    my_kind = "my_package.noise:MyKind"
+
+The group is "ohmformer." and the family, the name is the kind. An entry point is loaded when a file names its kind, or
+when all kinds are listed. Free of torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import Field, TypeAdapter, ValidationInfo
+from pydantic_core import core_schema
+
+from ohmformer.errors import BadInput, suggest
+from ohmformer.schema import Spec
+
+K = TypeVar("K", bound="type[Family]")
+
+PACKAGE = __name__.split(".")[0]
+
+_roots: dict[str, type[Family]] = {}
+_kinds: dict[str, dict[str, type[Family]]] = {}
+"""Family -> kind -> class."""
+
+
+def _is_root(cls: type[Any]) -> bool:
+    """True if the class is a family, and none of its kinds."""
+    return bool(vars(cls).get("family"))
+
+
+class Family(Spec):
+    """Base of all families. A class that sets `family` is one; kinds derive from that.
+
+    Attributes:
+        family: the name of the family: the field that holds it, and the end of its group of entry points.
+        default_kind: which kind a table without `kind` is; empty where `kind` has to be said.
+    """
+
+    family: ClassVar[str] = ""
+    default_kind: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if _is_root(cls):
+            _roots[cls.family] = cls
+            _kinds.setdefault(cls.family, {})
+
+    @classmethod
+    def kinds(cls) -> dict[str, type[Any]]:
+        """Kind -> class of all kinds of the family, entry points included; those that cannot be loaded are left out."""
+        for point in _entry_points(cls.family):
+            if point.name not in _kinds[cls.family]:
+                try:
+                    _load(cls.family, point)
+                except BadInput:
+                    continue  # told where a file names the kind
+        return dict(_kinds[cls.family])
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """A family is read as the kind that the table names; a kind is read as any specification."""
+        if not _is_root(cls):
+            found: core_schema.CoreSchema = handler(source)
+            return found
+        return core_schema.with_info_plain_validator_function(cls._chosen)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        if not _is_root(cls):
+            return handler(schema)
+        lists = {kind: core_schema.list_schema(_with_ref(each)) for kind, each in cls.kinds().items()}
+        found = {kind: handler(each)["items"] for kind, each in lists.items()}  # below a list they become references
+        mapping = {kind: each["$ref"] for kind, each in found.items()}
+        return {"discriminator": {"mapping": mapping, "propertyName": "kind"}, "oneOf": list(found.values())}
+
+    @classmethod
+    def _chosen(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, cls):
+            if _kinds[cls.family].get(getattr(value, "kind", "")) is not type(value):
+                raise ValueError(f"{type(value).__name__} is not registered; mark the class with @register")
+            return value
+        if isinstance(value, dict):
+            if cls.default_kind and "kind" not in value:
+                value = {**value, "kind": cls.default_kind}
+            kind = value.get("kind")
+            if isinstance(kind, str):
+                _find(cls.family, kind)
+        members = tuple(_kinds[cls.family].values())
+        return _adapter(members).validate_python(value, strict=True, context=info.context)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Refuse a class that `register` is given; a family with rules of its own overrides this."""
+
+
+def _families_of(cls: type[Any]) -> list[type[Family]]:
+    return [base for base in cls.__mro__ if _is_root(base)]
+
+
+def _with_ref(cls: type[Family]) -> Any:
+    """The schema of a kind under a name of its own, so that a JSON schema refers to it."""
+    schema = cls.__pydantic_core_schema__
+    return {"ref": f"{cls.__module__}.{cls.__qualname__}:{id(cls)}", **schema}
+
+
+@cache
+def _adapter(members: tuple[type[Family], ...]) -> TypeAdapter[Any]:
+    """What reads a table as one of these kinds, with pydantic's own errors."""
+    if len(members) == 1:
+        return TypeAdapter(members[0])
+    union: Any = Union[members]  # noqa: UP007
+    return TypeAdapter(Annotated[union, Field(discriminator="kind")])
+
+
+def register(cls: K) -> K:
+    """Make a class known as a kind of its family (of each, where it derives from several); a class decorator.
+
+    A class of the same module and name that is registered again takes the place of the first.
+
+    Raises:
+        BadInput: it belongs to no family, has no `kind`, lacks a method, or the family has another kind of this name.
+    """
+    families = _families_of(cls) if isinstance(cls, type) else []
+    if not families:
+        known = ", ".join(sorted(each.__name__ for each in _roots.values()))
+        raise BadInput(
+            f"register({getattr(cls, '__name__', cls)}): belongs to no family; derive it from one of {known}"
+        )
+    kind = _kind_of(cls)
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise BadInput(
+            f"register({cls.__name__}): has no {', '.join(missing)}; write what {families[0].__name__} asks for"
+        )
+    cls.check_class()
+    for family in families:
+        other = _kinds[family.family].get(kind)
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise BadInput(
+                f"register({cls.__name__}): {family.family} has a kind {kind!r} already, "
+                f"{other.__module__}.{other.__qualname__}; choose another name"
+            )
+    for family in families:
+        _kinds[family.family][kind] = cls
+    return cls
+
+
+def _kind_of(cls: type[Family]) -> str:
+    field = cls.model_fields.get("kind")
+    names = get_args(field.annotation) if field is not None and get_origin(field.annotation) is Literal else ()
+    if len(names) != 1 or field is None or field.default != names[0] or not isinstance(names[0], str) or not names[0]:
+        raise BadInput(f'register({cls.__name__}): has no kind; write kind: Literal["name"] = "name"')
+    return names[0]
+
+
+def named(family: Any, kind: str, where: str) -> type[Any]:
+    """The class of a kind that a caller or a file names, from its entry point if need be.
+
+    Args:
+        family: such as `WriteNoise`.
+        kind: the name.
+        where: how the message begins, such as "task.metric".
+
+    Raises:
+        BadInput: there is no such kind, or its entry point cannot be loaded.
+    """
+    found = _find(family.family, kind)
+    if found is None:
+        raise BadInput(f"{where} = {kind!r}: is no kind of {family.family}; {suggest(str(kind), list(family.kinds()))}")
+    return found
+
+
+def known(family: Any, kind: str) -> bool:
+    """True if there is a kind of this name.
+
+    Raises:
+        BadInput: its entry point cannot be loaded.
+    """
+    return _find(family.family, kind) is not None
+
+
+def families() -> dict[str, type[Family]]:
+    """Name -> class of all families whose modules have been imported."""
+    return dict(_roots)
+
+
+def _find(family: str, kind: str) -> type[Family] | None:
+    if kind not in _kinds[family]:
+        for point in _entry_points(family):
+            if point.name == kind:
+                _load(family, point)
+    return _kinds[family].get(kind)
+
+
+@cache
+def _entry_points(family: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"{PACKAGE}.{family}"))
+
+
+def _load(family: str, point: EntryPoint) -> None:
+    """Import what an entry point names.
+
+    Raises:
+        BadInput: that fails, or gives no kind of the family with the entry point's name.
+    """
+    where = f"entry point {point.name!r} of {PACKAGE}.{family} ({point.value})"
+    try:
+        point.load()
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+    except Exception as error:
+        raise BadInput(
+            f"{where}: cannot be loaded ({type(error).__name__}: {error}); mend or remove the package"
+        ) from error
+    if point.name not in _kinds[family]:
+        raise BadInput(f"{where}: registers no {family} of that kind; mark the class with @register, under this name")
+
+
+def outside(values: Any) -> Iterator[type[Family]]:
+    """The classes from outside the package among the kinds in a specification, and in what it holds."""
+    if isinstance(values, Family) and not is_own(type(values)):
+        yield type(values)
+    if isinstance(values, Spec):
+        for name in type(values).model_fields:
+            if name != "provenance":
+                yield from outside(getattr(values, name))
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from outside(value)
+    elif isinstance(values, Mapping):
+        yield from outside(list(values.values()))
+
+
+def is_own(cls: type[Any]) -> bool:
+    """True if the class comes with the package."""
+    return cls.__module__.split(".")[0] == PACKAGE
+
+
+def code_digest(cls: type[Any]) -> str:
+    """SHA-256 of the code that a class from outside the package is part of, for the keys of results.
+
+    That is its module; of a module in a package, all modules of the package.
+
+    Raises:
+        BadInput: its source is not to be had.
+    """
+    found = hashlib.sha256()
+    module = sys.modules.get(cls.__module__)
+    top = sys.modules.get(cls.__module__.split(".")[0])
+    folders = [Path(folder) for folder in getattr(top, "__path__", ())]
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    if not files and getattr(module, "__file__", None):
+        files = [Path(str(getattr(module, "__file__", "")))]
+    try:
+        for file in files:
+            found.update(file.read_bytes())
+        if not files:
+            found.update(inspect.getsource(cls).encode())
+    except (OSError, TypeError):
+        raise BadInput(
+            f"{cls.__name__}: its source is not to be had, so its results cannot be told from those of other versions; "
+            "put it into a file"
+        ) from None
+    return found.hexdigest()
