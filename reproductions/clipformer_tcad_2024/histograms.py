@@ -99,7 +99,7 @@ def magnitudes(operands: list[DynamicOperand]) -> Tensor:
             tokens = seen.tokens
             if operand.conditioner is not None:
                 tokens, _ = operand.conditioner.to(tokens).tokens(tokens, seen.dense)
-            codes = operand.codes(tokens, operand.range(tokens, seen.dense))
+            codes = operand.codec.codes(tokens, operand.range(tokens, seen.dense))
             parts.append((codes.abs() / operand.array.max_code).flatten())
     return torch.cat(parts)
 

@@ -11,6 +11,7 @@ from ohmformer import BadInput, KVClip
 from ohmformer.hardware.spec import DigitalEngine
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.modules.attention import softmax
+from ohmformer.nn.operands.kv import DynamicOperand
 from tests.nn.models import SelfAttention, vit
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -84,6 +85,13 @@ def test_rows_in_which_everything_is_masked_are_zero() -> None:
     assert torch.equal(softmax(scores)[1], torch.zeros(2))
 
 
+def written(operand: DynamicOperand, tokens: Tensor) -> Tensor:
+    """What the cells hold of tokens of an attention that is not causal."""
+    streams = operand._streams(tokens, None, (), ())
+    weight: Tensor = operand._written(tokens, tokens, None, streams, tokens.shape[-2])[0].weight  # type: ignore[union-attr]
+    return weight
+
+
 def noise_of(batch: int, threads: int = 1) -> dict[int, Tensor]:
     """What the cells hold of K of the first layer, by sample, computed in batches of a size."""
     held = {}
@@ -98,7 +106,7 @@ def noise_of(batch: int, threads: int = 1) -> dict[int, Tensor]:
             ids = list(range(first, min(32, first + batch)))
             with of.samples(ids):
                 tokens = torch.stack([torch.randn(3, 10, 8, generator=torch.Generator().manual_seed(i)) for i in ids])
-                weight = operand._written(tokens, tokens, None, tokens.shape[-2], ())[0].weight
+                weight = written(operand, tokens)
             held.update(zip(ids, weight, strict=True))
     finally:
         torch.set_num_threads(before)
@@ -150,7 +158,7 @@ def test_faults_of_shared_arrays_are_those_of_every_layer(arrays: str) -> None:
     first, second = (o for o in crossbars(model).operands if o.name.endswith("attn.K"))
     tokens = torch.ones(1, 3, 10, 8)
     with of.samples([0]):
-        a, b = (operand._written(tokens, tokens, None, tokens.shape[-2], ())[0].weight for operand in (first, second))
+        a, b = (written(operand, tokens) for operand in (first, second))
     assert torch.equal(a, b) == (arrays == "shared")
 
 

@@ -235,14 +235,14 @@ def test_slots_that_were_never_written_are_not_written() -> None:
 
 
 class Ring(nn.Module):
-    """Attention to the last `size` tokens, in a ring whose oldest place is overwritten; keeps its cache by itself."""
+    """Attention to the last `size` tokens, in a ring whose oldest slot is overwritten; keeps its cache by itself."""
 
     def __init__(self, size: int = 4) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.qkv, self.size, self.held = nn.Linear(8, 24), size, None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cache_position: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         M = x.shape[1]
         if M > 1:
@@ -266,9 +266,20 @@ def test_a_ring_overwrites_its_oldest_tokens() -> None:
     with of.without_quantisers(model), torch.no_grad(), of.samples(["a", "b"]):
         once = model(x)
         with counting() as counts:
-            steps = torch.cat([model(x[:, n : n + 1]) for n in range(11)], dim=1)
+            steps = torch.cat([model(x[:, n : n + 1], cache_position=torch.tensor([n])) for n in range(11)], dim=1)
         assert relative(steps, once) < 1e-4
     assert counts.cell_writes == 2 * 2 * 11 * 8 * 2  # K and V, samples, tokens, values, halves: there are no slices
+
+
+def test_a_ring_of_which_nothing_is_said_is_refused() -> None:
+    """Its contents alone do not tell a ring from a tail that was rewritten."""
+    x = torch.randn(2, 11, 8, generator=torch.Generator().manual_seed(2))
+    model = of.convert(Ring().eval(), NOISY, sample=x, level="noise")
+    with torch.no_grad(), of.samples(["a", "b"]):
+        for n in range(4):
+            model(x[:, n : n + 1])
+        with pytest.raises(BadInput, match="cache_position"):
+            model(x[:, 4:5])
 
 
 def test_clips_act_on_cached_tokens_alike() -> None:

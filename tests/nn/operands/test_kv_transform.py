@@ -16,7 +16,7 @@ from ohmformer.nn.calibration.fit import Moments, balanced, fit
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.kv_transform import each_head, token_mean
-from ohmformer.nn.operands.unpad import compaction
+from ohmformer.nn.operands.unpad import unpad
 from tests.nn.models import Decoder, Encoder, SelfAttention, vit
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -75,7 +75,7 @@ def test_padding_does_not_move_the_mean() -> None:
     """What stands at padding may be anything; the mean is that of the tokens."""
     tokens, other = random(2, 3, 6, 4), random(2, 3, 6, 4, seed=1)
     valid = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool)
-    dense = compaction(valid, 2)
+    dense = unpad(valid, 2)
     assert dense is not None
     found = token_mean(dense.gather(tokens, -2), dense)
     changed = torch.where(valid[:, None, :, None], tokens, other)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.code_moments import held_moments
+from ohmformer.array.codec import Codec
 from ohmformer.array.spec import Crossbar
 from ohmformer.nn.calibration.fit import Moments
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.nn.operands.observation import Watched
-from ohmformer.nn.operands.unpad import Compaction
+from ohmformer.nn.operands.unpad import Unpadding
 
 
 def moments(watched: Sequence[Watched], axis: str, *, centre: bool, fixed_mean: bool) -> Moments:
@@ -53,11 +54,12 @@ class Written(Protocol):
     axis: str
     conditioner: Conditioner | None
 
-    def range(self, tokens: Tensor, dense: Compaction | None) -> Tensor:
+    def range(self, tokens: Tensor, dense: Unpadding | None) -> Tensor:
         """The range of tokens, broadcasting against them."""
 
-    def codes(self, tokens: Tensor, w_range: Tensor) -> Tensor:
-        """What is written for tokens, as integers."""
+    @property
+    def codec(self) -> Codec:
+        """How tokens become the codes that are written."""
 
 
 def expected_error(operand: Written, watched: Sequence[Watched], *, noise: float = 1.0) -> Tensor:
@@ -84,7 +86,7 @@ def _error(operand: Written, seen: Watched, weight: float) -> Tensor:
         target, _ = conditioner.tokens(target, seen.dense)
         x = conditioner.inputs(x)
     w_range = operand.range(target, seen.dense)
-    codes = operand.codes(target, w_range)
+    codes = operand.codec.codes(target, w_range)
     mean, variance = (t.to(target) for t in held_moments(operand.array))
     unit = encoding.unit_of(w_range, operand.array.max_code)
     place = codes.abs().long()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.errors import BadInput
-from ohmformer.nn.convert.beam_search_guard import reorders, steady_class
+from ohmformer.nn.convert.beam_search_guard import check_cache, reorders, steady_class
 from ohmformer.nn.convert.call_info import asked
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.modules.class_swap import become
@@ -74,6 +74,7 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     else:
         state.last = None
     state.inside = True
+    state.moved.clear()
     state.frames.clear()
     names, rows = state.said.names, state.said.rows
     if names is not None and rows is not None and len(names) != rows:
@@ -84,9 +85,14 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
 
 @eager
 def finish(converted: Converted, _model: nn.Module, _args: object, output: object) -> None:
-    """The forward pass is done. When gradients come back to its outputs, layers may be recomputed: as they were."""
+    """The forward pass is done. When gradients come back to its outputs, layers may be recomputed: as they were.
+
+    Raises:
+        BadInput: cached tokens stood for others than they were written as.
+    """
     state = converted.state
     state.inside = False
+    check_cache(state.moved, numbered=bool(state.said.numbers))
     if state.training is not None:
         for t in floats(output):
             if t.requires_grad:

@@ -1,58 +1,41 @@
-"""ClipFormer's clip of K and V, on the integer codes that are about to be sliced and written."""
+"""ClipFormer's clip of K and V, as what it does to the codes of an array."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
+from ohmformer.array.codec import SoftClip
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Clip, KVClip
 
 Clips = Clip | tuple[Clip, ...] | None
 
 
-def clip_codes(codes: Tensor, clip: KVClip, array: Crossbar, *, rounded: bool = True) -> Tensor:
-    """Stage I and stage II on codes of any shape: soft threshold, saturation, then rounding to codes again.
-
-    Signs are kept, since they only choose the half of a pair. Not idempotent: apply once, just before writing.
+def soft_clips(clips: Clips, array: Crossbar) -> tuple[SoftClip | None, ...]:
+    """The clips of all heads, one for all of them, or none, on an array.
 
     Raises:
         BadInput: beta r <= 1, or the array's encoding has no sign of its own.
     """
+    each = clips if isinstance(clips, tuple) else (clips,)
+    found = tuple(_soft_clip(clip, array) if isinstance(clip, KVClip) else None for clip in each)
+    return found if any(clip is not None for clip in found) or len(found) > 1 else ()
+
+
+def _soft_clip(clip: KVClip, array: Crossbar) -> SoftClip:
     clip.check(array)
-    shift, top = clip.thresholds(array)
-    x = (codes.abs() / array.max_code - shift).clamp(min=0.0, max=top) * array.max_code
-    return codes.sign() * (x.round() if rounded else x)
+    return SoftClip(*clip.thresholds(array), clip.max_code(array))
 
 
-def clip_heads(codes: Tensor, clips: Clips, array: Crossbar, *, rounded: bool = True) -> Tensor:
-    """`clip_codes` on codes [B, R, n, d]: one clip for all heads, or one for each.
+def clip_codes(codes: Tensor, clip: KVClip, array: Crossbar, *, rounded: bool = True) -> Tensor:
+    """Stage I and stage II on codes of any shape: soft threshold, saturation, then rounding to codes again.
 
     Raises:
-        BadInput: as in `clip_codes`, or R is no multiple of the number of clips.
+        BadInput: as in `soft_clips`.
     """
-    if clips is None or clips == "none":
-        return codes
-    if isinstance(clips, KVClip):
-        return clip_codes(codes, clips, array, rounded=rounded)
-    if codes.shape[1] % len(clips):
-        raise BadInput(f"clip: {len(clips)} clips for {codes.shape[1]} heads of K and V; give one for each head")
-    heads = [
-        head if clip == "none" else clip_codes(head, clip, array, rounded=rounded)
-        for head, clip in zip(codes.unbind(1), clips * (codes.shape[1] // len(clips)), strict=True)
-    ]
-    return torch.stack(heads, dim=1)
-
-
-def largest_code(clips: Clips, array: Crossbar) -> int | None:
-    """The largest code that clips leave; None where some head is not clipped."""
-    found = clips if isinstance(clips, tuple) else (clips,)
-    if not all(isinstance(clip, KVClip) for clip in found):
-        return None
-    return max(clip.max_code(array) for clip in found if isinstance(clip, KVClip))
+    return _soft_clip(clip, array).clip(codes, array, rounded=rounded)
 
 
 def plain_clip(clip: Clip | Literal["model"] | tuple[Clip, ...]) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import full_precision
 from ohmformer.mitigation.spec import Conditioning
-from ohmformer.nn.operands.unpad import Compaction
+from ohmformer.nn.operands.unpad import Unpadding
 
 TRADE = 0.1
 """How much the variance of a code counts beside the square of its bias, where codes are unbiased: what is too much or
@@ -38,7 +38,7 @@ class Conditioner:
     basis: Tensor | None = None
     inverse: Tensor | None = None
 
-    def tokens(self, tokens: Tensor, dense: Compaction | None) -> tuple[Tensor, Tensor | None]:
+    def tokens(self, tokens: Tensor, dense: Unpadding | None) -> tuple[Tensor, Tensor | None]:
         """tokens[B, R, n, d] as they are written, and the mean [B or 1, R, 1, d] that they lack."""
         mean = None
         if self.spec.mean:
@@ -100,7 +100,7 @@ def each_head(own: Tensor, like: Tensor) -> Tensor:
     return own if heads == len(own) else own.repeat_interleave(heads // len(own), dim=0)
 
 
-def token_mean(tokens: Tensor, dense: Compaction | None) -> Tensor:
+def token_mean(tokens: Tensor, dense: Unpadding | None) -> Tensor:
     """The mean [B, R, 1, d] of tokens[B, R, n, d], of which those that are none count as zeros."""
     if dense is None:
         return tokens.mean(dim=-2, keepdim=True)

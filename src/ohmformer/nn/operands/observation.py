@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ohmformer.nn.operands.kv_transform import token_mean
-from ohmformer.nn.operands.unpad import Compaction
+from ohmformer.nn.operands.unpad import Unpadding
 
 QUERIES = 64
 """At most so many inputs of a sample are kept, evenly spread."""
@@ -25,10 +25,10 @@ class Watched:
 
     x: Tensor
     tokens: Tensor
-    dense: Compaction | None
+    dense: Unpadding | None
 
     @staticmethod
-    def of(x: Tensor, tokens: Tensor, dense: Compaction | None, axis: str) -> Watched:
+    def of(x: Tensor, tokens: Tensor, dense: Unpadding | None, axis: str) -> Watched:
         """Inputs x[B, R, M, I] and tokens[B, R, N, d] of which `dense` says which are written."""
         x = x[..., :: -(-x.shape[-2] // QUERIES), :]
         if dense is not None:

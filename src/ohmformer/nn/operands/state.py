@@ -16,6 +16,9 @@ from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.streams import Part, Stream, current_samples
 
+Moved = Literal["number", "sample", "overwritten"]
+"""How cells contradict a cache: they hold a cached token under another number of its sample, or for another sample; or
+another token stands where they hold one, though later ones are the same."""
 Mode = Literal["run", "bypass", "observe tokens", "observe inputs", "observe converters"]
 
 
@@ -34,6 +37,8 @@ class Asked:
         memory: the same of what a decoder looks at; None where there is no decoder with inputs of its own.
         slots: how many places of a cache are in use by the end of this call, padding included; None if not said.
         cached: there is a cache of keys and values.
+        ring: the model keeps its cache by itself, and is told the positions of its tokens: token n stands in slot
+            n mod N, however many slots N there are.
     """
 
     names: tuple[Part, ...] | None = None
@@ -44,6 +49,7 @@ class Asked:
     memory: tuple[Tensor, ...] | None = None
     slots: int | None = None
     cached: bool = False
+    ring: bool = False
 
 
 _NOTHING = Asked()
@@ -87,6 +93,7 @@ class State:
         last: the step of training that the last call was; None where it was none.
         frames: what intercepts products now, innermost last; None where nothing does.
         visited: operands that were used since it was last cleared.
+        moved: by operand with cached tokens, how its cells contradict them.
     """
 
     level: Level = "array"
@@ -102,6 +109,7 @@ class State:
     last: Step | None = None
     frames: list[object | None] = field(default_factory=list)
     visited: set[str] = field(default_factory=set)
+    moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
 
     @property
     def stream(self) -> Stream:

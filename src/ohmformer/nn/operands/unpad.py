@@ -1,38 +1,38 @@
-"""Tokens without the padding between them: what is written stands side by side, in the order in which it was written.
+"""Tokens without padding: what is written stands in the order of its numbers, as it does in a sample by itself.
 
-Shapes: B samples, R heads, N tokens as they come, n tokens that are written, d features, M inputs.
+Shapes: B samples, R heads, N slots in which tokens come, n places at which they are written, d features, M inputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+Numbers = tuple[tuple[int, ...], ...]
+"""For each sample the number of the token at each place, negative where none is."""
 
-@dataclass(frozen=True)
-class Compaction:
-    """Which tokens are written.
+
+@dataclass(frozen=True, eq=False)
+class Unpadding:
+    """Which slot's token is written at which place.
 
     Attributes:
-        index: [B, n] where they stand among the N; places beyond a sample's own number hold any token.
-        lengths: how many each sample has.
-        tokens: N.
+        index: [B, n] the slot of each place; of a place that holds no token, any.
+        kept: [B, n] whether a place holds a token.
+        lengths: for each sample, how many places it takes, up to its last token.
+        slots: N.
     """
 
     index: Tensor
+    kept: Tensor
     lengths: tuple[int, ...]
-    tokens: int
-
-    @property
-    def kept(self) -> Tensor:
-        """[B, n] whether a place holds a token."""
-        places = torch.arange(self.index.shape[1], device=self.index.device)
-        return places < torch.tensor(self.lengths, device=self.index.device)[:, None]
+    slots: int
 
     def gather(self, t: Tensor, dim: int) -> Tensor:
-        """t[B, R, ...] with N tokens along `dim` to the n that are written; places that hold none are zero."""
+        """t[B, R, ...] with N slots along `dim` to n places; those that hold no token are zero."""
         dim %= t.dim()
         shape = [1] * t.dim()
         shape[0], shape[dim] = self.index.shape
@@ -41,22 +41,78 @@ class Compaction:
         return found * self.kept.reshape(shape).to(t.dtype)
 
     def scatter(self, t: Tensor, dim: int) -> Tensor:
-        """The inverse of `gather`: tokens that were not written give zero."""
+        """The inverse of `gather`: slots that were not written give zero."""
         dim %= t.dim()
         shape = [1] * t.dim()
         shape[0], shape[dim] = self.index.shape
         t = t * self.kept.reshape(shape).to(t.dtype)
         index = self.index.reshape(shape).expand_as(t)
-        size = [*t.shape[:dim], self.tokens, *t.shape[dim + 1 :]]
+        size = [*t.shape[:dim], self.slots, *t.shape[dim + 1 :]]
         return t.new_zeros(size).scatter_add(dim, index, t)
 
 
-def compaction(valid: Tensor | None, samples: int) -> Compaction | None:
-    """The compaction of valid[B or 1, N]; None where every token is written."""
+def unpad(valid: Tensor | None, samples: int) -> Unpadding | None:
+    """Tokens of the slots valid[B or 1, N], side by side; None where every slot has one."""
     if valid is None or bool(valid.all()):
         return None
-    valid = valid.expand(samples, -1)
+    return unpad_where(valid.expand(samples, -1))
+
+
+def unpad_where(valid: Tensor) -> Unpadding:
+    """Tokens of the slots valid[B, N], side by side in the order in which they come."""
     lengths = valid.sum(dim=1)
     longest = max(1, int(lengths.max()))
     index = (~valid).to(torch.int8).sort(dim=1, stable=True).indices[:, :longest]
-    return Compaction(index, tuple(lengths.tolist()), valid.shape[1])
+    kept = torch.arange(longest, device=valid.device) < lengths[:, None]
+    return Unpadding(index, kept, tuple(lengths.tolist()), valid.shape[1])
+
+
+def places(
+    unpadding: Unpadding | None, totals: Sequence[int], B: int, N: int, device: torch.device, *, at_numbers: bool
+) -> tuple[Unpadding | None, Numbers]:
+    """The places of tokens that come in the order of their numbers, and the number of the token at each place.
+
+    Args:
+        unpadding: which of N slots hold tokens; None if all do.
+        totals: for each sample, how many tokens it has had, the last of which are here; empty if nobody knows more.
+        B: samples.
+        N: slots.
+        device: of the tokens.
+        at_numbers: the place of a token is its number, where older ones are missing; otherwise they stand side by side.
+    """
+    n = N if unpadding is None else unpadding.index.shape[1]
+    lengths = (n,) * B if unpadding is None else unpadding.lengths
+    totals = totals if len(totals) == B else lengths
+    starts = [max(0, total - own) for total, own in zip(totals, lengths, strict=True)]
+    if not (at_numbers and any(starts)):
+        return unpadding, tuple(
+            tuple(range(start, start + own)) + (-1,) * (n - own) for start, own in zip(starts, lengths, strict=True)
+        )
+    first = torch.tensor(starts, device=device)[:, None]
+    if unpadding is None:
+        return _place_at(first + torch.arange(N, device=device))
+    valid = unpadding.scatter(unpadding.kept.long(), -1) > 0
+    return _place_at(torch.where(valid, valid.long().cumsum(dim=1) - 1 + first, -1))
+
+
+def ring_places(
+    unpadding: Unpadding | None, totals: Sequence[int], N: int, device: torch.device
+) -> tuple[Unpadding, Numbers]:
+    """The same for a cache of N slots in which token n stands in slot n mod N."""
+    last = torch.tensor(totals, device=device)[:, None] - 1
+    numbers = last - (last - torch.arange(N, device=device)) % N
+    if unpadding is not None:
+        numbers = torch.where(unpadding.scatter(unpadding.kept.long(), -1) > 0, numbers, -1)
+    return _place_at(numbers)
+
+
+def _place_at(numbers: Tensor) -> tuple[Unpadding, Numbers]:
+    """Each token at the place of its number; numbers[B, N] are negative where no token is."""
+    B, N = numbers.shape
+    n = max(1, 1 + int(numbers.max()))
+    where = torch.where(numbers < 0, n, numbers)
+    index = numbers.new_zeros(B, n + 1).scatter_(1, where, torch.arange(N, device=numbers.device).expand(B, N))
+    kept = torch.zeros_like(index, dtype=torch.bool).scatter_(1, where, torch.ones_like(where, dtype=torch.bool))
+    lengths = tuple((1 + numbers.amax(dim=1)).clamp(min=0).tolist())
+    own = torch.where(kept, torch.arange(n + 1, device=numbers.device), -1)[:, :n]
+    return Unpadding(index[:, :n], kept[:, :n], lengths, N), tuple(tuple(row) for row in own.tolist())

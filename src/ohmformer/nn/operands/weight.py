@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
+from ohmformer.array.codec import Codec
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.capture.batch_axis import FIRST, Rows
@@ -130,7 +131,7 @@ class StaticOperand(Operand):
         if cells.held is None or (key, sums) != (cells.key, cells.sums):
             w = rotate(w.to(dtype)) if self.rotated else w.to(dtype)
             w_range = encoding.full_range(w, self.array)
-            codes = encoding.quantise(w, self.array, w_range, rounded=state.rounded)
+            codes = Codec(self.array, rounded=state.rounded).codes(w, w_range)
             chip = state.stream
             with torch.no_grad():
                 streams = {"stream": chip.child(cells.name), "fault_stream": chip.child("faults", cells.name)}

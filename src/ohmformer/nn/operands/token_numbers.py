@@ -1,0 +1,154 @@
+"""The number of each new token among those of its sample, padding not counted, from the arguments of a call.
+
+Names of arguments are those of Hugging Face. Shapes: B samples, M new tokens, L tokens that a mask speaks of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ohmformer.capture.masks import allowed, seen_keys
+from ohmformer.errors import BadInput
+
+Numbers = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """The new tokens of a call.
+
+    Attributes:
+        numbers: for each sample, those of its M new tokens; -1 at padding.
+        totals: for each sample, how many tokens it has had by the end of the call.
+        slots: how many places of a cache are in use by then, padding included.
+        padding: which places [B, slots] hold a token; empty if nothing says so.
+    """
+
+    numbers: Numbers
+    totals: tuple[int, ...]
+    slots: int
+    padding: tuple[Tensor, ...] = ()
+
+
+def numbered(named: Mapping[str, Any], mask: Any, rows: int, M: int, *, own_cache: bool = False) -> Numbered:
+    """The numbers of M new tokens of each sample.
+
+    The first of these that a call has decides: the places with a token in a mask [B, L]; `position_ids` beside a mask
+    [B, 1, M, N]; such a mask by itself; `cache_position`; how many tokens the cache says that it holds, or its size.
+
+    Args:
+        named: the arguments of the call.
+        mask: which tokens may be seen: [B, L], [B, 1, M, N], or one of these for each kind of layer.
+        rows: B.
+        M: how many tokens are new.
+        own_cache: the model may keep a cache that the call does not show.
+
+    Raises:
+        BadInput: the mask has fewer columns than there are tokens.
+    """
+    cache, given = named.get("past_key_values"), _positions(named.get("cache_position"), M)
+    past = cached_tokens(cache)
+    begin = past if given is None else int(given[0, 0])
+    flat = token_mask(mask)
+    if flat is not None and flat.shape[0] == rows and flat.shape[1] >= M:
+        shown = hasattr(cache, "get_seq_length") or (cache is None and not own_cache)
+        if given is None and not shown:
+            begin = flat.shape[1] - M  # a cache of tensors may have slots to spare, or have lost its oldest tokens
+        return _counted(flat, begin, M)
+    slots, seen = begin + M, _seen(mask, rows, M)
+    if seen is not None:
+        positions = named.get("position_ids")
+        if isinstance(positions, Tensor) and _in_order(positions, seen):
+            found = _tuples(torch.where(seen, positions, -1))
+            return Numbered(found, tuple(max(0, 1 + max(row)) for row in found), slots, _keys(mask))
+        if positions is None and _keys(mask)[0].shape == (rows, slots):
+            return _counted(_keys(mask)[0], begin, M)
+    if given is not None:
+        found = _tuples(given.expand(rows, M))
+    elif past and not hasattr(cache, "get_seq_length") and _beyond(named.get("position_ids"), rows, M, past):
+        found = _tuples(named["position_ids"])  # the cache is a window that has lost its oldest tokens
+    else:
+        found = (tuple(range(past, past + M)),) * rows
+    return Numbered(found, tuple(1 + max(row) for row in found), slots)
+
+
+def cached_tokens(cache: Any) -> int:
+    """Tokens in a cache: one that says so, or keys and values [B, H, N, d] in tuples or lists."""
+    if cache is None:
+        return 0
+    if hasattr(cache, "get_seq_length"):
+        try:
+            return int(cache.get_seq_length())
+        except ValueError:  # Hugging Face: none of its layers holds K and V
+            return 0
+    keys = next((leaf for leaf in tree_leaves(cache) if isinstance(leaf, Tensor) and leaf.dim() == 4), None)
+    return 0 if keys is None else int(keys.shape[-2])
+
+
+def token_mask(value: Any) -> Tensor | None:
+    """A mask [B, L] of what holds a token; None if the value is no such mask."""
+    if isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point():
+        return value.bool()
+    return None
+
+
+def _counted(mask: Tensor, begin: int, M: int) -> Numbered:
+    """Tokens counted along a mask [B, L] of which M, from `begin` on, are new."""
+    slots = begin + M
+    if mask.shape[1] < slots:
+        raise BadInput(
+            f"attention_mask has {mask.shape[1]} columns, but with the {begin} tokens of the cache and {M} new ones "
+            f"there are {slots}; give it one column for each"
+        )
+    mask = mask[:, :slots]
+    count = mask.long().cumsum(dim=1)
+    numbers = torch.where(mask, count - 1, -1)[:, begin:]
+    return Numbered(_tuples(numbers), tuple(count[:, -1].tolist()), slots, (mask,))
+
+
+def _positions(value: Any, M: int) -> Tensor | None:
+    """`cache_position` [M] or [B, M] as [1 or B, M]; None if it is not given."""
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.dim() not in (1, 2) or value.shape[-1] != M:
+        return None
+    return value.reshape(-1, M)
+
+
+def _tuples(numbers: Tensor) -> Numbers:
+    return tuple(tuple(row) for row in numbers.tolist())
+
+
+def _beyond(positions: Any, rows: int, M: int, past: int) -> bool:
+    """True if position_ids [B, M] say that there were more tokens than the `past` ones of the cache."""
+    return isinstance(positions, Tensor) and positions.shape == (rows, M) and bool((positions[:, 0] > past).all())
+
+
+def _keys(value: Any) -> tuple[Tensor, ...]:
+    """Which keys [B, N] any query sees, for each of the masks [B, 1, M, N] of a model's layers; the widest first."""
+    masks = list(value.values()) if isinstance(value, Mapping) else [value]
+    found = [seen_keys(mask) for mask in masks if isinstance(mask, Tensor) and mask.dim() == 4]
+    return tuple(sorted(found, key=lambda keys: -int(keys.sum())))
+
+
+def _seen(value: Any, rows: int, M: int) -> Tensor | None:
+    """Which of the new tokens [B, M] see anything, from a mask [B, 1, M, N]: padding sees nothing.
+
+    Where layers have masks of their own, the first one decides: tokens that see nothing in one see nothing in all.
+    """
+    mask = next(iter(value.values()), None) if isinstance(value, Mapping) else value
+    if not isinstance(mask, Tensor) or mask.dim() != 4 or mask.shape[0] != rows or mask.shape[2] != M:
+        return None
+    return allowed(mask).any(dim=-1).any(dim=1)
+
+
+def _in_order(positions: Tensor, seen: Tensor) -> bool:
+    """True if positions [B, M] number the tokens that are no padding one by one."""
+    if positions.shape != seen.shape:
+        return False
+    steps = positions.diff(dim=1) == 1
+    return bool((steps | ~seen[:, 1:] | ~seen[:, :-1]).all()) and bool((seen[:, 1:] | ~seen[:, :-1]).all())
