@@ -51,8 +51,16 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
             written = tuple(max(0, 1 + max(row)) for row in numbers)
             padding = _keys(said)
     found = tuple(tuple(row) for row in numbers)
-    slots = past + M if mask is None else mask.shape[1]
-    return Asked(current_samples(), rows, found, written, padding, memory, slots, cached)
+    return Asked(current_samples(), rows, found, written, padding, memory, cached)
+
+
+def asked_of_encoder(
+    encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int, around: Asked
+) -> Asked:
+    """What a call of an encoder says, by itself or inside of a call of the model; its tokens do not come one by one."""
+    found = asked(encoder, args, kwargs, axis)
+    names = found.names if around.rows != found.rows or around.names is None else around.names
+    return Asked(names, found.rows, padding=found.padding)
 
 
 def _cached(cache: Any) -> int:

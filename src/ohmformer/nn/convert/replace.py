@@ -74,6 +74,7 @@ class Replacer:
             elif key not in seen:
                 self._one(product)
             seen.add(key)
+        self._follow()
         for name, frame in self.frames.items():
             frame.weights = self.held_by[name]
         if not self.rows:
@@ -87,6 +88,14 @@ class Replacer:
                 why = "stands behind rules that match first" if shadowed else "matches no module that multiplies"
                 raise BadInput(f"rules: {pattern!r} {why}; correct or remove it")
         return CaptureTable(tuple(self.rows))
+
+    def _follow(self) -> None:
+        """Scores are followed to their softmax, also where a module of its own computes them."""
+        products = [p for p in self.run.seen.products if p.role and p.module in self.frames]
+        for product in products:
+            frame = self._frame(product.scope if product.role == "value" else product.module)
+            if product.role == "key":
+                frame.scores.add(product.position)
 
     def _one(self, product: Product) -> None:
         match product.kind:
@@ -295,14 +304,12 @@ class Replacer:
 
     def _uses(self, product: Product) -> int:
         """How often a forward pass comes to a product."""
-        same = [p for p in self.run.seen.products if p.module == product.module and p.position == product.position]
-        return len(same)
+        return sum((p.module, p.position) == (product.module, product.position) for p in self.run.seen.products)
 
     def _site(self, product: Product, rows: Rows, uses: int) -> AttentionSite:
         name = self._site_name(product.module, "attention")
-        attention = self.hardware.attention
-        key = self._dynamic(name, "key", attention.key, uses, product)
-        value = self._dynamic(name, "value", attention.value, uses, product)
+        key = self._dynamic(name, "key", self.hardware.attention.key, uses, product)
+        value = self._dynamic(name, "value", self.hardware.attention.value, uses, product)
         return AttentionSite(name, key, value, self.state, rows, product.groups)
 
     def _site_name(self, module: str, role: str) -> str:

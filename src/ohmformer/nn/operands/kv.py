@@ -92,13 +92,24 @@ class DynamicOperand(Operand):
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
         exact = self.exact_product(x, w)
         if exact is None:
-            return self._product(x, tokens, compaction(valid, len(tokens)), queries or x.shape[-2])
+            dense = compaction(valid, len(tokens))
+            if self.state.mode == "ideal":
+                return self._ideal(x, tokens, dense)
+            return self._product(x, tokens, dense, queries or x.shape[-2])
         if self.state.mode == "observe inputs" and self.causal:
             dense = compaction(valid, len(tokens))
             self.observe_range(tokens.detach() if dense is None else dense.gather(tokens.detach(), -2), dense)
         if self.state.mode == "observe tokens" and self.conditionable:
             self.watched.append(Watched.of(x.detach(), tokens.detach(), compaction(valid, len(tokens)), self.axis))
         return exact
+
+    def _ideal(self, x: Tensor, tokens: Tensor, dense: Compaction | None) -> Tensor:
+        """The product with the tokens that are written, without what cells do to them."""
+        if dense is not None:
+            tokens = dense.gather(tokens, -2)
+            x = x if self.axis == "K" else dense.gather(x, -1)
+        y = x @ (tokens.transpose(-2, -1) if self.axis == "K" else tokens)
+        return y if dense is None or self.axis == "V" else dense.scatter(y, -1)
 
     def observe_input(self, x: Tensor) -> None:
         """As in the base, of inputs as they are sent."""
@@ -255,7 +266,9 @@ class DynamicOperand(Operand):
     def range(self, tokens: Tensor, dense: Compaction | None) -> Tensor:
         """The range of tokens[B, R, n, d], of a shape that broadcasts against them."""
         if self.causal and self.w_range is not None and not self._own_range():
-            return self.w_range.to(tokens)
+            fixed = self.w_range.to(tokens)
+            # Windows that are folded among the heads may be more, or fewer, than on the sample.
+            return fixed if fixed.shape[1] in (1, tokens.shape[1]) else fixed.amax(dim=1, keepdim=True)
         return self._share * _range_over(tokens.abs(), self._dims(), self.array.percentile, dense)
 
     @property
