@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -56,18 +55,11 @@ class Lineage:
         if mark is not None and self._alive(mark):
             product.role, product.unsigned = "value", mark.pure
             self.scores[product] = self._alive(mark)
+            product.scope = self._scope(self.scores[product])
             for scores in self.scores[product]:
                 product.causal = product.causal or scores.causal
                 scores.role = scores.role or "key"
         self.around[product] = tuple(self.stack[:-1])
-
-    def mixes(self, product: Product, probabilities: Tensor) -> None:
-        """Look at the probabilities [..., M, N] of P V: softmax may have seen more than keys, such as sinks."""
-        causal = _hides_later_keys(probabilities)
-        if product.role == "value" and product.unsigned and causal:
-            product.causal = True
-            for scores in self.scores.get(product, ()):
-                scores.causal = True
 
     def follow(self, func: Any, inputs: list[Tensor], outputs: list[Tensor], products: list[Product]) -> None:
         """Pass marks on from the inputs of a call to its outputs."""
@@ -83,12 +75,19 @@ class Lineage:
         if name in _SOFTMAX:
             for scores in self._alive(mark):
                 scores.role = scores.role or "key"
-                scores.causal = _hides_later_keys(outputs[0])
             mark = _Mark(mark.scores, softmax=True, pure=True)
         elif not own and name not in _PURE:
             mark = _Mark(mark.scores, mark.softmax, pure=False)
         for leaf in outputs:
             self.marks[leaf] = mark
+
+    def _scope(self, scores: list[Product]) -> str:
+        """Name of the innermost module inside which products became probabilities."""
+        shared = [*self.stack]
+        for product in scores:
+            around = (*self.around.get(product, ()), product.module)
+            shared = [a for a, b in zip(shared, around, strict=False) if a == b]
+        return shared[-1] if shared else ""
 
     def _mark(self, inputs: list[Tensor]) -> _Mark | None:
         found = [self.marks[t] for t in inputs if t in self.marks]
@@ -101,20 +100,3 @@ class Lineage:
         """The products of a mark whose surroundings are still at work."""
         now = tuple(self.stack)
         return [p for p in mark.scores if now[: len(self.around.get(p, ()))] == self.around.get(p, ())]
-
-
-def _hides_later_keys(probabilities: Tensor) -> bool | None:
-    """Whether a softmax [..., M, N] is zero at all later keys; None if it cannot show that.
-
-    A last column that is no key, such as a sink that takes what attention does not need, may be anything.
-    """
-    if probabilities.is_meta or probabilities.dim() < 2:
-        return None
-    M, N = probabilities.shape[-2:]
-    if M < 2 or N < M:
-        return None
-    for keys in {N, max(M, N - 1)}:
-        later = torch.ones(M, keys, dtype=torch.bool, device=probabilities.device).triu(keys - M + 1)
-        if not bool((probabilities[..., :keys][..., later] > 0).any()):
-            return True
-    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from ohmformer.capture.inputs import _plain, batch_size, call
 from ohmformer.capture.product import Digital, Product, Seen
 from ohmformer.capture.recorder import Kernels, Watch
 from ohmformer.errors import BadInput
+from ohmformer.nn.convert.call_info import asked
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def dry_run(model: nn.Module, sample: Any) -> DryRun:
         found = _along(model, sample, axis)
         if found is None:
             continue
+        _without_parts_of_texts(found, model, sample)
         if all(place.known for product, place in found.places.items() if _needs_samples(product)):
             return found
         first = first or found
@@ -80,6 +82,24 @@ def dry_run(model: nn.Module, sample: Any) -> DryRun:
         return first
     seen = watch(model, sample)
     return DryRun(seen, {product: Place(FIRST, FIRST) for product in seen.products}, 0)
+
+
+def _without_parts_of_texts(run: DryRun, model: nn.Module, sample: Any) -> None:
+    """Only where the keys are those of a whole text do tokens come one by one; elsewhere attention is not causal.
+
+    Queries of a window, which is folded among samples or heads, are fewer than the tokens of the sample; where nothing
+    names those, they have more keys than queries, though there is no cache. What is the same for all samples, such as
+    codes of distances, is no text.
+    """
+    named = dict(sample) if isinstance(sample, Mapping) else {}
+    args = () if named else tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)
+    said = asked(model, args, named, run.axis)
+    for product in run.seen.products:
+        if product.causal and product.left is not None and product.right is not None:
+            M = product.left.shape[-2]
+            N = product.left.shape[-1] if product.role == "value" else product.right.shape[-2]
+            whole = len(said.numbers[0]) <= M if said.numbers else N == M or said.cached
+            product.causal = whole and (product.role != "key" or run.places[product].right is not None)
 
 
 def _needs_samples(product: Product) -> bool:

@@ -32,6 +32,11 @@ class Contraction:
     right: Tensor
     finish: Callable[[Tensor], Tensor]
 
+    @property
+    def plain(self) -> bool:
+        """Whether the function returns [..., M, O] as it is."""
+        return self.finish is _same
+
     def swapped(self) -> Contraction:
         """The same product with its factors exchanged: what was on the left can now be written."""
         return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1)))

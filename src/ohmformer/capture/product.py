@@ -35,6 +35,7 @@ class Product:
         groups: how many heads the right factor has, copies of a head in a row counted once; None without an axis of
             heads.
         swapped: the model writes V P^T for P V; "left" and "right" are those of P V.
+        scope: of P V, the module inside which scores became probabilities.
     """
 
     module: str
@@ -51,6 +52,7 @@ class Product:
     causal: bool | None = None
     groups: int | None = None
     swapped: bool = False
+    scope: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,7 +19,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ohmformer.capture.attention_roles import Lineage
 from ohmformer.capture.convolution import CONVOLUTIONS
 from ohmformer.capture.grouped_matmul import GROUPED, group_contraction
-from ohmformer.capture.masks import allowed
+from ohmformer.capture.mask_following import Follower
+from ohmformer.capture.masks import allowed, is_causal
 from ohmformer.capture.matmul import Contraction, contraction
 from ohmformer.capture.product import Digital, Kind, Product, Seen
 from ohmformer.capture.signature import signature
@@ -65,6 +67,8 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.seen = seen
         self.lineage = Lineage(seen.stack)
+        self.follower = Follower()
+        self.factors: Contraction | None = None
         self.known = 0
         self.fixed = WeakIdKeyDictionary()
         self.plain = WeakIdKeyDictionary()
@@ -86,7 +90,7 @@ class Watch(TorchFunctionMode):
         self.known += multiplying
         try:
             products = list(self._products(func, args, kwargs, inputs)) if multiplying else []
-            output = func(*args, **kwargs)
+            output = self._done(func, args, kwargs, products)
         finally:
             self.known -= multiplying
         self.seen.products += products
@@ -99,6 +103,22 @@ class Watch(TorchFunctionMode):
         self.lineage.follow(func, inputs, outputs, products)
         self._digital(func, outputs)
         return output
+
+    def _done(self, func: Any, args: Any, kwargs: Any, products: list[Product]) -> Any:
+        """What a call returns; scores are followed to their softmax, to see what their mask hides."""
+        if products:
+            output = func(*args, **kwargs)
+            product, found = products[0], self.factors
+            if product.kind in ("two activations", "computed weights") and found is not None and not output.is_meta:
+                self.follower.begin(found, output, partial(_tell, product, found))
+            return output
+        if self.known or not self.follower.concerns((args, kwargs)):
+            return func(*args, **kwargs)
+        self.known += 1  # calls are repeated on other values, to see what depends on what
+        try:
+            return self.follower.call(func, args, kwargs)
+        finally:
+            self.known -= 1
 
     def _fixed(self, t: Tensor) -> bool:
         """Whether a tensor follows from parameters and constants alone."""
@@ -126,9 +146,12 @@ class Watch(TorchFunctionMode):
             return
         factors = group_contraction(func, args, kwargs) if func in GROUPED else [contraction(func, args, kwargs)]
         for found in factors:
-            yield from self._factors(func, found, inputs)
+            yield from self._factors(func, found, inputs, args, kwargs)
 
-    def _factors(self, func: Any, found: Contraction | None, inputs: list[Tensor]) -> Iterator[Product]:
+    def _factors(
+        self, func: Any, found: Contraction | None, inputs: list[Tensor], args: Any, kwargs: Any
+    ) -> Iterator[Product]:
+        self.factors = found
         operands = inputs[1:] if func.__name__ in _ADDED_FIRST else inputs
         operands = operands[:2] if func in _WITH_WEIGHTS else operands
         live = [t for t in operands if not self._fixed(t)]
@@ -155,7 +178,9 @@ class Watch(TorchFunctionMode):
         product.left = signature(found.left, self._fixed(left), matrix=True)
         product.right = signature(found.right, self._fixed(right), matrix=True)
         product.groups = distinct_heads(found.right)
-        self.lineage.mixes(product, found.left)
+        seen = self.follower.seen_by(func, args, kwargs)
+        if seen is not None:
+            product.causal = is_causal((seen.swapped() if product.swapped else seen).left)
         yield product
 
     def _of_constant(self, operands: list[Tensor]) -> bool:
@@ -192,7 +217,7 @@ class Watch(TorchFunctionMode):
         self, product: Product, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *rest: Any, **kw: Any
     ) -> None:
         """Complete the record of fused attention."""
-        causal = (rest[1] if len(rest) > 1 else kw.get("is_causal", False)) or is_causal(attn_mask, query, key)
+        causal = (rest[1] if len(rest) > 1 else kw.get("is_causal", False)) or masks_later(attn_mask, query, key)
         product.causal, product.unsigned = bool(causal), True
         product.left = signature(query, self._fixed(query), matrix=True)
         product.right = signature(key, self._fixed(key), matrix=True)
@@ -207,7 +232,7 @@ class Watch(TorchFunctionMode):
         if isinstance(mask, Tensor):
             mask = ~mask if mask.dtype == torch.bool else mask
             like = (query.transpose(0, -2), key.transpose(0, -2))
-            product.causal = is_causal(mask, *like)
+            product.causal = masks_later(mask, *like)
 
     def _owner(self, factor: Tensor) -> str:
         """Name of the parameter whose values these are, or empty."""
@@ -248,16 +273,18 @@ def distinct_heads(factor: Tensor) -> int | None:
     return H
 
 
-def is_causal(mask: Any, query: Tensor, key: Tensor) -> bool:
+def masks_later(mask: Any, query: Tensor, key: Tensor) -> bool:
     """Whether a mask of fused attention hides from every query all later keys, and not the query's own."""
     if not isinstance(mask, Tensor) or mask.is_meta or mask.dim() < 2:
         return False
-    M, N = query.shape[-2], key.shape[-2]
-    if M < 2 or mask.shape[-2] != M or mask.shape[-1] != N or N < M:
-        return False
-    seen = allowed(mask)
-    later = torch.ones(M, N, dtype=torch.bool, device=mask.device).triu(N - M + 1)
-    return bool(seen.any()) and not bool((seen & later).any())
+    return tuple(mask.shape[-2:]) == (query.shape[-2], key.shape[-2]) and is_causal(allowed(mask))
+
+
+def _tell(product: Product, found: Contraction, seen: Tensor | None) -> None:
+    """What is seen [..., M, N] of a product is known: all, or some of it."""
+    M, N = found.left.shape[-2], found.right.shape[-2]
+    if M > 1:
+        product.causal = seen is not None and is_causal(seen.expand(*seen.shape[:-2], M, N))
 
 
 class Kernels(TorchDispatchMode):

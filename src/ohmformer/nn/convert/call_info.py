@@ -45,10 +45,18 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
         () if mixed and mask is not None else new.totals,
         new.padding if alone or mask is None else (),
         memory,
-        new.slots,
         cached,
         ring=own_cache and isinstance(position, Tensor),
     )
+
+
+def asked_of_encoder(
+    encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int, around: Asked
+) -> Asked:
+    """What a call of an encoder says, by itself or inside of a call of the model; its tokens do not come one by one."""
+    found = asked(encoder, args, kwargs, axis)
+    names = found.names if around.rows != found.rows or around.names is None else around.names
+    return Asked(names, found.rows, padding=found.padding)
 
 
 def _named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, reorders, steady_class
-from ohmformer.nn.convert.call_info import asked
+from ohmformer.nn.convert.call_info import asked, asked_of_encoder
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.modules.class_swap import become
 from ohmformer.nn.modules.compile_guard import eager
@@ -44,6 +44,10 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
     if reorders(model):
         cls: type[nn.Module] = type(model)
         become(model, steady_class(cls))  # type: ignore[arg-type]
+    encoder = encoder_of(model)
+    if encoder is not None:
+        encoder.register_forward_pre_hook(partial(begin_encoder, converted), with_kwargs=True)
+        encoder.register_forward_hook(partial(finish_encoder, converted), always_call=True)
     modules = dict(model.named_modules())
     multiplying = {product.module for product in run.seen.products} | set(run.seen.operations)
     for name in multiplying - frames:
@@ -76,6 +80,7 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     state.inside = True
     state.moved.clear()
     state.frames.clear()
+    state.parts.clear()
     names, rows = state.said.names, state.said.rows
     if names is not None and rows is not None and len(names) != rows:
         raise BadInput(f"samples(ids) names {len(names)} samples but the batch has {rows} rows; name one per row")
@@ -99,6 +104,38 @@ def finish(converted: Converted, _model: nn.Module, _args: object, output: objec
                 t.register_hook(partial(recall, state, state.last, state.said))
 
 
+def encoder_of(model: nn.Module) -> nn.Module | None:
+    """The encoder of a model of Hugging Face that has a decoder too, which `generate` calls by itself."""
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False) or not hasattr(model, "get_encoder"):
+        return None
+    try:
+        found = model.get_encoder()  # type: ignore[operator]
+    except Exception:  # a library's own affair
+        return None
+    return found if isinstance(found, nn.Module) and found is not model else None
+
+
+@eager
+def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """An encoder begins, inside of a call of the model or by itself: its tokens and padding are its own.
+
+    Not with gradients: layers that are recomputed for them are called without it, and must draw the same.
+    """
+    state = converted.state
+    if not torch.is_grad_enabled():
+        state.parts.append(asked_of_encoder(encoder, args, kwargs, converted.axis, state.asked))
+
+
+@eager
+def finish_encoder(converted: Converted, _encoder: nn.Module, _args: object, output: object) -> None:
+    """It is done. What it returns is known again where the decoder multiplies it."""
+    state = converted.state
+    padding = state.parts.pop().padding if state.parts else ()
+    for t in floats(output) if padding else ():
+        if t.shape[:2] == padding[0].shape:
+            state.padded[t] = padding[0]
+
+
 def recall(state: State, step: Step | None, said: Asked, _grad: Tensor) -> None:
     """Gradients of an earlier call begin."""
     state.last, state.said = step, said
@@ -117,4 +154,4 @@ def leave_digital(state: State, _module: nn.Module, _args: object, _output: obje
         state.frames.pop()
 
 
-OWN_HOOKS = (begin, finish, enter_digital, leave_digital)
+OWN_HOOKS = (begin, finish, begin_encoder, finish_encoder, enter_digital, leave_digital)

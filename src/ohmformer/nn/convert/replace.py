@@ -64,6 +64,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
             if key not in seen or product.kind == "unknown":
                 rows += self.handle(product, self.run.places[product])
             seen.add(key)
+        self._follow()
         for name, frame in self.frames.items():
             frame.weights = self.held_by[name]
         if not rows:
@@ -77,6 +78,14 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         """What cannot be put on crossbars; a rule that asks for just that is the better reason."""
         digital = self.rules.rule((module,)).digital
         return digital_row(module, product, BY_RULE if digital else reason)
+
+    def _follow(self) -> None:
+        """Scores are followed to their softmax, also where a module of its own computes them."""
+        products = [p for p in self.run.seen.products if p.role and p.module in self.frames]
+        for product in products:
+            frame = self._frame(product.scope if product.role == "value" else product.module)
+            if product.role == "key":
+                frame.scores.add(product.position)
 
     def unknown(self, product: Product, given: Place, rule: Rule) -> list[Captured]:
         """Stays digital."""
@@ -189,8 +198,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
 
     def _uses(self, product: Product) -> int:
         """How often a forward pass comes to a product."""
-        same = [p for p in self.run.seen.products if p.module == product.module and p.position == product.position]
-        return len(same)
+        return sum((p.module, p.position) == (product.module, product.position) for p in self.run.seen.products)
 
     def _site(self, product: Product, rows: Rows, uses: int) -> tuple[AttentionSite, list[Captured]]:
         name = self.site(product, "attention")

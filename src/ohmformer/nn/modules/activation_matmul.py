@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ohmformer.array.encoding import widened
 from ohmformer.capture.batch_axis import Rows
+from ohmformer.capture.masks import shows_nothing
 from ohmformer.capture.matmul import Contraction
 from ohmformer.errors import BadInput
-from ohmformer.nn.modules.grouped_query import multiply
+from ohmformer.nn.modules.grouped_query import multiply, unwritten
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
@@ -44,9 +44,12 @@ class PairSite:
     groups: int | None = None
     swapped: bool = False
 
-    def apply(self, found: Contraction) -> Tensor:
-        """The product, with one factor in cells."""
-        found = found.swapped() if self.swapped else found
+    def apply(self, found: Contraction, seen: Tensor | None = None) -> Tensor:
+        """The product, with one factor in cells.
+
+        `seen` says what of [..., M, tokens] the mask of the model lets be seen, tokens of the right factor; None where
+        that is all, or not known. Tokens that no row sees are padding, and are not written.
+        """
         dtype = found.left.dtype
         lead = torch.broadcast_shapes(found.left.shape[:-2], found.right.shape[:-2])
         left, right = (f.expand(*lead, *f.shape[-2:]) for f in (found.left, found.right))
@@ -58,8 +61,11 @@ class PairSite:
                 f"{self.state.samples} samples: cannot tell which rows belong to which sample; name one sample per row"
             )
         x, w = (rows.to_heads(widened(f, self.name), B) for f in (left, right))
-        tokens = w.shape[-2 if self.operand.axis == "K" else -1]
-        y = multiply(self.operand, x, w, self.groups, self._valid(B, tokens, w.device))
+        tokens = self.operand.write == "right" and self.right is not None  # codes of distances are written as they are
+        valid = _of_samples(seen, rows, tuple(lead), B) if seen is not None and tokens else None
+        y = multiply(self.operand, x, w, self.groups, valid)
+        if seen is not None and valid is not None and self.operand.simulated and shows_nothing(seen):
+            y = y + unwritten(x, w, valid, self.operand.axis)
         return found.finish(rows.from_heads(y, tuple(lead)).to(dtype))
 
     def _rows(self, found: Contraction, axes: int) -> Rows:
@@ -68,20 +74,9 @@ class PairSite:
         assert rows is not None
         return Rows(rows.axis + axes - (factor.dim() - 2), rows.size, rows.major)
 
-    def _valid(self, B: int, N: int, device: torch.device) -> Tensor | None:
-        """Which of N tokens [B, N] are none of padding, as far as the arguments of the model say."""
-        asked = self.state.asked
-        other = asked.memory is not None and not self.operand.causal
-        for mask in (asked.memory or ()) if other else asked.padding:
-            if mask.shape == (B, N):
-                return mask.to(device)
-        if not self.operand.causal or asked.slots is None:
-            return None
-        if asked.slots >= N:  # of a window that slides, the last tokens are left
-            return next((m[:, -N:].to(device) for m in asked.padding if m.shape == (B, asked.slots)), None)
-        # A cache of fixed size: what comes after the places in use was never written.
-        used = torch.arange(N, device=device).expand(B, N) < asked.slots
-        for mask in asked.padding:
-            if mask.shape == (B, asked.slots):
-                return used & F.pad(mask.to(device), (0, N - asked.slots))
-        return used
+
+def _of_samples(seen: Tensor, rows: Rows, lead: tuple[int, ...], B: int) -> Tensor:
+    """Which tokens [B or 1, N] any row of seen[..., M, N] sees; it may have axes of one place, and fewer axes."""
+    if rows.axis == 0 and lead[0] == B and seen.dim() == len(lead) + 2:
+        return seen.any(dim=-2).flatten(1, -2).any(dim=1) if len(lead) > 1 else seen.any(dim=-2)
+    return rows.to_heads(seen.expand(*lead, *seen.shape[-2:]), B).any(dim=-2).any(dim=1)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ohmformer.array.encoding import widened
 from ohmformer.capture.batch_axis import FIRST, Rows
-from ohmformer.capture.masks import seen_keys
+from ohmformer.capture.masks import allowed, seen_keys, shows_nothing
 from ohmformer.errors import BadInput
-from ohmformer.nn.modules.grouped_query import every_head, multiply
+from ohmformer.nn.modules.grouped_query import every_head, multiply, unwritten
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
@@ -78,23 +78,29 @@ class AttentionSite:
             )
         given = self._aligned(attn_mask, query, B)
         mask, valid = additive_mask(given, q, k, is_causal), None if given is None else seen_keys(given)
-        scores = self._scores(q, k, valid) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        # What minus infinity hides gives zeros; a softmax of other numbers spreads rows that see nothing over all keys.
+        blind = given is not None and given.is_floating_point() and _blind(given)
+        scores = self._scores(q, k, valid, blind) * (q.shape[-1] ** -0.5 if scale is None else scale)
         weights = softmax(scores if mask is None else scores + mask)
         dropped = F.dropout(weights, dropout_p) if dropout_p > 0 else weights
-        output = self._mixed(dropped, v, valid)
+        output = self._mixed(dropped, v, valid, blind)
         return self.rows.from_heads(output, query.shape[:-2]).to(dtype), weights
 
-    def _scores(self, q: Tensor, k: Tensor, valid: Tensor | None) -> Tensor:
+    def _scores(self, q: Tensor, k: Tensor, valid: Tensor | None, blind: bool) -> Tensor:
         """Q K^T [B, H, M, N] of q[B, H, M, d] and k[B, G, N, d], each head of keys serving H / G heads of queries."""
         if self.key is None:
             return q @ every_head(k, q.shape[1]).transpose(-2, -1)
-        return multiply(self.key, q, k, self.groups, valid)
+        scores = multiply(self.key, q, k, self.groups, valid)
+        whole = valid is None or not blind or self.key.write == "left" or not self.key.simulated
+        return scores if whole or valid is None else scores + unwritten(q, k, valid, "K")
 
-    def _mixed(self, p: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
-        """P V [B, H, M, e] of p[B, H, M, N] and v[B, G, N, e]."""
+    def _mixed(self, p: Tensor, v: Tensor, valid: Tensor | None, blind: bool) -> Tensor:
+        """P V [B, H, M, e] of p[B, H, M, N] and v[B, G, N, e]; `blind` rows of P may see what is not written."""
         if self.value is None:
             return p @ every_head(v, p.shape[1])
-        return multiply(self.value, p, v.transpose(-2, -1), self.groups, valid)
+        mixed = multiply(self.value, p, v.transpose(-2, -1), self.groups, valid)
+        whole = valid is None or not blind or self.value.write == "left" or not self.value.simulated
+        return mixed if whole or valid is None else mixed + unwritten(p, v.transpose(-2, -1), valid, "V")
 
     def _samples(self, query: Tensor) -> int:
         found = samples_in(query, self.rows, self.state) if query.dim() > 2 else None
@@ -115,6 +121,11 @@ class AttentionSite:
         if query.dim() == 4 and self.rows == FIRST and query.shape[0] == B:
             return mask
         return self.rows.to_heads(mask.expand(*query.shape[:-2], *mask.shape[-2:]), B)
+
+
+def _blind(mask: Tensor) -> bool:
+    """Whether a row of a mask [..., M, N] to be added hides all keys, but not by minus infinity."""
+    return shows_nothing(allowed(mask) | torch.isneginf(mask).all(dim=-1, keepdim=True))
 
 
 def _each_sample(t: Tensor, query: Tensor) -> Tensor:

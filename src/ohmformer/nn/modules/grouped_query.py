@@ -62,3 +62,20 @@ def one_of_each(tokens: Tensor, groups: int | None) -> Tensor:
 def every_head(tokens: Tensor, heads: int) -> Tensor:
     """tokens[B, G, N, d] repeated for H heads of queries: [B, H, N, d]."""
     return tokens if tokens.shape[1] == heads else tokens.repeat_interleave(heads // tokens.shape[1], dim=1)
+
+
+def unwritten(x: Tensor, w: Tensor, valid: Tensor, axis: str) -> Tensor:
+    """What the tokens that are not written add to x[B, H, M, I] times w[B, G, O, I], computed digitally: [B, H, M, O].
+
+    Rows that see no token at all are padding themselves. A softmax spreads them over all tokens, those that are hidden
+    among them; nobody looks at such rows, but they come out as the model has them.
+
+    Args:
+        x: the left factor.
+        w: the right factor.
+        valid: [B or 1, tokens] which tokens of w are written.
+        axis: "K" where tokens are the outputs O, "V" where they are the inputs I.
+    """
+    hidden = (~valid)[:, None, None, :].to(x.dtype)
+    product = (x if axis == "K" else x * hidden) @ every_head(w, x.shape[1]).transpose(-2, -1)
+    return product * hidden if axis == "K" else product

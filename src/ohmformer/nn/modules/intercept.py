@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ohmformer.capture.grouped_matmul import GROUPED, group_contraction
+from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.matmul import Contraction, contraction
 from ohmformer.capture.recorder import FUSED, multiplies
 from ohmformer.errors import BadInput
@@ -62,6 +63,7 @@ class Frame:
         sites: by position among the products of a call, those with weights not counted.
         weights: matrices that are held in cells.
         operations: by position, the functions that the dry run saw there.
+        scores: positions of Q K^T, whose results are followed to see what their mask hides.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Frame:
     sites: dict[int, AttentionSite | PairSite] = field(default_factory=dict)
     weights: list[Weights] = field(default_factory=list)
     operations: Mapping[int, set[str]] = field(default_factory=dict)
+    scores: set[int] = field(default_factory=set)
 
     def operands(self) -> dict[tuple[Any, ...], StaticOperand | None]:
         """Operand by what identifies its matrix now."""
@@ -85,32 +88,68 @@ class Intercept(TorchFunctionMode):
         self.weights = frame.operands() if frame.weights else {}
 
     def __enter__(self) -> Any:
-        self.frame.state.frames.append(self)
+        frames = self.frame.state.frames
+        around = frames[-1] if frames else None
+        # Scores may be computed in one module, and meet their mask in the one around it.
+        self.nested = isinstance(around, Intercept)
+        self.follower: Follower = around.follower if isinstance(around, Intercept) else Follower()
+        frames.append(self)
         return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
         self.frame.state.frames.pop()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
+    def done(self, module: nn.Module, output: Any) -> Any:
+        """The output of the module: scores that were not followed to a softmax are computed now."""
+        if self.nested or not self.follower.busy:
+            return output
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                vars(module)[name] = self.follower.computed(value)
+        return self.follower.computed(output)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace a product; let everything else pass."""
         kwargs = kwargs or {}
-        if not multiplies(func, args) or self.frame.state.frames[-1] is not self:
+        mine = self.frame.state.frames[-1] is self
+        if self.follower.busy and (mine or not self.nested):
+            args, kwargs = self.follower.known((args, kwargs))
+            if mine and not multiplies(func, args):
+                if self.follower.concerns((args, kwargs)):
+                    return self.follower.call(func, args, kwargs)
+            elif self.follower.waiting:
+                args, kwargs = self.follower.computed((args, kwargs))
+        if not mine or not multiplies(func, args):
             return func(*args, **kwargs)
         if self.weights:
             found = self._with_weights(func, args, kwargs)
             if found is not None:
                 return found
         position, self.position = self.position, self.position + 1
-        site = self.frame.sites.get(position)
         self._check(position, func)
-        if site is None:
-            return func(*args, **kwargs)
+        return self._product(position, func, args, kwargs)
+
+    def _product(self, position: int, func: Any, args: Any, kwargs: Any) -> Any:
+        """A product of two activations, or an attention."""
+        site = self.frame.sites.get(position)
         if isinstance(site, AttentionSite):
             return site.attend(*args, **kwargs)
-        product = contraction(func, args, kwargs)
+        # Where products are exact and nothing is watched, it does not matter what is hidden.
+        followed = self.frame.state.mode != "bypass"
+        product = contraction(func, args, kwargs) if site is not None or position in self.frame.scores else None
+        if site is None:
+            output = func(*args, **kwargs)
+            if product is not None and followed:
+                self.follower.begin(product, output)
+            return output
         assert product is not None
-        return site.apply(product)
+        if followed and position in self.frame.scores and site.operand.write == "right":
+            return self.follower.wait(product, partial(site.apply, product))
+        seen = self.follower.seen_by(func, args, kwargs) if followed else None
+        if seen is None:
+            return site.apply(product)
+        return site.apply(product, (seen.swapped() if site.swapped else seen).left)
 
     def _check(self, position: int, func: Any) -> None:
         """Refuse another product than that which the dry run saw here.
@@ -160,8 +199,8 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
     @eager
     @wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with Intercept(self.crossbar_frame):
-            return cls.forward(self, *args, **kwargs)
+        with Intercept(self.crossbar_frame) as intercept:
+            return intercept.done(self, cls.forward(self, *args, **kwargs))
 
     def reduce(self: Any) -> tuple[Any, ...]:
         return _blank, (cls,), self.__dict__

@@ -81,6 +81,11 @@ class Operand:
         """Whether converters or single devices are simulated, so that slices cannot be folded."""
         return needs_cells(self.state.level, self.array)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether products are those of cells now, not those of the model itself."""
+        return self.state.mode not in EXACT
+
     def take_turn(self) -> tuple[int, ...]:
         """What tells this use of the operand from the others of a forward pass; nothing where there are no others."""
         turn, self.turn = self.turn % self.uses, self.turn + 1
@@ -94,21 +99,25 @@ class Operand:
         self,
         x: Tensor,
         w: Tensor,
-        held: Folded | Programmed,
+        held: Folded | Programmed | None,
         turn: tuple[int, ...],
         *,
         samples: bool = True,
         queries: int | None = None,
         columns: tuple[int, ...] | None = None,
+        own: Tensor | None = None,
     ) -> Tensor:
         """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O].
 
         Without `samples` the first axis of x is none of samples, and its rows are read as they come. M may be several
         times the number of `queries`, one head of queries after the other. `columns` says how many of the outputs
-        each sample has, where that differs.
+        each sample has, where that differs. `own` [B, M] says which inputs are none of padding, where that is known of
+        these very inputs. Cells that are ideal hold nothing but w.
         """
+        if held is None:
+            return x @ w.transpose(-2, -1)
         with torch.no_grad():
-            stream = self._read_stream(x, turn, samples, queries or x.shape[-2], columns)
+            stream = self._read_stream(x, turn, samples, queries or x.shape[-2], columns, own)
             y = self._multiply(x.detach(), held, stream)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
@@ -120,7 +129,13 @@ class Operand:
         return self.state.level != "noise" and not noise.exact_reads(self.array.cell)
 
     def _read_stream(
-        self, x: Tensor, turn: tuple[int, ...], samples: bool, queries: int, columns: tuple[int, ...] | None
+        self,
+        x: Tensor,
+        turn: tuple[int, ...],
+        samples: bool,
+        queries: int,
+        columns: tuple[int, ...] | None,
+        padding: Tensor | None = None,
     ) -> Streams | None:
         """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models."""
         if not self.noisy_reads():
@@ -131,9 +146,9 @@ class Operand:
             return reads
         found = sample_streams(reads, len(x), state.asked.names)
         numbers, heads = state.asked.numbers, x.shape[-2] // queries
-        tokens = len(numbers) == len(x) and len(numbers[0]) >= queries
+        tokens = len(numbers) == len(x) and len(numbers[0]) >= queries and padding is None
         if not (state.causal and tokens) or state.level == "cell":
-            own = self._own_rows(len(x), queries, heads)
+            own = self._own_rows(len(x), queries, heads, padding)
             if own is None and columns is None:
                 return found
             return PaddedStreams(found.streams, places=x.shape[-2], rows=own, columns=columns)
@@ -144,10 +159,11 @@ class Operand:
         )
         return TokenStreams(found.streams, numbers=places, growing=True)
 
-    def _own_rows(self, B: int, queries: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
+    def _own_rows(self, B: int, queries: int, heads: int, padding: Tensor | None) -> tuple[tuple[int, ...], ...] | None:
         """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
-        masks = self.state.asked.padding
-        if self.state.asked.memory is not None or not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
+        asked = self.state.asked
+        masks = (padding,) if padding is not None else asked.padding if asked.memory is None else ()
+        if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
             return None
         own = [row.nonzero().flatten().tolist() for row in masks[0]]
         return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in own)
@@ -175,7 +191,7 @@ class Operand:
         self.state.visited.add(self.name)
         if self.state.mode == "observe inputs":
             self.observe_input(x)
-        return x @ w.transpose(-2, -1) if self.state.mode in EXACT else None
+        return None if self.simulated else x @ w.transpose(-2, -1)
 
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""

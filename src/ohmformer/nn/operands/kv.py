@@ -92,6 +92,8 @@ class DynamicOperand(Operand):
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
         exact, unpadding = self.exact_product(x, w), unpad(valid, len(tokens))
         if exact is None:
+            if self.state.mode == "ideal":
+                return self._ideal(x, tokens, unpadding)
             return self._product(x, tokens, unpadding, queries or x.shape[-2])
         came = tokens.detach()
         if self.state.mode == "observe inputs" and self.causal:
@@ -99,6 +101,14 @@ class DynamicOperand(Operand):
         if self.state.mode == "observe tokens" and self.conditionable:
             self.watched.append(Watched.of(x.detach(), came, unpadding, self.axis))
         return exact
+
+    def _ideal(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None) -> Tensor:
+        """The product with the tokens that are written, without what cells do to them."""
+        if unpadding is not None:
+            tokens = unpadding.gather(tokens, -2)
+            x = x if self.axis == "K" else unpadding.gather(x, -1)
+        y = x @ (tokens.transpose(-2, -1) if self.axis == "K" else tokens)
+        return y if unpadding is None or self.axis == "V" else unpadding.scatter(y, -1)
 
     def observe_input(self, x: Tensor) -> None:
         """As in the base, of inputs as they are sent."""
@@ -233,7 +243,9 @@ class DynamicOperand(Operand):
     def range(self, tokens: Tensor, unpadding: Unpadding | None) -> Tensor:
         """The range of tokens[B, R, n, d], of a shape that broadcasts against them."""
         if self.causal and self.w_range is not None and not self._own_range():
-            return self.w_range.to(tokens)
+            fixed = self.w_range.to(tokens)
+            # Windows that are folded among the heads may be more, or fewer, than on the sample.
+            return fixed if fixed.shape[1] in (1, tokens.shape[1]) else fixed.amax(dim=1, keepdim=True)
         return self._share * _range_over(tokens.abs(), self._dims(), self.array.percentile, unpadding)
 
     @property

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.array.multiply import Level
 from ohmformer.device.spec import Cell
@@ -19,7 +20,7 @@ from ohmformer.streams import Part, Stream, current_samples
 Moved = Literal["number", "sample", "overwritten"]
 """How cells contradict a cache: they hold a cached token under another number of its sample, or for another sample; or
 another token stands where they hold one, though later ones are the same."""
-Mode = Literal["run", "bypass", "observe tokens", "observe inputs", "observe converters"]
+Mode = Literal["run", "bypass", "ideal", "observe tokens", "observe inputs", "observe converters"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class Asked:
         padding: which places [B, N] of the tokens hold something; empty where that is not said, or where it might be
             mistaken for that of other inputs.
         memory: the same of what a decoder looks at; None where there is no decoder with inputs of its own.
-        slots: how many places of a cache are in use by the end of this call, padding included; None if not said.
         cached: there is a cache of keys and values.
         ring: the model keeps its cache by itself, and is told the positions of its tokens: token n stands in slot
             n mod N, however many slots N there are.
@@ -47,7 +47,6 @@ class Asked:
     written: tuple[int, ...] = ()
     padding: tuple[Tensor, ...] = ()
     memory: tuple[Tensor, ...] | None = None
-    slots: int | None = None
     cached: bool = False
     ring: bool = False
 
@@ -84,7 +83,8 @@ class State:
         seed: root of all streams.
         chip: which specimen of the hardware; another chip draws other noise and other faults.
         clip: conditioning of K and V before they are written.
-        mode: `bypass` computes every captured product exactly (self-check); the observing modes calibrate ranges.
+        mode: self-checks compute every captured product exactly (`bypass`), or as cells without rounding and noise
+            would, from what is written of it (`ideal`); the observing modes calibrate ranges.
         rounded: inputs and stored values are integers; otherwise quantisers are bypassed, and only noise remains.
         causal: some attention of the model is causal, so reads belong to tokens.
         said: what the last call of the whole model said.
@@ -94,6 +94,8 @@ class State:
         frames: what intercepts products now, innermost last; None where nothing does.
         visited: operands that were used since it was last cleared.
         moved: by operand with cached tokens, how its cells contradict them.
+        parts: what calls of encoders say that are going on, by themselves or inside of that of the model.
+        padded: what an encoder returned -> which of its tokens [B, N] hold something.
     """
 
     level: Level = "array"
@@ -110,6 +112,16 @@ class State:
     frames: list[object | None] = field(default_factory=list)
     visited: set[str] = field(default_factory=set)
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
+    parts: list[Asked] = field(default_factory=list)
+    padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Outputs of an encoder are not kept with the model."""
+        return {**vars(self), "padded": {}}
+
+    def __setstate__(self, kept: dict[str, object]) -> None:
+        """As it was, with no outputs of an encoder."""
+        vars(self).update(kept, padded=WeakIdKeyDictionary())
 
     @property
     def stream(self) -> Stream:
@@ -142,8 +154,10 @@ class State:
     def asked(self) -> Asked:
         """What the call of the whole model says that is going on, or whose layers are recomputed for its gradients.
 
-        Parts of the model that are called by themselves, such as an encoder, know of no such call.
+        An encoder has inputs of its own. Other parts that are called by themselves know of no such call.
         """
+        if self.parts:
+            return self.parts[-1]
         return self.said if self._going_on else _NOTHING
 
     @property

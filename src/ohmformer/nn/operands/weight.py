@@ -70,7 +70,8 @@ class StaticOperand(Operand):
         if exact is not None:
             return exact.to(dtype)
         rows = encoding.widened(x, self.name)
-        held = self.held(held_of, rows.dtype)
+        held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype)
+        own = self.state.padded.get(x)
         if not self.noisy_reads() or self.rows is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, turn, samples=False)
@@ -78,7 +79,7 @@ class StaticOperand(Operand):
         first = self.rows.first(rows, self._samples(rows))
         if w.dim() == 2:
             flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
-            y = self.multiply(flat, w.to(rows.dtype), held, turn).reshape(*first.shape[:-1], w.shape[-2])
+            y = self.multiply(flat, w.to(rows.dtype), held, turn, own=own).reshape(*first.shape[:-1], w.shape[-2])
         else:
             y = self.multiply(first, w.to(rows.dtype), held, turn)
         return self.rows.back(y, rows.shape[self.rows.axis]).to(dtype)
