@@ -16,7 +16,7 @@ from ohmformer.nn.calibration.calibrate import calibrate
 from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.variation import Variation, variation
-from ohmformer.study.result_key import code_digest, digest
+from ohmformer.study.results.key import code_digest, digest
 
 LEVEL = "noise"
 

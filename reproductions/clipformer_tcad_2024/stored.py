@@ -12,14 +12,14 @@ import torch
 
 from ohmformer.report.verdict import Gain, gain
 from ohmformer.report.view import metric_of
-from ohmformer.study.evaluate_point import loaded, one_thread
+from ohmformer.study.loaded import loaded, one_thread
 from ohmformer.study.noise_labels import gamma_sigma
 from ohmformer.study.read_study import read_study
-from ohmformer.study.result_key import code_digest
-from ohmformer.study.results import document, slug
+from ohmformer.study.results.document import document, slug
+from ohmformer.study.results.key import code_digest
+from ohmformer.study.results.store import Store
 from ohmformer.study.run import study_keys
 from ohmformer.study.spec import Settings
-from ohmformer.study.store import Store
 from ohmformer.tasks.metrics import scores
 
 HERE = Path(__file__).parent

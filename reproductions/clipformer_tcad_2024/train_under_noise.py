@@ -54,9 +54,9 @@ from ohmformer.models.preprocessing import preparation
 from ohmformer.models.silence_loaders import quietly
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.read_study import make_study
-from ohmformer.study.results import make_folder, write_text
 from ohmformer.study.spec import Settings as Study
 from ohmformer.tasks.head_choice import head_for
+from ohmformer.terminal.files import make_folder, write_text
 
 BESIDE = ("preprocessor_config.json", "1_Pooling/config.json")
 """Files beside the weights of Hugging Face that decide how a task asks the model."""

@@ -15,7 +15,7 @@ import pytest
 
 from ohmformer import cli
 from ohmformer.study import compare_platforms
-from ohmformer.study.store import Store
+from ohmformer.study.results.store import Store
 from tests.study.small import GAMMA, document
 from tests.study.test_executors import ROOT, wait_until
 

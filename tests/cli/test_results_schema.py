@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ohmformer.study.result_spec import DOCUMENTS
+from ohmformer.study.results.spec import DOCUMENTS
 from tests.cli.test_cli import Run, ohmformer, write_study
 
 __all__ = ["ohmformer"]  # the fixture

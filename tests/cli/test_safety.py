@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.study.files import check_file, write_bytes, write_text
+from ohmformer.terminal.files import check_file, write_bytes, write_text
 from ohmformer.study.permission import check_python
-from ohmformer.study.plain import HARMFUL, clean, escaped, one_line
+from ohmformer.terminal.plain import HARMFUL, clean, escaped, one_line
 from ohmformer.study.read_study import make_whole
 from tests.study.small import document
 
@@ -117,7 +117,7 @@ def test_a_device_stays_a_device() -> None:
 
 
 def test_a_pipe_that_nobody_reads_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ohmformer.study import files
+    from ohmformer.terminal import files
 
     monkeypatch.setattr(files, "READER_SECONDS", 0.1)
     os.mkfifo(tmp_path / "pipe")

@@ -18,7 +18,7 @@ from ohmformer import registry
 from ohmformer.device import write_verify
 from ohmformer.report.library import FAMILIES
 from ohmformer.study.read_study import make_study
-from ohmformer.study.result_key import Identity, code_from_outside, point_key
+from ohmformer.study.results.key import Identity, code_from_outside, point_key
 from tests.study.small import document
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import Spec, load
 from ohmformer.study.cost import cost_document, read_costs
 from ohmformer.study.read_study import read_study
-from ohmformer.study.result_key import digest
+from ohmformer.study.results.key import digest
 from ohmformer.validation.claims import check, claims_document
 from ohmformer.workload.shapes import Transformer, shapes
 

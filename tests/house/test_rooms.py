@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from ohmformer.study.result_key import ANSWERING
+from ohmformer.study.results.key import ANSWERING
 from tests.house.test_imports import imported
 
 PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
@@ -15,9 +15,9 @@ DATA = {"library"}
 
 NO_ANSWERS = {
     *("errors", "units", "schema", "catalog", "study.spec", "dataflow.spec", "workload.spec"),
-    *("study.noise_labels", "study.result_key"),
+    *("study.noise_labels", "study.results.key", "study.results.spec"),
 }
-"""What turns files into settings, which are part of every key as values, what names them, and what makes the key."""
+"""What turns files into settings, which are part of every key as values, what names them, and what types results and keys are."""
 
 
 def modules() -> dict[str, Path]:
@@ -79,4 +79,4 @@ def test_keys_cover_every_module_that_computes_answers() -> None:
     covered = {path for pattern in ANSWERING for path in PACKAGE.glob(pattern)}
     missing = sorted(name for name in reached - NO_ANSWERS if known[name] not in covered)
     assert len(reached) > 50, "the walk over imports found next to nothing"
-    assert not missing, f"{missing} compute answers, but their code is no part of result keys (study/result_key.py)"
+    assert not missing, f"{missing} compute answers, but their code is no part of result keys (study/results/key.py)"

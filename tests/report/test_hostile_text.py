@@ -50,7 +50,7 @@ def test_a_folder_in_the_way_is_one_line(name: str, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_leaves_the_figure_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ohmformer.study import files
+    from ohmformer.terminal import files
 
     save_figure(DEMO, tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ohmformer.capture.inputs import leaves, size, take
 from ohmformer.models.bundled_vit import VisionTransformer
-from ohmformer.study.evaluate_point import evaluate_point, loaded
+from ohmformer.study.evaluate_point import evaluate_point
+from ohmformer.study.loaded import loaded
 from ohmformer.study.read_study import read_study
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.load_task import make_task

@@ -11,7 +11,7 @@ import pytest
 from ohmformer.errors import BadInput
 from ohmformer.study.cost import cost_document, make_costs
 from ohmformer.study.read_study import make_study
-from ohmformer.study.result_key import digest
+from ohmformer.study.results.key import digest
 from ohmformer.study.spec import Settings, Study
 
 COST: dict[str, Any] = {

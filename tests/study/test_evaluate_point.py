@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ohmformer.errors import BadInput
-from ohmformer.study.evaluate_point import evaluate_point, identify
+from ohmformer.study.evaluate_point import evaluate_point
+from ohmformer.study.loaded import identify
 from ohmformer.study.read_study import make_study
 from ohmformer.study.spec import Settings
 from tests.study.small import GAMMA, document

@@ -16,10 +16,10 @@ from ohmformer.schema import replace
 from ohmformer.study.cost import cost_document, make_costs, price
 from ohmformer.study.join_cost import costs_alone, has_accuracy, with_chosen, with_costs
 from ohmformer.study.read_study import make_study
-from ohmformer.study.results import document as results_document
-from ohmformer.study.results import to_json
+from ohmformer.study.results.document import document as results_document
+from ohmformer.study.results.document import to_json
 from ohmformer.study.run import run_study, study_keys
-from ohmformer.study.store import Store
+from ohmformer.study.results.store import Store
 from tests.study.small import GAMMA, document
 
 ADC8 = {"base": "clipformer_tcad_2024_adc8"}

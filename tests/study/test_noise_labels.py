@@ -8,7 +8,7 @@ import pytest
 
 from ohmformer.study.noise_labels import noise_name, static_note
 from ohmformer.study.read_study import make_study, read_study
-from ohmformer.study.results import document as results_document
+from ohmformer.study.results.document import document as results_document
 from ohmformer.study.spec import Study
 from tests.report.results import GAMMA, point
 from tests.study.small import document

@@ -16,8 +16,8 @@ from ohmformer.report.json_schema import file_schema
 from ohmformer.report.table import software_line, study_tables
 from ohmformer.report.verdict import clip_verdicts
 from ohmformer.study.read_study import make_study
-from ohmformer.study.result_key import Identity, point_key
-from ohmformer.study.results import document, to_json
+from ohmformer.study.results.key import Identity, point_key
+from ohmformer.study.results.document import document, to_json
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Study
 from tests.study.small import GAMMA

@@ -9,8 +9,8 @@ import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.study.read_study import make_study
-from ohmformer.study.result_spec import check_result, results_schema
-from ohmformer.study.results import document as results_document
+from ohmformer.study.results.spec import check_result, results_schema
+from ohmformer.study.results.document import document as results_document
 from tests.report.results import point
 from tests.study.small import document
 

@@ -17,7 +17,7 @@ from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.read_study import make_study
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
-from ohmformer.study.store import Store
+from ohmformer.study.results.store import Store
 from tests.study.small import GAMMA, LOG, document, gamma, note, study
 from tests.study.test_executors import ROOT, wait_until
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.study.store import Store
+from ohmformer.study.results.store import Store
 
 
 def test_results_survive(tmp_path: Path) -> None:

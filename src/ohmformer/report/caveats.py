@@ -1,42 +1,44 @@
-"""What a reader of these numbers must know of their limits, computed from a results document."""
+"""What a reader of these numbers must know of their limits, computed from its results."""
 
 from __future__ import annotations
 
-from ohmformer.report.view import Document
-from ohmformer.study.noise_labels import ROLES, gamma_sigma
+from ohmformer.study.noise_labels import ROLES
+from ohmformer.study.results.spec import RoleNoise, StudyResults
 
 TRUSTED = 0.5
-"""The model of write noise is meant for γσ up to about this; beyond, it is extrapolated."""
+"""The model of write noise is meant for γσ up to about this value; beyond, it is extrapolated."""
 
 
-def caveats(document: Document) -> list[str]:
-    """Sentences, none where nothing needs saying."""
-    return [sentence for sentence in (_extrapolation(document), _left_out(document), *_notes(document)) if sentence]
+def caveats(results: StudyResults) -> list[str]:
+    """Sentences on the limits of the results; an empty list where nothing needs saying."""
+    return [sentence for sentence in (_extrapolation(results), _left_out(results), *_notes(results)) if sentence]
 
 
-def _extrapolation(document: Document) -> str:
+def _extrapolation(results: StudyResults) -> str:
     """How many points lie where the model of write noise is an extrapolation."""
-    strongest: dict[str, float] = {}
-    points = 0
-    for point in document["points"]:
-        found = {role: gamma_sigma(point["write_noise"].get(role)) or 0.0 for role in ROLES}
-        points += max(found.values()) > TRUSTED
-        strongest = {role: max(value, strongest.get(role, 0.0)) for role, value in found.items()}
-    if not points:
+    strengths = [_gamma_sigmas(point.write_noise) for point in results.points]
+    beyond = sum(max(strength.values()) > TRUSTED for strength in strengths)
+    if not beyond:
         return ""
+    strongest = {role: max(strength[role] for strength in strengths) for role in ROLES}
     where = ", ".join(f"{value:.3g} in {ROLES[role]}" for role, value in strongest.items() if value > TRUSTED)
     return (
-        f"Beyond γσ of about {TRUSTED:g} the model of write noise is an extrapolation: {points} of "
-        f"{len(document['points'])} points lie there (γσ up to {where})."
+        f"Beyond γσ of about {TRUSTED:g} the model of write noise is an extrapolation: {beyond} of "
+        f"{len(results.points)} points lie there (γσ up to {where})."
     )
 
 
-def _left_out(document: Document) -> str:
-    levels = {point["accuracy"]["level"] for point in document["points"]}
+def _gamma_sigmas(noise: RoleNoise) -> dict[str, float]:
+    """Role -> γσ; 0 where cells have other noise or none."""
+    return {role: cells.gamma_sigma or 0.0 if cells else 0.0 for role, cells in noise.by_role.items()}
+
+
+def _left_out(results: StudyResults) -> str:
+    levels = {point.accuracy.level for point in results.points}
     return "Level noise leaves converters and read noise out." if "noise" in levels else ""
 
 
-def _notes(document: Document) -> list[str]:
-    """What tasks and models say of themselves, as sentences."""
-    notes = dict.fromkeys(note for point in document["points"] for note in point.get("notes", []))
+def _notes(results: StudyResults) -> list[str]:
+    """Notes of tasks and models, as sentences."""
+    notes = dict.fromkeys(note for point in results.points for note in point.notes)
     return [f"{note[:1].upper()}{note[1:]}." for note in notes]

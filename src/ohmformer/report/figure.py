@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 
 from ohmformer.report.caveats import TRUSTED, caveats
 from ohmformer.report.table import software_line, static_line
-from ohmformer.report.view import Document, Point, View, axis_name, metric_of, sigma, view
-from ohmformer.study.files import write_bytes
-from ohmformer.study.plain import clean
+from ohmformer.report.view import View, axis_name, sigma, view
+from ohmformer.study.results.spec import MeasuredPoint, StudyResults
+from ohmformer.terminal.files import write_bytes
+from ohmformer.terminal.plain import clean
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart by most colour-blind readers; markers differ as well."""
@@ -39,7 +40,7 @@ STYLE: Any = {
 }
 
 
-def save_figure(document: Document, folder: Path) -> list[Path]:
+def save_figure(results: StudyResults, folder: Path) -> list[Path]:
     """Write figure.svg and figure.png into a folder, each whole or not at all.
 
     Raises:
@@ -48,7 +49,7 @@ def save_figure(document: Document, folder: Path) -> list[Path]:
     svg, png = BytesIO(), BytesIO()
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks, names too long for their place
-        figure = draw(document)
+        figure = draw(results)
         figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", dpi=160)
     files = {folder / "figure.svg": svg, folder / "figure.png": png}
@@ -57,9 +58,9 @@ def save_figure(document: Document, folder: Path) -> list[Path]:
     return list(files)
 
 
-def draw(document: Document) -> Figure:
+def draw(results: StudyResults) -> Figure:
     """The figure of a results document."""
-    return _draw(_literal(document))
+    return _draw(StudyResults.model_validate(_literal(results.model_dump(by_alias=True))))
 
 
 def _literal(content: Any) -> Any:
@@ -74,41 +75,41 @@ def _literal(content: Any) -> Any:
     return content
 
 
-def _draw(document: Document) -> Figure:
-    seen = view(document)
+def _draw(results: StudyResults) -> Figure:
+    seen = view(results)
     panels = [panel for panel, content in (("lines", seen.series), ("bars", seen.bars)) if content]
     figure = Figure(figsize=(3.0 + 4.4 * len(panels), 4.8), layout="constrained")
     ratios = [3, 2][: len(panels)]
     axes = figure.subplots(1, len(panels), width_ratios=ratios, sharey=len(panels) == 2, squeeze=False)[0]
     for ax, panel in zip(axes, panels, strict=True):
-        _software(ax, document)
+        _software(ax, results)
         if panel == "lines":
             _lines(ax, seen)
         else:
             _bars(ax, seen)
-    _scale(axes[0], document)
-    figure.suptitle(fill(shorten(document["study"], TITLE, placeholder=" ..."), 100), fontsize=12)
-    notes = [line for line in (software_line(document), static_line(document), *caveats(document)) if line]
+    _scale(axes[0], results)
+    figure.suptitle(fill(shorten(results.study, TITLE, placeholder=" ..."), 100), fontsize=12)
+    notes = [line for line in (software_line(results), static_line(results), *caveats(results)) if line]
     width = int(17 * figure.get_figwidth())
     figure.supxlabel("\n".join(fill(line, width) for line in notes), fontsize=7)
     return figure
 
 
-def _scale(ax: Axes, document: Document) -> None:
+def _scale(ax: Axes, results: StudyResults) -> None:
     """The axis of the metric: named, and between its limits where it has some."""
-    metrics = {metric_of(point) for point in document["points"]}
+    metrics = {point.accuracy.shown for point in results.points}
     ax.set_ylabel(", ".join(" / ".join(filter(None, (metric.title, metric.unit))) for metric in metrics))
     limits = {metric.limits for metric in metrics}
     if len(limits) == 1 and (only := limits.pop()):
         ax.set_ylim(*only)
-    found = [point["accuracy"] for point in document["points"]]
-    worst, best = max(point["mean"] for point in found), min(point["software"] for point in found)
+    measured = [point.accuracy for point in results.points]
+    worst, best = max(entry.mean for entry in measured), min(entry.software for entry in measured)
     if all(metric.better == "lower" for metric in metrics) and worst > WIDE * best:
         ax.set_yscale("log")
 
 
-def _software(ax: Axes, document: Document) -> None:
-    levels = sorted({metric_of(point).factor * point["accuracy"]["software"] for point in document["points"]})
+def _software(ax: Axes, results: StudyResults) -> None:
+    levels = sorted({point.accuracy.shown.factor * point.accuracy.software for point in results.points})
     for index, level in enumerate(levels):
         ax.axhline(level, color="0.4", linestyle="--", linewidth=1, label=None if index else "software")
     ax.grid(axis="y", color="0.9")
@@ -135,7 +136,7 @@ def _lines(ax: Axes, seen: View) -> None:
         )
     ax.set_xlabel(axis_name(seen.x))
     # Curves begin at their best, without noise: the legend stands where they are not.
-    lower = all(metric_of(point).better == "lower" for series in seen.series for _, point in series.points)
+    lower = all(point.accuracy.shown.better == "lower" for series in seen.series for _, point in series.points)
     ax.legend(frameon=False, loc="upper left" if lower else "lower left", fontsize=10)
     _twin(ax, sigma(seen))
     _shade(ax, seen, xs[-1])
@@ -168,16 +169,16 @@ def _bars(ax: Axes, seen: View) -> None:
     places = list(range(len(means)))
     ax.bar(places, means, yerr=errors, color="#56B4E9", edgecolor="0.2", width=0.6, capsize=3)
     for place, (_, point) in zip(places, seen.bars, strict=True):
-        metric = metric_of(point)
-        value, spot = metric.factor * point["accuracy"]["mean"], ("data", "axes fraction")
+        metric = point.accuracy.shown
+        value, spot = metric.factor * point.accuracy.mean, ("data", "axes fraction")
         digits = 0 if metric.unit else min(metric.digits, 2)
         ax.annotate(f"{value:.{digits}f}", (place, 0.015), xycoords=spot, ha="center", fontsize=9)
     ax.set_xticks(places, [fill(name, 14) for name, _ in seen.bars], fontsize=9)
 
 
-def _heights(points: list[Point]) -> tuple[list[float], Any]:
+def _heights(points: list[MeasuredPoint]) -> tuple[list[float], Any]:
     """Means, and how far their intervals reach down and up, as shown."""
-    shown = [[metric_of(p).factor * x for x in (p["accuracy"]["mean"], *p["accuracy"]["ci95"])] for p in points]
+    shown = [[p.accuracy.shown.factor * x for x in (p.accuracy.mean, *p.accuracy.ci95)] for p in points]
     down = [max(0.0, mean - low) for mean, low, _ in shown]
     up = [max(0.0, high - mean) for mean, _, high in shown]
     return [mean for mean, _, _ in shown], [down, up]

@@ -11,7 +11,7 @@ from typing import Any
 from ohmformer.errors import BadInput, suggest
 from ohmformer.report.library import SPECS
 from ohmformer.schema import Source, Spec
-from ohmformer.study.result_spec import results_schema
+from ohmformer.study.results.spec import results_schema
 from ohmformer.study.spec import CostSettings, Settings
 
 Schema = dict[str, Any]

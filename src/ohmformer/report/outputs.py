@@ -9,40 +9,40 @@ from ohmformer.report.caveats import caveats
 from ohmformer.report.cost_table import cost_tables, costs_of_points
 from ohmformer.report.figure import save_figure
 from ohmformer.report.table import capture_lines, study_tables
-from ohmformer.report.terminal import show
 from ohmformer.report.verdict import clip_verdicts
-from ohmformer.report.view import Document
-from ohmformer.study.files import make_folder, write_text
-from ohmformer.study.results import to_json
+from ohmformer.study.results.document import to_json
+from ohmformer.study.results.spec import StudyCosts, StudyResults
+from ohmformer.terminal.console import show
+from ohmformer.terminal.files import make_folder, write_text
 
 
-def report_study(found: Document, folder: Path, *, to_stderr: bool) -> None:
-    """Show a document of accuracy, and write it and its figure into a folder, if that may be written.
+def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> None:
+    """Show results, and write them and their figure into a folder, if that may be written.
 
     Raises:
-        BadInput: something cannot be written; the tables are shown before.
+        BadInput: a file cannot be written; the tables are shown before.
     """
-    show(study_tables(found), to_stderr=to_stderr)
-    if "cost_notes" in found:
-        show(costs_of_points(found), to_stderr=to_stderr)
-    for sentence in (*capture_lines(found), *clip_verdicts(found), *caveats(found)):
+    show(study_tables(results), to_stderr=to_stderr)
+    if results.cost_notes is not None:
+        show(costs_of_points(results), to_stderr=to_stderr)
+    for sentence in (*capture_lines(results), *clip_verdicts(results), *caveats(results)):
         show(sentence, to_stderr=to_stderr)
     if not os.access(folder, os.W_OK):
         show(f"read from {folder}, which may not be written: its files stay as they are", to_stderr=to_stderr)
         return
-    write_text(folder / "results.json", to_json(found))
-    figures = save_figure(found, folder)
+    write_text(folder / "results.json", to_json(results))
+    figures = save_figure(results, folder)
     files = ["results.json", "results.sqlite", *(file.name for file in figures)]
     show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
 
 
-def report_costs(found: Document, folder: Path, *, to_stderr: bool) -> None:
-    """Show a document of costs alone, and write it into a folder.
+def report_costs(costs: StudyCosts, folder: Path, *, to_stderr: bool) -> None:
+    """Show costs, and write them into a folder.
 
     Raises:
-        BadInput: it cannot be written; the tables are shown before.
+        BadInput: the file cannot be written; the tables are shown before.
     """
-    show(cost_tables(found), to_stderr=to_stderr)
+    show(cost_tables(costs), to_stderr=to_stderr)
     make_folder(folder)
-    write_text(folder / "results.json", to_json(found))
+    write_text(folder / "results.json", to_json(costs))
     show(f"written to {folder}: results.json", to_stderr=to_stderr)

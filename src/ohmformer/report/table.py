@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group
 from rich.table import Table
 
-from ohmformer.report.view import Document, Point, View, axis_name, metric_of, metric_titles, sigma, view
-from ohmformer.study.noise_labels import gamma_sigma
+from ohmformer.report.view import View, axis_name, metric_titles, sigma, view
+from ohmformer.study.results.spec import Accuracy, Capture, StudyResults
 from ohmformer.tasks.spec import METRICS
 
 ROW = 4
-"""So many points fit beside one another."""
+"""Most points that stand beside one another; more stand below one another."""
 
 
-def study_tables(document: Document) -> Group:
-    """All points of a results document: a table over the swept number, and one for points beside it."""
-    seen = view(document)
-    tables = [_grid(document, seen)] if seen.series else []
+def study_tables(results: StudyResults) -> Group:
+    """All points of a study: a table over the swept number, and one for points beside it."""
+    seen = view(results)
+    tables = [_grid(results, seen)] if seen.series else []
     if seen.bars:
-        tables.append(_bars(document, seen))
+        tables.append(_bars(results, seen))
     return Group(*tables)
 
 
-def _grid(document: Document, seen: View) -> Table:
+def _grid(results: StudyResults, seen: View) -> Table:
     """Rows: values of x. Columns: series."""
-    table = Table(title=document["study"], caption=_caption(document), title_justify="left", caption_justify="left")
+    table = Table(title=results.study, caption=_caption(results), title_justify="left", caption_justify="left")
     scale = sigma(seen)
     table.add_column(axis_name(seen.x), justify="right")
     if scale is not None:
@@ -33,90 +35,85 @@ def _grid(document: Document, seen: View) -> Table:
         table.add_column(series.name, justify="right")
     columns = [dict(series.points) for series in seen.series]
     for x in sorted({x for column in columns for x in column}):
-        cells = [entry(column[x]) if x in column else "" for column in columns]
+        cells = [entry(column[x].accuracy) if x in column else "" for column in columns]
         table.add_row(f"{x:g}", *([] if scale is None else [f"{x * scale:.3g}"]), *cells)
     return table
 
 
-def _bars(document: Document, seen: View) -> Table:
+def _bars(results: StudyResults, seen: View) -> Table:
     """Points that stand for themselves: one row, or one column where they are many."""
     table = Table(title_justify="left", caption_justify="left")
     if not seen.series:
-        table.title, table.caption = document["study"], _caption(document)
-    names, entries = [name for name, _ in seen.bars], [entry(point) for _, point in seen.bars]
+        table.title, table.caption = results.study, _caption(results)
+    names, entries = [name for name, _ in seen.bars], [entry(point.accuracy) for _, point in seen.bars]
     if len(names) <= ROW:
         for name in names:
             table.add_column(name, justify="right", overflow="fold")
         table.add_row(*entries)
         return table
     table.add_column("")
-    table.add_column(", ".join(metric_titles(document)), justify="right")
+    table.add_column(", ".join(metric_titles(results)), justify="right")
     for name, text in zip(names, entries, strict=True):
         table.add_row(name, text)
     return table
 
 
-def _caption(document: Document) -> str:
-    return "\n".join(filter(None, (software_line(document), static_line(document))))
+def _caption(results: StudyResults) -> str:
+    return "\n".join(filter(None, (software_line(results), static_line(results))))
 
 
-def entry(point: Point) -> str:
+def entry(accuracy: Accuracy) -> str:
     """'85.3 [82.1, 88.5]' in the unit of the metric, and the recipe where one was chosen."""
-    accuracy = point["accuracy"]
-    low, high = accuracy["ci95"]
-    chosen = f" ({accuracy['chosen']['recipe']})" if "chosen" in accuracy else ""
-    show = metric_of(point).show
-    return f"{show(accuracy['mean'])} [{show(low)}, {show(high)}]{chosen}"
+    low, high = accuracy.ci95
+    recipe = f" ({accuracy.chosen.recipe})" if accuracy.chosen else ""
+    show = accuracy.shown.show
+    return f"{show(accuracy.mean)} [{show(low)}, {show(high)}]{recipe}"
 
 
-def software_line(document: Document) -> str:
-    """What the same model does without crossbars, and how the rest was measured."""
-    found = [point["accuracy"] for point in document["points"]]
-    software = sorted({_with_unit(point) for point in document["points"]})
-    chips = _span([len(accuracy["chips"]) for accuracy in found])
-    samples = _span([accuracy["samples"] for accuracy in found])
-    levels = ", ".join(sorted({accuracy["level"] for accuracy in found}))
+def software_line(results: StudyResults) -> str:
+    """The metric of the model without crossbars, and how the rest was measured."""
+    measured = [point.accuracy for point in results.points]
+    software = sorted({_software_with_unit(accuracy) for accuracy in measured})
+    chips = _span([len(accuracy.chips) for accuracy in measured])
+    samples = _span([accuracy.samples for accuracy in measured])
+    levels = ", ".join(sorted({accuracy.level for accuracy in measured}))
     how = f"{chips} {'chip' if chips == '1' else 'chips'}, {samples} samples, level {levels}"
-    if any(len(accuracy["chips"]) == 1 for accuracy in found):
+    if any(len(accuracy.chips) == 1 for accuracy in measured):
         how += "; one chip: intervals cover samples only"
-    return f"software: {', '.join(software)}. Entries: {_metrics(document)} [95 % interval]; {how}"
+    return f"software: {', '.join(software)}. Entries: {_metrics(measured)} [95 % interval]; {how}"
 
 
-def _with_unit(point: Point) -> str:
-    metric = metric_of(point)
-    return " ".join(filter(None, (metric.show(point["accuracy"]["software"]), metric.unit)))
+def _software_with_unit(accuracy: Accuracy) -> str:
+    return " ".join(filter(None, (accuracy.shown.show(accuracy.software), accuracy.shown.unit)))
 
 
-def _metrics(document: Document) -> str:
+def _metrics(measured: Sequence[Accuracy]) -> str:
     """'top1 in percent', or 'perplexity, where lower is better'."""
-    names = sorted({point["accuracy"]["metric"] for point in document["points"]})
+    names = sorted({accuracy.metric for accuracy in measured})
     units = {METRICS[name].unit for name in names}
     worse = [name for name in names if METRICS[name].better == "lower"]
     return ", ".join(names) + (" in percent" if units == {"%"} else "") + (", where lower is better" if worse else "")
 
 
-def static_line(document: Document) -> str:
+def static_line(results: StudyResults) -> str:
     """Write noise of static weights in the points of a sweep; empty where none is on crossbars."""
-    products = {
-        gamma_sigma(point["write_noise"]["projection"]) for point in document["points"] if not point.get("label")
-    }
-    known = sorted(product for product in products if product is not None)
-    notes = document.get("notes", [])
-    parts = [f"static weights: γσ {', '.join(f'{product:.3g}' for product in known)}"] if known else []
-    return "; ".join([*parts, *notes])
+    weights = [point.write_noise.projection for point in results.points if not point.label]
+    products = {noise.gamma_sigma for noise in weights if noise}
+    sorted_products = sorted(product for product in products if product is not None)
+    words = ", ".join(f"{product:.3g}" for product in sorted_products)
+    return "; ".join([*([f"static weights: γσ {words}"] if words else []), *results.notes])
 
 
-def capture_lines(document: Document) -> list[str]:
-    """What ran on crossbars and what stayed digital, once for all points that agree on it."""
-    lines = []
-    for point in document["points"]:
-        held = ", ".join(f"{count} {product}" for product, count in point["capture"]["crossbars"].items()) or "nothing"
-        digital = ", ".join(point["capture"]["digital"]) or "nothing"
-        lines.append(
-            f"Products on crossbars: {held}. Digital: {digital}, beside softmax, normalisation and activations."
-        )
-    return list(dict.fromkeys(lines))
+def capture_lines(results: StudyResults) -> list[str]:
+    """What ran on crossbars and what stayed digital: one line for all points that agree on it."""
+    return list(dict.fromkeys(_capture_line(point.capture) for point in results.points))
 
 
-def _span(values: list[int]) -> str:
+def _capture_line(capture: Capture) -> str:
+    on_crossbars = ", ".join(f"{count} {product}" for product, count in capture.crossbars.items()) or "nothing"
+    digital = ", ".join(capture.digital) or "nothing"
+    return f"Products on crossbars: {on_crossbars}. Digital: {digital}, beside softmax, normalisation and activations."
+
+
+def _span(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else f"{min(values)}-{max(values)}"

@@ -1,4 +1,4 @@
-"""Does clipping pay? Sentences computed from a results document, with paired intervals."""
+"""Does clipping pay? Sentences computed from its results, with paired intervals."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ohmformer.report.view import GAMMA, Document, Point, Series, clip_name, metric_of, view
+from ohmformer.report.view import GAMMA, Series, clip_name, view
 from ohmformer.stats.intervals import crossed_interval, paired_interval
+from ohmformer.study.results.spec import Accuracy, MeasuredPoint, StudyResults
 from ohmformer.tasks.spec import METRICS, Metric
 
 
@@ -48,33 +49,38 @@ class Gain:
         return f"{self.metric.show(sign * self.mean, '+')}{' points' if self.metric.unit else ''} [{low}, {high}]"
 
 
-def gain(x: float, point: Point, reference: Point) -> Gain:
-    """How much better a point is than a reference of equally many chips and samples.
+def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
+    """How much better a point is than a reference with the same number of chips and of samples.
 
     Chips and samples are crossed. Where only all samples together have a value (a correlation, a perplexity), samples
     count by the jackknife of the difference: `left_out` of a result. Results without it speak of other chips alone, and
     decide nothing.
+
+    Args:
+        x: the noise of both.
+        accuracy: of the point.
+        reference: of the reference.
     """
-    a, b, metric = point["accuracy"], reference["accuracy"], metric_of(point)
+    metric = accuracy.shown
     sign = -1 if metric.better == "lower" else 1
-    chips = sign * np.subtract(a["chips"], b["chips"])
+    chips = sign * np.subtract(accuracy.chips, reference.chips)
     mean, over_samples = float(chips.mean()), True
-    if "hits" in a:
-        low, high = crossed_interval(chips, np.subtract(a["hits"], b["hits"]) / len(chips))
-    elif a.get("left_out") and len(a["left_out"]) == len(b.get("left_out") or ()):
-        low, high = paired_interval(chips, sign * np.subtract(a["left_out"], b["left_out"]))
+    if accuracy.score_sums is not None and reference.score_sums is not None:
+        low, high = crossed_interval(chips, np.subtract(accuracy.score_sums, reference.score_sums) / len(chips))
+    elif accuracy.left_out and len(accuracy.left_out) == len(reference.left_out or ()):
+        low, high = paired_interval(chips, sign * np.subtract(accuracy.left_out, reference.left_out or ()))
     else:
         low, high = crossed_interval(chips, chips[:1]) if len(chips) > 1 else (-np.inf, np.inf)
         over_samples = False
     return Gain(x, mean, low, high, metric, over_samples)
 
 
-def clip_verdicts(document: Document) -> list[str]:
+def clip_verdicts(results: StudyResults) -> list[str]:
     """One sentence or two for each clip that was swept against no mitigation, over the noise."""
-    seen = view(document)
-    by_name = {series.name: series for series in seen.series}
+    shown = view(results)
+    by_name = {series.name: series for series in shown.series}
     reference = by_name.pop(clip_name("none"), None)
-    if reference is None or not seen.x.endswith(GAMMA):
+    if reference is None or not shown.x.endswith(GAMMA):
         return []
     shared = {x for x, _ in reference.points}
     return [_verdict(series, reference) for series in by_name.values() if shared & {x for x, _ in series.points}]
@@ -82,25 +88,25 @@ def clip_verdicts(document: Document) -> list[str]:
 
 def _verdict(series: Series, reference: Series) -> str:
     plain = dict(reference.points)
-    gains = [gain(x, point, plain[x]) for x, point in series.points if x in plain]
+    gains = [gain(x, point.accuracy, plain[x].accuracy) for x, point in series.points if x in plain]
     parts = [_where(gains, verdict) for verdict in ("loses", "undecided", "gains")]
-    found = "; ".join(part for part in parts if part)
-    return f"{series.name}, against no mitigation: {found}.{_why(series, plain, gains)}"
+    words = "; ".join(part for part in parts if part)
+    return f"{series.name}, against no mitigation: {words}.{_why(series, plain, gains)}"
 
 
 def _where(gains: list[Gain], verdict: str) -> str:
     """'gains at γ = 6, 7 (most at 7: ...)'."""
-    found = [gain for gain in gains if gain.verdict == verdict]
-    if not found:
+    such = [gain for gain in gains if gain.verdict == verdict]
+    if not such:
         return "" if verdict == "undecided" else f"{verdict} nowhere"
-    places = ", ".join(f"{gain.x:g}" for gain in found)
+    places = ", ".join(f"{gain.x:g}" for gain in such)
     if verdict == "undecided":
         return f"no certain difference at γ = {places}"
-    extreme = max(found, key=lambda gain: abs(gain.mean))
+    extreme = max(such, key=lambda gain: abs(gain.mean))
     return f"{verdict} at γ = {places} (most at {extreme.x:g}: {extreme})"
 
 
-def _why(series: Series, plain: dict[float, Point], gains: list[Gain]) -> str:
+def _why(series: Series, plain: dict[float, MeasuredPoint], gains: list[Gain]) -> str:
     """Without noise there is only what clipping itself falsifies; then, how either one takes the noise."""
     bias, last, show = gains[0], gains[-1], gains[0].metric.show
     if bias.x != 0 or bias.verdict != "loses" or last.x == 0:
@@ -115,5 +121,5 @@ def _why(series: Series, plain: dict[float, Point], gains: list[Gain]) -> str:
     )
 
 
-def _change(point: Point, reference: Point) -> float:
-    return float(point["accuracy"]["mean"] - reference["accuracy"]["mean"])
+def _change(point: MeasuredPoint, reference: MeasuredPoint) -> float:
+    return point.accuracy.mean - reference.accuracy.mean

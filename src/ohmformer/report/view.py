@@ -1,4 +1,4 @@
-"""What to draw of a results document: lines over one swept number, and single points beside them."""
+"""What to draw of a study: lines over one swept number, and single points beside them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ohmformer.tasks.spec import METRICS, Metric
-
-Point = dict[str, Any]
-Document = dict[str, Any]
+from ohmformer.study.results.spec import MeasuredPoint, StudyResults
 
 GAMMA = ".cell.write_noise.gamma"
 
@@ -19,7 +16,7 @@ class Series:
     """Points that differ only in x."""
 
     name: str
-    points: tuple[tuple[float, Point], ...]
+    points: tuple[tuple[float, MeasuredPoint], ...]
 
 
 @dataclass(frozen=True)
@@ -28,39 +25,34 @@ class View:
 
     x: str
     series: tuple[Series, ...]
-    bars: tuple[tuple[str, Point], ...]
+    bars: tuple[tuple[str, MeasuredPoint], ...]
 
 
-def metric_of(point: Point) -> Metric:
-    """How the metric of a point is shown."""
-    return METRICS[point["accuracy"]["metric"]]
+def metric_titles(results: StudyResults) -> list[str]:
+    """Titles of the metrics of all points: mostly one, such as 'accuracy'."""
+    return list(dict.fromkeys(point.accuracy.shown.title for point in results.points))
 
 
-def metric_titles(document: Document) -> list[str]:
-    """What the metrics of a document are called: 'accuracy', mostly."""
-    return list(dict.fromkeys(metric_of(point).title for point in document["points"]))
-
-
-def view(document: Document) -> View:
-    """Choose x (the swept number with the most values) and name what remains."""
-    plain = [point for point in document["points"] if not point.get("label")]
-    labelled = [point for point in document["points"] if point.get("label")]
+def view(results: StudyResults) -> View:
+    """Choose x, the swept number with the most values, and name what remains."""
+    plain = [point for point in results.points if not point.label]
+    labelled = [point for point in results.points if point.label]
     x = _longest_axis(plain)
     if not x:
-        return View("", (), tuple(_named(plain)) + tuple(_named(labelled)))
-    groups: dict[str, list[tuple[float, Point]]] = {}
+        return View("", (), (*_named(plain), *_named(labelled)))
+    groups: dict[str, list[tuple[float, MeasuredPoint]]] = {}
     varied = _varied(plain) - {x}
     for point in plain:
-        groups.setdefault(_name(point, varied), []).append((float(point["set"][x]), point))
+        groups.setdefault(_name(point, varied), []).append((float(point.set[x]), point))
     series = tuple(Series(name, tuple(sorted(points, key=lambda entry: entry[0]))) for name, points in groups.items())
     return View(x, series, tuple(_named(labelled)))
 
 
-def _longest_axis(points: list[Point]) -> str:
+def _longest_axis(points: list[MeasuredPoint]) -> str:
     """The path of numbers with the most values, two at least and in every point; the first of equals."""
-    paths = dict.fromkeys(path for point in points for path in point["set"])
-    values = {path: [point["set"].get(path) for point in points] for path in paths}
-    sizes = {path: len(set(found)) for path, found in values.items() if all(map(_is_number, found))}
+    paths = dict.fromkeys(path for point in points for path in point.set)
+    values = {path: [point.set.get(path) for point in points] for path in paths}
+    sizes = {path: len(set(column)) for path, column in values.items() if all(map(_is_number, column))}
     longest = max(sizes, key=lambda path: sizes[path], default="")
     return longest if sizes.get(longest, 0) > 1 else ""
 
@@ -69,28 +61,28 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _varied(points: list[Point]) -> set[str]:
+def _varied(points: list[MeasuredPoint]) -> set[str]:
     """Paths that are not the same in all points."""
-    paths = {path for point in points for path in point["set"]}
-    return {path for path in paths if len({repr(point["set"].get(path)) for point in points}) > 1}
+    paths = {path for point in points for path in point.set}
+    return {path for path in paths if len({repr(point.set.get(path)) for point in points}) > 1}
 
 
-def _named(points: list[Point]) -> Iterator[tuple[str, Point]]:
+def _named(points: list[MeasuredPoint]) -> Iterator[tuple[str, MeasuredPoint]]:
     """Each point with its label, and with what sets it apart from others of that label."""
-    twins: dict[str, list[Point]] = {}
+    twins: dict[str, list[MeasuredPoint]] = {}
     for point in points:
-        twins.setdefault(point.get("label", ""), []).append(point)
-    varied = {label: _varied(own) for label, own in twins.items()}
+        twins.setdefault(point.label, []).append(point)
+    varied = {label: _varied(same) for label, same in twins.items()}
     for point in points:
-        label = point.get("label", "")
-        name = _name(point, varied[label])
-        yield ": ".join(part for part in (label, name if len(twins[label]) > 1 else "") if part) or name, point
+        name = _name(point, varied[point.label])
+        parts = (point.label, name if len(twins[point.label]) > 1 else "")
+        yield ": ".join(filter(None, parts)) or name, point
 
 
-def _name(point: Point, paths: set[str]) -> str:
+def _name(point: MeasuredPoint, paths: set[str]) -> str:
     return (
-        ", ".join(setting(path, value) for path, value in point["set"].items() if path in paths)
-        or metric_of(point).title
+        ", ".join(setting(path, value) for path, value in point.set.items() if path in paths)
+        or point.accuracy.shown.title
     )
 
 
@@ -137,6 +129,6 @@ def sigma(view: View) -> float | None:
     if not view.x.endswith(GAMMA):
         return None
     role = "projection" if ".projection." in view.x else "value" if ".value." in view.x else "key"
-    noises = [point["write_noise"][role] or {} for series in view.series for _, point in series.points]
-    found = {noise.get("sigma") for noise in noises}
-    return found.pop() if len(found) == 1 else None
+    cells = [point.write_noise.by_role[role] for series in view.series for _, point in series.points]
+    sigmas = {noise.sigma if noise else None for noise in cells}
+    return sigmas.pop() if len(sigmas) == 1 else None

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.study.cost import cost_document
+from ohmformer.study.cost import study_costs
 from ohmformer.study.join_cost import chosen_kv, no_accuracy, with_chosen
 from ohmformer.study.permission import check_python
 from ohmformer.study.read_study import locate_study, whole_settings
-from ohmformer.study.results import slug
-from ohmformer.study.spec import CostSettings, Point, Settings, Study, Whole
+from ohmformer.study.results.folder import default_folder
+from ohmformer.study.results.spec import PointResult, StudyCosts
+from ohmformer.study.spec import CostSettings, Point, Study, Whole
 from ohmformer.study.sweep import Document, parse_set, put
 from ohmformer.workload.shapes import PREFIX
+
+
+@dataclass(frozen=True)
+class _Platform:
+    """A study on one accelerator.
+
+    Attributes:
+        name: the accelerator.
+        settings: what the study says with it; without the study's clip where the accelerator cannot have it.
+        unclipped: why the clip was dropped; empty where it was not.
+    """
+
+    name: str
+    settings: Whole
+    unclipped: str
 
 
 def compared(
@@ -27,68 +44,95 @@ def compared(
     out: Path | None = None,
     workers: int | None = None,
     python: Collection[str] | None = None,
-) -> Document:
+) -> StudyCosts:
     """Cost, and accuracy where there is a task, of one study on each platform; sweeps are left out.
 
     Args:
         name: a study file or entry. Changes that it makes to its hardware are made to every platform.
-        platforms: accelerators of the library, or paths. One that cannot have the study's clip is computed without it,
-            and the notes say so.
+        platforms: accelerators of the library, or paths. A platform that cannot have the study's clip is computed
+            without it, and the notes say so.
         sets: changes 'PATH=VALUE'.
-        out: folder that keeps results of the accuracy half.
+        out: folder that keeps results of the accuracy half; None for the study's default folder.
         workers: processes of the accuracy half; None for one for each core.
         python: modules whose functions the study may call as model or data; None for any.
 
+    Returns:
+        One point for each platform, in the order of `platforms`.
+
     Raises:
-        BadInput: no platforms, or something that one of them does not have.
+        BadInput: no platforms, or one of them has no accelerator, no price or no such field.
     """
-    chosen = [platform.strip() for platform in platforms if platform.strip()]
-    if not chosen:
-        raise BadInput(f"--platforms: is missing or empty; name some of: {', '.join(catalog.entries('accelerator'))}")
+    names = _named(platforms)
     file = locate_study(name)
     document = dict(catalog.read(file))
     swept = document.pop("sweep", None) is not None
     title = str(document.pop("name", file.stem))
     try:
-        for path, value in map(parse_set, sets):
-            document = put(document, path, value)
-        wholes = [_on_platform(document, platform, file.parent) for platform in chosen]
-        reasons = [why_unclipped(own.costs()) for own in wholes]
-        bare = put(document, "mitigation.clip", "none")
-        for index in (index for index, reason in enumerate(reasons) if reason):
-            wholes[index] = _on_platform(bare, chosen[index], file.parent)
+        machines = _on_platforms(_changed(document, sets), names, file.parent)
         if python is not None:
-            check_python(wholes, python, "")
-        settings = [own.costs() for own in wholes]
-        found = _priced(title, chosen, settings)
-        measured = settings[0].task is not None and not settings[0].model.source.startswith(PREFIX)
+            check_python([machine.settings for machine in machines], python, "")
+        costs = [machine.settings.costs() for machine in machines]
+        priced = _priced(title, names, costs)
+        measured = _is_measurable(costs[0])
         if measured:
-            points = [
-                Point({"hardware.base": each}, "", own.accuracy()) for each, own in zip(chosen, wholes, strict=True)
-            ]
-            study = Study(title, tuple(points))
-            found = _with_accuracy(found, study, settings, out or Path("ohmformer-runs") / slug(title), workers)
+            priced = _with_accuracy(priced, machines, out or default_folder(title), workers)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
-    unclipped = [f"{name}: no clip: {reason}" for name, reason in zip(chosen, reasons, strict=True) if reason]
-    return {**found, "notes": [*_notes(swept, settings[0], measured), *unclipped, *found.get("notes", [])]}
+    unclipped = [f"{machine.name}: no clip: {machine.unclipped}" for machine in machines if machine.unclipped]
+    notes = (*_notes(swept, costs[0], measured), *unclipped, *priced.notes)
+    return priced.model_copy(update={"notes": notes})
+
+
+def _named(platforms: Sequence[str]) -> list[str]:
+    """Names of platforms without spaces around them.
+
+    Raises:
+        BadInput: there are none.
+    """
+    names = [platform.strip() for platform in platforms if platform.strip()]
+    if not names:
+        raise BadInput(f"--platforms: is missing or empty; name some of: {', '.join(catalog.entries('accelerator'))}")
+    return names
+
+
+def _changed(document: Document, sets: Sequence[str]) -> Document:
+    """A study file with changes 'PATH=VALUE'."""
+    for path, value in map(parse_set, sets):
+        document = put(document, path, value)
+    return document
+
+
+def _on_platforms(document: Document, names: Sequence[str], folder: Path) -> list[_Platform]:
+    """The study on each accelerator; hardware files are looked up in `folder` first."""
+    wholes = [_on_platform(document, name, folder) for name in names]
+    reasons = [why_unclipped(whole.costs()) for whole in wholes]
+    bare = put(document, "mitigation.clip", "none")
+    return [
+        _Platform(name, _on_platform(bare, name, folder) if reason else whole, reason)
+        for name, whole, reason in zip(names, wholes, reasons, strict=True)
+    ]
+
+
+def _is_measurable(settings: CostSettings) -> bool:
+    """True if there is a real model and a task."""
+    return settings.task is not None and not settings.model.source.startswith(PREFIX)
 
 
 def _on_platform(document: Document, platform: str, folder: Path) -> Whole:
-    """What the study says with another accelerator.
+    """The settings of a study with another accelerator.
 
     Raises:
-        BadInput: the accelerator has no such key, or there is none of this name; it is named.
+        BadInput: there is no such accelerator, or it has not a field that the study sets; the message names it.
     """
     try:
         return whole_settings(put(document, "hardware.base", platform), folder)
     except BadInput as error:
-        said = str(error)
-        raise BadInput(said if said.startswith("hardware.base") else f"{said} (on {platform})") from error
+        reason = str(error)
+        raise BadInput(reason if reason.startswith("hardware.base") else f"{reason} (on {platform})") from error
 
 
 def why_unclipped(settings: CostSettings) -> str:
-    """Why an accelerator cannot have the clip that a study asks for; empty where it can, or none is asked for."""
+    """Why an accelerator cannot have the clip of a study; empty where it can, or where the study has no clip."""
     clip, attention = settings.mitigation.clip, settings.hardware.attention
     arrays = [engine.array for engine in (attention.key, attention.value) if isinstance(engine, CrossbarEngine)]
     if clip == "none":
@@ -107,34 +151,37 @@ def _priced(
     platforms: Sequence[str],
     settings: Sequence[CostSettings],
     chosen: Sequence[Mapping[str, Conditioning]] = (),
-) -> Document:
+) -> StudyCosts:
     points = [Point({"hardware.base": name}, "", own) for name, own in zip(platforms, settings, strict=True)]
-    return cost_document(Study(title, tuple(points)), chosen)
+    return study_costs(Study(title, tuple(points)), chosen)
 
 
 def _notes(swept: bool, settings: CostSettings, measured: bool) -> list[str]:
-    found = ["the study's sweep is left out; choose from it with --set PATH=VALUE"] if swept else []
+    """What a reader must know of the comparison."""
+    notes = ["the study's sweep is left out; choose from it with --set PATH=VALUE"] if swept else []
     if settings.task is not None and not measured:
-        found.append(no_accuracy(settings))
-    return found
+        notes.append(no_accuracy(settings))
+    return notes
 
 
-def _with_accuracy(
-    found: Document, study: Study[Settings], settings: Sequence[CostSettings], out: Path, workers: int | None
-) -> Document:
-    """What the accuracy half says of each platform, beside its cost; that of what was chosen there, if anything."""
-    from ohmformer.study.executors import default_workers
-    from ohmformer.study.results import document as results_document
-    from ohmformer.study.run import run_study, study_keys
-
-    results = run_study(study, out, workers=default_workers() if workers is None else workers)
-    answers = results_document(study, study_keys(study), results)["points"]
-    chosen = [answer["accuracy"].get("chosen") for answer in answers]
+def _with_accuracy(priced: StudyCosts, platforms: Sequence[_Platform], out: Path, workers: int | None) -> StudyCosts:
+    """Costs with the accuracy of each platform beside them, priced with what calibration chose there."""
+    results = _measured(priced.study, platforms, out, workers)
+    chosen = [result.accuracy.chosen for result in results]
     if any(chosen):
-        own = [with_chosen(each, what) for each, what in zip(settings, chosen, strict=True)]
-        platforms = [point.set["hardware.base"] for point in study.points]
-        found = _priced(study.name, platforms, own, [chosen_kv(what) for what in chosen])
-    for point, answer in zip(found["points"], answers, strict=True):
-        point["accuracy"] = {key: value for key, value in answer["accuracy"].items() if key != "hits"}
-    notes = dict.fromkeys(note for answer in answers for note in answer.get("notes", []))
-    return {**found, "notes": list(notes)}
+        costs = [with_chosen(platform.settings.costs(), own) for platform, own in zip(platforms, chosen, strict=True)]
+        priced = _priced(priced.study, [platform.name for platform in platforms], costs, list(map(chosen_kv, chosen)))
+    pairs = zip(priced.points, results, strict=True)
+    points = tuple(point.model_copy(update={"accuracy": result.accuracy}) for point, result in pairs)
+    notes = tuple(dict.fromkeys(note for result in results for note in result.notes))
+    return priced.model_copy(update={"points": points, "notes": notes})
+
+
+def _measured(title: str, platforms: Sequence[_Platform], out: Path, workers: int | None) -> list[PointResult]:
+    """The result of the accuracy half on each platform."""
+    from ohmformer.study.executors import default_workers
+    from ohmformer.study.run import run_study
+
+    points = [Point({"hardware.base": platform.name}, "", platform.settings.accuracy()) for platform in platforms]
+    count = default_workers() if workers is None else workers
+    return run_study(Study(title, tuple(points)), out, workers=count)

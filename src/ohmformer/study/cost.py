@@ -18,12 +18,13 @@ from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.study.progress import bar
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
-from ohmformer.study.result_key import digest, versions
-from ohmformer.study.results import SCHEMA
-from ohmformer.study.spec import CostSettings, Study
-from ohmformer.study.sweep import Document, flatten
+from ohmformer.study.results.document import SCHEMA
+from ohmformer.study.results.key import digest, versions
+from ohmformer.study.results.spec import CostResult, EnergyBy, PricedPoint, StudyCosts, Wear, made
+from ohmformer.study.spec import CostSettings, Point, Study
+from ohmformer.study.sweep import Document
+from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX, shapes
 from ohmformer.workload.spec import Workload
 
@@ -114,66 +115,91 @@ def _works(settings: CostSettings) -> list[Workload]:
     return [shapes(name, **sizes, context=context) for context in contexts]
 
 
-def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> Document:
-    """The numbers of one point as plain JSON values, in SI units; null where something is not known or has no end."""
+def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> CostResult:
+    """What one point costs.
+
+    Args:
+        settings: of the cost half.
+        chosen: operand -> conditioning that calibration chose for it.
+
+    Raises:
+        BadInput: as `runs_of`, or a number is not finite.
+    """
     runs = runs_of(settings, chosen)
     last = runs[-1]
     latency, energy = sum(run.latency for run in runs), sum(run.energy for run in runs)
-    counts = [run.placement.counts for run in runs]
-    total = sum(counts[1:], counts[0])
     samples = last.placement.workload.batch * len(runs)
+    endurance = _lifetime(settings, runs)
+    return made(
+        CostResult,
+        latency_s=latency,
+        energy_J=energy,
+        power_W=energy / latency,
+        area_m2=last.area,
+        throughput_per_s=samples / latency,
+        efficiency_op_per_J=sum(run.placement.workload.operations for run in runs) / energy,
+        lifetime_s=_finite(endurance.seconds) if endurance else None,
+        lifetime=_wear(endurance),
+        utilization=_mean([(run.utilization, run.latency / latency) for run in runs]),
+        energy_by=_energy_by(runs),
+        critical_path_s=add_energy(*(run.timeline.critical_stages() for run in runs)),
+        buffer_B=last.timeline.peak_buffer(),
+        counts=_counts(runs),
+    )
+
+
+def _energy_by(runs: list[Run]) -> EnergyBy:
+    """The energy of all passes by component, by operation and by engine [J]."""
+    return made(
+        EnergyBy,
+        "energy_by.",
+        component=add_energy(*(run.energy_by("component") for run in runs)),
+        operation=add_energy(*(run.energy_by("operation") for run in runs)),
+        engine=add_energy(*(run.energy_by("engine") for run in runs)),
+    )
+
+
+def _counts(runs: list[Run]) -> dict[str, float]:
+    """Arrays and tiles of the last pass, and the events of all passes."""
+    placement = runs[-1].placement
+    events = [run.placement.counts for run in runs]
+    total = sum(events[1:], events[0])
     return {
-        "latency_s": latency,
-        "energy_J": energy,
-        "power_W": energy / latency,
-        "area_m2": last.area,
-        "throughput_per_s": samples / latency,
-        "efficiency_op_per_J": sum(run.placement.workload.operations for run in runs) / energy,
-        **_lifetime(settings, runs),
-        "utilization": _mean([(run.utilization, run.latency / latency) for run in runs]),
-        "energy_by": {
-            "component": add_energy(*(run.energy_by("component") for run in runs)),
-            "operation": add_energy(*(run.energy_by("operation") for run in runs)),
-            "engine": add_energy(*(run.energy_by("engine") for run in runs)),
-        },
-        "critical_path_s": add_energy(*(run.timeline.critical_stages() for run in runs)),
-        "buffer_B": last.timeline.peak_buffer(),
-        "counts": {
-            "arrays": sum(last.placement.arrays.values()),
-            "arrays_per_polarity": last.placement.arrays_per_polarity,
-            "tiles": last.placement.tiles,
-            "cell_writes": total.cell_writes,
-            "cell_reads": total.cell_reads,
-            "activations": total.activations,
-            "adc_conversions": total.adc_conversions,
-        },
+        "arrays": sum(placement.arrays.values()),
+        "arrays_per_polarity": placement.arrays_per_polarity,
+        "tiles": placement.tiles,
+        "cell_writes": total.cell_writes,
+        "cell_reads": total.cell_reads,
+        "activations": total.activations,
+        "adc_conversions": total.adc_conversions,
     }
 
 
-def _lifetime(settings: CostSettings, runs: list[Run]) -> Document:
+def _lifetime(settings: CostSettings, runs: list[Run]) -> Lifetime | None:
+    """The lifetime at the rate of the study, or with one pass after another; None where no endurance is known."""
     options = settings.cost
-    each = sum(run.latency for run in runs) / len(runs)
-    found = lifetime(
-        runs[-1].placement, options.rate or 1 / each, levelling=options.levelling, spare=options.spare
-    )  # fmt: skip
-    return {"lifetime_s": _finite(found.seconds) if found else None, "lifetime": _wear(found)}
+    mean_latency = sum(run.latency for run in runs) / len(runs)
+    rate = options.rate or 1 / mean_latency
+    return lifetime(runs[-1].placement, rate, levelling=options.levelling, spare=options.spare)
 
 
-def _wear(found: Lifetime | None) -> Document | None:
+def _wear(found: Lifetime | None) -> Wear | None:
     """What a lifetime rests on."""
     if found is None:
         return None
     source = dict(found.cell.provenance).get("endurance") if found.cell else None
     parts = (source.kind, source.source, source.where, source.how) if source else ()
-    return {
-        "role": found.role,
-        "rate_per_s": found.rate,
-        "writes_per_cell_s": found.writes_per_second,
-        "pulses_per_write": found.pulses,
-        "endurance": _finite(found.endurance),
-        "endurance_source": ", ".join(part for part in parts if part),
-        "arrays": found.arrays,
-    }
+    return made(
+        Wear,
+        "lifetime.",
+        role=found.role,
+        rate_per_s=found.rate,
+        writes_per_cell_s=found.writes_per_second,
+        pulses_per_write=found.pulses,
+        endurance=_finite(found.endurance),
+        endurance_source=", ".join(part for part in parts if part),
+        arrays=found.arrays,
+    )
 
 
 def _finite(value: float) -> float | None:
@@ -185,38 +211,44 @@ def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     return add_energy(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
 
 
-def cost_document(study: Study[CostSettings], chosen: Sequence[Mapping[str, Conditioning]] = ()) -> Document:
-    """All points of a study, priced, as one JSON document; `chosen` has what `price` takes, for each point.
+def study_costs(study: Study[CostSettings], chosen: Sequence[Mapping[str, Conditioning]] = ()) -> StudyCosts:
+    """All points of a study, priced, as one document.
+
+    Args:
+        study: its points.
+        chosen: for each point, what `price` takes; empty where nothing was chosen.
 
     Raises:
-        BadInput: one of them has no price; one line with the file, the field and the remedy.
+        BadInput: a point has no price; one line with the file, the field and the remedy.
     """
-    points = []
-    with bar("prices", len(study.points), show=len(study.points) >= MANY) as shown:
-        for point, own in zip(study.points, chosen or [{} for _ in study.points], strict=True):
-            try:
-                cost = price(point.settings, own)
-            except BadInput as error:
-                values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
-                at = f" (at {values})" if len(study.points) > 1 and values else ""
-                raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
-            _check_finite(cost, study.where)
-            points.append({"set": point.set, **({"label": point.label} if point.label else {}), "cost": cost})
+    pairs = list(zip(study.points, chosen or [{} for _ in study.points], strict=True))
+    priced = []
+    with bar("prices", len(pairs), show=len(pairs) >= MANY) as shown:
+        for point, conditionings in pairs:
+            priced.append(_priced(study, point, conditionings))
             shown.advance()
-    each = zip(study.points, chosen or [{} for _ in study.points], strict=True)
-    keys = [digest(_plain(point.settings, own)) for point, own in each]
-    return {
-        "schema": SCHEMA, "study": study.name, "key": digest(keys), "versions": versions(), "points": points,
-        "notes": remedy_notes([point.settings for point in study.points]),
-    }  # fmt: skip
+    return StudyCosts(
+        schema=SCHEMA,
+        study=study.name,
+        key=digest([digest(_plain(point.settings, conditionings)) for point, conditionings in pairs]),
+        versions=versions(),
+        points=tuple(priced),
+        notes=tuple(remedy_notes([point.settings for point in study.points])),
+    )
 
 
-def _check_finite(cost: Document, where: str) -> None:
-    """Refuse a price that is no number: JSON has none."""
-    for name, value in flatten(cost):
-        if isinstance(value, float) and not math.isfinite(value):
-            place = f"{where}: " if where else ""
-            raise BadInput(f"{place}{name} is not finite; correct the numbers of the hardware that it is made of")
+def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Mapping[str, Conditioning]) -> PricedPoint:
+    """A point with its price; messages name the file, and the point where there are several.
+
+    Raises:
+        BadInput: the point has no price.
+    """
+    try:
+        return PricedPoint(set=point.set, label=point.label, cost=price(point.settings, chosen))
+    except BadInput as error:
+        values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
+        at = f" (at {values})" if len(study.points) > 1 and values else ""
+        raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:

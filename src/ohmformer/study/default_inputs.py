@@ -22,7 +22,7 @@ from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.load import make_model
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.spec import ModelChoice
-from ohmformer.study.evaluate_point import all_rules, loaded, one_thread
+from ohmformer.study.loaded import all_rules, loaded, one_thread
 from ohmformer.study.spec import CostModel
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tracing.kv_cache_sample import takes

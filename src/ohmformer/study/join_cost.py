@@ -9,9 +9,9 @@ from ohmformer.hardware.operand_names import kv_rule_names
 from ohmformer.hardware.rules import RuleBook
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.schema import replace
-from ohmformer.study.cost import cost_document, price, remedy_notes
+from ohmformer.study.cost import price, remedy_notes, study_costs
+from ohmformer.study.results.spec import Chosen, MeasuredPoint, StudyCosts, StudyResults
 from ohmformer.study.spec import CostSettings, Study, Whole
-from ohmformer.study.sweep import Document
 from ohmformer.workload.shapes import PREFIX
 
 
@@ -27,35 +27,41 @@ def no_accuracy(settings: CostSettings | Whole) -> str:
     return "" if settings.task else "no accuracy: the study has no [task]; add one to measure it"
 
 
-def costs_alone(costs: Study[CostSettings]) -> Document:
-    """The document of a study of which only the cost half can be computed; it says why, where a task is asked for.
+def costs_alone(costs: Study[CostSettings]) -> StudyCosts:
+    """The document of a study of which only the cost half can be computed.
+
+    Its notes say why nothing is measured, where the study has a task or names a model that could be measured.
 
     Raises:
         BadInput: a point has no price.
     """
-    found = cost_document(costs)
-    own = [point.settings for point in costs.points]
-    told = [no_accuracy(each) for each in own if each.task or not each.model.source.startswith(PREFIX)]
-    return {**found, "notes": [*dict.fromkeys(told), *found["notes"]]}
+    priced = study_costs(costs)
+    settings = [point.settings for point in costs.points]
+    reasons = [no_accuracy(each) for each in settings if each.task or not each.model.source.startswith(PREFIX)]
+    return priced.model_copy(update={"notes": (*dict.fromkeys(reasons), *priced.notes)})
 
 
-def with_costs(found: Document, costs: Study[CostSettings]) -> Document:
-    """A document of accuracy, with the cost of every point that has prices; `cost_notes` says why others have none.
+def with_costs(measured: StudyResults, costs: Study[CostSettings]) -> StudyResults:
+    """Results with the cost of every point that has a price; `cost_notes` says why others have none.
 
     Args:
-        found: results of the accuracy half.
+        measured: results of the accuracy half.
         costs: the cost half of the same study, so that its points are the same ones.
     """
-    points, priced, refused = [], [], []
-    for answer, point in zip(found["points"], costs.points, strict=True):
-        settings = with_chosen(point.settings, answer["accuracy"].get("chosen"))
+    points: list[MeasuredPoint] = []
+    priced, refused = [], []
+    for answer, point in zip(measured.points, costs.points, strict=True):
+        settings = with_chosen(point.settings, answer.accuracy.chosen)
         try:
-            points.append({**answer, "cost": price(settings, chosen_kv(answer["accuracy"].get("chosen")))})
-            priced.append(settings)
+            cost = price(settings, chosen_kv(answer.accuracy.chosen))
         except BadInput as error:
             points.append(answer)
             refused.append(str(error))
-    return {**found, "points": points, "cost_notes": [*remedy_notes(priced), *_refusals(refused, len(points))]}
+        else:
+            points.append(answer.model_copy(update={"cost": cost}))
+            priced.append(settings)
+    notes = (*remedy_notes(priced), *_refusals(refused, len(points)))
+    return measured.model_copy(update={"points": tuple(points), "cost_notes": notes})
 
 
 def _refusals(reasons: list[str], points: int) -> list[str]:
@@ -67,21 +73,21 @@ def _refusals(reasons: list[str], points: int) -> list[str]:
     return lines
 
 
-def with_chosen(settings: CostSettings, chosen: Document | None) -> CostSettings:
-    """The clips that calibration chose, as rules in front of those that there are; nothing is left to choose.
+def with_chosen(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
+    """Settings with the clips that calibration chose, as rules in front of the rules of the study.
 
-    Each new rule has everything else from the rule that holds for the operand.
+    Each new rule takes everything else from the rule that holds for the operand. Nothing is left to choose.
     """
-    if not chosen:
+    if chosen is None:
         return settings
     book, rules = RuleBook(settings.rules), []
-    for name, clip in chosen["clips"].items():
-        own = book.rule(kv_rule_names(name))
-        rules.append((escape(name), replace(own, "clip", tuple(clip) if isinstance(clip, list) else clip)))
+    for name, clip in chosen.clips.items():
+        rule = book.rule(kv_rule_names(name))
+        rules.append((escape(name), replace(rule, "clip", tuple(clip) if isinstance(clip, list) else clip)))
     free = settings.mitigation.model_copy(update={"clip": "none", "kv": "none"})
     return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
 
 
-def chosen_kv(chosen: Document | None) -> dict[str, Conditioning]:
-    """The conditionings that calibration chose, by operand."""
-    return {name: Conditioning.model_validate(spec) for name, spec in (chosen or {}).get("kv", {}).items()}
+def chosen_kv(chosen: Chosen | None) -> dict[str, Conditioning]:
+    """Operand -> the conditioning that calibration chose for it."""
+    return {name: Conditioning.model_validate(spec) for name, spec in chosen.kv.items()} if chosen else {}

@@ -15,9 +15,9 @@ from typing import Any
 from ohmformer import catalog
 from ohmformer.errors import BadInput, suggest
 from ohmformer.schema import validate
-from ohmformer.study.progress import bar
 from ohmformer.study.spec import CostSettings, Point, S, Settings, Study, Whole
 from ohmformer.study.sweep import Document, Sweep, check_reaches, has, opened, parse_set, put
+from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX
 
 MOST_POINTS = 100_000

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ohmformer.errors import BadInput
-from ohmformer.study.evaluate_point import check_identity, evaluate_point, identify
+from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.executors import completed, open_executor
-from ohmformer.study.files import make_folder, write_text
-from ohmformer.study.progress import Bar, bar
-from ohmformer.study.result_key import Identity, point_key
-from ohmformer.study.signals import Stopped
+from ohmformer.study.loaded import check_identity, identify
+from ohmformer.study.results.key import Identity, point_key
+from ohmformer.study.results.spec import PointResult
+from ohmformer.study.results.store import Store
 from ohmformer.study.spec import Point, Settings, Study
-from ohmformer.study.store import Result, Store
+from ohmformer.terminal.files import make_folder, write_text
+from ohmformer.terminal.progress import Bar, bar
+from ohmformer.terminal.signals import Stopped
 
-Evaluate = Callable[[Settings], Result]
+Evaluate = Callable[[Settings], PointResult]
 
 MOST_WORKERS = 1024
 
@@ -35,7 +37,7 @@ def run_study(
     fresh: bool = False,
     progress: bool = True,
     evaluate: Evaluate = evaluate_point,
-) -> list[Result]:
+) -> list[PointResult]:
     """The results of all points of a study, in their order; only what `out` does not hold yet is computed.
 
     A point whose process dies is tried again by itself, after all others; the next run tries it last as well.
@@ -125,7 +127,7 @@ class _Job:
         return ", ".join(f"{path} = {value}" for path, value in self.point.set.items()) or "the only point"
 
 
-def _evaluated(job: _Job) -> Result:
+def _evaluated(job: _Job) -> PointResult:
     check_identity(job.point.settings, job.identity)
     return job.evaluate(job.point.settings)
 
@@ -185,7 +187,7 @@ class _Computation:
         self.under_way.add(key)
         self.store.begin(key)
 
-    def _keep(self, key: str, job: _Job, future: Future[Result], shown: Bar) -> None:
+    def _keep(self, key: str, job: _Job, future: Future[PointResult], shown: Bar) -> None:
         """Store a result, or note a failure; a point whose process died stays known to the next run."""
         error = future.exception()
         if error is None:

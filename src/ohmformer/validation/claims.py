@@ -13,12 +13,12 @@ half), `[measured]` (see `ohmformer.validation.measured_accuracy`), and one `[[c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ohmformer import catalog
 from ohmformer.array.spec import Crossbar
@@ -27,6 +27,7 @@ from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.hardware.spec import ArrayEngine
 from ohmformer.schema import validate
 from ohmformer.study.cost import cost_settings, runs_of
+from ohmformer.study.results.spec import ClaimResult, ClaimResults, PaperResult
 from ohmformer.study.spec import CostSettings
 from ohmformer.study.sweep import Document
 from ohmformer.validation.claim_file import Claim, ClaimsFile, reported_number
@@ -367,25 +368,25 @@ YES_OR_NO = ("falls", "above", "grows")
 """Quantities that are 1 or 0."""
 
 
-def claims_document(found: list[Paper]) -> Document:
-    """Checked papers as plain JSON values."""
-    return {
-        "schema": 1,
-        "papers": [{"paper": paper.name, "claims": [_row(entry) for entry in paper.claims]} for paper in found],
-    }
+def claims_document(papers: Sequence[Paper]) -> ClaimResults:
+    """Checked papers as a document."""
+    return ClaimResults(
+        schema=1,
+        papers=tuple(PaperResult(paper=paper.name, claims=tuple(map(_result, paper.claims))) for paper in papers),
+    )
 
 
-def _row(entry: Checked) -> dict[str, Any]:
-    return {
-        "id": entry.claim.id,
-        "claim": entry.claim.claim,
-        "where": entry.claim.where,
-        "role": entry.claim.role,
-        "reported": entry.reported,
-        "modelled": entry.modelled,
-        "unit": entry.unit,
-        "ratio": entry.ratio,
-        "tolerance": entry.claim.tolerance,
-        "verdict": entry.verdict,
-        "why": entry.claim.why,
-    }
+def _result(checked: Checked) -> ClaimResult:
+    return ClaimResult(
+        id=checked.claim.id,
+        claim=checked.claim.claim,
+        where=checked.claim.where,
+        role=checked.claim.role,
+        reported=checked.reported,
+        modelled=checked.modelled,
+        unit=checked.unit,
+        ratio=checked.ratio,
+        tolerance=checked.claim.tolerance,
+        verdict=checked.verdict,
+        why=checked.claim.why,
+    )

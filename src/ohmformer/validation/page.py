@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.study.files import write_text
-from ohmformer.study.plain import clean
+from ohmformer.terminal.files import write_text
+from ohmformer.terminal.plain import clean
 from ohmformer.validation.claims import YES_OR_NO, Checked, Paper
 
 PLACE = Path("docs", "validation.md")

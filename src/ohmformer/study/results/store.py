@@ -1,7 +1,8 @@
 """Results on disk: one SQLite file, written by the driver only, one commit per result, a checksum with each.
 
-Table `results`: key, result (JSON text) and checksum, the SHA-256 of both. Stores of before had no checksums: when one
-is opened, its rows get theirs, as they are then. Table `attempts`: keys of points that were begun and not ended.
+Table `results` holds key, result (JSON text) and checksum, the SHA-256 of both. Older stores have no checksums: when
+one is opened, its rows get checksums of what they then hold. Table `attempts` holds the keys of points that were begun
+and have not ended.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from ohmformer.errors import BadInput
-
-Result = dict[str, Any]
+from ohmformer.study.results.spec import PointResult, parse_result
 
 COLUMNS = ["key", "result", "checksum"]
 TABLE = "(key TEXT PRIMARY KEY, result TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID"
@@ -42,7 +42,7 @@ GONE = (
 
 
 class Store:
-    """Key -> result, a plain dict. Whatever was put is on disk when `put` returns."""
+    """Key -> result of a point. A result is on disk when `put` returns, and is checked when `get` reads it."""
 
     def __init__(self, file: Path) -> None:
         """Open the file, or make it; one that may not be written is opened for reading.
@@ -136,28 +136,28 @@ class Store:
         with self._in_one_line(), closing(self._database.execute("SELECT COUNT(*) FROM results")) as rows:
             return int(rows.fetchone()[0])
 
-    def get(self, keys: Iterable[str]) -> dict[str, Result]:
-        """The results that there are for these keys.
+    def get(self, keys: Iterable[str]) -> dict[str, PointResult]:
+        """Key -> result, for those of the keys that have one.
 
         Raises:
-            BadInput: the file cannot be read, or a row is damaged.
+            BadInput: the file cannot be read, or a row is damaged or holds what no evaluation gives.
         """
         query = ROW if self._checked else ROW.replace("checksum", "NULL")
-        found: dict[str, Result] = {}
+        results: dict[str, PointResult] = {}
         for key in keys:
             with self._in_one_line(), closing(self._database.execute(query, (key,))) as rows:
                 row = rows.fetchone()
             if row is not None:
-                found[key] = self._parsed(key, *row)
-        return found
+                results[key] = self._parsed(key, *row)
+        return results
 
-    def put(self, key: str, result: Result) -> None:
+    def put(self, key: str, result: PointResult) -> None:
         """Keep a result, in place of an older one of the same key; its attempt has ended.
 
         Raises:
             BadInput: the file cannot be written, or is no longer where it was.
         """
-        text = json.dumps(result)
+        text = json.dumps(result.model_dump(by_alias=True))
         with self._in_one_line(), self._database:
             row = (key, text, checksum(key, text))
             self._database.execute("INSERT OR REPLACE INTO results (key, result, checksum) VALUES (?, ?, ?)", row)
@@ -222,15 +222,18 @@ class Store:
             if found is not None:
                 self._identity.setdefault(name, found)
 
-    def _parsed(self, key: str, text: object, found: object) -> Result:
+    def _parsed(self, key: str, text: object, stored_checksum: object) -> PointResult:
         try:
-            intact = not self._checked or found == checksum(key, str(text))
-            result = json.loads(text) if isinstance(text, str) and intact else None
+            intact = not self._checked or stored_checksum == checksum(key, str(text))
+            content: Any = json.loads(text) if isinstance(text, str) and intact else None
         except (ValueError, RecursionError):
-            result = None
-        if not isinstance(result, dict):
+            content = None
+        if not isinstance(content, dict):
             raise BadInput(f"{self.file}: the result {key[:12]} is damaged; compute it again with --fresh")
-        return result
+        try:
+            return parse_result(key, content)
+        except BadInput as error:
+            raise BadInput(f"{self.file}: {error}") from error
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ohmformer.study.plain import one_line
+from ohmformer.terminal.plain import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

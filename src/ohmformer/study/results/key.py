@@ -21,7 +21,7 @@ PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
 MODEL_PACKAGES = {"hf": ("transformers",), "timm": ("timm",)}
 """Prefix of a model's source -> packages that hold its code."""
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 ANSWERING_FOLDERS = (
     *("stats", "device", "array", "mitigation", "mapping", "hardware", "capture", "routing", "models", "tasks", "nn"),
 )
@@ -29,6 +29,7 @@ ANSWERING = (
     "streams.py",
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
     "study/evaluate_point.py",
+    "study/loaded.py",
 )
 """The files whose code answers a study; how it is read, run and reported decides nothing."""
 

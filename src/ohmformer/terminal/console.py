@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ohmformer.errors import BadInput
-from ohmformer.study.plain import clean, one_line
+from ohmformer.terminal.plain import clean, one_line
 
 WIDTH = 160
 """Wide enough for any table where the output is no terminal."""

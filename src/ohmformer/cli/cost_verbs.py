@@ -1,0 +1,70 @@
+"""The verbs that price a study: cost and compare."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ohmformer.cli.options import Json, Out, Python, Sets, StudyName, Workers
+from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write, write_document
+from ohmformer.cli.stopping import stopping
+from ohmformer.errors import BadInput
+from ohmformer.terminal.signals import NOTHING_STORED
+
+
+def cost(
+    study: StudyName,
+    sets: Sets = None,
+    json: Json = None,
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the first point's timeline there, - for standard output; it opens in Perfetto.",
+        ),
+    ] = None,
+    python: Python = None,
+) -> None:
+    """Latency, energy, area, utilisation and lifetime of a study's model on its accelerator."""
+    from json import dumps
+
+    from ohmformer.report.cost_table import cost_tables
+    from ohmformer.study.cost import read_costs, runs_of, study_costs
+    from ohmformer.study.permission import check_python
+
+    stopping.says = NOTHING_STORED
+    check_writable(json)
+    check_writable(trace, "--trace")
+    if goes_to_stdout(json) and goes_to_stdout(trace):
+        raise BadInput("--json and --trace: both go to standard output; name a file for one of them")
+    points = read_costs(study, sets or [])
+    check_python((point.settings for point in points.points), python or (), points.where)
+    costs = study_costs(points)
+    if trace is not None:
+        write(dumps(runs_of(points.points[0].settings)[0].timeline.chrome_trace()), trace)
+    show(cost_tables(costs), to_stderr=goes_to_stdout(json) or goes_to_stdout(trace))
+    write_document(costs, json)
+
+
+def compare(
+    study: StudyName,
+    platforms: Annotated[
+        str, typer.Option(metavar="A,B,C", help="Accelerators; ratios are to the first one.", show_default=False)
+    ] = "",
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+    python: Python = None,
+) -> None:
+    """One study on several accelerators: cost, and accuracy where the study has a task."""
+    from ohmformer.report.cost_table import compare_table
+    from ohmformer.study.compare_platforms import compared
+
+    stopping.says = NOTHING_STORED
+    check_writable(json)
+    folder = None if out is None else results_folder(out, "")
+    costs = compared(study, platforms.split(","), sets or [], out=folder, workers=workers, python=python or ())
+    show(compare_table(costs), to_stderr=goes_to_stdout(json))
+    write_document(costs, json)

@@ -1,0 +1,85 @@
+"""The command line: all verbs, and the exit code of the program."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from ohmformer.cli.cost_verbs import compare, cost
+from ohmformer.cli.library_verbs import list_entries, schema, show_entry
+from ohmformer.cli.output import show, tell
+from ohmformer.cli.stopping import Verbs, stopping
+from ohmformer.cli.study_verbs import accuracy, demo, run
+from ohmformer.cli.validate_verb import validate
+from ohmformer.errors import BadInput
+from ohmformer.terminal.plain import clean
+
+app = typer.Typer(
+    cls=Verbs,
+    name="ohmformer",
+    help="Transformers on memristive crossbars: the accuracy they keep, and what the accelerator costs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from ohmformer.study.results.key import versions
+
+        show(f"ohmformer {versions()['ohmformer']}")
+        raise typer.Exit
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    "demo": demo, "run": run, "accuracy": accuracy, "cost": cost, "compare": compare, "validate": validate,
+    "list": list_entries, "show": show_entry, "schema": schema,
+}  # fmt: skip
+"""Verb -> its function, in the order of the help."""
+
+for _name, _verb in VERBS.items():
+    app.command(_name)(_verb)
+
+
+def main() -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code: 0 done, 1 a claim is missed, 2 bad input, 128 + n stopped by signal n.
+    """
+    as_program = sys._getframe(1).f_globals.get("__name__") == "__main__"
+    with stopping.watching(ends=as_program):
+        try:
+            return _exit_code()
+        except KeyboardInterrupt:
+            return stopping.code
+
+
+def _exit_code() -> int:
+    try:
+        code = app(prog_name="ohmformer", standalone_mode=False)
+        return stopping.code if stopping.number else code if isinstance(code, int) else 0
+    except BadInput as error:
+        tell(f"ohmformer: {error}")
+        return 2
+    except SystemExit as stop:
+        return stopping.code if stopping.number else stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # a page of help
+            from ohmformer.terminal.console import unwritten
+
+            return unwritten(error)
+        if not hasattr(error, "format_message"):  # typer's own complaints about options
+            raise
+        error.message = clean(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
+        error.show()  # type: ignore[attr-defined]
+        return 2

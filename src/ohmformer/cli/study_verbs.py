@@ -1,0 +1,135 @@
+"""The verbs that measure accuracy: demo, run and accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ohmformer.cli.options import Json, Out, Python, Resume, Sets, StudyName, Workers
+from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document
+from ohmformer.cli.stopping import stopping
+from ohmformer.terminal.signals import GO_ON, NOTHING_STORED
+
+if TYPE_CHECKING:
+    from ohmformer.study.results.spec import StudyCosts, StudyResults
+    from ohmformer.study.spec import CostSettings, Settings, Study
+
+DEMO_PLATFORMS = (
+    *("xformer_tvlsi_2023", "clipformer_tcad_2024_adc8", "nvm_ideal", "puma_asplos_2019", "gtx_1060", "h100_sxm"),
+)
+"""The machines that the demo compares."""
+
+
+def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
+    """The main job on the bundled model and data: accuracy over write noise, its cost, and that of other machines."""
+    from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
+
+    whole = read_whole("demo")
+    results = _measured(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
+    comparisons = _demo_comparisons(Path(out, "platforms") if out else None, workers, to_stderr=goes_to_stdout(json))
+    write_document(results.model_copy(update={"comparisons": comparisons}), json)
+
+
+def run(
+    study: StudyName,
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+    resume: Resume = True,
+    python: Python = None,
+) -> None:
+    """Both halves of a study: accuracy, and what each point costs. What is stored already is not computed again."""
+    from ohmformer.study.join_cost import has_accuracy
+    from ohmformer.study.permission import check_python
+    from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
+
+    whole = read_whole(study, sets or [])
+    check_python((point.settings for point in whole.points), python or (), whole.where)
+    if has_accuracy(whole):
+        results = _measured(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
+        write_document(results, json)
+    else:
+        write_document(_priced(cost_half(whole), out, json), json)
+
+
+def accuracy(
+    study: StudyName,
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+    resume: Resume = True,
+    python: Python = None,
+) -> None:
+    """The accuracy half of a study. What is stored already is not computed again."""
+    from ohmformer.study.permission import check_python
+    from ohmformer.study.read_study import read_study
+
+    points = read_study(study, sets or [])
+    check_python((point.settings for point in points.points), python or (), points.where)
+    write_document(_measured(points, out, json, workers, resume), json)
+
+
+def _measured(
+    study: Study[Settings],
+    out: str | None,
+    json: str | None,
+    workers: int | None,
+    resume: bool,
+    *,
+    costs: Study[CostSettings] | None = None,
+) -> StudyResults:
+    """Compute a study, show it, and write results.json and the figure into its folder.
+
+    Args:
+        study: the accuracy half.
+        out: folder of the results; None for the default one.
+        json: file of `--json`; for standard output, tables go to standard error.
+        workers: processes; None for one for each core.
+        resume: take results that are stored already.
+        costs: the cost half, where costs are asked for.
+    """
+    check_writable(json)
+    stopping.says = GO_ON
+    from ohmformer.study.executors import default_workers
+    from ohmformer.study.results.document import study_results
+    from ohmformer.study.run import run_study, study_keys
+
+    folder = results_folder(out, study.name)
+    count = default_workers() if workers is None else workers
+    answers = run_study(study, folder, workers=count, fresh=not resume)
+    results = study_results(study, study_keys(study), answers)
+    if costs is not None:
+        from ohmformer.study.join_cost import with_costs
+
+        results = with_costs(results, costs)
+    from ohmformer.report.outputs import report_study
+
+    report_study(results, folder, to_stderr=goes_to_stdout(json))
+    return results
+
+
+def _priced(study: Study[CostSettings], out: str | None, json: str | None) -> StudyCosts:
+    """Price a study of which nothing can be measured, show it, and write results.json into its folder."""
+    from ohmformer.report.outputs import report_costs
+    from ohmformer.study.join_cost import costs_alone
+
+    stopping.says = NOTHING_STORED
+    check_writable(json)
+    folder = results_folder(out, study.name)
+    costs = costs_alone(study)
+    report_costs(costs, folder, to_stderr=goes_to_stdout(json))
+    return costs
+
+
+def _demo_comparisons(folder: Path | None, workers: int | None, *, to_stderr: bool) -> tuple[StudyCosts, ...]:
+    """Compare accelerators of the library, for the bundled model and for BERT-base, and show the tables."""
+    from ohmformer.report.cost_table import compare_table
+    from ohmformer.study.compare_platforms import compared
+
+    bundled = compared("platforms", DEMO_PLATFORMS, out=folder, workers=workers)
+    comparisons = (bundled, compared("bert_base", DEMO_PLATFORMS))
+    for comparison in comparisons:
+        show(compare_table(comparison), to_stderr=to_stderr)
+    return comparisons

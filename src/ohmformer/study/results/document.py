@@ -1,0 +1,59 @@
+"""The results file: what a study found, as one JSON document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ohmformer.study.noise_labels import filled, static_note
+from ohmformer.study.results.key import digest, versions
+from ohmformer.study.results.spec import Document, MeasuredPoint, PointResult, StudyResults
+from ohmformer.study.spec import Point, Settings, Study
+from ohmformer.terminal.plain import escaped
+
+SCHEMA: Final = 1
+"""Version of the format."""
+
+_SCORES = {"points": {"__all__": {"accuracy": {"score_sums"}}}}
+_KEPT_IN_STORE: Any = {**_SCORES, "comparisons": {"__all__": _SCORES}}
+"""Where documents have scores of single samples, which are as many as the samples are."""
+
+
+def study_results(study: Study[Settings], keys: Sequence[str], results: Sequence[PointResult]) -> StudyResults:
+    """The results of a study's points as one document.
+
+    Args:
+        study: the study.
+        keys: the key of each point, in order.
+        results: the result of each point, in order.
+    """
+    notes = dict.fromkeys(filter(None, (static_note(point.settings.hardware) for point in study.points)))
+    return StudyResults(
+        schema=SCHEMA,
+        study=study.name,
+        key=digest(list(keys)),
+        versions=versions(study),
+        notes=tuple(notes),
+        points=tuple(_measured(point, result) for point, result in zip(study.points, results, strict=True)),
+    )
+
+
+def _measured(point: Point[Settings], result: PointResult) -> MeasuredPoint:
+    return MeasuredPoint(
+        set=point.set,
+        label=filled(point.label, point.settings.hardware),
+        accuracy=result.accuracy,
+        capture=result.capture,
+        write_noise=result.write_noise,
+        notes=result.notes,
+    )
+
+
+def to_json(document: Document) -> str:
+    """A document as JSON text that no terminal takes for anything but text.
+
+    The scores of single samples (`hits`) are left out; the store keeps them.
+    """
+    content = document.model_dump(by_alias=True, exclude=_KEPT_IN_STORE)
+    return escaped(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)) + "\n"

@@ -1,0 +1,428 @@
+"""Types of everything that a study answers, as it is stored and as a results file holds it. Free of torch.
+
+A result is parsed into these types once, when it is read from the store or from a file, and written from them once.
+All classes are frozen; `model_dump(by_alias=True)` gives the JSON values of a file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from ohmformer.errors import BadInput
+from ohmformer.tasks.metric import METRICS, Metric, MetricName
+
+Finite = Annotated[float, Field(allow_inf_nan=False), Strict()]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(value: Any) -> float:
+    """The value itself, so that a whole number stays one: a file that is read and written again keeps its digits."""
+    if not _is_number(value):
+        raise PydanticCustomError("finite_number", "Input should be a finite number")
+    return value  # type: ignore[no-any-return]
+
+
+Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
+"""A finite number; unlike `Finite` it may be an int."""
+
+Count = Annotated[int, Field(ge=0), Strict()]
+
+
+def _text(value: Any) -> str:
+    """The value itself; unlike pydantic's own strings, it may hold letters that UTF-8 has no bytes for."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("text", "Input should be a valid string")
+    return value
+
+
+Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]
+
+
+class _Part(BaseModel):
+    """A table of a document: immutable, without keys that its type does not declare.
+
+    Attributes:
+        optional: fields that are not written where they have their default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    optional: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
+        fields = {name: type(self).model_fields[name] for name in self.optional}
+        absent = {field.alias or name for name, field in fields.items() if getattr(self, name) == field.default}
+        return {key: value for key, value in write(self).items() if key not in absent}
+
+
+P = TypeVar("P", bound=_Part)
+
+
+class Chosen(_Part):
+    """What calibration chose for K and V at one point.
+
+    Attributes:
+        recipe: name of the recipe.
+        losses: recipe -> difference of the model's outputs from those of the original.
+        clips: operand -> its clip, or those of its heads: 'none', 'model' or alpha and beta.
+        kv: operand -> its conditioning, as `Conditioning.canonical` gives it.
+    """
+
+    recipe: Text
+    losses: dict[Text, Number] = {}
+    clips: dict[Text, Any] = {}
+    kv: dict[Text, dict[Text, Any]] = {}
+
+
+class Accuracy(_Part):
+    """What was measured at one point.
+
+    Attributes:
+        metric: name of the metric, as in `ohmformer.tasks.metric.METRICS`.
+        level: fidelity of the simulated hardware.
+        software: the metric of the model without crossbars.
+        mean: mean of the metric over chips.
+        ci95: lower and upper bound of the 95 % interval of the mean.
+        chips: the metric of each chip.
+        samples: how many samples were scored.
+        score_sums: for each sample, the sum over chips of its scores (for an accuracy, the number of chips on which
+            the sample was right; for a mean of cosines, their sum). The key in JSON is `hits`. The store holds it;
+            results files leave it out. None for a metric that only all samples together have.
+        left_out: for such a metric, the mean over chips of its value without each part of the samples in turn.
+            Paired intervals need it.
+        chosen: what calibration chose; None where nothing was calibrated.
+    """
+
+    optional = frozenset({"score_sums", "left_out", "chosen"})
+
+    metric: MetricName
+    level: Literal["cell", "array", "noise"]
+    software: Finite
+    mean: Finite
+    ci95: tuple[Finite, Finite]
+    chips: Annotated[tuple[Finite, ...], Field(min_length=1)]
+    samples: Annotated[Count, Field(ge=1)]
+    score_sums: tuple[Number, ...] | None = Field(default=None, alias="hits")
+    left_out: tuple[Finite, ...] | None = None
+    chosen: Chosen | None = None
+
+    @property
+    def shown(self) -> Metric:
+        """The metric: its title, its unit, and how its values are shown."""
+        return METRICS[self.metric]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        """The values are possible for the metric, and for one another."""
+        if METRICS[self.metric].counts == "hit":
+            if not all(0 <= value <= 1 for value in (self.software, self.mean, *self.chips)):
+                raise ValueError("a share lies between 0 and 1")
+            if self.score_sums is not None and not all(0 <= hits <= len(self.chips) for hits in self.score_sums):
+                raise ValueError("hits of a sample are at most as many as chips")
+        if self.ci95[0] > self.ci95[1]:
+            raise ValueError("an interval has its lower bound first")
+        return self
+
+
+class Capture(_Part):
+    """What ran on crossbars, as kinds of products and how many of each there are, and what stayed digital."""
+
+    crossbars: dict[Text, Count]
+    digital: tuple[Text, ...]
+
+
+class CellNoise(_Part):
+    """Write noise of the cells of one role: its kind, its parameters, and how writes are verified.
+
+    Other kinds than `sqrt_range` have parameters of their own, which are kept as they are; in those of other packages
+    gamma and sigma may mean anything.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    optional = frozenset({"gamma", "sigma"})
+
+    kind: Text
+    gamma: Any = None
+    sigma: Any = None
+
+    @property
+    def verified(self) -> bool:
+        """True if writes are verified."""
+        return "verify" in (self.model_extra or {})
+
+    @property
+    def gamma_sigma(self) -> float | None:
+        """The product that `sqrt_range` noise depends on; None for other kinds."""
+        return float(self.gamma * self.sigma) if self.kind == "sqrt_range" else None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "sqrt_range" and not (_is_number(self.gamma) and _is_number(self.sigma)):
+            raise ValueError("sqrt_range has gamma and sigma, which are numbers")
+        return self
+
+
+class RoleNoise(_Part):
+    """Write noise by role; None for a digital engine."""
+
+    projection: CellNoise | None
+    key: CellNoise | None
+    value: CellNoise | None
+
+    @property
+    def by_role(self) -> dict[str, CellNoise | None]:
+        """Role -> write noise."""
+        return {"projection": self.projection, "key": self.key, "value": self.value}
+
+
+class PointResult(_Part):
+    """The answer of the accuracy half for one point, as it is stored.
+
+    Attributes:
+        accuracy: the metric, with its interval.
+        capture: which products ran on crossbars.
+        write_noise: what the cells of each role had.
+        notes: what else a reader must know of task and model.
+    """
+
+    accuracy: Accuracy
+    capture: Capture
+    write_noise: RoleNoise
+    notes: tuple[Text, ...] = ()
+
+
+class EnergyBy(_Part):
+    """Energy by component, operation and engine [J]."""
+
+    component: dict[Text, Number]
+    operation: dict[Text, Number]
+    engine: dict[Text, Number]
+
+
+class Wear(_Part):
+    """What a lifetime rests on.
+
+    Attributes:
+        role: role of the cells that wear out first; empty where no cell is rewritten.
+        rate_per_s: passes per second.
+        writes_per_cell_s: writes of one cell per second.
+        pulses_per_write: pulses of one write.
+        endurance: pulses that a cell stands; None without end.
+        endurance_source: where that number comes from.
+        arrays: `shared` by all layers, or each layer's own.
+    """
+
+    role: Text
+    rate_per_s: Number
+    writes_per_cell_s: Number
+    pulses_per_write: Number
+    endurance: Number | None
+    endurance_source: Text
+    arrays: Text
+
+
+class CostResult(_Part):
+    """What one point costs, in SI units; None where something is not known or has no end."""
+
+    latency_s: Number
+    energy_J: Number
+    power_W: Number
+    area_m2: Number
+    throughput_per_s: Number
+    efficiency_op_per_J: Number
+    lifetime_s: Number | None
+    lifetime: Wear | None
+    utilization: dict[Text, Number]
+    energy_by: EnergyBy
+    critical_path_s: dict[Text, Number]
+    buffer_B: dict[Text, Number]
+    counts: dict[Text, Number]
+
+
+class MeasuredPoint(_Part):
+    """A point of a study of accuracy.
+
+    Attributes:
+        set: dotted path -> swept value, as written in the study.
+        label: label of the sweep; empty for none.
+        accuracy, capture, write_noise, notes: as in `PointResult`.
+        cost: what the point costs; None where it has no price, or costs were not asked for.
+    """
+
+    optional = frozenset({"label", "cost"})
+
+    set: dict[Text, Any]
+    label: Text = ""
+    accuracy: Accuracy
+    capture: Capture
+    write_noise: RoleNoise
+    notes: tuple[Text, ...] = ()
+    cost: CostResult | None = None
+
+
+class PricedPoint(_Part):
+    """A point of a study of cost.
+
+    Attributes:
+        set: dotted path -> swept value, as written in the study.
+        label: label of the sweep; empty for none.
+        cost: what the point costs.
+        accuracy: what was measured there; None where only costs were asked for.
+    """
+
+    optional = frozenset({"label", "accuracy"})
+
+    set: dict[Text, Any]
+    label: Text = ""
+    cost: CostResult
+    accuracy: Accuracy | None = None
+
+
+class StudyCosts(_Part):
+    """What `cost` and `compare` write, and `run` where nothing can be measured.
+
+    Attributes:
+        version: version of the format; the key in JSON is `schema`.
+        study: name of the study.
+        key: hash of all settings.
+        versions: package -> version.
+        points: the points, in the order of the study.
+        notes: what a reader must know.
+    """
+
+    version: Literal[1] = Field(alias="schema")
+    study: Text
+    key: Text
+    versions: dict[Text, Text]
+    points: tuple[PricedPoint, ...]
+    notes: tuple[Text, ...] = ()
+
+
+class StudyResults(_Part):
+    """What `run`, `accuracy` and `demo` write.
+
+    Attributes:
+        version: version of the format; the key in JSON is `schema`.
+        study: name of the study.
+        key: hash of the keys of all points.
+        versions: package -> version.
+        notes: what a reader must know of the hardware.
+        points: the points, in the order of the study.
+        cost_notes: what a reader must know of the prices; None where costs were not asked for.
+        comparisons: the same or other models on several accelerators.
+    """
+
+    optional = frozenset({"cost_notes", "comparisons"})
+
+    version: Literal[1] = Field(alias="schema")
+    study: Text
+    key: Text
+    versions: dict[Text, Text]
+    notes: tuple[Text, ...] = ()
+    points: tuple[MeasuredPoint, ...]
+    cost_notes: tuple[Text, ...] | None = None
+    comparisons: tuple[StudyCosts, ...] = ()
+
+
+class ClaimResult(_Part):
+    """One number of a paper, what the model gives, and whether they agree."""
+
+    id: Text
+    claim: Text
+    where: Text
+    role: Text
+    reported: Number | None
+    modelled: Number | None
+    unit: Text
+    ratio: Number | None
+    tolerance: Number
+    verdict: Text
+    why: Text
+
+
+class PaperResult(_Part):
+    """The claims of one paper."""
+
+    paper: Text
+    claims: tuple[ClaimResult, ...]
+
+
+class ClaimResults(_Part):
+    """What `validate` writes."""
+
+    version: Literal[1] = Field(alias="schema")
+    papers: tuple[PaperResult, ...]
+
+
+Document = StudyResults | StudyCosts | ClaimResults
+"""Every document that a verb writes."""
+
+DOCUMENTS: TypeAdapter[Document] = TypeAdapter(Document)
+
+
+def results_schema() -> dict[str, Any]:
+    """The JSON Schema of these documents."""
+    return {"title": "Ohmformer results", **DOCUMENTS.json_schema()}
+
+
+def made(cls: type[P], place: str = "", /, **values: Any) -> P:
+    """A result of computed values.
+
+    Args:
+        cls: its type.
+        place: what stands before the names of its fields in messages, such as `energy_by.`.
+        values: of its fields.
+
+    Raises:
+        BadInput: a value is not finite, or contradicts another one; one line with its path.
+    """
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        field, reason = first_fault(error)
+        where = f"{place}{field}"
+        if reason == "Input should be a finite number":
+            raise BadInput(f"{where} is not finite; correct the numbers of the hardware that it is made of") from None
+        raise BadInput(f"{where}: {reason}; correct the numbers of the hardware that it is made of") from None
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """Dotted path and message of the first fault that a type found."""
+    first = error.errors(include_url=False)[0]
+    return ".".join(map(str, first["loc"])), first["msg"]
+
+
+def parse_result(key: str, content: Any) -> PointResult:
+    """A stored result.
+
+    Args:
+        key: its key, for messages.
+        content: JSON values.
+
+    Raises:
+        BadInput: no evaluation gives such a result; one line with the key and what is wrong.
+    """
+    try:
+        return PointResult.model_validate(content)
+    except ValidationError as error:
+        place, reason = first_fault(error)
+        raise BadInput(f"the result {key[:12]} is damaged ({place}: {reason}); compute it again with --fresh") from None
