@@ -16,7 +16,6 @@ from stored import METHODS, STUDIES, TRAINED, Curves, Point, curves
 from tables import MISSING, ablation_rows
 
 from ohmformer.report.figure import COLOURS, MARKERS, STYLE, WIDE
-from ohmformer.report.view import metric_of
 
 LINES = {**METHODS, **{ending: title for ending, (_, title) in TRAINED.items()}}
 """Lines of a panel and what they are called: methods, then models that were trained under noise."""
@@ -113,7 +112,7 @@ def _lines(ax: Axes, found: Curves, columns: dict[str, dict[float, Point]]) -> N
     top.set_xlabel("γσ", fontsize=9)
     if metric.limits:
         ax.set_ylim(*metric.limits)
-    worst = max(point["accuracy"]["mean"] for column in columns.values() for point in column.values())
+    worst = max(point.accuracy.mean for column in columns.values() for point in column.values())
     if metric.better == "lower" and worst > WIDE * found.software:
         ax.set_yscale("log")
 
@@ -121,7 +120,7 @@ def _lines(ax: Axes, found: Curves, columns: dict[str, dict[float, Point]]) -> N
 def _heights(points: list[Point]) -> tuple[list[float], Any]:
     """Means, and how far their intervals reach down and up, as shown."""
     found = [
-        [metric_of(point).factor * value for value in (point["accuracy"]["mean"], *point["accuracy"]["ci95"])]
+        [point.accuracy.shown.factor * value for value in (point.accuracy.mean, *point.accuracy.ci95)]
         for point in points
     ]
     down = [max(0.0, mean - low) for mean, low, _ in found]
@@ -132,15 +131,15 @@ def _heights(points: list[Point]) -> tuple[list[float], Any]:
 def _ablation(results: Path) -> Figure:
     """One bar for each point of the ablation, one panel for each noise level, and one for noise in single operands."""
     rows = ablation_rows(results)
-    gammas = sorted({float(gamma) for _, gamma, point in rows if gamma is not None and not point.get("label")})
+    gammas = sorted({float(gamma) for _, gamma, point in rows if gamma is not None and not point.label})
     figure = Figure(figsize=(12.5, 6.5 if rows else 3.0), layout="constrained")
     figure.suptitle("ViT-S classifier: what each step does", fontsize=12)
     if not rows:
         _missing(figure.subplots())
         return figure
-    steps = [name for name, _, point in rows if not point.get("label")]
-    panels = [(f"γ = {gamma:g}", [(n, p) for n, g, p in rows if g == gamma and not p.get("label")]) for gamma in gammas]
-    labelled = [(name, point) for name, _, point in rows if point.get("label")]
+    steps = [name for name, _, point in rows if not point.label]
+    panels = [(f"γ = {gamma:g}", [(n, p) for n, g, p in rows if g == gamma and not p.label]) for gamma in gammas]
+    labelled = [(name, point) for name, _, point in rows if point.label]
     order = list(dict.fromkeys(steps))[::-1]
     axes = figure.subplots(1, len(panels) + bool(labelled), squeeze=False)[0]
     for place, (ax, (title, entries)) in enumerate(zip(axes, panels, strict=False)):
@@ -159,7 +158,7 @@ def _bars(ax: Axes, entries: list[tuple[str, Point]], order: list[str]) -> None:
     means, errors = _heights([point for _, point in entries])
     places = [order.index(name) for name, _ in entries]
     ax.barh(places, means, xerr=errors, color=COLOURS[5], edgecolor="0.2", height=0.65, capsize=3)
-    ax.axvline(100 * entries[0][1]["accuracy"]["software"], color="0.4", linestyle="--", linewidth=1)
+    ax.axvline(100 * entries[0][1].accuracy.software, color="0.4", linestyle="--", linewidth=1)
     ax.set_ylim(-0.7, len(order) - 0.3)
     ax.set_xlim(0, 100)
     ax.set_xlabel("accuracy / %")

@@ -38,14 +38,14 @@ def judged_block(plain: Curves | None, trained: Mapping[str, Curves | None]) -> 
 def level(plain: Curves, share: float) -> float:
     """The noise at which the unprotected model is nearest to a share of its software accuracy."""
     column = plain.found[NONE]
-    return min(column, key=lambda gamma: abs(column[gamma]["accuracy"]["mean"] - share * plain.software))
+    return min(column, key=lambda gamma: abs(column[gamma].accuracy.mean - share * plain.software))
 
 
 def _pattern(plain: Curves) -> Iterator[str]:
     show, places = plain.metric.show, []
     for name, share in LEFT.items():
         gamma = level(plain, share)
-        left = plain.found[NONE][gamma]["accuracy"]["mean"]
+        left = plain.found[NONE][gamma].accuracy.mean
         places.append(
             f"{show(left)} % ({100 * left / plain.software:.0f} % of it) at γ = {gamma:g}, nearest to a {name}"
         )
@@ -70,7 +70,7 @@ def _steps(plain: Curves) -> Iterator[str]:
         return
     told = ", ".join(shown(found) for found in gains if found is not None)
     above = all(found.low > 0 for found in gains if found is not None)
-    ends = plain.found[NONE][gamma]["accuracy"]["ci95"][1], plain.found[AUTO][gamma]["accuracy"]["ci95"][0]
+    ends = plain.found[NONE][gamma].accuracy.ci95[1], plain.found[AUTO][gamma].accuracy.ci95[0]
     yield (
         f"**Order at γ = {gamma:g}**, where half is left: from no mitigation to ClipFormer with calibrated thresholds "
         f"to ours, {told}; bounds above zero, and intervals of no mitigation and ours apart: "
@@ -110,7 +110,7 @@ def _together(plain: Curves, alone: Curves | None, both: Curves | None, title: s
         references = (trained, plain.found.get(CLIP, {}).get(gamma))
         gains = [found for each in references if (found := paired(point, each, gamma)) is not None]
         if point is not None and len(gains) == len(references):
-            told.append(f"{gains[0].metric.show(point['accuracy']['mean'])} % at γ = {gamma:g} ({_both(gains)})")
+            told.append(f"{gains[0].metric.show(point.accuracy.mean)} % at γ = {gamma:g} ({_both(gains)})")
             above.append(all(found.low > 0 for found in gains))
     if not told:
         return f"**{title}**: {MISSING}."
@@ -126,15 +126,15 @@ def _distance(title: str, found: Curves, gamma: float, allowed: float, reference
     point = found.found.get(AUTO, {}).get(gamma)
     if point is None:
         return f"**{title}**, γ = {gamma:g}: {MISSING}."
-    lost = 100 * (reference.software - point["accuracy"]["mean"])
+    lost = 100 * (reference.software - point.accuracy.mean)
     difference = paired(point, reference.software_point, gamma) if reference.software_point else None
     bounds = "" if difference is None else f" (difference {shown(difference)})"
     certain = difference is not None and -100 * difference.low <= allowed
     only_mean = "holds for the mean, not for the far end of its interval"
     verdict = only_mean if lost <= allowed and not certain else _holds(certain)
     return (
-        f"**{title}**, γ = {gamma:g}: {entry(point)} %, {lost:.1f} points below software{bounds}; at most {allowed:g} "
-        f"were asked for: {verdict}."
+        f"**{title}**, γ = {gamma:g}: {entry(point.accuracy)} %, {lost:.1f} points below software{bounds}; at most "
+        f"{allowed:g} were asked for: {verdict}."
     )
 
 

@@ -119,11 +119,11 @@ def measured(results: Path) -> dict[str, Any]:
 
 def _series(curve: Curves) -> dict[str, Any]:
     means = {
-        method: {f"{gamma:g}": round(point["accuracy"]["mean"], 6) for gamma, point in column.items()}
+        method: {f"{gamma:g}": round(point.accuracy.mean, 6) for gamma, point in column.items()}
         for method, column in curve.found.items()
     }
-    first = curve.first["accuracy"]
-    sizes = {"chips": len(first["chips"]), "samples": first["samples"]}
+    first = curve.first.accuracy
+    sizes = {"chips": len(first.chips), "samples": first.samples}
     return {
         "study": curve.name,
         "software": curve.software,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,16 @@ from typing import Any
 import torch
 
 from ohmformer.report.verdict import Gain, gain
-from ohmformer.report.view import metric_of
 from ohmformer.study.loaded import loaded, one_thread
-from ohmformer.study.noise_labels import gamma_sigma
 from ohmformer.study.read_study import read_study
-from ohmformer.study.results.document import document, slug
+from ohmformer.study.results.document import study_results
+from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.key import code_digest
+from ohmformer.study.results.spec import Accuracy, RoleNoise
 from ohmformer.study.results.store import Store
 from ohmformer.study.run import study_keys
 from ohmformer.study.spec import Settings
+from ohmformer.tasks.metric import Metric
 from ohmformer.tasks.metrics import scores
 
 HERE = Path(__file__).parent
@@ -72,8 +73,32 @@ stand beside those of the parent, and what they are called there."""
 COMPARED = (("none", "clip"), ("clip", "auto"), ("none", "auto"))
 """Reference and method of the gains that are told."""
 
-Point = dict[str, Any]
+Row = dict[str, Any]
 Document = dict[str, Any]
+"""JSON values of the small files: of one point, and of a whole file."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a small file.
+
+    Attributes:
+        set: dotted path -> swept value.
+        label: label of the sweep; empty for none.
+        accuracy: what was measured.
+        write_noise: what the cells of each role had.
+    """
+
+    set: dict[str, Any]
+    label: str
+    accuracy: Accuracy
+    write_noise: RoleNoise
+
+    @classmethod
+    def read(cls, row: Row) -> Point:
+        """A point from its JSON values, with the scores of samples as numbers."""
+        accuracy, noise = Accuracy.model_validate(row["accuracy"]), RoleNoise.model_validate(row["write_noise"])
+        return cls(row["set"], row.get("label", ""), accuracy, noise)
 
 
 def collected(study_file: Path, runs: Path, sets: Iterable[str] = ()) -> Document:
@@ -88,7 +113,8 @@ def collected(study_file: Path, runs: Path, sets: Iterable[str] = ()) -> Documen
         known = store.get(dict.fromkeys(keys))
     there = {key: point for key, point in zip(keys, study.points, strict=True) if key in known}
     part = replace(study, points=tuple(there.values()))
-    found = document(part, list(there), [known[key] for key in there])
+    results = study_results(part, list(there), [known[key] for key in there])
+    found = results.model_dump(by_alias=True)
     points = [{**_small(point), "code": code_digest()[:12]} for point in found["points"]]
     software = _software(study.points[0].settings) if points and "hits" in points[0]["accuracy"] else None
     return {**found, "asked": len(set(keys)), "software_hits": software, "points": points}
@@ -111,7 +137,7 @@ def _software(settings: Settings) -> Any:
     return packed([int(hit) if hit in (0, 1) else float(hit) for hit in hits.tolist()])
 
 
-def _small(point: Point) -> Point:
+def _small(point: Row) -> Row:
     accuracy = {name: value for name, value in point["accuracy"].items() if name != "chosen"}
     chosen = point["accuracy"].get("chosen")
     if chosen:
@@ -122,7 +148,7 @@ def _small(point: Point) -> Point:
     return {**kept, "accuracy": accuracy}
 
 
-def packed(hits: list[Any]) -> Any:
+def packed(hits: Sequence[Any]) -> Any:
     """Counts of up to nine chips as one text of digits; other scores with four digits behind the point."""
     if all(isinstance(hit, int) and 0 <= hit <= 9 for hit in hits):
         return "".join(map(str, hits))
@@ -164,16 +190,22 @@ def load(name: str, folder: Path = RESULTS) -> Document | None:
     return content
 
 
+def stored_points(name: str, folder: Path = RESULTS) -> list[Point] | None:
+    """The points of a study's small file; None where there is none."""
+    content = load(name, folder)
+    return None if content is None else [Point.read(row) for row in content["points"]]
+
+
 def default_runs(study_file: Path) -> Path:
     """Where `ohmformer accuracy` puts the results of a study."""
-    return Path("ohmformer-runs") / slug(read_study(str(study_file)).name)
+    return default_folder(read_study(str(study_file)).name)
 
 
 def method_of(point: Point) -> str | None:
     """Which of the methods a point is; None for others, such as those with a label."""
-    if point.get("label") or set(point["set"]) - {GAMMA, CLIP, KV}:
+    if point.label or set(point.set) - {GAMMA, CLIP, KV}:
         return None
-    clip, kv = point["set"].get(CLIP, "none"), point["set"].get(KV, "none")
+    clip, kv = point.set.get(CLIP, "none"), point.set.get(KV, "none")
     match clip, kv:
         case "none" | "calibrated", "none":
             return str(clip)
@@ -215,21 +247,22 @@ class Curves:
     @property
     def software(self) -> float:
         """What the model reaches without crossbars."""
-        return float(self.first["accuracy"]["software"])
+        return self.first.accuracy.software
 
     @property
     def software_point(self) -> Point | None:
         """The model without crossbars, as if each chip were one: for paired differences."""
         if self.software_hits is None:
             return None
-        chips = len(self.first["accuracy"]["chips"])
-        same = {"chips": [self.software] * chips, "hits": [chips * hit for hit in self.software_hits]}
-        return {"accuracy": {**self.first["accuracy"], **same, "mean": self.software}}
+        chips = len(self.first.accuracy.chips)
+        sums = tuple(chips * hit for hit in self.software_hits)
+        same = {"chips": (self.software,) * chips, "score_sums": sums, "mean": self.software}
+        return replace(self.first, accuracy=self.first.accuracy.model_copy(update=same))
 
     @property
-    def metric(self) -> Any:
+    def metric(self) -> Metric:
         """How values are shown."""
-        return metric_of(self.first)
+        return self.first.accuracy.shown
 
     @property
     def stored(self) -> int:
@@ -239,12 +272,14 @@ class Curves:
     @property
     def sigma(self) -> float:
         """That of K and V in all points."""
-        return float(self.first["write_noise"]["key"]["sigma"])
+        key = self.first.write_noise.key
+        return float(key.sigma if key else 0.0)
 
     def strength(self, gamma: float) -> float:
         """γσ of K and V."""
         point = next(column[gamma] for column in self.found.values() if gamma in column)
-        return gamma_sigma(point["write_noise"]["key"]) or 0.0
+        key = point.write_noise.key
+        return (key.gamma_sigma if key else None) or 0.0
 
     def gain(self, reference: str, method: str, gamma: float) -> Gain | None:
         """How much better a method is than another, paired; None where one of them is missing."""
@@ -255,25 +290,25 @@ def paired(point: Point | None, reference: Point | None, gamma: float = 0.0) -> 
     """The gain of a point over a reference; None where one is missing, or they had other chips or samples."""
     if point is None or reference is None or not alike(point, reference):
         return None
-    return gain(gamma, point, reference)
+    return gain(gamma, point.accuracy, reference.accuracy)
 
 
 def alike(a: Point, b: Point) -> bool:
     """Whether two points have equally many chips and samples."""
-    sizes = [(len(point["accuracy"]["chips"]), point["accuracy"]["samples"]) for point in (a, b)]
+    sizes = [(len(point.accuracy.chips), point.accuracy.samples) for point in (a, b)]
     return sizes[0] == sizes[1]
 
 
 def curves(name: str, folder: Path = RESULTS) -> Curves | None:
     """The methods of a study over the noise; None where nothing is stored."""
-    content = load(name, folder)
-    if content is None:
+    content, points = load(name, folder), stored_points(name, folder)
+    if content is None or points is None:
         return None
     found: dict[str, dict[float, Point]] = {method: {} for method in METHODS}
-    for point in content["points"]:
+    for point in points:
         method = method_of(point)
         if method is not None:
-            found[method][float(point["set"][GAMMA])] = point
+            found[method][float(point.set[GAMMA])] = point
     kept = {method: dict(sorted(column.items())) for method, column in found.items() if column}
     asked, software = int(content.get("asked", 0)), content.get("software_hits")
     return Curves(name, STUDIES[name], kept, asked, software) if kept else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stored import ABLATION, CLIP, COMPARED, GAMMA, KV, METHODS, Curves, Point, load
+from stored import ABLATION, CLIP, COMPARED, GAMMA, KV, METHODS, Curves, Point, stored_points
 
 from ohmformer.report.table import entry
 from ohmformer.report.verdict import Gain
@@ -19,8 +19,8 @@ def study_block(found: Curves | None) -> str:
     """Accuracy of all methods of a study, and the paired gains between them."""
     if found is None:
         return f"*{MISSING.capitalize()}.*"
-    how = found.first["accuracy"]
-    sizes = f"{len(how['chips'])} chips, {how['samples']} samples, level {how['level']}"
+    how = found.first.accuracy
+    sizes = f"{len(how.chips)} chips, {how.samples} samples, level {how.level}"
     unit = f" {found.metric.unit}" if found.metric.unit else ""
     names = [METHODS[method] for method in found.found]
     lines = [
@@ -43,7 +43,7 @@ def _gap(found: Curves) -> str:
 
 
 def _row(found: Curves, gamma: float) -> str:
-    cells = [entry(column[gamma]) if gamma in column else _gap(found) for column in found.found.values()]
+    cells = [entry(column[gamma].accuracy) if gamma in column else _gap(found) for column in found.found.values()]
     return f"| {gamma:g} | {found.strength(gamma):.2g} | {' | '.join(cells)} |"
 
 
@@ -92,18 +92,16 @@ def clipping_block(all_found: dict[str, Curves | None]) -> str:
 
 def ablation_rows(folder: Path) -> list[tuple[str, float | None, Point]]:
     """(name, gamma or None, point) of what the ablation measured, in its order."""
-    content = load(ABLATION, folder)
-    if content is None:
-        return []
-    return [(ablation_name(point), point["set"].get(GAMMA), point) for point in content["points"]]
+    points = stored_points(ABLATION, folder) or []
+    return [(ablation_name(point), point.set.get(GAMMA), point) for point in points]
 
 
 def ablation_name(point: Point) -> str:
     """What a point of the ablation does, in words."""
-    if point.get("label"):
-        return str(point["label"])
-    kv: Any = point["set"].get(KV)
-    clip: Any = point["set"].get(CLIP)
+    if point.label:
+        return point.label
+    kv: Any = point.set.get(KV)
+    clip: Any = point.set.get(CLIP)
     if isinstance(kv, dict):
         return f"{kv_name(kv)}{f', then {clip_name(clip)}' if isinstance(clip, dict) else ''}"
     if isinstance(clip, dict) and clip["beta"] == 1.0:
@@ -118,14 +116,16 @@ def ablation_block(folder: Path) -> str:
     rows = ablation_rows(folder)
     if not rows:
         return f"*{MISSING.capitalize()}.*"
-    steps = [(name, gamma, point) for name, gamma, point in rows if not point.get("label")]
+    steps = [(name, gamma, point) for name, gamma, point in rows if not point.label]
     gammas = sorted({float(gamma) for _, gamma, _ in steps if gamma is not None})
     lines = [f"| K and V | {' | '.join(f'γ = {gamma:g}' for gamma in gammas)} |", f"|---|{'---|' * len(gammas)}"]
     for name in dict.fromkeys(name for name, _, _ in steps):
-        cells = {float(gamma): entry(point) for other, gamma, point in steps if other == name and gamma is not None}
+        cells = {
+            float(gamma): entry(point.accuracy) for other, gamma, point in steps if other == name and gamma is not None
+        }
         lines.append(f"| {name} | {' | '.join(cells.get(gamma, MISSING) for gamma in gammas)} |")
-    labelled = [(name, point) for name, _, point in rows if point.get("label")]
+    labelled = [(name, point) for name, _, point in rows if point.label]
     if labelled:
         lines += ["", "| no mitigation | accuracy |", "|---|---|"]
-        lines += [f"| {name} | {entry(point)} |" for name, point in labelled]
+        lines += [f"| {name} | {entry(point.accuracy)} |" for name, point in labelled]
     return "\n".join(lines)

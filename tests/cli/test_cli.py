@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from ohmformer import cli
+from ohmformer.cli import study_verbs
 from ohmformer.study import compare_platforms
 from ohmformer.study.results.store import Store
+from tests.report.results import study
 from tests.study.small import GAMMA, document
 from tests.study.test_executors import ROOT, wait_until
 
@@ -173,7 +175,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the minutes that its accuracy takes."""
     real = compare_platforms.compared
-    monkeypatch.setattr(cli, "_run", lambda *_, costs: {"schema": 1, "points": []})
+    monkeypatch.setattr(study_verbs, "_measured", lambda *_, costs: study())
     monkeypatch.setattr(
         compare_platforms, "compared", lambda name, machines, **_: real(name, machines, SHAPES.get(name, []))
     )
@@ -181,7 +183,7 @@ def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest
     assert code == 0
     bundled, bert = json.loads(out)["comparisons"]
     for found in (bundled, bert):
-        assert [point["set"]["hardware.base"] for point in found["points"]] == list(cli.DEMO_PLATFORMS)
+        assert [point["set"]["hardware.base"] for point in found["points"]] == list(study_verbs.DEMO_PLATFORMS)
     assert bert["points"][0]["cost"]["latency_s"] == pytest.approx(1.548e-3, rel=1e-3)
     assert "1.548 ms" in err
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.terminal.files import check_file, write_bytes, write_text
 from ohmformer.study.permission import check_python
-from ohmformer.terminal.plain import HARMFUL, clean, escaped, one_line
 from ohmformer.study.read_study import make_whole
+from ohmformer.terminal.files import check_file, write_bytes, write_text
+from ohmformer.terminal.plain import HARMFUL, clean, escaped, one_line
 from tests.study.small import document
 
 ESCAPES = "\x1b]52;c;AAAA\x07 \x9b31m \u202e \ud800 \x00"

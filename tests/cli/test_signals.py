@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ohmformer.terminal.signals import CALM_SECONDS, NOTHING_STORED, NOTHING_YET, Stopping
 from ohmformer.study.results.store import Store
+from ohmformer.terminal.signals import CALM_SECONDS, NOTHING_STORED, NOTHING_YET, Stopping
 from tests.cli.test_cli import ALLOWED, write_study
 from tests.study.test_executors import ROOT, alive, wait_until
 

@@ -18,8 +18,9 @@ from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import Spec, load
-from ohmformer.study.cost import cost_document, read_costs
+from ohmformer.study.cost import read_costs, study_costs
 from ohmformer.study.read_study import read_study
+from ohmformer.study.results.document import to_json
 from ohmformer.study.results.key import digest
 from ohmformer.validation.claims import check, claims_document
 from ohmformer.workload.shapes import Transformer, shapes
@@ -138,7 +139,7 @@ def _dimensions(folder: Path, content: bytes) -> Any:
 
 def _cost(folder: Path, content: bytes) -> Any:
     study = read_costs(str(_file(folder, content)))
-    return [point["cost"] for point in cost_document(study)["points"]]
+    return json.loads(to_json(study_costs(study)))["points"]
 
 
 def _accuracy(folder: Path, content: bytes) -> Any:
@@ -179,7 +180,7 @@ def _paper(claims: str | None, record: str | None) -> Run:
         paper = folder / "papers" / "mine"
         _file(paper, content if claims is None else claims.encode(), "claims.toml")
         _file(paper, content if record is None else record.encode(), "accuracy.json")
-        return json.loads(json.dumps(claims_document([check("mine")]), allow_nan=False))["papers"][0]["claims"]
+        return json.loads(to_json(claims_document([check("mine")])))["papers"][0]["claims"]
 
     return run
 

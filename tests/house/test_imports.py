@@ -27,7 +27,7 @@ ORDER = (
         "tasks",
     ),
     *("nn", "tracing", "cost", "dataflow"),
-    *("study", "validation", "report", "cli"),
+    *("terminal", "study", "validation", "report", "cli"),
 )
 """Folders and the command line, from left to right."""
 

@@ -56,17 +56,17 @@ def test_conditioning_under_strong_noise() -> None:
 def test_the_comparison_of_the_demo() -> None:
     """What every machine takes for one image, in microseconds and microjoules."""
     found = compared("platforms", list(COSTS), ["model.source=shapes:fashion-vit"])
-    for point in found["points"]:
-        latency, energy = COSTS[point["set"]["hardware.base"]]
-        assert point["cost"]["latency_s"] == pytest.approx(latency * 1e-6, rel=1e-3), point["set"]
-        assert point["cost"]["energy_J"] == pytest.approx(energy * 1e-6, rel=1e-3), point["set"]
+    for point in found.points:
+        latency, energy = COSTS[point.set["hardware.base"]]
+        assert point.cost.latency_s == pytest.approx(latency * 1e-6, rel=1e-3), point.set
+        assert point.cost.energy_J == pytest.approx(energy * 1e-6, rel=1e-3), point.set
 
 
 def test_accuracy_and_cost_of_x_former(tmp_path: Path) -> None:
     """Found on x86-64 with torch 2.13: its noise and converters change the answers of few images."""
     small = ["task.limit=50", "trials.chips=1"]
-    (point,) = compared("platforms", ["xformer_tvlsi_2023"], small, out=tmp_path, workers=1)["points"]
-    assert abs(point["accuracy"]["mean"] - point["accuracy"]["software"]) <= 0.06
+    (point,) = compared("platforms", ["xformer_tvlsi_2023"], small, out=tmp_path, workers=1).points
+    assert abs(point.accuracy.mean - point.accuracy.software) <= 0.06
     latency, energy = COSTS["xformer_tvlsi_2023"]
-    assert point["cost"]["latency_s"] == pytest.approx(latency * 1e-6, rel=1e-3)
-    assert point["cost"]["energy_J"] == pytest.approx(energy * 1e-6, rel=1e-3)
+    assert point.cost.latency_s == pytest.approx(latency * 1e-6, rel=1e-3)
+    assert point.cost.energy_J == pytest.approx(energy * 1e-6, rel=1e-3)

@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from ohmformer.study.results.spec import MeasuredPoint, PointResult, StudyResults
+
 GAMMA = "hardware.attention.array.cell.write_noise.gamma"
 SAMPLES = 200
 
 
-def point(mean: float, *, label: str = "", recipe: str = "", gamma: float = 1.0, **settings: Any) -> dict[str, Any]:
+def point(mean: float, *, label: str = "", recipe: str = "", gamma: float = 1.0, **settings: Any) -> MeasuredPoint:
     """A point with two chips, both right on the first samples."""
     right = round(mean * SAMPLES)
     hits = [2] * right + [0] * (SAMPLES - right)
     noise = {"kind": "sqrt_range", "gamma": gamma, "sigma": 0.2}
-    return {
+    return MeasuredPoint.model_validate({
         "set": {path.replace("__", "."): value for path, value in settings.items()},
-        **({"label": label} if label else {}),
+        "label": label,
         "accuracy": {
             "metric": "top1", "level": "array", "software": 0.9, "mean": float(np.sum(hits)) / 2 / SAMPLES,
             "ci95": [mean - 0.05, mean + 0.05], "chips": [mean, mean], "samples": SAMPLES, "hits": hits,
@@ -25,17 +27,38 @@ def point(mean: float, *, label: str = "", recipe: str = "", gamma: float = 1.0,
         },
         "capture": {"crossbars": {"x W": 3, "Q K": 1}, "digital": ["stem (Conv2d is not converted)"]},
         "write_noise": {"projection": None, "key": noise, "value": noise},
-    }  # fmt: skip
+    })  # fmt: skip
 
 
-def swept(means: dict[Any, dict[float, float]], *bars: dict[str, Any]) -> dict[str, Any]:
+def answer(gamma: float = 1.0, *notes: str) -> PointResult:
+    """A result as the store holds it."""
+    found = point(0.5, gamma=gamma)
+    return PointResult(accuracy=found.accuracy, capture=found.capture, write_noise=found.write_noise, notes=notes)
+
+
+def changed(found: MeasuredPoint, path: str, value: Any) -> MeasuredPoint:
+    """A point with the JSON value at a dotted path replaced."""
+    content = found.model_dump(by_alias=True)
+    *parents, last = path.split(".")
+    table = content
+    for parent in parents:
+        table = table[parent]
+    table[last] = value
+    return MeasuredPoint.model_validate(content)
+
+
+def study(*points: MeasuredPoint, name: str = "a study", notes: tuple[str, ...] = ()) -> StudyResults:
+    return StudyResults(schema=1, study=name, key="k", versions={}, points=points, notes=notes)
+
+
+def swept(means: dict[Any, dict[float, float]], *bars: MeasuredPoint) -> StudyResults:
     """Clip -> gamma -> mean accuracy, as a document."""
     points = [
         point(mean, gamma=gamma, **{"mitigation.clip": dict(clip) if isinstance(clip, tuple) else clip, GAMMA: gamma})
         for clip, column in means.items()
         for gamma, mean in column.items()
     ]
-    return {"schema": 1, "study": "a study", "key": "k", "versions": {}, "points": [*points, *bars]}
+    return study(*points, *bars)
 
 
 FIXED = (("alpha", 2.0), ("beta", 0.25))

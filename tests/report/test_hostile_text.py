@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.report.figure import draw, save_figure
-from tests.report.results import DEMO, point
+from ohmformer.study.results.spec import StudyResults
+from tests.report.results import DEMO, point, study
 
 WORDS = [
     r"$\frac{$", r"cost $5 and $6", r"noise $\alpha_{$ in K", r"\$", r"a \$ b $", "\x1b[31m\x07\u202e\x9b", "日本 語",
@@ -19,9 +19,9 @@ WORDS = [
 ]  # fmt: skip
 
 
-def named(word: str) -> dict[str, Any]:
+def named(word: str) -> StudyResults:
     extra = [point(0.5, label=word), point(0.6, label=f"{word} again", **{"hardware__base": word})]
-    return {**DEMO, "study": word, "notes": [word], "points": [*DEMO["points"], *extra]}
+    return study(*DEMO.points, *extra, name=word, notes=(word,))
 
 
 @pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))

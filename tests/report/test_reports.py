@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 from matplotlib.axes import Axes
@@ -13,11 +12,12 @@ from rich.console import Console
 from ohmformer.report.caveats import caveats
 from ohmformer.report.figure import draw, save_figure
 from ohmformer.report.table import capture_lines, study_tables
-from ohmformer.report.verdict import clip_verdicts, gain
-from tests.report.results import DEMO, FIXED, point, swept
+from ohmformer.report.verdict import Gain, clip_verdicts, gain
+from ohmformer.study.results.spec import Accuracy, StudyResults
+from tests.report.results import DEMO, FIXED, changed, point, study, swept
 
 
-def text(document: dict[str, Any]) -> str:
+def text(document: StudyResults) -> str:
     output = StringIO()
     Console(file=output, width=160).print(study_tables(document))
     return output.getvalue()
@@ -36,29 +36,33 @@ def test_the_table_holds_every_entry_with_its_interval() -> None:
 
 
 def test_the_table_shows_what_was_chosen() -> None:
-    document = {**DEMO, "points": [point(0.5, recipe="balanced")]}
-    assert "50.0 [45.0, 55.0] (balanced)" in text(document)
+    assert "50.0 [45.0, 55.0] (balanced)" in text(study(point(0.5, recipe="balanced")))
 
 
 def test_many_bars_stand_below_one_another() -> None:
     bars = [point(i / 10, label=f"bar {i}") for i in range(1, 8)]
-    lines = [line for line in text({**DEMO, "points": bars}).splitlines() if "bar " in line]
+    lines = [line for line in text(study(*bars)).splitlines() if "bar " in line]
     assert len(lines) == 7
 
 
+def paired(mean: float, reference: float) -> Gain:
+    return gain(3.0, point(mean).accuracy, point(reference).accuracy)
+
+
 def test_a_gain_is_paired() -> None:
-    better = gain(3.0, point(0.80), point(0.75))
+    better = paired(0.80, 0.75)
     assert better.mean == pytest.approx(0.05)
     assert better.verdict == "gains", "ten of two hundred samples changed, all for the better"
-    assert gain(3.0, point(0.75), point(0.80)).verdict == "loses"
-    assert gain(3.0, point(0.755), point(0.75)).verdict == "undecided"
-    assert gain(3.0, point(0.75), point(0.75)).mean == 0
+    assert paired(0.75, 0.80).verdict == "loses"
+    assert paired(0.755, 0.75).verdict == "undecided"
+    assert paired(0.75, 0.75).mean == 0
 
 
 def test_a_gain_of_a_whole_metric_counts_samples_by_what_was_left_out() -> None:
-    def perplexity(chips: list[float], left_out: list[float] | None) -> dict[str, Any]:
-        known = {} if left_out is None else {"left_out": left_out}
-        return {"accuracy": {"metric": "perplexity", "chips": chips, "mean": sum(chips) / len(chips), **known}}
+    def perplexity(chips: list[float], left_out: list[float] | None) -> Accuracy:
+        mean = sum(chips) / len(chips)
+        values = {"software": 9.0, "mean": mean, "ci95": (mean, mean), "chips": chips, "samples": 3}
+        return Accuracy.model_validate({"metric": "perplexity", "level": "array", **values, "left_out": left_out})
 
     reference = perplexity([50.0, 50.0], [48.0, 52.0, 50.0])
     sure = gain(1.0, perplexity([40.0, 40.0], [38.0, 42.0, 40.0]), reference)
@@ -116,10 +120,8 @@ def test_the_figure_draws_the_numbers_of_the_results() -> None:
     assert "γσ" in top.get_xlabel()
 
 
-@pytest.mark.parametrize(
-    "document", [DEMO, {**DEMO, "points": DEMO["points"][:2]}, {**DEMO, "points": DEMO["points"][-1:]}]
-)
-def test_figures_are_written_and_repeat(document: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", [DEMO, study(*DEMO.points[:2]), study(*DEMO.points[-1:])])
+def test_figures_are_written_and_repeat(document: StudyResults, tmp_path: Path) -> None:
     names = [file.name for file in save_figure(document, tmp_path)]
     assert names == ["figure.svg", "figure.png"]
     first = (tmp_path / "figure.svg").read_bytes()
@@ -145,23 +147,19 @@ def test_an_extrapolation_is_said_and_shaded() -> None:
 
 
 def test_other_noise_is_no_extrapolation() -> None:
-    other = point(0.5)
-    other["write_noise"] = {"projection": None, "key": {"kind": "proportional", "sigma": 3.0}, "value": None}
-    assert caveats({**DEMO, "points": [other]}) == []
+    noise = {"projection": None, "key": {"kind": "proportional", "sigma": 3.0}, "value": None}
+    assert caveats(study(changed(point(0.5), "write_noise", noise))) == []
 
 
 def test_level_noise_says_what_it_leaves_out() -> None:
-    simple = point(0.5)
-    simple["accuracy"]["level"] = "noise"
-    document = {**DEMO, "points": [simple]}
+    document = study(changed(point(0.5), "accuracy.level", "noise"))
     assert caveats(document) == ["Level noise leaves converters and read noise out."]
     assert "leaves converters and read noise out" in draw(document).get_supxlabel()
 
 
 def test_one_chip_is_marked() -> None:
-    single = point(0.5)
-    single["accuracy"]["chips"] = [0.5]
-    document = {**DEMO, "points": [single]}
+    single = changed(changed(point(0.5), "accuracy.hits", [1, 0]), "accuracy.chips", [0.5])
+    document = study(single)
     marked = "one chip: intervals cover samples only"
     assert marked in " ".join(text(document).split())
     assert marked in " ".join(draw(document).get_supxlabel().split())
@@ -169,8 +167,8 @@ def test_one_chip_is_marked() -> None:
 
 
 def test_the_caption_says_how_static_weights_are_written() -> None:
-    document = {**DEMO, "points": [point(0.5)], "notes": ["σ of static weights 0.02 (assumed: write-verify)"]}
-    document["points"][0]["write_noise"]["projection"] = {"kind": "sqrt_range", "gamma": 2, "sigma": 0.02}
+    weights = changed(point(0.5), "write_noise.projection", {"kind": "sqrt_range", "gamma": 2, "sigma": 0.02})
+    document = study(weights, notes=("σ of static weights 0.02 (assumed: write-verify)",))
     said = "static weights: γσ 0.04; σ of static weights 0.02 (assumed: write-verify)"
     assert said in " ".join(text(document).split())
     assert said in " ".join(draw(document).get_supxlabel().split())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ohmformer.report.view import axis_name, kv_name, sigma, view
-from tests.report.results import DEMO, GAMMA, point
+from tests.report.results import DEMO, GAMMA, changed, point, study
 
 
 def test_the_demo_is_three_lines_over_gamma_and_bars_for_what_is_labelled() -> None:
@@ -24,34 +24,32 @@ def test_the_demo_is_three_lines_over_gamma_and_bars_for_what_is_labelled() -> N
 
 
 def test_points_of_a_line_are_sorted_and_none_is_lost() -> None:
-    backwards = {**DEMO, "points": DEMO["points"][::-1]}
+    backwards = study(*DEMO.points[::-1])
     drawn = [entry for series in view(backwards).series for entry in series.points]
     assert len(drawn) == 9
     assert all([x for x, _ in series.points] == [0, 3, 6] for series in view(backwards).series)
 
 
 def test_without_a_swept_number_every_point_is_a_bar() -> None:
-    document = {"points": [point(0.5, **{"hardware.base": name}) for name in ("a", "b")]}
-    seen = view(document)
+    seen = view(study(*(point(0.5, **{"hardware.base": name}) for name in ("a", "b"))))
     assert (seen.x, seen.series) == ("", ())
     assert [name for name, _ in seen.bars] == ["base = a", "base = b"]
-    assert [name for name, _ in view({"points": [point(0.5)]}).bars] == ["accuracy"]
+    assert [name for name, _ in view(study(point(0.5))).bars] == ["accuracy"]
 
 
 def test_a_label_with_a_sweep_of_its_own_names_each_point() -> None:
     bars = [point(0.5, label="more bits", **{"hardware.attention.array.bits": bits}) for bits in (4, 8)]
-    assert [name for name, _ in view({"points": bars}).bars] == [
+    assert [name for name, _ in view(study(*bars)).bars] == [
         "more bits: attention.array.bits = 4",
         "more bits: attention.array.bits = 8",
     ]
 
 
 def test_gamma_sigma_needs_one_sigma() -> None:
-    document = {"points": [point(0.5, gamma=g, **{GAMMA: g}) for g in (0, 1)]}
-    document["points"][1]["write_noise"]["key"] = {"kind": "sqrt_range", "gamma": 1, "sigma": 0.1}
-    assert sigma(view(document)) is None
-    document["points"][1]["write_noise"]["key"] = None
-    assert sigma(view(document)) is None
+    first, second = (point(0.5, gamma=g, **{GAMMA: g}) for g in (0, 1))
+    assert sigma(view(study(first, second))) == 0.2
+    for other in ({"kind": "sqrt_range", "gamma": 1, "sigma": 0.1}, None):
+        assert sigma(view(study(first, changed(second, "write_noise.key", other)))) is None
 
 
 @pytest.mark.parametrize(

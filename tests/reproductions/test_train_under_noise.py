@@ -193,7 +193,7 @@ def test_a_study_can_name_what_was_trained(
         kind, how = under_noise.kind_of(after.task), task.reading
         said = [under_noise.answers(model, rows, kind, how) for model in (body, models[0])]
     torch.testing.assert_close(*said)
-    assert evaluate_point(after)["accuracy"]["samples"] == len(task)
+    assert evaluate_point(after).accuracy.samples == len(task)
     assert {type(module).__module__.partition(".")[0] for module in body.modules()} <= {
         "torch", "transformers", "ohmformer",
     }  # fmt: skip

@@ -12,9 +12,11 @@ import torch
 
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.read_study import make_study
+from ohmformer.study.results.spec import PointResult
 from ohmformer.study.run import run_study
 from ohmformer.study.spec import Settings, Study
 from ohmformer.tasks.load import Task
+from tests.report.results import answer
 
 LOG = "OHMFORMER_TEST_LOG"
 GAMMA = "hardware.attention.array.cell.write_noise.gamma"
@@ -63,14 +65,19 @@ def gamma(settings: Settings) -> float:
     return float(noise["gamma"])
 
 
-def note(settings: Settings) -> dict[str, Any]:
+def note(settings: Settings) -> PointResult:
     """An evaluation that only notes that it ran: a line with gamma in the file that the environment names."""
     with open(os.environ[LOG], "a") as log:
         log.write(f"{gamma(settings):g}\n")
-    return {"gamma": gamma(settings)}
+    return answer(gamma(settings))
 
 
-def note_slowly(settings: Settings) -> dict[str, Any]:
+def gammas(results: list[PointResult]) -> list[float]:
+    """The gamma of each result."""
+    return [result.write_noise.key.gamma for result in results if result.write_noise.key]
+
+
+def note_slowly(settings: Settings) -> PointResult:
     """Points above gamma 2 take forever."""
     if gamma(settings) > 2:
         time.sleep(600)
@@ -82,7 +89,7 @@ def drive(out: str, workers: int) -> None:
     run_study(study(0, 1, 2, 3, 4, 5), Path(out), workers=workers, evaluate=note_slowly)
 
 
-def die_at_three(settings: Settings) -> dict[str, Any]:
+def die_at_three(settings: Settings) -> PointResult:
     """One point ends its process, as the system does with what takes too much memory."""
     if gamma(settings) == 3:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from ohmformer.dataflow.simulate import Run
 from ohmformer.errors import BadInput
-from ohmformer.study.cost import cost_document, make_costs
+from ohmformer.study.cost import make_costs, study_costs
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.key import digest
 from ohmformer.study.spec import Settings, Study
@@ -93,6 +94,6 @@ def test_rules_of_arrays_that_never_wear_have_a_key() -> None:
 
 
 def test_a_price_that_is_not_finite_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ohmformer.study.cost.price", lambda *_: {"energy_J": float("inf"), "lifetime_s": None})
+    monkeypatch.setattr(Run, "energy", float("inf"))
     with pytest.raises(BadInput, match="study: energy_J is not finite; correct"):
-        cost_document(make_costs(COST))
+        study_costs(make_costs(COST))

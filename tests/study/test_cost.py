@@ -17,8 +17,10 @@ from ohmformer.mitigation.spec import Conditioning
 from ohmformer.report.cost_table import compare_table
 from ohmformer.schema import load
 from ohmformer.study.compare_platforms import compared
-from ohmformer.study.cost import cost_document, make_costs, price, read_costs
+from ohmformer.study.cost import make_costs, price, read_costs, study_costs
 from ohmformer.study.read_study import locate_study, make_study
+from ohmformer.study.results.document import to_json
+from ohmformer.study.results.spec import Accuracy, CostResult
 from ohmformer.study.sweep import put
 
 BASE: dict[str, Any] = {
@@ -29,39 +31,39 @@ BASE: dict[str, Any] = {
 }
 
 
-def one(**changes: Any) -> dict[str, Any]:
+def one(**changes: Any) -> CostResult:
     (point,) = make_costs({**BASE, **changes}).points
     return price(point.settings)
 
 
 def test_a_point_has_everything_that_readers_ask_for() -> None:
     cost = one()
-    assert {"latency_s", "energy_J", "power_W", "area_m2", "lifetime_s", "throughput_per_s"} <= set(cost)
-    assert set(cost["energy_by"]) == {"component", "operation", "engine"}
-    assert set(cost["utilization"]) == {"projection", "attention"}
+    assert {"latency_s", "energy_J", "power_W", "area_m2", "lifetime_s", "throughput_per_s"} <= set(cost.model_dump())
+    assert set(cost.energy_by.model_dump()) == {"component", "operation", "engine"}
+    assert set(cost.utilization) == {"projection", "attention"}
     counts = {"arrays", "arrays_per_polarity", "cell_writes", "cell_reads", "activations", "adc_conversions"}
-    assert counts <= set(cost["counts"])
-    assert cost["power_W"] == pytest.approx(cost["energy_J"] / cost["latency_s"])
-    assert cost["throughput_per_s"] == pytest.approx(1 / cost["latency_s"])
-    assert cost["lifetime"]["arrays"] == "shared"
-    assert cost["lifetime"]["endurance"] == 1e16
-    assert cost["lifetime"]["endurance_source"].startswith("published, itrs2011")
-    json.dumps(cost, allow_nan=False)
+    assert counts <= set(cost.counts)
+    assert cost.power_W == pytest.approx(cost.energy_J / cost.latency_s)
+    assert cost.throughput_per_s == pytest.approx(1 / cost.latency_s)
+    assert cost.lifetime.arrays == "shared"
+    assert cost.lifetime.endurance == 1e16
+    assert cost.lifetime.endurance_source.startswith("published, itrs2011")
+    json.dumps(cost.model_dump(), allow_nan=False)
 
 
 def test_what_has_no_end_is_null() -> None:
     cost = one(hardware={"base": "nvm_ideal"})
-    assert cost["lifetime_s"] is None
-    assert cost["lifetime"]["endurance"] is None
-    json.dumps(cost, allow_nan=False)
+    assert cost.lifetime_s is None
+    assert cost.lifetime.endurance is None
+    json.dumps(cost.model_dump(), allow_nan=False)
 
 
 def test_sweeps_and_sets() -> None:
     document = {**BASE, "sweep": {"dataflow.block": [8, 16], "hardware.attention.array.adc.bits": [4, 7]}}
     study = make_costs(document)
     assert [point.set["dataflow.block"] for point in study.points] == [8, 8, 16, 16]
-    found = cost_document(study)["points"]
-    assert found[0]["cost"]["energy_by"]["component"]["adc"] < found[1]["cost"]["energy_by"]["component"]["adc"]
+    found = study_costs(study).points
+    assert found[0].cost.energy_by.component["adc"] < found[1].cost.energy_by.component["adc"]
     assert len(make_costs(document, ["dataflow.block=8"]).points) == 2
     (point,) = make_costs(BASE, ["model.batch=3", "cost.rate=100 Hz", "cost.spare=0.5"]).points
     assert (point.settings.model.batch, point.settings.cost.rate, point.settings.cost.spare) == (3, 100.0, 0.5)
@@ -73,22 +75,22 @@ def test_steps_of_decoding_add_up() -> None:
     all_of_them = one(model={**model, "steps": 3}, hardware={"base": "nvm_ideal"})
     for key in ("latency_s", "energy_J"):
         assert all_of_them[key] == pytest.approx(sum(step[key] for step in steps))
-    assert all_of_them["throughput_per_s"] == pytest.approx(3 / all_of_them["latency_s"])
-    assert all_of_them["counts"]["cell_writes"] == 3 * steps[0]["counts"]["cell_writes"]
-    assert all(share <= 1 for share in all_of_them["utilization"].values())
+    assert all_of_them.throughput_per_s == pytest.approx(3 / all_of_them.latency_s)
+    assert all_of_them.counts["cell_writes"] == 3 * steps[0].counts["cell_writes"]
+    assert all(share <= 1 for share in all_of_them.utilization.values())
 
 
 def test_a_clip_saves_arrays_of_keys_and_values() -> None:
     hardware = {"base": "clipformer_tcad_2024_adc6"}
     full = one(hardware=hardware)
     less = one(hardware=hardware, mitigation={"clip": {"alpha": 2.0, "beta": 0.25}})
-    assert less["counts"]["arrays"] < full["counts"]["arrays"]
-    assert less["energy_J"] < full["energy_J"]
+    assert less.counts["arrays"] < full.counts["arrays"]
+    assert less.energy_J < full.energy_J
 
 
 @pytest.mark.parametrize("name", catalog.entries("costs"))
 def test_library_studies_of_cost_run(name: str) -> None:
-    assert all(point["cost"]["latency_s"] > 0 for point in cost_document(read_costs(name))["points"])
+    assert all(point.cost.latency_s > 0 for point in study_costs(read_costs(name)).points)
 
 
 def test_the_same_file_serves_both_halves() -> None:
@@ -98,7 +100,7 @@ def test_the_same_file_serves_both_halves() -> None:
     assert make_costs(both).points[0].settings.model.batch == 2
     study = read_costs("demo", ["hardware.attention.array.cell.write_noise.gamma=3"])
     assert study.points[0].settings.model.source == "bundled:fashion-vit"
-    assert price(study.points[0].settings)["counts"]["cell_writes"] > 0
+    assert price(study.points[0].settings).counts["cell_writes"] > 0
 
 
 @pytest.mark.parametrize(
@@ -157,24 +159,26 @@ def test_a_table_of_dimensions_may_lie_beside_the_study(tmp_path: Path) -> None:
     table = '[shapes]\ntitle = "mine"\nkind = "decoder"\nlayers = 2\nwidth = 64\nheads = 4\nhidden = 128\ntokens = 16\n'
     (tmp_path / "mine.toml").write_text(table)
     study = read_costs(write(tmp_path / "study.toml", model={"source": "shapes:mine.toml"}))
-    assert price(study.points[0].settings)["counts"]["arrays"] > 0
+    assert price(study.points[0].settings).counts["arrays"] > 0
 
 
 def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -> None:
     platforms = ["clipformer_tcad_2024", "gtx_1060"]
     alone = compared(write(tmp_path / "a.toml"), platforms)
-    assert [point["set"]["hardware.base"] for point in alone["points"]] == platforms
-    assert not any("accuracy" in point for point in alone["points"])
+    assert [point.set["hardware.base"] for point in alone.points] == platforms
+    assert not any(point.accuracy for point in alone.points)
     task = {"source": "bundled:fashion-mnist", "limit": 10}
     both = write(
         tmp_path / "b.toml",
         model={"source": "bundled:fashion-vit"}, task=task, trials={"chips": 1}, simulation={"level": "noise"},
     )  # fmt: skip
     found = compared(both, platforms, out=tmp_path / "out")
-    crossbars, gpu = (point["accuracy"] for point in found["points"])
-    assert gpu["mean"] == gpu["software"] == crossbars["software"]
+    crossbars, gpu = (point.accuracy for point in found.points)
+    assert gpu.mean == gpu.software == crossbars.software
     for key in ("counts", "area_m2", "latency_s"):
-        assert found["points"][0]["cost"][key] == alone["points"][0]["cost"][key], "the table is that of the model"
+        assert getattr(found.points[0].cost, key) == getattr(alone.points[0].cost, key), (
+            "the table is that of the model"
+        )
     with pytest.raises(BadInput, match="--platforms: is missing or empty"):
         compared(both, [" "])
     with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is no accelerator"):
@@ -191,19 +195,19 @@ def test_platforms_that_cannot_have_the_clip_are_there_without_it(tmp_path: Path
         f"{Path(file).read_text()}\n[mitigation]\nclip = {{ alpha = 2.0, beta = 0.25 }}"
     )
     found = compared(file, platforms, out=tmp_path / "out", workers=1)
-    assert all(point["accuracy"]["samples"] == 5 for point in found["points"])
-    reasons = [note for note in found["notes"] if "no clip" in note]
+    assert all(point.accuracy.samples == 5 for point in found.points)
+    reasons = [note for note in found.notes if "no clip" in note]
     assert reasons == [
         "nvm_ideal: no clip: its 'offset' arrays store zero in the middle of their range",
         "xformer_tvlsi_2023: no clip: its attention is not in memristive cells",
         "gtx_1060: no clip: its attention is not in memristive cells",
     ]
-    clipped, *others = (point["cost"] for point in found["points"])
-    assert clipped["counts"] == one(hardware={"base": platforms[0]}, mitigation={"clip": clip})["counts"]
-    assert [cost["counts"] for cost in others] == [one(hardware={"base": name})["counts"] for name in platforms[1:]]
+    clipped, *others = (point.cost for point in found.points)
+    assert clipped.counts == one(hardware={"base": platforms[0]}, mitigation={"clip": clip}).counts
+    assert [cost.counts for cost in others] == [one(hardware={"base": name}).counts for name in platforms[1:]]
     few_states = ["hardware.attention.array.cell.g_min='8 uS'"]
     assert any("beta = 0.25 nothing would be left" in note for note in compared(file, platforms[:1], [
-        "model.source=shapes:fashion-vit", *few_states])["notes"])  # fmt: skip
+        "model.source=shapes:fashion-vit", *few_states]).notes)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -212,9 +216,9 @@ def test_platforms_that_cannot_have_the_clip_are_there_without_it(tmp_path: Path
 def test_sram_needs_no_remedy(name: str, value: dict[str, Any]) -> None:
     protected = make_costs({**BASE, "mitigation": {name: value}})
     assert price(protected.points[0].settings) == one()
-    assert cost_document(protected)["notes"] == [
-        f"mitigation.{name} changes nothing where attention is not in memristive cells"
-    ]
+    assert study_costs(protected).notes == (
+        f"mitigation.{name} changes nothing where attention is not in memristive cells",
+    )
 
 
 def test_a_conditioning_is_priced() -> None:
@@ -222,18 +226,18 @@ def test_a_conditioning_is_priced() -> None:
     kv = {"mean": True, "basis": "hadamard", "scale": "token", "slice_base": 1, "unbiased": True}
     ours["dataflow"] = {"kind": "layer_serial"}
     free, paid = one(**ours), one(**ours, mitigation={"kv": kv})
-    assert paid["counts"] == free["counts"]
-    assert paid["area_m2"] == free["area_m2"]
+    assert paid.counts == free.counts
+    assert paid.area_m2 == free.area_m2
     for kind in ("component", "operation"):
-        assert 0 < paid["energy_by"][kind]["conditioning"] < paid["energy_J"] - free["energy_J"]
-    assert paid["latency_s"] > free["latency_s"]
-    assert paid["critical_path_s"]["conditioning"] > 0
-    assert paid["buffer_B"]["conditioning"] > 0
+        assert 0 < getattr(paid.energy_by, kind)["conditioning"] < paid.energy_J - free.energy_J
+    assert paid.latency_s > free.latency_s
+    assert paid.critical_path_s["conditioning"] > 0
+    assert paid.buffer_B["conditioning"] > 0
     both = one(**ours, mitigation={"kv": kv, "clip": {"alpha": 0.0, "beta": 0.25}})
-    assert both["counts"]["arrays"] < free["counts"]["arrays"]
+    assert both.counts["arrays"] < free.counts["arrays"]
     two = one(**ours, mitigation={"kv": {"copies": 2}})
-    assert two["counts"]["cell_writes"] == 2 * free["counts"]["cell_writes"]
-    assert two["energy_J"] > free["energy_J"]
+    assert two.counts["cell_writes"] == 2 * free.counts["cell_writes"]
+    assert two.energy_J > free.energy_J
     with pytest.raises(BadInput, match=r"mitigation.kv.slice_base = 1: .* an 'offset' array holds the bits"):
         one(hardware={"base": "nvm_ideal"}, mitigation={"kv": kv})
 
@@ -275,23 +279,23 @@ def test_another_base_is_other_hardware_in_both_halves() -> None:
 def test_every_platform_has_accuracy_and_a_cost_of_its_own(tmp_path: Path) -> None:
     small = ["task.limit=20", "trials.chips=1", "simulation.level=noise"]
     found = compared("platforms", PLATFORMS, small, out=tmp_path, workers=1)
-    assert [point["set"]["hardware.base"] for point in found["points"]] == PLATFORMS
+    assert [point.set["hardware.base"] for point in found.points] == PLATFORMS
     for key in ("latency_s", "energy_J", "power_W", "area_m2"):
-        assert len({point["cost"][key] for point in found["points"]}) == len(PLATFORMS)
-    accuracy = {point["set"]["hardware.base"]: point["accuracy"] for point in found["points"]}
-    assert len({entry["software"] for entry in accuracy.values()}) == 1
-    assert accuracy["gtx_1060"]["mean"] == accuracy["gtx_1060"]["software"]
-    assert all(entry["mean"] > 0.7 for entry in accuracy.values())
-    json.dumps(found, allow_nan=False)
+        assert len({getattr(point.cost, key) for point in found.points}) == len(PLATFORMS)
+    accuracy = {point.set["hardware.base"]: point.accuracy for point in found.points}
+    assert len({entry.software for entry in accuracy.values()}) == 1
+    assert accuracy["gtx_1060"].mean == accuracy["gtx_1060"].software
+    assert all(entry.mean > 0.7 for entry in accuracy.values())
+    json.loads(to_json(found))
 
 
 def test_tables_of_dimensions_have_no_accuracy_and_say_so(tmp_path: Path) -> None:
     study = write(tmp_path / "a.toml", task={"source": "bundled:fashion-mnist"})
     found = compared(study, ["nvm_ideal"])
-    assert found["notes"] == [
-        "no accuracy: shapes:fashion-vit is a table of dimensions; name a model to measure it"
-    ]  # fmt: skip
-    assert "accuracy" not in found["points"][0]
+    assert found.notes == (
+        "no accuracy: shapes:fashion-vit is a table of dimensions; name a model to measure it",
+    )  # fmt: skip
+    assert found.points[0].accuracy is None
 
 
 def test_a_chosen_clip_is_priced(tmp_path: Path) -> None:
@@ -305,23 +309,23 @@ def test_a_chosen_clip_is_priced(tmp_path: Path) -> None:
     strong = {**sections, "mitigation": {"clip": "calibrated"}}
     gamma = "hardware.attention.array.cell.write_noise.gamma=20"
     found = compared(write(tmp_path / "b.toml", **strong), ["clipformer_tcad_2024_adc8"], [gamma], out=tmp_path / "o")
-    (point,) = found["points"]
-    clips = point["accuracy"]["chosen"]["clips"]
+    (point,) = found.points
+    clips = point.accuracy.chosen.clips
     assert clips
     rules = {name: {"clip": clip} for name, clip in clips.items()}
     given = write(tmp_path / "c.toml", **sections, rules=rules)
     fixed = compared(given, ["clipformer_tcad_2024_adc8"], [gamma], out=tmp_path / "o")
-    assert point["cost"] == fixed["points"][0]["cost"]
-    assert point["cost"]["counts"]["arrays"] <= free["points"][0]["cost"]["counts"]["arrays"]
+    assert point.cost == fixed.points[0].cost
+    assert point.cost.counts["arrays"] <= free.points[0].cost.counts["arrays"]
 
 
 @pytest.mark.parametrize("mitigation", [{"clip": "calibrated"}, {"kv": "auto"}])
 def test_what_is_not_chosen_yet_is_said_to_be_missing(mitigation: dict[str, str]) -> None:
     calibrated = {**BASE, "hardware": {"base": "clipformer_tcad_2024_adc8"}, "mitigation": mitigation}
-    (note,) = cost_document(make_costs(calibrated))["notes"]
+    (note,) = study_costs(make_costs(calibrated)).notes
     ((name, value),) = mitigation.items()
     assert note.startswith(f"mitigation.{name} = '{value}' is chosen where accuracy is measured: priced without it")
-    assert cost_document(make_costs(BASE))["notes"] == []
+    assert study_costs(make_costs(BASE)).notes == ()
 
 
 def test_what_auto_chooses_for_each_operand_is_priced(tmp_path: Path) -> None:
@@ -332,17 +336,17 @@ def test_what_auto_chooses_for_each_operand_is_priced(tmp_path: Path) -> None:
         "hardware": {"base": "clipformer_tcad_2024_adc8", "attention.array.cell.write_noise.gamma": 7},
     }
     study = write(tmp_path / "a.toml", **sections, mitigation={"kv": "auto"})
-    (point,) = compared(study, ["clipformer_tcad_2024_adc8"], out=tmp_path / "o", workers=1)["points"]
-    chosen = point["accuracy"]["chosen"]
-    assert chosen["recipe"] in ("hadamard", "balanced")
+    (point,) = compared(study, ["clipformer_tcad_2024_adc8"], out=tmp_path / "o", workers=1).points
+    chosen = point.accuracy.chosen
+    assert chosen.recipe in ("hadamard", "balanced")
     (settings,) = (each.settings for each in make_costs({**BASE, **sections}).points)
-    kv = {name: Conditioning.model_validate(spec) for name, spec in chosen["kv"].items()}
-    assert point["cost"] == price(settings, kv)
+    kv = {name: Conditioning.model_validate(spec) for name, spec in chosen.kv.items()}
+    assert point.cost == price(settings, kv)
     fixed = settings.mitigation.model_copy(update={"kv": next(iter(kv.values()))})
     for_all = price(settings.model_copy(update={"mitigation": fixed}))
-    assert point["cost"] == for_all, "range and slices alone differ from operand to operand, which costs nothing"
+    assert point.cost == for_all, "range and slices alone differ from operand to operand, which costs nothing"
     some = dict(list(kv.items())[1:])
-    parts = [price(settings, each)["energy_by"]["component"]["conditioning"] for each in (kv, some)]
+    parts = [price(settings, each).energy_by.component["conditioning"] for each in (kv, some)]
     assert parts[0] > parts[1] > 0
 
 
@@ -353,10 +357,11 @@ def test_the_platform_that_cannot_be_priced_is_named(tmp_path: Path) -> None:
 
 
 def test_measures_that_are_no_shares_are_shown_as_what_they_are() -> None:
-    accuracy = {"metric": "perplexity", "mean": 12.5, "ci95": [11.0, 14.25]}
-    found = cost_document(make_costs(BASE))
-    found["points"][0] |= {"accuracy": accuracy, "set": {"hardware.base": "xformer_tvlsi_2023"}}
-    table = compare_table({**found, "notes": []})
+    values = {"software": 10.0, "mean": 12.5, "ci95": (11.0, 14.25), "chips": (12.5,), "samples": 3}
+    accuracy = Accuracy.model_validate({"metric": "perplexity", "level": "noise", **values})
+    found = study_costs(make_costs(BASE))
+    point = found.points[0].model_copy(update={"accuracy": accuracy, "set": {"hardware.base": "xformer_tvlsi_2023"}})
+    table = compare_table(found.model_copy(update={"points": (point,)}))
     assert next(iter(table.columns[0].cells)) == "perplexity"
     assert next(iter(table.columns[1].cells)) == "12.50 [11.00, 14.25] (1x)"
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from ohmformer.errors import BadInput
+from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
-from ohmformer.study.results.store import Store
-from tests.study.small import GAMMA, LOG, die_at_three, gamma, note, study
+from tests.study.small import GAMMA, LOG, die_at_three, gamma, gammas, note, study
 from tests.study.test_executors import ROOT
 
 
@@ -42,7 +42,7 @@ def test_a_point_that_kills_its_worker_is_named_and_blocks_no_other(
     with pytest.raises(BadInput, match=message):
         run_study(asked, out, workers=1, evaluate=die_at_three)
     assert log.read_text() == before, "computed again what was stored"
-    assert [found["gamma"] for found in run_study(asked, out, evaluate=note)] == [0, 1, 2, 3, 4, 5]
+    assert gammas(run_study(asked, out, evaluate=note)) == [0, 1, 2, 3, 4, 5]
     with Store(out / "results.sqlite") as store:
         assert not store.begun()
 

@@ -12,6 +12,7 @@ from ohmformer.errors import BadInput
 from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.loaded import identify
 from ohmformer.study.read_study import make_study
+from ohmformer.study.results.spec import PointResult
 from ohmformer.study.spec import Settings
 from tests.study.small import GAMMA, document
 
@@ -23,19 +24,19 @@ def settings(*sets: str) -> Settings:
 
 def test_a_result_is_plain_and_consistent() -> None:
     result = evaluate_point(settings(f"{GAMMA}=6", "trials.chips=3"))
-    assert json.loads(json.dumps(result)) == result
-    accuracy = result["accuracy"]
-    assert accuracy["metric"] == "top1"
-    assert accuracy["level"] == "array"
-    assert accuracy["software"] == 1.0
-    assert accuracy["samples"] == 16
-    assert len(accuracy["chips"]) == 3
-    assert accuracy["mean"] == pytest.approx(np.mean(accuracy["chips"]), abs=1e-12)
-    assert sum(accuracy["hits"]) == round(sum(accuracy["chips"]) * 16)
-    low, high = accuracy["ci95"]
-    assert 0 <= low <= accuracy["mean"] <= high <= 1
-    assert result["write_noise"]["key"] == {"kind": "sqrt_range", "gamma": 6.0, "sigma": 0.2}
-    assert result["write_noise"]["projection"]["gamma"] == 1.0
+    assert PointResult.model_validate(json.loads(json.dumps(result.model_dump(by_alias=True)))) == result
+    accuracy = result.accuracy
+    assert accuracy.metric == "top1"
+    assert accuracy.level == "array"
+    assert accuracy.software == 1.0
+    assert accuracy.samples == 16
+    assert len(accuracy.chips) == 3
+    assert accuracy.mean == pytest.approx(np.mean(accuracy.chips), abs=1e-12)
+    assert sum(accuracy.score_sums) == round(sum(accuracy.chips) * 16)
+    low, high = accuracy.ci95
+    assert 0 <= low <= accuracy.mean <= high <= 1
+    assert result.write_noise.key.model_dump() == {"kind": "sqrt_range", "gamma": 6.0, "sigma": 0.2}
+    assert result.write_noise.projection.gamma == 1.0
 
 
 def test_a_result_repeats_and_depends_on_the_seed() -> None:
@@ -46,28 +47,29 @@ def test_a_result_repeats_and_depends_on_the_seed() -> None:
 
 def test_calibrated_clips_equal_the_same_clips_given_by_rules() -> None:
     noisy = (f"{GAMMA}=20", "trials.chips=2")  # so strong that a clip is chosen on a few samples
-    accuracy = evaluate_point(settings(*noisy, "mitigation.clip=calibrated"))["accuracy"]
-    chosen = accuracy.pop("chosen")
-    assert chosen["recipe"] == "clip"
-    rules = {name: {"clip": clip} for name, clip in chosen["clips"].items()}
+    accuracy = evaluate_point(settings(*noisy, "mitigation.clip=calibrated")).accuracy
+    chosen = accuracy.chosen
+    assert chosen is not None
+    assert chosen.recipe == "clip"
+    rules = {name: {"clip": clip} for name, clip in chosen.clips.items()}
     (point,) = make_study(document(rules=rules), noisy).points
-    assert evaluate_point(point.settings)["accuracy"] == accuracy
+    assert evaluate_point(point.settings).accuracy == accuracy.model_copy(update={"chosen": None})
 
 
 def test_conditioning_is_chosen_or_given() -> None:
     noisy = (f"{GAMMA}=7", "trials.chips=4")
-    plain = evaluate_point(settings(*noisy))["accuracy"]
-    auto = evaluate_point(settings(*noisy, "mitigation.kv=auto"))["accuracy"]
+    plain = evaluate_point(settings(*noisy)).accuracy
+    auto = evaluate_point(settings(*noisy, "mitigation.kv=auto")).accuracy
     given = evaluate_point(settings(*noisy, 'mitigation.kv={ mean = true, basis = "hadamard", scale = "token" }'))
-    assert auto["chosen"]["recipe"] in ("hadamard", "balanced")
-    assert auto["mean"] > plain["mean"] < given["accuracy"]["mean"]
-    assert "chosen" not in given["accuracy"]
+    assert auto.chosen.recipe in ("hadamard", "balanced")
+    assert auto.mean > plain.mean < given.accuracy.mean
+    assert given.accuracy.chosen is None
 
 
 def test_redundancy_is_given_with_the_array_or_the_conditioning() -> None:
     noisy = (f"{GAMMA}=7", "trials.chips=4")
     plain, given, own = (
-        evaluate_point(settings(*noisy, *more))["accuracy"]["mean"]
+        evaluate_point(settings(*noisy, *more)).accuracy.mean
         for more in ((), ("mitigation.kv={ copies = 16 }",), ("hardware.attention.array.copies=16",))
     )
     assert plain < given == own
@@ -124,7 +126,7 @@ def test_a_model_is_what_it_does_and_not_only_its_weights() -> None:
 def test_static_weights_are_conditioned_in_the_whole_model() -> None:
     noisy = ("hardware.projection.array.cell.write_noise.sigma=0.3", "trials.chips=3")
     plain, rotated, tables = (
-        evaluate_point(settings(*noisy, *sets))["accuracy"]
+        evaluate_point(settings(*noisy, *sets)).accuracy
         for sets in (
             (),
             ("mitigation.weights.rotate=true", "mitigation.weights.percentile=99.5"),
@@ -132,16 +134,16 @@ def test_static_weights_are_conditioned_in_the_whole_model() -> None:
         )
     )
     assert rotated == tables
-    assert rotated["chips"] != plain["chips"]
+    assert rotated.chips != plain.chips
 
 
 def test_verified_writes_are_part_of_the_answer() -> None:
     noisy = ("hardware.projection.array.cell.write_noise.sigma=0.3", "trials.chips=3")
     verify = "hardware.projection.array.verify={ writes = [1, 2, 8, 30], tolerance = 0.03 }"
     plain, verified = evaluate_point(settings(*noisy)), evaluate_point(settings(*noisy, verify))
-    assert verified["accuracy"]["mean"] > plain["accuracy"]["mean"]
-    assert verified["write_noise"]["projection"]["verify"] == {"writes": [1, 2, 8, 30], "tolerance": 0.03}
-    assert "verify" not in verified["write_noise"]["key"]
+    assert verified.accuracy.mean > plain.accuracy.mean
+    assert verified.write_noise.projection.model_dump()["verify"] == {"writes": [1, 2, 8, 30], "tolerance": 0.03}
+    assert not verified.write_noise.key.verified
 
 
 def for_colors() -> torch.nn.Module:

@@ -13,27 +13,27 @@ from rich.console import Console
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.report.cost_table import costs_of_points
 from ohmformer.schema import replace
-from ohmformer.study.cost import cost_document, make_costs, price
+from ohmformer.study.cost import make_costs, price, study_costs
 from ohmformer.study.join_cost import costs_alone, has_accuracy, with_chosen, with_costs
 from ohmformer.study.read_study import make_study
-from ohmformer.study.results.document import document as results_document
-from ohmformer.study.results.document import to_json
-from ohmformer.study.run import run_study, study_keys
+from ohmformer.study.results.document import study_results, to_json
+from ohmformer.study.results.spec import Chosen, StudyResults
 from ohmformer.study.results.store import Store
+from ohmformer.study.run import run_study, study_keys
 from tests.study.small import GAMMA, document
 
 ADC8 = {"base": "clipformer_tcad_2024_adc8"}
 FEW = {"trials": {"chips": 1}, "simulation": {"level": "noise"}, "task": {"source": "python:tests.study.small:task"}}
 
 
-def both(out: Path, **changes: Any) -> dict[str, Any]:
+def both(out: Path, **changes: Any) -> StudyResults:
     content = document(**{"hardware": ADC8, **FEW, **changes})
     study = make_study(content)
-    found = results_document(study, study_keys(study), run_study(study, out))
+    found = study_results(study, study_keys(study), run_study(study, out))
     return with_costs(found, make_costs(content))
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(found: StudyResults) -> str:
     console = Console(width=200)
     with console.capture() as captured:
         console.print(costs_of_points(found))
@@ -46,23 +46,23 @@ def test_every_point_has_what_each_half_says_alone(tmp_path: Path) -> None:
     changes = {"dataflow": {"kind": "sequence_blocking", "block": 2}, "sweep": sweep}
     found = both(tmp_path, **changes)
     costs = make_costs(document(hardware=ADC8, **FEW, **changes))
-    assert [point["cost"] for point in found["points"]] == [point["cost"] for point in cost_document(costs)["points"]]
-    assert [point["set"] for point in found["points"]] == [point.set for point in costs.points]
-    assert found["points"][0]["accuracy"] == found["points"][2]["accuracy"]
-    assert found["points"][0]["cost"]["latency_s"] != found["points"][2]["cost"]["latency_s"]
+    assert [point.cost for point in found.points] == [point.cost for point in study_costs(costs).points]
+    assert [point.set for point in found.points] == [point.set for point in costs.points]
+    assert found.points[0].accuracy == found.points[2].accuracy
+    assert found.points[0].cost.latency_s != found.points[2].cost.latency_s
     with Store(tmp_path / "results.sqlite") as store:
         assert len(store) == 2
-    assert found["cost_notes"] == []
+    assert found.cost_notes == ()
     json.loads(to_json(found))
 
 
 def test_what_has_no_price_keeps_its_accuracy_and_says_why(tmp_path: Path) -> None:
     found = both(tmp_path, hardware={}, sweep={"hardware.base": ["clipformer_tcad_2024_adc8", "generic_amplitude"]})
-    priced, unpriced = found["points"]
-    assert priced["cost"]["latency_s"] > 0
-    assert "cost" not in unpriced
-    assert unpriced["accuracy"]["software"] == 1.0
-    (note,) = found["cost_notes"]
+    priced, unpriced = found.points
+    assert priced.cost.latency_s > 0
+    assert unpriced.cost is None
+    assert unpriced.accuracy.software == 1.0
+    (note,) = found.cost_notes
     assert note.startswith("no cost at 1 of 2 points: hardware.chip: is missing for 'Generic crossbars")
     assert "all points" in shown(found)
     assert "no cost at 1 of 2" in shown(found)
@@ -73,14 +73,14 @@ def test_what_has_no_price_keeps_its_accuracy_and_says_why(tmp_path: Path) -> No
 def test_a_chosen_clip_is_priced_at_its_point(tmp_path: Path) -> None:
     changes = {"mitigation": {"clip": "calibrated"}, "sweep": {GAMMA: [0, 20]}}
     found = both(tmp_path, **changes)
-    chosen = [point["accuracy"]["chosen"]["clips"] for point in found["points"]]
+    chosen = [point.accuracy.chosen.clips for point in found.points]
     assert any(chosen), "nothing was chosen, so that nothing is tested"
-    for point, clips in zip(found["points"], chosen, strict=True):
+    for point, clips in zip(found.points, chosen, strict=True):
         rules = {name: {"clip": clip} for name, clip in clips.items()}
-        fixed = {"rules": rules, "sweep": {GAMMA: point["set"][GAMMA]}}
+        fixed = {"rules": rules, "sweep": {GAMMA: point.set[GAMMA]}}
         (own,) = make_costs(document(hardware=ADC8, **FEW, **fixed)).points
-        assert point["cost"] == price(own.settings)
-    assert found["cost_notes"] == []
+        assert point.cost == price(own.settings)
+    assert found.cost_notes == ()
 
 
 def test_a_chosen_clip_keeps_the_rule_of_its_site_and_module() -> None:
@@ -94,12 +94,13 @@ def test_a_chosen_clip_keeps_the_rule_of_its_site_and_module() -> None:
     clip = {"alpha": 2.0, "beta": 0.25}
     for pattern in ("blocks.0.attn", "*.attn", "blocks.0.attn.K", "blocks.*"):
         (point,) = make_costs(document(hardware=ADC8, rules={"other.K": "digital", pattern: rule})).points
-        found = with_chosen(point.settings, {"clips": {"blocks.0.attn.K": clip}})
+        found = with_chosen(point.settings, Chosen(recipe="clip", clips={"blocks.0.attn.K": clip}))
         own, whole = found.rules[0][1], dict(point.settings.rules)[pattern]
         assert replace(own, "clip", "model") == whole
         assert own.clip == KVClip(alpha=2.0, beta=0.25)
     (point,) = make_costs(document(hardware=ADC8, rules={"*.attn": rule})).points
-    (pattern, second), *_ = with_chosen(point.settings, {"clips": {"a[0].attn#1.V": [clip, "none"]}}).rules
+    heads = Chosen(recipe="clip", clips={"a[0].attn#1.V": [clip, "none"]})
+    (pattern, second), *_ = with_chosen(point.settings, heads).rules
     assert fnmatchcase("a[0].attn#1.V", pattern), "a name is no pattern"
     assert second.array == dict(point.settings.rules)["*.attn"].array
 
@@ -121,8 +122,8 @@ def test_what_cannot_be_measured_is_priced_alone(changes: dict[str, Any], note: 
     costs = make_costs(content)
     assert not has_accuracy(costs)
     found = costs_alone(costs)
-    assert found["points"] == cost_document(costs)["points"]
-    assert found["notes"][0].startswith(note)
+    assert found.points == study_costs(costs).points
+    assert found.notes[0].startswith(note)
 
 
 def test_points_that_cost_the_same_share_a_row(tmp_path: Path) -> None:

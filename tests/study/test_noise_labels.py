@@ -8,9 +8,10 @@ import pytest
 
 from ohmformer.study.noise_labels import noise_name, static_note
 from ohmformer.study.read_study import make_study, read_study
-from ohmformer.study.results.document import document as results_document
+from ohmformer.study.results.document import study_results
+from ohmformer.study.results.spec import RoleNoise
 from ohmformer.study.spec import Study
-from tests.report.results import GAMMA, point
+from tests.report.results import GAMMA, answer
 from tests.study.small import document
 
 
@@ -33,15 +34,13 @@ def noise(gamma: float, sigma: float = 0.2) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_noise_has_a_name(projection: Any, key: Any, value: Any, name: str) -> None:
-    assert noise_name({"projection": projection, "key": key, "value": value}) == name
+    assert noise_name(RoleNoise.model_validate({"projection": projection, "key": key, "value": value})) == name
 
 
 def labels(study: Study) -> list[str]:
-    results = [point(0.5) for _ in study.points]
-    for result in results:
-        del result["set"]
-    found = results_document(study, [""] * len(results), results)["points"]
-    return [entry["label"] for entry in found if "label" in entry]
+    results = [answer() for _ in study.points]
+    found = study_results(study, [""] * len(results), results).points
+    return [entry.label for entry in found if entry.label]
 
 
 DEMO = [

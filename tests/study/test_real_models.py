@@ -16,8 +16,9 @@ from ohmformer.report.json_schema import file_schema
 from ohmformer.report.table import software_line, study_tables
 from ohmformer.report.verdict import clip_verdicts
 from ohmformer.study.read_study import make_study
+from ohmformer.study.results.document import study_results, to_json
 from ohmformer.study.results.key import Identity, point_key
-from ohmformer.study.results.document import document, to_json
+from ohmformer.study.results.spec import StudyResults
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Study
 from tests.study.small import GAMMA
@@ -41,19 +42,19 @@ def study(model: dict[str, Any], task: dict[str, Any], **changes: Any) -> Study:
     )
 
 
-def results(asked: Study, out: Path) -> dict[str, Any]:
+def results(asked: Study, out: Path) -> StudyResults:
     """Computed once and stored; the document is one that every report takes."""
     found = run_study(asked, out, progress=False)
     assert run_study(asked, out, progress=False) == found
-    content = document(asked, study_keys(asked), found)
+    content = study_results(asked, study_keys(asked), found)
     json.loads(to_json(content))
     assert study_tables(content)
     assert draw(content).axes
     return content
 
 
-def metric(content: dict[str, Any]) -> set[str]:
-    return {point["accuracy"]["metric"] for point in content["points"]}
+def metric(content: StudyResults) -> set[str]:
+    return {point.accuracy.metric for point in content.points}
 
 
 def test_images_of_a_hugging_face_model(tmp_path: Path) -> None:
@@ -61,8 +62,8 @@ def test_images_of_a_hugging_face_model(tmp_path: Path) -> None:
     task = {"source": f"imagefolder:{tiny.photographs(tmp_path / 'images')}", "calibration": 4}
     content = results(study({"source": f"hf:{folder}"}, task), tmp_path / "out")
     assert metric(content) == {"top1"}
-    assert content["versions"]["transformers"]
-    assert all(point["capture"]["crossbars"]["Q K"] == 1 for point in content["points"])
+    assert content.versions["transformers"]
+    assert all(point.capture.crossbars["Q K"] == 1 for point in content.points)
     assert "in percent" in software_line(content)
 
 
@@ -70,9 +71,9 @@ def test_a_probe_stays_digital_and_the_result_says_so(tmp_path: Path) -> None:
     task = {"source": f"csv:{tiny.reviews(tmp_path / 'r.csv', 80)}", "probe": True, "calibration": 8}
     asked = study({"source": f"hf:{tiny.bert(tmp_path / 'bert')}"}, task, mitigation={"clip": "calibrated"}, sweep=[])
     content = results(asked, tmp_path / "out")
-    (point,) = content["points"]
-    assert point["capture"]["digital"] == ["probe (by rule)"]
-    assert point["accuracy"]["chosen"]["recipe"] in REMEDIES["clip"]
+    (point,) = content.points
+    assert point.capture.digital == ("probe (by rule)",)
+    assert point.accuracy.chosen.recipe in REMEDIES["clip"]
     assert any("The probe behind the features" in sentence for sentence in caveats(content))
 
 
@@ -80,7 +81,7 @@ def test_correlations_are_no_percentages(tmp_path: Path) -> None:
     task = {"source": f"csv:{tiny.ratings(tmp_path / 'p.csv')}", "metric": "spearman"}
     content = results(study({"source": f"hf:{tiny.bert(tmp_path / 'bert')}"}, task), tmp_path / "out")
     assert metric(content) == {"spearman"}
-    assert all("hits" not in point["accuracy"] for point in content["points"])
+    assert all(point.accuracy.score_sums is None for point in content.points)
     assert "%" not in software_line(content).replace("95 %", "")
     (verdict,) = clip_verdicts(content)
     assert " points" not in verdict
@@ -90,7 +91,7 @@ def test_perplexity_through_a_cache(tmp_path: Path) -> None:
     task = {"source": f"text:{tiny.prose(tmp_path / 't.txt')}", "window": 16, "prefill": 8, "step": 4, "limit": 4}
     content = results(study({"source": f"hf:{tiny.llama(tmp_path / 'llama')}"}, task), tmp_path / "out")
     assert metric(content) == {"perplexity"}
-    assert all(point["accuracy"]["mean"] > 1 for point in content["points"])
+    assert all(point.accuracy.mean > 1 for point in content.points)
     assert "lower is better" in software_line(content)
 
 
@@ -98,16 +99,16 @@ def test_fidelity_of_random_weights_says_that_they_are_random(tmp_path: Path) ->
     folder = tiny.deit(tmp_path / "deit")
     task = {"source": f"imagefolder:{tiny.photographs(tmp_path / 'images')}", "metric": "fidelity", "calibration": 4}
     content = results(study({"source": f"hf:{folder}", "weights": "random"}, task), tmp_path / "out")
-    assert {point["accuracy"]["software"] for point in content["points"]} == {1.0}
-    assert content["points"][0]["accuracy"]["mean"] < 1
+    assert {point.accuracy.software for point in content.points} == {1.0}
+    assert content.points[0].accuracy.mean < 1
     assert any(sentence.startswith("Weights of hf:") and "random (seed 0)" in sentence for sentence in caveats(content))
 
 
 def test_features_without_classes_can_be_calibrated_for(tmp_path: Path) -> None:
     task = {"source": f"csv:{tiny.ratings(tmp_path / 'p.csv')}"}
     asked = study({"source": f"hf:{tiny.bert(tmp_path / 'bert')}"}, task, mitigation={"kv": "auto"}, sweep=[])
-    (point,) = results(asked, tmp_path / "out")["points"]
-    assert point["accuracy"]["chosen"]["recipe"] in REMEDIES["auto"]
+    (point,) = results(asked, tmp_path / "out").points
+    assert point.accuracy.chosen.recipe in REMEDIES["auto"]
 
 
 def rules(table: Any) -> Study:
@@ -116,8 +117,8 @@ def rules(table: Any) -> Study:
 
 def test_rules_reach_the_conversion(tmp_path: Path) -> None:
     asked = rules({"blocks.0.mlp.*": "digital", "blocks.*": {"scale": "column"}})
-    (point,) = results(asked, tmp_path)["points"]
-    assert [line for line in point["capture"]["digital"] if "mlp" in line]
+    (point,) = results(asked, tmp_path).points
+    assert [line for line in point.capture.digital if "mlp" in line]
 
 
 def test_the_order_of_rules_is_part_of_the_key() -> None:

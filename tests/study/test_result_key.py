@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ohmformer.study.results import key as result_key
 from ohmformer.study.read_study import make_study
+from ohmformer.study.results import key as result_key
 from ohmformer.study.results.key import Identity, code_digest, point_key
 from tests.study.small import GAMMA, document
 

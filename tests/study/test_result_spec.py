@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import copy
+import json
+import math
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.study.read_study import make_study
-from ohmformer.study.results.spec import check_result, results_schema
-from ohmformer.study.results.document import document as results_document
-from tests.report.results import point
-from tests.study.small import document
+from ohmformer.study.results.document import to_json
+from ohmformer.study.results.spec import Accuracy, EnergyBy, made, parse_result, results_schema
+from ohmformer.study.results.store import Store, checksum
+from tests.report.results import answer, point, study
 
 
 def result(**changes: Any) -> dict[str, Any]:
     """A stored result; changes have dots as '__', and None removes a key."""
-    found = copy.deepcopy(point(0.5))
-    del found["set"]
+    found: dict[str, Any] = json.loads(json.dumps(answer().model_dump(by_alias=True)))
     for path, value in changes.items():
         *parents, last = path.split("__")
         table = found
@@ -43,14 +45,46 @@ def result(**changes: Any) -> dict[str, Any]:
         {"write_noise__key": {"kind": "sqrt_range", "gamma": 1.0}}, {"write_noise__key": {}}, {"notes": "x"},
     ],
 )  # fmt: skip
-def test_a_result_that_no_evaluation_gives_is_refused(changes: dict[str, Any]) -> None:
-    check_result("a" * 64, result())
-    study = make_study(document())
-    with pytest.raises(
-        BadInput, match=r"^the result aaaaaaaaaaaa is damaged \(.*compute it again with --fresh$"
-    ) as caught:
-        results_document(study, ["a" * 64], [result(**changes)])
+def test_a_result_that_no_evaluation_gives_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    key, file = "a" * 64, tmp_path / "results.sqlite"
+    assert parse_result(key, result()) == answer()
+    with Store(file):
+        pass
+    text = json.dumps(result(**changes))
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("INSERT INTO results VALUES (?, ?, ?)", (key, text, checksum(key, text)))
+    with (
+        Store(file) as store,
+        pytest.raises(
+            BadInput, match=r"results\.sqlite: the result aaaaaaaaaaaa is damaged \(.*compute it again with --fresh$"
+        ) as caught,
+    ):
+        store.get([key])
     assert "\n" not in str(caught.value)
+
+
+def test_a_result_is_written_as_it_was_read() -> None:
+    """Whole numbers stay whole, what is absent stays absent, and kinds of others keep their parameters."""
+    other = {"kind": "mine", "sigma": [1, 2], "more": {"x": None}}
+    content = result(write_noise__key=other, accuracy__left_out=[0.5, 0.25], notes=["n"])
+    assert json.dumps(parse_result("k", content).model_dump(by_alias=True)) == json.dumps(content)
+    del content["accuracy"]["hits"]
+    assert "hits" not in parse_result("k", content).model_dump(by_alias=True)["accuracy"]
+
+
+def test_scores_of_samples_are_left_out_of_files_alone() -> None:
+    document = study(point(0.5))
+    assert document.model_dump(by_alias=True)["points"][0]["accuracy"]["hits"]
+    assert "hits" not in json.loads(to_json(document))["points"][0]["accuracy"]
+
+
+def test_a_computed_number_that_is_not_finite_is_one_line() -> None:
+    with pytest.raises(
+        BadInput, match=r"^energy_by\.component\.adc is not finite; correct the numbers of the hardware"
+    ):
+        made(EnergyBy, "energy_by.", component={"adc": math.inf}, operation={}, engine={})
+    with pytest.raises(BadInput, match=r"^accuracy\.ci95\.1 is not finite"):
+        made(Accuracy, "accuracy.", **{**result()["accuracy"], "ci95": (0.0, math.nan)})
 
 
 def test_the_schema_has_every_document() -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,10 +14,12 @@ import torch
 from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.read_study import make_study
+from ohmformer.study.results.spec import PointResult
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
 from ohmformer.study.results.store import Store
-from tests.study.small import GAMMA, LOG, document, gamma, note, study
+from tests.report.results import answer
+from tests.study.small import GAMMA, LOG, document, gamma, gammas, note, study
 from tests.study.test_executors import ROOT, wait_until
 
 
@@ -37,7 +38,7 @@ def lines(file: Path) -> list[float]:
 def test_only_what_is_missing_is_computed(tmp_path: Path, log: Path) -> None:
     run_study(study(0, 1), tmp_path / "out", evaluate=note)
     found = run_study(study(2, 1, 0, 1), tmp_path / "out", evaluate=note)
-    assert [result["gamma"] for result in found] == [2, 1, 0, 1], "not in the order of the study"
+    assert gammas(found) == [2, 1, 0, 1], "not in the order of the study"
     assert lines(log) == [0, 1, 2]
     run_study(study(1, 2), tmp_path / "out", evaluate=note, fresh=True)
     assert lines(log) == [0, 1, 2, 1, 2]
@@ -45,14 +46,14 @@ def test_only_what_is_missing_is_computed(tmp_path: Path, log: Path) -> None:
     assert lines(log) == [0, 1, 2, 1, 2], "fresh touched what is not of its study"
 
 
-def fail_at_one(settings: Settings) -> dict[str, Any]:
+def fail_at_one(settings: Settings) -> PointResult:
     if gamma(settings) == 1:
         raise BadInput("one is too many; take none")
     return note(settings)
 
 
-def crash_at_one(settings: Settings) -> dict[str, Any]:
-    return {"x": 1 / (gamma(settings) - 1)}
+def crash_at_one(settings: Settings) -> PointResult:
+    return answer(1 / (gamma(settings) - 1) + 1)
 
 
 def test_a_failing_point_loses_no_other(tmp_path: Path, log: Path) -> None:
@@ -93,7 +94,8 @@ def test_nothing_is_written_before_model_and_data_are_there(
 
 def start(out: Path, log: Path, workers: int) -> subprocess.Popen[str]:
     """A driver in a process group of its own, as a terminal would start it."""
-    code = f"from tests.study.small import drive; drive({str(out)!r}, {workers})"
+    code = f"from tests.report.results import answer
+from tests.study.small import drive; drive({str(out)!r}, {workers})"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     return subprocess.Popen(
         [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"],
@@ -127,7 +129,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, log: Path, how: str,
         assert said.count("Traceback") == 1, f"only the driver's own exception is expected: {said}"
     assert sorted(lines(log)) == [0, 1, 2]
     found = run_study(study(0, 1, 2, 3, 4, 5), out, evaluate=note)
-    assert [result["gamma"] for result in found] == [0, 1, 2, 3, 4, 5]
+    assert gammas(found) == [0, 1, 2, 3, 4, 5]
     assert sorted(lines(log)) == [0, 1, 2, 3, 4, 5], "computed something twice"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sqlite3
@@ -11,26 +12,36 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
+from ohmformer.study.results.spec import PointResult
 from ohmformer.study.results.store import Store
+from tests.report.results import answer
+
+EMPTY, ONE = answer(0), answer(1)
+
+
+def small_answer(gamma: float) -> PointResult:
+    """A result without the scores of samples, so that the file has one page of rows."""
+    whole = answer(gamma)
+    return whole.model_copy(update={"accuracy": whole.accuracy.model_copy(update={"score_sums": None})})
 
 
 def test_results_survive(tmp_path: Path) -> None:
-    result = {"accuracy": {"mean": 0.1 + 0.2, "chips": [1 / 3]}, "text": "γ"}
+    result = answer(0.1 + 0.2, "γ")
     with Store(tmp_path / "results.sqlite") as store:
-        store.put("a", {"old": 1})
+        store.put("a", answer(9))
         store.put("a", result)
-        store.put("b", {})
+        store.put("b", EMPTY)
     with Store(tmp_path / "results.sqlite") as store:
-        assert store.get(["a", "b", "c"]) == {"a": result, "b": {}}
+        assert store.get(["a", "b", "c"]) == {"a": result, "b": EMPTY}
         store.forget(["a", "c"])
-        assert store.get(["a", "b"]) == {"b": {}}
+        assert store.get(["a", "b"]) == {"b": EMPTY}
 
 
 def test_an_uncommitted_reader_sees_each_result_at_once(tmp_path: Path) -> None:
     with Store(tmp_path / "results.sqlite") as writer, Store(tmp_path / "results.sqlite") as reader:
         assert reader.get(["a"]) == {}
-        writer.put("a", {"x": 1})
-        assert reader.get(["a"]) == {"a": {"x": 1}}
+        writer.put("a", ONE)
+        assert reader.get(["a"]) == {"a": ONE}
 
 
 def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -46,7 +57,7 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_a_damaged_row_is_one_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "results.sqlite"
     with Store(file) as store:
-        store.put("a", {"x": 1})
+        store.put("a", ONE)
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("UPDATE results SET result = ?", (text,))
     with Store(file) as store, pytest.raises(BadInput, match=r"results\.sqlite: the result a is damaged; .*--fresh"):
@@ -67,16 +78,16 @@ def test_a_table_with_more_columns_is_one_line_at_put(tmp_path: Path) -> None:
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("CREATE TABLE results (key TEXT, result TEXT, more TEXT NOT NULL)")
     with Store(file) as store, pytest.raises(BadInput, match="cannot hold results"):
-        store.put("a", {})
+        store.put("a", EMPTY)
 
 
 def test_a_locked_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, connect = tmp_path / "results.sqlite", sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, timeout=0.01))
     with Store(file) as store, closing(connect(file)) as other:
-        store.put("a", {})
+        store.put("a", EMPTY)
         other.execute("BEGIN EXCLUSIVE")
-        for action in (lambda: store.put("b", {}), lambda: store.forget(["a"])):
+        for action in (lambda: store.put("b", EMPTY), lambda: store.forget(["a"])):
             with pytest.raises(BadInput, match="another program holds it"):
                 action()
 
@@ -90,12 +101,12 @@ def old_store(file: Path, rows: dict[str, object]) -> None:
 
 def test_a_store_without_checksums_gets_them(tmp_path: Path) -> None:
     file = tmp_path / "results.sqlite"
-    old_store(file, {"a": '{"x": 1}', "b": b"\xff", "c": "{"})
+    old_store(file, {"a": json.dumps(ONE.model_dump(by_alias=True)), "b": b"\xff", "c": "{"})
     with Store(file) as store:
-        assert store.get(["a", "b"]) == {"a": {"x": 1}}
+        assert store.get(["a", "b"]) == {"a": ONE}
         with pytest.raises(BadInput, match="the result c is damaged"):
             store.get(["c"])
-        store.put("d", {})
+        store.put("d", EMPTY)
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("UPDATE results SET result = '{\"x\": 2}' WHERE key = 'a'")
     with Store(file) as store, pytest.raises(BadInput, match="the result a is damaged"):
@@ -116,19 +127,19 @@ def test_a_store_without_checksums_gets_them(tmp_path: Path) -> None:
 def test_a_row_that_was_changed_is_refused(tmp_path: Path, change: str) -> None:
     file = tmp_path / "results.sqlite"
     with Store(file) as store:
-        store.put("a", {"x": 1})
+        store.put("a", ONE)
     with closing(sqlite3.connect(file)) as database, database:
         database.execute(change)
     with Store(file) as store, pytest.raises(BadInput, match=r"is damaged; compute it again with --fresh"):
         store.get(["a", "b"])
     with Store(file) as store:
         store.forget(["a", "b"])
-        store.put("a", {"x": 3})
-        assert store.get(["a"]) == {"a": {"x": 3}}
+        store.put("a", answer(3))
+        assert store.get(["a"]) == {"a": answer(3)}
 
 
 def test_no_flipped_bit_changes_a_result(tmp_path: Path) -> None:
-    file, result = tmp_path / "results.sqlite", {"mean": 0.5, "chips": [0.25, 0.75]}
+    file, result = tmp_path / "results.sqlite", small_answer(0.5)
     with Store(file) as store:
         for key in "abcdefgh":
             store.put(key, result)
@@ -141,8 +152,8 @@ def test_no_flipped_bit_changes_a_result(tmp_path: Path) -> None:
             found = store.get("abcdefgh")
             assert all(value == result for value in found.values()), f"byte {place}"
             for key in "abcdefgh":
-                store.put(key, {"new": 1})
-            assert store.get("abcdefgh") == {key: {"new": 1} for key in "abcdefgh"}, f"byte {place}"
+                store.put(key, small_answer(2))
+            assert store.get("abcdefgh") == {key: small_answer(2) for key in "abcdefgh"}, f"byte {place}"
         for name in ("-wal", "-shm"):
             file.with_name(f"{file.name}{name}").unlink(missing_ok=True)
 
@@ -152,7 +163,7 @@ def test_attempts_are_known_to_the_next_run_until_they_end(tmp_path: Path) -> No
     with Store(file) as store:
         for key in "abc":
             store.begin(key)
-        store.put("a", {})
+        store.put("a", EMPTY)
         store.end(["b"])
     with Store(file) as store:
         assert store.begun() == {"c"}
@@ -162,7 +173,7 @@ def test_attempts_are_known_to_the_next_run_until_they_end(tmp_path: Path) -> No
 def test_a_store_in_a_read_only_folder_is_read(tmp_path: Path, killed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "results.sqlite"
     with Store(file) as store:
-        store.put("a", {"x": 1})
+        store.put("a", ONE)
         if killed:
             copies = {name: Path(f"{file}{name}").read_bytes() for name in ("", "-wal")}
     if killed:
@@ -172,7 +183,7 @@ def test_a_store_in_a_read_only_folder_is_read(tmp_path: Path, killed: bool, mon
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with Store(file) as store:
         assert store.readonly
-        assert store.get(["a", "b"]) == {"a": {"x": 1}}
+        assert store.get(["a", "b"]) == {"a": ONE}
         assert store.begun() == set()
         with pytest.raises(BadInput, match="--fresh cannot be had"):
             store.forget(["a"])
