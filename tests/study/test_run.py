@@ -94,8 +94,7 @@ def test_nothing_is_written_before_model_and_data_are_there(
 
 def start(out: Path, log: Path, workers: int) -> subprocess.Popen[str]:
     """A driver in a process group of its own, as a terminal would start it."""
-    code = f"from tests.report.results import answer
-from tests.study.small import drive; drive({str(out)!r}, {workers})"
+    code = f"from tests.study.small import drive; drive({str(out)!r}, {workers})"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     return subprocess.Popen(
         [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"],
