@@ -176,9 +176,7 @@ def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -
     crossbars, gpu = (point.accuracy for point in found.points)
     assert gpu.mean == gpu.software == crossbars.software
     for key in ("counts", "area_m2", "latency_s"):
-        assert getattr(found.points[0].cost, key) == getattr(alone.points[0].cost, key), (
-            "the table is that of the model"
-        )
+        assert getattr(found.points[0].cost, key) == getattr(alone.points[0].cost, key), "not the model's table"
     with pytest.raises(BadInput, match="--platforms: is missing or empty"):
         compared(both, [" "])
     with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is no accelerator"):

@@ -13,7 +13,8 @@ import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.study.results.document import to_json
-from ohmformer.study.results.spec import Accuracy, EnergyBy, made, parse_result, results_schema
+from ohmformer.study.results.part import made
+from ohmformer.study.results.spec import Accuracy, EnergyBy, parse_result, results_schema
 from ohmformer.study.results.store import Store, checksum
 from tests.report.results import answer, point, study
 
@@ -79,9 +80,7 @@ def test_scores_of_samples_are_left_out_of_files_alone() -> None:
 
 
 def test_a_computed_number_that_is_not_finite_is_one_line() -> None:
-    with pytest.raises(
-        BadInput, match=r"^energy_by\.component\.adc is not finite; correct the numbers of the hardware"
-    ):
+    with pytest.raises(BadInput, match=r"^energy_by\.component\.adc is not finite; correct the numbers"):
         made(EnergyBy, "energy_by.", component={"adc": math.inf}, operation={}, engine={})
     with pytest.raises(BadInput, match=r"^accuracy\.ci95\.1 is not finite"):
         made(Accuracy, "accuracy.", **{**result()["accuracy"], "ci95": (0.0, math.nan)})

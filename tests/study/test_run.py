@@ -15,9 +15,9 @@ from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.spec import PointResult
+from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
-from ohmformer.study.results.store import Store
 from tests.report.results import answer
 from tests.study.small import GAMMA, LOG, document, gamma, gammas, note, study
 from tests.study.test_executors import ROOT, wait_until

@@ -21,7 +21,8 @@ from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import digest, versions
-from ohmformer.study.results.spec import CostResult, EnergyBy, PricedPoint, StudyCosts, Wear, made
+from ohmformer.study.results.part import made
+from ohmformer.study.results.spec import CostResult, EnergyBy, PricedPoint, StudyCosts, Wear
 from ohmformer.study.spec import CostSettings, Point, Study
 from ohmformer.study.sweep import Document
 from ohmformer.terminal.progress import bar

@@ -17,7 +17,8 @@ from ohmformer.nn.monte_carlo import Interrupted, Stats, monte_carlo
 from ohmformer.stats.intervals import Floats
 from ohmformer.study.loaded import all_rules, loaded, one_thread, software_metric
 from ohmformer.study.noise_labels import write_noise
-from ohmformer.study.results.spec import Accuracy, Capture, Chosen, PointResult, made
+from ohmformer.study.results.part import made
+from ohmformer.study.results.spec import Accuracy, Capture, Chosen, PointResult
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.load import Task
 from ohmformer.tasks.metrics import scores

@@ -6,78 +6,16 @@ All classes are frozen; `model_dump(by_alias=True)` gives the JSON values of a f
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    Strict,
-    TypeAdapter,
-    ValidationError,
-    WithJsonSchema,
-    model_serializer,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ohmformer.errors import BadInput
+from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
 from ohmformer.tasks.metric import METRICS, Metric, MetricName
 
-Finite = Annotated[float, Field(allow_inf_nan=False), Strict()]
 
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _number(value: Any) -> float:
-    """The value itself, so that a whole number stays one: a file that is read and written again keeps its digits."""
-    if not _is_number(value):
-        raise PydanticCustomError("finite_number", "Input should be a finite number")
-    return value  # type: ignore[no-any-return]
-
-
-Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
-"""A finite number; unlike `Finite` it may be an int."""
-
-Count = Annotated[int, Field(ge=0), Strict()]
-
-
-def _text(value: Any) -> str:
-    """The value itself; unlike pydantic's own strings, it may hold letters that UTF-8 has no bytes for."""
-    if not isinstance(value, str):
-        raise PydanticCustomError("text", "Input should be a valid string")
-    return value
-
-
-Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]
-
-
-class _Part(BaseModel):
-    """A table of a document: immutable, without keys that its type does not declare.
-
-    Attributes:
-        optional: fields that are not written where they have their default.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-    optional: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
-        fields = {name: type(self).model_fields[name] for name in self.optional}
-        absent = {field.alias or name for name, field in fields.items() if getattr(self, name) == field.default}
-        return {key: value for key, value in write(self).items() if key not in absent}
-
-
-P = TypeVar("P", bound=_Part)
-
-
-class Chosen(_Part):
+class Chosen(Part):
     """What calibration chose for K and V at one point.
 
     Attributes:
@@ -88,12 +26,12 @@ class Chosen(_Part):
     """
 
     recipe: Text
-    losses: dict[Text, Number] = {}
-    clips: dict[Text, Any] = {}
-    kv: dict[Text, dict[Text, Any]] = {}
+    losses: dict[Text, Number] = Field(default_factory=dict)
+    clips: dict[Text, Any] = Field(default_factory=dict)
+    kv: dict[Text, dict[Text, Any]] = Field(default_factory=dict)
 
 
-class Accuracy(_Part):
+class Accuracy(Part):
     """What was measured at one point.
 
     Attributes:
@@ -143,14 +81,14 @@ class Accuracy(_Part):
         return self
 
 
-class Capture(_Part):
+class Capture(Part):
     """What ran on crossbars, as kinds of products and how many of each there are, and what stayed digital."""
 
     crossbars: dict[Text, Count]
     digital: tuple[Text, ...]
 
 
-class CellNoise(_Part):
+class CellNoise(Part):
     """Write noise of the cells of one role: its kind, its parameters, and how writes are verified.
 
     Other kinds than `sqrt_range` have parameters of their own, which are kept as they are; in those of other packages
@@ -176,12 +114,12 @@ class CellNoise(_Part):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.kind == "sqrt_range" and not (_is_number(self.gamma) and _is_number(self.sigma)):
+        if self.kind == "sqrt_range" and not (is_number(self.gamma) and is_number(self.sigma)):
             raise ValueError("sqrt_range has gamma and sigma, which are numbers")
         return self
 
 
-class RoleNoise(_Part):
+class RoleNoise(Part):
     """Write noise by role; None for a digital engine."""
 
     projection: CellNoise | None
@@ -194,7 +132,7 @@ class RoleNoise(_Part):
         return {"projection": self.projection, "key": self.key, "value": self.value}
 
 
-class PointResult(_Part):
+class PointResult(Part):
     """The answer of the accuracy half for one point, as it is stored.
 
     Attributes:
@@ -210,7 +148,7 @@ class PointResult(_Part):
     notes: tuple[Text, ...] = ()
 
 
-class EnergyBy(_Part):
+class EnergyBy(Part):
     """Energy by component, operation and engine [J]."""
 
     component: dict[Text, Number]
@@ -218,7 +156,7 @@ class EnergyBy(_Part):
     engine: dict[Text, Number]
 
 
-class Wear(_Part):
+class Wear(Part):
     """What a lifetime rests on.
 
     Attributes:
@@ -240,7 +178,7 @@ class Wear(_Part):
     arrays: Text
 
 
-class CostResult(_Part):
+class CostResult(Part):
     """What one point costs, in SI units; None where something is not known or has no end."""
 
     latency_s: Number
@@ -258,7 +196,7 @@ class CostResult(_Part):
     counts: dict[Text, Number]
 
 
-class MeasuredPoint(_Part):
+class MeasuredPoint(Part):
     """A point of a study of accuracy.
 
     Attributes:
@@ -279,7 +217,7 @@ class MeasuredPoint(_Part):
     cost: CostResult | None = None
 
 
-class PricedPoint(_Part):
+class PricedPoint(Part):
     """A point of a study of cost.
 
     Attributes:
@@ -297,7 +235,7 @@ class PricedPoint(_Part):
     accuracy: Accuracy | None = None
 
 
-class StudyCosts(_Part):
+class StudyCosts(Part):
     """What `cost` and `compare` write, and `run` where nothing can be measured.
 
     Attributes:
@@ -317,7 +255,7 @@ class StudyCosts(_Part):
     notes: tuple[Text, ...] = ()
 
 
-class StudyResults(_Part):
+class StudyResults(Part):
     """What `run`, `accuracy` and `demo` write.
 
     Attributes:
@@ -343,7 +281,7 @@ class StudyResults(_Part):
     comparisons: tuple[StudyCosts, ...] = ()
 
 
-class ClaimResult(_Part):
+class ClaimResult(Part):
     """One number of a paper, what the model gives, and whether they agree."""
 
     id: Text
@@ -359,14 +297,14 @@ class ClaimResult(_Part):
     why: Text
 
 
-class PaperResult(_Part):
+class PaperResult(Part):
     """The claims of one paper."""
 
     paper: Text
     claims: tuple[ClaimResult, ...]
 
 
-class ClaimResults(_Part):
+class ClaimResults(Part):
     """What `validate` writes."""
 
     version: Literal[1] = Field(alias="schema")
@@ -382,33 +320,6 @@ DOCUMENTS: TypeAdapter[Document] = TypeAdapter(Document)
 def results_schema() -> dict[str, Any]:
     """The JSON Schema of these documents."""
     return {"title": "Ohmformer results", **DOCUMENTS.json_schema()}
-
-
-def made(cls: type[P], place: str = "", /, **values: Any) -> P:
-    """A result of computed values.
-
-    Args:
-        cls: its type.
-        place: what stands before the names of its fields in messages, such as `energy_by.`.
-        values: of its fields.
-
-    Raises:
-        BadInput: a value is not finite, or contradicts another one; one line with its path.
-    """
-    try:
-        return cls(**values)
-    except ValidationError as error:
-        field, reason = first_fault(error)
-        where = f"{place}{field}"
-        if reason == "Input should be a finite number":
-            raise BadInput(f"{where} is not finite; correct the numbers of the hardware that it is made of") from None
-        raise BadInput(f"{where}: {reason}; correct the numbers of the hardware that it is made of") from None
-
-
-def first_fault(error: ValidationError) -> tuple[str, str]:
-    """Dotted path and message of the first fault that a type found."""
-    first = error.errors(include_url=False)[0]
-    return ".".join(map(str, first["loc"])), first["msg"]
 
 
 def parse_result(key: str, content: Any) -> PointResult:
