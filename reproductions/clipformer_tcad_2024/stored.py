@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -201,11 +201,11 @@ def default_runs(study_file: Path) -> Path:
     return default_folder(read_study(str(study_file)).name)
 
 
-def method_of(point: Point) -> str | None:
+def method_of(settings: Mapping[str, Any], label: str) -> str | None:
     """Which of the methods a point is; None for others, such as those with a label."""
-    if point.label or set(point.set) - {GAMMA, CLIP, KV}:
+    if label or set(settings) - {GAMMA, CLIP, KV}:
         return None
-    clip, kv = point.set.get(CLIP, "none"), point.set.get(KV, "none")
+    clip, kv = settings.get(CLIP, "none"), settings.get(KV, "none")
     match clip, kv:
         case "none" | "calibrated", "none":
             return str(clip)
@@ -306,7 +306,7 @@ def curves(name: str, folder: Path = RESULTS) -> Curves | None:
         return None
     found: dict[str, dict[float, Point]] = {method: {} for method in METHODS}
     for point in points:
-        method = method_of(point)
+        method = method_of(point.set, point.label)
         if method is not None:
             found[method][float(point.set[GAMMA])] = point
     kept = {method: dict(sorted(column.items())) for method, column in found.items() if column}

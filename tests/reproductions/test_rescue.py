@@ -105,7 +105,7 @@ def test_every_study_can_be_read_and_asks_for_what_tables_and_figures_show(scrip
         assert len(make_study({**document, "sweep": short}).points) == len(sweeps), name
         rows = [{"set": values, "label": sweep.label} for sweep in sweeps for values in sweep.sets()]
         assert len({repr(row["set"]) for row in rows}) == len(rows), name
-        methods = {scripts.stored.method_of(row) for row in rows}
+        methods = {scripts.stored.method_of(row["set"], row["label"]) for row in rows}
         less = {"_vat": {"none", "clip"}, "_vat_clip": {"clip"}}
         wanted = next((these for end, these in less.items() if name.endswith(end)), {"none", "clip", "auto"})
         assert name == scripts.stored.ABLATION or wanted <= methods <= set(SETS), name

@@ -74,7 +74,7 @@ def test_steps_of_decoding_add_up() -> None:
     steps = [one(model={**model, "context": 10 + i}, hardware={"base": "nvm_ideal"}) for i in range(3)]
     all_of_them = one(model={**model, "steps": 3}, hardware={"base": "nvm_ideal"})
     for key in ("latency_s", "energy_J"):
-        assert all_of_them[key] == pytest.approx(sum(step[key] for step in steps))
+        assert getattr(all_of_them, key) == pytest.approx(sum(getattr(step, key) for step in steps))
     assert all_of_them.throughput_per_s == pytest.approx(3 / all_of_them.latency_s)
     assert all_of_them.counts["cell_writes"] == 3 * steps[0].counts["cell_writes"]
     assert all(share <= 1 for share in all_of_them.utilization.values())

@@ -14,6 +14,8 @@ from math import prod
 from typing import Any
 
 from ohmformer.errors import BadInput, cut, shown, suggest
+from ohmformer.mitigation.spec import KVClip
+from ohmformer.schema import Spec
 from ohmformer.study.spec import Whole
 from ohmformer.textfiles import DEEPEST, parse_toml
 
@@ -22,8 +24,14 @@ Document = dict[str, Any]
 SECTIONS = [name for name in Whole.model_fields if name != "provenance"]
 """What a path may start with: one file serves both halves."""
 
-WHOLE = {"base", "kind", "value", "alpha", "beta"}
-"""A table with one of these keys is a value of its own, not a step of a path."""
+WHOLE_TABLES = {
+    "base": "a library entry with changes",
+    "kind": "a kind of a family, such as a write noise, with its parameters",
+    "value": "a quantity with its source",
+    **dict.fromkeys(set(KVClip.model_fields) - set(Spec.model_fields), "a clip of K and V, which has no kind"),
+}
+"""Key -> the kind of table that it marks. Such a table is read as one: setting it means setting it as a whole, since its
+other keys have a meaning only together. Any other table is a step of a path, so its keys are axes of their own."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,9 @@ class Sweep:
 
 
 def flatten(table: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of a table that may be nested."""
+    """(dotted path, value) of each value in a table; tables are nested, save those of `WHOLE_TABLES`."""
     for key, value in table.items():
-        if isinstance(value, dict) and value and not WHOLE & set(value):
+        if isinstance(value, dict) and value and not WHOLE_TABLES.keys() & value:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
