@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmformer.errors import BadInput
-from ohmformer.validation.measured_accuracy import Measured, between
+from ohmformer.validation.measured_accuracy import Gain, Measured, Series, between
 
 SOFTWARE, CHANCE = 0.8, 0.001
 OWN = {"software": 0.9, "chance": 0.1, "sigma": 0.2}
@@ -26,13 +27,13 @@ def kept(strength: float) -> float:
     return 1 - 0.7 * strength
 
 
-def made(sigma: float, scale: float = 1.0, gains: list[dict[str, Any]] | None = None) -> Measured:
+def made(sigma: float, scale: float = 1.0, gains: Sequence[Gain] = ()) -> Measured:
     """A model whose accuracy falls evenly, and a paper that used it at some sigma."""
     means = {str(gamma): 0.1 + 0.8 * kept(gamma * 0.2) for gamma in range(8)}
     better = {str(gamma): 0.1 + 0.8 * (1 + kept(gamma * 0.2)) / 2 for gamma in range(8)}
-    series = {"standard": {**OWN, "means": {"none": means, "clip": better}}}
+    series = {"standard": Series.model_validate({**OWN, "means": {"none": means, "clip": better}})}
     paper = [scale * (CHANCE + (SOFTWARE - CHANCE) * kept(gamma * sigma)) for gamma in GAMMAS]
-    return Measured(series, gains or [], "standard", SOFTWARE, CHANCE, ("standard.none", GAMMAS, paper))
+    return Measured(series, gains, "standard", SOFTWARE, CHANCE, ("standard.none", GAMMAS, paper))
 
 
 @settings(max_examples=20)
@@ -63,8 +64,8 @@ def test_a_best_sigma_at_the_edge_of_what_was_measured_is_none() -> None:
 
 
 def test_orders_go_by_lower_bounds_and_growth_by_means() -> None:
-    def gain(gamma: float, mean: float, low: float) -> dict[str, Any]:
-        return {"better": "a.clip", "than": "a.none", "gamma": gamma, "mean": mean, "low": low, "high": 1.0}
+    def gain(gamma: float, mean: float, low: float) -> Gain:
+        return Gain(better="a.clip", than="a.none", gamma=gamma, mean=mean, low=low, high=1.0)
 
     found = made(0.1, gains=[gain(3, 0.1, -0.01), gain(4, 0.2, 0.1), gain(5, 0.15, 0.1)])
     pair = ["a.none", "a.clip"]

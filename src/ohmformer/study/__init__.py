@@ -1,1 +1,1 @@
-"""Which points are asked, which are answered already, and who computes the rest?"""
+"""Which points does a study have, which have a result already, and how are the others computed?"""

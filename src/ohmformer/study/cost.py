@@ -30,16 +30,16 @@ from ohmformer.workload.shapes import PREFIX, shapes
 from ohmformer.workload.spec import Workload
 
 MANY = 100
-"""So many points are worth a bar."""
+"""Number of points from which on a progress bar is shown."""
 
 CHOSEN = (
     "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
     "what is chosen"
 )
-"""What a reader must know of a clip or a conditioning that is not known yet."""
+"""Note on a clip or a conditioning that is chosen only where accuracy is measured."""
 
 UNUSED = "mitigation.{} changes nothing where attention is not in memristive cells"
-"""What a reader must know of one that is fixed, on an accelerator that has no use for it."""
+"""Note on a fixed clip or conditioning, on an accelerator without memristive attention."""
 
 
 def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
@@ -68,7 +68,7 @@ def cost_settings(document: Document, folder: Path | None = None) -> CostSetting
 
 
 def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> list[Run]:
-    """The passes that settings ask for: one, or the steps of decoding; with conditionings that were chosen by operand.
+    """The simulated passes of a point: one, or one for each step of decoding.
 
     Raises:
         BadInput: the model has no such phase or length, or the accelerator no prices.
@@ -90,13 +90,13 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
 
 
 def _there(chosen: Mapping[str, Conditioning] | None, work: Workload) -> dict[str, Conditioning]:
-    """Of what was chosen that for operands of a pass: a phase need not have those of the whole model."""
+    """The chosen conditionings of those operands that a pass has; a phase need not have all of the model's."""
     names = {op.name for op in work.dynamic}
     return {name: spec for name, spec in (chosen or {}).items() if name in names}
 
 
 def _works(settings: CostSettings) -> list[Workload]:
-    """What is computed in each pass."""
+    """The workload of each pass."""
     model = settings.model
     known = catalog.entries("shapes")
     if model.source in known:
@@ -253,7 +253,7 @@ def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Mapp
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:
-    """What a reader must know of clips and conditionings."""
+    """Notes on clips and conditionings, each once."""
     found = []
     for own in settings:
         engines = (own.hardware.attention.key, own.hardware.attention.value)

@@ -102,7 +102,7 @@ def _along(first: Workload, second: Workload, steps: int) -> Workload:
 
 
 def _changed(one: Op, other: Op, steps: int) -> dict[str, Any]:
-    """Sizes of an operation after so many steps."""
+    """Sizes of an operation that differ from those of `one` after `steps` steps."""
     sizes = {name: value for name, value in vars(one).items() if type(value) is int}
     changes = {name: getattr(other, name, value) - value for name, value in sizes.items()}
     return {name: sizes[name] + steps * change for name, change in changes.items() if change}
@@ -135,7 +135,7 @@ def _alone(choice: ModelChoice) -> nn.Module:
 
 
 def _rows(inputs: Any, count: int) -> Any:
-    """So many samples, the first ones again where there are fewer."""
+    """`count` samples; where there are fewer, they repeat from the first one on."""
     there = min(count, size(inputs))
     order = torch.arange(count) % there
     return tree_map_only(Tensor, lambda t: t[order] if t.dim() else t, take(inputs, slice(0, there)))

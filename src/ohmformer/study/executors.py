@@ -25,7 +25,7 @@ class Serial(Executor):
     """Runs a call when it is submitted, in this process."""
 
     def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
-        """A finished future. KeyboardInterrupt and its like are raised here, not kept."""
+        """A finished future. KeyboardInterrupt and SystemExit are raised here, not kept in it."""
         future: Future[R] = Future()
         try:
             future.set_result(function(*args, **kwargs))
@@ -62,11 +62,11 @@ def default_workers() -> int:
 
 @contextmanager
 def open_executor(workers: int, *, apart: bool = False) -> Iterator[Executor]:
-    """An executor of that many workers, stopped at once if the block raises.
+    """An executor, stopped at once if the block raises.
 
     Args:
-        workers: processes; one is this process itself.
-        apart: whether one is a process of its own, which may die.
+        workers: number of processes; 1 means this process itself.
+        apart: whether a single worker is a process of its own, which may die.
     """
     if workers == 1 and not apart:
         yield Serial()
@@ -96,7 +96,7 @@ def completed(
         function: of a job.
         jobs: by their keys.
         window: of jobs under way.
-        begin: is told the key of each job before it is under way.
+        begin: called with the key of each job before the job starts.
     """
     queue, running, broken = iter(jobs.items()), dict[Future[R], K](), False
     while True:

@@ -16,12 +16,12 @@ from ohmformer.workload.shapes import PREFIX
 
 
 def has_accuracy(costs: Study[CostSettings] | Study[Whole]) -> bool:
-    """Whether there is anything to measure: a real model and a task, at one point at least."""
+    """True if one point at least can be measured: it has a real model and a task."""
     return any(not no_accuracy(point.settings) for point in costs.points)
 
 
 def no_accuracy(settings: CostSettings | Whole) -> str:
-    """Why nothing can be measured with these settings; empty where it can."""
+    """Why accuracy cannot be measured with these settings; empty where it can."""
     if settings.model.source.startswith(PREFIX):
         return f"no accuracy: {settings.model.source} is a table of dimensions; name a model to measure it"
     return "" if settings.task else "no accuracy: the study has no [task]; add one to measure it"

@@ -139,7 +139,7 @@ def _rounded_outputs(model: nn.Module, inputs: Any) -> list[list[float]] | str:
 
 
 def _strided(values: torch.Tensor) -> torch.Tensor:
-    """Values [n] at equal distances in a tensor, so many that no other model has the same ones."""
+    """Values [n] at equal distances in a tensor; enough of them that no other model has the same ones."""
     flat = values.flatten()
     return flat[:: max(1, len(flat) // IDENTITY_VALUES)]
 

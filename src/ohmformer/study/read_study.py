@@ -1,7 +1,7 @@
 """Reading a study file: every point of it is checked before the first one runs. Free of torch.
 
 Both halves read the same file the same way: the same sweeps, the same changes, the same points in the same order. What
-a file says is checked as a whole, whichever half is asked for; each half then takes what it reads.
+a file says is checked as a whole for either half; each half then takes the fields that it reads.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX
 
 MOST_POINTS = 100_000
-"""A study has so many points at most."""
+"""Most points of a study."""
 
 MANY = 200
-"""So many points are worth a bar."""
+"""Number of points from which on a progress bar is shown."""
 
 
 def locate_study(name: str) -> Path:

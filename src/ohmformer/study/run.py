@@ -117,7 +117,7 @@ def _store(out: Path) -> Iterator[Store]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs: also what model and data are, since a function of the user may give others there."""
+    """What a worker needs. The identity is part of it, since a function of the user may return something else there."""
 
     evaluate: Evaluate
     point: Point[Settings]
@@ -133,7 +133,7 @@ def _evaluated(job: _Job) -> PointResult:
 
 
 class _Computation:
-    """The points that are missing, on their way into the store."""
+    """Computes the points that the store does not hold, and stores them."""
 
     def __init__(self, study: Study[Settings], store: Store, total: int, todo: dict[str, _Job]) -> None:
         self.where, self.store, self.total, self.todo = study.where, store, total, todo
@@ -142,7 +142,7 @@ class _Computation:
         self.under_way: set[str] = set()
 
     def run(self, workers: int, progress: bool) -> None:
-        """Evaluate all of them and store each as it comes; then report what failed."""
+        """Evaluate all points and store each when it is done; then raise what failed."""
         suspects = self.store.begun()
         first = {key: job for key, job in self.todo.items() if key not in suspects}
         last = {key: job for key, job in self.todo.items() if key in suspects}
@@ -212,7 +212,7 @@ class _Computation:
         if surprising or (len(self.failed) > 1 and self.stored):
             file = self.store.file.with_name("errors.txt")
             with suppress(BadInput):
-                write_text(file, "\n".join(_told(failed, why) for failed, why in self.failed))
+                write_text(file, "\n".join(_failure_text(failed, why) for failed, why in self.failed))
                 more = f"; details are in {file}"
         what = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
         counts = f"{len(self.failed)} of {self.total} points failed ({self._count()})"
@@ -221,7 +221,7 @@ class _Computation:
         raise BadInput(f"{place}{who}: {what}{more}") from error
 
 
-def _told(job: _Job, error: BaseException) -> str:
+def _failure_text(job: _Job, error: BaseException) -> str:
     """A failed point and why, with the traceback where it is no bad input."""
     if isinstance(error, BadInput):
         return f"{job}: {error}\n"

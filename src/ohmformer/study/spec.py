@@ -86,7 +86,7 @@ class CostModel(ModelChoice):
     """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
 
     Attributes:
-        seq_len: new tokens of a sample; for a decoder's steps, of which each makes one, and for images leave it out.
+        seq_len: new tokens of a sample; None for decoding, where each step makes one token, and for images.
         batch: samples at once.
         phase: `encode`, `prefill` or `decode`.
         context: tokens in the cache before.
@@ -101,7 +101,7 @@ class CostModel(ModelChoice):
 
 
 class CostOptions(Spec):
-    """What lifetime is asked for.
+    """How the lifetime is computed.
 
     Attributes:
         rate: passes per second; None for one after another.
@@ -189,13 +189,13 @@ class Whole(Common):
 
 @lru_cache(maxsize=256)
 def _plain_model(model: CostModel) -> ModelChoice:
-    """A model without what the cost half alone is told of it."""
+    """The model of the accuracy half: without the fields that the cost half alone reads."""
     return ModelChoice(**{name: getattr(model, name) for name in ModelChoice.model_fields if name != "provenance"})
 
 
 @dataclass(frozen=True)
 class Point(Generic[S]):
-    """One answer that is asked for: the swept values as written, the label of their sweep, and all settings."""
+    """One point of a study: the swept values as written, the label of their sweep, and all settings."""
 
     set: dict[str, Any]
     label: str

@@ -30,8 +30,8 @@ WHOLE_TABLES = {
     "value": "a quantity with its source",
     **dict.fromkeys(set(KVClip.model_fields) - set(Spec.model_fields), "a clip of K and V, which has no kind"),
 }
-"""Key -> the kind of table that it marks. Such a table is read as one: setting it means setting it as a whole, since its
-other keys have a meaning only together. Any other table is a step of a path, so its keys are axes of their own."""
+"""Key -> the kind of table that it marks. The keys of such a table have a meaning only together, so it is one value,
+which is set as a whole. Any other table is a step of a path, and each of its keys is set by itself."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
     """The name and the sweeps of a document, taken out of it.
 
     Raises:
-        BadInput: there is no name, a sweep cannot be used, or a key is none of the sections.
+        BadInput: there is no name, a sweep cannot be used, or a key names no section.
     """
     name = document.pop("name", None)
     if not isinstance(name, str) or not name.strip():

@@ -19,7 +19,7 @@ OPEN_FILES = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
 """Names of files that this process has open: a new file in their place would not be theirs."""
 
 READER_SECONDS = 10.0
-"""So long a pipe may be without a reader."""
+"""How long writing waits for a reader of a pipe [s]."""
 
 
 def make_folder(folder: Path) -> None:
@@ -126,7 +126,7 @@ def _write_through(file: Path, data: bytes) -> None:
 
 
 def _opened(file: Path) -> int:
-    """A descriptor that writes behind what is there; a pipe that nobody reads is given up after a while."""
+    """A descriptor that appends; a pipe without a reader is an error after `READER_SECONDS`."""
     end = time.monotonic() + READER_SECONDS
     while True:
         try:

@@ -8,7 +8,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 HARMFUL = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f"  # control characters but the end of a line: colors, titles, clipboard, clear screen
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of text: what is read is not what is there
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks of direction, which show text in another order
     "\u2028\u2029\ufeff\ufff9-\ufffb\ufffe\uffff"  # other ends of lines, and marks that nobody sees
     "\U000e0000-\U000e007f"  # tags: invisible text
     "\ud800-\udfff]"  # halves of characters, such as of a file name that is no UTF-8: cannot be encoded

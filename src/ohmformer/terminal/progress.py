@@ -37,7 +37,7 @@ class Bar:
 
 @contextmanager
 def bar(what: str, total: int, done: int = 0, *, show: bool = True) -> Iterator[Bar]:
-    """A bar over so many of what is counted, of which some are done."""
+    """A bar on standard error that counts steps."""
     if not (show and sys.stderr and sys.stderr.isatty()):
         yield Bar(show)
         return

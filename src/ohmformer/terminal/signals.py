@@ -19,11 +19,11 @@ CALM_SECONDS = 1.0
 
 
 class Stopped(Exception):
-    """A study was stopped: the message says how many points are stored."""
+    """A command was stopped; the message is the line for the user."""
 
 
 class Stopping:
-    """Which signal stopped the command, if any, and what is said of it.
+    """Which signal stopped the command, if any, and the line for the user.
 
     Attributes:
         number: of the first signal; None as long as there was none. Whatever is raised from then on, such as by an

@@ -21,15 +21,16 @@ class Claim(Spec):
     """One number of a paper.
 
     Attributes:
-        id: short name.
-        claim: in words.
+        id: short name of the claim.
+        claim: the claim in words.
         reported: the number, with its unit where it has one; None for a reading that is only shown.
-        where: in the paper.
+        where: place in the paper.
         role: see `ohmformer.validation.claims`.
-        tolerance: of the ratio modelled / reported, as a fraction.
-        quantity: what is computed; empty where nothing can be.
-        runs: names of runs; those of `against` are what they are compared with, one by one.
-        operations: stages whose share is asked for, or the engine.
+        tolerance: largest deviation of modelled / reported from 1, as a fraction.
+        quantity: name of the quantity that is computed; empty where nothing can be.
+        runs: names of runs.
+        against: names of the runs that those of `runs` are compared with, one by one.
+        operations: stages whose share is computed, or the engine.
         of: stages that make up the whole.
         series: measured accuracies, as `model.method`.
         gamma: their noise levels.
@@ -53,7 +54,7 @@ class Claim(Spec):
 
 
 class About(Spec):
-    """`[paper]` of a claims.toml: what it is called, its key in sources.bib, and what a reader must know."""
+    """`[paper]` of a claims.toml: the title of the paper, its key in sources.bib, and a note for readers."""
 
     title: str = ""
     source: str = ""
@@ -61,7 +62,7 @@ class About(Spec):
 
 
 class ClaimsFile(Spec):
-    """A claims.toml; each claim is checked when its turn comes, so that messages name it."""
+    """A claims.toml. Each claim is checked by itself later, so that messages name it."""
 
     paper: About = About()
     runs: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -49,7 +49,7 @@ class Checked:
     Attributes:
         claim: as in the file.
         reported: in SI units or as a plain number; None where nothing is reported.
-        modelled: likewise; None where nothing can be computed.
+        modelled: what the model gives, in the same unit; None where nothing can be computed.
         unit: SI unit of both; '' for plain numbers, '%' for fractions.
     """
 

@@ -26,8 +26,7 @@ from ohmformer.textfiles import read_json
 T = TypeVar("T")
 
 STEPS = 2000
-"""The sigma that is fitted is one of so many, evenly spread over what was measured."""
-
+"""Number of steps between the values of sigma that are tried, evenly spread over the range that was measured."""
 
 Difference = Annotated[SignedFraction, Field(ge=-1, le=1)]
 
@@ -62,14 +61,14 @@ class Gain(Spec):
 
 
 class Record(Spec):
-    """What counts of an accuracy.json."""
+    """The parts of an accuracy.json that are read."""
 
     series: dict[str, Series] = Field(default_factory=dict)
     gains: list[Gain] = Field(default_factory=list)
 
 
 class Fit(Spec):
-    """What fixes sigma: accuracies of the paper by gamma."""
+    """The accuracies of the paper, by gamma, that fix sigma."""
 
     series: str
     gamma: Annotated[list[Annotated[Fraction, Field(gt=0)]], Field(min_length=1, max_length=100)]
@@ -99,18 +98,19 @@ class Reported(Spec):
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured, beside what the paper says of itself.
+    """Measured accuracies, beside those of a paper.
 
     Attributes:
-        series: model -> `software`, `chance`, `sigma` and, for each method, mean accuracies by gamma.
-        gains: paired differences, each `better`, `than`, `gamma`, and its bounds.
-        reference: the model whose software accuracy is that of the paper's.
-        software, chance: of the paper.
-        fitted: series, gammas and accuracies of the paper that fix sigma.
+        series: model -> its accuracies.
+        gains: paired differences of two series.
+        reference: name of the measured model that stands for the paper's model.
+        software: accuracy of the paper's model without crossbars.
+        chance: accuracy of guessing on the paper's data.
+        fitted: name of a series, and the gammas and accuracies of the paper that fix sigma with it.
     """
 
-    series: dict[str, Any]
-    gains: list[dict[str, Any]]
+    series: dict[str, Series]
+    gains: Sequence[Gain]
     reference: str
     software: float
     chance: float
@@ -118,26 +118,25 @@ class Measured:
 
     @staticmethod
     def read(folder: Path, table: dict[str, Any]) -> Measured:
-        """Those of a paper's folder; `table` is `[measured]` of its claims. Without a file nothing is measured yet.
+        """The accuracies of a paper's folder; without a file in it, nothing is measured yet.
+
+        Args:
+            folder: of the paper; its accuracy.json is read.
+            table: `[measured]` of the paper's claims.
 
         Raises:
-            BadInput: the file or the table is not as it must be; one line with file, field, value and remedy.
+            BadInput: the file or the table cannot be used; one line with file, field, value and remedy.
         """
         file = folder / "accuracy.json"
         paper = validate(Reported, table, where="", top="measured")
-        content: dict[str, Any] = {"series": {}, "gains": []}
-        if file.exists():
-            found = read_json(file)
-            known = {key: found[key] for key in content if key in found} if isinstance(found, dict) else found
-            content = validate(Record, known, where=str(file)).model_dump()
-        fit = paper.fit
-        return Measured(
-            content["series"], content["gains"], paper.reference, paper.software, paper.chance,
-            (fit.series, fit.gamma, fit.accuracy),
-        )  # fmt: skip
+        record = _read_record(file) if file.exists() else Record()
+        fitted = (paper.fit.series, paper.fit.gamma, paper.fit.accuracy)
+        return Measured(record.series, record.gains, paper.reference, paper.software, paper.chance, fitted)
 
     def accuracy(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
-        """What the paper's model would have if it kept the same share as the series, at the fitted sigma.
+        """The accuracy of the paper's model if it kept the same share as the series, at the fitted sigma.
+
+        None where nothing was measured there.
 
         Raises:
             BadInput: there is not one series and one gamma.
@@ -146,20 +145,22 @@ class Measured:
         return None if self.sigma is None else self._scaled(name, gamma * self.sigma)
 
     def returned(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
-        """Share of the accuracy lost by the second series that the first one has again, at the fitted sigma.
+        """The share of the accuracy lost by the second series that the first one keeps, at the fitted sigma.
+
+        None where nothing was measured there, or nothing is lost.
 
         Raises:
             BadInput: there are not two series and one gamma.
         """
         better, worse = (self.accuracy([name], gammas) for name in _counted("series", names, 2))
-        if better is None or worse is None or worse == self.software:  # of nothing that is lost, nothing returns
+        if better is None or worse is None or worse == self.software:
             return None
         return (better - worse) / (self.software - worse)
 
     def above(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
         """1 where each series is above the one before it, by the lower bound of their paired difference."""
         found = [self._gain(better, than, gamma) for than, better in pairwise(names) for gamma in gammas]
-        return None if None in found else float(all(gain["low"] > 0 for gain in found if gain))
+        return None if None in found else float(all(gain.low > 0 for gain in found if gain))
 
     def grows(self, names: Sequence[str], gammas: Sequence[float]) -> float | None:
         """1 where the gain of the first series over the second is larger at each next gamma.
@@ -171,11 +172,14 @@ class Measured:
         found = [self._gain(better, than, gamma) for gamma in gammas]
         if None in found:
             return None
-        return float(all(two["mean"] > one["mean"] for one, two in pairwise(gain for gain in found if gain)))
+        return float(all(later.mean > earlier.mean for earlier, later in pairwise(gain for gain in found if gain)))
 
     @cached_property
     def sigma(self) -> float | None:
-        """That with which accuracies without mitigation come nearest to the paper's; None where too few are there."""
+        """The sigma with which accuracies without mitigation come nearest to the paper's.
+
+        None where fewer than two were measured, or the best sigma lies at the edge of what was measured.
+        """
         name, gammas, _ = self.fitted
         points = self._points(name)
         if len(points) < 2:
@@ -190,7 +194,7 @@ class Measured:
 
     @property
     def misfit(self) -> float | None:
-        """Root mean square difference from the paper's accuracies without mitigation."""
+        """Root mean square difference from the paper's accuracies without mitigation; None without a sigma."""
         return None if self.sigma is None else self._error(self.sigma)
 
     def _error(self, sigma: float) -> float | None:
@@ -205,25 +209,36 @@ class Measured:
         if value is None or self.reference not in self.series:
             return None
         own = self.series[self.reference]
-        share: float = (value - own["chance"]) / (own["software"] - own["chance"])
+        share = (value - own.chance) / (own.software - own.chance)
         return self.chance + share * (self.software - self.chance)
 
     def _points(self, name: str) -> list[tuple[float, float]]:
         """(gamma sigma, mean accuracy) of a series 'model.method', in ascending order."""
         model, _, method = name.partition(".")
-        found = self.series.get(model, {})
-        means = found.get("means", {}).get(method, {})
-        return sorted((float(gamma) * found["sigma"], mean) for gamma, mean in means.items())
+        series = self.series.get(model)
+        if series is None:
+            return []
+        return sorted((float(gamma) * series.sigma, mean) for gamma, mean in series.means.get(method, {}).items())
 
-    def _gain(self, better: str, than: str, gamma: float) -> dict[str, Any] | None:
+    def _gain(self, better: str, than: str, gamma: float) -> Gain | None:
         wanted = (better, than, gamma)
-        return next((gain for gain in self.gains if (gain["better"], gain["than"], gain["gamma"]) == wanted), None)
+        return next((gain for gain in self.gains if (gain.better, gain.than, gain.gamma) == wanted), None)
 
 
-def _counted(what: str, found: Sequence[T], count: int) -> Sequence[T]:
-    if len(found) != count:
-        raise BadInput(f"{what} = {shown(list(found))}: must have {count} here; correct the list")
-    return found
+def _read_record(file: Path) -> Record:
+    """The parts of an accuracy.json that are read."""
+    content = read_json(file)
+    parts = (
+        {key: content[key] for key in ("series", "gains") if key in content} if isinstance(content, dict) else content
+    )
+    return validate(Record, parts, where=str(file))
+
+
+def _counted(field: str, values: Sequence[T], count: int) -> Sequence[T]:
+    """The values, of which there must be `count`."""
+    if len(values) != count:
+        raise BadInput(f"{field} = {shown(list(values))}: must have {count} here; correct the list")
+    return values
 
 
 def between(points: Sequence[tuple[float, float]], x: float) -> float | None:

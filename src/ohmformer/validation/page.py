@@ -17,7 +17,7 @@ PLACE = Path("docs", "validation.md")
 """The page of all papers, below the current folder."""
 
 MARK = "Written by `ohmformer validate"
-"""By this a page of ours is known."""
+"""Text by which a page that this command wrote is recognized."""
 
 PIPE = r"\|"
 """How a cell of a table in Markdown holds a vertical bar."""
@@ -51,7 +51,7 @@ def _cells(entry: Checked) -> tuple[str, ...]:
 
 
 def amount(value: float | None, entry: Checked) -> str:
-    """A value in its unit; of some quantities, yes or no."""
+    """A value in its unit; 'yes' or 'no' for quantities that are 1 or 0."""
     if value is None:
         return "-"
     if entry.claim.quantity in YES_OR_NO:
@@ -82,7 +82,7 @@ def summary(paper: Paper) -> str:
 
 
 def failures(papers: list[Paper]) -> str:
-    """How many claims were checked and do not hold, in a line; empty where all do."""
+    """How many checked claims are missed, in one line; empty where none is."""
     count = sum(entry.failed for paper in papers for entry in paper.claims)
     checked = sum(entry.checked for paper in papers for entry in paper.claims)
     missed = f"{count} of {checked} checked claims are missed, hence exit code 1; the page says why each may differ"
@@ -90,16 +90,19 @@ def failures(papers: list[Paper]) -> str:
 
 
 def write_page(papers: list[Paper], file: Path | None, *, every: bool) -> str:
-    """Write the page, and say where; empty where there is no place for it.
+    """Write the page.
 
     Args:
-        papers: that go into it.
-        file: where; None for docs/validation.md below the current folder, if it has a folder docs, and only where
+        papers: those that the page shows.
+        file: where the page goes; None for docs/validation.md below the current folder, if it has a folder docs, and only where
             `every` paper is in it. A page that somebody else wrote there is left alone.
         every: whether these are all papers.
 
+    Returns:
+        A sentence that says where the page is; empty where there is no place for it.
+
     Raises:
-        BadInput: it cannot be written.
+        BadInput: the page cannot be written.
     """
     place = file or PLACE
     if file is None:
@@ -112,7 +115,7 @@ def write_page(papers: list[Paper], file: Path | None, *, every: bool) -> str:
 
 
 def _is_foreign(file: Path) -> bool:
-    """Whether there is a file that is no page of this command, or cannot be read."""
+    """True if there is a file that this command did not write, or that cannot be read."""
     try:
         return file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,1 +1,1 @@
-"""What is the answer of a study, and how is it stored? Types of results, their keys, the store, the results file."""
+"""What is a result, and how is it stored? Types of results, their keys, the store and the results file."""
