@@ -228,10 +228,9 @@ class Measured:
 def _read_record(file: Path) -> Record:
     """The parts of an accuracy.json that are read."""
     content = read_json(file)
-    parts = (
-        {key: content[key] for key in ("series", "gains") if key in content} if isinstance(content, dict) else content
-    )
-    return validate(Record, parts, where=str(file))
+    if isinstance(content, dict):
+        content = {key: content[key] for key in ("series", "gains") if key in content}
+    return validate(Record, content, where=str(file))
 
 
 def _counted(field: str, values: Sequence[T], count: int) -> Sequence[T]:

@@ -94,8 +94,8 @@ def write_page(papers: list[Paper], file: Path | None, *, every: bool) -> str:
 
     Args:
         papers: those that the page shows.
-        file: where the page goes; None for docs/validation.md below the current folder, if it has a folder docs, and only where
-            `every` paper is in it. A page that somebody else wrote there is left alone.
+        file: where the page goes; None for docs/validation.md below the current folder, if it has a folder docs, and
+            only where `every` paper is in it. A page that somebody else wrote there is left alone.
         every: whether these are all papers.
 
     Returns:
