@@ -68,8 +68,6 @@ def test_every_link_and_file_of_a_page_exists(page: Path) -> None:
     named = re.findall(r"`((?:docs|examples|tests|training|benchmarks|reproductions|src)/[\w./-]+)`", text)
     room = "nn|array|capture|hardware|mitigation|device|dataflow|workload|cost|study"
     rooms = re.findall(rf"`((?:{room})/[\w/]+\.py)`", text)
-        r"`((?:nn|array|capture|hardware|mitigation|device|dataflow|workload|cost|study)/[\w/]+\.py)`", text
-    )
     missing = [name for name in [*named, *(f"src/ohmformer/{name}" for name in rooms)] if not (ROOT / name).exists()]
     assert not missing
 

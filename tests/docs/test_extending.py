@@ -60,9 +60,9 @@ def test_the_code_of_the_page_runs_and_adds_a_kind_to_every_family(page: ModuleT
 
 
 def test_keys_hold_the_code_of_kinds_from_outside(page: ModuleType) -> None:
-    cell = of.replace(of.load("rram_puma_2019"), "write_noise", {"kind": "mid_range", "sigma": 0.2})
+    cell = of.replace(of.load_cell("rram_puma_2019"), "write_noise", {"kind": "mid_range", "sigma": 0.2})
     assert list(registry.outside(cell)) == [page.MidRange]
-    assert list(registry.outside(of.load("rram_puma_2019"))) == []
+    assert list(registry.outside(of.load_cell("rram_puma_2019"))) == []
     assert cell.canonical()["write_noise"] == {"kind": "mid_range", "sigma": 0.2}
     before = registry.code_digest(page.MidRange)
     file = Path(str(page.__file__))
@@ -95,7 +95,7 @@ def test_verified_writes_of_the_gaussian_example_follow_from_its_deviation(
     page: ModuleType, ceiling: float | None
 ) -> None:
     """Mean and variance after up to four writes, against the draws that the inverse of their distribution gives."""
-    cell = of.replace(of.load("rram_puma_2019"), "write_noise", {"kind": "mid_range", "sigma": 0.5})
+    cell = of.replace(of.load_cell("rram_puma_2019"), "write_noise", {"kind": "mid_range", "sigma": 0.5})
     if ceiling:
         cell = of.replace(cell, "g_ceiling", ceiling * cell.g_max)
     g = torch.linspace(cell.g_min, cell.g_max, 7, dtype=torch.float64)
@@ -110,7 +110,7 @@ def test_verified_writes_of_the_gaussian_example_follow_from_its_deviation(
 def test_the_gaussian_example_has_unbiased_codes_and_is_drawn_as_one_normal(page: ModuleType) -> None:
     from ohmformer.array.write_one_gaussian import writable, write_normal
 
-    array = of.replace(of.load("clipformer_2024"), "cell.write_noise", {"kind": "mid_range", "sigma": 0.1})
+    array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "mid_range", "sigma": 0.1})
     assert len(of.array.unbiased_codes(array)) > array.max_code
     assert writable(array)
     codes = torch.full((400, 400), 100.0)
@@ -121,7 +121,7 @@ def test_the_gaussian_example_has_unbiased_codes_and_is_drawn_as_one_normal(page
 
 
 def test_what_lacks_a_closed_form_is_refused_by_name(page: ModuleType) -> None:
-    array = of.replace(of.load("clipformer_2024"), "cell.write_noise", {"kind": "laplace", "sigma": 0.05})
+    array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "laplace", "sigma": 0.05})
     with pytest.raises(of.BadInput, match=r"write noise 'laplace' .* give Laplace `moments`"):
         of.array.held_moments(array)
     with pytest.raises(of.BadInput, match=r"verify: write noise 'laplace' .* `normal_of` and `parts`"):
