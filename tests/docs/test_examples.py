@@ -53,11 +53,13 @@ def test_readme_example_runs(tmp_path: Path) -> None:
     assert "95 % interval" in output
 
 
-def test_the_page_on_architecture_names_every_folder() -> None:
+def test_the_page_on_architecture_names_every_folder_and_root_module() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    folders = {path.parent.name for path in (ROOT / "src/ohmformer").glob("*/__init__.py")}
+    package = ROOT / "src" / "ohmformer"
+    folders = {path.parent.name for path in package.glob("*/__init__.py")} | {"library"}
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
     cells = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.MULTILINE)
-    assert folders <= {name for cell in cells for name in re.findall(r"\w+", cell)}
+    assert folders | modules <= {name for cell in cells for name in re.findall(r"\w+", cell)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
