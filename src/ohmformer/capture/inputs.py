@@ -72,8 +72,10 @@ def _has_rows(value: Any) -> bool:
 def call(model: nn.Module, sample: Any) -> Any:
     """The model's output for a sample batch: a tensor, a tuple of arguments, or a mapping of keyword arguments.
 
-    A sample that holds anything else than tensors, such as a cache that calls fill, is copied first.
+    A sample that holds anything else than tensors, such as a cache that calls fill, is copied first. Tensors in main
+    memory are moved to where the model is.
     """
+    sample = at_home(model, sample)
     if any(not isinstance(leaf, (Tensor, int, float, str, bool, type(None))) for leaf in tree_leaves(sample)):
         # Autograd's history cannot be copied.
         sample = copy.deepcopy(sample, {id(t): t.detach().clone() for t in _hidden(sample)})

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from ohmformer.capture.opaque_tensors import opaque
+
 
 @contextmanager
 def unchanged_buffers(model: nn.Module) -> Iterator[None]:
     """What models write into their buffers when they are run inside, such as counters, is taken back."""
-    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers() if not buffer.is_meta]
+    plain = [buffer for buffer in model.buffers() if not buffer.is_meta and not opaque(buffer)]
+    before = [(buffer, buffer.detach().clone()) for buffer in plain]
     try:
         yield
     finally:

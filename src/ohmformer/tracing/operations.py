@@ -134,7 +134,8 @@ class Writer:
         """Products with a whole parameter, a part, the matrices of a bank, or those of the groups of a convolution."""
         assert product.matrix is not None
         assert product.left is not None
-        matrix, left = product.matrix, product.left.shape
+        assert product.origin is not None
+        matrix, origin, left = product.matrix, product.origin, product.left.shape
         O, I = matrix.shape[-2:]
         G = prod(matrix.shape[:-2])
         lead = torch.broadcast_shapes(left[:-2], matrix.shape[:-2]) if matrix.dim() > 2 else left[:-2]
@@ -145,7 +146,7 @@ class Writer:
             vectors = tokens // E + (index < tokens % E)
         for g in range(G):
             place = f"{name}#{g}" if G > 1 else name
-            key = (product.weights, g, matrix.storage_offset(), tuple(matrix.shape), matrix.stride())
+            key = (product.weights, g, origin.storage_offset(), tuple(matrix.shape), origin.stride())
             op = self._ruled(self._static(place, key, vectors, I, O), event.module, name, place)
             yield Draft(op, "static", 1 << event.index, event.deps, event.blocks)
 
@@ -161,7 +162,8 @@ class Writer:
         owner, _, attribute = product.weights.rpartition(".")
         own = any(p is parameter for p in self.modules[product.module]._parameters.values())
         layer = product.module if own and attribute == "weight" else owner if attribute == "weight" else product.weights
-        offset = int(matrix.storage_offset()) - int(parameter.storage_offset())
+        origin = matrix if product.origin is None else product.origin
+        offset = int(origin.storage_offset()) - int(parameter.storage_offset())
         if _from_bank(parameter, matrix):
             index = offset // max(1, parameter.stride(0))
             return f"{layer}[{index}]", index

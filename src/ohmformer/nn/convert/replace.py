@@ -8,11 +8,13 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from ohmformer.array.spec import Crossbar
+from ohmformer.capture import table as reasons
 from ohmformer.capture.batch_axis import FIRST, Rows
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.product import Product
 from ohmformer.capture.pytorch_mha import check_supported
-from ohmformer.capture.table import ACROSS_SAMPLES, BY_HARDWARE, BY_RULE, COMPUTED, CONSTANT, Captured, CaptureTable
+from ohmformer.capture.refusals import check_place, not_followed, not_understood
+from ohmformer.capture.table import Captured, CaptureTable
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
@@ -52,6 +54,7 @@ class Replacer:
         self.times = Counter(self._matrix_key(p) for p in run.seen.products if p.kind == "weights")
         self.site_names: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.cells: dict[tuple[object, ...], Cells] = {}
+        self.forms: dict[str, list[tuple[object, ...]]] = {}
         self.frames: dict[str, Frame] = {}
         self.held_by: defaultdict[str, list[Weights]] = defaultdict(list)
         self.operands: list[Operand] = []
@@ -70,7 +73,7 @@ class Replacer:
         for product in self.run.seen.products:
             key = self._matrix_key(product) if product.kind == "weights" else (product.module, product.position)
             if product.kind == "unknown":
-                self._stay_digital(product.module, product.operation, f"{product.operation} is not understood")
+                self._stay_digital(product.module, product.operation, product.why or not_understood(product))
             elif key not in seen:
                 self._one(product)
             seen.add(key)
@@ -103,19 +106,19 @@ class Replacer:
     def _matrix_key(product: Product) -> tuple[object, ...]:
         """What tells one use of a matrix of weights from those of others."""
         assert product.matrix is not None or product.kind != "weights"
-        matrix = product.matrix
-        return (product.module, product.weights, *(() if matrix is None else _geometry(matrix)))
+        return (product.module, product.weights, *(() if product.matrix is None else _geometry(product)))
 
     def _unseen(self) -> None:
         """List the layers that the sample did not reach: they stay as they are."""
         used = {product.module for product in self.run.seen.products}
         used |= {product.weights.rpartition(".")[0] for product in self.run.seen.products}
+        elsewhere = self.run.seen.elsewhere
         inside = {id(m.out_proj) for m in self.modules.values() if isinstance(m, nn.MultiheadAttention)}
         kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
         for name, module in self.modules.items():
             multiplies = isinstance(module, kinds) or type(module).__name__ == "Conv1D"
             if multiplies and name not in used and id(module) not in inside:
-                self._stay_digital(name, "x W", "its forward is not called on the sample")
+                self._stay_digital(name, "x W", reasons.ELSEWHERE if name in elsewhere else reasons.NOT_CALLED)
 
     def _rule(self, *names: str) -> Rule:
         """What the rules say of a module or operand, by its name; the first that matches any of its names."""
@@ -131,7 +134,7 @@ class Replacer:
     ) -> tuple[Crossbar | None, str]:
         """The crossbar of an operand, or None and the reason why it stays digital."""
         if rule.digital:
-            return None, BY_RULE
+            return None, reasons.BY_RULE
         named = {
             "projection": self.hardware.projection,
             "attention.key": self.hardware.attention.key,
@@ -140,7 +143,7 @@ class Replacer:
         engine = named.get(rule.on, engine)
         array = rule.array or (engine.array if isinstance(engine, ArrayEngine) else None)
         if array is None:
-            return None, BY_HARDWARE
+            return None, reasons.BY_HARDWARE
         for name in ("scale", "percentile"):
             value = getattr(rule, name) if getattr(rule, name) is not None else getattr(weights, name, None)
             if value is not None:
@@ -152,7 +155,7 @@ class Replacer:
 
     def _stay_digital(self, module: str, product: str, reason: str) -> None:
         """List what cannot be put on crossbars; a rule that asks for just that is the better reason."""
-        self._row(module, product, "digital", BY_RULE if self._rule(module).digital else reason)
+        self._row(module, product, "digital", reasons.BY_RULE if self._rule(module).digital else reason)
 
     def _static(
         self,
@@ -189,7 +192,7 @@ class Replacer:
             operand = self._static(product.module, self._cells_key(product), uses, rows, place.known)
             if operand is not None:
                 operand.rows_of = self._rows_by_use(product)
-                become(module, CrossbarLinear, weight_operand=operand)
+                become(module, CrossbarLinear, ohmformer_weight=operand)
         else:
             self._functional(product, uses, rows, place.known)
         self._use_modules(product.module)
@@ -206,22 +209,22 @@ class Replacer:
         return self.names.get(id(self.modules[module]._parameters.get("weight")), "")
 
     def _cells_key(self, product: Product) -> tuple[object, ...]:
-        assert product.matrix is not None
-        return (product.weights, *_geometry(product.matrix))
+        return (product.weights, *_geometry(product))
 
     def _functional(self, product: Product, uses: int, rows: Rows | None, known: bool) -> None:
         """Weights that a module multiplies by itself: a whole parameter, a part, or one matrix of a bank."""
-        parameter, matrix = self.parameters[product.weights], product.matrix
+        parameter, matrix, origin = self.parameters[product.weights], product.matrix, product.origin
         assert matrix is not None
+        assert origin is not None
         owner, _, attribute = product.weights.rpartition(".")
         layer = owner if attribute == "weight" else product.weights
         if product.module and self._own_name(product.module) == product.weights:
             layer = product.module
-        offset = int(matrix.storage_offset()) - int(parameter.storage_offset())
+        offset = int(origin.storage_offset()) - int(parameter.storage_offset())
         bank = parameter.dim() == 3 and matrix.numel() == parameter[0].numel() and matrix.dim() == 2
         held = self.held_by[product.module]
         if bank:
-            same = (attribute, self.modules[owner], tuple(matrix.shape))
+            same = (attribute, self.modules[owner], tuple(origin.shape))
             if any((w.parameter, w.owner, w.shape) == same for w in held):
                 return
             places = [(f"{layer}[{e}]", e * parameter.stride(0)) for e in range(len(parameter))]
@@ -229,11 +232,20 @@ class Replacer:
             part = "" if matrix.numel() == parameter.numel() else f"#{offset}"
             places = [(f"{layer}{part}", offset)]
         for name, start in places:
-            key = (product.weights, start, *_geometry(matrix)[1:])
-            operand = self._static(name, key, uses, rows, known, bank=layer if bank else "")
+            key = (product.weights, start, *_geometry(product)[1:])
+            operand = self._static(self._unlike(name, key), key, uses, rows, known, bank=layer if bank else "")
             if operand is not None:
                 self._frame(product.module)
-            held.append(Weights(operand, self.modules[owner], attribute, start, tuple(matrix.shape), matrix.stride()))
+            view = (tuple(origin.shape), origin.stride(), tuple(matrix.shape))
+            held.append(Weights(operand, self.modules[owner], attribute, start, *view))
+
+    def _unlike(self, name: str, key: tuple[object, ...]) -> str:
+        """The name of a matrix, with `#as2` ... where the same weights were read as another matrix before."""
+        forms = self.forms.setdefault(name, [])
+        if key not in forms:
+            forms.append(key)
+        n = forms.index(key) + 1
+        return name if n == 1 else f"{name}#as{n}"
 
     def _frame(self, name: str) -> Frame:
         """What is intercepted in a module, which then intercepts."""
@@ -241,7 +253,7 @@ class Replacer:
             module = self.modules[name]
             self.frames[name] = Frame(name, self.state, operations=self.run.seen.operations.get(name, {}))
             cls: type[nn.Module] = type(module)
-            become(module, crossbar_class(cls), crossbar_frame=self.frames[name])  # type: ignore[arg-type]
+            become(module, crossbar_class(cls), ohmformer_frame=self.frames[name])  # type: ignore[arg-type]
         return self.frames[name]
 
     def _use_modules(self, name: str) -> None:
@@ -265,29 +277,29 @@ class Replacer:
             )
         if rule.digital:
             for product in ("x W", "Q K", "P V"):
-                self._row(name, product, "digital", BY_RULE)
+                self._row(name, product, "digital", reasons.BY_RULE)
             if isinstance(module, nn.MultiheadAttention):
-                self._row(f"{name}.out_proj".lstrip("."), "x W", "digital", BY_RULE)
+                self._row(f"{name}.out_proj".lstrip("."), "x W", "digital", reasons.BY_RULE)
             return
         check_supported(module, name)
-        self._check_place(seen)
+        check_place(seen, self.run.places[seen])
         uses = self._uses(seen)
         operands = tuple(self._static(f"{name}#{role}", (name, role), uses) for role in "qkv")
         site = self._site(seen, FIRST, uses)
-        become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[site])
+        become(module, CrossbarMultiheadAttention, ohmformer_inputs=operands, ohmformer_sites=[site])
         if isinstance(module.out_proj, CrossbarLinear):  # of another attention, too
-            module.out_proj.weight_operand.uses += uses
+            module.out_proj.ohmformer_weight.uses += uses
         else:
             last = f"{name}.out_proj".lstrip(".")
             operand = self._static(last, (last,), uses)
             if operand is not None:
-                become(module.out_proj, CrossbarLinear, weight_operand=operand)
+                become(module.out_proj, CrossbarLinear, ohmformer_weight=operand)
         self._use_modules(name)
 
     def _attention(self, product: Product) -> None:
         place = self.run.places[product]
         if not all(self._rule(product.module, f"{product.module}.{letter}").digital for letter in "KV"):
-            self._check_place(product)
+            check_place(product, place)
         rows = place.right or place.left or FIRST
         site = self._site(product, rows, self._uses(product))
         if site.key or site.value:
@@ -343,35 +355,26 @@ class Replacer:
         self.operands.append(operand)
         return operand
 
-    def _check_place(self, product: Product) -> None:
-        place = self.run.places[product]
-        if not place.known or (place.left is None and place.right is None):
-            shapes = " with ".join(str(shape) for shape in product.shapes[:2])
-            raise BadInput(
-                f"{product.module or 'the model itself'}: {product.operation} on {shapes}: cannot tell which rows "
-                f"belong to which sample; keep it digital with rules={{{product.module!r}: None}}"
-            )
-
     def _pair(self, product: Product) -> None:
         """A product of two activations that the model writes out."""
         rule, place = self._rule(product.module), self.run.places[product]
         role = product.role or {"attention.key": "key", "attention.value": "value"}.get(rule.on, "")
         if rule.digital:
-            self._row(product.module, product.operation, "digital", BY_RULE)
+            self._row(product.module, product.operation, "digital", reasons.BY_RULE)
             return
         if not role and product.kind == "constant":
-            self._row(product.module, product.operation, "digital", CONSTANT)
+            self._row(product.module, product.operation, "digital", reasons.CONSTANT)
             return
         place_known = place.known and (place.left is not None or place.right is not None)
         if product.kind == "computed weights" and not (role and place_known):
-            self._row(product.module, f"x W ({product.operation})", "digital", COMPUTED)
+            self._row(product.module, f"x W ({product.operation})", "digital", reasons.COMPUTED)
             return
         if not role and product.left is not None and place.left is None and place.right is None:
-            self._row(product.module, product.operation, "digital", ACROSS_SAMPLES)
+            self._row(product.module, product.operation, "digital", reasons.ACROSS_SAMPLES)
             return
         if not role or product.left is None:
-            self._refuse(product)
-        self._check_place(product)
+            raise not_followed(product)
+        check_place(product, place)
         name, attention = self._site_name(product.module, role), self.hardware.attention
         engine = attention.key if role == "key" else attention.value
         operand = self._dynamic(name, role, engine, self._uses(product), product)
@@ -380,15 +383,10 @@ class Replacer:
             site = PairSite(name, operand, self.state, **where, groups=product.groups, swapped=product.swapped)
             self._frame(product.module).sites[product.position] = site
 
-    def _refuse(self, product: Product) -> None:
-        shapes = " with ".join(str(shape) for shape in product.shapes[:2])
-        raise BadInput(
-            f"{product.module or 'the model itself'}: multiplies two activations by {product.operation} ({shapes}), "
-            f"which is not understood; keep it digital with rules={{{product.module!r}: None}}, or say what it is "
-            f"with rules={{{product.module!r}: Rule(on='attention.key')}}"
-        )
 
-
-def _geometry(matrix: object) -> tuple[object, ...]:
-    """What tells parts of one parameter from one another."""
-    return matrix.storage_offset(), tuple(matrix.shape), matrix.stride()  # type: ignore[attr-defined]
+def _geometry(product: Product) -> tuple[object, ...]:
+    """What tells parts of one parameter, and ways to read it as a matrix, from one another."""
+    origin, matrix = product.origin, product.matrix
+    assert origin is not None
+    assert matrix is not None
+    return origin.storage_offset(), tuple(origin.shape), origin.stride(), tuple(matrix.shape)

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from ohmformer.nn.convert.convert import share_parameters
+from ohmformer.capture.torch_private import post_hooks, pre_hooks
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.hooks import OWN_HOOKS
+from ohmformer.nn.convert.sharing import share_parameters
+from ohmformer.nn.describing import forget_note
 from ohmformer.nn.modules.class_swap import unbecome
 
 
@@ -24,10 +26,11 @@ def revert(model: nn.Module) -> nn.Module:
     found = crossbars(model)
     digital = share_parameters(model, found, found.state, *found.operands)
     for module in digital.modules():
-        _drop_hooks(module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)
-        _drop_hooks(module._forward_hooks, module._forward_hooks_always_called)
+        _drop_hooks(*pre_hooks(module))
+        _drop_hooks(*post_hooks(module))
         unbecome(module)
-    del digital.crossbars
+        forget_note(module)
+    del digital.ohmformer_crossbars
     return digital
 
 

@@ -47,6 +47,8 @@ class PairSite:
     def apply(self, found: Contraction) -> Tensor:
         """The product, with one factor in cells."""
         found = found.swapped() if self.swapped else found
+        if found.left.numel() == 0 or found.right.numel() == 0:  # an empty batch, or no tokens
+            return found.finish(found.left @ found.right.transpose(-2, -1))
         dtype = found.left.dtype
         lead = torch.broadcast_shapes(found.left.shape[:-2], found.right.shape[:-2])
         left, right = (f.expand(*lead, *f.shape[-2:]) for f in (found.left, found.right))

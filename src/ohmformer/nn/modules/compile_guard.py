@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -23,3 +24,23 @@ def eager(function: F) -> F:
         return disabled(*args, **kwargs)
 
     return run  # type: ignore[return-value]
+
+
+def compiler_loaded() -> bool:
+    """Whether PyTorch's compiler was imported, which takes seconds."""
+    return hasattr(sys.modules.get("torch._dynamo"), "reset")
+
+
+def forget_compiled() -> None:
+    """Forget what was compiled, and what failed to."""
+    sys.modules["torch._dynamo"].reset()
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Inside, nothing is compiled, even where a model asks for it."""
+    if not compiler_loaded():
+        yield
+        return
+    with sys.modules["torch"].compiler.set_stance("force_eager"):
+        yield

@@ -24,6 +24,7 @@ from ohmformer.nn.operands.kv_cache import Memory
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Watched
 from ohmformer.nn.operands.unpad import Compaction, compaction
+from ohmformer.nn.threads import OfThread
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 
@@ -57,7 +58,7 @@ class DynamicOperand(Operand):
     clip: Literal["model"] | Clip | tuple[Clip, ...] = "model"
     w_range: Tensor | None = None
     conditioner: Conditioner | None = None
-    memory: Memory | None = None
+    memory = OfThread[Memory | None](None)
     plain: Crossbar = field(init=False)
     plain_clip: Literal["model"] | Clip | tuple[Clip, ...] = field(init=False)
     watched: list[Watched] = field(default_factory=list, repr=False)

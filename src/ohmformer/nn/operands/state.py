@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.multiply import Level
+from ohmformer.capture.torch_private import in_backward
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
+from ohmformer.nn.threads import OfThread, Threads
 from ohmformer.streams import Part, Stream, current_samples
 
 Mode = Literal["run", "bypass", "observe tokens", "observe inputs", "observe converters"]
@@ -85,8 +87,8 @@ class State:
         inside: that call is going on.
         training: variation-aware training, inside of its block.
         last: the step of training that the last call was; None where it was none.
-        frames: what intercepts products now, innermost last; None where nothing does.
         visited: operands that were used since it was last cleared.
+        threads: what each thread keeps for itself.
     """
 
     level: Level = "array"
@@ -96,12 +98,17 @@ class State:
     mode: Mode = "run"
     rounded: bool = True
     causal: bool = False
-    said: Asked = Asked()
-    inside: bool = False
     training: Steps | None = None
-    last: Step | None = None
-    frames: list[object | None] = field(default_factory=list)
     visited: set[str] = field(default_factory=set)
+    threads: Threads = field(default_factory=Threads)
+    said = OfThread[Asked](Asked())
+    inside = OfThread[bool](False)
+    last = OfThread[Step | None](None)
+
+    @property
+    def frames(self) -> list[object | None]:
+        """What intercepts products now, innermost last; None where nothing does."""
+        return self.threads.frames
 
     @property
     def stream(self) -> Stream:
@@ -128,7 +135,7 @@ class State:
     @property
     def _going_on(self) -> bool:
         """Whether a call of the whole model is going on, or layers of the last one are recomputed."""
-        return self.inside or torch._C._current_graph_task_id() != -1
+        return self.inside or in_backward()
 
     @property
     def asked(self) -> Asked:

@@ -1,0 +1,45 @@
+"""Why a product of a model cannot be put on crossbars, in one line with a remedy."""
+
+from __future__ import annotations
+
+from ohmformer.capture.dry_run import Place
+from ohmformer.capture.product import Product
+from ohmformer.errors import BadInput
+
+
+def check_place(product: Product, place: Place) -> None:
+    """Refuse a product of which it is not known whose rows are whose.
+
+    Raises:
+        BadInput: it is one.
+    """
+    if not place.known or (place.left is None and place.right is None):
+        raise BadInput(
+            f"{where(product)}: {product.operation} on {shapes(product)}: cannot tell which rows belong to which "
+            f"sample; keep it digital with rules={{{product.module!r}: None}}"
+        )
+
+
+def not_followed(product: Product) -> BadInput:
+    """The error for a product of two activations of which nobody knows what it is."""
+    what = f"{where(product)}: multiplies two activations by {product.operation} ({shapes(product)}), which"
+    digital = f"keep it digital with rules={{{product.module!r}: None}}"
+    if product.left is None:  # then no rule can say what it is
+        return BadInput(f"{what} cannot be followed: {product.why or not_understood(product)}; {digital}")
+    rule = f"rules={{{product.module!r}: Rule(on='attention.key')}}"
+    return BadInput(f"{what} is not understood; {digital}, or say what it is with {rule}")
+
+
+def not_understood(product: Product) -> str:
+    """The reason for a product to stay digital where none is known."""
+    return f"{product.operation} is not understood"
+
+
+def where(product: Product) -> str:
+    """The module that multiplies."""
+    return product.module or "the model itself"
+
+
+def shapes(product: Product) -> str:
+    """The shapes of both factors."""
+    return " with ".join(str(shape) for shape in product.shapes[:2])
