@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ohmformer.capture.contraction.matmul import Contraction, contraction
 from ohmformer.capture.masks import HIDDEN, allowed
-from ohmformer.capture.matmul import Contraction, contraction
 
 SOFTMAX = {"softmax", "_softmax"}
 _SAME = {

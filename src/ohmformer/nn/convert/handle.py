@@ -51,7 +51,7 @@ def crossbars(model: nn.Module) -> Crossbars:
     Raises:
         BadInput: the model was not converted.
     """
-    found = getattr(model, "crossbars", None)
+    found = getattr(model, "ohmformer_crossbars", None)
     if not isinstance(found, Crossbars):
         raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
     return found
