@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -72,10 +74,8 @@ def convert(
     sample = checked_sample(model, sample, rule_list)
     weights = weights or WeightMitigation()
     converted = share_parameters(model)
-    training = {name: module.training for name, module in converted.named_modules()}
-    converted.eval()
     state = State(level=level, seed=seed, chip=chip, clip=clip)
-    with unchanged_buffers(model), without_fast_path():
+    with _evaluating(converted), unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
         drop_parts_of_texts(run, converted, sample)
         replacer = Replacer(converted, hardware, state, rule_list, run, weights)
@@ -88,10 +88,20 @@ def convert(
         attach(converted, found, run, set(replacer.frames))
         self_check.check(model, converted, state, _checked(found.operands), sample, run.axis)
         calibrate_ranges(converted)
-    for name, module in converted.named_modules():
-        module.training = training[name]
     _report(converted, found, verbose)
     return converted
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, all of a model is in evaluation mode."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def _report(converted: nn.Module, found: Crossbars, verbose: bool) -> None:
