@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import index
 from typing import Any
 
 import torch
@@ -50,20 +49,6 @@ def check_options(model: object, hardware: object, clip: object, rules: object, 
     for engine in (hardware.attention.key, hardware.attention.value):
         if isinstance(clip, KVClip) and isinstance(engine, CrossbarEngine):
             clip.check(engine.array)
-
-
-def whole(name: str, value: object) -> int:
-    """A whole number, such as a seed.
-
-    Raises:
-        BadInput: it is none.
-    """
-    try:
-        if not isinstance(value, bool):
-            return index(value)  # type: ignore[arg-type]
-    except TypeError:
-        pass
-    raise BadInput(f"{name} = {value!r}: must be a whole number; write it without quotes and decimals")
 
 
 def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:

@@ -17,10 +17,10 @@ from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert import self_check
-from ohmformer.nn.convert.arguments import check_options, checked_sample, whole
+from ohmformer.nn.convert.arguments import check_options, checked_sample
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.call_info import drop_parts_of_texts
-from ohmformer.nn.convert.handle import Crossbars
+from ohmformer.nn.convert.handle import Crossbars, check_seed
 from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
@@ -69,7 +69,7 @@ def convert(
             nothing, or a converted model that differs from the original.
     """
     check_options(model, hardware, clip, rules, weights, level)
-    seed, chip = whole("seed", 0 if seed is None else seed), whole("chip", chip)
+    seed, chip = check_seed(0 if seed is None else seed), check_seed(chip, "chip")
     rule_list = RuleBook.read(rules).rules
     sample = checked_sample(model, sample, rule_list)
     weights = weights or WeightMitigation()
