@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import BartConfig, BartForConditionalGeneration
 
 import ohmformer as of
+from ohmformer.nn.operands.state import Asked, State
 from tests.nn.models import Decoder, SelfAttention, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
@@ -84,3 +86,70 @@ def test_models_are_copied_in_any_thread(copied: Any) -> None:
         with ThreadPoolExecutor(1) as pool:
             other = pool.submit(copied, converted).result()
         assert torch.equal(other(IMAGES), expected)
+
+
+def test_what_a_call_keeps_is_that_of_its_thread() -> None:
+    state = State()
+    wait = threading.Barrier(4)
+
+    def keeps(n: int) -> bool:
+        state.threads.enter()
+        wait.wait()
+        state.said, asked = Asked(rows=n), Asked(rows=10 + n)
+        state.parts.append(asked)
+        state.moved[f"K{n}"] = frozenset()
+        state.visited.add(f"K{n}")
+        wait.wait()
+        kept = (state.said.rows, state.parts, set(state.moved), state.visited)
+        wait.wait()
+        return kept == (n, [asked], {f"K{n}"}, {f"K{n}"})
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(keeps, range(4)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_texts_are_written_by_encoder_and_decoder_in_many_threads() -> None:
+    """`generate` calls the encoder by itself, before its thread has ever called the whole model."""
+    config = BartConfig(
+        vocab_size=30,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=32,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        forced_eos_token_id=None,
+    )
+    torch.manual_seed(0)
+    ids = torch.randint(3, 30, (3, 6))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    sample = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[:, :3]}
+    converted = of.convert(BartForConditionalGeneration(config).eval(), HARDWARE, sample=sample)
+
+    def written(n: int) -> Tensor:
+        rows = slice(n % 3, None)
+        with torch.no_grad(), of.samples(f"{n} {row}" for row in range(len(ids[rows]))):
+            found = converted.generate(
+                ids[rows], attention_mask=mask[rows], max_new_tokens=4, min_new_tokens=4, do_sample=False,
+                output_scores=True, return_dict_in_generate=True,
+            )  # fmt: skip
+        return torch.stack(found.scores)
+
+    alone = [written(n) for n in range(4)]
+    start = threading.Barrier(4)
+
+    def together(n: int) -> Tensor:
+        start.wait()
+        return written(n)
+
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            assert all(torch.equal(one, other) for one, other in zip(pool.map(together, range(4)), alone, strict=True))

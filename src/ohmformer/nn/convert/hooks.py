@@ -125,6 +125,7 @@ def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...
     """
     state = converted.state
     if not torch.is_grad_enabled():
+        state.threads.enter()
         state.parts.append(asked_of_encoder(encoder, args, kwargs, converted.axis, state.asked))
 
 
