@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import BartConfig, BartForConditionalGeneration
 
 import ohmformer as of
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.state import Asked, State
 from tests.nn.models import Decoder, SelfAttention, vit
 
@@ -109,47 +110,33 @@ def test_what_a_call_keeps_is_that_of_its_thread() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_texts_are_written_by_encoder_and_decoder_in_many_threads() -> None:
-    """`generate` calls the encoder by itself, before its thread has ever called the whole model."""
+def test_encoders_that_are_called_by_themselves_at_the_same_time_know_their_own_padding() -> None:
+    """`generate` calls the encoder before its thread has ever called the whole model."""
     config = BartConfig(
-        vocab_size=30,
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=32,
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
-        decoder_start_token_id=2,
-        forced_eos_token_id=None,
+        **{"vocab_size": 30, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 32},
+        **{"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16},
     )
     torch.manual_seed(0)
-    ids = torch.randint(3, 30, (3, 6))
-    mask = torch.ones_like(ids)
-    mask[1, 4:] = 0
-    sample = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[:, :3]}
+    ids = torch.randint(3, 30, (2, 6))
+    masks = [torch.ones_like(ids), torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]])]
+    sample = {"input_ids": ids, "attention_mask": masks[1], "decoder_input_ids": ids[:, :3]}
     converted = of.convert(BartForConditionalGeneration(config).eval(), HARDWARE, sample=sample)
+    encoder, state = converted.get_encoder(), crossbars(converted).state
+    assert isinstance(encoder, nn.Module)
+    both, known = threading.Barrier(2), {}
 
-    def written(n: int) -> Tensor:
-        rows = slice(n % 3, None)
-        with torch.no_grad(), of.samples(f"{n} {row}" for row in range(len(ids[rows]))):
-            found = converted.generate(
-                ids[rows], attention_mask=mask[rows], max_new_tokens=4, min_new_tokens=4, do_sample=False,
-                output_scores=True, return_dict_in_generate=True,
-            )  # fmt: skip
-        return torch.stack(found.scores)
+    def look(_module: nn.Module, _args: Any) -> None:
+        both.wait()
+        known[threading.get_ident()] = [part.padding for part in state.parts]
+        both.wait()
 
-    alone = [written(n) for n in range(4)]
-    start = threading.Barrier(4)
+    encoder.layers[0].register_forward_pre_hook(look)
 
-    def together(n: int) -> Tensor:
-        start.wait()
-        return written(n)
+    def encode(n: int) -> bool:
+        with torch.no_grad(), of.samples([f"{n} a", f"{n} b"]):
+            encoder(ids, attention_mask=masks[n])
+        (padding,) = known[threading.get_ident()]
+        return bool(torch.equal(padding[0], masks[n].bool()))
 
-    for _ in range(3):
-        with ThreadPoolExecutor(4) as pool:
-            assert all(torch.equal(one, other) for one, other in zip(pool.map(together, range(4)), alone, strict=True))
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(encode, range(2)))
