@@ -59,6 +59,7 @@ _HOME = {
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
     "NoSteps": "nn.variation",
+    "NothingSeen": "nn.convert.unseen_ranges",
     "StaysDigital": "nn.convert.convert",
     "UnnamedSamples": "streams",
     # Families of kinds, for those who add one.
@@ -135,6 +136,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.handle import without_quantisers as without_quantisers
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
+    from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
