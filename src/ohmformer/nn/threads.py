@@ -37,15 +37,19 @@ class Threads:
 
     def own(self, name: str, make: Callable[[], T]) -> T:
         """What this thread keeps under a name that no attribute has; made when it is first asked for."""
-        found: T = self.here.setdefault(("", f"own {name}"), make())
+        values, key = self.here, ("own", name)
+        if key not in values:
+            values[key] = make()
+        found: T = values[key]
         return found
 
     @property
     def frames(self) -> list[object | None]:
         """What intercepts products in this thread now, innermost last; None where nothing does."""
-        if not hasattr(self.local, "frames"):
-            self.local.frames = []
-        found: list[object | None] = self.local.frames
+        try:
+            found: list[object | None] = self.local.frames
+        except AttributeError:
+            found = self.local.frames = []
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -54,7 +58,8 @@ class Threads:
 
 
 class OfThread(Generic[T]):
-    """An attribute of which every thread has its own value; the class has `threads`, and a `name` if it shares them.
+    """An attribute of which every thread has its own value; the class has `threads`, and a `name` that no other
+    owner of these threads has.
 
     The default is one object for all threads, so it must be one that nothing changes.
     """
@@ -68,11 +73,8 @@ class OfThread(Generic[T]):
     def __get__(self, instance: Any, owner: type | None = None) -> T:
         if instance is None:
             return self.default
-        found: T = instance.threads.here.get(self._key(instance), self.default)
+        found: T = instance.threads.here.get((instance.name, self.attribute), self.default)
         return found
 
     def __set__(self, instance: Any, value: T) -> None:
-        instance.threads.here[self._key(instance)] = value
-
-    def _key(self, instance: Any) -> tuple[str, str]:
-        return getattr(instance, "name", ""), self.attribute
+        instance.threads.here[instance.name, self.attribute] = value

@@ -124,7 +124,7 @@ class Intercept(TorchFunctionMode):
         self.weights = frame.operands() if frame.weights else {}
 
     def __enter__(self) -> Any:
-        frames = self.frame.state.frames
+        frames = self.frames = self.frame.state.frames  # of this thread, in which the whole call goes on
         around = frames[-1] if frames else None
         # Scores may be computed in one module, and meet their mask in the one around it.
         self.nested = isinstance(around, Intercept)
@@ -133,7 +133,7 @@ class Intercept(TorchFunctionMode):
         return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
-        self.frame.state.frames.pop()
+        self.frames.pop()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def done(self, module: nn.Module, output: Any) -> Any:
@@ -148,8 +148,8 @@ class Intercept(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace a product; let everything else pass."""
         kwargs = kwargs or {}
-        mine = self.frame.state.frames[-1] is self
-        if self.follower.busy and (mine or not self.nested):
+        mine = self.frames[-1] is self
+        if any(self.follower.followed) and (mine or not self.nested):
             args, kwargs = self.follower.known((args, kwargs))
             if mine and not multiplies(func, args):
                 if self.follower.concerns((args, kwargs)):

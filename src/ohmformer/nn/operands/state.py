@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -108,6 +108,7 @@ class State:
     training: Steps | None = None
     threads: Threads = field(default_factory=Threads)
     padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
+    name: ClassVar[str] = ""
     said = OfThread[Asked](Asked())
     inside = OfThread[bool](False)
     last = OfThread[Step | None](None)
