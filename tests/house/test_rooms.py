@@ -14,7 +14,7 @@ DATA = {"library"}
 """Folders without code."""
 
 NO_ANSWERS = {
-    *("errors", "units", "schema", "catalog", "study.spec", "dataflow.spec", "workload.spec"),
+    *("errors", "units", "schema", "patch", "provenance", "catalog", "study.spec", "dataflow.spec", "workload.spec"),
     *("study.noise_labels", "study.result_key"),
 }
 """What turns files into settings, which are part of every key as values, what names them, and what makes the key."""
