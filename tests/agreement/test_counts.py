@@ -222,7 +222,7 @@ def test_rules_decide_room_area_and_wear() -> None:
     assert larger.arrays["projection"] - plain.arrays["projection"] == 2 * (3 + 5) * 8 * 2 - 2 * 2 * 4 * 2
     shared = replace(replace(BASE, "attention.arrays", "shared"), "attention.array.cell.endurance", 1e6)
     own = place(work, shared, rules={"*.K": shared.attention.key.array})  # type: ignore[union-attr]
-    assert {(wear.role, wear.shared, wear.writes) for wear in own.wear} == {
+    assert {(wear.role, wear.shared, wear.max_writes) for wear in own.wear} == {
         ("attention.key", False, 1.0),
         ("attention.value", True, 2.0),
     }

@@ -15,7 +15,7 @@ from ohmformer import catalog, units
 from ohmformer.device.spec import Cell, PcmDrift, Polynomial
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.schema import Spec, _adapter, load, replace, validate, walk
+from ohmformer.schema import Spec, field_adapter, load, replace, validate, walk
 from ohmformer.study.cost import make_costs, price
 
 ABSURD = (1e300, 1e-300, 10**18, -1, math.nan, math.inf, 10**400)
@@ -41,10 +41,10 @@ def numeric(schema: Any) -> tuple[bool, str]:
 
 
 FIELDS = [
-    (cls, name, numeric(_adapter(cls, name).json_schema())[1])
+    (cls, name, numeric(field_adapter(cls, name).json_schema())[1])
     for cls in dict.fromkeys(specs())
     for name in cls.model_fields
-    if name != "provenance" and numeric(_adapter(cls, name).json_schema())[0]
+    if name != "provenance" and numeric(field_adapter(cls, name).json_schema())[0]
 ]
 
 
@@ -64,7 +64,7 @@ def test_no_field_takes_an_absurd_number(cls: type[Spec], name: str, unit: str) 
         if value in MAY_BE.get(name, ()) or (value == -1 and name in SIGNED):
             continue
         with pytest.raises(ValidationError):
-            _adapter(cls, name).validate_python(written(value, unit), strict=True, context={"file": True})
+            field_adapter(cls, name).validate_python(written(value, unit), strict=True, context={"file": True})
 
 
 @pytest.mark.parametrize("name", catalog.entries("accelerator"))

@@ -18,7 +18,7 @@ from ohmformer.device import drift, faults, noise, write_verify
 from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
 from ohmformer.errors import BadInput
-from ohmformer.streams import SampleStreams, Source, Stream, Streams
+from ohmformer.streams import RandomSource, SampleStreams, Stream, Streams
 
 Major = Literal["outputs", "inputs"]
 What = Literal["cell", "reference"]
@@ -103,7 +103,7 @@ class Writer:
         """Conductances [S] to digits, in place."""
         return g.sub_(self.array.cell.g_min).div_(self.array.step)
 
-    def _normal(self, source: Source, like: Tensor, P: int) -> Tensor:
+    def _normal(self, source: RandomSource, like: Tensor, P: int) -> Tensor:
         """The next standard normals [P, ..., O, I]."""
         _, *matrices, O, I = like.shape
         inner = (O, I) if self.major == "outputs" else (I, O)

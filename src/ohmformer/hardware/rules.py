@@ -16,7 +16,7 @@ from ohmformer.array.spec import Crossbar, Scale
 from ohmformer.errors import BadInput, Misplaced, cut, fault_of, shown, suggest
 from ohmformer.mitigation.spec import Clip, KVClip
 from ohmformer.quantities import Percentile
-from ohmformer.schema import Spec
+from ohmformer.schema import Spec, former_names
 
 Role = Literal["projection", "attention.key", "attention.value"]
 Place = Literal["hardware", "digital", Role]
@@ -223,7 +223,7 @@ def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
 
 
 def _read(table: dict[str, Any], context: Mapping[str, Any]) -> Rule:
-    if table and not set(table) & set(Rule.model_fields):
+    if table and not set(table) & {*Rule.model_fields, *former_names(Rule)}:
         known = ", ".join(name for name in Rule.model_fields if name != "provenance")
         found = cut(", ".join(map(str, table)))
         raise Misplaced((), None, f"has keys {found}; a rule has {known}; put a pattern with dots in quotes")
