@@ -31,10 +31,12 @@ def test_codes_stay_what_they_are_and_slices_come_so_many_times(
     assert (many.slices(), many.slices(code)) == (copies * one.slices(), copies * slices)
     assert many.capacity(copies * slices) == one.capacity(slices)
     codes = torch.arange(code + 1.0)
-    once = [digit for digit in encoding.places(codes, one, slices) for _ in range(copies)]
-    found = list(encoding.places(codes, many, copies * slices))
+    once = [digit for digit in encoding.slice_digits(codes, one, slices) for _ in range(copies)]
+    found = list(encoding.slice_digits(codes, many, copies * slices))
     assert torch.equal(torch.stack(found), torch.stack(once))
-    assert [many.place(s) for s in range(copies * slices)] == [one.place(s // copies) for s in range(copies * slices)]
+    assert [many.slice_weight(s) for s in range(copies * slices)] == [
+        one.slice_weight(s // copies) for s in range(copies * slices)
+    ]
 
 
 @pytest.mark.parametrize("copies", [2, 3, 4])
@@ -84,9 +86,9 @@ def test_numbers_of_writes_are_those_of_slices_whatever_the_copies() -> None:
     verify = {"writes": [1, 2, 3, 9], "tolerance": 0.05}
     one = array(verify=verify, cell=cell(write_noise=UNIFORM))
     two = replace(one, "copies", 2)
-    assert [two.writes(s) for s in range(8)] == [1, 1, 2, 2, 3, 3, 9, 9]
+    assert [two.max_writes(s) for s in range(8)] == [1, 1, 2, 2, 3, 3, 9, 9]
     assert asdict(effort(two, 8)) == pytest.approx(asdict(effort(one, 4)))
-    assert analog(two).writes(1) == 9
+    assert analog(two).max_writes(1) == 9
     error = [
         write(torch.full((300, 300), 170.0), hardware, stream=1).cells[0].sub(2).std((1, 2)) for hardware in (one, two)
     ]

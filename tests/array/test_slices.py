@@ -28,7 +28,7 @@ def built(geometry: tuple[int, int, int | None]) -> Crossbar:
 
 def spelled(codes: torch.Tensor, hardware: Crossbar, slices: int) -> torch.Tensor:
     """Digits [S, codes] of codes."""
-    return torch.stack(list(encoding.places(codes, hardware, slices)))
+    return torch.stack(list(encoding.slice_digits(codes, hardware, slices)))
 
 
 @given(GEOMETRIES, st.sampled_from([torch.float32, torch.float64]))

@@ -1,7 +1,7 @@
-"""What a memory cell is: its conductance range and its non-idealities, one small frozen type per choice.
+"""Specification of a memory cell: its conductance range and its non-idealities, each a kind of its family.
 
-Each choice says itself what it does to conductances; `families.py` has what it is asked. Symbols: G conductance, eps a
-fresh standard normal, r = G_max / G_min.
+`families.py` defines what the methods of a kind take and return. Symbols: G target conductance [S], G' conductance after
+the write or read [S], eps a standard normal number.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class NoNoise(GaussianWriteNoise, ReadNoise):
         return True
 
     def scaled(self, factor: float) -> NoNoise:
-        """Nothing, times anything."""
+        """The same: no noise."""
         return self
 
     def write_std(self, g: Tensor, cell: CellRange) -> Tensor:
@@ -70,14 +70,17 @@ class NoNoise(GaussianWriteNoise, ReadNoise):
 class SqrtRange(GaussianWriteNoise):
     """G' = G + gamma sigma sqrt((G - G_min)(G_max - G_min)) eps: exactly zero at G_min.
 
-    ClipFormer (TCAD 2024), after TxSim (2021); CrossSim's SQRTFIXED. Only the product gamma sigma matters.
+    Source: ClipFormer (TCAD 2024), after TxSim (2021); CrossSim calls it SQRTFIXED. Only the product gamma sigma
+    matters.
     """
 
     strength: ClassVar[tuple[str, ...]] = ("gamma",)
 
     kind: Literal["sqrt_range"] = "sqrt_range"
     gamma: Fraction = 1.0
+    """Noise strength, dimensionless."""
     sigma: Deviation
+    """Relative standard deviation at gamma = 1, dimensionless."""
 
     @property
     def silent(self) -> bool:
@@ -91,7 +94,7 @@ class SqrtRange(GaussianWriteNoise):
     def write_std(self, g: Tensor, cell: CellRange) -> Tensor:
         """gamma sigma sqrt((G - G_min)(G_max - G_min))."""
         x = (g - cell.g_min).clamp_(min=0.0)
-        root = x.clamp(min=1e-30).rsqrt_().mul_(x)  # sqrt(x), for which many zeros are no slow case
+        root = x.clamp(min=1e-30).rsqrt_().mul_(x)  # sqrt(x), written so that many zeros do not slow it down
         return root.mul_(self.gamma * self.sigma * math.sqrt(cell.g_max - cell.g_min))
 
 
@@ -103,6 +106,7 @@ class Proportional(GaussianWriteNoise, ReadNoise):
 
     kind: Literal["proportional"] = "proportional"
     sigma: Deviation
+    """Standard deviation as a share of G."""
 
     def silent_at_g_min(self, cell: CellRange) -> bool:
         """True for G_min = 0."""
@@ -125,9 +129,10 @@ class Uniform(GaussianWriteNoise, ReadNoise):
 
     kind: Literal["uniform"] = "uniform"
     sigma: Deviation
+    """Standard deviation as a share of G_max - G_min."""
 
     def silent_at_g_min(self, cell: CellRange) -> bool:
-        """Only without noise."""
+        """True if sigma = 0."""
         return self.sigma == 0
 
     def write_std(self, g: Tensor, cell: CellRange) -> Tensor:
@@ -141,46 +146,54 @@ class Uniform(GaussianWriteNoise, ReadNoise):
 
 @register
 class Polynomial(GaussianWriteNoise):
-    """G' = G + (G_max / g_ref)(c0 + c1 g + c2 g^2) eps with g = G / G_max (Joshi et al. 2020: PCM, g_ref = 25 uS)."""
+    """G' = G + (G_max / g_ref)(c0 + c1 g + c2 g^2) eps with g = G / G_max.
+
+    Source: Joshi et al. 2020, for PCM with g_ref = 25 uS.
+    """
 
     strength: ClassVar[tuple[str, ...]] = ("c0", "c1", "c2")
 
     kind: Literal["polynomial"] = "polynomial"
     g_ref: PositiveSiemens
+    """G_max of the cells that the coefficients were fitted to [S]."""
     c0: Siemens
+    """Constant coefficient [S]."""
     c1: Siemens
+    """Linear coefficient [S]."""
     c2: Siemens
+    """Quadratic coefficient [S]."""
 
-    def least(self, low: float, high: float) -> float:
-        """The smallest c0 + c1 g + c2 g^2 [S] for g between low and high: at an end, or where the slope is zero."""
-        turn = -self.c1 / (2 * self.c2) if self.c2 else low
-        places = (low, high, turn) if low < turn < high else (low, high)
-        return min(self.c0 + self.c1 * g + self.c2 * g * g for g in places)
+    def minimum(self, low: float, high: float) -> float:
+        """The smallest c0 + c1 g + c2 g^2 [S] for g from low to high: at an end, or where the derivative is zero."""
+        vertex = -self.c1 / (2 * self.c2) if self.c2 else low
+        candidates = (low, high, vertex) if low < vertex < high else (low, high)
+        return min(self.c0 + self.c1 * g + self.c2 * g * g for g in candidates)
 
     def silent_at_g_min(self, cell: CellRange) -> bool:
-        """Never: both halves of a pair have numbers of their own, whatever the coefficients."""
+        """Never, whatever the coefficients: each half of a pair has its own random numbers."""
         return False
 
     def write_std(self, g: Tensor, cell: CellRange) -> Tensor:
-        """The polynomial, where it is positive."""
+        """The polynomial; 0 where it is negative."""
         x = g / cell.g_max
         return (cell.g_max / self.g_ref * (self.c0 + self.c1 * x + self.c2 * x * x)).clamp(min=0.0)
 
 
 @register
 class Lognormal(WriteNoise):
-    """G' = G exp(sigma eps): the high-resistance state of RRAM."""
+    """G' = G exp(sigma eps), as in the high-resistance state of RRAM."""
 
     strength: ClassVar[tuple[str, ...]] = ("sigma",)
 
     kind: Literal["lognormal"] = "lognormal"
     sigma: Annotated[Deviation, Field(le=5)]
+    """Standard deviation of ln G."""
 
     def silent_at_g_min(self, cell: CellRange) -> bool:
         """True for G_min = 0."""
         return self.sigma == 0 or cell.g_min == 0
 
-    def found(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
+    def after_write(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """G exp(sigma eps)."""
         return g * (self.sigma * eps).exp()
 
@@ -189,20 +202,20 @@ class Lognormal(WriteNoise):
         return g * math.sqrt(math.exp(self.sigma**2) * math.expm1(self.sigma**2))
 
     def moments(self, g: Tensor, cell: CellRange) -> tuple[Tensor, Tensor]:
-        """Those of a lognormal that is cut off at the ceiling."""
+        """Moments of a lognormal that is clamped at the ceiling."""
         from ohmformer.device.closed_forms import capped_lognormal, censored_normal
 
         if self.sigma == 0:
             return censored_normal(g, self.write_std(g, cell), cell.g_ceiling)
         return capped_lognormal(g, self.sigma, cell.g_ceiling)
 
-    def normal_of(self, miss: Tensor | float, g: Tensor, cell: CellRange) -> Tensor:
-        """ln((G + miss) / G) / sigma; NaN for G = 0, which stays."""
-        found: Tensor = (g + miss).clamp(min=0.0).div(g).log() / self.sigma
-        return found.masked_fill(g == 0, math.nan)
+    def eps_of_error(self, error: Tensor | float, g: Tensor, cell: CellRange) -> Tensor:
+        """ln((G + error) / G) / sigma; NaN for G = 0, which is written exactly."""
+        eps: Tensor = (g + error).clamp(min=0.0).div(g).log() / self.sigma
+        return eps.masked_fill(g == 0, math.nan)
 
     def parts(self, g: Tensor, cell: CellRange, a: Tensor, b: Tensor) -> Parts:
-        """Those of a lognormal."""
+        """Integrals of a lognormal that is clamped at the ceiling."""
         from ohmformer.device.closed_forms import lognormal_parts
 
         return lognormal_parts(g, self.sigma, math.inf if cell.g_ceiling is None else cell.g_ceiling, a, b)
@@ -210,19 +223,23 @@ class Lognormal(WriteNoise):
 
 @register
 class PcmFlicker(ReadNoise):
-    """1/f read noise of PCM (Nandakumar 2019, Joshi 2020): grows with the time since programming.
+    """1/f read noise of PCM, which grows with the time t since programming.
 
-    G' = G + |G| q sqrt(ln((t + t_read) / (2 t_read))) eps, with q = min(q_max, q_scale / g^q_power), where g is the
-    conductance just after programming over G_max, and t the time since then.
+    G' = G + |G| q sqrt(ln((t + t_read) / (2 t_read))) eps, q = min(q_max, q_scale / g^q_power), where g is the
+    conductance just after programming over G_max. Source: Nandakumar 2019, Joshi et al. 2020.
     """
 
     remembers_writing: ClassVar[bool] = True
 
     kind: Literal["pcm_flicker"] = "pcm_flicker"
     q_scale: Deviation
+    """Coefficient of q, dimensionless."""
     q_power: Annotated[Deviation, Field(le=3)]
+    """Exponent of g, dimensionless."""
     q_max: Deviation
+    """Upper bound of q, dimensionless."""
     t_read: PositiveSeconds
+    """Duration of a read [s]."""
 
     def read_std(self, g: Tensor, cell: CellRange, *, age: float, written: Tensor | None) -> Tensor:
         """|G| q sqrt(ln((t + t_read) / (2 t_read)))."""
@@ -234,7 +251,7 @@ class PcmFlicker(ReadNoise):
 
 @register
 class NoDrift(Drift):
-    """Conductance that stays."""
+    """No drift."""
 
     kind: Literal["none"] = "none"
 
@@ -243,17 +260,19 @@ class NoDrift(Drift):
         return False
 
     def drifted(self, g: Tensor, target: Tensor, cell: CellRange, eps: Tensor, *, age: float) -> Tensor:
-        """What was written."""
+        """The written conductance."""
         return g
 
 
 @register
 class PowerLaw(PowerLawDrift):
-    """G(t) = G' (t / t0)^-nu for t >= t0; nu of each cell is normal (mean nu, deviation nu_std), at least 0."""
+    """G(t) = G' (t / t0)^-nu for t >= t0, where nu of each cell is a normal number, clamped to at least 0."""
 
     kind: Literal["power_law"] = "power_law"
     nu: Deviation
+    """Mean drift exponent."""
     nu_std: Deviation = 0.0
+    """Standard deviation of the exponent from cell to cell."""
 
     def exponent(self, target: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """nu + nu_std eps, at least 0."""
@@ -262,9 +281,10 @@ class PowerLaw(PowerLawDrift):
 
 @register
 class PcmDrift(PowerLawDrift):
-    """Power law whose exponent depends on the conductance (Joshi et al. 2020).
+    """Power-law drift whose exponent depends on the target conductance.
 
-    nu = |mu + s eps|, mu = clamp(mu_slope ln g + mu_offset, mu_min, mu_max), s likewise, g = target G / G_max.
+    nu = |mu + s eps|, mu = clamp(mu_slope ln g + mu_offset, mu_min, mu_max), s = clamp(s_slope ln g + s_offset, s_min,
+    s_max), g = G / G_max. All coefficients are dimensionless. Source: Joshi et al. 2020.
     """
 
     kind: Literal["pcm_drift"] = "pcm_drift"
@@ -279,9 +299,9 @@ class PcmDrift(PowerLawDrift):
 
     @model_validator(mode="after")
     def _order(self) -> PcmDrift:
-        for name, least, most in (("mu", self.mu_min, self.mu_max), ("s", self.s_min, self.s_max)):
-            if least > most:
-                raise ValueError(f"{name}_min = {least:g} is above {name}_max = {most:g}; exchange or correct them")
+        for name, low, high in (("mu", self.mu_min, self.mu_max), ("s", self.s_min, self.s_max)):
+            if low > high:
+                raise ValueError(f"{name}_min = {low:g} is above {name}_max = {high:g}; exchange or correct them")
         return self
 
     def exponent(self, target: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
@@ -294,11 +314,13 @@ class PcmDrift(PowerLawDrift):
 
 @register
 class Faults(FaultModel):
-    """Cells stuck at G_min or at G_max, whatever is written to them, with these probabilities."""
+    """Cells stuck at G_min or at G_max, whatever is written to them."""
 
     kind: Literal["stuck_at"] = "stuck_at"
     stuck_at_g_min: Share = 0.0
+    """Probability that a cell is stuck at G_min."""
     stuck_at_g_max: Share = 0.0
+    """Probability that a cell is stuck at G_max."""
 
     @model_validator(mode="after")
     def _sum(self) -> Faults:
@@ -315,51 +337,56 @@ Writes = Annotated[int, Field(ge=1, le=100_000)]
 
 
 def _tuple(value: Any) -> Any:
+    """A list as a tuple, so that the spec is hashable; other values unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 class WriteVerify(Spec):
-    """Writes that are read back: a cell that missed its target is written again.
+    """Write-verify: each write is read back, and a cell that missed its target is written again.
 
-    A write is accepted where |G' - G| <= tolerance (G_max - G_min); otherwise it is repeated, with noise drawn anew,
-    until the cell has had `writes` of them; what the last one gave stays. Reading back is exact. One number of writes
-    holds for all slices of a value; a list has one for each slice, the least significant first.
+    A write is accepted if |G' - G| <= tolerance (G_max - G_min). Otherwise it is repeated with new noise until the cell
+    has been written `writes` times; the result of the last write stays. Reading back is exact.
     """
 
     writes: Annotated[Writes | Annotated[tuple[Writes, ...], Field(min_length=1)], BeforeValidator(_tuple)]
+    """Largest number of writes of a cell: one number for all slices, or a list by slice, the least significant first."""
     tolerance: Annotated[Fraction, Field(gt=0)]
+    """Largest accepted error, as a share of G_max - G_min."""
 
-    def of_slice(self, index: int) -> int:
-        """The most writes of a cell of a slice, counted from the least significant one."""
+    def max_writes(self, index: int) -> int:
+        """Largest number of writes of a cell of slice `index`, counted from the least significant slice."""
         return self.writes if isinstance(self.writes, int) else self.writes[index]
 
 
 class Cell(Spec):
-    """One memristive cell.
+    """A memristive cell.
 
-    Written conductances are clamped to G >= 0, and to `g_ceiling` where the cell gives one.
+    Written conductances are clamped to G >= 0, and to G <= `g_ceiling` if the cell has a ceiling.
     """
 
     catalog_kind: ClassVar[str] = "cell"
     cost_fields: ClassVar[tuple[str, ...]] = ("write_time", "write_energy", "write_pulses", "endurance")
 
     g_min: Annotated[Siemens, Field(ge=0)]
+    """Conductance of digit 0 [S]."""
     g_max: PositiveSiemens
+    """Conductance of the largest digit [S]."""
     g_ceiling: PositiveSiemens | None = None
+    """Upper clamp of written conductances [S]; None for none."""
     levels: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
-    """How many conductances can be told apart; None where any can."""
+    """Number of distinguishable conductances; None for unlimited."""
     write_noise: WriteNoise = NoNoise()
     read_noise: ReadNoise = NoNoise()
     drift: Drift = NoDrift()
     faults: FaultModel = Faults()
     write_time: PositiveSeconds | None = None
-    """Time of one write, all its pulses: RESET and then SET of memristors; the cells of a row are written at once."""
+    """Time of one write with all its pulses, such as RESET and SET [s]. All cells of a row are written at once."""
     write_energy: Annotated[Joules, Field(ge=0)] | None = None
-    """Energy of one write of one cell, all its pulses."""
+    """Energy of one write of one cell with all its pulses [J]."""
     write_pulses: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Pulses of one write that wear the cell: two where a write is RESET and SET."""
+    """Pulses of one write that wear the cell: two if a write is a RESET and a SET."""
     endurance: Endurance | None = None
-    """Pulses that the cell survives; infinite where writing does not wear it."""
+    """Pulses that the cell survives; infinite if writing does not wear it."""
 
     @model_validator(mode="after")
     def _order(self) -> Cell:
@@ -376,18 +403,18 @@ class Cell(Spec):
         return self
 
     def _check_deviation(self) -> None:
-        """No write has a standard deviation below zero."""
+        """Refuse a polynomial whose standard deviation falls below zero."""
         noise = self.write_noise
         if not isinstance(noise, Polynomial):
             return
-        least = noise.least(self.g_min / self.g_max, 1.0)
-        if least < -1e-9 * max(abs(noise.c0), abs(noise.c1), abs(noise.c2)):  # what rounding leaves of a zero passes
+        least = noise.minimum(self.g_min / self.g_max, 1.0)
+        if least < -1e-9 * max(abs(noise.c0), abs(noise.c1), abs(noise.c2)):  # a zero may be off by rounding
             raise ValueError(
-                f"write_noise: c0 + c1 g + c2 g^2 falls to {least:.3g} S between g_min and g_max, and no deviation is "
-                "below zero; correct c0, c1 and c2"
+                f"write_noise: c0 + c1 g + c2 g^2 falls to {least:.3g} S between g_min and g_max, but a standard "
+                "deviation is never below zero; correct c0, c1 and c2"
             )
 
     @property
     def on_off_ratio(self) -> float:
-        """r = G_max / G_min; infinite for g_min = 0."""
+        """r = G_max / G_min; infinite for G_min = 0."""
         return self.g_max / self.g_min if self.g_min else float("inf")
