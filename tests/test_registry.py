@@ -145,7 +145,7 @@ def test_what_is_no_kind_cannot_be_registered() -> None:
 
     with pytest.raises(of.BadInput, match="has no write_std"):
         of.register(Abstract)
-    with pytest.raises(of.BadInput, match=r"write_noise has a kind 'uniform' already, ohmformer.device.spec.Uniform"):
+    with pytest.raises(of.BadInput, match=r"write_noise has a kind 'uniform' already, ohmformer.device.kinds.Uniform"):
         of.register(Twice)
     with pytest.raises(of.BadInput, match="strength names 'amplitude', which is no field"):
         of.register(Weak)

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 import ohmformer.study.cost
 import ohmformer.validation.measured_accuracy  # noqa: F401  (all specifications are known then)
 from ohmformer import catalog, units
-from ohmformer.device.spec import Cell, PcmDrift, Polynomial
+from ohmformer.device.kinds import PcmDrift, Polynomial
+from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import Spec, _adapter, load, replace, validate, walk

@@ -44,8 +44,8 @@ def unbiased_codes(array: Crossbar, trade: float = 0.0, max_code: int | None = N
         max_code: the largest code in use, as in `held_moments`.
 
     Returns:
-        Codes [steps_per_code * array.max_code + 1], int64, for x from 0 to `array.max_code` in equal steps. The entry of
-        x = 0 is code 0. The tensor is cached and shared: do not change it.
+        Codes [steps_per_code * array.max_code + 1], int64, for x from 0 to `array.max_code` in equal steps. The
+        entry of x = 0 is code 0. The tensor is cached and shared: do not change it.
 
     Raises:
         BadInput: `trade` is negative or not finite, or `held_moments` refuses the array.

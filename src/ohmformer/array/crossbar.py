@@ -1,7 +1,7 @@
 """Programming a matrix into crossbars. Noise of the write, drift and faults are drawn here, once.
 
-A cell's conductance is carried in digit units, (G - G_min) / step, so integers stay exact. Siemens appear only where the
-device models are called.
+A cell's conductance is carried in digit units, (G - G_min) / step, so integers stay exact. Siemens appear only where
+the device models are called.
 
 Shapes: P polarities, S slices (copies included), O outputs, I inputs, C column blocks (reference columns); `...` are
 matrices that share one call, such as samples and heads.

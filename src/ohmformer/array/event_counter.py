@@ -44,7 +44,7 @@ _counts: ContextVar[Counts | None] = ContextVar("counts", default=None)
 
 @contextmanager
 def counting() -> Iterator[Counts]:
-    """Count the cell writes of every write, and the reads and conversions of `mvm` at level `cell`, inside the block."""
+    """Inside the block, count all cell writes, and the reads and conversions of `mvm` at level `cell`."""
     counts = Counts()
     token = _counts.set(counts)
     try:

@@ -1,4 +1,6 @@
-"""A written matrix as one tensor of values: slices and polarities summed. Enough where no converter stands between them.
+"""A written matrix as one tensor of values: slices and polarities summed.
+
+This is enough if no converter stands between slices and polarities, as with ideal converters.
 
 Shapes: P polarities, S slices, M input vectors, O outputs, I inputs, C column blocks (reference columns); `...` are
 matrices that share one call, such as samples and heads.
@@ -86,7 +88,7 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         for s, part in enumerate(cells.unbind(0)):
             group.add(part, None if written is None else written[s])
         sums.append(group)
-    return _difference(*sums, programmed.array, programmed.unit)
+    return _difference(sums[0], sums[1], programmed.array, programmed.unit)
 
 
 def _column_groups(programmed: Programmed) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -141,7 +143,7 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
         for target in crossbar.reference_targets(codes, array, slices):
             cells, written = writer.write(target)
             sums[1].add(cells[0], None if written is None else written[0])
-    return _difference(*sums, array, request.unit)
+    return _difference(sums[0], sums[1], array, request.unit)
 
 
 def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:

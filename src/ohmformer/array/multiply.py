@@ -4,8 +4,8 @@
 distribution with one Gaussian per conversion, and sums input cycles and slices if converters are ideal. `noise` leaves
 out converters and read noise.
 
-Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column blocks (reference columns), S slices, Z input
-cycles; `...` are matrices that share one call, such as samples and heads.
+Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column blocks (reference columns), S slices,
+Z input cycles; `...` are matrices that share one call, such as samples and heads.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ class Crossbar(Spec):
         return 2 if self.encoding == "differential" else 1
 
     def slices(self, max_code: int | None = None) -> int:
-        """Slices (cells per value and polarity, copies included) that hold codes up to `max_code`, by default the largest."""
+        """Slices, copies included, that hold codes up to `max_code`, by default the largest code."""
         if self.encoding == "offset" or max_code is None:
             return -(-self.bits // self.bits_per_cell) * self.copies
         slices = self.copies

@@ -25,8 +25,8 @@ from ohmformer.array.writing import one_sided
 from ohmformer.device import drift, faults, noise
 
 FAR = 4.0
-"""Distance from a level to a bound of the conductance, in standard deviations, from which on the clamp is negligible: it
-moves the mean of such a cell by less than phi(4) - 4 Q(4) = 7e-6 of its standard deviation."""
+"""Standard deviations between a level and a bound of the conductance from which on the clamp is negligible: it moves
+the mean of such a cell by less than phi(4) - 4 Q(4) = 7e-6 of its standard deviation."""
 
 
 def writable(array: Crossbar) -> bool:

@@ -6,6 +6,6 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     """Import a file of this folder on first use, since some of them need torch."""
-    if name in ("closed_forms", "drift", "families", "faults", "moments", "noise", "spec", "write_verify"):
+    if name in ("closed_forms", "drift", "families", "faults", "kinds", "moments", "noise", "spec", "write_verify"):
         return import_module(f"ohmformer.device.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

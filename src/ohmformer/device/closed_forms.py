@@ -16,8 +16,8 @@ _FAR = 40.0
 """Standard deviations beyond which the tail of a normal underflows in double precision."""
 
 Parts = tuple[Tensor, Tensor, Tensor]
-"""Integrals of d(eps) phi(eps) [S] and of d(eps)^2 phi(eps) [S^2] over the part of an interval in which the ceiling is not
-reached, and the eps at which it is reached."""
+"""Integrals of d(eps) phi(eps) [S] and of d(eps)^2 phi(eps) [S^2] over the part of an interval in which the ceiling is
+not reached, and the eps at which it is reached."""
 
 
 def censored_normal(g: Tensor, std: Tensor, ceiling: float | None) -> tuple[Tensor, Tensor]:

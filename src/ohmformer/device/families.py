@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self
 from pydantic import Field
 
 from ohmformer.errors import BadInput
-from ohmformer.quantities import Seconds
+from ohmformer.quantities import Seconds, Siemens
 from ohmformer.registry import Family
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ohmformer.device.closed_forms import Parts
 
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
+PositiveSiemens = Annotated[Siemens, Field(gt=0)]
 
 
 class CellRange(Protocol):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.device.families import GaussianWriteNoise, WriteNoise
-from ohmformer.device.spec import Cell, SqrtRange
+from ohmformer.device.kinds import SqrtRange
+from ohmformer.device.spec import Cell
 
 
 def write(g: Tensor, cell: Cell, eps: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Write-verify: the write noise that remains if a cell that missed its target is written again.
 
-The equations are derived here from the write noise of the cell. One write gives G' = clamp(G + d(eps)), where d, such as
-s(G) eps, rises with eps. So the write is accepted if eps lies in an interval [a, b], and misses with probability
+The equations are derived here from the write noise of the cell. One write gives G' = clamp(G + d(eps)), where d, such
+as s(G) eps, rises with eps. So the write is accepted if eps lies in an interval [a, b], and misses with probability
 q = Phi(a) + 1 - Phi(b). After at most n writes with independent noise, the last of which stays,
 
     density of eps = phi(eps) * (1 + q + ... + q^(n - 1))  inside [a, b],    phi(eps) * q^(n - 1)  outside.

@@ -74,7 +74,7 @@ Rules = Mapping[str, Rule | Crossbar | str | None]
 """Name pattern (as in fnmatch) -> rule; the first match wins. See `as_rule` for the shorthands."""
 
 OrderedRules = tuple[tuple[str, Rule], ...]
-"""Pairs of pattern and rule in order of precedence. A tuple keeps that order even where the keys of tables are sorted."""
+"""Pairs of pattern and rule in order of precedence: a tuple, since sorting the keys of a table would lose the order."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ def as_rule(pattern: str, value: Any) -> Rule:
     Args:
         pattern: name pattern of the rule, for messages.
         value: a `Rule`, or a shorthand. None or "digital" keeps modules digital. "projection", "attention.key" or
-            "attention.value" names an engine of the accelerator. A `Crossbar`, or the name of one in the library, is the
-            array to use. A table has the fields of a rule.
+            "attention.value" names an engine of the accelerator. A `Crossbar`, or the name of one in the library, is
+            the array to use. A table has the fields of a rule.
 
     Raises:
         BadInput: the value is something else, or a field of the table has a fault.

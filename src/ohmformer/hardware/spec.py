@@ -115,7 +115,7 @@ class ExactEngine(Engine):
     """Base of engines with exact products. All layers share the engine, which processes one stage at a time."""
 
     def price(self, work: Work) -> Price | None:
-        """Time and energy of some work, without those of memories; None if the engine has no description of its cost."""
+        """Time and energy of some work, without those of memories; None if the cost of the engine is unknown."""
         return None
 
     def own_area(self) -> float:
@@ -140,12 +140,12 @@ class SimdEngine(ExactEngine):
     ops_per_mac: Factor
     """Lane operations per multiply-accumulate."""
     lanes: Count | Literal["of_layer"] = "of_layer"
-    """Lanes that work in parallel: a number, shared by all layers, or those of the cores that hold the layer's weights."""
+    """Lanes that work in parallel: a number that all layers share, or those of the cores with the layer's weights."""
 
 
 @register
 class GpuEngine(ExactEngine):
-    """Computes on a GPU, modeled as a roofline: the slower of computing and of moving operands, plus a kernel launch."""
+    """Computes on a GPU, modeled as a roofline: the slower of computing and moving operands, plus a kernel launch."""
 
     cost_fields: ClassVar[tuple[str, ...]] = (
         *("peak", "efficiency", "bandwidth", "bytes_per_value", "launch_time", "power", "area"),

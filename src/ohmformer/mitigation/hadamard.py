@@ -43,7 +43,7 @@ def hadamard(size: int, *, device: torch.device = _CPU, dtype: torch.dtype = tor
 
 
 def signs(size: int, *, device: torch.device = _CPU, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The signs [size], each +1 or -1, by which `rotate` multiplies first: bits of SHAKE-128, the same on every machine.
+    """The signs [size], each +1 or -1, by which `rotate` multiplies first: bits of SHAKE-128, the same everywhere.
 
     Raises:
         BadInput: the size is below 1.
@@ -80,12 +80,12 @@ def rotate_back(x: Tensor) -> Tensor:
 
 
 def _transform(x: Tensor, *, inverse: bool) -> Tensor:
-    """x[..., n] @ hadamard(n) (or its transpose, for `inverse`), factor by factor: fewer than n^2 operations a vector."""
+    """x[..., n] @ hadamard(n) (or its transpose, for `inverse`), factor by factor, in fewer than n^2 operations."""
     shape, n = x.shape, x.shape[-1]
     with full_precision(x.device.type):
         for factor in reversed(_factors(n)):
             matrix = _factor(factor, x.device, x.dtype)
-            # The last factor of the axis is transformed and moved to the front, so the order is restored after all factors.
+            # The last factor is transformed and moved to the front, so the order is restored after all factors.
             parts = (x.reshape(-1, factor) @ (matrix.T if inverse else matrix)).reshape(-1, n // factor, factor)
             x = parts.transpose(-2, -1).reshape(-1, n)
     return x.reshape(shape)

@@ -58,7 +58,7 @@ class KVClip(Spec):
             )
 
     def max_code(self, array: Crossbar) -> int:
-        """The largest code that remains. For 8 bits and beta = 1/4 it is 62, which needs three 2-bit slices, not four."""
+        """The largest code that remains. For 8 bits and beta = 1/4 it is 62: three 2-bit slices, not four."""
         shift, top = self.thresholds(array)
         full = array.max_code
         return round(full * min(max(1.0 - shift, 0.0), top))

@@ -74,8 +74,8 @@ class StaticMatMul(Op):
 class DynamicMatMul(Op):
     """A product of two activations, for each sample and head: `queries` vectors times a matrix [K, N].
 
-    For `attention.key` the matrix is K^T (K inputs = head width, N outputs = tokens held). For `attention.value` it is V
-    (K inputs = tokens held, N outputs = head width).
+    For `attention.key` the matrix is K^T (K inputs = head width, N outputs = tokens held). For `attention.value` it is
+    V (K inputs = tokens held, N outputs = head width).
 
     Attributes:
         role: which of the two it is.
@@ -143,7 +143,7 @@ class Norm(Op):
 
 @dataclass(frozen=True)
 class Elementwise(Op):
-    """An activation function of `elements` values (`kind = "activation"`), or their pairwise sum or product (`"add"`)."""
+    """An activation of `elements` values (kind "activation"), or their pairwise sum or product (kind "add")."""
 
     elements: int
     kind: Literal["activation", "add"] = "activation"
@@ -196,7 +196,7 @@ class Workload:
 
     Attributes:
         title: name of the model.
-        phase: `encode` processes all tokens at once, `prefill` too but with a causal mask, `decode` generates one token.
+        phase: `encode` processes all tokens at once, `prefill` likewise with a causal mask, `decode` makes one token.
         batch: samples.
         tokens: new tokens of each sample.
         context: tokens of each sample whose keys and values are cached.
