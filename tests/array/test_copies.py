@@ -1,4 +1,4 @@
-"""Copies of digits: what they leave as it is, what averages, what each has of its own, and what is refused."""
+"""Redundant cells: codes stay the same, noise averages, each copy has its own noise and faults; what is refused."""
 
 from dataclasses import asdict
 from typing import Any
@@ -42,7 +42,7 @@ def test_codes_stay_what_they_are_and_slices_come_so_many_times(
 @pytest.mark.parametrize("copies", [2, 3, 4])
 @pytest.mark.parametrize("encoding_of", ["differential", "offset"])
 def test_the_variance_of_write_noise_falls_by_the_number_of_copies(copies: int, encoding_of: Any) -> None:
-    """40,000 draws: a quotient of two variances has a deviation of 1 %; five of them, once in 1.7 million."""
+    """With 40,000 draws a ratio of two variances has a deviation of 1 %; 5 sigma is a false alarm once in 1.7 million."""
     variances, means = [], []
     for n in (1, copies):
         hardware = array(cell=cell(write_noise=STRONG), encoding=encoding_of, columns=1, copies=n)
@@ -63,7 +63,7 @@ def test_without_digits_a_value_has_as_many_copies() -> None:
 
 
 def test_faults_and_noise_of_copies_are_their_own() -> None:
-    """A tenth of cells is stuck, both copies of a digit in a hundredth; five deviations: once in 1.7 million."""
+    """10 % of cells are stuck, both copies of a digit in 1 %; 5 sigma is a false alarm once in 1.7 million seeds."""
     device = cell(write_noise=UNIFORM, faults={"stuck_at_g_max": 0.1})
     codes = torch.zeros(100, 100, dtype=torch.float64)
     cells = write(codes, array(bits=2, copies=2, rows=100, columns=100, cell=device), stream=3).cells[0]
@@ -82,7 +82,7 @@ def test_slices_that_a_clip_leaves_out_shift_no_number() -> None:
     assert torch.equal(fold(all_).weight, fold(few).weight)
 
 
-def test_numbers_of_writes_are_those_of_slices_whatever_the_copies() -> None:
+def test_numbers_of_writes_by_slice_do_not_depend_on_copies() -> None:
     verify = {"writes": [1, 2, 3, 9], "tolerance": 0.05}
     one = array(verify=verify, cell=cell(write_noise=UNIFORM))
     two = replace(one, "copies", 2)

@@ -1,4 +1,4 @@
-"""Verified writes of whole matrices: by slice, reproducible, and nothing else changed."""
+"""Verified writes of whole matrices: slice by slice, reproducible, without other changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing for a step of training: the distribution of writing cell by cell.
+"""Fast writes for training have the distribution of writing cell by cell.
 
 Seeds are fixed, so these tests always give the same verdict. Every comparison rejects a true hypothesis with
 probability 1e-5; there are about 230, so another choice of seeds would fail one somewhere with a probability of 0.2 %.

@@ -38,7 +38,7 @@ def target(kind: Cell, share: float, count: int) -> Tensor:
 
 
 def one_by_one(g: Tensor, kind: Cell, tolerance: float, writes: int, numbers: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Errors and numbers of writes of cells that are written, read and written again."""
+    """Errors and numbers of writes of cells, by simulating each write and read."""
     margin = tolerance * (kind.g_max - kind.g_min)
     found, used, done = torch.zeros_like(g), torch.zeros_like(g), torch.zeros_like(g, dtype=torch.bool)
     for _ in range(writes):
@@ -71,7 +71,7 @@ def test_closed_forms_are_those_of_repeated_writes(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(CELLS))
 def test_one_number_per_cell_gives_the_same_distribution(name: str) -> None:
-    """Integrated over all quantiles, so nothing is drawn."""
+    """By integration over all quantiles, without random numbers."""
     kind, count = CELLS[name], 20_000
     eps = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
     for share in TARGETS:

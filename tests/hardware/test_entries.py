@@ -20,9 +20,9 @@ def test_every_kind_is_loaded_by_its_own_function() -> None:
 @pytest.mark.parametrize(
     ("function", "name", "line"),
     [
-        (of.load, "clipformer_2024", r"'clipformer_2024' is no accelerator: .* take of.load_crossbar"),
+        (of.load, "clipformer_2024", r"'clipformer_2024' is not of kind accelerator: .* use of.load_crossbar"),
         (of.load, "generic", "take of.load_cell"),
-        (of.load_crossbar, "clipformer_tcad_2024", r"is no array: .* take of.load\('clipformer_tcad_2024'\)"),
+        (of.load_crossbar, "clipformer_tcad_2024", r"is not of kind array: .* use of.load\('clipformer_tcad_2024'\)"),
         (of.load_cell, "puma_2019", "take of.load_crossbar"),
         (of.load, "clipformer_tcad_2023", "did you mean 'clipformer_tcad_2024'"),
         (of.load, 3, "name is of type int"),

@@ -1,4 +1,4 @@
-"""How often cells and rows are written, against rows of cells that are written until all of them are done."""
+"""The effort of verified writes, against simulated rows of cells that are written until all cells are accepted."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
         BadInput: an option is unknown; or as `write`.
     """
     if unknown := next((name for name in options if name not in WriteOptions.__annotations__), None):
-        raise BadInput(f"write: {unknown}: is no argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
+        raise BadInput(f"write: {unknown}: is not an argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
     stream, w_range, major = options.get("stream", 0), options.get("w_range"), options.get("major", "outputs")
     codes = encoding.checked_matrix(codes, "write: codes")
     slices = _checked_slices(codes, array, options.get("max_code"))

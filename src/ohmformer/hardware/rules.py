@@ -106,9 +106,9 @@ class RuleBook:
 
     def match(self, names: Iterable[str]) -> tuple[str, Rule] | None:
         """The first rule whose pattern matches any of the names, with its pattern; None if there is none."""
-        own = tuple(names)
+        operand_names = tuple(names)
         for expression, pattern, rule in self._compiled:
-            if any(expression.match(name) for name in own):
+            if any(expression.match(name) for name in operand_names):
                 return pattern, rule
         return None
 

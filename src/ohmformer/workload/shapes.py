@@ -85,9 +85,9 @@ class Transformer(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> Transformer:
         if self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"heads = {self.heads} is no multiple of kv_heads = {self.kv_heads}; correct one of them")
+            raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}; correct one of them")
         if self.head_width is None and self.width % self.heads:
-            raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}; give head_width")
+            raise ValueError(f"width = {self.width} is not a multiple of heads = {self.heads}; give head_width")
         return self
 
     @property
