@@ -14,15 +14,16 @@ import ohmformer as of
 from ohmformer import registry
 from ohmformer.dataflow.job import Task
 from ohmformer.dataflow.jobs import unit_name
+from ohmformer.quantities import Fraction
 from ohmformer.report.json_schema import file_schema
 from ohmformer.report.library import list_table
-from ohmformer.schema import Fraction, load
+from ohmformer.schema import load
 from tests.build import array
 
 PLUGIN = '''
 from typing import ClassVar, Literal
 from ohmformer import GaussianWriteNoise, register
-from ohmformer.schema import Fraction
+from ohmformer.quantities import Fraction
 
 @register
 class Flat(GaussianWriteNoise):
@@ -167,13 +168,13 @@ def test_a_class_that_was_not_registered_is_refused_as_a_value() -> None:
 
 
 METHODS = {
-    "of another shape": (lambda g: g.sum(), "gives torch.float32 \\[\\]"),
-    "of another type": (lambda g: g.double() if g.dtype == torch.float32 else g.float(), "gives torch.float64"),
+    "of another shape": (lambda g: g.sum(), "returns torch.float32 \\[\\]"),
+    "of another type": (lambda g: g.double() if g.dtype == torch.float32 else g.float(), "returns torch.float64"),
     "not finite": (lambda g: g / 0, "returns NaN or infinity"),
     "negative": (lambda g: -g - 1, "returns a negative standard deviation|falls as eps rises"),
-    "its argument": (lambda g: g.mul_(2), "changes or returns its argument|found"),
+    "its argument": (lambda g: g.mul_(2), "changes or returns its argument|after_write"),
     "an error": (lambda g: g[99], "raised IndexError"),
-    "a number": (lambda g: 0.1, "write_std: gives float"),
+    "a number": (lambda g: 0.1, "write_std: returns float"),
 }
 
 

@@ -122,7 +122,7 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "too few samples": (("run", "study.toml", "--set", "task.limit=99"), "has only 16 samples"),
         "a source that leaves": (
             ("run", "study.toml", "--set", "model.source=python:sys:exit"),
-            "study.toml: model.source = 'python:sys:exit': fails (SystemExit: )",
+            "study.toml: model.source = 'python:sys:exit': fails (SystemExit)",
         ),
         "points that all fail": (
             ("run", "study.toml", "--workers", "1", "--set", "model.source=python:torch.nn:Identity"),

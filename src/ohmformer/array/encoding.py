@@ -91,7 +91,7 @@ def checked_matrix(values: Tensor, who: str) -> Tensor:
         who: subject of the error message.
 
     Raises:
-        BadInput: the values are not a tensor, have fewer than two axes, or are empty.
+        BadInput: the values are not a real tensor, have fewer than two axes, or are empty.
     """
     values = widened(values, who)
     if values.dim() < 2 or values.numel() == 0:
@@ -107,10 +107,12 @@ def widened(values: Tensor, who: str) -> Tensor:
         who: subject of the error message.
 
     Raises:
-        BadInput: the values are not a tensor.
+        BadInput: the values are not a tensor, or are complex.
     """
     if not isinstance(values, Tensor):
         raise BadInput(f"{who} is {type(values).__name__}; give a torch.Tensor, such as torch.as_tensor(...) makes")
+    if values.is_complex():
+        raise BadInput(f"{who} is complex, and cells hold real values; take real and imaginary part one by one")
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -1,9 +1,9 @@
 """Names of operands, and the names by which rules find them: the same for accuracy, traced workloads and cost.
 
 An operand is a matrix that arrays hold. Weights have the name of the layer that owns them (`blocks.0.mlp.0`), with
-`[3]` for one matrix of a bank and `#64` for the part of a parameter that begins at value 64. K and V have the name of
-their attention site, a place in a module where attention is computed, such as `attn.K`. The second site of a module is
-`attn#1`.
+`[3]` for one matrix of a bank and `#64` for the part of a parameter that begins at value 64. If the same weights are
+also read as another matrix, such as transposed, `#as2` follows. K and V have the name of their attention site, a place
+in a module where attention is computed, such as `attn.K`. The second site of a module is `attn#1`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ def weight_name(layer: str, *, index: int | None = None, part: int | str | None 
     if index is not None:
         return f"{layer}[{index}]"
     return layer if part is None else f"{layer}#{part}"
+
+
+def form_name(name: str, others: int) -> str:
+    """The name of weights that are read as several matrices: `proj`, `proj#as2`, `proj#as3`, and so on.
+
+    Args:
+        name: name of the weights.
+        others: number of other matrices that they were read as before.
+    """
+    return name if others == 0 else f"{name}#as{others + 1}"
 
 
 def weight_rule_names(name: str) -> tuple[str, ...]:

@@ -6,8 +6,6 @@ from typing import Literal
 
 from ohmformer.quantities import Seed
 from ohmformer.schema import Spec
-from ohmformer.tasks.metric import METRICS as METRICS
-from ohmformer.tasks.metric import Metric as Metric
 
 Head = Literal["task", "image-classification", "text-classification", "causal-lm", "encoder"]
 

@@ -85,6 +85,7 @@ def hits(model: nn.Module, task: Task, batch: int, best: int) -> NDArray[np.floa
     for rows, answer in asked(model, task.inputs, batch, lambda model, inputs: logits(call(model, inputs))):
         labels = task.labels[rows]
         _check(answer, len(labels), model, task, best)
+        labels = labels.to(answer.device)
         if best == 1:
             right = answer.argmax(dim=1) == labels
         else:
@@ -110,7 +111,9 @@ def fidelities(model: nn.Module, task: Task, batch: int) -> NDArray[np.float64]:
     if found.shape != task.reference.shape:
         shapes = f"{list(found.shape)}, the software model {list(task.reference.shape)}"
         raise BadInput(f"{type(model).__name__} on {task.name}: gives features {shapes}; compare models of one kind")
-    cosine: NDArray[np.float64] = F.cosine_similarity(found.double(), task.reference.double()).numpy(force=True)
+    cosine: NDArray[np.float64] = F.cosine_similarity(found.double(), task.reference.to(found).double()).numpy(
+        force=True
+    )
     return cosine
 
 
