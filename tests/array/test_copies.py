@@ -42,7 +42,7 @@ def test_codes_stay_what_they_are_and_slices_come_so_many_times(
 @pytest.mark.parametrize("copies", [2, 3, 4])
 @pytest.mark.parametrize("encoding_of", ["differential", "offset"])
 def test_the_variance_of_write_noise_falls_by_the_number_of_copies(copies: int, encoding_of: Any) -> None:
-    """With 40,000 draws a ratio of two variances has a deviation of 1 %; 5 sigma is a false alarm once in 1.7 million."""
+    """With 40,000 draws a ratio of two variances has a deviation of 1 %; 5 sigma fails once in 1.7 million."""
     variances, means = [], []
     for n in (1, copies):
         hardware = array(cell=cell(write_noise=STRONG), encoding=encoding_of, columns=1, copies=n)

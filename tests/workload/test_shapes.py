@@ -116,7 +116,8 @@ def test_a_table_of_ones_own(tmp_path: pytest.TempPathFactory) -> None:
     file.write_text(text)
     assert shapes(str(file)).title == "mine"
     file.write_text(text.replace("heads = 4", "heads = 5"))
-    with pytest.raises(BadInput, match=r"mine.toml: shapes: width = 64 is not a multiple of heads = 5; give head_width"):
+    message = r"mine.toml: shapes: width = 64 is not a multiple of heads = 5; give head_width"
+    with pytest.raises(BadInput, match=message):
         shapes(str(file))
     with pytest.raises(BadInput, match="did you mean 'bert-base'"):
         shapes("bert-bas")

@@ -85,7 +85,7 @@ class Transformer(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> Transformer:
         if self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}; correct one of them")
+            raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}; correct one")
         if self.head_width is None and self.width % self.heads:
             raise ValueError(f"width = {self.width} is not a multiple of heads = {self.heads}; give head_width")
         return self
@@ -279,13 +279,8 @@ def _attention(
         yield Elementwise(f"{name}.query.rotary", stage, layer, vectors * heads * size, "add")
         yield Elementwise(f"{name}.key.rotary", stage, layer, vectors * kv_heads * size, "add")
     common: dict[str, Any] = {
-        "batch": work.batch,
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "queries": work.tokens,
-        "written": new,
-        "causal": causal,
-        "across": across,
+        **{"batch": work.batch, "heads": heads, "kv_heads": kv_heads, "queries": work.tokens, "written": new},
+        **{"causal": causal, "across": across},
     }
     key, value = f"{prefix}key", f"{prefix}value"
     yield DynamicMatMul(
