@@ -49,6 +49,19 @@ _HOME = {
     "trace": "tracing.by_name",
     "variation": "nn.variation",
     "without_quantisers": "nn.convert.handle",
+    "Calibration": "nn.calibration.calibrate",
+    "CaptureTable": "capture.table",
+    "Explored": "dataflow.explore",
+    "Placement": "cost.placement",
+    "Task": "tasks.load",
+    "Preparation": "models.preprocessing",
+    # Warnings.
+    "Interrupted": "nn.monte_carlo",
+    "LeftOut": "tracing.operations",
+    "NoSteps": "nn.variation",
+    "NothingSeen": "nn.convert.unseen_ranges",
+    "StaysDigital": "nn.convert.convert",
+    "UnnamedSamples": "streams",
     # Families of kinds, for those who add one.
     "Drift": "device.families",
     "FaultModel": "device.families",
@@ -70,13 +83,16 @@ _HOME = {
 """Public name -> module that holds it."""
 
 _FOLDERS = (
-    *("stats", "device", "array", "mitigation", "mapping", "hardware", "workload", "capture", "models", "tasks"),
-    *("nn", "tracing", "cost", "dataflow", "study", "validation", "report"),
+    *("stats", "device", "array", "mitigation", "mapping", "hardware", "workload", "capture", "routing"),
+    *("models", "tasks", "nn", "tracing", "cost", "dataflow", "study", "validation", "report"),
 )
 
 if TYPE_CHECKING:
     from ohmformer.array.spec import Crossbar as Crossbar
+    from ohmformer.capture.table import CaptureTable as CaptureTable
+    from ohmformer.cost.placement import Placement as Placement
     from ohmformer.dataflow.explore import DesignPoint as DesignPoint
+    from ohmformer.dataflow.explore import Explored as Explored
     from ohmformer.dataflow.explore import explore as explore
     from ohmformer.dataflow.simulate import Run as Run
     from ohmformer.dataflow.simulate import simulate as simulate
@@ -106,28 +122,37 @@ if TYPE_CHECKING:
     from ohmformer.mitigation.spec import KVClip as KVClip
     from ohmformer.mitigation.spec import WeightMitigation as WeightMitigation
     from ohmformer.models.load import load_model as load_model
+    from ohmformer.models.preprocessing import Preparation as Preparation
+    from ohmformer.nn.calibration.calibrate import Calibration as Calibration
     from ohmformer.nn.calibration.calibrate import calibrate as calibrate
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
     from ohmformer.nn.convert.checkpoint import restore as restore
     from ohmformer.nn.convert.checkpoint import save as save
+    from ohmformer.nn.convert.convert import StaysDigital as StaysDigital
     from ohmformer.nn.convert.convert import convert as convert
     from ohmformer.nn.convert.handle import capture_table as capture_table
     from ohmformer.nn.convert.handle import set_chip as set_chip
     from ohmformer.nn.convert.handle import without_quantisers as without_quantisers
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
+    from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
+    from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
+    from ohmformer.nn.variation import NoSteps as NoSteps
     from ohmformer.nn.variation import variation as variation
     from ohmformer.registry import register as register
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
+    from ohmformer.streams import UnnamedSamples as UnnamedSamples
     from ohmformer.streams import samples as samples
+    from ohmformer.tasks.load import Task as Task
     from ohmformer.tasks.load_task import load_task as load_task
     from ohmformer.tasks.metric import Metric as Metric
     from ohmformer.tasks.metrics import scores as scores
     from ohmformer.tracing.by_name import trace as trace
+    from ohmformer.tracing.operations import LeftOut as LeftOut
     from ohmformer.workload.shapes import Transformer as Transformer
     from ohmformer.workload.shapes import shapes as shapes
     from ohmformer.workload.spec import Workload as Workload
