@@ -146,9 +146,9 @@ def test_what_is_no_kind_cannot_be_registered() -> None:
 
     with pytest.raises(of.BadInput, match="has no write_std"):
         of.register(Abstract)
-    with pytest.raises(of.BadInput, match=r"write_noise has a kind 'uniform' already, ohmformer.device.spec.Uniform"):
+    with pytest.raises(of.BadInput, match=r"write_noise has a kind 'uniform' already, ohmformer.device.kinds.Uniform"):
         of.register(Twice)
-    with pytest.raises(of.BadInput, match="strength names 'amplitude', which is no field"):
+    with pytest.raises(of.BadInput, match="strength names 'amplitude', which is not a field"):
         of.register(Weak)
     with pytest.raises(of.BadInput, match=r"belongs to no family; derive it from one of .*WriteNoise"):
         of.register(int)  # type: ignore[type-var]
@@ -168,13 +168,13 @@ def test_a_class_that_was_not_registered_is_refused_as_a_value() -> None:
 
 
 METHODS = {
-    "of another shape": (lambda g: g.sum(), "gives torch.float32 \\[\\]"),
-    "of another type": (lambda g: g.double() if g.dtype == torch.float32 else g.float(), "gives torch.float64"),
-    "not finite": (lambda g: g / 0, "gives NaN or infinity"),
-    "negative": (lambda g: -g - 1, "gives a negative standard deviation|falls as eps rises"),
-    "its argument": (lambda g: g.mul_(2), "changes or returns its argument|found"),
+    "of another shape": (lambda g: g.sum(), "returns torch.float32 \\[\\]"),
+    "of another type": (lambda g: g.double() if g.dtype == torch.float32 else g.float(), "returns torch.float64"),
+    "not finite": (lambda g: g / 0, "returns NaN or infinity"),
+    "negative": (lambda g: -g - 1, "returns a negative standard deviation|falls as eps rises"),
+    "its argument": (lambda g: g.mul_(2), "changes or returns its argument|after_write"),
     "an error": (lambda g: g[99], "raised IndexError"),
-    "a number": (lambda g: 0.1, "write_std: gives float"),
+    "a number": (lambda g: 0.1, "write_std: returns float"),
 }
 
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import pytest
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.device.spec import Cell, PowerLaw, SqrtRange, Uniform
+from ohmformer.device.kinds import PowerLaw, SqrtRange, Uniform
+from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine

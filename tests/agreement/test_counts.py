@@ -229,7 +229,7 @@ def test_rules_decide_room_area_and_wear() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("rules", "message"),
     [
         ({"head": replace(OTHER, "cost", None)}, r"rules\['head'\].array.cost: is missing, so that these arrays"),
         (
@@ -241,9 +241,9 @@ def test_rules_decide_room_area_and_wear() -> None:
         ({"*.V": Rule(clip=KVClip(alpha=2.0, beta=0.01))}, r"rules\['\*.V'\]: clip.beta = 0.01"),
     ],
 )
-def test_rules_without_a_price_are_one_line(rules: dict[str, Any], said: str) -> None:
+def test_rules_without_a_price_are_one_line(rules: dict[str, Any], message: str) -> None:
     model = VisionTransformer(size=12, patch=4, width=24, depth=2, heads=2, mlp_ratio=40 / 24).eval()
-    with pytest.raises(BadInput, match=said) as caught:
+    with pytest.raises(BadInput, match=message) as caught:
         place(trace(model, torch.randn(1, 1, 12, 12)), BASE, rules=rules)
     assert "\n" not in str(caught.value)
 
