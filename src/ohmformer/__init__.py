@@ -33,14 +33,14 @@ _HOME = {
     "load_cell": "hardware.entries",
     "load_crossbar": "hardware.entries",
     "load_model": "models.load",
-    "load_task": "tasks.load_task",
+    "load_task": "tasks.load",
     "monte_carlo": "nn.monte_carlo",
     "replace": "schema",
     "restore": "nn.convert.checkpoint",
     "revert": "nn.convert.revert",
     "samples": "streams",
     "save": "nn.convert.checkpoint",
-    "scores": "tasks.metrics",
+    "scores": "tasks.scoring",
     "shapes": "workload.shapes",
     "simulate": "dataflow.simulate",
     "set_chip": "nn.convert.handle",
@@ -64,7 +64,7 @@ _HOME = {
     "Work": "hardware.spec",
     "Dataflow": "dataflow.spec",
     "Recipe": "nn.calibration.recipes",
-    "Metric": "tasks.metric",
+    "Metric": "tasks.metric_kinds",
     "register": "registry",
 }
 """Public name -> module that holds it."""
@@ -124,9 +124,9 @@ if TYPE_CHECKING:
     from ohmformer.schema import replace as replace
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import samples as samples
-    from ohmformer.tasks.load_task import load_task as load_task
-    from ohmformer.tasks.metric import Metric as Metric
-    from ohmformer.tasks.metrics import scores as scores
+    from ohmformer.tasks.load import load_task as load_task
+    from ohmformer.tasks.metric_kinds import Metric as Metric
+    from ohmformer.tasks.scoring import scores as scores
     from ohmformer.tracing.by_name import trace as trace
     from ohmformer.workload.shapes import Transformer as Transformer
     from ohmformer.workload.shapes import shapes as shapes

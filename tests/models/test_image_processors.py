@@ -17,7 +17,7 @@ from ohmformer.models.images import ImagePreparation, ImageReader
 from ohmformer.models.load import load_model
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.torchvision_stub import installed, works
-from ohmformer.tasks.load_task import load_task
+from ohmformer.tasks.load import load_task
 from tests.tasks import tiny
 
 transformers = pytest.importorskip("transformers")

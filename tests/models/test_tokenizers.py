@@ -17,8 +17,8 @@ from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.tokenizers import longest_text, read_tokenizer
-from ohmformer.tasks.load_task import load_task
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.load import load_task
+from ohmformer.tasks.scoring import scores
 from tests.tasks import tiny
 
 transformers = pytest.importorskip("transformers")
