@@ -94,7 +94,7 @@ def test_a_torchvision_that_works_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "torchvision" / "__init__.py").write_text("real = True")
     code = f"""
 import sys; sys.path.insert(0, {str(tmp_path)!r})
-from ohmformer.tasks.torchvision import stand_in
+from ohmformer.models.torchvision_stub import stand_in
 with stand_in():
     import torchvision
     assert torchvision.real

@@ -187,7 +187,7 @@ def test_no_folder_and_no_preparation_are_one_line(tmp_path: Path) -> None:
 def test_large_sets_are_read_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = sorted(tiny.photographs(tmp_path).rglob("*.*"))
     kept = Images(files, PREPARATION).load()
-    monkeypatch.setattr("ohmformer.models.images.KEPT_BYTES", 1000)
+    monkeypatch.setattr("ohmformer.models.images.CACHED_BYTES", 1000)
     read = Images(files, PREPARATION).load()
     assert not read._pixels
     assert torch.equal(kept[3:7], read[3:7])
