@@ -115,7 +115,7 @@ def test_tokens_that_the_model_has_no_vectors_for_are_one_line(
     folder: Path, table: str, setting: str, value: int
 ) -> None:
     change(folder / "config.json", **{setting: value})
-    with pytest.raises(BadInput, match=r"the tokenizer numbers a token 24 .* has vectors for 10"):
+    with pytest.raises(BadInput, match=r"the tokenizer gives token 24 .* embeds only 10"):
         load_task(table, model=load_model(f"hf:{folder}", weights="random"))
 
 
@@ -221,5 +221,5 @@ def test_code_of_a_folder_is_never_run_nor_asked_for(
 
 def test_a_configuration_that_makes_no_model_is_one_line(folder: Path) -> None:
     change(folder / "config.json", max_position_embeddings=-1)
-    with pytest.raises(BadInput, match=r"cannot be made \(RuntimeError: .*check the folder's config\.json"):
+    with pytest.raises(BadInput, match=r"cannot be built \(RuntimeError: .*check the folder's config\.json"):
         load_model(f"hf:{folder}", weights="random")

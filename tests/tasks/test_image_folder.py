@@ -173,14 +173,14 @@ def test_a_wrong_number_of_classes_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has class 9, the model 5 classes"):
         load_task(source(tmp_path / "images"), model=model(5), labels=str(tmp_path / "labels.json"))
     (tmp_path / "labels.json").write_text(json.dumps({"dark": 0, "light": 1}))
-    with pytest.raises(BadInput, match="does not name the folder 'noisy'"):
+    with pytest.raises(BadInput, match="lacks the folder 'noisy'"):
         load_task(source(tmp_path / "images"), model=model(5), labels=str(tmp_path / "labels.json"))
 
 
 def test_no_folder_and_no_preparation_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no such folder"):
         load_task(source(tmp_path / "nowhere"), model=model())
-    with pytest.raises(BadInput, match="needs a model of which it is known how it prepares images"):
+    with pytest.raises(BadInput, match="needs a model with a known image preparation"):
         load_task(source(tiny.photographs(tmp_path)))
 
 
