@@ -121,7 +121,7 @@ def test_tokens_that_the_model_has_no_vectors_for_are_one_line(
 
 def test_padding_that_the_model_has_no_vector_for_is_one_line(folder: Path, table: str) -> None:
     change(folder / "tokenizer_config.json", pad_token="[NEW]")
-    with pytest.raises(BadInput, match=rf"the tokenizer numbers a token {WORDS} .* has vectors for {WORDS}"):
+    with pytest.raises(BadInput, match=rf"the tokenizer gives token {WORDS} .* embeds only {WORDS}"):
         load_task(table, model=load_model(f"hf:{folder}"))
 
 
