@@ -98,8 +98,8 @@ def test_every_run_is_used_and_every_claim_says_why() -> None:
         ("runs = ['nowhere']", "run 'nowhere': is not in this file; known: a"),
         ("quantity = 'latence'\nruns = ['a']", "quantity = 'latence': did you mean 'latency'"),
         ("role = 'proof'", "x: role = 'proof': must be"),
-        ("quantity = 'speedup'\nruns = ['a']", "runs and against have not equally many names; pair them"),
-        ("quantity = 'sigma'", "x: quantity = 'sigma': is of measured accuracies; add [measured]"),
+        ("quantity = 'speedup'\nruns = ['a']", "runs and against have different numbers of names; pair them"),
+        ("quantity = 'sigma'", "x: quantity = 'sigma': needs measured accuracies; add [measured]"),
         ("runs = []", "x: quantity = 'latency': cannot be had (IndexError"),
         ("quantity = 'speedup'\nruns = []", "x: quantity = 'speedup': cannot be had (ValueError"),
         ("quantity = 'energy_share'\nruns = ['a']\nof = ['nothing']", "x: quantity = 'energy_share'"),
@@ -120,5 +120,5 @@ def test_bad_claims_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(BadInput) as caught:
         claims.check("mine")
     assert said in str(caught.value)
-    with pytest.raises(BadInput, match="'none' is no paper of the library"):
+    with pytest.raises(BadInput, match="'none' is not a paper in the library"):
         claims.check("none")

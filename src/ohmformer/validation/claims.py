@@ -1,13 +1,13 @@
-"""The numbers of papers: what they report, what the model gives, and whether the two agree. Free of torch.
+"""Compare the numbers that papers report with those of the model. Free of torch.
 
 A paper is a folder `papers/<name>` of the library with a claims.toml: `[paper]`, `[runs.<name>]` (settings of the cost
 half), `[measured]` (see `ohmformer.validation.measured_accuracy`), and one `[[claim]]` for each number. Roles:
 
-- `calibration`: the number fixed a parameter, so that meeting it proves nothing;
-- `validation`: nothing was fixed with it;
-- `shown`: no number of the paper, but what another reading of it gives;
-- `not_checkable`: no source gives what would be needed;
-- `contradicted`: other numbers of the same paper exclude it.
+- `calibration`: a parameter was fitted to the number, so agreement is no evidence;
+- `validation`: no parameter was fitted to the number;
+- `shown`: not a number of the paper, but the result under another interpretation of it;
+- `not_checkable`: no source gives the data that would be needed;
+- `contradicted`: other numbers of the same paper contradict it.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ Verdict = Literal[
 ]  # fmt: skip
 
 MVM = ("array", "dac", "adc", "sample", "shift_add")
-"""Components of a product on arrays."""
+"""Components of a matrix product on arrays."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A claim and what the model says of it, both in the unit of the claim.
+    """A claim with its reported and its modelled number.
 
     Attributes:
-        claim: as in the file.
-        reported: in SI units or as a plain number; None where nothing is reported.
-        modelled: likewise; None where nothing can be computed.
+        claim: the claim, as in the file.
+        reported: reported number in SI units, or a plain number; None if the paper reports none.
+        modelled: modelled number in the same unit; None if it cannot be computed.
         unit: SI unit of both; '' for plain numbers, '%' for fractions.
     """
 
@@ -59,17 +59,17 @@ class Checked:
 
     @property
     def ratio(self) -> float | None:
-        """Modelled over reported."""
+        """Modelled over reported number; None if either is missing or the reported one is 0."""
         return None if self.modelled is None or not self.reported else self.modelled / self.reported
 
     @property
     def within(self) -> bool:
-        """Whether the ratio is within the tolerance."""
+        """True if the ratio is within the tolerance."""
         return self.ratio is not None and abs(self.ratio - 1) <= self.claim.tolerance
 
     @property
     def verdict(self) -> Verdict:
-        """In words."""
+        """The result of the comparison in words."""
         if self.unmeasured:
             return "not measured yet"
         match self.claim.role:
@@ -85,23 +85,23 @@ class Checked:
 
     @property
     def unmeasured(self) -> bool:
-        """Whether accuracies that it needs were not measured."""
+        """True if the quantity needs accuracies that have not been measured."""
         return bool(self.claim.quantity) and self.modelled is None
 
     @property
     def checked(self) -> bool:
-        """Whether model and paper are held against each other."""
+        """True if the modelled number is compared with the reported one."""
         return self.claim.role in ("validation", "calibration") and not self.unmeasured
 
     @property
     def failed(self) -> bool:
-        """Whether it was checked and is not within its tolerance."""
+        """True if the claim was checked and is not within its tolerance."""
         return self.checked and not self.within
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A checked paper."""
+    """A paper with its checked claims."""
 
     name: str
     title: str
@@ -110,23 +110,26 @@ class Paper:
 
 
 def papers() -> dict[str, Path]:
-    """Name -> claims file of every paper of the library."""
-    found: dict[str, Path] = {}
+    """Return name -> claims file of every paper in the library; user folders take precedence."""
+    files: dict[str, Path] = {}
     for root in catalog.roots():
         for file in sorted((root / "papers").glob("*/claims.toml")):
-            found.setdefault(file.parent.name, file)
-    return found
+            files.setdefault(file.parent.name, file)
+    return files
 
 
 def check(name: str) -> Paper:
     """Compute all claims of a paper.
 
+    Args:
+        name: name of the paper, a key of `papers()`.
+
     Raises:
-        BadInput: there is no such paper, or its file is wrong.
+        BadInput: there is no such paper, or its file is invalid.
     """
     known = papers()
     if name not in known:
-        raise BadInput(f"{name!r} is no paper of the library; {suggest(name, list(known))}")
+        raise BadInput(f"{name!r} is not a paper in the library; {suggest(name, list(known))}")
     file = known[name]
     content = validate(ClaimsFile, catalog.read(file), where=str(file))
     try:
@@ -139,49 +142,58 @@ def check(name: str) -> Paper:
 
 
 def _claim(table: Document) -> Claim:
+    """Validate one `[[claim]]`."""
     lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
     return validate(Claim, {**table, **lists}, where=cut(str(table.get("id", "claim"))))
 
 
 class Evaluator:
-    """Computes quantities of runs, each run once."""
+    """Computes the quantities of claims. Each run is computed once."""
 
     def __init__(self, runs: dict[str, Document], measured: Measured | None = None) -> None:
         self.documents = runs
         self.measured = measured
-        self.known: dict[str, Priced] = {}
+        self.computed: dict[str, Priced] = {}
 
     def check(self, claim: Claim) -> Checked:
-        """A claim with what the model says of it."""
+        """Compute the modelled number of a claim.
+
+        Raises:
+            BadInput: the quantity is unknown, or does not fit the runs of the claim.
+        """
         if not claim.quantity:
             return Checked(claim, reported_number(claim, ""), None, "")
         if claim.quantity not in QUANTITIES:
-            said = suggest(claim.quantity, list(QUANTITIES))
-            raise BadInput(f"{claim.id}: quantity = {shown(claim.quantity)}: {said}")
+            hint = suggest(claim.quantity, list(QUANTITIES))
+            raise BadInput(f"{claim.id}: quantity = {shown(claim.quantity)}: {hint}")
         unit, compute = QUANTITIES[claim.quantity]
         try:
             value = compute(self, claim)
         except ZeroDivisionError:
             value = math.nan
         if value is not None and not math.isfinite(value):
-            raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: is a share of nothing here; correct its runs")
+            raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: divides by zero for these runs; correct them")
         return Checked(claim, reported_number(claim, unit), value, unit)
 
     def accuracies(self, claim: Claim) -> Measured:
-        """What was measured.
+        """Return the measured accuracies of the paper.
 
         Raises:
-            BadInput: the paper has nothing of the kind.
+            BadInput: the paper's file has no `[measured]`.
         """
         if self.measured is None:
-            raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: is of measured accuracies; add [measured]")
+            raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: needs measured accuracies; add [measured]")
         return self.measured
 
     def run(self, name: str) -> Priced:
-        """A named run."""
+        """Return a named run, computed on first use.
+
+        Raises:
+            BadInput: there is no such run, its settings are invalid, or it has more than one step.
+        """
         if name not in self.documents:
             raise BadInput(f"run {shown(name)}: is not in this file; {suggest(name, list(self.documents))}")
-        if name not in self.known:
+        if name not in self.computed:
             try:
                 settings = cost_settings(self.documents[name])
                 runs = runs_of(settings)
@@ -189,72 +201,87 @@ class Evaluator:
                 raise BadInput(f"runs.{name}.{error}") from error
             if len(runs) != 1:
                 raise BadInput(f"runs.{name}.model.steps = {len(runs)}: must be 1 here; leave it out")
-            self.known[name] = Priced(settings, runs[0])
-        return self.known[name]
+            self.computed[name] = Priced(settings, runs[0])
+        return self.computed[name]
 
     def first(self, claim: Claim) -> Priced:
-        """The run of a claim of one run."""
+        """Return the first run of a claim.
+
+        Raises:
+            BadInput: the claim has none.
+        """
         if not claim.runs:
             raise BadInput(f"{claim.id}: runs: is missing or empty; name a run")
         return self.run(claim.runs[0])
 
     def pairs(self, claim: Claim) -> list[tuple[Priced, Priced]]:
-        """Runs with what they are compared with."""
+        """Return the runs of a claim, each with the run that it is compared with.
+
+        Raises:
+            BadInput: the numbers of names differ, or there are none.
+        """
         if len(claim.runs) != len(claim.against) or not claim.runs:
-            raise BadInput(f"{claim.id}: runs and against have not equally many names; pair them")
-        return [(self.run(one), self.run(other)) for one, other in zip(claim.runs, claim.against, strict=True)]
+            raise BadInput(f"{claim.id}: runs and against have different numbers of names; pair them")
+        return [(self.run(name), self.run(other)) for name, other in zip(claim.runs, claim.against, strict=True)]
 
     def pair(self, claim: Claim) -> tuple[Priced, Priced]:
-        """The one run of a claim, and what it is compared with."""
-        found = self.pairs(claim)
-        if len(found) != 1:
-            raise BadInput(f"{claim.id}: runs: has {len(found)} names and takes one; leave out the others")
-        return found[0]
+        """Return the single run of a claim, and the run that it is compared with.
+
+        Raises:
+            BadInput: there is not exactly one pair.
+        """
+        pairs = self.pairs(claim)
+        if len(pairs) != 1:
+            raise BadInput(f"{claim.id}: runs: has {len(pairs)} names but takes one; leave out the others")
+        return pairs[0]
 
 
 @dataclass(frozen=True)
 class Priced:
-    """A run and the settings it is of."""
+    """A computed run with its settings."""
 
     settings: CostSettings
     run: Run
 
     @cached_property
     def layer(self) -> int:
-        """Position of the first layer with attention.
+        """Index of the first layer with attention.
 
         Raises:
-            BadInput: there is none.
+            BadInput: no layer has attention.
         """
         for position, layer in enumerate(self.run.placement.layers):
             if layer.scores is not None:
                 return position
-        raise BadInput(f"{self.settings.model.where}: has no layer with attention; take another model")
+        raise BadInput(f"{self.settings.model.where}: has no layer with attention; choose another model")
 
     @property
     def weight_array(self) -> Crossbar:
-        """The array that holds weights.
+        """The array that holds the weights.
 
         Raises:
-            BadInput: the accelerator has none.
+            BadInput: the engine of projections has no arrays.
         """
         engine = self.settings.hardware.projection
         if not isinstance(engine, ArrayEngine):
-            raise BadInput(f"hardware.projection.kind = {engine.kind!r}: has no arrays to count; take another machine")
+            raise BadInput(
+                f"hardware.projection.kind = {engine.kind!r}: has no arrays to count; choose another accelerator"
+            )
         return engine.array
 
     def stage_energy(self, stages: tuple[str, ...]) -> float:
-        """Energy of stages of one layer [J]."""
+        """Return the energy of some stages of one layer [J]."""
         placed = self.run.placement.layers[self.layer].stages
         return sum(part.joules for stage in placed for part in stage.parts if part.name in stages)
 
 
 Compute = Callable[[Evaluator, Claim], float | None]
+"""Computes the modelled number of a claim; None if measured accuracies are missing."""
 
 
-def _ratios(evaluator: Evaluator, claim: Claim, what: str) -> list[float]:
-    """`against` over `runs`, pair by pair."""
-    return [getattr(other.run, what) / getattr(one.run, what) for one, other in evaluator.pairs(claim)]
+def _ratios(evaluator: Evaluator, claim: Claim, attribute: str) -> list[float]:
+    """Return the ratio of an attribute of `against` to that of `runs`, pair by pair."""
+    return [getattr(other.run, attribute) / getattr(priced.run, attribute) for priced, other in evaluator.pairs(claim)]
 
 
 def _first(evaluator: Evaluator, claim: Claim) -> Priced:
@@ -262,72 +289,77 @@ def _first(evaluator: Evaluator, claim: Claim) -> Priced:
 
 
 def _efficiency(evaluator: Evaluator, claim: Claim) -> float:
+    """Return operations per energy [op/J]."""
     run = _first(evaluator, claim).run
     return run.placement.workload.operations / run.energy
 
 
 def _efficiency_ratio(evaluator: Evaluator, claim: Claim) -> float:
-    one, other = evaluator.pair(claim)
-    return other.run.energy / one.run.energy
+    """Return how many times more efficient the run is than the one that it is compared with."""
+    priced, other = evaluator.pair(claim)
+    return other.run.energy / priced.run.energy
 
 
 def _share(evaluator: Evaluator, claim: Claim) -> float:
-    run = _first(evaluator, claim)
-    return run.stage_energy(claim.operations) / run.stage_energy(claim.of)
+    """Return the share of the stages `operations` in the energy of the stages `of`."""
+    priced = _first(evaluator, claim)
+    return priced.stage_energy(claim.operations) / priced.stage_energy(claim.of)
 
 
 def _adc_share(evaluator: Evaluator, claim: Claim) -> float:
-    """Of the energy of products on the arrays of an engine."""
+    """Return the share of the ADCs in the energy of products on the arrays of an engine."""
     stages = [stage for stage in _first(evaluator, claim).run.placement.stages() if stage.engine in claim.operations]
     total = sum(stage.energy.get(name, 0.0) for stage in stages for name in MVM)
     return sum(stage.energy.get("adc", 0.0) for stage in stages) / total
 
 
 def _time_share(evaluator: Evaluator, claim: Claim) -> float:
-    """Of the critical path."""
+    """Return the share of the stages `operations` in the critical path."""
     path = _first(evaluator, claim).run.timeline.critical_stages()
     return sum(seconds for name, seconds in path.items() if name in claim.operations) / sum(path.values())
 
 
 def _falls(evaluator: Evaluator, claim: Claim) -> float:
-    """1 where the ratio of the last pair is the smallest since the largest one, so that it falls towards the end."""
+    """Return 1 if the latency ratio falls steadily from its maximum to the last pair, else 0."""
     ratios = _ratios(evaluator, claim, "latency")
     peak = ratios.index(max(ratios))
     tail = ratios[peak:]
-    return float(len(tail) > 1 and all(one > two for one, two in pairwise(tail)))
+    return float(len(tail) > 1 and all(earlier > later for earlier, later in pairwise(tail)))
 
 
 def _layer_arrays(evaluator: Evaluator, claim: Claim) -> float:
-    """Arrays of the weights of one layer, a differential pair counted once."""
+    """Return the number of arrays with weights of one layer; a differential pair counts once."""
     placed = _first(evaluator, claim)
     return _weight_arrays(placed, ("qkv", "output", "ffn1", "ffn2")) / placed.weight_array.polarities
 
 
 def _attention_arrays(evaluator: Evaluator, claim: Claim) -> float:
-    """Arrays of W_Q, W_K, W_V, K and V of one layer, a differential pair counted once."""
+    """Return the number of arrays with W_Q, W_K, W_V, K and V of one layer; a differential pair counts once."""
     return _self_attention(_first(evaluator, claim))
 
 
 def _attention_saving(evaluator: Evaluator, claim: Claim) -> float:
-    one, other = evaluator.pair(claim)
-    return 1 - _self_attention(one) / _self_attention(other)
+    """Return the share of attention arrays that the run saves."""
+    priced, other = evaluator.pair(claim)
+    return 1 - _self_attention(priced) / _self_attention(other)
 
 
 def _energy_saving(evaluator: Evaluator, claim: Claim) -> float:
-    """Of stages of one layer, from the run to what it is compared with."""
-    one, other = evaluator.pair(claim)
-    return 1 - one.stage_energy(claim.operations) / other.stage_energy(claim.operations)
+    """Return the share of the energy of some stages of one layer that the run saves."""
+    priced, other = evaluator.pair(claim)
+    return 1 - priced.stage_energy(claim.operations) / other.stage_energy(claim.operations)
 
 
 def _self_attention(placed: Priced) -> float:
+    """Return the number of arrays of self-attention of one layer; a differential pair counts once."""
     array = placed.settings.hardware.attention.array
     layers = sum(1 for layer in placed.run.placement.layers if layer.scores is not None)
-    held = sum(count for role, count in placed.run.placement.arrays.items() if role != "projection") / layers
-    return (_weight_arrays(placed, ("qkv",)) + held) / array.polarities
+    kv_arrays = sum(count for role, count in placed.run.placement.arrays.items() if role != "projection") / layers
+    return (_weight_arrays(placed, ("qkv",)) + kv_arrays) / array.polarities
 
 
 def _weight_arrays(placed: Priced, stages: tuple[str, ...]) -> float:
-    """Arrays of weights of some stages of one layer: what they read in one cycle of one token."""
+    """Return the number of arrays with weights of some stages of one layer: those read in one cycle of one token."""
     work = placed.run.placement.workload
     layer = placed.run.placement.layers[placed.layer]
     array = placed.weight_array
@@ -361,17 +393,17 @@ QUANTITIES: dict[str, tuple[str, Compute]] = {
     "sigma": ("", lambda evaluator, claim: evaluator.accuracies(claim).sigma),
     "misfit": ("%", lambda evaluator, claim: evaluator.accuracies(claim).misfit),
 }
-"""Quantity -> SI unit, and how it is computed from the runs, or the series, of a claim."""
+"""Quantity -> SI unit, and the function that computes it from the runs or series of a claim."""
 
 YES_OR_NO = ("falls", "above", "grows")
-"""Quantities that are 1 or 0."""
+"""Quantities that are 1 (yes) or 0 (no)."""
 
 
-def claims_document(found: list[Paper]) -> Document:
-    """Checked papers as plain JSON values."""
+def claims_document(checked: list[Paper]) -> Document:
+    """Return checked papers as plain JSON values."""
     return {
         "schema": 1,
-        "papers": [{"paper": paper.name, "claims": [_row(entry) for entry in paper.claims]} for paper in found],
+        "papers": [{"paper": paper.name, "claims": [_row(entry) for entry in paper.claims]} for paper in checked],
     }
 
 
