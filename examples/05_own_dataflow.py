@@ -7,7 +7,7 @@ import numpy as np
 import ohmformer as of
 from ohmformer.dataflow.job import Task
 from ohmformer.dataflow.jobs import unit_name
-from ohmformer.schema import Seconds
+from ohmformer.quantities import Seconds
 
 
 @of.register

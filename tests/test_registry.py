@@ -14,15 +14,16 @@ import ohmformer as of
 from ohmformer import registry
 from ohmformer.dataflow.job import Task
 from ohmformer.dataflow.jobs import unit_name
+from ohmformer.quantities import Fraction
 from ohmformer.report.json_schema import file_schema
 from ohmformer.report.library import list_table
-from ohmformer.schema import Fraction, load
+from ohmformer.schema import load
 from tests.build import array
 
 PLUGIN = '''
 from typing import ClassVar, Literal
 from ohmformer import GaussianWriteNoise, register
-from ohmformer.schema import Fraction
+from ohmformer.quantities import Fraction
 
 @register
 class Flat(GaussianWriteNoise):

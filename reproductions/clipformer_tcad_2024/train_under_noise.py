@@ -53,8 +53,8 @@ from ohmformer.models.load import make_model, model_digest
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.silence_loaders import quietly
 from ohmformer.models.sources import bundled_file, split
+from ohmformer.study.files import make_folder, write_text
 from ohmformer.study.read_study import make_study
-from ohmformer.study.results import make_folder, write_text
 from ohmformer.study.spec import Settings as Study
 from ohmformer.tasks.head_choice import head_for
 

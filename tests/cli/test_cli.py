@@ -122,7 +122,7 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "too few samples": (("run", "study.toml", "--set", "task.limit=99"), "has only 16 samples"),
         "a source that leaves": (
             ("run", "study.toml", "--set", "model.source=python:sys:exit"),
-            "study.toml: model.source = 'python:sys:exit': fails (SystemExit: )",
+            "study.toml: model.source = 'python:sys:exit': fails (SystemExit)",
         ),
         "points that all fail": (
             ("run", "study.toml", "--workers", "1", "--set", "model.source=python:torch.nn:Identity"),
@@ -151,7 +151,10 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
             ("compare", "bert_base", "--platforms", "xformer_tvlsi_2023,tpu"),
             "hardware.base = 'tpu': is no accelerator of the library",
         ),
-        "unknown paper": (("validate", "xformer"), "'xformer' is not a paper in the library; did you mean 'xformer_tvlsi"),
+        "unknown paper": (
+            ("validate", "xformer"),
+            "'xformer' is not a paper in the library; did you mean 'xformer_tvlsi",
+        ),
         "unknown entry": (("show", "nothing"), "'nothing' is not in the library"),
         "unknown kind": (("list", "things"), "'things' is no kind"),
         "unknown kind of file": (("schema", "things"), "'things' is no kind of file"),

@@ -60,9 +60,9 @@ def test_the_code_of_the_page_runs_and_adds_a_kind_to_every_family(page: ModuleT
 
 
 def test_keys_hold_the_code_of_kinds_from_outside(page: ModuleType) -> None:
-    cell = of.replace(of.load("rram_puma_2019"), "write_noise", {"kind": "mid_range", "sigma": 0.2})
+    cell = of.replace(of.load_cell("rram_puma_2019"), "write_noise", {"kind": "mid_range", "sigma": 0.2})
     assert list(registry.outside(cell)) == [page.MidRange]
-    assert list(registry.outside(of.load("rram_puma_2019"))) == []
+    assert list(registry.outside(of.load_cell("rram_puma_2019"))) == []
     assert cell.canonical()["write_noise"] == {"kind": "mid_range", "sigma": 0.2}
     before = registry.code_digest(page.MidRange)
     file = Path(str(page.__file__))
@@ -95,7 +95,7 @@ def test_verified_writes_of_the_gaussian_example_follow_from_its_deviation(
     page: ModuleType, ceiling: float | None
 ) -> None:
     """Mean and variance after up to four writes, against the draws that the inverse of their distribution gives."""
-    cell = of.replace(of.load("rram_puma_2019"), "write_noise", {"kind": "mid_range", "sigma": 0.5})
+    cell = of.replace(of.load_cell("rram_puma_2019"), "write_noise", {"kind": "mid_range", "sigma": 0.5})
     if ceiling:
         cell = of.replace(cell, "g_ceiling", ceiling * cell.g_max)
     g = torch.linspace(cell.g_min, cell.g_max, 7, dtype=torch.float64)

@@ -14,7 +14,8 @@ DATA = {"library"}
 """Folders without code."""
 
 NO_ANSWERS = {
-    *("errors", "units", "schema", "catalog", "study.spec", "dataflow.spec", "workload.spec"),
+    *("errors", "units", "quantities", "textfiles", "schema", "catalog", "registry"),
+    *("study.spec", "dataflow.spec", "workload.spec"),
     *("study.noise_labels", "study.result_key"),
 }
 """What turns files into settings, which are part of every key as values, what names them, and what makes the key."""
@@ -28,10 +29,23 @@ def modules() -> dict[str, Path]:
     }
 
 
+def for_types_only(node: ast.AST) -> bool:
+    """True for `if TYPE_CHECKING:`, whose imports are never executed."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all nodes below it, but for what is imported for types only."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not for_types_only(child):
+            yield from executed(child)
+
+
 def imports_of(path: Path, known: dict[str, Path]) -> Iterator[str]:
     """Modules of the package that a file imports, wherever in the file the import stands."""
     package = ".".join(["ohmformer", *path.relative_to(PACKAGE).parent.parts])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in executed(ast.parse(path.read_text(encoding="utf-8"))):
         for name in imported(node, package):
             parts = name.split(".")[1:] if name.split(".")[0] == "ohmformer" else []
             found = [".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known]

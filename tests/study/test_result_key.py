@@ -74,13 +74,18 @@ def test_other_code_is_another_answer_but_not_another_report(tmp_path: Path) -> 
         root = tmp_path / str(len(list(tmp_path.iterdir())))
         for folder in ("nn", "study", "report"):
             (root / folder).mkdir(parents=True)
-        for name, text in {"nn/linear": "1", "study/evaluate": "1", **files}.items():
+        for name, text in {"nn/linear": "1", "study/evaluate_point": "1", **files}.items():
             (root / f"{name}.py").write_text(text)
         return code_digest(root)
 
     assert digest() == digest(**{"report/table": "x", "study/run": "x", "cli": "x"})
     assert (
-        len({digest(), *(digest(**{name: "2"}) for name in ("nn/linear", "study/evaluate", "nn/other", "streams"))})
+        len(
+            {
+                digest(),
+                *(digest(**{name: "2"}) for name in ("nn/linear", "study/evaluate_point", "nn/other", "streams")),
+            }
+        )
         == 5
     )
     assert len(code_digest()) == 64

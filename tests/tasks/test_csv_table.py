@@ -213,7 +213,7 @@ def test_files_and_options_that_cannot_be_used_are_one_line(tmp_path: Path, enco
         (tmp_path / "latin.csv", {}, "is not a table in UTF-8"),
         (reviews, {"metric": "pearson"}, "this table is scored by accuracy or fidelity"),
         (ratings, {"probe": True}, "pairs of texts have no classes"),
-        (reviews, {"prefill": 3}, "does not go with csv: sources"),
+        (reviews, {"prefill": 3}, "does not apply to csv: sources"),
         (reviews, {"calibration": 60}, "none is left to score"),
     ):
         with pytest.raises(BadInput, match=said):

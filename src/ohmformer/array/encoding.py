@@ -81,10 +81,12 @@ def widened(values: Tensor, who: str) -> Tensor:
     """Real values in a type whose integers and conductances are exact enough: float32 at least.
 
     Raises:
-        BadInput: they are no tensor.
+        BadInput: they are no tensor, or complex.
     """
     if not isinstance(values, Tensor):
         raise BadInput(f"{who} is {type(values).__name__}; give a torch.Tensor, such as torch.as_tensor(...) makes")
+    if values.is_complex():
+        raise BadInput(f"{who} is complex, and cells hold real values; take real and imaginary part one by one")
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

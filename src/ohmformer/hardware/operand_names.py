@@ -1,7 +1,8 @@
 """The names of operands, and by which of them rules find each: the same for accuracy, traced workloads and prices.
 
 An operand is a matrix that arrays hold. Weights are called after the layer that owns them (`blocks.0.mlp.0`), with
-`[3]` for one matrix of a bank and `#64` for the part of a parameter that begins at value 64. K and V are called after
+`[3]` for one matrix of a bank and `#64` for the part of a parameter that begins at value 64; where the same weights
+are read as another matrix, `#as2` follows. K and V are called after
 their site, the place in a module where attention is computed: `attn.K`; a second site of one module is `attn#1`.
 """
 
@@ -35,6 +36,11 @@ def weight_name(layer: str, *, index: int | None = None, part: int | str | None 
     if index is not None:
         return f"{layer}[{index}]"
     return layer if part is None else f"{layer}#{part}"
+
+
+def form_name(name: str, others: int) -> str:
+    """The name of weights that were read as so many `others` matrices before: `proj`, `proj#as2`, `proj#as3` ..."""
+    return name if others == 0 else f"{name}#as{others + 1}"
 
 
 def weight_rule_names(name: str) -> tuple[str, ...]:

@@ -114,9 +114,7 @@ def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Stud
         document, sweeps = _changed(document, sweeps, path, value)
     total = sum(sweep.size for sweep in sweeps)
     if total > MOST_POINTS:
-        raise BadInput(
-            f"sweep: makes {total:,} points, more than {MOST_POINTS:,}; give fewer values, or several studies"
-        )
+        raise BadInput(f"sweep: makes more than {MOST_POINTS:,} points; give fewer values, or several studies")
     first = whole_settings(_filled(document, next(sweeps[0].sets())), folder)
     swept = {_head(path) for sweep in sweeps for path, _ in sweep.axes}
     known = {section: getattr(first, section) for section in document if section not in swept}

@@ -60,6 +60,7 @@ def top_k_hits(model: nn.Module, inputs: Inputs, labels: Tensor, k: int, batch: 
     for rows, output in run_batches(model, inputs, batch, lambda model, inputs: logits(call(model, inputs))):
         batch_labels = labels[rows]
         _check_logits(output, len(batch_labels), labels, k, f"{type(model).__name__} on {name}")
+        batch_labels = batch_labels.to(output.device)
         if k == 1:
             hit = output.argmax(dim=1) == batch_labels
         else:
@@ -91,7 +92,7 @@ def reference_similarities(
     if found.shape != reference.shape:
         shapes = f"{list(found.shape)}, but the software model returns {list(reference.shape)}"
         raise BadInput(f"{type(model).__name__} on {name}: returns features {shapes}; compare models of one kind")
-    cosine: NDArray[np.float64] = F.cosine_similarity(found.double(), reference.double()).numpy(force=True)
+    cosine: NDArray[np.float64] = F.cosine_similarity(found.double(), reference.to(found).double()).numpy(force=True)
     return cosine
 
 
