@@ -27,7 +27,7 @@ class Claim(Spec):
         where: place in the paper.
         role: role of the claim; see `ohmformer.validation.claims`.
         tolerance: largest accepted deviation of the ratio modelled / reported from 1, as a fraction.
-        quantity: key of `ohmformer.validation.claims.QUANTITIES`; empty if the number cannot be computed.
+        quantity: key of `ohmformer.validation.claim_quantities.QUANTITIES`; empty if the number cannot be computed.
         runs: names of runs.
         against: names of the runs that `runs` are compared with, pair by pair.
         operations: stages, or the engine, whose share is computed.

@@ -11,7 +11,8 @@ from rich.table import Table
 from ohmformer import units
 from ohmformer.study.files import write_text
 from ohmformer.study.plain import clean
-from ohmformer.validation.claims import YES_OR_NO, Checked, Paper
+from ohmformer.validation.claim_quantities import YES_OR_NO
+from ohmformer.validation.claims import Checked, Paper
 
 PAGE = Path("docs", "validation.md")
 """The page of all papers, relative to the working directory."""
