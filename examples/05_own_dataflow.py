@@ -37,7 +37,7 @@ class HostDriven(of.Dataflow):
 work = of.shapes("bert-large", tokens=512)
 hardware = of.load("xformer_tvlsi_2023")
 blocks = np.arange(16, 513, 16)
-explored = of.explore([(work, hardware, of.SequenceBlocking(block=int(block))) for block in blocks])
+explored = of.explore(of.DesignPoint(work, hardware, of.SequenceBlocking(block=int(block))) for block in blocks)
 best = int(blocks[np.argmin(explored.latency)])
 
 flows = (HostDriven(start_time=1e-6), of.LayerSerial(), of.SequenceBlocking(block=best))

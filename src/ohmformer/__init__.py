@@ -24,6 +24,7 @@ _HOME = {
     "ImagePreparation": "models.images",
     "KVClip": "mitigation.spec",
     "LayerSerial": "dataflow.spec",
+    "Placement": "cost.placement",
     "Preparation": "models.preprocessing",
     "Reading": "tasks.reading",
     "Rule": "hardware.rules",
@@ -66,6 +67,7 @@ _HOME = {
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
     "NoSteps": "nn.variation",
+    "NothingSeen": "nn.convert.unseen_ranges",
     "StaysDigital": "nn.convert.convert",
     "UnnamedSamples": "streams",
     # Families of kinds, for those who add one.
@@ -96,26 +98,15 @@ __all__ = sorted(set(_HOME) - {"replace"})
 `ohmformer.replace`."""
 
 _FOLDERS = (
-    *(
-        "stats",
-        "device",
-        "array",
-        "mitigation",
-        "mapping",
-        "hardware",
-        "workload",
-        "capture",
-        "routing",
-        "models",
-        "tasks",
-    ),
-    *("nn", "tracing", "cost", "dataflow", "study", "validation", "report"),
+    *("stats", "device", "array", "mitigation", "mapping", "hardware", "workload", "capture", "routing"),
+    *("models", "tasks", "nn", "tracing", "cost", "dataflow", "study", "validation", "report"),
 )
 
 if TYPE_CHECKING:
     from ohmformer.array.spec import Crossbar as Crossbar
     from ohmformer.capture.table import Captured as Captured
     from ohmformer.capture.table import CaptureTable as CaptureTable
+    from ohmformer.cost.placement import Placement as Placement
     from ohmformer.cost.placement import place as place
     from ohmformer.dataflow.closed_form import Designs as Designs
     from ohmformer.dataflow.explore import DesignPoint as DesignPoint
@@ -165,6 +156,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.handle import without_quantisers as without_quantisers
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
+    from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo

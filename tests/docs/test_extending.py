@@ -110,7 +110,7 @@ def test_verified_writes_of_the_gaussian_example_follow_from_its_deviation(
 def test_the_gaussian_example_has_unbiased_codes_and_is_drawn_as_one_normal(page: ModuleType) -> None:
     from ohmformer.array.write_one_gaussian import writable, write_normal
 
-    array = of.replace(of.load("clipformer_2024"), "cell.write_noise", {"kind": "mid_range", "sigma": 0.1})
+    array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "mid_range", "sigma": 0.1})
     assert len(of.array.unbiased_codes(array)) > array.max_code
     assert writable(array)
     codes = torch.full((400, 400), 100.0)
@@ -121,7 +121,7 @@ def test_the_gaussian_example_has_unbiased_codes_and_is_drawn_as_one_normal(page
 
 
 def test_what_lacks_a_closed_form_is_refused_by_name(page: ModuleType) -> None:
-    array = of.replace(of.load("clipformer_2024"), "cell.write_noise", {"kind": "laplace", "sigma": 0.05})
+    array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "laplace", "sigma": 0.05})
     with pytest.raises(of.BadInput, match=r"write noise 'laplace' .* give Laplace `moments`"):
         of.array.held_moments(array)
     with pytest.raises(of.BadInput, match=r"verify: write noise 'laplace' .* `normal_of` and `parts`"):

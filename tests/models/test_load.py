@@ -61,7 +61,7 @@ def broken() -> nn.Module:
 
 
 def leaves() -> nn.Module:
-    sys.exit("no licence")
+    sys.exit("no license")
 
 
 def no_model() -> int:
@@ -87,7 +87,7 @@ HERE = f"python:{__name__}"
         ("python:no_such_module:f", "importing no_such_module fails"),
         ("python:json:nope", "has no function 'nope'"),
         (f"{HERE}:broken", "RuntimeError: no weights here"),
-        (f"{HERE}:leaves", "fails (SystemExit: no licence)"),
+        (f"{HERE}:leaves", "fails (SystemExit: no license)"),
         (f"{HERE}:no_model", "returns int; return a torch.nn.modules.module.Module"),
         (f"{HERE}:not_finite", "weight holds NaN"),
     ],
