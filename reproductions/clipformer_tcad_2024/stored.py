@@ -20,7 +20,7 @@ from ohmformer.study.results import document, slug
 from ohmformer.study.run import study_keys
 from ohmformer.study.spec import Settings
 from ohmformer.study.store import Store
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.scoring import scores
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -49,7 +49,7 @@ from ohmformer.models.load import load_model
 from ohmformer.models.silence_loaders import quietly
 from ohmformer.stats.intervals import mean_interval
 from ohmformer.study.files import make_folder, write_text
-from ohmformer.tasks.load_task import load_task
+from ohmformer.tasks.load import load_task
 
 EVALUATION_BATCH = 100
 CALIBRATION = 100

@@ -20,7 +20,7 @@ from ohmformer.nn.calibration.calibrate import set_kv
 from ohmformer.nn.convert.convert import convert
 from ohmformer.schema import replace
 from ohmformer.streams import samples
-from ohmformer.tasks.load_task import load_task
+from ohmformer.tasks.load import load_task
 from ohmformer.tracing.trace import trace
 from ohmformer.workload.shapes import Transformer, shapes
 

@@ -10,8 +10,9 @@ import pytest
 from ohmformer.models.sources import FORMS
 from ohmformer.models.spec import ModelChoice
 from ohmformer.study.read_study import read_study
-from ohmformer.tasks.load_task import OPTIONS
-from ohmformer.tasks.spec import METRICS, TaskChoice
+from ohmformer.tasks.load import OPTIONS
+from ohmformer.tasks.metric_kinds import METRICS
+from ohmformer.tasks.spec import TaskChoice
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")

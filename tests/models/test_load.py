@@ -48,7 +48,7 @@ def test_a_damaged_file_is_one_line(library: Path) -> None:
     save_file({"x": torch.zeros(1)}, library / "bare.safetensors")
     save_file({"x": torch.zeros(1)}, library / "other.safetensors", metadata={"architecture": json.dumps(SHAPE)})
     for name in ("my-vit", "bare", "other"):
-        with pytest.raises(BadInput, match="is no bundled model"):
+        with pytest.raises(BadInput, match="is not a bundled model"):
             load_model(f"bundled:{name}")
 
 

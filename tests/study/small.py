@@ -14,7 +14,7 @@ from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.read_study import make_study
 from ohmformer.study.run import run_study
 from ohmformer.study.spec import Settings, Study
-from ohmformer.tasks.load import Task
+from ohmformer.tasks.task import Task
 
 LOG = "OHMFORMER_TEST_LOG"
 GAMMA = "hardware.attention.array.cell.write_noise.gamma"

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ohmformer import units
 from ohmformer.report.view import axis_name, setting
-from ohmformer.tasks.spec import METRICS
+from ohmformer.tasks.metric_kinds import METRICS
 
 Document = dict[str, Any]
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from ohmformer.report.view import Document, Point, View, axis_name, metric_of, metric_titles, sigma, view
 from ohmformer.study.noise_labels import gamma_sigma
-from ohmformer.tasks.spec import METRICS
+from ohmformer.tasks.metric_kinds import METRICS
 
 ROW = 4
 """So many points fit beside one another."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ohmformer.report.view import GAMMA, Document, Point, Series, clip_name, metric_of, view
 from ohmformer.stats.intervals import crossed_interval, paired_interval
-from ohmformer.tasks.spec import METRICS, Metric
+from ohmformer.tasks.metric_kinds import METRICS, Metric
 
 
 @dataclass(frozen=True)

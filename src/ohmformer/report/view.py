@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ohmformer.tasks.spec import METRICS, Metric
+from ohmformer.tasks.metric_kinds import METRICS, Metric
 
 Point = dict[str, Any]
 Document = dict[str, Any]

@@ -29,12 +29,12 @@ from ohmformer.study.noise_labels import write_noise
 from ohmformer.study.result_key import Identity, digest
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.head_choice import head_for
-from ohmformer.tasks.load import Task
-from ohmformer.tasks.load_task import make_task
-from ohmformer.tasks.metrics import scores
-from ohmformer.tasks.model_outputs import answered
+from ohmformer.tasks.load import make_task
+from ohmformer.tasks.model_outputs import run_model
 from ohmformer.tasks.probe import probed
+from ohmformer.tasks.scoring import scores
 from ohmformer.tasks.spec import TaskChoice
+from ohmformer.tasks.task import Task
 
 RANGE_SAMPLES = 100
 """Calibration inputs that fix the ranges of input quantisers and converters."""
@@ -105,7 +105,7 @@ def _model_digest(choice: ModelChoice, task_choice: TaskChoice) -> str:
     """Digest of a model and of what it does: its weights and its code do not say all, such as plain attributes."""
     model, task = loaded(choice, task_choice)
     with one_thread(), torch.inference_mode():
-        seen = answered(model, take(task.calibration, slice(0, IDENTITY_SAMPLES)), _said, "calibration samples")
+        seen = run_model(model, take(task.calibration, slice(0, IDENTITY_SAMPLES)), _said, "calibration samples")
     return digest([model_digest(model), seen])
 
 
@@ -181,7 +181,7 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, chosen: Cali
 
 def _sums(task: Task, sums: Floats) -> dict[str, list[Any]]:
     """Sums over chips of each sample's scores, for metrics that are means of samples."""
-    match task.scored.counts:
+    match task.metric_kind.counts:
         case "hit":
             return {"hits": sums.astype(int).tolist()}
         case "mean":

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.metric import METRICS, MetricName
+from ohmformer.tasks.metric_kinds import METRICS, MetricName
 
 Finite = Annotated[float, Field(allow_inf_nan=False), Strict()]
 Count = Annotated[int, Field(ge=0), Strict()]
@@ -24,7 +24,7 @@ class Accuracy(_Part):
     """What was measured at one point.
 
     Attributes:
-        metric: which, as in `ohmformer.tasks.spec.METRICS`.
+        metric: which, as in `ohmformer.tasks.metric_kinds.METRICS`.
         level: how faithfully the hardware was simulated.
         software: the metric of the model without crossbars.
         mean: over chips.
