@@ -21,7 +21,7 @@ venv: $(VENV)/.dev ## Make .venv with the package (editable) and the development
 demo: $(VENV)/.run ## Run the main job on the bundled model and data (DEMO_ARGS="--out DIR")
 	$(BIN)/ohmformer demo $(DEMO_ARGS)
 
-test: lint ## Check style, types and behaviour (PYTEST_ARGS="tests/house -x")
+test: lint ## Check style, types and behavior (PYTEST_ARGS="tests/house -x")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(strip $(SLOW) $(PYTEST_ARGS))
 
 test-all: SLOW := -m "slow or not slow"

@@ -26,12 +26,12 @@ time. Energies and converters decide prices, so each pair of length and accelera
 while block sizes share it."""
 
 
-def timed(task: Callable[[], object], repeats: int = 5) -> float:
+def timed(call: Callable[[], object], repeats: int = 5) -> float:
     """Seconds of the fastest of a few runs."""
     found = []
     for _ in range(repeats):
         start = time.perf_counter()
-        task()
+        call()
         found.append(time.perf_counter() - start)
     return min(found)
 
@@ -93,8 +93,8 @@ def main() -> None:
     seconds = timed(lambda: latency(place(of.shapes("bert-large"), hardware), of.SequenceBlocking()), 50)
     rows.append(("the same, the table of dimensions read from its file each time", f"{1 / seconds:,.0f} designs/s"))
     seconds = timed(lambda: of.simulate(deep, hardware, of.SequenceBlocking()).latency)
-    count = len(of.simulate(deep, hardware, of.SequenceBlocking()).timeline.tasks)
-    rows.append((f"event engine, 24 layers, 4096 tokens, blocks of 64 ({count:,} tasks)", f"{seconds:.2f} s"))
+    count = len(of.simulate(deep, hardware, of.SequenceBlocking()).timeline.jobs)
+    rows.append((f"event engine, 24 layers, 4096 tokens, blocks of 64 ({count:,} jobs)", f"{seconds:.2f} s"))
     seconds = timed(lambda: of.simulate(deep, hardware, of.SequenceBlocking()).energy)
     rows.append(("the same, and its energy by component", f"{seconds:.2f} s"))
     command = [sys.executable, "-m", "ohmformer.cli", "cost", "bert_base"]

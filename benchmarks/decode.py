@@ -60,7 +60,7 @@ def main() -> None:
     found = medians({name: partial(decode, m, tokens) for name, m in models.items()}, rounds=options.rounds, warm_up=1)
     lines = [
         f"torch {torch.__version__}, {platform.machine()}, one thread, {PROMPT} + {STEPS} tokens, median of "
-        f"{options.rounds} rounds, taking turns.",
+        f"{options.rounds} rounds; the rows of a table take turns.",
         "",
         "| SmolLM2-135M's shape | s | times digital |",
         "|---|--:|--:|",

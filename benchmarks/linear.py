@@ -90,7 +90,8 @@ def table(rounds: int) -> str:
     groups["x[1, 4, 64] -> 64, 2-bit cells, bit-serial"] = cell_cases()
     groups["K or V [1, 6, 197, 64], 2-bit cells"] = write_cases()
     lines = [
-        f"torch {torch.__version__}, {platform.machine()}, one thread, median of {rounds} rounds, taking turns.",
+        f"torch {torch.__version__}, {platform.machine()}, one thread, median of {rounds} rounds; "
+        "the rows of a table take turns.",
         "",
         "| case | level | ms | times digital |",
         "|---|---|--:|--:|",

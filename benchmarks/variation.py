@@ -75,7 +75,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     lines = [
         f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads, "
-        f"median of {arguments.rounds} rounds, taking turns.",
+        f"median of {arguments.rounds} rounds; the rows of a table take turns.",
         "",
         "| step of training, DeiT-S shape | ms | times plain |",
         "|---|--:|--:|",

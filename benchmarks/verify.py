@@ -39,8 +39,8 @@ SIGMA = 0.2
 INTRODUCTION = f"""# Verified writes
 
 `python benchmarks/verify.py > benchmarks/verify.md`: DeiT-S on `clipformer_tcad_2024`, in closed form. One write has
-gamma sigma = {SIGMA}. Lists are by slice, the least significant first; the percentage is the tolerance. Codes are taken
-as equally likely. Lifetime is that of K and V at one image a second.
+gamma sigma = {SIGMA}. A list of writes has one number per slice, the least significant first; the percentage is
+the tolerance. All codes are taken as equally likely. Lifetime is that of the cells of K and V at one image a second.
 """
 COLUMNS = (
     "writes allowed, tolerance",

@@ -73,7 +73,7 @@ def main() -> None:
     found = measure(cases(images), images, arguments.rounds)
     lines = [
         f"torch {torch.__version__}, {platform.machine()}, one thread, batch {BATCH}, "
-        f"median of {arguments.rounds} rounds, taking turns.",
+        f"median of {arguments.rounds} rounds; the rows of a table take turns.",
         "",
         "| DeiT-S shape | ms | times digital | images per second |",
         "|---|--:|--:|--:|",

@@ -1,4 +1,4 @@
-"""How much accuracy the bundled vision transformer keeps when K and V are written into noisy cells."""
+"""The accuracy of the bundled vision transformer when K and V are written into noisy cells."""
 
 import ohmformer as of
 

@@ -1,4 +1,4 @@
-"""The layers below: program one matrix into one kind of crossbar, and multiply with it at three levels of fidelity."""
+"""One crossbar, without a model: program a matrix and multiply with it at three levels of fidelity."""
 
 import torch
 

@@ -1,43 +1,43 @@
-"""A dataflow of one's own: the host starts one stage at a time, so nothing overlaps. How much do the others gain?"""
+"""A custom dataflow: the host starts one stage at a time, so nothing overlaps. How much do other dataflows gain?"""
 
 from typing import Literal
 
 import numpy as np
 
 import ohmformer as of
-from ohmformer.dataflow.job import Task
+from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.jobs import unit_name
 from ohmformer.quantities import Seconds
 
 
 @of.register
 class HostDriven(of.Dataflow):
-    """One stage of one sample at a time, each started by the host when the one before it has ended.
+    """One stage of one sample at a time; the host starts each when the previous one has ended.
 
-    `start_time`: what starting a stage takes [s].
+    `start_time`: time that the host takes to start a stage [s].
     """
 
     kind: Literal["host_driven"] = "host_driven"
     start_time: Seconds = 0.0
 
-    def tasks(self, placement):
-        """Every stage once for each sample, one after the other."""
-        found: list[Task] = []
+    def jobs(self, placement):
+        """Every stage once per sample, one after another."""
+        jobs: list[Job] = []
         for sample in range(placement.workload.batch):
             for index, layer in enumerate(placement.layers):
                 for stage in layer.all_stages():
-                    after = (len(found) - 1,) if found else ()
+                    after = (len(jobs) - 1,) if jobs else ()
                     tokens = 1 if stage is layer.setup else layer.tokens
                     seconds = self.start_time + stage.time(tokens)
                     share = 1 / placement.workload.batch
-                    found.append(Task(index, stage, sample, 0, unit_name(layer, stage), seconds, after, share))
-        return found
+                    jobs.append(Job(index, stage, sample, 0, unit_name(layer, stage), seconds, after, share))
+        return jobs
 
 
 work = of.shapes("bert-large", tokens=512)
 hardware = of.load("xformer_tvlsi_2023")
 blocks = np.arange(16, 513, 16)
-explored = of.explore([(work, hardware, of.SequenceBlocking(block=int(block))) for block in blocks])
+explored = of.explore(of.DesignPoint(work, hardware, of.SequenceBlocking(block=int(block))) for block in blocks)
 best = int(blocks[np.argmin(explored.latency)])
 
 flows = (HostDriven(start_time=1e-6), of.LayerSerial(), of.SequenceBlocking(block=best))

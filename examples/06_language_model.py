@@ -1,7 +1,7 @@
 """A language model that writes its KV cache into noisy cells, token by token.
 
-Needs transformers. The model is small and random, so that this runs in seconds; a real one (`from_pretrained`),
-or any other model of Hugging Face, timm or your own, goes the same way.
+Needs transformers. The model is small and random, so that this runs in seconds; a pretrained one (`from_pretrained`),
+or any model of Hugging Face, timm or your own, is converted in the same way.
 """
 
 import tempfile
@@ -23,13 +23,13 @@ prompts = torch.randint(3, 500, (2, 10))
 hardware = of.load("clipformer_tcad_2024")
 hardware = of.replace(hardware, "attention.array.cell.write_noise.gamma", 2.0)
 
-# Rules: the first that matches says what is different. Here the head stays digital and K of layer 0 has finer ranges.
+# Rules: the first match wins. Here the head stays digital, and each token of K of layer 0 has a range of its own.
 rules = {"lm_head": None, "model.layers.0.self_attn.K": of.Rule(scale="token")}
 converted = of.convert(model, hardware, sample={"input_ids": prompts}, rules=rules, level="noise", verbose=True)
 
 with torch.no_grad(), of.samples(["first text", "second text"]):
     text = converted.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=8, do_sample=False)
-    # A token is written once and keeps its noise, so one pass over the whole text says the same as the steps did.
+    # A token is written once and keeps its noise, so one pass over the whole text gives the same tokens as the steps.
     whole = converted(input_ids=text).logits
 print("steps and one pass agree:", torch.equal(whole[:, 9:-1].argmax(-1), text[:, 10:]))
 

@@ -1,4 +1,4 @@
-"""Training on noise: the bundled model learns on 500 images to bear noisy cells and ClipFormer's clip of K and V."""
+"""Training under noise: the bundled model learns from 500 images, with noisy cells and ClipFormer's clip of K and V."""
 
 import torch
 
@@ -19,11 +19,11 @@ def report(when: str) -> None:
 
 report("before")
 torch.manual_seed(0)
-optimiser = torch.optim.AdamW(model.parameters(), lr=3e-4)
+optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
 with of.variation(model.train(), seed=0, gamma={"attention": (3, 7)}) as steps:
     for batch in torch.cat([torch.randperm(len(images)) for _ in range(2)]).split(50):
         loss = torch.nn.functional.cross_entropy(model(images[batch]), labels[batch])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
-report(f"after {steps.step} steps on noise")
+        optimizer.step()
+report(f"after {steps.step} steps under noise")

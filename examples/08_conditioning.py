@@ -1,10 +1,10 @@
-"""Noise so strong that a model loses ten points, and what conditioning K and V by calibration gives back."""
+"""Write noise that costs a model ten points of accuracy, and how much of that conditioning K and V gives back."""
 
 import ohmformer as of
 
 model = of.load_model("bundled:fashion-vit")
 task = of.load_task("bundled:fashion-mnist", limit=100)
-images = task.calibration[:100]  # never those that are scored; no labels are needed
+images = task.calibration[:100]  # never images that are scored; no labels are needed
 hardware = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 7.0)
 converted = of.convert(model, hardware, sample=images, level="noise")
 
@@ -16,10 +16,10 @@ def report(what: str) -> None:
 
 
 print(f"software: {100 * of.scores(model, task).mean():.1f} %")
-report("as they come")
+report("no mitigation")
 chosen = of.calibrate(converted, images)
 report(f"{chosen.recipe}, chosen among {', '.join(chosen.losses)}")
 
-# Every step is there to be set by hand, too.
+# The same can be set by hand, for all layers alike.
 of.set_kv(converted, of.Conditioning(mean=True, basis="hadamard", scale="token"))
-report("mean removed, rotated, a range for each token")
+report("mean removed, rotated, one range per token")

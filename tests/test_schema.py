@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.device.spec import Cell, PowerLaw, SqrtRange, Uniform
+from ohmformer.device.kinds import PowerLaw, SqrtRange, Uniform
+from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator
+from ohmformer.hardware.rules import Rule
+from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.schema import Source, load, replace, validate, walk
+from ohmformer.provenance import Source
+from ohmformer.schema import Spec, former_names, load, replace, validate, walk
+from ohmformer.study.cost import read_costs
+from ohmformer.study.spec import CostOptions, Whole
 
 CELL = """
 [cell]
@@ -175,6 +180,8 @@ def test_another_kind_in_a_base_keeps_what_both_kinds_have(write: Any) -> None:
 
 
 BASE = load(Accelerator, "clipformer_tcad_2024")
+assert isinstance(BASE.attention.value, ArrayEngine)
+BASE_COLUMNS = BASE.attention.value.array.columns
 BAD_CHANGES = [
     ("attention.array.cell.write_noise.gamma", -1, "must be >= 0; raise it"),
     ("attention.key.array.cell.write_noise.gamma", "5", "must be a number; write it without quotes"),
@@ -246,3 +253,83 @@ def test_a_specification_made_in_python_is_refused_in_one_line(make: Callable[[]
         make()
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
+
+
+def test_changes_of_the_same_field_are_made_one_after_another(write: Any) -> None:
+    """An alias and a path below one of its fields both change that field: the later change keeps the earlier one."""
+    text = (
+        '[accelerator]\nbase = "clipformer_tcad_2024"\n"attention.array.rows" = 32\n"attention.key.array.columns" = 16'
+    )
+    changed = load(Accelerator, write("accelerator", "mine", text)).attention
+    assert isinstance(changed.key, ArrayEngine)
+    assert isinstance(changed.value, ArrayEngine)
+    assert (changed.key.array.rows, changed.key.array.columns) == (32, 16)
+    assert (changed.value.array.rows, changed.value.array.columns) == (32, BASE_COLUMNS)
+
+
+class Lamp(Spec):
+    """A specification with keys that were renamed."""
+
+    renamed: ClassVar[dict[str, str]] = {"colour": "color", "watts": "power"}
+    color: str = "white"
+    power: int = 1
+    inner: KVClip | None = None
+
+
+class Lantern(Lamp):
+    """One that inherits them and renamed another."""
+
+    renamed: ClassVar[dict[str, str]] = {"flame": "wick"}
+    wick: int = 1
+
+
+def test_a_renamed_key_is_refused_with_its_new_name() -> None:
+    text = message(validate, Lamp, {"colour": "red"}, where="study.toml", top="room.lamp")
+    assert text == "study.toml: room.lamp.colour: is now called color; rename it"
+    assert message(replace, Lamp(), "watts", 3) == "watts: is now called power; rename it"
+    assert message(lambda: Lamp(colour="red")) == "Lamp: colour: is now called color; rename it"  # type: ignore[call-arg]
+
+
+def test_a_renamed_key_is_refused_beside_the_new_one_and_by_subclasses() -> None:
+    text = message(validate, Lantern, {"color": "red", "colour": "red"}, where="")
+    assert text == "colour: is now called color; rename it"
+    assert message(replace, Lantern(), "flame", 3) == "flame: is now called wick; rename it"
+    assert former_names(Lantern) == {"colour": "color", "watts": "power", "flame": "wick"}
+
+
+RENAMED = [
+    ("rows", Crossbar, "attention.array.{}", "hardware.attention.array.{}"),
+    ("g_max", Cell, "projection.array.cell.{}", "hardware.projection.array.cell.{}"),
+]
+
+
+@pytest.mark.parametrize(("new", "cls", "path", "in_study"), RENAMED)
+def test_a_renamed_key_is_refused_in_paths_and_studies(
+    new: str, cls: type[Spec], path: str, in_study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cls, "renamed", {"former": new})
+    path, in_study, refused = path.format("former"), in_study.format("former"), f"is now called {new}; rename it"
+    assert message(replace, BASE, path, 1) == f"{path}: {refused}"
+    assert message(read_costs, "bert_base", [f"{in_study}=1"]).endswith(f"{in_study}: {refused}")
+
+
+def test_renamed_keys_of_studies_and_rules_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cls, new in ((CostOptions, "rate"), (Rule, "array"), (Whole, "cost")):
+        monkeypatch.setattr(cls, "renamed", {"former": new})
+    file = tmp_path / "study.toml"
+    study = 'name = "x"\n[model]\nsource = "shapes:bert-base"\n[hardware]\nbase = "nvm_ideal"\n'
+    for text, path, new in (
+        ("[cost]\nformer = 1", "cost.former", "rate"),
+        ('[rules]\n"x.*" = { former = 1 }', "rules.x.*.former", "array"),
+        ("[former]\nrate = 1", "former", "cost"),
+        ('[sweep]\n"cost.former" = [1, 2]', "cost.former", "rate"),
+        ('[sweep]\n"former.rate" = [1, 2]', "former.rate", "cost"),
+    ):
+        file.write_text(study + text)
+        said = message(read_costs, str(file), [])
+        assert said.startswith(f"{file}: ")
+        assert path in said
+        assert f"is now called {new}; rename it" in said
+    file.write_text(study)
+    for path, new in (("cost.former", "rate"), ("former.rate", "cost")):
+        assert f"is now called {new}; rename it" in message(read_costs, str(file), [f"{path}=1"])

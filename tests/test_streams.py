@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from ohmformer.errors import BadInput
-from ohmformer.streams import SampleStreams, Stream, UnnamedSamples, sample_streams, samples
+from ohmformer.streams import (
+    BLOCK,
+    PaddedStreams,
+    SampleStreams,
+    Stream,
+    TokenStreams,
+    UnnamedSamples,
+    sample_streams,
+    samples,
+)
 
 LIKE = torch.empty(0)
 CHIP = Stream(0, "chip", 3)
@@ -75,8 +84,8 @@ def test_integers_of_any_library_name_the_same_sample() -> None:
 @pytest.mark.parametrize(
     ("ids", "reason"),
     [
-        (32, "is no list of ids"),
-        ("abc", "is no list of ids"),
+        (32, "is not a list of ids"),
+        ("abc", "is not a list of ids"),
         ([1.5], "the id 1.5 is neither an integer nor a string"),
         ([None], "the id None is neither"),
         (torch.rand(2), "is neither an integer nor a string"),
@@ -117,3 +126,61 @@ def test_a_plain_call_says_once_that_its_rows_are_samples_0_to_b() -> None:
             streams = sample_streams(CHIP, 2)
     assert [warning.category for warning in caught] == [UnnamedSamples]
     assert streams == SampleStreams((CHIP.child("sample", 0), CHIP.child("sample", 1)))
+
+
+TWO = (CHIP.child("a"), CHIP.child("b"))
+
+
+def test_samples_of_fewer_places_draw_what_they_draw_alone() -> None:
+    noise = SampleStreams(TWO, lengths=(5, 3)).normal(2, 4, 5, 7, like=LIKE)
+    assert torch.equal(noise[0], SampleStreams(TWO[:1]).normal(1, 4, 5, 7, like=LIKE)[0])
+    assert torch.equal(noise[1, :, :3], SampleStreams(TWO[1:]).normal(1, 4, 3, 7, like=LIKE)[0])
+    assert not noise[1, :, 3:].any()
+
+
+def test_padded_samples_draw_what_they_draw_without_padding() -> None:
+    padded = PaddedStreams(TWO, places=4, rows=((0, 1, 2, 3), (2, 3)), columns=(6, 5))
+    noise = padded.normal(2, 3, 4, 6, like=LIKE)
+    assert torch.equal(noise[0], SampleStreams(TWO[:1]).normal(1, 3, 4, 6, like=LIKE)[0])
+    assert torch.equal(noise[1, :, 2:, :5], SampleStreams(TWO[1:]).normal(1, 3, 2, 5, like=LIKE)[0])
+    assert not noise[1, :, :2].any()
+    assert not noise[1, :, :, 5:].any()
+    for shape in ((2, 3, 9, 6), (2, 3, 4, 9)):
+        assert torch.equal(padded.normal(*shape, like=LIKE), SampleStreams(TWO).normal(*shape, like=LIKE))
+
+
+@pytest.mark.parametrize("growing", [False, True])
+def test_a_token_draws_the_same_numbers_wherever_it_stands(growing: bool) -> None:
+    noise = TokenStreams(TWO, numbers=((0, 1, 2), (-1, 0, 1)), growing=growing).normal(2, 3, 3, 20, like=LIKE)
+    later = TokenStreams(TWO, numbers=((2, 3), (1, -1)), growing=growing).normal(2, 3, 2, 20, like=LIKE)
+    assert torch.equal(noise[0, :, 2], later[0, :, 0])
+    assert torch.equal(noise[1, :, 2], later[1, :, 0])
+    assert not noise[1, :, 0].any()
+    assert not later[1, :, 1].any()
+    if not growing:
+        assert torch.equal(noise[0, :, 1], TWO[0].child("token", 1).normal(3, 20, like=LIKE))
+
+
+def test_places_that_are_no_tokens_draw_numbers_that_follow_one_another() -> None:
+    source = TokenStreams(TWO, numbers=((0, 1, 2), (0, 1, 2))).open()
+    first, second = (source.normal(2, 1, 4, 5, like=LIKE) for _ in range(2))
+    alone = TokenStreams(SampleStreams(TWO).child("place").streams, numbers=((0, 1, 2, 3),) * 2).open()
+    assert torch.equal(first, alone.normal(2, 1, 4, 5, like=LIKE))
+    assert torch.equal(second, alone.normal(2, 1, 4, 5, like=LIKE))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 64])
+def test_torch_fills_normals_in_blocks_of_16_on_the_cpu(blocks: int) -> None:
+    """What `TokenStreams.growing` relies on: a tensor starts with the numbers of any shorter one of whole blocks."""
+    longest = torch.empty(100 * BLOCK).normal_(generator=torch.Generator().manual_seed(3))
+    shorter = torch.empty(blocks * BLOCK).normal_(generator=torch.Generator().manual_seed(3))
+    assert torch.equal(longest[: blocks * BLOCK], shorter)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_growing_tensors_start_with_the_numbers_of_shorter_ones(heads: int) -> None:
+    streams = TokenStreams(TWO, numbers=((0, 1), (4, 5)), growing=True)
+    longest = streams.normal(2, heads, 2, 100, like=LIKE)
+    for length in (1, 5, 15, 16, 17, 31, 48, 99):
+        assert torch.equal(streams.normal(2, heads, 2, length, like=LIKE), longest[..., :length])

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ohmformer.capture.inputs import Inputs, call
 from ohmformer.errors import BadInput
 from ohmformer.tasks.head_choice import head_for
-from ohmformer.tasks.load import Reading
 from ohmformer.tasks.model_outputs import features, logits
+from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.spec import TaskChoice
 
 Kind = Literal["classes", "tokens", "features"]

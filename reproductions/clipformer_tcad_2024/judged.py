@@ -1,4 +1,4 @@
-"""What was asked for beforehand, and whether it holds: every line is computed from stored results."""
+"""Requirements that were set before the measurement, and whether they hold, computed from stored results."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ def _pattern(plain: Curves) -> Iterator[str]:
         gamma = level(plain, share)
         left = plain.found[NONE][gamma].accuracy.mean
         places.append(
-            f"{show(left)} % ({100 * left / plain.software:.0f} % of it) at γ = {gamma:g}, nearest to a {name}"
+            f"{show(left)} % ({100 * left / plain.software:.0f} % of it) at γ = {gamma:g}, "
+            f"the level nearest to a {name}"
         )
     yield (
-        f"**Where it is judged.** Of {show(plain.software)} % in software, the unprotected model keeps "
+        f"**Noise levels.** Software reaches {show(plain.software)} %. The unprotected model keeps "
         f"{', and '.join(places)}; chance is {show(CHANCE)} %."
     )
     strong = [gamma for gamma in GAMMAS if gamma >= level(plain, LEFT["quarter"])]
@@ -58,8 +59,8 @@ def _pattern(plain: Curves) -> Iterator[str]:
     if gains:
         told = ", ".join(f"{shown(found)} at γ = {gamma:g}" for gamma, found in gains.items())
         inside = all(GAIN[0] <= 100 * found.low and 100 * found.high <= GAIN[1] for found in gains.values())
-        asked = f"{GAIN[0]:g} to {GAIN[1]:g} were asked for"
-        yield f"**The paper's finding.** ClipFormer brings {told}; {asked}: {_holds(inside)}."
+        asked = f"required: {GAIN[0]:g} to {GAIN[1]:g} points"
+        yield f"**The paper's finding.** ClipFormer gains {told}; {asked}: {_holds(inside)}."
 
 
 def _steps(plain: Curves) -> Iterator[str]:
@@ -73,7 +74,7 @@ def _steps(plain: Curves) -> Iterator[str]:
     ends = plain.found[NONE][gamma].accuracy.ci95[1], plain.found[AUTO][gamma].accuracy.ci95[0]
     yield (
         f"**Order at γ = {gamma:g}**, where half is left: from no mitigation to ClipFormer with calibrated thresholds "
-        f"to ours, {told}; bounds above zero, and intervals of no mitigation and ours apart: "
+        f"to ours, {told}; required: all bounds above zero, and separate intervals of no mitigation and ours: "
         f"{_holds(above and ends[0] < ends[1])}."
     )
 
@@ -85,8 +86,8 @@ def _ours(plain: Curves) -> Iterator[str]:
     gains = {gamma: found for gamma in plain.gammas if (found := plain.gain(NONE, AUTO, gamma)) is not None}
     lowered = [f"{gamma:g}" for gamma, found in gains.items() if found.high < 0]
     yield (
-        f"**No harm.** Ours is certainly below no mitigation at γ = {', '.join(lowered) or 'none'} of "
-        f"{', '.join(f'{gamma:g}' for gamma in gains)}: {_holds(not lowered)}."
+        f"**No harm.** Of γ = {', '.join(f'{gamma:g}' for gamma in gains)}, ours is certainly below no mitigation at "
+        f"{', '.join(lowered) or 'no level'}: {_holds(not lowered)}."
     )
 
 
@@ -114,7 +115,8 @@ def _together(plain: Curves, alone: Curves | None, both: Curves | None, title: s
             above.append(all(found.low > 0 for found in gains))
     if not told:
         return f"**{title}**: {MISSING}."
-    return f"**{title}**: {'; '.join(told)}. Above each of both: {_holds(all(above))}."
+    required = "above training alone and above the clip alone"
+    return f"**{title}**: {'; '.join(told)}. Required: {required}: {_holds(all(above))}."
 
 
 def _both(gains: list[Gain]) -> str:
@@ -133,8 +135,8 @@ def _distance(title: str, found: Curves, gamma: float, allowed: float, reference
     only_mean = "holds for the mean, not for the far end of its interval"
     verdict = only_mean if lost <= allowed and not certain else _holds(certain)
     return (
-        f"**{title}**, γ = {gamma:g}: {entry(point.accuracy)} %, {lost:.1f} points below software{bounds}; at most "
-        f"{allowed:g} were asked for: {verdict}."
+        f"**{title}**, γ = {gamma:g}: {entry(point.accuracy)} %, {lost:.1f} points below software{bounds}; allowed: "
+        f"{allowed:g}: {verdict}."
     )
 
 

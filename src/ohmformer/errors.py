@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line that says where, what and how; and the words for what pydantic finds."""
+"""Error messages: one line with place, fault and remedy; and the translation of pydantic's errors into such lines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydantic import BaseModel, ValidationError
 _NOTHING = object()
 
 SHOWN = 80
-"""Characters of a value or key that a message repeats at most."""
+"""Maximum number of characters of a value or key in a message."""
 LINE = 1500
-"""Characters of a message at most."""
+"""Maximum number of characters of a message."""
 
 _BREAKS = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+\s*")
 _NUMBER = re.compile(r"\s*[-+]?[0-9.]{1,40}\s*")
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-"""Marks that turn the direction of text, and the byte-order mark: they show nothing and change what is read."""
+"""Marks that change the direction of text, and the byte-order mark: they are invisible and can mislead a reader."""
 
 _BOUNDS = {
     "greater_than_equal": (">= {ge}", "raise it"),
@@ -45,10 +45,10 @@ _TYPES = {
 class BadInput(Exception):
     """Bad input: a file, a field, a model or data that cannot be used as it is.
 
-    Its text is one line of at most `LINE` characters that is safe to print, whatever the input holds.
+    Its text is one line of at most `LINE` characters that is safe to print, whatever the input contains.
 
-    It deliberately is no `ValueError`: pydantic lets it pass through nested validation unchanged, so the file and the
-    field that it names are those of the innermost document.
+    It is deliberately not a `ValueError`: pydantic passes other exceptions through nested validation unchanged, so the
+    message names the file and the field of the innermost document.
     """
 
     def __init__(self, text: object = "") -> None:
@@ -56,9 +56,9 @@ class BadInput(Exception):
 
 
 def printable(text: str) -> str:
-    """One line of text that a terminal shows and does not obey.
+    """The text as one line without characters that control a terminal.
 
-    Line breaks and tabs become a space. Other control characters (C0, C1), lone surrogates and marks that turn the
+    Line breaks and tabs become a space. Other control characters (C0, C1), lone surrogates and marks that change the
     direction of text become escapes such as \\x1b.
     """
     if text.isprintable():
@@ -72,7 +72,7 @@ def _escaped(letter: str) -> str:
 
 
 def cut(text: str, most: int = SHOWN) -> str:
-    """The text, or its beginning and end where it has more than `most` characters."""
+    """The text; its beginning and end if it has more than `most` characters."""
     if len(text) <= most:
         return text
     end = most // 5
@@ -80,17 +80,17 @@ def cut(text: str, most: int = SHOWN) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a message repeats it: its `repr`, cut at `SHOWN` characters."""
+    """A value as messages show it: its `repr`, cut to `SHOWN` characters."""
     try:
         return cut(repr(value))
-    except ValueError:  # Python writes no integer of more than 4,300 digits
+    except ValueError:  # Python refuses to convert integers of more than 4,300 digits
         return "a number of thousands of digits"
     except RecursionError:
         return "a value nested too deeply"
 
 
 def suggest(word: str, known: list[str]) -> str:
-    """A remedy for an unknown word: the closest known one, and the list."""
+    """A remedy for an unknown word: the closest known word, and the list of all."""
     import difflib
 
     close = difflib.get_close_matches(word[:SHOWN], known, n=1, cutoff=0.5)
@@ -102,9 +102,9 @@ class Misplaced(ValueError):
     """A value that does not fit, with the path of keys that leads to it.
 
     Attributes:
-        keys: from the specification that raises it down to the value.
-        value: as the reader wrote it; None where it says nothing.
-        reason: what is wrong and what to do.
+        keys: path from the specification that raises it down to the value.
+        value: the value as the user wrote it; None if the message should not repeat it.
+        reason: the fault and the remedy.
     """
 
     def __init__(self, keys: tuple[str, ...], value: Any, reason: str) -> None:
@@ -113,29 +113,31 @@ class Misplaced(ValueError):
         super().__init__(f"{'.'.join(map(cut, keys))}{written}: {reason}" if keys else reason)
 
     def below(self, *keys: str) -> Misplaced:
-        """The same, seen from further up."""
+        """The same fault, with `keys` in front of its path."""
         return Misplaced((*keys, *self.keys), self.value, self.reason)
 
-    def moved(self, found: tuple[str, ...], written: tuple[str, ...]) -> Misplaced:
-        """The same, where the reader wrote other first keys than those that it was found under."""
-        if self.keys[: len(found)] != found:
+    def moved(self, target: tuple[str, ...], written: tuple[str, ...]) -> Misplaced:
+        """The same fault, under the first keys that the user wrote (an alias) instead of those that they stand for."""
+        if self.keys[: len(target)] != target:
             return self
-        return Misplaced((*written, *self.keys[len(found) :]), self.value, self.reason)
+        return Misplaced((*written, *self.keys[len(target) :]), self.value, self.reason)
 
 
 def fault_of(error: ValidationError, kind: Any, data: Any) -> Misplaced:
-    """The first of pydantic's errors, all that it says of one key taken together, and how many keys more are wrong.
+    """The fault of the first wrong key, with the number of other wrong keys.
+
+    Pydantic reports one error per member of a union; those of the same key become one fault.
 
     Args:
-        error: raised while `data` was made a `kind`.
+        error: raised while `data` was validated as a `kind`.
         kind: a specification, or the annotation of a field.
-        data: what the reader wrote.
+        data: what the user wrote.
     """
     by_keys: dict[tuple[str, ...], list[Any]] = {}
-    for found in error.errors(include_url=False):
-        keys, _ = _follow(kind, found["loc"], data)
-        below = found.get("ctx", {}).get("error")
-        by_keys.setdefault(keys + (below.keys if isinstance(below, Misplaced) else ()), []).append(found)
+    for entry in error.errors(include_url=False):
+        keys, _ = _follow(kind, entry["loc"], data)
+        below = entry.get("ctx", {}).get("error")
+        by_keys.setdefault(keys + (below.keys if isinstance(below, Misplaced) else ()), []).append(entry)
     keys, group = next(iter(by_keys.items()))
     first = group[0]
     below = first.get("ctx", {}).get("error")
@@ -144,34 +146,31 @@ def fault_of(error: ValidationError, kind: Any, data: Any) -> Misplaced:
         return Misplaced(keys, below.value, below.reason + more)
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         keys = (*keys, "kind")
-    written = _written(data, keys)
-    value = (
-        None
-        if first["type"] in ("missing", "union_tag_not_found")
-        else first["input"]
-        if written is _NOTHING
-        else written
-    )
+    value = None
+    if first["type"] not in ("missing", "union_tag_not_found"):
+        written = _written(data, keys)
+        value = first["input"] if written is _NOTHING else written
     return Misplaced(keys, value, _reason(group, _follow(kind, first["loc"], data)[1]) + more)
 
 
 def members(cls: type[BaseModel], field: str) -> dict[str, type[Any]]:
-    """The kinds that a field chooses from: their `kind`, and the specification."""
+    """`kind` -> specification, for the kinds that a field accepts."""
     return _by_kind(cls.model_fields[field].annotation)
 
 
 def models(annotation: Any) -> list[type[BaseModel]]:
-    """The specifications that an annotation joins."""
+    """The specifications among the types of an annotation."""
     return [option for option in _options(annotation) if isinstance(option, type) and issubclass(option, BaseModel)]
 
 
 def _by_kind(annotation: Any) -> dict[str, type[Any]]:
-    found = models(annotation)
-    return {str(model.model_fields["kind"].default): model for model in found if "kind" in model.model_fields}
+    """`kind` -> specification, for the specifications of an annotation that have a `kind`."""
+    with_kind = [model for model in models(annotation) if "kind" in model.model_fields]
+    return {str(model.model_fields["kind"].default): model for model in with_kind}
 
 
 def _options(annotation: Any) -> list[Any]:
-    """The types that an annotation joins."""
+    """The types of a union or of a family of kinds; otherwise the annotation itself, without `Annotated`."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _options(get_args(annotation)[0])
@@ -182,7 +181,19 @@ def _options(annotation: Any) -> list[Any]:
 
 
 def _follow(kind: Any, loc: tuple[int | str, ...], data: Any) -> tuple[tuple[str, ...], Any]:
-    """The keys that the reader wrote, without the members of unions that pydantic names; and what is expected there."""
+    """Translate the location of a pydantic error.
+
+    Pydantic inserts the member of a union into the location: if the field `drift` accepts several kinds, the location
+    of a wrong nu is ("drift", "power_law", "nu"), while the user wrote drift.nu.
+
+    Args:
+        kind: the specification, or annotation, that was validated.
+        loc: location of the error.
+        data: what the user wrote.
+
+    Returns:
+        The keys that the user wrote, and the annotation of the value there.
+    """
     if not loc:
         return (), kind
     part, rest = loc[0], loc[1:]
@@ -203,7 +214,7 @@ def _follow(kind: Any, loc: tuple[int | str, ...], data: Any) -> tuple[tuple[str
 
 
 def _as_written(keys: tuple[str, ...], model: Any, data: Any) -> tuple[str, ...]:
-    """Keys under the alias that was spelled out into them."""
+    """The keys with the alias that the user wrote in place of the keys that it stands for."""
     for alias, targets in getattr(model, "aliases", {}).items():
         for target in (tuple(target.split(".")) for target in targets):
             if isinstance(data, dict) and alias in data and keys[: len(target)] == target:
@@ -212,7 +223,7 @@ def _as_written(keys: tuple[str, ...], model: Any, data: Any) -> tuple[str, ...]
 
 
 def _written(data: Any, keys: tuple[str, ...]) -> Any:
-    """What the reader wrote at these keys, or `_NOTHING`."""
+    """The value that the user wrote at these keys, or `_NOTHING`."""
     for key in keys:
         if not isinstance(data, dict) or key not in data:
             return _NOTHING
@@ -221,51 +232,54 @@ def _written(data: Any, keys: tuple[str, ...]) -> Any:
 
 
 def _reason(group: list[Any], expected: Any) -> str:
-    """What is wrong with one key: the alternatives of a union are joined."""
+    """Fault and remedy of one key, from the errors of all members of a union."""
     if len(group) == 1:
         return _single(group[0], expected)
-    wanted = dict.fromkeys(_wanted(found, expected)[0] for found in group)
-    if "" in wanted:
+    alternatives = dict.fromkeys(_requirement(entry, expected)[0] for entry in group)
+    if "" in alternatives:
         return _single(group[0], expected)
-    return f"must be {' or '.join(wanted)}; correct it"
+    return f"must be {' or '.join(alternatives)}; correct it"
 
 
-def _single(found: Any, expected: Any) -> str:
-    match found["type"]:
+def _single(entry: Any, expected: Any) -> str:
+    """Fault and remedy of one error of pydantic."""
+    match entry["type"]:
         case "missing":
             return "is missing; add it"
         case "union_tag_not_found":
             return f"is missing; add kind = {_kinds(expected)}"
         case "union_tag_invalid":
-            return f"is no kind; {suggest(str(found['ctx']['tag']), list(_by_kind(expected)))}"
+            return f"is no kind; {suggest(str(entry['ctx']['tag']), list(_by_kind(expected)))}"
         case "extra_forbidden":
             return "is no key here; leave it out"
         case _:
-            wanted, remedy = _wanted(found, expected)
-    if wanted:
-        return f"must be {wanted}; {remedy}"
-    message = str(found["msg"]).removeprefix("Value error, ")
-    own = found["type"] == "value_error"
-    return message if own else f"{message[:1].lower()}{message[1:]}; correct it"
+            requirement, remedy = _requirement(entry, expected)
+    if requirement:
+        return f"must be {requirement}; {remedy}"
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    has_remedy = entry["type"] == "value_error"  # raised by a validator of this package
+    return message if has_remedy else f"{message[:1].lower()}{message[1:]}; correct it"
 
 
-def _wanted(found: Any, expected: Any) -> tuple[str, str]:
-    """What the value must be, and the remedy; ('', '') where pydantic's own words have to do."""
-    kind, context = found["type"], found.get("ctx", {})
+def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
+    """What the value must be, and the remedy; ('', '') for errors that keep pydantic's message."""
+    kind, context = entry["type"], entry.get("ctx", {})
     if kind in _BOUNDS:
-        wanted, remedy = _BOUNDS[kind]
-        return wanted.format(**{name: _number(bound) for name, bound in context.items()}), remedy
-    if kind in ("float_type", "int_type") and isinstance(found["input"], str) and not _NUMBER.fullmatch(found["input"]):
+        bound, remedy = _BOUNDS[kind]
+        return bound.format(**{name: _number(limit) for name, limit in context.items()}), remedy
+    if kind in ("float_type", "int_type") and isinstance(entry["input"], str) and not _NUMBER.fullmatch(entry["input"]):
         return _TYPES[kind][0], "write the number alone, without unit and quotes"
     if kind in _TYPES:
         return _TYPES[kind]
     if kind == "literal_error":
-        return str(context["expected"]), _closest(found["input"], expected)
+        return str(context["expected"]), _closest(entry["input"], expected)
     if kind in ("model_type", "model_attributes_type"):
-        entry = next((option.catalog_kind for option in _options(expected) if getattr(option, "catalog_kind", "")), "")
+        library = next(
+            (option.catalog_kind for option in _options(expected) if getattr(option, "catalog_kind", "")), ""
+        )
         kinds = "" if getattr(expected, "default_kind", "") else _kinds(expected)
         table = f"a table with kind = {kinds}" if kinds else "a table"
-        return (f"{table} or the name of a library {entry}" if entry else table), "put it in { }"
+        return (f"{table} or the name of a library {library}" if library else table), "put it in { }"
     return "", ""
 
 
@@ -274,11 +288,13 @@ def _number(bound: float) -> str:
 
 
 def _kinds(expected: Any) -> str:
+    """The kinds that are accepted, as text: 'a', 'b' or 'c'."""
     *others, last = [repr(kind) for kind in _by_kind(expected)] or [""]
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def _closest(word: Any, expected: Any) -> str:
+    """The remedy for a value that is not one of the literals of an annotation."""
     words = [str(value) for option in _options(expected) if get_origin(option) is Literal for value in get_args(option)]
     hint, known, _ = suggest(str(word), words).partition("known: ")
     return hint.strip() if hint and known else "take one of them" if len(words) > 1 else "take it"

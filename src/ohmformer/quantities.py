@@ -1,7 +1,7 @@
-"""The numbers of specifications as annotated types: with or without a unit, and bounded on both sides.
+"""Annotated types for the numbers of specifications, with or without a unit, all with a lower and an upper bound.
 
-In files a quantity carries its unit ("10 uS"); in code it is an SI float. A share may be written as "3 %" or 0.03.
-Every number has bounds, so that a slip of the pen ("1e300 S") is refused and never priced or simulated.
+In files, a quantity carries its unit ("10 uS"); in code it is an SI float. A share may be written as "3 %" or 0.03.
+Bounds refuse typing errors such as "1e300 S" before they are priced or simulated.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from ohmformer import units
 
 TINY = 1e-12
-"""The least magnitude of a number without a unit that is written in a file, zero aside."""
+"""The smallest magnitude, apart from zero, of a number without a unit in a file."""
 
 
 def _quantity(unit: str) -> Callable[[Any, ValidationInfo], Any]:
+    """A validator that converts text with a unit to an SI float."""
+
     def convert(value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
             return units.parse(value, unit)
@@ -30,7 +32,7 @@ def _quantity(unit: str) -> Callable[[Any, ValidationInfo], Any]:
 
 
 def _bare(value: float, unit: str, *, in_file: bool) -> float:
-    """A number without a unit: an SI float in code, and nothing that a file may hold."""
+    """A number without a unit as an SI float; in a file it is refused."""
     try:
         number = float(value)
     except OverflowError:
@@ -41,7 +43,7 @@ def _bare(value: float, unit: str, *, in_file: bool) -> float:
 
 
 def _within(least: float, most: float) -> AfterValidator:
-    """Zero, or a magnitude between these; of a number that is computed in code, only the larger bound holds."""
+    """Accept zero and magnitudes from `least` to `most`; numbers that code computes may be smaller than TINY."""
 
     def check(value: float, info: ValidationInfo) -> float:
         low = least if least > TINY or (info.context or {}).get("file") else 0.0
@@ -61,19 +63,20 @@ def _bounded(unit: str) -> AfterValidator:
 
 
 def _share(value: Any) -> Any:
-    """A fraction that is written as a percentage, as the number it is."""
+    """Convert a percentage such as "3 %" to a fraction."""
     return units.parse(value, "%") if isinstance(value, str) and value.strip().endswith("%") else value
 
 
 def _endless(value: Any) -> Any:
-    """Infinity as JSON has it, as text."""
+    """Convert the text "inf", which JSON files use, to infinity."""
     return math.inf if isinstance(value, str) and value.strip().lower() in ("inf", "infinity") else value
 
 
 def _lasting(value: float) -> float:
+    """Accept an endurance: a number of writes, or infinity."""
     if 1 <= value <= 1e20 or value == math.inf:
         return value
-    raise ValueError("is no endurance; take a number between 1 and 1e+20, or inf where writing wears nothing")
+    raise ValueError("is no endurance; take a number between 1 and 1e+20, or inf if writing does not wear the cell")
 
 
 Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S"), _bounded("S")]
@@ -87,22 +90,22 @@ BytesPerSecond = Annotated[float, BeforeValidator(_quantity("B/s")), _in_unit("B
 OpsPerSecond = Annotated[float, BeforeValidator(_quantity("op/s")), _in_unit("op/s"), _bounded("op/s")]
 
 Real = Annotated[float, Field(allow_inf_nan=False), _within(TINY, 1e3)]
-"""A coefficient of either sign."""
+"""A coefficient, positive or negative."""
 Factor = Annotated[float, Field(allow_inf_nan=False, gt=0), _within(1e-6, 1e6)]
-"""A number of events, operations or bytes for each of something."""
+"""A positive ratio, such as operations per element or bytes per value."""
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(TINY, 1)]
-"""A part of a whole: a fraction, or text such as "3 %"."""
+"""A fraction from 0 to 1, also as text such as "3 %"."""
 PositiveShare = Annotated[Share, Field(gt=0)]
 Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(TINY, 1e3)]
-"""A fraction that may be above one, such as a relative deviation: a number, or text such as "3 %"."""
+"""A non-negative fraction that may exceed 1, such as a relative deviation; also as text such as "3 %"."""
 Deviation = Annotated[float, BeforeValidator(_share), Field(ge=0, le=10, allow_inf_nan=False), _within(TINY, 10)]
-"""A relative deviation, or the exponent of a power law: a number, or text such as "3 %"."""
+"""A relative deviation or the exponent of a power law, from 0 to 10; also as text such as "3 %"."""
 SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(TINY, 1e3)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _within(1e-3, 100)]
 Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False), _within(0.5, 1e4)]
-"""A feature size."""
+"""A feature size [nm]."""
 Endurance = Annotated[float, BeforeValidator(_endless), AfterValidator(_lasting)]
-"""Writes that a cell survives; infinite where writing does not wear it."""
+"""Number of writes that a cell survives; infinite if writing does not wear it."""
 
 Count = Annotated[int, Field(ge=1, lt=10**9)]
 WholeNumber = Annotated[int, Field(ge=0, lt=10**9)]

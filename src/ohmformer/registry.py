@@ -1,15 +1,15 @@
-"""Families of things that are chosen by `kind`, open to kinds from outside the package.
+"""Families: groups of interchangeable specifications, chosen by `kind`, which other packages may extend.
 
-A family is a class: `write_noise: WriteNoise` in a specification is a table whose `kind` says which subclass of
-`WriteNoise` it becomes. A kind is one class, made known by `@register`; those of the package are registered in the
-same way. A script registers its kinds by being run. A package that is installed names each of them in an entry point,
-so that files may use them without an import:
+A family is a class. A field `write_noise: WriteNoise` holds a table whose `kind` selects the subclass of `WriteNoise`
+that reads it. A kind is one class with the decorator `@register`; the kinds of this package use it as well. A script
+registers its kinds when it runs. An installed package names each kind in an entry point, so that files can use it
+without an import:
 
     [project.entry-points."ohmformer.write_noise"]
     my_kind = "my_package.noise:MyKind"
 
-The group is "ohmformer." and the family, the name is the kind. An entry point is loaded when a file names its kind, or
-when all kinds are listed. Free of torch.
+The group is "ohmformer." followed by the family; the name is the kind. An entry point is loaded when a file names its
+kind, or when all kinds are listed. Free of torch.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _kinds: dict[str, dict[str, type[Family]]] = {}
 
 
 def _is_root(cls: type[Any]) -> bool:
-    """True if the class is a family, and none of its kinds."""
+    """True if the class is a family itself, not one of its kinds."""
     return bool(vars(cls).get("family"))
 
 
 class Family(Spec):
-    """Base of all families. A class that sets `family` is one; kinds derive from that.
+    """Base of all families. A subclass that sets `family` is a family; its subclasses are kinds.
 
     Attributes:
-        family: the name of the family: the field that holds it, and the end of its group of entry points.
-        default_kind: which kind a table without `kind` is; empty where `kind` has to be said.
+        family: name of the family: of the field that holds it, and the end of its group of entry points.
+        default_kind: the kind of a table without `kind`; empty if `kind` is required.
     """
 
     family: ClassVar[str] = ""
@@ -63,31 +63,32 @@ class Family(Spec):
 
     @classmethod
     def kinds(cls) -> dict[str, type[Any]]:
-        """Kind -> class of all kinds of the family, entry points included; those that cannot be loaded are left out."""
+        """Kind -> class for all kinds of the family and its entry points; kinds that cannot be loaded are left out."""
         for point in _entry_points(cls.family):
             if point.name not in _kinds[cls.family]:
                 try:
                     _load(cls.family, point)
                 except BadInput:
-                    continue  # told where a file names the kind
+                    continue  # a file that names this kind gets the message
         return dict(_kinds[cls.family])
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """A family is read as the kind that the table names; a kind is read as any specification."""
+        """The schema of a family reads a table as the kind that it names; that of a kind reads its fields."""
         if not _is_root(cls):
-            found: core_schema.CoreSchema = handler(source)
-            return found
+            schema: core_schema.CoreSchema = handler(source)
+            return schema
         return core_schema.with_info_plain_validator_function(cls._chosen)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
         if not _is_root(cls):
             return handler(schema)
-        lists = {kind: core_schema.list_schema(_with_ref(each)) for kind, each in cls.kinds().items()}
-        found = {kind: handler(each)["items"] for kind, each in lists.items()}  # below a list they become references
-        mapping = {kind: each["$ref"] for kind, each in found.items()}
-        return {"discriminator": {"mapping": mapping, "propertyName": "kind"}, "oneOf": list(found.values())}
+        # pydantic turns a schema with a `ref` into a reference only below another schema, here a list
+        lists = {kind: core_schema.list_schema(_with_ref(member)) for kind, member in cls.kinds().items()}
+        references = {kind: handler(schema)["items"] for kind, schema in lists.items()}
+        mapping = {kind: reference["$ref"] for kind, reference in references.items()}
+        return {"discriminator": {"mapping": mapping, "propertyName": "kind"}, "oneOf": list(references.values())}
 
     @classmethod
     def _chosen(cls, value: Any, info: ValidationInfo) -> Any:
@@ -106,7 +107,7 @@ class Family(Spec):
 
     @classmethod
     def check_class(cls) -> None:
-        """Refuse a class that `register` is given; a family with rules of its own overrides this."""
+        """Refuse a class that `register` gets, by raising `BadInput`; a family with further rules overrides this."""
 
 
 def _families_of(cls: type[Any]) -> list[type[Family]]:
@@ -114,14 +115,14 @@ def _families_of(cls: type[Any]) -> list[type[Family]]:
 
 
 def _with_ref(cls: type[Family]) -> Any:
-    """The schema of a kind under a name of its own, so that a JSON schema refers to it."""
+    """The schema of a kind with a unique name, so that a JSON schema can refer to it."""
     schema = cls.__pydantic_core_schema__
     return {"ref": f"{cls.__module__}.{cls.__qualname__}:{id(cls)}", **schema}
 
 
 @cache
 def _adapter(members: tuple[type[Family], ...]) -> TypeAdapter[Any]:
-    """What reads a table as one of these kinds, with pydantic's own errors."""
+    """Reads a table as one of these kinds, with the errors of a pydantic union."""
     if len(members) == 1:
         return TypeAdapter(members[0])
     union: Any = Union[members]  # noqa: UP007
@@ -129,24 +130,25 @@ def _adapter(members: tuple[type[Family], ...]) -> TypeAdapter[Any]:
 
 
 def register(cls: K) -> K:
-    """Make a class known as a kind of its family (of each, where it derives from several); a class decorator.
+    """Class decorator: add a kind to its family (to each family, if it derives from several).
 
-    A class of the same module and name that is registered again takes the place of the first.
+    A class with the module and name of a registered class replaces it.
 
     Raises:
-        BadInput: it belongs to no family, has no `kind`, lacks a method, or the family has another kind of this name.
+        BadInput: the class belongs to no family, has no `kind` or lacks a method, or the family has another kind of
+            this name.
     """
     families = _families_of(cls) if isinstance(cls, type) else []
     if not families:
-        known = ", ".join(sorted(each.__name__ for each in _roots.values()))
+        names = ", ".join(sorted(family.__name__ for family in _roots.values()))
         raise BadInput(
-            f"register({getattr(cls, '__name__', cls)}): belongs to no family; derive it from one of {known}"
+            f"register({getattr(cls, '__name__', cls)}): belongs to no family; derive it from one of {names}"
         )
     kind = _kind_of(cls)
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise BadInput(
-            f"register({cls.__name__}): has no {', '.join(missing)}; write what {families[0].__name__} asks for"
+            f"register({cls.__name__}): has no {', '.join(missing)}; define what {families[0].__name__} requires"
         )
     cls.check_class()
     for family in families:
@@ -162,6 +164,11 @@ def register(cls: K) -> K:
 
 
 def _kind_of(cls: type[Family]) -> str:
+    """The `kind` of a class.
+
+    Raises:
+        BadInput: it has none.
+    """
     field = cls.model_fields.get("kind")
     names = get_args(field.annotation) if field is not None and get_origin(field.annotation) is Literal else ()
     if len(names) != 1 or field is None or field.default != names[0] or not isinstance(names[0], str) or not names[0]:
@@ -170,20 +177,20 @@ def _kind_of(cls: type[Family]) -> str:
 
 
 def named(family: Any, kind: str, where: str) -> type[Any]:
-    """The class of a kind that a caller or a file names, from its entry point if need be.
+    """The class of a kind; its entry point is loaded if necessary.
 
     Args:
-        family: such as `WriteNoise`.
-        kind: the name.
-        where: how the message begins, such as "task.metric".
+        family: the family, such as `WriteNoise`.
+        kind: name of the kind.
+        where: beginning of the message, such as "task.metric".
 
     Raises:
         BadInput: there is no such kind, or its entry point cannot be loaded.
     """
-    found = _find(family.family, kind)
-    if found is None:
+    cls = _find(family.family, kind)
+    if cls is None:
         raise BadInput(f"{where} = {kind!r}: is no kind of {family.family}; {suggest(str(kind), list(family.kinds()))}")
-    return found
+    return cls
 
 
 def known(family: Any, kind: str) -> bool:
@@ -196,11 +203,12 @@ def known(family: Any, kind: str) -> bool:
 
 
 def families() -> dict[str, type[Family]]:
-    """Name -> class of all families whose modules have been imported."""
+    """Name -> class for all families whose modules have been imported."""
     return dict(_roots)
 
 
 def _find(family: str, kind: str) -> type[Family] | None:
+    """The class of a kind, from its entry point if it is not registered yet; None if there is none."""
     if kind not in _kinds[family]:
         for point in _entry_points(family):
             if point.name == kind:
@@ -214,10 +222,10 @@ def _entry_points(family: str) -> tuple[EntryPoint, ...]:
 
 
 def _load(family: str, point: EntryPoint) -> None:
-    """Import what an entry point names.
+    """Import the class that an entry point names.
 
     Raises:
-        BadInput: that fails, or gives no kind of the family with the entry point's name.
+        BadInput: the import fails, or does not register a kind of the family with the name of the entry point.
     """
     where = f"entry point {point.name!r} of {PACKAGE}.{family} ({point.value})"
     try:
@@ -226,14 +234,14 @@ def _load(family: str, point: EntryPoint) -> None:
         raise BadInput(f"{where}: {error}") from None
     except Exception as error:
         raise BadInput(
-            f"{where}: cannot be loaded ({type(error).__name__}: {error}); mend or remove the package"
+            f"{where}: cannot be loaded ({type(error).__name__}: {error}); repair or remove the package"
         ) from error
     if point.name not in _kinds[family]:
         raise BadInput(f"{where}: registers no {family} of that kind; mark the class with @register, under this name")
 
 
 def outside(values: Any) -> Iterator[type[Family]]:
-    """The classes from outside the package among the kinds in a specification, and in what it holds."""
+    """The classes of other packages among the kinds that a specification contains, at any depth."""
     if isinstance(values, Family) and not is_own(type(values)):
         yield type(values)
     if isinstance(values, Spec):
@@ -248,19 +256,19 @@ def outside(values: Any) -> Iterator[type[Family]]:
 
 
 def is_own(cls: type[Any]) -> bool:
-    """True if the class comes with the package."""
+    """True if the class belongs to this package."""
     return cls.__module__.split(".")[0] == PACKAGE
 
 
 def code_digest(cls: type[Any]) -> str:
-    """SHA-256 of the code that a class from outside the package is part of, for the keys of results.
+    """SHA-256 of the code of a class from another package, for the keys of results.
 
-    That is its module; of a module in a package, all modules of the package.
+    It covers all modules of the package, or the one module of a class that is in no package.
 
     Raises:
-        BadInput: its source is not to be had.
+        BadInput: the source code is not available.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     module = sys.modules.get(cls.__module__)
     top = sys.modules.get(cls.__module__.split(".")[0])
     folders = [Path(folder) for folder in getattr(top, "__path__", ())]
@@ -269,12 +277,12 @@ def code_digest(cls: type[Any]) -> str:
         files = [Path(str(getattr(module, "__file__", "")))]
     try:
         for file in files:
-            found.update(file.read_bytes())
+            digest.update(file.read_bytes())
         if not files:
-            found.update(inspect.getsource(cls).encode())
+            digest.update(inspect.getsource(cls).encode())
     except (OSError, TypeError):
         raise BadInput(
-            f"{cls.__name__}: its source is not to be had, so its results cannot be told from those of other versions; "
-            "put it into a file"
+            f"{cls.__name__}: its source code is not available, so its results cannot be told from those of other "
+            "versions; define it in a file"
         ) from None
-    return found.hexdigest()
+    return digest.hexdigest()

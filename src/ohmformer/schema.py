@@ -1,8 +1,8 @@
-"""The base of every specification: frozen, strict, and with errors that a reader can act on.
+"""The base of every specification: frozen, strict, with one-line errors that name file, field, value and remedy.
 
-In files a quantity carries its unit ("10 uS") and, in a library, its source; in code it is an SI float. A field that
-is itself a specification may be written as a table, as the name of a library entry, or as a table that starts from an
-entry (`base = "name"`) and changes keys of it, dotted or as tables of their own.
+In files, a quantity carries its unit ("10 uS") and, in a library, its source; in code it is an SI float. A field that
+holds a specification may be written as a table, as the name of a library entry, or as a table that starts from an entry
+(`base = "name"`) and changes some of its keys, which may be dotted keys or nested tables.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
 from math import inf
-from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -28,58 +27,48 @@ from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, shown, suggest
+from ohmformer.patch import Patch
+from ohmformer.provenance import Provenance, Source, as_provenance, read_source
 
-Kind = Literal["published", "derived", "reconstructed", "assumed", "user"]
 T = TypeVar("T", bound="Spec")
 
 LONGEST_CHAIN = 32
-"""Files that start from one another at most."""
+"""Maximum number of files in a chain in which each starts from the next."""
 
 _loading: ContextVar[tuple[Path, ...]] = ContextVar("loading", default=())
-"""Library files that are being read, each because the one before it names it."""
-
-
-class Source(BaseModel):
-    """Where a value comes from: citation key in sources.bib, place in it, how it was derived, and how sure it is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    source: str = ""
-    where: str = ""
-    how: str = ""
-    kind: Kind = "published"
-
-
-Provenance = tuple[tuple[str, Source], ...]
+"""The library files that are being read; each is named by the one before it."""
 
 
 class Spec(BaseModel):
     """Base of all specifications. Values are immutable; `replace` makes a changed copy.
 
-    Two specifications are equal when their values are: where the values come from does not matter.
+    Two specifications are equal if their values are; sources do not count.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="strings")
     catalog_kind: ClassVar[str] = ""
     cost_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields that say what a thing costs, and nothing of what it computes."""
+    """Fields that affect costs only, not the numbers that are computed."""
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """A path component that stands for several fields: `attention.array` sets key.array and value.array."""
+    """Alias -> the fields that it sets: in `attention`, `array` sets key.array and value.array."""
+    renamed: ClassVar[dict[str, str]] = {}
+    """Former name -> current name of a key. A former name is refused with a message that gives the current one."""
 
     provenance: SkipJsonSchema[Provenance] = Field(default=(), exclude=True, repr=False)
-    """Sources of the values that were given: (field, source), sorted."""
+    """(field, source) of the values that were given, sorted by field."""
 
     def __init__(self, /, **data: Any) -> None:
         """Check the values.
 
         Raises:
-            BadInput: one of them does not fit; one line with field, value and remedy.
+            BadInput: a value does not fit; one line with field, value and remedy.
         """
         try:
             super().__init__(**data)
         except ValidationError as error:
             raise BadInput(f"{type(self).__name__}: {fault_of(error, type(self), data)}") from None
 
-    # Nested tables are then made without a call of this __init__, so that errors keep their path.
+    # With this mark, pydantic makes nested tables without calling this __init__, so errors keep their path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def __eq__(self, other: object) -> bool:
@@ -107,18 +96,18 @@ class Spec(BaseModel):
                 spec = _entry(cls, data["base"], context)
             except ValueError as error:
                 raise Misplaced(("base",), data["base"], str(error)) from None
-            changes = _Changes.of({key: value for key, value in data.items() if key != "base"})
-            return _changed(spec, changes, {**context, "merge": True})
+            patch = Patch.of({key: value for key, value in data.items() if key != "base"})
+            return apply_patch(spec, patch, {**context, "merge": True})
         return handler(cls._unwrap(cls._expand(data)))
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Spell out shorthands of a table; a specification that has some overrides this."""
+        """Replace the shorthands of a table by the full keys; a specification with shorthands overrides this."""
         return data
 
     @classmethod
     def _unwrap(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Take `{ value = ..., source = ... }` apart, and refuse unknown keys by name."""
+        """Separate the values of a table from their sources, and refuse unknown keys by name."""
         fields = _fields(cls)
         plain: dict[str, Any] = {}
         given = data.get("provenance")
@@ -127,36 +116,36 @@ class Spec(BaseModel):
             if key == "provenance" and isinstance(given, tuple):
                 continue
             if key not in fields:
-                raise Misplaced((key,), None, f"is no key here; {suggest(key, [*fields, *cls.aliases])}")
+                raise _unknown_key(cls, key)
             if _has_source(cls, key, value):
-                sources[key] = _source({k: v for k, v in value.items() if k != "value"}, key)
+                sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
             elif isinstance(value, (int, float)) and not isinstance(value, bool):
                 sources.setdefault(key, Source(kind="user"))
             plain[key] = value
-        return {**plain, "provenance": _sorted(sources)}
+        return {**plain, "provenance": as_provenance(sources)}
 
     def canonical(self) -> dict[str, Any]:
-        """All that decides an answer, as plain JSON values in SI units (sources left out)."""
-        found: dict[str, Any] = _finite(self.model_dump(mode="json"))
-        return found
+        """All values that decide a result, as plain JSON values in SI units, without sources."""
+        values: dict[str, Any] = _finite(self.model_dump(mode="json"))
+        return values
 
     def physical(self) -> dict[str, Any]:
-        """`canonical` without what things cost: all that decides what is computed."""
-        left_out: dict[str, Any] = {}
+        """`canonical` without the cost fields: all values that decide the numbers that are computed."""
+        values: dict[str, Any] = {}
         for name in _fields(type(self)):
             value = getattr(self, name)
             if name in self.cost_fields:
                 continue
-            left_out[name] = value.physical() if isinstance(value, Spec) else self._plain(name)
-        return left_out
+            values[name] = value.physical() if isinstance(value, Spec) else self._plain(name)
+        return values
 
     def _plain(self, name: str) -> Any:
         return _finite(self.model_dump(mode="json", include={name})[name])
 
 
 def _finite(value: Any) -> Any:
-    """Plain values with infinities as text, since JSON has none."""
+    """Plain values with infinities as text, since JSON has no infinity."""
     if isinstance(value, float):
         return "Infinity" if value == inf else value
     if isinstance(value, dict):
@@ -170,29 +159,17 @@ def _fields(cls: type[Spec]) -> tuple[str, ...]:
 
 
 def _has_source(cls: type[Spec], key: str, value: Any) -> bool:
-    """Whether a field is written as `{ value = ..., source = ... }`, and not as a table that has a key `value`."""
+    """True if a field is written as `{ value = ..., source = ... }`, not as the table of a spec with a key `value`."""
     if not isinstance(value, dict) or "value" not in value:
         return False
     return not any("value" in model.model_fields for model in models(cls.model_fields[key].annotation))
-
-
-def _sorted(sources: Mapping[str, Source]) -> Provenance:
-    return tuple(sorted(sources.items(), key=itemgetter(0)))
-
-
-def _source(marks: dict[str, Any], key: str) -> Source:
-    marks.setdefault("kind", "derived" if "how" in marks else "published" if "source" in marks else "user")
-    try:
-        return Source.model_validate(marks)
-    except ValidationError as error:
-        raise fault_of(error, Source, marks).below(key) from None
 
 
 def _entry(cls: type[T], name: str, context: Mapping[str, Any]) -> T:
     """The library entry that a file or a caller names.
 
     Raises:
-        ValueError: there is none, or it is one of those being read.
+        ValueError: there is no such entry, or the files that are being read lead back to it.
     """
     file = catalog.locate(cls.catalog_kind, name, beside=context.get("folder"))
     chain = _loading.get()
@@ -210,7 +187,7 @@ def _load(cls: type[T], file: Path) -> T:
 
 @cache
 def _shipped(cls: type[T], file: Path) -> T:
-    """An entry of the package, which starts from others of the package alone: read once."""
+    """An entry of the package that starts from entries of the package only; it is read once."""
     return _read_entry(cls, file)
 
 
@@ -224,7 +201,11 @@ def _read_entry(cls: type[T], file: Path) -> T:
 
 
 def load(cls: type[T], name: str) -> T:
-    """The library entry (or .toml file) of this name, as `cls`.
+    """Read a library entry.
+
+    Args:
+        cls: the specification that the entry describes.
+        name: name of the entry, or path of a .toml file.
 
     Raises:
         BadInput: one line with the file, the field, its value and the remedy.
@@ -240,10 +221,10 @@ def validate(
     Args:
         cls: the specification.
         data: its table.
-        where: what errors name first, such as the file.
-        in_file: whether quantities need units.
+        where: what messages name first, such as the file.
+        in_file: True if quantities need units.
         top: dotted path of the table within the file.
-        folder: where relative paths of library files start, besides the working directory.
+        folder: folder from which relative paths of library files start, besides the working directory.
 
     Raises:
         BadInput: one line with the place, the field, its value and the remedy.
@@ -259,127 +240,129 @@ def validate(
 def replace(spec: T, path: str, value: Any, *, in_file: bool = False) -> T:
     """A copy of the specification with the field at a dotted path changed.
 
-    Quantities are SI floats or strings with a unit; from files only the latter. A new `kind` keeps the fields that both
-    kinds have.
+    Args:
+        spec: the specification.
+        path: dotted path of the field.
+        value: the new value. A new `kind` keeps the values of the fields that both kinds have.
+        in_file: True if quantities need units, as in files; otherwise they may be SI floats.
 
     Raises:
-        BadInput: no such field, or a value that does not fit.
+        BadInput: there is no such field, or the value does not fit.
     """
     try:
-        return _changed(spec, _Changes.of({path: value}), {"file": in_file})
+        return apply_patch(spec, Patch.of({path: value}), {"file": in_file})
     except Misplaced as fault:
         raise BadInput(str(fault)) from None
 
 
-class _Changes(dict[str, Any]):
-    """Keys of a specification to change; what is no `_Changes` itself is set as a whole."""
+def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
+    """A copy of a specification with all changes of a patch made, checked together after the last one.
 
-    @classmethod
-    def of(cls, table: Mapping[str, Any]) -> _Changes:
-        """Dotted keys, taken apart."""
-        changes = cls()
-        for path, value in table.items():
-            *parents, last = path.split(".")
-            level = changes
-            for parent in parents:
-                if not isinstance(level.get(parent), cls):
-                    level[parent] = cls.of(level[parent]) if isinstance(level.get(parent), dict) else cls()
-                level = level[parent]
-            level[last] = value
-        return changes
-
-    def only(self) -> tuple[tuple[str, ...], Any]:
-        """Path and value of the one change; () where there are several."""
-        if len(self) != 1:
-            return (), None
-        ((key, value),) = self.items()
-        keys, last = value.only() if isinstance(value, _Changes) else ((), value)
-        return ((key, *keys), last) if keys or not isinstance(value, _Changes) else ((), None)
-
-
-def _changed(spec: T, changes: _Changes, context: Mapping[str, Any]) -> T:
-    """A copy with all the changes at once: it is checked when all of them are made.
+    Args:
+        spec: the specification.
+        patch: the changes. A new `kind` keeps the values of the fields that both kinds have.
+        context: of pydantic's validation: `file`, `folder` as in `validate`; `merge`: True if tables change single
+            keys, as below a `base`, instead of replacing what is there.
 
     Raises:
-        Misplaced: one does not fit; with the path from `spec` on.
+        Misplaced: a change does not fit, with the path from `spec` on.
     """
     cls = type(spec)
     values = {name: getattr(spec, name) for name in _fields(cls)}
     sources = dict(spec.provenance)
-    for head, value in changes.items():
-        for target in cls.aliases.get(head, (head,)):
-            keys = tuple(target.split("."))
-            inner = _Changes.of({".".join(keys[1:]): value}) if len(keys) > 1 else value
+    for key, change in patch.changes.items():
+        for target in cls.aliases.get(key, (key,)):
+            field, *inner_keys = target.split(".")
+            inner = Patch.of({".".join(inner_keys): change}) if inner_keys else change
             try:
-                values[keys[0]] = _new_value(spec, keys[0], values.get(keys[0]), inner, context)
+                values[field] = _patched_field(cls, field, values.get(field), inner, context)
             except Misplaced as fault:
-                raise fault.moved(keys, (head,)) from None
-        if head in values and not isinstance(value, _Changes):
-            sources[head] = dict(cls._unwrap({head: value})["provenance"]).get(head, Source(kind="user"))
+                raise fault.moved((field, *inner_keys), (key,)) from None
+        if key in values and not isinstance(change, Patch):
+            sources[key] = dict(cls._unwrap({key: change})["provenance"]).get(key, Source(kind="user"))
     try:
-        return cls.model_validate({**values, "provenance": _sorted(sources)})
+        return cls.model_validate({**values, "provenance": as_provenance(sources)})
     except ValidationError as error:
-        raise Misplaced(*changes.only(), fault_of(error, cls, {}).reason) from None
+        raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
 
 
-def _new_value(spec: Spec, name: str, old: Any, new: Any, context: Mapping[str, Any]) -> Any:
-    """The value of a field after a change of it, or of what it holds."""
-    cls = type(spec)
+def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:
+    """The value of a field after a change: a new value, or a patch of the specification that it holds."""
     if name not in _fields(cls):
-        raise Misplaced((name,), None, f"is no key here; {suggest(name, [*_fields(cls), *cls.aliases])}")
-    plain = isinstance(new, dict) and not isinstance(new, _Changes) and "base" not in new
-    if plain and context.get("merge") and isinstance(old, Spec):
-        new = dict(new) if _changes_kind(old, new) else _Changes.of(new)
-    if not isinstance(new, _Changes):
-        new = new if isinstance(new, Spec) else cls._unwrap({name: new})[name]
-        return _checked(cls, name, new, context)
+        raise _unknown_key(cls, name)
+    table = isinstance(change, dict) and "base" not in change
+    if table and context.get("merge") and isinstance(old, Spec) and not _changes_kind(old, change):
+        change = Patch.of(change)
+    if not isinstance(change, Patch):
+        value = change if isinstance(change, Spec) else cls._unwrap({name: change})[name]
+        return _check_field(cls, name, value, context)
     if not isinstance(old, Spec):
         raise Misplaced((name,), None, "has no keys of its own; set it as a whole")
     try:
-        if not _changes_kind(old, new):
-            return _changed(old, new, context)
-        table = _other_kind(members(cls, name), old, new, context)
+        if not _changes_kind(old, change.changes):
+            return apply_patch(old, change, context)
+        as_other_kind = _table_of_kind(members(cls, name), old, change, context)
     except Misplaced as fault:
         raise fault.below(name) from None
-    return _checked(cls, name, table, {})
+    return _check_field(cls, name, as_other_kind, {})
 
 
-def _changes_kind(old: Spec, new: Mapping[str, Any]) -> bool:
-    return "kind" in _fields(type(old)) and new.get("kind", getattr(old, "kind")) != getattr(old, "kind")  # noqa: B009
+def _changes_kind(old: Spec, changes: Mapping[str, Any]) -> bool:
+    """True if changes give a specification another `kind`."""
+    if "kind" not in _fields(type(old)) or "kind" not in changes:
+        return False
+    kind: object = getattr(old, "kind", None)
+    return bool(changes["kind"] != kind)
 
 
-def _checked(cls: type[Spec], name: str, value: Any, context: Mapping[str, Any]) -> Any:
-    """The value of one field, checked with all its constraints."""
+def _table_of_kind(
+    kinds: Mapping[str, type[Spec]], old: Spec, patch: Patch, context: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The table of the kind that a patch names: the patch, and the values of the fields that both kinds have."""
+    kind = patch.changes["kind"]
+    if not isinstance(kind, str) or kind not in kinds:
+        raise Misplaced(("kind",), kind, f"is no kind; {suggest(shown(kind), list(kinds))}")
+    cls = kinds[kind]
+    given = cls._unwrap(patch.as_table())
+    kept = [key for key in _fields(cls) if key in _fields(type(old)) and key not in patch.changes]
+    sources = {key: source for key, source in old.provenance if key in kept} | dict(given.pop("provenance"))
+    checked = {key: _check_field(cls, key, value, context) for key, value in given.items()}
+    return {**{key: getattr(old, key) for key in kept}, **checked, "provenance": as_provenance(sources)}
+
+
+def _check_field(cls: type[Spec], name: str, value: Any, context: Mapping[str, Any]) -> Any:
+    """The value of one field, checked against all its constraints."""
     try:
-        return _adapter(cls, name).validate_python(value, strict=True, context=dict(context))
+        return field_adapter(cls, name).validate_python(value, strict=True, context=dict(context))
     except ValidationError as error:
         raise fault_of(error, cls.model_fields[name].annotation, value).below(name) from None
 
 
 @cache
-def _adapter(cls: type[Spec], name: str) -> TypeAdapter[Any]:
+def field_adapter(cls: type[Spec], name: str) -> TypeAdapter[Any]:
+    """Reads the value of one field of a specification, with the constraints of the field."""
     field = cls.model_fields[name]
     annotation: Any = Annotated[field.annotation, field]
     return TypeAdapter(annotation)
 
 
-def _other_kind(
-    known: Mapping[str, type[Spec]], old: Spec, changes: _Changes, context: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The table of another kind of the same field: the values that both kinds have, and the changes."""
-    kind = changes["kind"]
-    if not isinstance(kind, str) or kind not in known:
-        raise Misplaced(("kind",), kind, f"is no kind; {suggest(shown(kind), list(known))}")
-    new = known[kind]
-    given = new._unwrap(changes)
-    shared = [key for key in _fields(new) if key in _fields(type(old)) and key not in changes]
-    sources = {key: source for key, source in old.provenance if key in shared} | dict(given.pop("provenance"))
-    checked = {key: _checked(new, key, value, context) for key, value in given.items()}
-    return {**{key: getattr(old, key) for key in shared}, **checked, "provenance": _sorted(sources)}
+def _unknown_key(cls: type[Spec], key: str) -> Misplaced:
+    """The fault of a key that a specification does not have, with its new name if it was renamed."""
+    if new := former_names(cls).get(key):
+        return Misplaced((key,), None, f"is now called {new}; rename it")
+    return Misplaced((key,), None, f"is no key here; {suggest(key, [*_fields(cls), *cls.aliases])}")
+
+
+def former_names(cls: type[Spec]) -> dict[str, str]:
+    """Former name -> current name of the renamed keys of a specification, those of its base classes included."""
+    names: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        names |= vars(base).get("renamed", {})
+    return names
 
 
 def walk(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any, Source | None]]:
-    """Every leaf of a specification: dotted path, value, source (None: a default, or a choice without a source)."""
+    """Dotted path, value and source of every leaf of a specification; the source is None for defaults and choices."""
     sources = dict(spec.provenance)
     for name in _fields(type(spec)):
         value = getattr(spec, name)

@@ -1,8 +1,18 @@
-"""Random streams keyed by the physical thing they belong to.
+"""Random streams, keyed by the physical thing to which the numbers belong.
 
-A stream is derived by hashing what it belongs to (seed, chip, sample, layer, operand), never taken from a global
-generator. So the same thing draws the same noise whatever the batch size, the order of layers, the number of workers
-or threads, or a resumed run. Numbers are always drawn in float32 on the target device, and cast afterwards.
+The seed of a stream is a hash of its key (seed, chip, sample, layer, operand, ...); there is no global generator. The
+same thing therefore draws the same noise, regardless of batch size, order of layers, number of workers or threads, and
+interruptions. Numbers are always drawn in float32 on the target device, and cast afterwards.
+
+A stream is a frozen key; `open` gives a `RandomSource`, which draws its numbers one tensor after another. Four kinds
+differ in which part of a tensor belongs to which key:
+
+| stream          | source         | tensor         | keys                                                  |
+|-----------------|----------------|----------------|-------------------------------------------------------|
+| `Stream`        | `StreamSource` | any shape      | one for the whole tensor (weights of a chip)          |
+| `SampleStreams` | `SampleSource` | [B, ..., N, X] | one per sample                                        |
+| `PaddedStreams` | `PaddedSource` | [B, ..., M, O] | one per sample; padding draws nothing                 |
+| `TokenStreams`  | `TokenSource`  | [B, ..., N, X] | one per token of each sample (causal models, caches)  |
 """
 
 from __future__ import annotations
@@ -10,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +34,9 @@ if TYPE_CHECKING:
     import torch
 
 Part = int | str
+"""One part of the key of a stream."""
+BLOCK = 16
+"""Numbers that torch's normal_ fills at a time on the CPU."""
 _samples: ContextVar[tuple[Part, ...] | None] = ContextVar("samples", default=None)
 
 
@@ -32,7 +46,7 @@ class UnnamedSamples(UserWarning):
 
 @dataclass(frozen=True)
 class Stream:
-    """A random stream: the tuple of what it belongs to.
+    """The random stream of one thing; its key is the path of what it belongs to.
 
     `Stream(0).child("chip", 3, "layer", "blocks.0.attn", "write")` always draws the same numbers.
     """
@@ -52,9 +66,9 @@ class Stream:
         digest = hashlib.blake2b(json.dumps(self.key).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
-    def open(self, device: torch.device | str = "cpu") -> Source:
-        """The numbers of the stream, from its start, one draw after the other."""
-        return Source(_generator(self, device))
+    def open(self, device: torch.device | str = "cpu") -> RandomSource:
+        """A source of the numbers of the stream, from its start."""
+        return StreamSource(_generator(self, device))
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The stream's first standard normals, of the given shape, on the device and in the dtype of `like`."""
@@ -62,17 +76,20 @@ class Stream:
 
     def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The stream's first uniform numbers in [0, 1); otherwise like `normal`."""
-        return self.open(like.device).uniform(*shape, like=like)
+        uniform = _empty(shape, like).uniform_(generator=_generator(self, like.device))
+        return uniform.to(like.dtype)
 
 
 @dataclass(frozen=True)
 class SampleStreams:
-    """One stream per sample of a batch: what `Stream` is to a single thing, for the leading axis of a tensor.
+    """One stream per sample of a batch, for tensors [B, ..., N, X] whose first axis is the samples.
+
+    Row b of a tensor is drawn from stream b alone, so a sample draws what it would draw in a batch of one.
 
     Attributes:
-        streams: one per sample.
-        lengths: how many places each sample has along the last axis but one, where that differs; the rest of a row
-            belongs to nothing and is zero. So a sample draws what it would draw alone.
+        streams: B streams.
+        lengths: for each sample, the number of places along axis N that hold something; the remaining places are zero.
+            None if all places do.
     """
 
     streams: tuple[Stream, ...]
@@ -80,15 +97,15 @@ class SampleStreams:
 
     @property
     def present(self) -> int | None:
-        """How many places of all samples hold something; None where all do."""
+        """Number of places of all samples that hold something; None if all places do."""
         return None if self.lengths is None else sum(self.lengths)
 
     def child(self, *parts: Part) -> Self:
         """The streams of something that belongs to each sample."""
         return replace(self, streams=tuple(stream.child(*parts) for stream in self.streams))
 
-    def open(self, device: torch.device | str = "cpu") -> Source:
-        """The numbers of the streams, from their start, one draw after the other."""
+    def open(self, device: torch.device | str = "cpu") -> RandomSource:
+        """A source of the numbers of the streams, from their start."""
         return SampleSource(tuple(_generator(stream, device) for stream in self.streams), self.lengths)
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
@@ -98,34 +115,45 @@ class SampleStreams:
 
 @dataclass(frozen=True)
 class PaddedStreams(SampleStreams):
-    """One stream per sample for results [B, ..., M, O] of which padding takes a part: it draws nothing.
+    """One stream per sample for results [B, ..., M, O] with padding anywhere along M and at the end of O.
 
-    So a sample draws what it would draw alone and without padding, wherever its padding stands.
+    Padding draws nothing and is zero, so a sample draws what it would draw without padding.
+
+    Example: with M = 4 and rows = ((0, 1, 2, 3), (2, 3)), sample 1 has two tokens behind two places of padding. Its
+    places 2 and 3 hold the numbers that places 0 and 1 hold when the sample runs alone with M = 2.
 
     Attributes:
-        places: M; tensors of another shape are drawn whole.
-        rows: for each sample, which of M are its own; None where all are.
-        columns: for each sample, how many of O are its own, the first ones; None where all are.
+        places: M. Tensors with another M are drawn without regard to padding.
+        rows: for each sample, its places along M; None if it has all of them.
+        columns: for each sample, the number of its outputs, which come first along O; None if it has all of them.
     """
 
     places: int = 0
     rows: tuple[tuple[int, ...], ...] | None = None
     columns: tuple[int, ...] | None = None
 
-    def open(self, device: torch.device | str = "cpu") -> Source:
-        """The numbers of the streams, from their start, one draw after the other."""
-        return PaddedSource(tuple(_generator(stream, device) for stream in self.streams), None, self)
+    def open(self, device: torch.device | str = "cpu") -> RandomSource:
+        """A source of the numbers of the streams, from their start."""
+        samples = SampleSource(tuple(_generator(stream, device) for stream in self.streams))
+        return PaddedSource(samples, self.places, self.rows, self.columns)
 
 
 @dataclass(frozen=True)
 class TokenStreams(SampleStreams):
-    """One stream per token of every sample, for the first axis of a tensor and its last but one.
+    """One stream per token of each sample, for tensors [B, ..., N, X] whose axis N is the tokens.
 
-    What a token draws depends on its number alone: not on how many tokens come with it, nor on where they stand.
+    The numbers of a token depend only on its stream and its number, not on how many other tokens there are or where it
+    stands.
+
+    Example: numbers = ((0, 1, 2), (-1, 0, 1)) is a batch of two samples, the second of which is padded on the left.
+    Entry [0, ..., 1, :] of a tensor is drawn from `streams[0].child("token", 1)`, entry [1, ..., 2, :] from
+    `streams[1].child("token", 1)`, and entry [1, ..., 0, :] is zero. A later call with numbers = ((3,), (2,)) draws the
+    numbers of the next token, as one call with all four places would.
 
     Attributes:
-        numbers: for each sample, the number of the token at each place; negative where there is none: it draws zeros.
-        growing: the last axis may be longer another time, and then starts with the same numbers (on the CPU).
+        numbers: for each sample, the number of the token at each place; negative if the place holds no token.
+        growing: True if axis X grows from call to call: a longer X then starts with the numbers of a shorter one (on
+            the CPU).
     """
 
     numbers: tuple[tuple[int, ...], ...] = ()
@@ -133,11 +161,11 @@ class TokenStreams(SampleStreams):
 
     @property
     def present(self) -> int | None:
-        """How many places of all samples hold a token."""
+        """Number of places of all samples that hold a token."""
         return sum(n >= 0 for numbers in self.numbers for n in numbers)
 
-    def open(self, device: torch.device | str = "cpu") -> Source:
-        """The numbers of the streams, from their start, one draw after the other."""
+    def open(self, device: torch.device | str = "cpu") -> RandomSource:
+        """A source of the numbers of the streams, from their start."""
         tokens = tuple(
             tuple(_generator(stream.child("token", n), device) if n >= 0 else None for n in numbers)
             for stream, numbers in zip(self.streams, self.numbers, strict=True)
@@ -145,98 +173,124 @@ class TokenStreams(SampleStreams):
         return TokenSource(tokens, self.growing, SampleStreams(self.streams))
 
 
+class RandomSource(ABC):
+    """Random numbers of one stream, or of the streams of a batch, drawn one tensor after another.
+
+    Attributes:
+        by_sample: True if the first axis of its tensors is samples.
+    """
+
+    by_sample: ClassVar[bool] = True
+
+    @abstractmethod
+    def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        """The next standard normals, of the given shape, on the device and in the dtype of `like`."""
+
+
 @dataclass(frozen=True)
-class Source:
-    """Random numbers of one stream, drawn one tensor after the other."""
+class StreamSource(RandomSource):
+    """Random numbers of a `Stream`, for tensors of any shape."""
 
     generator: torch.Generator
 
     by_sample: ClassVar[bool] = False
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
-        """The next standard normals, of the given shape, on the device and in the dtype of `like`."""
+        """See `RandomSource`."""
         return _empty(shape, like).normal_(generator=self.generator).to(like.dtype)
-
-    def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
-        """The next uniform numbers in [0, 1), of the given shape, on the device and in the dtype of `like`."""
-        return _empty(shape, like).uniform_(generator=self.generator).to(like.dtype)
 
 
 @dataclass(frozen=True)
-class SampleSource(Source):
-    """Random numbers of which row b of each tensor is generator b's."""
+class SampleSource(RandomSource):
+    """Random numbers of `SampleStreams`, for tensors [B, ...]: row b is drawn from generator b."""
 
-    generator: tuple[torch.Generator, ...]  # type: ignore[assignment]
+    generators: tuple[torch.Generator, ...]
     lengths: tuple[int, ...] | None = None
 
-    by_sample: ClassVar[bool] = True
-
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
-        """The next standard normals, of the given shape, on the device and in the dtype of `like`."""
-        if not shape or shape[0] != len(self.generator):
+        """See `RandomSource`.
+
+        Raises:
+            BadInput: the first axis has another length than there are samples.
+        """
+        if not shape or shape[0] != len(self.generators):
             rows = shape[0] if shape else 1
-            raise BadInput(f"a batch of {rows} rows for {len(self.generator)} samples; name one sample per row")
+            raise BadInput(f"a batch of {rows} rows for {len(self.generators)} samples; name one sample per row")
         drawn = _empty(shape, like)
         if self.lengths is None or shape[-2] != max(self.lengths):
-            for row, generator in zip(drawn.unbind(0), self.generator, strict=True):
+            for row, generator in zip(drawn.unbind(0), self.generators, strict=True):
                 row.normal_(generator=generator)
             return drawn.to(like.dtype)
         drawn.zero_()
-        for row, generator, n in zip(drawn.unbind(0), self.generator, self.lengths, strict=True):
+        for row, generator, n in zip(drawn.unbind(0), self.generators, self.lengths, strict=True):
             row[..., :n, :] = _empty((*shape[1:-2], n, shape[-1]), like).normal_(generator=generator)
         return drawn.to(like.dtype)
 
 
 @dataclass(frozen=True)
-class PaddedSource(SampleSource):
-    """Random numbers of which row b is generator b's, and zero at padding."""
+class PaddedSource(RandomSource):
+    """Random numbers of `PaddedStreams`, for tensors [B, ..., M, O]: those of `samples`, and zero at padding."""
 
-    of: PaddedStreams | None = None
+    samples: SampleSource
+    places: int
+    rows: tuple[tuple[int, ...], ...] | None
+    columns: tuple[int, ...] | None
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
-        """The next standard normals [B, ..., M, O], of the given shape, on the device and in the dtype of `like`."""
-        assert self.of is not None
-        rows, columns = self.of.rows, self.of.columns
-        whole = shape[-2] != self.of.places or (columns is not None and shape[-1] != max(1, *columns))
-        if whole or shape[0] != len(self.generator):
-            return super().normal(*shape, like=like)
+        """See `RandomSource`."""
+        rows, columns, generators = self.rows, self.columns, self.samples.generators
+        unpadded = shape[-2] != self.places or (columns is not None and shape[-1] != max(1, *columns))
+        if unpadded or shape[0] != len(generators):
+            return self.samples.normal(*shape, like=like)
         drawn = _empty(shape, like).zero_()
-        for b, (row, generator) in enumerate(zip(drawn.unbind(0), self.generator, strict=True)):
-            own = list(range(shape[-2])) if rows is None else list(rows[b])
+        for b, (row, generator) in enumerate(zip(drawn.unbind(0), generators, strict=True)):
+            own_places = list(range(shape[-2])) if rows is None else list(rows[b])
             n = shape[-1] if columns is None else columns[b]
-            row[..., own, :n] = _empty((*shape[1:-2], len(own), n), like).normal_(generator=generator)
+            numbers = _empty((*shape[1:-2], len(own_places), n), like).normal_(generator=generator)
+            row[..., own_places, :n] = numbers
         return drawn.to(like.dtype)
 
 
 @dataclass(frozen=True)
-class TokenSource(Source):
-    """Random numbers of which place n of row b is the generator's of that token."""
+class TokenSource(RandomSource):
+    """Random numbers of `TokenStreams`, for tensors [B, ..., N, X]: place n of row b is drawn from its own generator.
 
-    generator: tuple[tuple[torch.Generator | None, ...], ...]  # type: ignore[assignment]
+    Tensors with another N belong to no tokens (such as reference columns): each place draws from a stream of its own.
+
+    Attributes:
+        generators: for each sample, one generator per place; None if the place holds no token.
+        growing: see `TokenStreams`.
+        samples: the streams of the samples, from which the streams of places that are no tokens derive.
+        places: N -> the source of tensors with N places that are no tokens.
+    """
+
+    generators: tuple[tuple[torch.Generator | None, ...], ...]
     growing: bool
-    others: SampleStreams
-    """What places that are no tokens belong to, such as reference columns."""
-    places: dict[int, Source] = field(default_factory=dict)
-
-    by_sample: ClassVar[bool] = True
+    samples: SampleStreams
+    places: dict[int, RandomSource] = field(default_factory=dict)
 
     def normal(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
-        """The next standard normals [B, ..., N, X], of the given shape, on the device and in the dtype of `like`."""
+        """See `RandomSource`."""
         B, *middle, N, X = shape
-        if len(self.generator) != B or any(len(tokens) != N for tokens in self.generator):
-            if N not in self.places:
-                numbers = tuple(tuple(range(N)) for _ in range(B))
-                self.places[N] = TokenStreams(self.others.child("place").streams, numbers=numbers).open(like.device)
-            return self.places[N].normal(*shape, like=like)
-        # Torch fills blocks of 16 in order, so a tensor whose size is a multiple of that starts like a shorter one.
-        wide = -(-X // 16) * 16
-        drawn = _empty((B, N, wide, *middle) if self.growing else (B, N, *middle, X), like).zero_()
-        for row, generators in zip(drawn.unbind(0), self.generator, strict=True):
+        if len(self.generators) != B or any(len(tokens) != N for tokens in self.generators):
+            return self._source_of_places(B, N, like.device).normal(*shape, like=like)
+        # On the CPU, torch fills a tensor in blocks of 16 numbers. If its size is a multiple of 16, it therefore starts
+        # with the numbers of every shorter tensor whose size is one, too (tests/test_streams.py checks this).
+        padded = -(-X // BLOCK) * BLOCK
+        drawn = _empty((B, N, padded, *middle) if self.growing else (B, N, *middle, X), like).zero_()
+        for row, generators in zip(drawn.unbind(0), self.generators, strict=True):
             for place, generator in zip(row.unbind(0), generators, strict=True):
                 if generator is not None:
                     place.normal_(generator=generator)
         drawn = drawn[:, :, :X].movedim(2, -1) if self.growing else drawn
         return drawn.movedim(1, -2).to(like.dtype)
+
+    def _source_of_places(self, B: int, N: int, device: torch.device) -> RandomSource:
+        """The source of tensors whose N places are no tokens; the same one in every call, so numbers follow on."""
+        if N not in self.places:
+            numbers = tuple(tuple(range(N)) for _ in range(B))
+            self.places[N] = TokenStreams(self.samples.child("place").streams, numbers=numbers).open(device)
+        return self.places[N]
 
 
 def _empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
@@ -257,7 +311,7 @@ Streams = Stream | SampleStreams
 def _names(ids: Iterable[Part]) -> tuple[Part, ...]:
     remedy = "pass one integer or string per row of the batch, such as samples(range(32))"
     if isinstance(ids, str) or not isinstance(ids, Iterable):
-        raise BadInput(f"samples(ids): {ids!r} is no list of ids; {remedy}")
+        raise BadInput(f"samples(ids): {ids!r} is not a list of ids; {remedy}")
     names: list[Part] = []
     for name in ids:
         try:
@@ -271,15 +325,15 @@ def _names(ids: Iterable[Part]) -> tuple[Part, ...]:
 
 @contextmanager
 def samples(ids: Iterable[Part]) -> Iterator[None]:
-    """Name the samples that the rows of the batches inside are, so that each draws its own noise.
+    """Context in which the rows of a batch are these samples, so that each sample draws its own noise.
 
-    Keep `loss.backward()` inside the block where layers are recomputed for it (gradient checkpointing).
+    With gradient checkpointing, `loss.backward()` recomputes layers, so keep it inside the block.
 
     Args:
-        ids: one integer or string per row of the batch. NumPy and torch integers are taken as integers.
+        ids: one integer or string per row of the batch. NumPy and torch integers count as integers.
 
     Raises:
-        BadInput: an id is anything else, or there are none.
+        BadInput: an id is neither, or there are no ids.
     """
     token = _samples.set(_names(ids))
     try:
@@ -289,15 +343,20 @@ def samples(ids: Iterable[Part]) -> Iterator[None]:
 
 
 def current_samples() -> tuple[Part, ...] | None:
-    """The names given with `samples`, or None outside of it."""
+    """The names of the surrounding `samples` block; None outside of one."""
     return _samples.get()
 
 
 def sample_streams(stream: Stream, rows: int, names: tuple[Part, ...] | None = None) -> SampleStreams:
-    """The streams of the rows of a batch under `stream`, by the names given with `samples`, or else by `names`.
+    """The streams of the rows of a batch.
+
+    Args:
+        stream: the stream of what the samples share, such as a layer.
+        rows: number of rows of the batch.
+        names: names of the samples outside a `samples` block; by default 0..rows - 1, with a warning.
 
     Raises:
-        BadInput: the batch has another number of rows than there are names.
+        BadInput: the number of names differs from the number of rows.
     """
     names = _samples.get() or names
     if names is None:

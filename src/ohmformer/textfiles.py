@@ -1,7 +1,7 @@
-"""Reads TOML and JSON files that people write: UTF-8, with or without a byte-order mark.
+"""Reads TOML and JSON files: UTF-8, with or without a byte-order mark.
 
-What is no regular file is refused before it is opened, since reading a pipe may wait for ever. A file that has not
-changed is parsed once.
+Pipes, devices and folders are refused before they are opened, since reading a pipe may never end. A file that has not
+changed is parsed only once.
 """
 
 from __future__ import annotations
@@ -19,38 +19,41 @@ from typing import Any
 from ohmformer.errors import BadInput
 
 LARGEST = 16_000_000
-"""Bytes of a TOML or JSON file at most."""
+"""Maximum size of a TOML or JSON file [bytes]."""
 DEEPEST = 48
-"""Tables and lists within each other at most."""
+"""Maximum nesting depth of tables and lists."""
 
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){48}""")
-"""A dotted key of so many parts that the time to read it grows with their square."""
+"""A dotted key with 48 parts or more; the time to parse it grows with the square of their number."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _SETTLED = 2.0
-"""Seconds after which a file that is written again surely has another time of change."""
+"""Age [s] from which a file's modification time is trusted: a later write surely changes it."""
 
 
 def read_text(file: Path, most: int = LARGEST) -> str:
     """The text of a file in UTF-8, without its byte-order mark.
 
     Args:
-        file: a regular file.
-        most: bytes that it may have.
+        file: path of a regular file.
+        most: maximum size [bytes].
 
     Raises:
-        BadInput: there is none, it is a folder, pipe or device, it cannot be read, it is too large, or its text is in
-            another encoding.
+        BadInput: there is no such file; it is a folder, pipe or device; it cannot be read; it is too large; or it is
+            not UTF-8.
     """
     try:
-        found = os.stat(file)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):
             raise BadInput(f"{file}: is a folder, pipe or device; give the path of a file")
-        if found.st_size > most:
-            raise BadInput(f"{file}: has {found.st_size:,} bytes, at most {most:,}; take a smaller file")
+        if status.st_size > most:
+            raise BadInput(f"{file}: has {status.st_size:,} bytes, at most {most:,}; take a smaller file")
         content = Path(file).read_bytes()
     except FileNotFoundError:
         raise BadInput(f"{file}: no such file; check the path") from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # ValueError: a name with a null character
         raise BadInput(f"{file}: cannot be read ({error}); check the path and its permissions") from None
     if content[:2] in _UTF16:
         raise BadInput(f"{file}: is text in UTF-16; save it as UTF-8")
@@ -61,17 +64,17 @@ def read_text(file: Path, most: int = LARGEST) -> str:
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The content of a TOML file; the caller may change it.
+    """The content of a TOML file, as a copy that the caller may change.
 
     Raises:
-        BadInput: the file cannot be read, or is no TOML.
+        BadInput: the file cannot be read, or it is not valid TOML.
     """
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except (OSError, ValueError):
-        return _toml_of(file)  # says what is wrong
-    stamp = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
-    settled = time.time() - found.st_mtime > _SETTLED
+        return _toml_of(file)  # raises BadInput with the reason
+    stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+    settled = time.time() - status.st_mtime > _SETTLED
     content: dict[str, Any] = copied(_parsed(Path(file).absolute(), stamp)) if settled else _toml_of(file)
     return content
 
@@ -93,8 +96,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     """The content of a TOML document.
 
     Raises:
-        tomllib.TOMLDecodeError: it is no TOML.
-        ValueError: it is TOML, but nested too deeply or with a number of too many digits.
+        tomllib.TOMLDecodeError: it is not valid TOML.
+        ValueError: it is nested too deeply, or a key has too many parts or a number too many digits.
     """
     if _LONG_KEY.search(text):
         raise ValueError("a key has too many parts")
@@ -111,10 +114,10 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file, of finite numbers alone.
+    """The content of a JSON file whose numbers are all finite.
 
     Raises:
-        BadInput: the file cannot be read, or is no JSON.
+        BadInput: the file cannot be read, or it is not valid JSON.
     """
     text = read_text(file)
     try:
@@ -134,7 +137,7 @@ def check_depth(content: Any) -> None:
     """Refuse tables and lists that are nested too deeply.
 
     Raises:
-        ValueError: they are.
+        ValueError: they are nested more than `DEEPEST` levels deep.
     """
     level = [content]
     for _ in range(DEEPEST):
@@ -145,12 +148,13 @@ def check_depth(content: Any) -> None:
 
 
 def _inside(value: Any) -> list[Any]:
+    """The tables and lists directly inside a value."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [each for each in inner if isinstance(each, (dict, list))]
+    return [item for item in inner if isinstance(item, (dict, list))]
 
 
 def copied(content: Any) -> Any:
-    """A copy of plain data, of its tables and lists."""
+    """A deep copy of plain data: tables and lists are copied, other values are not."""
     if isinstance(content, dict):
         return {key: copied(value) for key, value in content.items()}
     return [copied(value) for value in content] if isinstance(content, list) else content

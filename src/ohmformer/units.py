@@ -1,4 +1,4 @@
-"""Quantities at the edge: "2 pJ" in files, 2e-12 in code. Nothing else in the package knows prefixes."""
+"""Quantities with units: "2 pJ" in files is 2e-12 in code. No other module knows prefixes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "ye
 _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name in (word, f"{word}s")}
 _EXAMPLE = {"S": "10 uS", "ohm": "100 kohm", "V": "200 mV", "A": "10 uA", "J": "2 pJ", "W": "5 mW", "s": "50 ns"}
 _EXAMPLE |= {"Hz": "1 GHz", "m^2": "25 um^2", "%": "1 %"}
-"""SI unit -> a quantity in it, as people write it."""
+"""SI unit -> an example of a quantity, for messages."""
 _QUANTITY = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9.]\S*)?")
 _LONGEST = 64
-"""Characters of a quantity at most."""
+"""Maximum number of characters of a quantity."""
 
 LIMITS = {
     "S": (1e-15, 1.0), "ohm": (1e-3, 1e15), "V": (1e-9, 1e4), "A": (1e-18, 1e4), "F": (1e-21, 1.0), "m": (1e-12, 10.0),
     "m^2": (1e-18, 1.0), "J": (1e-24, 1e3), "J/B": (1e-21, 1.0), "W": (1e-15, 1e6), "s": (1e-15, 1e11),
     "Hz": (1e-9, 1e12), "B/s": (1.0, 1e17), "op/s": (1.0, 1e17),
 }  # fmt: skip
-"""SI unit -> the least and the largest magnitude that anything has in it here; what is beyond is a slip of the pen."""
+"""SI unit -> smallest and largest magnitude that is accepted; a value beyond them is taken for a typing error."""
 
 
 def _factor(written: str, unit: str) -> Decimal | None:
-    """SI factor of a written unit ('uS' for 'S': 1e-6), or None where it is of another dimension."""
+    """SI factor of a written unit ('uS' for 'S': 1e-6); None if it has another dimension."""
     if unit == "%":
         return Decimal("0.01") if written == "%" else None
     if unit == "s" and written in _SECONDS:
@@ -47,14 +47,15 @@ def _example(unit: str) -> str:
 
 
 def parse(text: str, unit: str) -> float:
-    """'2 pJ', 'J' -> 2e-12: exactly the float that the literal 2e-12 gives.
+    """Read a quantity: parse('2 pJ', 'J') is exactly the float of the literal 2e-12.
 
     Args:
         text: a number and a unit with any prefix from f to T; times also in min, h, day, month and year.
         unit: the SI unit expected: 'S', 'ohm', 'V', 'A', 'J', 'W', 's', 'Hz', 'm^2', or '%' (a fraction).
 
     Raises:
-        ValueError: the text is no number with a unit, its unit is of another dimension, or no number is so small.
+        ValueError: the text is not a number with a unit, its unit has another dimension, or the number is too small or
+            too large for a float.
     """
     match = _QUANTITY.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if not match:
@@ -78,16 +79,16 @@ def parse(text: str, unit: str) -> float:
 
 
 def remedy(unit: str) -> str:
-    """The remedy for a number that is too large or too small."""
+    """The remedy for a number that is too large or too small, as text."""
     least, most = LIMITS.get(unit, (0.0, 0.0))
     return f"take one between {least:g} and {most:g} {unit}" if most else "correct its exponent"
 
 
 def check_magnitude(value: float, unit: str) -> float:
-    """The value, in SI units, where it is zero or within `LIMITS`.
+    """The value in SI units, if it is zero or within `LIMITS`.
 
     Raises:
-        ValueError: it is beyond them.
+        ValueError: it is not.
     """
     least, most = LIMITS[unit]
     if value == 0 or least <= abs(value) <= most:
@@ -96,7 +97,7 @@ def check_magnitude(value: float, unit: str) -> float:
 
 
 def show(value: float, unit: str) -> str:
-    """2e-12, 'J' -> '2 pJ', with four significant digits."""
+    """A quantity as text with four significant digits: show(2e-12, 'J') is '2 pJ'."""
     if unit == "%":
         return f"{100 * value:.4g} %"
     if value == 0 or not math.isfinite(value):

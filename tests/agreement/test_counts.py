@@ -20,7 +20,7 @@ from ohmformer.nn.calibration.calibrate import set_kv
 from ohmformer.nn.convert.convert import convert
 from ohmformer.schema import replace
 from ohmformer.streams import samples
-from ohmformer.tasks.load_task import load_task
+from ohmformer.tasks.load import load_task
 from ohmformer.tracing.trace import trace
 from ohmformer.workload.shapes import Transformer, shapes
 
@@ -222,14 +222,14 @@ def test_rules_decide_room_area_and_wear() -> None:
     assert larger.arrays["projection"] - plain.arrays["projection"] == 2 * (3 + 5) * 8 * 2 - 2 * 2 * 4 * 2
     shared = replace(replace(BASE, "attention.arrays", "shared"), "attention.array.cell.endurance", 1e6)
     own = place(work, shared, rules={"*.K": shared.attention.key.array})  # type: ignore[union-attr]
-    assert {(wear.role, wear.shared, wear.writes) for wear in own.wear} == {
+    assert {(wear.role, wear.shared, wear.max_writes) for wear in own.wear} == {
         ("attention.key", False, 1.0),
         ("attention.value", True, 2.0),
     }
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("rules", "message"),
     [
         ({"head": replace(OTHER, "cost", None)}, r"rules\['head'\].array.cost: is missing, so that these arrays"),
         (
@@ -241,9 +241,9 @@ def test_rules_decide_room_area_and_wear() -> None:
         ({"*.V": Rule(clip=KVClip(alpha=2.0, beta=0.01))}, r"rules\['\*.V'\]: clip.beta = 0.01"),
     ],
 )
-def test_rules_without_a_price_are_one_line(rules: dict[str, Any], said: str) -> None:
+def test_rules_without_a_price_are_one_line(rules: dict[str, Any], message: str) -> None:
     model = VisionTransformer(size=12, patch=4, width=24, depth=2, heads=2, mlp_ratio=40 / 24).eval()
-    with pytest.raises(BadInput, match=said) as caught:
+    with pytest.raises(BadInput, match=message) as caught:
         place(trace(model, torch.randn(1, 1, 12, 12)), BASE, rules=rules)
     assert "\n" not in str(caught.value)
 

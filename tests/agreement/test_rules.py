@@ -243,6 +243,27 @@ def test_weights_that_another_module_multiplies_by_are_found_by_their_owner() ->
     assert not [op for op in work.ops if isinstance(op, DynamicMatMul)]
 
 
+class ReadTwice(nn.Module):
+    """The same weights as two different matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, 4, 4) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = torch.einsum("bld,dhe->blhe", x, self.weight).flatten(2)
+        return one - torch.einsum("bld,dhe->bleh", x, self.weight).flatten(2)
+
+
+def test_weights_that_are_read_as_two_matrices_have_the_same_names_and_rules_in_both_halves() -> None:
+    model = Model(ReadTwice).eval()
+    for rules, held in (({}, {"part", "part#as2"}), ({"part#as2": None}, {"part"}), ({"part": None}, set())):
+        operands = {op.name for op in crossbars(convert(model, PRICED, sample=X, rules=rules)).operands}
+        assert operands & {"part", "part#as2"} == held
+        work = trace(model, X, rules=rules)
+        assert {op.name for op in work.ops if isinstance(op, StaticMatMul)} & {"part", "part#as2"} == held
+
+
 def test_tied_weights_that_rules_put_into_different_arrays_take_cells_of_their_own() -> None:
     model = Model(Tied).eval()
     for rules, sets in (({}, 1), ({"part.b": Rule(array=SMALL)}, 2), ({"part.a": None}, 1), ({"part.b": None}, 1)):

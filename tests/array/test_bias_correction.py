@@ -1,4 +1,4 @@
-"""Tables of codes: least bias, order, and plain rounding where nothing is noisy."""
+"""Bias-corrected codes: least bias, monotonic means, and plain rounding without noise."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def arrays(draw: st.DrawFn, noises: st.SearchStrategy[Any] = NOISES) -> Crossbar
     )
 
 
-def wanted(hardware: Crossbar) -> torch.Tensor:
+def table_points(hardware: Crossbar) -> torch.Tensor:
     """Magnitudes of the points of a table, in codes."""
     steps = steps_per_code(hardware)
     return torch.arange(steps * hardware.max_code + 1, dtype=torch.float64) / steps
@@ -43,7 +43,7 @@ def wanted(hardware: Crossbar) -> torch.Tensor:
 
 @given(arrays())
 def test_the_bias_is_never_larger_than_that_of_plain_rounding(hardware: Crossbar) -> None:
-    x, (mean, _) = wanted(hardware), held_moments(hardware)
+    x, (mean, _) = table_points(hardware), held_moments(hardware)
     bias, plain = (mean[unbiased_codes(hardware)] - x).abs(), (mean[x.round().long()] - x).abs()
     assert bool((bias <= plain + 1e-9 * hardware.max_code).all())
 
@@ -51,14 +51,14 @@ def test_the_bias_is_never_larger_than_that_of_plain_rounding(hardware: Crossbar
 @given(arrays(), TRADES, st.data())
 def test_no_other_code_is_better(hardware: Crossbar, trade: float, data: st.DataObject) -> None:
     top = data.draw(st.none() | st.integers(1, hardware.max_code))
-    x, (mean, variance) = wanted(hardware), held_moments(hardware, top)
+    x, (mean, variance) = table_points(hardware), held_moments(hardware, top)
     loss = (mean - x[1:, None]) ** 2 + trade * variance
     found = loss.gather(1, unbiased_codes(hardware, trade, top)[1:, None]).squeeze(1)
     assert bool((found <= loss.amin(1) + 1e-9 * (1 + loss.amin(1))).all())
 
 
 @given(arrays(), TRADES)
-def test_what_is_held_grows_with_what_is_wanted(hardware: Crossbar, trade: float) -> None:
+def test_the_mean_that_cells_hold_grows_with_the_value(hardware: Crossbar, trade: float) -> None:
     codes = unbiased_codes(hardware, trade)
     assert int(codes[0]) == 0
     assert bool((held_moments(hardware)[0][codes].diff() >= 0).all())
@@ -74,9 +74,9 @@ def test_codes_grow_where_slices_count_alike(sigma: float, trade: float, bits_pe
 @settings(max_examples=60)
 @given(arrays(st.just(NONE)), st.sampled_from([torch.float32, torch.float64]), TRADES, st.integers(0, 2**31))
 def test_without_noise_it_is_rounding(hardware: Crossbar, dtype: torch.dtype, trade: float, seed: int) -> None:
-    """To the last bit, also just beside the middle between two codes and beyond the range."""
+    """Bit-identical, also just beside the midpoint of two codes and beyond the range."""
     table, top = unbiased_codes(hardware, trade), hardware.max_code
-    assert torch.equal(table, wanted(hardware).round().long())
+    assert torch.equal(table, table_points(hardware).round().long())
     middle = torch.arange(-top - 1, top + 1, dtype=dtype) + 0.5
     beside = [torch.nextafter(middle, torch.full_like(middle, end)) for end in (-1e9, 1e9)]
     drawn = torch.randn(500, generator=torch.Generator().manual_seed(seed), dtype=dtype) * top
@@ -87,7 +87,7 @@ def test_without_noise_it_is_rounding(hardware: Crossbar, dtype: torch.dtype, tr
 
 
 def test_sixteen_bits_are_no_trouble() -> None:
-    assert torch.equal(unbiased_codes(array(bits=16)), wanted(array(bits=16)).round().long())
+    assert torch.equal(unbiased_codes(array(bits=16)), table_points(array(bits=16)).round().long())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

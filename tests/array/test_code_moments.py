@@ -29,7 +29,7 @@ NOISES: list[dict[str, Any]] = [
 
 
 def compare(hardware: Crossbar, max_code: int | None = None) -> None:
-    """Every code, of both signs, written many times."""
+    """Write every code with both signs many times."""
     mean, variance = held_moments(hardware, max_code)
     codes = torch.arange(1.0 - len(mean), len(mean), dtype=torch.float64)
     held = write_folded(
@@ -70,7 +70,7 @@ def test_copies_share_the_variance_and_keep_the_mean(write_noise: dict[str, Any]
 
 @pytest.mark.parametrize("base", [None, 1, 2])
 def test_fewer_slices_spell_codes_in_their_own_way(base: int | None) -> None:
-    """Dealt out over two slices instead of four, a code has larger digits."""
+    """A code that is spread over two slices instead of four has larger digits."""
     hardware = array(slice_base=base, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2}))
     compare(hardware, max_code=5)
     whole, part = held_moments(hardware)[0], held_moments(hardware, 5)[0]
@@ -92,7 +92,7 @@ def test_the_clamp_at_zero_raises_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "max_code", "said"),
+    ("fields", "max_code", "message"),
     [
         ({"encoding": "offset"}, None, "an 'offset' array has no magnitudes of its own"),
         ({"cell": cell(drift=PCM_DRIFT), "age": 100.0}, None, "the cells drift for age = 100 s.*; set age = 0"),
@@ -100,8 +100,8 @@ def test_the_clamp_at_zero_raises_the_mean() -> None:
         ({"slice_base": 1}, 13, "max_code = 13: must be 1 to 12"),
     ],
 )
-def test_what_has_no_closed_form_is_refused(fields: dict[str, Any], max_code: int | None, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_what_has_no_closed_form_is_refused(fields: dict[str, Any], max_code: int | None, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         held_moments(array(**fields), max_code)
 
 

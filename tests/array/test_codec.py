@@ -1,4 +1,4 @@
-"""Values to codes in one place: scaling, clips by head, rounding, and correction of bias."""
+"""The codec: scaling, clips by head, rounding, and bias correction."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ def converted(values: list[float], bits: int, low: float, high: float) -> list[f
 
 
 def test_steps_and_saturation() -> None:
-    """3 bits over 0..70: steps of 10; below and above it saturates."""
+    """3 bits over 0..70 have steps of 10; currents outside the range saturate."""
     assert converted([-3, 4, 6, 34.9, 68, 99], 3, 0.0, 70.0) == [0, 0, 10, 30, 70, 70]
 
 
 def test_a_range_with_both_signs_has_zero_among_its_steps() -> None:
-    """3 bits over -30..30: steps of 10, seven codes."""
+    """3 bits over -30..30 have steps of 10 and seven codes."""
     assert converted([0, 4.9, -4.9, 26, 40, -40], 3, -30.0, 30.0) == [0, 0, 0, 30, 30, -30]
     assert converted([0, 30, -6], 3, -4.0, 26.0) == [0, 25, -5]
 

@@ -1,4 +1,4 @@
-"""Copies of digits: what they leave as it is, what averages, what each has of its own, and what is refused."""
+"""Redundant cells: codes stay the same, noise averages, each copy has its own noise and faults; what is refused."""
 
 from dataclasses import asdict
 from typing import Any
@@ -31,16 +31,18 @@ def test_codes_stay_what_they_are_and_slices_come_so_many_times(
     assert (many.slices(), many.slices(code)) == (copies * one.slices(), copies * slices)
     assert many.capacity(copies * slices) == one.capacity(slices)
     codes = torch.arange(code + 1.0)
-    once = [digit for digit in encoding.places(codes, one, slices) for _ in range(copies)]
-    found = list(encoding.places(codes, many, copies * slices))
+    once = [digit for digit in encoding.slice_digits(codes, one, slices) for _ in range(copies)]
+    found = list(encoding.slice_digits(codes, many, copies * slices))
     assert torch.equal(torch.stack(found), torch.stack(once))
-    assert [many.place(s) for s in range(copies * slices)] == [one.place(s // copies) for s in range(copies * slices)]
+    assert [many.slice_weight(s) for s in range(copies * slices)] == [
+        one.slice_weight(s // copies) for s in range(copies * slices)
+    ]
 
 
 @pytest.mark.parametrize("copies", [2, 3, 4])
 @pytest.mark.parametrize("encoding_of", ["differential", "offset"])
 def test_the_variance_of_write_noise_falls_by_the_number_of_copies(copies: int, encoding_of: Any) -> None:
-    """40,000 draws: a quotient of two variances has a deviation of 1 %; five of them, once in 1.7 million."""
+    """With 40,000 draws a ratio of two variances has a deviation of 1 %; 5 sigma fails once in 1.7 million."""
     variances, means = [], []
     for n in (1, copies):
         hardware = array(cell=cell(write_noise=STRONG), encoding=encoding_of, columns=1, copies=n)
@@ -61,7 +63,7 @@ def test_without_digits_a_value_has_as_many_copies() -> None:
 
 
 def test_faults_and_noise_of_copies_are_their_own() -> None:
-    """A tenth of cells is stuck, both copies of a digit in a hundredth; five deviations: once in 1.7 million."""
+    """10 % of cells are stuck, both copies of a digit in 1 %; 5 sigma is a false alarm once in 1.7 million seeds."""
     device = cell(write_noise=UNIFORM, faults={"stuck_at_g_max": 0.1})
     codes = torch.zeros(100, 100, dtype=torch.float64)
     cells = write(codes, array(bits=2, copies=2, rows=100, columns=100, cell=device), stream=3).cells[0]
@@ -80,13 +82,13 @@ def test_slices_that_a_clip_leaves_out_shift_no_number() -> None:
     assert torch.equal(fold(all_).weight, fold(few).weight)
 
 
-def test_numbers_of_writes_are_those_of_slices_whatever_the_copies() -> None:
+def test_numbers_of_writes_by_slice_do_not_depend_on_copies() -> None:
     verify = {"writes": [1, 2, 3, 9], "tolerance": 0.05}
     one = array(verify=verify, cell=cell(write_noise=UNIFORM))
     two = replace(one, "copies", 2)
-    assert [two.writes(s) for s in range(8)] == [1, 1, 2, 2, 3, 3, 9, 9]
+    assert [two.max_writes(s) for s in range(8)] == [1, 1, 2, 2, 3, 3, 9, 9]
     assert asdict(effort(two, 8)) == pytest.approx(asdict(effort(one, 4)))
-    assert analog(two).writes(1) == 9
+    assert analog(two).max_writes(1) == 9
     error = [
         write(torch.full((300, 300), 170.0), hardware, stream=1).cells[0].sub(2).std((1, 2)) for hardware in (one, two)
     ]

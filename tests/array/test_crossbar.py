@@ -114,7 +114,7 @@ def test_double_precision_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: program(torch.ones(0, 3), NOISY), r"program: w has the shape \(0, 3\)"),
         (lambda: write(torch.ones(3, 0), NOISY), r"write: codes has the shape \(3, 0\)"),
@@ -125,6 +125,6 @@ def test_double_precision_is_kept() -> None:
         (lambda: mvm(torch.ones(3), program(torch.ones(3, 3), NOISY), x_range=-2.0), "range of an input .* is -2"),
     ],
 )
-def test_what_is_wrong_is_said(call: Callable[[], object], said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_wrong_arguments_are_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         call()

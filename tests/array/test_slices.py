@@ -1,4 +1,4 @@
-"""What slices count: digits of codes, the largest code, slices in use, and what is refused."""
+"""Slice weights: digits of codes, the largest code, slices in use, and what is refused."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def built(geometry: tuple[int, int, int | None]) -> Crossbar:
 
 def spelled(codes: torch.Tensor, hardware: Crossbar, slices: int) -> torch.Tensor:
     """Digits [S, codes] of codes."""
-    return torch.stack(list(encoding.places(codes, hardware, slices)))
+    return torch.stack(list(encoding.slice_digits(codes, hardware, slices)))
 
 
 @given(GEOMETRIES, st.sampled_from([torch.float32, torch.float64]))
@@ -43,7 +43,7 @@ def test_every_code_has_digits_that_fit(geometry: Any, dtype: torch.dtype) -> No
 
 
 def test_digits_by_hand() -> None:
-    """Base 1 deals out evenly, base 2 and 3 fill the most significant slices first; 4 is the positional code."""
+    """Base 1 spreads codes evenly, bases 2 and 3 fill the most significant slices first, base 4 is positional."""
     code = torch.tensor([7.0])
     found = {base: spelled(code, array(slice_base=base), 4).flatten().tolist() for base in (1, 2, 3, 4)}
     assert found == {1: [1, 2, 2, 2], 2: [1, 1, 1, 0], 3: [1, 2, 0, 0], 4: [3, 1, 0, 0]}
@@ -104,22 +104,22 @@ def test_slices_that_count_alike_have_less_noise() -> None:
 
 @pytest.mark.parametrize("base", [1, 2, 3, 4, None])
 def test_values_that_are_not_rounded_keep_their_scale(base: int | None) -> None:
-    """One cell per value spans the same range, whatever the slices of the array count."""
+    """One cell per value spans the same range, whatever the slice weights of the array are."""
     whole = analog(array(slice_base=base, bits=7, cell=cell(write_noise=SQRT_RANGE)))
     assert (whole.slices(), whole.max_code, whole.max_digit, whole.base) == (1, 127, 127, 128)
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"slice_base": 2, "encoding": "offset"}, "slice_base = 2: an 'offset' array holds the bits of a shifted code"),
         ({"slice_base": 5}, r"slice_base = 5 is above 2\^bits_per_cell = 4.*; lower it"),
         ({"slice_base": 0}, "slice_base = 0: must be >= 1; raise it"),
     ],
 )
-def test_a_base_that_cannot_be_is_refused(fields: dict[str, Any], said: str) -> None:
+def test_an_impossible_base_is_refused(fields: dict[str, Any], message: str) -> None:
     hardware = array(encoding=fields.get("encoding", "differential"))
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         replace(hardware, "slice_base", fields["slice_base"])
 
 

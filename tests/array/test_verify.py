@@ -1,4 +1,4 @@
-"""Verified writes of whole matrices: by slice, reproducible, and nothing else changed."""
+"""Verified writes of whole matrices: slice by slice, reproducible, without other changes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_cannot_be_is_refused(verify: dict[str, Any], words: str) -> None:
 def test_writes_by_slice_can_be_changed_alone_as_a_list() -> None:
     hardware = of.replace(of.load("clipformer_tcad_2024"), "attention.array.verify", {"tolerance": 0.1, "writes": 3})
     changed = of.replace(hardware, "attention.array.verify.writes", [1, 2, 3, 4])
-    assert [changed.attention.key.array.writes(s) for s in range(4)] == [1, 2, 3, 4]
+    assert [changed.attention.key.array.max_writes(s) for s in range(4)] == [1, 2, 3, 4]
     for bad, why in (([1, 2], "has 2 numbers for 4 slices"), ([1, 2, 3, 0.5], "whole number"), ("x", "whole number")):
         with pytest.raises(BadInput, match=why):
             of.replace(hardware, "attention.array.verify.writes", bad)

@@ -1,4 +1,4 @@
-"""Writing for a step of training: the distribution of writing cell by cell.
+"""Fast writes for training have the distribution of writing cell by cell.
 
 Seeds are fixed, so these tests always give the same verdict. Every comparison rejects a true hypothesis with
 probability 1e-5; there are about 230, so another choice of seeds would fail one somewhere with a probability of 0.2 %.
@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from ohmformer.array.folded import write_folded
-from ohmformer.array.write_one_gaussian import far, writable, write_normal
+from ohmformer.array.write_one_gaussian import clamp_is_negligible, writable, write_normal
 from ohmformer.streams import SampleStreams, Stream, TokenStreams
 from tests.build import LOGNORMAL, NONE, POLYNOMIAL, PROPORTIONAL, UNIFORM, array, cell
 
@@ -42,7 +42,7 @@ CASES = {
 def test_what_cells_hold_has_the_same_distribution(name: str) -> None:
     hardware, one_number = CASES[name]
     assert writable(hardware)
-    assert far(hardware) == one_number
+    assert clamp_is_negligible(hardware) == one_number
     codes = CODES[:, None].expand(-1, DRAWS)
     found = [
         write(codes, hardware, stream=Stream(n), w_range=2.0).weight.double().numpy()

@@ -153,7 +153,10 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
             ("compare", "bert_base", "--platforms", "xformer_tvlsi_2023,tpu"),
             "hardware.base = 'tpu': is no accelerator of the library",
         ),
-        "unknown paper": (("validate", "xformer"), "'xformer' is no paper of the library; did you mean 'xformer_tvlsi"),
+        "unknown paper": (
+            ("validate", "xformer"),
+            "'xformer' is not a paper in the library; did you mean 'xformer_tvlsi",
+        ),
         "unknown entry": (("show", "nothing"), "'nothing' is not in the library"),
         "unknown kind": (("list", "things"), "'things' is no kind"),
         "unknown kind of file": (("schema", "things"), "'things' is no kind of file"),
@@ -224,7 +227,7 @@ def test_claims_and_where_their_page_goes(ohmformer: Run, tmp_path: Path) -> Non
     assert text == (ROOT / "docs" / "validation.md").read_text()
     assert "written to docs/validation.md" in ohmformer("validate")[1], "a page of ours is written again"
     page.write_text("# What I validate")
-    assert "is not a page of this command and stays as it is" in ohmformer("validate")[1]
+    assert "is not a page of this command and is left unchanged" in ohmformer("validate")[1]
     assert page.read_text() == "# What I validate"
     assert ohmformer("validate", "clipformer_tcad_2024", "--page", "one.md")[0] == missed
     assert (tmp_path / "one.md").read_text().startswith("# Validation")

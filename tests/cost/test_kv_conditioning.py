@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import ohmformer as of
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost.kv_conditioning import product_operations, token_operations, turning
+from ohmformer.cost.kv_conditioning import basis_operations, product_operations, token_operations
 from ohmformer.cost.placement import place
 from ohmformer.dataflow.explore import DesignPoint, explore
 from ohmformer.dataflow.simulate import simulate
@@ -82,7 +82,7 @@ def test_a_scale_by_column_is_one_by_token_for_k_and_by_feature_for_v() -> None:
 def test_heads_of_other_sizes_take_a_cosine_transform_of_their_odd_factor() -> None:
     spec = Conditioning(basis="hadamard")
     # 6 = 2 x 3: one step of 6 additions, then two products with a [3, 3] matrix: 9 multiplications, 6 additions each
-    assert turning(spec, 6) == 6 + 2 * (9 + 6)
+    assert basis_operations(spec, 6) == 6 + 2 * (9 + 6)
     assert token_operations(product("attention.key", d=6), spec) == 20 * 36
 
 
@@ -166,8 +166,8 @@ def test_nothing_is_written_before_the_mean_of_all_tokens_is_known() -> None:
     work, blocks = shapes(TABLE), SequenceBlocking(block=8)
     run = simulate(work, CLIPFORMER, blocks, kv=AUTO)
     layer = run.placement.layers[0]
-    tasks = [(task.stage.name, start, end) for task, start, end in zip(run.timeline.tasks, *_times(run), strict=True)]
-    first = [entry for entry, task in zip(tasks, run.timeline.tasks, strict=True) if task.layer == 0]
+    jobs = [(job.stage.name, start, end) for job, start, end in zip(run.timeline.jobs, *_times(run), strict=True)]
+    first = [entry for entry, job in zip(jobs, run.timeline.jobs, strict=True) if job.layer == 0]
     (before,) = [start for name, start, _ in first if name == "conditioning"]
     assert before >= max(end for name, _, end in first if name == "qkv")
     assert len([name for name, _, _ in first if name == "write"]) == 1
@@ -205,10 +205,12 @@ def test_operands_have_their_own() -> None:
     both, first, second, all_ = energy
     assert both == pytest.approx(first + second)
     assert all_ == pytest.approx(4 * first), "K and V of two layers take the same"
-    with pytest.raises(BadInput, match=r"kv\['layers.0.attention.score'\]: did you mean 'layers.0.attention.scores'"):
+    with pytest.raises(
+        BadInput, match=r"kv\['layers.0.attention.score'\]: names no operand; did you mean 'layers.0.attention.scores'"
+    ):
         place(work, CLIPFORMER, kv={"layers.0.attention.score": hadamard})
     for kv in ("auto", {key: "hadamard"}):
-        with pytest.raises(BadInput, match=r"is no conditioning; take Conditioning\("):
+        with pytest.raises(BadInput, match=r"is not a conditioning; take Conditioning\("):
             place(work, CLIPFORMER, kv=kv)  # type: ignore[arg-type]
 
 

@@ -1,6 +1,6 @@
 """An independent queueing simulation: stations in a fixed order, and jobs that carry all their edges.
 
-It knows nothing of tasks, units or max-plus algebra: it sweeps over all (layer, sample, block, stage) until no start
+It knows nothing of jobs, units or max-plus algebra: it sweeps over all (layer, sample, block, stage) until no start
 moves any more, with every edge written out in full.
 """
 

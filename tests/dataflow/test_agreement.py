@@ -13,7 +13,7 @@ from ohmformer.cost.placement import place
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow import closed_form
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
-from ohmformer.dataflow.timeline import simulate
+from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
@@ -35,7 +35,7 @@ def test_three_ways_agree(
 ) -> None:
     join, gather = waits if len(pipeline) > 3 else (None, None)
     made = placement(pipeline, tokens=tokens, batch=batch, layers=layers, join=join, gather=gather)
-    found = simulate(made, dataflow).latency
+    found = build_timeline(made, dataflow).latency
     assert closed_form.latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
     assert queueing_latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
 
@@ -55,19 +55,20 @@ def test_designs_are_what_slower_stages_give(
     found = closed_form.latencies(
         made, SequenceBlocking(), closed_form.Designs(np.array([block, 5]), {"key": np.array([factor, 1.0])})
     )
-    expected = simulate(again, SequenceBlocking(block=block)), simulate(made, SequenceBlocking(block=5))
+    expected = build_timeline(again, SequenceBlocking(block=block)), build_timeline(made, SequenceBlocking(block=5))
     assert found == pytest.approx([run.latency for run in expected], rel=1e-9, abs=1e-12)
 
 
 @settings(max_examples=100)
 @given(stages(), st.integers(1, 11), st.integers(1, 3), DATAFLOWS)
 def test_bounds(pipeline: list[Stage], tokens: int, batch: int, dataflow: Dataflow) -> None:
-    run = simulate(placement(pipeline, tokens=tokens, batch=batch), dataflow)
-    total = sum(task.duration for task in run.tasks)
+    run = build_timeline(placement(pipeline, tokens=tokens, batch=batch), dataflow)
+    total = sum(job.duration for job in run.jobs)
     assert run.latency <= total * (1 + 1e-12)
     assert all(seconds <= run.latency * (1 + 1e-12) for seconds in run.busy.values())
     if run.latency:
-        assert all(share <= 1 + 1e-9 for share in (*run.utilization.values(), *run.occupancy.values()))
+        occupancy = [seconds / run.latency for seconds in run.busy.values()]
+        assert all(share <= 1 + 1e-9 for share in (*run.utilization.values(), *occupancy))
         assert sum(run.critical_stages().values()) == pytest.approx(run.latency, rel=1e-9)
     assert run.energy == pytest.approx(2 * len(pipeline), rel=1e-9)
     by = [sum(run.energy_by(kind).values()) for kind in ("component", "operation", "engine")]  # type: ignore[arg-type]
@@ -77,25 +78,25 @@ def test_bounds(pipeline: list[Stage], tokens: int, batch: int, dataflow: Datafl
 @given(stages(), st.integers(1, 11))
 def test_one_block_is_layer_serial(pipeline: list[Stage], tokens: int) -> None:
     made = placement(pipeline, tokens=tokens)
-    serial = simulate(made, LayerSerial()).latency
+    serial = build_timeline(made, LayerSerial()).latency
     for dependencies in ("exact", "published"):
         blocked = SequenceBlocking(block=tokens, dependencies=dependencies)
-        assert simulate(made, blocked).latency == pytest.approx(serial)
+        assert build_timeline(made, blocked).latency == pytest.approx(serial)
 
 
 @given(stages(), st.integers(1, 11), DATAFLOWS)
 def test_twice_the_layers_take_twice_the_time(pipeline: list[Stage], tokens: int, dataflow: Dataflow) -> None:
-    once, twice = (simulate(placement(pipeline, tokens=tokens, layers=n), dataflow).latency for n in (2, 4))
+    once, twice = (build_timeline(placement(pipeline, tokens=tokens, layers=n), dataflow).latency for n in (2, 4))
     assert twice == pytest.approx(2 * once)
 
 
 def test_equal_stages_have_the_known_closed_form() -> None:
     made = placement([stage(name, per_token=0.1) for name in "abcdef"], tokens=512, layers=12, join=None)
     published = SequenceBlocking(block=64, dependencies="published")
-    assert simulate(made, published).latency == pytest.approx(12 * (8 + 6 - 1) * 6.4)
-    assert simulate(made, LayerSerial()).latency == pytest.approx(12 * 6 * 51.2)
+    assert build_timeline(made, published).latency == pytest.approx(12 * (8 + 6 - 1) * 6.4)
+    assert build_timeline(made, LayerSerial()).latency == pytest.approx(12 * 6 * 51.2)
     joined = placement([stage(name, per_token=0.1) for name in "abcdef"], tokens=512, layers=12, join=1)
-    assert simulate(joined, SequenceBlocking(block=64)).latency == pytest.approx(12 * (2 * 8 + 4) * 6.4)
+    assert build_timeline(joined, SequenceBlocking(block=64)).latency == pytest.approx(12 * (2 * 8 + 4) * 6.4)
 
 
 def test_designs_are_computed_at_once_as_one_by_one() -> None:
@@ -106,7 +107,9 @@ def test_designs_are_computed_at_once_as_one_by_one() -> None:
     for dependencies in ("exact", "published"):
         dataflow = SequenceBlocking(dependencies=dependencies)
         found = closed_form.latencies(made, dataflow, closed_form.Designs(blocks, {}))
-        alone = [simulate(made, SequenceBlocking(block=int(b), dependencies=dependencies)).latency for b in blocks]
+        alone = [
+            build_timeline(made, SequenceBlocking(block=int(b), dependencies=dependencies)).latency for b in blocks
+        ]
         assert found == pytest.approx(alone, rel=1e-9)
         slower = closed_form.latencies(made, dataflow, closed_form.Designs(blocks, {"key": factors}))
         assert np.all((slower > found) == (factors > 1))
@@ -118,7 +121,7 @@ def test_units_that_stages_share_across_others_have_no_closed_form() -> None:
     made = place(shapes("t5-base", tokens=20, batch=2), hardware)
     with pytest.raises(BadInput, match="share the unit 'lanes', so there is no closed form; use the event engine"):
         closed_form.latency(made, LayerSerial())
-    assert simulate(made, LayerSerial()).latency == pytest.approx(queueing_latency(made, LayerSerial()))
+    assert build_timeline(made, LayerSerial()).latency == pytest.approx(queueing_latency(made, LayerSerial()))
 
 
 @pytest.mark.parametrize(
@@ -139,4 +142,4 @@ def test_real_models_agree_on_all_accelerators(name: str, changes: dict[str, int
     assert isinstance(hardware, Accelerator)
     made = place(shapes(name, **changes), hardware)  # type: ignore[arg-type]
     for dataflow in (LayerSerial(), SequenceBlocking(block=32), SequenceBlocking(block=32, dependencies="published")):
-        assert closed_form.latency(made, dataflow) == pytest.approx(simulate(made, dataflow).latency, rel=1e-9)
+        assert closed_form.latency(made, dataflow) == pytest.approx(build_timeline(made, dataflow).latency, rel=1e-9)

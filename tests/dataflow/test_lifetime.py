@@ -107,7 +107,7 @@ def test_prefill_has_the_cells_that_decoding_finds() -> None:
     )
     assert prefill.arrays == decode.arrays
     for wear in prefill.wear:
-        assert (wear.writes, wear.mean_writes) == pytest.approx((1, 1)), "each sample writes cells of its own once"
+        assert (wear.max_writes, wear.mean_writes) == pytest.approx((1, 1)), "each sample writes cells of its own once"
     one = place(shapes("gpt2", phase="prefill", tokens=100), worn(NVM, 1e8))
     assert prefill.arrays["attention.key"] == 4 * one.arrays["attention.key"]
 
@@ -117,7 +117,7 @@ def test_an_encoder_has_cells_for_one_sample_beside_a_decoder_with_caches() -> N
     one, four = (place(shapes("t5-base", tokens=100, phase="prefill", batch=n), worn(NVM, 1e8)) for n in (1, 4))
     each = one.arrays["attention.value"] // 36
     assert four.arrays["attention.value"] == 12 * each + 4 * 24 * each
-    assert {wear.writes for wear in four.wear} == {4.0}, "those of the encoder are written for every sample"
+    assert {wear.max_writes for wear in four.wear} == {4.0}, "those of the encoder are written for every sample"
 
 
 def test_windows_of_a_sample_wear_the_same_cells() -> None:
@@ -128,7 +128,7 @@ def test_windows_of_a_sample_wear_the_same_cells() -> None:
     assert many.arrays == one.arrays
     assert lifetime(one, 1).seconds == pytest.approx(16 * lifetime(many, 1).seconds)  # type: ignore[union-attr]
     for wear in many.wear:
-        assert (wear.writes, wear.mean_writes) == pytest.approx((16, 16))
+        assert (wear.max_writes, wear.mean_writes) == pytest.approx((16, 16))
     assert many.counts.cell_writes == 16 * sum(wear.cells for wear in many.wear)
 
 
@@ -137,7 +137,7 @@ def test_cells_for_fewer_tokens_are_written_as_often_as_it_takes() -> None:
     for role in ("key", "value"):
         few = replace(few, f"attention.{role}.resident", 512)
     (key, value) = place(shapes("bert-base-long", tokens=700), few).wear
-    assert (key.writes, value.writes) == (2, 2)
+    assert (key.max_writes, value.max_writes) == (2, 2)
     assert value.mean_writes == pytest.approx(700 / 512)
 
 
@@ -146,7 +146,7 @@ def test_unequal_caches_take_the_cells_of_each() -> None:
     made = place(shapes("t5-base", tokens=300, phase="decode", context=7), worn(NVM, 1e8))
     assert made.arrays["attention.value"] == 12 * 12 * 4 * (1 + 3)
     wear = {entry.role: entry for entry in made.wear}["attention.value"]
-    assert wear.writes == pytest.approx(1 / 8)
+    assert wear.max_writes == pytest.approx(1 / 8)
     assert wear.mean_writes == pytest.approx(1 / 308)
 
 
@@ -154,7 +154,7 @@ def test_two_attentions_of_a_layer_have_a_set_each_that_layers_share() -> None:
     """As the timeline has it, where they are two units: 12 layers write each of them."""
     made = place(shapes("t5-base", tokens=300, phase="decode", context=7), worn(SHARED, 1e8))
     assert made.arrays["attention.value"] == 12 * 4 * (1 + 3)
-    assert [wear.writes for wear in made.wear] == [12] * 4  # keys and values, the decoder's own and the source's
+    assert [wear.max_writes for wear in made.wear] == [12] * 4  # keys and values, the decoder's own and the source's
 
 
 def test_a_rate_of_nothing_is_no_default() -> None:

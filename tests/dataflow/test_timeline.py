@@ -10,7 +10,7 @@ import pytest
 
 from ohmformer.dataflow.simulate import simulate
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
-from ohmformer.dataflow.timeline import simulate as timeline
+from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
@@ -68,7 +68,7 @@ def test_energy_adds_up_and_static_power_takes_the_time_it_takes() -> None:
 
 def test_utilisation_of_two_stages_by_hand() -> None:
     made = placement([stage("qkv", per_token=1.0), stage("key", per_token=3.0)], tokens=4, layers=1)
-    run = timeline(made, SequenceBlocking(block=1, dependencies="published"))
+    run = build_timeline(made, SequenceBlocking(block=1, dependencies="published"))
     assert run.latency == 13.0
     assert run.utilization == pytest.approx({"projection": 4 / 13, "attention": 12 / 13})
     assert run.critical_stages() == {"qkv": 1.0, "key": 12.0}
@@ -80,7 +80,7 @@ def test_the_trace_opens_with_one_track_for_each_unit(tmp_path: Path) -> None:
     tracks = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert set(tracks.values()) == set(RUN.timeline.busy)
     spans = [event for event in events if event["ph"] == "X"]
-    assert len(spans) == len(RUN.timeline.tasks)
+    assert len(spans) == len(RUN.timeline.jobs)
     assert max(event["ts"] + event["dur"] for event in spans) == pytest.approx(RUN.latency * 1e6)
     for track in tracks:
         own = sorted((event["ts"], event["ts"] + event["dur"]) for event in spans if event["tid"] == track)
@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit_are_loaded_for_every_layer() -> None:
     sram = load("sram_iso_area")
     assert isinstance(sram, Accelerator)
     run = simulate(shapes("bert-base"), sram)
-    loads = [task for task in run.timeline.tasks if task.stage.name == "load"]
+    loads = [job for job in run.timeline.jobs if job.stage.name == "load"]
     assert len(loads) == 12
     assert loads[0].duration == pytest.approx(7_077_888 / 192e9)
     assert run.energy_by("component")["dram"] == pytest.approx(12 * 7_077_888 * 112e-12)
@@ -127,16 +127,16 @@ def test_the_largest_scores_of_a_layer_count() -> None:
     """The second attention of a decoder sees the source: 12 heads, one query, 300 keys of a byte."""
     run = simulate(shapes("t5-base", tokens=300, phase="decode", context=7), XFORMER)
     assert run.timeline.peak_buffer()["scores"] == 12 * 300
-    units = {task.unit for task in run.timeline.tasks if task.stage.name == "write"}
+    units = {job.unit for job in run.timeline.jobs if job.stage.name == "write"}
     assert units == {"attention.write", "attention.cross_write"}
 
 
 def test_what_is_no_workload_accelerator_or_sum_is_one_line() -> None:
     work = shapes("bert-base")
     for arguments, said in (
-        (("bert-base", XFORMER), r"workload = 'bert-base': is no Workload; take of.shapes\('bert-base'\)"),
-        ((work, "nvm_ideal"), r"hardware = 'nvm_ideal': is no Accelerator; take of.load\('nvm_ideal'\)"),
-        ((work, XFORMER, "layer_serial"), "dataflow = 'layer_serial': is no dataflow; take LayerSerial"),
+        (("bert-base", XFORMER), r"workload = 'bert-base': is not of type Workload; take of.shapes\('bert-base'\)"),
+        ((work, "nvm_ideal"), r"hardware = 'nvm_ideal': is not of type Accelerator; take of.load\('nvm_ideal'\)"),
+        ((work, XFORMER, "layer_serial"), "dataflow = 'layer_serial': is not a dataflow; take LayerSerial"),
     ):
         with pytest.raises(BadInput, match=said):
             simulate(*arguments)  # type: ignore[arg-type]

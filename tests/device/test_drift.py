@@ -1,4 +1,4 @@
-"""Drift against numbers worked out by hand."""
+"""Drift against values computed by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Stuck cells: as many as stated, and always the same ones."""
+"""Stuck cells: the right number, and always the same cells."""
 
 from math import sqrt
 
@@ -19,7 +19,7 @@ def hardware(**fields: object) -> Crossbar:
 
 
 def stuck(cells: torch.Tensor) -> torch.Tensor:
-    """-1 stuck at G_min, 1 stuck at G_max, 0 free: of noisy cells, which else hold neither exactly."""
+    """By cell: -1 if stuck at G_min, 1 if stuck at G_max, else 0. A noisy cell that works never holds these exactly."""
     at = [torch.isclose(cells, torch.tensor(level, dtype=cells.dtype), rtol=0, atol=1e-6) for level in (0.0, 3.0)]
     return at[1].int() - at[0].int()
 
@@ -49,7 +49,7 @@ def test_samples_share_faults_whatever_is_written() -> None:
     found = stuck(program(w, hardware(write_noise=UNIFORM), stream=streams, fault_stream=CHIP).cells)
     assert torch.equal(found[:, :, 0], found[:, :, 1])
     assert torch.equal(found[:, :, 0], found[:, :, 2])
-    assert not torch.equal(found[:, :, 0, 0], found[:, :, 0, 1]), "heads have arrays of their own"
+    assert not torch.equal(found[:, :, 0, 0], found[:, :, 0, 1]), "each head has its own arrays"
 
 
 @pytest.mark.parametrize("encoding", ["differential", "offset"])

@@ -1,4 +1,4 @@
-"""Closed forms of what a write leaves, against the write itself integrated over its random number."""
+"""Closed forms of mean and variance of a write, against numerical integration over its random number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOISES = st.one_of(
 
 
 def integrated(target: float, device: Cell) -> tuple[float, float]:
-    """Mean miss and variance of `noise.write`, by summing over its standard normal."""
+    """Mean error and variance of `noise.write`, by summation over its standard normal."""
     g = noise.write(torch.full_like(EPS, target), device, EPS) - target
     mean = (WEIGHT * g).sum() / WEIGHT.sum()
     return float(mean), float((WEIGHT * (g - mean) ** 2).sum() / WEIGHT.sum())

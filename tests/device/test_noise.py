@@ -18,7 +18,7 @@ CEILING = 1.05e-5
 
 
 def censored(mu: float, s: float, low: float, high: float) -> tuple[float, float]:
-    """Mean and standard deviation of a normal held between two bounds (all beyond them sits on them)."""
+    """Mean and standard deviation of a normal that is clamped at two bounds."""
     if s == 0:
         return min(max(mu, low), high), 0.0
     a, b = (low - mu) / s, (high - mu) / s
@@ -39,7 +39,7 @@ def density(z: float) -> float:
     return exp(-z * z / 2) / sqrt(2 * pi)
 
 
-def found(digit: int, **fields: Any) -> np.ndarray:
+def written(digit: int, **fields: Any) -> np.ndarray:
     """Conductances [S] of many cells that were written to one digit of 2-bit cells."""
     hardware = array(bits=2, rows=1024, columns=1024, cell=cell(**fields))
     w = torch.full((300, 400), digit / 3, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_written_conductances_are_a_censored_normal(
     write_noise: Any, std: Any, digit: int, ceiling: float | None
 ) -> None:
     target = 1e-7 + digit * 3.3e-6
-    g = found(digit, write_noise=write_noise, g_ceiling=ceiling)
+    g = written(digit, write_noise=write_noise, g_ceiling=ceiling)
     check(g, *censored(target, std(target), 0.0, float("inf") if ceiling is None else ceiling))
 
 
@@ -78,7 +78,7 @@ def test_written_conductances_are_a_censored_normal(
 def test_lognormal(digit: int) -> None:
     target, variance = 1e-7 + digit * 3.3e-6, LOGNORMAL["sigma"] ** 2
     mean, std = target * exp(variance / 2), target * sqrt(exp(variance) * (exp(variance) - 1))
-    check(found(digit, write_noise=LOGNORMAL), mean, std)
+    check(written(digit, write_noise=LOGNORMAL), mean, std)
     predicted = noise.write_std(torch.tensor(target, dtype=torch.float64), cell(write_noise=LOGNORMAL))
     assert float(predicted) == pytest.approx(std, rel=1e-12)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ohmformer.device import noise
 from ohmformer.device.moments import write_moments
 from ohmformer.device.spec import Cell
-from ohmformer.device.write_verify import kept, miss, moments
+from ohmformer.device.write_verify import miss_probability, moments, verified_eps
 from tests.build import LOGNORMAL, POLYNOMIAL, PROPORTIONAL, SQRT_RANGE, UNIFORM, cell
 
 CELLS = {
@@ -38,7 +38,7 @@ def target(kind: Cell, share: float, count: int) -> Tensor:
 
 
 def one_by_one(g: Tensor, kind: Cell, tolerance: float, writes: int, numbers: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Errors and numbers of writes of cells that are written, read and written again."""
+    """Errors and numbers of writes of cells, by simulating each write and read."""
     margin = tolerance * (kind.g_max - kind.g_min)
     found, used, done = torch.zeros_like(g), torch.zeros_like(g), torch.zeros_like(g, dtype=torch.bool)
     for _ in range(writes):
@@ -56,7 +56,7 @@ def test_closed_forms_are_those_of_repeated_writes(name: str) -> None:
             g = target(kind, share, count)
             errors, used = one_by_one(g, kind, tolerance, writes, numbers)
             mean, variance = (float(value[0]) for value in moments(g, kind, tolerance, writes))
-            q = float(miss(g, kind, tolerance)[0])
+            q = float(miss_probability(g, kind, tolerance)[0])
             expected = sum(q**k for k in range(writes))
             spread = math.sqrt(max(0.0, sum((2 * k + 1) * q**k for k in range(writes)) - expected**2))
             # Where repetitions are rare their number is Poisson's, of which Z more are never seen.
@@ -71,13 +71,13 @@ def test_closed_forms_are_those_of_repeated_writes(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(CELLS))
 def test_one_number_per_cell_gives_the_same_distribution(name: str) -> None:
-    """Integrated over all quantiles, so nothing is drawn."""
+    """By integration over all quantiles, without random numbers."""
     kind, count = CELLS[name], 20_000
     eps = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
     for share in TARGETS:
         for tolerance, writes in HOW:
             g = target(kind, share, count)
-            errors = noise.write(g.clone(), kind, kept(eps, g, kind, tolerance, writes)) - g
+            errors = noise.write(g.clone(), kind, verified_eps(eps, g, kind, tolerance, writes)) - g
             mean, variance = (float(value[0]) for value in moments(g, kind, tolerance, writes))
             deviation = max(math.sqrt(variance), 1e-6 * kind.g_max)
             assert float(errors.mean()) == pytest.approx(mean, abs=1e-3 * deviation)
@@ -96,18 +96,18 @@ def test_one_number_per_cell_gives_the_same_distribution(name: str) -> None:
 def test_it_rises_and_keeps_what_is_accepted(name: str, share: float, tolerance: float, writes: int) -> None:
     kind, eps = CELLS[name], torch.linspace(-5, 5, 501, dtype=torch.float64)
     g = target(kind, share, 501)
-    found = kept(eps, g, kind, tolerance, writes)
+    found = verified_eps(eps, g, kind, tolerance, writes)
     assert bool(torch.isfinite(found).all())
     assert bool((found.diff() >= -1e-9).all())
     missed = (noise.write(g.clone(), kind, found) - g).abs() > tolerance * (kind.g_max - kind.g_min) * (1 + 1e-9)
-    left = float(miss(g, kind, tolerance)[0]) ** writes
+    left = float(miss_probability(g, kind, tolerance)[0]) ** writes
     share_missed = float((missed * torch.exp(-eps * eps / 2)).sum() / torch.exp(-eps * eps / 2).sum())
     assert share_missed == pytest.approx(left, abs=0.01)
 
 
 def test_one_write_is_what_it_was() -> None:
     eps = torch.randn(50)
-    assert kept(eps, target(cell(), 1.0, 50), CELLS["uniform, often below zero"], 0.1, 1) is eps
+    assert verified_eps(eps, target(cell(), 1.0, 50), CELLS["uniform, often below zero"], 0.1, 1) is eps
 
 
 def test_more_writes_leave_less_noise_where_tolerance_is_near_the_noise() -> None:
@@ -125,7 +125,7 @@ def test_more_writes_leave_less_noise_where_tolerance_is_near_the_noise() -> Non
 def test_dtypes_and_shapes(dtype: torch.dtype) -> None:
     kind: Any = CELLS["square root"]
     eps, g = torch.randn(1, 3, 4, dtype=dtype), torch.full((2, 3, 4), 5e-6, dtype=dtype)
-    found = kept(eps, g, kind, 0.1, 4)
+    found = verified_eps(eps, g, kind, 0.1, 4)
     assert (found.shape, found.dtype) == (g.shape, dtype)
 
 
@@ -142,4 +142,6 @@ def test_targets_that_are_chosen_from_a_few_are_the_same() -> None:
     kind, which = CELLS["square root"], torch.randint(0, 4, (6, 7))
     levels = kind.g_min + torch.arange(4) / 3 * (kind.g_max - kind.g_min)
     eps = torch.randn(1, 7)
-    assert torch.equal(kept(eps, levels, kind, 0.1, 5, which=which), kept(eps, levels[which], kind, 0.1, 5))
+    assert torch.equal(
+        verified_eps(eps, levels, kind, 0.1, 5, index=which), verified_eps(eps, levels[which], kind, 0.1, 5)
+    )

@@ -11,6 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "reproductions/*/*.md")
+    for page in ROOT.glob(pattern)
+    if not page.name.startswith(".")
+)
 
 
 def run(*args: str) -> str:
@@ -47,16 +53,37 @@ def test_readme_example_runs(tmp_path: Path) -> None:
     assert "95 % interval" in output
 
 
-def test_the_page_on_architecture_names_every_folder() -> None:
+def test_the_page_on_architecture_names_every_folder_and_root_module() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    folders = {path.parent.name for path in (ROOT / "src/ohmformer").glob("*/__init__.py")}
-    named = {
-        name for row in re.findall(r"^\| (`[^|]+`) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
-    }
-    assert folders <= named, folders - named
+    package = ROOT / "src" / "ohmformer"
+    folders = {path.parent.name for path in package.glob("*/__init__.py")} | {"library"}
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    cells = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.MULTILINE)
+    assert folders | modules <= {name for cell in cells for name in re.findall(r"\w+", cell)}
 
 
-def test_every_link_of_the_readme_exists() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_and_file_of_a_page_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", text):
+        assert (page.parent / link).exists(), link
+    named = re.findall(r"`((?:docs|examples|tests|training|benchmarks|reproductions|src)/[\w./-]+)`", text)
+    room = "nn|array|capture|hardware|mitigation|device|dataflow|workload|cost|study"
+    rooms = re.findall(rf"`((?:{room})/[\w/]+\.py)`", text)
+    missing = [name for name in [*named, *(f"src/ohmformer/{name}" for name in rooms)] if not (ROOT / name).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_are_well_formed(page: Path) -> None:
+    """Every row has as many cells as its header; `|` inside code spans is escaped."""
+    header: int | None = None
+    fenced = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        fenced ^= line.lstrip().startswith("```")
+        if fenced or not line.startswith("|"):
+            header = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line)) - 1
+        header = cells if header is None else header
+        assert cells == header, f"line {number}"

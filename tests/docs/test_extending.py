@@ -100,7 +100,7 @@ def test_verified_writes_of_the_gaussian_example_follow_from_its_deviation(
         cell = of.replace(cell, "g_ceiling", ceiling * cell.g_max)
     g = torch.linspace(cell.g_min, cell.g_max, 7, dtype=torch.float64)
     eps = torch.special.ndtri((torch.arange(40_000, dtype=torch.float64) + 0.5) / 40_000)[:, None].repeat(1, 7)
-    found = of.device.noise.write(g.expand_as(eps), cell, write_verify.kept(eps, g, cell, 0.05, 4)) - g
+    found = of.device.noise.write(g.expand_as(eps), cell, write_verify.verified_eps(eps, g, cell, 0.05, 4)) - g
     mean, variance = write_verify.moments(g, cell, 0.05, 4)
     span = cell.g_max - cell.g_min
     assert torch.allclose(found.mean(0) / span, mean / span, atol=1e-4)
@@ -110,7 +110,7 @@ def test_verified_writes_of_the_gaussian_example_follow_from_its_deviation(
 def test_the_gaussian_example_has_unbiased_codes_and_is_drawn_as_one_normal(page: ModuleType) -> None:
     from ohmformer.array.write_one_gaussian import writable, write_normal
 
-    array = of.replace(of.load("clipformer_2024"), "cell.write_noise", {"kind": "mid_range", "sigma": 0.1})
+    array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "mid_range", "sigma": 0.1})
     assert len(of.array.unbiased_codes(array)) > array.max_code
     assert writable(array)
     codes = torch.full((400, 400), 100.0)
@@ -121,8 +121,8 @@ def test_the_gaussian_example_has_unbiased_codes_and_is_drawn_as_one_normal(page
 
 
 def test_what_lacks_a_closed_form_is_refused_by_name(page: ModuleType) -> None:
-    array = of.replace(of.load("clipformer_2024"), "cell.write_noise", {"kind": "laplace", "sigma": 0.05})
+    array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "laplace", "sigma": 0.05})
     with pytest.raises(of.BadInput, match=r"write noise 'laplace' .* give Laplace `moments`"):
         of.array.held_moments(array)
-    with pytest.raises(of.BadInput, match=r"verify: write noise 'laplace' .* `normal_of` and `parts`"):
+    with pytest.raises(of.BadInput, match=r"verify: write noise 'laplace' .* `eps_of_error` and `parts`"):
         of.replace(array, "verify", {"writes": 3, "tolerance": 0.1})

@@ -10,8 +10,9 @@ import pytest
 from ohmformer.models.sources import FORMS
 from ohmformer.models.spec import ModelChoice
 from ohmformer.study.read_study import read_study
-from ohmformer.tasks.load_task import OPTIONS
-from ohmformer.tasks.spec import METRICS, TaskChoice
+from ohmformer.tasks.load import OPTIONS
+from ohmformer.tasks.metric_kinds import METRICS
+from ohmformer.tasks.spec import TaskChoice
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
@@ -34,7 +35,7 @@ def test_studies_of_real_models_are_valid_and_described(file: Path) -> None:
     assert f"`{file.stem}`" in (REAL / "README.md").read_text(encoding="utf-8")
 
 
-def test_packages_have_a_checksum_and_a_licence() -> None:
+def test_packages_have_a_checksum_and_a_license() -> None:
     for package in tomllib.loads((REAL / "packages.toml").read_text(encoding="utf-8"))["package"]:
         assert len(package["sha256"]) == 64
-        assert package["licence"]
+        assert package["license"]

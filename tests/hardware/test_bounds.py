@@ -12,10 +12,11 @@ from pydantic import ValidationError
 import ohmformer.study.cost
 import ohmformer.validation.measured_accuracy  # noqa: F401  (all specifications are known then)
 from ohmformer import catalog, units
-from ohmformer.device.spec import Cell, PcmDrift, Polynomial
+from ohmformer.device.kinds import PcmDrift, Polynomial
+from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
-from ohmformer.schema import Spec, _adapter, load, replace, validate, walk
+from ohmformer.schema import Spec, field_adapter, load, replace, validate, walk
 from ohmformer.study.cost import make_costs, price
 
 ABSURD = (1e300, 1e-300, 10**18, -1, math.nan, math.inf, 10**400)
@@ -41,10 +42,10 @@ def numeric(schema: Any) -> tuple[bool, str]:
 
 
 FIELDS = [
-    (cls, name, numeric(_adapter(cls, name).json_schema())[1])
+    (cls, name, numeric(field_adapter(cls, name).json_schema())[1])
     for cls in dict.fromkeys(specs())
     for name in cls.model_fields
-    if name != "provenance" and numeric(_adapter(cls, name).json_schema())[0]
+    if name != "provenance" and numeric(field_adapter(cls, name).json_schema())[0]
 ]
 
 
@@ -64,7 +65,7 @@ def test_no_field_takes_an_absurd_number(cls: type[Spec], name: str, unit: str) 
         if value in MAY_BE.get(name, ()) or (value == -1 and name in SIGNED):
             continue
         with pytest.raises(ValidationError):
-            _adapter(cls, name).validate_python(written(value, unit), strict=True, context={"file": True})
+            field_adapter(cls, name).validate_python(written(value, unit), strict=True, context={"file": True})
 
 
 @pytest.mark.parametrize("name", catalog.entries("accelerator"))
@@ -82,17 +83,17 @@ def test_no_number_of_an_accelerator_takes_an_absurd_value(name: str) -> None:
             tried += 1
             with pytest.raises(BadInput) as caught:
                 replace(spec, path, written(value, units_of[field]), in_file=True)
-            said = str(caught.value)
-            assert said.startswith(f"{path} = ")
-            assert "\n" not in said
-            assert len(said) < 400
-            assert ";" in said
+            message = str(caught.value)
+            assert message.startswith(f"{path} = ")
+            assert "\n" not in message
+            assert len(message) < 400
+            assert ";" in message
     assert tried > 50
 
 
 def test_the_message_names_the_bound_and_the_remedy() -> None:
     spec = load(Cell, "rram_clipformer_2024")
-    for path, value, said in (
+    for path, value, message in (
         ("g_max", "1e300 S", r"g_max = '1e300 S': is no magnitude that occurs in S; take one between 1e-15 and 1 S"),
         ("write_noise.sigma", 1e30, r"write_noise.sigma = 1e\+30: must be <= 10; lower it"),
         ("write_pulses", 10**18, r"write_pulses = 1000000000000000000: must be <= 1,000,000; lower it"),
@@ -100,7 +101,7 @@ def test_the_message_names_the_bound_and_the_remedy() -> None:
         ("write_time", "1e-400 s", r"is beyond all numbers"),
         ("write_time", "1e99999999999999999999 s", r"is beyond all numbers"),
     ):
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises(BadInput, match=message):
             replace(spec, path, value, in_file=True)
 
 

@@ -20,10 +20,10 @@ def test_every_kind_is_loaded_by_its_own_function() -> None:
 @pytest.mark.parametrize(
     ("function", "name", "line"),
     [
-        (of.load, "clipformer_2024", r"'clipformer_2024' is no accelerator: .* take of.load_crossbar"),
-        (of.load, "generic", "take of.load_cell"),
-        (of.load_crossbar, "clipformer_tcad_2024", r"is no array: .* take of.load\('clipformer_tcad_2024'\)"),
-        (of.load_cell, "puma_2019", "take of.load_crossbar"),
+        (of.load, "clipformer_2024", r"'clipformer_2024' is not of kind accelerator: .* use of.load_crossbar"),
+        (of.load, "generic", "use of.load_cell"),
+        (of.load_crossbar, "clipformer_tcad_2024", r"is not of kind array: .* use of.load\('clipformer_tcad_2024'\)"),
+        (of.load_cell, "puma_2019", "use of.load_crossbar"),
         (of.load, "clipformer_tcad_2023", "did you mean 'clipformer_tcad_2024'"),
         (of.load, 3, "name is of type int"),
         (of.load, "nowhere.toml", "nowhere.toml"),
@@ -39,5 +39,5 @@ def test_a_file_of_another_kind_names_the_function(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[array]\nbase = "generic_amplitude"\n', encoding="utf-8")
     assert isinstance(of.load_crossbar(str(file)), of.Crossbar)
-    with pytest.raises(of.BadInput, match=r"take of\.load_crossbar"):
+    with pytest.raises(of.BadInput, match=r"use of\.load_crossbar"):
         of.load(str(file))

@@ -37,7 +37,7 @@ def test_rules_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ("digitl", r"rules\['p'\] = 'digitl': did you mean 'digital'"),
         ({"scale": "colum"}, r"rules\['p'\]\.scale = 'colum': must be .* did you mean 'column'"),
@@ -47,14 +47,14 @@ def test_rules_keep_their_order() -> None:
             r"rules\['p'\]: has keys scael; a rule has on, array, .*put a pattern with dots in quotes",
         ),
         ({"scale": "column", "bits": 3}, r"rules\['p'\]\.bits: is no key here"),
-        ({"clip": "some"}, r"rules\['p'\]\.clip = 'some': is no clip"),
+        ({"clip": "some"}, r"rules\['p'\]\.clip = 'some': is not a clip"),
         ({"clip": []}, r"rules\['p'\]\.clip"),
         ({"clip": [{"alpha": -1}]}, r"rules\['p'\]\.clip"),
         (3, r"rules\['p'\]: is of type int"),
     ],
 )
-def test_what_is_no_rule_is_one_line(value: object, said: str) -> None:
-    with pytest.raises(BadInput, match=said) as caught:
+def test_what_is_not_a_rule_is_refused_in_one_line(value: object, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
         as_rule("p", value)
     assert "\n" not in str(caught.value)
 

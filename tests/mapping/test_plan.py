@@ -1,4 +1,4 @@
-"""Plans against published array counts, and against what level `cell` really does."""
+"""Plans against published array counts, and against the events that the `cell` level simulates."""
 
 import pytest
 import torch
@@ -82,10 +82,10 @@ def test_counts_are_those_of_the_instrument(
     )  # fmt: skip
     predicted = plan(outputs, inputs, hardware, matrices=matrices, max_code=max_code)
     codes = torch.randint(-1, 2, (matrices, outputs, inputs)).float()
-    with counting() as found:
+    with counting() as counts:
         programmed = write(codes, hardware, max_code=max_code)
         mvm(torch.rand(matrices, vectors, inputs), programmed, level="cell")
-    assert found == predicted.writes() + predicted.reads(vectors)
+    assert counts == predicted.writes() + predicted.reads(vectors)
     assert programmed.slices == predicted.slices
     once = plan(outputs, inputs, replace(hardware, "copies", 1), matrices=matrices, max_code=max_code)
     assert (predicted.arrays, predicted.cells) == (copies * once.arrays, copies * once.cells)

@@ -1,4 +1,4 @@
-"""How often cells and rows are written, against rows of cells that are written until all of them are done."""
+"""The effort of verified writes, against simulated rows of cells that are written until all cells are accepted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.device.write_verify import miss
+from ohmformer.device.write_verify import miss_probability
 from ohmformer.mapping.write_effort import Effort, effort
 from tests.build import SQRT_RANGE, UNIFORM, array, cell
 
@@ -29,7 +29,7 @@ def written(hardware: Crossbar, index: int, numbers: torch.Generator) -> torch.T
     """Writes [rows, columns] of the cells of a slice."""
     assert hardware.verify is not None
     targets = hardware.cell.g_min + hardware.step * digits_of_rows(hardware, index, numbers).double()
-    q = miss(targets, hardware.cell, hardware.verify.tolerance)
+    q = miss_probability(targets, hardware.cell, hardware.verify.tolerance)
     faults = hardware.cell.faults
     stuck = torch.rand(q.shape, generator=numbers, dtype=torch.float64)
     margin = hardware.verify.tolerance * (hardware.cell.g_max - hardware.cell.g_min)
@@ -38,7 +38,7 @@ def written(hardware: Crossbar, index: int, numbers: torch.Generator) -> torch.T
         (faults.stuck_at_g_min, faults.stuck_at_g_min + faults.stuck_at_g_max, hardware.cell.g_max),
     ):
         q = torch.where((stuck >= low) & (stuck < high), ((targets - held).abs() > margin).double(), q)
-    limit, count = hardware.verify.of_slice(index), torch.ones_like(q)
+    limit, count = hardware.verify.max_writes(index), torch.ones_like(q)
     going_on = torch.ones_like(q, dtype=torch.bool)
     for _ in range(limit - 1):
         going_on &= torch.rand(q.shape, generator=numbers, dtype=torch.float64) < q
@@ -72,7 +72,7 @@ def test_effort_is_that_of_rows_of_cells(name: str) -> None:
     hardware, numbers = array(rows=8, columns=8, **CASES[name]), torch.Generator().manual_seed(3)
     found = effort(hardware, hardware.slices())
     made = [written(hardware, index, numbers) for index in range(hardware.slices())]
-    limits = [hardware.verify.of_slice(index) for index in range(hardware.slices())]  # type: ignore[union-attr]
+    limits = [hardware.verify.max_writes(index) for index in range(hardware.slices())]  # type: ignore[union-attr]
     cells = torch.stack(made)
     error = 5 * float(cells.std()) / math.sqrt(ROWS)
     assert found.writes == pytest.approx(float(cells.mean()), abs=error)

@@ -77,7 +77,7 @@ def test_a_name_that_is_neither_cached_nor_reachable_is_one_line(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        BadInput, match=r"nobody/nothing'.*neither in the local cache nor reachable.*name a folder"
+        BadInput, match=r"nobody/nothing'.*not in the local cache and not reachable.*name a folder"
     ) as caught:
         load_model("hf:nobody/nothing")
     assert "\n" not in str(caught.value)

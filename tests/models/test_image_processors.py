@@ -17,7 +17,7 @@ from ohmformer.models.images import ImagePreparation, ImageReader
 from ohmformer.models.load import load_model
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.torchvision_stub import installed, works
-from ohmformer.tasks.load_task import load_task
+from ohmformer.tasks.load import load_task
 from tests.tasks import tiny
 
 transformers = pytest.importorskip("transformers")
@@ -70,7 +70,7 @@ def test_every_class_prepares_as_transformers_does(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("name", sorted(set(CLASSES) & OTHER_THAN_PIXELS))
 def test_classes_that_make_something_else_than_pixels_are_refused(name: str) -> None:
-    with pytest.raises(BadInput, match=f"image_processor_type = '{name}': .*take another model"):
+    with pytest.raises(BadInput, match=f"image_processor_type = '{name}': .*choose another model"):
         reader({"image_processor_type": name, "clusters": [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]})
 
 
@@ -114,9 +114,9 @@ def test_settings_that_cannot_be_are_one_line(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("content", "kind", "said"),
     [
-        ({"image_processor_type": "Foo"}, "deit", "'Foo': is no class of transformers"),
-        ({"image_processor_type": "AutoModel"}, "deit", "'AutoModel': is no class of transformers"),
-        ({"image_processor_type": "Evil", "auto_map": {"AutoImageProcessor": "x.Evil"}}, "deit", "is no class"),
+        ({"image_processor_type": "Foo"}, "deit", "'Foo': is not a class of transformers"),
+        ({"image_processor_type": "AutoModel"}, "deit", "'AutoModel': is not a class of transformers"),
+        ({"image_processor_type": "Evil", "auto_map": {"AutoImageProcessor": "x.Evil"}}, "deit", "is not a class"),
         ({"size": {"longest_edge": 32}}, "deit", "Size must contain"),
         ({}, "dinov2_with_registers", "image_processor_type: is missing"),
     ],

@@ -48,7 +48,7 @@ def test_a_damaged_file_is_one_line(library: Path) -> None:
     save_file({"x": torch.zeros(1)}, library / "bare.safetensors")
     save_file({"x": torch.zeros(1)}, library / "other.safetensors", metadata={"architecture": json.dumps(SHAPE)})
     for name in ("my-vit", "bare", "other"):
-        with pytest.raises(BadInput, match="is no bundled model"):
+        with pytest.raises(BadInput, match="is not a bundled model"):
             load_model(f"bundled:{name}")
 
 
@@ -61,7 +61,7 @@ def broken() -> nn.Module:
 
 
 def leaves() -> nn.Module:
-    sys.exit("no licence")
+    sys.exit("no license")
 
 
 def no_model() -> int:
@@ -87,7 +87,7 @@ HERE = f"python:{__name__}"
         ("python:no_such_module:f", "importing no_such_module fails"),
         ("python:json:nope", "has no function 'nope'"),
         (f"{HERE}:broken", "RuntimeError: no weights here"),
-        (f"{HERE}:leaves", "fails (SystemExit: no licence)"),
+        (f"{HERE}:leaves", "fails (SystemExit: no license)"),
         (f"{HERE}:no_model", "returns int; return a torch.nn.modules.module.Module"),
         (f"{HERE}:not_finite", "weight holds NaN"),
     ],

@@ -17,8 +17,8 @@ from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.tokenizers import longest_text, read_tokenizer
-from ohmformer.tasks.load_task import load_task
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.load import load_task
+from ohmformer.tasks.scoring import scores
 from tests.tasks import tiny
 
 transformers = pytest.importorskip("transformers")
@@ -61,7 +61,7 @@ def test_a_folder_without_words_has_no_tokenizer(tmp_path: Path, config: str, pa
     for name, text in parts.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(
-        BadInput, match=r"the tokenizer in .*(knows no words|cannot be read).*tokenizer's files"
+        BadInput, match=r"the tokenizer in .*(has no vocabulary|cannot be read).*tokenizer's files"
     ) as caught:
         read_tokenizer(transformers, str(tmp_path), {}, None)
     assert "\n" not in str(caught.value)
@@ -115,13 +115,13 @@ def test_tokens_that_the_model_has_no_vectors_for_are_one_line(
     folder: Path, table: str, setting: str, value: int
 ) -> None:
     change(folder / "config.json", **{setting: value})
-    with pytest.raises(BadInput, match=r"the tokenizer numbers a token 24 .* has vectors for 10"):
+    with pytest.raises(BadInput, match=r"the tokenizer gives token 24 .* embeds only 10"):
         load_task(table, model=load_model(f"hf:{folder}", weights="random"))
 
 
 def test_padding_that_the_model_has_no_vector_for_is_one_line(folder: Path, table: str) -> None:
     change(folder / "tokenizer_config.json", pad_token="[NEW]")
-    with pytest.raises(BadInput, match=rf"the tokenizer numbers a token {WORDS} .* has vectors for {WORDS}"):
+    with pytest.raises(BadInput, match=rf"the tokenizer gives token {WORDS} .* embeds only {WORDS}"):
         load_task(table, model=load_model(f"hf:{folder}"))
 
 
@@ -221,5 +221,5 @@ def test_code_of_a_folder_is_never_run_nor_asked_for(
 
 def test_a_configuration_that_makes_no_model_is_one_line(folder: Path) -> None:
     change(folder / "config.json", max_position_embeddings=-1)
-    with pytest.raises(BadInput, match=r"cannot be made \(RuntimeError: .*check the folder's config\.json"):
+    with pytest.raises(BadInput, match=r"cannot be built \(RuntimeError: .*check the folder's config\.json"):
         load_model(f"hf:{folder}", weights="random")

@@ -181,21 +181,26 @@ def test_what_a_study_does_not_ask_for_is_not_missing(scripts: Scripts, tmp_path
 
 def test_what_was_asked_for_is_judged(scripts: Scripts, results: Path) -> None:
     text = scripts.rescue.blocks(results)["judged"]
-    assert "keeps 60.0 % (67 % of it) at γ = 3, nearest to a half, and 20.0 % (22 % of it) at γ = 5, nearest" in text
-    assert "ClipFormer brings +30.0 [+23.6, +36.4] at γ = 5; 10 to 40 were asked for: holds." in text
-    assert "to ours, +10.0 [+5.8, +14.2], +20.0 [+14.4, +25.6]; bounds above zero" in text
+    assert (
+        "keeps 60.0 % (67 % of it) at γ = 3, the level nearest to a half, and 20.0 % (22 % of it) at γ = 5, the" in text
+    )
+    assert "ClipFormer gains +30.0 [+23.6, +36.4] at γ = 5; required: 10 to 40 points: holds." in text
+    assert "to ours, +10.0 [+5.8, +14.2], +20.0 [+14.4, +25.6]; required: all bounds above zero" in text
     assert (
         "Ours where a half is left**, γ = 3: 90.0 [85.0, 95.0] %, 0.0 points below software (difference +0.0 [" in text
     )
-    assert "points below software (difference +0.0 [+0.0, +0.0]); at most 2 were asked for: holds." in text
-    mean_only = "at most 8 were asked for: holds for the mean, not for the far end of its interval."
+    assert "points below software (difference +0.0 [+0.0, +0.0]); allowed: 2: holds." in text
+    mean_only = "allowed: 8: holds for the mean, not for the far end of its interval."
     assert f"85.0 [80.0, 90.0] %, 5.0 points below software (difference -5.0 [-8.0, -2.0]); {mean_only}" in text
-    assert "**No harm.** Ours is certainly below no mitigation at γ = none of 0, 3, 5: holds." in text
+    assert "**No harm.** Of γ = 0, 3, 5, ours is certainly below no mitigation at no level: holds." in text
     assert "Training and ClipFormer's clip, trained without it**: not measured yet." in text
     assert "clip, trained with it**: 60.0 % at γ = 5 (against training alone +40.0 [+33.2, +46.8], against" in text
-    assert "against the clip alone +10.0 [+5.8, +14.2]). Above each of both: holds." in text
+    assert (
+        "against the clip alone +10.0 [+5.8, +14.2]). Required: above training alone and above the clip alone: holds."
+        in text
+    )
     assert "Ours with variation-aware training**, γ = 5: 83.0 [78.0, 88.0] %, 7.0 points below" in text
-    assert "at most 4 were asked for: does not hold." in text
+    assert "allowed: 4: does not hold." in text
 
 
 def test_what_fails_is_said_to_fail(scripts: Scripts, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from ohmformer.models.load import load_model
-from ohmformer.tasks.load_task import load_task
+from ohmformer.tasks.load import load_task
 from ohmformer.tasks.splits import in_hash_order
 from tests.reproductions.starts import STEPS, record, refused, start, stopped
 from tests.tasks import tiny

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ohmformer.models.load import load_model
 from ohmformer.nn.variation import Variation
-from ohmformer.tasks.load_task import load_task
+from ohmformer.tasks.load import load_task
 from tests.reproductions.starts import STEPS, record, refused, start, stopped
 
 NOISY = ("--hardware", "clipformer_tcad_2024", "--gamma", "2:6", "--lr", "1e-3")

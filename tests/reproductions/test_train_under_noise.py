@@ -22,7 +22,7 @@ from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.loaded import loaded
 from ohmformer.study.read_study import read_study
 from ohmformer.study.spec import Settings
-from ohmformer.tasks.load_task import make_task
+from ohmformer.tasks.load import make_task
 from tests.tasks import tiny
 
 ARCHITECTURE = {"size": 8, "patch": 4, "width": 16, "depth": 1, "heads": 2, "classes": 3}

@@ -15,7 +15,7 @@ from ohmformer.study.read_study import make_study
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.run import run_study
 from ohmformer.study.spec import Settings, Study
-from ohmformer.tasks.load import Task
+from ohmformer.tasks.task import Task
 from tests.report.results import answer
 
 LOG = "OHMFORMER_TEST_LOG"

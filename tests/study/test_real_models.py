@@ -144,7 +144,7 @@ def test_rules_can_be_swept_and_set() -> None:
         ({"*": {"scale": "colum"}}, r"study: rules\.\*\.scale = 'colum': must be"),
         ({"*": "digitl"}, r"study: rules\.\*.*did you mean 'digital'"),
         ({"blocks": {"0": {"qkv": "digital"}}}, r"rules\.blocks: .*put a pattern with dots in quotes"),
-        ("digital", "rules = 'digital': is no table"),
+        ("digital", "rules = 'digital': is not a table"),
     ],
 )
 def test_rules_that_cannot_be_used_are_one_line(table: Any, said: str) -> None:

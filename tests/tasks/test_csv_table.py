@@ -14,9 +14,9 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
 from ohmformer.models.preprocessing import preparation, remember
-from ohmformer.tasks.load_task import load_task
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.load import load_task
 from ohmformer.tasks.probe import probed
+from ohmformer.tasks.scoring import scores
 from tests.tasks import tiny
 
 pytest.importorskip("transformers")
@@ -56,7 +56,7 @@ def test_default_names_of_classes_are_names(tmp_path: Path) -> None:
         task = load_task(f"csv:{tiny.table(tmp_path / 't.csv', ('text', 'label'), *rows)}", model=model)
         assert set(task.labels.tolist()) == {0, 1}
     file = tiny.table(tmp_path / "t.csv", ("text", "label"), *((text, str(n % 3)) for n, text in enumerate(texts)))
-    with pytest.raises(BadInput, match="label '2' is none of the model's: the model's classes are LABEL_0, LABEL_1"):
+    with pytest.raises(BadInput, match="label '2' is not a class of the model: its classes are LABEL_0, LABEL_1"):
         load_task(f"csv:{file}", model=model)
 
 
@@ -66,7 +66,7 @@ def test_names_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
     rows = [(text, ("us", "US")[n % 2]) for n, text in enumerate(tiny.sentences(12))]
     task = load_task(f"csv:{tiny.table(tmp_path / 't.csv', ('text', 'label'), *rows)}", model=model, limit=11)
     assert sorted(set(task.labels.tolist())) == [0, 1]
-    with pytest.raises(BadInput, match="label 'Us' is none of the model's"):
+    with pytest.raises(BadInput, match="label 'Us' is not a class of the model"):
         load_task(f"csv:{tiny.table(tmp_path / 't.csv', *[('text', 'label'), *rows, ('good', 'Us')])}", model=model)
 
 
@@ -76,7 +76,7 @@ GOOD = "text,label\n" + "".join(f"{text},{n % 2}\n" for n, text in enumerate(tin
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (GOOD.encode("utf-16"), "is no table in UTF-8"),
+        (GOOD.encode("utf-16"), "is not a table in UTF-8"),
         (GOOD.encode("utf-16-le"), "NUL characters, as UTF-16"),
         ((GOOD + "a\0b,1\n").encode(), "NUL characters"),
         ((GOOD + '"good,1\nbad,1\n').encode(), "line 15: its quotes do not match"),
@@ -84,8 +84,8 @@ GOOD = "text,label\n" + "".join(f"{text},{n % 2}\n" for n, text in enumerate(tin
         ((GOOD + "good film,\n").encode(), "row 14 has no label"),
         (GOOD.replace("text,label", "text,label,label").encode(), "two columns are called 'label'"),
         (GOOD.replace(",1\n", f",{'9' * 5000}\n").encode(), "label '9999"),
-        (GOOD.replace(",1\n", ",-1\n").encode(), "label '-1' is none"),
-        (b"", "has columns of no name"),
+        (GOOD.replace(",1\n", ",-1\n").encode(), "label '-1' is not a class"),
+        (b"", "has columns without names"),
     ],
 )
 def test_files_that_are_no_tables_are_one_line(
@@ -169,18 +169,18 @@ def test_pairs_of_a_split_column_keep_all_their_pairs(tmp_path: Path, encoder: n
     task = load_task(f"csv:{file}", model=encoder)
     assert (len(task), len(task.calibration_labels)) == (5, 2)
     tiny.table(file, ("text_a", "text_b", "score", "split"), *rows, (known[0], known[3], 1, "test"))
-    with pytest.raises(BadInput, match="split needs calibration rows, of texts that no test row has"):
+    with pytest.raises(BadInput, match="the column split needs calibration rows whose texts are in no test row"):
         load_task(f"csv:{file}", model=encoder)
 
 
-def test_long_texts_lose_their_end_and_it_is_said(tmp_path: Path, encoder: nn.Module) -> None:
+def test_long_texts_are_truncated_with_a_note(tmp_path: Path, encoder: nn.Module) -> None:
     texts = [*tiny.sentences(8), "good " * 40]
     file = tiny.table(tmp_path / "t.csv", ("text", "label"), *((text, n % 2) for n, text in enumerate(texts)))
     task = load_task(f"csv:{file}", model=encoder, probe=True, calibration=1, train=1)
     assert task.inputs["input_ids"].shape[1] <= 12
     cut = load_task(f"csv:{file}", model=encoder, probe=True, calibration=1, train=1, window=2)
     assert cut.inputs["input_ids"].shape[1] == 2
-    assert any("texts are longer than 2 tokens and lose their end" in note for note in cut.notes)
+    assert any("texts are longer than 2 tokens and are truncated" in note for note in cut.notes)
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,9 @@ def test_long_texts_lose_their_end_and_it_is_said(tmp_path: Path, encoder: nn.Mo
         ([("text", "label"), ("good", "a"), ("bad",)], "row 3 has 1 fields but there are 2 columns"),
         ([("text", "label"), ("  ", "a")], "row 2 has no text"),
         ([("text", "label", "split"), ("good", "a", "tset")], "row 2: split = 'tset'; did you mean 'test'"),
-        (WORDY, "score = 'x' is no number"),
+        (WORDY, "score = 'x' is not a number"),
         ([("text_a", "text_b", "score"), ("good", "bad", "1")], "pairs are left to score"),
-        (NUMBERED, "label '7' is none of the model's: the model's classes are NEG, POS"),
+        (NUMBERED, "label '7' is not a class of the model: its classes are NEG, POS"),
     ],
 )  # fmt: skip
 def test_tables_that_cannot_be_used_are_one_line(
@@ -210,10 +210,10 @@ def test_files_and_options_that_cannot_be_used_are_one_line(tmp_path: Path, enco
     for source, options, said in (
         (tmp_path / "nowhere.csv", {}, "there is no such file"),
         (tmp_path, {}, "it is a folder"),
-        (tmp_path / "latin.csv", {}, "is no table in UTF-8"),
-        (reviews, {"metric": "pearson"}, "this table has accuracy or fidelity"),
+        (tmp_path / "latin.csv", {}, "is not a table in UTF-8"),
+        (reviews, {"metric": "pearson"}, "this table is scored by accuracy or fidelity"),
         (ratings, {"probe": True}, "pairs of texts have no classes"),
-        (reviews, {"prefill": 3}, "does not go with csv: sources"),
+        (reviews, {"prefill": 3}, "does not apply to csv: sources"),
         (reviews, {"calibration": 60}, "none is left to score"),
     ):
         with pytest.raises(BadInput, match=said):

@@ -13,9 +13,9 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.images import ImagePreparation, Images
 from ohmformer.models.preprocessing import Preparation, remember
-from ohmformer.tasks.load_task import load_task
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.load import load_task
 from ohmformer.tasks.probe import probed
+from ohmformer.tasks.scoring import scores
 from tests.tasks import tiny
 
 PREPARATION = ImagePreparation(resize=20, crop=(16, 16))
@@ -151,7 +151,7 @@ def test_folders_that_cannot_be_used_are_one_line(tmp_path: Path, spoil: object,
     ("options", "said"),
     [
         ({"metric": "perplexity"}, "images have top1, top5 or fidelity"),
-        ({"window": 3}, "task.window = 3: does not go with imagefolder: sources"),
+        ({"window": 3}, "task.window = 3: does not apply to imagefolder: sources"),
         ({"train": 3}, "only a probe is trained"),
         ({"labels": "nowhere.txt"}, "labels = 'nowhere.txt': cannot be read"),
         ({"calibration": 24}, "none is left to score"),
@@ -167,27 +167,27 @@ def test_options_that_do_not_fit_are_one_line(tmp_path: Path, options: dict[str,
 
 def test_a_wrong_number_of_classes_is_one_line(tmp_path: Path) -> None:
     tiny.photographs(tmp_path / "images")
-    with pytest.raises(BadInput, match=r"3 class folders \(dark, light, noisy\) but the model tells 5 .*task.labels"):
+    with pytest.raises(BadInput, match=r"3 class folders \(dark, light, noisy\) but the model has 5 .*task.labels"):
         load_task(source(tmp_path / "images"), model=model(5))
     (tmp_path / "labels.json").write_text(json.dumps({"dark": 0, "light": 9, "noisy": 1}))
-    with pytest.raises(BadInput, match="numbers a class 9 but the model has 5"):
+    with pytest.raises(BadInput, match="has class 9, the model 5 classes"):
         load_task(source(tmp_path / "images"), model=model(5), labels=str(tmp_path / "labels.json"))
     (tmp_path / "labels.json").write_text(json.dumps({"dark": 0, "light": 1}))
-    with pytest.raises(BadInput, match="does not name the folder 'noisy'"):
+    with pytest.raises(BadInput, match="lacks the folder 'noisy'"):
         load_task(source(tmp_path / "images"), model=model(5), labels=str(tmp_path / "labels.json"))
 
 
 def test_no_folder_and_no_preparation_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no such folder"):
         load_task(source(tmp_path / "nowhere"), model=model())
-    with pytest.raises(BadInput, match="needs a model of which it is known how it prepares images"):
+    with pytest.raises(BadInput, match="needs a model with a known image preparation"):
         load_task(source(tiny.photographs(tmp_path)))
 
 
 def test_large_sets_are_read_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = sorted(tiny.photographs(tmp_path).rglob("*.*"))
     kept = Images(files, PREPARATION).load()
-    monkeypatch.setattr("ohmformer.models.images.KEPT_BYTES", 1000)
+    monkeypatch.setattr("ohmformer.models.images.CACHED_BYTES", 1000)
     read = Images(files, PREPARATION).load()
     assert not read._pixels
     assert torch.equal(kept[3:7], read[3:7])
@@ -221,7 +221,7 @@ def test_images_that_are_not_read_are_noted(tmp_path: Path) -> None:
     for name in ("a.GIF", "b.heic", "._c.gif"):
         (tmp_path / "dark" / name).write_bytes(b"")
     task = load_task(source(tmp_path), model=model())
-    assert task.notes == (f"2 images in {tmp_path} are of kinds that are not read (.gif, .heic)",)
+    assert task.notes == (f"2 images in {tmp_path} are left out: .gif, .heic is not read",)
     assert not load_task(source(tiny.photographs(tmp_path / "p")), model=model()).notes
 
 
@@ -262,6 +262,6 @@ def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: p
 )
 def test_tables_of_labels_that_are_none_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.json").write_text(text)
-    with pytest.raises(BadInput, match=r"task\.labels = .*(is no table|cannot be read)") as caught:
+    with pytest.raises(BadInput, match=r"task\.labels = .*(is not a table|cannot be read)") as caught:
         load_task(source(tiny.photographs(tmp_path / "p", 2)), model=model(), labels=str(tmp_path / "labels.json"))
     assert "\n" not in str(caught.value)

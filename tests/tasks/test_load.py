@@ -1,166 +1,98 @@
-"""Labelled data by name; empty or wrong data is refused in one line."""
+"""Data sets of a library folder: what is not a bundled data set is refused in one line."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.load import Task
-from ohmformer.tasks.load_task import load_task, normalise
+from ohmformer.tasks.load import load_task
+
+IMAGES: NDArray[np.uint8] = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+LABELS = np.arange(3)
 
 
-def make(**changes: Any) -> Task:
-    parts: dict[str, Any] = {
-        "inputs": torch.arange(12.0).reshape(6, 2),
-        "labels": torch.arange(6),
-        "calibration": torch.ones(3, 2),
-        "calibration_labels": torch.zeros(3, dtype=torch.int64),
-    }
-    return Task("some data", **{**parts, **changes})
-
-
-def test_the_shipped_data_set() -> None:
-    task = load_task("bundled:fashion-mnist")
-    assert task.inputs.shape[1:] == (1, 28, 28)
-    assert len(task) >= 2000
-    assert set(task.labels.tolist()) == set(range(10))
-    assert task.inputs.min() == -1
-    assert task.inputs.max() == 1
-    seen = {image.numpy().tobytes() for image in task.inputs}
-    assert not any(image.numpy().tobytes() in seen for image in task.calibration), (
-        "calibration images are in the test set"
-    )
-
-
-def test_normalisation_spans_minus_one_to_one() -> None:
-    images = np.array([[[0, 255], [51, 204]]], dtype=np.uint8)
-    assert torch.allclose(normalise(images), torch.tensor([[[[-1.0, 1.0], [-0.6, 0.6]]]]), atol=1e-6)
-
-
-def test_a_limit_takes_the_first() -> None:
-    task = make().first(2)
-    assert task.inputs.tolist() == [[0, 1], [2, 3]]
-    assert task.labels.tolist() == [0, 1]
-    assert len(task.calibration) == 3
-    assert len(make().first(None)) == 6
-
-
-@pytest.mark.parametrize(
-    ("limit", "said"), [(0, "must be 1 or more"), (-3, "must be 1 or more"), (7, "only 6 samples")]
-)
-def test_a_limit_that_does_not_fit_is_refused(limit: int, said: str) -> None:
-    with pytest.raises(BadInput, match=f"task.limit = {limit}: .*{said}"):
-        make().first(limit)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"inputs": torch.zeros(0, 2), "labels": torch.zeros(0)}, "test set is empty"),
-        ({"calibration": torch.zeros(0, 2), "calibration_labels": torch.zeros(0)}, "calibration set is empty"),
-        ({"labels": torch.zeros(5)}, "6 inputs but 5 labels"),
-        ({"inputs": torch.full((6, 2), float("inf"))}, "NaN or infinity"),
-    ],
-)
-def test_data_that_cannot_be_used_is_refused(changes: dict[str, torch.Tensor], said: str) -> None:
-    with pytest.raises(BadInput, match=f"some data: .*{said}"):
-        make(**changes)
-
-
-def test_the_digest_sees_every_part() -> None:
-    changes: list[dict[str, torch.Tensor]] = [
-        {},
-        {"inputs": torch.arange(12.0).reshape(6, 2) + 1},
-        {"inputs": torch.arange(12.0).reshape(6, 2, 1)},
-        {"inputs": torch.arange(12).reshape(6, 2)},
-        {"labels": torch.arange(6).flip(0)},
-        {"calibration": torch.zeros(3, 2)},
-        {"calibration_labels": torch.ones(3, dtype=torch.int64)},
-    ]
-    assert len({make(**change).digest for change in changes}) == len(changes)
-    assert make().digest == make().digest
-    assert make().first(6).digest == make().digest != make().first(5).digest
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("bundled:nope", "known: bundled:fashion-mnist"),
-        ("python:json:dumps", "fails"),
-        ("python:builtins:dict", "dict"),
-    ],
-)
-def test_a_source_that_cannot_be_used_is_one_line(source: str, said: str) -> None:
-    with pytest.raises(BadInput) as caught:
-        load_task(source)
-    assert said in str(caught.value)
-    assert "task.source" in str(caught.value)
-
-
-def test_a_damaged_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "bundled"
-    folder.mkdir()
+@pytest.fixture
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OHMFORMER_LIBRARY", str(tmp_path))
-    (folder / "broken_test.npz").write_bytes(b"not data")
-    np.savez(folder / "half_test.npz", images=np.zeros((1, 2, 2), np.uint8), labels=np.zeros(1, np.uint8))
-    for name in ("broken", "half"):
-        with pytest.raises(BadInput, match="is no bundled data set"):
-            load_task(f"bundled:{name}")
+    (tmp_path / "bundled").mkdir()
+    return tmp_path / "bundled"
+
+
+def write(
+    folder: Path, images: object = IMAGES, labels: object = LABELS, change: Callable[[bytes], bytes] = bytes
+) -> None:
+    for part in ("test", "calibration"):
+        file = folder / f"mine_{part}.npz"
+        np.savez_compressed(file, images=np.asarray(images), labels=np.asarray(labels))
+        file.write_bytes(change(file.read_bytes()))
+
+
+def test_a_data_set_of_a_user(bundled: Path) -> None:
+    write(bundled)
+    task = load_task("bundled:mine")
+    assert task.inputs.shape == (3, 1, 4, 4)
+    assert task.labels.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("images", "labels", "said"),
     [
-        (torch.tensor([0, 1, float("nan"), 1, 1, 1]), r"labels\[2\] = nan"),
-        (torch.tensor([0, 0.5, 1, 1, 1, 1]), r"labels\[1\] = 0\.5"),
-        (torch.tensor([0, -1, 1, 1, 1, 1]), r"labels\[1\] = -1"),
-        (torch.tensor([0, float("inf"), 1, 1, 1, 1]), r"labels\[1\] = inf"),
-        (torch.tensor([0, 1e30, 1, 1, 1, 1]), r"labels\[1\] = 1\.0"),
-        (torch.zeros(6, 1), r"labels are a tensor \[6, 1\]"),
-        (torch.zeros(6, dtype=torch.complex64), "labels are a tensor"),
-        (torch.zeros(6).to_sparse(), "labels are a tensor"),
-        ([0, 1, 1, 1, 1, 1], "labels of the test set are list"),
-        (None, "labels of the test set are NoneType"),
+        (IMAGES, ["a", "b", "c"], "labels are <U1"),
+        (IMAGES, [0.5, 0, 1], "labels are float64"),
+        (IMAGES, [[0], [1], [2]], r"labels are int64 \[3, 1\]"),
+        (IMAGES, [-1, 0, 1], r"labels\[0\] = -1"),
+        (IMAGES, [0, 1], "3 inputs but 2 labels"),
+        (IMAGES, np.array([{}, 1, 2], dtype=object), "is not a bundled data set"),
+        (np.zeros((3, 4, 4, 3), np.uint8), LABELS, r"images are uint8 \[3, 4, 4, 3\]"),
+        (np.zeros((0, 4, 4), np.uint8), [], r"images are uint8 \[0, 4, 4\]"),
+        (np.full((3, 4, 4), np.nan), LABELS, "images hold NaN"),
+        (np.full((3, 4, 4), 300), LABELS, "outside 0 to 255"),
+        (np.full((3, 4, 4), "a"), LABELS, "images are <U1"),
     ],
 )
-def test_labels_that_are_no_classes_are_refused(labels: torch.Tensor, said: str) -> None:
-    with pytest.raises(BadInput, match=f"some data: {said}") as caught:
-        make(labels=labels)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.bool])
-def test_whole_labels_of_another_type_become_int64(dtype: torch.dtype) -> None:
-    task = make(labels=torch.tensor([0, 1, 1, 0, 1, 0]).to(dtype))
-    assert task.labels.dtype == torch.int64
-    assert task.labels.tolist() == [0, 1, 1, 0, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"metric": "top3"}, "metric = 'top3'"),
-        ({"metric": 3}, "metric = 3"),
-        (
-            {"metric": "pearson", "labels": torch.tensor([1.0, float("nan")]), "pairs": torch.tensor([[0, 1], [1, 2]])},
-            "finite",
-        ),
-        ({"metric": "pearson", "labels": torch.zeros(2), "pairs": torch.tensor([[0, 1], [1, 9]])}, "samples 0 to 9"),
-        ({"metric": "pearson", "labels": torch.zeros(2), "pairs": torch.zeros(2, 2)}, "pairs are a tensor"),
-        ({"metric": "perplexity", "labels": torch.full((6, 2), -1)}, r"labels\[0, 0\] = -1"),
-        ({"metric": "perplexity", "labels": torch.full((6, 2), -100)}, "window 0 is scored"),
-        ({"train": (torch.zeros(4, 2), torch.zeros(3))}, "training set has 4 inputs but 3 labels"),
-        ({"train": (torch.zeros(4, 2), torch.full((4,), 0.5))}, r"training labels\[0\] = 0\.5"),
-        ({"train": 3}, "train is int"),
-        ({"inputs": None}, "test set is empty"),
-    ],
-)
-def test_tasks_that_cannot_be_scored_are_refused(changes: dict[str, Any], said: str) -> None:
+def test_arrays_that_are_no_grey_images_with_classes(bundled: Path, images: object, labels: object, said: str) -> None:
+    write(bundled, images, labels)
     with pytest.raises(BadInput, match=said) as caught:
-        make(**changes)
+        load_task("bundled:mine")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda raw: b"", lambda raw: raw[: len(raw) // 2], lambda raw: raw[:60] + b"\xff" * 9]
+)
+def test_damaged_files_are_one_line(bundled: Path, change: Callable[[bytes], bytes]) -> None:
+    write(bundled, change=change)
+    with pytest.raises(BadInput, match=r"mine_test\.npz: is not a bundled data set \(.*make the file again"):
+        load_task("bundled:mine")
+
+
+def test_flipped_bytes_end_in_one_line_or_in_nothing(bundled: Path) -> None:
+    draw = random.Random(0)
+
+    def flipped(raw: bytes) -> bytes:
+        found = bytearray(raw)
+        for _ in range(3):
+            found[draw.randrange(len(found))] = draw.randrange(256)
+        return bytes(found)
+
+    refused = 0
+    for _ in range(40):
+        write(bundled, change=flipped)
+        try:
+            load_task("bundled:mine")
+        except BadInput:
+            refused += 1
+    assert refused
+
+
+def test_a_missing_calibration_set_is_one_line(bundled: Path) -> None:
+    write(bundled)
+    (bundled / "mine_calibration.npz").unlink()
+    with pytest.raises(BadInput, match=r"mine_calibration\.npz: is not a bundled data set \(there is no such file\)"):
+        load_task("bundled:mine")

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.load import Task
-from ohmformer.tasks.metrics import embeddings, scores
-from ohmformer.tasks.model_outputs import answered
+from ohmformer.tasks.model_outputs import run_model
+from ohmformer.tasks.reading import Reading
+from ohmformer.tasks.sample_scores import sample_features
+from ohmformer.tasks.scoring import scores
+from ohmformer.tasks.task import Task
 
 TASK = Task("some data", torch.eye(3), torch.arange(3), torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64))
 
@@ -38,7 +40,7 @@ def speaks(x: Tensor) -> object:
 @pytest.mark.parametrize(
     ("act", "said"),
     [
-        (speaks, r"Does fails on samples 0 to 1 \(RuntimeError: first line\); it is given inputs \[2, 3\] float32"),
+        (speaks, r"Does fails on samples 0 to 1 \(RuntimeError: first line\); the inputs are inputs \[2, 3\] float32"),
         (leaves, "SystemExit: 3"),
         (lambda x: {}["nothing"], "KeyError: 'nothing'"),
         (nn.Linear(5, 2), "shapes cannot be multiplied"),
@@ -76,6 +78,6 @@ def test_what_a_model_says_of_its_input_itself_is_passed_on() -> None:
 def test_names_of_inputs_are_told() -> None:
     given = {"input_ids": torch.zeros(2, 5, dtype=torch.int64), "use_cache": False}
     with pytest.raises(BadInput, match=r"training samples 0 to 2 \(.*inputs \[3, 3\]"):
-        embeddings(Does(speaks).eval(), TASK, torch.eye(3), name="training")
-    with pytest.raises(BadInput, match=r"input_ids \[2, 5\] int64; use_cache False: take a model and a task that fit"):
-        answered(Does(speaks), given, lambda model, inputs: model(**inputs))
+        sample_features(Does(speaks).eval(), torch.eye(3), Reading(), 100, "some data", set_name="training")
+    with pytest.raises(BadInput, match=r"input_ids \[2, 5\] int64; use_cache False: choose a model and a task"):
+        run_model(Does(speaks), given, lambda model, inputs: model(**inputs))

@@ -12,9 +12,9 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
-from ohmformer.tasks.load import IGNORED
-from ohmformer.tasks.load_task import load_task
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.load import load_task
+from ohmformer.tasks.reading import IGNORED
+from ohmformer.tasks.scoring import scores
 from tests.tasks import tiny
 
 pytest.importorskip("transformers")
@@ -65,12 +65,12 @@ def test_a_cache_changes_nothing_in_software(model: nn.Module, source: str) -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"window": 99}, "task.window = 99: the model takes 32 tokens"),
+        ({"window": 99}, "task.window = 99: the model takes at most 32 tokens"),
         ({"window": 8, "stride": 9}, "task.stride = 9: must be from 1 to the window"),
-        ({"window": 8, "prefill": 8}, "task.prefill = 8: leaves nothing"),
-        ({"window": 32, "calibration": 8}, "has 260 tokens, of which 256 calibrate"),
+        ({"window": 8, "prefill": 8}, "task.prefill = 8: must be below the window of 8"),
+        ({"window": 32, "calibration": 8}, r"has 260 tokens but needs 290 \(256 calibrate\)"),
         ({"metric": "top1"}, "running text has perplexity"),
-        ({"probe": True}, "does not go with text: sources"),
+        ({"probe": True}, "does not apply to text: sources"),
         ({"step": 2}, "only a KV cache has steps"),
     ],
 )
@@ -83,14 +83,14 @@ def test_windows_that_do_not_fit_are_one_line(
 
 def test_a_file_that_is_no_text_is_one_line(model: nn.Module, tmp_path: Path) -> None:
     (tmp_path / "image.txt").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(BadInput, match="is no text in UTF-8"):
+    with pytest.raises(BadInput, match="is not text in UTF-8"):
         load_task(f"text:{tmp_path / 'image.txt'}", model=model)
 
 
 def test_a_model_that_is_no_language_model_is_one_line(tmp_path: Path, source: str) -> None:
     encoder = load_model(f"hf:{tiny.bert(tmp_path / 'b')}", head="encoder")
     task = load_task(source, model=encoder, window=8)
-    with pytest.raises(BadInput, match="give a language model"):
+    with pytest.raises(BadInput, match="choose a language model"):
         scores(Names(encoder).eval(), task)
 
 

@@ -98,10 +98,10 @@ def test_every_run_is_used_and_every_claim_says_why() -> None:
         ("runs = ['nowhere']", "run 'nowhere': is not in this file; known: a"),
         ("quantity = 'latence'\nruns = ['a']", "quantity = 'latence': did you mean 'latency'"),
         ("role = 'proof'", "x: role = 'proof': must be"),
-        ("quantity = 'speedup'\nruns = ['a']", "runs and against have not equally many names; pair them"),
-        ("quantity = 'sigma'", "x: quantity = 'sigma': is of measured accuracies; add [measured]"),
+        ("quantity = 'speedup'\nruns = ['a']", "runs and against have different numbers of names; pair them"),
+        ("quantity = 'sigma'", "x: quantity = 'sigma': needs measured accuracies; add [measured]"),
         ("runs = []", "x: runs: is missing or empty; name a run"),
-        ("quantity = 'speedup'\nruns = []", "x: runs and against have not equally many names; pair them"),
+        ("quantity = 'speedup'\nruns = []", "x: runs and against have different numbers of names; pair them"),
         ("quantity = 'energy_share'\nruns = ['a']\nof = ['nothing']", "x: quantity = 'energy_share'"),
         ("runs = ['a']\n[paper]\ntitle = 3", "claims.toml: paper.title = 3: must be text"),
         ("runs = ['a']\n[measured]\nreference = 'a'", "claims.toml: measured.software: is missing"),
@@ -120,5 +120,5 @@ def test_bad_claims_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(BadInput) as caught:
         claims.check("mine")
     assert said in str(caught.value)
-    with pytest.raises(BadInput, match="'none' is no paper of the library"):
+    with pytest.raises(BadInput, match="'none' is not a paper in the library"):
         claims.check("none")

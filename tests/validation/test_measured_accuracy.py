@@ -106,7 +106,7 @@ BROKEN = [
     ("measured.software = nan", {"software": math.nan}, None),
     ("measured: software = 0.9 is not above chance = 0.9; correct", {"chance": 0.9, "software": 0.9}, None),
     ("measured.fit = 3: must be a table", {"fit": 3}, None),
-    ("measured.fit: gamma and accuracy have not equally many", {"fit": {**FIT, "gamma": [3, 4]}}, None),
+    ("measured.fit: gamma and accuracy have different numbers", {"fit": {**FIT, "gamma": [3, 4]}}, None),
     ("measured.fit.gamma.0 = 0: must be > 0", {"fit": {**FIT, "gamma": [0]}}, None),
     ("accuracy.json: is no JSON", {}, '{"series": {"a": {"software": NaN}}}'),
     ("accuracy.json: must be a table", {}, "[]"),

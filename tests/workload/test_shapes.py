@@ -96,17 +96,17 @@ def test_the_bundled_model_has_the_shapes_of_its_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"phase": "decode"}, "an encoder sees all tokens at once; take encode"),
         ({"tokens": 1000}, "1000 tokens: its positions end at 512"),
         ({"batch": 0}, "batch = 0: must be 1 or more"),
         ({"context": 3}, "context = 3: encoding has no cache"),
-        ({"phase": "train"}, "phase = 'train': is no phase"),
+        ({"phase": "train"}, "phase = 'train': is not a phase"),
     ],
 )
-def test_what_a_model_does_not_have_is_refused(changes: dict[str, object], said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_what_a_model_does_not_have_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         shapes("bert-base", **changes)  # type: ignore[arg-type]
 
 
@@ -116,7 +116,8 @@ def test_a_table_of_ones_own(tmp_path: pytest.TempPathFactory) -> None:
     file.write_text(text)
     assert shapes(str(file)).title == "mine"
     file.write_text(text.replace("heads = 4", "heads = 5"))
-    with pytest.raises(BadInput, match=r"mine.toml: shapes: width = 64 is no multiple of heads = 5; give head_width"):
+    message = r"mine.toml: shapes: width = 64 is not a multiple of heads = 5; give head_width"
+    with pytest.raises(BadInput, match=message):
         shapes(str(file))
     with pytest.raises(BadInput, match="did you mean 'bert-base'"):
         shapes("bert-bas")

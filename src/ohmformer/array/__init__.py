@@ -1,6 +1,16 @@
-"""What does one crossbar with its converters compute?
+"""What does one crossbar with its converters compute, at which level of fidelity?
 
-`program` writes a matrix once, `mvm` multiplies with it many times.
+The path of a matrix and of its inputs, and the file of each step:
+
+- value to code: `codec.Codec` (scaling, clipping, rounding, bias correction), on `encoding.quantise`;
+- code to the digits of its cells: `encoding.digits`;
+- writing the cells (write noise, write-verify, drift, faults): `crossbar.write`, slice by slice in `writing.Writer`;
+- input to what is applied to the rows: `encoding.quantise_input` and `encoding.bit_planes`;
+- choice of the fidelity level, and reading the columns: `multiply.product`; the `cell` level is in `cell_level`;
+- column current to converter code: `converters.convert_`.
+
+`program` writes a matrix once, `mvm` multiplies by it many times. Where no converter stands between slices, `folded`
+holds a written matrix as one tensor of values.
 """
 
 from importlib import import_module
@@ -17,7 +27,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Public functions from the files that hold them: looked up late, since most need torch."""
+    """Import a public function from its file on first use, since most of these files need torch."""
     if name in _HOMES:
         return getattr(import_module(f"ohmformer.array.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

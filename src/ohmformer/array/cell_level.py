@@ -1,6 +1,9 @@
-"""The `cell` level: every device, cycle, slice and conversion on its own. Slow, and written to be obviously correct.
+"""The `cell` level of fidelity: every device, input cycle, slice and conversion is simulated on its own.
 
-It shares nothing with the faster levels but the encoding of operands and the converter, and it counts what it does.
+It is slow and written to be obviously correct. It shares only the encoding of operands and the converter with the
+faster levels, and it counts the events that it simulates.
+
+Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column blocks (reference columns), S slices.
 """
 
 from __future__ import annotations
@@ -17,7 +20,18 @@ from ohmformer.streams import Streams
 
 
 def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Streams | None, span: Range) -> Tensor:
-    """Integer inputs [..., M, I] times a programmed matrix [..., O, I], in code units: [..., M, O]."""
+    """Multiply integer inputs by a programmed matrix.
+
+    Args:
+        codes: inputs [..., M, I].
+        programmed: the matrix [..., O, I].
+        signed: as in `mvm`.
+        stream: key of the read noise; None for reads without noise.
+        span: range of the converters, in digits times input units.
+
+    Returns:
+        Results [..., M, O] in code units.
+    """
     array = programmed.array
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
     vectors = []
@@ -27,21 +41,21 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
             for s in range(programmed.slices):
                 for first in range(0, programmed.inputs, array.rows):
                     rows = slice(first, first + array.rows)
-                    place = weight * array.place(s)
-                    where = stream and stream.child(m, z, s, first)
-                    read = _one_read(planes[z][..., m, rows], programmed, s, rows, where, at_slice(span, s))
-                    total = total + place * read
+                    read_stream = stream and stream.child(m, z, s, first)
+                    applied = planes[z][..., m, rows]
+                    result = _one_read(applied, programmed, s, rows, read_stream, at_slice(span, s))
+                    total = total + weight * array.slice_weight(s) * result
         vectors.append(total / array.copies)
     return torch.stack(vectors, dim=-2)
 
 
 def _one_read(
-    volts: Tensor, programmed: Programmed, s: int, rows: slice, stream: Streams | None, span: Range
+    applied: Tensor, programmed: Programmed, s: int, rows: slice, stream: Streams | None, span: Range
 ) -> Tensor:
-    """One vector [..., R] applied to one slice of one row block: read, converted and subtracted: [..., O]."""
+    """Apply one input vector [..., R] to slice s of one row block, convert, and subtract: [..., O]."""
     array = programmed.array
-    plus = _currents(volts, *_columns(programmed, 0, s, rows), array, stream and stream.child("plus"))
-    minus = _currents(volts, *_columns(programmed, 1, s, rows), array, stream and stream.child("minus"))
+    plus = _currents(applied, *_columns(programmed, 0, s, rows), array, stream and stream.child("plus"))
+    minus = _currents(applied, *_columns(programmed, 1, s, rows), array, stream and stream.child("minus"))
     counter = event_counter.current()
     if counter is not None:
         matrices = plus.numel() // plus.shape[-1]
@@ -55,23 +69,34 @@ def _one_read(
 
 
 def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Tensor, Tensor | None]:
-    """Digits [..., O or C, R] in the columns of a side, and before drift: a half of a pair, or cells and reference."""
-    cells, written = programmed.cells[:, s], None if programmed.written is None else programmed.written[:, s]
+    """The digits [..., O or C, R] in the columns of one side, and the digits that they held before drift.
+
+    Args:
+        programmed: the matrix.
+        side: 0 for columns that count positively, 1 for those that are subtracted (the other half of a pair, or the
+            reference columns).
+        s: the slice.
+        rows: the row block.
+    """
     if programmed.reference is None or side == 0:
-        return cells[side][..., rows], None if written is None else written[side][..., rows]
-    then = programmed.reference_written
-    return programmed.reference[s][..., rows], None if then is None else then[s][..., rows]
+        cells, written = programmed.cells[side, s], None if programmed.written is None else programmed.written[side, s]
+    else:
+        before = programmed.reference_written
+        cells, written = programmed.reference[s], None if before is None else before[s]
+    return cells[..., rows], None if written is None else written[..., rows]
 
 
-def _currents(volts: Tensor, cells: Tensor, written: Tensor | None, array: Crossbar, stream: Streams | None) -> Tensor:
-    """Currents [..., O] of the columns of one block, each device [..., O, R] read with noise of its own."""
-    devices = torch.broadcast_shapes(volts.unsqueeze(-2).shape, cells.shape)
+def _currents(
+    applied: Tensor, cells: Tensor, written: Tensor | None, array: Crossbar, stream: Streams | None
+) -> Tensor:
+    """Column currents [..., O] of one block, where each device [..., O, R] is read with its own noise."""
+    devices = torch.broadcast_shapes(applied.unsqueeze(-2).shape, cells.shape)
     counter = event_counter.current()
     if counter is not None:
         counter.cell_reads += torch.Size(devices).numel()
     if stream is not None and not noise.exact_reads(array.cell):
         g = array.cell.g_min + array.step * cells.expand(devices)
-        then = None if written is None else array.cell.g_min + array.step * written.expand(devices)
+        g_written = None if written is None else array.cell.g_min + array.step * written.expand(devices)
         eps = stream.normal(*devices, like=cells)
-        cells = (noise.read(g, array.cell, eps, age=array.age, written=then) - array.cell.g_min) / array.step
-    return (volts.unsqueeze(-2) * cells).sum(-1)
+        cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
+    return (applied.unsqueeze(-2) * cells).sum(-1)

@@ -1,4 +1,4 @@
-"""Tensors piece by piece: what is computed on a piece stays in a core's cache, and no threads wait for one another."""
+"""Work on large tensors in pieces that fit into a core's cache, without the cost of synchronizing threads."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-SIZE = 32_000
-"""Values of a piece: just below 32,768, from which on PyTorch shares an elementwise function among threads."""
+PIECE_SIZE = 32_000
+"""Values per piece: just below 32,768, the size from which PyTorch shares an elementwise function among threads."""
 
 
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views of the same values of each tensor, in order, to be changed in place.
+    """Cut tensors of the same shape into pieces, to be changed in place.
 
-    Tensors stay whole where they do not lie alike in memory, where they are not on the CPU, and for autograd.
+    Args:
+        tensors: of one shape.
+
+    Returns:
+        For each piece, flat views of the same values of every tensor, in memory order. The tensors themselves are the
+        only piece if one of them is not contiguous, requires a gradient, or is not on the CPU.
     """
     first = tensors[0]
     alike = all(t.shape == first.shape and t.is_contiguous() and not t.requires_grad for t in tensors)
     if not alike or first.device.type != "cpu":
         yield tensors
         return
-    yield from zip(*(t.view(-1).split(SIZE) for t in tensors), strict=True)
+    yield from zip(*(t.view(-1).split(PIECE_SIZE) for t in tensors), strict=True)

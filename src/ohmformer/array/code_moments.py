@@ -1,4 +1,7 @@
-"""What differential arrays hold on average after a write, by code: noise whose lower half is cut off has a bias."""
+"""Mean and variance of what a differential pair holds after a code was written, in closed form.
+
+Noise whose lower tail is cut off by the clamp at G = 0 has a bias, so the mean differs from the code.
+"""
 
 from __future__ import annotations
 
@@ -13,33 +16,37 @@ from ohmformer.errors import BadInput
 
 
 def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, Tensor]:
-    """Expected value and variance, in codes, of what a pair holds after the magnitude c = 0..max_code was written.
+    """Mean and variance, in codes, of what a pair holds after the magnitude c = 0..max_code was written.
 
-    Both are [max_code + 1], float64; of the code -c the mean is the negative. Write noise, its clamp, the unused half
-    of the pair and faults (as chances, over all chips) are in them. Slices are those that codes up to `max_code` use.
+    They include write noise with its clamp, write-verify, the unused half of the pair, and faults (as probabilities
+    over all chips). The mean of code -c is the negative of that of c.
 
     Args:
         array: the hardware.
-        max_code: the largest code in use; by default that of the array.
+        max_code: the largest code in use, by default that of the array; it decides how many slices are written.
+
+    Returns:
+        Mean and variance, each [max_code + 1] in float64.
 
     Raises:
-        BadInput: cells drift until they are read, the encoding has no pairs, or the array has no such code.
+        BadInput: the cells drift before they are read, the encoding is not differential, the write noise has no closed
+            form, or the array has no code as large as `max_code`.
     """
     top = array.max_code if max_code is None else max_code
     _check(array, top)
     slices = array.slices(max_code)
     codes = torch.arange(top + 1, dtype=torch.float64)
-    held, spread = torch.zeros_like(codes), torch.zeros_like(codes)
-    for s, digit in enumerate(encoding.places(codes, array, slices)):
-        mean, variance = _digit_moments(array, s)
-        found, place = digit.long(), float(array.place(s))
-        held += place * (mean[found] - mean[0])
-        spread += place**2 * (variance[found] + variance[0])
-    return held / array.copies, spread / array.copies**2
+    mean, variance = torch.zeros_like(codes), torch.zeros_like(codes)
+    for s, digits in enumerate(encoding.slice_digits(codes, array, slices)):
+        digit_mean, digit_variance = _digit_moments(array, s)
+        index, weight = digits.long(), float(array.slice_weight(s))
+        mean += weight * (digit_mean[index] - digit_mean[0])  # the unused half holds digit 0
+        variance += weight**2 * (digit_variance[index] + digit_variance[0])
+    return mean / array.copies, variance / array.copies**2
 
 
 def no_closed_form(array: Crossbar) -> str:
-    """Why there is no closed form of what an array holds, and what to change; empty where there is one."""
+    """Why `held_moments` has no closed form for an array, and what to change; empty if it has one."""
     if array.encoding != "differential":
         return f"an {array.encoding!r} array has no magnitudes of its own; use encoding = 'differential'"
     if drift.drifts(array.cell, array.age):
@@ -47,24 +54,24 @@ def no_closed_form(array: Crossbar) -> str:
             f"the cells drift for age = {array.age:g} s, for which there is no closed form; set age = 0 for what they "
             "hold just after the write"
         )
-    return array.cell.write_noise.without(*(("moments",) if array.verify is None else VERIFY_FORMS))
+    return array.cell.write_noise.missing_forms(*(("moments",) if array.verify is None else VERIFY_FORMS))
 
 
 def _check(array: Crossbar, top: int) -> None:
-    if why := no_closed_form(array):
-        raise BadInput(f"held_moments: {why}")
+    if reason := no_closed_form(array):
+        raise BadInput(f"held_moments: {reason}")
     if not 1 <= top <= array.max_code:
         raise BadInput(f"held_moments: max_code = {top}: must be 1 to {array.max_code}, the largest code of the array")
 
 
 def _digit_moments(array: Crossbar, s: int) -> tuple[Tensor, Tensor]:
-    """Expected value and variance, in digits, of a cell of slice s that was written to each of its digits."""
+    """Mean and variance, in digits, of a cell of slice s, by the digit that was written: each [max_digit + 1]."""
     cell = array.cell
     digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
-    targets = encoding.levels(array)
+    targets = encoding.level_conductances(array)
     if array.verify is None:
-        shift, variance = write_moments(targets, cell)
+        error, variance = write_moments(targets, cell)
     else:
-        shift, variance = write_verify.moments(targets, cell, array.verify.tolerance, array.writes(s))
-    mean, variance = digits + shift / array.step, variance / array.step**2
-    return faults.with_faults(mean, variance, cell, array.max_digit)
+        error, variance = write_verify.moments(targets, cell, array.verify.tolerance, array.max_writes(s))
+    mean, variance = digits + error / array.step, variance / array.step**2
+    return faults.moments_with_faults(mean, variance, cell, array.max_digit)

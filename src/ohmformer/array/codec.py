@@ -1,6 +1,6 @@
-"""From values to the codes that are written: scaled, clipped, rounded, and corrected for the bias of noisy cells.
+"""The one place where values become codes: scaled, clipped, rounded, and corrected for the bias of noisy cells.
 
-Shapes: B samples, R heads, n tokens, d features, O outputs, I inputs.
+Shapes: B samples, H heads, N tokens, D features of a head; O outputs, I inputs of a matrix.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ohmformer.errors import BadInput
 
 @dataclass(frozen=True)
 class SoftClip:
-    """A soft threshold and a saturation of magnitudes.
+    """Soft-threshold the magnitude of a code, then saturate it.
 
     Attributes:
-        shift: what is subtracted from a magnitude, as a share of full scale.
-        top: where it saturates then, as a share of full scale.
-        max_code: the largest code that is left.
+        shift: what is subtracted from the magnitude, as a share of full scale.
+        top: where the shifted magnitude saturates, as a share of full scale.
+        max_code: the largest code that remains.
     """
 
     shift: float
@@ -31,7 +31,16 @@ class SoftClip:
     max_code: int
 
     def clip(self, codes: Tensor, array: Crossbar, *, rounded: bool = True) -> Tensor:
-        """Codes of any shape; signs are kept, since they only choose the half of a pair. To be applied once."""
+        """Clip codes; not idempotent, so apply it once.
+
+        Args:
+            codes: of any shape. Signs are kept, since a sign only chooses the half of a pair.
+            array: the hardware.
+            rounded: round the result to integers.
+
+        Returns:
+            New codes of the same shape.
+        """
         x = (codes.abs() / array.max_code - self.shift).clamp(min=0.0, max=self.top) * array.max_code
         return codes.sign() * (x.round() if rounded else x)
 
@@ -42,11 +51,11 @@ class Codec:
 
     Attributes:
         array: the hardware.
-        clips: one for each head, or one for all; None leaves a head as it is; empty: no head is clipped.
-        rounded: codes are integers; otherwise the quantizer is bypassed.
-        round_last: codes are clipped before they are rounded, which is better where few codes are left.
-        trade: codes are chosen so that cells hold what is wanted on average, with this weight of their variance (see
-            `unbiased_codes`); None writes the nearest code. Only with `round_last`.
+        clips: one for each head, or one for all heads; None leaves a head unclipped. Empty: no head is clipped.
+        rounded: round codes to integers; False bypasses the quantizer.
+        round_last: clip before rounding rather than after, which is more accurate where few codes are left.
+        trade: choose codes whose cells hold the value on average, with this weight of their variance (see
+            `unbiased_codes`); None takes the nearest code. It has an effect only with `round_last`.
     """
 
     array: Crossbar
@@ -57,19 +66,28 @@ class Codec:
 
     @property
     def max_code(self) -> int | None:
-        """The largest code in use; None if some head is not clipped, so that all may be."""
+        """The largest code in use; None if some head is unclipped, so that every code of the array may occur."""
         largest = [clip.max_code for clip in self.clips if clip is not None]
         return max(largest) if largest and len(largest) == len(self.clips) else None
 
     def codes(self, values: Tensor, value_range: Tensor) -> Tensor:
-        """The codes of values[B, R, n, d], or of any [..., O, I] without clips; the range broadcasts against them.
+        """Turn values into codes.
+
+        Args:
+            values: [B, H, N, D]; without clips, any [..., O, I].
+            value_range: the value of the largest code; broadcasts against values.
+
+        Returns:
+            Codes of the same shape and dtype: integers if `rounded`.
 
         Raises:
-            BadInput: a value or a range is NaN or infinite, a range is negative, or R is no multiple of the clips.
+            BadInput: a value or a range is NaN or infinite, a range is negative, or H is not a multiple of the number
+                of clips.
         """
-        early = self.rounded and not self.round_last
-        codes = self._clipped(encoding.quantise(values, self.array, value_range, rounded=early), early)
-        if early or not self.rounded:
+        round_first = self.rounded and not self.round_last
+        codes = encoding.quantise(values, self.array, value_range, rounded=round_first)
+        codes = self._clipped(codes, round_first)
+        if round_first or not self.rounded:
             return codes
         if self.trade is None:
             return codes.round_()
@@ -77,6 +95,7 @@ class Codec:
         return quantise_unbiased(codes, self.array, codes.new_tensor(float(self.array.max_code)), table)
 
     def _clipped(self, codes: Tensor, rounded: bool) -> Tensor:
+        """Codes [B, H, N, D] with the clip of each head applied."""
         if not self.clips:
             return codes
         if len(self.clips) == 1:
@@ -84,5 +103,5 @@ class Codec:
         heads = codes.shape[1]
         if heads % len(self.clips):
             raise BadInput(f"clip: {len(self.clips)} clips for {heads} heads of K and V; give one for each head")
-        each = zip(codes.unbind(1), self.clips * (heads // len(self.clips)), strict=True)
-        return torch.stack([h if c is None else c.clip(h, self.array, rounded=rounded) for h, c in each], dim=1)
+        by_head = zip(codes.unbind(1), self.clips * (heads // len(self.clips)), strict=True)
+        return torch.stack([h if c is None else c.clip(h, self.array, rounded=rounded) for h, c in by_head], dim=1)

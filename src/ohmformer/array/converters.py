@@ -1,4 +1,7 @@
-"""Analog-to-digital conversion of column currents, in units of one digit times one input unit."""
+"""Analog-to-digital conversion of column currents.
+
+Currents are in digits times input units: the current of one digit at one input unit is 1. S slices.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from ohmformer.array.spec import Adc, Calibrated, Crossbar, FullScale, Given
 from ohmformer.errors import BadInput
 
 Range = tuple[Tensor | float, Tensor | float]
-"""Lowest and highest current of a converter; tensors [S] where slices have ranges of their own."""
+"""Lowest and highest current that a converter represents; tensors [S] if each slice has its own range."""
 
 
 def full_scale(array: Crossbar, *, signed: bool) -> tuple[float, float]:
-    """The lowest and highest current that a column of the array can give, every row at its largest digit and input."""
-    volts = array.max_input(signed=signed) if array.inputs.kind == "amplitude" else 1
-    top = float(array.rows * array.max_digit * volts)
+    """The lowest and highest current of a column: every row at its largest digit and input."""
+    largest_input = array.max_input(signed=signed) if array.inputs.kind == "amplitude" else 1
+    top = float(array.rows * array.max_digit * largest_input)
     both_signs = array.subtract == "analog" or (array.inputs.kind == "amplitude" and signed)
     return (-top if both_signs else 0.0), top
 
@@ -22,8 +25,13 @@ def full_scale(array: Crossbar, *, signed: bool) -> tuple[float, float]:
 def adc_range(array: Crossbar, *, signed: bool, calibrated: Range | None) -> Range:
     """The range of the array's converters.
 
+    Args:
+        array: the hardware.
+        signed: True if inputs have both signs.
+        calibrated: the calibrated range, for arrays whose `adc.range` is `calibrated`.
+
     Raises:
-        BadInput: the range is to be calibrated and no calibration is given.
+        BadInput: the array needs a calibrated range and none is given.
     """
     low, high = full_scale(array, signed=signed)
     choice = array.adc.range
@@ -31,8 +39,8 @@ def adc_range(array: Crossbar, *, signed: bool, calibrated: Range | None) -> Ran
         case FullScale():
             return low, high
         case Given():
-            lowest = choice.low if choice.low is not None else (-choice.high if low < 0 else 0.0)
-            return lowest * high, choice.high * high
+            low_share = choice.low if choice.low is not None else (-choice.high if low < 0 else 0.0)
+            return low_share * high, choice.high * high
         case Calibrated():
             if calibrated is None and array.adc.bits != "ideal":
                 raise BadInput(
@@ -42,16 +50,24 @@ def adc_range(array: Crossbar, *, signed: bool, calibrated: Range | None) -> Ran
 
 
 def at_slice(span: Range, s: int) -> Range:
-    """The range of one slice's converters."""
+    """The range of the converters of slice s."""
     low, high = (end[s] if isinstance(end, Tensor) and end.dim() else end for end in span)
     return low, high
 
 
 def to_codes_(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, float]:
-    """Column currents to integer codes, in place; also the current of one code, and that of code 0.
+    """Convert column currents to integer codes, in place.
 
-    Where the range has both signs, code 0 is no current, and 2^bits - 1 codes are used; otherwise code 0 is the lowest
-    current, and all 2^bits are. Ideal converters give currents as they are.
+    If the range has both signs, code 0 stands for no current and 2^bits - 1 codes are used. Otherwise code 0 stands for
+    the lowest current and all 2^bits codes are used. An ideal converter leaves the currents unchanged.
+
+    Args:
+        current: of any shape; changed.
+        adc: the converter.
+        span: lowest and highest current of the range.
+
+    Returns:
+        The codes, the current of one code, and the current of code 0.
     """
     if adc.bits == "ideal":
         return current, 1.0, 0.0
@@ -64,6 +80,6 @@ def to_codes_(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, fl
 
 
 def convert_(current: Tensor, adc: Adc, span: Range) -> Tensor:
-    """Column currents to what the converter reports, in place: rounded to its steps and held in its range."""
+    """Replace column currents by the currents that the converter reports, in place: rounded and saturated."""
     codes, step, zero = to_codes_(current, adc, span)
     return codes if step == 1 and zero == 0 else codes.mul_(step).add_(zero)

@@ -1,8 +1,10 @@
-"""Programming a matrix into crossbars: noise of the write, drift and faults are drawn here, once.
+"""Programming a matrix into crossbars. Noise of the write, drift and faults are drawn here, once.
 
-Conductances are carried in digit units, (G - G_min) / step, so that integers stay exact; siemens appear only where the
-device models are called. Shapes: O outputs, I inputs, S slices, P polarities, C column blocks; `...` are matrices
-(samples, heads) that share one call.
+A cell's conductance is carried in digit units, (G - G_min) / step, so integers stay exact. Siemens appear only where
+the device models are called.
+
+Shapes: P polarities, S slices (copies included), O outputs, I inputs, C column blocks (reference columns); `...` are
+matrices that share one call, such as samples and heads.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
+from ohmformer.array.codec import Codec
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import Major, What, Writer, one_sided
+from ohmformer.array.writing import Columns, Major, Writer, one_sided
 from ohmformer.device import noise
 from ohmformer.errors import BadInput, suggest
 from ohmformer.streams import SampleStreams, Stream, Streams
@@ -24,13 +27,13 @@ from ohmformer.streams import SampleStreams, Stream, Streams
 
 @dataclass(frozen=True)
 class Side:
-    """Columns that are converted on their own; of a pair with analog subtraction, their difference.
+    """Columns of one slice that are converted together: one half of a pair, or the difference of both halves.
 
     Attributes:
-        sign: of the conversion's result in the sum.
-        cells: [..., O or C, I] digits, or differences of digits.
-        variance: of one read of them at unit input, in digits squared; None without read noise.
-        shared_variance: [..., C, I] the same of reference columns that were subtracted before conversion.
+        sign: +1 or -1, the sign of the converted result in the sum.
+        cells: [..., O or C, I] digits, or differences of digits if the subtraction is analog.
+        variance: of `cells` in one read at unit input, in digits squared; None without read noise.
+        shared_variance: [..., C, I] likewise of reference columns that were subtracted before the conversion.
     """
 
     sign: float
@@ -41,15 +44,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Programmed:
-    """A matrix in crossbars of any number; immutable.
+    """A matrix written into crossbars; immutable.
 
     Attributes:
         array: the hardware.
-        cells: [P, S, ..., O, I] digits found in the cells, with all that writing, drift and faults did to them.
-        reference: [S, ..., C, I] digits found in the reference columns of `offset` arrays; None in pairs.
+        cells: [P, S, ..., O, I] digits that the cells hold after writing, drift and faults.
+        reference: [S, ..., C, I] digits that the reference columns of `offset` arrays hold; None for pairs.
         unit: [..., O or 1, 1] value of one code.
-        written: the cells before drift, where read noise asks for them.
-        reference_written: the reference columns before drift, likewise.
+        written: `cells` before drift; None unless read noise depends on it.
+        reference_written: `reference` before drift; None unless read noise depends on it.
     """
 
     array: Crossbar
@@ -61,7 +64,7 @@ class Programmed:
 
     @property
     def slices(self) -> int:
-        """Slices in use, with all copies."""
+        """Slices in use, copies included."""
         return self.cells.shape[1]
 
     @property
@@ -75,12 +78,16 @@ class Programmed:
         return self.cells.shape[-1]
 
     def by_output(self, values: Tensor, dim: int) -> Tensor:
-        """Values of reference columns (C along `dim`), repeated for the outputs that share them."""
+        """Values of reference columns (C along `dim`), repeated for the outputs that share them (O along `dim`)."""
         return values.repeat_interleave(self.array.columns, dim=dim).narrow(dim, 0, self.outputs)
 
     @cached_property
     def sides(self) -> tuple[tuple[Side, ...], ...]:
-        """By slice: what is converted. A pair or a column and its reference each, or their difference."""
+        """What is converted, by slice.
+
+        With digital subtraction both halves of a pair (or a column and its reference), with analog subtraction their
+        difference.
+        """
         return tuple(self._sides(s) for s in range(self.slices))
 
     def _sides(self, s: int) -> tuple[Side, ...]:
@@ -97,11 +104,11 @@ class Programmed:
         return (Side(1.0, plus, variance), Side(-1.0, minus, minus_variance))
 
     def variance(self, p: int, s: int) -> Tensor | None:
-        """Variance [..., O, I] of one read of a slice of one polarity, in digits squared; None without read noise."""
+        """Variance [..., O, I] of one read of slice s, polarity p, in digits squared; None without read noise."""
         return read_variance(self.cells[p, s], self.array, None if self.written is None else self.written[p, s])
 
     def reference_variance(self, s: int) -> Tensor | None:
-        """The same of a slice of the reference columns: [..., C, I]."""
+        """Variance [..., C, I] of one read of the reference columns of slice s, in digits squared; None without."""
         if self.reference is None:
             return None
         written = None if self.reference_written is None else self.reference_written[s]
@@ -109,29 +116,35 @@ class Programmed:
 
 
 def read_variance(cells: Tensor, array: Crossbar, written: Tensor | None = None) -> Tensor | None:
-    """Variance of one read, in digits squared, of cells that hold these digits; None where reads are exact.
+    """Variance of one read of cells, in digits squared.
 
-    `written` are their digits before drift, where read noise asks for them.
+    Args:
+        cells: the digits that they hold, of any shape.
+        array: the hardware.
+        written: the digits that they held before drift, if read noise depends on them.
+
+    Returns:
+        A new tensor of the same shape; None if reads are exact.
     """
     if noise.exact_reads(array.cell):
         return None
-    then = None if written is None else array.cell.g_min + array.step * written
-    std = noise.read_std(array.cell.g_min + array.step * cells, array.cell, age=array.age, written=then)
+    g_written = None if written is None else array.cell.g_min + array.step * written
+    std = noise.read_std(array.cell.g_min + array.step * cells, array.cell, age=array.age, written=g_written)
     return std.div_(array.step).square_()
 
 
-class Writing(TypedDict, total=False):
-    """How a matrix is written: what `program`, `write`, `write_folded` and `write_normal` take by name.
+class WriteOptions(TypedDict, total=False):
+    """The keyword arguments of `program`, `write`, `write_folded` and `write_normal`.
 
     Attributes:
-        stream: what the write noise belongs to (an integer is the stream of that seed, by default 0); `SampleStreams`
-            where the first axis of the matrix is the samples of a batch.
-        w_range: the value that the largest code stands for: a number, or a tensor [..., O or 1, 1]; by default 1, and
-            `full_range` where values are programmed.
-        max_code: bounds the magnitude of codes, so that empty slices need no cells.
-        fault_stream: what the faults belong to (a chip); by default `stream`. They stay when noise changes.
-        major: whether the stream runs along outputs (the default) or inputs first: the axis that is written piece by
-            piece.
+        stream: key of the write noise and of drift: a stream, or a seed (by default 0); `SampleStreams` if the first
+            axis of the matrix is the samples of a batch.
+        w_range: the value of the largest code: a number, or a tensor [..., O or 1, 1]. By default 1, and `full_range`
+            of the values in `program`.
+        max_code: bound on the magnitude of the codes; slices that stay empty then get no cells.
+        fault_stream: key of the faults, which belong to a chip and stay when the noise changes; by default `stream`.
+        major: whether random numbers run along the outputs (the default) or the inputs first: along the axis that
+            grows as tokens are appended.
     """
 
     stream: Streams | int
@@ -142,62 +155,67 @@ class Writing(TypedDict, total=False):
 
 
 @torch.no_grad()
-def program(w: Tensor, array: Crossbar, **how: Unpack[Writing]) -> Programmed:
-    """Write the matrix w[..., O, I] into crossbars, so that `mvm(x, ...)` gives about x @ w.T. No gradients pass.
+def program(w: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
+    """Write the matrix w into crossbars, so that `mvm(x, ...)` gives about x @ w.T. No gradients pass.
 
     Args:
-        w: real values; leading dimensions are matrices that are written side by side.
+        w: real values [..., O, I].
         array: the hardware.
-        how: see `Writing`.
+        options: see `WriteOptions`.
 
     Raises:
-        BadInput: w is no matrix, is empty, or holds NaN or infinity.
+        BadInput: w is not a matrix, is empty, or holds NaN or infinity.
     """
-    w = encoding.matrix(w, "program: w")
-    given = how.get("w_range")
-    w_range = encoding.full_range(w, array) if given is None else torch.as_tensor(given).to(w)
-    codes = encoding.quantise(w, array, w_range)
-    how["w_range"] = w_range
-    return write(codes, array, **how)
+    w = encoding.checked_matrix(w, "program: w")
+    given_range = options.get("w_range")
+    w_range = encoding.full_range(w, array) if given_range is None else torch.as_tensor(given_range).to(w)
+    options["w_range"] = w_range
+    return write(Codec(array).codes(w, w_range), array, **options)
 
 
 @torch.no_grad()
-def write(codes: Tensor, array: Crossbar, **how: Unpack[Writing]) -> Programmed:
-    """Write integer codes [..., O, I]; see `Writing`.
+def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
+    """Write integer codes into crossbars.
+
+    Args:
+        codes: [..., O, I].
+        array: the hardware.
+        options: see `WriteOptions`.
 
     Raises:
         BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
-    job = prepare(codes, array, **how)
-    codes, slices, writer = job.codes, job.slices, job.writer("cell")
+    request = write_request(codes, array, **options)
+    codes, slices, writer = request.codes, request.slices, request.writer("cell")
     if one_sided(array):
-        found = [writer.found(digit)[0][0] for digit in encoding.places(codes.abs().unsqueeze(0), array, slices)]
-        cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in found], dim=1)
+        magnitudes = encoding.slice_digits(codes.abs().unsqueeze(0), array, slices)
+        by_slice = [writer.write(digits)[0][0] for digits in magnitudes]
+        cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1)
         written = None
     else:
-        cells, written = _stacked([writer.found(digit) for digit in encoding.digits(codes, array, slices)])
+        cells, written = _stacked([writer.write(digits) for digits in encoding.digits(codes, array, slices)])
     reference, reference_written = None, None
     if array.encoding == "offset":
-        writer = job.writer("reference")
+        writer = request.writer("reference")
         targets = reference_targets(codes, array, slices)
-        reference, reference_written = _stacked([writer.found(target) for target in targets])
+        reference, reference_written = _stacked([writer.write(target) for target in targets])
         reference = reference[0]
         reference_written = None if reference_written is None else reference_written[0]
-    return Programmed(array, cells, reference, job.unit, written, reference_written)
+    return Programmed(array, cells, reference, request.unit, written, reference_written)
 
 
 @dataclass(frozen=True)
-class Job:
-    """A checked matrix of codes that is about to be written.
+class WriteRequest:
+    """A checked matrix of codes with all that is needed to write it.
 
     Attributes:
         array: the hardware.
         codes: [..., O, I] integers, in float32 or float64.
-        slices: how many hold them.
+        slices: the number of slices that hold them, copies included.
         unit: [..., O or 1, 1] value of one code.
-        stream: what write noise and drift belong to.
-        fault_stream: what faults belong to.
-        major: which axis random numbers run along first.
+        stream: key of write noise and drift.
+        fault_stream: key of faults.
+        major: the axis along which random numbers run first.
     """
 
     array: Crossbar
@@ -208,42 +226,42 @@ class Job:
     fault_stream: Streams
     major: Major
 
-    def writer(self, what: What) -> Writer:
-        """What writes its cells, or its reference columns, slice by slice."""
-        return Writer(self.array, what, self.stream, self.fault_stream, self.major, self.codes.device)
+    def writer(self, columns: Columns) -> Writer:
+        """A new writer of the cells or of the reference columns, at its first slice."""
+        return Writer(self.array, columns, self.stream, self.fault_stream, self.major, self.codes.device)
 
 
-def prepare(codes: Tensor, array: Crossbar, **how: Unpack[Writing]) -> Job:
-    """The arguments of `write`, checked and completed; the writes are counted.
+def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> WriteRequest:
+    """Check and complete the arguments of a write, and count its cell writes.
 
     Raises:
-        BadInput: an argument of another name; or as `write`.
+        BadInput: an option is unknown; or as `write`.
     """
-    if unknown := next((name for name in how if name not in Writing.__annotations__), None):
-        raise BadInput(f"write: {unknown}: is no argument; {suggest(unknown, list(Writing.__annotations__))}")
-    given, w_range, major = how.get("stream", 0), how.get("w_range"), how.get("major", "outputs")
-    max_code, fault_stream = how.get("max_code"), how.get("fault_stream")
-    codes = encoding.matrix(codes, "write: codes")
-    slices, unit = _check(codes, array, max_code), _code_unit(1.0 if w_range is None else w_range, codes, array)
-    stream = Stream(given) if isinstance(given, int) else given
+    if unknown := next((name for name in options if name not in WriteOptions.__annotations__), None):
+        raise BadInput(f"write: {unknown}: is not an argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
+    stream, w_range, major = options.get("stream", 0), options.get("w_range"), options.get("major", "outputs")
+    codes = encoding.checked_matrix(codes, "write: codes")
+    slices = _checked_slices(codes, array, options.get("max_code"))
+    unit = _code_unit(1.0 if w_range is None else w_range, codes, array)
+    stream = Stream(stream) if isinstance(stream, int) else stream
     _count_writes(codes, array, slices, stream, major)
-    return Job(array, codes, slices, unit, stream, fault_stream or stream, major)
+    return WriteRequest(array, codes, slices, unit, stream, options.get("fault_stream") or stream, major)
 
 
-def _stacked(found: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
-    """Slices [P, ..., O, I] to one tensor [P, S, ..., O, I] each."""
-    written = [then for _, then in found if then is not None]
-    return torch.stack([now for now, _ in found], dim=1), torch.stack(written, dim=1) if written else None
+def _stacked(by_slice: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Stack what `Writer.write` gave for each slice: digits [P, S, ..., O, I], and those before drift, if any."""
+    written = [before for _, before in by_slice if before is not None]
+    return torch.stack([digits for digits, _ in by_slice], dim=1), torch.stack(written, dim=1) if written else None
 
 
 def reference_targets(codes: Tensor, array: Crossbar, slices: int) -> list[Tensor]:
-    """By slice: what the reference columns [1, ..., C, I] of `offset` arrays are to hold."""
+    """The digits [1, ..., C, I] to write into the reference columns of an `offset` array, by slice."""
     shape = (1, *codes.shape[:-2], -(-codes.shape[-2] // array.columns), codes.shape[-1])
     return [codes.new_full(shape, float(digit)) for digit in encoding.reference_digits(array, slices)]
 
 
-def _check(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
-    """Slices that hold the codes.
+def _checked_slices(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
+    """The number of slices that hold codes up to `max_code`.
 
     Raises:
         BadInput: a code does not fit into them.
@@ -260,7 +278,7 @@ def _check(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
 
 
 def _code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tensor:
-    """The value of one code [..., O or 1, 1], from the range of the codes.
+    """The value of one code [..., O or 1, 1], from the value of the largest code.
 
     Raises:
         BadInput: the range differs along the inputs, whose currents are summed before anything can be scaled.
@@ -274,7 +292,7 @@ def _code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tenso
 
 
 def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, major: Major) -> None:
-    """Tell the counter in use, if any, which cells were written."""
+    """Report the cells that are written to the event counter in use, if any. Padding is not written."""
     counter = event_counter.current()
     if counter is None:
         return

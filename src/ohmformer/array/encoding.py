@@ -1,6 +1,8 @@
-"""Values to integer codes, codes to the digits of cells, and inputs to integers. All exact in floating point.
+"""Quantization of values and inputs, and the digits that cells hold. Integers are exact in floating point.
 
-Shapes: O outputs (columns), I inputs (rows), P polarities; leading dimensions are free.
+`codec.Codec` is the way from values to codes; this file has its parts.
+
+Shapes: O outputs (columns), I inputs (rows), P polarities, Z input cycles; `...` are matrices that share one call.
 """
 
 from __future__ import annotations
@@ -18,38 +20,54 @@ from ohmformer.errors import BadInput
 
 
 def full_range(w: Tensor, array: Crossbar) -> Tensor:
-    """The value that the largest code stands for: of |w[..., O, I]|, per matrix or per output column.
+    """The value of the largest code for weights w[..., O, I], per matrix or, for `scale = "column"`, per output column.
 
-    Only `tensor` and `column` make sense for a bare matrix; finer or wider ranges are passed to `program`.
+    `head` and `token` scales have no meaning for a bare matrix; pass such a range to `program`.
+
+    Returns:
+        A percentile of the magnitudes, [..., 1, 1] or [..., O, 1].
     """
     return magnitude_range(w.abs(), (-1,) if array.scale == "column" else (-2, -1), array.percentile)
 
 
 def magnitude_range(magnitudes: Tensor, dims: tuple[int, ...], percent: float) -> Tensor:
-    """The percentile of magnitudes over some of their axes, which stay with size one; 100 is the maximum.
+    """A percentile of magnitudes over some axes, which keep size one.
 
-    NaN counts as out of range and is not to be had here: it gives NaN.
+    Args:
+        magnitudes: non-negative values. NaN in the input propagates to the result.
+        dims: the axes to reduce.
+        percent: in (0, 100]; 100 is the maximum. The percentile is a value that occurs: there is no interpolation.
     """
     if percent >= 100:
         return magnitudes.amax(dim=dims, keepdim=True)
     dims = tuple(dim % magnitudes.dim() for dim in dims)
     kept = [dim for dim in range(magnitudes.dim()) if dim not in dims]
     rows = magnitudes.permute(*kept, *dims).flatten(len(kept)).float()
-    place = max(1, math.ceil(percent / 100 * rows.shape[-1]))
-    found = rows.kthvalue(place, dim=-1).values.to(magnitudes.dtype)
-    return found.reshape([1 if dim in dims else size for dim, size in enumerate(magnitudes.shape)])
+    rank = max(1, math.ceil(percent / 100 * rows.shape[-1]))
+    percentiles = rows.kthvalue(rank, dim=-1).values.to(magnitudes.dtype)
+    return percentiles.reshape([1 if dim in dims else size for dim, size in enumerate(magnitudes.shape)])
 
 
 def unit_of(value_range: Tensor, top: int) -> Tensor:
-    """The value of one code where `top` codes span the range; a range of zero holds zeros only, so any unit does."""
+    """The value of one code, where `top` codes span the range.
+
+    A range of zero is that of a matrix of zeros; its unit is 1 / top, to avoid a division by zero.
+    """
     unit = value_range / top
     return torch.where(unit > 0, unit, 1.0 / top)
 
 
 def quantise(w: Tensor, array: Crossbar, w_range: Tensor, *, rounded: bool = True) -> Tensor:
-    """Values w[..., O, I] to integer codes of the same shape and dtype; `w_range` broadcasts against w.
+    """Quantize values to codes of the same shape and dtype.
 
-    Values beyond the range saturate. Without `rounded` codes are no integers.
+    Args:
+        w: real values [..., O, I]; values beyond the range saturate.
+        array: the hardware.
+        w_range: the value of the largest code; broadcasts against w.
+        rounded: round to integers; False bypasses the quantizer.
+
+    Returns:
+        Codes from -array.max_code to array.max_code.
 
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
@@ -65,11 +83,15 @@ def _unusable(what: str, value_range: Tensor) -> BadInput:
     return BadInput(f"{what}, or its range, holds NaN or infinity; look for the layer that made it")
 
 
-def matrix(values: Tensor, who: str) -> Tensor:
-    """Values [..., O, I] as `widened` has them.
+def checked_matrix(values: Tensor, who: str) -> Tensor:
+    """A matrix [..., O, I] in float32 or float64, see `widened`.
+
+    Args:
+        values: the matrix.
+        who: subject of the error message.
 
     Raises:
-        BadInput: they are no matrix, or an empty one.
+        BadInput: the values are not a real tensor, have fewer than two axes, or are empty.
     """
     values = widened(values, who)
     if values.dim() < 2 or values.numel() == 0:
@@ -78,88 +100,103 @@ def matrix(values: Tensor, who: str) -> Tensor:
 
 
 def widened(values: Tensor, who: str) -> Tensor:
-    """Real values in a type whose integers and conductances are exact enough: float32 at least.
+    """Values in at least float32, in which codes and conductances are precise enough.
+
+    Args:
+        values: a real tensor.
+        who: subject of the error message.
 
     Raises:
-        BadInput: they are no tensor.
+        BadInput: the values are not a tensor, or are complex.
     """
     if not isinstance(values, Tensor):
         raise BadInput(f"{who} is {type(values).__name__}; give a torch.Tensor, such as torch.as_tensor(...) makes")
+    if values.is_complex():
+        raise BadInput(f"{who} is complex, and cells hold real values; take real and imaginary part one by one")
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
-    """Integer codes [..., O, I] to the digits [P, ..., O, I] of their slices, the least significant first."""
+    """The digits [P, ..., O, I] of integer codes [..., O, I], slice by slice, the least significant first."""
     if array.encoding == "differential":
         stored = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
     else:
         stored = (codes + 2 ** (array.bits - 1)).unsqueeze(0)
-    return places(stored, array, slices)
+    return slice_digits(stored, array, slices)
 
 
-def places(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
-    """Non-negative integers to the digits of their slices, the least significant first, each as often as it has copies.
+def slice_digits(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+    """The digits of non-negative integers, slice by slice, the least significant first.
 
-    Copies are one tensor: do not change it.
+    Args:
+        stored: integers of any shape.
+        array: the hardware.
+        slices: how many slices hold them, copies included.
+
+    Returns:
+        One tensor of the same shape per slice. Copies of a slice are the same tensor: do not change it.
     """
-    for digit in _distinct_places(stored, array, slices // array.copies):
-        yield from repeat(digit, array.copies)
+    for slice_digit in _digits_without_copies(stored, array, slices // array.copies):
+        yield from repeat(slice_digit, array.copies)
 
 
-def _distinct_places(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
-    """The same with copies counted once."""
+def _digits_without_copies(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+    """`slice_digits` with every slice once; `slices` counts no copies."""
     if array.base == 1:
-        return _even_places(stored, slices)
+        return _even_digits(stored, slices)
     if array.base <= array.max_digit:
-        return _greedy_places(stored, array, slices)
-    return _positional_places(stored, array.base, slices)
+        return _greedy_digits(stored, array, slices)
+    return _positional_digits(stored, array.base, slices)
 
 
-def _positional_places(stored: Tensor, base: int, slices: int) -> Iterator[Tensor]:
-    """Digits below `base`, of which there is one choice only."""
+def _positional_digits(stored: Tensor, base: int, slices: int) -> Iterator[Tensor]:
+    """The usual digits below `base`, where each number has exactly one spelling."""
     for _ in range(slices):
         rest = (stored / base).floor_()
         yield torch.sub(stored, rest, alpha=base)
         stored = rest
 
 
-def _greedy_places(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
-    """As much as fits into each slice, from the most significant one down: few cells hold something."""
-    found: list[Tensor] = []
-    for place in (array.base**k for k in range(slices - 1, 0, -1)):
-        digit = (stored / place).floor_().clamp_(max=array.max_digit)
-        stored = torch.sub(stored, digit, alpha=place)
-        found.append(digit)
-    yield from reversed([*found, stored])
+def _greedy_digits(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+    """As much as fits into each slice, from the most significant slice down, so that few cells are nonzero.
 
-
-def _even_places(stored: Tensor, slices: int) -> Iterator[Tensor]:
-    """Digits of slices that count alike, which differ by at most one.
-
-    Under noise that grows with the digit, many small digits have at most the variance of a few large ones.
+    This is one of several spellings where the base is below the number of levels of a cell.
     """
-    for left in range(slices, 1, -1):
-        digit = (stored / left).floor_()
-        yield digit
-        stored = stored - digit
+    descending: list[Tensor] = []
+    for weight in (array.base**k for k in range(slices - 1, 0, -1)):
+        slice_digit = (stored / weight).floor_().clamp_(max=array.max_digit)
+        stored = torch.sub(stored, slice_digit, alpha=weight)
+        descending.append(slice_digit)
+    yield from reversed([*descending, stored])
+
+
+def _even_digits(stored: Tensor, slices: int) -> Iterator[Tensor]:
+    """Digits that differ by at most one, for slices of equal weight (base 1).
+
+    If noise grows with the digit, many small digits have at most the variance of a few large ones.
+    """
+    for remaining in range(slices, 1, -1):
+        slice_digit = (stored / remaining).floor_()
+        yield slice_digit
+        stored = stored - slice_digit
     yield stored
 
 
-def levels(array: Crossbar, device: torch.device | None = None) -> Tensor:
-    """The conductance [S] that each digit of a cell stands for, in double precision."""
-    digits = torch.arange(array.max_digit + 1, dtype=torch.float64, device=device)
-    return array.cell.g_min + array.step * digits
+def level_conductances(array: Crossbar, device: torch.device | None = None) -> Tensor:
+    """The conductance [S] of each digit of a cell, [max_digit + 1] in float64."""
+    all_digits = torch.arange(array.max_digit + 1, dtype=torch.float64, device=device)
+    return array.cell.g_min + array.step * all_digits
 
 
 def reference_digits(array: Crossbar, slices: int) -> list[int]:
-    """Digits of the shift 2^(bits - 1), the least significant first: what a reference column holds in every row."""
-    return [2 ** (array.bits - 1) // array.place(s) % array.base for s in range(slices)]
+    """Digits of the offset 2^(bits - 1), the least significant first: what every cell of a reference column holds."""
+    return [2 ** (array.bits - 1) // array.slice_weight(s) % array.base for s in range(slices)]
 
 
-def averaged_(total: Tensor, array: Crossbar) -> Tensor:
-    """What all slices together hold or give, in codes: the mean over copies of their sum by places; in place.
+def mean_over_copies_(total: Tensor, array: Crossbar) -> Tensor:
+    """Divide a weighted sum over all slices by the number of copies, in place.
 
-    Sums of whole digits are divided as integers, so they stay exact.
+    The division comes last: sums of whole digits are integers, so the result is exact.
     """
     return total if array.copies == 1 else total.div_(array.copies)
 
@@ -167,9 +204,17 @@ def averaged_(total: Tensor, array: Crossbar) -> Tensor:
 def quantise_input(
     x: Tensor, array: Crossbar, x_range: Tensor, *, signed: bool, rounded: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Inputs x[..., I] to integers of the same shape, and the value of one unit; `x_range` broadcasts against x.
+    """Quantize inputs to codes of the same shape and dtype.
 
-    Values beyond the range saturate, as they do in a DAC.
+    Args:
+        x: real inputs [..., I]; values beyond the range saturate, as in a DAC.
+        array: the hardware.
+        x_range: the value of the largest code; broadcasts against x.
+        signed: False if inputs are never negative and use all codes.
+        rounded: round to integers; False bypasses the quantizer.
+
+    Returns:
+        The codes, and the value of one code.
 
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
@@ -182,16 +227,23 @@ def quantise_input(
 
 
 def _clamped(codes: Tensor, low: int, high: int, rounded: bool) -> Tensor:
-    """Codes rounded, if they are to be, and kept within bounds; in place."""
+    """Round codes (if `rounded`) and clamp them to low..high, in place."""
     for (piece,) in pieces(codes):
         (piece.round_() if rounded else piece).clamp_(low, high)
     return codes
 
 
 def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, list[int]]:
-    """Integer inputs x[..., I] to what each read applies [Z, ..., I], and the weight of each read.
+    """What each input cycle applies to the rows, and the weight of the cycle in the sum.
 
-    Bit-serial: bits 0 or 1 with weights 2^z, the last being -2^(b-1) in two's complement. Amplitude: x itself.
+    Args:
+        x: integer inputs [..., I].
+        array: the hardware.
+        signed: True if the inputs are in two's complement.
+
+    Returns:
+        What is applied, [Z, ..., I], and Z weights. Bit-serial inputs: bits 0 or 1 with weights 2^z, where the last one
+        is -2^(b-1) in two's complement. Amplitudes: x itself with weight 1.
     """
     if array.inputs.kind == "amplitude":
         return x.unsqueeze(0), [1]
@@ -209,9 +261,9 @@ def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, lis
 
 
 def read_power(x: Tensor, array: Crossbar) -> Tensor:
-    """What multiplies a cell's read variance over all reads of integer inputs x[..., I], weighted as they are summed.
+    """The factor on a cell's read variance in the weighted sum of all input cycles, for integer inputs x[..., I].
 
-    Amplitude: x^2. Bit-serial: the sum of 4^z b_z, which is larger.
+    It is x^2 for amplitudes, and the sum of 4^z b_z over the bits b_z for bit-serial inputs.
     """
     if array.inputs.kind == "amplitude":
         return x * x
@@ -219,5 +271,5 @@ def read_power(x: Tensor, array: Crossbar) -> Tensor:
     power = torch.zeros(1, dtype=x.dtype, device=x.device)
     for z in range(bits):
         power = torch.cat([power, power + 4.0**z])
-    # Negative indices count from the end: just what two's complement makes of negative inputs.
+    # A negative index counts from the end of the table, which is the two's complement of a negative input.
     return power[x.long()]

@@ -1,4 +1,4 @@
-"""Counting by instrument: what the `cell` level really did, to check the counts that a `Plan` predicts."""
+"""Counting of array events where they are simulated, to check the counts that `mapping.Plan` predicts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 @dataclass
 class Counts:
-    """Events on arrays. Cells and columns that a ragged matrix leaves unused are neither written nor read."""
+    """Numbers of events on arrays. Cells and columns that a matrix leaves unused are neither written nor read."""
 
     cell_writes: int = 0
+    """Writes of one cell."""
     cell_reads: int = 0
+    """Reads of one cell in one input cycle."""
     activations: int = 0
-    """Reads of one array (one cycle of one slice and polarity of one block)."""
+    """Reads of one array: one input cycle of one slice and polarity of one block."""
     adc_conversions: int = 0
+    """Conversions of one column current."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -27,7 +30,7 @@ class Counts:
         )
 
     def times(self, factor: int) -> Counts:
-        """The events of doing the same so many times."""
+        """The events of doing the same `factor` times."""
         return Counts(
             self.cell_writes * factor,
             self.cell_reads * factor,
@@ -41,7 +44,7 @@ _counts: ContextVar[Counts | None] = ContextVar("counts", default=None)
 
 @contextmanager
 def counting() -> Iterator[Counts]:
-    """Count what `program` and `mvm` at level `cell` do inside."""
+    """Inside the block, count all cell writes, and the reads and conversions of `mvm` at level `cell`."""
     counts = Counts()
     token = _counts.set(counts)
     try:
@@ -51,5 +54,5 @@ def counting() -> Iterator[Counts]:
 
 
 def current() -> Counts | None:
-    """The counter in use, if any."""
+    """The counter in use; None outside of `counting`."""
     return _counts.get()

@@ -1,6 +1,9 @@
-"""A programmed matrix as one matrix of values: all that is needed where no converter stands between slices.
+"""A written matrix as one tensor of values: slices and polarities summed.
 
-Shapes: M input vectors, O outputs, I inputs, C column blocks; `...` are matrices that share one call.
+This is enough if no converter stands between slices and polarities, as with ideal converters.
+
+Shapes: P polarities, S slices, M input vectors, O outputs, I inputs, C column blocks (reference columns); `...` are
+matrices that share one call, such as samples and heads.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import crossbar, encoding
-from ohmformer.array.crossbar import Job, Programmed, Writing
+from ohmformer.array.crossbar import Programmed, WriteOptions, WriteRequest
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.errors import BadInput
@@ -22,12 +25,12 @@ from ohmformer.streams import Streams
 
 @dataclass(frozen=True)
 class Folded:
-    """A programmed matrix with slices and polarities summed.
+    """A written matrix with slices and polarities summed.
 
     Attributes:
-        weight: [..., O, I] the values that the cells hold.
-        variance: [..., O, I] variance of one read of them at unit input, or None without read noise.
-        reference_variance: [..., C, I] the same of the reference columns of `offset` arrays, in codes squared.
+        weight: [..., O, I] values that the cells hold.
+        variance: [..., O, I] variance of one read of them at unit input, in values squared; None without read noise.
+        reference_variance: [..., C, I] likewise of the reference columns of `offset` arrays, in codes squared.
         unit: [..., O or 1, 1] value of one code.
     """
 
@@ -37,105 +40,138 @@ class Folded:
     unit: Tensor
 
 
-class _Sum:
-    """Slices of one group of columns, summed by their places as they come."""
+class _SliceSum:
+    """Sum of the slices of one group of columns (one polarity, or the references), each times its slice weight."""
 
     def __init__(self, array: Crossbar, read_noise: bool) -> None:
-        self.array, self.read_noise, self.slice = array, read_noise, 0
+        self.array, self.read_noise = array, read_noise
+        self.added_slices = 0
         self.total: Tensor | None = None
         self.variance: Tensor | None = None
 
     def add(self, cells: Tensor, written: Tensor | None) -> None:
-        """Take in the next slice [..., O, I], the least significant first."""
-        place = float(self.array.place(self.slice))
-        self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=place)
+        """Add the next slice, from the least significant one up.
+
+        Args:
+            cells: digits [..., O or C, I] that the cells hold; not changed.
+            written: digits before drift, if read noise depends on them.
+        """
+        weight = float(self.array.slice_weight(self.added_slices))
+        self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=weight)
         variance = crossbar.read_variance(cells, self.array, written) if self.read_noise else None
         if variance is not None:
-            self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=place**2)
-        self.slice += 1
+            self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=weight**2)
+        self.added_slices += 1
 
-    def take_(self) -> tuple[Tensor, Tensor | None]:
-        """What all slices hold, in codes, and the variance of one read of them; the sums are used up."""
+    def mean_(self) -> tuple[Tensor, Tensor | None]:
+        """Divide the sums by the number of copies, in place: call it once, after the last slice.
+
+        Returns:
+            What the slices hold together, in codes, and the variance of one read of it, in codes squared.
+        """
         assert self.total is not None
-        variance = self.variance
-        if variance is not None:
-            variance = encoding.averaged_(encoding.averaged_(variance, self.array), self.array)
-        return encoding.averaged_(self.total, self.array), variance
+        if self.variance is not None:  # the variance of a mean: divided by the number of copies twice
+            encoding.mean_over_copies_(encoding.mean_over_copies_(self.variance, self.array), self.array)
+        return encoding.mean_over_copies_(self.total, self.array), self.variance
 
 
 def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
-    """Sum slices and polarities of a programmed matrix; without `read_noise` its variances are left out."""
+    """Sum slices and polarities of a programmed matrix.
+
+    Args:
+        programmed: the matrix; not changed.
+        read_noise: compute the variances of reads, too.
+    """
     sums = []
-    for cells, written in _groups(programmed):
-        group = _Sum(programmed.array, read_noise)
+    for cells, written in _column_groups(programmed):
+        group = _SliceSum(programmed.array, read_noise)
         for s, part in enumerate(cells.unbind(0)):
             group.add(part, None if written is None else written[s])
         sums.append(group)
-    return _joined(sums, programmed.array, programmed.unit)
+    return _difference(sums[0], sums[1], programmed.array, programmed.unit)
 
 
-def _groups(programmed: Programmed) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Slices [S, ..., O or C, I] of the columns that count positively, then of those that count negatively."""
+def _column_groups(programmed: Programmed) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Digits [S, ..., O or C, I], and those before drift, of the positive columns, then of those subtracted."""
     for p, cells in enumerate(programmed.cells.unbind(0)):
         yield cells, None if programmed.written is None else programmed.written[p]
     if programmed.reference is not None:
         yield programmed.reference, programmed.reference_written
 
 
-def _joined(sums: list[_Sum], array: Crossbar, unit: Tensor) -> Folded:
-    """The difference of two groups of columns, as values."""
-    (plus, variance), (minus, minus_variance) = (group.take_() for group in sums)
+def _difference(plus_sum: _SliceSum, minus_sum: _SliceSum, array: Crossbar, unit: Tensor) -> Folded:
+    """The difference of two groups of columns, in values."""
+    plus, variance = plus_sum.mean_()
+    minus, minus_variance = minus_sum.mean_()
     if array.encoding == "offset":
         shift = minus.repeat_interleave(array.columns, dim=-2)[..., : plus.shape[-2], :]
         return Folded((plus - shift).mul_(unit), None if variance is None else variance * unit**2, minus_variance, unit)
-    weight = (plus - minus).mul_(unit)
+    return _pair((plus - minus).mul_(unit), variance, minus_variance, unit)
+
+
+def _pair(weight: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
+    """A folded differential pair, from its values and from the variances of its halves in codes squared."""
     if variance is None or minus_variance is None:
         return Folded(weight, None, None, unit)
     return Folded(weight, (variance + minus_variance).mul_(unit**2), None, unit)
 
 
 @torch.no_grad()
-def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **how: Unpack[Writing]) -> Folded:
-    """`fold(write(codes, ...))`, the same numbers, without ever holding the cells of all slices.
+def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **options: Unpack[WriteOptions]) -> Folded:
+    """The same numbers as `fold(write(codes, array, ...))`, without the memory for the cells of all slices.
 
-    See `Writing` and `fold`.
+    Args:
+        codes: integer codes [..., O, I].
+        array: the hardware.
+        read_noise: compute the variances of reads, too.
+        options: see `WriteOptions`.
+
+    Raises:
+        BadInput: as in `write`.
     """
-    job = crossbar.prepare(codes, array, **how)
+    request = crossbar.write_request(codes, array, **options)
     if one_sided(array):
-        return _write_magnitudes(job, read_noise)
-    codes, slices, writer = job.codes, job.slices, job.writer("cell")
-    sums = [_Sum(array, read_noise) for _ in range(2)]
-    for digit in encoding.digits(codes, array, slices):
-        cells, written = writer.found(digit)
+        return _write_magnitudes(request, read_noise)
+    codes, slices, writer = request.codes, request.slices, request.writer("cell")
+    sums = [_SliceSum(array, read_noise) for _ in range(2)]
+    for digits in encoding.digits(codes, array, slices):
+        cells, written = writer.write(digits)
         for p, part in enumerate(cells.unbind(0)):
             sums[p].add(part, None if written is None else written[p])
     if array.encoding == "offset":
-        writer = job.writer("reference")
+        writer = request.writer("reference")
         for target in crossbar.reference_targets(codes, array, slices):
-            cells, written = writer.found(target)
+            cells, written = writer.write(target)
             sums[1].add(cells[0], None if written is None else written[0])
-    return _joined(sums, array, job.unit)
+    return _difference(sums[0], sums[1], array, request.unit)
 
 
-def _write_magnitudes(job: Job, read_noise: bool) -> Folded:
-    """`write_folded` for pairs whose unused half stays at G_min: it adds read noise, and nothing else."""
-    codes, unit, writer = job.codes, job.unit, job.writer("cell")
-    used, unused = _Sum(job.array, read_noise), _Sum(job.array, read_noise)
-    for digit in encoding.places(codes.abs().unsqueeze(0), job.array, job.slices):
-        used.add(writer.found(digit)[0][0], None)
+def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
+    """`write_folded` for pairs whose unused half stays at G_min exactly: that half contributes only read noise."""
+    codes, unit, writer = request.codes, request.unit, request.writer("cell")
+    used, unused = _SliceSum(request.array, read_noise), _SliceSum(request.array, read_noise)
+    for digits in encoding.slice_digits(codes.abs().unsqueeze(0), request.array, request.slices):
+        used.add(writer.write(digits)[0][0], None)
         unused.add(codes.new_zeros(()), None)
-    (magnitude, variance), (_, unused_variance) = used.take_(), unused.take_()
-    weight = magnitude.mul_(codes.sign()).mul_(unit)
-    if variance is None or unused_variance is None:
-        return Folded(weight, None, None, unit)
-    return Folded(weight, (variance + unused_variance).mul_(unit**2), None, unit)
+    magnitude, variance = used.mean_()
+    _, unused_variance = unused.mean_()
+    return _pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
 
 
 def folded_product(codes: Tensor, folded: Folded, array: Crossbar, stream: Streams | None) -> Tensor:
-    """Integer inputs [..., M, I] times a folded matrix, the read noise of all its cells as one Gaussian: [..., M, O].
+    """Multiply integer inputs by a folded matrix; the read noise of all cells of an output is one Gaussian.
+
+    Args:
+        codes: inputs [..., M, I].
+        folded: the matrix [..., O, I].
+        array: the hardware.
+        stream: key of the read noise; None if the matrix has none.
+
+    Returns:
+        Results [..., M, O], in values of the matrix times input units.
 
     Raises:
-        BadInput: the cells have read noise and there is no stream.
+        BadInput: the cells have read noise and no stream is given.
     """
     y = codes @ folded.weight.transpose(-2, -1)
     if folded.variance is None:
@@ -143,11 +179,11 @@ def folded_product(codes: Tensor, folded: Folded, array: Crossbar, stream: Strea
     if stream is None:
         raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
     power = encoding.read_power(codes, array)
-    spread = (power @ folded.variance.transpose(-2, -1)).sqrt_()
-    y = y.addcmul_(spread, stream.child("read").normal(*spread.shape, like=spread))
+    std = (power @ folded.variance.transpose(-2, -1)).sqrt_()
+    y = y.addcmul_(std, stream.child("read").normal(*std.shape, like=std))
     if folded.reference_variance is not None:
-        spread = (power @ folded.reference_variance.transpose(-2, -1)).sqrt_()
-        shared = spread.mul_(stream.child("read reference").normal(*spread.shape, like=spread))
+        std = (power @ folded.reference_variance.transpose(-2, -1)).sqrt_()
+        shared = std.mul_(stream.child("read reference").normal(*std.shape, like=std))
         shared = shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
         y = y.addcmul_(shared, folded.unit.transpose(-2, -1), value=-1)
     return y

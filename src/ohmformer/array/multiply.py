@@ -1,10 +1,11 @@
-"""Matrix-vector products on programmed crossbars, at the three levels of fidelity.
+"""Matrix-vector products on programmed crossbars, at three levels of fidelity. `product` chooses by the level.
 
-`cell` (in `array/cell_level.py`) simulates every device, cycle, slice and conversion. `array` gives the same
-distribution from one Gaussian per conversion, and folds cycles and slices where no converter stands between. `noise`
-leaves converters and read noise out.
+`cell` (in `array/cell_level.py`) simulates every device, input cycle, slice and conversion. `array` has the same
+distribution with one Gaussian per conversion, and sums input cycles and slices if converters are ideal. `noise` leaves
+out converters and read noise.
 
-Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column blocks, S slices, Z reads per vector.
+Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column blocks (reference columns), S slices,
+Z input cycles; `...` are matrices that share one call, such as samples and heads.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.streams import Stream, Streams
 
-__all__ = ["LEVELS", "Folded", "Level", "fold", "folded_product", "mvm", "quantised_input"]
-
 Level = Literal["cell", "array", "noise"]
 LEVELS: tuple[Level, ...] = ("cell", "array", "noise")
 
@@ -40,20 +39,24 @@ def mvm(
     stream: Streams | int | None = None,
     adc_range: converters.Range | None = None,
 ) -> Tensor:
-    """Multiply inputs x[..., M, I] with a programmed matrix [..., O, I]: about x @ w.T, [..., M, O]. No gradients pass.
+    """Multiply real inputs by a programmed matrix: about x @ w.T. No gradients pass.
 
     Args:
-        x: real inputs; leading dimensions broadcast against those of the matrix. One vector [I] gives [O].
-        programmed: what `program` gave.
-        level: how faithfully.
-        x_range: the value that the largest input code stands for; by default the largest magnitude, of each vector if
-            the hardware's input range is `dynamic`, of the whole of x otherwise.
-        signed: False for inputs that are never negative, which then use all codes (softmax outputs).
-        stream: what the read noise belongs to, needed where there is any; an integer is the stream of that seed.
-        adc_range: calibrated converter range, in digits times input units (see `observe.column_percentiles`).
+        x: inputs [..., M, I], or one vector [I]; leading dimensions broadcast against those of the matrix.
+        programmed: the matrix [..., O, I], as `program` returns it.
+        level: fidelity level.
+        x_range: the value of the largest input code; by default the largest magnitude, of each vector if the hardware's
+            input range is `dynamic`, otherwise of the whole of x.
+        signed: False for inputs that are never negative (softmax outputs), which then use all codes.
+        stream: key of the read noise: a stream, or a seed. Required if reads are noisy.
+        adc_range: calibrated converter range, in digits times input units (see `calibrate_adc.column_percentiles`).
+
+    Returns:
+        Results [..., M, O], or [O] for one vector.
 
     Raises:
-        BadInput: an unknown level, a missing stream or calibration, inputs of another length, NaN or infinity.
+        BadInput: the level is unknown, a stream or a calibrated range is missing, the inputs have another length than
+            the matrix has rows, or they hold NaN or infinity.
     """
     array = programmed.array
     x = encoding.widened(x, "mvm: x")
@@ -64,16 +67,16 @@ def mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
     codes, unit = quantised_input(x.to(programmed.cells), array, x_range, signed=signed)
-    found = _stream(stream, array, level)
-    y = product(codes, programmed, array, level=level, signed=signed, stream=found, adc_range=adc_range)
+    read_stream = _read_stream(stream, array, level)
+    y = product(codes, programmed, array, level=level, signed=signed, stream=read_stream, adc_range=adc_range)
     return y.mul_(unit)
 
 
 def needs_cells(level: Level, array: Crossbar) -> bool:
-    """True if converters or single devices are simulated, so that slices cannot be folded.
+    """True if the level simulates converters or single devices, so that slices must not be summed beforehand.
 
     Raises:
-        BadInput: there is no such level.
+        BadInput: the level is unknown.
     """
     if level not in LEVELS:
         raise BadInput(f"level = {level!r} is unknown; use one of {', '.join(LEVELS)}")
@@ -90,18 +93,22 @@ def product(
     stream: Streams | None,
     adc_range: converters.Range | None,
 ) -> Tensor:
-    """Integer inputs [..., M, I] times what crossbars hold, at a level: [..., M, O], in the matrix's own unit.
+    """Multiply integer inputs by a written matrix, at a fidelity level.
 
-    This is the one place where the level decides what is computed. What was folded is multiplied as it is.
+    This is the only place where the level decides what is computed. A matrix that is folded already is multiplied as it
+    is; `needs_cells` says whether it may be folded.
 
     Args:
-        codes: inputs.
-        held: the matrix [..., O, I]; folded where no converter and no single device is simulated.
-        array: the hardware, as it is used.
-        level: how faithfully.
+        codes: inputs [..., M, I].
+        held: the matrix [..., O, I].
+        array: the hardware.
+        level: fidelity level.
         signed: as in `mvm`.
-        stream: what the read noise belongs to; None without.
-        adc_range: calibrated converter range.
+        stream: key of the read noise; None for reads without noise.
+        adc_range: calibrated converter range, in digits times input units.
+
+    Returns:
+        Results [..., M, O], in values of the matrix times input units.
     """
     if isinstance(held, Folded):
         return folded_product(codes, held, array, stream)
@@ -115,9 +122,17 @@ def product(
 def quantised_input(
     x: Tensor, array: Crossbar, x_range: Tensor | float | None, *, signed: bool, rounded: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Input codes of x[..., M, I] and the value of one code; see `mvm` for the range.
+    """Quantize inputs.
 
-    Without `rounded` they are no integers: the quantiser is bypassed.
+    Args:
+        x: real inputs [..., M, I].
+        array: the hardware.
+        x_range: the value of the largest code; None as in `mvm`.
+        signed: as in `mvm`.
+        rounded: round codes to integers; False bypasses the quantizer.
+
+    Returns:
+        Codes [..., M, I], and the value of one code.
 
     Raises:
         BadInput: x holds NaN or infinity.
@@ -127,7 +142,8 @@ def quantised_input(
     return encoding.quantise_input(x, array, torch.as_tensor(x_range).to(x), signed=signed, rounded=rounded)
 
 
-def _stream(stream: Streams | int | None, array: Crossbar, level: Level) -> Streams | None:
+def _read_stream(stream: Streams | int | None, array: Crossbar, level: Level) -> Streams | None:
+    """The stream of the read noise; None if the level or the cells have none."""
     if level == "noise" or noise.exact_reads(array.cell):
         return None
     if stream is None:
@@ -138,46 +154,79 @@ def _stream(stream: Streams | int | None, array: Crossbar, level: Level) -> Stre
 def converted_product(
     codes: Tensor, programmed: Programmed, *, signed: bool, stream: Streams | None, span: converters.Range
 ) -> Tensor:
-    """Integer inputs [..., M, I] times a programmed matrix, every conversion done on its own; in code units.
+    """Multiply integer inputs by a programmed matrix with one conversion per column, slice, row block and cycle.
 
-    The noise of the cells behind a conversion is one Gaussian of the same variance.
+    The read noise of the cells behind a conversion is one Gaussian of the same variance.
+
+    Args:
+        codes: inputs [..., M, I].
+        programmed: the matrix [..., O, I].
+        signed: as in `mvm`.
+        stream: key of the read noise; None for reads without noise.
+        span: range of the converters, in digits times input units.
+
+    Returns:
+        Results [..., M, O] in code units.
     """
     array = programmed.array
     total = codes.new_zeros(())
-    for s, z, block, weight, volts in reads(codes, programmed, signed=signed):
-        ends = converters.at_slice(span, s)
+    for s, z, rows, weight, applied in read_cycles(codes, programmed, signed=signed):
+        slice_span = converters.at_slice(span, s)
         for k, side in enumerate(programmed.sides[s]):
-            y = currents(volts, side, block, array, stream and stream.child("read", z, s, block.start, k))
-            y, step, zero = converters.to_codes_(y, array.adc, ends)
+            y = column_currents(applied, side, rows, array, stream and stream.child("read", z, s, rows.start, k))
+            y, step, zero = converters.to_codes_(y, array.adc, slice_span)
             y = programmed.by_output(y, -1) if y.shape[-1] != programmed.outputs else y
-            part = side.sign * weight
-            total = total.add_(y, alpha=part * step) if total.dim() else y.mul_(part * step)
+            factor = side.sign * weight
+            total = total.add_(y, alpha=factor * step) if total.dim() else y.mul_(factor * step)
             if zero:
-                total += part * zero
-    return encoding.averaged_(total, array)
+                total += factor * zero
+    return encoding.mean_over_copies_(total, array)
 
 
-def reads(codes: Tensor, programmed: Programmed, *, signed: bool) -> Iterator[tuple[int, int, slice, float, Tensor]]:
-    """Every read of every row block: slice, cycle, rows, weight of its result, and what is applied [..., M, R]."""
+def read_cycles(
+    codes: Tensor, programmed: Programmed, *, signed: bool
+) -> Iterator[tuple[int, int, slice, float, Tensor]]:
+    """Every read of every row block.
+
+    Args:
+        codes: integer inputs [..., M, I].
+        programmed: the matrix [..., O, I].
+        signed: as in `mvm`.
+
+    Returns:
+        For each read: slice s, input cycle z, rows of the block, weight of its result in the sum, and what is applied
+        to the rows [..., M, R].
+    """
     array = programmed.array
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
     for first in range(0, programmed.inputs, array.rows):
-        block = slice(first, first + array.rows)
+        rows = slice(first, first + array.rows)
         for s in range(programmed.slices):
             for z, weight in enumerate(weights):
-                yield s, z, block, float(weight * array.place(s)), planes[z][..., block]
+                yield s, z, rows, float(weight * array.slice_weight(s)), planes[z][..., rows]
 
 
-def currents(volts: Tensor, side: Side, block: slice, array: Crossbar, stream: Streams | None) -> Tensor:
-    """Currents [..., M, O or C] of one read of a row block: inputs [..., M, R], columns [..., O or C, I]."""
-    y = volts @ side.cells[..., block].transpose(-2, -1)
+def column_currents(applied: Tensor, side: Side, rows: slice, array: Crossbar, stream: Streams | None) -> Tensor:
+    """Column currents of one read of a row block.
+
+    Args:
+        applied: what is applied to the rows [..., M, R].
+        side: the columns [..., O or C, I].
+        rows: the row block.
+        array: the hardware.
+        stream: key of the read noise; None for reads without noise.
+
+    Returns:
+        Currents [..., M, O or C], in digits times input units: a new tensor.
+    """
+    y = applied @ side.cells[..., rows].transpose(-2, -1)
     if stream is None or side.variance is None:
         return y
-    power = volts if array.inputs.kind == "bit_serial" else volts.square()
-    spread = (power @ side.variance[..., block].transpose(-2, -1)).sqrt_()
-    y = y.addcmul_(spread, stream.normal(*spread.shape, like=spread))
+    power = applied if array.inputs.kind == "bit_serial" else applied.square()
+    std = (power @ side.variance[..., rows].transpose(-2, -1)).sqrt_()
+    y = y.addcmul_(std, stream.normal(*std.shape, like=std))
     if side.shared_variance is not None:
-        spread = (power @ side.shared_variance[..., block].transpose(-2, -1)).sqrt_()
-        shared = spread.mul_(stream.child("reference").normal(*spread.shape, like=spread))
+        std = (power @ side.shared_variance[..., rows].transpose(-2, -1)).sqrt_()
+        shared = std.mul_(stream.child("reference").normal(*std.shape, like=std))
         y -= shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
     return y

@@ -1,4 +1,7 @@
-"""What a crossbar is: its size, its cell, how values become digits, how inputs are sent, how currents are converted."""
+"""Specification of a crossbar: size, cell, encoding of values, input streaming and converters.
+
+Symbols: R rows, c bits per cell, S slices. A slice is the set of cells that hold one digit of every value.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,32 @@ Bits = Annotated[int, Field(ge=1, le=16)]
 Lines = Annotated[int, Field(ge=1, le=100_000)]
 """Rows or columns of one array."""
 Copies = Annotated[int, Field(ge=1, le=1_000)]
-VERIFY_FORMS = ("normal_of", "parts")
-"""The closed forms of write noise that write-verify needs."""
+VERIFY_FORMS = ("eps_of_error", "parts")
+"""Methods of a kind of write noise, its closed forms, that write-verify needs."""
 Scale = Literal["tensor", "head", "token", "column"]
+"""What shares one scale: a whole matrix (K, V: all heads of a sample), a head, a token, or an output column."""
 
 
 class Inputs(Spec):
-    """Common to both ways of sending inputs: `bits` and where their range comes from.
-
-    `calibrated`: the percentile of magnitudes seen on a calibration batch, fixed afterwards. `dynamic`: the largest
-    magnitude of each input vector, found by the digital side at run time.
-    """
+    """Fields common to all ways of sending inputs to the rows."""
 
     bits: Annotated[int, Field(ge=2, le=16)] = 8
+    """Bits of an input code."""
     range: Literal["calibrated", "dynamic"] = "calibrated"
+    """Value of the largest input code. `calibrated`: a percentile of the magnitudes in calibration data, fixed
+    afterwards. `dynamic`: the largest magnitude of each input vector, found by digital logic at run time."""
     percentile: Percentile = 100.0
+    """Percentile of a `calibrated` range, in percent; 100 is the maximum."""
 
 
 class BitSerial(Inputs):
-    """Inputs are sent bit by bit, one read of the array for each: two's complement if signed, plain binary if not."""
+    """Inputs are sent bit by bit, with one read of the array per bit: two's complement if signed, otherwise binary."""
 
     kind: Literal["bit_serial"] = "bit_serial"
 
 
 class Amplitude(Inputs):
-    """Inputs are voltages (of either sign) from a DAC of `bits` bits, one read of the array for each vector."""
+    """Inputs are voltages of either sign from a DAC of `bits` bits, with one read of the array per input vector."""
 
     kind: Literal["amplitude"] = "amplitude"
 
@@ -48,24 +52,27 @@ InputStreaming = Annotated[BitSerial | Amplitude, Field(discriminator="kind")]
 
 
 class FullScale(Spec):
-    """The converter spans all that a column can give: every row of the array at its largest digit and input."""
+    """The converter spans the full scale of a column: the current with every row at its largest digit and input."""
 
     kind: Literal["full_scale"] = "full_scale"
 
 
 class Calibrated(Spec):
-    """The converter spans the percentile of what columns gave on a calibration batch, per slice."""
+    """The converter of each slice spans a percentile of the column currents in calibration data."""
 
     kind: Literal["calibrated"] = "calibrated"
     percentile: Percentile = 100.0
+    """In percent; 100 spans the extremes."""
 
 
 class Given(Spec):
-    """The converter spans these fractions of full scale; without `low`, from -high where currents have both signs."""
+    """The converter spans given fractions of the full scale of a column."""
 
     kind: Literal["given"] = "given"
     low: Annotated[SignedFraction, Field(ge=-1, lt=1)] | None = None
+    """Lower end; None for -high if currents have both signs, otherwise 0."""
     high: PositiveShare = 1.0
+    """Upper end."""
 
     @model_validator(mode="after")
     def _order(self) -> Given:
@@ -78,109 +85,117 @@ AdcRange = Annotated[FullScale | Calibrated | Given, Field(discriminator="kind")
 
 
 class Adc(Spec):
-    """Converts column currents: `bits` over a range, or without error where bits are "ideal".
+    """Analog-to-digital converter of column currents.
 
-    A step is never finer than one digit times one input unit, the smallest difference that ideal cells can make: so
-    `bits_needed` bits lose nothing. A range with both signs has zero among its steps.
+    A step is never finer than one digit times one input unit, the smallest difference between two currents of ideal
+    cells, so a converter of `bits_needed` bits is loss-free. If the range has both signs, zero is one of its steps.
     """
 
     bits: Bits | Literal["ideal"] = "ideal"
+    """Resolution; "ideal" converts without error."""
     range: AdcRange = FullScale()
+    """Lowest and highest current that it represents."""
     columns_per_adc: Lines = 1
-    """How many columns take turns at one converter."""
+    """Columns that share one converter in turn."""
 
 
 Included = Literal["included"]
-"""A price that is part of another one, which the value's source names."""
+"""Marks a price that another price includes; the source of the value says which one."""
 Price = Annotated[Joules, Field(ge=0)] | Included
 Size = Annotated[SquareMetres, Field(ge=0)] | Included
 
 
 class ArrayCost(Spec):
-    """What using one array costs: times in s, energies in J per event, areas in m^2.
+    """What using one array costs: times [s], energies per event [J], areas [m^2].
 
-    Nothing has a default: what no source gives is left out together with the whole table, and pricing refuses.
-    `bit_serial` takes one access of the array for every input bit; `one_access` charges the time of a single access for
-    a whole input vector (energy is that of all accesses in either case).
+    Prices have no defaults. If a source lacks one, leave out the whole table; pricing the array is then refused.
     """
 
     timing: Literal["bit_serial", "one_access"] = "bit_serial"
+    """`bit_serial`: one access of the array takes `read_time` for every input bit. `one_access`: a whole input vector
+    takes the time of a single access. The energy is that of all accesses in either case."""
     read_time: Annotated[Seconds, Field(gt=0)]
-    """One access: from the inputs to currents that can be sampled."""
+    """Time of one access [s], from the inputs to currents that can be sampled."""
     fill_cycles: Annotated[int, Field(ge=0, le=1_000_000)]
-    """Accesses that a vector spends in the pipeline behind the array (sampling, shifting and adding)."""
+    """Depth of the pipeline behind the array (sample-and-hold, shift-and-add), in accesses."""
     read_energy: Price
-    """One access of one array."""
+    """Energy of one access of one array [J]."""
     dac_energy: Price
-    """Driving one row once."""
+    """Energy of driving one row once [J]."""
     sample_energy: Price
-    """Sampling and holding one column once."""
+    """Energy of sampling and holding one column once [J]."""
     adc_energy: Price
-    """One conversion with `adc_bits` bits; proportional to bits."""
+    """Energy of one conversion with `adc_bits` bits [J]; it scales in proportion to the bits."""
     adc_time: Annotated[Seconds, Field(gt=0)]
-    """One conversion with `adc_bits` bits; proportional to bits."""
+    """Time of one conversion with `adc_bits` bits [s]; it scales in proportion to the bits."""
     adc_bits: Bits
-    """The resolution for which energy and time of a conversion are given."""
+    """Resolution for which `adc_energy` and `adc_time` are given."""
     shift_add_energy: Price
-    """Shifting and adding one converted value."""
+    """Energy of shifting and adding one converted value [J]."""
     area: Size
-    """Cells and drivers of one array."""
+    """Area of the cells and drivers of one array [m^2]."""
     dac_area: Size
-    """One row driver."""
+    """Area of one row driver [m^2]."""
     adc_area: Size
-    """One converter."""
+    """Area of one converter [m^2]."""
     sample_area: Size
-    """One column's sample-and-hold."""
+    """Area of the sample-and-hold of one column [m^2]."""
     shift_add_area: Size
-    """Shift-and-add of one array."""
+    """Area of the shift-and-add of one array [m^2]."""
 
 
 class Crossbar(Spec):
-    """One array of cells and its converters.
+    """One array of cells with its converters, and how values are encoded in its cells.
 
-    `differential`: W = s (G+ - G-), two arrays; the sign chooses the half, the unused half stays at G_min; codes span
-    -(2^bits - 1) .. 2^bits - 1. `offset`: one array holds the code shifted by 2^(bits - 1), and a reference column per
-    array holds the shift itself, to be subtracted; codes span -(2^(bits-1) - 1) .. 2^(bits-1) - 1.
+    Encoding. `differential`: W = s (G+ - G-) in two arrays; the sign chooses the half, the unused half stays at G_min;
+    codes are -(2^bits - 1) .. 2^bits - 1. `offset`: one array holds the code plus 2^(bits - 1), and a reference column
+    per array holds that offset, which is subtracted; codes are -(2^(bits-1) - 1) .. 2^(bits-1) - 1.
 
-    A code is spread over ceil(bits / c) slices of c bits per cell, and slice k counts base^k, which is what the digital
-    shift-and-add does with it. A `slice_base` below 2^c exchanges resolution for noise: with base 1 all S cells count
-    alike, codes span -S (2^c - 1) .. S (2^c - 1) only, and their noise averages.
+    Slicing. A code is spread over ceil(bits / c) slices of c bits per cell. Slice k has the weight base^k, which the
+    digital shift-and-add applies. A `slice_base` below 2^c trades resolution for noise: with base 1 all S cells have
+    equal weight, codes are only -S (2^c - 1) .. S (2^c - 1), and the noise of the cells averages.
 
-    With `copies` every digit is written into so many cells, each in an array of its own, and the shift-and-add takes
-    the mean of their results: codes stay what they are, their noise averages, and all that slices take is taken so many
-    times. Slices are counted with their copies, which follow one another.
+    Redundancy. Every digit is written into `copies` cells, each in an array of its own, and the shift-and-add takes the
+    mean of their results. The codes stay the same, the noise averages, and everything that slices take is taken
+    `copies` times. Slices are counted with their copies, which follow one another.
     """
 
     catalog_kind: ClassVar[str] = "array"
     cost_fields: ClassVar[tuple[str, ...]] = ("cost",)
 
     rows: Lines
+    """Rows (inputs) of the array."""
     columns: Lines
+    """Columns (outputs) of the array, without the reference column."""
     cell: Cell
     encoding: Literal["differential", "offset"] = "differential"
+    """How a signed code is stored."""
     bits: Bits = 8
-    """Bits of a stored code: the magnitude in a differential pair, the shifted code with an offset."""
+    """Bits of a stored code: of the magnitude in a differential pair, of the shifted code with an offset."""
     bits_per_cell: Bits = 2
-    """`bits` for one cell per value."""
+    """Bits of a cell; equal to `bits` for one cell per value."""
     slice_base: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """What a slice counts against the one below it, 1 to 2^bits_per_cell; None for 2^bits_per_cell and codes of `bits`
-    bits. A number makes every digit of every slice usable: the largest code is (2^c - 1) sum_k base^k."""
+    """Weight of a slice relative to the slice below it, 1 to 2^bits_per_cell. None for 2^bits_per_cell and codes of
+    `bits` bits. A number makes every digit of every slice usable: the largest code is (2^c - 1) sum_k base^k."""
     copies: Copies = 1
-    """Cells that every digit is written into, whose results are averaged."""
+    """Redundancy: the number of cells that every digit is written into, whose results are averaged."""
     scale: Scale = "tensor"
-    """What shares one scale: a whole matrix (K, V: all heads of a sample), a head, a token, or an output column."""
+    """The values that share one scale."""
     percentile: Percentile = 100.0
-    """Which percentile of the magnitudes that share it a scale covers; values above saturate."""
+    """Percentile of the magnitudes that a scale covers, in percent; larger values saturate."""
     inputs: InputStreaming = BitSerial()
+    """How inputs are sent to the rows."""
     subtract: Literal["digital", "analog"] = "digital"
-    """Whether the halves of a pair (a column and its reference) are converted each, or their difference once."""
+    """`digital`: both halves of a pair (or a column and its reference) are converted, and the results subtracted.
+    `analog`: their difference is converted."""
     adc: Adc = Adc()
+    """Converters of the columns."""
     age: Annotated[Seconds, Field(ge=0)] = 0.0
-    """Time from programming to reading."""
+    """Time from programming to reading [s]."""
     verify: WriteVerify | None = None
-    """Whether writes are read back and repeated; None writes once. Numbers by slice count copies once."""
+    """Write-verify; None writes each cell once. A list of writes by slice counts copies once."""
     cost: ArrayCost | None = None
-    """What using it costs; None where that is not known, so that pricing it is refused."""
+    """What using the array costs; None if unknown, so that pricing it is refused."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Crossbar:
@@ -195,8 +210,8 @@ class Crossbar(Spec):
                 f"{self.cell.levels}; lower it or take another cell"
             )
         writes = self.verify.writes if self.verify else 1
-        if self.verify and (why := self.cell.write_noise.without(*VERIFY_FORMS)):
-            raise ValueError(f"verify: {why}")
+        if self.verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
+            raise ValueError(f"verify: {reason}")
         digits = self.slices() // self.copies
         if isinstance(writes, tuple) and len(writes) != digits:
             raise ValueError(
@@ -220,7 +235,7 @@ class Crossbar(Spec):
 
     @property
     def base(self) -> int:
-        """What a slice counts against the one below it."""
+        """Weight of a slice relative to the slice below it."""
         return 1 << self.bits_per_cell if self.slice_base is None else self.slice_base
 
     @property
@@ -231,16 +246,16 @@ class Crossbar(Spec):
         return (1 << self.bits) - 1 if self.encoding == "differential" else (1 << (self.bits - 1)) - 1
 
     def capacity(self, slices: int) -> int:
-        """Largest number that so many slices spell: the largest digit in each of them."""
-        return sum(self.max_digit * self.place(s) for s in range(0, slices, self.copies))
+        """Largest number that `slices` slices (copies included) hold: the largest digit in each of them."""
+        return sum(self.max_digit * self.slice_weight(s) for s in range(0, slices, self.copies))
 
-    def place(self, s: int) -> int:
-        """What slice s counts in the sum of all slices, which is `copies` times the code."""
+    def slice_weight(self, s: int) -> int:
+        """Weight of slice s in the sum of all slices, which is `copies` times the code."""
         return int(self.base ** (s // self.copies))
 
-    def writes(self, s: int) -> int:
-        """The most writes of a cell of slice s."""
-        return 1 if self.verify is None else self.verify.of_slice(s // self.copies)
+    def max_writes(self, s: int) -> int:
+        """Largest number of writes of a cell of slice s."""
+        return 1 if self.verify is None else self.verify.max_writes(s // self.copies)
 
     @property
     def max_digit(self) -> int:
@@ -258,7 +273,7 @@ class Crossbar(Spec):
         return 2 if self.encoding == "differential" else 1
 
     def slices(self, max_code: int | None = None) -> int:
-        """Cells per value and polarity, copies included, enough for codes up to `max_code` (by default the largest)."""
+        """Slices, copies included, that hold codes up to `max_code`, by default the largest code."""
         if self.encoding == "offset" or max_code is None:
             return -(-self.bits // self.bits_per_cell) * self.copies
         slices = self.copies
@@ -267,7 +282,7 @@ class Crossbar(Spec):
         return slices
 
     def cycles(self) -> int:
-        """Reads of the array per input vector."""
+        """Input cycles: reads of the array per input vector."""
         return self.inputs.bits if isinstance(self.inputs, BitSerial) else 1
 
     def max_input(self, *, signed: bool) -> int:
@@ -277,27 +292,27 @@ class Crossbar(Spec):
 
 @cache
 def analog(array: Crossbar) -> Crossbar:
-    """The array with one cell per value and one voltage per input, of any value: what it would be without digits.
+    """The array without digits: one cell per value and one voltage per input.
 
-    Its codes are those of `bits` bits, whatever the slices of the array count, and its cells are verified as those of
-    the most significant slice are. A value has as many copies as a digit had.
+    Its codes have `bits` bits, whatever `slice_base` is. Its cells are verified as those of the most significant slice
+    of `array`, and each value has as many copies as a digit had.
     """
     inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
     verify = array.verify
     if verify is not None:
-        verify = verify.model_copy(update={"writes": verify.of_slice(-1)})
+        verify = verify.model_copy(update={"writes": verify.max_writes(-1)})
     whole = {"bits_per_cell": array.bits, "slice_base": None, "inputs": inputs, "verify": verify}
     return array.model_copy(update=whole)
 
 
 def bits_needed(rows: int, bits_per_cell: int, *, max_input: int = 1, both_signs: bool = False) -> int:
-    """Bits of a full-scale converter that loses nothing: ceil(log2(R (2^c - 1) + 1)) with 1-bit inputs.
+    """Bits of a loss-free full-scale converter: ceil(log2(R (2^c - 1) + 1)) for bit-serial inputs.
 
     Args:
-        rows: R, of the array.
+        rows: R, rows of the array.
         bits_per_cell: c.
-        max_input: the largest input of one read; 1 if sent bit by bit.
-        both_signs: whether currents have both signs: analog subtraction, or signed amplitudes.
+        max_input: the largest input of one read; 1 for bit-serial inputs.
+        both_signs: True if currents have both signs: with analog subtraction, or signed amplitudes.
     """
     top = rows * ((1 << bits_per_cell) - 1) * max_input
     return (2 * top + 1 if both_signs else top).bit_length()

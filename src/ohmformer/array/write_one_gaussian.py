@@ -1,8 +1,10 @@
-"""Writing a matrix for one step of training: the distribution of `write_folded`, from fewer random numbers.
+"""Fast writes for training: the distribution of `write_folded`, from fewer random numbers.
 
-Where no cell of a value comes near a bound of its conductance, all their noise is one normal number; elsewhere each
-cell has its own. The numbers are others than those of `write_folded`, so nothing that is evaluated uses it.
-Shapes: O outputs, I inputs, S slices, N magnitudes of codes; `...` are matrices (samples, heads) that share one call.
+If no cell of a value comes near a bound of its conductance, the noise of all its cells is one normal number; otherwise
+each cell has its own. The random numbers differ from those of `write_folded`, so evaluation never uses this.
+
+Shapes: O outputs, I inputs, S slices (copies included), K magnitudes of codes; `...` are matrices that share one call,
+such as samples and heads.
 """
 
 from __future__ import annotations
@@ -16,97 +18,107 @@ from torch import Tensor
 
 from ohmformer.array import crossbar, encoding
 from ohmformer.array.chunking import pieces
-from ohmformer.array.crossbar import Job, Writing
+from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import drift, faults, noise
 
 FAR = 4.0
-"""Standard deviations from a level to a bound of the conductance at which the bound is as good as absent: the clamp
-moves the mean of such a cell by less than phi(4) - 4 Q(4) = 7e-6 of its standard deviation."""
+"""Standard deviations between a level and a bound of the conductance from which on the clamp is negligible: it moves
+the mean of such a cell by less than phi(4) - 4 Q(4) = 7e-6 of its standard deviation."""
 
 
 def writable(array: Crossbar) -> bool:
-    """Whether `write_normal` knows the array: pairs written once with Gaussian noise, and nothing else that happens.
+    """True if `write_normal` supports the array.
 
-    Where the clamp matters, the unused half of a pair must be free of noise.
+    It supports pairs that are written once with Gaussian noise, without drift and faults. If the clamp matters, the
+    unused half of a pair must also be free of noise.
     """
     cell = array.cell
     if array.encoding != "differential" or array.verify or not noise.gaussian(cell):
         return False
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
-    return still and (one_sided(array) or far(array))
+    return still and (one_sided(array) or clamp_is_negligible(array))
 
 
-def far(array: Crossbar) -> bool:
-    """Whether all levels are far from the bounds of the conductance, as the write noise goes."""
-    g = encoding.levels(array)
+def clamp_is_negligible(array: Crossbar) -> bool:
+    """True if every level that is noisy lies at least `FAR` standard deviations from the bounds of the conductance."""
+    g = encoding.level_conductances(array)
     ceiling = math.inf if array.cell.g_ceiling is None else array.cell.g_ceiling
     std = noise.write_std(g, array.cell)
     return bool((std == 0).logical_or_(torch.minimum(g, ceiling - g) >= FAR * std).all())
 
 
 def _tables(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
-    """[S, N] by slice and magnitude of a code: the digit that its cell is to hold, and the standard deviation."""
+    """The target digit, and the standard deviation of its write in digits, by slice and magnitude: each [S, K]."""
     codes = torch.arange(array.capacity(slices) + 1, dtype=torch.float64)
-    digits = torch.stack(list(encoding.places(codes, array, slices)))
-    by_digit = noise.write_std(encoding.levels(array), array.cell) / array.step
-    return digits, by_digit[digits.long()]
+    digits = torch.stack(list(encoding.slice_digits(codes, array, slices)))
+    std_by_digit = noise.write_std(encoding.level_conductances(array), array.cell) / array.step
+    return digits, std_by_digit[digits.long()]
 
 
 @torch.no_grad()
-def write_normal(codes: Tensor, array: Crossbar, **how: Unpack[Writing]) -> Folded:
-    """`write_folded(codes, array, read_noise=False, ...)` with other random numbers; only where `writable(array)`.
+def write_normal(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Folded:
+    """The distribution of `write_folded(codes, array, read_noise=False, ...)`; only for arrays that are `writable`.
 
-    See `Writing`.
+    Args:
+        codes: integer codes [..., O, I].
+        array: the hardware.
+        options: see `WriteOptions`.
+
+    Raises:
+        BadInput: as in `write`.
     """
-    job = crossbar.prepare(codes, array, **how)
+    request = crossbar.write_request(codes, array, **options)
     if noise.silent(array.cell):
-        return Folded(job.codes * job.unit, None, None, job.unit)
-    weight = _one_number(job) if far(array) else _cell_by_cell(job)
-    return Folded(weight.mul_(job.unit), None, None, job.unit)
+        return Folded(request.codes * request.unit, None, None, request.unit)
+    weight = _one_normal_per_value(request) if clamp_is_negligible(array) else _one_normal_per_cell(request)
+    return Folded(weight.mul_(request.unit), None, None, request.unit)
 
 
-def _one_number(job: Job) -> Tensor:
-    """What the cells of each code hold together, in codes."""
-    _, stds = _tables(job.array, job.slices)
-    places = torch.tensor([job.array.place(s) for s in range(job.slices)], dtype=torch.float64)
-    variance = (places[:, None] * stds / job.array.copies).square().sum(dim=0)
-    table = (variance + variance[0]).sqrt().to(job.codes)  # the unused half holds a zero
-    drawn = job.writer("cell").normal(job.codes.unsqueeze(0))[0]
-    for code, number in _pieces(job, [drawn]):
+def _one_normal_per_value(request: WriteRequest) -> Tensor:
+    """What the cells of each value hold together, in codes [..., O, I], from one normal number each."""
+    array = request.array
+    _, stds = _tables(array, request.slices)
+    weights = torch.tensor([array.slice_weight(s) for s in range(request.slices)], dtype=torch.float64)
+    variance = (weights[:, None] * stds / array.copies).square().sum(dim=0)
+    table = (variance + variance[0]).sqrt().to(request.codes)  # the unused half holds code 0
+    normals = request.writer("cell").normal(request.codes.unsqueeze(0))[0]
+    for code, number in _pieces(request, [normals]):
         number.mul_(_looked_up(table, _magnitude(code))).add_(code)
-    return drawn
+    return normals
 
 
-def _cell_by_cell(job: Job) -> Tensor:
-    """The same where cells are clamped, each by itself."""
-    array = job.array
-    digits, stds = (table.to(job.codes) for table in _tables(array, job.slices))
+def _one_normal_per_cell(request: WriteRequest) -> Tensor:
+    """What the cells of each value hold together, in codes [..., O, I], where each cell is clamped on its own."""
+    array = request.array
+    digits, stds = (table.to(request.codes) for table in _tables(array, request.slices))
     low = -array.cell.g_min / array.step
     high = None if array.cell.g_ceiling is None else (array.cell.g_ceiling - array.cell.g_min) / array.step
-    writer = job.writer("cell")
-    drawn = [writer.normal(job.codes.unsqueeze(0))[0] for _ in range(job.slices)]
-    for code, *numbers in _pieces(job, drawn):
+    writer = request.writer("cell")
+    normals = [writer.normal(request.codes.unsqueeze(0))[0] for _ in range(request.slices)]
+    for code, *numbers in _pieces(request, normals):
         magnitude = _magnitude(code)
         for s, number in enumerate(numbers):
             number.mul_(_looked_up(stds[s], magnitude)).add_(_looked_up(digits[s], magnitude)).clamp_(low, high)
             if s:
-                numbers[0].add_(number, alpha=array.place(s))
-        encoding.averaged_(numbers[0], array).mul_(code.sign())
-    return drawn[0]
+                numbers[0].add_(number, alpha=array.slice_weight(s))
+        encoding.mean_over_copies_(numbers[0], array).mul_(code.sign())
+    return normals[0]
 
 
-def _pieces(job: Job, drawn: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """Codes [..., O, I] and numbers drawn for them, piece by piece, in the order in which numbers are drawn."""
-    codes, *drawn = (t.transpose(-2, -1) if job.major == "inputs" else t for t in (job.codes, *drawn))
-    return pieces(codes.contiguous(), *drawn)
+def _pieces(request: WriteRequest, normals: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """Codes [..., O, I] and the normals drawn for them, in pieces, in the order in which the normals were drawn."""
+    codes, *normals = (t.transpose(-2, -1) if request.major == "inputs" else t for t in (request.codes, *normals))
+    return pieces(codes.contiguous(), *normals)
 
 
 def _magnitude(codes: Tensor) -> Tensor:
+    """Magnitudes of integer codes, as indices of a table."""
     return codes.abs().to(torch.int32)
 
 
 def _looked_up(table: Tensor, index: Tensor) -> Tensor:
+    """table[index]; `index_select` is the faster way if the index is contiguous."""
     return table.index_select(0, index.view(-1)).view(index.shape) if index.is_contiguous() else table[index]

@@ -1,6 +1,7 @@
-"""The way of digits into cells: write noise, drift and faults, in siemens, with random streams of their own.
+"""Writing digits into cells: write noise, write-verify, drift and faults, in siemens, each with its own random stream.
 
-Shapes: O outputs, I inputs, P polarities; `...` are matrices (samples, heads) that share one call.
+Shapes: P polarities, O outputs, I inputs, R rows and C columns of one array; `...` are matrices that share one call,
+such as samples and heads.
 """
 
 from __future__ import annotations
@@ -18,93 +19,117 @@ from ohmformer.device import drift, faults, noise, write_verify
 from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
 from ohmformer.errors import BadInput
-from ohmformer.streams import SampleStreams, Source, Stream, Streams
+from ohmformer.streams import RandomSource, SampleStreams, Stream, Streams
 
 Major = Literal["outputs", "inputs"]
-What = Literal["cell", "reference"]
+"""The axis of a matrix along which random numbers run first."""
+Columns = Literal["cell", "reference"]
+"""Columns that hold values, or the reference columns of `offset` arrays."""
 
 
 def exact(array: Crossbar) -> bool:
-    """Whether cells hold what was written."""
+    """True if cells hold exactly what is written to them: no write noise, drift or faults."""
     return noise.silent(array.cell) and not drift.drifts(array.cell, array.age) and not faults.faulty(array.cell)
 
 
 def one_sided(array: Crossbar) -> bool:
-    """Whether the unused half of a pair stays at G_min exactly, so that a magnitude and a sign say all."""
+    """True for pairs whose unused half stays at G_min exactly, so that writing the magnitude is enough."""
     cell = array.cell
     still = noise.silent_at_g_min(cell) and not drift.drifts(cell, array.age) and not faults.faulty(cell)
     return array.encoding == "differential" and still
 
 
 class Writer:
-    """Writes one slice after the other, so that slices that are left out shift no random number.
+    """Writes the slices of one matrix one after the other.
+
+    Random numbers are drawn slice by slice, so a slice that is left out does not change those of the slices below it.
 
     Args:
         array: the hardware.
-        what: cells, or the reference columns of `offset` arrays.
-        stream: what write noise and drift belong to.
-        fault_stream: what faults belong to.
-        major: whether random numbers run along outputs or inputs first.
-        device: where tensors live.
+        columns: cells, or the reference columns of `offset` arrays.
+        stream: key of write noise and drift.
+        fault_stream: key of faults.
+        major: the axis along which random numbers run first.
+        device: where the tensors live.
+
+    Raises:
+        BadInput: a kind of noise or drift from outside the package fails its check, or faults are keyed by samples.
     """
 
     def __init__(
-        self, array: Crossbar, what: What, stream: Streams, fault_stream: Streams, major: Major, device: torch.device
+        self,
+        array: Crossbar,
+        columns: Columns,
+        stream: Streams,
+        fault_stream: Streams,
+        major: Major,
+        device: torch.device,
     ) -> None:
-        self.array, self.what, self.major, self.stream = array, what, major, stream
+        self.array, self.columns, self.major, self.stream = array, columns, major, stream
         check_cell(array.cell, array.age)
-        self.write_numbers = stream.child(what, "write").open(device)
-        self.drift_numbers = stream.child(what, "drift").open(device)
+        self.write_numbers = stream.child(columns, "write").open(device)
+        self.drift_numbers = stream.child(columns, "drift").open(device)
         if faults.faulty(array.cell) and not isinstance(fault_stream, Stream):
             raise BadInput("faults belong to a chip, not to samples; give program a fault_stream")
         self.fault_stream = fault_stream
-        self.slice = 0
+        self.next_slice = 0
 
-    def found(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Target digits [P, ..., O, I] of the next slice to the digits found in its cells.
+    def write(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Write the next slice, from the least significant one up.
 
-        Also, where read noise asks for them, the digits found just after writing.
+        Args:
+            target: digits [P, ..., O, I] to be written; not changed.
+
+        Returns:
+            The digits [P, ..., O, I] that the cells hold after writing, drift and faults; and the digits before drift,
+            or None unless there is drift and read noise depends on them. Without any error it is `target` itself.
         """
-        array, cell = self.array, self.array.cell
-        self.slice += 1
+        array, cell, s = self.array, self.array.cell, self.next_slice
+        self.next_slice += 1
         if exact(array):
             return target, None
         g_target = (array.step * target).add_(cell.g_min)
         g, written = g_target, None
         if not noise.silent(cell):
-            # Of a pair that is silent at G_min only one half shows its noise, so both may share the numbers.
+            # If a cell at G_min is exact, only the used half of a pair is noisy: both halves may share the numbers.
             shared = noise.silent_at_g_min(cell)
             eps = self._normal(self.write_numbers, target, 1 if shared else len(target))
-            g = noise.write(g, cell, eps if array.verify is None else self._verified(eps, target, array.verify))
+            g = noise.write(g, cell, eps if array.verify is None else self._verified(eps, target, array.verify, s))
         if drift.drifts(cell, array.age):
-            written = self._digits(g.clone()) if noise.remembers_writing(cell) else None
+            written = self._to_digits_(g.clone()) if noise.remembers_writing(cell) else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
         if faults.faulty(cell):
-            u = self._fault_numbers(target)
-            g = faults.stick(g, cell, u)
-            written = (
-                None if written is None else self._digits(faults.stick(cell.g_min + array.step * written, cell, u))
-            )
-        return self._digits(g), written
+            u = self._fault_numbers(target, s)
+            g = faults.apply_faults(g, cell, u)
+            if written is not None:
+                written = self._to_digits_(faults.apply_faults(cell.g_min + array.step * written, cell, u))
+        return self._to_digits_(g), written
 
     def normal(self, like: Tensor) -> Tensor:
         """The next standard normals of write noise, of the shape [P, ..., O, I] of `like`."""
         return self._normal(self.write_numbers, like, len(like))
 
-    def _verified(self, eps: Tensor, target: Tensor, how: WriteVerify) -> Tensor:
-        """What is kept of the noise of repeated writes; of whole digits there are few different ones."""
-        array, writes = self.array, self.array.writes(self.slice - 1)
-        which = target.long()
-        whole = torch.equal(which.to(target), target)
-        g = encoding.levels(array, target.device) if whole else array.cell.g_min + array.step * target.double()
-        return write_verify.kept(eps, g, array.cell, how.tolerance, writes, which=which if whole else None)
+    def _verified(self, eps: Tensor, target: Tensor, verify: WriteVerify, s: int) -> Tensor:
+        """Standard normals of single writes, turned into those of verified writes of slice s.
 
-    def _digits(self, g: Tensor) -> Tensor:
+        Whole digits have few distinct targets, so each distinct one is computed once.
+        """
+        array, writes = self.array, self.array.max_writes(s)
+        index = target.long()
+        whole = torch.equal(index.to(target), target)
+        g = (
+            encoding.level_conductances(array, target.device)
+            if whole
+            else array.cell.g_min + array.step * target.double()
+        )
+        return write_verify.verified_eps(eps, g, array.cell, verify.tolerance, writes, index=index if whole else None)
+
+    def _to_digits_(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""
         return g.sub_(self.array.cell.g_min).div_(self.array.step)
 
-    def _normal(self, source: Source, like: Tensor, P: int) -> Tensor:
-        """The next standard normals [P, ..., O, I]."""
+    def _normal(self, source: RandomSource, like: Tensor, P: int) -> Tensor:
+        """The next standard normals [P, ..., O, I] of a source; `like` gives all sizes but P."""
         _, *matrices, O, I = like.shape
         inner = (O, I) if self.major == "outputs" else (I, O)
         if source.by_sample:
@@ -114,17 +139,23 @@ class Writer:
             drawn = source.normal(P, *matrices, *inner, like=like)
         return drawn if self.major == "outputs" else drawn.transpose(-2, -1)
 
-    def _fault_numbers(self, like: Tensor) -> Tensor:
-        """Uniform numbers [P, heads..., O, I] of physical cells: the same for every sample and matrix size."""
+    def _fault_numbers(self, like: Tensor, s: int) -> Tensor:
+        """Uniform numbers of the physical cells of slice s, for every sample and matrix size the same.
+
+        They are drawn array by array, since a fault belongs to a cell of an array and not to an element of a matrix.
+
+        Returns:
+            [P, ..., O, I]; the sample axis, if any, has size 1.
+        """
         assert isinstance(self.fault_stream, Stream)
         P, *matrices, O, I = like.shape
         by_sample = isinstance(self.stream, SampleStreams)
         heads = matrices[1:] if by_sample else matrices
-        R, C = self.array.rows, self.array.columns if self.what == "cell" else 1
+        R, C = self.array.rows, self.array.columns if self.columns == "cell" else 1
         row_blocks, column_blocks = -(-I // R), -(-O // C)
         arrays = product(range(P), range(prod(heads)), range(column_blocks), range(row_blocks))
-        stream = self.fault_stream.child(self.what, "fault", self.slice - 1)
-        u = torch.stack([stream.child(*where).uniform(C, R, like=like) for where in arrays])
+        stream = self.fault_stream.child(self.columns, "fault", s)
+        u = torch.stack([stream.child(*position).uniform(C, R, like=like) for position in arrays])
         u = u.reshape(P, *heads, column_blocks, row_blocks, C, R).transpose(-3, -2)
         u = u.reshape(P, *heads, column_blocks * C, row_blocks * R)[..., :O, :I]
         return u.unsqueeze(1) if by_sample else u

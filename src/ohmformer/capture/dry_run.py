@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.batch_axis import FIRST, Rows, find_rows, same_for_all
 from ohmformer.capture.inputs import _plain, batch_size, call
+from ohmformer.capture.kernels import Kernels
 from ohmformer.capture.product import Digital, Product, Seen
-from ohmformer.capture.recorder import Kernels, Watch
+from ohmformer.capture.pytorch_quirks import compiler_loaded, forget_compiled, uncompiled
+from ohmformer.capture.recorder import Watch
 from ohmformer.errors import BadInput
-from ohmformer.nn.convert.call_info import asked
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,42 @@ def watch(model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Watch
     Raises:
         BadInput: the model cannot be called with this sample.
     """
+    compiles = compiler_loaded()
+    seen, failure = _watched(model, sample, kind)
+    if compiler_loaded() and not compiles:  # parts that compile themselves, such as flex_attention, hide from watching
+        forget_compiled()
+        seen, failure = _watched(model, sample, kind)
+    if failure is None:
+        return seen
+    why = f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0][:200]}"
+    if not _runs(model, sample):
+        raise BadInput(f"the model fails on the sample ({why}); correct one of them") from failure
+    raise BadInput(
+        f"{seen.failed or 'the model itself'}: the model runs, but not while its products are watched ({why}); write "
+        "that part with ordinary operations of PyTorch, or move it out of the model"
+    ) from failure
+
+
+def _watched(model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Watch]) -> tuple[Seen, Exception | None]:
+    """What was seen of one call, and the error that ended it, if one did."""
     seen = Seen()
-    with _module_stack(model, seen), torch.no_grad(), kind(model, seen) as watching, Kernels(watching):
-        try:
+    watching = kind(model, seen)
+    try:
+        with _module_stack(model, seen), torch.no_grad(), uncompiled(), watching, Kernels(watching):
             call(model, sample)
-        except Exception as error:
-            why = str(error).strip().splitlines() or [""]
-            line = f"the model fails on the sample ({type(error).__name__}: {why[0]}); correct one of them"
-            raise BadInput(line) from error
-    return seen
+    except Exception as error:
+        return seen, error
+    return seen, None
+
+
+def _runs(model: nn.Module, sample: Any) -> bool:
+    """Whether the model can be called with this sample."""
+    try:
+        with torch.no_grad(), uncompiled():
+            call(model, sample)
+    except Exception:
+        return False
+    return True
 
 
 def dry_run(model: nn.Module, sample: Any) -> DryRun:
@@ -74,7 +103,6 @@ def dry_run(model: nn.Module, sample: Any) -> DryRun:
         found = _along(model, sample, axis)
         if found is None:
             continue
-        _without_parts_of_texts(found, model, sample)
         if all(place.known for product, place in found.places.items() if _needs_samples(product)):
             return found
         first = first or found
@@ -82,24 +110,6 @@ def dry_run(model: nn.Module, sample: Any) -> DryRun:
         return first
     seen = watch(model, sample)
     return DryRun(seen, {product: Place(FIRST, FIRST) for product in seen.products}, 0)
-
-
-def _without_parts_of_texts(run: DryRun, model: nn.Module, sample: Any) -> None:
-    """Only where the keys are those of a whole text do tokens come one by one; elsewhere attention is not causal.
-
-    Queries of a window, which is folded among samples or heads, are fewer than the tokens of the sample; where nothing
-    names those, they have more keys than queries, though there is no cache. What is the same for all samples, such as
-    codes of distances, is no text.
-    """
-    named = dict(sample) if isinstance(sample, Mapping) else {}
-    args = () if named else tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)
-    said = asked(model, args, named, run.axis)
-    for product in run.seen.products:
-        if product.causal and product.left is not None and product.right is not None:
-            M = product.left.shape[-2]
-            N = product.left.shape[-1] if product.role == "value" else product.right.shape[-2]
-            whole = len(said.numbers[0]) <= M if said.numbers else N == M or said.cached
-            product.causal = whole and (product.role != "key" or run.places[product].right is not None)
 
 
 def _needs_samples(product: Product) -> bool:
@@ -198,14 +208,20 @@ def _reversed(t: Tensor, axis: int) -> Tensor:
 def _module_stack(model: nn.Module, seen: Seen) -> Iterator[None]:
     """Keep `seen.stack` and `seen.calls`, and note the normalisations that modules do by themselves."""
     handles = []
+    home = get_ident()
     for name, module in model.named_modules():
         norm = "norm" in type(module).__name__.lower() and not any(module.children())
 
         def enter(_module: nn.Module, _args: Any, name: str = name) -> None:
+            if get_ident() != home:
+                seen.elsewhere.add(name)
+                return
             seen.stack.append(name)
             seen.calls[name] += 1
 
         def leave(_module: nn.Module, _args: Any, output: Any, norm: bool = norm) -> None:
+            if get_ident() != home:
+                return
             name = seen.stack.pop()
             if norm and isinstance(output, Tensor) and (not seen.digital or seen.digital[-1].module != name):
                 seen.digital.append(Digital(name, "normalisation", tuple(output.shape)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ohmformer.errors import BadInput
 
@@ -72,8 +72,10 @@ def _has_rows(value: Any) -> bool:
 def call(model: nn.Module, sample: Any) -> Any:
     """The model's output for a sample batch: a tensor, a tuple of arguments, or a mapping of keyword arguments.
 
-    A sample that holds anything else than tensors, such as a cache that calls fill, is copied first.
+    A sample that holds anything else than tensors, such as a cache that calls fill, is copied first. Tensors in main
+    memory are moved to where the model is.
     """
+    sample = at_home(model, sample)
     if any(not isinstance(leaf, (Tensor, int, float, str, bool, type(None))) for leaf in tree_leaves(sample)):
         # Autograd's history cannot be copied.
         sample = copy.deepcopy(sample, {id(t): t.detach().clone() for t in _hidden(sample)})
@@ -82,6 +84,18 @@ def call(model: nn.Module, sample: Any) -> Any:
     if isinstance(sample, (tuple, list)):
         return model(*sample)
     return model(sample)
+
+
+def at_home(model: nn.Module, sample: Any) -> Any:
+    """A sample whose tensors in main memory are on the device of the model's first parameter."""
+    first = next(model.parameters(), None)
+    if first is None or first.device.type in ("cpu", "meta"):
+        return sample
+    leaves = tree_leaves(_plain(sample))
+    if not any(isinstance(leaf, Tensor) and leaf.device.type == "cpu" for leaf in leaves):
+        return sample
+    home = first.device
+    return tree_map_only(Tensor, lambda t: t.to(home) if t.device.type == "cpu" else t, _plain(sample))
 
 
 def _hidden(sample: Any) -> list[Tensor]:

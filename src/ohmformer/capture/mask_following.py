@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ohmformer.capture.contraction.matmul import Contraction, contraction
 from ohmformer.capture.masks import HIDDEN, allowed
-from ohmformer.capture.matmul import Contraction, contraction
 
 SOFTMAX = {"softmax", "_softmax"}
 _SAME = {
@@ -49,6 +49,8 @@ _LOOKS = {
     "get_device", "ndimension", "nelement", "is_inference",
 }  # fmt: skip
 """What asks of a tensor other things than its values."""
+_MAKES = {"new_ones", "new_zeros", "new_full", "new_empty", "ones_like", "zeros_like", "full_like", "empty_like"}
+"""What makes constants of the type of a tensor."""
 _LARGEST = {"max", "amax", "logsumexp"}
 _KNOWN = _SAME | _TIMES | _PLUS | _MINUS | _FILL | _VIEWS | _OTHERS | _LARGEST
 _IN_PLACE = re.compile(r"[a-z]\w*[a-z0-9]_|__i(?!nvert)\w+__").fullmatch
@@ -124,11 +126,13 @@ class Follower:
         self.chains = WeakIdKeyDictionary()
         self.values = WeakIdKeyDictionary()
         self.seen = WeakIdKeyDictionary()
+        self.followed = (self.chains.data, self.values.data, self.seen.data)
+        """All that is followed: `any` of these tells whether there is anything, faster than a call."""
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to follow."""
-        return bool(self.chains.data or self.values.data or self.seen.data)
+        """True if there is anything to follow."""
+        return any(self.followed)
 
     def wait(self, found: Contraction, settle: Callable[[Tensor | None], Tensor]) -> Tensor:
         """A stand-in for a product that is computed when its mask is known."""
@@ -185,7 +189,7 @@ class Follower:
         waiting = list({id(c): c for t in _tensors((args, kwargs)) if (c := self.chains.get(t)) is not None}.values())
         if not waiting:
             return self._after(func, name, args, kwargs)
-        if name in _LOOKS:
+        if name in _LOOKS | _MAKES:
             return func(*args, **kwargs)
         if name in SOFTMAX:
             return self._softmax(func, args, kwargs, waiting)

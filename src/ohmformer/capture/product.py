@@ -26,7 +26,8 @@ class Product:
         shapes: of the operands.
         position: which of the products of that call it was, those with weights not counted; -1 for those.
         weights: name of the parameter that is multiplied.
-        matrix: the very weights [O, I] or [G, O, I], a view of the parameter.
+        matrix: the very weights [O, I] or [G, O, I], a view of the parameter or a copy of one.
+        origin: the view of the parameter that they are, or were copied from.
         left: sizes and samples of the left factor [..., M, I].
         right: of the right factor [..., O, I].
         role: what a product of two activations is to attention: Q K ("key") or P V ("value"); "" for neither.
@@ -36,6 +37,7 @@ class Product:
             heads.
         swapped: the model writes V P^T for P V; "left" and "right" are those of P V.
         scope: of P V, the module inside which scores became probabilities.
+        why: what keeps it from being understood, where that is known.
     """
 
     module: str
@@ -45,6 +47,7 @@ class Product:
     position: int = -1
     weights: str = ""
     matrix: Tensor | None = None
+    origin: Tensor | None = None
     left: Signature | None = None
     right: Signature | None = None
     role: Literal["key", "value", ""] = ""
@@ -53,6 +56,7 @@ class Product:
     groups: int | None = None
     swapped: bool = False
     scope: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Seen:
         operations: by module and position in a call, the functions that multiply there.
         calls: how often each module was called, by name.
         stack: names of the modules at work now, outermost first.
+        elsewhere: names of the modules that were called in another thread, where nothing is seen.
+        failed: name of the module where a watched call failed; None where none did.
     """
 
     products: list[Product] = field(default_factory=list)
@@ -81,3 +87,5 @@ class Seen:
     operations: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     stack: list[str] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)
+    failed: str | None = None

@@ -12,18 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.attention_roles import Lineage
-from ohmformer.capture.convolution import CONVOLUTIONS
-from ohmformer.capture.grouped_matmul import GROUPED, group_contraction
+from ohmformer.capture.contraction.convolution import CONVOLUTIONS
+from ohmformer.capture.contraction.grouped_matmul import GROUPED, group_contraction
+from ohmformer.capture.contraction.matmul import Contraction, contraction
 from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.masks import allowed, is_causal
-from ohmformer.capture.matmul import Contraction, contraction
+from ohmformer.capture.opaque_tensors import opaque, shape_of
 from ohmformer.capture.product import Digital, Kind, Product, Seen
 from ohmformer.capture.signature import signature
+from ohmformer.capture.torch_private import storage_id
 
 FUSED = F.scaled_dot_product_attention
 _WITH_WEIGHTS = {
@@ -53,11 +54,6 @@ _FILLED = {"new_ones", "new_zeros", "new_full", "ones_like", "zeros_like", "full
 """What makes constants of the size of what it is given."""
 _IN_PLACE = re.compile(r"[a-z]\w*[a-z0-9]_").fullmatch
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
-_KERNELS = (
-    "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linalg_vecdot", "linear", "convolution",
-    "cdist", "lstm", "gru", "rnn", "attention", "encoder_layer", "matmul", "einsum",
-)  # fmt: skip
-"""What the names of kernels that multiply hold, in whole or between underscores."""
 
 
 class Watch(TorchFunctionMode):
@@ -76,7 +72,7 @@ class Watch(TorchFunctionMode):
         self.positions: Counter[tuple[str, int]] = Counter()
         self.owners: dict[int, list[tuple[str, Tensor]]] = {}
         for name, parameter in model.named_parameters():
-            self.owners.setdefault(parameter.untyped_storage()._cdata, []).append((name, parameter))
+            self.owners.setdefault(storage_id(parameter), []).append((name, parameter))
         for module in model.modules():
             for value in tree_leaves([dict(module._parameters), dict(module._buffers), list(vars(module).values())]):
                 if isinstance(value, Tensor):
@@ -87,10 +83,14 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         multiplying = multiplies(func, args)
+        strange = next((why for t in inputs if (why := opaque(t))), "")
         self.known += multiplying
         try:
-            products = list(self._products(func, args, kwargs, inputs)) if multiplying else []
-            output = self._done(func, args, kwargs, products)
+            products = list(self._products(func, args, kwargs, inputs, strange)) if multiplying else []
+            output = self._done(func, args, kwargs, products, strange)
+        except Exception:
+            self.seen.failed = self.module if self.seen.failed is None else self.seen.failed
+            raise
         finally:
             self.known -= multiplying
         self.seen.products += products
@@ -100,11 +100,12 @@ class Watch(TorchFunctionMode):
             self.fixed.update((leaf, True) for leaf in outputs)
         if all(t in self.plain for t in inputs) or func.__name__ in _FILLED:
             self.plain.update((leaf, True) for leaf in outputs)
-        self.lineage.follow(func, inputs, outputs, products)
-        self._digital(func, outputs)
+        if not strange:
+            self.lineage.follow(func, inputs, outputs, products)
+            self._digital(func, outputs)
         return output
 
-    def _done(self, func: Any, args: Any, kwargs: Any, products: list[Product]) -> Any:
+    def _done(self, func: Any, args: Any, kwargs: Any, products: list[Product], strange: str) -> Any:
         """What a call returns; scores are followed to their softmax, to see what their mask hides."""
         if products:
             output = func(*args, **kwargs)
@@ -112,7 +113,7 @@ class Watch(TorchFunctionMode):
             if product.kind in ("two activations", "computed weights") and found is not None and not output.is_meta:
                 self.follower.begin(found, output, partial(_tell, product, found))
             return output
-        if self.known or not self.follower.concerns((args, kwargs)):
+        if self.known or strange or not self.follower.concerns((args, kwargs)):
             return func(*args, **kwargs)
         self.known += 1  # calls are repeated on other values, to see what depends on what
         try:
@@ -122,19 +123,31 @@ class Watch(TorchFunctionMode):
 
     def _fixed(self, t: Tensor) -> bool:
         """Whether a tensor follows from parameters and constants alone."""
-        return t in self.fixed and t.untyped_storage()._cdata not in self.written
+        return t in self.fixed and storage_id(t) not in self.written
 
     def _written_into(self, func: Any, args: Any) -> list[Tensor]:
         """The tensor that a call changes in place by what depends on the input, such as a buffer that caches keys."""
         name = getattr(func, "__name__", "")
         if not args or not isinstance(args[0], Tensor) or not (name == "__setitem__" or _IN_PLACE(name)):
             return []
-        if not all(self._fixed(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor)):
-            self.written[args[0].untyped_storage()._cdata] = args[0].untyped_storage()
+        known = opaque(args[0]) or all(self._fixed(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
+        if not known:
+            self.written[storage_id(args[0])] = args[0].untyped_storage()
         return [args[0]]
 
-    def _products(self, func: Any, args: Any, kwargs: Any, inputs: list[Tensor]) -> Iterator[Product]:
-        """The products of a call: one for each expert of a bank, none where parameters meet parameters."""
+    def _products(self, func: Any, args: Any, kwargs: Any, inputs: list[Tensor], strange: str) -> Iterator[Product]:
+        """The products of a call: one for each expert of a bank, none where parameters meet parameters.
+
+        `strange` says what keeps the tensors from being looked at.
+        """
+        why = strange or ("complex values, and cells hold real ones" if any(t.is_complex() for t in inputs) else "")
+        if why:
+            self.factors = None
+            live = [t for t in inputs[:3] if not self._fixed(t)]
+            product = self._product("two activations" if len(live) > 1 else "unknown", func, inputs[:2])
+            product.why = f"{product.operation} has {why}"
+            yield product
+            return
         if func is FUSED or func is F.multi_head_attention_forward:
             kind: Kind = "attention" if func is FUSED else "multihead attention"
             product = self._product(kind, func, inputs[:3])
@@ -162,11 +175,10 @@ class Watch(TorchFunctionMode):
         if found is None:
             yield self._product("two activations" if len(live) > 1 or len(operands) < 2 else "unknown", func, operands)
             return
-        factors = (found.right, found.left)
-        for n, factor in enumerate(factors):
-            name = self._owner(factor)
+        for form in (found, found.swapped()):
+            name = self._owner(form.origin)
             if name:
-                yield self._weights(func, operands, name, factor, factors[1 - n])
+                yield self._weights(func, operands, name, form)
                 return
         product = self._product("two activations" if len(live) > 1 else "computed weights", func, operands)
         if any(t in self.plain and self._fixed(t) for t in operands[:2]):
@@ -188,15 +200,15 @@ class Watch(TorchFunctionMode):
         owned = [bool(self._owner(t)) for t in operands]
         return owned.count(True) == 1 and all(own or t in self.plain for own, t in zip(owned, operands, strict=True))
 
-    def _weights(self, func: Any, operands: list[Tensor], name: str, matrix: Tensor, inputs: Tensor) -> Product:
+    def _weights(self, func: Any, operands: list[Tensor], name: str, found: Contraction) -> Product:
         product = self._product("weights", func, operands, counted=False)
-        product.weights, product.matrix = name, matrix
-        constant = all(self._fixed(t) or t.untyped_storage()._cdata in self.owners for t in operands)
-        product.left = signature(inputs, constant)
+        product.weights, product.matrix, product.origin = name, found.right, found.origin
+        constant = all(self._fixed(t) or storage_id(t) in self.owners for t in operands)
+        product.left = signature(found.left, constant)
         return product
 
     def _product(self, kind: Kind, func: Any, operands: list[Tensor], *, counted: bool = True) -> Product:
-        shapes = tuple(tuple(t.shape) for t in operands)
+        shapes = tuple(shape_of(t) for t in operands)
         module = self.module
         position = self._next_position(func) if counted else -1
         return Product(module, kind, func.__name__, shapes, position)
@@ -236,16 +248,21 @@ class Watch(TorchFunctionMode):
 
     def _owner(self, factor: Tensor) -> str:
         """Name of the parameter whose values these are, or empty."""
-        start, end = factor.storage_offset(), factor.storage_offset() + factor.numel()
-        for name, parameter in self.owners.get(factor.untyped_storage()._cdata, ()):
-            if parameter.storage_offset() <= start and end <= parameter.storage_offset() + parameter.numel():
+        for name, parameter in self.owners.get(storage_id(factor), ()):
+            if part_of(factor, parameter):
                 return name
         return ""
 
-    def record_unknown(self, operation: str, inputs: list[Tensor]) -> None:
+    def record_unknown(self, operation: str, inputs: list[Tensor], kind: Kind = "unknown") -> None:
         """Write down a product that no known function asked for."""
-        shapes = tuple(tuple(t.shape) for t in inputs)
-        self.seen.products.append(Product(self.module, "unknown", operation, shapes))
+        shapes = tuple(shape_of(t) for t in inputs)
+        self.seen.products.append(Product(self.module, kind, operation, shapes))
+
+    def floating(self, given: Any) -> tuple[list[Tensor], list[Tensor]]:
+        """Floating tensors among arguments: those that depend on the input of the model, and matrices that do not."""
+        found = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        live = [t for t in found if not self._fixed(t)]
+        return live, [t for t in found if self._fixed(t) and t.dim() > 1]
 
     def _digital(self, func: Any, outputs: list[Tensor]) -> None:
         kind = _DIGITAL.get(getattr(func, "__name__", ""))
@@ -258,6 +275,21 @@ _DIGITAL: dict[str, Literal["softmax", "normalisation", "activation"]] = {
     **dict.fromkeys(("layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm"), "normalisation"),
     **dict.fromkeys(("gelu", "relu", "silu", "tanh", "sigmoid", "hardswish", "relu_", "elu", "mish"), "activation"),
 }
+
+
+def part_of(view: Tensor, whole: Tensor) -> bool:
+    """Whether the first and the last value of a view are values of another view of the same memory."""
+    first = int(view.storage_offset()) - int(whole.storage_offset())
+    last = first + sum((size - 1) * stride for size, stride in zip(view.shape, view.stride(), strict=True))
+    return view.numel() > 0 and all(_reached(place, whole) for place in (first, last))
+
+
+def _reached(place: int, whole: Tensor) -> bool:
+    """Whether a view holds the value so many places behind its first one."""
+    for stride, size in sorted(zip(whole.stride(), whole.shape, strict=True), reverse=True):
+        if stride and place >= 0:
+            place -= min(place // stride, size - 1) * stride
+    return place == 0
 
 
 def distinct_heads(factor: Tensor) -> int | None:
@@ -285,19 +317,3 @@ def _tell(product: Product, found: Contraction, seen: Tensor | None) -> None:
     M, N = found.left.shape[-2], found.right.shape[-2]
     if M > 1:
         product.causal = seen is not None and is_causal(seen.expand(*seen.shape[:-2], M, N))
-
-
-class Kernels(TorchDispatchMode):
-    """Sees the kernels below the functions, so that a product that no known function asked for is not missed."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.watch = watch
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Record a kernel that multiplies, unless a function that is known called it."""
-        name = func.overloadpacket.__name__
-        multiplies = name in _KERNELS or any(part in _KERNELS for part in name.split("_"))
-        if multiplies and not self.watch.known:
-            self.watch.record_unknown(name, [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)][:2])
-        return func(*args, **(kwargs or {}))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 BY_RULE, BY_HARDWARE = "by rule", "by hardware"
 ACROSS_SAMPLES = "compares samples with one another"
 COMPUTED = "its weights are computed from other parameters"
 CONSTANT = "one of its factors is a constant"
+NOT_CALLED = "its forward is not called on the sample"
+ELSEWHERE = "runs in another thread, where its products are not seen"
+TITLES = ("module", "product", "runs on", "count")
+WIDTH = 120
+"""Columns of the table as text."""
 ASKED_FOR = (BY_RULE, BY_HARDWARE)
 """Reasons to stay digital that somebody chose."""
 
@@ -60,13 +65,43 @@ class CaptureTable:
         )
         return list(counts.items())
 
+    def to_dict(self) -> list[dict[str, str]]:
+        """Every product as plain values, such as pandas.DataFrame takes: module, product, engine, reason."""
+        return [asdict(row) for row in self.rows]
+
     def print(self) -> None:
         """Write the table to standard error."""
         from rich.console import Console
-        from rich.table import Table
 
-        table = Table("module", "product", "runs on", "count", title="What runs where")
-        for row, count in self.grouped():
-            where = f"digital: {row.reason}" if row.reason else row.engine
-            table.add_row(row.module, row.product, where, str(count))
-        Console(stderr=True).print(table)
+        Console(stderr=True).print(self._table())
+
+    def __str__(self) -> str:
+        """The table as text."""
+        from rich.console import Console
+
+        console = Console(width=WIDTH, color_system=None)
+        with console.capture() as captured:
+            console.print(self._table())
+        return captured.get().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        """The table as notebooks show it."""
+        from html import escape
+
+        head = "".join(f"<th>{title}</th>" for title in TITLES)
+        lines = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in self._lines()]
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+    def _lines(self) -> list[tuple[str, str, str, str]]:
+        """Cells of the rows as people read them."""
+        where = {row: f"digital: {row.reason}" if row.reason else row.engine for row, _ in self.grouped()}
+        return [(row.module, row.product, where[row], str(count)) for row, count in self.grouped()]
+
+    def _table(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*TITLES, title="What runs where")
+        for line in self._lines():
+            table.add_row(*map(Text, line))
+        return table

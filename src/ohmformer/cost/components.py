@@ -1,6 +1,6 @@
-"""Components: from what they are to what one use of them costs, and the area that they take.
+"""Component models: energy and time of one use of each hardware component, and the area of an array.
 
-Names of components in a breakdown: array, dac, adc, sample, shift_add, write, verify, register, buffer, bus, network,
+Components of an energy breakdown: array, dac, adc, sample, shift_add, write, verify, register, buffer, bus, network,
 vector, softmax, conditioning, simd, dram, gpu, static.
 """
 
@@ -17,26 +17,30 @@ from ohmformer.mapping.write_effort import effort
 
 
 def price(value: float | str) -> float:
-    """What is to be added: nothing for what another price includes."""
+    """A price as a number: 0 for "included", since another price contains it."""
     return 0.0 if isinstance(value, str) else value
 
 
 def array_cost(array: Crossbar, role: str) -> ArrayCost:
     """The prices of an array.
 
+    Args:
+        array: the array.
+        role: role of its engine, such as "projection"; the message names it.
+
     Raises:
-        BadInput: it has none.
+        BadInput: the array has no prices.
     """
     if array.cost is None:
         raise BadInput(
-            f"hardware.{role}.array.cost: is missing, so nothing can be said of time and energy; "
+            f"hardware.{role}.array.cost: is missing, so time and energy are unknown; "
             "take an accelerator whose arrays have prices (`ohmformer list`), or add the table"
         )
     return array.cost
 
 
 def converter_bits(array: Crossbar) -> int:
-    """Bits of the converter that is paid for: an ideal one is the smallest that loses nothing."""
+    """Resolution of the ADC that is priced [bits]; an ideal ADC is priced as the smallest that loses nothing."""
     if array.adc.bits != "ideal":
         return array.adc.bits
     serial = array.inputs.kind == "bit_serial"
@@ -46,44 +50,64 @@ def converter_bits(array: Crossbar) -> int:
 
 
 def conversion(array: Crossbar, role: str) -> tuple[float, float]:
-    """Energy [J] and time [s] of one conversion: proportional to its bits."""
+    """Energy [J] and time [s] of one conversion; both are proportional to the resolution, as in PUMA's simulator."""
     cost = array_cost(array, role)
     share = converter_bits(array) / cost.adc_bits
     return price(cost.adc_energy) * share, cost.adc_time * share
 
 
 def access_time(array: Crossbar, role: str) -> float:
-    """One access of an array [s]: reading it, or converting all columns of a converter while the next read runs."""
+    """Time of one access of an array [s]: the read, or the conversions of one ADC's columns if longer."""
     cost = array_cost(array, role)
     _, time = conversion(array, role)
     return max(cost.read_time, min(array.adc.columns_per_adc, array.columns) * time)
 
 
-def multiply(plan: Plan, vectors: float, role: str) -> Cost:
-    """`vectors` input vectors through every matrix of a plan: the energy of all, latency and interval of one."""
+def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
+    """Cost of matrix-vector products on arrays.
+
+    Args:
+        plan: the matrices.
+        vectors: number of input vectors that each matrix multiplies.
+        role: role of the engine, for messages.
+
+    Returns:
+        The energy of all vectors; latency and interval of one vector.
+    """
     array = plan.array
     cost = array_cost(array, role)
-    once = plan.reads(1)
-    conversions = once.adc_conversions
+    one_vector = plan.reads(1)
+    conversions = one_vector.adc_conversions
     access, (adc_energy, _) = access_time(array, role), conversion(array, role)
     cycles = array.cycles() if cost.timing == "bit_serial" else 1
     fill = cost.fill_cycles if cost.timing == "bit_serial" else 0
     rows = array.cycles() * plan.inputs * plan.column_blocks * plan.matrices * plan.slices * array.polarities
     energy = {
-        "array": once.activations * price(cost.read_energy),
+        "array": one_vector.activations * price(cost.read_energy),
         "dac": rows * price(cost.dac_energy),
         "adc": conversions * adc_energy,
         "sample": conversions * price(cost.sample_energy),
         "shift_add": conversions * price(cost.shift_add_energy),
     }
-    kept = {name: value * vectors for name, value in energy.items() if value}
-    return Cost(kept, (cycles + fill) * access, cycles * access)
+    energy = {name: value * vectors for name, value in energy.items() if value}
+    return Cost(energy, (cycles + fill) * access, cycles * access)
 
 
-def write(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
-    """Writing cells of a plan once, by default all: their energy, and the time of one row of every array at once.
+def write_cost(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
+    """Cost of writing the cells of a plan once.
 
-    Verified writes are repeated, and read back in between: one driven row, each of its columns converted.
+    Verified writes are repeated. A verifying read between them drives one row and converts each of its columns.
+
+    Args:
+        plan: the matrices.
+        role: role of the engine, for messages.
+        cells: number of cells that are written; by default all cells of the plan.
+
+    Returns:
+        The energy of all cells; as latency and interval the time of one row, which all arrays write at the same time.
+
+    Raises:
+        BadInput: the cell has no write time or no write energy.
     """
     cell = plan.array.cell
     for name in ("write_time", "write_energy"):
@@ -94,23 +118,32 @@ def write(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
             )
     assert cell.write_time is not None
     assert cell.write_energy is not None
-    number, made = plan.cells if cells is None else cells, effort(plan.array, plan.slices)
-    energy, time = {"write": number * cell.write_energy * made.writes}, cell.write_time * made.row_writes
-    if made.reads:
-        energy["verify"] = number * made.reads * _reading_back(plan.array, role)
-        time += made.row_reads * access_time(plan.array, role)
+    number, expected = plan.cells if cells is None else cells, effort(plan.array, plan.slices)
+    energy, time = {"write": number * cell.write_energy * expected.writes}, cell.write_time * expected.row_writes
+    if expected.reads:
+        energy["verify"] = number * expected.reads * _verify_read_energy(plan.array, role)
+        time += expected.row_reads * access_time(plan.array, role)
     return Cost(energy, time, time)
 
 
-def _reading_back(array: Crossbar, role: str) -> float:
-    """Energy of one verifying read of a cell [J]: its share of an access, of a driven row, and one conversion."""
+def _verify_read_energy(array: Crossbar, role: str) -> float:
+    """Energy of one verifying read per cell [J]: the cell's share of one driven row, and one conversion."""
     cost, (conversion_energy, _) = array_cost(array, role), conversion(array, role)
     share = price(cost.read_energy) / array.rows + price(cost.dac_energy)
     return share / array.columns + price(cost.sample_energy) + conversion_energy
 
 
-def transfer(chip: Chip, bytes_in: float, bytes_out: float) -> Cost:
-    """Operands from a tile's memory to a core and results back, and on to the next stage."""
+def transfer_cost(chip: Chip, bytes_in: float, bytes_out: float) -> Cost:
+    """Cost of moving operands from a tile's memory to a core, and results back and on to the next stage.
+
+    Args:
+        chip: prices of registers, buffers, buses and the network.
+        bytes_in: bytes of operands.
+        bytes_out: bytes of results.
+
+    Returns:
+        Energy, and one network latency. Bandwidth is taken to suffice.
+    """
     both = bytes_in + bytes_out
     energy = {
         "register": both * price(chip.register_energy),
@@ -121,19 +154,40 @@ def transfer(chip: Chip, bytes_in: float, bytes_out: float) -> Cost:
     return Cost({name: value for name, value in energy.items() if value}, chip.network_latency)
 
 
-def lanes(chip: Chip, operations: float, count: int, vectors: float, *, name: str = "vector") -> Cost:
-    """Operations on `count` vector lanes: the energy of all, and the time of those for one of `vectors` tokens."""
+def lanes_cost(chip: Chip, operations: float, count: int, vectors: float, *, name: str = "vector") -> Cost:
+    """Cost of operations on vector lanes.
+
+    Args:
+        chip: clock and prices.
+        operations: number of operations for all tokens.
+        count: number of lanes.
+        vectors: number of tokens.
+        name: component of the breakdown.
+
+    Returns:
+        The energy of all operations; as interval the time per token.
+    """
     time = operations / vectors / (count * chip.clock)
     return Cost({name: operations * chip.vector.energy_per_op}, 0.0, time)
 
 
-def softmax(chip: Chip, unit: SoftmaxUnit, rows: float, length: int) -> Cost:
-    """Softmax of all rows in units of their own: the energy of all; each head's lanes take one row after another."""
+def softmax_cost(chip: Chip, unit: SoftmaxUnit, rows: float, length: int) -> Cost:
+    """Cost of softmax in dedicated units, one per head.
+
+    Args:
+        chip: clock.
+        unit: lanes and prices.
+        rows: number of rows of scores, of all heads.
+        length: values per row.
+
+    Returns:
+        The energy of all rows; as interval the time of one row in the lanes of its head.
+    """
     return Cost({"softmax": rows * length * unit.energy_per_element}, 0.0, length / (unit.lanes_per_head * chip.clock))
 
 
 def array_area(array: Crossbar, role: str) -> float:
-    """One array with its drivers, converters, sampling and adders [m^2]."""
+    """Area of one array with its drivers, converters, sample-and-hold circuits and adders [m^2]."""
     cost = array_cost(array, role)
     converters = ceil(array.columns / array.adc.columns_per_adc)
     return (

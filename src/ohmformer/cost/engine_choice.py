@@ -1,6 +1,6 @@
-"""Resolves every product of a workload once: its engine and array, and what rules, clip and conditioning make of it.
+"""Engine choice: decides for every product of a workload its engine, array, clip and conditioning, once.
 
-Rules find products by the names that `convert` gives their operands (see `hardware.operand_names`).
+Rules match the names that `convert` gives to operands (see `hardware.operand_names`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Product = StaticMatMul | DynamicMatMul
 
 @dataclass(frozen=True, eq=False)
 class PlacedOp:
-    """A product, and where it is computed.
+    """A product with the engine that computes it.
 
     Attributes:
         op: the product.
-        engine: with the array that is used.
-        role: whose engine of the accelerator that is, such as "projection": what messages name.
-        pattern: of the rule that holds for it; empty without one.
-        max_code: the largest code that a clip leaves of those of `array`; None if there is no clip.
+        engine: the engine, with the array that a rule may have named.
+        role: role of the engine in the accelerator, such as "projection"; messages name it.
+        pattern: pattern of the rule that matches the product; empty if none does.
+        max_code: the largest code of `array` that a clip leaves; None if there is no clip.
         shared: True if all layers use the same arrays for K or V.
         rotated: True if its inputs are rotated (static weights only).
         kv: how K or V is conditioned; None if it is written unchanged.
@@ -48,32 +48,32 @@ class PlacedOp:
 
     @cached_property
     def array(self) -> Crossbar:
-        """The engine's array as the conditioning uses it: what digits count, and how many copies there are of each."""
+        """The engine's array as the conditioning uses it, with its digit weights and redundancy."""
         assert isinstance(self.engine, ArrayEngine)
-        return _used(self.engine.array, self.kv) if self.kv else self.engine.array
+        return _conditioned_array(self.engine.array, self.kv) if self.kv else self.engine.array
 
     @property
     def stage(self) -> str:
-        """The stage of the layer to which the product belongs."""
+        """Name of the stage of the product."""
         return self.op.stage
 
     @property
     def stored_side(self) -> str:
-        """Which factor lies in cells: "right" (weights, K^T, V), "left" (Q, P), or "" off arrays."""
+        """The factor that cells hold: "right" (weights, K^T, V), "left" (Q, P), or "" if the engine has no arrays."""
         return self.engine.written if isinstance(self.engine, ArrayEngine) else ""
 
 
 LayerOp = Op | PlacedOp
-"""What a layer does: products where they are computed, and the operations between them."""
+"""An operation of a layer: a product with its engine, or an operation without an engine."""
 
 
 def role_of(op: Product) -> str:
-    """The role of a product: what its matrix is."""
+    """The role of a product: "projection", "attention.key" or "attention.value"."""
     return "projection" if isinstance(op, StaticMatMul) else op.role
 
 
 def rule_names(op: Product) -> tuple[str, ...]:
-    """All names by which rules find a product."""
+    """All names by which rules match a product."""
     if isinstance(op, StaticMatMul):
         return op.rule_names or weight_rule_names(op.name)
     return kv_rule_names(op.name)
@@ -81,14 +81,14 @@ def rule_names(op: Product) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What decides where products are computed.
+    """The settings that decide where products are computed.
 
     Attributes:
         hardware: the engines.
-        clip: of K and V in memristive cells.
-        rules: what is different for some products.
-        weights: how static weights are conditioned.
-        kv: how K and V in memristive cells are.
+        clip: clip of K and V in memristive cells.
+        rules: exceptions for products by name.
+        weights: mitigation for static weights.
+        kv: conditioning of K and V in memristive cells: one for all, or operand name -> its own.
     """
 
     hardware: Accelerator
@@ -99,21 +99,21 @@ class EngineChoice:
 
     @cached_property
     def engines(self) -> dict[str, Engine]:
-        """The engine of each role."""
+        """Role -> engine."""
         projection, attention = self.hardware.projection, self.hardware.attention
         return {"projection": projection, "attention.key": attention.key, "attention.value": attention.value}
 
     def pattern(self, op: Product) -> str:
-        """The pattern of the rule that holds for a product; empty without one."""
-        found = self.rules.match(rule_names(op)) if self.rules.rules else None
-        return "" if found is None else found[0]
+        """The pattern of the rule that matches a product; empty if none does."""
+        match = self.rules.match(rule_names(op)) if self.rules.rules else None
+        return "" if match is None else match[0]
 
     def layer(self, ops: Iterable[Op], tenants: frozenset[int]) -> list[LayerOp]:
-        """The operations of a layer with its products resolved.
+        """The operations of a layer, each product with its engine.
 
         Args:
             ops: the operations.
-            tenants: as `tenants` returns them.
+            tenants: the result of `tenants` for the whole workload.
 
         Raises:
             BadInput: see `resolve`.
@@ -124,7 +124,7 @@ class EngineChoice:
         ]
 
     def tenants(self, ops: Iterable[Op]) -> frozenset[int]:
-        """The products (by `id`) whose weights lie in the cells of an earlier product.
+        """The products whose weights lie in the cells of an earlier product, as the `id` of each.
 
         Weights that modules share are stored once, unless rules put them into different arrays or rotate only some.
         """
@@ -133,42 +133,46 @@ class EngineChoice:
             return frozenset(id(op) for op in tied if op.shared_with)
         shared = {op.shared_with for op in tied if op.shared_with}
         stored: set[tuple[object, ...]] = set()
-        found: set[int] = set()
+        tenants: set[int] = set()
         for op in tied if shared else ():
             name = op.shared_with or op.name
             if name not in shared or not isinstance((placed := self.resolve(op)).engine, ArrayEngine):
                 continue
-            key = (name, op.inputs, op.outputs, placed.engine.array, *self._ranges(op), placed.rotated)
+            key = (name, op.inputs, op.outputs, placed.engine.array, *self._weight_range(op), placed.rotated)
             if op.shared_with and key in stored:
-                found.add(id(op))
+                tenants.add(id(op))
             stored.add(key)
-        return frozenset(found)
+        return frozenset(tenants)
 
-    def _ranges(self, op: StaticMatMul) -> tuple[object, object]:
-        """Scale and percentile of weights, where a rule or the conditioning changes those of the array."""
+    def _weight_range(self, op: StaticMatMul) -> tuple[object, object]:
+        """Scale and percentile of the weight range: of the rule, else of the mitigation, else of the array."""
         rule = self.rules.rule(rule_names(op))
         engine = self.engines["projection" if rule.on == "hardware" else rule.on]
         array = rule.array or (engine.array if isinstance(engine, ArrayEngine) else None)
         names = ("scale", "percentile")
-        values = [[getattr(each, name, None) for each in (rule, self.weights, array)] for name in names]
-        scale, percentile = (next((value for value in own if value is not None), None) for own in values)
+        candidates = [[getattr(holder, name, None) for holder in (rule, self.weights, array)] for name in names]
+        scale, percentile = (next((value for value in values if value is not None), None) for values in candidates)
         return scale, percentile
 
     def resolve(self, op: Product, *, holds_cells: bool = True) -> PlacedOp:
-        """Engine, clip and conditioning of a product, and whether its inputs are rotated.
+        """Decide engine, clip, conditioning and rotation of a product.
+
+        Args:
+            op: the product.
+            holds_cells: see `PlacedOp`.
 
         Raises:
-            BadInput: a rule asks for what has no price, or the array cannot be used as the conditioning says.
+            BadInput: a rule asks for something that has no price, or the conditioning does not fit the array.
         """
-        found = self.rules.match(rule_names(op)) if self.rules.rules else None
-        pattern, rule = found or ("", _NO_RULE)
+        match = self.rules.match(rule_names(op)) if self.rules.rules else None
+        pattern, rule = match or ("", _NO_RULE)
         if rule.digital:
             raise BadInput(
                 f"rules[{pattern!r}]: keeps {op.name} digital, which the workload does not; trace it with this rule"
             )
-        usual = self.engines[role_of(op)]
+        default = self.engines[role_of(op)]
         role = role_of(op) if rule.on == "hardware" else rule.on
-        engine = self.engines[role] if found is None else _ruled(self.engines[role], usual, rule, op)
+        engine = self.engines[role] if match is None else _apply_rule(self.engines[role], default, rule, op)
         if rule.array is not None:
             _check_prices(rule.array, pattern, written=isinstance(op, DynamicMatMul))
         if isinstance(op, StaticMatMul):
@@ -177,16 +181,16 @@ class EngineChoice:
         kv = self._conditioning(op, engine, rule)
         clip = rule.clip
         if clip == "model":
-            clip = self.clip if self.clip is not None and isinstance(usual, CrossbarEngine) else "none"
+            clip = self.clip if self.clip is not None and isinstance(default, CrossbarEngine) else "none"
         try:
-            top = _max_code(clip, engine, kv)
+            max_code = _max_code(clip, engine, kv)
         except BadInput as error:
             raise BadInput(f"rules[{pattern!r}]: {error}" if pattern else str(error)) from error
         shared = self.hardware.attention.arrays == "shared" and rule.array is None
-        return PlacedOp(op, engine, role, pattern, top, shared, kv=kv)
+        return PlacedOp(op, engine, role, pattern, max_code, shared, kv=kv)
 
     def _rotated(self, engine: Engine, rule: Rule) -> bool:
-        """What the rule says, or else what holds for weights in memristive cells."""
+        """True if the inputs of a static product are rotated: as the rule says, else if its weights are memristive."""
         if not isinstance(engine, ArrayEngine):
             return False
         if rule.rotate is not None:
@@ -194,9 +198,10 @@ class EngineChoice:
         return self.weights.rotate and (isinstance(self.hardware.projection, CrossbarEngine) or rule.array is not None)
 
     def _conditioning(self, op: DynamicMatMul, engine: Engine, rule: Rule) -> Conditioning | None:
-        """What holds for K or V: tokens in memristive cells, for which no rule has a clip of its own.
+        """The conditioning of K or V; None if it is written unchanged.
 
-        Where it is said operand by operand, who chose it has asked for the clips.
+        A conditioning for all operands applies to tokens in memristive cells for which no rule sets a clip. One that is
+        given operand by operand also applies beside such clips, since it was chosen with them.
         """
         if not self.kv or not isinstance(engine, ArrayEngine) or engine.written != "right":
             return None
@@ -209,8 +214,8 @@ class EngineChoice:
 _NO_RULE = Rule()
 
 
-def _ruled(engine: Engine, usual: Engine, rule: Rule, op: Product) -> Engine:
-    """The engine with the array that a rule names. What is written is what the rule says, or else the usual engine."""
+def _apply_rule(engine: Engine, default: Engine, rule: Rule, op: Product) -> Engine:
+    """The engine with the array and the stored side that a rule names; without a stored side, that of `default`."""
     if rule.array is not None:
         resident = engine.resident if isinstance(engine, ArrayEngine) else None
         engine = CrossbarEngine(array=rule.array, resident=resident)
@@ -218,32 +223,38 @@ def _ruled(engine: Engine, usual: Engine, rule: Rule, op: Product) -> Engine:
         return engine
     written = rule.write
     if written == "hardware":
-        written = usual.written if isinstance(usual, ArrayEngine) else "right"
+        written = default.written if isinstance(default, ArrayEngine) else "right"
     return engine.model_copy(update={"written": "right" if op.turned else written})
 
 
 def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
+    """Refuse an array of a rule that has no prices.
+
+    Raises:
+        BadInput: it has none, or `written` is True and its cell has no write prices.
+    """
     missing = ["cost"] if array.cost is None else []
     if written:
         missing += [f"cell.{name}" for name in ("write_time", "write_energy") if getattr(array.cell, name) is None]
     for name in missing:
         raise BadInput(
-            f"rules[{pattern!r}].array.{name}: is missing, so that these arrays have no price; add it, or take others"
+            f"rules[{pattern!r}].array.{name}: is missing, so these arrays have no price; add it, or take another array"
         )
 
 
 def _max_code(clip: Clip | tuple[Clip, ...], engine: Engine, kv: Conditioning | None) -> int | None:
-    """What a clip leaves, or the gentlest of those of several heads, as a code of the array as it is used."""
+    """The largest code that a clip leaves, or the least strict of the clips of several heads; None without a clip."""
     if not isinstance(engine, ArrayEngine):
         return None
     clips = clip if isinstance(clip, tuple) else (clip,)
-    known = [each for each in clips if isinstance(each, KVClip)]
-    array = _used(engine.array, kv) if kv else engine.array
-    for each in known:
-        each.check(array)
-    return max(each.max_code(array) for each in known) if len(known) == len(clips) else None
+    fixed = [entry for entry in clips if isinstance(entry, KVClip)]
+    array = _conditioned_array(engine.array, kv) if kv else engine.array
+    for entry in fixed:
+        entry.check(array)
+    return max(entry.max_code(array) for entry in fixed) if len(fixed) == len(clips) else None
 
 
 @cache
-def _used(array: Crossbar, kv: Conditioning) -> Crossbar:
+def _conditioned_array(array: Crossbar, kv: Conditioning) -> Crossbar:
+    """The array with the changes that a conditioning makes to it."""
     return kv.on(array)

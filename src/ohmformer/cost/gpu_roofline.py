@@ -1,4 +1,4 @@
-"""Work on a GPU: the slower of computing and moving operands, and the launch of one kernel for each operation."""
+"""GPU cost model: a roofline (Williams et al., Communications of the ACM 52(4), 2009), one kernel per operation."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from ohmformer.hardware.spec import GpuEngine
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
 
 
-def kernel(op: Op, gpu: GpuEngine) -> Cost:
-    """One operation for all samples: its time as latency and interval, and the power of the board over that time."""
+def kernel_cost(op: Op, gpu: GpuEngine) -> Cost:
+    """Cost of one operation for all samples.
+
+    Time is the longer of computing and moving operands, plus the launch. Energy is board power times time.
+    """
     compute = 2 * op.macs / (gpu.peak * gpu.efficiency)
-    moved = _values(op) * gpu.bytes_per_value / gpu.bandwidth
-    time = max(compute, moved) + gpu.launch_time
+    memory = _values_moved(op) * gpu.bytes_per_value / gpu.bandwidth
+    time = max(compute, memory) + gpu.launch_time
     return Cost({"gpu": time * gpu.power}, time, time)
 
 
-def _values(op: Op) -> int:
-    """Values read and written, each once."""
+def _values_moved(op: Op) -> int:
+    """Number of values that an operation reads and writes, each once."""
     match op:
         case StaticMatMul():
             return op.vectors * (op.inputs + op.outputs) + op.inputs * op.outputs

@@ -1,8 +1,8 @@
-"""Conditioning of K and V as work: what vector lanes do to tokens, inputs and results, and what memory keeps for it.
+"""Cost of conditioning K and V: operations of the vector lanes, and values that memory keeps.
 
-Arrays, cells, writes and conversions stay as they are, but for `copies`: plans count them, the shift-and-add averages
-them. Symbols: B samples, R heads of keys and values, H heads of queries, M queries, N tokens held, n of them new,
-d values of a token in one head.
+Conditioning does not change arrays, cells, writes or conversions, except for redundancy, which plans count and the
+shift-and-add averages. Symbols: B samples, R heads of K and V, H heads of Q, M queries, N tokens in cells, n of them
+new, d values per token and head.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.operands import LayerContext, first_attention, unit_of
+from ohmformer.cost.operands import LayerContext, attention_unit, first_attention
 from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.mitigation import rotation_ops
 from ohmformer.mitigation.spec import Conditioning
@@ -22,28 +22,28 @@ from ohmformer.workload.spec import DynamicMatMul
 
 @dataclass(frozen=True)
 class DigitalState:
-    """Values that memory keeps for the conditioning of K and V of a layer.
+    """Number of values that memory keeps for the conditioning of K and V of a layer.
 
     Attributes:
-        constants: what calibration found.
-        with_tokens: what belongs to the tokens in the layer's own cells.
-        shared: what belongs to the tokens in cells that layers share.
+        constants: values that calibration fixed.
+        own: values per token for the tokens in the layer's own cells.
+        shared: values per token for the tokens in cells that layers share.
     """
 
     constants: int = 0
-    with_tokens: int = 0
+    own: int = 0
     shared: int = 0
 
     def __add__(self, other: DigitalState) -> DigitalState:
-        sums = (self.constants + other.constants, self.with_tokens + other.with_tokens, self.shared + other.shared)
+        sums = (self.constants + other.constants, self.own + other.own, self.shared + other.shared)
         return DigitalState(*sums)
 
 
-def turning(spec: Conditioning, size: int) -> int:
-    """Operations that take one vector of d values to the basis, or back: each a multiplication or an addition.
+def basis_operations(spec: Conditioning, size: int) -> int:
+    """Number of multiplications and additions that transform one vector of d = `size` values to the basis, or back.
 
-    A factor for each value (`rescaled`), d log2 d additions (`hadamard`, see `rotation_ops.operations` for other
-    sizes), or a product with a matrix [d, d] (`balanced`, whose Hadamard matrix is part of it).
+    `rescaled`: one factor per value. `hadamard`: d log2 d additions (other sizes: `rotation_ops.operations`).
+    `balanced`: a product with a matrix [d, d], which includes its Hadamard matrix.
     """
     match spec.basis:
         case "rescaled":
@@ -56,99 +56,104 @@ def turning(spec: Conditioning, size: int) -> int:
 
 
 def token_operations(op: DynamicMatMul, spec: Conditioning) -> int:
-    """Operations on the new tokens of all samples before they are written.
+    """Number of operations on the new tokens of all samples before they are written.
 
-    A mean of the tokens at hand takes n d additions (divisions included) and n d subtractions, one that calibration
-    fixed for causal attention the latter alone. A scale takes d comparisons a token, unless it is fixed likewise; codes
-    by what cells hold of them take one look-up for each value.
+    The mean of the current tokens takes n d additions (divisions included) and n d subtractions; the mean that
+    calibration fixes for causal attention takes the subtractions only. A scale takes d comparisons per token, unless
+    calibration fixes it. Unbiased codes take one look-up per value.
     """
-    d, own_scale = op.head_width, _scale_of_token(op, spec)
-    each = turning(spec, d)
+    d, token_scale = op.head_width, _has_token_scale(op, spec)
+    per_token = basis_operations(spec, d)
     if spec.mean:
-        each += d if op.causal else 2 * d
-    if spec.scale is not None and (own_scale or not op.causal):
-        each += d
+        per_token += d if op.causal else 2 * d
+    if spec.scale is not None and (token_scale or not op.causal):
+        per_token += d
     if spec.unbiased:
-        each += d
-    return op.batch * op.kv_heads * op.written * each
+        per_token += d
+    return op.batch * op.kv_heads * op.written * per_token
 
 
 def product_operations(op: DynamicMatMul, spec: Conditioning) -> int:
-    """Operations on the inputs and results of a product, of all samples.
+    """Number of operations on the inputs and results of a product, for all samples.
 
-    Queries go to the basis of K, results of P V back from that of V. A scale for each token is one multiplication for
-    each score, or for each entry of P; one for each feature of V, for each result. The mean of V is added to results as
-    it is: behind a softmax, rows of P sum to one. Softmax ignores what the mean of K would add.
+    Queries are transformed to the basis of K; results of P V are transformed back from the basis of V. A scale per
+    token takes one multiplication per score, or per entry of P; a scale per feature of V takes one per result. The mean
+    of V is added to results unweighted, since rows of P sum to one after softmax. The mean of K needs no operation,
+    since softmax ignores a constant per row.
     """
-    each = turning(spec, op.head_width)
-    if _scale_of_token(op, spec):
-        each += op.tokens
+    per_query = basis_operations(spec, op.head_width)
+    if _has_token_scale(op, spec):
+        per_query += op.tokens
     if op.role == "attention.value":
-        each += op.head_width * (spec.mean + (spec.scale == "column"))
-    return op.batch * op.heads * op.queries * each
+        per_query += op.head_width * (spec.mean + (spec.scale == "column"))
+    return op.batch * op.heads * op.queries * per_query
 
 
-def _scale_of_token(op: DynamicMatMul, spec: Conditioning) -> bool:
-    """Whether each token has a scale of its own: columns of K are tokens."""
+def _has_token_scale(op: DynamicMatMul, spec: Conditioning) -> bool:
+    """True if each token has its own scale; columns of K are tokens."""
     return spec.scale == "token" or (spec.scale == "column" and op.role == "attention.key")
 
 
 def _conditioned(ops: Iterable[LayerOp]) -> Iterator[tuple[PlacedOp, DynamicMatMul, Conditioning]]:
-    """The products whose K or V is conditioned, with how."""
+    """The products whose K or V is conditioned: placed product, product, conditioning."""
     for placed in ops:
         if isinstance(placed, PlacedOp) and isinstance(placed.op, DynamicMatMul) and placed.kv is not None:
             yield placed, placed.op, placed.kv
 
 
 def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
-    """What lanes do to new tokens of the first attention among `ops` before they are written; nothing without any."""
+    """The stage in which lanes condition the new tokens of the first attention among `ops` before they are written.
+
+    Returns:
+        The stage, or [] if nothing is conditioned.
+    """
     operations, scales, unit = 0, 0, ""
     for _, op, spec in _conditioned(first_attention(ops)):
         operations += token_operations(op, spec)
-        scales += op.batch * op.kv_heads * op.written if _scale_of_token(op, spec) else 0
-        unit = unit_of(op, CONDITIONING)
+        scales += op.batch * op.kv_heads * op.written if _has_token_scale(op, spec) else 0
+        unit = attention_unit(op, CONDITIONING)
     if not operations:
         return []
     chip = context.chip
-    done = operations * chip.vector.add
-    cost = components.lanes(chip, done, context.lanes_at_work, context.vectors, name=CONDITIONING)
-    stored = components.transfer(chip, scales * context.bytes_per_value, 0.0)
+    lane_operations = operations * chip.vector.add
+    cost = components.lanes_cost(chip, lane_operations, context.working_lanes, context.vectors, name=CONDITIONING)
+    stored = components.transfer_cost(chip, scales * context.bytes_per_value, 0.0)
     return [
         Stage(CONDITIONING, "attention", unit, per_token=cost.interval, energy=add_energy(cost.energy, stored.energy))
     ]  # fmt: skip
 
 
-def of_product(placed: PlacedOp) -> int:
-    """Operations on the inputs and results of a product: none, but for K and V that are conditioned."""
+def operations_beside(placed: PlacedOp) -> int:
+    """`product_operations` of a product; 0 if its K or V is not conditioned."""
     return sum(product_operations(op, spec) for _, op, spec in _conditioned([placed]))
 
 
 def scales_read(placed: PlacedOp) -> int:
-    """Scales of tokens that come from memory for a product, of all samples."""
-    found = _conditioned([placed])
-    return sum(op.batch * op.kv_heads * op.tokens for _, op, spec in found if _scale_of_token(op, spec))
+    """Number of token scales that a product reads from memory, for all samples."""
+    products = _conditioned([placed])
+    return sum(op.batch * op.kv_heads * op.tokens for _, op, spec in products if _has_token_scale(op, spec))
 
 
-def gathers(ops: Iterable[LayerOp]) -> bool:
-    """True if no token can be written before all are there, since the mean of those at hand is removed."""
+def needs_all_tokens(ops: Iterable[LayerOp]) -> bool:
+    """True if no token can be written before all are computed, since the mean of the current tokens is removed."""
     return any(spec.mean and not op.causal and op.written > 0 for _, op, spec in _conditioned(first_attention(ops)))
 
 
-def state_of(ops: Iterable[LayerOp]) -> DigitalState:
-    """What memory keeps for a layer."""
+def digital_state(ops: Iterable[LayerOp]) -> DigitalState:
+    """The number of values that memory keeps for a layer."""
     return sum((_state(op, spec, shared=placed.shared) for placed, op, spec in _conditioned(ops)), DigitalState())
 
 
 def _state(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> DigitalState:
-    """Factors or matrices of both directions, means, and scales; a cache keeps those of every sample."""
+    """Values of one product: factors or matrices of both directions, means and scales; a cache keeps all samples."""
     d, of_value = op.head_width, op.role == "attention.value"
     constants = {"rescaled": 2 * d, "balanced": 2 * d * d}.get(spec.basis, 0)
-    with_tokens = op.tokens if _scale_of_token(op, spec) else 0
-    for there in (spec.mean, of_value and spec.scale == "column"):
-        if there and op.causal:
+    per_sample = op.tokens if _has_token_scale(op, spec) else 0
+    for per_feature in (spec.mean, of_value and spec.scale == "column"):
+        if per_feature and op.causal:
             constants += d
-        elif there and of_value:
-            with_tokens += d
+        elif per_feature and of_value:
+            per_sample += d
     samples = op.batch if op.written < op.tokens else 1
-    here = op.kv_heads * samples * with_tokens
-    return DigitalState(op.kv_heads * constants, 0 if shared else here, here if shared else 0)
+    values = op.kv_heads * samples * per_sample
+    return DigitalState(op.kv_heads * constants, 0 if shared else values, values if shared else 0)

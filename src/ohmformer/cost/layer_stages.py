@@ -1,4 +1,4 @@
-"""The stages of one layer: every product priced on the engine that has its role."""
+"""The stages of one layer: every operation priced on its engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
-from ohmformer.cost.gpu_roofline import kernel
+from ohmformer.cost.gpu_roofline import kernel_cost
 from ohmformer.cost.operands import LayerContext, array_reads, partial_sums, rotations, tokens_written, write_stages
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
@@ -19,29 +19,34 @@ from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, So
 
 
 def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
-    """The stages of a layer in order, writes of K and V included; neighbors on the same unit are one stage."""
+    """The stages of a layer in order, with the writes of K and V; consecutive stages on the same unit are merged."""
     stages: dict[str, list[LayerOp]] = {}
     for op in ops:
         stages.setdefault(op.stage, []).append(op)
-    found: list[Stage] = []
-    for index, (name, own) in enumerate(stages.items()):
-        if any(isinstance(op, PlacedOp) and role_of(op.op) == "attention.key" for op in own):
+    priced: list[Stage] = []
+    for index, (name, stage_ops) in enumerate(stages.items()):
+        if any(isinstance(op, PlacedOp) and role_of(op.op) == "attention.key" for op in stage_ops):
             later = [op for ops in list(stages.values())[index:] for op in ops]
-            found += [*kv_conditioning.stages(later, context), *write_stages(later, context)]
-        found.append(_stage(name, own, context))
-    return merged(found)
+            priced += [*kv_conditioning.stages(later, context), *write_stages(later, context)]
+        priced.append(_stage(name, stage_ops, context))
+    return merged(priced)
 
 
 def _stage(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
+    """Price the operations of one stage on the engine of its products.
+
+    Raises:
+        BadInput: its products lie on engines of different kinds, or a price is missing.
+    """
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
-        return _lanes_only(name, ops, context)
+        return _without_products(name, ops, context)
     first = products[0]
     engine, side = first.engine, role_of(first.op).partition(".")[0]
     kinds = {type(each.engine) if not isinstance(each.engine, ArrayEngine) else ArrayEngine for each in products}
     if len(kinds) > 1:
         raise BadInput(
-            f"rules: put {first.op.name} and others that work at the same time on engines of several kinds, which "
+            f"rules: put {first.op.name} and other products of its stage on engines of different kinds, which "
             "has no price; put them on one kind, or keep some digital"
         )
     match engine:
@@ -52,12 +57,12 @@ def _stage(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
         case ArrayEngine():
             return _on_arrays(name, side, ops, context)
         case ExactEngine():
-            return _on_own(name, side, ops, engine, context)
+            return _on_exact_engine(name, side, ops, engine, context)
     raise AssertionError(engine)
 
 
-def _on_own(name: str, side: str, ops: list[LayerOp], engine: ExactEngine, context: LayerContext) -> Stage:
-    """Products on an engine that says its own price; all else of the stage runs in vector lanes at the same time."""
+def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngine, context: LayerContext) -> Stage:
+    """Products on an engine that defines its own price; the other operations run in vector lanes at the same time."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     sizes = [_values_moved(placed) for placed in products]
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
@@ -65,61 +70,63 @@ def _on_own(name: str, side: str, ops: list[LayerOp], engine: ExactEngine, conte
     where = f"hardware.{products[0].role}.kind = {engine.kind!r}"
     if price is None:
         raise BadInput(
-            f"{where}: has no price, since nobody has described that logic; "
-            "take kind = 'simd' or 'gpu' with its figures"
+            f"{where}: has no price, since its logic is not described; take kind = 'simd' or 'gpu' with its figures"
         )
     numbers = (price.seconds, *price.energy.values())
     if not all(0 <= number < inf for number in numbers):
         raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
-    moved = all_beside(_moved(placed, context) for placed in products)
+    transfers = all_beside(_transfer(placed, context) for placed in products)
     rest = _digital(ops, context)
-    energy = add_energy(dict(price.energy), moved.energy, rest.energy)
+    energy = add_energy(dict(price.energy), transfers.energy, rest.energy)
     time = max(price.seconds / context.vectors, rest.interval)
     return Stage(name, side, engine.kind, True, fixed=context.chip.network_latency, per_token=time, energy=energy)
 
 
 def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
-    costs = [kernel(op.op if isinstance(op, PlacedOp) else op, gpu) for op in ops]
+    """One kernel per operation, one after another."""
+    costs = [kernel_cost(op.op if isinstance(op, PlacedOp) else op, gpu) for op in ops]
     time = sum(cost.latency for cost in costs)
     energy = add_energy(*(cost.energy for cost in costs))
     return Stage(name, side, "gpu", shared=True, per_token=time / context.vectors, energy=energy)
 
 
 def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext) -> Stage:
+    """Products in vector lanes, followed by the other operations of the stage in the same lanes."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     count = context.lanes if engine.lanes == "of_layer" else engine.lanes
     if not count:
         raise BadInput(
             f"hardware.{products[0].role}.lanes = 'of_layer': no weights of {name} lie on arrays, so "
-            "that there are no cores; give a number of lanes"
+            "the layer has no cores; give a number of lanes"
         )
     chip, macs = context.chip, sum(placed.op.macs for placed in products)
-    product = components.lanes(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
-    moved = all_beside(_moved(placed, context) for placed in products)
+    product = components.lanes_cost(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
+    transfers = all_beside(_transfer(placed, context) for placed in products)
     rest = _digital(ops, replace(context, lanes=count))
-    energy = add_energy(product.energy, moved.energy, rest.energy)
+    energy = add_energy(product.energy, transfers.energy, rest.energy)
     time = product.interval + rest.interval
-    common = engine.lanes != "of_layer"  # a number of lanes is there once, for all layers
-    return Stage(name, side, "lanes", common, fixed=chip.network_latency, per_token=time, energy=energy)
+    shared = engine.lanes != "of_layer"  # a given number of lanes exists once, for all layers
+    return Stage(name, side, "lanes", shared, fixed=chip.network_latency, per_token=time, energy=energy)
 
 
-def _lanes_only(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
-    """A stage without products: on the GPU where that has the weights, in vector lanes otherwise."""
+def _without_products(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
+    """A stage without products: on the GPU if it holds the weights, else in vector lanes."""
     if isinstance(context.hardware.projection, GpuEngine):
         return _on_gpu(name, "projection", ops, context.hardware.projection, context)
-    cost = _digital(ops, replace(context, lanes=context.lanes_at_work))
+    cost = _digital(ops, replace(context, lanes=context.working_lanes))
     return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
 
 
 def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> Stage:
+    """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
     for placed in products:
         reads = array_reads(placed)
-        cost = components.multiply(reads.matrices, reads.vectors, placed.role)
-        per_token = cost.interval * reads.vectors_in_turn / context.vectors
+        cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role)
+        per_token = cost.interval * reads.sequential_vectors / context.vectors
         fill = cost.latency - cost.interval + chip.network_latency
-        total = total.beside(Cost(add_energy(cost.energy, _moved(placed, context).energy), fill, per_token))
+        total = total.beside(Cost(add_energy(cost.energy, _transfer(placed, context).energy), fill, per_token))
         counts += reads.matrices.reads(reads.vectors)
     rest = _digital(ops, context)
     return Stage(
@@ -134,15 +141,15 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
     )
 
 
-def _moved(placed: PlacedOp, context: LayerContext) -> Cost:
-    """Inputs from and results to the memories, for all samples."""
+def _transfer(placed: PlacedOp, context: LayerContext) -> Cost:
+    """Cost of moving inputs from and results to memories, for all samples."""
     size = context.bytes_per_value
     values_in, values_out = _values_moved(placed)
-    return components.transfer(context.chip, values_in * size, values_out * size)
+    return components.transfer_cost(context.chip, values_in * size, values_out * size)
 
 
 def _values_moved(placed: PlacedOp) -> tuple[float, float]:
-    """How many values of the operands come from memories, and of the results go there, for all samples."""
+    """Number of operand values read from memories and of result values written to them, for all samples."""
     op = placed.op
     if isinstance(op, StaticMatMul):
         return op.vectors * op.inputs, op.vectors * op.outputs
@@ -152,22 +159,22 @@ def _values_moved(placed: PlacedOp) -> tuple[float, float]:
 
 
 def _tokens_moved(op: DynamicMatMul, placed: PlacedOp) -> int:
-    """Tokens of a sample whose K or V come from memory: what is written, or all where cells do not hold them."""
+    """Tokens per sample whose K or V is read from memory: those that are written, or all if cells do not hold them."""
     if isinstance(placed.engine, ArrayEngine) and placed.engine.written == "right":
         return tokens_written(op, placed.engine, shared=placed.shared)
     return op.tokens
 
 
 def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
-    """Softmax, normalization, activations and additions of a stage: they run while products do."""
-    chip, total, worked = context.chip, Cost(), Cost()
+    """Cost of the softmax, normalization, activations and additions of a stage, which run beside its products."""
+    chip, total, in_lanes = context.chip, Cost(), Cost()
     operations = conditioned = 0.0
     for op in ops:
         match op:
             case Softmax() if chip.softmax is not None:
-                share = op.rows / (op.heads * context.vectors)
-                found = components.softmax(chip, chip.softmax, op.rows, op.length)
-                total = total.beside(Cost(found.energy, 0.0, found.interval * share))
+                rows_per_token = op.rows / (op.heads * context.vectors)
+                units = components.softmax_cost(chip, chip.softmax, op.rows, op.length)
+                total = total.beside(Cost(units.energy, 0.0, units.interval * rows_per_token))
             case Softmax():
                 operations += op.rows * op.length * chip.vector.softmax
             case Norm():
@@ -178,11 +185,12 @@ def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
                 operations += op.elements * chip.vector.activation
             case PlacedOp():
                 operations += (partial_sums(op) + rotations(op)) * chip.vector.add
-                conditioned += kv_conditioning.of_product(op) * chip.vector.add
+                conditioned += kv_conditioning.operations_beside(op) * chip.vector.add
             case Lookup():
-                moved = components.transfer(chip, 0.0, op.vectors * op.width)
-                total = total.beside(Cost(moved.energy))
-    for name, done in (("vector", operations), (CONDITIONING, conditioned)):
-        if done:
-            worked = worked.in_turn(components.lanes(chip, done, context.lanes_at_work, context.vectors, name=name))
-    return total.beside(worked)
+                transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width)
+                total = total.beside(Cost(transfer.energy))
+    for name, count in (("vector", operations), (CONDITIONING, conditioned)):
+        if count:
+            work = components.lanes_cost(chip, count, context.working_lanes, context.vectors, name=name)
+            in_lanes = in_lanes.in_turn(work)
+    return total.beside(in_lanes)

@@ -1,4 +1,4 @@
-"""Which operand of a product lies in which arrays, and what writing it takes."""
+"""Operands on arrays: which factor of a product cells hold, how it is read, and what writing it costs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
 
 @dataclass(frozen=True)
 class LayerContext:
-    """What surrounds the products of a layer.
+    """The hardware and the sizes that price the operations of a layer.
 
     Attributes:
         hardware: the accelerator, with its prices.
-        batch: samples.
-        tokens: of a sample.
-        lanes: of the tiles that hold the layer.
+        batch: number of samples.
+        tokens: tokens per sample.
+        lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
     """
 
     hardware: Accelerator
@@ -43,73 +43,74 @@ class LayerContext:
         return self.batch * self.tokens
 
     @property
-    def lanes_at_work(self) -> int:
-        """Vector lanes of the layer; those of one tile, where no tile is its own."""
+    def working_lanes(self) -> int:
+        """Vector lanes of the layer; those of one tile if no tile holds it."""
         return self.lanes or self.chip.cores_per_tile * self.chip.vector.lanes_per_core
 
     @property
     def bytes_per_value(self) -> float:
-        """Of what goes to memories and back."""
+        """Bytes per value that is moved to and from memories."""
         engine = self.hardware.projection
         return engine.array.inputs.bits / 8 if isinstance(engine, ArrayEngine) else 1.0
 
     @property
     def chip(self) -> Chip:
-        """What surrounds the arrays.
+        """The chip around the arrays, see `chip_of`.
 
         Raises:
-            BadInput: nobody has described it.
+            BadInput: the accelerator describes none.
         """
         return chip_of(self.hardware)
 
 
 def chip_of(hardware: Accelerator) -> Chip:
-    """What surrounds the arrays of an accelerator, with prices at its technology.
+    """The chip around the arrays of an accelerator, with prices at its technology.
 
     Raises:
-        BadInput: nobody has described it.
+        BadInput: the accelerator describes none.
     """
     if hardware.chip is None:
         raise BadInput(
-            f"hardware.chip: is missing for {hardware.title or 'this accelerator'!r}, so nothing can be said of its "
-            "time and energy; add the table, or take an accelerator that has one"
+            f"hardware.chip: is missing for {hardware.title or 'this accelerator'!r}, so its time and energy are "
+            "unknown; add the table, or take an accelerator that has one"
         )
     return at_technology(hardware.chip)
 
 
 @dataclass(frozen=True)
-class Reads:
+class ArrayReads:
     """How a product reads arrays.
 
     Attributes:
-        matrices: that are read, of one sample (or the weights).
-        vectors: input vectors that each of them takes, over all samples.
-        vectors_in_turn: of these, those that have to wait for one another, over all samples.
+        matrices: the matrices of one sample, or the weights.
+        vectors: input vectors that each matrix multiplies, over all samples.
+        sequential_vectors: input vectors that arrays multiply one after another, over all samples. It exceeds
+            `vectors` if tokens take several passes through fewer cells.
     """
 
     matrices: Plan
     vectors: int
-    vectors_in_turn: float
+    sequential_vectors: float
 
 
-def array_reads(placed: PlacedOp) -> Reads:
-    """The matrices and the vectors of a product; of two activations the engine says which one is stored."""
+def array_reads(placed: PlacedOp) -> ArrayReads:
+    """The matrices and input vectors of a product; for two activations, the engine decides which one is stored."""
     op, engine = placed.op, placed.engine
     assert isinstance(engine, ArrayEngine)
     if isinstance(op, StaticMatMul):
-        return Reads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
+        return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
     if engine.written == "left":
         matrices = plan(op.queries, op.inputs, placed.array, matrices=op.heads, max_code=placed.max_code)
         passes = ceil(op.queries / (engine.resident or op.queries))
-        return Reads(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
+        return ArrayReads(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
     matrices = plan(op.outputs, op.inputs, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
     passes = ceil(op.tokens / (engine.resident or op.tokens))
     vectors = op.batch * op.queries * op.group
-    return Reads(matrices, vectors, vectors * passes)
+    return ArrayReads(matrices, vectors, vectors * passes)
 
 
 def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> int:
-    """Tokens of a sample that a product has to write: all it needs where other layers have overwritten the cache."""
+    """Tokens per sample that a product writes: the new ones, or all if other layers have overwritten the cache."""
     if engine.written == "left":
         return op.queries
     return op.tokens if shared else op.written
@@ -118,9 +119,17 @@ def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> i
 def written_plan(
     op: DynamicMatMul, engine: ArrayEngine, array: Crossbar, max_code: int | None, tokens: int
 ) -> Plan | None:
-    """The cells that so many tokens of one sample take, in codes up to `max_code`; None for no tokens.
+    """The plan of the cells that tokens of one sample take.
 
-    `array` is that of the engine as it is used.
+    Args:
+        op: the product.
+        engine: the engine that stores one of its factors.
+        array: the array of the engine as the conditioning uses it.
+        max_code: the largest code that a clip leaves; None without a clip.
+        tokens: number of tokens.
+
+    Returns:
+        The plan, or None for 0 tokens.
     """
     if engine.written == "left":
         return plan(tokens, op.inputs, array, matrices=op.heads, max_code=max_code)
@@ -131,32 +140,35 @@ def written_plan(
 
 
 def cells_written(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, tokens: int) -> int:
-    """Of the cells of so many tokens those that are written: K appended to a cache finds reference columns in place."""
+    """Number of cells of a plan that are written; K appended to a cache leaves out the reference columns."""
     appended = op.role == "attention.key" and engine.written == "right" and tokens < op.tokens
     return cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
 
 
 def windows_of(op: DynamicMatMul, batch: int) -> float:
-    """Windows of a sample, which take turns; 1 where it has none."""
+    """Attention windows per sample, which use the same cells in turn; 1 without windows."""
     return max(1.0, op.batch / batch)
 
 
 def first_attention(ops: Iterable[LayerOp]) -> list[PlacedOp]:
     """The products of the first attention among `ops`: Q K^T, then P V."""
-    found: list[PlacedOp] = []
+    products: list[PlacedOp] = []
     for placed in ops:
         if not isinstance(placed, PlacedOp) or not isinstance(placed.op, DynamicMatMul):
             continue
-        if placed.op.role == "attention.key" and found:
+        if placed.op.role == "attention.key" and products:
             break
-        found.append(placed)
+        products.append(placed)
         if placed.op.role == "attention.value":
             break
-    return found
+    return products
 
 
-def unit_of(op: Op, work: str) -> str:
-    """The unit that does some work for the operands of an attention."""
+def attention_unit(op: Op, work: str) -> str:
+    """Name of the unit that does `work` ("write", "conditioning") for the operands of an attention.
+
+    Example: the stage "cross_key" and "write" give "attention.cross_write".
+    """
     return f"attention.{op.stage.removesuffix('key').removesuffix('value')}{work}"
 
 
@@ -184,10 +196,11 @@ def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
 
 
 def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
-    """The write of one operand, a row of every array at a time; None if it is not in cells or has no new tokens.
+    """The write of one operand, one row of every array at a time; None if it is not in cells or has no new tokens.
 
-    Tokens of V are rows; tokens of K and of Q are columns, across all their rows. Tokens beyond the rows of one array
-    go to others at the same time, unless the arrays have to be used several times; windows of a sample take turns.
+    A token of V is a row. A token of K or Q is a column, so writing it takes all rows of the head. Tokens beyond the
+    rows of one array are written to other arrays at the same time, unless there are cells for fewer tokens, which then
+    take turns. Attention windows of a sample also take turns.
     """
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
@@ -197,31 +210,31 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
     if cells is None:
         return None
     windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, count)
-    cost = components.write(cells, placed.role, cells=number)
+    cost = components.write_cost(cells, placed.role, cells=number)
     stage = Stage(
         "write",
         "attention",
-        unit_of(op, "write"),
+        attention_unit(op, "write"),
         placed.shared,
         energy={name: value * op.batch for name, value in cost.energy.items()},
         counts=Counts(cell_writes=op.batch * number),
     )
     rows = engine.array.rows
     if op.role == "attention.key":
-        once = min(op.inputs, rows) * cost.interval
-        return replace(stage, floor=once, per_token=once * windows / context.tokens if windows > 1 else 0.0)
+        all_rows = min(op.inputs, rows) * cost.interval
+        return replace(stage, floor=all_rows, per_token=all_rows * windows / context.tokens if windows > 1 else 0.0)
     if engine.written == "left":
         raise BadInput(
             "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
             "take 'right', so that V is written"
         )
-    share = count * windows / context.tokens
+    rows_per_token = count * windows / context.tokens
     turns = windows * ceil(count / (engine.resident or count))
-    return replace(stage, per_token=cost.interval * share, cap=turns * rows / share)
+    return replace(stage, per_token=cost.interval * rows_per_token, cap=turns * rows / rows_per_token)
 
 
 def partial_sums(placed: PlacedOp) -> int:
-    """Additions of what the row blocks of a matrix give, for all samples."""
+    """Number of additions that sum the partial results of the row blocks of a matrix, for all samples."""
     op, engine = placed.op, placed.engine
     if not isinstance(engine, ArrayEngine):
         return 0
@@ -230,6 +243,6 @@ def partial_sums(placed: PlacedOp) -> int:
 
 
 def rotations(placed: PlacedOp) -> int:
-    """Operations that rotate the inputs of a product, of all samples; every product turns its own."""
+    """Number of operations that rotate the inputs of a product, for all samples; each product rotates its own."""
     op = placed.op
     return op.vectors * rotation_ops.operations(op.inputs) if placed.rotated and isinstance(op, StaticMatMul) else 0

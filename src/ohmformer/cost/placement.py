@@ -1,6 +1,7 @@
-"""Puts a workload on an accelerator: every layer as priced stages, the arrays and tiles it takes, and the area.
+"""Placement: maps a workload to an accelerator, with the priced stages of every layer, arrays, tiles and area.
 
-Weights of a layer stay where they are; keys and values go to arrays that all layers share, or to arrays of their own.
+The weights of a layer stay in its arrays. Keys and values go to arrays of their layer, or to arrays that all layers
+share.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ class PlacedLayer:
     """One layer on the hardware.
 
     Attributes:
-        name: of the layer.
-        tokens: of one sample, that flow through its stages.
-        stages: in order.
-        join: the stage that needs all tokens of the stages before it, since every query sees every key; None where a
-            query needs none that come after it.
-        setup: what has to end before the first stage begins, such as loading weights; None for nothing.
-        scores: heads, queries and keys of its attention (the largest, where it has several); None without one.
-        gather: the stage before `join` that needs all tokens, too, since their mean is removed: it and what follows up
-            to `join` take the whole sequence at once; None where there is none.
-        digital_state: what the conditioning of K and V has memory keep.
+        name: name of the layer.
+        tokens: tokens per sample that pass through its stages.
+        stages: its stages, in order.
+        join: position of the stage that needs all tokens of the previous stages, since every query sees every key;
+            None if a query needs no later token.
+        setup: a stage that must end before the first one starts, such as loading weights; None if there is none.
+        scores: heads, queries and keys of its largest attention; None without attention.
+        gather: position of a stage before `join` that also needs all tokens, since their mean is removed; it and the
+            stages up to `join` take the whole sequence at once. None if there is none.
+        digital_state: values that memory keeps for the conditioning of K and V.
     """
 
     name: str
@@ -56,11 +57,11 @@ class PlacedLayer:
     digital_state: DigitalState = field(default_factory=DigitalState)
 
     def named(self, name: str) -> PlacedLayer:
-        """The same under another name."""
+        """A copy with another name."""
         return replace(self, name=name)
 
     def all_stages(self) -> tuple[Stage, ...]:
-        """Its stages, and its setup before them."""
+        """The setup, if there is one, and the stages."""
         return self.stages if self.setup is None else (self.setup, *self.stages)
 
 
@@ -69,11 +70,15 @@ class Placement:
     """A workload on an accelerator.
 
     Attributes:
-        arrays: of weights, and of keys and values.
-        arrays_per_polarity: the same, counting a differential pair once.
-        tiles: that they take; 0 for a GPU.
-        area: of the chip [m^2].
-        power: drawn whatever happens [W].
+        workload: the operations.
+        hardware: the accelerator.
+        layers: the layers with their priced stages.
+        arrays: role ("projection", "attention.key", "attention.value") -> number of arrays.
+        arrays_per_polarity: number of all arrays, counting a differential pair once.
+        tiles: number of tiles; 0 for a GPU.
+        area: area of the chip [m^2].
+        power: standing power [W].
+        wear: writes per cell of keys and values, for each kind of array.
     """
 
     workload: Workload
@@ -88,12 +93,12 @@ class Placement:
 
     @cached_property
     def energy(self) -> dict[str, float]:
-        """Energy of all operations by component [J]; without what is drawn all the time."""
+        """Component -> energy of all operations of all samples [J], without standing power."""
         return total_energy((stage, count) for layer, count in self.distinct() for stage in layer.all_stages())
 
     @property
     def counts(self) -> Counts:
-        """Events on arrays, of all samples."""
+        """Events on arrays, for all samples."""
         parts = (stage.counts.times(count) for layer, count in self.distinct() for stage in layer.all_stages())
         return sum(parts, Counts())
 
@@ -102,7 +107,7 @@ class Placement:
         return [stage for layer in self.layers for stage in layer.all_stages()]
 
     def distinct(self) -> list[tuple[PlacedLayer, int]]:
-        """Layers that differ in more than their name, and how many there are of each."""
+        """The layers that differ in more than their name, each with the number of equal layers."""
         keys = [(layer.tokens, layer.join, id(layer.stages), id(layer.setup)) for layer in self.layers]
         times = Counter(keys)
         return [(layer, times[key]) for key, layer in dict(zip(keys, self.layers, strict=True)).items()]
@@ -120,77 +125,79 @@ def place(
     """Price a workload on an accelerator.
 
     Args:
-        workload: the products.
-        hardware: its engines and chip need prices.
-        clip: of K and V in memristive cells, which leaves out slices that are not needed any more; SRAM stays as it is.
-        rules: as in `convert` and `trace`: engines, arrays, writes and clips of products by name. One that is kept
-            digital is no product of the workload.
-        weights: how static weights are conditioned: rotating their inputs is digital work.
-        kv: how K and V in memristive cells are conditioned, which is digital work; of operands by name, their own.
+        workload: the operations.
+        hardware: the accelerator; its engines and its chip need prices.
+        clip: clip of K and V in memristive cells. Slices that it leaves empty take no cells. SRAM is not clipped.
+        rules: engines, arrays, stored sides and clips of products by name, as in `convert` and `trace`. The workload
+            must not contain a product that a rule keeps digital.
+        weights: mitigation for static weights. Rotating their inputs costs digital operations.
+        kv: conditioning of K and V in memristive cells, which costs digital operations: one for all, or operand name ->
+            its own.
 
     Raises:
-        BadInput: a price is missing, the chip is too small, or the clip does not go with the arrays; one line with the
+        BadInput: a price is missing, the chip is too small, or the clip does not fit the arrays; one line with the
             field and the remedy.
     """
     _check_clip(hardware, clip)
     _check_kv(workload, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
     tenants = choice.tenants(workload.ops)
-    layers, kinds = workload.layers(), _kinds(workload, choice, tenants)
+    layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
     work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
     in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
-    every = list(in_arrays.values())
-    kv_arrays = tiles.kv_arrays(workload, every)
-    taken = tiles.tiles(hardware, every, kv_arrays)
-    projection = tiles.weight_arrays(hardware, every)
-    placed, lanes = {}, {first: tiles.lanes(hardware, own) for first, own in in_arrays.items()}
-    for first, own in in_arrays.items():
+    all_arrays = list(in_arrays.values())
+    kv_arrays = tiles.kv_arrays(workload, all_arrays)
+    used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
+    projection = tiles.weight_arrays(hardware, all_arrays)
+    placed, lanes = {}, {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
+    for first, arrays in in_arrays.items():
         layer = layers[first]
-        near = _neighbors(first, kinds) if layer.index is None else ()
-        found = next((lanes[kind] for kind in (first, *near) if lanes[kind]), 0)
-        context = LayerContext(hardware, workload.batch, layer.tokens, found)
-        placed[first] = _placed(layer, work[first], context, _load(hardware, own, every))
+        nearest = _neighbors(first, kinds) if layer.index is None else ()
+        layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
+        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
+        placed[first] = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
     return Placement(
         workload,
         hardware,
         tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True)),
         _by_role(projection, kv_arrays),
         sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
-        taken.total,
-        tiles.area(hardware, taken, workload),
-        chip_of(hardware).tile_power * taken.total if taken.total else 0.0,
+        used_tiles.total,
+        tiles.chip_area(hardware, used_tiles, workload),
+        chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0,
         tuple(wear(workload, kv_arrays)),
     )
 
 
 def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
-    """Where work between layers finds lanes, if no tile is its own: with layers after it, or else with those before."""
+    """The layers whose lanes an operation between layers may use: those after it, then those before, nearest first."""
     return (*kinds[position + 1 :], *reversed(kinds[:position]))
 
 
-def _kinds(workload: Workload, choice: EngineChoice, tenants: frozenset[int]) -> tuple[int, ...]:
-    """For each layer the position of the first one that does the same in the same place."""
-    each = choice.kv if isinstance(choice.kv, Mapping) else {}
-    if not choice.rules.rules and not each:
+def _first_equal_layer(workload: Workload, choice: EngineChoice, tenants: frozenset[int]) -> tuple[int, ...]:
+    """For each layer, the position of the first layer with the same operations, engines and conditioning."""
+    kv_by_name = choice.kv if isinstance(choice.kv, Mapping) else {}
+    if not choice.rules.rules and not kv_by_name:
         return workload.kinds
     first: dict[tuple[object, ...], int] = {}
     products = [
         tuple(
-            (choice.pattern(op), each.get(op.name), id(op) in tenants)
+            (choice.pattern(op), kv_by_name.get(op.name), id(op) in tenants)
             for op in layer.ops
             if isinstance(op, (StaticMatMul, DynamicMatMul))
         )
         for layer in workload.layers()
     ]
-    found = enumerate(zip(workload.kinds, products, strict=True))
-    return tuple(first.setdefault(key, position) for position, key in found)
+    keys = enumerate(zip(workload.kinds, products, strict=True))
+    return tuple(first.setdefault(key, position) for position, key in keys)
 
 
 def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> dict[str, int]:
-    found = {"projection": sum(count for _, count in weights)}
+    """Role -> number of arrays."""
+    counts = {"projection": sum(count for _, count in weights)}
     for entry in kv_arrays:
-        found[entry.role] = found.get(entry.role, 0) + entry.arrays
-    return found
+        counts[entry.role] = counts.get(entry.role, 0) + entry.arrays
+    return counts
 
 
 def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
@@ -200,16 +207,17 @@ def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
 
 
 def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
-    known = {op.name for op in workload.dynamic}
+    names = {op.name for op in workload.dynamic}
     for name, spec in kv.items() if isinstance(kv, Mapping) else [("", kv)]:
         where = f"kv[{name!r}]" if name else "kv"
-        if name and name not in known:
-            raise BadInput(f"{where}: {suggest(name, sorted(known))}")
+        if name and name not in names:
+            raise BadInput(f"{where}: names no operand; {suggest(name, sorted(names))}")
         if not isinstance(spec, Conditioning | None):
-            raise BadInput(f"{where} = {spec!r}: is no conditioning; take Conditioning(mean=True, basis='hadamard')")
+            raise BadInput(f"{where} = {spec!r}: is not a conditioning; take Conditioning(mean=True, basis='hadamard')")
 
 
-def _placed(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:
+def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:
+    """Price a layer, and find the stages that wait for all tokens."""
     stages = tuple(layer_stages(work, context))
     keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
     scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)
@@ -217,29 +225,32 @@ def _placed(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Sta
     waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
     join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
     gather = None
-    if join and kv_conditioning.gathers(work):
+    if join and kv_conditioning.needs_all_tokens(work):
         gather = next((i for i, parts in enumerate(names) if CONDITIONING in parts), None)
-    state = kv_conditioning.state_of(work)
+    state = kv_conditioning.digital_state(work)
     return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores, gather, state)
 
 
-def _load(hardware: Accelerator, own: LayerArrays, layers: list[LayerArrays]) -> Stage | None:
-    """Loading a layer's weights from memory off the chip, where not all find room; once for all samples.
+def _load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays]) -> Stage | None:
+    """The stage that loads a layer's weights from off-chip memory, once for all samples; None if all weights fit.
 
-    Products wait for it; a layer that is larger than the chip goes through it in parts, which takes the same time.
+    Products wait for it. A layer that is larger than the chip is loaded in parts, which takes the same time.
+
+    Raises:
+        BadInput: weights must be loaded and the chip has no off-chip memory.
     """
     engine = hardware.projection
     if not isinstance(engine, SramEngine) or not engine.arrays:
         return None
-    needed = sum(layer.count * plan.arrays for layer in layers for plan in tiles.of_projection(hardware, layer))
-    weights = tiles.of_projection(hardware, own)
+    needed = sum(layer.count * plan.arrays for layer in layers for plan in tiles.projection_weights(hardware, layer))
+    weights = tiles.projection_weights(hardware, arrays)
     if not weights or needed <= engine.arrays:
         return None
     chip = chip_of(hardware)
     if chip.dram is None:
         raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
     size = sum(plan.inputs * plan.outputs * plan.matrices for plan in weights) * engine.array.bits / 8
-    writes = [components.write(plan, "projection") for plan in weights]
+    writes = [components.write_cost(plan, "projection") for plan in weights]
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
     time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
     counts = sum((plan.writes(1) for plan in weights), Counts())

@@ -1,4 +1,4 @@
-"""A stage: what one unit does for the tokens of one layer, and how long a block of them takes."""
+"""A stage: the work of one unit on the tokens of one layer, with its time, energy and event counts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.cost.cost import add_energy
 
 By = Literal["component", "operation", "engine"]
-"""What energy is split by: what draws it, the stage that asks for it, or the engine."""
+"""How energy is split: by the component that draws it, by the stage that causes it, or by engine."""
 
 CONDITIONING = "conditioning"
-"""The stage before K and V are written, and the component: the vector lanes, as far as they do this."""
+"""Name of the stage that conditions K and V before they are written, and of the lanes' energy for this work."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,18 @@ class Stage:
     A block of n tokens takes max(floor, fixed + per_token min(n, cap)) seconds.
 
     Attributes:
-        name: as in the workload, or `write` for writing K and V, or `load` for weights from memory off the chip.
+        name: name of the stage in the workload; `write` for writing K and V; `load` for loading weights from off-chip
+            memory.
         engine: projection or attention.
-        unit: what it occupies; other stages of the same unit have to wait.
-        shared: whether all layers use the same unit.
-        fixed: per block [s], such as the filling of pipelines.
-        per_token: [s].
-        floor: least time of a block [s].
-        cap: tokens beyond it take no more time, since they go to other arrays.
-        energy: of all tokens of all samples, by component [J].
-        counts: events on arrays, of all tokens of all samples.
-        merged_from: the stages that it stands for, one after another, where neighbours occupy the same unit.
+        unit: the unit that the stage occupies; other stages on the same unit wait.
+        shared: True if all layers use the same unit.
+        fixed: time per block [s], such as the filling of a pipeline.
+        per_token: time per token [s].
+        floor: minimum time of a block [s].
+        cap: number of tokens beyond which a block takes no longer, since more tokens go to other arrays.
+        energy: component -> energy of all tokens of all samples [J].
+        counts: events on arrays for all tokens of all samples.
+        merged_from: if consecutive stages on the same unit were merged into this one: these stages, in order.
     """
 
     name: str
@@ -51,11 +52,11 @@ class Stage:
 
     @property
     def parts(self) -> tuple[Stage, ...]:
-        """The stages that it stands for: itself, where it was not merged."""
+        """The stages that this one was merged from; the stage itself if it was not merged."""
         return self.merged_from or (self,)
 
     def time(self, tokens: float) -> float:
-        """Seconds that a block of so many tokens occupies the unit."""
+        """Time for which a block of `tokens` tokens occupies the unit [s]."""
         return max(self.floor, self.fixed + self.per_token * min(tokens, self.cap)) if tokens else 0.0
 
     @property
@@ -64,44 +65,48 @@ class Stage:
         return sum(self.energy.values())
 
     def energy_by(self, kind: By) -> Mapping[str, float]:
-        """Energy [J] by component, operation or engine; conditioning of K and V is an operation of its own."""
+        """Energy [J] by component, operation or engine; conditioning of K and V counts as a separate operation."""
         match kind:
             case "component":
                 return self.energy
             case "engine":
                 return {self.engine: self.joules}
         rest = {name: value for name, value in self.energy.items() if name != CONDITIONING}
-        apart = {CONDITIONING: self.energy[CONDITIONING]} if len(rest) < len(self.energy) else {}
-        return add_energy({self.name: sum(rest.values())}, apart)
+        conditioning = {CONDITIONING: self.energy[CONDITIONING]} if len(rest) < len(self.energy) else {}
+        return add_energy({self.name: sum(rest.values())}, conditioning)
 
 
 def total_energy(stages: Iterable[tuple[Stage, float]], kind: By = "component") -> dict[str, float]:
-    """Energy [J] of stages, each with how often it is done, or with the share of it that is.
+    """Total energy of stages; all energies of workloads, placements and runs are summed here.
 
     Args:
-        stages: pairs of stage and number.
-        kind: what to split by. The parts of merged stages count as operations and engines of their own.
+        stages: pairs of a stage and the number of times that it is done, which may be a fraction.
+        kind: how to split the energy. The parts of merged stages count as separate operations and engines.
+
+    Returns:
+        Component, operation or engine -> energy [J].
     """
-    found: dict[str, float] = {}
+    total: dict[str, float] = {}
     for stage, times in stages:
         for part in (stage,) if kind == "component" else stage.parts:
             for name, value in part.energy_by(kind).items():
-                found[name] = found.get(name, 0.0) + value * times
-    return found
+                total[name] = total.get(name, 0.0) + value * times
+    return total
 
 
 def merged(stages: list[Stage]) -> list[Stage]:
-    """Neighbours that occupy the same unit as one stage, one after the other."""
-    found: list[Stage] = []
+    """The stages with consecutive ones on the same unit merged into one."""
+    result: list[Stage] = []
     for stage in stages:
-        if found and found[-1].unit == stage.unit and found[-1].shared == stage.shared:
-            found[-1] = _joined(found[-1], stage)
+        if result and result[-1].unit == stage.unit and result[-1].shared == stage.shared:
+            result[-1] = _joined(result[-1], stage)
         else:
-            found.append(stage)
-    return found
+            result.append(stage)
+    return result
 
 
 def _joined(one: Stage, other: Stage) -> Stage:
+    """Two stages on the same unit as one: times, energies and counts add."""
     return replace(
         one,
         name=f"{one.name}+{other.name}",

@@ -1,13 +1,13 @@
-"""Carrying the prices of a chip from the technology that they are for to that of the chip.
+"""Technology scaling: converts the prices of a chip from the technology of their source to that of the chip.
 
-Two rules. `linear`: energies, areas and standing power times the ratio of feature sizes, as the simulator of PUMA takes
-its arithmetic units from 45 to 32 nm (include/constants.py: `2.4 * 32/45`). `dennard`: scaling at constant field
-(Dennard et al., IEEE Journal of Solid-State Circuits 9(5), 1974, Table I): energy of an operation with the third power
-of the ratio, area and power with the second. Supply voltages have fallen less than that since about 65 nm, so that it
-is the most that a smaller technology could save.
+Two rules. `linear`: energies, areas and standing power are proportional to the feature size, as PUMA's simulator scales
+its arithmetic units from 45 to 32 nm (include/constants.py: `2.4 * 32/45`). `dennard`: constant-field scaling (Dennard
+et al., IEEE Journal of Solid-State Circuits 9(5), 1974, Table I): energy per operation scales with the third power of
+the ratio, area and power with the second. Since about 65 nm, supply voltages have fallen less than this rule assumes,
+so it is an upper bound of what a smaller technology saves.
 
-Neither holds for analog parts: arrays, converters and cells keep the figures of their source. So does what leads off
-the chip (memory, and the links of a node), and so do all times: the clock is that of the chip.
+Neither rule holds for analog parts: arrays, converters and cells keep the figures of their source. Off-chip memory, the
+links of a node and all times also stay: the clock is that of the chip.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POWERS: dict[Scaling, dict[str, int]] = {
     "linear": {"energy": 1, "area": 1, "power": 1},
     "dennard": {"energy": 3, "area": 2, "power": 2},
 }
-"""Rule -> quantity -> the power of the ratio of feature sizes."""
+"""Rule -> quantity -> exponent of the ratio of feature sizes."""
 
 CHIP = {
     **dict.fromkeys(("register_energy", "buffer_energy", "bus_energy", "network_energy"), "energy"),
@@ -31,32 +31,33 @@ CHIP = {
 }
 VECTOR = {"energy_per_op": "energy"}
 SOFTMAX = {"energy_per_element": "energy", "area_per_head": "area"}
-"""Prices that follow the technology: field -> quantity."""
+"""Prices that scale with the technology: field -> quantity."""
 
 
 def at_technology(chip: Chip) -> Chip:
-    """A chip with all its prices at its own feature size; itself, where they are there already."""
-    there = (None, chip.technology)
+    """The chip with all prices at its own feature size; the chip itself if they already are."""
+    unscaled = (None, chip.technology)
     priced = (chip.priced_at, chip.vector.priced_at, chip.softmax.priced_at if chip.softmax else None)
-    return chip if priced[0] in there and priced[1] in there and priced[2] in there else _scaled(chip)
+    same = priced[0] in unscaled and priced[1] in unscaled and priced[2] in unscaled
+    return chip if same else _scaled(chip)
 
 
 @lru_cache(maxsize=64)
 def _scaled(chip: Chip) -> Chip:
-    known = chip.priced_at or chip.technology
+    priced_at = chip.priced_at or chip.technology
     vector, softmax = chip.vector, chip.softmax
-    changes: dict[str, Any] = _prices(chip, CHIP, known, chip)
-    changes["vector"] = vector.model_copy(update=_prices(vector, VECTOR, vector.priced_at or known, chip))
+    changes: dict[str, Any] = _prices(chip, CHIP, priced_at, chip)
+    changes["vector"] = vector.model_copy(update=_prices(vector, VECTOR, vector.priced_at or priced_at, chip))
     if softmax is not None:
-        changes["softmax"] = softmax.model_copy(update=_prices(softmax, SOFTMAX, softmax.priced_at or known, chip))
+        changes["softmax"] = softmax.model_copy(update=_prices(softmax, SOFTMAX, softmax.priced_at or priced_at, chip))
     return chip.model_copy(update=changes)
 
 
 def _prices(
-    holder: Chip | VectorUnit | SoftmaxUnit, fields: Mapping[str, str], known: float, chip: Chip
+    holder: Chip | VectorUnit | SoftmaxUnit, fields: Mapping[str, str], priced_at: float, chip: Chip
 ) -> dict[str, Any]:
-    """Prices that are for `known` nm, at the feature size of the chip; what another includes stays included."""
-    ratio = chip.technology / known
+    """Prices of a unit, converted from `priced_at` [nm] to the feature size of the chip; "included" stays as it is."""
+    ratio = chip.technology / priced_at
     powers = POWERS[chip.scaling]
     values = {name: getattr(holder, name) for name in fields}
     return {

@@ -1,6 +1,6 @@
-"""Room: the arrays that layers fill, the tiles around them, and their area.
+"""Arrays, tiles and area: how many arrays layers fill, how many tiles hold these arrays, and their area.
 
-Tiles hold arrays of one kind. Weights take whole tiles for each layer; keys and values of all layers stand together.
+A tile holds arrays of one kind. Weights take whole tiles per layer; keys and values of all layers share tiles.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class KVUse:
 
     Attributes:
         op: the product.
-        engine: whose arrays hold it.
+        engine: the engine whose arrays hold the operand.
         shared: True if all layers use the same arrays.
-        plan: its matrices of one sample.
-        layers: how many layers have such a product.
+        plan: the matrices of one sample.
+        layers: number of layers with an equal product.
     """
 
     op: DynamicMatMul
@@ -41,9 +41,12 @@ class KVUse:
 
 @dataclass(frozen=True)
 class LayerArrays:
-    """What each of `count` equal layers has in arrays: its weights, and its K and V.
+    """The matrices that each of `count` equal layers has in arrays.
 
-    Weights that an earlier product stores are not there again.
+    Attributes:
+        count: number of equal layers.
+        weights: its weights, without those that lie in the cells of an earlier product.
+        kv: its K and V.
     """
 
     count: int
@@ -52,18 +55,26 @@ class LayerArrays:
 
     @cached_property
     def arrays(self) -> int:
-        """Of the weights of one layer."""
+        """Number of arrays for the weights of one layer."""
         return sum(plan.arrays for plan in self.weights)
 
     @cached_property
     def kinds(self) -> list[tuple[Crossbar, int]]:
-        """Arrays of the weights of one layer, by kind."""
+        """Number of arrays for the weights of one layer, by kind of array."""
         return _by_kind((plan.array, plan.arrays) for plan in self.weights)
 
 
 @dataclass(frozen=True)
 class KVArrays:
-    """K or V in arrays of one kind: what uses them, and the matrices that have cells, with how many of each."""
+    """K or V in arrays of one kind.
+
+    Attributes:
+        role: attention.key or attention.value.
+        engine: the engine with these arrays.
+        shared: True if all layers use the same arrays.
+        uses: the products that use the arrays.
+        plans: the matrices that have cells, each with their number.
+    """
 
     role: str
     engine: ArrayEngine
@@ -73,34 +84,38 @@ class KVArrays:
 
     @cached_property
     def arrays(self) -> int:
-        """Counting both of a differential pair."""
+        """Number of arrays, counting both of a differential pair."""
         return sum(plan.arrays * count for plan, count in self.plans)
 
     @cached_property
     def arrays_per_polarity(self) -> int:
-        """Counting a differential pair once."""
+        """Number of arrays, counting a differential pair once."""
         return sum(plan.arrays_per_polarity * count for plan, count in self.plans)
 
     @cached_property
     def cells(self) -> int:
-        """Cells that are written at all."""
+        """Number of cells that are written at all."""
         return sum(plan.cells * count for plan, count in self.plans)
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles by the arrays that fill them; None for those without arrays."""
+    """Number of tiles by what fills them.
+
+    Attributes:
+        kinds: (role, kind of array, number of tiles); the array is None for tiles without arrays.
+    """
 
     kinds: list[tuple[str, Crossbar | None, int]]
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Number of all tiles."""
         return sum(count for _, _, count in self.kinds)
 
 
 def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
-    """What one of `count` equal layers has in arrays."""
+    """The matrices that one of `count` equal layers has in arrays."""
     weights: list[Plan] = []
     kv: list[KVUse] = []
     for placed in ops:
@@ -117,9 +132,9 @@ def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
 
 
 def kv_arrays(workload: Workload, layers: list[LayerArrays]) -> list[KVArrays]:
-    """The arrays of K and V: those of one role and kind, which are written from the same side, stand together.
+    """The arrays of K and V, grouped by role, kind of array and stored side.
 
-    Where layers share arrays they are those of the largest one; a layer with two attentions has a set for each.
+    Arrays that layers share have the size of the largest layer. A layer with two attentions has a set for each.
     """
     arrays: list[Crossbar] = []
     groups: dict[tuple[object, ...], list[KVUse]] = {}
@@ -127,26 +142,27 @@ def kv_arrays(workload: Workload, layers: list[LayerArrays]) -> list[KVArrays]:
         attention = use.op.stage if use.shared else ""
         kind = _index_of(use.engine.array, arrays)
         groups.setdefault((use.op.role, kind, use.engine.written, use.shared, attention), []).append(use)
-    found = []
+    result = []
     for uses in groups.values():
         first = uses[0]
         if first.shared:
             plans = [(max((use.plan for use in uses), key=_arrays), 1)]
         else:
             plans = [(use.plan, use.layers * caches(workload, use.op, shared=False)) for use in uses]
-        found.append(KVArrays(first.op.role, first.engine, first.shared, tuple(uses), tuple(plans)))
-    return found
+        result.append(KVArrays(first.op.role, first.engine, first.shared, tuple(uses), tuple(plans)))
+    return result
 
 
 def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
-    """For how many tokens of a sample there are cells."""
+    """Number of tokens per sample that cells can hold."""
     return engine.resident or (op.queries if engine.written == "left" else op.tokens)
 
 
 def caches(workload: Workload, op: DynamicMatMul, *, shared: bool) -> int:
-    """How many samples have keys and values of their own in cells: all whose later tokens come back for them.
+    """Number of samples whose keys and values stay in cells at the same time.
 
-    A prefill fills the cells that decoding finds; an encoder's own keys and values are done with when it has run.
+    A decoder keeps the keys and values of every sample for later tokens, from the prefill on. The keys and values of an
+    encoder are not needed after its run, so samples use the same cells in turn.
     """
     kept = workload.phase == "decode" or (workload.phase == "prefill" and (op.causal or op.across))
     return workload.batch if kept and not shared else 1
@@ -157,7 +173,7 @@ def _arrays(plan: Plan) -> int:
 
 
 def _by_kind(parts: Iterable[tuple[Crossbar, int]]) -> list[tuple[Crossbar, int]]:
-    """Counts of equal arrays added."""
+    """Kinds of arrays with the sum of their counts."""
     arrays: list[Crossbar] = []
     counts: list[int] = []
     for array, count in parts:
@@ -168,30 +184,32 @@ def _by_kind(parts: Iterable[tuple[Crossbar, int]]) -> list[tuple[Crossbar, int]
     return list(zip(arrays, counts, strict=True))
 
 
-def _index_of(array: Crossbar, known: list[Crossbar]) -> int:
-    """The position of an equal array in a short list, which is extended by it if there is none."""
-    for index, other in enumerate(known):
+def _index_of(array: Crossbar, kinds: list[Crossbar]) -> int:
+    """The position of an equal array in a short list; if there is none, the array is appended."""
+    for index, other in enumerate(kinds):
         if other is array or other == array:
             return index
-    known.append(array)
-    return len(known) - 1
+    kinds.append(array)
+    return len(kinds) - 1
 
 
-def limit(hardware: Accelerator) -> int | None:
-    """How many arrays there are for weights, where that is limited."""
+def array_limit(hardware: Accelerator) -> int | None:
+    """The number of arrays for weights; None if it is not limited."""
     engine = hardware.projection
     return engine.arrays if isinstance(engine, SramEngine) else None
 
 
 def weight_arrays(hardware: Accelerator, layers: list[LayerArrays]) -> list[tuple[Crossbar, int]]:
-    """Arrays of weights of all layers by kind; of those of which there are so many, no more."""
-    found = _by_kind((array, layer.count * count) for layer in layers for array, count in layer.kinds)
-    most = limit(hardware)
-    return found if most is None else [(a, min(n, most) if _is_projection(a, hardware) else n) for a, n in found]
+    """Number of arrays for the weights of all layers by kind, at most `array_limit`."""
+    counts = _by_kind((array, layer.count * count) for layer in layers for array, count in layer.kinds)
+    most = array_limit(hardware)
+    if most is None:
+        return counts
+    return [(array, min(n, most) if _is_projection(array, hardware) else n) for array, n in counts]
 
 
-def of_projection(hardware: Accelerator, layer: LayerArrays) -> list[Plan]:
-    """The weights that lie in the arrays for weights, and not in arrays that rules name."""
+def projection_weights(hardware: Accelerator, layer: LayerArrays) -> list[Plan]:
+    """The weights of a layer that lie in the arrays of the projection engine, not in arrays that rules name."""
     return [plan for plan in layer.weights if _is_projection(plan.array, hardware)]
 
 
@@ -199,16 +217,16 @@ def _is_projection(array: Crossbar, hardware: Accelerator) -> bool:
     return isinstance(hardware.projection, ArrayEngine) and array is hardware.projection.array
 
 
-def tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KVArrays]) -> Tiles:
-    """Tiles of weights (spare ones included), and of keys and values.
+def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KVArrays]) -> Tiles:
+    """The tiles for weights, keys and values, with spare tiles up to the size of the chip.
 
     Raises:
-        BadInput: there are fewer.
+        BadInput: the chip has fewer tiles.
     """
     weights = weight_arrays(hardware, layers)
     in_attention = _by_kind((entry.engine.array, entry.arrays) for entry in kv)
     total, attention = sum(count for _, count in weights), sum(count for _, count in in_attention)
-    fixed = fixed_lanes(hardware)
+    fixed = given_lanes(hardware)
     if not total and not attention and not fixed:
         return Tiles([])
     chip = chip_of(hardware)
@@ -217,9 +235,9 @@ def tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KVArrays]) 
         (array, layer.count * ceil(count / per_tile))
         for layer in layers
         for array, count in layer.kinds
-        if limit(hardware) is None or not _is_projection(array, hardware)
+        if array_limit(hardware) is None or not _is_projection(array, hardware)
     ]
-    if limit(hardware) is not None:
+    if array_limit(hardware) is not None:
         whole += [(array, ceil(count / per_tile)) for array, count in weights if _is_projection(array, hardware)]
     kinds: list[tuple[str, Crossbar | None, int]] = [("projection", *entry) for entry in _by_kind(whole)]
     kinds += [("attention", array, ceil(count / per_tile)) for array, count in in_attention]
@@ -233,22 +251,21 @@ def tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KVArrays]) 
     if chip.tiles is not None and needed > chip.tiles:
         raise BadInput(
             f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
-            f"{attention} of keys and values, {per_tile} to a tile); raise it, or leave it out to take as many as are "
-            "needed"
+            f"{attention} of keys and values, {per_tile} per tile); raise it, or leave it out to take as many as needed"
         )
-    own = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
-    return Tiles([*kinds, ("projection", own, (chip.tiles or needed) - used)])
+    spare = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
+    return Tiles([*kinds, ("projection", spare, (chip.tiles or needed) - used)])
 
 
-def fixed_lanes(hardware: Accelerator) -> int:
-    """Vector lanes that there have to be whatever lies on arrays: a number that an engine asks for."""
+def given_lanes(hardware: Accelerator) -> int:
+    """Number of vector lanes that an engine specifies, regardless of arrays; 0 if none does."""
     engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
     numbers = [engine.lanes for engine in engines if isinstance(engine, SimdEngine)]
     return max((number for number in numbers if not isinstance(number, str)), default=0)
 
 
-def lanes(hardware: Accelerator, layer: LayerArrays) -> int:
-    """Vector lanes of the tiles that hold a layer's weights."""
+def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
+    """Number of vector lanes in the tiles that hold a layer's weights."""
     if not layer.weights or hardware.chip is None:
         return 0
     chip = hardware.chip
@@ -256,8 +273,8 @@ def lanes(hardware: Accelerator, layer: LayerArrays) -> int:
     return sum(ceil(count / per_tile) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
-def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
-    """Tiles full of arrays, or of none, nodes around them, and units for softmax [m^2]; that of a GPU is its die."""
+def chip_area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
+    """Area of tiles with their arrays, nodes, and units for softmax [m^2]; the area of a GPU is its die."""
     if isinstance(hardware.projection, GpuEngine):
         return hardware.projection.area
     chip = chip_of(hardware)
@@ -265,8 +282,8 @@ def area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
     per_tile = chip.arrays_per_core * chip.cores_per_tile
     total = 0.0
     for role, array, count in used.kinds:
-        inside = per_tile * components.array_area(array, role) if count and array is not None else 0.0
-        total += count * (shell + inside)
+        arrays_area = per_tile * components.array_area(array, role) if count and array is not None else 0.0
+        total += count * (shell + arrays_area)
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
     engines = dict.fromkeys((hardware.projection, hardware.attention.key, hardware.attention.value))

@@ -1,4 +1,4 @@
-"""What it takes to write the weights of a model once, before it is used."""
+"""Cost of programming the static weights of a model once, before it is used."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from ohmformer.workload.spec import StaticMatMul, Workload
 
 
 def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | None = None) -> Cost:
-    """Writing all static weights that lie in memristive cells: the energy of all, and the time of an array's rows.
+    """Cost of writing all static weights that lie in memristive cells.
 
-    Arrays are written at the same time, the rows of one after another; matrices that several modules share once.
+    All arrays are written at the same time, the rows of an array one after another. A matrix that several modules share
+    is written once.
+
+    Args:
+        workload: the products.
+        hardware: its engines need prices.
+        rules: see `place`.
+
+    Returns:
+        The energy of all weights; as latency and interval the time of the array with the most rows.
 
     Raises:
         BadInput: a price is missing; one line with the field and the remedy.
@@ -27,7 +36,7 @@ def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | Non
         placed = choice.resolve(op)
         if isinstance(placed.engine, CrossbarEngine):
             plan = array_reads(placed).matrices
-            row = components.write(plan, placed.role)
+            row = components.write_cost(plan, placed.role)
             time = min(plan.inputs, plan.array.rows) * row.interval
             total = total.beside(Cost(row.energy, time, time))
     return total

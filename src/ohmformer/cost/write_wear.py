@@ -1,4 +1,4 @@
-"""How often a pass writes the cells of keys and values."""
+"""How often the cells of keys and values are written in one pass."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ohmformer.workload.spec import Workload
 
 @dataclass(frozen=True)
 class Wear:
-    """Writes of one cell in one pass of all samples, and what the cell endures.
+    """Writes per cell in one pass of all samples, and the endurance of the cells.
 
     Attributes:
         role: attention.key or attention.value.
-        writes: of the most used cell.
-        mean_writes: of all cells on average, those that stay unused included.
-        cells: cells that are written at all.
-        pulses: that wear the cell in one write; with all repetitions where writes are verified, on average.
-        endurance: pulses that a cell survives.
-        shared: whether layers share them.
-        engine: that has these cells.
+        max_writes: writes of the most used cell.
+        mean_writes: mean writes of all cells, unused ones included.
+        cells: number of cells that are written at all.
+        pulses: mean number of pulses per write that wear a cell, repetitions of verified writes included.
+        endurance: number of pulses that a cell survives.
+        shared: True if layers share the cells.
+        engine: the engine whose arrays have these cells.
     """
 
     role: str
-    writes: float
+    max_writes: float
     mean_writes: float
     cells: int
     pulses: float
@@ -39,47 +39,58 @@ class Wear:
 
 
 def wear(workload: Workload, arrays: list[KVArrays]) -> Iterator[Wear]:
-    """How often the cells of keys and values are written in one pass; none of a role with cells that nobody knows."""
-    unknown = {s.role for s in arrays if None in (s.engine.array.cell.endurance, s.engine.array.cell.write_pulses)}
+    """The wear of the cells of keys and values, for each kind of array.
+
+    A role is left out if one of its cells has no known endurance or number of pulses.
+
+    Args:
+        workload: phase and batch.
+        arrays: the arrays of K and V.
+    """
+    cells = [(entry.role, entry.engine.array.cell) for entry in arrays]
+    unknown = {role for role, cell in cells if cell.endurance is None or cell.write_pulses is None}
     for entry in arrays:
         cell = entry.engine.array.cell
         if entry.role in unknown or cell.endurance is None or cell.write_pulses is None:
             continue
-        mean = sum(use.layers * use.op.batch * _cells(use, entry) for use in entry.uses) / entry.cells
-        worn = max(effort(use.plan.array, use.plan.slices).worn for use in entry.uses)
+        mean = sum(use.layers * use.op.batch * _cells_written(use, entry) for use in entry.uses) / entry.cells
+        repetitions = max(effort(use.plan.array, use.plan.slices).worn for use in entry.uses)
         yield Wear(
             entry.role,
-            _most(workload, entry),
+            _max_writes(workload, entry),
             mean,
             entry.cells,
-            cell.write_pulses * worn,
+            cell.write_pulses * repetitions,
             cell.endurance,
             entry.shared,
             entry.engine,
         )
 
 
-def _most(workload: Workload, entry: KVArrays) -> float:
-    """Writes of the most written slot: of all layers that share it, and of all samples that have none of their own."""
+def _max_writes(workload: Workload, entry: KVArrays) -> float:
+    """Writes of the most written token slot, by all layers and all samples that share it."""
     slots = [slots_of(use.op, entry.engine) for use in entry.uses]
     if entry.shared:
-        return workload.batch * sum(use.layers * _hottest(workload, use, entry, max(slots)) for use in entry.uses)
+        return workload.batch * sum(use.layers * _slot_writes(workload, use, entry, max(slots)) for use in entry.uses)
     return max(
-        workload.batch / caches(workload, use.op, shared=False) * _hottest(workload, use, entry, own)
-        for use, own in zip(entry.uses, slots, strict=True)
+        workload.batch / caches(workload, use.op, shared=False) * _slot_writes(workload, use, entry, count)
+        for use, count in zip(entry.uses, slots, strict=True)
     )
 
 
-def _hottest(workload: Workload, use: KVUse, entry: KVArrays, slots: int) -> float:
-    """Of one layer and sample. Slots of a decoder's own cache take turns; otherwise the first is always used."""
-    share = tokens_written(use.op, entry.engine, shared=entry.shared) / slots
+def _slot_writes(workload: Workload, use: KVUse, entry: KVArrays, slots: int) -> float:
+    """Writes of the most written slot by one layer and sample.
+
+    In decoding, a cache that belongs to one layer is a ring whose slots take turns; otherwise slot 0 is always used.
+    """
+    writes_per_slot = tokens_written(use.op, entry.engine, shared=entry.shared) / slots
     if workload.phase == "decode" and not entry.shared:
-        return share
-    return ceil(share) * windows_of(use.op, workload.batch)
+        return writes_per_slot
+    return ceil(writes_per_slot) * windows_of(use.op, workload.batch)
 
 
-def _cells(use: KVUse, entry: KVArrays) -> int:
-    """Cells that are written for one sample, or for one of its windows."""
+def _cells_written(use: KVUse, entry: KVArrays) -> int:
+    """Number of cells that are written for one sample, or for one of its attention windows."""
     tokens = tokens_written(use.op, entry.engine, shared=entry.shared)
     plan = written_plan(use.op, entry.engine, use.plan.array, None, tokens)
     return cells_written(use.op, entry.engine, replace(plan, slices=use.plan.slices), tokens) if plan else 0

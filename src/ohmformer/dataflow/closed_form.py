@@ -1,13 +1,15 @@
-"""The same pipelines without tasks: max-plus algebra over stages, for one design or for arrays of designs at once.
+"""The latency of pipelined layers in closed form: max-plus algebra over stages, for one or many designs at once.
 
-Symbols: p_i time of a block in stage i, f_i when stage i becomes free, r when the blocks may start. After m equal
-blocks stage i becomes free at the longest path that ends there,
+It gives the latency of the event engine, up to rounding, without building jobs. Symbols: p_i, time of a block in
+stage i; f_i, time at which stage i becomes free; r, time at which the blocks may start. After m equal blocks, stage i
+becomes free at the end of the longest path that ends there,
 
     f'_i = max( r + d(0, i),  max_{j <= i} f_j + d(j, i) ),    d(j, i) = sum_{j..i} p + (m - 1) max_{j..i} p,
 
-since a path through stages j..i and m blocks visits every stage once and m - 1 further cells of its slowest stage. A
-ragged last block is one more step with m = 1; where attention waits for all blocks, the layer is two such pipelines in
-a row, with one of a single block between them where the mean of all tokens is removed; layers follow one another.
+since a path through stages j..i and m blocks visits every stage once, and its slowest stage m - 1 more times. A smaller
+last block is one more application with m = 1. If attention waits for all blocks, the layer is two such pipelines in
+series; if the mean of all tokens is removed, a third one with a single block stands between them. Layers follow one
+another. Background: Baccelli, Cohen, Olsder, Quadrat, "Synchronization and Linearity", Wiley 1992.
 """
 
 from __future__ import annotations
@@ -26,26 +28,27 @@ from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
-Whole = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 
 NEVER = -np.inf
+"""The time at which a unit that has not been used became free."""
 
 
 @dataclass(frozen=True)
 class Designs:
-    """Design points: tokens of a block for each, and by which factor the times of named stages differ from the spec's.
+    """N design points that differ in block size and in the speed of stages.
 
     Attributes:
-        block: [N] whole numbers; a block larger than the sequence is the sequence.
-        time: stage name -> [N] factors.
+        block: [N], tokens per block; a block larger than the sequence is the sequence.
+        time: stage name -> [N], factors by which the times of this stage are multiplied.
     """
 
-    block: Whole
+    block: IntArray
     time: Mapping[str, Array]
 
 
 class Timed(Protocol):
-    """What a stage says of its time (see `Stage`): numbers, or [N] of them where every design has its own."""
+    """The fields of `Stage` that decide its time: numbers, or arrays [N] with a value per design."""
 
     @property
     def name(self) -> str: ...
@@ -64,11 +67,11 @@ class Timed(Protocol):
 
 
 def latency(placement: Placement, dataflow: Dataflow) -> float:
-    """The latency of a workload [s]: what the event engine gives, to rounding.
+    """The latency of a workload [s]; it equals that of the event engine up to rounding.
 
     Raises:
-        BadInput: stages of a layer share a unit across other stages, so that they are no pipeline; or the
-            dataflow has tasks of its own.
+        BadInput: two stages of a layer that do not follow one another share a unit, so the layer is not a pipeline; or
+            the dataflow defines its own jobs.
     """
     longest = max(layer.tokens for layer in placement.layers)
     block = dataflow.size_of_block(longest)
@@ -76,14 +79,22 @@ def latency(placement: Placement, dataflow: Dataflow) -> float:
 
 
 def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
-    """Latencies of design points [s]; of the dataflow only dependencies and batching are used.
+    """The latencies of N design points.
+
+    Args:
+        placement: the workload on the accelerator.
+        dataflow: only its dependencies and its batching are used; block sizes are those of `designs`.
+        designs: the design points.
+
+    Returns:
+        [N], latencies of all samples [s].
 
     Raises:
         BadInput: as `latency`.
     """
     if not dataflow.has_closed_form:
         raise BadInput(
-            f"dataflow {dataflow.kind!r} has tasks of its own, so there is no closed form; use the event engine"
+            f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
         )
     batch = placement.workload.batch
     alone = batch == 1 or dataflow.batching == "serial"
@@ -99,7 +110,7 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
 
 
 def check_pipeline(layer: PlacedLayer, *, alone: bool) -> None:
-    """Refuse a layer whose stages are no pipeline; one token `alone` goes through any.
+    """Refuse a layer whose stages are not a pipeline. A single token that runs `alone` may pass through any layer.
 
     Raises:
         BadInput: as `latency`.
@@ -110,15 +121,26 @@ def check_pipeline(layer: PlacedLayer, *, alone: bool) -> None:
     for unit in units:
         if units.count(unit) > 1:
             raise BadInput(
-                f"{layer.name}: stages that are no neighbours share the unit {unit!r}, so there is no closed form; "
+                f"{layer.name}: stages that are not neighbors share the unit {unit!r}, so there is no closed form; "
                 "use the event engine"
             )
 
 
 def alone_latency(
-    stages: Sequence[Timed], cuts: tuple[int, int], tokens: int | Whole, designs: Designs, ready: Array
+    stages: Sequence[Timed], cuts: tuple[int, int], tokens: int | IntArray, designs: Designs, ready: Array
 ) -> Array:
-    """When a sample has passed stages whose units are free [s]; tokens and times may differ between designs."""
+    """The time at which a sample leaves the last of some stages whose units are all free.
+
+    Args:
+        stages: S stages.
+        cuts: see `cuts_of`.
+        tokens: tokens of the sample: one number, or [N].
+        designs: N design points.
+        ready: [N], times at which the sample may start [s].
+
+    Returns:
+        [N], times [s].
+    """
     free = [np.full(len(ready), NEVER) for _ in stages]
     return _sample(stages, cuts, tokens, designs, free, ready)[-1]
 
@@ -126,25 +148,26 @@ def alone_latency(
 def _sample(
     stages: Sequence[Timed],
     cuts: tuple[int, int],
-    tokens: int | Whole,
+    tokens: int | IntArray,
     designs: Designs,
     free: list[Array],
     ready: Array,
 ) -> list[Array]:
-    """When the stages of a layer become free after one more sample that may start at `ready`."""
-    found: list[Array] = []
+    """The times at which the S stages of a layer become free after one more sample that may start at `ready`."""
+    free_after: list[Array] = []
     bounds, whole = (0, *cuts, len(stages)), Designs(np.zeros_like(designs.block) + tokens, designs.time)
     for part, (first, end) in enumerate(pairwise(bounds)):
         if first < end:
             sizes = whole if part == 1 else designs
-            found += _segment(stages[first:end], tokens, sizes, free[first:end], found[-1] if found else ready)
-    return found
+            start = free_after[-1] if free_after else ready
+            free_after += _segment(stages[first:end], tokens, sizes, free[first:end], start)
+    return free_after
 
 
 def _segment(
-    stages: Sequence[Timed], tokens: int | Whole, designs: Designs, free: list[Array], ready: Array
+    stages: Sequence[Timed], tokens: int | IntArray, designs: Designs, free: list[Array], ready: Array
 ) -> list[Array]:
-    """All blocks of a sample through consecutive stages."""
+    """The times at which consecutive stages become free after all blocks of a sample."""
     size = np.minimum(designs.block, tokens)
     whole, rest = np.divmod(tokens, size)
     free = advance(free, ready, _times(stages, size, designs), whole)
@@ -154,17 +177,25 @@ def _segment(
     return [np.where(rest > 0, after, before) for after, before in zip(ragged, free, strict=True)]
 
 
-def _times(stages: Sequence[Timed], size: Whole, designs: Designs) -> list[Array]:
-    found = []
+def _times(stages: Sequence[Timed], size: IntArray, designs: Designs) -> list[Array]:
+    """The times of a block of `size` tokens [N] in each stage [s]."""
+    times = []
     for stage in stages:
         time = np.maximum(stage.floor, stage.fixed + stage.per_token * np.minimum(size, stage.cap))
-        found.append(time * designs.time[stage.name] if stage.name in designs.time else time)
-    return found
+        times.append(time * designs.time[stage.name] if stage.name in designs.time else time)
+    return times
 
 
-def advance(free: list[Array], ready: Array, times: list[Array], count: Whole) -> list[Array]:
-    """When stages become free after `count` equal blocks that may start at `ready` (see the top of this file)."""
-    found = []
+def advance(free: list[Array], ready: Array, times: list[Array], count: IntArray) -> list[Array]:
+    """The times f' at which stages become free after `count` equal blocks (see the top of this file).
+
+    Args:
+        free: f, [N] for each stage [s].
+        ready: r, [N] [s].
+        times: p, [N] for each stage [s].
+        count: m, [N].
+    """
+    free_after = []
     more = count - 1
     for last in range(len(times)):
         best, path, slowest = np.full_like(ready, NEVER), np.zeros_like(ready), np.zeros_like(ready)
@@ -172,37 +203,40 @@ def advance(free: list[Array], ready: Array, times: list[Array], count: Whole) -
             path, slowest = path + times[first], np.maximum(slowest, times[first])
             start = np.maximum(free[first], ready) if first == 0 else free[first]
             best = np.maximum(best, start + path + more * slowest)
-        found.append(best)
-    return found
+        free_after.append(best)
+    return free_after
 
 
 def _batched(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
-    """Samples follow one another layer by layer; units that layers share keep the time at which they become free."""
+    """Latencies [N] of a batch whose samples follow one another layer by layer.
+
+    A unit that layers share stays busy from one layer to the next.
+    """
     batch, count = placement.workload.batch, len(designs.block)
-    done = [np.zeros(count) for _ in range(batch)]
+    left = [np.zeros(count) for _ in range(batch)]  # when each sample left the previous layer
     free: dict[str, Array] = {}
     for layer in placement.layers:
         units = [unit_name(layer, stage) for stage in layer.stages]
         loaded = np.full(count, NEVER)
         if layer.setup is not None:
             unit = unit_name(layer, layer.setup)
-            loaded = np.maximum(done[0], free.get(unit, done[0])) + layer.setup.time(1)
+            loaded = np.maximum(left[0], free.get(unit, left[0])) + layer.setup.time(1)
             free[unit] = loaded
         for sample in range(batch):
-            ready = np.maximum(done[sample], loaded) if sample == 0 else done[sample]
+            ready = np.maximum(left[sample], loaded) if sample == 0 else left[sample]
             state = [free.get(unit, np.full(count, NEVER)) for unit in units]
             state = _after_readers(layer, units, free, state)
             after = _sample(layer.stages, cuts_of(layer, dataflow), layer.tokens, designs, state, ready)
             free.update(zip(units, after, strict=True))
-            done[sample] = free[units[-1]]
-    return np.asarray(np.maximum.reduce(done))
+            left[sample] = free[units[-1]]
+    return np.asarray(np.maximum.reduce(left))
 
 
 def _after_readers(layer: PlacedLayer, units: list[str], free: dict[str, Array], state: list[Array]) -> list[Array]:
-    """Cells are written again only after they have been read for the sample before."""
-    found = list(state)
+    """Delay write stages: cells are overwritten only after the previous sample's values in them have been read."""
+    delayed = list(state)
     for index, unit in enumerate(units):
         writer = writer_of(layer.stages, index)
         if writer is not None and unit in free:
-            found[writer] = np.maximum(found[writer], free[unit])
-    return found
+            delayed[writer] = np.maximum(delayed[writer], free[unit])
+    return delayed

@@ -1,7 +1,7 @@
-"""Many design points at once: every pair of workload and accelerator is priced once, all latencies together.
+"""Design-space exploration: each pair of workload and accelerator is priced once; latencies are computed together.
 
-Block sizes and dependencies change nothing of a price, so they cost next to nothing; the closed form takes the layers
-of all points in one go.
+Block sizes and dependencies do not change a price, so points that differ only in them are nearly free. One evaluation
+of the closed form covers the layers of all points.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
 from ohmformer.dataflow.jobs import cuts_of
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.timeline import simulate
+from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
@@ -26,7 +26,10 @@ from ohmformer.workload.spec import Workload
 
 
 class DesignPoint(NamedTuple):
-    """A workload on an accelerator under a dataflow. What several points share should be the very same object."""
+    """A workload on an accelerator under a dataflow.
+
+    Points that share a workload or an accelerator should hold the same object: prices are computed once per object.
+    """
 
     workload: Workload
     hardware: Accelerator
@@ -35,13 +38,14 @@ class DesignPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Explored:
-    """What N design points take, in their order.
+    """Results of N design points, in the order of the points.
 
     Attributes:
-        latency: [N], of all samples of a workload [s].
-        energy: [N], what is drawn all the time included [J].
-        area: [N], of the chip [m^2].
-        placements: N of them, with arrays, tiles, counts of events and wear; equal points share theirs.
+        latency: [N], latency of all samples of the workload [s].
+        energy: [N], energy of all samples, standing power included [J].
+        area: [N], area of the chip [m^2].
+        placements: N placements, with arrays, tiles, event counts and wear. Points with the same workload and
+            accelerator share one.
     """
 
     latency: Array
@@ -58,46 +62,61 @@ def explore(
     weights: WeightMitigation | None = None,
     kv: KVConditioning | None = None,
 ) -> Explored:
-    """Time and price many design points: the numbers of `simulate`, to rounding.
+    """Latency, energy and area of many design points: equal to those of `simulate` up to rounding.
 
     Args:
-        points: such as the product of lists of workloads, accelerators and dataflows.
-        clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
-        rules: as in `trace`: engines, arrays, writes and clips of products by name.
-        weights: how static weights are conditioned: rotating their inputs is digital work.
-        kv: how K and V in memristive cells are conditioned, which is digital work; of operands by name, their own.
+        points: (workload, accelerator, dataflow), for example the product of three lists.
+        clip: see `simulate`.
+        rules: see `simulate`.
+        weights: see `simulate`.
+        kv: see `simulate`.
 
     Raises:
         BadInput: there are no points, a price is missing, or a chip is too small.
     """
-    asked = [DesignPoint(*point) for point in points]
-    if not asked:
+    designs = [DesignPoint(*point) for point in points]
+    if not designs:
         raise BadInput("points: is empty; give at least one (workload, accelerator, dataflow)")
-    known: dict[tuple[int, int], _Priced] = {}
-    found = []
-    for workload, hardware, _ in asked:
-        key = id(workload), id(hardware)
-        if key not in known:
-            priced = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
-            known[key] = _Priced.of(priced)
-        found.append(known[key])
-    latencies = _latencies(asked, found)
-    joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in found]).T
-    return Explored(latencies, joules + power * latencies, area, tuple(priced.placement for priced in found))
+    by_pair: dict[tuple[int, int], _Priced] = {}
+    per_point = []
+    for workload, hardware, _ in designs:
+        pair = id(workload), id(hardware)
+        if pair not in by_pair:
+            by_pair[pair] = _Priced.of(place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv))
+        per_point.append(by_pair[pair])
+    latencies = _latencies(designs, per_point)
+    joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in per_point]).T
+    return Explored(latencies, joules + power * latencies, area, tuple(priced.placement for priced in per_point))
 
 
 class _Pipeline(NamedTuple):
-    """Equal layers: how many, when their first stage may begin, and the times of their stages [4, S]."""
+    """Equal layers of a placement.
+
+    Attributes:
+        layer: the first of them.
+        repeats: how many there are.
+        start: time at which their first stage may start [s].
+        stages: [4, S], the fields fixed, per_token, floor and cap of their S stages.
+    """
 
     layer: PlacedLayer
-    times: int
+    repeats: int
     start: float
     stages: Array
 
 
 @dataclass(frozen=True)
 class _Priced:
-    """A placement, and of it what all its points need."""
+    """A placement, with the values that all its design points share.
+
+    Attributes:
+        placement: the placement.
+        pipelines: its distinct layers.
+        energy: dynamic energy of all samples [J].
+        power: standing power [W].
+        area: area of the chip [m^2].
+        closed: True if a closed form exists when samples run one by one.
+    """
 
     placement: Placement
     pipelines: list[_Pipeline]
@@ -105,21 +124,20 @@ class _Priced:
     power: float
     area: float
     closed: bool
-    """Whether there is a closed form for its samples one by one."""
 
     @classmethod
     def of(cls, placement: Placement) -> _Priced:
         distinct = placement.distinct()
         pipelines = [
-            _Pipeline(layer, count, layer.setup.time(1) if layer.setup else 0.0, _columns(layer.stages))
-            for layer, count in distinct
+            _Pipeline(layer, repeats, layer.setup.time(1) if layer.setup else 0.0, _stage_times(layer.stages))
+            for layer, repeats in distinct
         ]
         energy = sum(placement.energy.values())
         closed = all(_is_pipeline(layer) for layer, _ in distinct)
         return cls(placement, pipelines, energy, placement.power, placement.area, closed)
 
 
-def _columns(stages: tuple[Stage, ...]) -> Array:
+def _stage_times(stages: tuple[Stage, ...]) -> Array:
     return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap) for stage in stages]).T
 
 
@@ -133,16 +151,20 @@ def _is_pipeline(layer: PlacedLayer) -> bool:
 
 @dataclass
 class _Bucket:
-    """Layers with as many stages that wait at the same one."""
+    """Layers with the same number of stages and the same cuts (see `cuts_of`): one array operation serves them all.
+
+    Attributes:
+        rows: per layer: number of the design point, number of such layers, start [s], tokens per sample and per block.
+        stages: per layer: `_Pipeline.stages`.
+    """
 
     rows: list[tuple[int, int, float, int, int]] = field(default_factory=list)
-    """Point, how many such layers, when they begin, tokens of a sample and of a block."""
     stages: list[Array] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Stages:
-    """One stage of each of N layers."""
+    """One stage of each of N layers: the fields of `Stage` as arrays [N]."""
 
     name: str
     fixed: Array
@@ -151,33 +173,37 @@ class _Stages:
     cap: Array
 
 
-def _latencies(points: list[DesignPoint], found: list[_Priced]) -> Array:
-    """Samples that run alone in one go; those that follow one another, and what is no pipeline, point by point."""
+def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
+    """Latency of each design point [s].
+
+    Points whose samples run one by one are evaluated together; pipelined batches, and points without a closed form, are
+    evaluated one at a time.
+    """
     total = np.zeros(len(points))
     buckets: dict[tuple[int, tuple[int, int]], _Bucket] = {}
-    for number, ((workload, _, dataflow), priced) in enumerate(zip(points, found, strict=True)):
+    for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
         if not (priced.closed and dataflow.has_closed_form):
-            total[number] = simulate(priced.placement, dataflow).latency
+            total[number] = build_timeline(priced.placement, dataflow).latency
         elif workload.batch > 1 and dataflow.batching == "pipelined":
             total[number] = _batched(priced.placement, dataflow)
         else:
-            for layer, count, start, columns in priced.pipelines:
+            for layer, repeats, start, stage_times in priced.pipelines:
                 block = dataflow.size_of_block(layer.tokens)
-                bucket = buckets.setdefault((columns.shape[1], cuts_of(layer, dataflow)), _Bucket())
-                bucket.rows.append((number, count * workload.batch, start, layer.tokens, block))
-                bucket.stages.append(columns)
+                bucket = buckets.setdefault((stage_times.shape[1], cuts_of(layer, dataflow)), _Bucket())
+                bucket.rows.append((number, repeats * workload.batch, start, layer.tokens, block))
+                bucket.stages.append(stage_times)
     for (_, cuts), bucket in buckets.items():
-        number, times_each, start, tokens, block = np.array(bucket.rows).T
+        number, count_each, start, tokens, block = np.array(bucket.rows).T
         fixed, per_token, floor, cap = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
         stages = [_Stages("", *values) for values in zip(fixed, per_token, floor, cap, strict=True)]
         designs = Designs(block.astype(np.int64), {})
         passed = alone_latency(stages, cuts, tokens.astype(np.int64), designs, start)
-        np.add.at(total, number.astype(np.int64), times_each * passed)
+        np.add.at(total, number.astype(np.int64), count_each * passed)
     return total
 
 
 def _batched(placement: Placement, dataflow: Dataflow) -> float:
     try:
         return latency(placement, dataflow)
-    except BadInput:  # units that stages share across others, which one token alone does not mind
-        return simulate(placement, dataflow).latency
+    except BadInput:  # stages share a unit across other stages: no closed form for pipelined samples
+        return build_timeline(placement, dataflow).latency

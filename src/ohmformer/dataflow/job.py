@@ -1,4 +1,4 @@
-"""A task: what one block of one sample does in one stage of one layer."""
+"""A job: the work of one block of one sample in one stage of one layer. The event engine schedules jobs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from ohmformer.cost.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A block of one sample in one stage of one layer.
+class Job:
+    """One block of one sample in one stage of one layer.
 
     Attributes:
-        layer: position of the layer in the placement.
-        stage: what is done.
+        layer: position of the layer in `Placement.layers`.
+        stage: the stage.
         sample: number of the sample.
         block: number of the block.
-        unit: what it occupies.
-        duration: for how long [s].
-        after: positions of the tasks that have to end before it starts.
-        share: of the stage's energy, over all samples and blocks.
+        unit: name of the unit that the job occupies.
+        duration: time for which it occupies the unit [s].
+        after: positions of the jobs that must end before this one starts.
+        share: the part of the stage's energy that this job takes. The shares of all jobs of a stage add up to 1.
     """
 
     layer: int

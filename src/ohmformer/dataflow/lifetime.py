@@ -1,4 +1,7 @@
-"""How long cells last that are written at run time: writes per cell, pulses per write, spare arrays, wear levelling."""
+"""How long the cells last that are written at run time.
+
+Lifetime = endurance / (writes per second of a cell x pulses per write) x (1 + spare arrays).
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,17 @@ from ohmformer.errors import BadInput
 
 @dataclass(frozen=True)
 class Lifetime:
-    """When the first cells wear out.
+    """When the first cells wear out, and what decides it.
 
     Attributes:
-        seconds: until then; infinite where nothing is written.
-        role: attention.key or attention.value, whichever wears out first; empty where nothing is written.
+        seconds: time until the first cells wear out; infinite if nothing is written.
+        role: attention.key or attention.value, whichever wears out first; empty if nothing is written.
         rate: passes per second.
-        writes_per_second: of one cell.
-        pulses: that wear a cell in one write, repetitions of verified writes included.
-        endurance: pulses that a cell survives.
-        arrays: whether layers share arrays.
-        cell: that wears out; None where nothing is written.
+        writes_per_second: writes per second of one cell.
+        pulses: mean number of pulses per write that wear a cell, repetitions of verified writes included.
+        endurance: number of pulses that a cell survives.
+        arrays: "shared" if layers share arrays, else "per_layer".
+        cell: the cell that wears out; None if nothing is written.
     """
 
     seconds: float
@@ -37,16 +40,20 @@ class Lifetime:
 
 
 def lifetime(placement: Placement, rate: float, *, levelling: bool = False, spare: float = 0.0) -> Lifetime | None:
-    """The lifetime at a rate; None where cells are written whose endurance nobody knows.
+    """The lifetime of the cells that hold keys and values.
 
     Args:
         placement: a workload on an accelerator.
         rate: passes (of all samples of the workload) per second.
-        levelling: whether writes are spread over all cells, used or not; otherwise the most written cell decides.
-        spare: spare arrays as a share of those in use; they take turns with them.
+        levelling: True if wear leveling spreads writes over all cells, used or not; otherwise the most written cell
+            decides.
+        spare: number of spare arrays divided by the number in use; the two take turns.
+
+    Returns:
+        The lifetime, or None if cells are written whose endurance is unknown.
 
     Raises:
-        BadInput: the rate is not positive, or the share of spares negative; or one of them is not finite.
+        BadInput: the rate is not positive and finite, or `spare` is negative or not finite.
     """
     if not 0 < rate < inf:
         raise BadInput(f"cost.rate = {rate:g}: must be > 0 and finite; give passes per second")
@@ -54,15 +61,17 @@ def lifetime(placement: Placement, rate: float, *, levelling: bool = False, spar
         raise BadInput(f"cost.spare = {spare:g}: must be >= 0 and finite; correct it")
     if placement.counts.cell_writes == 0:
         return Lifetime(inf, "", rate, 0.0, 0, inf, placement.hardware.attention.arrays)
-    stored = [role for role in placement.arrays if role != "projection"]
-    if {wear.role for wear in placement.wear} != set(stored):
+    written_roles = {role for role in placement.arrays if role != "projection"}
+    if {wear.role for wear in placement.wear} != written_roles:
         return None
-    found = [_of_role(wear, rate, levelling, spare) for wear in placement.wear]
-    return min(found, key=lambda entry: entry.seconds)
+    lifetimes = [_lifetime_of(wear, rate, levelling, spare) for wear in placement.wear]
+    return min(lifetimes, key=lambda entry: entry.seconds)
 
 
-def _of_role(wear: Wear, rate: float, levelling: bool, spare: float) -> Lifetime:
-    writes = (wear.mean_writes if levelling else wear.writes) * rate
-    seconds = wear.endurance / (writes * wear.pulses) * (1 + spare)
+def _lifetime_of(wear: Wear, rate: float, levelling: bool, spare: float) -> Lifetime:
+    """The lifetime of the cells of one role."""
+    writes_per_second = (wear.mean_writes if levelling else wear.max_writes) * rate
+    seconds = wear.endurance / (writes_per_second * wear.pulses) * (1 + spare)
     arrays = "shared" if wear.shared else "per_layer"
-    return Lifetime(seconds, wear.role, rate, writes, wear.pulses, wear.endurance, arrays, wear.engine.array.cell)
+    cell = wear.engine.array.cell
+    return Lifetime(seconds, wear.role, rate, writes_per_second, wear.pulses, wear.endurance, arrays, cell)

@@ -1,4 +1,4 @@
-"""One call from a workload and an accelerator to all that is known of its time, energy and wear."""
+"""`simulate`: latency, energy, area and lifetime of a workload on an accelerator, in one call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from ohmformer.cost.stage import By
 from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import lifetime
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
-from ohmformer.dataflow.timeline import Timeline
-from ohmformer.dataflow.timeline import simulate as _timeline
+from ohmformer.dataflow.timeline import Timeline, build_timeline
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
@@ -23,54 +22,71 @@ from ohmformer.workload.spec import Workload
 
 @dataclass(frozen=True)
 class Run:
-    """A workload on an accelerator under a dataflow: times in s, energies in J, areas in m^2."""
+    """A workload on an accelerator under a dataflow: the result of `simulate`.
+
+    Attributes:
+        placement: the priced stages of every layer, arrays, tiles and area.
+        timeline: when every job ran.
+    """
 
     placement: Placement
     timeline: Timeline
 
     @property
     def latency(self) -> float:
-        """Of all samples together."""
+        """Latency of all samples together [s]."""
         return self.timeline.latency
 
     @property
     def energy(self) -> float:
-        """Of all samples together."""
+        """Energy of all samples together [J]."""
         return self.timeline.energy
 
     @property
     def power(self) -> float:
-        """Mean over the run [W]."""
+        """Mean power over the run [W]."""
         return self.timeline.power
 
     @property
     def area(self) -> float:
-        """Of the chip."""
+        """Area of the chip [m^2]."""
         return self.placement.area
 
     @property
     def utilization(self) -> dict[str, float]:
-        """Engine -> share of the time in which at least one of its units is at work."""
+        """Engine -> fraction of the latency during which at least one of its units is busy."""
         return self.timeline.utilization
 
     def energy_by(self, kind: By) -> dict[str, float]:
-        """By component, operation or engine.
+        """Energy [J], split by component, operation or engine.
 
         Raises:
-            BadInput: by something else.
+            BadInput: `kind` is none of these.
         """
         if kind not in get_args(By):
             raise BadInput(f"energy_by({kind!r}): {suggest(str(kind), list(get_args(By)))}")
         return self.timeline.energy_by(kind)
 
     def lifetime(self, rate: float | None = None, *, levelling: bool = False, spare: float = 0.0) -> float | None:
-        """Seconds until the first cells wear out, at so many passes per second (by default one after another)."""
-        passes = 1 / self.latency if rate is None else rate
-        found = lifetime(self.placement, passes, levelling=levelling, spare=spare)
-        return None if found is None else found.seconds
+        """Time until the first cells wear out [s].
+
+        Args:
+            rate: passes per second; by default passes follow one another without a pause.
+            levelling: see `dataflow.lifetime.lifetime`.
+            spare: see `dataflow.lifetime.lifetime`.
+
+        Returns:
+            Seconds, or None if cells are written whose endurance is unknown.
+
+        Raises:
+            BadInput: the rate or `spare` is out of range.
+        """
+        passes_per_second = 1 / self.latency if rate is None else rate
+        first_worn = lifetime(self.placement, passes_per_second, levelling=levelling, spare=spare)
+        return None if first_worn is None else first_worn.seconds
 
     def save_trace(self, file: str | Path) -> None:
-        """Write the timeline as JSON that opens in Perfetto.
+        """Write the timeline as a JSON file that Perfetto and chrome://tracing open.
 
         Raises:
             BadInput: the file cannot be written.
@@ -91,26 +107,30 @@ def simulate(
     weights: WeightMitigation | None = None,
     kv: KVConditioning | None = None,
 ) -> Run:
-    """Time and price a workload.
+    """Latency, energy, area and wear of a workload on an accelerator.
 
     Args:
-        workload: from `shapes` or from a real model.
+        workload: from `shapes`, or from `trace` of a real model.
         hardware: an accelerator whose engines and chip have prices.
-        dataflow: by default layer by layer.
-        clip: of K and V in memristive cells: slices that it leaves empty are not mapped.
-        rules: as in `trace`: engines, arrays, writes and clips of products by name.
-        weights: how static weights are conditioned: rotating their inputs is digital work.
-        kv: how K and V in memristive cells are conditioned, which is digital work; of operands by name, their own.
+        dataflow: by default `LayerSerial()`.
+        clip: clip of K and V in memristive cells. Slices that it leaves empty take no cells.
+        rules: engines, arrays, stored sides and clips of products by name, as in `trace`.
+        weights: mitigation for static weights. Rotating their inputs costs digital operations.
+        kv: conditioning of K and V in memristive cells, which costs digital operations: one for all, or operand name ->
+            its own.
 
     Raises:
-        BadInput: a price is missing, the chip is too small, or an argument is something else.
+        BadInput: a price is missing, the chip is too small, or an argument has the wrong type.
     """
-    given = (("workload", workload, Workload, "of.shapes"), ("hardware", hardware, Accelerator, "of.load"))
-    for name, value, kind, maker in given:
+    arguments = (("workload", workload, Workload, "of.shapes"), ("hardware", hardware, Accelerator, "of.load"))
+    for name, value, kind, maker in arguments:
         if not isinstance(value, kind):
-            raise BadInput(f"{name} = {value!r}: is no {kind.__name__}; take {maker}({value!r}), if that is its name")
+            raise BadInput(
+                f"{name} = {value!r}: is not of type {kind.__name__}; take {maker}({value!r}) if that is its name"
+            )
     if not isinstance(dataflow, Dataflow | None):
-        raise BadInput(f"dataflow = {dataflow!r}: is no dataflow; take LayerSerial() or SequenceBlocking(block=64)")
+        raise BadInput(f"dataflow = {dataflow!r}: is not a dataflow; take LayerSerial() or SequenceBlocking(block=64)")
     placement = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
-    check_size(placement, dataflow or LayerSerial())
-    return Run(placement, _timeline(placement, dataflow or LayerSerial()))
+    dataflow = dataflow or LayerSerial()
+    check_size(placement, dataflow)
+    return Run(placement, build_timeline(placement, dataflow))

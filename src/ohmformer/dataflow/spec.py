@@ -1,4 +1,4 @@
-"""Which dataflow there is: the order in which the blocks of a sequence go through the stages of a layer."""
+"""Dataflows: the order in which blocks of tokens pass through the stages of a layer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from ohmformer.registry import Family, register
 
 if TYPE_CHECKING:
     from ohmformer.cost.placement import Placement
-    from ohmformer.dataflow.job import Task
+    from ohmformer.dataflow.job import Job
 
 
 class Dataflow(Family):
-    """How the tokens of a sample go through the stages of its layers.
+    """Base of all dataflows: how the tokens of a sample pass through the stages of its layers.
 
-    A kind that cuts sequences into blocks says `block_size` and `joins`; it has the closed form of a pipeline. One
-    with another order of work says its `tasks`, and is timed by the event engine alone.
+    A kind that cuts sequences into blocks defines `block_size` and `joins`; its latency has a closed form. A kind with
+    another order of work defines `jobs`, and only the event engine times it.
 
-    `batching`: whether samples follow one another through the stages of a layer (`pipelined`), or each runs alone.
+    Attributes:
+        batching: `pipelined` if samples follow one another through the stages of a layer; `serial` if each sample runs
+            alone.
     """
 
     family: ClassVar[str] = "dataflow"
@@ -29,44 +31,58 @@ class Dataflow(Family):
     batching: Literal["pipelined", "serial"] = "pipelined"
 
     def block_size(self, tokens: int) -> int:
-        """Tokens of a block of a sample with so many: 1 to all of them."""
+        """Tokens per block for a sample of `tokens` tokens: from 1 to `tokens`."""
         return tokens
 
     def joins(self) -> bool:
         """True if bidirectional attention waits for the keys and values of all blocks."""
         return True
 
-    def tasks(self, placement: Placement) -> Sequence[Task] | None:
-        """All tasks in program order: each unit takes its tasks in this order; None for those of the blocks.
+    def jobs(self, placement: Placement) -> Sequence[Job] | None:
+        """All jobs in program order: each unit takes its jobs in this order.
 
-        Of every stage the shares of its tasks add up to 1, which is the energy of all samples.
+        The shares of the jobs of a stage must add up to 1, which stands for the energy of all samples.
+
+        Returns:
+            The jobs, or None if they follow from `block_size` and `joins`.
         """
         return None
 
+    @classmethod
+    def check_class(cls) -> None:
+        """Refuse a class that still defines `tasks`, the former name of `jobs`.
+
+        Raises:
+            BadInput: it does.
+        """
+        if hasattr(cls, "tasks"):
+            raise BadInput(f"register({cls.__name__}): the method tasks is now called jobs; rename it")
+
     @property
     def has_closed_form(self) -> bool:
-        """True if its tasks are those of the blocks, so that max-plus algebra gives the latency."""
-        return type(self).tasks is Dataflow.tasks
+        """True if the jobs follow from `block_size` and `joins`, so that max-plus algebra gives the latency."""
+        return type(self).jobs is Dataflow.jobs
 
     def size_of_block(self, tokens: int) -> int:
         """`block_size`, checked.
 
         Raises:
-            BadInput: it is no whole number from 1 to `tokens`.
+            BadInput: it is not a whole number from 1 to `tokens`.
         """
         size = self.block_size(tokens)
         if not isinstance(size, int) or not 1 <= size <= tokens:
             raise BadInput(
-                f"{type(self).__name__}.block_size({tokens}): gives {size!r}; give a whole number up to that"
+                f"{type(self).__name__}.block_size({tokens}): gives {size!r}; return a whole number from 1 to {tokens}"
             )
         return size
 
 
 @register
 class LayerSerial(Dataflow):
-    """The whole sequence goes through one stage, then through the next: the baseline.
+    """The baseline: the whole sequence passes through one stage, then through the next.
 
-    `batching`: whether samples follow one another through the stages of a layer (`pipelined`), or each runs alone.
+    Attributes:
+        batching: see `Dataflow`.
     """
 
     kind: Literal["layer_serial"] = "layer_serial"
@@ -76,8 +92,12 @@ class LayerSerial(Dataflow):
 class SequenceBlocking(Dataflow):
     """Blocks of a sequence follow one another through the stages of a layer, so that all units work at once.
 
-    `dependencies`: `exact` keeps the edge of bidirectional attention, where every query needs the keys and values of
-    all blocks; `published` takes blocks as independent, which the latency that X-Former reports implies.
+    Attributes:
+        batching: see `Dataflow`.
+        block: tokens per block.
+        dependencies: `exact` keeps the dependency of bidirectional attention, where every query needs the keys and
+            values of all blocks; `published` treats blocks as independent, which the latency that X-Former reports
+            implies.
     """
 
     kind: Literal["sequence_blocking"] = "sequence_blocking"
@@ -85,9 +105,9 @@ class SequenceBlocking(Dataflow):
     dependencies: Literal["exact", "published"] = "exact"
 
     def block_size(self, tokens: int) -> int:
-        """`block`, or the whole of a shorter sequence."""
+        """`block`, or the length of a shorter sequence."""
         return min(self.block, tokens)
 
     def joins(self) -> bool:
-        """True for exact dependencies."""
+        """True if dependencies are exact."""
         return self.dependencies == "exact"

@@ -1,4 +1,4 @@
-"""What kinds from outside the package give, tried once on a few conductances before they are used."""
+"""A check of kinds of noise and drift from outside the package: each method is tried once on a few conductances."""
 
 from __future__ import annotations
 
@@ -13,48 +13,53 @@ from ohmformer.errors import BadInput
 from ohmformer.registry import Family, is_own
 
 LEVELS, NORMALS = 9, 7
-"""Targets from G_min to G_max, and standard normals from -3 to 3, on which kinds are tried."""
+"""Number of targets from G_min to G_max, and of standard normals from -3 to 3, in the trial."""
 
 
 def check_cell(cell: Cell, age: float) -> None:
-    """Refuse kinds whose methods give something else than was asked for.
+    """Refuse kinds of noise and drift whose methods break their contract.
 
     Args:
-        cell: whose kinds are tried; those of the package are taken as they are.
+        cell: the cell; kinds that belong to the package are not tried.
         age: time from programming to reading [s].
 
     Raises:
-        BadInput: a method raises, or gives another shape or type, NaN, infinity, or a negative standard deviation; a
-            write falls as its normal rises; or a method changes its arguments.
+        BadInput: a method raises an exception; returns another shape or type, NaN, infinity, or a negative standard
+            deviation; changes its arguments; or the written conductance falls as eps rises.
     """
     kinds: tuple[Family, ...] = (cell.write_noise, cell.read_noise, cell.drift)
     if not all(is_own(type(kind)) for kind in kinds):
-        _check(*kinds, cell.g_min, cell.g_max, age, _Cell(cell))
+        _check(*kinds, cell.g_min, cell.g_max, age, _Uncached(cell))
 
 
-class _Cell:
-    """A cell that takes no part in the key of a cache."""
+class _Uncached:
+    """A cell as an argument of a cached function that is no part of the cache key."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Cell)
+        return isinstance(other, _Uncached)
 
     def __hash__(self) -> int:
         return 0
 
 
 @lru_cache(maxsize=256)
-def _check(write: Family, read: Family, drift: Family, g_min: float, g_max: float, age: float, held: _Cell) -> None:
-    cell = held.cell
+def _check(
+    write: Family, read: Family, drift: Family, g_min: float, g_max: float, age: float, uncached: _Uncached
+) -> None:
+    """Try the kinds of one cell; what is tried depends on all arguments but the last."""
+    cell = uncached.cell
     for dtype in (torch.float32, torch.float64):
         eps = torch.linspace(-3, 3, NORMALS, dtype=dtype)[:, None].repeat(1, LEVELS)
         g = torch.linspace(g_min, g_max, LEVELS, dtype=dtype).repeat(NORMALS, 1)
         if not is_own(type(write)):
-            found = _tried(write, "found", g, lambda g, e: cell.write_noise.found(g, cell, e), eps)
-            if bool((found.diff(dim=0) < 0).any()):
-                raise BadInput(f"{_name(write)}.found: falls as eps rises; a write must rise with its standard normal")
+            g_after = _tried(write, "after_write", g, lambda g, e: cell.write_noise.after_write(g, cell, e), eps)
+            if bool((g_after.diff(dim=0) < 0).any()):
+                raise BadInput(
+                    f"{_name(write)}.after_write: falls as eps rises; a write must rise with its standard normal"
+                )
             _check_std(write, "write_std", g, lambda g, _: cell.write_noise.write_std(g, cell), eps)
         if not is_own(type(read)):
             _check_std(read, "read_std", g, lambda g, _: _read_std(g, cell, age), eps)
@@ -67,29 +72,31 @@ def _read_std(g: Tensor, cell: Cell, age: float) -> Tensor:
     return cell.read_noise.read_std(g, cell, age=age, written=written)
 
 
-def _check_std(kind: Family, method: str, g: Tensor, given: Callable[[Tensor, Tensor], Tensor], eps: Tensor) -> None:
-    if bool((_tried(kind, method, g, given, eps) < 0).any()):
-        raise BadInput(f"{_name(kind)}.{method}: gives a negative standard deviation; clamp it to 0")
+def _check_std(kind: Family, method: str, g: Tensor, call: Callable[[Tensor, Tensor], Tensor], eps: Tensor) -> None:
+    if bool((_tried(kind, method, g, call, eps) < 0).any()):
+        raise BadInput(f"{_name(kind)}.{method}: returns a negative standard deviation; clamp it to 0")
 
 
-def _tried(kind: Family, method: str, g: Tensor, given: Callable[[Tensor, Tensor], Tensor], eps: Tensor) -> Tensor:
-    """What a method gives, checked."""
+def _tried(kind: Family, method: str, g: Tensor, call: Callable[[Tensor, Tensor], Tensor], eps: Tensor) -> Tensor:
+    """The result of `call(g, eps)`, checked; `kind` and `method` are for messages."""
     where = f"{_name(kind)}.{method}"
     before = g.clone(), eps.clone()
     try:
-        found = given(g, eps)
+        result = call(g, eps)
     except BadInput:
         raise
     except Exception as error:
         raise BadInput(f"{where}: raised {type(error).__name__}: {error}; correct the method") from error
-    if not isinstance(found, Tensor) or found.shape != g.shape or found.dtype != g.dtype:
-        what = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise BadInput(f"{where}: gives {what} for {g.dtype} {list(g.shape)}; give a tensor of the same shape and type")
-    if not bool(found.isfinite().all()):
-        raise BadInput(f"{where}: gives NaN or infinity between G_min and G_max; correct the method")
-    if not (torch.equal(g, before[0]) and torch.equal(eps, before[1])) or found.data_ptr() == g.data_ptr():
+    if not isinstance(result, Tensor) or result.shape != g.shape or result.dtype != g.dtype:
+        what = f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+        raise BadInput(
+            f"{where}: returns {what} for {g.dtype} {list(g.shape)}; return a tensor of the same shape and type"
+        )
+    if not bool(result.isfinite().all()):
+        raise BadInput(f"{where}: returns NaN or infinity between G_min and G_max; correct the method")
+    if not (torch.equal(g, before[0]) and torch.equal(eps, before[1])) or result.data_ptr() == g.data_ptr():
         raise BadInput(f"{where}: changes or returns its argument; return a new tensor")
-    return found
+    return result
 
 
 def _name(kind: Family) -> str:

@@ -1,7 +1,7 @@
-"""Mean, variance and parts of them for write noise that is Gaussian or lognormal, on plain tensors.
+"""Closed forms of Gaussian and lognormal write noise: mean, variance, and their integrals over an interval of eps.
 
-One write of a target g gives G' = clamp(G + d(eps)) with a standard normal eps: clamped at 0, and at a ceiling where
-there is one. Conductances are SI siemens in tensors of any shape; nothing is drawn here.
+One write of a target g gives G' = clamp(g + d(eps)) for a standard normal eps with density phi. The clamp is at 0 and,
+if the cell has one, at a ceiling. Conductances are in siemens, in tensors of any shape. These functions draw nothing.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ from torch import Tensor
 
 _SQRT_2_PI = math.sqrt(2 * math.pi)
 _FAR = 40.0
-"""Standard deviations beyond which a normal has no tail that a double could hold."""
+"""Standard deviations beyond which the tail of a normal underflows in double precision."""
 
 Parts = tuple[Tensor, Tensor, Tensor]
-"""Integrals of d phi(eps) [S] and d^2 phi(eps) [S^2] over an interval without what is above the ceiling, and the eps
-at which the ceiling is reached."""
+"""Integrals of d(eps) phi(eps) [S] and of d(eps)^2 phi(eps) [S^2] over the part of an interval in which the ceiling is
+not reached, and the eps at which it is reached."""
 
 
 def censored_normal(g: Tensor, std: Tensor, ceiling: float | None) -> tuple[Tensor, Tensor]:
-    """Moments of clamp(std eps, -g, ceiling - g): all beyond the bounds sits on them (Tobin 1958)."""
+    """Mean [S] and variance [S^2] of clamp(std eps, -g, ceiling - g), a censored normal (Tobin 1958).
+
+    Args:
+        g: targets [S].
+        std: standard deviations [S] before the clamp, of the same shape.
+        ceiling: upper bound of the conductance [S]; None for none.
+    """
     safe = torch.where(std > 0, std, 1.0)
     a = (-g / safe).clamp(min=-_FAR)
     below, at_a = torch.special.ndtr(a), density(a)
@@ -38,19 +44,33 @@ def censored_normal(g: Tensor, std: Tensor, ceiling: float | None) -> tuple[Tens
 
 
 def capped_lognormal(g: Tensor, sigma: float, ceiling: float | None) -> tuple[Tensor, Tensor]:
-    """Moments of min(g exp(sigma eps), ceiling) - g; g = 0 stays there."""
+    """Mean [S] and variance [S^2] of min(g exp(sigma eps), ceiling) - g. A target of 0 is written exactly.
+
+    Args:
+        g: targets [S].
+        sigma: standard deviation of ln G; above 0.
+        ceiling: upper bound of the conductance [S]; None for none.
+    """
     power = [math.exp(n * n * sigma**2 / 2) for n in (1, 2)]
     if ceiling is None:
         return g * math.expm1(sigma**2 / 2), g * g * power[1] * -math.expm1(-(sigma**2))
     z = torch.where(g > 0, ceiling / torch.where(g > 0, g, 1.0), math.inf).log() / sigma
-    # What is cut off lies beyond z; the n-th power shifts the normal by n sigma.
+    # The ceiling is reached at eps = z; in the n-th moment the normal is shifted by n sigma.
     above = torch.special.ndtr(-z)
     mean, square = (g**n * power[n - 1] * torch.special.ndtr(z - n * sigma) + ceiling**n * above for n in (1, 2))
     return mean - g, (square - mean * mean).clamp(min=0.0)
 
 
 def normal_parts(g: Tensor, std: Tensor, ceiling: float, a: Tensor, b: Tensor) -> Parts:
-    """Of d = std eps, clamped, for eps from a to b; an infinite ceiling is none."""
+    """Integrals (see `Parts`) for the clamped Gaussian error d = std eps.
+
+    Args:
+        g: targets [S].
+        std: standard deviations [S].
+        ceiling: upper bound of the conductance [S]; infinity for none.
+        a: lower ends of the intervals of eps.
+        b: upper ends.
+    """
     floor = torch.nan_to_num(-g / std, nan=-math.inf, neginf=-math.inf)
     top = torch.nan_to_num((ceiling - g) / std, nan=math.inf, posinf=math.inf)
     l, h = (torch.minimum(torch.maximum(end, floor), top) for end in (a, b))
@@ -61,27 +81,27 @@ def normal_parts(g: Tensor, std: Tensor, ceiling: float, a: Tensor, b: Tensor) -
 
 
 def lognormal_parts(g: Tensor, sigma: float, ceiling: float, a: Tensor, b: Tensor) -> Parts:
-    """The same of d = g exp(sigma eps) - g."""
+    """Integrals (see `Parts`) for the lognormal error d = g exp(sigma eps) - g; arguments as in `normal_parts`."""
     top = torch.nan_to_num(torch.log(ceiling / g) / sigma, nan=math.inf, posinf=math.inf)
     h = torch.minimum(b, torch.maximum(top, a))
-    # The integral of exp(k sigma eps) phi(eps) is that of phi, moved by k sigma, times exp((k sigma)^2 / 2).
-    none, once, twice = (
-        math.exp(moved * moved / 2) * normal_mass(a - moved, h - moved) for moved in (0.0, sigma, 2 * sigma)
+    # The integral of exp(k sigma eps) phi(eps) is that of phi, shifted by k sigma, times exp((k sigma)^2 / 2).
+    zeroth, first, second = (
+        math.exp(shift * shift / 2) * normal_mass(a - shift, h - shift) for shift in (0.0, sigma, 2 * sigma)
     )
-    return g * (once - none), g * g * (twice - 2 * once + none), top
+    return g * (first - zeroth), g * g * (second - 2 * first + zeroth), top
 
 
 def normal_mass(low: Tensor, high: Tensor) -> Tensor:
-    """Phi(b) - Phi(a), also where both are small."""
+    """Phi(high) - Phi(low): the probability that a standard normal lies between them."""
     root = math.sqrt(2)
     return (torch.erf(high / root) - torch.erf(low / root)) / 2
 
 
 def density(z: Tensor) -> Tensor:
-    """Of the standard normal."""
+    """phi(z): density of the standard normal."""
     return torch.exp(-z * z / 2) / _SQRT_2_PI
 
 
 def _moment(x: Tensor) -> Tensor:
-    """x phi(x), which is 0 at both ends."""
+    """x phi(x), with the limit 0 at both infinities."""
     return torch.where(torch.isinf(x), 0.0, x * density(x))

@@ -1,4 +1,4 @@
-"""Conductance drift: what remains of a written conductance after some time."""
+"""Conductance drift: the change of a written conductance over time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ def drifts(cell: Cell, age: float) -> bool:
 
 
 def drift(g: Tensor, target: Tensor, cell: Cell, eps: Tensor, *, age: float) -> Tensor:
-    """Conductance [S] at time `age` [s] of cells that were found at g after writing `target`.
+    """Conductances [S] some time after programming.
 
-    eps are standard normals of the same shape, one for each cell.
+    Args:
+        g: conductances just after writing [S], of any shape.
+        target: conductances that were to be written [S].
+        cell: the cell.
+        eps: standard normals of the same shape, one for each cell.
+        age: time since programming [s].
+
+    Returns:
+        Conductances of the same shape; g itself if the cell does not drift.
     """
     return cell.drift.drifted(g, target, cell, eps, age=age) if drifts(cell, age) else g

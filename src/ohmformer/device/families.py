@@ -1,8 +1,7 @@
-"""What a kind of write noise, read noise, drift or fault has to say of itself: the families that a cell chooses from.
+"""The families of non-idealities of a cell: write noise, read noise, drift and faults, and what a kind of each defines.
 
-A kind is a frozen specification whose methods take tensors: conductances in SI siemens, of any shape, and standard
-normals of the same shape; nothing is drawn here. The methods use what tensors bring along, so that importing this
-module imports no torch.
+A kind is a frozen specification with methods on tensors: conductances in siemens, of any shape, and standard normals of
+the same shape. The methods draw nothing. They use only methods of the tensors, so this module does not import torch.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self
 from pydantic import Field
 
 from ohmformer.errors import BadInput
-from ohmformer.quantities import Seconds
+from ohmformer.quantities import Seconds, Siemens
 from ohmformer.registry import Family
 
 if TYPE_CHECKING:
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
     from ohmformer.device.closed_forms import Parts
 
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
+PositiveSiemens = Annotated[Siemens, Field(gt=0)]
 
 
 class CellRange(Protocol):
-    """What a kind may ask of its cell: conductances [S]; the ceiling that writes are clamped to, or None."""
+    """What a kind may read from its cell: conductances [S]; `g_ceiling` is the upper clamp of writes, or None."""
 
     @property
     def g_min(self) -> float: ...
@@ -39,108 +39,121 @@ class CellRange(Protocol):
 
 
 class WriteNoise(Family):
-    """How the conductance found after one write misses its target.
+    """The error of one write.
 
-    Any continuous distribution can be drawn: `found` turns one standard normal into it. Closed forms are optional: what
-    needs one that a kind lacks is refused by name. `moments` serves `held_moments`, codes without bias and
-    `calibrate`; `normal_of` and `parts` serve write-verify. A kind whose noise is Gaussian derives from
-    `GaussianWriteNoise` and has them all.
+    Any continuous distribution is possible: `after_write` transforms one standard normal into it. Closed forms are
+    optional; a feature that needs a missing one is refused with its name. `held_moments`, bias-corrected codes and
+    `calibrate` need `moments`; write-verify needs `eps_of_error` and `parts`. A kind of Gaussian noise derives from
+    `GaussianWriteNoise`, which has them all.
     """
 
     family: ClassVar[str] = "write_noise"
     strength: ClassVar[tuple[str, ...]] = ()
-    """Fields that the noise grows with in proportion, all of them together."""
+    """Fields that together scale the noise: with all of them times x, the noise is times x."""
 
     kind: str
 
     @abstractmethod
-    def found(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
-        """The conductance [S] after one write of targets g [S], before it is clamped: a new tensor.
+    def after_write(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
+        """The conductance [S] after one write, before the clamp: a new tensor.
 
         For every target it must not fall as eps rises.
+
+        Args:
+            g: targets [S].
+            cell: the cell.
+            eps: standard normals of the same shape.
         """
 
     @abstractmethod
     def write_std(self, g: Tensor, cell: CellRange) -> Tensor:
-        """Standard deviation [S] of a write of targets g [S], before the clamp."""
+        """Standard deviation [S] of one write of targets g [S], before the clamp: a new tensor."""
 
     @property
     def silent(self) -> bool:
-        """True if writes are exact everywhere."""
+        """True if every write is exact."""
         return bool(self.strength) and all(getattr(self, name) == 0 for name in self.strength)
 
     def silent_at_g_min(self, cell: CellRange) -> bool:
-        """True if a cell written to G_min ends exactly there, so that the unused half of a pair adds no write noise."""
+        """True if writing G_min is exact, so that the unused half of a pair adds no write noise."""
         return self.silent
 
     def scaled(self, factor: float) -> Self:
-        """The same with `factor` times the noise.
+        """This kind with the noise times `factor`.
 
         Raises:
-            BadInput: the kind does not say what it grows with.
+            BadInput: the kind has no `strength`.
         """
         if not self.strength:
             raise BadInput(f"write noise {self.kind!r} does not say how it is scaled; give its class a `strength`")
         return self.model_copy(update={name: factor * getattr(self, name) for name in self.strength})
 
     def moments(self, g: Tensor, cell: CellRange) -> tuple[Tensor, Tensor]:
-        """By how much writes of targets g miss them on average [S], and their variance [S^2], the clamp included."""
-        raise BadInput(self.without("moments"))
+        """Mean error [S] and variance [S^2] of one write of targets g [S], with the clamp."""
+        raise BadInput(self.missing_forms("moments"))
 
-    def normal_of(self, miss: Tensor | float, g: Tensor, cell: CellRange) -> Tensor:
-        """The standard normal at which a write of g gives g + miss [S]: the inverse of `found`.
+    def eps_of_error(self, error: Tensor | float, g: Tensor, cell: CellRange) -> Tensor:
+        """The standard normal for which a write of g [S] gives g + error [S]: the inverse of `after_write`.
 
         NaN where a write is exact.
         """
-        raise BadInput(self.without("normal_of"))
+        raise BadInput(self.missing_forms("eps_of_error"))
 
     def parts(self, g: Tensor, cell: CellRange, a: Tensor, b: Tensor) -> Parts:
-        """Of the miss d(eps), clamped: integrals of d phi and d^2 phi from a to b below the ceiling, and its eps.
+        """First and second moment of the clamped error over an interval of eps, see `closed_forms.Parts`.
 
-        See `closed_forms.Parts`.
+        Args:
+            g: targets [S].
+            cell: the cell.
+            a: lower ends of the intervals.
+            b: upper ends.
         """
-        raise BadInput(self.without("parts"))
+        raise BadInput(self.missing_forms("parts"))
 
-    def without(self, *forms: str) -> str:
-        """Which of these closed forms the kind lacks, as a message; empty where it has them."""
-        own = type(self)
-        lacking = [name for name in forms if getattr(own, name) is getattr(WriteNoise, name)]
-        if not lacking:
+    def missing_forms(self, *forms: str) -> str:
+        """A message that names those of the given closed forms (methods) that the kind lacks; empty if it has all."""
+        cls = type(self)
+        missing = [name for name in forms if getattr(cls, name) is getattr(WriteNoise, name)]
+        if not missing:
             return ""
-        names = " and ".join(f"`{name}`" for name in lacking)
-        return f"write noise {self.kind!r} has no closed form for it; give {own.__name__} {names}, or take another kind"
+        names = " and ".join(f"`{name}`" for name in missing)
+        return f"write noise {self.kind!r} has no closed form for it; give {cls.__name__} {names}, or take another kind"
 
     @classmethod
     def check_class(cls) -> None:
-        """Refuse a `strength` that names no field."""
+        """Check that `strength` names fields of the class.
+
+        Raises:
+            BadInput: a name in it is not a field.
+        """
         for name in cls.strength:
             if name not in cls.model_fields:
-                raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is no field; correct it")
+                raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
 
 
 class GaussianWriteNoise(WriteNoise):
-    """G' = G + s(G) eps, clamped: a kind says s, its `write_std`, and all closed forms follow."""
+    """G' = G + s(G) eps, clamped. A kind defines s, its `write_std`; all closed forms follow from it."""
 
-    def found(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
+    def after_write(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """G + s eps."""
         return self.write_std(g, cell) * eps + g
 
     def silent_at_g_min(self, cell: CellRange) -> bool:
         """True if s(G_min) = 0."""
-        return bool((self.write_std(_level(cell.g_min), cell) == 0).all())
+        return bool((self.write_std(_as_tensor(cell.g_min), cell) == 0).all())
 
     def moments(self, g: Tensor, cell: CellRange) -> tuple[Tensor, Tensor]:
-        """Those of a normal whose tails sit on the bounds."""
+        """Moments of a censored normal."""
         from ohmformer.device.closed_forms import censored_normal
 
         return censored_normal(g, self.write_std(g, cell), cell.g_ceiling)
 
-    def normal_of(self, miss: Tensor | float, g: Tensor, cell: CellRange) -> Tensor:
-        """miss / s."""
-        return miss / self.write_std(g, cell)
+    def eps_of_error(self, error: Tensor | float, g: Tensor, cell: CellRange) -> Tensor:
+        """error / s."""
+        return error / self.write_std(g, cell)
 
     def parts(self, g: Tensor, cell: CellRange, a: Tensor, b: Tensor) -> Parts:
-        """Those of a normal."""
+        """Integrals of a clamped normal."""
         from ohmformer.device.closed_forms import normal_parts
 
         ceiling = math.inf if cell.g_ceiling is None else cell.g_ceiling
@@ -148,14 +161,14 @@ class GaussianWriteNoise(WriteNoise):
 
 
 class ReadNoise(Family):
-    """What one read of a cell adds to its conductance: Gaussian, since reads behind a conversion are summed as such.
+    """The error that one read adds to a conductance.
 
-    Reads are not clamped.
+    It is Gaussian and not clamped, since the errors of all cells behind one conversion are summed as one Gaussian.
     """
 
     family: ClassVar[str] = "read_noise"
     remembers_writing: ClassVar[bool] = False
-    """True if the noise depends on the conductance just after programming, which is then kept, too."""
+    """True if the noise depends on the conductance just after programming, which is then stored, too."""
 
     kind: str
 
@@ -164,20 +177,21 @@ class ReadNoise(Family):
         """Standard deviation [S] of one read: a new tensor.
 
         Args:
-            g: conductances now [S].
-            cell: of this kind.
+            g: present conductances [S].
+            cell: the cell.
             age: time since programming [s].
-            written: conductances just after programming [S], where they have drifted since and are remembered.
+            written: conductances just after programming [S], if they have drifted since and `remembers_writing` is
+                true; otherwise None.
         """
 
     @property
     def exact(self) -> bool:
-        """True if no read of any cell is noisy."""
+        """True if every read is exact."""
         return False
 
 
 class Drift(Family):
-    """What remains of a conductance some time after it was written. There is no closed form of it."""
+    """The change of a conductance over time after it was written. Drift has no closed form here."""
 
     family: ClassVar[str] = "drift"
 
@@ -189,25 +203,32 @@ class Drift(Family):
 
     @abstractmethod
     def drifted(self, g: Tensor, target: Tensor, cell: CellRange, eps: Tensor, *, age: float) -> Tensor:
-        """Conductance [S] at time `age` [s], where `acts(age)`: a new tensor.
+        """Conductances [S] at time `age`, for which `acts(age)` is true: a new tensor.
 
         Args:
-            g: conductances found just after writing [S].
-            target: what was to be written [S].
-            cell: of this kind.
-            eps: one standard normal for each cell, which stays with it.
+            g: conductances just after writing [S].
+            target: conductances that were to be written [S].
+            cell: the cell.
+            eps: standard normals of the same shape, one for each cell, which do not change over time.
             age: time since programming [s].
         """
 
 
 class PowerLawDrift(Drift):
-    """G(t) = G' (t / t0)^-nu for t >= t0: a kind says the exponent nu of each cell."""
+    """G(t) = G' (t / t0)^-nu for t >= t0. A kind defines the exponent nu of each cell."""
 
     t0: PositiveSeconds
+    """Time at which drift starts [s]."""
 
     @abstractmethod
     def exponent(self, target: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
-        """Drift exponent nu of cells with these targets [S]; eps are standard normals of the same shape."""
+        """The drift exponent nu of each cell.
+
+        Args:
+            target: conductances that were to be written [S].
+            cell: the cell.
+            eps: standard normals of the same shape.
+        """
 
     def acts(self, age: float) -> bool:
         """True after t0."""
@@ -219,7 +240,7 @@ class PowerLawDrift(Drift):
 
 
 class FaultModel(Family):
-    """Cells that hold a conductance of their own, whatever is written to them. All closed forms follow."""
+    """Cells that hold a fixed conductance, whatever is written to them. A kind defines `states`; all else follows."""
 
     family: ClassVar[str] = "faults"
     default_kind: ClassVar[str] = "stuck_at"
@@ -228,15 +249,16 @@ class FaultModel(Family):
 
     @abstractmethod
     def states(self) -> tuple[tuple[float, float], ...]:
-        """Where a cell may be stuck: (share of the range, 0 for G_min to 1 for G_max; probability) of each state."""
+        """The stuck states of a cell: for each, its share of the range (0 at G_min, 1 at G_max) and its probability."""
 
     def conductances(self, cell: CellRange) -> tuple[tuple[float, float], ...]:
-        """The same with conductances [S], exact at both ends."""
+        """The stuck states of a cell: for each, its conductance [S] and its probability."""
         span = cell.g_max - cell.g_min
-        return tuple((cell.g_max if x == 1 else cell.g_min + x * span, chance) for x, chance in self.states())
+        return tuple((cell.g_max if x == 1 else cell.g_min + x * span, probability) for x, probability in self.states())
 
 
-def _level(g: float) -> Tensor:
+def _as_tensor(g: float) -> Tensor:
+    """A conductance as a tensor [1] in float64."""
     import torch
 
     return torch.tensor([g], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Faults: cells that hold a conductance of their own whatever is written, such as G_min or G_max."""
+"""Stuck-at faults: cells that hold a fixed conductance, such as G_min or G_max, whatever is written to them."""
 
 from __future__ import annotations
 
@@ -9,37 +9,49 @@ from ohmformer.device.spec import Cell
 
 
 def faulty(cell: Cell) -> bool:
-    """True if any cell can be stuck."""
+    """True if cells are stuck with a probability above zero."""
     return sum(chance for _, chance in cell.faults.states()) > 0
 
 
-def stick(g: Tensor, cell: Cell, u: Tensor) -> Tensor:
-    """Conductances [S] with stuck cells in their place; u are uniform numbers in [0, 1) that belong to the cells."""
+def apply_faults(g: Tensor, cell: Cell, u: Tensor) -> Tensor:
+    """Replace the conductances of stuck cells.
+
+    Args:
+        g: conductances [S].
+        cell: the cell.
+        u: uniform numbers in [0, 1), one for each cell, that decide whether and where it is stuck; broadcasts with g.
+
+    Returns:
+        Conductances [S].
+    """
     low = 0.0
-    for stuck, chance in cell.faults.conductances(cell):
-        high = low + chance
-        g = torch.where((u >= low) & (u < high), stuck, g)
+    for g_stuck, probability in cell.faults.conductances(cell):
+        high = low + probability
+        g = torch.where((u >= low) & (u < high), g_stuck, g)
         low = high
     return g
 
 
-def with_faults(mean: Tensor, variance: Tensor, cell: Cell, max_digit: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance of the digit that a cell holds, faults included as chances over all chips.
+def moments_with_faults(mean: Tensor, variance: Tensor, cell: Cell, max_digit: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the digit that a cell holds, with faults as probabilities over all chips.
 
     Args:
-        mean: of the digit of cells that work, by what was written.
+        mean: mean digit of cells that work, for each digit that is written.
         variance: likewise, in digits squared.
-        cell: of this kind.
-        max_digit: the digit that G_max stands for.
+        cell: the cell.
+        max_digit: the digit of G_max.
+
+    Returns:
+        Mean, and variance in digits squared, of the same shape.
     """
     if not faulty(cell):
         return mean, variance
     states = cell.faults.states()
     works = 1.0
-    for _, chance in states:
-        works -= chance
-    stuck, square = works * mean, works * (variance + mean**2)
-    for share, chance in states:
-        stuck = stuck + chance * (share * max_digit)
-        square = square + chance * (share * max_digit) ** 2
-    return stuck, (square - stuck**2).clamp(min=0.0)
+    for _, probability in states:
+        works -= probability
+    total_mean, total_square = works * mean, works * (variance + mean**2)
+    for share, probability in states:
+        total_mean = total_mean + probability * (share * max_digit)
+        total_square = total_square + probability * (share * max_digit) ** 2
+    return total_mean, (total_square - total_mean**2).clamp(min=0.0)

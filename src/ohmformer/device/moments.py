@@ -1,4 +1,4 @@
-"""Mean and variance of what a write leaves in a cell, in closed form, the clamp of `noise.write` included."""
+"""Mean and variance of the error of one write in closed form, with the clamp of `noise.write`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from ohmformer.device.spec import Cell
 
 
 def write_moments(g: Tensor, cell: Cell) -> tuple[Tensor, Tensor]:
-    """By how much writes of targets g [S] miss them on average [S], and their variance [S^2].
+    """Mean error [S] and variance [S^2] of one write.
 
-    Targets lie between 0 and the cell's ceiling. Exactly zero where writes are exact.
+    Args:
+        g: targets [S] between 0 and the cell's ceiling, of any shape.
+        cell: the cell.
+
+    Returns:
+        Two tensors of the same shape; both are exactly zero where writes are exact.
 
     Raises:
-        BadInput: the write noise has no closed form of them.
+        BadInput: the kind of write noise has no such closed form.
     """
     return cell.write_noise.moments(g, cell)

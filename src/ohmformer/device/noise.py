@@ -1,6 +1,7 @@
-"""Write and read noise of a cell as pure functions of conductance and of given standard normals.
+"""Write and read noise of a cell as pure functions of conductances and of given standard normals.
 
-Conductances here are SI siemens, in tensors of any shape; `eps` has the same shape. Nothing is drawn here.
+Conductances are in siemens, in tensors of any shape; standard normals `eps` have the same shape. These functions draw
+nothing.
 """
 
 from __future__ import annotations
@@ -9,37 +10,38 @@ import torch
 from torch import Tensor
 
 from ohmformer.device.families import GaussianWriteNoise, WriteNoise
-from ohmformer.device.spec import Cell, SqrtRange
+from ohmformer.device.kinds import SqrtRange
+from ohmformer.device.spec import Cell
 
 
 def write(g: Tensor, cell: Cell, eps: Tensor) -> Tensor:
-    """The conductance found after writing targets g [S], clamped to 0 <= G' and to the cell's ceiling."""
-    return cell.write_noise.found(g, cell, eps).clamp_(min=0.0, max=cell.g_ceiling)
+    """The conductance [S] after one write of targets g [S], clamped to at least 0 and at most the cell's ceiling."""
+    return cell.write_noise.after_write(g, cell, eps).clamp_(min=0.0, max=cell.g_ceiling)
 
 
 def write_std(g: Tensor, cell: Cell) -> Tensor:
-    """Standard deviation [S] of a write of target g, before the clamp."""
+    """Standard deviation [S] of one write of targets g [S], before the clamp."""
     return cell.write_noise.write_std(g, cell)
 
 
 def gaussian(cell: Cell) -> bool:
-    """True if writes are Gaussian before the clamp, so that `write_std` says all."""
+    """True if write noise is Gaussian before the clamp, so that `write_std` describes it completely."""
     return isinstance(cell.write_noise, GaussianWriteNoise)
 
 
 def read(g: Tensor, cell: Cell, eps: Tensor, *, age: float = 0.0, written: Tensor | None = None) -> Tensor:
-    """The conductance that one read of cells at g [S] sees; see `read_std`. It is not clamped."""
+    """The conductance [S] that one read of cells at g [S] measures, not clamped; arguments as in `read_std`."""
     return torch.addcmul(g, read_std(g, cell, age=age, written=written), eps)
 
 
 def read_std(g: Tensor, cell: Cell, *, age: float = 0.0, written: Tensor | None = None) -> Tensor:
-    """Standard deviation [S] of one read of cells at g.
+    """Standard deviation [S] of one read.
 
     Args:
-        g: conductances now.
-        cell: of this kind.
+        g: present conductances [S].
+        cell: the cell.
         age: time since programming [s].
-        written: conductances just after programming, where they have drifted since.
+        written: conductances just after programming [S], if they have drifted since; None for g.
     """
     return cell.read_noise.read_std(g, cell, age=age, written=written)
 
@@ -55,26 +57,34 @@ def remembers_writing(cell: Cell) -> bool:
 
 
 def silent_at_g_min(cell: Cell) -> bool:
-    """True if a cell written to G_min ends exactly there, so that an unused half of a pair adds no write noise."""
+    """True if writing G_min is exact, so that the unused half of a pair adds no write noise."""
     return cell.write_noise.silent_at_g_min(cell)
 
 
 def silent(cell: Cell) -> bool:
-    """True if writes are exact everywhere."""
+    """True if every write is exact."""
     return cell.write_noise.silent
 
 
 def with_gamma(cell: Cell, value: float) -> Cell:
-    """The cell with another gamma, where its write noise has one."""
+    """The cell with another `gamma`; unchanged if its write noise has no such field."""
     noise = cell.write_noise
-    return _with(cell, noise.model_copy(update={"gamma": value})) if isinstance(noise, SqrtRange) else cell
+    return _with_write_noise(cell, noise.model_copy(update={"gamma": value})) if isinstance(noise, SqrtRange) else cell
 
 
 def scaled(cell: Cell, factor: float) -> Cell:
-    """The cell with write noise of `factor` times the strength (the standard deviation; of ln G, for `lognormal`)."""
-    return _with(cell, cell.write_noise.scaled(factor))
+    """The cell with stronger or weaker write noise.
+
+    Args:
+        cell: the cell.
+        factor: factor on the standard deviation (of ln G for `lognormal`).
+
+    Raises:
+        BadInput: the kind of write noise does not say which fields scale it.
+    """
+    return _with_write_noise(cell, cell.write_noise.scaled(factor))
 
 
-def _with(cell: Cell, noise: WriteNoise) -> Cell:
-    """The cell with other write noise."""
+def _with_write_noise(cell: Cell, noise: WriteNoise) -> Cell:
+    """The cell with another write noise."""
     return cell if noise is cell.write_noise else cell.model_copy(update={"write_noise": noise})

@@ -1,7 +1,7 @@
-"""What surrounds the arrays of an accelerator: cores, tiles, memories, links, vector lanes. It decides cost alone.
+"""Specification of a chip around its arrays: cores, tiles, memories, links, vector lanes. It affects cost only.
 
-A core holds crossbars and vector lanes, a tile holds cores and a memory, a node holds tiles. Every price is required:
-one that is part of another is written as "included", and its source says in which.
+A core holds crossbars and vector lanes, a tile holds cores and a memory, a node holds tiles. Every price is required. A
+price that another one includes is written as "included"; its source says which one includes it.
 """
 
 from __future__ import annotations
@@ -31,77 +31,83 @@ Scaling = Literal["linear", "dennard"]
 
 
 class VectorUnit(Spec):
-    """The digital lanes of a core: normalisation, activations, additions, and softmax where no unit does it.
-
-    The numbers of operations are per element; `add` covers residuals, biases and partial sums of row blocks.
-    `priced_at` is the feature size in nm that the energy is for; None for that of the chip's prices.
-    """
+    """The digital lanes of a core: normalization, activations, additions, and softmax if no softmax unit exists."""
 
     lanes_per_core: Count
     energy_per_op: Annotated[Joules, Field(ge=0)]
+    """Energy of one operation of one lane [J]."""
     add: Factor
+    """Operations per element of an addition: residuals, biases and partial sums of row blocks."""
     norm: Factor
+    """Operations per element of a normalization."""
     activation: Factor
+    """Operations per element of an activation function."""
     softmax: Factor
+    """Operations per element of a softmax."""
     priced_at: Nanometres | None = None
+    """Feature size that the energy is for [nm]; None for that of the chip's prices."""
 
 
 class SoftmaxUnit(Spec):
-    """Units for softmax beside the attention arrays: every lane takes one element per cycle.
-
-    `priced_at` is the feature size in nm that energy and area are for; None for that of the chip's prices.
-    """
+    """Softmax units beside the attention arrays. Every lane processes one element per cycle."""
 
     lanes_per_head: Count
     energy_per_element: Annotated[Joules, Field(ge=0)]
+    """Energy of the softmax of one element [J]."""
     area_per_head: Area
+    """Area of the lanes of one head [m^2]."""
     priced_at: Nanometres | None = None
+    """Feature size that energy and area are for [nm]; None for that of the chip's prices."""
 
 
 class Dram(Spec):
-    """Memory off the chip."""
+    """Memory outside the chip."""
 
     bandwidth: Annotated[BytesPerSecond, Field(gt=0)]
+    """In byte/s."""
     energy: Annotated[JoulesPerByte, Field(ge=0)]
+    """Energy of moving one byte [J/byte]."""
 
 
 class Chip(Spec):
-    """Hierarchy and periphery.
-
-    `tiles` is how many tiles there are; None takes as many as the model needs: whole tiles for each layer
-    (`granularity = "layer"`) or whole nodes of `tiles_per_node` (`"node"`).
-    """
+    """Hierarchy and periphery of a chip."""
 
     technology: Nanometres
-    """Feature size in nm."""
+    """Feature size [nm]."""
     priced_at: Nanometres | None = None
-    """Feature size in nm that the energies, areas and standing power of cores and tiles are for; None for `technology`.
-    Where it is another one, they are carried over (see cost/technology.py); arrays and converters keep theirs."""
+    """Feature size that the energies, areas and standing power of cores and tiles are for [nm]; None for `technology`.
+    If it differs, they are scaled (see cost/technology.py). Prices of arrays and converters are never scaled."""
     scaling: Scaling = "linear"
-    """How they are carried over."""
+    """Rule by which prices are scaled from `priced_at` to `technology`."""
     clock: Annotated[Hertz, Field(gt=0)]
+    """Clock frequency of the digital logic [Hz]."""
     arrays_per_core: Count
     cores_per_tile: Count
     tiles: Count | None = None
+    """Number of tiles; None for as many as the model needs."""
     granularity: Literal["layer", "node"] = "layer"
+    """What is added for a model if `tiles` is None: whole tiles for each layer, or whole nodes."""
     tiles_per_node: Count | None = None
     register_energy: PerByte
-    """Input and output registers of a core."""
+    """Energy of the input and output registers of a core [J/byte]."""
     buffer_energy: PerByte
-    """Memory of a tile."""
+    """Energy of the memory of a tile [J/byte]."""
     bus_energy: PerByte
+    """Energy of the bus inside a tile [J/byte]."""
     network_energy: PerByte
-    """Between tiles, over the usual distance."""
+    """Energy of the network between tiles, over the usual distance [J/byte]."""
     network_latency: Annotated[Seconds, Field(ge=0)]
-    """From one stage to the next."""
+    """Latency from one stage to the next [s]."""
     vector: VectorUnit
     softmax: SoftmaxUnit | None = None
+    """Softmax units; None if the vector lanes compute softmax."""
     dram: Dram | None = None
+    """Memory outside the chip; None for none."""
     tile_power: Annotated[Watts, Field(ge=0)]
-    """What a tile draws whether it works or not."""
+    """Standing power of a tile, whether it works or not [W]."""
     core_area: Area
-    """Of a core, without its arrays and converters."""
+    """Area of a core without its arrays and converters [m^2]."""
     tile_area: Area
-    """Of a tile, without its cores."""
+    """Area of a tile without its cores [m^2]."""
     node_area: Area
-    """Of a node, without its tiles."""
+    """Area of a node without its tiles [m^2]."""

@@ -1,4 +1,4 @@
-"""Library entries that describe hardware, by name."""
+"""Loading of hardware by name: entries of the library, or .toml files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from ohmformer.schema import Spec
 Entry = TypeVar("Entry", Accelerator, Crossbar, Cell)
 
 KINDS: dict[str, type[Spec]] = {"accelerator": Accelerator, "array": Crossbar, "cell": Cell}
-"""Kinds of entry that describe hardware, the largest first, and their specifications."""
+"""Kind of entry -> specification, for the kinds that describe hardware, the largest first."""
 
 
 def load(name: str) -> Accelerator:
-    """The accelerator of this name, or of this .toml file; see `load_crossbar` and `load_cell` for parts of one.
+    """Load an accelerator; see `load_crossbar` and `load_cell` for parts of one.
+
+    Args:
+        name: name of a library entry, or path of a .toml file.
 
     Raises:
-        BadInput: there is none, or its file is wrong; one line says where and what to do.
+        BadInput: there is no such accelerator, or its file has a fault.
     """
     return _load(Accelerator, name)
 
 
 def load_crossbar(name: str) -> Crossbar:
-    """The array of this name, or of this .toml file.
+    """Load an array by the name of a library entry, or from a .toml file.
 
     Raises:
         BadInput: as in `load`.
@@ -36,7 +39,7 @@ def load_crossbar(name: str) -> Crossbar:
 
 
 def load_cell(name: str) -> Cell:
-    """The cell of this name, or of this .toml file.
+    """Load a cell by the name of a library entry, or from a .toml file.
 
     Raises:
         BadInput: as in `load`.
@@ -44,23 +47,34 @@ def load_cell(name: str) -> Cell:
     return _load(Cell, name)
 
 
-_DOORS = {"accelerator": "load", "array": "load_crossbar", "cell": "load_cell"}
+_LOADERS = {"accelerator": "load", "array": "load_crossbar", "cell": "load_cell"}
+"""Kind of entry -> public function that loads it."""
 
 
 def _load(cls: type[Entry], name: str) -> Entry:
-    """An entry of one kind; where there is only one of another kind, the function that loads that is named."""
+    """Load an entry of one kind.
+
+    Raises:
+        BadInput: as in `load`. If the entry is of another kind, the message names the function that loads that kind.
+    """
     if not isinstance(name, str):
         raise BadInput(f"name is of type {type(name).__name__}; give the name of a library entry, or of a .toml file")
     kind = cls.catalog_kind
     if name.endswith(".toml") or name not in catalog.entries(kind):
         other = kind_of(name)
         if other != kind and not (name.endswith(".toml") and kind in catalog.read(catalog.find(kind, name))):
-            raise BadInput(f"{name!r} is no {kind}: the library has it as {other}; take of.{_DOORS[other]}({name!r})")
+            raise BadInput(
+                f"{name!r} is not of kind {kind}: the library has it as {other}; use of.{_LOADERS[other]}({name!r})"
+            )
     return schema.load(cls, name)
 
 
 def kind_of(name: str) -> str:
-    """The kind of a named entry or .toml file."""
+    """The kind of a library entry or .toml file.
+
+    Raises:
+        BadInput: the library has no entry of this name, or the file has no table of hardware.
+    """
     if name.endswith(".toml"):
         content = catalog.read(catalog.find("accelerator", name))
         for kind in KINDS:

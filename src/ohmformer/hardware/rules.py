@@ -1,4 +1,7 @@
-"""Exceptions from what an accelerator does by default, for the modules of a model that a name pattern matches."""
+"""Rules: settings that differ from those of the accelerator, for modules whose name matches a pattern.
+
+The first rule that matches an operand holds. `RuleBook` does the matching for both halves of the simulator.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +19,24 @@ from ohmformer.array.spec import Crossbar, Scale
 from ohmformer.errors import BadInput, Misplaced, cut, fault_of, shown, suggest
 from ohmformer.mitigation.spec import Clip, KVClip
 from ohmformer.quantities import Percentile
-from ohmformer.schema import Spec
+from ohmformer.schema import Spec, former_names
 
 Role = Literal["projection", "attention.key", "attention.value"]
 Place = Literal["hardware", "digital", Role]
 
 
 class Rule(Spec):
-    """What is different for some modules.
+    """Settings for the modules that a pattern matches; each field replaces a default.
 
     Attributes:
-        on: which engine of the accelerator computes their products; `hardware` leaves that to it.
-        array: crossbars of their own, in place of the engine's.
-        scale: what shares one scale, in place of what the crossbar says.
-        percentile: which percentile of magnitudes the scale covers, in place of what the crossbar says.
+        on: the engine of the accelerator that computes their products; `hardware` for the engine of their role.
+        array: crossbars to use; None for those of the engine.
+        scale: the values that share one scale; None for that of the crossbar.
+        percentile: percentile of the magnitudes that the scale covers, in percent; None for that of the crossbar.
         write: which of two activations is written into cells: the right-hand one (K^T, V) or the left-hand one;
-            `hardware` leaves that to the engine.
-        clip: of K and V, in place of the model's; a list has one entry for each head of K and V.
-        rotate: whether the inputs of static weights are rotated, in place of what holds for the whole model.
+            `hardware` for that of the engine.
+        clip: clip of K and V; a list has one entry for each head of K and V; `model` for the clip of the model.
+        rotate: whether the inputs of static weights are rotated; None for the setting of the whole model.
     """
 
     on: Place = "hardware"
@@ -47,14 +50,14 @@ class Rule(Spec):
     @field_validator("clip", mode="before")
     @classmethod
     def _clip(cls, value: Any) -> Any:
-        """One clip, or a list with one for each head."""
+        """Read one clip, or a list with one clip for each head."""
         if value == "model":
             return value
-        return tuple(_clip(each) for each in value) if isinstance(value, (list, tuple)) else _clip(value)
+        return tuple(_clip(entry) for entry in value) if isinstance(value, (list, tuple)) else _clip(value)
 
     @model_validator(mode="after")
     def _agrees(self) -> Rule:
-        """Digital modules have no arrays."""
+        """Refuse settings of crossbars for digital modules."""
         if self.on == "digital" and self.array is not None:
             raise ValueError("says on = 'digital' and names an array; leave one of them out")
         if self.on == "digital" and self.rotate:
@@ -63,29 +66,32 @@ class Rule(Spec):
 
     @property
     def digital(self) -> bool:
-        """Whether the rule keeps modules off crossbars."""
+        """True if the rule keeps modules off crossbars."""
         return self.on == "digital"
 
 
 Rules = Mapping[str, Rule | Crossbar | str | None]
-"""Name pattern (as in fnmatch) -> what is different; the first match wins. See `as_rule` for the shorthands."""
+"""Name pattern (as in fnmatch) -> rule; the first match wins. See `as_rule` for the shorthands."""
 
 OrderedRules = tuple[tuple[str, Rule], ...]
-"""Patterns and rules, the first match first: a table of a file, in an order that no sorting of keys can lose."""
+"""Pairs of pattern and rule in order of precedence: a tuple, since sorting the keys of a table would lose the order."""
 
 
 @dataclass(frozen=True)
 class RuleBook:
-    """Rules in order: says which one holds for an operand, whichever half of the simulator asks.
+    """Ordered rules that decide which one holds for an operand.
 
     The names of an operand come from `ohmformer.hardware.operand_names`.
+
+    Attributes:
+        rules: pairs of pattern and rule, in order of precedence.
     """
 
     rules: OrderedRules = ()
 
     @classmethod
     def read(cls, rules: Rules | RuleBook | None) -> RuleBook:
-        """A rule book from what users write.
+        """Make a rule book from what users write.
 
         Raises:
             BadInput: see `as_rule`.
@@ -100,25 +106,25 @@ class RuleBook:
 
     def match(self, names: Iterable[str]) -> tuple[str, Rule] | None:
         """The first rule whose pattern matches any of the names, with its pattern; None if there is none."""
-        own = tuple(names)
+        operand_names = tuple(names)
         for expression, pattern, rule in self._compiled:
-            if any(expression.match(name) for name in own):
+            if any(expression.match(name) for name in operand_names):
                 return pattern, rule
         return None
 
     def rule(self, names: Iterable[str]) -> Rule:
-        """The first rule that matches; without one, the rule that changes nothing."""
-        found = self.match(names)
-        return Rule() if found is None else found[1]
+        """The first rule that matches; if there is none, a rule that changes nothing."""
+        match = self.match(names)
+        return Rule() if match is None else match[1]
 
 
 @dataclass(frozen=True)
 class RecordedRules:
-    """A rule book that remembers which patterns matched, to refuse a rule that has no effect.
+    """A rule book that records its use, so that a rule without effect can be refused.
 
     Attributes:
         book: the rules.
-        used: patterns that matched first.
+        used: patterns of the rules that held for some operand.
         names: all names that were looked up.
     """
 
@@ -127,41 +133,44 @@ class RecordedRules:
     names: set[str] = field(default_factory=set)
 
     def match(self, names: Iterable[str]) -> tuple[str, Rule]:
-        """As `RuleBook.match`; without a rule that matches, "" and the rule that changes nothing."""
-        own = tuple(names)
-        self.names.update(own)
-        found = self.book.match(own)
-        if found is None:
+        """The first pattern and rule that match; if there is none, "" and a rule that changes nothing."""
+        looked_up = tuple(names)
+        self.names.update(looked_up)
+        match = self.book.match(looked_up)
+        if match is None:
             return "", Rule()
-        self.used.add(found[0])
-        return found
+        self.used.add(match[0])
+        return match
 
     def rule(self, names: Iterable[str]) -> Rule:
-        """As `RuleBook.rule`."""
+        """The first rule that matches; if there is none, a rule that changes nothing."""
         return self.match(names)[1]
 
     def check(self) -> None:
-        """Refuse patterns that never matched first.
+        """Check that every rule held for some operand.
 
         Raises:
-            BadInput: there is one.
+            BadInput: a rule did not.
         """
         for pattern, rule in self.book.rules:
             if pattern not in self.used:
                 alone = RuleBook(((pattern, rule),))
                 shadowed = any(alone.match((name,)) for name in self.names)
-                why = "stands behind rules that match first" if shadowed else "matches no module that multiplies"
-                raise BadInput(f"rules: {pattern!r} {why}; correct or remove it")
+                reason = "stands behind rules that match first" if shadowed else "matches no module that multiplies"
+                raise BadInput(f"rules: {pattern!r} {reason}; correct or remove it")
 
 
 def as_rule(pattern: str, value: Any) -> Rule:
-    """A rule, or the rule that a shorthand stands for.
+    """The rule that a value or shorthand stands for.
 
-    None or "digital" keeps modules digital; "projection", "attention.key" or "attention.value" names an engine of the
-    accelerator; a `Crossbar`, or the name of one in the library, is the array to use; a table has the fields of a rule.
+    Args:
+        pattern: name pattern of the rule, for messages.
+        value: a `Rule`, or a shorthand. None or "digital" keeps modules digital. "projection", "attention.key" or
+            "attention.value" names an engine of the accelerator. A `Crossbar`, or the name of one in the library, is
+            the array to use. A table has the fields of a rule.
 
     Raises:
-        BadInput: it is none of these.
+        BadInput: the value is something else, or a field of the table has a fault.
     """
     if not isinstance(pattern, str):
         raise BadInput(f"rules[{shown(pattern)}]: a name pattern is text, such as 'encoder.*'; write it in quotes")
@@ -175,30 +184,31 @@ def as_rule(pattern: str, value: Any) -> Rule:
 
 
 def ordered_rules(table: Any, context: Mapping[str, Any] | None = None) -> OrderedRules:
-    """The rules of a table, in its order.
+    """The rules of a table of a file, in its order.
 
     Args:
-        table: pattern -> what `as_rule` takes; or rules that are in order already.
-        context: of pydantic's validation: where files are looked up.
+        table: pattern -> what `as_rule` takes; or ordered rules.
+        context: context of pydantic's validation: the folder in which files are looked up.
 
     Raises:
-        Misplaced: a rule that does not fit, with its pattern as first key.
+        Misplaced: a rule has a fault; its pattern is the first key.
     """
     if not isinstance(table, (Mapping, list, tuple)):
-        raise Misplaced((), table, 'is no table; write [rules] with lines such as "encoder.*" = "digital"')
+        raise Misplaced((), table, 'is not a table; write [rules] with lines such as "encoder.*" = "digital"')
     pairs = list(table.items() if isinstance(table, Mapping) else table)
     if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-        raise Misplaced((), table, 'is no table; write [rules] with lines such as "encoder.*" = "digital"')
-    found: list[tuple[str, Rule]] = []
+        raise Misplaced((), table, 'is not a table; write [rules] with lines such as "encoder.*" = "digital"')
+    rules: list[tuple[str, Rule]] = []
     for pattern, value in pairs:
         try:
-            found.append((str(pattern), _rule(value, context or {})))
+            rules.append((str(pattern), _rule(value, context or {})))
         except Misplaced as fault:
             raise fault.below(str(pattern)) from None
-    return tuple(found)
+    return tuple(rules)
 
 
 def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
+    """As `as_rule`, with faults as `Misplaced`."""
     match value:
         case Rule():
             return value
@@ -223,10 +233,11 @@ def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
 
 
 def _read(table: dict[str, Any], context: Mapping[str, Any]) -> Rule:
-    if table and not set(table) & set(Rule.model_fields):
+    """The rule of a table of its fields."""
+    if table and not set(table) & {*Rule.model_fields, *former_names(Rule)}:
         known = ", ".join(name for name in Rule.model_fields if name != "provenance")
-        found = cut(", ".join(map(str, table)))
-        raise Misplaced((), None, f"has keys {found}; a rule has {known}; put a pattern with dots in quotes")
+        unknown = cut(", ".join(map(str, table)))
+        raise Misplaced((), None, f"has keys {unknown}; a rule has {known}; put a pattern with dots in quotes")
     try:
         return Rule.model_validate(table, context=dict(context))
     except ValidationError as error:
@@ -234,11 +245,14 @@ def _read(table: dict[str, Any], context: Mapping[str, Any]) -> Rule:
 
 
 def _clip(value: Any) -> Any:
+    """A clip from a table; a `KVClip` or "none" unchanged."""
     if isinstance(value, dict):
         try:
             return KVClip.model_validate(value)
         except ValidationError as error:
             raise fault_of(error, KVClip, value) from None
     if not isinstance(value, KVClip) and value != "none":
-        raise ValueError("is no clip; write 'model', 'none', { alpha = 2.0, beta = 0.25 } or a list of these by head")
+        raise ValueError(
+            "is not a clip; write 'model', 'none', { alpha = 2.0, beta = 0.25 } or a list of these by head"
+        )
     return value

@@ -1,4 +1,4 @@
-"""What an accelerator is: engines, and the roles they play for a transformer's operands."""
+"""Specification of an accelerator: its engines, and which engine computes with which operand of a transformer."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from ohmformer.schema import Spec
 
 @dataclass(frozen=True)
 class Work:
-    """Products of one stage of a layer, over all samples.
+    """The matrix products of one stage of a layer, over all samples.
 
     Attributes:
-        macs: multiplications with addition.
-        values_in: values of both operands that come from memories.
-        values_out: values of results that go there.
-        vectors: input vectors: tokens of all samples.
+        macs: multiply-accumulate operations.
+        values_in: values of both operands that are read from memories.
+        values_out: values of results that are written to memories.
+        vectors: input vectors, that is, tokens of all samples.
     """
 
     macs: int
@@ -44,11 +44,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Price:
-    """What an engine takes for some work.
+    """Time and energy of an engine for some `Work`.
 
     Attributes:
-        seconds: that it is busy, with all of the work.
-        energy: by component [J], of all of the work.
+        seconds: time for which the engine is busy [s].
+        energy: component -> energy [J].
     """
 
     seconds: float
@@ -56,53 +56,51 @@ class Price:
 
 
 class Engine(Family):
-    """What computes products of matrices.
+    """What computes matrix products.
 
-    A kind derives from `ArrayEngine` where products are those of arrays of cells: accuracy and cost follow from the
-    array. It derives from `ExactEngine` where products are exact, and says its `price`.
+    A kind that computes on arrays of cells derives from `ArrayEngine`; accuracy and cost follow from its array. A kind
+    with exact products derives from `ExactEngine` and defines its `price`.
     """
 
     family: ClassVar[str] = "engine"
     simulated: ClassVar[bool] = False
-    """True if cells compute, so that what they do to numbers is worth simulating."""
+    """True if arrays of cells compute the products, so that their errors are simulated."""
 
     kind: str
 
 
 class ArrayEngine(Engine):
-    """Common to engines that compute on arrays of cells: the array, and how it is used.
-
-    `written` says which of two activations is stored in cells: the right-hand one (K^T, V) or the left-hand one (Q, P);
-    weights are always stored. `resident` is for how many tokens there are cells; None means for as many as are needed.
-    """
+    """Base of engines that compute on arrays of cells."""
 
     cost_fields: ClassVar[tuple[str, ...]] = ("resident",)
     simulated: ClassVar[bool] = True
 
     array: Crossbar
+    """The arrays of the engine."""
     written: Literal["right", "left"] = "right"
+    """Which of two activations is stored in cells: the right-hand one (K^T, V) or the left-hand one (Q, P). Weights are
+    always stored."""
     resident: Count | None = None
+    """Number of tokens that have cells; None for as many as needed."""
 
 
 @register
 class CrossbarEngine(ArrayEngine):
-    """Products on memristive crossbars."""
+    """Computes on memristive crossbars."""
 
     kind: Literal["crossbar"] = "crossbar"
 
 
 @register
 class SramEngine(ArrayEngine):
-    """Products in arrays of SRAM cells that compute with currents: one bit per cell, written without error.
-
-    `arrays` is how many there are for weights; None means as many as are needed. Weights that find no room are loaded
-    from memory off the chip again for every use.
-    """
+    """Computes with currents in arrays of SRAM cells, which hold one bit each and are written without error."""
 
     cost_fields: ClassVar[tuple[str, ...]] = ("resident", "arrays")
 
     kind: Literal["sram"] = "sram"
     arrays: Count | None = None
+    """Number of arrays for weights; None for as many as needed. Weights that do not fit are loaded from DRAM for every
+    use."""
 
     @model_validator(mode="after")
     def _one_bit(self) -> SramEngine:
@@ -114,42 +112,40 @@ class SramEngine(ArrayEngine):
 
 
 class ExactEngine(Engine):
-    """Common to engines whose products are exact. Layers share the engine: it has one stage at a time."""
+    """Base of engines with exact products. All layers share the engine, which processes one stage at a time."""
 
     def price(self, work: Work) -> Price | None:
-        """Time and energy of some work, without what memories take; None where nobody has described the engine."""
+        """Time and energy of some work, without those of memories; None if the cost of the engine is unknown."""
         return None
 
     def own_area(self) -> float:
-        """Area of the engine [m^2], beside that of tiles."""
+        """Area of the engine in addition to that of tiles [m^2]."""
         return 0.0
 
 
 @register
 class DigitalEngine(ExactEngine):
-    """Products in exact digital logic that nobody has described: it has no price."""
+    """Computes in exact digital logic without a description of its cost, so that pricing is refused."""
 
     kind: Literal["digital"] = "digital"
 
 
 @register
 class SimdEngine(ExactEngine):
-    """Products in the vector lanes of the cores (see `chip.vector`).
-
-    `lanes` is how many work at once: a number, which all layers share, or those of the cores that hold the layer's
-    weights.
-    """
+    """Computes in the vector lanes of the cores (see `Chip.vector`)."""
 
     cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes")
 
     kind: Literal["simd"] = "simd"
     ops_per_mac: Factor
+    """Lane operations per multiply-accumulate."""
     lanes: Count | Literal["of_layer"] = "of_layer"
+    """Lanes that work in parallel: a number that all layers share, or those of the cores with the layer's weights."""
 
 
 @register
 class GpuEngine(ExactEngine):
-    """Products on a GPU, as a roofline: the slower of computing and of moving operands, and the launch of a kernel."""
+    """Computes on a GPU, modeled as a roofline: the slower of computing and moving operands, plus a kernel launch."""
 
     cost_fields: ClassVar[tuple[str, ...]] = (
         *("peak", "efficiency", "bandwidth", "bytes_per_value", "launch_time", "power", "area"),
@@ -157,21 +153,23 @@ class GpuEngine(ExactEngine):
 
     kind: Literal["gpu"] = "gpu"
     peak: Annotated[OpsPerSecond, Field(gt=0)]
-    """A multiplication and an addition are two operations."""
+    """Peak throughput [op/s]; a multiply-accumulate is two operations."""
     efficiency: PositiveShare
+    """Share of the peak throughput that products reach."""
     bandwidth: Annotated[BytesPerSecond, Field(gt=0)]
+    """Memory bandwidth [byte/s]."""
     bytes_per_value: Factor
+    """Size of one value of an operand or result [byte]."""
     launch_time: Annotated[Seconds, Field(ge=0)]
+    """Time of one kernel launch [s]."""
     power: Annotated[Watts, Field(gt=0)]
+    """Power while the GPU works [W]."""
     area: Annotated[SquareMetres, Field(gt=0)]
+    """Area of the chip [m^2]."""
 
 
 class Attention(Spec):
-    """Who computes Q K^T (`key`: K is stored) and P V (`value`: V is stored).
-
-    `array` sets both. `arrays` says whether all layers rewrite one set of arrays (`shared`) or each has its own
-    (`per_layer`): it decides wear, and which faults a layer sees.
-    """
+    """The engines of attention. In files, `array = ...` sets the arrays of both."""
 
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {
         "array": ("key.array", "value.array"),
@@ -179,23 +177,27 @@ class Attention(Spec):
     }
 
     key: Engine
+    """Engine of Q K^T, which stores K."""
     value: Engine
+    """Engine of P V, which stores V."""
     arrays: Literal["shared", "per_layer"] = "per_layer"
+    """Whether all layers rewrite the same arrays, or each layer has its own. It decides the wear of the cells, and
+    which faults a layer sees."""
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """`array = ...` is short for the same crossbar in both roles."""
+        """Expand `array = ...`, which stands for the same crossbar in both roles."""
         if "array" not in data:
             return data
         both = {"kind": "crossbar", "array": data["array"]}
-        return {"key": both, "value": both, **{key: value for key, value in data.items() if key != "array"}}
+        return {"key": both, "value": both, **{name: value for name, value in data.items() if name != "array"}}
 
     @property
     def array(self) -> Crossbar:
-        """The array of both roles.
+        """The array that both roles share.
 
         Raises:
-            BadInput: the roles have different ones, or none.
+            BadInput: the roles have different arrays, or an engine has none.
         """
         engines = (self.key, self.value)
         arrays = {engine.array for engine in engines if isinstance(engine, ArrayEngine)}
@@ -207,15 +209,16 @@ class Attention(Spec):
 
 
 class Accelerator(Spec):
-    """A machine for transformers: `projection` holds static weights, `attention` the K and V of run time.
-
-    `chip` is what surrounds the arrays; None where nobody has described it, so that pricing is refused.
-    """
+    """An accelerator of transformers."""
 
     catalog_kind: ClassVar[str] = "accelerator"
     cost_fields: ClassVar[tuple[str, ...]] = ("chip",)
 
     title: str = ""
+    """Name for tables and figures."""
     projection: Engine
+    """Engine of products with static weights."""
     attention: Attention
+    """Engines of products with K and V, which are written at run time."""
     chip: Chip | None = None
+    """What surrounds the arrays; None without a description of it, so that pricing is refused."""

@@ -1,4 +1,7 @@
-"""Geometry of a matrix on arrays, and the events that using it causes. Free of torch; both halves read it."""
+"""How matrices are cut onto arrays, and the events that writing and reading them cause.
+
+Free of torch; the accuracy half and the cost half both use it.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,17 @@ from ohmformer.errors import BadInput
 
 @dataclass(frozen=True)
 class Plan:
-    """`matrices` equal matrices of `inputs` rows and `outputs` columns, cut onto arrays.
+    """Matrices of one size, cut onto arrays.
 
-    Every row block, column block, slice (copies are slices) and polarity of every matrix has an array of its own;
-    blocks at the ragged edge fill theirs only in part.
+    Every row block, column block, slice and polarity of every matrix has an array of its own. Blocks at the edge of a
+    matrix fill their arrays only in part.
+
+    Attributes:
+        array: the hardware.
+        inputs: rows of each matrix as it lies on the arrays.
+        outputs: columns of each matrix.
+        matrices: number of matrices, such as heads.
+        slices: slices of each value, copies included.
     """
 
     array: Crossbar
@@ -26,62 +36,62 @@ class Plan:
 
     @property
     def row_blocks(self) -> int:
-        """Arrays above one another."""
+        """Arrays along the rows of one matrix."""
         return ceil(self.inputs / self.array.rows)
 
     @property
     def column_blocks(self) -> int:
-        """Arrays side by side."""
+        """Arrays along the columns of one matrix."""
         return ceil(self.outputs / self.array.columns)
 
     @property
     def arrays_per_polarity(self) -> int:
-        """Arrays, counting a differential pair once."""
+        """Arrays of all matrices, where a differential pair counts once."""
         return self.matrices * self.row_blocks * self.column_blocks * self.slices
 
     @property
     def arrays(self) -> int:
-        """Arrays, counting both of a differential pair."""
+        """Arrays of all matrices, where a differential pair counts twice."""
         return self.arrays_per_polarity * self.array.polarities
 
     @property
     def reference_columns(self) -> int:
-        """Columns of all matrices and slices that hold the shift of `offset` arrays, per row block."""
+        """Reference columns of `offset` arrays, over all matrices and slices, per row block."""
         return self.matrices * self.slices * self.column_blocks if self.array.encoding == "offset" else 0
 
     @property
     def cells(self) -> int:
-        """Cells that hold something, reference columns included."""
+        """Cells in use, reference columns included."""
         return self.inputs * (
             self.matrices * self.outputs * self.slices * self.array.polarities + self.reference_columns
         )
 
     @property
     def cells_allocated(self) -> int:
-        """Cells of all arrays, used or not (each `offset` array has one column more, for its reference)."""
+        """Cells of all arrays, used or not. An `offset` array has one more column, its reference."""
         columns = self.array.columns + (1 if self.array.encoding == "offset" else 0)
         return self.arrays * self.array.rows * columns
 
     @property
     def utilization(self) -> float:
-        """Used share of the allocated cells."""
+        """Share of the allocated cells that is in use."""
         return self.cells / self.cells_allocated
 
     def writes(self, times: int = 1) -> Counts:
-        """Events of writing the matrices that many times."""
+        """Events of writing all matrices `times` times."""
         return Counts(cell_writes=times * self.cells)
 
     def reads(self, vectors: int) -> Counts:
-        """Events of multiplying that many input vectors with each of the matrices."""
-        reads = vectors * self.array.cycles()
+        """Events of multiplying `vectors` input vectors by each matrix."""
+        cycles = vectors * self.array.cycles()
         columns = self.matrices * self.outputs * self.slices
         converted = columns * (2 if self.array.encoding == "differential" else 1) + self.reference_columns
         if self.array.subtract == "analog":
             converted = columns
         return Counts(
-            cell_reads=reads * self.cells,
-            activations=reads * self.arrays,
-            adc_conversions=reads * self.row_blocks * converted,
+            cell_reads=cycles * self.cells,
+            activations=cycles * self.arrays,
+            adc_conversions=cycles * self.row_blocks * converted,
         )
 
 
@@ -89,11 +99,11 @@ def plan(outputs: int, inputs: int, array: Crossbar, *, matrices: int = 1, max_c
     """Cut matrices w[outputs, inputs] onto arrays.
 
     Args:
-        outputs: columns of each matrix (rows of w).
-        inputs: rows of each matrix (columns of w).
+        outputs: columns of each matrix on the arrays (rows of w).
+        inputs: rows of each matrix on the arrays (columns of w).
         array: the hardware.
-        matrices: how many such matrices there are, such as heads.
-        max_code: the largest code in use; slices above it are not mapped (see `KVClip.max_code`).
+        matrices: number of such matrices, such as heads.
+        max_code: the largest code in use; slices above it are not mapped (see `KVClip.max_code`). None for all codes.
 
     Raises:
         BadInput: a size is not positive.

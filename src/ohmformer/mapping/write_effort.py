@@ -1,7 +1,8 @@
-"""What verified writes take: how often cells are written and read back, on average. Torch is imported only for them.
+"""The effort of verified writes: how often cells and rows are written and read back on average.
 
-Nothing is known of values here, so codes are taken as equally likely: every digit of a slice is, and one half of a
-differential pair is unused, at G_min. Real values are mostly small, so this is more work than they make.
+The values are not known here. All digits of a slice are assumed equally likely, and one half of a differential pair is
+unused, at G_min. Real values are mostly small, so this overestimates the effort. Torch is imported only for verified
+writes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from ohmformer.array.spec import Crossbar
 
 @dataclass(frozen=True)
 class Effort:
-    """Of writing an array once.
+    """Mean numbers of writes and reads for writing an array once.
 
     Attributes:
-        writes: of a cell, the mean over all slices.
-        reads: verifying reads of a cell, likewise; the last of the writes that are allowed is not read back.
-        row_writes: of a row, whose cells are written at once until the last of them is done; of the slowest slice.
+        writes: of a cell, as the mean over all slices.
+        reads: verifying reads of a cell, likewise. The last write that is allowed is not read back.
+        row_writes: of a row of the slowest slice. The cells of a row are written together until the last one is done.
         row_reads: verifying reads of a row, likewise.
-        worn: writes of a cell in the slice that is written most.
+        worn: writes of a cell in the slice that is written most often.
     """
 
     writes: float = 1
@@ -31,52 +32,83 @@ class Effort:
     worn: float = 1
 
 
+@dataclass(frozen=True)
+class _SliceEffort:
+    """Mean numbers of writes and verifying reads in one slice: of a cell, and of a row."""
+
+    writes: float
+    reads: float
+    row_writes: float
+    row_reads: float
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Cells with the same target.
+
+    Attributes:
+        share: of all cells of the slice.
+        miss: probability that one write misses.
+    """
+
+    share: float
+    miss: float
+
+
 def effort(array: Crossbar, slices: int) -> Effort:
-    """What it takes to write so many slices of an array, the least significant ones."""
-    return Effort() if array.verify is None else _verified(array, slices)
+    """The effort of writing an array once.
+
+    Args:
+        array: the hardware.
+        slices: number of slices in use, from the least significant one up, copies included.
+    """
+    return Effort() if array.verify is None else _verified_effort(array, slices)
 
 
 @cache
-def _verified(array: Crossbar, slices: int) -> Effort:
-    found = [_of_slice(_misses(array, index), array.writes(index), array.columns) for index in range(slices)]
-    writes, reads = ([each[name] for each in found] for name in (0, 1))
+def _verified_effort(array: Crossbar, slices: int) -> Effort:
+    """`effort` of an array with write-verify."""
+    by_slice = [_slice_effort(_targets(array, s), array.max_writes(s), array.columns) for s in range(slices)]
     return Effort(
-        writes=sum(writes) / slices,
-        reads=sum(reads) / slices,
-        row_writes=max(each[2] for each in found),
-        row_reads=max(each[3] for each in found),
-        worn=max(writes),
+        writes=sum(each.writes for each in by_slice) / slices,
+        reads=sum(each.reads for each in by_slice) / slices,
+        row_writes=max(each.row_writes for each in by_slice),
+        row_reads=max(each.row_reads for each in by_slice),
+        worn=max(each.writes for each in by_slice),
     )
 
 
-def _of_slice(misses: list[tuple[float, float]], n: int, columns: int) -> tuple[float, float, float, float]:
-    """Mean writes and reads of a cell, and of a row of so many cells, from (share, probability to miss) of its cells.
+def _slice_effort(targets: list[_Target], max_writes: int, columns: int) -> _SliceEffort:
+    """Mean numbers of writes and reads of the cells of a slice, and of rows of `columns` cells.
 
-    A cell needs more than k writes with probability q^k; a row does if any of its cells does.
+    A cell needs more than k writes with probability q^k; a row needs more if any of its cells does.
     """
-    more = [sum(share * q**k for share, q in misses) for k in range(n)]
-    any_of_row = [1.0 - max(0.0, 1.0 - each) ** columns for each in more]
-    return sum(more), sum(more[:-1]), sum(any_of_row), sum(any_of_row[:-1])
+    cell_needs_more = [sum(target.share * target.miss**k for target in targets) for k in range(max_writes)]
+    row_needs_more = [1.0 - max(0.0, 1.0 - probability) ** columns for probability in cell_needs_more]
+    return _SliceEffort(sum(cell_needs_more), sum(cell_needs_more[:-1]), sum(row_needs_more), sum(row_needs_more[:-1]))
 
 
-def _misses(array: Crossbar, index: int) -> list[tuple[float, float]]:
-    """(share, probability that one write misses) of the cells of a slice; stuck cells miss always, or never."""
-    import torch  # verified writes alone need it, and importing it takes seconds
+def _targets(array: Crossbar, s: int) -> list[_Target]:
+    """The targets of the cells of slice s. A write of a stuck cell misses always or never."""
+    import torch  # imported here since only verified writes need it, and the import takes seconds
 
     from ohmformer.device import write_verify
 
     assert array.verify is not None
     cell, tolerance = array.cell, array.verify.tolerance
-    largest = ((1 << array.bits) - 1) // array.place(index) if array.slice_base is None else array.max_digit
+    largest = ((1 << array.bits) - 1) // array.slice_weight(s) if array.slice_base is None else array.max_digit
     digits = list(range(min(array.max_digit, largest) + 1))
     unused = 0.5 if array.polarities == 2 else 0.0
     shares = [(1 - unused) / len(digits) + (unused if digit == 0 else 0.0) for digit in digits]
-    targets = [cell.g_min + digit * array.step for digit in digits]
-    missed = write_verify.miss(torch.tensor(targets, dtype=torch.float64), cell, tolerance).tolist()
+    conductances = [cell.g_min + digit * array.step for digit in digits]
+    g = torch.tensor(conductances, dtype=torch.float64)
+    misses = write_verify.miss_probability(g, cell, tolerance).tolist()
     margin = tolerance * (cell.g_max - cell.g_min)
-    found = []
-    for share, target, q in zip(shares, targets, missed, strict=True):
-        stuck = cell.faults.conductances(cell)
-        found.append((share * (1 - sum(probability for _, probability in stuck)), q))
-        found += [(share * probability, float(abs(target - g) > margin)) for g, probability in stuck]
-    return found
+    stuck_states = cell.faults.conductances(cell)
+    working = 1 - sum(probability for _, probability in stuck_states)
+    targets = []
+    for share, conductance, miss in zip(shares, conductances, misses, strict=True):
+        targets.append(_Target(share * working, miss))
+        for g_stuck, probability in stuck_states:
+            targets.append(_Target(share * probability, float(abs(conductance - g_stuck) > margin)))
+    return targets

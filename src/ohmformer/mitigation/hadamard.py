@@ -1,10 +1,12 @@
-"""Rotations that change no product and spread outliers: (x R)(w R)^T = x w^T for an orthonormal R.
+"""Rotations that spread outliers and change no product: (x R)(w R)^T = x w^T for an orthonormal R.
 
-R is a randomised Hadamard matrix: fixed signs, then a Hadamard transform. Sizes with an odd factor m have no Hadamard
-matrix of this kind; there it is the Kronecker product of the matrix of the largest power of two with a discrete cosine
-transform of m points (DCT-II), which is orthonormal for any m. No entry of R is above sqrt(2 / size), so a large value
-becomes `size` small ones. The idea for quantised weights and activations is that of QuIP# (Tseng et al. 2024,
-arXiv 2402.04396) and QuaRot (Ashkboos et al. 2024, arXiv 2404.00456).
+R is a randomized Hadamard matrix: fixed random signs, then a Hadamard transform. Sizes with an odd factor m > 1 have no
+such matrix; for them the transform is the Kronecker product of the Hadamard matrix of the largest power of two and the
+discrete cosine transform of m points (DCT-II), which is orthonormal for any m. No entry of R is larger than
+sqrt(2 / size), so one large value becomes `size` small ones. Source of the idea, for quantized weights and activations:
+QuIP# (Tseng et al. 2024, arXiv 2402.04396) and QuaRot (Ashkboos et al. 2024, arXiv 2404.00456).
+
+Shapes: n values of a vector, a power of two times an odd number m.
 """
 
 from __future__ import annotations
@@ -23,32 +25,42 @@ from ohmformer.mitigation.rotation_ops import odd_part
 
 _CPU = torch.device("cpu")
 _BLOCK = 64
-"""A transform of 2^k points is done in products with Hadamard matrices of at most so many."""
+"""Largest Hadamard matrix that is multiplied by; a larger power of two is split into factors up to this size."""
 
 
 def hadamard(size: int, *, device: torch.device = _CPU, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The orthonormal matrix [size, size] that `rotate` multiplies with, without its signs.
+    """The orthonormal matrix [size, size] by which `rotate` multiplies after applying the signs.
 
     For a power of two it is Sylvester's Hadamard matrix over sqrt(size), which is symmetric.
 
     Raises:
         BadInput: the size is below 1.
     """
-    found = torch.ones(1, 1, dtype=torch.float64)
+    matrix = torch.ones(1, 1, dtype=torch.float64)
     for factor in _factors(_checked(size)):
-        found = torch.kron(found, _factor(factor, _CPU, torch.float64))
-    return found.to(device, dtype)
+        matrix = torch.kron(matrix, _factor(factor, _CPU, torch.float64))
+    return matrix.to(device, dtype)
 
 
 def signs(size: int, *, device: torch.device = _CPU, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The fixed signs [size], each +1 or -1, that `rotate` begins with: bits of SHAKE-128, the same everywhere."""
+    """The signs [size], each +1 or -1, by which `rotate` multiplies first: bits of SHAKE-128, the same everywhere.
+
+    Raises:
+        BadInput: the size is below 1.
+    """
     return _signs(_checked(size), device, dtype)
 
 
 def rotate(x: Tensor) -> Tensor:
-    """x[..., n] times the orthonormal R = diag(signs(n)) hadamard(n), at least in single precision; keeps x's dtype.
+    """Multiply x by the orthonormal R = diag(signs(n)) hadamard(n), in at least single precision.
 
-    So rotate(x) @ rotate(w).T is x @ w.T but for rounding. Gradients pass.
+    So rotate(x) @ rotate(w).T equals x @ w.T up to rounding. Gradients pass.
+
+    Args:
+        x: real values [..., n].
+
+    Returns:
+        Rotated values of the same shape and dtype.
 
     Raises:
         BadInput: the last axis is empty.
@@ -58,7 +70,7 @@ def rotate(x: Tensor) -> Tensor:
 
 
 def rotate_back(x: Tensor) -> Tensor:
-    """x[..., n] times R^T: the inverse of `rotate`.
+    """Multiply x[..., n] by R^T: the inverse of `rotate`.
 
     Raises:
         BadInput: the last axis is empty.
@@ -68,58 +80,65 @@ def rotate_back(x: Tensor) -> Tensor:
 
 
 def _transform(x: Tensor, *, inverse: bool) -> Tensor:
-    """x[..., n] @ hadamard(n), or its transpose, factor by factor, which takes less than n^2 steps a vector."""
+    """x[..., n] @ hadamard(n) (or its transpose, for `inverse`), factor by factor, in fewer than n^2 operations."""
     shape, n = x.shape, x.shape[-1]
     with full_precision(x.device.type):
         for factor in reversed(_factors(n)):
             matrix = _factor(factor, x.device, x.dtype)
-            # The last axis is transformed and becomes the first, so that after all factors each is in its place again.
+            # The last factor is transformed and moved to the front, so the order is restored after all factors.
             parts = (x.reshape(-1, factor) @ (matrix.T if inverse else matrix)).reshape(-1, n // factor, factor)
             x = parts.transpose(-2, -1).reshape(-1, n)
     return x.reshape(shape)
 
 
 def full_precision(device: str) -> AbstractContextManager[object]:
-    """Inside, autocast rounds no product to half precision, which would cost more than the quantiser that follows."""
+    """Context in which autocast does not round products to half precision.
+
+    Half precision would add a larger error than the quantizer that follows.
+
+    Args:
+        device: device type, such as "cpu".
+    """
     lowered = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.autocast(device, enabled=False) if lowered else nullcontext()
 
 
 def _checked(size: int) -> int:
+    """The size, which must be at least 1."""
     if size < 1:
         raise BadInput(f"size = {size}: a rotation needs at least one value; give vectors that are not empty")
     return size
 
 
 def _factors(size: int) -> tuple[int, ...]:
-    """Sizes of the matrices whose Kronecker product is the transform: powers of two, then an odd number if any."""
+    """Sizes of the matrices whose Kronecker product is the transform: powers of two, then the odd factor if above 1."""
     odd = odd_part(size)
-    power, found = size // odd, []
+    power, factors = size // odd, []
     while power > 1:
-        found.append(min(power, _BLOCK))
-        power //= found[-1]
-    return tuple(found) + ((odd,) if odd > 1 else ())
+        factors.append(min(power, _BLOCK))
+        power //= factors[-1]
+    return tuple(factors) + ((odd,) if odd > 1 else ())
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)  # what is kept may be needed for gradients later
+@torch.inference_mode(False)  # the cached tensor may be used with gradients later
 def _factor(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Sylvester's matrix of a power of two, or the DCT-II matrix [point, frequency] of an odd size; orthonormal."""
     n = torch.arange(size, dtype=torch.float64)
     if size & (size - 1):
-        found = torch.cos(math.pi / size * (n[:, None] + 0.5) * n) * math.sqrt(2 / size)
-        found[:, 0] = 1 / math.sqrt(size)
+        matrix = torch.cos(math.pi / size * (n[:, None] + 0.5) * n) * math.sqrt(2 / size)
+        matrix[:, 0] = 1 / math.sqrt(size)
     else:
-        found = torch.ones(1, 1, dtype=torch.float64)
+        matrix = torch.ones(1, 1, dtype=torch.float64)
         pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / math.sqrt(2)
-        while len(found) < size:
-            found = torch.kron(found, pair)
-    return found.to(device, dtype)
+        while len(matrix) < size:
+            matrix = torch.kron(matrix, pair)
+    return matrix.to(device, dtype)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _signs(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    drawn = hashlib.shake_128(b"signs of the rotation").digest(-(-size // 8))
-    bits = [byte >> place & 1 for byte in drawn for place in range(8)][:size]
+    digest = hashlib.shake_128(b"signs of the rotation").digest(-(-size // 8))
+    bits = [byte >> position & 1 for byte in digest for position in range(8)][:size]
     return (1 - 2 * torch.tensor(bits, dtype=dtype)).to(device)

@@ -1,4 +1,4 @@
-"""How run-time K and V, and static weights, are conditioned before they are written."""
+"""Specification of the mitigations of write noise: of K and V at run time, and of static weights."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from ohmformer.schema import Spec, replace
 
 
 class KVClip(Spec):
-    """ClipFormer's two stages (Algorithm 1), on the conductance that a whole value of K or V would have.
+    """The two-stage clip of ClipFormer, on the conductance that one cell holding a whole value of K or V would have.
 
     Stage I: G <- max(G - alpha G_min, G_min). Stage II: G <- min(G, beta G_max). `alpha = 0, beta = 1` changes nothing.
-    In values x of full scale, with r = G_max / G_min: x <- max(x - alpha / (r - 1), 0), then
-    x <- min(x, (beta r - 1) / (r - 1)).
+    For magnitudes x as shares of full scale and r = G_max / G_min: x <- max(x - alpha / (r - 1), 0), then
+    x <- min(x, (beta r - 1) / (r - 1)). Source: ClipFormer (TCAD 2024), Algorithm 1.
     """
 
     alpha: Fraction = 2.0
+    """Stage I: what is subtracted, in units of G_min."""
     beta: PositiveShare = 0.25
+    """Stage II: where the conductance saturates, as a share of G_max."""
 
     def fits(self, array: Crossbar) -> bool:
-        """Whether beta r > 1, so that stage II leaves something of the array's range."""
+        """True if beta r > 1, so that stage II leaves a part of the array's range."""
         return self.beta * array.cell.on_off_ratio > 1 + 1e-9  # r is a quotient of two rounded conductances
 
     def thresholds(self, array: Crossbar) -> tuple[float, float]:
-        """What stage I subtracts and where stage II saturates, as fractions of full scale.
+        """What stage I subtracts and where stage II saturates, as shares of full scale.
 
         Raises:
-            BadInput: beta r <= 1: everything would be clipped to G_min.
+            BadInput: beta r <= 1, so that every value would be clipped to G_min.
         """
         r = array.cell.on_off_ratio
         if r == float("inf"):
@@ -44,10 +46,10 @@ class KVClip(Spec):
         return self.alpha / (r - 1), (self.beta * r - 1) / (r - 1)
 
     def check(self, array: Crossbar) -> None:
-        """Refuse an array that cannot have the clip.
+        """Check that an array supports the clip.
 
         Raises:
-            BadInput: beta r <= 1, or the array's encoding has no sign of its own.
+            BadInput: beta r <= 1, or the array's encoding is not differential.
         """
         self.thresholds(array)
         if array.encoding != "differential" and (self.alpha, self.beta) != (0.0, 1.0):
@@ -56,31 +58,32 @@ class KVClip(Spec):
             )
 
     def max_code(self, array: Crossbar) -> int:
-        """The largest code that remains: beta = 1/4 leaves 62 of 255, hence three 2-bit slices instead of four."""
+        """The largest code that remains. For 8 bits and beta = 1/4 it is 62: three 2-bit slices, not four."""
         shift, top = self.thresholds(array)
         full = array.max_code
         return round(full * min(max(1.0 - shift, 0.0), top))
 
 
 class Conditioning(Spec):
-    """What is done to K and V on the way into cells, and undone behind the product: nothing, on ideal hardware.
+    """What is done to K and V before they are written, and undone after the product; no change on ideal hardware.
 
-    With K' = (K - mean) M and Q' = Q M^-T, Q'K'^T is Q K^T but for Q mean, which softmax ignores. With
-    V' = (V - mean) M, the product (P V') M^-1 lacks only mean times the sum of each row of P. What changes is the
-    noise: its variance grows with range times magnitude, and both depend on the mean and on the basis.
+    With K' = (K - mean) M and Q' = Q M^-T, the product Q'K'^T equals Q K^T except for the term Q mean^T. With
+    V' = (V - mean) M, the product (P V') M^-1 equals P V except for mean times the sum of each row of P. Both terms are
+    added back. Only the noise changes: its variance grows with range times magnitude, and both depend on the mean and
+    on the basis.
 
     Attributes:
-        mean: the mean of the tokens is removed: of those at hand, or, in causal attention, of those of calibration.
-        basis: in which features are written. `own`: as they come. `rescaled`: each feature times a factor, so that K
+        mean: remove the mean of the tokens: of those present or, in causal attention, of those of calibration.
+        basis: basis in which features are written. `own`: unchanged. `rescaled`: each feature times a factor, so that K
             and Q (or V and the output) share the noise evenly. `hadamard`: rotated by a Hadamard matrix, which spreads
-            large features over all. `balanced`: `rescaled` in all directions, not only along features, then `hadamard`:
-            of all bases it has the smallest product of the power that is written and the power of noise that is read.
-        scale: what shares one scale, in place of what the crossbar says.
-        range: full scale, as a share of the largest magnitude; what is above saturates.
-        slice_base: how much each slice counts more than the one below, in place of what the crossbar says.
-        unbiased: codes are chosen by what cells hold of them on average, since no conductance falls below zero.
-        copies: how many cells every digit is written into, in place of what the crossbar says: redundancy, which takes
-            so many times the arrays, cells, writes and conversions. All else takes none; `calibrate` never chooses it.
+            large features over all features. `balanced`: `rescaled` in all directions, not only along features, then
+            `hadamard`; of all bases it has the smallest product of written power and read noise power.
+        scale: the values that share one scale; None for that of the crossbar.
+        range: full scale, as a share of the largest magnitude; larger magnitudes saturate.
+        slice_base: weight of a slice relative to the slice below it; None for that of the crossbar.
+        unbiased: write bias-corrected codes, since the clamp at G = 0 raises the mean of noisy cells.
+        copies: redundancy, the number of cells that every digit is written into; None for that of the crossbar. It
+            multiplies arrays, cells, writes and conversions; no other field changes them. `calibrate` never chooses it.
     """
 
     mean: bool = False
@@ -92,10 +95,10 @@ class Conditioning(Spec):
     copies: Copies | None = None
 
     def on(self, array: Crossbar) -> Crossbar:
-        """The crossbar as it is used with this conditioning: the same cells, or copies, other digital work around them.
+        """The crossbar with the `scale`, `slice_base` and `copies` of this conditioning.
 
         Raises:
-            BadInput: the crossbar cannot be used so.
+            BadInput: the crossbar does not support one of them.
         """
         changes = {"scale": self.scale, "slice_base": self.slice_base, "copies": self.copies}
         try:
@@ -107,17 +110,17 @@ class Conditioning(Spec):
 
 
 KVConditioning = Conditioning | Mapping[str, Conditioning]
-"""One for all K and V in memristive cells, or operand -> its own, as `calibrate` returns them."""
+"""One conditioning for all K and V in memristive cells, or operand name -> conditioning, as `calibrate` returns it."""
 
 
 class WeightMitigation(Spec):
-    """How static weights on memristive crossbars are conditioned, in the whole model; what a rule says comes first.
+    """How static weights on memristive crossbars are conditioned in the whole model; a rule has precedence.
 
     Attributes:
-        rotate: inputs and weights of every product are rotated alike, by a randomised Hadamard matrix, which changes no
-            product and spreads outliers of both. Turning the inputs is digital work (see `rotation.operations`).
-        scale: what shares one scale, in place of what the crossbar says.
-        percentile: which percentile of the magnitudes the scale covers, likewise.
+        rotate: rotate inputs and weights of every product by the same randomized Hadamard matrix, which changes no
+            product and spreads outliers of both. Rotating inputs is digital work (see `rotation_ops.operations`).
+        scale: the values that share one scale; None for that of the crossbar.
+        percentile: percentile of the magnitudes that the scale covers, in percent; None for that of the crossbar.
     """
 
     rotate: bool = False
@@ -126,3 +129,4 @@ class WeightMitigation(Spec):
 
 
 Clip = KVClip | Literal["none"]
+"""A clip of K or V, or explicitly no clip."""

@@ -1,1 +1,1 @@
-"""Where does a model come from, and what do its inputs become?"""
+"""Where does a model come from, and how are its inputs prepared?"""

@@ -1,4 +1,4 @@
-"""Models of Hugging Face, their tokenizers and image preparation: a folder, a GGUF file, the local cache or the hub."""
+"""Load Hugging Face models with their tokenizer or image processor, from a folder, a GGUF file or the hub."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ohmformer.errors import BadInput
+from ohmformer.models.hf_private import model_class
 from ohmformer.models.image_processors import Settings, image_reader, read_settings
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
@@ -29,49 +30,59 @@ AUTO = {
     "causal-lm": "AutoModelForCausalLM",
     "encoder": "AutoModel",
 }
-"""Head -> class of transformers that makes it."""
+"""Head -> auto class of transformers that loads models with it."""
 
 
 def transformers_package() -> Any:
-    """The package transformers.
+    """Import transformers.
 
     Raises:
-        BadInput: it is not installed, or cannot be imported.
+        BadInput: transformers is not installed, or cannot be imported.
     """
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
         raise BadInput(
-            f"models of Hugging Face need transformers, which cannot be imported ({error}); pip install 'ohmformer[hf]'"
+            f"Hugging Face models need transformers, which cannot be imported ({error}); pip install 'ohmformer[hf]'"
         ) from error
 
 
 def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
-    """A model of Hugging Face in float32, with the head that is asked for; `auto` takes what its configuration names.
+    """Load a Hugging Face model in float32.
+
+    Args:
+        choice: the choice of the model, for its weights and seed.
+        name: folder, GGUF file or name on the hub, without the prefix `hf:`.
+        head: a key of `AUTO`, or `auto` for the class that the configuration names.
+
+    Returns:
+        The model, with its `Preparation`.
 
     Raises:
-        BadInput: it cannot be found, has no weights for that head, or an optional package is missing.
+        BadInput: the model is not found or has no weights for that head, or an optional package is missing.
     """
     transformers = transformers_package()
     place, options = _place(choice, name)
-    plain = {"trust_remote_code": False}  # otherwise transformers asks whether it may run code of the folder
+    plain = {"trust_remote_code": False}  # otherwise transformers prompts whether to run code
     with quietly(), stand_in(only_for_broken=True):
-        config = _found(
+        config = _load_cached_first(
             choice, lambda local: transformers.AutoConfig.from_pretrained(place, **plain, **options, **local)
         )
         cls = _class(transformers, config, head, choice)
-        extra = _bare(cls, config, head)
+        extra = _without_pooling_layer(cls, config, head)
         if choice.weights == "random":
-            model = _random(choice, cls, config, extra)
+            model = _with_random_weights(choice, cls, config, extra)
         else:
             extra.update(options, dtype=torch.float32, output_loading_info=True)
-            model, info = _found(choice, lambda local: cls.from_pretrained(place, **plain, **extra, **local))
+            model, info = _load_cached_first(
+                choice, lambda local: cls.from_pretrained(place, **plain, **extra, **local)
+            )
             _check_complete(choice, info, head)
         return remember(model, _preparation(transformers, choice, place, options, model))
 
 
 def _place(choice: ModelChoice, name: str) -> tuple[str, dict[str, str]]:
-    """A folder or a name for the hub, and which GGUF file of the folder."""
+    """Return the folder or hub name, and the options that select a GGUF file in the folder."""
     path = home_expanded(name)
     if name.endswith(".gguf"):
         if not is_file(path):
@@ -80,7 +91,9 @@ def _place(choice: ModelChoice, name: str) -> tuple[str, dict[str, str]]:
             if importlib.util.find_spec(package) is None:
                 raise BadInput(f"{choice.where}: GGUF needs {package}; pip install 'ohmformer[hf]'")
         if choice.weights == "random":
-            raise BadInput("model.weights = 'random': a GGUF file has weights; leave it out, or name a folder")
+            raise BadInput(
+                "model.weights = 'random': a GGUF file is loaded with its weights; leave it out, or name a folder"
+            )
         return str(path.parent), {"gguf_file": path.name}
     if is_folder(path):
         return str(path), {}
@@ -89,8 +102,8 @@ def _place(choice: ModelChoice, name: str) -> tuple[str, dict[str, str]]:
     return name, {}
 
 
-def _found(choice: ModelChoice, load: Callable[[dict[str, bool]], Any]) -> Any:
-    """What a loading function gives, from the local cache if it can; its failures in one line."""
+def _load_cached_first(choice: ModelChoice, load: Callable[[dict[str, bool]], Any]) -> Any:
+    """Call a loading function with the local cache alone, then with the hub; errors become messages of one line."""
     try:
         with suppress(OSError):
             return load({"local_files_only": True})
@@ -101,52 +114,52 @@ def _found(choice: ModelChoice, load: Callable[[dict[str, bool]], Any]) -> Any:
         place = choice.source.partition(":")[2]
         if isinstance(error, OSError) and not is_folder(home_expanded(place)):
             raise BadInput(
-                f"{where}: is no folder, and neither in the local cache nor reachable on the hub ({why}); fetch it "
-                "once with a network, or name a folder that holds it"
+                f"{where}: is not a folder, not in the local cache and not reachable on the hub ({why}); download "
+                "it once with a network, or name a folder that holds it"
             ) from error
         remedy = "check the folder's config.json and weights, or set model.weights = 'random'"
         raise BadInput(f"{where}: cannot be loaded ({why}); {remedy}") from error
 
 
 def _class(transformers: Any, config: Any, head: str, choice: ModelChoice) -> Any:
+    """Return the model class for a head; for `auto` the one that the configuration names, else the bare encoder."""
     if head != "auto":
-        auto = getattr(transformers, AUTO[head])
-        if type(config) not in auto._model_mapping:
+        cls = model_class(getattr(transformers, AUTO[head]), config)
+        if cls is None:
             raise BadInput(
                 f"{choice.where}: a {config.model_type} model has no head for {head}; choose another model, "
                 "or another task"
             )
-        found = auto._model_mapping[type(config)]
-        return found[0] if isinstance(found, (tuple, list)) else found
-    named = (getattr(config, "architectures", None) or [""])[0]
-    found = getattr(transformers, named, None)
-    return found if inspect.isclass(found) else _class(transformers, config, "encoder", choice)
+        return cls
+    architecture = (getattr(config, "architectures", None) or [""])[0]
+    cls = getattr(transformers, architecture, None)
+    return cls if inspect.isclass(cls) else _class(transformers, config, "encoder", choice)
 
 
-def _bare(cls: Any, config: Any, head: str) -> dict[str, Any]:
-    """A text encoder's pooling layer is left out: pooled features are means of tokens, or the first one's."""
+def _without_pooling_layer(cls: Any, config: Any, head: str) -> dict[str, Any]:
+    """Return options that leave out a text encoder's pooling layer, which no way of pooling features uses."""
     has_one = "add_pooling_layer" in inspect.signature(cls.__init__).parameters
     return {"add_pooling_layer": False} if head == "encoder" and has_one and hasattr(config, "vocab_size") else {}
 
 
-def _random(choice: ModelChoice, cls: Any, config: Any, extra: dict[str, Any]) -> nn.Module:
+def _with_random_weights(choice: ModelChoice, cls: Any, config: Any, extra: dict[str, Any]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(choice.seed)
         try:
             model: nn.Module = cls(config, **extra)
         except Exception as error:
             why = first_line(error)
-            raise BadInput(f"{choice.where}: cannot be made ({why}); check the folder's config.json") from error
+            raise BadInput(f"{choice.where}: cannot be built ({why}); check the folder's config.json") from error
     return model.float()
 
 
 def _check_complete(choice: ModelChoice, info: dict[str, Any], head: str) -> None:
-    """Refuse a model some of whose weights would be what they happened to be initialized to."""
+    """Refuse a model if some of its weights are not in the files and would keep their random initial values."""
     missing = sorted(info.get("missing_keys") or ())
     wrong = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys") or ()]
     if missing or wrong:
         which = (missing or wrong)[0]
-        remedy = "take a model that was trained for it" if head.endswith("classification") else "complete the folder"
+        remedy = "choose a model that was trained for it" if head.endswith("classification") else "complete the folder"
         probe = ", or put a probe behind its features (task.probe = true)" if head.endswith("classification") else ""
         raise BadInput(f"{choice.where}: has no trained weights for {which} (head {head}); {remedy}{probe}")
 
@@ -154,13 +167,14 @@ def _check_complete(choice: ModelChoice, info: dict[str, Any], head: str) -> Non
 def _preparation(
     transformers: Any, choice: ModelChoice, place: str, options: dict[str, str], model: Any
 ) -> Preparation:
+    """Read how the model's inputs are prepared, from the files beside its weights."""
     config = model.config
     text = hasattr(config, "vocab_size") and not hasattr(config, "vision_config")
     tokenizer, images, missing = None, None, {}
     try:
         if text:
-            said = _json(place, "tokenizer_config.json")
-            tokenizer = read_tokenizer(transformers, place, options, said)
+            tokenizer_config = _json(place, "tokenizer_config.json")
+            tokenizer = read_tokenizer(transformers, place, options, tokenizer_config)
             agree_on_padding(tokenizer, config)
         elif settings := _image_settings(place):
             images = image_reader(transformers, *settings, config)
@@ -182,25 +196,25 @@ def _preparation(
 
 
 def _words(model: Any) -> int | None:
-    """Rows of the table of word vectors; None if there is no such table."""
+    """Return the number of rows of the token embedding; None if the model has no such table."""
     try:
-        found = model.get_input_embeddings()
-    except Exception:  # some models have other means than a table
+        embedding = model.get_input_embeddings()
+    except Exception:  # some models do not embed tokens by a table
         return None
-    return found.num_embeddings if isinstance(found, nn.Embedding) else None
+    return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
 
 
 def _class_names(config: Any) -> tuple[str, ...]:
-    """What the model calls its classes, in order; `LABEL_0` and so on where it does not say."""
+    """Return the names of the classes, in order; `LABEL_0` and so on where the configuration has none."""
     names = getattr(config, "id2label", None) or {}
     return tuple(str(names.get(index, f"LABEL_{index}")) for index in range(config.num_labels))
 
 
 def _image_settings(place: str) -> tuple[Path, Settings] | None:
-    """The file that says how images are prepared, and its settings; None if there is none.
+    """Read the settings of the image processor, and return them with their file; None if there is no such file.
 
     Raises:
-        BadInput: a setting cannot be what it is.
+        BadInput: a setting is invalid.
     """
     name = "preprocessor_config.json"
     content = _json(place, name)
@@ -210,30 +224,30 @@ def _image_settings(place: str) -> tuple[Path, Settings] | None:
 
 
 def _pooling(place: str) -> Literal["mean", "cls"] | None:
-    """What a sentence-transformers folder says."""
+    """Read the pooling from the configuration of sentence-transformers; None if the folder has none."""
     content = _json(place, "1_Pooling/config.json") or {}
     return "cls" if content.get("pooling_mode_cls_token") else "mean" if content else None
 
 
 def _json(place: str, name: str) -> dict[str, Any] | None:
-    """A table in a JSON file beside the weights, wherever they are; None if there is none.
+    """Read a JSON file beside the weights, in the folder or on the hub; None if there is no such file.
 
     Raises:
-        BadInput: it is no JSON, or no table.
+        BadInput: the file is not JSON, or its content is not a table.
     """
     path = Path(place) / name
     if not is_folder(Path(place)):
         hub = importlib.import_module("huggingface_hub")
         try:
             path = Path(hub.hf_hub_download(place, name))
-        except Exception:  # the name has no such file, or there is no network
+        except Exception:  # the repository has no such file, or there is no network
             return None
     if not is_file(path):
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: is no JSON file ({first_line(error)}); mend it") from error
+        raise BadInput(f"{path}: is not a JSON file ({first_line(error)}); correct it") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path}: holds {type(content).__name__}; write a table")
     return content

@@ -1,12 +1,11 @@
-"""How a folder of Hugging Face prepares photographs: the image processor class that it names, with its settings.
+"""Image processors of Hugging Face folders: the class that a folder names, with its settings.
 
-Where `ImagePreparation` does the same, it is taken: it keeps bytes instead of floats. Otherwise transformers' own
-processor is, in its version for PIL and NumPy, which needs no torchvision.
+If `ImagePreparation` gives the same pixels, it is used, since it keeps bytes in memory instead of floats. Otherwise
+transformers' own processor is used, in its version for PIL and NumPy, which does not need torchvision.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Mapping
@@ -22,35 +21,38 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from torch import Tensor
 
 from ohmformer.errors import BadInput
-from ohmformer.models.images import LARGEST_INPUT, ImagePreparation, ImageReader, picture
+from ohmformer.models.hf_private import image_processor_base, image_processor_name
+from ohmformer.models.images import LARGEST_INPUT, ImagePreparation, ImageReader, read_image
 from ohmformer.models.silence_loaders import quietly
 from ohmformer.models.sources import first_line
 from ohmformer.models.torchvision_stub import stand_in
 
 RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-"""PIL's numbers, as preprocessor_config.json has them."""
+"""PIL's number of a resampling filter, as in preprocessor_config.json -> its name."""
 
-TRIED = ((61, 83), (90, 47), (224, 224), (19, 70))
+TRIAL_SIZES = ((61, 83), (90, 47), (224, 224), (19, 70))
 """Height and width of the images on which two preparations are compared."""
 
 SQUARE = 2
-"""Which of them is a square."""
+"""Index of the square image in `TRIAL_SIZES`."""
 
-ALIKE = 1e-4
-"""So far may two preparations of one pixel be apart; a difference of one in 255 is 40 times as much."""
+TOLERANCE = 1e-4
+"""Largest accepted difference between two preparations of a pixel, relative to half the range of values. A difference
+of 1 in 255 is about 80 times as large."""
 
 EDGES = {"height", "width", "shortest_edge", "longest_edge", "max_height", "max_width"}
 
 
 def _size(value: Any) -> Any:
-    """One number, [height, width], or a table; checked for what transformers would fail on later, or fill memory by."""
+    """Check a size: one number, [height, width] or a table. Others would fail later, or fill memory."""
     if isinstance(value, dict):
-        wrong = [key for key in value if key not in EDGES]
+        unknown = [key for key in value if key not in EDGES]
         edges = list(value.values())
         paired = all(
-            (one in value) == (other in value) for one, other in (("height", "width"), ("max_height", "max_width"))
+            (height in value) == (width in value)
+            for height, width in (("height", "width"), ("max_height", "max_width"))
         )
-        if wrong or not value or not paired:
+        if unknown or not value or not paired:
             raise ValueError("must be { height, width } or { shortest_edge }")
     else:
         edges = list(value) if isinstance(value, (list, tuple)) else [value, value]
@@ -64,15 +66,17 @@ def _size(value: Any) -> Any:
 
 
 def _by_channel(value: Any) -> Any:
+    """Check one number for all channels, or one for each of three."""
     values = value if isinstance(value, (list, tuple)) else [value]
-    number = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in values)
-    if not number or len(values) not in (1, 3) or not all(abs(one) < 1e6 for one in values):
+    numeric = all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in values)
+    if not numeric or len(values) not in (1, 3) or not all(abs(number) < 1e6 for number in values):
         raise ValueError("must be one number, or three of them, finite")
     return value
 
 
 def _above_zero(value: Any) -> Any:
-    if value is not None and not all(one > 0 for one in (value if isinstance(value, (list, tuple)) else [value])):
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if value is not None and not all(number > 0 for number in values):
         raise ValueError("must be above 0")
     return value
 
@@ -82,7 +86,7 @@ def _optional(check: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """What stands in preprocessor_config.json; null is as if it were left out. Other keys are the class's own."""
+    """Settings in preprocessor_config.json. null means left out; other keys go to the processor class unchecked."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -104,40 +108,46 @@ class Settings(BaseModel):
     crop_pct: Annotated[float | None, Field(gt=0, le=1)] = None
 
     def given(self) -> dict[str, Any]:
-        """The settings that are given, without the class."""
-        named = ("image_processor_type", "feature_extractor_type", "auto_map", "processor_class")
-        return {key: value for key, value in self.model_dump().items() if value is not None and key not in named}
+        """Return the settings that the file gives, without the name of the class."""
+        class_keys = ("image_processor_type", "feature_extractor_type", "auto_map", "processor_class")
+        return {key: value for key, value in self.model_dump().items() if value is not None and key not in class_keys}
 
     @property
-    def named(self) -> str | None:
-        """The class that the folder names, by its name of today."""
-        found = self.image_processor_type or self.feature_extractor_type
-        return found.replace("FeatureExtractor", "ImageProcessor") if found else None
+    def class_name(self) -> str | None:
+        """Name of the processor class; names of the old feature extractors are translated."""
+        name = self.image_processor_type or self.feature_extractor_type
+        return name.replace("FeatureExtractor", "ImageProcessor") if name else None
 
 
 def read_settings(file: Path, content: Any) -> Settings:
-    """The settings of a file.
+    """Validate the settings of a file.
 
     Raises:
-        BadInput: one of them cannot be what it is.
+        BadInput: a setting is invalid.
     """
     if not isinstance(content, dict):
         raise BadInput(f"{file}: holds {type(content).__name__}; write a table of settings")
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        key, value = str(found["loc"][0]), repr(found["input"])
-        said = str(found["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-        said = f"{said[:1].lower()}{said[1:]}"
-        raise BadInput(f"{file}: {key} = {value[:80]}: {said}; correct it, or leave it out") from None
+        first = error.errors(include_url=False)[0]
+        key, value = str(first["loc"][0]), repr(first["input"])
+        reason = str(first["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+        reason = f"{reason[:1].lower()}{reason[1:]}"
+        raise BadInput(f"{file}: {key} = {value[:80]}: {reason}; correct it, or leave it out") from None
 
 
 def image_reader(transformers: Any, file: Path, settings: Settings, config: Any) -> ImageReader:
-    """What prepares images as the class does that a folder names, or that goes with its kind of model.
+    """Return a reader that prepares images like the processor class that a folder names, or of its type of model.
+
+    Args:
+        transformers: the package.
+        file: file of the settings, for messages.
+        settings: settings of the processor.
+        config: configuration of the model.
 
     Raises:
-        BadInput: there is no such class, it cannot be used here, or it makes something else than pixels.
+        BadInput: there is no such class, it cannot be used here, or it returns something other than pixels.
     """
     name, classes = _classes(transformers, file, settings, config)
     reasons = []
@@ -147,69 +157,69 @@ def image_reader(transformers: Any, file: Path, settings: Settings, config: Any)
                 processor = cls(**settings.given())
                 channels = _channels(processor, config)
                 theirs = Processed(processor, type(processor).__name__, channels)
-                samples = [_tried(size, channels) for size in TRIED]
-                wanted = [theirs.prepared(image) for image in samples]
+                trials = [_trial_image(size, channels) for size in TRIAL_SIZES]
+                expected = [theirs.prepared(image) for image in trials]
         except Exception as error:
             reasons.append(first_line(error))
             continue
-        square = wanted[SQUARE].shape
-        resized = any(found.shape[1:] != size for found, size in zip(wanted, TRIED, strict=True))
+        square = expected[SQUARE].shape
+        resized = any(pixels.shape[1:] != size for pixels, size in zip(expected, TRIAL_SIZES, strict=True))
         shape = (square[0], square[1], square[2]) if resized else None
-        return _ours(processor, channels, samples, wanted) or Processed(processor, theirs.name, channels, shape)
-    why = reasons[0] if reasons else "is no class of transformers that works without torchvision"
-    raise BadInput(f"{file}: image_processor_type = {name!r}: {why}; correct the file, or take another model")
+        return _equivalent(processor, channels, trials, expected) or Processed(processor, theirs.name, channels, shape)
+    why = reasons[0] if reasons else "is not a class of transformers that works without torchvision"
+    raise BadInput(f"{file}: image_processor_type = {name!r}: {why}; correct the file, or choose another model")
 
 
 def _classes(transformers: Any, file: Path, settings: Settings, config: Any) -> tuple[str, list[Any]]:
-    """Name of the processor, and the classes that may do its work: first that of PIL and NumPy."""
+    """Return the name of the processor and its candidate classes, that for PIL and NumPy first."""
     model_type = str(getattr(config, "model_type", ""))
-    auto = importlib.import_module("transformers.models.auto.image_processing_auto")
-    known = auto.IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type) or {}
-    name = settings.named or (known.get("pil") or known.get("torchvision") if isinstance(known, dict) else known[0])
+    name = settings.class_name or image_processor_name(model_type)
     if not name:
         raise BadInput(
-            f"{file}: image_processor_type: is missing, and none goes with a {model_type} model; add it, such as "
+            f"{file}: image_processor_type: is missing, and a {model_type} model has no default; add it, such as "
             "'ViTImageProcessor'"
         )
     base = name.removesuffix("Pil").removesuffix("Fast")
-    mixin = importlib.import_module("transformers.image_processing_base").ImageProcessingMixin
+    processor_base = image_processor_base()
     with quietly(), stand_in(only_for_broken=True):
         found = [_attribute(transformers, candidate) for candidate in (f"{base}Pil", base)]
-    return settings.named or base, [cls for cls in found if isinstance(cls, type) and issubclass(cls, mixin)]
+    classes = [cls for cls in found if isinstance(cls, type) and issubclass(cls, processor_base)]
+    return settings.class_name or base, classes
 
 
 def _attribute(package: Any, name: str) -> Any:
     try:
         return getattr(package, name, None)
-    except Exception:  # the module of a class asks for a package that is not there
+    except Exception:  # the module of a class imports a package that is not installed
         return None
 
 
 def _channels(processor: Any, config: Any) -> int:
+    """Return the number of channels, 1 (gray) or 3."""
     mean = getattr(processor, "image_mean", None)
-    one = isinstance(mean, (list, tuple)) and len(mean) == 1
-    return 1 if one or getattr(config, "num_channels", 3) == 1 else 3
+    gray = isinstance(mean, (list, tuple)) and len(mean) == 1
+    return 1 if gray or getattr(config, "num_channels", 3) == 1 else 3
 
 
-def _tried(size: tuple[int, int], channels: int) -> Image.Image:
-    """A picture with edges and fine detail; the same at every call."""
+def _trial_image(size: tuple[int, int], channels: int) -> Image.Image:
+    """Draw an image with edges and fine detail; deterministic."""
     height, width = size
     draw = np.random.default_rng(height)
     coarse = np.kron(draw.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3)), np.ones((8, 8, 1), int))
     fine = coarse[:height, :width] // 2 + draw.integers(0, 128, (height, width, 3))
-    found = Image.fromarray(fine.astype(np.uint8))
-    return found.convert("L") if channels == 1 else found
+    image = Image.fromarray(fine.astype(np.uint8))
+    return image.convert("L") if channels == 1 else image
 
 
 @dataclass(frozen=True)
 class Processed:
-    """Images as an image processor of transformers prepares them.
+    """An `ImageReader` that calls an image processor of transformers.
 
     Attributes:
-        processor: of transformers.
-        name: of its class.
-        channels: 1 or 3.
-        shape: channels, height and width that a square photograph gets; None if it keeps its own.
+        processor: the image processor.
+        name: name of its class.
+        channels: 1 (gray) or 3.
+        shape: channels, height and width of a prepared square image; None if its size does not change.
     """
 
     processor: Any = field(repr=False)
@@ -221,54 +231,61 @@ class Processed:
         return f"{self.name}({json.dumps(self.processor.to_dict(), sort_keys=True, default=repr)})"
 
     def pixels(self, file: Path) -> NDArray[np.float32]:
-        """[C, H, W] of one file.
+        """Read and prepare one file.
+
+        Returns:
+            Pixels [C, H, W].
 
         Raises:
-            BadInput: it is no image that PIL can read, or one that would fill memory or that the processor refuses.
+            BadInput: PIL cannot read the file, it would fill memory, or the processor refuses it.
         """
         size = _as_mapping(getattr(self.processor, "size", None))
-        opened = picture(file, "L" if self.channels == 1 else "RGB", size.get("shortest_edge"))
+        opened = read_image(file, "L" if self.channels == 1 else "RGB", size.get("shortest_edge"))
         try:
             return self.prepared(opened)
         except Exception as error:
             raise BadInput(f"{file}: {self.name} cannot prepare it ({first_line(error)}); remove it") from error
 
     def prepared(self, image: Image.Image) -> NDArray[np.float32]:
-        """[C, H, W] of one picture.
+        """Prepare one image.
+
+        Returns:
+            Pixels [C, H, W].
 
         Raises:
-            ValueError: the processor makes something else than pixels.
+            ValueError: the processor returns something other than pixels.
         """
-        found = self.processor(image, return_tensors="np")
-        pixels = np.asarray(found["pixel_values"][0]) if set(found) == {"pixel_values"} else None
+        outputs = self.processor(image, return_tensors="np")
+        pixels = np.asarray(outputs["pixel_values"][0]) if set(outputs) == {"pixel_values"} else None
         if pixels is None or pixels.ndim != 3 or not np.isfinite(pixels).all():
-            raise ValueError(f"{self.name} makes {', '.join(sorted(found))} instead of one array of pixels")
+            raise ValueError(f"{self.name} returns {', '.join(sorted(outputs))} instead of one array of pixels")
         return np.ascontiguousarray(pixels, dtype=np.float32)
 
     def inputs(self, pixels: NDArray[np.float32]) -> Tensor:
-        """Pixels [N, C, H, W] as a tensor."""
+        """Convert pixels [N, C, H, W] to a tensor."""
         return torch.from_numpy(pixels)
 
 
-def _ours(
-    processor: Any, channels: int, samples: list[Image.Image], wanted: list[NDArray[np.float32]]
+def _equivalent(
+    processor: Any, channels: int, trials: list[Image.Image], expected: list[NDArray[np.float32]]
 ) -> ImagePreparation | None:
-    """The same preparation as ours; None where ours differs."""
+    """Return the `ImagePreparation` that gives the same pixels on all trial images; None if there is none."""
     try:
-        found = _translated(processor, channels)
-        for image, pixels in zip(samples, wanted, strict=True):
-            kept = found.prepared(image)
-            kept = kept[:, :, None] if kept.ndim == 2 else kept
-            said = found.inputs(kept[None])[0].numpy()
-            if said.shape != pixels.shape or not np.allclose(said, pixels, rtol=0, atol=ALIKE * np.ptp(pixels) / 2):
+        preparation = _translated(processor, channels)
+        for image, pixels in zip(trials, expected, strict=True):
+            stored = preparation.prepared(image)
+            stored = stored[:, :, None] if stored.ndim == 2 else stored
+            inputs = preparation.inputs(stored[None])[0].numpy()
+            tolerance = TOLERANCE * np.ptp(pixels) / 2
+            if inputs.shape != pixels.shape or not np.allclose(inputs, pixels, rtol=0, atol=tolerance):
                 return None
     except Exception:
         return None
-    return found
+    return preparation
 
 
 def _translated(processor: Any, channels: int) -> ImagePreparation:
-    """The settings that both know."""
+    """Translate the settings of a processor to those of `ImagePreparation`."""
     size, crop = (_as_mapping(getattr(processor, name, None)) for name in ("size", "crop_size"))
     normal = getattr(processor, "do_normalize", True)
     mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
@@ -284,14 +301,16 @@ def _translated(processor: Any, channels: int) -> ImagePreparation:
 
 
 def _as_mapping(size: Any) -> Mapping[str, Any]:
-    """A size of a processor, as a table without what is not given."""
+    """Return a processor's size as a table of the edges that it gives."""
     table = size if isinstance(size, Mapping) else getattr(size, "__dict__", {})
     return {key: value for key, value in table.items() if key in EDGES and value is not None}
 
 
 def _pair(size: Mapping[str, Any]) -> tuple[int, int]:
+    """Return height and width."""
     return int(size["height"]), int(size["width"])
 
 
 def _each(value: Any, channels: int) -> tuple[float, ...]:
+    """Return one value per channel."""
     return tuple(value) if isinstance(value, (list, tuple)) else (value,) * channels

@@ -1,4 +1,4 @@
-"""Photographs in folders, one for each class, as inputs of a model. Read with PIL, so without torchvision.
+"""Image files as inputs of a model, read with PIL and without torchvision.
 
 N images of C channels: inputs are float32 [N, C, H, W].
 """
@@ -24,20 +24,20 @@ from ohmformer.errors import BadInput
 from ohmformer.models.sources import first_line, is_file
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-"""What counts as an image, in lower case: torchvision's list."""
+"""Suffixes of image files, in lower case: the list of torchvision's ImageFolder."""
 
-KEPT_BYTES = 2 << 30
-"""So many bytes of pixels are kept in memory; larger sets are read again whenever they are used."""
+CACHED_BYTES = 2 << 30
+"""Maximum bytes of pixels that a set keeps in memory. Larger sets are read again at every use."""
 
 LARGEST_ASPECT = 100
-"""Images whose longer edge is more times the shorter one are refused: resized by the shorter edge, they fill memory."""
+"""Largest accepted ratio of the longer edge to the shorter one: resized by the shorter edge, others fill memory."""
 
 LARGEST_INPUT = 1 << 24
-"""Pixels of a model's input, at most: 4096 x 4096."""
+"""Maximum number of pixels of a model's input: 4096 x 4096."""
 
-WHOLE = 1 << 24
-"""Up to so many pixels an image is resized as a whole and then cropped; of larger ones only what the crop keeps is
-made, which differs from that by rounding."""
+RESIZED_WHOLE = 1 << 24
+"""Maximum pixels of a resized image that is computed as a whole and then cropped. Of larger ones only the cropped part
+is computed, which differs by rounding."""
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC,
@@ -46,89 +46,92 @@ RESAMPLING = {
 
 
 class ImageReader(Protocol):
-    """From an image file to what a model takes. Its `repr` says all that decides the result."""
+    """Converts image files to inputs of a model. Its `repr` must hold everything that determines the result."""
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
-        """Channels, height and width that a square photograph gets; None if it keeps its own."""
+        """Channels, height and width of a prepared square image; None if its size does not change."""
 
     def pixels(self, file: Path) -> NDArray[Any]:
-        """One image as it is kept in memory."""
+        """Read one image, in the form that is kept in memory."""
 
     def inputs(self, pixels: NDArray[Any]) -> Tensor:
-        """Images [N, ...], as `pixels` gives each of them, to inputs [N, C, H, W] float32."""
+        """Convert stacked results of `pixels` [N, ...] to inputs [N, C, H, W], float32."""
 
 
-def picture(file: Path, mode: Literal["L", "RGB"], shorter: int | None = None) -> Image.Image:
-    """An image file as gray or color pixels, 8 bits each; of an animation the first frame.
+def read_image(file: Path, mode: Literal["L", "RGB"], shorter: int | None = None) -> Image.Image:
+    """Read an image file as 8-bit gray or color pixels; of an animation the first frame.
 
-    Transparency is left out, and so is a rotation that only the metadata ask for, as timm and transformers do. Of 16
-    bits the upper 8 are kept.
+    Transparency and rotations in the metadata are ignored, as timm and transformers do. Of 16-bit pixels the upper 8
+    bits are kept.
 
     Args:
-        file: what to read.
-        mode: of the result.
-        shorter: pixels that the shorter edge is going to be resized to.
+        file: the image file.
+        mode: gray ("L") or color ("RGB").
+        shorter: length to which the shorter edge will be resized [pixels]; None if it will not.
 
     Raises:
-        BadInput: it is no image that PIL can read, or one that would fill memory.
+        BadInput: PIL cannot read the file, or the image would fill memory.
     """
     if not is_file(file):
-        raise BadInput(f"{file}: is no file that can be read; remove or replace it")
+        raise BadInput(f"{file}: is not a readable file; remove or replace it")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pixels there are fewer than PIL warns of; others are about metadata
+            warnings.simplefilter("ignore")  # the size is checked below; other warnings are about metadata
             with Image.open(file) as opened:
                 _check_size(opened.size, shorter)
                 return _eight_bits(opened).convert(mode)
-    except _Unfit as error:
+    except _Unusable as error:
         raise BadInput(f"{file}: {error}; remove or replace it") from None
-    except Exception as error:  # PIL's readers raise whatever damaged bytes lead them to
+    except Exception as error:  # PIL raises many kinds of errors on damaged bytes
         raise BadInput(f"{file}: cannot be read as an image ({first_line(error)}); remove or replace it") from error
 
 
-class _Unfit(Exception):
-    """Why an image is not used."""
+class _Unusable(Exception):
+    """Reason why an image cannot be used."""
 
 
 def _check_size(size: tuple[int, int], shorter: int | None) -> None:
-    """Refuse what would fill memory, before any pixel is read."""
+    """Refuse images that would fill memory, before any pixel is read."""
     short, long = sorted(size)
-    most = Image.MAX_IMAGE_PIXELS or math.inf
+    limit = Image.MAX_IMAGE_PIXELS or math.inf
     if short < 1 or long > LARGEST_ASPECT * short:
-        raise _Unfit(f"has {size[0]} x {size[1]} pixels; one edge is more than {LARGEST_ASPECT} times the other")
-    if short * long > most:
-        raise _Unfit(f"has {size[0]} x {size[1]} pixels, more than the {most} that an image may have")
-    if shorter is not None and shorter * shorter * (long / short) > most:
-        raise _Unfit(f"has {size[0]} x {size[1]} pixels; resized, it would have more than {most}")
+        raise _Unusable(f"has {size[0]} x {size[1]} pixels; one edge is more than {LARGEST_ASPECT} times the other")
+    if short * long > limit:
+        raise _Unusable(f"has {size[0]} x {size[1]} pixels, more than the limit of {limit}")
+    if shorter is not None and shorter * shorter * (long / short) > limit:
+        raise _Unusable(f"has {size[0]} x {size[1]} pixels; resized, it would have more than {limit}")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """An image of 16-bit pixels with 8 bits; others as they are.
+    """Convert 16-bit pixels to 8 bits; other images are returned unchanged.
 
     Raises:
-        _Unfit: its pixels have no known range.
+        _Unusable: the range of the pixels is unknown.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise _Unfit(f"has pixels of 32 bits (mode {image.mode}), whose range is unknown; save it with 8 bits")
+        raise _Unusable(f"has 32-bit pixels (mode {image.mode}), whose range is unknown; save it with 8 bits")
     return image
 
 
 @dataclass(frozen=True)
 class ImagePreparation:
-    """From an image file to the pixels that a model expects.
+    """An `ImageReader` that resizes, crops and normalizes: input = (scale * pixel - mean) / std.
 
     Attributes:
-        resize: of the shorter edge, or (height, width) of the whole; None leaves the size.
-        crop: (height, width) cut out of the center; None cuts nothing.
-        interpolation: a key of RESAMPLING.
-        mean: subtracted from values in 0..1, by channel; one channel means gray images.
-        std: divided by, after that.
-        scale: of the stored values 0..255.
-        rounding: which of two pixels is the center of an odd margin: `down` or to `even` numbers.
+        resize: length of the shorter edge, or (height, width) [pixels]; None does not resize.
+        crop: (height, width) of the center crop [pixels]; None does not crop.
+        interpolation: name of the resampling filter, a key of `RESAMPLING`.
+        mean: mean of each channel after scaling; a single channel means gray images.
+        std: standard deviation of each channel after scaling.
+        scale: factor for stored values 0 to 255.
+        rounding: rounding of half an odd margin around the crop: `down`, or to `even` numbers.
+
+    Raises:
+        BadInput: a value is out of range.
     """
 
     resize: int | tuple[int, int] | None
@@ -157,46 +160,49 @@ class ImagePreparation:
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
-        """Channels, height and width that a square photograph gets; None if it keeps its own."""
+        """Channels, height and width of a prepared square image; None if its size does not change."""
         whole = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
         edges = self.crop or whole
         return (len(self.mean), *edges) if edges else None
 
     def pixels(self, file: Path) -> NDArray[np.uint8]:
-        """[H, W, C] of one file.
+        """Read one file, resize and crop it.
+
+        Returns:
+            Pixels [H, W, C].
 
         Raises:
-            BadInput: it is no image that PIL can read, or one that would fill memory.
+            BadInput: PIL cannot read the file, or the image would fill memory.
         """
         shorter = self.resize if isinstance(self.resize, int) else None
-        found = self.prepared(picture(file, "L" if len(self.mean) == 1 else "RGB", shorter))
-        return found[:, :, None] if found.ndim == 2 else found
+        pixels = self.prepared(read_image(file, "L" if len(self.mean) == 1 else "RGB", shorter))
+        return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
     def inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Pixels [N, H, W, C] as inputs [N, C, H, W]."""
+        """Normalize pixels [N, H, W, C] to inputs [N, C, H, W]."""
         shape = (1, len(self.mean), 1, 1)
         x = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2) * self.scale
         return ((x - torch.tensor(self.mean).view(shape)) / torch.tensor(self.std).view(shape)).contiguous()
 
     def prepared(self, image: Image.Image) -> NDArray[np.uint8]:
-        """[H, W] or [H, W, C] of one picture: resized, then the center cut out; what lies outside of it is black."""
+        """Resize one image and crop its center to pixels [H, W] or [H, W, C]; beyond the image, pixels are black."""
         width, height = self._resized(image.size)
         left, top, right, bottom = self._crop_box(width, height)
         kept = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
         if self.resize is None:
             image = image.crop((left, top, right, bottom))
-        elif width * height <= WHOLE:
+        elif width * height <= RESIZED_WHOLE:
             image = image.resize((width, height), RESAMPLING[self.interpolation]).crop((left, top, right, bottom))
         else:
-            across, down = image.width / width, image.height / height
-            box = kept[0] * across, kept[1] * down, kept[2] * across, kept[3] * down
+            x_ratio, y_ratio = image.width / width, image.height / height
+            box = kept[0] * x_ratio, kept[1] * y_ratio, kept[2] * x_ratio, kept[3] * y_ratio
             size = kept[2] - kept[0], kept[3] - kept[1]
             image = image.resize(size, RESAMPLING[self.interpolation], box=box)
             image = image.crop((left - kept[0], top - kept[1], right - kept[0], bottom - kept[1]))
         return np.asarray(image)
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Width and height after resizing."""
+        """Return width and height after resizing."""
         if self.resize is None:
             return size
         if isinstance(self.resize, tuple):
@@ -207,7 +213,7 @@ class ImagePreparation:
         return max(1, width), max(1, height)
 
     def _crop_box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of what is cut out of a resized image."""
+        """Return left, top, right and bottom of the crop in a resized image."""
         if self.crop is None:
             return 0, 0, width, height
         left, top = self._half(width - self.crop[1]), self._half(height - self.crop[0])
@@ -218,10 +224,14 @@ class ImagePreparation:
 
 
 class Images:
-    """Inputs [N, C, H, W] that are read from files when they are needed; small sets stay in memory as pixels.
+    """A sequence of inputs [C, H, W] that are read from image files when needed; small sets stay in memory as pixels.
 
-    A sequence of inputs: it has a length, and gives one input by number, some by slice, and each in turn. `tensor`
-    gives all of them at once; so does `to`, on a device or as another type.
+    An index returns one input, a slice returns a batch, and iteration returns one input after the other. `tensor`
+    returns all inputs as one tensor; `to` does so on a device or in another type.
+
+    Args:
+        files: paths of the images.
+        preparation: how a file becomes an input.
     """
 
     def __init__(self, files: Iterable[Path], preparation: ImageReader) -> None:
@@ -233,11 +243,11 @@ class Images:
         return len(self.files)
 
     def __getitem__(self, rows: int | slice) -> Tensor:
-        """One input [C, H, W] by its number, or those of a slice [n, C, H, W]; float32.
+        """Return one input [C, H, W], or those of a slice [n, C, H, W], float32.
 
         Raises:
-            BadInput: as `load`.
-            IndexError: there is no such number, or the slice is empty.
+            BadInput: as for `load`.
+            IndexError: the index is out of range, or the slice is empty.
         """
         if not isinstance(rows, slice):
             number = range(len(self.files))[rows]
@@ -245,62 +255,66 @@ class Images:
         files = self.files[rows]
         if not files:
             raise IndexError(f"no images in {rows} of {len(self.files)}")
-        kept = len(self._pixels) == len(self.files)
-        pixels = self._pixels[rows] if kept else [self.preparation.pixels(file) for file in files]
+        cached = len(self._pixels) == len(self.files)
+        pixels = self._pixels[rows] if cached else [self.preparation.pixels(file) for file in files]
         _check_sizes(pixels, files)
         return self.preparation.inputs(np.stack(pixels))
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Each input [C, H, W]."""
+        """Iterate over the inputs [C, H, W]."""
         return (self[number] for number in range(len(self.files)))
 
     def tensor(self) -> Tensor:
-        """All inputs [N, C, H, W] float32, as one batch in memory.
+        """Return all inputs [N, C, H, W], float32.
 
         Raises:
-            BadInput: as `load`.
+            BadInput: as for `load`.
         """
         return self[:]
 
     def to(self, *where: Any, **options: Any) -> Tensor:
-        """All inputs on a device, or as another type: what `Tensor.to` takes."""
+        """Return all inputs on a device or in another type; arguments are those of `Tensor.to`."""
         return self.tensor().to(*where, **options)
 
     def load(self) -> Images:
-        """Read all files now, as far as memory is meant for them; itself.
+        """Read all files, and keep their pixels if they fit into `CACHED_BYTES`.
+
+        Returns:
+            This object.
 
         Raises:
-            BadInput: one cannot be read, or the sizes differ and the model does not resize.
+            BadInput: a file cannot be read, or sizes differ and the preparation does not resize.
         """
-        found: list[NDArray[Any]] = []
+        pixels: list[NDArray[Any]] = []
         total = 0
         for file in self.files:
-            found.append(self.preparation.pixels(file))
-            total += found[-1].nbytes
-            if total > KEPT_BYTES:
+            pixels.append(self.preparation.pixels(file))
+            total += pixels[-1].nbytes
+            if total > CACHED_BYTES:
                 return self
-        _check_sizes(found, self.files)
-        self._pixels = found
+        _check_sizes(pixels, self.files)
+        self._pixels = pixels
         return self
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the contents of the files and how they are prepared."""
-        found = hashlib.sha256(repr(self.preparation).encode())
+        """SHA-256 over the contents of the files and their preparation."""
+        digest = hashlib.sha256(repr(self.preparation).encode())
         for file in self.files:
             try:
                 content = file.read_bytes()
             except OSError as error:
                 raise BadInput(f"{file}: cannot be read ({error.strerror}); restore it") from error
-            found.update(hashlib.sha256(content).digest())
-        return found.hexdigest()
+            digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()
 
 
 def _check_sizes(pixels: list[NDArray[Any]], files: tuple[Path, ...]) -> None:
-    for each, file in zip(pixels, files, strict=True):
-        if each.shape != pixels[0].shape:
-            sizes = " but ".join(" x ".join(map(str, shape)) for shape in (each.shape, pixels[0].shape))
+    """Refuse images whose prepared sizes differ, since they cannot be one batch."""
+    for image, file in zip(pixels, files, strict=True):
+        if image.shape != pixels[0].shape:
+            sizes = " but ".join(" x ".join(map(str, shape)) for shape in (image.shape, pixels[0].shape))
             raise BadInput(
-                f"{file}: is prepared as {sizes} of {files[0].name}, and the model's preparation makes no two sizes "
-                "alike; give images of one size"
+                f"{file}: is prepared as {sizes} for {files[0].name}, since the model's preparation does not resize; "
+                "give images of one size"
             )

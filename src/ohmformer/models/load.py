@@ -1,4 +1,4 @@
-"""Loading models by name, and a digest of all that makes a model compute what it computes."""
+"""Load a model by its source, and compute a digest of its weights and code."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ READERS = {
     "timm": ("ohmformer.models.timm", "load_timm"),
     "hf": ("ohmformer.models.huggingface", "load_hf"),
 }
-"""Prefix of a source -> module and function that load it; imported on use, since they need optional packages."""
+"""Prefix of a source -> module and function that load it, imported on use, since they need optional packages."""
 
 
 def load_model(source: str, **options: Any) -> nn.Module:
-    """The model of a source, in evaluation mode and float32.
+    """Load the model of a source, in evaluation mode and float32.
 
     Args:
         source: 'bundled:fashion-vit', 'timm:NAME', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf', or
             'python:module:function' for a function that returns an `nn.Module`.
-        options: the other fields of `ohmformer.tasks.spec.ModelChoice`: weights ('pretrained' or 'random'), seed, head.
+        options: other fields of `ohmformer.models.spec.ModelChoice`: weights ('pretrained' or 'random'), seed, head.
 
     Raises:
-        BadInput: no such source, no model, no weights, or weights that are not finite.
+        BadInput: the source does not exist, gives no model or no weights, or the weights are not finite.
     """
     return make_model(validate(ModelChoice, {"source": source, **options}, where="", top="model", in_file=False))
 
 
 def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
-    """The model of a choice, in evaluation mode.
+    """Load the model of a checked choice, in evaluation mode.
 
     Args:
-        choice: which model.
-        head: what its task needs, where the choice leaves that to the task: a key of
+        choice: the choice of the model.
+        head: the head that the task needs, for a choice with head `task`: a key of
             `ohmformer.models.huggingface.AUTO`, or `auto` for the head that the model was trained with.
 
     Raises:
-        BadInput: as `load_model`.
+        BadInput: as for `load_model`.
     """
     prefix, rest = split("model", choice.source)
     head = head if choice.head == "task" else choice.head
@@ -62,33 +62,33 @@ def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
                 raise BadInput(
                     f"model.{name} = {getattr(choice, name)!r}: only for timm: and hf: sources; leave it out"
                 )
-        python = prefix == "python"
-        model = (
-            from_python("model", choice.source, nn.Module) if python else _read(bundled_file("model", choice.source))
-        )
+        if prefix == "python":
+            model = from_python("model", choice.source, nn.Module)
+        else:
+            model = _read_bundled(bundled_file("model", choice.source))
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
             raise BadInput(f"{choice.where}: {name} holds NaN or infinity; train or load the model again")
     return model.eval()
 
 
-def _read(file: Path) -> nn.Module:
-    """A bundled file: weights, with the arguments of `VisionTransformer` as JSON in the metadata."""
+def _read_bundled(file: Path) -> nn.Module:
+    """Read a bundled file: weights, with the arguments of `VisionTransformer` as JSON in the metadata."""
     try:
         with safe_open(file, framework="pt") as content:
             architecture = json.loads((content.metadata() or {})["architecture"])
             weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         model = VisionTransformer(**architecture)
         model.load_state_dict(weights)
-    except Exception as error:  # safetensors, JSON, and whatever absurd sizes do to torch
-        raise BadInput(f"{file}: is no bundled model ({first_line(error)}); install the package again") from error
+    except Exception as error:  # safetensors, JSON and torch raise many kinds of errors
+        raise BadInput(f"{file}: is not a bundled model ({first_line(error)}); install the package again") from error
     return model
 
 
 def model_digest(model: nn.Module) -> str:
-    """SHA-256 over the weights (name, type, shape, bytes), the layers with their settings, and the code of its classes.
+    """Compute the SHA-256 of a model: weights (name, type, shape, bytes), layers with settings, code of its classes.
 
-    Classes of torch are left out: the version of torch stands for them.
+    The code of torch's own classes is left out; results record the version of torch instead.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -102,6 +102,7 @@ def model_digest(model: nn.Module) -> str:
 
 
 def _code(cls: type) -> str:
+    """Return the source of a class, or its name if there is no source."""
     try:
         return inspect.getsource(cls)
     except (OSError, TypeError):
@@ -109,7 +110,7 @@ def _code(cls: type) -> str:
 
 
 def tensor_bytes(tensor: torch.Tensor) -> bytes:
-    """The values of a tensor of any type, as bytes."""
+    """Return the values of a tensor of any type as bytes."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     data: bytes = flat.view(torch.uint8).numpy().tobytes()
     return data

@@ -1,4 +1,4 @@
-"""How raw samples become inputs of one model: what was read beside its weights, kept with the model."""
+"""How raw samples become inputs of a model: image reader and tokenizer, kept as an attribute of the model."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from ohmformer.errors import BadInput
 from ohmformer.models.images import ImageReader
 
 NO_IMAGES = (
-    "needs a model of which it is known how it prepares images; take a model of timm, or one of Hugging Face with a "
+    "needs a model with a known image preparation; choose a model of timm, or one of Hugging Face with a "
     "preprocessor_config.json"
 )
 NO_TEXT = "needs a model that reads text, with its tokenizer: load_task(..., model=...), or model.source = 'hf:...'"
-"""What is said of models that take no images, or no text."""
+"""Remedies for models without an image preparation, and without a tokenizer."""
 
 ATTRIBUTE = "ohmformer_preparation"
-"""Attribute of a model that holds its `Preparation`, so that copies and pickles of the model have it, too."""
+"""Attribute of a model that holds its `Preparation`. Copies and pickles of the model keep it."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a model expects.
+    """What a model expects of its inputs.
 
     Attributes:
-        images: how photographs become pixels; None for models of other things.
-        tokenizer: of Hugging Face; None for models of other things.
-        max_tokens: longest text that the model takes; None if it does not say.
-        words: rows of the table of word vectors: tokens are numbered below it; None if unknown.
-        classes: how many classes it tells apart; None if unknown, or if it has no such head.
-        names: of the classes, in order; empty if it does not say.
-        pooling: how token features become those of a sample, where the model's folder says so.
-        notes: what a reader of results must know of the model, such as that its weights are random.
-        missing: `images` or `tokenizer` -> why there is none although the model takes images or text, and the remedy.
+        images: how image files become pixels; None for models that take no images.
+        tokenizer: Hugging Face tokenizer; None for models that take no text.
+        max_tokens: length of the longest text that the model takes [tokens]; None if unknown.
+        words: number of rows of the token embedding, above every token number; None if unknown.
+        classes: number of classes; None if unknown, or if the model is not a classifier.
+        names: names of the classes, in order; empty if unknown.
+        pooling: how token features become the features of a sample, from the model's folder; None if unknown.
+        notes: remarks that belong beside results, such as that weights are random.
+        missing: `images` or `tokenizer` -> why a model that takes images or text has none, and the remedy.
     """
 
     images: ImageReader | None = None
@@ -49,27 +49,35 @@ class Preparation:
     missing: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Preparation:
-        """Itself: nothing in it changes, so copies of a model share it."""
+        """Return this object: it is immutable, so copies of a model share it."""
         return self
 
 
 def remember(model: nn.Module, preparation: Preparation) -> nn.Module:
-    """The model, of which it is now known what it expects."""
+    """Attach a preparation to a model, so that `load_task(..., model=model)` can prepare its inputs.
+
+    Returns:
+        The same model.
+    """
     setattr(model, ATTRIBUTE, preparation)
     return model
 
 
 def preparation(model: nn.Module | None) -> Preparation:
-    """What a model expects; nothing is known of models that `load_model` did not make."""
-    found = getattr(model, ATTRIBUTE, None)
-    return found if isinstance(found, Preparation) else Preparation()
+    """Return the preparation of a model; an empty one if `load_model` or `remember` attached none."""
+    attached = getattr(model, ATTRIBUTE, None)
+    return attached if isinstance(attached, Preparation) else Preparation()
 
 
 def images_of(model: nn.Module | None, source: str) -> ImageReader:
-    """How photographs become inputs of a model.
+    """Return the image reader of a model.
+
+    Args:
+        model: a model from `load_model`, or None.
+        source: source of the task, for messages.
 
     Raises:
-        BadInput: it is not known.
+        BadInput: the model has no known image preparation.
     """
     prepared = preparation(model)
     if prepared.images is None:
@@ -78,10 +86,14 @@ def images_of(model: nn.Module | None, source: str) -> ImageReader:
 
 
 def tokenizer_of(model: nn.Module | None, source: str) -> Any:
-    """The tokenizer of a model.
+    """Return the tokenizer of a model.
+
+    Args:
+        model: a model from `load_model`, or None.
+        source: source of the task, for messages.
 
     Raises:
-        BadInput: it has none.
+        BadInput: the model has no tokenizer.
     """
     prepared = preparation(model)
     if prepared.tokenizer is None:

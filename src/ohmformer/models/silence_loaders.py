@@ -1,4 +1,4 @@
-"""Silence while models are loaded: what matters is checked, and said in one line."""
+"""Suppress the output of other libraries while they load models; errors that matter are raised in one line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 
 LOGGERS = ("huggingface_hub", "timm", "transformers")
+"""Loggers that are silenced."""
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """No warnings, progress bars and log lines of the libraries that models come from."""
+    """Suppress warnings, progress bars and log lines. What is global to the process is restored on exit."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

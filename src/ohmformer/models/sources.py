@@ -1,5 +1,5 @@
-"""Where models and data are named: `bundled:NAME` in a library folder, `python:module:function`, or a prefix of another
-kind, such as `hf:`. Free of torch."""
+"""Sources of models and data: `bundled:NAME` in a library folder, `python:MODULE:FUNCTION`, and other prefixes such as
+`hf:`. Free of torch."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ from ohmformer.errors import BadInput, suggest
 
 T = TypeVar("T")
 
-SHOWN = 200
-"""So many characters of another library's message are repeated."""
+MAX_MESSAGE = 200
+"""Maximum number of characters that are repeated from another library's message."""
 
 SUFFIX = {"model": ".safetensors", "task": "_test.npz"}
-"""Kind of source -> how the name of its file ends."""
+"""Kind of source -> suffix of its bundled files."""
 
 FORMS = {
     "model": ("timm:NAME", "hf:NAME-OR-FOLDER", "python:MODULE:FUNCTION"),
     "task": ("imagefolder:FOLDER", "csv:FILE", "text:FILE", "python:MODULE:FUNCTION"),
 }
-"""Kind of source -> how sources outside the library are written."""
+"""Kind of source -> forms of sources outside the library."""
 
 PREFIXES = {kind: tuple(form.split(":")[0] for form in forms) for kind, forms in FORMS.items()}
+"""Kind of source -> prefixes of sources outside the library."""
 
 
 def split(kind: str, source: str) -> tuple[str, str]:
-    """Prefix and rest of a source: ('hf', 'bert-base-uncased').
+    """Split a source into its prefix and the rest, such as 'hf' and 'bert-base-uncased'.
+
+    Args:
+        kind: `model` or `task`.
+        source: the source.
 
     Raises:
-        BadInput: there is no such prefix, or nothing behind it.
+        BadInput: the prefix is unknown, or nothing follows it.
     """
     prefix, _, rest = source.partition(":")
     if prefix not in ("bundled", *PREFIXES[kind]) or not (rest.strip() or prefix == "python"):
@@ -44,20 +49,20 @@ def split(kind: str, source: str) -> tuple[str, str]:
 
 
 def existing(kind: str, source: str, *, folder: bool = False) -> Path:
-    """The file, or the folder, that a source names after its prefix; `~` is the home folder.
+    """Return the path of the file, or folder, that a source names after its prefix; `~` is the home folder.
 
     Raises:
-        BadInput: there is none, or it is neither, such as a named pipe.
+        BadInput: it does not exist, or is neither a regular file nor a folder, such as a named pipe.
     """
     path = home_expanded(split(kind, source)[1])
     if not (is_folder(path) if folder else is_file(path)):
         what = "folder" if folder else "file"
-        raise BadInput(f"{kind}.source = {source!r}: there is no such {what} ({_instead(path)}); correct the path")
+        raise BadInput(f"{kind}.source = {source!r}: there is no such {what} ({_actual(path)}); correct the path")
     return path
 
 
-def _instead(path: Path) -> str:
-    """What is found in place of a file or a folder."""
+def _actual(path: Path) -> str:
+    """Describe what is at a path."""
     if is_folder(path):
         return "it is a folder"
     if is_file(path):
@@ -69,7 +74,7 @@ def _instead(path: Path) -> str:
 
 
 def home_expanded(name: str) -> Path:
-    """A path as a user writes it: `~` is the home folder; unchanged where there is no such home."""
+    """Expand `~` to the home folder; return the path unchanged if there is no such home."""
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -77,7 +82,7 @@ def home_expanded(name: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """True for a regular file, or a link to one; False for a path that the system refuses, such as too long a name."""
+    """True for a regular file, or a link to one; False for paths that the system refuses, such as too long a name."""
     try:
         return path.is_file()
     except OSError:
@@ -85,7 +90,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """True for a folder, or a link to one; False for a path that the system refuses."""
+    """True for a folder, or a link to one; False for paths that the system refuses."""
     try:
         return path.is_dir()
     except OSError:
@@ -93,29 +98,29 @@ def is_folder(path: Path) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Type and first line of an exception (two, where the first ends in a colon), at most 200 characters."""
+    """Return type and first line of an exception (two lines if the first ends in a colon), at most 200 characters."""
     try:
         lines = str(error).strip().splitlines()
     except Exception:
         lines = []
-    said = " ".join(" ".join(lines[: 2 if lines and lines[0].rstrip().endswith(":") else 1]).split())
-    said = said if len(said) <= SHOWN else f"{said[:SHOWN]}..."
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = " ".join(" ".join(lines[: 2 if lines and lines[0].rstrip().endswith(":") else 1]).split())
+    message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}..."
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def bundled(kind: str) -> dict[str, Path]:
-    """Source ('bundled:fashion-vit') -> file, for every bundled model or task; user folders first."""
-    found: dict[str, Path] = {}
+    """Return source ('bundled:fashion-vit') -> file of every bundled model or task; user folders take precedence."""
+    files: dict[str, Path] = {}
     for root in roots():
         for file in sorted((root / "bundled").glob(f"*{SUFFIX[kind]}")):
             if not is_file(file):
                 continue
-            found.setdefault("bundled:" + file.name.removesuffix(SUFFIX[kind]).replace("_", "-"), file)
-    return found
+            files.setdefault("bundled:" + file.name.removesuffix(SUFFIX[kind]).replace("_", "-"), file)
+    return files
 
 
 def bundled_file(kind: str, source: str) -> Path:
-    """The file of a bundled source.
+    """Return the file of a bundled source.
 
     Raises:
         BadInput: there is no such source.
@@ -127,21 +132,22 @@ def bundled_file(kind: str, source: str) -> Path:
 
 
 def from_python(kind: str, source: str, expected: type[T]) -> T:
-    """What the function of a `python:MODULE:FUNCTION` source returns.
+    """Call the function of a `python:MODULE:FUNCTION` source and return its result.
 
-    Every `python:` source, of a model or of a task, is loaded here and nowhere else. It imports MODULE and calls
-    FUNCTION, so it runs code: of files below the working directory, and of any module that is installed. Whoever reads
-    studies of strangers has to ask for permission before this is called.
+    Every `python:` source, of a model or of a task, is loaded here and nowhere else. This runs code: MODULE may be a
+    file below the working directory, or any installed module. Callers that read untrusted studies must ask for
+    permission first.
 
-    The working directory is the last place where modules are looked for, and only until the function returns.
+    Until the function returns, modules are also looked up in the working directory, after all other folders.
 
     Args:
         kind: `model` or `task`, for messages.
-        source: as it stands in the study.
-        expected: class that the function's result must have.
+        source: the source, as in the study.
+        expected: required class of the result.
 
     Raises:
-        BadInput: it is written otherwise, there is no such module or function, it fails, or it returns anything else.
+        BadInput: the source has another form, the module or function does not exist or fails, or the result has
+            another class.
     """
     where = f"{kind}.source = {source!r}"
     _, module_name, *names = source.split(":")
@@ -152,35 +158,41 @@ def from_python(kind: str, source: str, expected: type[T]) -> T:
             module = importlib.import_module(module_name)
         except (Exception, SystemExit) as error:
             reason = first_line(error)
-            raise BadInput(f"{where}: importing {module_name} fails ({reason}); mend it, or set PYTHONPATH") from error
+            raise BadInput(
+                f"{where}: importing {module_name} fails ({reason}); correct it, or set PYTHONPATH"
+            ) from error
         function = getattr(module, names[0], None)
         if not callable(function):
             raise BadInput(f"{where}: {module_name} has no function {names[0]!r}; write one that takes no arguments")
         try:
-            found = function()
+            result = function()
         except BadInput:
             raise
         except (Exception, SystemExit) as error:
-            raise BadInput(f"{where}: fails ({first_line(error)}); mend the function") from error
-    if not isinstance(found, expected):
+            raise BadInput(f"{where}: fails ({first_line(error)}); correct the function") from error
+    if not isinstance(result, expected):
         name = f"{expected.__module__}.{expected.__qualname__}"
-        raise BadInput(f"{where}: returns {type(found).__name__}; return a {name}")
-    return found
+        raise BadInput(f"{where}: returns {type(result).__name__}; return a {name}")
+    return result
 
 
 @contextmanager
 def _working_directory_importable() -> Iterator[None]:
-    """Inside, modules are looked for in the working directory last, as if PYTHONPATH ended with it."""
+    """Append the working directory to `sys.path` for the duration of the context.
+
+    `sys.path` is global to the process. Appending is safe: no module that was importable before is hidden, and the
+    entry is removed on exit.
+    """
     try:
-        here = os.getcwd()
-    except OSError:  # it was removed
+        folder = os.getcwd()
+    except OSError:  # the working directory was deleted
         yield
         return
-    added = here not in sys.path
+    added = folder not in sys.path
     if added:
-        sys.path.append(here)
+        sys.path.append(folder)
     try:
         yield
     finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
+        if added and folder in sys.path:
+            sys.path.remove(folder)

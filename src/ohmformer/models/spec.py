@@ -1,4 +1,4 @@
-"""Which model: a source, its weights and its head. Free of torch."""
+"""The choice of a model in a study: its source, weights and head. Free of torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Head = Literal["task", "image-classification", "text-classification", "causal-lm
 
 
 class ModelChoice(Spec):
-    """The transformer.
+    """The transformer that a study runs.
 
     Attributes:
         source: `bundled:NAME`, `timm:NAME`, `hf:NAME`, `hf:FOLDER`, `hf:FOLDER/FILE.gguf`, or
             `python:MODULE:FUNCTION` for a function that returns an `nn.Module`.
-        weights: `pretrained` ones from a folder, the local cache or the hub; `random` ones only when asked for.
-        seed: of random weights.
-        head: which head a Hugging Face model gets: what the `task` needs, or one by name.
+        weights: `pretrained` from a folder, the local cache or the hub, or `random`.
+        seed: seed of random weights.
+        head: head of a Hugging Face model: the one that the `task` needs, or one by name.
     """
 
     source: str
@@ -28,5 +28,5 @@ class ModelChoice(Spec):
 
     @property
     def where(self) -> str:
-        """How messages begin."""
+        """How error messages refer to the model."""
         return f"model.source = {self.source!r}"

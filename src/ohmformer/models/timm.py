@@ -1,4 +1,4 @@
-"""Models of timm by name, and how timm prepares images for them."""
+"""Load models of timm by name, with timm's image preparation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ohmformer.models.torchvision_stub import stand_in
 
 
 def timm_package() -> Any:
-    """The package timm, also where torchvision is missing or broken.
+    """Import timm, even if torchvision is missing or broken.
 
     Raises:
         BadInput: timm is not installed, or cannot be imported.
@@ -37,10 +37,18 @@ def timm_package() -> Any:
 
 
 def load_timm(choice: ModelChoice, name: str, head: str) -> nn.Module:
-    """A model of timm; with the head `encoder`, one that returns features instead of logits.
+    """Load a model of timm.
+
+    Args:
+        choice: the choice of the model, for its weights and seed.
+        name: name in timm, without the prefix `timm:`.
+        head: `image-classification` or `auto` for logits, `encoder` for features.
+
+    Returns:
+        The model, with its `Preparation`.
 
     Raises:
-        BadInput: no such model, or its pretrained weights cannot be had.
+        BadInput: timm has no such model, the head does not exist, or pretrained weights are not available.
     """
     timm = timm_package()
     where = choice.where
@@ -60,21 +68,22 @@ def load_timm(choice: ModelChoice, name: str, head: str) -> nn.Module:
     except Exception as error:
         why = first_line(error)
         if not pretrained:
-            raise BadInput(f"{where}: timm cannot make it ({why}); choose another") from error
+            raise BadInput(f"{where}: timm cannot build this model ({why}); choose another") from error
         raise BadInput(
             f"{where}: its pretrained weights are neither in the local cache nor reachable "
-            f"({why}); fetch them once with a network, or set model.weights = 'random'"
+            f"({why}); download them once with a network, or set model.weights = 'random'"
         ) from error
     return remember(model, _preparation(timm, model, choice))
 
 
 def _close(timm: Any, name: str) -> str:
+    """Suggest a model of a similar name."""
     hint = suggest(name, timm.list_models()).partition("known: ")[0].strip()
     return hint or "timm.list_models() names them"
 
 
 def _preparation(timm: Any, model: nn.Module, choice: ModelChoice) -> Preparation:
-    """As timm's own evaluation: resize by 1 / crop_pct, then cut the center out."""
+    """Prepare images as timm's evaluation does: resize to 1 / crop_pct of the input size, then crop the center."""
     config = timm.data.resolve_data_config({}, model=model)
     _, height, width = config["input_size"]
     larger = tuple(math.floor(edge / config["crop_pct"]) for edge in (height, width))

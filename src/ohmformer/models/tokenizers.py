@@ -1,4 +1,4 @@
-"""Tokenizers of Hugging Face: read beside a model, refused where they hold no words, with something to pad with."""
+"""Hugging Face tokenizers: read them beside a model, set a padding token, and check that they fit the texts."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from ohmformer.errors import BadInput
 from ohmformer.models.sources import first_line
 
 UNKNOWN_SHARE = 0.9
-"""Texts of whose tokens a larger share is unknown are refused: the tokenizer is not that of the texts or the model."""
+"""Largest accepted share of unknown tokens. Above it the tokenizer does not fit the language or the model."""
 
 NOTED_SHARE = 0.1
-"""From this share on, unknown tokens are noted in results."""
+"""Share of unknown tokens from which results carry a note."""
 
-LONGEST = 10**9
-"""Tokenizers say a larger number where they know of no longest text."""
+NO_LIMIT = 10**9
+"""A `model_max_length` of this or more means that the tokenizer has no limit."""
 
 POSITIONS = re.compile(r"(?:^|\.)(?:position_embeddings?|embed_positions|wpe)$")
-"""How tables of learned positions are called, in the models that keep some of them for padding."""
+"""Names of learned position embeddings, in models that reserve some positions for padding."""
 
 
-def read_tokenizer(transformers: Any, place: str, options: dict[str, str], said: dict[str, Any] | None) -> Any:
-    """The tokenizer of a folder, of a GGUF file, or of a name on the hub.
+def read_tokenizer(transformers: Any, place: str, options: dict[str, str], config: dict[str, Any] | None) -> Any:
+    """Read the tokenizer of a folder, a GGUF file or a name on the hub.
 
     Args:
         transformers: the package.
         place: folder or name.
-        options: which GGUF file of the folder.
-        said: what its tokenizer_config.json holds; None if there is none.
+        options: options that select a GGUF file in the folder.
+        config: content of tokenizer_config.json; None if there is no such file.
 
     Raises:
-        BadInput: there is none, its files are damaged, or it knows no words.
+        BadInput: there is no tokenizer, its files are damaged, or its vocabulary is empty.
     """
-    longest = (said or {}).get("model_max_length")
-    if longest is not None and not _is_length(longest):
+    max_length = (config or {}).get("model_max_length")
+    if max_length is not None and not _is_length(max_length):
         file = Path(place) / "tokenizer_config.json"
         raise BadInput(
-            f"{file}: model_max_length = {repr(longest)[:80]}: must be a whole number of tokens, 1 or more; correct "
+            f"{file}: model_max_length = {repr(max_length)[:80]}: must be a whole number of tokens, 1 or more; correct "
             "it, or leave it out"
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
-        words = _words(tokenizer)
+        words = _vocabulary_size(tokenizer)
     except Exception as error:
         raise BadInput(
             f"the tokenizer in {place} cannot be read ({first_line(error)}); put the tokenizer's files there again"
@@ -54,7 +54,7 @@ def read_tokenizer(transformers: Any, place: str, options: dict[str, str], said:
     if words is not None and words < 2:
         files = ", ".join(sorted(set(tokenizer.vocab_files_names.values()) | {"tokenizer.json"}))
         raise BadInput(
-            f"the tokenizer in {place} knows no words ({type(tokenizer).__name__}, which reads {files}); put the "
+            f"the tokenizer in {place} has no vocabulary ({type(tokenizer).__name__}, which reads {files}); put the "
             "tokenizer's files beside the weights"
         )
     return tokenizer
@@ -64,8 +64,8 @@ def _is_length(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 1 and value == value // 1
 
 
-def _words(tokenizer: Any) -> int | None:
-    """How many tokens it knows besides special ones; None for one that reads characters or bytes, without a list."""
+def _vocabulary_size(tokenizer: Any) -> int | None:
+    """Return the number of tokens that are not special; None for tokenizers of characters or bytes, without a list."""
     if not getattr(tokenizer, "vocab_files_names", None):
         return None
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
@@ -73,14 +73,14 @@ def _words(tokenizer: Any) -> int | None:
 
 
 def agree_on_padding(tokenizer: Any, config: Any) -> None:
-    """Make tokenizer and model pad with the same token: the tokenizer's, the model's, or one that texts end with.
+    """Give tokenizer and model the same padding token: the tokenizer's, else the model's, else the end-of-text token.
 
-    Models that classify by the last token look for the one before the padding.
+    Models that classify by the last token use this token to find the last one before the padding.
     """
     parts = {id(part): part for part in (config, _text_part(config))}.values()
-    known = next((part.pad_token_id for part in parts if isinstance(getattr(part, "pad_token_id", None), int)), None)
-    if tokenizer.pad_token is None and known is not None and 0 <= known < len(tokenizer):
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(known)
+    pad_id = next((part.pad_token_id for part in parts if isinstance(getattr(part, "pad_token_id", None), int)), None)
+    if tokenizer.pad_token is None and pad_id is not None and 0 <= pad_id < len(tokenizer):
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token_id is not None:
@@ -89,30 +89,31 @@ def agree_on_padding(tokenizer: Any, config: Any) -> None:
 
 
 def _text_part(config: Any) -> Any:
+    """Return the part of a configuration that describes the text model."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def longest_text(model: nn.Module, tokenizer: Any) -> int | None:
-    """Tokens of the longest text that a model takes; None if neither it nor its tokenizer says.
+    """Return the length of the longest text that a model takes [tokens]; None if neither model nor tokenizer limits it.
 
-    RoBERTa and its like number positions from behind that of the padding on, so that the first ones of the table, up to
-    its `padding_idx`, are never used. Below 1 means that there is no bound.
+    RoBERTa and similar models number positions from `padding_idx + 1` on, so the first rows of their position embedding
+    are not available to text. A limit below 1 means that there is none.
     """
     config: Any = getattr(model, "config", None)
-    known = []
+    limits = []
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value >= 1:
-            known.append(value - _reserved(model, value))
+            limits.append(value - _reserved(model, value))
             break
-    said = getattr(tokenizer, "model_max_length", None)
-    if isinstance(said, (int, float)) and 1 <= said < LONGEST:
-        known.append(int(said))
-    return min(known, default=None)
+    max_length = getattr(tokenizer, "model_max_length", None)
+    if isinstance(max_length, (int, float)) and 1 <= max_length < NO_LIMIT:
+        limits.append(int(max_length))
+    return min(limits, default=None)
 
 
 def _reserved(model: nn.Module, positions: int) -> int:
-    """How many rows of its table of positions a model keeps for padding."""
+    """Return how many rows of its position embedding a model reserves for padding."""
     for name, module in model.named_modules():
         table, padding = getattr(module, "weight", None), getattr(module, "padding_idx", None)
         if POSITIONS.search(name) and isinstance(table, Tensor) and len(table) == positions:
@@ -121,43 +122,46 @@ def _reserved(model: nn.Module, positions: int) -> int:
 
 
 def check_known(where: str, tokenizer: Any, ids: Iterable[Iterable[int]]) -> tuple[str, ...]:
-    """A note where many tokens of some texts are unknown to the tokenizer.
+    """Check the share of unknown tokens in some texts.
 
     Args:
-        where: how messages begin.
-        tokenizer: that made the tokens.
-        ids: tokens of each text.
+        where: beginning of messages.
+        tokenizer: the tokenizer that encoded the texts.
+        ids: token numbers of each text.
+
+    Returns:
+        A note if at least `NOTED_SHARE` of the tokens are unknown, else nothing.
 
     Raises:
-        BadInput: nearly all are unknown, or there are none.
+        BadInput: more than `UNKNOWN_SHARE` of the tokens are unknown, or there are no tokens.
     """
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     tokens = [token for text in ids for token in text]
-    read = [token for token in tokens if token not in special]
-    unknown = sum(token == tokenizer.unk_token_id for token in read)
-    if not read or unknown > UNKNOWN_SHARE * len(read):
-        what = f"{unknown} of the {len(read)} tokens of its texts" if read else "all of its texts"
+    words = [token for token in tokens if token not in special]
+    unknown = sum(token == tokenizer.unk_token_id for token in words)
+    if not words or unknown > UNKNOWN_SHARE * len(words):
+        what = f"{unknown} of the {len(words)} tokens of its texts" if words else "all of its texts"
         raise BadInput(
             f"{where}: {what} are unknown to the model's tokenizer ({type(tokenizer).__name__}); give texts in the "
             "language that it was made for, or put the model's own tokenizer beside its weights"
         )
-    share = f"{unknown} of {len(read)} tokens are unknown to the model's tokenizer"
-    return (share,) if unknown >= NOTED_SHARE * len(read) else ()
+    note = f"{unknown} of {len(words)} tokens are unknown to the model's tokenizer"
+    return (note,) if unknown >= NOTED_SHARE * len(words) else ()
 
 
 def check_numbers(where: str, tokens: Tensor, words: int | None) -> None:
-    """Refuse tokens, padding included, for which a model has no word vector.
+    """Refuse token numbers, padding included, beyond the model's token embedding.
 
     Args:
-        where: how messages begin.
-        tokens: their numbers.
-        words: rows of the model's table of word vectors; None if unknown.
+        where: beginning of messages.
+        tokens: token numbers, of any shape.
+        words: number of rows of the model's token embedding; None if unknown.
 
     Raises:
-        BadInput: one is numbered too high.
+        BadInput: a token number is too high.
     """
     if words is not None and tokens.numel() and int(tokens.max()) >= words:
         raise BadInput(
-            f"{where}: the tokenizer numbers a token {int(tokens.max())} (of a text, or the padding) but the model has "
-            f"vectors for {words}; put the model's own tokenizer beside its weights"
+            f"{where}: the tokenizer gives token {int(tokens.max())} (of a text, or the padding) but the model embeds "
+            f"only {words}; put the model's own tokenizer beside its weights"
         )

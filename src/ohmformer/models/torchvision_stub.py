@@ -1,8 +1,8 @@
-"""A stand-in for torchvision while timm is imported, for where torchvision is missing or does not fit torch.
+"""A stub for torchvision while timm is imported, for machines where torchvision is missing or does not fit torch.
 
-timm's models need one class of it and timm's data loading names many more; none of the latter is used here. A
-torchvision that works is left alone, and no stand-in stays behind: whoever asks for torchvision later gets what is
-installed.
+timm's models need one class of torchvision. timm's data loading imports many more, none of which is used here. A
+torchvision that works is used unchanged. The stub is in `sys.modules` only during the import, under a lock; afterwards
+the modules of torchvision are the ones that were there before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalization whose statistics and affine parameters are fixed (buffers), as torchvision's."""
+    """Batch normalization with fixed statistics and affine parameters (buffers), as in torchvision."""
 
     weight: Tensor
     bias: Tensor
@@ -38,14 +38,14 @@ class FrozenBatchNorm2d(nn.Module):
             self.register_buffer(name, torch.full((num_features,), fill))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W], normalized by channel."""
+        """Normalize x [B, C, H, W] by channel."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         return x * scale[:, None, None] + shift[:, None, None]
 
 
 class InterpolationMode(enum.Enum):
-    """How pixels are interpolated."""
+    """Interpolation filters, as in torchvision."""
 
     NEAREST = "nearest"
     NEAREST_EXACT = "nearest-exact"
@@ -56,8 +56,8 @@ class InterpolationMode(enum.Enum):
     LANCZOS = "lanczos"
 
 
-class _StandIn(types.ModuleType):
-    """A module with any name asked of it: an empty class."""
+class _Stub(types.ModuleType):
+    """A module in which every name is an empty class."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -72,54 +72,54 @@ _NAMES = (
 
 
 def installed() -> bool:
-    """Whether there is a torchvision, of whatever kind."""
+    """True if torchvision is installed, working or not."""
     try:
         return importlib.util.find_spec("torchvision") is not None
-    except ValueError:  # somebody else's stand-in, which does not say where it comes from
+    except ValueError:  # another package's stub, without a module specification
         return True
 
 
 @cache
 def works() -> bool:
-    """Whether torchvision can be imported; what a failed import leaves behind is removed."""
+    """True if torchvision can be imported. Cached for the process; modules of a failed import are removed."""
     before = _loaded()
     try:
         importlib.import_module("torchvision")
     except Exception:
-        # Missing, or built for another torch: "operator torchvision::nms does not exist".
+        # It is missing, or built for another torch: "operator torchvision::nms does not exist".
         _restore(before)
         return False
     return True
 
 
-_ONE_AT_A_TIME = RLock()
-"""Modules are those of the whole process: one thread at a time replaces them."""
+_MODULES_LOCK = RLock()
+"""`sys.modules` is global to the process, so one thread at a time replaces modules of torchvision."""
 
 
 @contextmanager
 def stand_in(*, only_for_broken: bool = False) -> Iterator[None]:
-    """Inside, `import torchvision` succeeds: with the real one where that works. Afterwards all is as it was before.
+    """Make `import torchvision` succeed inside the context: the installed one if it works, else the stub.
 
     Args:
-        only_for_broken: do nothing where torchvision is not installed at all, for packages that can do without.
+        only_for_broken: do nothing if torchvision is not installed, for packages that do not need it.
     """
-    with _ONE_AT_A_TIME:
+    with _MODULES_LOCK:
         if (only_for_broken and not installed()) or works():
             yield
             return
         before = _loaded()
         _restore({})
         try:
-            _put()
+            _install_stub()
             yield
         finally:
             _restore(before)
 
 
-def _put() -> None:
-    """Make the stand-in what `import torchvision` finds."""
+def _install_stub() -> None:
+    """Put the stub into `sys.modules`."""
     for name in _NAMES:
-        module = _StandIn(f"torchvision{name}")
+        module = _Stub(f"torchvision{name}")
         module.__path__ = []
         module.__spec__ = ModuleSpec(module.__name__, None, is_package=True)
         sys.modules[module.__name__] = module
@@ -132,12 +132,12 @@ def _put() -> None:
 
 
 def _loaded() -> dict[str, types.ModuleType]:
-    """The modules of torchvision that are loaded."""
+    """Return the loaded modules of torchvision."""
     return {name: module for name, module in sys.modules.items() if name.split(".")[0] == "torchvision"}
 
 
 def _restore(modules: dict[str, types.ModuleType]) -> None:
-    """Make these the only modules of torchvision that are loaded."""
+    """Replace the loaded modules of torchvision by these."""
     for name in _loaded():
         del sys.modules[name]
     sys.modules.update(modules)

@@ -9,7 +9,8 @@ from pydantic.fields import FieldInfo
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.schema import Source, Spec, walk
+from ohmformer.provenance import Source
+from ohmformer.schema import Spec, walk
 
 
 def spec_table(spec: Spec, title: str, *, sources: bool = False) -> Table:

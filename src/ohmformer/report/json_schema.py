@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ohmformer.errors import BadInput, suggest
+from ohmformer.provenance import Source
 from ohmformer.report.library import SPECS
-from ohmformer.schema import Source, Spec
+from ohmformer.schema import Spec
 from ohmformer.study.results.spec import results_schema
 from ohmformer.study.spec import CostSettings, Settings
 

@@ -26,7 +26,7 @@ FAMILIES: dict[str, str] = {
     **dict.fromkeys(("write_noise", "read_noise", "drift", "faults"), "ohmformer.device.spec"),
     "engine": "ohmformer.hardware.spec",
     "dataflow": "ohmformer.dataflow.spec",
-    "metric": "ohmformer.tasks.metric",
+    "metric": "ohmformer.tasks.metric_kinds",
     "recipe": "ohmformer.nn.calibration.recipes",
 }
 """Families of kinds, and the modules that define them; importing some of those takes time."""

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ohmformer.report.view import View, axis_name, metric_titles, sigma, view
 from ohmformer.study.results.spec import Accuracy, Capture, StudyResults
-from ohmformer.tasks.spec import METRICS
+from ohmformer.tasks.metric_kinds import METRICS
 
 ROW = 4
 """Most points that stand beside one another; more stand below one another."""

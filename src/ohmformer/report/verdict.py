@@ -9,7 +9,7 @@ import numpy as np
 from ohmformer.report.view import GAMMA, Series, clip_name, view
 from ohmformer.stats.intervals import crossed_interval, paired_interval
 from ohmformer.study.results.spec import Accuracy, MeasuredPoint, StudyResults
-from ohmformer.tasks.spec import METRICS, Metric
+from ohmformer.tasks.metric_kinds import METRICS, Metric
 
 
 @dataclass(frozen=True)

@@ -7,83 +7,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from ohmformer.capture.product import Product
 from ohmformer.capture.pytorch_mha import check_supported
 from ohmformer.capture.table import ACROSS_SAMPLES, BY_RULE, COMPUTED, CONSTANT
 from ohmformer.errors import BadInput
-from ohmformer.hardware.operand_names import SiteNames, weight_name
+from ohmformer.hardware.operand_names import SiteNames
 from ohmformer.hardware.rules import RecordedRules, Rule
+from ohmformer.routing.refusals import not_followed, remedy, where
+from ohmformer.routing.weight_names import WeightNames
 
 PairRole = Literal["key", "value"]
 _BY_ENGINE: dict[str, PairRole] = {"attention.key": "key", "attention.value": "value"}
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class NamedMatrix:
-    """A matrix of weights by name.
-
-    Attributes:
-        name: of the operand.
-        layer: the layer, or the parameter if it is not called `weight`.
-        start: from the parameter's first value to the matrix's.
-        index: of the matrix in a bank [E, ., .]; None outside banks.
-    """
-
-    name: str
-    layer: str
-    start: int
-    index: int | None = None
-
-
-class WeightNames:
-    """Names the weights that the products of a model multiply by."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.modules: Mapping[str, nn.Module] = dict(model.named_modules())
-        self.parameters: Mapping[str, nn.Parameter] = dict(model.named_parameters())
-        self._listed = {id(parameter): name for name, parameter in self.parameters.items()}
-
-    def own_weight(self, module: str) -> str:
-        """The name under which a module's weight is listed, which is another module's where they are tied."""
-        return self._listed.get(id(self.modules[module]._parameters.get("weight")), "")
-
-    def matrix(self, product: Product) -> NamedMatrix:
-        """The matrix of a product: a whole parameter, a part of one, or one matrix of a bank."""
-        parameter, matrix = self.parameters[product.weights], product.matrix
-        assert matrix is not None
-        owner, _, attribute = product.weights.rpartition(".")
-        layer = owner if attribute == "weight" else product.weights
-        if product.module and self.own_weight(product.module) == product.weights:
-            layer = product.module
-        start = int(matrix.storage_offset()) - int(parameter.storage_offset())
-        if _from_bank(parameter, matrix):
-            index = start // max(1, parameter.stride(0))
-            return NamedMatrix(weight_name(layer, index=index), layer, start, index)
-        part = None if matrix.numel() == parameter.numel() else start
-        return NamedMatrix(weight_name(layer, part=part), layer, start)
-
-    def bank(self, product: Product) -> list[NamedMatrix]:
-        """All matrices of the bank that the matrix of a product belongs to, used or not; [] if it is in none."""
-        found = self.matrix(product)
-        if found.index is None:
-            return []
-        parameter = self.parameters[product.weights]
-        return [
-            NamedMatrix(weight_name(found.layer, index=e), found.layer, e * parameter.stride(0), e)
-            for e in range(len(parameter))
-        ]
-
-
-def _from_bank(parameter: Tensor, matrix: Tensor) -> bool:
-    return parameter.dim() == 3 and matrix.dim() == 2 and matrix.numel() == parameter[0].numel()
 
 
 class ProductHandler(ABC, Generic[Given, Made]):
@@ -119,8 +60,8 @@ class ProductHandler(ABC, Generic[Given, Made]):
             return self.digital(product, given, None, BY_RULE)
         if not isinstance(module, nn.MultiheadAttention):
             raise BadInput(
-                f"{product.module or 'the model itself'}: calls {product.operation} by itself, which hides its "
-                f"products; {remedy('keep it digital', product)}"
+                f"{where(product)}: calls {product.operation} by itself, which hides its products; "
+                f"{remedy('keep it digital', product)}"
             )
         check_supported(module, product.module)
         return self.multihead(product, given, module)
@@ -131,7 +72,7 @@ class ProductHandler(ABC, Generic[Given, Made]):
         if rule.digital:
             return self.digital(product, given, role or None, BY_RULE)
         if product.left is None or product.right is None:
-            raise self._refusal(product)
+            raise not_followed(product)
         if role:
             return self.pair(product, given, role)
         if product.kind == "constant":
@@ -141,17 +82,8 @@ class ProductHandler(ABC, Generic[Given, Made]):
         elif self.across_samples(product, given):
             reason = ACROSS_SAMPLES
         else:
-            raise self._refusal(product)
+            raise not_followed(product)
         return self.digital(product, given, None, reason)
-
-    @staticmethod
-    def _refusal(product: Product) -> BadInput:
-        shapes = " with ".join(str(shape) for shape in product.shapes[:2])
-        return BadInput(
-            f"{product.module or 'the model itself'}: multiplies two activations by {product.operation} ({shapes}), "
-            f"which is not understood; {remedy('keep it digital', product)}, or say what it is with "
-            f"rules={{{product.module!r}: Rule(on='attention.key')}}"
-        )
 
     def site(self, product: Product, role: str) -> str:
         """The name of the place where a product is computed; see `SiteNames.name`."""
@@ -197,14 +129,3 @@ def unseen_layers(modules: Mapping[str, nn.Module], products: Iterable[Product])
         multiplies = isinstance(module, kinds) or type(module).__name__ == "Conv1D"
         if multiplies and name not in used and id(module) not in inside:
             yield name
-
-
-def describe(product: Product) -> str:
-    """Where a product is, and of what."""
-    shapes = " with ".join(str(shape) for shape in product.shapes[:2])
-    return f"{product.module or 'the model itself'}: {product.operation} on {shapes}"
-
-
-def remedy(what: str, product: Product) -> str:
-    """How to do something with a product by rule."""
-    return f"{what} with rules={{{product.module!r}: None}}"

@@ -1,1 +1,1 @@
-"""How sure is a number? Intervals, and measures of many samples together. Free of torch."""
+"""How sure is a number? Confidence intervals, correlation and perplexity. Free of torch."""

@@ -1,8 +1,8 @@
-"""Confidence intervals for a mean over chips and samples: two crossed sources of luck. Free of torch.
+"""Confidence intervals for a mean over chips and samples, two crossed random effects. Free of torch.
 
-C chips, N samples: scores[C, N] is how well chip c does on sample n, often 0 or 1.
+C chips, N samples: scores[C, N] is the score of chip c on sample n, often 0 or 1.
 
-How often such an interval holds the truth is simulated in tests/nn/test_montecarlo.py, with two chips and more.
+tests/nn/test_monte_carlo.py simulates the coverage of these intervals, for two chips and more.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from numpy.typing import NDArray
 from scipy import stats
 
 LEVEL = 0.95
+"""Confidence level of all intervals."""
+
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What scores [C, N] come to.
+    """The value of scores [C, N] under a metric.
 
     Attributes:
-        mean: over all chips.
-        ci95: 95 % interval of what other chips would give on other samples.
-        chips: every chip's own value.
-        left_out: mean over chips of the value without each part of the samples in turn, for paired intervals
-            (`paired_interval`); empty where samples have scores of their own, which serve that purpose better.
+        mean: mean of the chips' values.
+        ci95: 95 % confidence interval of the mean, for other chips and other samples.
+        chips: value of every chip [C].
+        left_out: jackknife values: the mean over chips of the value with each part of the samples left out in turn
+            (see `paired_interval`). Empty if the value is a mean of scores, whose paired interval needs none.
     """
 
     mean: float
@@ -38,21 +40,24 @@ class Summary:
 
 
 def mean_summary(scores: Floats) -> Summary:
-    """Means over samples, and over chips; `scores` is [C, N]."""
+    """Summarize scores [C, N] by their mean over samples and chips."""
     return Summary(float(scores.mean()), mean_interval(scores), tuple(scores.mean(axis=1).tolist()))
 
 
 def mean_interval(scores: Floats) -> Interval:
-    """95 % interval of the mean score that other chips would have on other samples.
+    """Return the 95 % confidence interval of the mean score, for other chips and other samples.
 
-    One chip tells nothing of other chips: the interval then covers samples only.
+    A single chip holds no information about other chips; its interval covers the choice of samples only.
 
-    Scores that are all 0 or 1 get the bounds of a share (`_share`), which hold the truth near 0 and 1, too. What no
-    formula mends: with two to five chips that differ very much (most right on one, most wrong on the next) chip means
-    are far from normal, and 95 % intervals hold the truth in about 90 % of all cases.
+    Scores of 0 and 1 get the interval of a proportion (`_proportion`), which keeps its coverage near 0 and 1. A known
+    limit: with two to five chips that differ strongly (one mostly right, the next mostly wrong) chip means are far from
+    normal, and the coverage of the 95 % interval is about 90 %.
 
     Args:
-        scores: [C, N]; the bounds stay within [0, 1] where all of them are 0 or 1.
+        scores: [C, N].
+
+    Returns:
+        Lower and upper bound; within [0, 1] if all scores are 0 or 1.
     """
     binary = bool(np.isin(scores, (0.0, 1.0)).all())
     chip_means, sample_means = scores.mean(axis=1), scores.mean(axis=0)
@@ -60,32 +65,37 @@ def mean_interval(scores: Floats) -> Interval:
         return _binomial(scores[0]) if binary else (float(chip_means[0]), float(chip_means[0]))
     if len(scores) == 1:
         return _binomial(scores[0]) if binary else _bootstrap(scores[0])
-    return _share(chip_means, sample_means) if binary else crossed_interval(chip_means, sample_means)
+    return _proportion(chip_means, sample_means) if binary else crossed_interval(chip_means, sample_means)
 
 
-def _share(chip_means: Floats, sample_means: Floats) -> Interval:
-    """95 % interval of a share whose chips [C] and samples [N] are both drawn at random.
+def _proportion(chip_means: Floats, sample_means: Floats) -> Interval:
+    """Return the 95 % interval of a proportion over random chips [C] and random samples [N].
 
-    Samples have the exact bounds of a share, for as many independent samples as have the variance that was seen (Korn
-    and Graubard, 1998); chips have a half-width by Student's t. Below and above the mean the two add in squares.
+    The part of the samples is the exact interval of a proportion at the effective sample size, the number of
+    independent samples that has the observed variance (Korn and Graubard, 1998). The part of the chips is a half-width
+    by Student's t. The two parts add in squares, separately below and above the mean.
     """
     mean, count = float(chip_means.mean()), len(sample_means)
     variance = float(sample_means.var(ddof=1)) / count if count > 1 else 0.0
-    independent = min(max(mean * (1 - mean) / variance, 1.0), count * len(chip_means)) if variance > 0 else count
-    right, tail = mean * independent, (1 - LEVEL) / 2
-    low = float(stats.beta.ppf(tail, right, independent - right + 1)) if right > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, right + 1, independent - right)) if right < independent else 1.0
+    effective = min(max(mean * (1 - mean) / variance, 1.0), count * len(chip_means)) if variance > 0 else count
+    successes, tail = mean * effective, (1 - LEVEL) / 2
+    low = float(stats.beta.ppf(tail, successes, effective - successes + 1)) if successes > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, successes + 1, effective - successes)) if successes < effective else 1.0
     chips = _half_width(chip_means)
     return max(0.0, mean - math.hypot(mean - low, chips)), min(1.0, mean + math.hypot(high - mean, chips))
 
 
 def crossed_interval(chip_means: Floats, sample_means: Floats) -> Interval:
-    """95 % interval of a grand mean whose chips [C] and samples [N] are both drawn at random.
+    """Return the 95 % interval of a grand mean over random chips [C] and random samples [N].
 
-    Chips and samples each have a half-width by Student's t, at their own degrees of freedom; the two add in squares.
-    The noise of single scores is counted twice, which is on the safe side. Pooled degrees of freedom (Welch,
-    Satterthwaite) would give narrower intervals that, with two or three chips, hold the truth too seldom. A single
-    chip adds nothing.
+    Chips and samples each contribute a half-width by Student's t, at their own degrees of freedom; the two add in
+    squares. The noise of single scores counts twice, so the interval is conservative. Pooled degrees of freedom (Welch,
+    Satterthwaite) would give narrower intervals whose coverage is too low with two or three chips. A single chip
+    contributes nothing.
+
+    Args:
+        chip_means: [C], mean score of each chip.
+        sample_means: [N], mean score of each sample.
     """
     mean = float(chip_means.mean())
     half = math.hypot(*(_half_width(means) for means in (chip_means, sample_means) if len(means) > 1))
@@ -93,19 +103,23 @@ def crossed_interval(chip_means: Floats, sample_means: Floats) -> Interval:
 
 
 def _half_width(means: Floats) -> float:
-    """Half-width of the 95 % interval of the mean of independent normal values [n], by Student's t."""
+    """Return the half-width of the 95 % interval of the mean of independent normal values [n], by Student's t."""
     return quantile(len(means)) * float(means.std(ddof=1)) / math.sqrt(len(means))
 
 
 def quantile(count: int) -> float:
-    """How many standard errors a 95 % interval reaches to either side, estimated from `count` values."""
+    """Return the half-width of a 95 % interval in standard errors, by Student's t for `count` values."""
     return float(stats.t.ppf(0.5 + LEVEL / 2, count - 1))
 
 
 def jackknife_half_width(left_out: Floats) -> float:
-    """Half-width of the 95 % interval of a statistic, from its values [n] without each part of the samples in turn.
+    """Return the half-width of the 95 % interval of a statistic, by the jackknife (Tukey, 1958).
 
-    Infinite for fewer than two parts, which tell nothing.
+    Args:
+        left_out: [n], the statistic with each of n parts of the samples left out in turn.
+
+    Returns:
+        The half-width; infinite for fewer than two parts.
     """
     n = len(left_out)
     if n < 2:
@@ -115,14 +129,14 @@ def jackknife_half_width(left_out: Floats) -> float:
 
 
 def paired_interval(chips: Floats, left_out: Floats) -> Interval:
-    """95 % interval of the mean difference of two settings that were tried on the same chips and samples.
+    """Return the 95 % interval of the mean difference of two settings on the same chips and samples.
 
-    Chips and samples are crossed, as in `crossed_interval`: chips count by Student's t (a single one adds nothing), and
+    Chips and samples are crossed, as in `crossed_interval`: chips contribute by Student's t (a single chip nothing),
     samples by the jackknife of the mean difference.
 
     Args:
-        chips: [C] difference on each chip.
-        left_out: [n] mean difference over chips without each part of the samples in turn.
+        chips: [C], difference on each chip.
+        left_out: [n], mean difference over chips with each part of the samples left out in turn.
     """
     mean = float(chips.mean())
     half = math.hypot(_half_width(chips) if len(chips) > 1 else 0.0, jackknife_half_width(left_out))
@@ -130,20 +144,20 @@ def paired_interval(chips: Floats, left_out: Floats) -> Interval:
 
 
 def value_interval(values: Floats) -> Interval:
-    """95 % interval of the mean of one value per chip [C], by Student's t; NaN for one chip, which tells nothing."""
+    """Return the 95 % interval of the mean of one value per chip [C], by Student's t; NaN for a single chip."""
     if len(values) < 2:
         return math.nan, math.nan
     return crossed_interval(values, values[:1])
 
 
 def _binomial(scores: Floats) -> Interval:
-    """Exact (Clopper-Pearson) interval of a share of N independent successes."""
-    found = stats.binomtest(int(scores.sum()), len(scores)).proportion_ci(confidence_level=LEVEL, method="exact")
-    return float(found.low), float(found.high)
+    """Return the exact (Clopper-Pearson) 95 % interval of the proportion of successes in N independent scores."""
+    interval = stats.binomtest(int(scores.sum()), len(scores)).proportion_ci(confidence_level=LEVEL, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def _bootstrap(scores: Floats) -> Interval:
-    """Bias-corrected and accelerated bootstrap over samples, always with the same resamples."""
+    """Return the bias-corrected and accelerated (BCa) bootstrap 95 % interval; resamples have a fixed seed."""
     resampler = np.random.default_rng(0)
-    found = stats.bootstrap((scores,), np.mean, confidence_level=LEVEL, method="BCa", random_state=resampler)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    result = stats.bootstrap((scores,), np.mean, confidence_level=LEVEL, method="BCa", random_state=resampler)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -20,8 +20,8 @@ from ohmformer.study.noise_labels import write_noise
 from ohmformer.study.results.part import made
 from ohmformer.study.results.spec import Accuracy, Capture, Chosen, PointResult
 from ohmformer.study.spec import Settings
-from ohmformer.tasks.load import Task
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.scoring import scores
+from ohmformer.tasks.task import Task
 
 RANGE_SAMPLES = 100
 """Calibration inputs that fix the ranges of input quantizers and converters."""
@@ -124,10 +124,10 @@ def _score_sums(task: Task, scores: Floats | None) -> list[Any] | None:
         task: whose metric says what the scores are.
         scores: [chips, samples].
     """
-    if scores is None or task.scored.counts == "whole":
+    if scores is None or task.metric_kind.counts == "whole":
         return None
     sums = scores.sum(axis=0)
-    plain: list[Any] = (sums.astype(int) if task.scored.counts == "hit" else sums).tolist()
+    plain: list[Any] = (sums.astype(int) if task.metric_kind.counts == "hit" else sums).tolist()
     return plain
 
 

@@ -27,12 +27,12 @@ from ohmformer.models.spec import ModelChoice
 from ohmformer.study.results.key import Identity, digest
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.head_choice import head_for
-from ohmformer.tasks.load import Task
-from ohmformer.tasks.load_task import make_task
-from ohmformer.tasks.metrics import scores
-from ohmformer.tasks.model_outputs import answered
+from ohmformer.tasks.load import make_task
+from ohmformer.tasks.model_outputs import run_model
 from ohmformer.tasks.probe import probed
+from ohmformer.tasks.scoring import scores
 from ohmformer.tasks.spec import TaskChoice
+from ohmformer.tasks.task import Task
 
 KEPT = 4
 """Models, tasks and digests that a process keeps of each kind."""
@@ -121,7 +121,7 @@ def _model_digest(choice: ModelChoice, task_choice: TaskChoice) -> str:
     model, task = loaded(choice, task_choice)
     with one_thread(), torch.inference_mode():
         samples = take(task.calibration, slice(0, IDENTITY_SAMPLES))
-        outputs = answered(model, samples, _rounded_outputs, "calibration samples")
+        outputs = run_model(model, samples, _rounded_outputs, "calibration samples")
     return digest([model_digest(model), outputs])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.schema import Spec
+from ohmformer.schema import Spec, former_names
 from ohmformer.study.spec import Whole
 from ohmformer.textfiles import DEEPEST, parse_toml
 
@@ -77,6 +77,8 @@ def put(document: Document, path: str, value: Any) -> Document:
         BadInput: the path starts with no known section, or goes through something that is no table.
     """
     head, *rest = path.split(".")
+    if new := former_names(Whole).get(head):
+        raise BadInput(f"{cut(path)} = {shown(value)}: {head} is now called {new}; rename it")
     if head not in SECTIONS:
         raise BadInput(f"{cut(path)} = {shown(value)}: unknown key {shown(head)}; {suggest(head, SECTIONS)}")
     if len(rest) > DEEPEST and head != "rules":
@@ -155,6 +157,8 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
         raise BadInput("name: is missing; add a line such as name = 'my study'")
     sweeps = read_sweeps(document.pop("sweep", []))
     for unknown in sorted(set(document) - set(SECTIONS)):
+        if new := former_names(Whole).get(unknown):
+            raise BadInput(f"{cut(unknown)}: is now called {new}; rename it")
         raise BadInput(f"unknown key {shown(unknown)}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
     return name, sweeps
 

@@ -1,4 +1,4 @@
-"""Which head a model needs for a task: what its source and metric say."""
+"""The head that a model needs for a task, from the source and metric of the task."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from ohmformer.tasks.spec import TaskChoice
 
 
 def head_for(choice: TaskChoice) -> str:
-    """A key of `ohmformer.models.huggingface.AUTO`, or `auto` for tasks that leave it to the model.
+    """Return the head that a task needs.
+
+    Returns:
+        A key of `ohmformer.models.huggingface.AUTO`, or `auto` if any head of the model will do.
 
     Raises:
-        BadInput: there is no such source.
+        BadInput: the task has no such source.
     """
     prefix, _ = split("task", choice.source)
     if prefix == "text":

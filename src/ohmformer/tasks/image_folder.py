@@ -1,4 +1,4 @@
-"""Image classification on folders, one for each class, as `imagefolder:FOLDER`."""
+"""Image classification, from a folder with one subfolder per class: `imagefolder:FOLDER`."""
 
 from __future__ import annotations
 
@@ -14,84 +14,89 @@ from ohmformer.errors import BadInput
 from ohmformer.models.images import SUFFIXES, Images
 from ohmformer.models.preprocessing import Preparation, images_of, preparation
 from ohmformer.models.sources import existing, first_line, home_expanded, is_file, is_folder
-from ohmformer.tasks.load import Reading, Task
-from ohmformer.tasks.metric import goes_with
+from ohmformer.tasks.metric_kinds import is_allowed
+from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import calibration_size, in_hash_order, split
+from ohmformer.tasks.task import Task
 
 TRAIN, TEST = ("train",), ("val", "validation", "test")
-"""Names of folders that are splits, not classes; of several the first."""
+"""Names of folders that hold a split, not a class. If several exist, the first one counts."""
 
-NO_CLASSES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
-"""Folders that archives and file systems add."""
+SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
+"""Folders that archives and file systems add; they are ignored."""
 
-OTHERS = {".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".tga"}
-"""Images of kinds that are not read, in lower case; how many there are is noted."""
+UNREAD_SUFFIXES = {".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".tga"}
+"""Image formats that are not read, in lower case; a note counts these files."""
 
-MOST_CLASSES = 1_000_000
-"""Numbers of classes are below this."""
+MAX_CLASSES = 1_000_000
+"""Class numbers are below this."""
 
 LISTED = 3
-"""So many names are shown of a longer list."""
+"""Number of names that a message shows of a longer list."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """Images of one folder, with their classes; -1 where there are none.
+    """Image files of one folder, with their classes.
 
     Attributes:
         root: the folder.
-        files: of the images.
-        classes: one for each.
-        others: images beside them of kinds that are not read.
+        files: paths of the images.
+        classes: class number of each image; -1 if it has none.
+        unread: images in formats that are not read.
     """
 
     root: Path
     files: list[Path]
     classes: list[int]
-    others: tuple[Path, ...] = ()
+    unread: tuple[Path, ...] = ()
 
-    def part(self, places: list[int]) -> Files:
-        """Those at some places."""
-        classes = [self.classes[place] for place in places]
-        return Files(self.root, [self.files[place] for place in places], classes, self.others)
+    def subset(self, indices: list[int]) -> Files:
+        """Return the files at some positions."""
+        classes = [self.classes[index] for index in indices]
+        return Files(self.root, [self.files[index] for index in indices], classes, self.unread)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How many images are left out."""
-        kinds = ", ".join(sorted({file.suffix.lower() for file in self.others}))
-        return (f"{len(self.others)} images in {self.root} are of kinds that are not read ({kinds})",) if kinds else ()
+        """A remark that counts the images that are not read; empty if there are none."""
+        formats = ", ".join(sorted({file.suffix.lower() for file in self.unread}))
+        return (f"{len(self.unread)} images in {self.root} are left out: {formats} is not read",) if formats else ()
 
     @property
     def names(self) -> list[str]:
-        """Paths within the folder."""
+        """Paths of the images relative to the folder."""
         return [file.relative_to(self.root).as_posix() for file in self.files]
 
     @property
     def labels(self) -> Tensor:
-        """[N] int64."""
+        """Class numbers [N] int64."""
         return torch.tensor(self.classes, dtype=torch.int64)
 
 
 def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
-    """Photographs of a folder as a task for a model.
+    """Read a folder of images as a task for a model.
 
-    The folder holds one folder for each class, or `train` and `val` (or `test`) with such folders in each; for the
-    metric `fidelity` images without classes will do. Classes are numbered in the sorted order of their folders' names.
+    The folder holds one subfolder per class, or `train` and `val` (or `test`) with such subfolders in each. The metric
+    `fidelity` also takes images without classes. Classes are numbered in the sorted order of the subfolders' names.
+
+    Args:
+        choice: the task; its source is the folder.
+        model: a model from `load_model` that takes images.
 
     Raises:
-        BadInput: no images, folders that do not fit the model's classes, or a model that is not for images.
+        BadInput: there are no images, the subfolders do not fit the model's classes, or the model does not take images.
     """
     root = existing("task", choice.source, folder=True)
     prepared = preparation(model)
     reader = images_of(model, choice.source)
-    if not goes_with(choice.metric, "imagefolder", ("top1", "top5", "fidelity")):
+    if not is_allowed(choice.metric, "imagefolder", ("top1", "top5", "fidelity")):
         raise BadInput(f"task.metric = {choice.metric!r}: images have top1, top5 or fidelity; choose one of them")
     metric = choice.metric or "top1"
     calibration, train, test = _parts(choice, root, prepared, metric)
-    test = test.part(list(range(len(test.files)))[: choice.limit]) if choice.limit else test
-    shown = [part for part in (test, calibration, train) if part.files]
-    images = {id(part): Images(part.files, reader).load() for part in shown}
+    test = test.subset(list(range(len(test.files)))[: choice.limit]) if choice.limit else test
+    nonempty = [part for part in (test, calibration, train) if part.files]
+    images = {id(part): Images(part.files, reader).load() for part in nonempty}
     return Task(
         choice.source,
         images[id(test)],
@@ -106,38 +111,39 @@ def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
 
 
 def _parts(choice: TaskChoice, root: Path, prepared: Preparation, metric: str) -> tuple[Files, Files, Files]:
-    """Calibration, training and test images."""
-    train_root, test_root = _inside(root, TRAIN), _inside(root, TEST)
+    """Return the calibration, training and test images."""
+    train_root, test_root = _subfolder(root, TRAIN), _subfolder(root, TEST)
     numbered = metric != "fidelity"
     if train_root is None or test_root is None:
-        found = _files(choice, test_root or root, prepared, numbered)
-        parts = split(choice, found.names)
-        return found.part(parts.calibration), found.part(parts.train), found.part(parts.test)
-    test, other = (_files(choice, part, prepared, numbered) for part in (test_root, train_root))
-    order = in_hash_order(other.names)
+        files = _files(choice, test_root or root, prepared, numbered)
+        parts = split(choice, files.names)
+        return files.subset(parts.calibration), files.subset(parts.train), files.subset(parts.test)
+    test, train = (_files(choice, part, prepared, numbered) for part in (test_root, train_root))
+    order = in_hash_order(train.names)
     count = calibration_size(choice, len(order))
-    training = order[count:][: choice.train] if choice.probe else []
-    return other.part(order[:count]), other.part(training), test.part(in_hash_order(test.names))
+    probe_order = order[count:][: choice.train] if choice.probe else []
+    return train.subset(order[:count]), train.subset(probe_order), test.subset(in_hash_order(test.names))
 
 
-def _inside(root: Path, names: tuple[str, ...]) -> Path | None:
+def _subfolder(root: Path, names: tuple[str, ...]) -> Path | None:
+    """Return the first of some subfolders that exists."""
     return next((root / name for name in names if is_folder(root / name)), None)
 
 
 @dataclass
-class _Found:
-    """What lies in a folder: folders directly in it, images in it or below it, and images that are not read."""
+class _Contents:
+    """Contents of a folder: its direct subfolders, its images, and images in formats that are not read."""
 
     folders: list[Path] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
 
 
-def _walk(choice: TaskChoice, folder: Path, *, deep: bool) -> _Found:
-    """What lies in a folder, and in those below it where `deep`; in the order of names.
+def _walk(choice: TaskChoice, folder: Path, *, deep: bool) -> _Contents:
+    """List a folder in the order of names, with its subfolders if `deep`.
 
-    What a system or a program keeps beside the images is left out: names that begin with a dot (`.DS_Store`, `._a.png`,
-    `.ipynb_checkpoints`), and folders such as `__MACOSX`. Links to folders below are not followed: they may lead back.
+    Hidden files and folders (`.DS_Store`, `._a.png`, `.ipynb_checkpoints`) and system folders such as `__MACOSX` are
+    ignored. Symbolic links to folders are not followed, since they may form a cycle.
 
     Raises:
         BadInput: a folder cannot be read.
@@ -147,59 +153,65 @@ def _walk(choice: TaskChoice, folder: Path, *, deep: bool) -> _Found:
         why = f"cannot be read ({error.strerror}); change its permissions"
         raise BadInput(f"{choice.where}: {error.filename or folder} {why}") from error
 
-    found = _Found()
-    for place, inside, files in os.walk(folder, onerror=fail):
-        inside[:] = sorted(name for name in inside if not _hidden(name))
-        if place == str(folder):
-            found.folders = [folder / name for name in inside]
+    contents = _Contents()
+    for parent, subfolders, files in os.walk(folder, onerror=fail):
+        subfolders[:] = sorted(name for name in subfolders if not _is_ignored(name))
+        if parent == str(folder):
+            contents.folders = [folder / name for name in subfolders]
         for name in files:
-            kind = Path(name).suffix.lower()
-            if kind in SUFFIXES | OTHERS and not _hidden(name):
-                (found.images if kind in SUFFIXES else found.others).append(Path(place) / name)
+            suffix = Path(name).suffix.lower()
+            if suffix in SUFFIXES | UNREAD_SUFFIXES and not _is_ignored(name):
+                (contents.images if suffix in SUFFIXES else contents.unread).append(Path(parent) / name)
         if not deep:
             break
-    found.images.sort()
-    return found
+    contents.images.sort()
+    return contents
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in NO_CLASSES
+def _is_ignored(name: str) -> bool:
+    """True for names of hidden files and folders, and of system folders."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def _files(choice: TaskChoice, root: Path, prepared: Preparation, numbered: bool) -> Files:
+    """List the images of a folder; `numbered` images belong to subfolders, one per class."""
     top = _walk(choice, root, deep=False)
-    inside = {folder: _walk(choice, folder, deep=True) for folder in top.folders}
-    by_folder, loose = {folder: found.images for folder, found in inside.items()}, top.images
-    others = tuple(file for found in (top, *inside.values()) for file in found.others)
+    below = {folder: _walk(choice, folder, deep=True) for folder in top.folders}
+    by_folder = {folder: contents.images for folder, contents in below.items()}
+    unread = tuple(file for contents in (top, *below.values()) for file in contents.unread)
     where = choice.where
-    kinds = ", ".join(sorted(SUFFIXES))
-    if not loose and not any(by_folder.values()):
-        raise BadInput(f"{where}: {root} holds no images ({kinds}); put one folder for each class there")
+    suffixes = ", ".join(sorted(SUFFIXES))
+    if not top.images and not any(by_folder.values()):
+        raise BadInput(f"{where}: {root} holds no images ({suffixes}); put one folder for each class there")
     if not numbered:
-        files = [*loose, *(file for found in by_folder.values() for file in found)]
-        return Files(root, files, [-1] * len(files), others)
-    if empty := [folder.name for folder, found in by_folder.items() if not found]:
-        raise BadInput(f"{where}: the folder {empty[0]} in {root} holds no images ({kinds}); remove it or fill it")
+        files = [*top.images, *(file for images in by_folder.values() for file in images)]
+        return Files(root, files, [-1] * len(files), unread)
+    if empty := [folder.name for folder, images in by_folder.items() if not images]:
+        raise BadInput(f"{where}: the folder {empty[0]} in {root} holds no images ({suffixes}); remove it or fill it")
     if not by_folder:
         raise BadInput(f"{where}: {root} holds images but no folders; sort them into one folder for each class")
-    numbers = _numbers(choice, [folder.name for folder in by_folder], prepared)
-    pairs = [(file, numbers[folder.name]) for folder, found in by_folder.items() for file in found]
-    return Files(root, [file for file, _ in pairs], [number for _, number in pairs], others)
+    class_of = _classes(choice, [folder.name for folder in by_folder], prepared)
+    pairs = [(file, class_of[folder.name]) for folder, images in by_folder.items() for file in images]
+    return Files(root, [file for file, _ in pairs], [number for _, number in pairs], unread)
 
 
-def _numbers(choice: TaskChoice, names: list[str], prepared: Preparation) -> dict[str, int]:
-    """Class of each folder: by the labels file, by the model's own names, or by sorted order."""
+def _classes(choice: TaskChoice, names: list[str], prepared: Preparation) -> dict[str, int]:
+    """Return folder name -> class number: from the labels file, the model's class names or the sorted order.
+
+    Raises:
+        BadInput: the labels file lacks a folder, or the numbers do not fit the model's classes.
+    """
     known = read_labels(choice.labels) if choice.labels else {}
     if not known and prepared.names and set(names) <= set(prepared.names):
         known = {name: number for number, name in enumerate(prepared.names)}
     if known:
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise BadInput(f"task.labels = {choice.labels!r}: does not name the folder {unknown[0]!r}; add it")
+            raise BadInput(f"task.labels = {choice.labels!r}: lacks the folder {unknown[0]!r}; add it")
     elif prepared.classes is not None and len(names) != prepared.classes and not choice.probe:
         raise BadInput(
-            f"{choice.where}: has {len(names)} class folders ({_some(names)}) but the model tells "
-            f"{prepared.classes} classes apart; name the model's classes in a file, task.labels = 'FILE', or set "
+            f"{choice.where}: has {len(names)} class folders ({_first_names(names)}) but the model has "
+            f"{prepared.classes} classes; name the model's classes in a file, task.labels = 'FILE', or set "
             "task.probe = true"
         )
     else:
@@ -207,19 +219,19 @@ def _numbers(choice: TaskChoice, names: list[str], prepared: Preparation) -> dic
     high = max(known[name] for name in names)
     if prepared.classes is not None and not choice.probe and high >= prepared.classes:
         raise BadInput(
-            f"task.labels = {choice.labels!r}: numbers a class {high} but the model has {prepared.classes}; correct it"
+            f"task.labels = {choice.labels!r}: has class {high}, the model {prepared.classes} classes; correct it"
         )
     return known
 
 
 def read_labels(file: str) -> dict[str, int]:
-    """Name of a folder or label -> number of the class, of a labels file.
+    """Read a labels file: name of a folder or label -> class number.
 
-    A JSON file holds a table of name and number. Any other file has one class a line, in the order of the numbers; of a
-    line with several words the first one is the name, as in ImageNet's lists of synsets.
+    A JSON file holds a table from name to number. Any other file has one class per line, in the order of the numbers;
+    the first word of a line is the name, as in ImageNet's lists of synsets.
 
     Raises:
-        BadInput: it cannot be read, or is neither.
+        BadInput: the file cannot be read, or has neither format.
     """
     path = home_expanded(file)
     if not is_file(path):
@@ -229,17 +241,18 @@ def read_labels(file: str) -> dict[str, int]:
         content = json.loads(text) if file.endswith(".json") else None
     except (OSError, ValueError, RecursionError) as error:
         why = first_line(error)
-        raise BadInput(f"task.labels = {file!r}: cannot be read ({why}); give one class name a line") from error
+        raise BadInput(f"task.labels = {file!r}: cannot be read ({why}); write one class name per line") from error
     if content is None:
         lines = [line.split()[0] for line in text.splitlines() if line.strip()]
         if len(set(lines)) != len(lines) or not lines:
-            raise BadInput(f"task.labels = {file!r}: is empty or names a class twice; give one class name a line")
+            raise BadInput(f"task.labels = {file!r}: is empty or names a class twice; write one class name per line")
         return {name: number for number, name in enumerate(lines)}
     numbers = content.values() if isinstance(content, dict) else [None]
-    if not content or not all(type(number) is int and 0 <= number < MOST_CLASSES for number in numbers):
-        raise BadInput(f'task.labels = {file!r}: is no table of names and numbers from 0 on; write {{"name": 0}}')
+    if not content or not all(type(number) is int and 0 <= number < MAX_CLASSES for number in numbers):
+        raise BadInput(f'task.labels = {file!r}: is not a table from names to numbers from 0; write {{"name": 0}}')
     return dict(content)
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
+    """Return the first names of a list, for a message."""
     return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")

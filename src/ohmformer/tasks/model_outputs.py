@@ -1,4 +1,4 @@
-"""What a model said, whatever it returns: logits, features, or likelihoods of tokens.
+"""Run a model on batches of samples, and read logits, features or token losses from whatever it returns.
 
 B samples, T tokens, D features, K classes or words.
 """
@@ -16,62 +16,69 @@ from ohmformer.capture.inputs import Inputs, batches, call, leaves, take
 from ohmformer.errors import BadInput
 from ohmformer.models.sources import first_line
 from ohmformer.streams import samples
-from ohmformer.tasks.load import IGNORED, Reading
+from ohmformer.tasks.reading import IGNORED, Reading
 
 T = TypeVar("T")
 
 
-def asked(
-    model: nn.Module, inputs: Inputs, batch: int, ask: Callable[[nn.Module, Inputs], Tensor], name: str = ""
+def run_batches(
+    model: nn.Module, inputs: Inputs, batch: int, compute: Callable[[nn.Module, Inputs], Tensor], set_name: str = ""
 ) -> Iterator[tuple[slice, Tensor]]:
-    """(rows, answer) batch by batch, where sample n is sample n to the noise of a converted model.
+    """Run a model on one batch after the other, and key the noise of a converted model by sample number.
 
     Args:
-        model: in evaluation mode.
-        inputs: of N samples.
+        model: a model in evaluation mode.
+        inputs: inputs of N samples.
         batch: samples per call; the last call may have fewer.
-        ask: model and inputs to a tensor with one row per sample.
-        name: of the set, where its samples are others than those of the test set.
+        compute: function of the model and a batch of inputs that returns a tensor with one row per sample.
+        set_name: name of the set of samples, if it is not the test set. It is part of the key of their noise.
+
+    Yields:
+        The rows of a batch, as a slice of the samples, and the result of `compute` for them.
 
     Raises:
-        BadInput: batch is no whole number of 1 or more.
+        BadInput: batch is not a whole number of 1 or more, or the model fails.
     """
     with torch.inference_mode():
         for rows in batches(inputs, batch):
             numbers = range(rows.start, rows.stop)
-            with samples([f"{name} {number}" for number in numbers] if name else numbers):
-                yield rows, answered(model, take(inputs, rows), ask, f"{name} samples" if name else "samples", rows)
+            with samples([f"{set_name} {number}" for number in numbers] if set_name else numbers):
+                what = f"{set_name} samples" if set_name else "samples"
+                yield rows, run_model(model, take(inputs, rows), compute, what, rows)
 
 
-def answered(
+def run_model(
     model: nn.Module,
     inputs: Inputs,
-    ask: Callable[[nn.Module, Inputs], T],
-    name: str = "samples",
+    compute: Callable[[nn.Module, Inputs], T],
+    what: str = "samples",
     rows: slice | None = None,
 ) -> T:
-    """What a model says to some inputs, or one line where it does not take them.
+    """Run a model on some inputs; whatever it raises becomes a message of one line.
 
     Args:
-        model: any.
-        inputs: of some samples.
-        ask: model and inputs to an answer.
-        name: of the set that the samples are of.
-        rows: their numbers in it.
+        model: any model.
+        inputs: inputs of some samples.
+        compute: function of the model and the inputs.
+        what: what the inputs are, for the message.
+        rows: which of the samples the inputs are, for the message.
+
+    Returns:
+        The result of `compute`.
 
     Raises:
-        BadInput: the model fails.
+        BadInput: the model fails on these inputs.
     """
     try:
-        return ask(model, inputs)
+        return compute(model, inputs)
     except BadInput:
         raise
     except (Exception, SystemExit) as error:
-        given = "; ".join(f"{path or 'inputs'} {_shape(leaf)}" for path, leaf in leaves(inputs))
+        shapes = "; ".join(f"{path or 'inputs'} {_shape(leaf)}" for path, leaf in leaves(inputs))
         which = f" {rows.start} to {rows.stop - 1}" if rows else ""
         raise BadInput(
-            f"{type(model).__name__} fails on {name}{which} ({first_line(error)}); it is given {given}: "
-            "take a model and a task that fit each other"
+            f"{type(model).__name__} fails on {what}{which} ({first_line(error)}); the inputs are {shapes}: "
+            "choose a model and a task that fit each other"
         ) from error
 
 
@@ -82,39 +89,48 @@ def _shape(leaf: Any) -> str:
 
 
 def logits(output: Any) -> Any:
-    """The class scores in what a model returns: a tensor itself, its `logits`, or the first of a tuple."""
+    """Return the class scores in a model's output: the attribute `logits`, the first item of a tuple, or the output."""
     if isinstance(output, tuple) and output and not hasattr(output, "logits"):
         return output[0]
-    found = getattr(output, "logits", None)
-    return output if found is None else found
+    scores = getattr(output, "logits", None)
+    return output if scores is None else scores
 
 
 def features(output: Any, inputs: Inputs, reading: Reading) -> Tensor:
-    """One vector for each sample [B, D] float32, of whatever a model returns.
+    """Return one feature vector per sample from a model's output.
 
-    A matrix is taken as it is, and so are logits. Of token features [B, T, D] the mean is taken over tokens that are no
-    padding, or the first token; `auto` takes the model's own pooled output if it has one, else the mean.
+    Matrices and logits are taken unchanged. Token features [B, T, D] are pooled: the mean over tokens that are not
+    padding, or the first token. `auto` takes the model's own pooled output if it returns one, else the mean.
+
+    Args:
+        output: what the model returned.
+        inputs: what the model was called with; its `attention_mask` marks padding.
+        reading: how token features are pooled.
+
+    Returns:
+        Features [B, D], float32.
 
     Raises:
-        BadInput: the output holds nothing of that kind.
+        BadInput: the output holds no features.
     """
     pooled, tokens = getattr(output, "pooler_output", None), getattr(output, "last_hidden_state", None)
-    found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    vectors = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if reading.pooling == "auto" and isinstance(pooled, Tensor):
-        found = pooled
+        vectors = pooled
     elif isinstance(tokens, Tensor):
-        found = tokens
+        vectors = tokens
     elif isinstance(output, tuple) and output:
-        found = output[0]
-    if not isinstance(found, Tensor) or found.dim() < 2:
+        vectors = output[0]
+    if not isinstance(vectors, Tensor) or vectors.dim() < 2:
         raise BadInput(f"the model returns {type(output).__name__}, without features [samples, ...]; wrap it")
-    if found.dim() == 3:
+    if vectors.dim() == 3:
         mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-        found = found[:, 0] if reading.pooling == "cls" else _mean(found, mask)
-    return found.flatten(1).float()
+        vectors = vectors[:, 0] if reading.pooling == "cls" else _masked_mean(vectors, mask)
+    return vectors.flatten(1).float()
 
 
-def _mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
+def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean [B, D] of token features [B, T, D] over the tokens whose mask [B, T] is 1."""
     if mask is None or mask.shape != tokens.shape[:2]:
         return tokens.mean(dim=1)
     weight = mask.to(tokens.dtype).unsqueeze(-1)
@@ -122,20 +138,30 @@ def _mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def token_losses(model: nn.Module, inputs: Inputs, labels: Tensor, reading: Reading) -> Tensor:
-    """Mean negative log-likelihood [B] of the tokens of each window that are scored (labels [B, T])."""
-    said = logits(call(model, inputs)) if reading.prefill is None else _cached(model, inputs, reading)
-    if not isinstance(said, Tensor) or said.dim() != 3 or said.shape[:2] != labels.shape:
-        what = list(said.shape) if isinstance(said, Tensor) else type(said).__name__
+    """Return the mean negative log-likelihood [B] of the scored tokens of each window.
+
+    Args:
+        model: a causal language model.
+        inputs: `input_ids` and `attention_mask` [B, T].
+        labels: [B, T] token numbers; `IGNORED` where a token is not scored.
+        reading: whether tokens go through a KV cache.
+
+    Raises:
+        BadInput: the model does not return logits [B, T, K].
+    """
+    scores = logits(call(model, inputs)) if reading.prefill is None else _cached_logits(model, inputs, reading)
+    if not isinstance(scores, Tensor) or scores.dim() != 3 or scores.shape[:2] != labels.shape:
+        what = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise BadInput(
-            f"{type(model).__name__} returns {what}; give a language model that returns logits [B, T, words]"
+            f"{type(model).__name__} returns {what}; choose a language model that returns logits [B, T, words]"
         )
-    wanted = labels[:, 1:].long()
-    losses = F.cross_entropy(said[:, :-1].transpose(1, 2).double(), wanted, ignore_index=IGNORED, reduction="none")
-    return losses.sum(dim=1) / (wanted != IGNORED).sum(dim=1)
+    targets = labels[:, 1:].long()
+    losses = F.cross_entropy(scores[:, :-1].transpose(1, 2).double(), targets, ignore_index=IGNORED, reduction="none")
+    return losses.sum(dim=1) / (targets != IGNORED).sum(dim=1)
 
 
-def _cached(model: nn.Module, inputs: Inputs, reading: Reading) -> Tensor:
-    """Logits [B, T, K] of windows that enter a KV cache: first `prefill` tokens, then `step` at a time."""
+def _cached_logits(model: nn.Module, inputs: Inputs, reading: Reading) -> Tensor:
+    """Logits [B, T, K] of windows that enter a KV cache: first `prefill` tokens, then `step` tokens at a time."""
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     parts: list[Tensor] = []
     cache, start = None, 0

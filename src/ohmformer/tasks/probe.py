@@ -1,4 +1,4 @@
-"""A linear classifier on the features of a frozen model: what makes a classifier of an embedding model.
+"""A linear probe: a classifier on the features of a frozen embedding model.
 
 N samples, D features, K classes.
 """
@@ -14,14 +14,17 @@ from torch import Tensor, nn
 from ohmformer.capture.inputs import call
 from ohmformer.errors import BadInput
 from ohmformer.models.preprocessing import preparation, remember
-from ohmformer.tasks.load import Reading, Task
-from ohmformer.tasks.metrics import embeddings
 from ohmformer.tasks.model_outputs import features
+from ohmformer.tasks.reading import Reading
+from ohmformer.tasks.sample_scores import sample_features
+from ohmformer.tasks.task import Task
 
 PENALTY = 1.0
-"""Weight of half the squared norm against the summed cross-entropy, on standardized features: scikit-learn's C = 1."""
+"""L2 penalty: weight of half the squared norm against the summed cross-entropy, on standardized features. It equals
+C = 1 of scikit-learn's LogisticRegression."""
 
-STEPS = 300
+MAX_STEPS = 300
+"""Maximum number of iterations of L-BFGS."""
 
 
 class Probed(nn.Module):
@@ -46,34 +49,48 @@ class Probed(nn.Module):
 
 
 def probed(model: nn.Module, task: Task, batch: int = 100) -> Probed:
-    """The model with a probe that was fitted on the clean features of the task's training samples.
+    """Return the model with a probe that is fitted on its features of the task's training samples.
+
+    Args:
+        model: an embedding model, before conversion.
+        task: a task with training samples.
+        batch: samples per call.
 
     Raises:
-        BadInput: the task has no training samples, or they are of one class only.
+        BadInput: the task has no training samples, or they belong to one class only.
     """
     if task.train is None:
         raise BadInput(f"{task.name}: has no training samples for a probe; load it with probe=True")
     inputs, labels = task.train
     classes = 1 + int(max(labels.max(), task.labels.max()))
     if len(labels.unique()) < 2:
-        raise BadInput(f"{task.name}: the {len(labels)} training samples are of one class; raise task.train")
-    found = Probed(model, fit(embeddings(model, task, inputs, batch), labels, classes), task.reading)
-    remember(found, preparation(model))
-    return found.eval()
+        raise BadInput(f"{task.name}: the {len(labels)} training samples belong to one class; raise task.train")
+    train_features = sample_features(model, inputs, task.reading, batch, task.name)
+    with_probe = Probed(model, fit(train_features, labels, classes), task.reading)
+    remember(with_probe, preparation(model))
+    return with_probe.eval()
 
 
 def fit(x: Tensor, labels: Tensor, classes: int) -> nn.Linear:
-    """Logistic regression of labels [N] on features x [N, D], by L-BFGS in float64; the same at every call.
+    """Fit a logistic regression by L-BFGS in float64. The result is deterministic.
 
-    Features are standardized for the fit, which is folded into weight and bias afterwards.
+    Features are standardized for the fit; the standardization is folded into weight and bias afterwards.
+
+    Args:
+        x: features [N, D].
+        labels: class numbers [N] int64.
+        classes: number of classes K.
+
+    Returns:
+        A frozen linear layer from D features to K logits.
     """
-    x = x.detach().clone().double()  # a tensor made in inference mode takes no part in gradients
+    x = x.detach().clone().double()  # tensors made in inference mode cannot take part in autograd
     mean, spread = x.mean(dim=0), x.std(dim=0, unbiased=False).clamp(min=1e-9)
     x = (x - mean) / spread
     weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=STEPS, tolerance_grad=1e-7, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=MAX_STEPS, tolerance_grad=1e-7, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def loss() -> float:

@@ -8,40 +8,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ohmformer.capture.inputs import Inputs
 from ohmformer.errors import BadInput
 from ohmformer.models.preprocessing import preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line
 from ohmformer.models.tokenizers import check_known, check_numbers
-from ohmformer.tasks.load import IGNORED, Inputs, Reading, Task
-from ohmformer.tasks.metric import goes_with
+from ohmformer.tasks.metric_kinds import is_allowed
+from ohmformer.tasks.reading import IGNORED, Reading
 from ohmformer.tasks.spec import TaskChoice
+from ohmformer.tasks.task import Task
 
 WINDOW = 256
-"""Tokens that a model sees at a time, unless a task says otherwise."""
+"""Default number of tokens in a window."""
 
 CALIBRATION = 4
-"""Windows from the beginning of the text that calibrate, unless a task says otherwise."""
+"""Default number of windows, from the beginning of the text, that calibrate."""
 
 
 @dataclass(frozen=True)
 class _Windows:
+    """Token numbers and masks of N windows, and the labels [N, W] of their tokens."""
+
     inputs: Inputs
     labels: Tensor
 
 
 def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
-    """A text as windows of tokens: one starts every `stride` tokens and scores what the one before it has not scored.
+    """Cut a text into windows of tokens. A window starts every `stride` tokens and scores the tokens not scored before.
 
-    The first windows calibrate; what they hold is neither scored nor seen again. Where windows do not overlap, the
-    first token of each has no context and is not scored.
+    The first windows calibrate; scored windows start behind them. If windows do not overlap, the first token of each
+    window has no context and is not scored.
+
+    Args:
+        choice: the task, with window and stride.
+        model: a causal language model from `load_model`, with its tokenizer.
 
     Raises:
-        BadInput: a file that is no text, or too short for the windows, or windows that the model does not take.
+        BadInput: the file is not text or too short for the windows, or the model cannot process the windows.
     """
     file = existing("task", choice.source)
-    if not goes_with(choice.metric, "text", ("perplexity",)):
+    if not is_allowed(choice.metric, "text", ("perplexity",)):
         raise BadInput(f"task.metric = {choice.metric!r}: running text has perplexity; leave it out")
     if choice.probe or choice.labels:
         raise BadInput(f"{choice.where}: running text has no classes; leave out probe and labels")
@@ -50,33 +59,33 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: is no text in UTF-8 ({first_line(error)}); convert it") from error
+        raise BadInput(f"{file}: is not text in UTF-8 ({first_line(error)}); convert it") from error
     if "\0" in text:
-        raise BadInput(f"{file}: is no text in UTF-8 (it holds NUL characters, as UTF-16 does); convert it")
+        raise BadInput(f"{file}: is not text in UTF-8 (it holds NUL characters, as UTF-16 does); convert it")
     try:
         ids = tokenizer(text, verbose=False)["input_ids"]
     except Exception as error:
         raise BadInput(
-            f"{file}: the model's tokenizer fails on it ({first_line(error)}); take another model"
+            f"{file}: the model's tokenizer fails on it ({first_line(error)}); choose another model"
         ) from error
     notes = check_known(choice.where, tokenizer, [ids]) if text.strip() else ()
     tokens = torch.tensor(ids, dtype=torch.int64)
     check_numbers(choice.where, tokens, preparation(model).words)
-    held = (choice.calibration or CALIBRATION) * window
-    if len(tokens) - held < window + 2:
+    calibrating = (choice.calibration or CALIBRATION) * window
+    if len(tokens) - calibrating < window + 2:
         raise BadInput(
-            f"{choice.where}: has {len(tokens)} tokens, of which {held} calibrate; {held + window + 2} are needed at "
-            "least: give a longer text, or lower task.window or task.calibration"
+            f"{choice.where}: has {len(tokens)} tokens but needs {calibrating + window + 2} ({calibrating} calibrate): "
+            "give a longer text, or lower task.window or task.calibration"
         )
     pad = tokenizer.pad_token_id or 0
-    scored = _windows(tokens[held:], window, stride, pad)
-    calibrating = _windows(tokens[:held], window, window, pad)
+    test = _windows(tokens[calibrating:], window, stride, pad)
+    calibration = _windows(tokens[:calibrating], window, window, pad)
     return Task(
         choice.source,
-        scored.inputs,
-        scored.labels,
-        calibrating.inputs,
-        calibrating.labels,
+        test.inputs,
+        test.labels,
+        calibration.inputs,
+        calibration.labels,
         metric="perplexity",
         reading=Reading(prefill=choice.prefill, step=choice.step),
         notes=notes,
@@ -84,31 +93,32 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
 
 
 def _sizes(choice: TaskChoice, longest: int | None) -> tuple[int, int]:
+    """Return window and stride [tokens], for a model that takes at most `longest` tokens."""
     window = choice.window or min(WINDOW, longest or WINDOW)
     if longest is not None and window > longest:
-        raise BadInput(f"task.window = {window}: the model takes {longest} tokens; lower it")
+        raise BadInput(f"task.window = {window}: the model takes at most {longest} tokens; lower it")
     stride = choice.stride or window
     if window < 2 or stride > window:
         raise BadInput(f"task.stride = {stride}: must be from 1 to the window, {window}, which must be 2 or more")
     if choice.prefill is not None and choice.prefill >= window:
-        raise BadInput(f"task.prefill = {choice.prefill}: leaves nothing of a window of {window} tokens; lower it")
+        raise BadInput(f"task.prefill = {choice.prefill}: must be below the window of {window} tokens; lower it")
     return window, stride
 
 
 def _windows(tokens: Tensor, window: int, stride: int, pad: int) -> _Windows:
-    """Windows [N, W], and labels [N, W]: each token at its own place, `IGNORED` where it is not scored."""
-    ids, masks, labels, done = [], [], [], 1
+    """Cut tokens into windows [N, W] with labels [N, W]: each token at its own position, `IGNORED` if not scored."""
+    ids, masks, labels, scored_until = [], [], [], 1
     for start in range(0, len(tokens), stride):
         part = tokens[start : start + window]
-        wanted = part.clone()
-        wanted[: max(1, done - start)] = IGNORED
-        if bool((wanted != IGNORED).any()):
-            short = window - len(part)
-            ids.append(torch.nn.functional.pad(part, (0, short), value=pad))
-            masks.append(torch.nn.functional.pad(torch.ones_like(part), (0, short), value=0))
-            labels.append(torch.nn.functional.pad(wanted, (0, short), value=IGNORED))
-        done = start + len(part)
-        if done >= len(tokens):
+        targets = part.clone()
+        targets[: max(1, scored_until - start)] = IGNORED
+        if bool((targets != IGNORED).any()):
+            padding = window - len(part)
+            ids.append(F.pad(part, (0, padding), value=pad))
+            masks.append(F.pad(torch.ones_like(part), (0, padding), value=0))
+            labels.append(F.pad(targets, (0, padding), value=IGNORED))
+        scored_until = start + len(part)
+        if scored_until >= len(tokens):
             break
     inputs = {"input_ids": torch.stack(ids), "attention_mask": torch.stack(masks), "use_cache": False}
     return _Windows(inputs, torch.stack(labels))

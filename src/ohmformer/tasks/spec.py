@@ -1,4 +1,4 @@
-"""What may be asked of which model: choices of model and data, and the metrics. Free of torch."""
+"""The choice of data and metric in a study. Free of torch."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ from typing import Literal
 
 from ohmformer.quantities import Count
 from ohmformer.schema import Spec
-from ohmformer.tasks.metric import METRICS as METRICS
-from ohmformer.tasks.metric import Metric as Metric
-from ohmformer.tasks.metric import MetricName
+from ohmformer.tasks.metric_kinds import MetricName
 
 Pooling = Literal["auto", "mean", "cls"]
 
 
 class TaskChoice(Spec):
-    """The data, and what is measured on it. Which field goes with which source stands in docs/tasks.md.
+    """The data and the metric. docs/tasks.md lists which field applies to which source.
 
     Attributes:
         source: `bundled:NAME`, `imagefolder:FOLDER`, `csv:FILE`, `text:FILE`, or `python:MODULE:FUNCTION` for a
             function that returns a `Task`.
-        limit: how many test samples (pairs, windows), from the first on; None takes all.
-        metric: what is measured; None takes what is usual for the source.
-        labels: a file that says which class of the model a folder or label is: one name a line in the order of the
-            classes, or a JSON table of name and number.
-        calibration: how many samples at most are kept for calibration, and never scored.
-        probe: put a linear classifier, fitted on training samples, behind an embedding model.
-        train: how many samples at most the probe is fitted on.
-        pooling: how token features become those of a sample: their mean, the first token's, or as the model has it.
+        limit: number of test samples (pairs, windows), counted from the first; None takes all.
+        metric: name of the metric; None takes the default of the source.
+        labels: file that maps folder names or labels to the model's classes: one name per line in the order of the
+            classes, or a JSON table from name to number.
+        calibration: maximum number of samples for calibration, which are never scored.
+        probe: whether to put a linear classifier, fitted on training samples, behind an embedding model.
+        train: maximum number of samples that the probe is fitted on.
+        pooling: how token features become the features of a sample: `mean` over tokens, first token (`cls`), or as the
+            model's folder specifies (`auto`).
         window: tokens that the model sees at a time.
         stride: tokens between the starts of windows.
-        prefill: tokens that enter a KV cache at once, before the others follow; None uses no cache.
-        step: tokens that enter the cache together after that.
+        prefill: tokens that enter a KV cache in the first call; None uses no cache.
+        step: tokens in each later call.
     """
 
     source: str
@@ -48,5 +47,5 @@ class TaskChoice(Spec):
 
     @property
     def where(self) -> str:
-        """How messages begin."""
+        """How error messages refer to the task."""
         return f"task.source = {self.source!r}"

@@ -1,8 +1,8 @@
-"""Which samples are scored, which calibrate the hardware and which train a probe: decided by content, never by order.
+"""Split samples into calibration, training and test sets, by content and not by order.
 
-Samples are put in the order of the SHA-256 of what identifies them (a text, or a path within its folder). The first
-ones calibrate, the next ones train if a probe is wanted, the rest is scored. So a split does not depend on the order of
-a file, and two samples of the same text never lie on both sides.
+Samples are sorted by the SHA-256 of their name (a text, or a path within its folder). The first samples calibrate the
+hardware, the next ones train a probe if there is one, and the rest is scored. The split is independent of the order of
+samples in a file, and samples with the same text are always in the same set.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from ohmformer.errors import BadInput
 from ohmformer.tasks.spec import TaskChoice
 
 CALIBRATION = 100
-"""Calibration samples, unless a task says otherwise; a tenth where there are few."""
+"""Default number of calibration samples, if a tenth of the samples is not fewer."""
 
 TRAIN_SHARE = 0.6
-"""Share of what is left after calibration that a probe is fitted on, unless a task says otherwise."""
+"""Default share of the samples that do not calibrate on which a probe is fitted."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Places in a sequence of samples; no place is in two of them."""
+    """Three disjoint sets of samples, as positions in a sequence of samples."""
 
     calibration: list[int]
     train: list[int]
@@ -31,33 +31,37 @@ class Split:
 
 
 def in_hash_order(names: Sequence[str]) -> list[int]:
-    """Places, ordered by the SHA-256 of the names there."""
-    return sorted(range(len(names)), key=lambda place: (hashlib.sha256(names[place].encode()).digest(), place))
+    """Return the positions of names, sorted by the SHA-256 of the names."""
+    return sorted(range(len(names)), key=lambda index: (hashlib.sha256(names[index].encode()).digest(), index))
 
 
 def split(choice: TaskChoice, names: Sequence[str]) -> Split:
-    """Who does what, of samples that no file has assigned. Test samples are in hash order, so any first part is mixed.
+    """Split samples that no file has assigned. Test samples are in hash order, so the first n are a random subset.
+
+    Args:
+        choice: the task, with the sizes of the sets.
+        names: what identifies each sample; samples with equal names stay together.
 
     Raises:
-        BadInput: nothing would be left to score.
+        BadInput: no sample would be left to score.
     """
-    groups: dict[str, list[int]] = {}
-    for place in in_hash_order(names):
-        groups.setdefault(names[place], []).append(place)
-    same = list(groups.values())
-    calibrating = calibration_size(choice, len(same))
-    rest = len(same) - calibrating
+    by_name: dict[str, list[int]] = {}
+    for index in in_hash_order(names):
+        by_name.setdefault(names[index], []).append(index)
+    groups = list(by_name.values())
+    calibrating = calibration_size(choice, len(groups))
+    rest = len(groups) - calibrating
     training = min(choice.train or round(TRAIN_SHARE * rest), rest) if choice.probe else 0
     if rest - training < 1:
-        wanted = f"{calibrating} calibrate" + (f" and {training} train the probe" if training else "")
+        uses = f"{calibrating} calibrate" + (f" and {training} train the probe" if training else "")
         raise BadInput(
-            f"{choice.where}: of {len(same)} different samples {wanted}, so none is left to score; lower "
-            "task.calibration or task.train, or give more"
+            f"{choice.where}: of {len(groups)} different samples {uses}, so none is left to score; lower "
+            "task.calibration or task.train, or add samples"
         )
-    parts = same[:calibrating], same[calibrating : calibrating + training], same[calibrating + training :]
-    return Split(*([place for group in part for place in group] for part in parts))
+    parts = groups[:calibrating], groups[calibrating : calibrating + training], groups[calibrating + training :]
+    return Split(*([index for group in part for index in group] for part in parts))
 
 
 def calibration_size(choice: TaskChoice, samples: int) -> int:
-    """How many of so many samples calibrate."""
+    """Return how many of a number of samples calibrate."""
     return choice.calibration or min(CALIBRATION, max(1, samples // 10))

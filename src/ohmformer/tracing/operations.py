@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from ohmformer.capture.product import Product
-from ohmformer.errors import BadInput
 from ohmformer.hardware.operand_names import kv_name, kv_rule_names, weight_name, weight_rule_names
 from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
-from ohmformer.routing.product_handler import PairRole, ProductHandler, describe, remedy, unseen_layers
+from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
+from ohmformer.routing.refusals import describe, not_counted
 from ohmformer.tracing.head_count import counts
 from ohmformer.tracing.recorder import Event, Trail
 from ohmformer.workload.spec import AttentionRole, DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
@@ -136,7 +136,8 @@ class Writer(ProductHandler[Event, list[Draft]]):
         """Products with a whole parameter, a part, the matrices of a bank, or those of the groups of a convolution."""
         assert product.matrix is not None
         assert product.left is not None
-        matrix, left = product.matrix, product.left.shape
+        assert product.origin is not None
+        matrix, origin, left = product.matrix, product.origin, product.left.shape
         O, I = matrix.shape[-2:]
         G = prod(matrix.shape[:-2])
         lead = torch.broadcast_shapes(left[:-2], matrix.shape[:-2]) if matrix.dim() > 2 else left[:-2]
@@ -152,7 +153,7 @@ class Writer(ProductHandler[Event, list[Draft]]):
             if G > 1:
                 names = weight_rule_names(named.name)
                 own = replace(own, name=weight_name(named.name, part=g), rule_names=names)
-            key = (product.weights, g, matrix.storage_offset(), tuple(matrix.shape), matrix.stride())
+            key = (product.weights, g, origin.storage_offset(), tuple(matrix.shape), origin.stride())
             op = _in_lanes(own) if digital else self._stored(own, key)
             found.append(Draft(op, "static", 1 << given.index, given.deps, given.blocks))
         return found
@@ -274,7 +275,7 @@ class Writer(ProductHandler[Event, list[Draft]]):
             BadInput: none does.
         """
         if not rule.digital:
-            raise BadInput(f"{describe(product)} is not understood; {remedy('leave it out', product)}")
+            raise not_counted(product)
         self.left_out.append(f"{describe(product)} is left out of the workload by rule")
         return []
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ohmformer.capture.grouped_matmul import GROUPED
+from ohmformer.capture.contraction.grouped_matmul import GROUPED
 from ohmformer.capture.product import Product, Seen
 from ohmformer.capture.recorder import PRODUCTS, Watch
 

@@ -15,6 +15,7 @@ from ohmformer.capture.dry_run import watch
 from ohmformer.capture.inputs import batch_size
 from ohmformer.capture.product import Seen
 from ohmformer.capture.pytorch_quirks import without_fast_path
+from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import Step, new_tokens, prepare
@@ -88,7 +89,7 @@ def _on_meta(sample: Any) -> Any:
 def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> OrderedRules:
     if not isinstance(model, nn.Module):
         raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
-    if hasattr(model, "crossbars"):
+    if hasattr(model, "ohmformer_crossbars"):
         raise BadInput("this model is on crossbars already; trace the original")
     if not isinstance(rules, Mapping):
         raise BadInput(f"rules is of type {type(rules).__name__}; give a mapping of name patterns")
@@ -121,11 +122,11 @@ def _events(step: Step) -> list[Event]:
 
     def make(model: nn.Module, seen: Seen) -> Tracing:
         found.append(Tracing(model, seen, step.cache))
-        return found[0]
+        return found[-1]
 
     watch(step.model, step.sample, make)
-    found[0].flush()
-    return found[0].events
+    found[-1].flush()
+    return found[-1].events
 
 
 def _samples(sample: Any) -> tuple[int, ...]:
@@ -187,14 +188,14 @@ def _grouped_experts(model: nn.Module, on_meta: bool) -> Iterator[None]:
     """On the meta device, experts of Hugging Face as one bank: a loop over those that are hit needs values."""
     loops = [module for module in model.modules() if on_meta and _loops(module)]
     for module in loops:
-        module.config._experts_implementation = "grouped_mm"  # type: ignore[union-attr]
+        set_experts_implementation(module, "grouped_mm")
     try:
         yield
     finally:
         for module in loops:
-            module.config._experts_implementation = "eager"  # type: ignore[union-attr]
+            set_experts_implementation(module, "eager")
 
 
 def _loops(module: nn.Module) -> bool:
     """Whether a module computes one expert after another."""
-    return getattr(getattr(module, "config", None), "_experts_implementation", None) == "eager"
+    return experts_implementation(module) == "eager"

@@ -1,1 +1,1 @@
-"""What do other people report, and does the model give the same?"""
+"""What do publications report, and does the model give the same numbers?"""

@@ -1,4 +1,4 @@
-"""The tables of a paper's claims.toml. Free of torch."""
+"""The format of a paper's claims.toml. Free of torch."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from ohmformer.errors import BadInput, shown
 from ohmformer.quantities import Fraction
 from ohmformer.schema import Spec
 
-LEAST, MOST = 1e-24, 1e17
-"""What a paper reports lies between these magnitudes, in SI units, or is zero."""
+SMALLEST, LARGEST = 1e-24, 1e17
+"""Bounds of the magnitude of a reported number in SI units; zero is allowed too."""
 
 Role = Literal["calibration", "validation", "shown", "not_checkable", "contradicted"]
 
 
 class Claim(Spec):
-    """One number of a paper.
+    """One reported number of a paper.
 
     Attributes:
-        id: short name of the claim.
+        id: short name.
         claim: the claim in words.
-        reported: the number, with its unit where it has one; None for a reading that is only shown.
+        reported: the reported number, with its unit if it has one; None if the paper reports no number.
         where: place in the paper.
-        role: see `ohmformer.validation.claims`.
-        tolerance: largest deviation of modelled / reported from 1, as a fraction.
-        quantity: name of the quantity that is computed; empty where nothing can be.
+        role: role of the claim; see `ohmformer.validation.claims`.
+        tolerance: largest accepted deviation of the ratio modelled / reported from 1, as a fraction.
+        quantity: key of `ohmformer.validation.claim_quantities.QUANTITIES`; empty if the number cannot be computed.
         runs: names of runs.
-        against: names of the runs that those of `runs` are compared with, one by one.
-        operations: stages whose share is computed, or the engine.
-        of: stages that make up the whole.
-        series: measured accuracies, as `model.method`.
-        gamma: their noise levels.
-        why: why the model may differ, or why nothing can be checked.
+        against: names of the runs that `runs` are compared with, pair by pair.
+        operations: stages, or the engine, whose share is computed.
+        of: stages that the share refers to.
+        series: series of measured accuracies, as `model.method`.
+        gamma: noise levels of these accuracies.
+        why: why the model may differ, or why the claim cannot be checked.
     """
 
     id: str
@@ -62,7 +62,7 @@ class About(Spec):
 
 
 class ClaimsFile(Spec):
-    """A claims.toml. Each claim is checked by itself later, so that messages name it."""
+    """A claims.toml. Claims are validated one by one later, so that messages name the claim."""
 
     paper: About = About()
     runs: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -71,10 +71,14 @@ class ClaimsFile(Spec):
 
 
 def reported_number(claim: Claim, unit: str) -> float | None:
-    """What a claim reports, in SI units.
+    """Return the reported number of a claim in SI units; None if it reports none.
+
+    Args:
+        claim: the claim.
+        unit: SI unit of its quantity.
 
     Raises:
-        BadInput: it is no number with that unit.
+        BadInput: it is not a number with that unit.
     """
     value = claim.reported
     place = f"{claim.id}: reported = {shown(value)}"
@@ -83,6 +87,6 @@ def reported_number(claim: Claim, unit: str) -> float | None:
             value = units.parse(value, unit)
         except ValueError as error:
             raise BadInput(f"{place}: {error}") from None
-    if value is not None and value != 0 and not LEAST <= abs(value) <= MOST:
-        raise BadInput(f"{place}: is no number that a paper reports; correct its exponent")
+    if value is not None and value != 0 and not SMALLEST <= abs(value) <= LARGEST:
+        raise BadInput(f"{place}: is out of range, {SMALLEST:g} to {LARGEST:g}; correct its exponent")
     return value

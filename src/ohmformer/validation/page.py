@@ -1,4 +1,4 @@
-"""Claims of papers as a table for a terminal, and as the page docs/validation.md."""
+"""Write the checked claims of papers as a table for a terminal, and as the page docs/validation.md."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from rich.table import Table
 from ohmformer import units
 from ohmformer.terminal.files import write_text
 from ohmformer.terminal.plain import clean
-from ohmformer.validation.claims import YES_OR_NO, Checked, Paper
+from ohmformer.validation.claim_quantities import YES_OR_NO
+from ohmformer.validation.claims import Checked, Paper
 
-PLACE = Path("docs", "validation.md")
-"""The page of all papers, below the current folder."""
+PAGE = Path("docs", "validation.md")
+"""The page of all papers, relative to the working directory."""
 
 MARK = "Written by `ohmformer validate"
-"""Text by which a page that this command wrote is recognized."""
+"""Text by which a page of this command is recognized."""
 
 PIPE = r"\|"
-"""How a cell of a table in Markdown holds a vertical bar."""
+"""An escaped vertical bar in a Markdown table."""
 
 COLUMNS = ("claim", "where", "role", "reported", "modelled", "ratio", "tolerance", "verdict")
 
 
 def claims_table(paper: Paper) -> Table:
-    """One row for each claim."""
+    """Return a table with one row per claim."""
     table = Table(title=paper.title, title_justify="left", caption=summary(paper), caption_justify="left")
     for column in COLUMNS:
         table.add_column(
@@ -38,6 +39,7 @@ def claims_table(paper: Paper) -> Table:
 
 
 def _cells(entry: Checked) -> tuple[str, ...]:
+    """Return the cells of a claim's row."""
     return (
         entry.claim.claim,
         entry.claim.where,
@@ -51,7 +53,7 @@ def _cells(entry: Checked) -> tuple[str, ...]:
 
 
 def amount(value: float | None, entry: Checked) -> str:
-    """A value in its unit; 'yes' or 'no' for quantities that are 1 or 0."""
+    """Format a value with its unit; quantities of yes or no as words."""
     if value is None:
         return "-"
     if entry.claim.quantity in YES_OR_NO:
@@ -62,7 +64,7 @@ def amount(value: float | None, entry: Checked) -> str:
 
 
 def summary(paper: Paper) -> str:
-    """How many claims count, and how many of them are met."""
+    """Count the claims by role and verdict, in one line."""
     free = [entry for entry in paper.claims if entry.claim.role == "validation" and not entry.unmeasured]
     waiting = sum(entry.unmeasured for entry in paper.claims)
     met = sum(entry.within for entry in free)
@@ -82,7 +84,7 @@ def summary(paper: Paper) -> str:
 
 
 def failures(papers: list[Paper]) -> str:
-    """How many checked claims are missed, in one line; empty where none is."""
+    """Count the checked claims that are missed, in one line; empty if there are none."""
     count = sum(entry.failed for paper in papers for entry in paper.claims)
     checked = sum(entry.checked for paper in papers for entry in paper.claims)
     missed = f"{count} of {checked} checked claims are missed, hence exit code 1; the page says why each may differ"
@@ -93,29 +95,29 @@ def write_page(papers: list[Paper], file: Path | None, *, every: bool) -> str:
     """Write the page.
 
     Args:
-        papers: those that the page shows.
-        file: where the page goes; None for docs/validation.md below the current folder, if it has a folder docs, and
-            only where `every` paper is in it. A page that somebody else wrote there is left alone.
-        every: whether these are all papers.
+        papers: the papers on the page.
+        file: path of the page. None stands for docs/validation.md in the working directory; it is written only if the
+            folder docs exists and `every` is true, and never over a file that this command did not write.
+        every: whether `papers` are all papers in the library.
 
     Returns:
-        A sentence that says where the page is; empty where there is no place for it.
+        A message with the path; empty if no page was written.
 
     Raises:
-        BadInput: the page cannot be written.
+        BadInput: the file cannot be written.
     """
-    place = file or PLACE
+    path = file or PAGE
     if file is None:
-        if not every or not PLACE.parent.is_dir():
+        if not every or not PAGE.parent.is_dir():
             return ""
-        if _is_foreign(PLACE):
-            return f"{PLACE} is not a page of this command and stays as it is; name another place with --page"
-    write_text(place, page(papers))
-    return f"written to {place}"
+        if _is_foreign(PAGE):
+            return f"{PAGE} is not a page of this command and is left unchanged; name another file with --page"
+    write_text(path, page(papers))
+    return f"written to {path}"
 
 
 def _is_foreign(file: Path) -> bool:
-    """True if there is a file that this command did not write, or that cannot be read."""
+    """True if a file exists that this command did not write, or that cannot be read."""
     try:
         return file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -123,11 +125,12 @@ def _is_foreign(file: Path) -> bool:
 
 
 def page(papers: list[Paper]) -> str:
-    """The validation page in Markdown."""
+    """Return the validation page in Markdown."""
     return "\n".join(_lines(papers)) + "\n"
 
 
 def _lines(papers: list[Paper]) -> Iterator[str]:
+    """Yield the lines of the page."""
     yield "# Validation"
     yield ""
     yield f"{MARK}`: what papers report, and what this model gives. A claim that fixed a"
@@ -146,10 +149,10 @@ def _lines(papers: list[Paper]) -> Iterator[str]:
 
 
 def _line(text: str) -> str:
-    """Text of a claims file within a line of Markdown."""
+    """Return text of a claims file on one line of Markdown."""
     return _safe(" ".join(text.split()))
 
 
 def _safe(text: str) -> str:
-    """Text of a claims file in Markdown: no tags of HTML, and no characters that nobody sees."""
+    """Return text of a claims file in Markdown, without HTML tags and invisible characters."""
     return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", clean(text))

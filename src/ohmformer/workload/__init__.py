@@ -1,1 +1,1 @@
-"""What must be computed, as shapes alone: products, softmax, normalization? Free of torch."""
+"""What must be computed, as shapes alone: which products, softmaxes and normalizations? Free of torch."""

@@ -1,8 +1,8 @@
-"""Workloads from a table of dimensions: BERT, GPT-2, Llama, ViT, T5 and whatever a user writes down.
+"""Workloads from tables of dimensions: BERT, GPT-2, Llama, ViT, T5, and tables of the user.
 
-A table is a library entry of the kind `shapes`. Stages of a layer: qkv, key (Q K^T), softmax with it, value (P V),
-output, and the feed-forward part ffn1 and ffn2; normalisation and residuals run in the lanes of the stage that they
-belong to. `trace` finds the same operations in models of Hugging Face and timm.
+A table is a library entry of the kind `shapes`. The stages of a layer are qkv, key (Q K^T and softmax), value (P V),
+output, and ffn1 and ffn2 of the feed-forward network. Normalizations and residuals belong to the stage in whose lanes
+they run. `trace` finds the same operations in models of Hugging Face and timm.
 """
 
 from __future__ import annotations
@@ -24,36 +24,38 @@ Width = Annotated[int, Field(ge=1, le=10_000_000)]
 Length = Annotated[int, Field(ge=1, le=10_000_000)]
 """Tokens of one sample."""
 LONGEST = {"seq_len": 10_000_000, "batch": 1_000_000, "context": 999_999_999}
-"""What a workload has at most."""
+"""Upper bounds of the lengths of a workload."""
 
 PREFIX = "shapes:"
+"""What precedes the name of a table where a study names a model."""
 
 
 class Transformer(Spec):
     """Dimensions of a transformer.
 
     Attributes:
+        title: name of the model.
         kind: `encoder` (bidirectional), `decoder` (causal) or `encoder_decoder`.
-        layers: of the encoder, or of the only stack.
-        decoder_layers: of the decoder of an `encoder_decoder`; None for as many.
+        layers: number of layers of the encoder, or of the only stack.
+        decoder_layers: number of layers of the decoder of an `encoder_decoder`; None for `layers`.
         width: values of a token.
-        heads: of the queries.
-        kv_heads: of keys and values; None for as many.
-        head_width: values of a token in a head; None for width / heads.
-        hidden: width inside the feed-forward part.
-        gated: whether that part multiplies two projections.
-        fused: whether W_Q, W_K and W_V are one matrix, so that they fill arrays together.
-        patch: values of an image patch, which a first product embeds; None for token ids.
-        entries: rows of the embedding table; None where patches are embedded.
-        extra_tokens: tokens beside patches, such as [CLS].
-        norm: whether tokens are normalised `before` attention and feed-forward part, and once after all layers, or
+        heads: heads of the queries.
+        kv_heads: heads of keys and values; None for `heads`.
+        head_width: values of a token in one head; None for width / heads.
+        hidden: width inside the feed-forward network.
+        gated: True if the feed-forward network multiplies two projections.
+        fused: True if W_Q, W_K and W_V are one matrix, so that they share arrays.
+        patch: values of an image patch, which the first product embeds; None for token ids.
+        entries: rows of the embedding table; None if patches are embedded.
+        extra_tokens: tokens in addition to patches, such as [CLS].
+        norm: whether tokens are normalized `before` attention and feed-forward network, and once after all layers, or
             `after` each of them, and after the embedding.
-        rotary: whether queries and keys are turned by their position.
-        activation: `single`, or `gelu_tanh`, which takes two additions beside the tanh.
-        pooler: whether a product of the width and an activation follow on one token.
-        head: outputs of a last product; None without one. Decoders and classifiers use it on one token.
-        max_tokens: the longest sequence that positions allow; None where there is no such limit.
-        tokens: the sequence length that is taken where nothing is said.
+        rotary: True for rotary position embeddings of queries and keys.
+        activation: `single`, or `gelu_tanh`, which takes two additions in addition to the tanh.
+        pooler: True if a product of size width x width and an activation follow on one token.
+        head: outputs of the last product; None for no such product. Decoders and classifiers use it on one token.
+        max_tokens: the longest sequence that the position embeddings allow; None for unlimited.
+        tokens: default sequence length.
     """
 
     catalog_kind: ClassVar[str] = "shapes"
@@ -83,9 +85,9 @@ class Transformer(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> Transformer:
         if self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"heads = {self.heads} is no multiple of kv_heads = {self.kv_heads}; correct one of them")
+            raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}; correct one")
         if self.head_width is None and self.width % self.heads:
-            raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}; give head_width")
+            raise ValueError(f"width = {self.width} is not a multiple of heads = {self.heads}; give head_width")
         return self
 
     @property
@@ -96,7 +98,14 @@ class Transformer(Spec):
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one stack sees: samples, new tokens of each, tokens before them, and those of the other stack."""
+    """What one stack of layers processes.
+
+    Attributes:
+        batch: samples.
+        tokens: new tokens of each sample.
+        context: cached tokens of each sample.
+        causal: True if a token attends only to itself and to those before it.
+    """
 
     batch: int
     tokens: int
@@ -115,47 +124,48 @@ def shapes(
     """The workload of a table of dimensions.
 
     Args:
-        model: the table, or the name of a library entry ('bert-base', 'shapes:bert-base').
-        tokens: new tokens of each sample; by default what the table says. One in `decode`, where for an
-            `encoder_decoder` it is the length of the source instead.
+        model: the table, or the name of a library entry ('bert-base' or 'shapes:bert-base').
+        tokens: new tokens of each sample, by default those of the table. In `decode` a decoder has one new token; for
+            an `encoder_decoder` this is the length of the source instead.
         batch: samples.
-        phase: `encode`, `prefill` or `decode`; by default what the kind of model does first.
-        context: tokens in the cache before this pass (`decode`, and `prefill` that goes on).
+        phase: `encode`, `prefill` or `decode`; by default the first phase of the kind of model.
+        context: cached tokens of each sample before this pass (in `decode`, and in a `prefill` that is continued).
 
     Raises:
-        BadInput: unknown model, or lengths and phases that it does not have.
+        BadInput: the model is unknown, or it does not support the lengths or the phase.
     """
     table = load(Transformer, model.removeprefix(PREFIX)) if isinstance(model, str) else model
-    chosen: Phase = phase or ("encode" if table.kind == "encoder" else "prefill")
+    chosen_phase: Phase = phase or ("encode" if table.kind == "encoder" else "prefill")
     length = table.tokens if tokens is None else tokens
-    if chosen == "decode" and table.kind == "decoder" and tokens not in (None, 1):
+    if chosen_phase == "decode" and table.kind == "decoder" and tokens not in (None, 1):
         raise BadInput(
             f"model {table.title!r}: seq_len = {tokens}: decoding makes one token at a time; leave it out, and say "
             "with context how many are in the cache"
         )
-    _check(table, chosen, length, batch, context)
+    _check(table, chosen_phase, length, batch, context)
     if table.kind == "encoder_decoder":
-        ops = tuple(_encoder_decoder(table, chosen, length, batch, context))
-        count = length if chosen != "decode" else 1
-        return Workload(table.title, chosen, batch, count, context, chosen == "decode", ops)
-    work = _Pass(batch, 1 if chosen == "decode" else length, context, table.kind == "decoder")
+        ops = tuple(_encoder_decoder(table, chosen_phase, length, batch, context))
+        count = length if chosen_phase != "decode" else 1
+        return Workload(table.title, chosen_phase, batch, count, context, chosen_phase == "decode", ops)
+    work = _Pass(batch, 1 if chosen_phase == "decode" else length, context, table.kind == "decoder")
     ops = (*_embedding(table, work), *_stack(table, work, "layers", 0, table.layers), *_head(table, work))
-    return Workload(table.title, chosen, batch, work.tokens, context, work.causal, ops)
+    return Workload(table.title, chosen_phase, batch, work.tokens, context, work.causal, ops)
 
 
 def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int) -> None:
+    """Refuse a phase or lengths that the model does not support."""
     where = f"model {table.title!r}"
     if phase not in ("encode", "prefill", "decode"):
-        raise BadInput(f"{where}: phase = {phase!r}: is no phase; take encode, prefill or decode")
+        raise BadInput(f"{where}: phase = {phase!r}: is not a phase; take encode, prefill or decode")
     if table.kind == "encoder" and phase != "encode":
         raise BadInput(f"{where}: phase = {phase!r}: an encoder sees all tokens at once; take encode")
     if table.kind == "decoder" and phase == "encode":
         raise BadInput(f"{where}: phase = 'encode': a decoder has a causal mask; take prefill or decode")
-    for name, value, least in (("seq_len", tokens, 1), ("batch", batch, 1), ("context", context, 0)):
+    for name, value, minimum in (("seq_len", tokens, 1), ("batch", batch, 1), ("context", context, 0)):
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise BadInput(f"{where}: {name} = {shown(value)}: must be a whole number; write it without decimals")
-        if value < least:
-            raise BadInput(f"{where}: {name} = {shown(value)}: must be {least} or more; raise it")
+        if value < minimum:
+            raise BadInput(f"{where}: {name} = {shown(value)}: must be {minimum} or more; raise it")
         if value > LONGEST[name]:
             raise BadInput(f"{where}: {name} = {shown(value)}: must be at most {LONGEST[name]:,}; lower it")
     if phase == "encode" and context:
@@ -169,7 +179,11 @@ def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int
 
 
 def _encoder_decoder(table: Transformer, phase: Phase, source: int, batch: int, context: int) -> Iterator[Op]:
-    """`encode`: the encoder; `prefill`: also the decoder's first token; `decode`: one token, the source known."""
+    """Operations of an encoder-decoder.
+
+    `encode` runs the encoder, `prefill` the encoder and the decoder's first token, `decode` one more token of the
+    decoder, with K and V of the source cached.
+    """
     if phase != "decode":
         work = _Pass(batch, source, 0, causal=False)
         yield from _embedding(table, work)
@@ -185,6 +199,7 @@ def _encoder_decoder(table: Transformer, phase: Phase, source: int, batch: int, 
 
 
 def _embedding(table: Transformer, work: _Pass, stage: str = "embedding") -> Iterator[Op]:
+    """Embedding of patches or token ids, and its normalization."""
     if table.patch is not None:
         count = work.batch * max(1, work.tokens - table.extra_tokens)
         yield StaticMatMul("embedding", stage, None, count, table.patch, table.width)
@@ -195,11 +210,13 @@ def _embedding(table: Transformer, work: _Pass, stage: str = "embedding") -> Ite
 
 
 def _last_norm(table: Transformer, work: _Pass, stage: str) -> Iterator[Op]:
+    """Normalization after the last layer."""
     if table.norm == "before":
         yield Norm("norm", stage, None, work.batch * work.tokens, table.width)
 
 
 def _head(table: Transformer, work: _Pass) -> Iterator[Op]:
+    """What follows the last layer: normalization, pooler and head."""
     yield from _last_norm(table, work, "head")
     if table.pooler:
         yield StaticMatMul("pooler", "head", None, work.batch, table.width, table.width)
@@ -211,85 +228,100 @@ def _head(table: Transformer, work: _Pass) -> Iterator[Op]:
 def _stack(
     table: Transformer, work: _Pass, name: str, first: int, count: int, *, source: int = 0, new: int = 0
 ) -> Iterator[Op]:
+    """Layers of an encoder or decoder.
+
+    Args:
+        table: dimensions of the model.
+        work: what the stack processes.
+        name: name of the stack.
+        first: index of its first layer.
+        count: number of its layers.
+        source: tokens of the source; 0 without cross attention.
+        new: tokens of the source whose K and V are computed in this pass.
+    """
     for index in range(count):
-        place = f"{name}.{index}"
+        layer_name = f"{name}.{index}"
         held = work.context + work.tokens
-        yield from _attention(table, work, f"{place}.attention", first + index, "", held, work.tokens)
+        yield from _attention(table, work, f"{layer_name}.attention", first + index, "", held, work.tokens)
         if source:
-            yield from _attention(table, work, f"{place}.cross", first + index, "cross_", source, new)
-        yield from _feed_forward(table, work, f"{place}.mlp", first + index)
+            yield from _attention(table, work, f"{layer_name}.cross", first + index, "cross_", source, new)
+        yield from _feed_forward(table, work, f"{layer_name}.mlp", first + index)
 
 
 def _attention(
-    table: Transformer, work: _Pass, place: str, layer: int, prefix: str, held: int, new: int
+    table: Transformer, work: _Pass, name: str, layer: int, prefix: str, held: int, new: int
 ) -> Iterator[Op]:
-    """Projections, products and softmax of one attention; across sources K and V come from `new` source tokens."""
+    """Projections, products and softmax of one attention module.
+
+    Args:
+        table: dimensions of the model.
+        work: what the stack processes.
+        name: name of the module.
+        layer: index of the layer.
+        prefix: of stage names; empty for self attention.
+        held: tokens of each sample whose K and V are read.
+        new: of these, tokens whose K and V are computed in this pass.
+    """
     heads, size, across = table.heads, table.head_size, bool(prefix)
     kv_heads = table.kv_heads or heads
     vectors, causal = work.batch * work.tokens, work.causal and not across
     stage = f"{prefix}qkv"
-    if table.norm == "before" or across:  # otherwise the part before has normalised
-        yield Norm(f"{place}.norm", stage, layer, vectors, table.width)
+    if table.norm == "before" or across:  # otherwise the preceding part has normalized
+        yield Norm(f"{name}.norm", stage, layer, vectors, table.width)
     if table.fused and not across:
-        yield StaticMatMul(f"{place}.qkv", stage, layer, vectors, table.width, (heads + 2 * kv_heads) * size)
+        yield StaticMatMul(f"{name}.qkv", stage, layer, vectors, table.width, (heads + 2 * kv_heads) * size)
     else:
-        yield StaticMatMul(f"{place}.query", stage, layer, vectors, table.width, heads * size)
+        yield StaticMatMul(f"{name}.query", stage, layer, vectors, table.width, heads * size)
     if work.batch * new and (across or not table.fused):
         for part in ("key", "value"):
-            yield StaticMatMul(f"{place}.{part}", stage, layer, work.batch * new, table.width, kv_heads * size)
+            yield StaticMatMul(f"{name}.{part}", stage, layer, work.batch * new, table.width, kv_heads * size)
     if table.rotary and not across:
-        yield Elementwise(f"{place}.query.rotary", stage, layer, vectors * heads * size, "add")
-        yield Elementwise(f"{place}.key.rotary", stage, layer, vectors * kv_heads * size, "add")
+        yield Elementwise(f"{name}.query.rotary", stage, layer, vectors * heads * size, "add")
+        yield Elementwise(f"{name}.key.rotary", stage, layer, vectors * kv_heads * size, "add")
     common: dict[str, Any] = {
-        "batch": work.batch,
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "queries": work.tokens,
-        "written": new,
+        **{"batch": work.batch, "heads": heads, "kv_heads": kv_heads, "queries": work.tokens, "written": new},
+        **{"causal": causal, "across": across},
     }
     key, value = f"{prefix}key", f"{prefix}value"
     yield DynamicMatMul(
-        f"{place}.scores",
+        f"{name}.scores",
         key,
         layer,
         "attention.key",
         **common,
         inputs=size,
         outputs=held,
-        causal=causal,
-        across=across,
     )
-    yield Softmax(f"{place}.softmax", key, layer, vectors * heads, held, heads)
+    yield Softmax(f"{name}.softmax", key, layer, vectors * heads, held, heads)
     yield DynamicMatMul(
-        f"{place}.mix",
+        f"{name}.mix",
         value,
         layer,
         "attention.value",
         **common,
         inputs=held,
         outputs=size,
-        causal=causal,
-        across=across,
     )
-    yield StaticMatMul(f"{place}.output", f"{prefix}output", layer, vectors, heads * size, table.width)
-    yield Elementwise(f"{place}.residual", f"{prefix}output", layer, vectors * table.width, "add")
+    yield StaticMatMul(f"{name}.output", f"{prefix}output", layer, vectors, heads * size, table.width)
+    yield Elementwise(f"{name}.residual", f"{prefix}output", layer, vectors * table.width, "add")
 
 
-def _feed_forward(table: Transformer, work: _Pass, place: str, layer: int) -> Iterator[Op]:
+def _feed_forward(table: Transformer, work: _Pass, name: str, layer: int) -> Iterator[Op]:
+    """Operations of one feed-forward network."""
     vectors = work.batch * work.tokens
     elements = vectors * table.hidden
-    yield Norm(f"{place}.norm", "ffn1", layer, vectors, table.width)
+    yield Norm(f"{name}.norm", "ffn1", layer, vectors, table.width)
     first = "gate" if table.gated else "up"
-    yield StaticMatMul(f"{place}.{first}", "ffn1", layer, vectors, table.width, table.hidden)
-    sums: tuple[Literal["activation", "add"], ...] = (
+    yield StaticMatMul(f"{name}.{first}", "ffn1", layer, vectors, table.width, table.hidden)
+    kinds: tuple[Literal["activation", "add"], ...] = (
         ("add", "activation", "add") if table.activation == "gelu_tanh" else ("activation",)
     )
-    for kind in sums:
-        yield Elementwise(f"{place}.activation", "ffn1", layer, elements, kind)
+    for kind in kinds:
+        yield Elementwise(f"{name}.activation", "ffn1", layer, elements, kind)
     if table.gated:
-        yield StaticMatMul(f"{place}.up", "ffn1", layer, vectors, table.width, table.hidden)
-        yield Elementwise(f"{place}.product", "ffn1", layer, elements, "add")
-    yield StaticMatMul(f"{place}.down", "ffn2", layer, vectors, table.hidden, table.width)
-    yield Elementwise(f"{place}.residual", "ffn2", layer, vectors * table.width, "add")
+        yield StaticMatMul(f"{name}.up", "ffn1", layer, vectors, table.width, table.hidden)
+        yield Elementwise(f"{name}.product", "ffn1", layer, elements, "add")
+    yield StaticMatMul(f"{name}.down", "ffn2", layer, vectors, table.hidden, table.width)
+    yield Elementwise(f"{name}.residual", "ffn2", layer, vectors * table.width, "add")
     if table.norm == "after":
-        yield Norm(f"{place}.last_norm", "ffn2", layer, vectors, table.width)
+        yield Norm(f"{name}.last_norm", "ffn2", layer, vectors, table.width)

@@ -1,7 +1,7 @@
-"""The work of a forward pass as shapes: nothing of values, nothing of hardware.
+"""Specification of a workload: the operations of one forward pass as shapes, without values and without hardware.
 
-It is made from a table of dimensions (`workload.shapes`) or from a real model. Symbols: M input vectors (tokens of all
-samples), K inputs and N outputs of a product.
+A workload is made from a table of dimensions (`workload.shapes`) or traced from a real model (`tracing.trace`).
+Symbols: M input vectors (tokens of all samples), K inputs and N outputs of a product.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from ohmformer.errors import BadInput
 Phase = Literal["encode", "prefill", "decode"]
 AttentionRole = Literal["attention.key", "attention.value"]
 
-_OWN = ("name", "layer", "rule_names")
-"""Fields that tell operations apart which do the same."""
+_IDENTITY = ("name", "layer", "rule_names")
+"""Fields that say which operation it is, not what it does."""
 
 
 @dataclass(frozen=True)
 class Op:
-    """Common to all: the module that asks for it, and where it stands.
+    """Base of all operations.
 
-    Operations of one layer that have the same `stage` work at once; stages follow one another in the order in which
-    they first appear. `layer` is None for what comes before, between or after the layers, such as a patch embedding.
+    Attributes:
+        name: name of the module or product.
+        stage: operations of one layer with the same stage run in parallel. Stages run one after the other, in the order
+            in which they first appear.
+        layer: index of the layer; None outside of layers, such as for a patch embedding.
     """
 
     name: str
@@ -33,21 +36,26 @@ class Op:
 
     @property
     def macs(self) -> int:
-        """Multiplications with accumulation."""
+        """Multiply-accumulate operations."""
         return 0
 
     def anonymous(self) -> tuple[Any, ...]:
-        """All but names and layer: equal for operations that do the same."""
-        return (type(self), *(value for field, value in vars(self).items() if field not in _OWN))
+        """Type and fields without names and layer: equal for operations that do the same."""
+        return (type(self), *(value for field, value in vars(self).items() if field not in _IDENTITY))
 
 
 @dataclass(frozen=True)
 class StaticMatMul(Op):
-    """A product with weights: M vectors x W[K, N].
+    """A product with weights: M vectors times W[K, N].
 
-    `shared_with` names the operation for which they are stored already. `rule_names` are the names by which rules find
-    the weights, if those do not follow from `name` (see `hardware.operand_names.weight_rule_names`): a group of a
-    convolution has a name of its own, and the rules of the whole layer.
+    Attributes:
+        vectors: M.
+        inputs: K.
+        outputs: N.
+        shared_with: name of the operation that already stores the same weights; empty if there is none.
+        rule_names: names by which rules find the weights; empty if they follow from `name` (see
+            `hardware.operand_names.weight_rule_names`). A group of a convolution has its own name, but the rules of the
+            whole layer.
     """
 
     vectors: int
@@ -64,11 +72,23 @@ class StaticMatMul(Op):
 
 @dataclass(frozen=True)
 class DynamicMatMul(Op):
-    """A product of two activations, for each sample and head: `queries` vectors x a matrix [K, N].
+    """A product of two activations, for each sample and head: `queries` vectors times a matrix [K, N].
 
-    For `attention.key` the matrix is K^T (K = head width, N = tokens held), for `attention.value` it is V (K = tokens
-    held, N = head width). `written` of the held tokens are new in this pass; the others are cached. Heads beyond
-    `kv_heads` share the matrices of their group.
+    For `attention.key` the matrix is K^T (K inputs = head width, N outputs = tokens held). For `attention.value` it is
+    V (K inputs = tokens held, N outputs = head width).
+
+    Attributes:
+        role: which of the two it is.
+        batch: samples.
+        heads: heads of the queries.
+        kv_heads: heads of keys and values, each shared by a group of query heads.
+        queries: input vectors of each sample and head.
+        inputs: K.
+        outputs: N.
+        written: how many of the tokens held are new in this pass; the others are cached.
+        causal: True if a token attends only to itself and to those before it.
+        across: True for cross attention: the matrix comes from other tokens than the queries.
+        turned: True if the model has the matrix on the left-hand side, because of a rule.
     """
 
     role: AttentionRole
@@ -81,18 +101,16 @@ class DynamicMatMul(Op):
     written: int
     causal: bool = False
     across: bool = False
-    """Whether the matrix comes from other tokens than the queries: cross attention."""
     turned: bool = False
-    """Whether the model has the matrix on the left-hand side: a rule said so."""
 
     @property
     def macs(self) -> int:
-        """M K N over all samples and heads."""
+        """Queries times K N, over all samples and heads."""
         return self.batch * self.heads * self.queries * self.inputs * self.outputs
 
     @property
     def tokens(self) -> int:
-        """Tokens held."""
+        """Number of tokens held, new and cached."""
         return self.outputs if self.role == "attention.key" else self.inputs
 
     @property
@@ -102,7 +120,7 @@ class DynamicMatMul(Op):
 
     @property
     def group(self) -> int:
-        """Heads that read the same matrix."""
+        """Number of query heads that share one matrix."""
         return self.heads // self.kv_heads
 
 
@@ -117,7 +135,7 @@ class Softmax(Op):
 
 @dataclass(frozen=True)
 class Norm(Op):
-    """Normalisation of `vectors` vectors of `width` values."""
+    """Normalization of `vectors` vectors of `width` values."""
 
     vectors: int
     width: int
@@ -125,7 +143,7 @@ class Norm(Op):
 
 @dataclass(frozen=True)
 class Elementwise(Op):
-    """`elements` values through an activation (`kind = "activation"`), or added or multiplied in pairs (`"add"`)."""
+    """An activation of `elements` values (kind "activation"), or their pairwise sum or product (kind "add")."""
 
     elements: int
     kind: Literal["activation", "add"] = "activation"
@@ -142,7 +160,14 @@ class Lookup(Op):
 
 @dataclass(frozen=True)
 class Layer:
-    """Consecutive operations of one layer, or of what lies outside layers. `tokens` is M for one sample."""
+    """Consecutive operations of one layer, or of a part of the model outside of layers.
+
+    Attributes:
+        name: for tables.
+        index: index of the layer; None outside of layers.
+        tokens: M for one sample.
+        ops: operations in the order in which they run.
+    """
 
     name: str
     index: int | None
@@ -150,14 +175,14 @@ class Layer:
     ops: tuple[Op, ...]
 
     def stages(self) -> dict[str, list[Op]]:
-        """Operations by stage, in order."""
-        found: dict[str, list[Op]] = {}
+        """Stage -> its operations, in the order in which stages run."""
+        by_stage: dict[str, list[Op]] = {}
         for op in self.ops:
-            found.setdefault(op.stage, []).append(op)
-        return found
+            by_stage.setdefault(op.stage, []).append(op)
+        return by_stage
 
     def anonymous(self) -> tuple[Any, ...]:
-        """The operations without name and layer: equal for layers that do the same."""
+        """The operations without names and layer: equal for layers that do the same."""
         return self._anonymous
 
     @cached_property
@@ -170,13 +195,16 @@ class Workload:
     """One forward pass of `batch` samples.
 
     Attributes:
-        title: the model.
-        phase: `encode` sees all tokens at once, `prefill` too but with a causal mask, `decode` makes one token.
+        title: name of the model.
+        phase: `encode` processes all tokens at once, `prefill` likewise with a causal mask, `decode` makes one token.
         batch: samples.
         tokens: new tokens of each sample.
-        context: tokens whose keys and values are cached.
-        causal: whether a token sees only those before it.
-        ops: in the order in which they run.
+        context: tokens of each sample whose keys and values are cached.
+        causal: True if a token attends only to itself and to those before it.
+        ops: operations in the order in which they run.
+
+    Raises:
+        BadInput: `batch` or `tokens` is below 1, or there are no operations.
     """
 
     title: str
@@ -196,17 +224,17 @@ class Workload:
 
     @property
     def macs(self) -> int:
-        """Multiplications with accumulation of all products."""
+        """Multiply-accumulate operations of all products."""
         return sum(op.macs for op in self.ops)
 
     @property
     def operations(self) -> int:
-        """Two for each multiplication with accumulation: what TOPS count."""
+        """Operations as TOPS count them: two for each multiply-accumulate."""
         return 2 * self.macs
 
     @property
     def dynamic_macs(self) -> int:
-        """Those of products of two activations."""
+        """Multiply-accumulate operations of products of two activations."""
         return sum(op.macs for op in self.dynamic)
 
     @cached_property
@@ -229,7 +257,7 @@ class Workload:
 
     @cached_property
     def kinds(self) -> tuple[int, ...]:
-        """For each layer the position of the first one that does the same."""
+        """For each layer, the position of the first layer that does the same."""
         first: dict[tuple[Any, ...], int] = {}
         return tuple(
             first.setdefault((layer.tokens, layer.anonymous()), position)
@@ -237,7 +265,7 @@ class Workload:
         )
 
     def _tokens(self, ops: list[Op]) -> int:
-        """M of one sample: that of the first operation that says it."""
+        """M of one sample, from the first operation that has a number of vectors."""
         for op in ops:
             match op:
                 case StaticMatMul() | Norm() | Lookup():
@@ -248,4 +276,5 @@ class Workload:
 
 
 def _title(op: Op) -> str:
+    """Name of the layer of an operation."""
     return f"layer {op.layer}" if op.layer is not None else op.stage

@@ -14,6 +14,7 @@ import ohmformer as of
 from ohmformer import BadInput, KVClip
 from ohmformer.capture.inputs import call
 from ohmformer.nn.convert.convert import StaysDigital
+from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.self_check import TOLERANCE, difference
 from tests.nn.models import Encoder, SelfAttention, vit
 
@@ -78,13 +79,13 @@ def test_exact_hardware_gives_the_original_and_noise_changes_it(name: str) -> No
     noisy = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 3.0)
     converted = of.convert(model, noisy, sample=sample)
     expected = call(model, sample)
-    state = of.nn.convert.convert.crossbars(converted).state
+    state = crossbars(converted).state
     with of.samples([0, 1, 2, 3][: of.capture.dry_run.batch_size(sample)]), torch.no_grad():
         state.mode = "bypass"
         assert difference(expected, call(converted, sample)) <= TOLERANCE
         state.mode = "run"
         assert difference(expected, call(converted, sample)) > 0.01
-    assert {operand.name for operand in of.nn.convert.convert.crossbars(converted).operands} <= state.visited
+    assert {operand.name for operand in crossbars(converted).operands} <= state.visited
 
 
 def test_names_and_parameters_stay_and_the_original_is_untouched() -> None:
@@ -133,7 +134,7 @@ def test_rules_choose_and_the_first_match_wins() -> None:
     converted = of.convert(vit(), HARDWARE, sample=IMAGES, rules=rules)
     digital = {(row.module, row.reason) for row in of.capture_table(converted).digital}
     assert digital == {("blocks.0.attn", "by rule"), ("head", "by rule")}
-    arrays = {operand.name: operand.array for operand in of.nn.convert.convert.crossbars(converted).operands}
+    arrays = {operand.name: operand.array for operand in crossbars(converted).operands}
     assert arrays["blocks.0.mlp.0"] == other
     assert arrays["blocks.1.mlp.0"] == HARDWARE.projection.array
 

@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ohmformer.array import writing
 from ohmformer.array.code_moments import no_closed_form
 from ohmformer.capture.inputs import Inputs, batches, call, size, take
+from ohmformer.capture.sample_batch import arrays_as_tensors
+from ohmformer.device import faults, noise
 from ohmformer.errors import BadInput, suggest
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
@@ -23,6 +26,7 @@ from ohmformer.nn.calibration.recipes import Recipe, recipe_of
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.self_check import floats, named_rows
+from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
@@ -37,6 +41,9 @@ WATCHED = 16
 CERTAIN = 1.0
 """By how many standard errors of the paired difference a recipe must be better than nothing: a test that rarely lets
 chance pass would also forgo what helps a little, for which a hundred inputs are few."""
+
+REAL = 1e-3
+"""Which part of the loss through noise a recipe must win back to be worth anything."""
 
 REMEDIES: Mapping[str, tuple[str, ...]] = {
     "clip": ("none", "clip", "firm clip"),
@@ -54,7 +61,7 @@ class Calibration:
 
     Attributes:
         recipe: the best of those that were tried; "none" where nothing helps.
-        losses: recipe -> how far the model's answers are from those of the original.
+        losses: recipe -> how far the model's answers are from those of the original; only "none" without noise.
         clips: operand -> its clip, or those of its heads.
         kv: operand -> its conditioning.
     """
@@ -96,11 +103,14 @@ def calibrate(
     """
     found = crossbars(model)
     tried = _recipes(remedy)
+    inputs = arrays_as_tensors(inputs)
     if size(inputs) == 0:
         raise BadInput("calibrate needs at least one input")
     operands = protectable(found)
     _check_arrays(operands)
-    with _calibrating(found, seed):
+    if all(noiseless(operand) for operand in operands):
+        tried = {"none": tried["none"]}
+    with _calibrating(found, seed), _unharmed(operands):
         truth = _answers(model, found, inputs, batch, "bypass")
         _answers(model, found, take(inputs, slice(0, WATCHED)), batch, "observe tokens")
         _check_watched(operands)
@@ -113,15 +123,47 @@ def calibrate(
                 kept[name][operand.name] = _Setting.of(operand)
             calibrate_ranges(model)
             losses[name] = _losses(truth, _answers(model, found, inputs, batch, "run"))
-        best = _best(losses)
+        best = _best(losses, _losses(truth, truth))
         for operand in operands:
             kept[best][operand.name].put(operand)
             operand.watched.clear()
         calibrate_ranges(model)
+    warn_of_unseen(found.operands, stacklevel=2)
     settings = kept[best]
     clips = {name: one.clip for name, one in settings.items() if one.clip != "none"}
     kv = {name: one.conditioner.spec for name, one in settings.items() if one.conditioner is not None}
     return Calibration(best, {recipe: float(each.mean()) for recipe, each in losses.items()}, clips, kv)
+
+
+def noiseless(operand: DynamicOperand) -> bool:
+    """Whether cells hold and give just what is written, so that there is nothing to protect."""
+    cell = operand.array.cell
+    return writing.exact(operand.plain) and noise.exact_reads(cell) and not faults.faulty(cell)
+
+
+@contextmanager
+def _unharmed(operands: list[DynamicOperand]) -> Iterator[None]:
+    """Operands are as they were where something fails inside.
+
+    Raises:
+        BadInput: the model cannot be called with the inputs.
+    """
+    before = {operand.name: (_Setting.of(operand), operand.x_range) for operand in operands}
+    try:
+        yield
+    except Exception as error:
+        for operand in operands:
+            setting, x_range = before[operand.name]
+            setting.put(operand)
+            operand.x_range = x_range
+            operand.watched.clear()
+        if isinstance(error, BadInput):
+            raise
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise BadInput(
+            f"the model fails on the calibration inputs ({why}); give inputs of the type and width of the sample that "
+            "it was converted with"
+        ) from error
 
 
 def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
@@ -133,17 +175,21 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
     found = crossbars(model)
     operands = protectable(found)
     if spec is not None:
+        for operand in operands:
+            operand.watched.clear()
         found.state.mode = "observe tokens"
         try:
             with torch.no_grad(), named_rows(found.sample, found.axis):
                 call(model, found.sample)
         finally:
             found.state.mode = "run"
-        _check_watched(operands)
+        with _unharmed(operands):
+            _check_watched(operands)
     for operand in operands:
         operand.condition(None if spec is None else recipes.fitted(operand, spec))
         operand.watched.clear()
     calibrate_ranges(model)
+    warn_of_unseen(found.operands, stacklevel=2)
 
 
 def _recipes(remedy: Remedy) -> dict[str, Recipe]:
@@ -216,6 +262,15 @@ def _check_watched(operands: list[DynamicOperand]) -> None:
     missed = next((operand.name for operand in operands if not operand.watched), None)
     if missed is not None:
         raise BadInput(f"{missed} is not used on the calibration inputs; give others, or keep it digital by a rule")
+    for operand in operands:
+        rows = sorted({seen.tokens.shape[1] for seen in operand.watched})
+        if len(rows) > 1:
+            counts = " and ".join(map(str, rows))
+            raise BadInput(
+                f"{operand.name} holds {counts} matrices for a sample in different uses, such as along axes of "
+                "different length, so one conditioning does not fit; leave it out with "
+                f"rules={{{operand.name!r}: Rule(clip='none')}}"
+            )
 
 
 def _answers(
@@ -263,12 +318,16 @@ def _loss(truth: _Answer, said: _Answer) -> Tensor:
     return error / truth.values.square().sum(dim=1).clamp(min=1e-300)
 
 
-def _best(losses: Mapping[str, Tensor]) -> str:
-    """The recipe with the smallest loss among those that are better than nothing by more than chance."""
+def _best(losses: Mapping[str, Tensor], floor: Tensor | None = None) -> str:
+    """The recipe with the smallest loss among those that are better than nothing by more than chance, and at all.
+
+    `floor` is the loss of the original itself, below which nothing can be won.
+    """
     helping = ["none"]
+    worth = 0.0 if floor is None else REAL * float((losses["none"] - floor).mean())
     for recipe, loss in losses.items():
         gain = losses["none"] - loss
         error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
-        if float(gain.mean()) > CERTAIN * error:
+        if float(gain.mean()) > max(CERTAIN * error, worth, 0.0):
             helping.append(recipe)
     return min(helping, key=lambda recipe: float(losses[recipe].mean()))

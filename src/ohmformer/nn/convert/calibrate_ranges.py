@@ -8,7 +8,7 @@ from torch import nn
 from ohmformer.capture.inputs import call
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.weight import share_ranges
+from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
 
 def calibrate_ranges(model: nn.Module) -> None:
@@ -42,3 +42,4 @@ def _calibrate_converters(model: nn.Module) -> None:
             state.mode, (state.level, state.seed, state.chip) = "run", before
             for module in training:
                 module.training = True
+    share_converter_ranges(found.operands)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ohmformer.capture.dry_run import DryRun
 from ohmformer.nn.operands.state import Asked
 from ohmformer.nn.operands.token_numbers import numbered, token_mask
 from ohmformer.streams import current_samples
@@ -57,6 +58,24 @@ def asked_of_encoder(
     found = asked(encoder, args, kwargs, axis)
     names = found.names if around.rows != found.rows or around.names is None else around.names
     return Asked(names, found.rows, padding=found.padding)
+
+
+def drop_parts_of_texts(run: DryRun, model: nn.Module, sample: Any) -> None:
+    """Only where the keys are those of a whole text do tokens come one by one; elsewhere attention is not causal.
+
+    Queries of a window, which is folded among samples or heads, are fewer than the tokens of the sample; where nothing
+    names those, they have more keys than queries, though there is no cache. What is the same for all samples, such as
+    codes of distances, is no text.
+    """
+    named = dict(sample) if isinstance(sample, Mapping) else {}
+    args = () if named else tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)
+    said = asked(model, args, named, run.axis)
+    for product in run.seen.products:
+        if product.causal and product.left is not None and product.right is not None:
+            M = product.left.shape[-2]
+            N = product.left.shape[-1] if product.role == "value" else product.right.shape[-2]
+            whole = len(said.numbers[0]) <= M if said.numbers else N == M or said.cached
+            product.causal = whole and (product.role != "key" or run.places[product].right is not None)
 
 
 def _named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:

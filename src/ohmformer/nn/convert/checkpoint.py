@@ -6,34 +6,36 @@ is from makes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ohmformer.capture.opaque_tensors import opaque
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.convert import Model, convert
+from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.convert.sharing import Model
+from ohmformer.nn.convert.signed_file import digest, finite, read_signed, replacing, signed, unbounded
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.schema import validate
 
-SCHEMA = 1
+SCHEMA = 2
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **{"hardware": dict, "rules": list, "clip": (dict, type(None)), "level": str, "seed": int, "chip": int},
     **{"rounded": bool, "calibration": list, "operands": list, "tied": dict, "sample": (dict, type(None))},
-    "remedies": dict,
+    **{"remedies": dict, "sha256": str},
 }
 """What the metadata of a file hold, and of which type."""
 
@@ -70,9 +72,11 @@ def save(model: nn.Module, file: str | Path) -> None:
         "remedies": {op.name: _remedy(op) for op in found.operands if isinstance(op, DynamicOperand) and _remedy(op)},
         "sample": _described(found.sample, tensors),
     }
+    plain = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
     try:
-        save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, file, _metadata(about))
-    except (OSError, SafetensorError) as error:
+        with replacing(file) as written:
+            save_file(plain, written, signed(finite(about), plain))
+    except (OSError, SafetensorError, ValueError) as error:
         raise BadInput(f"{file}: cannot be written ({error}); choose another place") from error
 
 
@@ -95,8 +99,8 @@ def restore(file: str | Path, model: Model, *, hardware: Accelerator | None = No
     if sample is None:
         raise BadInput(f"{file}: holds no sample batch; give one with sample=")
     where = f"{file}: ohmformer"
-    stored = validate(Accelerator, about["hardware"], where=where, in_file=False)
-    rules = {p: validate(Rule, _tuples(rule), where=where, in_file=False) for p, rule in about["rules"]}
+    stored = validate(Accelerator, unbounded(about["hardware"]), where=where, in_file=False)
+    rules = {p: validate(Rule, _tuples(unbounded(rule)), where=where, in_file=False) for p, rule in about["rules"]}
     clip = None if about["clip"] is None else validate(KVClip, about["clip"], where=where, in_file=False)
     weights = validate(WeightMitigation, about.get("weights", {}), where=where, in_file=False)
     how: dict[str, Any] = {"weights": weights, "level": about["level"], "seed": about["seed"], "chip": about["chip"]}
@@ -112,16 +116,14 @@ def restore(file: str | Path, model: Model, *, hardware: Accelerator | None = No
     return converted
 
 
-def _metadata(about: Mapping[str, Any]) -> dict[str, str]:
-    return {"format": "pt", "ohmformer": json.dumps(about, allow_nan=False)}
-
-
 def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Parameters and buffers by name, each tensor once; and the names that stand for one that is there."""
     kept: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
     places: dict[tuple[Any, ...], str] = {}
     for name, t in model.state_dict().items():
+        if opaque(t):
+            raise BadInput(f"{name} is {opaque(t)}, which the file cannot hold; keep plain tensors in the model")
         place = (t.data_ptr(), tuple(t.shape), t.stride(), t.dtype)
         if t.numel() and place in places:
             tied[name] = places[place]
@@ -164,7 +166,10 @@ def _restore_remedies(
             if "kv" in remedy:
                 spec = validate(Conditioning, remedy["kv"], where=f"{file}: ohmformer", in_file=False)
                 fitted = {part: tensors[f"{_OWN}{name}/{part}"] for part in remedy["fitted"]}
-                operand.condition(Conditioner(spec, operand.axis, **fitted))
+                conditioner = Conditioner(spec, operand.axis, **fitted)
+                if not conditioner.sound:
+                    raise ValueError("mean, basis and inverse do not belong together")
+                operand.condition(conditioner)
             if "clip" in remedy:
                 operand.clip = Rule.model_validate({"clip": remedy["clip"]}).clip
         except (KeyError, TypeError, ValueError) as error:
@@ -180,7 +185,7 @@ def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor], file: str |
             stored = tensors.get(f"{_OWN}{operand.name}/{name}")
             if stored is None or stored.shape != made.shape or not bool(torch.isfinite(stored).all()):
                 raise BadInput(f"{file}: is damaged ({name} of {operand.name}); save the model again")
-            own[name] = stored
+            own[name] = stored.to(made.device)
         operand.x_range = own.get("x_range")
         if isinstance(operand, DynamicOperand):
             operand.w_range = own.get("w_range")
@@ -221,21 +226,14 @@ def _rebuilt(described: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _read(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(file, framework="pt") as content:
-            about = json.loads((content.metadata() or {})["ohmformer"])
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise BadInput(f"{file}: does not exist; give the file that save() wrote") from error
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: is no converted model ({error}); give the file that save() wrote") from error
-    if not isinstance(about, dict):
-        raise BadInput(f"{file}: is no converted model (its metadata are no table); give the file that save() wrote")
+    about, tensors = read_signed(file)
     if about.get("schema") != SCHEMA:
         raise BadInput(f"{file}: has schema {about.get('schema')!r}, this version reads {SCHEMA}; save the model again")
     for name, kind in _KINDS.items():
         if name not in about or not isinstance(about[name], kind) or not _whole(name, about[name], tensors):
             raise BadInput(f"{file}: is damaged ({name} in its metadata); save the model again")
+    if about["sha256"] != digest(about, tensors):
+        raise BadInput(f"{file}: is damaged (its contents do not have the SHA-256 that it names); save the model again")
     return about, tensors
 
 
@@ -246,7 +244,9 @@ def _whole(name: str, value: Any, tensors: Mapping[str, Tensor]) -> bool:
             pairs = all(isinstance(rule, list) and len(rule) == 2 for rule in value)
             return pairs and all(isinstance(pattern, str) and isinstance(rule, dict) for pattern, rule in value)
         case "calibration":
-            return len(value) == 2 and all(isinstance(number, int) for number in value)
+            return len(value) == 2 and all(type(number) is int for number in value)
+        case "seed" | "chip":
+            return type(value) is int
         case "tied":
             return all(isinstance(first, str) and first in tensors for first in value.values())
         case "sample":
@@ -269,7 +269,7 @@ def _named(described: Any) -> set[str]:
 def _load_weights(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str], file: str | Path) -> None:
     if not isinstance(model, nn.Module):
         raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
-    if isinstance(getattr(model, "crossbars", None), Crossbars):
+    if isinstance(getattr(model, "ohmformer_crossbars", None), Crossbars):
         raise BadInput("restore takes a digital model; give the original, or what revert() returns")
     weights = {name: t for name, t in tensors.items() if not name.startswith(_OWN)}
     weights |= {name: weights[first] for name, first in tied.items()}

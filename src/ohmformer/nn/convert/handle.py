@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 from torch import nn
@@ -51,7 +52,7 @@ def crossbars(model: nn.Module) -> Crossbars:
     Raises:
         BadInput: the model was not converted.
     """
-    found = getattr(model, "crossbars", None)
+    found = getattr(model, "ohmformer_crossbars", None)
     if not isinstance(found, Crossbars):
         raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
     return found
@@ -63,9 +64,15 @@ def check_seed(seed: object, name: str = "seed") -> int:
     Raises:
         BadInput: it is no whole number, 0 or more.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise BadInput(f"{name} = {seed!r}: must be a whole number from 0 to 2^63 - 1")
-    return seed
+    try:
+        number = -1 if isinstance(seed, bool) else index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise BadInput(
+            f"{name} = {seed!r}: must be a whole number from 0 to 2^63 - 1; write it without quotes and decimals"
+        )
+    return number
 
 
 def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.capture.dry_run import DryRun
+from ohmformer.capture.torch_private import in_backward
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, reorders, steady_class
 from ohmformer.nn.convert.call_info import asked, asked_of_encoder
@@ -66,8 +67,9 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
         BadInput: there are more or fewer names than samples.
     """
     state = converted.state
+    state.threads.enter()
     before, state.said = state.said, asked(model, args, kwargs, converted.axis)
-    if torch._C._current_graph_task_id() != -1:
+    if in_backward():
         if state.said.rows == before.rows:
             state.said = replace(state.said, names=before.names)
     elif state.training is not None and model.training:
@@ -123,6 +125,7 @@ def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...
     """
     state = converted.state
     if not torch.is_grad_enabled():
+        state.threads.enter()
         state.parts.append(asked_of_encoder(encoder, args, kwargs, converted.axis, state.asked))
 
 

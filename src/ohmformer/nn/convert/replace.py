@@ -9,7 +9,7 @@ from torch import nn
 from ohmformer.capture.batch_axis import FIRST, Rows
 from ohmformer.capture.dry_run import DryRun, Place
 from ohmformer.capture.product import Product
-from ohmformer.capture.table import BY_RULE, COMPUTED, Captured, CaptureTable
+from ohmformer.capture.table import BY_RULE, COMPUTED, ELSEWHERE, NOT_CALLED, Captured, CaptureTable
 from ohmformer.errors import BadInput
 from ohmformer.hardware.operand_names import weight_name
 from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
@@ -24,7 +24,9 @@ from ohmformer.nn.modules.linear import CrossbarLinear, is_plain_linear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State
-from ohmformer.routing.product_handler import PairRole, ProductHandler, describe, remedy, unseen_layers
+from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
+from ohmformer.routing.refusals import check_place, not_understood
+from ohmformer.routing.weight_names import geometry
 
 
 class Replacer(ProductHandler[Place, list[Captured]]):
@@ -69,8 +71,9 @@ class Replacer(ProductHandler[Place, list[Captured]]):
             frame.weights = self.held_by[name]
         if not rows:
             raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
+        elsewhere = self.run.seen.elsewhere
         for name in unseen_layers(self.modules, self.run.seen.products):
-            rows.append(self._row_of_unused(name, "x W", "its forward is not called on the sample"))
+            rows.append(self._row_of_unused(name, "x W", ELSEWHERE if name in elsewhere else NOT_CALLED))
         self.choice.check_rules()
         return CaptureTable(tuple(rows))
 
@@ -89,11 +92,8 @@ class Replacer(ProductHandler[Place, list[Captured]]):
 
     def unknown(self, product: Product, given: Place, rule: Rule) -> list[Captured]:
         """Stays digital."""
-        return [
-            digital_row(
-                product.module, product.operation, BY_RULE if rule.digital else f"{product.operation} is not understood"
-            )
-        ]
+        reason = BY_RULE if rule.digital else product.why or not_understood(product)
+        return [digital_row(product.module, product.operation, reason)]
 
     def weights(self, product: Product, given: Place) -> list[Captured]:
         """A linear layer, or weights that a module multiplies by itself."""
@@ -107,12 +107,12 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         return found
 
     def _linear(self, product: Product, module: nn.Module, rows: Rows | None, *, known: bool) -> Captured:
-        key = (product.weights, *_geometry(product.matrix))
-        uses = self.times[_matrix_key(product)]
-        operand, row = self.choice.weight(product.module, key, uses, rows=rows, samples_known=known)
+        key = (product.weights, *geometry(product))
+        uses, name = self.times[_matrix_key(product)], self.weights_of.matrix(product).name
+        operand, row = self.choice.weight(name, key, uses, rows=rows, samples_known=known)
         if operand is not None:
             operand.rows_of = self._rows_by_use(product)
-            become(module, CrossbarLinear, weight_operand=operand)
+            become(module, CrossbarLinear, ohmformer_weight=operand)
         return row
 
     def _rows_by_use(self, product: Product) -> tuple[Rows | None, ...]:
@@ -124,19 +124,17 @@ class Replacer(ProductHandler[Place, list[Captured]]):
 
     def _functional(self, product: Product, rows: Rows | None, *, known: bool) -> list[Captured]:
         """Weights that a module multiplies by itself: a whole parameter, a part, or a bank, of which all are held."""
-        matrix = product.matrix
-        assert matrix is not None
+        _, *form = geometry(product)
         owner, _, attribute = product.weights.rpartition(".")
         held, bank = self.held_by[product.module], self.weights_of.bank(product)
-        shape, stride = tuple(matrix.shape), matrix.stride()
-        same = (attribute, self.modules[owner], shape)
+        same = (attribute, self.modules[owner], form[0])
         if bank and any((w.parameter, w.owner, w.shape) == same for w in held):
             return []
         found = []
         for each in bank or [self.weights_of.matrix(product)]:
             operand, row = self.choice.weight(
                 each.name,
-                (product.weights, each.start, shape, stride),
+                (product.weights, each.start, *form),
                 self.times[_matrix_key(product)],
                 rows=rows,
                 samples_known=known,
@@ -145,7 +143,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
             found.append(row)
             if operand is not None:
                 self._frame(product.module)
-            held.append(Weights(operand, self.modules[owner], attribute, each.start, shape, stride))
+            held.append(Weights(operand, self.modules[owner], attribute, each.start, *form))
         return found
 
     def _frame(self, name: str) -> Frame:
@@ -154,7 +152,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
             module = self.modules[name]
             self.frames[name] = Frame(name, self.choice.state, operations=self.run.seen.operations.get(name, {}))
             cls: type[nn.Module] = type(module)
-            become(module, crossbar_class(cls), crossbar_frame=self.frames[name])  # type: ignore[arg-type]
+            become(module, crossbar_class(cls), ohmformer_frame=self.frames[name])  # type: ignore[arg-type]
         return self.frames[name]
 
     def _use_modules(self, name: str) -> None:
@@ -170,20 +168,20 @@ class Replacer(ProductHandler[Place, list[Captured]]):
     def multihead(self, product: Product, given: Place, module: nn.MultiheadAttention) -> list[Captured]:
         """PyTorch's own attention: three projections in, two products, and `out_proj`."""
         name, uses = product.module, self._uses(product)
-        self._check_place(product)
+        check_place(product, given)
         made = [self.choice.weight(weight_name(name, part=part), (name, part), uses) for part in "qkv"]
         site, found = self._site(product, FIRST, uses)
         operands = tuple(operand for operand, _ in made)
-        become(module, CrossbarMultiheadAttention, in_operands=operands, attention_sites=[site])
+        become(module, CrossbarMultiheadAttention, ohmformer_inputs=operands, ohmformer_sites=[site])
         rows = [*(row for _, row in made), *found]
         if isinstance(module.out_proj, CrossbarLinear):  # of another attention, too
-            module.out_proj.weight_operand.uses += uses
+            module.out_proj.ohmformer_weight.uses += uses
         else:
             last = f"{name}.out_proj".lstrip(".")
             operand, row = self.choice.weight(last, (last,), uses)
             rows.append(row)
             if operand is not None:
-                become(module.out_proj, CrossbarLinear, weight_operand=operand)
+                become(module.out_proj, CrossbarLinear, ohmformer_weight=operand)
         self._use_modules(name)
         return rows
 
@@ -191,7 +189,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         """Fused attention: K and V at one site."""
         site, rows = self._site(product, given.right or given.left or FIRST, self._uses(product))
         if any(row.reason != BY_RULE for row in rows):
-            self._check_place(product)
+            check_place(product, given)
         if site.key or site.value:
             self._frame(product.module).sites[product.position] = site
         return rows
@@ -211,7 +209,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         known = given.known and (given.left is not None or given.right is not None)
         if product.kind == "computed weights" and not known:
             return self.digital(product, given, role, COMPUTED)
-        self._check_place(product)
+        check_place(product, given)
         name = self.site(product, role)
         operand, row = self.choice.kv(name, role, self._uses(product), product)
         if operand is not None:
@@ -234,21 +232,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         """As the rows of its factors show."""
         return given.left is None and given.right is None
 
-    def _check_place(self, product: Product) -> None:
-        place = self.run.places[product]
-        if not place.known or (place.left is None and place.right is None):
-            raise BadInput(
-                f"{describe(product)}: cannot tell which rows belong to which sample; "
-                f"{remedy('keep it digital', product)}"
-            )
-
 
 def _matrix_key(product: Product) -> tuple[object, ...]:
     """What tells one use of a matrix of weights from those of others."""
-    matrix = product.matrix
-    return (product.module, product.weights, *(() if matrix is None else _geometry(matrix)))
-
-
-def _geometry(matrix: object) -> tuple[object, ...]:
-    """What tells parts of one parameter from one another."""
-    return matrix.storage_offset(), tuple(matrix.shape), matrix.stride()  # type: ignore[attr-defined]
+    return (product.module, product.weights, *(() if product.matrix is None else geometry(product)))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ohmformer.nn.convert.convert import Model, share_parameters
+from ohmformer.capture.torch_private import post_hooks, pre_hooks
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.hooks import OWN_HOOKS
+from ohmformer.nn.convert.sharing import Model, share_parameters
+from ohmformer.nn.describing import forget_note
 from ohmformer.nn.modules.class_swap import unbecome
 
 
@@ -22,10 +24,11 @@ def revert(model: Model) -> Model:
     found = crossbars(model)
     digital = share_parameters(model, found, found.state, *found.operands)
     for module in digital.modules():
-        _drop_hooks(module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)
-        _drop_hooks(module._forward_hooks, module._forward_hooks_always_called)
+        _drop_hooks(*pre_hooks(module))
+        _drop_hooks(*post_hooks(module))
         unbecome(module)
-    del digital.crossbars
+        forget_note(module)
+    del digital.ohmformer_crossbars
     return digital
 
 

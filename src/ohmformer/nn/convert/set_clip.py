@@ -7,6 +7,7 @@ from torch import nn
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.convert.calibrate_ranges import _calibrate_converters
 from ohmformer.nn.convert.handle import crossbars
+from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.kv import DynamicOperand
 
 
@@ -27,3 +28,4 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
     found.state.clip = clip
     if any(operand.calibrates_converters() for operand in found.operands):
         _calibrate_converters(model)
+        warn_of_unseen(found.operands, stacklevel=2)

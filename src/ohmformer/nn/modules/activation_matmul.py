@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ohmformer.array.encoding import widened
 from ohmformer.capture.batch_axis import Rows
+from ohmformer.capture.contraction.matmul import Contraction
 from ohmformer.capture.masks import shows_nothing
-from ohmformer.capture.matmul import Contraction
 from ohmformer.errors import BadInput
 from ohmformer.nn.modules.grouped_query import multiply, unwritten
 from ohmformer.nn.operands.kv import DynamicOperand
@@ -47,9 +47,13 @@ class PairSite:
     def apply(self, found: Contraction, seen: Tensor | None = None) -> Tensor:
         """The product, with one factor in cells.
 
-        `seen` says what of [..., M, tokens] the mask of the model lets be seen, tokens of the right factor; None where
-        that is all, or not known. Tokens that no row sees are padding, and are not written.
+        `seen` says what of [..., M, tokens] the mask of the model lets be seen, tokens of the right factor (as the
+        site stores them, whichever way around the model writes them); None where that is all, or not known. Tokens
+        that no row sees are padding, and are not written.
         """
+        found = found.swapped() if self.swapped else found
+        if found.left.numel() == 0 or found.right.numel() == 0:  # an empty batch, or no tokens
+            return found.finish(found.left @ found.right.transpose(-2, -1))
         dtype = found.left.dtype
         lead = torch.broadcast_shapes(found.left.shape[:-2], found.right.shape[:-2])
         left, right = (f.expand(*lead, *f.shape[-2:]) for f in (found.left, found.right))

@@ -69,6 +69,9 @@ class AttentionSite:
         enable_gqa: bool,
     ) -> tuple[Tensor, Tensor]:
         """`attend`, and the attention weights [B, H, M, N]."""
+        if query.numel() == 0 or key.numel() == 0:  # an empty batch, or no tokens
+            rows = query.shape[:-1]
+            return query.new_zeros(*rows, value.shape[-1]), query.new_zeros(*rows, key.shape[-2])
         B, dtype = self._samples(query), query.dtype
         key, value = (_each_sample(t, query) for t in (key, value))
         q, k, v = (self.rows.to_heads(widened(t, self.name), B) for t in (query, key, value))

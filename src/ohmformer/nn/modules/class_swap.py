@@ -1,4 +1,7 @@
-"""Modules that become others in place, and the way back."""
+"""Modules that become others in place, and the way back.
+
+What is written onto modules of users is called `ohmformer_...`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from torch import nn
 
 def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
     """Give a module another class, in place, and what that class needs; `unbecome` takes it back."""
-    vars(module).setdefault("digital_classes", []).append((type(module), tuple(attributes)))
+    vars(module).setdefault("ohmformer_classes", []).append((type(module), tuple(attributes)))
     module.__class__ = cls
     for name, value in attributes.items():
         setattr(module, name, value)
@@ -15,7 +18,7 @@ def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> Non
 
 def changing(module: nn.Module, **attributes: object) -> None:
     """Set attributes of a module that it has; `unbecome` sets them back."""
-    before = vars(module).setdefault("digital_values", {})
+    before = vars(module).setdefault("ohmformer_values", {})
     for name, value in attributes.items():
         before.setdefault(name, getattr(module, name))
         setattr(module, name, value)
@@ -23,9 +26,17 @@ def changing(module: nn.Module, **attributes: object) -> None:
 
 def unbecome(module: nn.Module) -> None:
     """Give a module its digital class and attributes again."""
-    for name, value in vars(module).pop("digital_values", {}).items():
+    for name, value in vars(module).pop("ohmformer_values", {}).items():
         setattr(module, name, value)
-    for cls, attributes in reversed(vars(module).pop("digital_classes", [])):
+    for cls, attributes in reversed(vars(module).pop("ohmformer_classes", [])):
         for name in attributes:
             delattr(module, name)
         module.__class__ = cls
+
+
+def converted_part(model: nn.Module) -> str | None:
+    """Name of the first module that has become another (the model itself: ""); None where there is none."""
+    for name, module in model.named_modules():
+        if vars(module).get("ohmformer_classes") or "ohmformer_crossbars" in vars(module):
+            return str(name)
+    return None

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial, wraps
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from ohmformer.capture.grouped_matmul import GROUPED, group_contraction
+from ohmformer.capture.contraction.grouped_matmul import GROUPED, group_contraction
+from ohmformer.capture.contraction.matmul import Contraction, contraction
 from ohmformer.capture.mask_following import Follower
-from ohmformer.capture.matmul import Contraction, contraction
+from ohmformer.capture.opaque_tensors import opaque
 from ohmformer.capture.recorder import FUSED, multiplies
 from ohmformer.errors import BadInput
+from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.activation_matmul import PairSite
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import StaticOperand
+
+CHANGES = (
+    "set_attn_implementation, get_peft_model, torch.jit.trace, .to(memory_format=...), or another forward or submodule"
+)
+"""What makes a model multiply otherwise than it did on the sample."""
 
 
 @dataclass(eq=False)
@@ -32,8 +42,9 @@ class Weights:
         owner: the module that has the parameter.
         parameter: what it is called there.
         offset: from the parameter's first value to the matrix's.
-        shape: of the matrix [O, I] or [G, O, I].
-        stride: of the matrix.
+        shape: of the view of the parameter that the matrix is, or is copied from.
+        stride: of that view.
+        matrix: shape [O, I] or [G, O, I] of the matrix.
     """
 
     operand: StaticOperand | None
@@ -42,11 +53,18 @@ class Weights:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+    matrix: tuple[int, ...]
 
-    def key(self) -> tuple[Any, ...]:
-        """What identifies the matrix among tensors now."""
-        parameter = self.owner.get_parameter(self.parameter)
-        return _address(parameter) + self.offset * parameter.element_size(), self.shape, self.stride
+    def known_by(self) -> list[tuple[Any, ...]]:
+        """What identifies the matrix among tensors now.
+
+        A matrix that takes up the whole parameter is also known by its shape alone: the parameter may have other
+        strides by now, or be one that is computed from others (pruning, weight norm, `functional_call`).
+        """
+        parameter = getattr(self.owner, self.parameter)
+        address = _address(parameter) + self.offset * parameter.element_size()
+        exact = (address, self.shape, self.stride, self.matrix)
+        return [exact, (address, self.matrix)] if prod(self.matrix) == parameter.numel() else [exact]
 
 
 def _address(t: Tensor) -> int:
@@ -73,9 +91,27 @@ class Frame:
     operations: Mapping[int, set[str]] = field(default_factory=dict)
     scores: set[int] = field(default_factory=set)
 
+    def parametrized(self) -> bool:
+        """Whether some of the weights are computed whenever they are asked for."""
+        return any(parametrize.is_parametrized(weights.owner) for weights in self.weights)
+
+    def described(self) -> str:
+        """What is on which arrays."""
+        parts = dict.fromkeys(on_arrays(w.parameter, w.operand) for w in self.weights if w.operand is not None)
+        for site in self.sites.values():
+            held = (site.key, site.value) if isinstance(site, AttentionSite) else (site.operand,)
+            parts |= dict.fromkeys(on_arrays(operand.axis, operand) for operand in held if operand is not None)
+        return "; ".join(parts)
+
     def operands(self) -> dict[tuple[Any, ...], StaticOperand | None]:
         """Operand by what identifies its matrix now."""
-        return {weights.key(): weights.operand for weights in self.weights}
+        found: dict[tuple[Any, ...], StaticOperand | None] = {}
+        unclear: set[tuple[Any, ...]] = set()
+        for weights in self.weights:
+            for key in weights.known_by():
+                if found.setdefault(key, weights.operand) is not weights.operand:
+                    unclear.add(key)  # read as two matrices of one shape: told apart by strides only
+        return {key: operand for key, operand in found.items() if key not in unclear}
 
 
 class Intercept(TorchFunctionMode):
@@ -88,7 +124,7 @@ class Intercept(TorchFunctionMode):
         self.weights = frame.operands() if frame.weights else {}
 
     def __enter__(self) -> Any:
-        frames = self.frame.state.frames
+        frames = self.frames = self.frame.state.frames  # of this thread, in which the whole call goes on
         around = frames[-1] if frames else None
         # Scores may be computed in one module, and meet their mask in the one around it.
         self.nested = isinstance(around, Intercept)
@@ -97,7 +133,7 @@ class Intercept(TorchFunctionMode):
         return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
-        self.frame.state.frames.pop()
+        self.frames.pop()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def done(self, module: nn.Module, output: Any) -> Any:
@@ -112,8 +148,8 @@ class Intercept(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace a product; let everything else pass."""
         kwargs = kwargs or {}
-        mine = self.frame.state.frames[-1] is self
-        if self.follower.busy and (mine or not self.nested):
+        mine = self.frames[-1] is self
+        if any(self.follower.followed) and (mine or not self.nested):
             args, kwargs = self.follower.known((args, kwargs))
             if mine and not multiplies(func, args):
                 if self.follower.concerns((args, kwargs)):
@@ -162,7 +198,9 @@ class Intercept(TorchFunctionMode):
             before = f"{' or '.join(sorted(expected))} stood there" if expected else "there were no more products"
             raise BadInput(
                 f"{self.frame.name or 'the model itself'}: product number {position + 1} of a call is {found}, but "
-                f"{before} on the sample; convert with a sample that takes the same path"
+                f"{before} on the sample; convert with a sample that takes the same path, or, if {CHANGES} changed "
+                "the model after its conversion, change the original and convert that; or keep it digital with all "
+                f"inside by rules={{{self.frame.name!r}: None, {f'{self.frame.name}.*'.lstrip('.')!r}: None}}"
             )
 
     def _with_weights(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -178,11 +216,15 @@ class Intercept(TorchFunctionMode):
         if found is None:
             return None
         for product in (found, found.swapped()):
-            matrix = product.right
-            key = (_address(matrix), tuple(matrix.shape), matrix.stride())
+            matrix, origin = product.right, product.origin
+            if opaque(origin):
+                continue
+            address, shape = _address(origin), tuple(matrix.shape)
+            key: tuple[Any, ...] = (address, tuple(origin.shape), origin.stride(), shape)
+            key = key if key in self.weights else (address, shape)
             if key in self.weights:
                 operand, x = self.weights[key], product.left
-                y = x @ matrix.transpose(-2, -1) if operand is None else operand.product(x, matrix)
+                y = x @ matrix.transpose(-2, -1) if operand is None else operand.product(x, matrix, origin)
                 return product.finish(y)
         return None
 
@@ -199,13 +241,18 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
     @eager
     @wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with Intercept(self.crossbar_frame) as intercept:
+        frame: Frame = self.ohmformer_frame
+        # Weights that are computed whenever they are asked for are computed once, so that they are known again.
+        with parametrize.cached() if frame.parametrized() else nullcontext(), Intercept(frame) as intercept:
             return intercept.done(self, cls.forward(self, *args, **kwargs))
 
     def reduce(self: Any) -> tuple[Any, ...]:
         return _blank, (cls,), self.__dict__
 
-    methods = {"forward": forward, "__reduce__": reduce, "__module__": cls.__module__}
+    def extra_repr(self: Any) -> str:
+        return joined(cls.extra_repr(self), self.ohmformer_frame.described())
+
+    methods = {"forward": forward, "__reduce__": reduce, "extra_repr": extra_repr, "__module__": cls.__module__}
     subclass: type[nn.Module] = type(f"Crossbar{cls.__name__}", (cls,), methods)
     return subclass
 

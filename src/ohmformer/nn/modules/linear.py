@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.operands.weight import StaticOperand
 
@@ -11,14 +12,18 @@ from ohmformer.nn.operands.weight import StaticOperand
 class CrossbarLinear(nn.Linear):
     """`nn.Linear` whose weight lives on crossbars: x[B, ..., in] to [B, ..., out]; the bias is added digitally."""
 
-    weight_operand: StaticOperand
+    ohmformer_weight: StaticOperand
 
     @eager
     def forward(self, input: Tensor) -> Tensor:
-        operand = self.weight_operand
+        operand = self.ohmformer_weight
         with operand.state.paused():
             y = operand.product(input, self.weight) if input.dim() > 1 else operand.product(input[None], self.weight)[0]
         return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """As `nn.Linear`, and which arrays hold the weight."""
+        return joined(super().extra_repr(), on_arrays("weight", self.ohmformer_weight))
 
 
 def is_plain_linear(module: nn.Module) -> bool:

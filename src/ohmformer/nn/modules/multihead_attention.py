@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
+from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.operands.weight import StaticOperand
@@ -15,12 +16,12 @@ from ohmformer.nn.operands.weight import StaticOperand
 class CrossbarMultiheadAttention(nn.MultiheadAttention):
     """Attention of query[B, M, E] on key[B, N, K] and value[B, N, V] (or [M, B, E] ... without `batch_first`).
 
-    `out_proj` is a layer of its own; `in_operands` hold the three input projections, or are None where those stay
+    `out_proj` is a layer of its own; `ohmformer_inputs` hold the three input projections, or are None where those stay
     digital.
     """
 
-    in_operands: tuple[StaticOperand | None, StaticOperand | None, StaticOperand | None]
-    attention_sites: list[AttentionSite]
+    ohmformer_inputs: tuple[StaticOperand | None, StaticOperand | None, StaticOperand | None]
+    ohmformer_sites: list[AttentionSite]
 
     @eager
     def forward(
@@ -35,7 +36,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As `nn.MultiheadAttention.forward`; masked positions are True in boolean masks."""
-        with self.attention_sites[0].state.paused():
+        with self.ohmformer_sites[0].state.paused():
             return self._attend(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
@@ -55,7 +56,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         q, k, v = self._project(*(self._batch_first(t) for t in (query, key, value)))
         mask = self._mask(attn_mask, key_padding_mask, q, k, is_causal)
         p = self.dropout if self.training else 0.0
-        site = self.attention_sites[0]
+        site = self.ohmformer_sites[0]
         heads, weights = site.attend_with_weights(q, k, v, mask, p, False, None, False)
         out = self.out_proj(heads.transpose(1, 2).flatten(2))
         if not batched:
@@ -66,6 +67,13 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
             return out, None
         weights = weights.mean(dim=1) if average_attn_weights else weights
         return out, weights if batched else weights.squeeze(0)
+
+    def extra_repr(self) -> str:
+        """As `nn.MultiheadAttention`, and which arrays hold what."""
+        held = [on_arrays(f"W{part}", one) for part, one in zip("QKV", self.ohmformer_inputs, strict=True) if one]
+        for site in self.ohmformer_sites:
+            held += [on_arrays(one.axis, one) for one in (site.key, site.value) if one is not None]
+        return joined(super().extra_repr(), "; ".join(held))
 
     def _batch_first(self, t: Tensor) -> Tensor:
         if t.dim() == 2:
@@ -82,7 +90,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         """Queries, keys and values [B, H, N, d] of tokens[B, N, .]."""
         biases = self.in_proj_bias.chunk(3) if self.in_proj_bias is not None else (None, None, None)
         heads = []
-        for x, w, b, operand in zip(tokens, self._weights(), biases, self.in_operands, strict=True):
+        for x, w, b, operand in zip(tokens, self._weights(), biases, self.ohmformer_inputs, strict=True):
             y = F.linear(x, w) if operand is None else operand.product(x, w)
             y = y if b is None else y + b
             heads.append(y.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2))

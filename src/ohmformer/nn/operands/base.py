@@ -18,6 +18,7 @@ from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.nn.operands.state import State
+from ohmformer.nn.threads import OfThread, Threads
 from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
 
 EXACT = ("bypass", "observe inputs", "observe tokens")
@@ -72,9 +73,14 @@ class Operand:
     x_range: Tensor | None = None
     adc_range: converters.Range | None = None
     uses: int = 1
-    turn: int = 0
+    turn = OfThread[int](0)
 
     dynamic: ClassVar[bool] = False
+
+    @property
+    def threads(self) -> Threads:
+        """What each thread keeps for itself."""
+        return self.state.threads
 
     @property
     def needs_cells(self) -> bool:

@@ -24,6 +24,7 @@ from ohmformer.nn.operands.kv_cache import WrittenTokens
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Watched
 from ohmformer.nn.operands.unpad import Numbers, Unpadding, places, ring_places, unpad
+from ohmformer.nn.threads import OfThread
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 
@@ -57,7 +58,7 @@ class DynamicOperand(Operand):
     clip: Literal["model"] | Clip | tuple[Clip, ...] = "model"
     w_range: Tensor | None = None
     conditioner: Conditioner | None = None
-    cells: WrittenTokens | None = None
+    cells = OfThread[WrittenTokens | None](None)
     plain: Crossbar = field(init=False)
     plain_clip: Literal["model"] | Clip | tuple[Clip, ...] = field(init=False)
     watched: list[Watched] = field(default_factory=list, repr=False)

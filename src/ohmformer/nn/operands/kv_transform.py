@@ -20,6 +20,10 @@ TRADE = 0.1
 too little adds up over the features of a token, and what is drawn evens out."""
 
 
+CLOSE = 1e-2
+"""How far the product of a basis and its inverse may be from the identity, anywhere: rounding gives far less."""
+
+
 @dataclass(frozen=True, eq=False)
 class Conditioner:
     """A conditioning of one operand with all that was fitted.
@@ -37,6 +41,19 @@ class Conditioner:
     mean: Tensor | None = None
     basis: Tensor | None = None
     inverse: Tensor | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether all parts are finite, and the inverse is that of the basis."""
+        parts = [t for t in (self.mean, self.basis, self.inverse) if t is not None]
+        if not all(bool(t.isfinite().all()) for t in parts) or (self.basis is None) != (self.inverse is None):
+            return False
+        if self.basis is None or self.inverse is None:
+            return True
+        if self.basis.shape != self.inverse.shape or self.basis.shape[-2:] != self.basis.mT.shape[-2:]:
+            return False
+        eye = torch.eye(self.basis.shape[-1], dtype=torch.float64, device=self.basis.device)
+        return bool(((self.basis.double() @ self.inverse.double() - eye).abs() < CLOSE).all())
 
     def tokens(self, tokens: Tensor, dense: Unpadding | None) -> tuple[Tensor, Tensor | None]:
         """tokens[B, R, n, d] as they are written, and the mean [B or 1, R, 1, d] that they lack."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.array.multiply import Level
+from ohmformer.capture.torch_private import in_backward
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
+from ohmformer.nn.threads import OfThread, Threads
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]
@@ -87,15 +89,13 @@ class State:
             would, from what is written of it (`ideal`); the observing modes calibrate ranges.
         rounded: inputs and stored values are integers; otherwise quantisers are bypassed, and only noise remains.
         causal: some attention of the model is causal, so reads belong to tokens.
-        said: what the last call of the whole model said.
+        said: what the last call of the whole model said, in this thread.
         inside: that call is going on.
         training: variation-aware training, inside of its block.
         last: the step of training that the last call was; None where it was none.
-        frames: what intercepts products now, innermost last; None where nothing does.
-        visited: operands that were used since it was last cleared.
-        moved: by operand with cached tokens, how its cells contradict them.
-        parts: what calls of encoders say that are going on, by themselves or inside of that of the model.
-        padded: what an encoder returned -> which of its tokens [B, N] hold something.
+        threads: what each thread keeps for itself.
+        padded: what an encoder returned -> which of its tokens [B, N] hold something. All threads share it, since a
+            tensor is only ever what one call returned, and a decoder may look at it from another thread.
     """
 
     level: Level = "array"
@@ -105,15 +105,13 @@ class State:
     mode: Mode = "run"
     rounded: bool = True
     causal: bool = False
-    said: Asked = Asked()
-    inside: bool = False
     training: Steps | None = None
-    last: Step | None = None
-    frames: list[object | None] = field(default_factory=list)
-    visited: set[str] = field(default_factory=set)
-    moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
-    parts: list[Asked] = field(default_factory=list)
+    threads: Threads = field(default_factory=Threads)
     padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
+    name: ClassVar[str] = ""
+    said = OfThread[Asked](Asked())
+    inside = OfThread[bool](False)
+    last = OfThread[Step | None](None)
 
     def __getstate__(self) -> dict[str, object]:
         """Outputs of an encoder are not kept with the model."""
@@ -122,6 +120,26 @@ class State:
     def __setstate__(self, kept: dict[str, object]) -> None:
         """As it was, with no outputs of an encoder."""
         vars(self).update(kept, padded=WeakIdKeyDictionary())
+
+    @property
+    def frames(self) -> list[object | None]:
+        """What intercepts products now in this thread, innermost last; None where nothing does."""
+        return self.threads.frames
+
+    @property
+    def visited(self) -> set[str]:
+        """Operands that this thread used since it last cleared this."""
+        return self.threads.own("visited", set)
+
+    @property
+    def moved(self) -> dict[str, frozenset[Moved]]:
+        """By operand with cached tokens, how its cells contradict them in the call of this thread."""
+        return self.threads.own("moved", dict)
+
+    @property
+    def parts(self) -> list[Asked]:
+        """What calls of encoders say that are going on in this thread, by themselves or inside of that of the model."""
+        return self.threads.own("parts", list)
 
     @property
     def stream(self) -> Stream:
@@ -148,7 +166,7 @@ class State:
     @property
     def _going_on(self) -> bool:
         """Whether a call of the whole model is going on, or layers of the last one are recomputed."""
-        return self.inside or torch._C._current_graph_task_id() != -1
+        return self.inside or in_backward()
 
     @property
     def asked(self) -> Asked:

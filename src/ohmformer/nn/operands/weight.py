@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
+from ohmformer.array.calibrate_adc import widest
 from ohmformer.array.codec import Codec
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
@@ -51,52 +53,55 @@ class StaticOperand(Operand):
     rows_of: tuple[Rows | None, ...] = ()
     rotated: bool = False
 
-    def take_turn(self) -> tuple[int, ...]:
-        """As in the base; also finds where samples stand in this use."""
-        if self.rows_of:
-            self.rows = self.rows_of[self.turn % self.uses]
-        return super().take_turn()
+    def _rows_in(self, turn: tuple[int, ...]) -> Rows | None:
+        """Where samples stand in this use of the forward pass."""
+        return self.rows_of[turn[0] if turn else 0] if self.rows_of else self.rows
 
-    def product(self, x: Tensor, w: Tensor) -> Tensor:
-        """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I]."""
+    def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None) -> Tensor:
+        """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I].
+
+        `origin` is the parameter that w is a copy of, if it is one.
+        """
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
         turn, dtype = self.take_turn(), x.dtype
+        places = self._rows_in(turn)
         held_of = w.detach()
         if self.rotated:
             x = rotate(encoding.widened(x, self.name))
             w = self._rotated_if_used(w, x.dtype)
+        if self.state.mode == "observe inputs" and self.noisy_reads() and places is not None:
+            self._samples(x, places)  # refuses inputs for which no read noise could be drawn
         exact = self.exact_product(x, w)
         if exact is not None:
             return exact.to(dtype)
         rows = encoding.widened(x, self.name)
-        held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype)
+        held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, origin)
         own = self.state.padded.get(x)
-        if not self.noisy_reads() or self.rows is None:
+        if not self.noisy_reads() or places is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, turn, samples=False)
             return y.reshape(*x.shape[:-1], w.shape[-2]).to(dtype)
-        first = self.rows.first(rows, self._samples(rows))
+        first = places.first(rows, self._samples(rows, places))
         if w.dim() == 2:
             flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
             y = self.multiply(flat, w.to(rows.dtype), held, turn, own=own).reshape(*first.shape[:-1], w.shape[-2])
         else:
             y = self.multiply(first, w.to(rows.dtype), held, turn)
-        return self.rows.back(y, rows.shape[self.rows.axis]).to(dtype)
+        return places.back(y, rows.shape[places.axis]).to(dtype)
 
     def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
         """w R where the product is exact or gradients flow to w; w itself where only its shape matters any more."""
         used = self.state.mode != "run" or (torch.is_grad_enabled() and w.requires_grad)
         return rotate(w.to(dtype)) if used else w
 
-    def _samples(self, x: Tensor) -> int:
+    def _samples(self, x: Tensor, places: Rows) -> int:
         """How many samples inputs hold.
 
         Raises:
             BadInput: that cannot be told, so it is not clear whose read noise is whose.
         """
-        assert self.rows is not None
-        found = samples_in(x, self.rows, self.state)
+        found = samples_in(x, places, self.state)
         if found is None or not self.samples_known:
             count = "" if self.state.samples is None else f" for {self.state.samples} samples"
             raise BadInput(
@@ -110,20 +115,18 @@ class StaticOperand(Operand):
         """A pattern for rules that matches the module, or the bank of matrices, and its like in other layers."""
         return re.sub(r"\d+", "*", self.bank or self.name.partition("#")[0])
 
-    def observe_input(self, x: Tensor) -> None:
-        """As in the base; refuses to draw read noise where it is not clear which rows belong to which sample."""
-        if self.noisy_reads() and self.rows is not None:
-            self._samples(x)
-        super().observe_input(x)
+    def held(self, w: Tensor, dtype: torch.dtype, origin: Tensor | None = None) -> Folded | Programmed:
+        """What the cells hold of w[..., O, I]: from the last call where nothing changed.
 
-    def held(self, w: Tensor, dtype: torch.dtype) -> Folded | Programmed:
-        """What the cells hold of w[..., O, I]: from the last call where nothing changed."""
+        Whether something did is seen at `origin` where w is a copy.
+        """
         state, cells = self.state, self.cells
+        given = w if origin is None else origin
         key = (
             (state.seed, state.chip, state.step, state.level, state.rounded),
-            w.data_ptr(),
-            0 if w.is_inference() else w._version,
-            (dtype, w.device, tuple(w.shape), w.stride()),
+            given.data_ptr(),
+            0 if given.is_inference() else given._version,
+            (dtype, w.device, tuple(w.shape), given.stride()),
             scattered(w),
         )
         # Sums read all weights, which is as much work as the product with a single token: once a text is enough.
@@ -136,8 +139,9 @@ class StaticOperand(Operand):
             chip = state.stream
             with torch.no_grad():
                 streams = {"stream": chip.child(cells.name), "fault_stream": chip.child("faults", cells.name)}
-                cells.held = self.hold(codes, w_range=w_range, **streams)
-            cells.key, cells.sums = key, sums
+                held = self.hold(codes, w_range=w_range, **streams)
+            cells.held, cells.key, cells.sums = held, key, sums
+            return held  # what the cells hold may be another thread's by now
         return cells.held
 
 
@@ -169,12 +173,29 @@ def totals(w: Tensor) -> tuple[float, float]:
 
 def share_ranges(operands: Iterable[Operand]) -> None:
     """Give matrices of a bank that no calibration input used the input range of the others."""
-    banks: dict[str, list[StaticOperand]] = {}
-    for operand in operands:
-        if isinstance(operand, StaticOperand) and operand.bank:
-            banks.setdefault(operand.bank, []).append(operand)
-    for members in banks.values():
+    for members in _banks(operands):
         seen = [member.x_range for member in members if member.x_range is not None]
         for member in members:
             if member.x_range is None and seen:
                 member.x_range = torch.stack(seen).amax(dim=0)
+
+
+def share_converter_ranges(operands: Iterable[Operand]) -> None:
+    """Give matrices of a bank that no calibration input used the converter range that holds those of the others."""
+    for members in _banks(operands):
+        seen = [member.adc_range for member in members if member.adc_range is not None]
+        if not seen:
+            continue
+        common = reduce(lambda a, b: widest(a, (torch.as_tensor(b[0]), torch.as_tensor(b[1]))), seen)
+        for member in members:
+            if member.adc_range is None and member.calibrates_converters():
+                member.adc_range = common
+
+
+def _banks(operands: Iterable[Operand]) -> list[list[StaticOperand]]:
+    """The matrices of each bank."""
+    banks: dict[str, list[StaticOperand]] = {}
+    for operand in operands:
+        if isinstance(operand, StaticOperand) and operand.bank:
+            banks.setdefault(operand.bank, []).append(operand)
+    return list(banks.values())

@@ -13,7 +13,7 @@ from typing import Any
 
 from ohmformer import registry
 from ohmformer.study.spec import Settings, Study
-from ohmformer.tasks.metric import METRICS
+from ohmformer.tasks.metric_kinds import METRICS
 
 PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
 """Whose versions go into every results file; those of the first two decide answers."""

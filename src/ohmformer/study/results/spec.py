@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 
 from ohmformer.errors import BadInput
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
-from ohmformer.tasks.metric import METRICS, Metric, MetricName
+from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
 
 class Chosen(Part):
@@ -35,7 +35,7 @@ class Accuracy(Part):
     """What was measured at one point.
 
     Attributes:
-        metric: name of the metric, as in `ohmformer.tasks.metric.METRICS`.
+        metric: name of the metric, as in `ohmformer.tasks.metric_kinds.METRICS`.
         level: fidelity of the simulated hardware.
         software: the metric of the model without crossbars.
         mean: mean of the metric over chips.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ohmformer.capture.matmul import Contraction
+from ohmformer.capture.contraction.matmul import Contraction
 
 GROUPED = {func for func in (getattr(F, "grouped_mm", None), getattr(torch, "_grouped_mm", None)) if func is not None}
 """The functions that `group_contraction` reads."""

@@ -10,9 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+Matrices = tuple[Tensor, Tensor, Callable[[Tensor], Tensor], tuple[Tensor, Tensor]]
 
-def as_matrices(equation: str, factors: Sequence[Any]) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]] | None:
-    """The factors as left[..., M, I] and right[..., O, I], and what makes the result of [..., M, O].
+
+def as_matrices(equation: str, factors: Sequence[Any]) -> Matrices | None:
+    """The factors as left[..., M, I] and right[..., O, I], what makes the result of [..., M, O], and views of both.
+
+    The views are the factors with their axes in this order, before axes were joined, which may copy.
 
     None where the equation is not a product of two matrices: other than two factors, a letter twice in one factor, or a
     letter that is summed over in one factor alone.
@@ -34,8 +38,10 @@ def as_matrices(equation: str, factors: Sequence[Any]) -> tuple[Tensor, Tensor, 
     size = {c: n for word, factor in ((a, left), (b, right)) for c, n in zip(word, factor.shape, strict=True)}
     size |= {c: max(left.shape[a.index(c)], right.shape[b.index(c)]) for c in shared}
 
-    def folded(factor: Tensor, word: str, free: list[str]) -> Tensor:
-        ordered = factor.permute([word.index(c) for c in chain(shared, free, summed)])
+    def ordered(factor: Tensor, word: str, free: list[str]) -> Tensor:
+        return factor.permute([word.index(c) for c in chain(shared, free, summed)])
+
+    def folded(ordered: Tensor, free: list[str]) -> Tensor:
         lead = ordered.shape[: len(shared)]
         return ordered.reshape(*lead, prod(size[c] for c in free), prod(size[c] for c in summed))
 
@@ -45,7 +51,8 @@ def as_matrices(equation: str, factors: Sequence[Any]) -> tuple[Tensor, Tensor, 
         y = y.reshape((*lead, *(size[c] for c in chain(rows, columns))))
         return y.permute([order.index(c) for c in out])
 
-    return folded(left, a, rows), folded(right, b, columns), finish
+    views = ordered(left, a, rows), ordered(right, b, columns)
+    return folded(views[0], rows), folded(views[1], columns), finish, views
 
 
 def _letters(equation: str, factors: Sequence[Any]) -> tuple[str, str, str] | None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ohmformer import streams
 from ohmformer.errors import BadInput
-from ohmformer.tasks.load import Task
-from ohmformer.tasks.metrics import scores
+from ohmformer.tasks.scoring import scores
+from ohmformer.tasks.task import Task
 
 N = 7
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0])

@@ -30,7 +30,8 @@ def as_product(
 ) -> Product | None:
     """A convolution as patches[B, G, L, I], weights[G, O / G, I], and what makes the result of [B, G, L, O / G].
 
-    One group needs no axis: patches[B, L, I], weights[O, I]. None for input without a batch.
+    One group needs no axis: patches[B, L, I], weights[O, I]. None for input without a batch. The weights are a copy
+    where their strides fit no matrix, as in the memory format `channels_last`.
     """
     dims = weight.dim() - 2
     if input.dim() != weight.dim():
@@ -44,8 +45,9 @@ def as_product(
     square = padded if dims == 2 else padded[:, :, None]
     one = (1,) * (2 - dims)
     patches = F.unfold(square, one + window, dilation=one + spread, stride=one + steps)
-    left = patches.reshape(len(input), groups, -1, prod(places)).transpose(-2, -1)
-    right = weight.reshape(groups, weight.shape[0] // groups, -1)
+    size = prod(weight.shape[1:])
+    left = patches.reshape(len(input), groups, size, prod(places)).transpose(-2, -1)
+    right = weight.reshape(groups, weight.shape[0] // groups, size)
     if groups == 1:
         left, right = left.squeeze(1), weight.flatten(1)
 

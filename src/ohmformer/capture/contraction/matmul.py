@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ohmformer.capture.convolution import CONVOLUTIONS, as_product
-from ohmformer.capture.einsum import as_matrices
+from ohmformer.capture.contraction.convolution import CONVOLUTIONS, as_product
+from ohmformer.capture.contraction.einsum import as_matrices
+from ohmformer.capture.torch_private import storage_id
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Contraction:
         left: [..., M, I].
         right: [..., O, I].
         finish: [..., M, O] to what the function returns.
+        given: what the two factors were before they were brought into this form, where that may have copied them.
     """
 
     left: Tensor
     right: Tensor
     finish: Callable[[Tensor], Tensor]
+    given: tuple[Tensor | None, Tensor | None] = (None, None)
 
     @property
     def plain(self) -> bool:
@@ -39,7 +42,14 @@ class Contraction:
 
     def swapped(self) -> Contraction:
         """The same product with its factors exchanged: what was on the left can now be written."""
-        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1)))
+        given = (self.given[1], self.given[0])
+        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1)), given)
+
+    @property
+    def origin(self) -> Tensor:
+        """The right factor, or what it was copied from: by its memory it can be told whose values these are."""
+        given = self.given[1]
+        return self.right if given is None or storage_id(given) == storage_id(self.right) else given
 
 
 def _same(y: Tensor) -> Tensor:
@@ -103,7 +113,8 @@ def contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Con
         return None
     if func in CONVOLUTIONS:
         product = as_product(*args, **kwargs)
-        return None if product is None else Contraction(*product)
+        weight = args[1] if len(args) > 1 else kwargs["weight"]
+        return None if product is None else Contraction(*product, given=(None, weight))
     if func not in _READERS:
         return None
     read, names = _READERS[func]

@@ -1,0 +1,55 @@
+"""What is used of PyTorch and transformers that they do not document: each line says what it relies on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def storage_id(t: Tensor) -> int:
+    """The same number for views of the same memory, on the meta device too: the address of PyTorch's own storage.
+
+    -1 for tensors that have none, such as sparse ones.
+    """
+    try:
+        return int(t.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return -1
+
+
+def in_backward() -> bool:
+    """Whether gradients are being computed in this thread: autograd numbers its runs, and outside it has none (-1)."""
+    return int(torch._C._current_graph_task_id()) != -1
+
+
+def pre_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Hooks before `forward` by their number, and the numbers of those that take keyword arguments."""
+    return module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs
+
+
+def post_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Hooks after `forward` by their number, and the numbers of those that run after errors, too."""
+    return module._forward_hooks, module._forward_hooks_always_called
+
+
+def wrapped(t: Tensor) -> bool:
+    """Whether `torch.func` put a tensor into one of its own, such as a batch of `vmap`, whose memory is hidden."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(t))
+
+
+def own_dispatch(t: Tensor) -> bool:
+    """Whether a tensor's class computes in a way of its own, as those of quantization libraries do."""
+    return type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
+def experts_implementation(module: nn.Module) -> str | None:
+    """How a model of transformers computes its experts, as its configuration says; None for others."""
+    found = getattr(getattr(module, "config", None), "_experts_implementation", None)
+    return found if isinstance(found, str) else None
+
+
+def set_experts_implementation(module: nn.Module, how: str) -> None:
+    """Let a model of transformers compute its experts in another way: it looks at its configuration in every call."""
+    module.config._experts_implementation = how  # type: ignore[union-attr]

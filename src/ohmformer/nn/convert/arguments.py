@@ -1,0 +1,109 @@
+"""What `convert` is given, checked before anything is done: each fault in one line with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ohmformer.array.multiply import LEVELS
+from ohmformer.capture.inputs import at_home, batch_size
+from ohmformer.capture.opaque_tensors import stored_values
+from ohmformer.capture.sample_batch import as_sample
+from ohmformer.capture.torch_private import own_dispatch
+from ohmformer.errors import BadInput, suggest
+from ohmformer.hardware.rules import OrderedRules, RuleBook
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.mitigation.spec import KVClip, WeightMitigation
+from ohmformer.nn.modules.class_swap import converted_part
+
+QUANTIZERS = (
+    "torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torchao", "optimum.quanto",
+    "quanto", "bitsandbytes", "gptqmodel", "auto_gptq", "awq", "hqq", "aqlm", "compressed_tensors",
+)  # fmt: skip
+"""Packages whose layers hold quantized weights."""
+
+
+def check_options(model: object, hardware: object, clip: object, rules: object, weights: object, level: object) -> None:
+    """Refuse arguments of another type, by name, and a clip that the arrays cannot have.
+
+    Raises:
+        BadInput: one is.
+    """
+    expected: list[tuple[str, object, type | tuple[type, ...], str]] = [
+        ("model", model, nn.Module, "an nn.Module"),
+        ("hardware", hardware, Accelerator, 'an accelerator, such as load("clipformer_tcad_2024")'),
+        ("clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None"),
+        ("weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None"),
+        ("rules", rules, (Mapping, type(None)), "a mapping of name patterns"),
+    ]
+    for name, value, kinds, wanted in expected:
+        if not isinstance(value, kinds):
+            raise BadInput(f"{name} is of type {type(value).__name__}; give {wanted}")
+    if level not in LEVELS:
+        raise BadInput(f"level = {level!r}: {suggest(str(level), list(LEVELS))}")
+    assert isinstance(hardware, Accelerator)
+    for engine in (hardware.attention.key, hardware.attention.value):
+        if isinstance(clip, KVClip) and isinstance(engine, CrossbarEngine):
+            clip.check(engine.array)
+
+
+def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
+    """The sample batch as tensors where the model is; refuses one, or a model, that cannot be used as it is.
+
+    Raises:
+        BadInput: it is one.
+    """
+    sample = at_home(model, as_sample(sample))
+    found = converted_part(model)
+    if found is not None:
+        what = f"{found} of this model" if found else "this model"
+        raise BadInput(f"{what} is on crossbars already; convert the original, or what revert() returns")
+    if batch_size(sample) == 0:
+        raise BadInput("sample is empty; give a batch of at least one input")
+    first = next((leaf for leaf in tree_leaves(sample) if isinstance(leaf, Tensor)), None)
+    if first is not None and first.dim() < 2 and first.is_floating_point():
+        raise BadInput(f"a sample of shape {tuple(first.shape)} has no axis of samples; add a batch dimension")
+    book = RuleBook(rules)
+    for name, module in model.named_modules():
+        why = quantized(module)
+        if why and not book.rule((name,)).digital:
+            raise BadInput(
+                f"{name or 'the model itself'} ({type(module).__name__}) is quantized already ({why}); convert the "
+                "float model, since crossbars quantize weights by themselves"
+            )
+    for name, parameter in model.named_parameters():
+        _check_values(name, parameter)
+    return sample
+
+
+def _check_values(name: str, parameter: nn.Parameter) -> None:
+    if nn.parameter.is_lazy(parameter):
+        raise BadInput(f"parameter {name} is not initialised; call the model once before it is converted")
+    if parameter.is_meta:
+        raise BadInput(f"parameter {name} is on the meta device and holds no values; load the weights first")
+    if own_dispatch(parameter):  # in a layer that a rule keeps digital
+        return
+    if not bool(torch.isfinite(stored_values(parameter)).all()):
+        raise BadInput(f"parameter {name} holds NaN or infinity; load or train the model again")
+
+
+def quantized(module: nn.Module) -> str:
+    """By what a layer's weights are quantized; "" for others."""
+    for cls in type(module).__mro__:
+        if cls.__module__.startswith(QUANTIZERS):
+            return str(cls.__module__.partition(".nn")[0])
+    parameters = [p for p in module._parameters.values() if p is not None and not nn.parameter.is_lazy(p)]
+    for t in (*parameters, *module._buffers.values()):
+        if t is not None and not nn.parameter.is_lazy(t) and (t.is_quantized or own_dispatch(t)):
+            return f"its weights are of type {type(t).__name__}"
+    if any(p.dim() > 1 and not _real(p) for p in parameters):
+        return "its weights are whole numbers"
+    return ""
+
+
+def _real(t: Tensor) -> bool:
+    return t.is_floating_point() or t.is_complex()

@@ -1,0 +1,57 @@
+"""`Patch`: changes of nested tables, as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Changes of a nested table: key -> its new value, or a patch of the table that the key holds.
+
+    >>> patch = Patch.of({"rows": 64, "cell.g_max": "20 uS", "cell.g_min": "1 uS"})
+    >>> patch.changes["rows"], patch.changes["cell"]
+    (64, Patch(changes={'g_max': '20 uS', 'g_min': '1 uS'}))
+    >>> patch.as_table()
+    {'rows': 64, 'cell': {'g_max': '20 uS', 'g_min': '1 uS'}}
+
+    A value that is itself a table replaces the whole key: `Patch.of({"cell": {"g_max": "20 uS"}})` gives `cell` a new
+    table with one key, while the patch above keeps all other keys of `cell`.
+    """
+
+    changes: dict[str, Any]
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Patch:
+        """The patch that a table of dotted keys describes."""
+        patch = cls({})
+        for path, value in table.items():
+            *parents, last = path.split(".")
+            level = patch
+            for parent in parents:
+                level = level._below(parent)
+            level.changes[last] = value
+        return patch
+
+    def _below(self, key: str) -> Patch:
+        """The patch of the table that a key holds; a new one if the key has none."""
+        inner = self.changes.get(key)
+        if not isinstance(inner, Patch):
+            inner = self.changes[key] = Patch.of(inner) if isinstance(inner, dict) else Patch({})
+        return inner
+
+    def as_table(self) -> dict[str, Any]:
+        """The changes as nested tables."""
+        return {key: value.as_table() if isinstance(value, Patch) else value for key, value in self.changes.items()}
+
+    def only_change(self) -> tuple[tuple[str, ...], Any]:
+        """Keys and value of the only change; ((), None) if there are several."""
+        if len(self.changes) != 1:
+            return (), None
+        ((key, value),) = self.changes.items()
+        if not isinstance(value, Patch):
+            return (key,), value
+        keys, inner = value.only_change()
+        return ((key, *keys), inner) if keys else ((), None)

@@ -1,0 +1,230 @@
+"""Labeled data: a test set that a model is scored on, and a calibration set for its hardware."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ohmformer.capture.inputs import Inputs, leaves, size, take
+from ohmformer.errors import BadInput, suggest
+from ohmformer.models.load import tensor_bytes
+from ohmformer.stats.intervals import Floats, Summary
+from ohmformer.tasks.metric_kinds import METRICS, Metric
+from ohmformer.tasks.reading import IGNORED, Reading
+
+
+@dataclass(frozen=True)
+class Task:
+    """A labeled test set of N samples and a separate calibration set of M samples.
+
+    Inputs are a tensor whose leading axis is the sample, or a mapping from the names of the model's arguments to such
+    tensors, at any depth of nesting.
+
+    Attributes:
+        name: name of the data in messages.
+        inputs: [N, ...], inputs of the model.
+        labels: for classification, class numbers from 0, [N] int64 (whole numbers of other types are converted); for
+            perplexity, token numbers [N, T], `IGNORED` where a token is not scored; for correlations, the reported
+            similarity of each pair [P].
+        calibration: [M, ...], inputs of the calibration set, which is never scored.
+        calibration_labels: [M, ...] int64; any values if the metric has no labels per sample.
+        metric: name of the metric, a key of `ohmformer.tasks.metric_kinds.METRICS`.
+        pairs: [P, 2] int64, numbers of the two samples of each pair; None if single samples are scored.
+        train: inputs and class numbers that a probe is fitted on, disjoint from the other sets.
+        reference: [N, D], features of the software model, for `fidelity`; see `ohmformer.tasks.scoring.with_reference`.
+        reading: how the model is called, and how its output is pooled.
+        notes: remarks that belong beside the results, such as how many texts were truncated.
+
+    Raises:
+        BadInput: a set is empty or holds NaN or infinity, labels do not fit the metric or the number of samples, or
+            the metric is not known.
+    """
+
+    name: str
+    inputs: Inputs
+    labels: Tensor
+    calibration: Inputs
+    calibration_labels: Tensor
+    metric: str = "top1"
+    pairs: Tensor | None = None
+    train: tuple[Inputs, Tensor] | None = None
+    reference: Tensor | None = None
+    reading: Reading = field(default_factory=Reading)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise BadInput(f"{self.name}: metric = {self.metric!r}; {suggest(str(self.metric), list(METRICS))}")
+        scored_rows = self.pairs if self.pairs is not None else self.inputs
+        for what, inputs, rows, labels in (
+            ("test", self.inputs, scored_rows, self.labels),
+            ("calibration", self.calibration, self.calibration, self.calibration_labels),
+        ):
+            if size(inputs) == 0:
+                raise BadInput(f"{self.name}: the {what} set is empty; give it at least one sample")
+            if not isinstance(labels, Tensor) or labels.dim() == 0:
+                raise BadInput(
+                    f"{self.name}: labels of the {what} set are {_describe(labels)}; give a tensor, one per input"
+                )
+            if size(rows) != len(labels):
+                counts = f"{size(rows)} inputs but {len(labels)} labels"
+                raise BadInput(f"{self.name}: the {what} set has {counts}; give one label per input")
+            for path, leaf in leaves(inputs):
+                if isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.isfinite().all():
+                    where = f"{what} set's {path}" if path else f"{what} set"
+                    raise BadInput(f"{self.name}: the {where} holds NaN or infinity; correct or remove those samples")
+        self._check_labels()
+        self._check_pairs()
+
+    def _check_labels(self) -> None:
+        """Refuse labels that do not fit the metric, and convert class numbers to int64."""
+        match self.metric:
+            case "pearson" | "spearman":
+                if self.labels.dim() != 1 or not _is_dense_real(self.labels) or not self.labels.isfinite().all():
+                    raise BadInput(
+                        f"{self.name}: labels must be one finite similarity per pair; correct or remove the others"
+                    )
+            case "fidelity":
+                return
+            case "perplexity":
+                self._set("labels", _class_numbers(self.name, "labels", self.labels, 2, IGNORED))
+                empty = (self.labels[:, 1:] == IGNORED).all(dim=1)
+                if empty.any():
+                    first = int(empty.nonzero()[0])
+                    raise BadInput(f"{self.name}: window {first} has no scored token after its first; leave it out")
+            case _:
+                self._set("labels", _class_numbers(self.name, "labels", self.labels, 1))
+                self._check_train()
+
+    def _check_train(self) -> None:
+        """Refuse training samples that do not have one class each."""
+        if self.train is None:
+            return
+        if not isinstance(self.train, tuple) or len(self.train) != 2:
+            raise BadInput(f"{self.name}: train is {_describe(self.train)}; give a pair of inputs and labels")
+        inputs, labels = self.train[0], _class_numbers(self.name, "training labels", self.train[1], 1)
+        if size(inputs) != len(labels):
+            counts = f"{size(inputs)} inputs but {len(labels)} labels"
+            raise BadInput(f"{self.name}: the training set has {counts}; give one label per input")
+        self._set("train", (inputs, labels))
+
+    def _check_pairs(self) -> None:
+        """Refuse pairs that are not two valid sample numbers each."""
+        if self.pairs is None:
+            return
+        whole = isinstance(self.pairs, Tensor) and not self.pairs.is_floating_point() and not self.pairs.is_complex()
+        if not whole or self.pairs.dim() != 2 or self.pairs.shape[1] != 2:
+            raise BadInput(f"{self.name}: pairs are {_describe(self.pairs)}; give integers [pairs, 2], sample numbers")
+        low, high, count = int(self.pairs.min()), int(self.pairs.max()), size(self.inputs)
+        if low < 0 or high >= count:
+            raise BadInput(
+                f"{self.name}: pairs refer to samples {low} to {high} but there are {count}; number them from 0"
+            )
+
+    def _set(self, name: str, value: Any) -> None:
+        """Set a field of this frozen object to its checked value, during construction."""
+        object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        """Number of scored samples, or of pairs if pairs are scored."""
+        return len(self.labels)
+
+    @property
+    def metric_kind(self) -> Metric:
+        """The metric of the task."""
+        return METRICS[self.metric]
+
+    def first(self, limit: int | None) -> Task:
+        """Return the task with only its first `limit` test samples, or pairs and the samples in them.
+
+        Args:
+            limit: how many test samples (or pairs) to keep; None keeps all.
+
+        Raises:
+            BadInput: limit is below 1, or above the number of samples.
+        """
+        if limit is None:
+            return self
+        if limit < 1:
+            raise BadInput(f"task.limit = {limit}: must be 1 or more; leave it out to take all {len(self)} samples")
+        if limit > len(self):
+            raise BadInput(f"task.limit = {limit}: {self.name} has only {len(self)} samples; lower it or leave it out")
+        if limit == len(self):
+            return self
+        pairs = None if self.pairs is None else self.pairs[:limit]
+        rows = slice(0, limit if pairs is None else int(pairs.max()) + 1)
+        reference = None if self.reference is None else self.reference[rows]
+        return replace(
+            self, inputs=take(self.inputs, rows), labels=self.labels[:limit], pairs=pairs, reference=reference
+        )
+
+    def summarise(self, scores: Floats) -> Summary:
+        """Summarize scores by the task's metric.
+
+        Args:
+            scores: [C, N], scores of N samples on C chips.
+
+        Returns:
+            The mean over chips, its 95 % interval and the value of every chip.
+
+        Raises:
+            BadInput: there are too few scores for the metric, or all of them are equal where they are correlated.
+        """
+        return self.metric_kind.summarize(scores, self)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the metric, all samples (type, shape, bytes) and the reading."""
+        digest = hashlib.sha256(self.metric.encode())
+        if self.reading != Reading():
+            digest.update(repr(self.reading).encode())
+        optional = [part for part in (self.pairs, self.train) if part is not None]
+        parts = (self.inputs, self.labels, self.calibration, self.calibration_labels, *optional)
+        for path, leaf in (pair for part in parts for pair in leaves(part)):
+            digest.update(path.encode())
+            if isinstance(leaf, Tensor):
+                digest.update(f"{leaf.dtype} {tuple(leaf.shape)}\n".encode())
+                digest.update(tensor_bytes(leaf))
+            else:
+                digest.update(str(getattr(leaf, "digest", leaf)).encode())
+        return digest.hexdigest()
+
+
+def _describe(value: Any) -> str:
+    return f"a tensor {list(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _is_dense_real(labels: Tensor) -> bool:
+    """True for a dense tensor of real numbers: not sparse, complex or quantized."""
+    return labels.layout is torch.strided and not labels.is_complex() and not labels.is_quantized
+
+
+def _class_numbers(name: str, what: str, labels: Any, axes: int, ignored: int = 0) -> Tensor:
+    """Check class or token numbers, and convert floating point and bool to int64.
+
+    Args:
+        name: name of the task, for messages.
+        what: what the labels are, for messages.
+        labels: numbers from 0 on, or `ignored`.
+        axes: how many axes the labels must have.
+        ignored: a negative number that is allowed as well; 0 allows none.
+
+    Raises:
+        BadInput: the labels have another shape, or one is NaN, not whole, negative or too large.
+    """
+    if not isinstance(labels, Tensor) or labels.dim() != axes or not _is_dense_real(labels):
+        shape = "[samples]" if axes == 1 else "[samples, tokens]"
+        raise BadInput(f"{name}: {what} are {_describe(labels)}; give whole numbers {shape}")
+    wrong = (labels < 0) & (labels != ignored)
+    if labels.is_floating_point():
+        wrong |= (labels != labels.round()) | ~(labels.abs() < 2**31)
+    if wrong.any():
+        place = tuple(int(index) for index in wrong.nonzero()[0])
+        where = ", ".join(map(str, place))
+        raise BadInput(f"{name}: {what}[{where}] = {labels[place].item()}; give whole numbers from 0")
+    return labels.to(torch.int64) if labels.is_floating_point() or labels.dtype == torch.bool else labels

@@ -1,0 +1,157 @@
+"""What `convert` is given: taken in every usual form, or refused in one line that names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+import ohmformer as of
+from ohmformer import BadInput
+from ohmformer.nn.convert.convert import StaysDigital
+from tests.nn.models import SelfAttention
+
+HARDWARE = of.load("clipformer_tcad_2024")
+TOKENS = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(2))
+
+
+def convert(model: Any = None, sample: Any = TOKENS, **options: Any) -> nn.Module:
+    return of.convert(SelfAttention().eval() if model is None else model, HARDWARE, sample=sample, **options)
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(9, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.head(self.embed(input_ids))
+
+
+class Files:
+    """Inputs that are read when a slice of them is asked for, as image folders are."""
+
+    def __len__(self) -> int:
+        return len(TOKENS)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return TOKENS[rows]
+
+
+class Endless(IterableDataset[Tensor]):
+    def __iter__(self) -> Any:
+        return iter([TOKENS])
+
+
+@pytest.mark.parametrize("sample", [TOKENS.numpy(), (TOKENS.numpy(),), {"x": TOKENS.numpy()}, [TOKENS], Files()])
+def test_usual_forms_of_a_sample_are_taken(sample: Any) -> None:
+    torch.manual_seed(0)
+    model = SelfAttention().eval()
+    expected, found = convert(model), convert(model, sample)
+    with torch.no_grad(), of.samples(range(3)):
+        assert torch.equal(found(TOKENS), expected(TOKENS))
+
+
+@pytest.mark.parametrize("sample", [{"input_ids": [[1, 2], [3, 4]]}, [[1, 2], [3, 4]], np.array([[1, 2], [3, 4]])])
+def test_lists_of_numbers_are_tensors(sample: Any) -> None:
+    assert of.capture_table(convert(Words(), sample)).digital == ()
+
+
+@pytest.mark.parametrize(
+    ("sample", "why"),
+    [
+        (DataLoader(TensorDataset(TOKENS)), r"type DataLoader; .*next\(iter\(loader\)\)"),
+        (TensorDataset(TOKENS), "type TensorDataset; give a batch"),
+        (Endless(), "type Endless; give a batch"),
+        (None, "type NoneType; give a batch"),
+        ("a text", "type str; give what the tokenizer"),
+        (iter([TOKENS]), "type list_iterator; give a tensor"),
+        (3.5, "type float; give a tensor"),
+        ({"input_ids": [[1, 2], [3]]}, r"sample\['input_ids'\] holds lists of different lengths; pad"),
+        ([[1, 2], [3]], "sample holds lists of different lengths"),
+        ([], "sample is empty"),
+        ({}, "sample is empty"),
+        (np.array(["a"]), "array of type <U1; give numbers"),
+    ],
+)
+def test_other_samples_are_named(sample: Any, why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        convert(sample=sample)
+
+
+@pytest.mark.parametrize("name", ["seed", "chip"])
+@pytest.mark.parametrize("value", [1.5, "x", "", True, False, [1], []])
+def test_seeds_and_chips_are_whole_numbers(name: str, value: Any) -> None:
+    with pytest.raises(BadInput, match=f"^{name} = .*: must be a whole number"):
+        convert(**{name: value})
+
+
+def test_no_seed_is_seed_0_and_numpy_integers_are_whole() -> None:
+    torch.manual_seed(0)
+    model = SelfAttention().eval()
+    with torch.no_grad(), of.samples(range(3)):
+        first = convert(model, seed=None)(TOKENS)
+        assert torch.equal(first, convert(model, seed=0)(TOKENS))
+        assert torch.equal(first, convert(model, seed=np.int64(0), chip=np.int64(0))(TOKENS))
+
+
+def test_what_is_on_crossbars_already_is_said_to_be() -> None:
+    converted = convert()
+    with pytest.raises(BadInput, match=r"^this model is on crossbars already; .*revert\(\)"):
+        convert(converted)
+    with pytest.raises(BadInput, match=r"^1 of this model is on crossbars already"):
+        convert(nn.Sequential(nn.Linear(24, 24), converted))
+    with pytest.raises(BadInput, match=r"^0 of this model is on crossbars already"):
+        convert(nn.Sequential(converted.q, nn.ReLU()))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: prune.l1_unstructured(layer, "weight", amount=0.3),
+        lambda layer: torch.nn.utils.weight_norm(layer),
+    ],
+)
+def test_computed_weights_are_refused_with_what_makes_them_parameters(change: Any) -> None:
+    model = SelfAttention()
+    change(model.q)
+    with pytest.raises(BadInput, match=r"^q.weight is computed .*prune.remove, remove_weight_norm"):
+        convert(model)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("change", [parametrizations.weight_norm, torch.nn.utils.spectral_norm])
+def test_parametrized_weights_stay_digital_and_the_warning_says_what_to_do(change: Any) -> None:
+    model = SelfAttention().eval()
+    change(model.q)
+    with pytest.warns(StaysDigital, match="parametrize.remove_parametrizations make parameters"):
+        convert(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_layers_are_named() -> None:
+    model = torch.ao.quantization.quantize_dynamic(SelfAttention().eval(), {nn.Linear})
+    with pytest.raises(BadInput, match=r"^q \(Linear\) is quantized already .*convert the float model"):
+        convert(model)
+    model = SelfAttention()
+    model.q.weight = nn.Parameter(torch.zeros(24, 24, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(BadInput, match=r"^q \(Linear\) is quantized already \(its weights are whole numbers\)"):
+        convert(model)
+
+
+def test_weights_of_a_class_of_their_own_are_named() -> None:
+    class Packed(torch.Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return super().__torch_dispatch__(func, types, args, kwargs or {})
+
+    model = SelfAttention()
+    model.q.register_buffer("packed", torch.zeros(24, 24).as_subclass(Packed))
+    with pytest.raises(BadInput, match=r"^q \(Linear\) is quantized already \(its weights are of type"):
+        convert(model)

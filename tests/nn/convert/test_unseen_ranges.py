@@ -1,0 +1,95 @@
+"""Calibration that met nothing but zeros says so, and experts without a token have converter ranges all the same."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ohmformer as of
+from ohmformer.nn.convert.handle import crossbars
+from ohmformer.nn.convert.unseen_ranges import NothingSeen
+from tests.nn.models import SelfAttention
+
+HARDWARE = of.load("clipformer_tcad_2024")
+TOKENS = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(2))
+
+
+def converters(hardware: of.Accelerator, role: str) -> of.Accelerator:
+    hardware = of.replace(hardware, f"{role}.array.adc.bits", 6)
+    return of.replace(hardware, f"{role}.array.adc.range", {"kind": "calibrated"})
+
+
+class TwoInputs(nn.Module):
+    """Words, and pictures of which a sample may have none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.pictures, self.head = nn.Linear(24, 8), nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, words: Tensor, pictures: Tensor) -> Tensor:
+        return self.head(self.words(words) + self.pictures(pictures))
+
+
+def test_a_sample_of_zeros_is_told() -> None:
+    with pytest.warns(NothingSeen, match=r"nothing but zeros at q \(inputs\), k \(inputs\), v \(inputs\)"):
+        of.convert(SelfAttention().eval(), HARDWARE, sample=torch.zeros_like(TOKENS))
+
+
+def test_the_one_operand_without_inputs_is_named() -> None:
+    with pytest.warns(NothingSeen, match=r"at pictures \(inputs\), so"):
+        of.convert(TwoInputs(), HARDWARE, sample=(TOKENS[:, 0], torch.zeros(3, 5)))
+
+
+def test_converters_that_saw_no_current_are_named() -> None:
+    dynamic = of.replace(converters(HARDWARE, "projection"), "projection.array.inputs.range", "dynamic")
+    model = TwoInputs()
+    with pytest.warns(NothingSeen, match=r"at pictures \(converters\), so"):
+        of.convert(model, dynamic, sample=(TOKENS[:, 0], torch.zeros(3, 5)))
+    nn.init.zeros_(model.words.weight)
+    with pytest.warns(NothingSeen, match=r"at words \(converters\), so"):
+        of.convert(model, dynamic, sample=(TOKENS[:, 0], torch.ones(3, 5)))
+
+
+@pytest.mark.parametrize("hardware", [HARDWARE, converters(HARDWARE, "attention")])
+def test_real_inputs_say_nothing(hardware: of.Accelerator) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        converted = of.convert(SelfAttention(is_causal=True).eval(), hardware, sample=TOKENS)
+        of.set_clip(converted, of.KVClip())
+
+
+def test_set_kv_and_calibrate_tell_it_again() -> None:
+    with pytest.warns(NothingSeen):
+        converted = of.convert(SelfAttention().eval(), HARDWARE, sample=torch.zeros_like(TOKENS))
+    with pytest.warns(NothingSeen):
+        of.calibrate(converted, TOKENS, remedy="clip")
+    with pytest.warns(NothingSeen):
+        of.set_kv(converted, of.Conditioning(mean=True))
+
+
+class Experts(nn.Module):
+    """A bank of matrices, of which each token uses one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bank = nn.Parameter(torch.randn(3, 24, 8, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor, expert: Any = None) -> Tensor:
+        chosen = (x[:, 0] > 0).long() if expert is None else expert
+        found = x.new_zeros(len(x), 8)
+        for e in chosen.unique().tolist():
+            found[chosen == e] = x[chosen == e] @ self.bank[e]
+        return found
+
+
+def test_an_expert_that_no_token_used_has_the_converter_range_of_the_others() -> None:
+    converted = of.convert(Experts(), converters(HARDWARE, "projection"), sample=TOKENS[:, 0])
+    ranges = {operand.name: operand.adc_range for operand in crossbars(converted).operands}
+    assert set(ranges) == {"bank[0]", "bank[1]", "bank[2]"}
+    assert all(span is not None for span in ranges.values())
+    with torch.no_grad(), of.samples(range(3)):
+        assert bool(converted(TOKENS[:, 0], torch.full((3,), 2)).isfinite().all())

@@ -1,0 +1,44 @@
+"""Products of two activations that models write out: whichever way around they stand, the same factor is in cells."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ohmformer as of
+
+HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
+TOKENS = torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(0))
+REAL = 5
+"""So many tokens of each sample are no padding, where there is any."""
+
+
+class Written(nn.Module):
+    """Attention whose P V is written as it is, or as the transpose of V^T P^T; padding is hidden on request."""
+
+    def __init__(self, *, turned: bool, padded: bool) -> None:
+        super().__init__()
+        self.turned, self.padded = turned, padded
+        self.qkv = nn.Linear(24, 72)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, 4, 6)).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-2, -1)
+        if self.padded:
+            there = torch.arange(x.shape[1]) < REAL
+            scores = scores.masked_fill(~there, float("-inf"))
+        p = scores.softmax(dim=-1)
+        y = (v.transpose(2, 3) @ p.transpose(2, 3)).transpose(2, 3) if self.turned else p @ v
+        return y.transpose(1, 2).flatten(2)
+
+
+@pytest.mark.filterwarnings("ignore::ohmformer.streams.UnnamedSamples")
+@pytest.mark.parametrize("padded", [False, True])
+def test_v_is_written_whichever_way_around_a_model_multiplies(padded: bool) -> None:
+    plain, turned = (Written(turned=turned, padded=padded).eval() for turned in (False, True))
+    turned.load_state_dict(plain.state_dict())
+    one, other = (of.convert(model, HARDWARE, sample=TOKENS) for model in (plain, turned))
+    with torch.no_grad():
+        assert torch.equal(one(TOKENS), other(TOKENS))
+        assert not torch.allclose(one(TOKENS), plain(TOKENS), atol=1e-3)

@@ -1,0 +1,166 @@
+"""Labelled data by name; empty or wrong data is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ohmformer.errors import BadInput
+from ohmformer.tasks.load import load_task, normalize
+from ohmformer.tasks.task import Task
+
+
+def make(**changes: Any) -> Task:
+    parts: dict[str, Any] = {
+        "inputs": torch.arange(12.0).reshape(6, 2),
+        "labels": torch.arange(6),
+        "calibration": torch.ones(3, 2),
+        "calibration_labels": torch.zeros(3, dtype=torch.int64),
+    }
+    return Task("some data", **{**parts, **changes})
+
+
+def test_the_shipped_data_set() -> None:
+    task = load_task("bundled:fashion-mnist")
+    assert task.inputs.shape[1:] == (1, 28, 28)
+    assert len(task) >= 2000
+    assert set(task.labels.tolist()) == set(range(10))
+    assert task.inputs.min() == -1
+    assert task.inputs.max() == 1
+    seen = {image.numpy().tobytes() for image in task.inputs}
+    assert not any(image.numpy().tobytes() in seen for image in task.calibration), (
+        "calibration images are in the test set"
+    )
+
+
+def test_normalisation_spans_minus_one_to_one() -> None:
+    images = np.array([[[0, 255], [51, 204]]], dtype=np.uint8)
+    assert torch.allclose(normalize(images), torch.tensor([[[[-1.0, 1.0], [-0.6, 0.6]]]]), atol=1e-6)
+
+
+def test_a_limit_takes_the_first() -> None:
+    task = make().first(2)
+    assert task.inputs.tolist() == [[0, 1], [2, 3]]
+    assert task.labels.tolist() == [0, 1]
+    assert len(task.calibration) == 3
+    assert len(make().first(None)) == 6
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(0, "must be 1 or more"), (-3, "must be 1 or more"), (7, "only 6 samples")]
+)
+def test_a_limit_that_does_not_fit_is_refused(limit: int, said: str) -> None:
+    with pytest.raises(BadInput, match=f"task.limit = {limit}: .*{said}"):
+        make().first(limit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inputs": torch.zeros(0, 2), "labels": torch.zeros(0)}, "test set is empty"),
+        ({"calibration": torch.zeros(0, 2), "calibration_labels": torch.zeros(0)}, "calibration set is empty"),
+        ({"labels": torch.zeros(5)}, "6 inputs but 5 labels"),
+        ({"inputs": torch.full((6, 2), float("inf"))}, "NaN or infinity"),
+    ],
+)
+def test_data_that_cannot_be_used_is_refused(changes: dict[str, torch.Tensor], said: str) -> None:
+    with pytest.raises(BadInput, match=f"some data: .*{said}"):
+        make(**changes)
+
+
+def test_the_digest_sees_every_part() -> None:
+    changes: list[dict[str, torch.Tensor]] = [
+        {},
+        {"inputs": torch.arange(12.0).reshape(6, 2) + 1},
+        {"inputs": torch.arange(12.0).reshape(6, 2, 1)},
+        {"inputs": torch.arange(12).reshape(6, 2)},
+        {"labels": torch.arange(6).flip(0)},
+        {"calibration": torch.zeros(3, 2)},
+        {"calibration_labels": torch.ones(3, dtype=torch.int64)},
+    ]
+    assert len({make(**change).digest for change in changes}) == len(changes)
+    assert make().digest == make().digest
+    assert make().first(6).digest == make().digest != make().first(5).digest
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("bundled:nope", "known: bundled:fashion-mnist"),
+        ("python:json:dumps", "fails"),
+        ("python:builtins:dict", "dict"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_one_line(source: str, said: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load_task(source)
+    assert said in str(caught.value)
+    assert "task.source" in str(caught.value)
+
+
+def test_a_damaged_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "bundled"
+    folder.mkdir()
+    monkeypatch.setenv("OHMFORMER_LIBRARY", str(tmp_path))
+    (folder / "broken_test.npz").write_bytes(b"not data")
+    np.savez(folder / "half_test.npz", images=np.zeros((1, 2, 2), np.uint8), labels=np.zeros(1, np.uint8))
+    for name in ("broken", "half"):
+        with pytest.raises(BadInput, match="is not a bundled data set"):
+            load_task(f"bundled:{name}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (torch.tensor([0, 1, float("nan"), 1, 1, 1]), r"labels\[2\] = nan"),
+        (torch.tensor([0, 0.5, 1, 1, 1, 1]), r"labels\[1\] = 0\.5"),
+        (torch.tensor([0, -1, 1, 1, 1, 1]), r"labels\[1\] = -1"),
+        (torch.tensor([0, float("inf"), 1, 1, 1, 1]), r"labels\[1\] = inf"),
+        (torch.tensor([0, 1e30, 1, 1, 1, 1]), r"labels\[1\] = 1\.0"),
+        (torch.zeros(6, 1), r"labels are a tensor \[6, 1\]"),
+        (torch.zeros(6, dtype=torch.complex64), "labels are a tensor"),
+        (torch.zeros(6).to_sparse(), "labels are a tensor"),
+        ([0, 1, 1, 1, 1, 1], "labels of the test set are list"),
+        (None, "labels of the test set are NoneType"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels: torch.Tensor, said: str) -> None:
+    with pytest.raises(BadInput, match=f"some data: {said}") as caught:
+        make(labels=labels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.bool])
+def test_whole_labels_of_another_type_become_int64(dtype: torch.dtype) -> None:
+    task = make(labels=torch.tensor([0, 1, 1, 0, 1, 0]).to(dtype))
+    assert task.labels.dtype == torch.int64
+    assert task.labels.tolist() == [0, 1, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": "top3"}, "metric = 'top3'"),
+        ({"metric": 3}, "metric = 3"),
+        (
+            {"metric": "pearson", "labels": torch.tensor([1.0, float("nan")]), "pairs": torch.tensor([[0, 1], [1, 2]])},
+            "finite",
+        ),
+        ({"metric": "pearson", "labels": torch.zeros(2), "pairs": torch.tensor([[0, 1], [1, 9]])}, "samples 0 to 9"),
+        ({"metric": "pearson", "labels": torch.zeros(2), "pairs": torch.zeros(2, 2)}, "pairs are a tensor"),
+        ({"metric": "perplexity", "labels": torch.full((6, 2), -1)}, r"labels\[0, 0\] = -1"),
+        ({"metric": "perplexity", "labels": torch.full((6, 2), -100)}, "window 0 has no scored token"),
+        ({"train": (torch.zeros(4, 2), torch.zeros(3))}, "training set has 4 inputs but 3 labels"),
+        ({"train": (torch.zeros(4, 2), torch.full((4,), 0.5))}, r"training labels\[0\] = 0\.5"),
+        ({"train": 3}, "train is int"),
+        ({"inputs": None}, "test set is empty"),
+    ],
+)
+def test_tasks_that_cannot_be_scored_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said) as caught:
+        make(**changes)
+    assert "\n" not in str(caught.value)
