@@ -161,7 +161,7 @@ def not_a_number() -> torch.nn.Module:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("for_colors", r"Conv2d fails on calibration samples \(RuntimeError: .*take a model and a task that fit"),
+        ("for_colors", r"Conv2d fails on calibration samples \(RuntimeError: .*choose a model and a task that fit"),
         ("not_a_number", "Divides: its outputs are NaN or infinite"),
     ],
 )
