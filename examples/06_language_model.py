@@ -35,7 +35,7 @@ print("steps and one pass agree:", torch.equal(whole[:, 9:-1].argmax(-1), text[:
 
 with tempfile.TemporaryDirectory() as folder:
     of.save(converted, Path(folder) / "converted.safetensors")
-    restored = of.restore(Path(folder) / "converted.safetensors", LlamaForCausalLM(config).eval())
+    restored = of.restore(LlamaForCausalLM(config).eval(), Path(folder) / "converted.safetensors")
 with torch.no_grad(), of.samples(["first text", "second text"]):
     print("restored to the bit:", torch.equal(restored(input_ids=text).logits, whole))
 

@@ -17,6 +17,7 @@ _HOME = {
     "CaptureTable": "capture.table",
     "Cell": "device.spec",
     "Conditioning": "mitigation.spec",
+    "ConvertConfig": "nn.convert.spec",
     "Crossbar": "array.spec",
     "DesignPoint": "dataflow.explore",
     "Designs": "dataflow.closed_form",
@@ -38,6 +39,7 @@ _HOME = {
     "WeightMitigation": "mitigation.spec",
     "Workload": "workload.spec",
     "calibrate": "nn.calibration.calibrate",
+    "calibrate_ranges": "nn.convert.calibrate_ranges",
     "capture_table": "nn.convert.handle",
     "convert": "nn.convert.convert",
     "explore": "dataflow.explore",
@@ -147,6 +149,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.calibration.calibrate import calibrate as calibrate
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
+    from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges as calibrate_ranges
     from ohmformer.nn.convert.checkpoint import restore as restore
     from ohmformer.nn.convert.checkpoint import save as save
     from ohmformer.nn.convert.convert import StaysDigital as StaysDigital
@@ -156,6 +159,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.handle import without_quantisers as without_quantisers
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
+    from ohmformer.nn.convert.spec import ConvertConfig as ConvertConfig
     from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats

@@ -49,9 +49,9 @@ def test_a_name_stands_in_the_group_of_what_it_is(group: str, name: str) -> None
 
 
 def test_what_changes_its_argument_is_known_by_its_name() -> None:
-    """`calibrate` and `set_*` return no model; the page says "in place" of these and of no other name."""
+    """`calibrate*` and `set_*` return no model; the page says "in place" of these and of no other name."""
     in_place = {name for _, name, text in rows() if "in place" in text}
-    assert in_place == {"calibrate"} | {name for name in of._HOME if name.startswith("set_")}
+    assert in_place == {name for name in of._HOME if name.startswith(("calibrate", "set_"))}
     for name in in_place:
         returned = inspect.signature(getattr(of, name)).return_annotation
         assert returned in ("None", "Calibration")

@@ -13,7 +13,7 @@ FREE_FOLDERS = ("stats", "hardware", "workload", "cost", "dataflow")
 
 def torch_free_modules() -> list[str]:
     """The named ones, every `spec` and everything in the folders that the cost verbs use."""
-    found = [*PACKAGE.glob("*/spec.py"), *(path for folder in FREE_FOLDERS for path in PACKAGE.glob(f"{folder}/*.py"))]
+    found = [*PACKAGE.rglob("spec.py"), *(path for folder in FREE_FOLDERS for path in PACKAGE.glob(f"{folder}/*.py"))]
     dotted = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in found}
     return [f"ohmformer.{name}" for name in sorted(dotted | set(NAMED))]
 

@@ -55,7 +55,7 @@ class Explored:
 
 
 def explore(
-    points: Iterable[DesignPoint],
+    points: Iterable[tuple[Workload, Accelerator, Dataflow]],
     *,
     clip: KVClip | None = None,
     rules: Rules | None = None,

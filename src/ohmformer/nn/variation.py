@@ -19,7 +19,7 @@ from torch import nn
 from ohmformer.device import noise
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput, suggest
-from ohmformer.nn.convert.handle import crossbars
+from ohmformer.nn.convert.handle import check_seed, crossbars
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State, Step
 from ohmformer.streams import Stream
@@ -35,7 +35,7 @@ class NoSteps(UserWarning):
     """A block of variation-aware training ended, and nothing in it was a step."""
 
 
-def variation(model: nn.Module, *, seed: int = 0, gamma: Factor = None, scale: Factor = None) -> Variation:
+def variation(model: nn.Module, *, seed: int | None = None, gamma: Factor = None, scale: Factor = None) -> Variation:
     """Train a converted model on noise that is drawn anew in every step: `with variation(model): train(model)`.
 
     A step is one call of the whole model in train mode. So parts of a batch whose gradients are accumulated are steps
@@ -50,7 +50,7 @@ def variation(model: nn.Module, *, seed: int = 0, gamma: Factor = None, scale: F
 
     Args:
         model: what `convert` returned.
-        seed: root of the noise of training; step n of a seed draws the same whenever it comes.
+        seed: root of the noise of training; step n of a seed draws the same whenever it comes. None takes the model's.
         gamma: the factor gamma of the cells' write noise: a number; or (low, high), from which each step draws
             uniformly; or these by role (`ROLES`; the first that fits counts), such as {"attention": (0, 5)}. Where it
             does not say, the hardware's own.
@@ -61,6 +61,7 @@ def variation(model: nn.Module, *, seed: int = 0, gamma: Factor = None, scale: F
             what is asked for changes no cell.
     """
     found = crossbars(model)
+    seed = found.state.seed if seed is None else seed
     return Variation(found.state, found.operands, seed=seed, gamma=gamma, scale=scale)
 
 
@@ -71,8 +72,7 @@ class Variation:
     """
 
     def __init__(self, state: State, operands: tuple[Operand, ...], *, seed: int, gamma: Factor, scale: Factor) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise BadInput(f"variation: seed = {seed!r} is no integer; give one")
+        seed = check_seed(seed)
         if gamma is not None and scale is not None:
             raise BadInput("variation: gamma and scale both set the write noise; give one of them")
         self.seed, self._step, self._began = seed, 0, 0

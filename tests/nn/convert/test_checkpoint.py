@@ -42,7 +42,7 @@ def test_a_restored_model_gives_the_same_to_the_bit(tmp_path: Path, adc: object)
     file = tmp_path / "model.safetensors"
     of.save(converted, file)
     other = vit(seed=9)
-    restored = of.restore(file, other)
+    restored = of.restore(other, file)
     assert torch.equal(outputs(restored, IMAGES), outputs(converted, IMAGES))
     assert of.capture_table(restored) == of.capture_table(converted)
     assert crossbars(restored).hardware == hardware
@@ -58,10 +58,10 @@ def test_what_was_calibrated_comes_back(tmp_path: Path, remedy: Any, make: Calla
     converted = of.convert(make(), noisy, sample=x)
     of.calibrate(converted, x, remedy=remedy)
     of.save(converted, tmp_path / "model.safetensors")
-    restored = of.restore(tmp_path / "model.safetensors", make())
+    restored = of.restore(make(), tmp_path / "model.safetensors")
     assert torch.equal(outputs(restored, x), outputs(converted, x))
     quiet = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 0.0)
-    other = of.restore(tmp_path / "model.safetensors", make(), hardware=quiet)
+    other = of.restore(make(), tmp_path / "model.safetensors", hardware=quiet)
     assert torch.equal(outputs(other, x), outputs(of.convert(make(), quiet, sample=x), x))
 
 
@@ -76,7 +76,7 @@ def test_weights_stand_under_their_own_names(tmp_path: Path) -> None:
 def test_cached_ranges_come_back(tmp_path: Path) -> None:
     converted = of.convert(Decoder().eval(), HARDWARE, sample=TOKENS, level="noise")
     of.save(converted, tmp_path / "model.safetensors")
-    restored = of.restore(tmp_path / "model.safetensors", Decoder(seed=5).eval())
+    restored = of.restore(Decoder(seed=5).eval(), tmp_path / "model.safetensors")
     assert torch.equal(outputs(restored, TOKENS), outputs(converted, TOKENS))
 
 
@@ -84,7 +84,7 @@ def test_other_hardware_only_if_it_is_asked_for(tmp_path: Path) -> None:
     converted = of.convert(vit(), HARDWARE, sample=IMAGES)
     of.save(converted, tmp_path / "model.safetensors")
     quiet = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 0.0)
-    restored = of.restore(tmp_path / "model.safetensors", vit(seed=2), hardware=quiet)
+    restored = of.restore(vit(seed=2), tmp_path / "model.safetensors", hardware=quiet)
     assert torch.equal(outputs(restored, IMAGES), outputs(of.convert(vit(), quiet, sample=IMAGES), IMAGES))
 
 
@@ -92,17 +92,17 @@ def test_a_file_that_does_not_fit_gets_one_line(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     of.save(of.convert(vit(), HARDWARE, sample=IMAGES), file)
     with pytest.raises(BadInput, match=r"does not fit Encoder, the first difference is"):
-        of.restore(file, Encoder())
+        of.restore(Encoder(), file)
     with pytest.raises(BadInput, match="takes a digital model"):
-        of.restore(file, of.convert(vit(), HARDWARE, sample=IMAGES))
+        of.restore(of.convert(vit(), HARDWARE, sample=IMAGES), file)
     with pytest.raises(BadInput, match="does not exist"):
-        of.restore(tmp_path / "none.safetensors", vit())
+        of.restore(vit(), tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")
     with pytest.raises(BadInput, match="is no converted model"):
-        of.restore(tmp_path / "text.safetensors", vit())
+        of.restore(vit(), tmp_path / "text.safetensors")
     save_file({"a": torch.ones(2)}, tmp_path / "plain.safetensors")
     with pytest.raises(BadInput, match="is no converted model"):
-        of.restore(tmp_path / "plain.safetensors", vit())
+        of.restore(vit(), tmp_path / "plain.safetensors")
     with pytest.raises(BadInput, match="cannot be written"):
         of.save(of.convert(vit(), HARDWARE, sample=IMAGES), tmp_path / "no" / "folder" / "model.safetensors")
     with pytest.raises(BadInput, match="not on crossbars"):
@@ -162,7 +162,7 @@ def test_damaged_files_get_one_line(tmp_path: Path, entry: str, value: object) -
         del about[entry]
     save_file(tensors, file, {"ohmformer": json.dumps(about)})
     with pytest.raises(BadInput):
-        of.restore(file, vit())
+        of.restore(vit(), file)
 
 
 @pytest.mark.parametrize("change", [lambda t: torch.ones(7), lambda t: t * float("nan"), None])
@@ -176,20 +176,20 @@ def test_damaged_ranges_are_refused(tmp_path: Path, change: Callable[[Tensor], T
     range_ = tensors.pop(name)
     save_file(tensors if change is None else {**tensors, name: change(range_)}, file, metadata)
     with pytest.raises(BadInput, match="is damaged"):
-        of.restore(file, vit())
+        of.restore(vit(), file)
 
 
 def test_weights_of_another_type_are_not_rounded_without_a_word(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     of.save(of.convert(vit(), HARDWARE, sample=IMAGES), file)
     with pytest.raises(BadInput, match="float32 in the file"):
-        of.restore(file, vit().half())
+        of.restore(vit().half(), file)
 
 
 def test_a_sample_may_hold_a_tensor_twice(tmp_path: Path) -> None:
     x = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
     model = of.convert(nn.MultiheadAttention(8, 2).eval(), HARDWARE, sample=(x, x, x))
     of.save(model, tmp_path / "model.safetensors")
-    restored = of.restore(tmp_path / "model.safetensors", nn.MultiheadAttention(8, 2).eval())
+    restored = of.restore(nn.MultiheadAttention(8, 2).eval(), tmp_path / "model.safetensors")
     with torch.no_grad(), of.samples(range(5)):
         assert torch.equal(restored(x, x, x)[0], model(x, x, x)[0])

@@ -38,14 +38,14 @@ def test_a_single_bit_is_never_lost(tmp_path: Path) -> None:
     whole = file.read_bytes()
     rng = random.Random(0)
     with torch.no_grad(), of.samples(range(3)):
-        expected = of.restore(file, SelfAttention())(TOKENS)
+        expected = of.restore(SelfAttention(), file)(TOKENS)
         for _ in range(150):
             place = rng.randrange(len(whole))
             changed = bytearray(whole)
             changed[place] ^= 1 << rng.randrange(8)
             file.write_bytes(bytes(changed))
             try:
-                found = of.restore(file, SelfAttention())
+                found = of.restore(SelfAttention(), file)
             except BadInput as error:
                 lines = str(error).splitlines()
             else:
@@ -68,10 +68,10 @@ def resigned(file: Path, change: Any) -> None:
 @pytest.mark.parametrize("part", ["basis", "inverse"])
 def test_a_basis_without_its_inverse_is_refused(tmp_path: Path, part: str, value: float) -> None:
     file = saved(tmp_path / "model.safetensors", kv=of.Conditioning(mean=True, basis="balanced"))
-    of.restore(file, SelfAttention())
+    of.restore(SelfAttention(), file)
     resigned(file, lambda _, tensors: tensors[f"ohmformer/.K/{part}"].fill_(value))
     with pytest.raises(BadInput, match=r"is damaged .what was done for"):
-        of.restore(file, SelfAttention())
+        of.restore(SelfAttention(), file)
 
 
 def test_a_digest_is_needed(tmp_path: Path) -> None:
@@ -81,17 +81,17 @@ def test_a_digest_is_needed(tmp_path: Path) -> None:
         tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     save_file(tensors, file, {"ohmformer": json.dumps({**about, "sha256": "0" * 64})})
     with pytest.raises(BadInput, match=r"is damaged .its contents do not have the SHA-256"):
-        of.restore(file, SelfAttention())
+        of.restore(SelfAttention(), file)
     del about["sha256"]
     save_file(tensors, file, {"ohmformer": json.dumps(about)})
     with pytest.raises(BadInput, match=r"is damaged .sha256"):
-        of.restore(file, SelfAttention())
+        of.restore(SelfAttention(), file)
 
 
 def test_hardware_that_never_wears_out_comes_back(tmp_path: Path) -> None:
     hardware = of.load("nvm_ideal")
     file = saved(tmp_path / "model.safetensors", hardware)
-    assert crossbars(of.restore(file, SelfAttention())).hardware == hardware
+    assert crossbars(of.restore(SelfAttention(), file)).hardware == hardware
 
 
 @pytest.mark.parametrize("copies", [0, -1, 1.5, "many"])
@@ -99,7 +99,7 @@ def test_absurd_numbers_in_the_metadata_are_refused(tmp_path: Path, copies: Any)
     file = saved(tmp_path / "model.safetensors", kv=of.Conditioning(mean=True, copies=2))
     resigned(file, lambda about, _: about["remedies"][".K"]["kv"].update(copies=copies))
     with pytest.raises(BadInput, match=r"model.safetensors"):
-        of.restore(file, SelfAttention())
+        of.restore(SelfAttention(), file)
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(BadInput, match=r"is no regular file"):
-            of.restore(place, SelfAttention())
+            of.restore(SelfAttention(), place)
         with pytest.raises(BadInput, match=r"cannot be written .it is no regular file"):
             of.save(converted, place)
 
@@ -132,4 +132,4 @@ def test_links_stay_links(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "model.safetensors")
     saved(link)
     assert link.is_symlink()
-    of.restore(tmp_path / "model.safetensors", SelfAttention())
+    of.restore(SelfAttention(), tmp_path / "model.safetensors")

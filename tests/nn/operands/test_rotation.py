@@ -212,6 +212,6 @@ def test_restored_to_the_bit(tmp_path: Path) -> None:
     whole = WeightMitigation(rotate=True, scale="column", percentile=99.9)
     converted = of.convert(vit(), HARDWARE, sample=IMAGES, weights=whole, rules={"head": Rule(rotate=False)})
     of.save(converted, tmp_path / "model.safetensors")
-    restored = of.restore(tmp_path / "model.safetensors", vit(seed=9))
+    restored = of.restore(vit(seed=9), tmp_path / "model.safetensors")
     assert torch.equal(outputs(restored, IMAGES), outputs(converted, IMAGES))
     assert crossbars(restored).weights == whole

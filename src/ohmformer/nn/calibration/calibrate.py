@@ -24,7 +24,7 @@ from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.recipes import Recipe, recipe_of
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
 from ohmformer.nn.convert.self_check import floats, named_rows
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
@@ -79,7 +79,7 @@ class Calibration:
 
 
 def calibrate(
-    model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int = 0
+    model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int | None = None
 ) -> Calibration:
     """Protect K and V of a converted model against the noise of its hardware, as well as is known here.
 
@@ -95,7 +95,7 @@ def calibrate(
         remedy: "clip" for ClipFormer's clip with thresholds by head, "auto" for the best of all that is known here; or
             recipes to choose from, by name or as they are, besides doing nothing.
         batch: inputs per call.
-        seed: root of all noise.
+        seed: root of all noise; None takes the model's own.
 
     Raises:
         BadInput: the model was not converted, there are no inputs, they leave an operand unused, what its cells hold
@@ -110,6 +110,7 @@ def calibrate(
     _check_arrays(operands)
     if all(noiseless(operand) for operand in operands):
         tried = {"none": tried["none"]}
+    seed = found.state.seed if seed is None else check_seed(seed)
     with _calibrating(found, seed), _unharmed(operands):
         truth = _answers(model, found, inputs, batch, "bypass")
         _answers(model, found, take(inputs, slice(0, WATCHED)), batch, "observe tokens")
@@ -177,12 +178,8 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
     if spec is not None:
         for operand in operands:
             operand.watched.clear()
-        found.state.mode = "observe tokens"
-        try:
-            with torch.no_grad(), named_rows(found.sample, found.axis):
-                call(model, found.sample)
-        finally:
-            found.state.mode = "run"
+        with torch.no_grad(), named_rows(found.sample, found.axis), found.state.set_mode("observe tokens"):
+            call(model, found.sample)
         with _unharmed(operands):
             _check_watched(operands)
     for operand in operands:
@@ -248,7 +245,6 @@ def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
         yield
     finally:
         state.seed, state.chip = before
-        state.mode = "run"
 
 
 def _check_arrays(operands: list[DynamicOperand]) -> None:
@@ -278,14 +274,10 @@ def _answers(
 ) -> list[_Answer]:
     """What the model says, batch by batch."""
     said: list[_Answer] = []
-    found.state.mode = mode
-    try:
-        with torch.no_grad():
-            for rows in batches(inputs, batch):
-                with samples(f"calibration {n}" for n in range(rows.start, rows.stop)):
-                    said.append(_answer(call(model, take(inputs, rows)), rows.stop - rows.start))
-    finally:
-        found.state.mode = "run"
+    with torch.no_grad(), found.state.set_mode(mode):
+        for rows in batches(inputs, batch):
+            with samples(f"calibration {n}" for n in range(rows.start, rows.stop)):
+                said.append(_answer(call(model, take(inputs, rows)), rows.stop - rows.start))
     return said
 
 

@@ -80,12 +80,12 @@ def save(model: nn.Module, file: str | Path) -> None:
         raise BadInput(f"{file}: cannot be written ({error}); choose another place") from error
 
 
-def restore(file: str | Path, model: Model, *, hardware: Accelerator | None = None, sample: Any = None) -> Model:
+def restore(model: Model, file: str | Path, *, hardware: Accelerator | None = None, sample: Any = None) -> Model:
     """The converted model of a file, around the weights of the file.
 
     Args:
-        file: what `save` wrote.
         model: a digital model of the same architecture; its weights are overwritten by those of the file.
+        file: what `save` wrote.
         hardware: other hardware than the file's, for which ranges are calibrated anew; what `calibrate` or `set_kv` did
             for K and V was for the other one, and is left out.
         sample: a batch, where the file holds none, or in place of the file's.
@@ -93,6 +93,8 @@ def restore(file: str | Path, model: Model, *, hardware: Accelerator | None = No
     Raises:
         BadInput: the file is none of `save`, or the model is another one.
     """
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"model is of type {type(model).__name__}; the model comes first: restore(model, file)")
     about, tensors = _read(file)
     _load_weights(model, tensors, about["tied"], file)
     sample = _rebuilt(about["sample"], tensors) if sample is None else sample

@@ -13,6 +13,7 @@ from ohmformer.array.multiply import Level
 from ohmformer.capture.dry_run import dry_run
 from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
+from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
@@ -24,6 +25,7 @@ from ohmformer.nn.convert.handle import Crossbars, check_seed
 from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
+from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.describing import note_digital
 from ohmformer.nn.operands.base import Operand
@@ -34,7 +36,7 @@ from ohmformer.nn.operands.weight import StaticOperand
 
 def convert(
     model: Model,
-    hardware: Accelerator,
+    hardware: Accelerator | ConvertConfig,
     *,
     sample: Any,
     clip: KVClip | None = None,
@@ -51,7 +53,7 @@ def convert(
 
     Args:
         model: any transformer of PyTorch. What it multiplies is found by running the sample.
-        hardware: what runs where, and how well.
+        hardware: the accelerator; or a `ConvertConfig` with all of the following but `sample` and `verbose`.
         sample: a real batch (a tensor, a tuple of arguments or a mapping, arrays of NumPy too, or the `calibration`
             of a task): it is run to find the products, to calibrate ranges, and to check that exact hardware gives
             the original output.
@@ -68,6 +70,12 @@ def convert(
         BadInput: a product of two activations that is not understood, NaN in weights or sample, a rule that matches
             nothing, or a converted model that differs from the original.
     """
+    if isinstance(hardware, ConvertConfig):
+        config, given = hardware, (clip, weights, level, rules, seed, chip)
+        if given != (None, None, "array", None, 0, 0):
+            raise BadInput("convert: a ConvertConfig holds clip, weights, level, rules, seed and chip; change it there")
+        hardware, clip, weights, level = config.hardware, config.clip, config.weights, config.level
+        rules, seed, chip = dict(config.rules), config.seed, config.chip
     check_options(model, hardware, clip, rules, weights, level)
     seed, chip = check_seed(0 if seed is None else seed), check_seed(chip, "chip")
     rule_list = RuleBook.read(rules).rules

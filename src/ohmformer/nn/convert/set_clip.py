@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.nn.convert.calibrate_ranges import _calibrate_converters
+from ohmformer.nn.convert.calibrate_ranges import calibrate_converters
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.kv import DynamicOperand
@@ -27,5 +27,5 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
             operand.clip = operand.plain_clip
     found.state.clip = clip
     if any(operand.calibrates_converters() for operand in found.operands):
-        _calibrate_converters(model)
+        calibrate_converters(model)
         warn_of_unseen(found.operands, stacklevel=2)

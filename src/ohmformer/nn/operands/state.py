@@ -191,6 +191,15 @@ class State:
         return self.asked.rows if names is None else len(names)
 
     @contextmanager
+    def set_mode(self, mode: Mode) -> Iterator[None]:
+        """Inside, products are computed in this mode; afterward in `run`."""
+        self.mode = mode
+        try:
+            yield
+        finally:
+            self.mode = "run"
+
+    @contextmanager
     def paused(self) -> Iterator[None]:
         """Products inside are those of the simulation itself: nothing intercepts them."""
         self.frames.append(None)
