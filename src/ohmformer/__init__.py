@@ -52,10 +52,10 @@ _HOME = {
     "place": "cost.placement",
     "remember": "models.preprocessing",
     "replace": "schema",
-    "restore": "nn.convert.checkpoint",
+    "restore": "nn.saving.checkpoint",
     "revert": "nn.convert.revert",
     "samples": "streams",
-    "save": "nn.convert.checkpoint",
+    "save": "nn.saving.checkpoint",
     "scores": "tasks.scoring",
     "set_chip": "nn.convert.handle",
     "set_clip": "nn.convert.set_clip",
@@ -150,8 +150,6 @@ if TYPE_CHECKING:
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
     from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges as calibrate_ranges
-    from ohmformer.nn.convert.checkpoint import restore as restore
-    from ohmformer.nn.convert.checkpoint import save as save
     from ohmformer.nn.convert.convert import StaysDigital as StaysDigital
     from ohmformer.nn.convert.convert import convert as convert
     from ohmformer.nn.convert.handle import capture_table as capture_table
@@ -164,6 +162,8 @@ if TYPE_CHECKING:
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
+    from ohmformer.nn.saving.checkpoint import restore as restore
+    from ohmformer.nn.saving.checkpoint import save as save
     from ohmformer.nn.variation import NoSteps as NoSteps
     from ohmformer.nn.variation import variation as variation
     from ohmformer.registry import register as register

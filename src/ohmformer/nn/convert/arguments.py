@@ -15,9 +15,11 @@ from ohmformer.capture.opaque_tensors import stored_values
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.capture.torch_private import own_dispatch
 from ohmformer.errors import BadInput, suggest
-from ohmformer.hardware.rules import OrderedRules, RuleBook
+from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
+from ohmformer.nn.convert.handle import check_seed
+from ohmformer.nn.convert.spec import ConvertConfig, Level
 from ohmformer.nn.modules.class_swap import converted_part
 
 QUANTIZERS = (
@@ -107,3 +109,35 @@ def quantized(module: nn.Module) -> str:
 
 def _real(t: Tensor) -> bool:
     return t.is_floating_point() or t.is_complex()
+
+
+def as_config(
+    model: object,
+    hardware: Accelerator | ConvertConfig,
+    clip: KVClip | None,
+    weights: WeightMitigation | None,
+    level: Level,
+    rules: Rules | None,
+    seed: int | None,
+    chip: int,
+) -> ConvertConfig:
+    """The arguments of `convert` as one object, checked; or the configuration that stands in their place.
+
+    Raises:
+        BadInput: an argument has the wrong type or value, or stands beside a configuration.
+    """
+    if isinstance(hardware, ConvertConfig):
+        if (clip, weights, level, rules, seed, chip) != (None, None, "array", None, 0, 0):
+            raise BadInput("convert: a ConvertConfig holds clip, weights, level, rules, seed and chip; change it there")
+        check_options(model, hardware.hardware, hardware.clip, None, hardware.weights, hardware.level)
+        return hardware
+    check_options(model, hardware, clip, rules, weights, level)
+    return ConvertConfig.model_construct(
+        hardware=hardware,
+        clip=clip,
+        weights=weights or WeightMitigation(),
+        level=level,
+        rules=RuleBook.read(rules).rules,
+        seed=check_seed(0 if seed is None else seed),
+        chip=check_seed(chip, "chip"),
+    )

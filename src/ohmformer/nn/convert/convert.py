@@ -13,15 +13,14 @@ from ohmformer.array.multiply import Level
 from ohmformer.capture.dry_run import dry_run
 from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
-from ohmformer.errors import BadInput
-from ohmformer.hardware.rules import RuleBook, Rules
+from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert import self_check
-from ohmformer.nn.convert.arguments import check_options, checked_sample
+from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.call_info import drop_parts_of_texts
-from ohmformer.nn.convert.handle import Crossbars, check_seed
+from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
@@ -70,28 +69,20 @@ def convert(
         BadInput: a product of two activations that is not understood, NaN in weights or sample, a rule that matches
             nothing, or a converted model that differs from the original.
     """
-    if isinstance(hardware, ConvertConfig):
-        config, given = hardware, (clip, weights, level, rules, seed, chip)
-        if given != (None, None, "array", None, 0, 0):
-            raise BadInput("convert: a ConvertConfig holds clip, weights, level, rules, seed and chip; change it there")
-        hardware, clip, weights, level = config.hardware, config.clip, config.weights, config.level
-        rules, seed, chip = dict(config.rules), config.seed, config.chip
-    check_options(model, hardware, clip, rules, weights, level)
-    seed, chip = check_seed(0 if seed is None else seed), check_seed(chip, "chip")
-    rule_list = RuleBook.read(rules).rules
-    sample = checked_sample(model, sample, rule_list)
-    weights = weights or WeightMitigation()
+    config = as_config(model, hardware, clip, weights, level, rules, seed, chip)
+    sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
-    state = State(level=level, seed=seed, chip=chip, clip=clip)
+    state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
     with _evaluating(converted), unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
         drop_parts_of_texts(run, converted, sample)
-        replacer = Replacer(converted, hardware, state, rule_list, run, weights)
+        replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
         table = replacer.replace()
         state.causal = any(isinstance(op, DynamicOperand) and op.causal for op in replacer.operands)
         found = Crossbars(
-            state, table, tuple(replacer.operands), sample, (seed, chip), hardware, rule_list, run.axis, weights
-        )
+            state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
+            run.axis, config.weights,
+        )  # fmt: skip
         converted.ohmformer_crossbars = found  # type: ignore[assignment]
         attach(converted, found, run, set(replacer.frames))
         self_check.check(model, converted, state, _checked(found.operands), sample, run.axis)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 import ohmformer as of
 from ohmformer import BadInput
-from ohmformer.nn.convert import signed_file
 from ohmformer.nn.convert.handle import crossbars
+from ohmformer.nn.saving import signed_file
 from tests.nn.models import SelfAttention
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -120,7 +120,7 @@ def test_an_interrupted_save_leaves_the_older_file(tmp_path: Path, monkeypatch: 
         place.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr("ohmformer.nn.convert.checkpoint.save_file", full)
+    monkeypatch.setattr("ohmformer.nn.saving.checkpoint.save_file", full)
     with pytest.raises(BadInput, match=r"no space left"):
         saved(file)
     assert file.read_bytes() == before

@@ -24,11 +24,11 @@ from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.sharing import Model
-from ohmformer.nn.convert.signed_file import digest, finite, read_signed, replacing, signed, unbounded
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import DynamicOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
+from ohmformer.nn.saving.signed_file import digest, finite, read_signed, replacing, signed, unbounded
 from ohmformer.schema import validate
 
 SCHEMA = 2

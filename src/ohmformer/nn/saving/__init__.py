@@ -1,0 +1,1 @@
+"""How is a converted model written to a file, and read back?"""
