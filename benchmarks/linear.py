@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from turns import medians
 
 from ohmformer.array import Folded, fold, folded_product, mvm, program, write, write_folded
-from ohmformer.array.encoding import quantise
-from ohmformer.array.multiply import quantised_input
+from ohmformer.array.encoding import quantize
+from ohmformer.array.multiply import quantized_input
 from ohmformer.array.spec import Crossbar
 from ohmformer.schema import load, replace
 from ohmformer.streams import SampleStreams, Stream
@@ -41,7 +41,7 @@ def linear_cases(inputs: int, outputs: int) -> Cases:
     quiet = replace(ideal, "cell.read_noise", {"kind": "none"})
 
     def folded(hardware: Crossbar, held: Folded) -> torch.Tensor:
-        codes, unit = quantised_input(x, hardware, x_range, signed=True)
+        codes, unit = quantized_input(x, hardware, x_range, signed=True)
         return folded_product(codes, held, hardware, READS) * unit
 
     still = replace(converted, "cell.read_noise", {"kind": "none"})
@@ -68,7 +68,7 @@ def write_cases() -> Cases:
     hardware = load(Crossbar, "clipformer_2024")
     k, q = torch.randn(1, 6, TOKENS, 64), torch.randn(1, 6, TOKENS, 64)
     w_range = k.abs().amax()
-    codes = quantise(k, hardware, w_range)
+    codes = quantize(k, hardware, w_range)
     stream = SampleStreams((Stream(0, "sample", 0),))
     kept = replace(hardware, "bits_per_cell", 8)
     return {

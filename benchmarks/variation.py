@@ -32,13 +32,13 @@ CLASSES = 10
 
 def step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
     """One step of training a model."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
 
     def run() -> None:
         loss = cross_entropy(model(images), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
 
     return run
 

@@ -42,7 +42,7 @@ def read_idx(folder: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def normalise(images: np.ndarray) -> Tensor:
+def normalize(images: np.ndarray) -> Tensor:
     """uint8 images [N, 28, 28] to float [N, 1, 28, 28] in [-1, 1]."""
     return torch.from_numpy(images.copy()).float().unsqueeze(1) / 127.5 - 1.0
 
@@ -121,9 +121,9 @@ def main() -> None:
     torch.manual_seed(SEED)
 
     images, labels = (torch.from_numpy(a.copy()) for a in read_idx(args.data, "train"))
-    x, y = normalise(images.numpy()[:-CALIBRATION]), labels[:-CALIBRATION].long()
+    x, y = normalize(images.numpy()[:-CALIBRATION]), labels[:-CALIBRATION].long()
     test_images, test_labels = read_idx(args.data, "t10k")
-    xt, yt = normalise(test_images), torch.from_numpy(test_labels.copy()).long()
+    xt, yt = normalize(test_images), torch.from_numpy(test_labels.copy()).long()
 
     model = VisionTransformer(**ARCHITECTURE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.05)

@@ -1,4 +1,4 @@
-"""Self-distillation: what a model says under noise is pulled towards what it said before, without any label.
+"""Self-distillation: what a model says under noise is pulled toward what it said before, without any label.
 
 B samples, T tokens, K classes or words, D features.
 """

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from stored import METHODS, STUDIES, TRAINED, Curves, Point, curves
 from tables import MISSING, ablation_rows
 
-from ohmformer.report.figure import COLOURS, MARKERS, STYLE, WIDE
+from ohmformer.report.figure import COLORS, MARKERS, STYLE, WIDE
 
 LINES = {**METHODS, **{ending: title for ending, (_, title) in TRAINED.items()}}
 """Lines of a panel and what they are called: methods, then models that were trained under noise."""
 
 SOFTWARE = "software"
-LOOK = {line: (COLOURS[index], MARKERS[index]) for index, line in enumerate(LINES)}
+LOOK = {line: (COLORS[index], MARKERS[index]) for index, line in enumerate(LINES)}
 MAIN = ("vit_s", "vit_s_vat")
 OTHERS = ("vit_s_per_value", "fashion_vit", "minilm_tweets", "minilm_lee50", "smollm2_news")
 
@@ -99,11 +99,11 @@ def _lines(ax: Axes, found: Curves, columns: dict[str, dict[float, Point]]) -> N
     gammas = sorted({gamma for column in columns.values() for gamma in column})
     apart = 0.05 * min((b - a for a, b in pairwise(gammas)), default=1.0)
     for index, (method, column) in enumerate(columns.items()):
-        colour, marker = LOOK[method]
+        color, marker = LOOK[method]
         shift = apart * (index - (len(columns) - 1) / 2)
         means, errors = _heights(list(column.values()))
         ax.errorbar(
-            [gamma + shift for gamma in column], means, yerr=errors, color=colour, marker=marker, markersize=5,
+            [gamma + shift for gamma in column], means, yerr=errors, color=color, marker=marker, markersize=5,
             capsize=3, linewidth=1.5, label=LINES[method],
         )  # fmt: skip
     ax.set_xlabel("write noise γ of K and V")
@@ -139,16 +139,16 @@ def _ablation(results: Path) -> Figure:
         return figure
     steps = [name for name, _, point in rows if not point.label]
     panels = [(f"γ = {gamma:g}", [(n, p) for n, g, p in rows if g == gamma and not p.label]) for gamma in gammas]
-    labelled = [(name, point) for name, _, point in rows if point.label]
+    labeled = [(name, point) for name, _, point in rows if point.label]
     order = list(dict.fromkeys(steps))[::-1]
-    axes = figure.subplots(1, len(panels) + bool(labelled), squeeze=False)[0]
+    axes = figure.subplots(1, len(panels) + bool(labeled), squeeze=False)[0]
     for place, (ax, (title, entries)) in enumerate(zip(axes, panels, strict=False)):
         _bars(ax, entries, order)
         ax.set_title(title, fontsize=11)
         ax.set_yticks(range(len(order)), order if place == 0 else [""] * len(order), fontsize=8)
-    if labelled:
-        _bars(axes[-1], labelled, [name for name, _ in labelled][::-1])
-        axes[-1].set_yticks(range(len(labelled)), [name for name, _ in labelled][::-1], fontsize=8)
+    if labeled:
+        _bars(axes[-1], labeled, [name for name, _ in labeled][::-1])
+        axes[-1].set_yticks(range(len(labeled)), [name for name, _ in labeled][::-1], fontsize=8)
         axes[-1].yaxis.tick_right()
         axes[-1].set_title("no mitigation", fontsize=11)
     return figure
@@ -157,7 +157,7 @@ def _ablation(results: Path) -> Figure:
 def _bars(ax: Axes, entries: list[tuple[str, Point]], order: list[str]) -> None:
     means, errors = _heights([point for _, point in entries])
     places = [order.index(name) for name, _ in entries]
-    ax.barh(places, means, xerr=errors, color=COLOURS[5], edgecolor="0.2", height=0.65, capsize=3)
+    ax.barh(places, means, xerr=errors, color=COLORS[5], edgecolor="0.2", height=0.65, capsize=3)
     ax.axvline(100 * entries[0][1].accuracy.software, color="0.4", linestyle="--", linewidth=1)
     ax.set_ylim(-0.7, len(order) - 0.3)
     ax.set_xlim(0, 100)
@@ -198,13 +198,13 @@ def _histograms(results: Path) -> Figure:
 
 def _shares(ax: Axes, method: str, shares: Any, edges: Any) -> None:
     """Steps, or points where only a few codes exist."""
-    (colour, marker), there = LOOK[method], shares > 0
+    (color, marker), there = LOOK[method], shares > 0
     few = there[: int(there.nonzero()[0].max()) + 1].mean() < 0.5
     if few:
-        centres = (edges[1:] + edges[:-1]) / 2
-        ax.plot(centres[there], shares[there], color=colour, marker=marker, linestyle=":", label=LINES[method])
+        centers = (edges[1:] + edges[:-1]) / 2
+        ax.plot(centers[there], shares[there], color=color, marker=marker, linestyle=":", label=LINES[method])
     else:
-        ax.stairs(np.where(there, shares, np.nan), edges, color=colour, linewidth=1.6, label=LINES[method])
+        ax.stairs(np.where(there, shares, np.nan), edges, color=color, linewidth=1.6, label=LINES[method])
 
 
 def _snr(results: Path) -> Figure:
@@ -221,10 +221,10 @@ def _snr(results: Path) -> Figure:
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (name, gamma, found) in zip(axes, panels, strict=True):
         for method, values in found.items():
-            colour, marker = LOOK[method]
+            color, marker = LOOK[method]
             means, low, high = np.array(values).T
             ax.errorbar(
-                range(1, len(means) + 1), means, yerr=[means - low, high - means], color=colour, marker=marker,
+                range(1, len(means) + 1), means, yerr=[means - low, high - means], color=color, marker=marker,
                 markersize=4, capsize=2, label=LINES[method],
             )  # fmt: skip
         ax.set_title(f"{STUDIES[name].split(',')[0]}, γ = {gamma}", fontsize=10)

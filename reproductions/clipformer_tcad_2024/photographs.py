@@ -1,4 +1,4 @@
-"""Photographs in folders by class, for training: which are learnt from, which are kept back, in which order."""
+"""Photographs in folders by class, for training: which are learned from, which are kept back, in which order."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Photographs:
 
     Attributes:
         names: of the classes, sorted; a class is its place in this list.
-        training: files that are learnt from.
-        held_out: files of the training folder that are never learnt from. They are the ones that a study of
+        training: files that are learned from.
+        held_out: files of the training folder that are never learned from. They are the ones that a study of
             `imagefolder:FOLDER` calibrates on, as long as its `task.calibration` asks for no more of them.
         labels: class of each of `training`.
         tests: how many photographs the test folder holds; they are not opened in training.
@@ -60,12 +60,12 @@ def find(root: Path, held_out: int) -> Photographs:
             f"--held-out {held_out}: must be from 1 to {len(files) - 1}, since {train} holds {len(files)} images"
         )
     order = in_hash_order([file.relative_to(train).as_posix() for file in files])
-    kept, learnt = order[:held_out], sorted(order[held_out:])
+    kept, learned = order[:held_out], sorted(order[held_out:])
     return Photographs(
         names=names,
-        training=[files[place] for place in learnt],
+        training=[files[place] for place in learned],
         held_out=[files[place] for place in kept],
-        labels=[names.index(files[place].relative_to(train).parts[0]) for place in learnt],
+        labels=[names.index(files[place].relative_to(train).parts[0]) for place in learned],
         tests=len(test_files),
         digest=_digest(root, [*files, *test_files]),
     )
@@ -81,7 +81,7 @@ def pixels(files: list[Path], preparation: ImagePreparation) -> NDArray[np.uint8
 
 
 def sample(found: Photographs, preparation: ImagePreparation, count: int, seed: int) -> Tensor:
-    """[N, 3, H, W], the first photographs that are learnt from, so many or all.
+    """[N, 3, H, W], the first photographs that are learned from, so many or all.
 
     Raises:
         BadInput: one of them is no image that can be read.

@@ -61,7 +61,10 @@ def starting_model(weights: Path, names: list[str], size: int, seed: int) -> Sta
     backbone = given.dinov2 if classifies else given
     kept = given.classifier if classifies and list(config.id2label.values()) == names else None
     state = backbone.state_dict()
-    learnt = {**state, **{f"classifier.{name}": tensor for name, tensor in (kept.state_dict() if kept else {}).items()}}
+    learned = {
+        **state,
+        **{f"classifier.{name}": tensor for name, tensor in (kept.state_dict() if kept else {}).items()},
+    }
     model = _classifier(config, names, size, seed)
     # Interpolated once, as the model itself would for every batch of this size.
     tokens = torch.empty(1, 1 + (size // config.patch_size) ** 2, config.hidden_size)
@@ -71,7 +74,7 @@ def starting_model(weights: Path, names: list[str], size: int, seed: int) -> Sta
     if kept:
         model.classifier.load_state_dict(kept.state_dict())
     prepared = replace(images, resize=size, crop=(size, size))
-    return Start(model, prepared, "kept" if kept else "new", _digest(learnt))
+    return Start(model, prepared, "kept" if kept else "new", _digest(learned))
 
 
 def _classifier(config: transformers.Dinov2Config, names: list[str], size: int, seed: int) -> nn.Module:

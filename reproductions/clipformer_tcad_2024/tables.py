@@ -124,8 +124,8 @@ def ablation_block(folder: Path) -> str:
             float(gamma): entry(point.accuracy) for other, gamma, point in steps if other == name and gamma is not None
         }
         lines.append(f"| {name} | {' | '.join(cells.get(gamma, MISSING) for gamma in gammas)} |")
-    labelled = [(name, point) for name, _, point in rows if point.label]
-    if labelled:
+    labeled = [(name, point) for name, _, point in rows if point.label]
+    if labeled:
         lines += ["", "| no mitigation | accuracy |", "|---|---|"]
-        lines += [f"| {name} | {entry(point.accuracy)} |" for name, point in labelled]
+        lines += [f"| {name} | {entry(point.accuracy)} |" for name, point in labeled]
     return "\n".join(lines)

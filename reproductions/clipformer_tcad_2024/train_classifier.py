@@ -4,7 +4,7 @@
 
 FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. OUT/model becomes a folder of Hugging Face that a study names as
 `hf:OUT/model`, OUT/result.json the record of the run. The first --held-out photographs of train, in the order in which
-studies take calibration samples, are never learnt from. A run that was stopped goes on with the same command and gives
+studies take calibration samples, are never learned from. A run that was stopped goes on with the same command and gives
 the same bits; the test photographs are looked at once, at the end.
 
 With --hardware the model is trained on noisy crossbars (variation-aware training); what is saved is a digital model.
@@ -53,7 +53,7 @@ from ohmformer.terminal.files import make_folder, write_text
 
 EVALUATION_BATCH = 100
 CALIBRATION = 100
-"""So many of the photographs that are learnt from find the ranges of the crossbars, as in the study of the README."""
+"""So many of the photographs that are learned from find the ranges of the crossbars, as in the study of the README."""
 
 
 @dataclass(frozen=True)

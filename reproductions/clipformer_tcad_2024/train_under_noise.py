@@ -2,9 +2,9 @@
 
     python train_under_noise.py --study studies/minilm_tweets.toml --out minilm_tweets_vat --gamma 2:6
 
-In each step the cells are written anew, as if on another chip, and what the model says is pulled towards what the clean
+In each step the cells are written anew, as if on another chip, and what the model says is pulled toward what the clean
 original says of the same inputs: probabilities of classes or of next tokens, or the direction of pooled features.
-Nothing that the study scores or calibrates on is learnt from (`unscored.py`).
+Nothing that the study scores or calibrates on is learned from (`unscored.py`).
 
 OUT/model becomes a folder of Hugging Face that a study names as `hf:OUT/model`. A bundled model becomes one of the
 library folder OUT: with OHMFORMER_LIBRARY=OUT a study names it `bundled:OUT`, where `-` stands for `_`. OUT/result.json
@@ -165,7 +165,7 @@ def run(study: Study, kind: Kind, crossbars: OnCrossbars, args: argparse.Namespa
     kept = far(model, clean, data.calibration, kind, data, study.simulation.batch)
     content = {
         **identity,
-        "learnt_from": {"samples": size(data.inputs), "what": data.what},
+        "learned_from": {"samples": size(data.inputs), "what": data.what},
         "loss": loss_curve(training.losses),
         "clean_loss_on_calibration": round(kept, 6),
         "minutes": round(training.seconds / 60, 2),
@@ -177,7 +177,7 @@ def run(study: Study, kind: Kind, crossbars: OnCrossbars, args: argparse.Namespa
 
 
 def sample(data: Unscored, seed: int) -> Inputs:
-    """As many inputs as the study calibrates on, but of those that are learnt from: they find the crossbars' ranges."""
+    """As many of the learned inputs as the study calibrates on: they find the crossbars' ranges."""
     return pick(data.inputs, order(size(data.inputs), 0, seed)[: size(data.calibration)])
 
 
@@ -208,7 +208,7 @@ def train(training: Training, clean: nn.Module, data: Unscored, kind: Kind, sett
 def gradient_step(
     training: Training, clean: nn.Module, inputs: Inputs, kind: Kind, data: Unscored, settings: Settings
 ) -> float:
-    """One step towards what the clean model says of the inputs; returns the loss.
+    """One step toward what the clean model says of the inputs; returns the loss.
 
     Raises:
         BadInput: the loss is not finite.
@@ -223,7 +223,7 @@ def gradient_step(
 
 
 def far(model: nn.Module, clean: nn.Module, inputs: Inputs, kind: Kind, data: Unscored, batch: int) -> float:
-    """How far a model without noise is from the original on inputs that were not learnt from, at temperature 1."""
+    """How far a model without noise is from the original on inputs that were not learned from, at temperature 1."""
     total = 0.0
     with torch.inference_mode():
         for rows in batches(inputs, batch):
@@ -252,7 +252,7 @@ def save_model(model: nn.Module, tokenizer: Any, source: str, out: Path) -> str:
     folder = folder.parent if folder.suffix == ".gguf" else folder
     with whole_folder(out / "model") as draft:
         with quietly():
-            _unquantised(model).save_pretrained(draft)
+            _unquantized(model).save_pretrained(draft)
             if tokenizer is not None:
                 tokenizer.save_pretrained(draft)
         for name in BESIDE:
@@ -262,8 +262,8 @@ def save_model(model: nn.Module, tokenizer: Any, source: str, out: Path) -> str:
     return f"studies name it hf:{out / 'model'}"
 
 
-def _unquantised(model: Any) -> Any:
-    """Models of GGUF files remember that they were quantised, and transformers refuses to save them."""
+def _unquantized(model: Any) -> Any:
+    """Models of GGUF files remember that they were quantized, and transformers refuses to save them."""
     if getattr(model, "hf_quantizer", None) is None:
         return model
     config = copy.deepcopy(model.config)

@@ -39,12 +39,12 @@ class Unscored:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is learnt from."""
+        """SHA-256 of what is learned from."""
         return hashlib.sha256("".join(keys(self.inputs)).encode()).hexdigest()
 
 
 def unscored(choice: TaskChoice, model: nn.Module) -> Unscored:
-    """What may be learnt from: the samples that a probe is fitted on, the second half of a running text, or else what
+    """What may be learned from: the samples that a probe is fitted on, the second half of a running text, or else what
     is left of the calibration set. Whatever is the same as something that is scored or calibrates is left out.
 
     Raises:
@@ -73,7 +73,7 @@ def _second_half(choice: TaskChoice, model: nn.Module, scored: int) -> Inputs:
     half = len(whole) // 2
     if scored > half:
         raise BadInput(
-            f"task.limit = {choice.limit}: of {len(whole)} windows the second half is learnt from, so at most {half} "
+            f"task.limit = {choice.limit}: of {len(whole)} windows the second half is learned from, so at most {half} "
             "can be scored; lower it"
         )
     # The last window may be padded.

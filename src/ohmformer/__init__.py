@@ -64,7 +64,7 @@ _HOME = {
     "simulate": "dataflow.simulate",
     "trace": "tracing.by_name",
     "variation": "nn.variation",
-    "without_quantisers": "nn.convert.handle",
+    "without_quantizers": "nn.convert.handle",
     # Warnings.
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
@@ -154,7 +154,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.convert import convert as convert
     from ohmformer.nn.convert.handle import capture_table as capture_table
     from ohmformer.nn.convert.handle import set_chip as set_chip
-    from ohmformer.nn.convert.handle import without_quantisers as without_quantisers
+    from ohmformer.nn.convert.handle import without_quantizers as without_quantizers
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
     from ohmformer.nn.convert.spec import ConvertConfig as ConvertConfig

@@ -85,7 +85,7 @@ Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz"), _boun
 Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J"), _bounded("J")]
 JoulesPerByte = Annotated[float, BeforeValidator(_quantity("J/B")), _in_unit("J/B"), _bounded("J/B")]
 Watts = Annotated[float, BeforeValidator(_quantity("W")), _in_unit("W"), _bounded("W")]
-SquareMetres = Annotated[float, BeforeValidator(_quantity("m^2")), _in_unit("m^2"), _bounded("m^2")]
+SquareMeters = Annotated[float, BeforeValidator(_quantity("m^2")), _in_unit("m^2"), _bounded("m^2")]
 BytesPerSecond = Annotated[float, BeforeValidator(_quantity("B/s")), _in_unit("B/s"), _bounded("B/s")]
 OpsPerSecond = Annotated[float, BeforeValidator(_quantity("op/s")), _in_unit("op/s"), _bounded("op/s")]
 
@@ -102,7 +102,7 @@ Deviation = Annotated[float, BeforeValidator(_share), Field(ge=0, le=10, allow_i
 """A relative deviation or the exponent of a power law, from 0 to 10; also as text such as "3 %"."""
 SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(TINY, 1e3)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _within(1e-3, 100)]
-Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False), _within(0.5, 1e4)]
+Nanometers = Annotated[float, Field(gt=0, allow_inf_nan=False), _within(0.5, 1e4)]
 """A feature size [nm]."""
 Endurance = Annotated[float, BeforeValidator(_endless), AfterValidator(_lasting)]
 """Number of writes that a cell survives; infinite if writing does not wear it."""

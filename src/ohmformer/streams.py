@@ -2,7 +2,7 @@
 
 The seed of a stream is a hash of its key (seed, chip, sample, layer, operand, ...); there is no global generator. The
 same thing therefore draws the same noise, regardless of batch size, order of layers, number of workers or threads, and
-interruptions. Numbers are always drawn in float32 on the target device, and cast afterwards.
+interruptions. Numbers are always drawn in float32 on the target device, and cast afterward.
 
 A stream is a frozen key; `open` gives a `RandomSource`, which draws its numbers one tensor after another. Four kinds
 differ in which part of a tensor belongs to which key:

@@ -52,8 +52,8 @@ def covariance_difference(a: Samples, b: Samples) -> np.ndarray:
     """Differences of covariances [outputs, outputs] in units of their standard error."""
     means, errors = [], []
     for part in (a, b):
-        centred = part - part.mean(axis=0)
-        products = centred[:, :, None] * centred[:, None, :]
+        centered = part - part.mean(axis=0)
+        products = centered[:, :, None] * centered[:, None, :]
         means.append(products.mean(axis=0))
         errors.append(products.var(axis=0) / len(part))
     return np.asarray((means[0] - means[1]) / np.sqrt(errors[0] + errors[1]))

@@ -1,4 +1,4 @@
-"""Where nothing is lost, nothing changes: integers through loss-free converters, and quantisers without noise."""
+"""Where nothing is lost, nothing changes: integers through loss-free converters, and quantizers without noise."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ def test_integers_are_exact(
     level=st.sampled_from(LEVELS),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_without_noise_it_is_the_product_of_quantised_operands(
+def test_without_noise_it_is_the_product_of_quantized_operands(
     fields: dict[str, Any], scale: str, signed: bool, dynamic: bool, level: Any, seed: int
 ) -> None:
     fields["inputs"]["range"] = "dynamic" if dynamic else "calibrated"
@@ -96,14 +96,14 @@ def test_without_noise_it_is_the_product_of_quantised_operands(
     x = x if signed else np.abs(x)
     w_range = np.abs(w).max(axis=(-1,) if scale == "column" else (-2, -1), keepdims=True)
     x_range = np.abs(x).max(axis=-1, keepdims=True) if dynamic else np.abs(x).max()
-    fake_w = fake_quantised(w, w_range, hardware.max_code)
-    fake_x = fake_quantised(x, x_range, hardware.max_input(signed=signed))
+    fake_w = fake_quantized(w, w_range, hardware.max_code)
+    fake_x = fake_quantized(x, x_range, hardware.max_input(signed=signed))
     y = mvm(torch.tensor(x), program(torch.tensor(w), hardware), level=level, signed=signed).numpy()
     expected = fake_x @ fake_w.swapaxes(-1, -2)
     assert np.linalg.norm(y - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-def fake_quantised(values: np.ndarray, value_range: Any, top: int) -> np.ndarray:
+def fake_quantized(values: np.ndarray, value_range: Any, top: int) -> np.ndarray:
     return np.round(values / value_range * top) / top * value_range
 
 

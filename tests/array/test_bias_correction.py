@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmformer.array import encoding, held_moments, quantise_unbiased, unbiased_codes, write_folded
+from ohmformer.array import encoding, held_moments, quantize_unbiased, unbiased_codes, write_folded
 from ohmformer.array.bias_correction import steps_per_code
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
@@ -81,9 +81,9 @@ def test_without_noise_it_is_rounding(hardware: Crossbar, dtype: torch.dtype, tr
     beside = [torch.nextafter(middle, torch.full_like(middle, end)) for end in (-1e9, 1e9)]
     drawn = torch.randn(500, generator=torch.Generator().manual_seed(seed), dtype=dtype) * top
     values, full = torch.cat([middle, *beside, drawn])[None], torch.tensor(float(top), dtype=dtype)
-    assert torch.equal(quantise_unbiased(values, hardware, full, table), encoding.quantise(values, hardware, full))
+    assert torch.equal(quantize_unbiased(values, hardware, full, table), encoding.quantize(values, hardware, full))
     odd = full / 3
-    assert torch.equal(quantise_unbiased(values, hardware, odd, table), encoding.quantise(values, hardware, odd))
+    assert torch.equal(quantize_unbiased(values, hardware, odd, table), encoding.quantize(values, hardware, odd))
 
 
 def test_sixteen_bits_are_no_trouble() -> None:
@@ -94,9 +94,9 @@ def test_sixteen_bits_are_no_trouble() -> None:
 def test_half_precision_finds_the_codes_of_the_same_values(dtype: torch.dtype) -> None:
     table = unbiased_codes(STRONG)
     w = torch.linspace(-1.5, 1.5, 301).to(dtype)[None]
-    codes = quantise_unbiased(w, STRONG, torch.ones((), dtype=dtype), table)
+    codes = quantize_unbiased(w, STRONG, torch.ones((), dtype=dtype), table)
     assert codes.dtype == dtype
-    assert torch.equal(codes.float(), quantise_unbiased(w.float(), STRONG, torch.ones(()), table))
+    assert torch.equal(codes.float(), quantize_unbiased(w.float(), STRONG, torch.ones(()), table))
 
 
 STRONG = array(slice_base=1, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2}))
@@ -106,9 +106,9 @@ def test_values_keep_their_signs_and_ranges_broadcast() -> None:
     table = unbiased_codes(STRONG)
     w = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(0))
     w_range = w.abs().amax(-1, keepdim=True) * torch.tensor([0.5, 1.0, 2.0])[:, None]
-    codes = quantise_unbiased(w, STRONG, w_range, table)
+    codes = quantize_unbiased(w, STRONG, w_range, table)
     assert (codes.shape, codes.dtype) == (w.shape, w.dtype)
-    assert torch.equal(codes, -quantise_unbiased(-w, STRONG, w_range, table))
+    assert torch.equal(codes, -quantize_unbiased(-w, STRONG, w_range, table))
     place = (w.abs() / w_range * (len(table) - 1)).round().clamp(max=len(table) - 1).long()
     assert torch.equal(codes.abs().long(), table[place])
 
@@ -116,8 +116,8 @@ def test_values_keep_their_signs_and_ranges_broadcast() -> None:
 def test_the_bias_of_the_clamp_is_gone() -> None:
     """A value of 6 of 12 codes in 200,000 cells: plain rounding holds 7.9 on average, the best code 5.7."""
     w, full = torch.full((400, 500), -6.0, dtype=torch.float64), torch.tensor(12.0)
-    plain = write_folded(encoding.quantise(w, STRONG, full), STRONG, stream=1, w_range=12.0).weight.mean()
-    codes = quantise_unbiased(w, STRONG, full, unbiased_codes(STRONG))
+    plain = write_folded(encoding.quantize(w, STRONG, full), STRONG, stream=1, w_range=12.0).weight.mean()
+    codes = quantize_unbiased(w, STRONG, full, unbiased_codes(STRONG))
     best = write_folded(codes, STRONG, stream=1, w_range=12.0).weight.mean()
     # The deviation of a value is 3 to 4 codes; five standard errors are 0.05.
     assert float(codes[0, 0]) == -4
@@ -143,8 +143,8 @@ def test_a_trade_that_is_none_is_refused(trade: float) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(BadInput, match="a table of 2296 points is not one of this array"):
-        quantise_unbiased(torch.ones(1, 2), STRONG, torch.tensor(1.0), unbiased_codes(array()))
+        quantize_unbiased(torch.ones(1, 2), STRONG, torch.tensor(1.0), unbiased_codes(array()))
     with pytest.raises(BadInput, match="NaN or infinity"):
-        quantise_unbiased(torch.full((1, 2), float("nan")), STRONG, torch.tensor(1.0), unbiased_codes(STRONG))
+        quantize_unbiased(torch.full((1, 2), float("nan")), STRONG, torch.tensor(1.0), unbiased_codes(STRONG))
     with pytest.raises(BadInput, match="the cells drift"):
         unbiased_codes(array(cell=cell(drift=PCM_DRIFT), age=100.0))

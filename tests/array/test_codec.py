@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ohmformer as of
-from ohmformer.array import encoding, quantise_unbiased, unbiased_codes
+from ohmformer.array import encoding, quantize_unbiased, unbiased_codes
 from ohmformer.array.codec import Codec, SoftClip
 
 ARRAY = of.load("clipformer_tcad_2024").attention.array
@@ -19,7 +19,7 @@ FIRM = SoftClip(shift=0.01, top=0.25, max_code=round(0.25 * ARRAY.max_code))
 @pytest.mark.parametrize("round_last", [True, False])
 def test_without_clips_values_are_quantized(rounded: bool, round_last: bool) -> None:
     codec = Codec(ARRAY, rounded=rounded, round_last=round_last)
-    assert torch.equal(codec.codes(VALUES, RANGE), encoding.quantise(VALUES, ARRAY, RANGE, rounded=rounded))
+    assert torch.equal(codec.codes(VALUES, RANGE), encoding.quantize(VALUES, ARRAY, RANGE, rounded=rounded))
     assert codec.max_code is None
 
 
@@ -37,7 +37,7 @@ def test_each_head_has_its_clip() -> None:
 
 def test_codes_are_corrected_after_the_clip() -> None:
     codec = Codec(ARRAY, (FIRM,), round_last=True, trade=0.1)
-    soft = FIRM.clip(encoding.quantise(VALUES, ARRAY, RANGE, rounded=False), ARRAY, rounded=False)
+    soft = FIRM.clip(encoding.quantize(VALUES, ARRAY, RANGE, rounded=False), ARRAY, rounded=False)
     table = unbiased_codes(ARRAY, 0.1, FIRM.max_code)
     full = torch.tensor(float(ARRAY.max_code))
-    assert torch.equal(codec.codes(VALUES, RANGE), quantise_unbiased(soft, ARRAY, full, table))
+    assert torch.equal(codec.codes(VALUES, RANGE), quantize_unbiased(soft, ARRAY, full, table))

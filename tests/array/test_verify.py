@@ -65,7 +65,7 @@ def test_noise_of_a_matrix_has_the_variance_of_the_closed_form() -> None:
         assert float(part.double().mean()) == pytest.approx(float(mean), abs=5 * float(variance.sqrt()) / 200)
 
 
-def test_without_quantisers_values_are_verified_as_the_top_slice_is() -> None:
+def test_without_quantizers_values_are_verified_as_the_top_slice_is() -> None:
     found = analog(hardware(SQRT_RANGE, {"writes": [1, 2, 3, 4], "tolerance": 0.1}))
     assert found.verify is not None
     assert (found.bits_per_cell, found.verify.writes) == (8, 4)

@@ -157,7 +157,7 @@ def run(model: nn.Module, sample: tuple[Tensor, ...], ids: list[Any], mode: str 
     state = crossbars(model).state
     state.mode = mode  # type: ignore[assignment]
     try:
-        with torch.no_grad(), of.samples(ids), of.without_quantisers(model):
+        with torch.no_grad(), of.samples(ids), of.without_quantizers(model):
             y = model(*sample)
     finally:
         state.mode = "run"

@@ -95,7 +95,7 @@ def test_the_energy_of_a_layer_by_hand() -> None:
     moved = 512 * (3 * 768 + 3 * 768)
     assert energy["qkv"]["network"] == pytest.approx(moved / 2 * 4.03e-12)
     assert energy["qkv"]["buffer"] == pytest.approx(moved * 0.5375e-12)
-    vector = 512 * 5 * 2304 * 0.475e-12  # normalised behind the layer before
+    vector = 512 * 5 * 2304 * 0.475e-12  # normalized behind the layer before
     assert energy["qkv"]["vector"] == pytest.approx(vector)
 
 

@@ -55,7 +55,7 @@ def test_pulses_layers_spares_and_rates_count() -> None:
     assert seconds(worn(SHARED, 1e8), spare=0.5) == pytest.approx(1.5 * shared)
     roomy = replace(replace(worn(SHARED, 1e8), "attention.key.resident", 1024), "attention.value.resident", 1024)
     assert seconds(roomy) == pytest.approx(shared)
-    assert seconds(roomy, levelling=True) == pytest.approx(2 * shared)
+    assert seconds(roomy, leveling=True) == pytest.approx(2 * shared)
 
 
 def test_a_ring_of_cached_tokens_is_written_once_per_turn() -> None:

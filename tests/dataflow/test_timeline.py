@@ -66,7 +66,7 @@ def test_energy_adds_up_and_static_power_takes_the_time_it_takes() -> None:
     assert {name: by[name] for name in placed} == pytest.approx(placed)
 
 
-def test_utilisation_of_two_stages_by_hand() -> None:
+def test_utilization_of_two_stages_by_hand() -> None:
     made = placement([stage("qkv", per_token=1.0), stage("key", per_token=3.0)], tokens=4, layers=1)
     run = build_timeline(made, SequenceBlocking(block=1, dependencies="published"))
     assert run.latency == 13.0

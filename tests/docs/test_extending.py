@@ -27,7 +27,7 @@ CODE = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The module that the page's code makes, once; its kinds are forgotten afterwards."""
+    """The module that the page's code makes, once; its kinds are forgotten afterward."""
     file = tmp_path_factory.mktemp("page") / "extending_page.py"
     file.write_text(CODE, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("extending_page", file)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 FORBIDDEN = {
     "a path of one machine": r"(?<![\w.])/(?:[w]ork|[r]oot|[h]ome/\w+|[U]sers/\w+|[t]mp/w|[o]pt/(?:wheels|pypi))\b",
     "the address of a package registry": r"\b(?:[p]ypi\.org|[p]ythonhosted\.org|[d]eb\.debian\.org|[r]egistry\.npmjs)",
-    "how the work was organised": r"\b(?:[h]elper session|[w]orkplace|[i]ssues show|[w]ork tree at)\b",
+    "how the work was organized": r"\b(?:[h]elper session|[w]orkplace|[i]ssues show|[w]ork tree at)\b",
 }
 
 

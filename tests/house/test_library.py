@@ -66,7 +66,7 @@ def test_every_number_has_a_source_or_a_kind() -> None:
 
 
 @pytest.mark.parametrize("text", ["64", "10 uS", "-1.5e-3", "2.5 mm^2", "5 %", "3 pJ/bit", "8bit"])
-def test_a_quantity_is_recognised(text: str) -> None:
+def test_a_quantity_is_recognized(text: str) -> None:
     assert is_number(text)
 
 

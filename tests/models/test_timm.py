@@ -121,7 +121,7 @@ def test_what_was_loaded_of_torchvision_is_loaded_afterwards(monkeypatch: pytest
     assert found == {"torchvision": mine, "torchvision.mine": part}
 
 
-def test_frozen_normalisation_is_that_of_evaluation_mode() -> None:
+def test_frozen_normalization_is_that_of_evaluation_mode() -> None:
     frozen, reference = FrozenBatchNorm2d(3), torch.nn.BatchNorm2d(3).eval()
     for name, value in reference.state_dict().items():
         if name != "num_batches_tracked":

@@ -79,7 +79,7 @@ def converted(family: str, attention: str, hardware: str) -> nn.Module:
 def model(case: tuple[str, str, str]) -> Any:
     """A model, samples with names, and quantizers bypassed, so that no tie of rounding tells sums apart."""
     made = converted(*case)
-    with torch.no_grad(), of.samples(NAMES), of.without_quantisers(made):
+    with torch.no_grad(), of.samples(NAMES), of.without_quantizers(made):
         yield made
 
 

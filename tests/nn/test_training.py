@@ -21,14 +21,14 @@ TOKENS = torch.randint(0, 20, (3, 6), generator=torch.Generator().manual_seed(1)
 def test_a_plain_loop_trains_a_converted_model() -> None:
     converted = of.convert(vit(), HARDWARE, sample=IMAGES).train()
     labels = torch.tensor([0, 1, 2, 3])
-    optimiser = torch.optim.AdamW(converted.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(converted.parameters(), lr=1e-2)
     losses = []
     for step in range(40):
         with of.samples(range(4 * step, 4 * step + 4)):
             loss = nn.functional.cross_entropy(converted(IMAGES), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 

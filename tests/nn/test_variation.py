@@ -109,14 +109,14 @@ def test_parameters_stay_clean_and_what_follows_is_a_chip_of_them() -> None:
     assert torch.allclose(run(model), run(fresh), atol=1e-6)
 
 
-def train(model: nn.Module, count: int, steps: Any, optimiser: torch.optim.Optimizer) -> Any:
+def train(model: nn.Module, count: int, steps: Any, optimizer: torch.optim.Optimizer) -> Any:
     labels = torch.tensor([0, 1, 2, 3])
     for step in range(count):
         with of.samples(range(4 * step, 4 * step + 4)):
             loss = nn.functional.cross_entropy(model(IMAGES), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return steps.state_dict()
 
 
@@ -210,7 +210,7 @@ def test_gamma_and_scale_set_the_noise_that_is_drawn() -> None:
 @pytest.mark.parametrize("saturated", [False, True])
 @pytest.mark.parametrize("axis", ["K", "V"])
 def test_gradients_of_keys_and_values_are_those_of_what_the_cells_hold(axis: str, saturated: bool) -> None:
-    """They pass the quantiser straight through, also where codes saturate: no value stays without a gradient."""
+    """They pass the quantizer straight through, also where codes saturate: no value stays without a gradient."""
     hardware = with_field("percentile", 60.0) if saturated else HARDWARE
     clip = of.KVClip(alpha=2.0, beta=0.25) if saturated else None
     model = converted(hardware, clip=clip, level="noise")
@@ -305,13 +305,13 @@ def noisy_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def fit(model: nn.Module, count: int) -> None:
-    optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for step in range(count):
         images, labels = noisy_images(32, 100 + step)
         loss = nn.functional.cross_entropy(model(images), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def test_training_on_noise_helps_more_than_as_much_training_without() -> None:

@@ -10,7 +10,7 @@ from ohmformer.report.view import axis_name, kv_name, sigma, view
 from tests.report.results import DEMO, GAMMA, changed, point, study
 
 
-def test_the_demo_is_three_lines_over_gamma_and_bars_for_what_is_labelled() -> None:
+def test_the_demo_is_three_lines_over_gamma_and_bars_for_what_is_labeled() -> None:
     seen = view(DEMO)
     assert seen.x == GAMMA
     assert [series.name for series in seen.series] == [

@@ -30,7 +30,7 @@ MODULES = (
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    """The script that trains the classifier, imported as it imports its neighbours when it runs."""
+    """The script that trains the classifier, imported as it imports its neighbors when it runs."""
     yield from imported("train_classifier")
 
 

@@ -41,7 +41,7 @@ def test_a_study_finds_the_model_and_measures_the_recorded_accuracy(trained: Pat
     assert sorted(path.name for path in trained.iterdir()) == ["model", "result.json"]
 
 
-def test_what_studies_calibrate_on_was_never_learnt_from(script: ModuleType, trained: Path, data: Path) -> None:
+def test_what_studies_calibrate_on_was_never_learned_from(script: ModuleType, trained: Path, data: Path) -> None:
     found = script.photographs.find(data, 6)
     assert not set(found.training) & set(found.held_out)
     assert len(found.training) + len(found.held_out) == 24

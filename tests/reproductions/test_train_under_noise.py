@@ -50,7 +50,7 @@ def study(file: Path, model: str, task: str) -> Path:
 
 
 def library(folder: Path) -> Path:
-    """A classifier and grey images, of which one that calibrates and one that is scored are the same."""
+    """A classifier and gray images, of which one that calibrates and one that is scored are the same."""
     (folder / "bundled").mkdir(parents=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -199,30 +199,30 @@ def test_a_study_can_name_what_was_trained(
     }  # fmt: skip
 
 
-def test_nothing_is_learnt_from_that_is_scored_or_calibrates(
+def test_nothing_is_learned_from_that_is_scored_or_calibrates(
     under_noise: ModuleType, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choice = settings_of(case.file)
     model, task = loaded(choice.model, choice.task)
     keys = importlib.import_module("unscored").keys
     data = under_noise.unscored(choice.task, getattr(model, "body", model))
-    learnt, calibrating = keys(data.inputs), take(task.calibration, slice(0, 100))
-    assert learnt
-    assert not set(learnt) & {*keys(task.inputs), *keys(calibrating)}
+    learned, calibrating = keys(data.inputs), take(task.calibration, slice(0, 100))
+    assert learned
+    assert not set(learned) & {*keys(task.inputs), *keys(calibrating)}
     seen: set[str] = set()
 
     def watched(training: Any, clean: Any, inputs: Any, *args: Any) -> float:
         mirrored = inputs.flip(-1) if isinstance(inputs, Tensor) else inputs
         for row in zip(keys(inputs), keys(mirrored), strict=True):
-            seen.add(row[0] if row[0] in learnt else row[1])
+            seen.add(row[0] if row[0] in learned else row[1])
         loss: float = step(training, clean, inputs, *args)
         return loss
 
     step = under_noise.gradient_step
     monkeypatch.setattr(under_noise, "gradient_step", watched)
     assert start(under_noise, case.file, tmp_path / "out", "--steps", "12") == 0
-    assert seen <= set(learnt)
-    assert record(tmp_path / "out")["learnt_from"]["samples"] == len(learnt) >= len(seen) > 8
+    assert seen <= set(learned)
+    assert record(tmp_path / "out")["learned_from"]["samples"] == len(learned) >= len(seen) > 8
 
 
 def test_an_image_that_is_scored_too_is_left_out(under_noise: ModuleType, cases: dict[str, Case]) -> None:
@@ -234,7 +234,7 @@ def test_an_image_that_is_scored_too_is_left_out(under_noise: ModuleType, cases:
     assert torch.equal(found, kept)
 
 
-def test_the_second_half_of_a_text_is_learnt_from(under_noise: ModuleType, cases: dict[str, Case]) -> None:
+def test_the_second_half_of_a_text_is_learned_from(under_noise: ModuleType, cases: dict[str, Case]) -> None:
     """So more windows can be scored later than the study says."""
     choice = settings_of(cases["tokens"].file)
     model, _ = loaded(choice.model, choice.task)
@@ -307,7 +307,7 @@ def test_bad_options_get_one_line(
         ("classes", "limit = 20", "limit = 31", "task.limit = 31"),
         ("features", "calibration = 8\ntrain = 20\n", "calibration = 8\ntrain = 60\n", "so none is left to score"),
         ("features", "probe = true", 'metric = "fidelity"', "leave it out"),
-        ("tokens", "limit = 4", "limit = 20", "the second half is learnt from, so at most"),
+        ("tokens", "limit = 4", "limit = 20", "the second half is learned from, so at most"),
         ("tokens", "[sweep]", '[rules]\n"lm_head" = { on = "digital" }\n[sweep]', "has rules or mitigation.weights"),
         ("classes", f"{HARDWARE} = 0", '"gtx_1060"', "--study odd: has no crossbars"),
     ],

@@ -131,6 +131,6 @@ def test_points_that_cost_the_same_share_a_row(tmp_path: Path) -> None:
     sweeps = [{"mitigation.clip": clips, GAMMA: [0, 4]}, {"label": "noise in {noise}", GAMMA: 7}]
     rows = [line for line in shown(both(tmp_path, sweep=sweeps)).splitlines() if line.startswith("│")]
     assert len(rows) == 2
-    assert "no mitigation and 1 labelled" in rows[0]
+    assert "no mitigation and 1 labeled" in rows[0]
     assert "ClipFormer (2, 0.25) " in rows[1]
     assert "γ" not in rows[0] + rows[1], "write noise changes no price"

@@ -190,7 +190,7 @@ def test_reading_studies_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-LABELLED = f"""
+LABELED = f"""
 [[sweep]]
 "{GAMMA}" = [0, 1]
 [[sweep]]
@@ -200,15 +200,15 @@ label = "high"
 """
 
 
-def test_a_labelled_sweep_stays_what_it_is_called() -> None:
-    points = make_study(tomllib.loads(NO_SWEEP + LABELLED), [f"{GAMMA}=4"]).points
+def test_a_labeled_sweep_stays_what_it_is_called() -> None:
+    points = make_study(tomllib.loads(NO_SWEEP + LABELED), [f"{GAMMA}=4"]).points
     assert [(point.label, gammas(point.settings)[1]) for point in points] == [("", 4), ("high", 7)]
 
 
-def test_what_only_labelled_sweeps_set_cannot_be_changed_unnoticed() -> None:
+def test_what_only_labeled_sweeps_set_cannot_be_changed_unnoticed() -> None:
     change = "hardware.projection.array.cell.write_noise.gamma=4"
-    with pytest.raises(BadInput, match=r"study\.toml: --set hardware\.projection.*only labelled sweeps"):
-        make_study(tomllib.loads(NO_SWEEP + LABELLED), [change], where="study.toml")
+    with pytest.raises(BadInput, match=r"study\.toml: --set hardware\.projection.*only labeled sweeps"):
+        make_study(tomllib.loads(NO_SWEEP + LABELED), [change], where="study.toml")
 
 
 def test_a_clip_is_named_by_its_path() -> None:
@@ -260,7 +260,7 @@ def test_each_half_refuses_what_is_wrong_anywhere(half: Callable[..., Any], chan
 
 def test_sections_that_are_shared_are_those_of_each_point_alone() -> None:
     whole = make_whole(
-        tomllib.loads(NO_SWEEP + LABELLED), ["mitigation.clip=calibrated", "cost.spare=0.5", "model.batch=2"]
+        tomllib.loads(NO_SWEEP + LABELED), ["mitigation.clip=calibrated", "cost.spare=0.5", "model.batch=2"]
     )
     for point in whole.points:
         changes = [f"{path}={value}" for path, value in point.set.items()]

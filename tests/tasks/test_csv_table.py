@@ -155,7 +155,7 @@ def test_pairs_compute_each_text_once(tmp_path: Path, encoder: nn.Module) -> Non
     assert len(task.inputs["input_ids"]) == 9, "one of ten texts calibrates, and its pairs are not scored"
     assert len(task) == 36
     said = scores(encoder, task)
-    assert task.summarise(said[None]).mean == pytest.approx(np.corrcoef(said, task.labels)[0, 1])
+    assert task.summarize(said[None]).mean == pytest.approx(np.corrcoef(said, task.labels)[0, 1])
     few = load_task(f"csv:{tmp_path / 'p.csv'}", 5, model=encoder, metric="spearman")
     assert len(few) == 5
     assert scores(encoder, few) == pytest.approx(said[:5], abs=1e-6)

@@ -56,7 +56,7 @@ def test_a_data_set_of_a_user(bundled: Path) -> None:
         (np.full((3, 4, 4), "a"), LABELS, "images are <U1"),
     ],
 )
-def test_arrays_that_are_no_grey_images_with_classes(bundled: Path, images: object, labels: object, said: str) -> None:
+def test_arrays_that_are_no_gray_images_with_classes(bundled: Path, images: object, labels: object, said: str) -> None:
     write(bundled, images, labels)
     with pytest.raises(BadInput, match=said) as caught:
         load_task("bundled:mine")

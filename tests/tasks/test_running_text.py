@@ -48,7 +48,7 @@ def test_perplexity_is_that_of_all_tokens(model: nn.Module, source: str) -> None
     losses = F.cross_entropy(
         logits[:, :-1].reshape(-1, logits.shape[-1]), task.labels[:, 1:].reshape(-1), ignore_index=IGNORED
     )
-    found = task.summarise(np.stack([scores(model, task, 4)] * 2))
+    found = task.summarize(np.stack([scores(model, task, 4)] * 2))
     assert ids.shape[1] == 16
     assert found.mean == pytest.approx(float(losses.exp()), rel=1e-5)
     low, high = found.ci95

@@ -1,4 +1,4 @@
-"""Labelled data by name; empty or wrong data is refused in one line."""
+"""Labeled data by name; empty or wrong data is refused in one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_shipped_data_set() -> None:
     )
 
 
-def test_normalisation_spans_minus_one_to_one() -> None:
+def test_normalization_spans_minus_one_to_one() -> None:
     images = np.array([[[0, 255], [51, 204]]], dtype=np.uint8)
     assert torch.allclose(normalize(images), torch.tensor([[[[-1.0, 1.0], [-0.6, 0.6]]]]), atol=1e-6)
 

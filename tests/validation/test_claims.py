@@ -50,7 +50,7 @@ def test_what_no_source_settles_is_not_judged() -> None:
 
 
 def test_crossbars_of_an_attention_block() -> None:
-    assert (BY_ID["plain"].modelled, BY_ID["clipped"].modelled) == (624, 576)
+    assert (BY_ID["plain"].modeled, BY_ID["clipped"].modeled) == (624, 576)
 
 
 def test_the_page_in_the_documentation_is_what_the_model_gives() -> None:

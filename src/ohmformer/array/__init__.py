@@ -2,10 +2,10 @@
 
 The path of a matrix and of its inputs, and the file of each step:
 
-- value to code: `codec.Codec` (scaling, clipping, rounding, bias correction), on `encoding.quantise`;
+- value to code: `codec.Codec` (scaling, clipping, rounding, bias correction), on `encoding.quantize`;
 - code to the digits of its cells: `encoding.digits`;
 - writing the cells (write noise, write-verify, drift, faults): `crossbar.write`, slice by slice in `writing.Writer`;
-- input to what is applied to the rows: `encoding.quantise_input` and `encoding.bit_planes`;
+- input to what is applied to the rows: `encoding.quantize_input` and `encoding.bit_planes`;
 - choice of the fidelity level, and reading the columns: `multiply.product`; the `cell` level is in `cell_level`;
 - column current to converter code: `converters.convert_`.
 
@@ -20,7 +20,7 @@ _HOMES = {
     **dict.fromkeys(("Programmed", "program", "write"), "crossbar"),
     **dict.fromkeys(("Folded", "fold", "write_folded", "folded_product"), "folded"),
     **dict.fromkeys(("mvm", "LEVELS"), "multiply"),
-    **dict.fromkeys(("unbiased_codes", "quantise_unbiased"), "bias_correction"),
+    **dict.fromkeys(("unbiased_codes", "quantize_unbiased"), "bias_correction"),
     "held_moments": "code_moments",
     "counting": "event_counter",
 }

@@ -92,8 +92,8 @@ def _lower_envelope(mean: list[float], offset: list[float]) -> tuple[list[int], 
     return envelope, borders
 
 
-def quantise_unbiased(w: Tensor, array: Crossbar, w_range: Tensor, table: Tensor) -> Tensor:
-    """Quantize values with a table of bias-corrected codes; otherwise as `encoding.quantise`.
+def quantize_unbiased(w: Tensor, array: Crossbar, w_range: Tensor, table: Tensor) -> Tensor:
+    """Quantize values with a table of bias-corrected codes; otherwise as `encoding.quantize`.
 
     Args:
         w: real values [..., O, I]; values beyond the range saturate.
@@ -105,14 +105,14 @@ def quantise_unbiased(w: Tensor, array: Crossbar, w_range: Tensor, table: Tensor
         Integer codes [..., O, I] in the dtype of w.
 
     Raises:
-        BadInput: the table belongs to another array; or as in `encoding.quantise`.
+        BadInput: the table belongs to another array; or as in `encoding.quantize`.
     """
     top = len(table) - 1
     if top != steps_per_code(array) * array.max_code:
         raise BadInput(
-            f"quantise_unbiased: a table of {len(table)} points is not one of this array; make it with unbiased_codes"
+            f"quantize_unbiased: a table of {len(table)} points is not one of this array; make it with unbiased_codes"
         )
     wide = encoding.widened(w, "w")  # half precision cannot represent the index of every table point
-    points = encoding.quantise(wide, array, w_range.to(wide), rounded=False).mul_(steps_per_code(array)).round_()
+    points = encoding.quantize(wide, array, w_range.to(wide), rounded=False).mul_(steps_per_code(array)).round_()
     signed_table = torch.cat([-table[1:].flip(0), table]).to(w)
     return signed_table.take(points.add_(top).long())

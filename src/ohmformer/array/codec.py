@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
-from ohmformer.array.bias_correction import quantise_unbiased, unbiased_codes
+from ohmformer.array.bias_correction import quantize_unbiased, unbiased_codes
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 
@@ -85,14 +85,14 @@ class Codec:
                 of clips.
         """
         round_first = self.rounded and not self.round_last
-        codes = encoding.quantise(values, self.array, value_range, rounded=round_first)
+        codes = encoding.quantize(values, self.array, value_range, rounded=round_first)
         codes = self._clipped(codes, round_first)
         if round_first or not self.rounded:
             return codes
         if self.trade is None:
             return codes.round_()
         table = unbiased_codes(self.array, self.trade, self.max_code)
-        return quantise_unbiased(codes, self.array, codes.new_tensor(float(self.array.max_code)), table)
+        return quantize_unbiased(codes, self.array, codes.new_tensor(float(self.array.max_code)), table)
 
     def _clipped(self, codes: Tensor, rounded: bool) -> Tensor:
         """Codes [B, H, N, D] with the clip of each head applied."""

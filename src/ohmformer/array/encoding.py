@@ -57,7 +57,7 @@ def unit_of(value_range: Tensor, top: int) -> Tensor:
     return torch.where(unit > 0, unit, 1.0 / top)
 
 
-def quantise(w: Tensor, array: Crossbar, w_range: Tensor, *, rounded: bool = True) -> Tensor:
+def quantize(w: Tensor, array: Crossbar, w_range: Tensor, *, rounded: bool = True) -> Tensor:
     """Quantize values to codes of the same shape and dtype.
 
     Args:
@@ -201,7 +201,7 @@ def mean_over_copies_(total: Tensor, array: Crossbar) -> Tensor:
     return total if array.copies == 1 else total.div_(array.copies)
 
 
-def quantise_input(
+def quantize_input(
     x: Tensor, array: Crossbar, x_range: Tensor, *, signed: bool, rounded: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Quantize inputs to codes of the same shape and dtype.

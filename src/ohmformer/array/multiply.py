@@ -66,7 +66,7 @@ def mvm(
         return mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
-    codes, unit = quantised_input(x.to(programmed.cells), array, x_range, signed=signed)
+    codes, unit = quantized_input(x.to(programmed.cells), array, x_range, signed=signed)
     read_stream = _read_stream(stream, array, level)
     y = product(codes, programmed, array, level=level, signed=signed, stream=read_stream, adc_range=adc_range)
     return y.mul_(unit)
@@ -119,7 +119,7 @@ def product(
     return computed(codes, held, signed=signed, stream=stream, span=span).mul_(held.unit.transpose(-2, -1))
 
 
-def quantised_input(
+def quantized_input(
     x: Tensor, array: Crossbar, x_range: Tensor | float | None, *, signed: bool, rounded: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Quantize inputs.
@@ -139,7 +139,7 @@ def quantised_input(
     """
     if x_range is None:
         x_range = x.abs().amax(-1, keepdim=True) if array.inputs.range == "dynamic" else x.abs().amax()
-    return encoding.quantise_input(x, array, torch.as_tensor(x_range).to(x), signed=signed, rounded=rounded)
+    return encoding.quantize_input(x, array, torch.as_tensor(x_range).to(x), signed=signed, rounded=rounded)
 
 
 def _read_stream(stream: Streams | int | None, array: Crossbar, level: Level) -> Streams | None:

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ohmformer.device.spec import Cell, WriteVerify
-from ohmformer.quantities import Joules, Percentile, PositiveShare, Seconds, SignedFraction, SquareMetres
+from ohmformer.quantities import Joules, Percentile, PositiveShare, Seconds, SignedFraction, SquareMeters
 from ohmformer.schema import Spec
 
 Bits = Annotated[int, Field(ge=1, le=16)]
@@ -31,7 +31,7 @@ class Inputs(Spec):
     """Bits of an input code."""
     range: Literal["calibrated", "dynamic"] = "calibrated"
     """Value of the largest input code. `calibrated`: a percentile of the magnitudes in calibration data, fixed
-    afterwards. `dynamic`: the largest magnitude of each input vector, found by digital logic at run time."""
+    afterward. `dynamic`: the largest magnitude of each input vector, found by digital logic at run time."""
     percentile: Percentile = 100.0
     """Percentile of a `calibrated` range, in percent; 100 is the maximum."""
 
@@ -102,7 +102,7 @@ class Adc(Spec):
 Included = Literal["included"]
 """Marks a price that another price includes; the source of the value says which one."""
 Price = Annotated[Joules, Field(ge=0)] | Included
-Size = Annotated[SquareMetres, Field(ge=0)] | Included
+Size = Annotated[SquareMeters, Field(ge=0)] | Included
 
 
 class ArrayCost(Spec):

@@ -24,7 +24,7 @@ class Rows:
     Attributes:
         axis: from the left.
         size: r, how many places along it each sample had in the dry run.
-        major: the places of one sample are neighbours; otherwise they are B apart.
+        major: the places of one sample are neighbors; otherwise they are B apart.
     """
 
     axis: int = 0
@@ -81,7 +81,7 @@ def find_rows(before: Signature, after: Signature, samples: int, *, prefer: int 
     """Where samples stand in a factor, from its signatures before and after samples were exchanged.
 
     None where the factor mixes samples, or is the same for all and holds no copy for each of them (queries that are
-    learnt, such as those of DETR, hold such copies). Of several answers that fit, as when all samples are alike, the
+    learned, such as those of DETR, hold such copies). Of several answers that fit, as when all samples are alike, the
     axis `prefer` is taken where it holds B places, or else the first axis that does.
     """
     if before.values.shape != after.values.shape:

@@ -206,7 +206,7 @@ def _reversed(t: Tensor, axis: int) -> Tensor:
 
 @contextmanager
 def _module_stack(model: nn.Module, seen: Seen) -> Iterator[None]:
-    """Keep `seen.stack` and `seen.calls`, and note the normalisations that modules do by themselves."""
+    """Keep `seen.stack` and `seen.calls`, and note the normalizations that modules do by themselves."""
     handles = []
     home = get_ident()
     for name, module in model.named_modules():
@@ -224,7 +224,7 @@ def _module_stack(model: nn.Module, seen: Seen) -> Iterator[None]:
                 return
             name = seen.stack.pop()
             if norm and isinstance(output, Tensor) and (not seen.digital or seen.digital[-1].module != name):
-                seen.digital.append(Digital(name, "normalisation", tuple(output.shape)))
+                seen.digital.append(Digital(name, "normalization", tuple(output.shape)))
 
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(leave, always_call=True))

@@ -61,10 +61,10 @@ class Product:
 
 @dataclass(frozen=True)
 class Digital:
-    """Work that is no matrix product: a softmax, a normalisation or a nonlinear function of values."""
+    """Work that is no matrix product: a softmax, a normalization or a nonlinear function of values."""
 
     module: str
-    kind: Literal["softmax", "normalisation", "activation"]
+    kind: Literal["softmax", "normalization", "activation"]
     shape: tuple[int, ...]
 
 
@@ -74,7 +74,7 @@ class Seen:
 
     Attributes:
         products: in order.
-        digital: softmax, normalisations and nonlinear functions, in order.
+        digital: softmax, normalizations and nonlinear functions, in order.
         operations: by module and position in a call, the functions that multiply there.
         calls: how often each module was called, by name.
         stack: names of the modules at work now, outermost first.

@@ -270,9 +270,9 @@ class Watch(TorchFunctionMode):
             self.seen.digital.append(Digital(self.module, kind, tuple(outputs[0].shape)))
 
 
-_DIGITAL: dict[str, Literal["softmax", "normalisation", "activation"]] = {
+_DIGITAL: dict[str, Literal["softmax", "normalization", "activation"]] = {
     **dict.fromkeys(("softmax", "scaled_dot_product_attention"), "softmax"),
-    **dict.fromkeys(("layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm"), "normalisation"),
+    **dict.fromkeys(("layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm"), "normalization"),
     **dict.fromkeys(("gelu", "relu", "silu", "tanh", "sigmoid", "hardswish", "relu_", "elu", "mish"), "activation"),
 }
 

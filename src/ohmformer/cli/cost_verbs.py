@@ -26,7 +26,7 @@ def cost(
     ] = None,
     python: Python = None,
 ) -> None:
-    """Latency, energy, area, utilisation and lifetime of a study's model on its accelerator."""
+    """Latency, energy, area, utilization and lifetime of a study's model on its accelerator."""
     from json import dumps
 
     from ohmformer.report.cost_table import cost_tables

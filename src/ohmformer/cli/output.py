@@ -26,7 +26,7 @@ def results_folder(out: str | None, name: str) -> Path:
 
 
 def check_writable(file: str | None, option: str = "--json") -> None:
-    """Refuse before anything is computed a file that could not be written afterwards.
+    """Refuse before anything is computed a file that could not be written afterward.
 
     Raises:
         BadInput: the file of the option cannot be written.

@@ -39,13 +39,13 @@ class Lifetime:
     cell: Cell | None = None
 
 
-def lifetime(placement: Placement, rate: float, *, levelling: bool = False, spare: float = 0.0) -> Lifetime | None:
+def lifetime(placement: Placement, rate: float, *, leveling: bool = False, spare: float = 0.0) -> Lifetime | None:
     """The lifetime of the cells that hold keys and values.
 
     Args:
         placement: a workload on an accelerator.
         rate: passes (of all samples of the workload) per second.
-        levelling: True if wear leveling spreads writes over all cells, used or not; otherwise the most written cell
+        leveling: True if wear leveling spreads writes over all cells, used or not; otherwise the most written cell
             decides.
         spare: number of spare arrays divided by the number in use; the two take turns.
 
@@ -64,13 +64,13 @@ def lifetime(placement: Placement, rate: float, *, levelling: bool = False, spar
     written_roles = {role for role in placement.arrays if role != "projection"}
     if {wear.role for wear in placement.wear} != written_roles:
         return None
-    lifetimes = [_lifetime_of(wear, rate, levelling, spare) for wear in placement.wear]
+    lifetimes = [_lifetime_of(wear, rate, leveling, spare) for wear in placement.wear]
     return min(lifetimes, key=lambda entry: entry.seconds)
 
 
-def _lifetime_of(wear: Wear, rate: float, levelling: bool, spare: float) -> Lifetime:
+def _lifetime_of(wear: Wear, rate: float, leveling: bool, spare: float) -> Lifetime:
     """The lifetime of the cells of one role."""
-    writes_per_second = (wear.mean_writes if levelling else wear.max_writes) * rate
+    writes_per_second = (wear.mean_writes if leveling else wear.max_writes) * rate
     seconds = wear.endurance / (writes_per_second * wear.pulses) * (1 + spare)
     arrays = "shared" if wear.shared else "per_layer"
     cell = wear.engine.array.cell

@@ -67,12 +67,12 @@ class Run:
             raise BadInput(f"energy_by({kind!r}): {suggest(str(kind), list(get_args(By)))}")
         return self.timeline.energy_by(kind)
 
-    def lifetime(self, rate: float | None = None, *, levelling: bool = False, spare: float = 0.0) -> float | None:
+    def lifetime(self, rate: float | None = None, *, leveling: bool = False, spare: float = 0.0) -> float | None:
         """Time until the first cells wear out [s].
 
         Args:
             rate: passes per second; by default passes follow one another without a pause.
-            levelling: see `dataflow.lifetime.lifetime`.
+            leveling: see `dataflow.lifetime.lifetime`.
             spare: see `dataflow.lifetime.lifetime`.
 
         Returns:
@@ -82,7 +82,7 @@ class Run:
             BadInput: the rate or `spare` is out of range.
         """
         passes_per_second = 1 / self.latency if rate is None else rate
-        first_worn = lifetime(self.placement, passes_per_second, levelling=levelling, spare=spare)
+        first_worn = lifetime(self.placement, passes_per_second, leveling=leveling, spare=spare)
         return None if first_worn is None else first_worn.seconds
 
     def save_trace(self, file: str | Path) -> None:

@@ -109,7 +109,7 @@ class Timeline:
 
         Returns:
             `scores`: attention scores between Q K^T and P V: all heads, one block of queries against one block of keys,
-            since softmax can normalize afterwards. Layer by layer, a block is the whole sequence.
+            since softmax can normalize afterward. Layer by layer, a block is the whole sequence.
             `tokens`: activations between layers.
             `conditioning`: only if K and V are conditioned: constants of all layers, and the scales and means of the
             tokens that are in cells.

@@ -18,15 +18,15 @@ from ohmformer.quantities import (
     Hertz,
     Joules,
     JoulesPerByte,
-    Nanometres,
+    Nanometers,
     Seconds,
-    SquareMetres,
+    SquareMeters,
     Watts,
 )
 from ohmformer.schema import Spec
 
 PerByte = Annotated[JoulesPerByte, Field(ge=0)] | Included
-Area = Annotated[SquareMetres, Field(ge=0)]
+Area = Annotated[SquareMeters, Field(ge=0)]
 Scaling = Literal["linear", "dennard"]
 
 
@@ -44,7 +44,7 @@ class VectorUnit(Spec):
     """Operations per element of an activation function."""
     softmax: Factor
     """Operations per element of a softmax."""
-    priced_at: Nanometres | None = None
+    priced_at: Nanometers | None = None
     """Feature size that the energy is for [nm]; None for that of the chip's prices."""
 
 
@@ -56,7 +56,7 @@ class SoftmaxUnit(Spec):
     """Energy of the softmax of one element [J]."""
     area_per_head: Area
     """Area of the lanes of one head [m^2]."""
-    priced_at: Nanometres | None = None
+    priced_at: Nanometers | None = None
     """Feature size that energy and area are for [nm]; None for that of the chip's prices."""
 
 
@@ -72,9 +72,9 @@ class Dram(Spec):
 class Chip(Spec):
     """Hierarchy and periphery of a chip."""
 
-    technology: Nanometres
+    technology: Nanometers
     """Feature size [nm]."""
-    priced_at: Nanometres | None = None
+    priced_at: Nanometers | None = None
     """Feature size that the energies, areas and standing power of cores and tiles are for [nm]; None for `technology`.
     If it differs, they are scaled (see cost/technology.py). Prices of arrays and converters are never scaled."""
     scaling: Scaling = "linear"

@@ -18,7 +18,7 @@ from ohmformer.quantities import (
     OpsPerSecond,
     PositiveShare,
     Seconds,
-    SquareMetres,
+    SquareMeters,
     Watts,
 )
 from ohmformer.registry import Family, register
@@ -164,7 +164,7 @@ class GpuEngine(ExactEngine):
     """Time of one kernel launch [s]."""
     power: Annotated[Watts, Field(gt=0)]
     """Power while the GPU works [W]."""
-    area: Annotated[SquareMetres, Field(gt=0)]
+    area: Annotated[SquareMeters, Field(gt=0)]
     """Area of the chip [m^2]."""
 
 

@@ -1,7 +1,7 @@
 """A stub for torchvision while timm is imported, for machines where torchvision is missing or does not fit torch.
 
 timm's models need one class of torchvision. timm's data loading imports many more, none of which is used here. A
-torchvision that works is used unchanged. The stub is in `sys.modules` only during the import, under a lock; afterwards
+torchvision that works is used unchanged. The stub is in `sys.modules` only during the import, under a lock; afterward
 the modules of torchvision are the ones that were there before.
 """
 

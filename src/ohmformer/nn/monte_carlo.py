@@ -28,7 +28,7 @@ class Stats:
     """What `monte_carlo` found.
 
     Attributes:
-        mean: over all chips and samples, or what `summarise` made of them.
+        mean: over all chips and samples, or what `summarize` made of them.
         ci95: 95 % interval of that mean, over chips and samples (over samples only for one chip; NaN for one chip
             without samples).
         chips: every chip's mean or value, in order.
@@ -54,7 +54,7 @@ def monte_carlo(
     chips: int = 20,
     seed: int | None = None,
     progress: bool = True,
-    summarise: Callable[[Floats], Summary] = mean_summary,
+    summarize: Callable[[Floats], Summary] = mean_summary,
 ) -> Stats:
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
@@ -68,7 +68,7 @@ def monte_carlo(
         chips: how many.
         seed: root of all noise; None takes the model's own, as `convert` was given it.
         progress: show a bar on standard error where that is a terminal.
-        summarise: scores [C, N] to mean, interval and every chip's value, where that is no plain mean; the `summarise`
+        summarize: scores [C, N] to mean, interval and every chip's value, where that is no plain mean; the `summarize`
             of a task whose metric is a correlation or a perplexity.
 
     Returns:
@@ -97,7 +97,7 @@ def monte_carlo(
         warnings.warn(f"interrupted: statistics of {len(done)} of {chips} chips", Interrupted, stacklevel=2)
     finally:
         state.chip, state.seed = before
-    return _stats(done, summarise, interrupted=len(done) < chips)
+    return _stats(done, summarize, interrupted=len(done) < chips)
 
 
 def _scores(found: object, before: list[Floats]) -> Floats:
@@ -133,9 +133,9 @@ def _plain(value: object) -> object:
     return (value.double() if value.is_floating_point() else value).numpy()
 
 
-def _stats(done: list[Floats], summarise: Callable[[Floats], Summary], *, interrupted: bool) -> Stats:
+def _stats(done: list[Floats], summarize: Callable[[Floats], Summary], *, interrupted: bool) -> Stats:
     scores = np.stack(done)
     if scores.ndim == 1:
         return Stats(float(scores.mean()), value_interval(scores), tuple(scores.tolist()), None, interrupted)
-    found = summarise(scores)
+    found = summarize(scores)
     return Stats(found.mean, found.ci95, found.chips, scores.shape[1], interrupted, scores, found.left_out)

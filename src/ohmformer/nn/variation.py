@@ -43,7 +43,7 @@ def variation(model: nn.Module, *, seed: int | None = None, gamma: Factor = None
     the gradients come, or else of the last one. Calls in eval mode, inside and after, meet the model's own chip, with
     the weights as they are then. Rows of a batch have noise of their own, named with `samples` or not.
 
-    Gradients are those of the exact product at the matrix that the cells hold: they pass quantisers, noise, clips and
+    Gradients are those of the exact product at the matrix that the cells hold: they pass quantizers, noise, clips and
     saturation straight through. Parameters hold no noise at any time, and layers that rules keep digital none at all.
     Ranges that the conversion calibrated stay as they are: to calibrate them for trained weights, convert what `revert`
     returns.

@@ -78,7 +78,7 @@ def _members(members: list[MeasuredPoint], points: list[MeasuredPoint]) -> str:
         if len(in_row) < len({_setting(path, point.set.get(path)) for point in everywhere}):
             first, *rest = dict.fromkeys(_setting(path, point.set[path]) for point in plain if path in point.set)
             words.append(" / ".join([first, *(word.removeprefix(f"{axis_name(path)} = ") for word in rest)]))
-    more = f" and {len(members) - len(plain)} labelled" if len(plain) < len(members) else ""
+    more = f" and {len(members) - len(plain)} labeled" if len(plain) < len(members) else ""
     return f"{'; '.join(words) or 'others'}{more}"
 
 

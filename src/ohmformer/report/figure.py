@@ -21,8 +21,8 @@ from ohmformer.study.results.spec import MeasuredPoint, StudyResults
 from ohmformer.terminal.files import write_bytes
 from ohmformer.terminal.plain import clean
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, told apart by most colour-blind readers; markers differ as well."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colors, told apart by most color-blind readers; markers differ as well."""
 
 MARKERS = "osD^vPX"
 WIDE = 5.0
@@ -127,7 +127,7 @@ def _lines(ax: Axes, seen: View) -> None:
             [x + shift for x, _ in series.points],
             means,
             yerr=errors,
-            color=COLOURS[index % len(COLOURS)],
+            color=COLORS[index % len(COLORS)],
             marker=MARKERS[index % len(MARKERS)],
             markersize=5,
             capsize=3,

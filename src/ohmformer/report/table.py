@@ -112,7 +112,7 @@ def capture_lines(results: StudyResults) -> list[str]:
 def _capture_line(capture: Capture) -> str:
     on_crossbars = ", ".join(f"{count} {product}" for product, count in capture.crossbars.items()) or "nothing"
     digital = ", ".join(capture.digital) or "nothing"
-    return f"Products on crossbars: {on_crossbars}. Digital: {digital}, beside softmax, normalisation and activations."
+    return f"Products on crossbars: {on_crossbars}. Digital: {digital}, beside softmax, normalization and activations."
 
 
 def _span(values: Sequence[int]) -> str:

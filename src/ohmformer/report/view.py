@@ -21,7 +21,7 @@ class Series:
 
 @dataclass(frozen=True)
 class View:
-    """Points without a label as series over the path `x`; labelled ones, or all where nothing is swept, as bars."""
+    """Points without a label as series over the path `x`; labeled ones, or all where nothing is swept, as bars."""
 
     x: str
     series: tuple[Series, ...]
@@ -36,16 +36,16 @@ def metric_titles(results: StudyResults) -> list[str]:
 def view(results: StudyResults) -> View:
     """Choose x, the swept number with the most values, and name what remains."""
     plain = [point for point in results.points if not point.label]
-    labelled = [point for point in results.points if point.label]
+    labeled = [point for point in results.points if point.label]
     x = _longest_axis(plain)
     if not x:
-        return View("", (), (*_named(plain), *_named(labelled)))
+        return View("", (), (*_named(plain), *_named(labeled)))
     groups: dict[str, list[tuple[float, MeasuredPoint]]] = {}
     varied = _varied(plain) - {x}
     for point in plain:
         groups.setdefault(_name(point, varied), []).append((float(point.set[x]), point))
     series = tuple(Series(name, tuple(sorted(points, key=lambda entry: entry[0]))) for name, points in groups.items())
-    return View(x, series, tuple(_named(labelled)))
+    return View(x, series, tuple(_named(labeled)))
 
 
 def _longest_axis(points: list[MeasuredPoint]) -> str:

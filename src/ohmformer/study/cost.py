@@ -181,7 +181,7 @@ def _lifetime(settings: CostSettings, runs: list[Run]) -> Lifetime | None:
     options = settings.cost
     mean_latency = sum(run.latency for run in runs) / len(runs)
     rate = options.rate or 1 / mean_latency
-    return lifetime(runs[-1].placement, rate, levelling=options.levelling, spare=options.spare)
+    return lifetime(runs[-1].placement, rate, leveling=options.leveling, spare=options.spare)
 
 
 def _wear(found: Lifetime | None) -> Wear | None:

@@ -91,7 +91,7 @@ def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Sta
     trials = {"chips": settings.trials.chips, "seed": settings.seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Interrupted)
-        stats = monte_carlo(converted, measure, **trials, progress=False, summarise=task.summarise)
+        stats = monte_carlo(converted, measure, **trials, progress=False, summarize=task.summarize)
     if stats.interrupted:
         raise KeyboardInterrupt
     return stats

@@ -75,7 +75,7 @@ def software_metric(model: ModelChoice, task: TaskChoice, batch: int) -> float:
     """The metric of the model without crossbars; `batch` is the number of samples per call."""
     body, data = loaded(model, task)
     measured = scores(body, data, batch)
-    return data.summarise(np.stack([measured, measured])).mean  # two equal chips: one window alone has no interval
+    return data.summarize(np.stack([measured, measured])).mean  # two equal chips: one window alone has no interval
 
 
 def all_rules(rules: OrderedRules, task: TaskChoice | None) -> dict[str, Rule]:

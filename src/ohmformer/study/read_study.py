@@ -163,7 +163,7 @@ def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> 
     axes = {axis for sweep in sweeps if not sweep.label for axis, _ in sweep.axes}
     named = {axis for sweep in sweeps if sweep.label for axis, _ in sweep.axes}
     if path in named - axes:
-        raise BadInput(f"--set {path}: only labelled sweeps set it, each as its label says; change them in the file")
+        raise BadInput(f"--set {path}: only labeled sweeps set it, each as its label says; change them in the file")
     check_reaches(path, axes | named)
     if path not in axes or not isinstance(value, list):
         document = put(document, path, value)

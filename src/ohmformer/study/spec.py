@@ -105,12 +105,12 @@ class CostOptions(Spec):
 
     Attributes:
         rate: passes per second; None for one after another.
-        levelling: whether writes are spread over all cells.
+        leveling: whether writes are spread over all cells.
         spare: spare arrays as a share of those in use.
     """
 
     rate: Annotated[Hertz, Field(gt=0)] | None = None
-    levelling: bool = False
+    leveling: bool = False
     spare: Fraction = 0.0
 
 

@@ -74,7 +74,7 @@ def probed(model: nn.Module, task: Task, batch: int = 100) -> Probed:
 def fit(x: Tensor, labels: Tensor, classes: int) -> nn.Linear:
     """Fit a logistic regression by L-BFGS in float64. The result is deterministic.
 
-    Features are standardized for the fit; the standardization is folded into weight and bias afterwards.
+    Features are standardized for the fit; the standardization is folded into weight and bias afterward.
 
     Args:
         x: features [N, D].

@@ -25,7 +25,7 @@ def scores(model: nn.Module, task: Task, batch: int = 100) -> NDArray[np.float64
     - perplexity: mean negative log-likelihood of the scored tokens of a window;
     - pearson, spearman: cosine similarity of the features of a pair.
 
-    Scores of hits and cosines are averaged. `task.summarise` gives the value of the other metrics.
+    Scores of hits and cosines are averaged. `task.summarize` gives the value of the other metrics.
 
     The noise of a converted model is keyed by the number of the sample in the task, so it is independent of `batch`.
 

@@ -163,7 +163,7 @@ class Task:
             self, inputs=take(self.inputs, rows), labels=self.labels[:limit], pairs=pairs, reference=reference
         )
 
-    def summarise(self, scores: Floats) -> Summary:
+    def summarize(self, scores: Floats) -> Summary:
         """Summarize scores by the task's metric.
 
         Args:

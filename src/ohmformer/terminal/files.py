@@ -67,7 +67,7 @@ def is_standard_output(file: str) -> bool:
 
 
 def check_file(option: str, file: str) -> None:
-    """Refuse before anything is computed what could not be written afterwards.
+    """Refuse before anything is computed what could not be written afterward.
 
     Args:
         option: how the message names it, such as '--json'.

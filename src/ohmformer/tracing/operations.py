@@ -126,7 +126,7 @@ class Writer(ProductHandler[Event, list[Draft]]):
         match kind:
             case "softmax":
                 op = Softmax(name, "", None, rows, width, shape[-3] if len(shape) > 3 else self.heads)
-            case "normalisation":
+            case "normalization":
                 op = Norm(name, "", None, rows, width)
             case "lookup":
                 op = Lookup(name, "", None, rows, width, event.entries)

@@ -25,7 +25,7 @@ _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
 _PAIRS = {"add", "add_", "__add__", "__iadd__", "__radd__", "mul", "mul_", "__mul__", "__imul__", "__rmul__"}
 """Functions that add or multiply two tensors value by value."""
 
-Other = Literal["softmax", "normalisation", "activation", "add", "lookup"]
+Other = Literal["softmax", "normalization", "activation", "add", "lookup"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Tracing(Watch):
         return output
 
     def flush(self) -> None:
-        """Take in what others wrote down: normalisations of whole modules, and kernels."""
+        """Take in what others wrote down: normalizations of whole modules, and kernels."""
         products, digital = self.noted
         for done in self.seen.digital[digital:]:
             self._add(done.kind, self._last_deps(), done.shape, module=done.module)
@@ -236,7 +236,7 @@ def _joined(args: Any, kwargs: dict[str, Any], inputs: list[Tensor], trails: lis
 
 
 def _rows(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What work is done on, with the axis that is normalised last."""
+    """What work is done on, with the axis that is normalized last."""
     if name in ("batch_norm", "group_norm", "instance_norm") and len(shape) > 1:
         return (shape[0], *shape[2:], shape[1])
     return shape

@@ -26,7 +26,7 @@ class Claim(Spec):
         reported: the reported number, with its unit if it has one; None if the paper reports no number.
         where: place in the paper.
         role: role of the claim; see `ohmformer.validation.claims`.
-        tolerance: largest accepted deviation of the ratio modelled / reported from 1, as a fraction.
+        tolerance: largest accepted deviation of the ratio modeled / reported from 1, as a fraction.
         quantity: key of `ohmformer.validation.claim_quantities.QUANTITIES`; empty if the number cannot be computed.
         runs: names of runs.
         against: names of the runs that `runs` are compared with, pair by pair.

@@ -12,7 +12,7 @@ MVM = ("array", "dac", "adc", "sample", "shift_add")
 """Components of a matrix product on arrays."""
 
 Compute = Callable[[Evaluator, Claim], float | None]
-"""Computes the modelled number of a claim; None if measured accuracies are missing."""
+"""Computes the modeled number of a claim; None if measured accuracies are missing."""
 
 
 def _ratios(evaluator: Evaluator, claim: Claim, attribute: str) -> list[float]:

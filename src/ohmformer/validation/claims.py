@@ -36,24 +36,24 @@ Verdict = Literal[
 
 @dataclass(frozen=True)
 class Checked:
-    """A claim with its reported and its modelled number.
+    """A claim with its reported and its modeled number.
 
     Attributes:
         claim: the claim, as in the file.
         reported: reported number in SI units, or a plain number; None if the paper reports none.
-        modelled: modelled number in the same unit; None if it cannot be computed.
+        modeled: modeled number in the same unit; None if it cannot be computed.
         unit: SI unit of both; '' for plain numbers, '%' for fractions.
     """
 
     claim: Claim
     reported: float | None
-    modelled: float | None
+    modeled: float | None
     unit: str
 
     @property
     def ratio(self) -> float | None:
-        """Modelled over reported number; None if either is missing or the reported one is 0."""
-        return None if self.modelled is None or not self.reported else self.modelled / self.reported
+        """Modeled over reported number; None if either is missing or the reported one is 0."""
+        return None if self.modeled is None or not self.reported else self.modeled / self.reported
 
     @property
     def within(self) -> bool:
@@ -79,11 +79,11 @@ class Checked:
     @property
     def unmeasured(self) -> bool:
         """True if the quantity needs accuracies that have not been measured."""
-        return bool(self.claim.quantity) and self.modelled is None
+        return bool(self.claim.quantity) and self.modeled is None
 
     @property
     def checked(self) -> bool:
-        """True if the modelled number is compared with the reported one."""
+        """True if the modeled number is compared with the reported one."""
         return self.claim.role in ("validation", "calibration") and not self.unmeasured
 
     @property
@@ -141,7 +141,7 @@ def _claim(table: Document) -> Claim:
 
 
 def check_claim(evaluator: Evaluator, claim: Claim) -> Checked:
-    """Compute the modelled number of a claim.
+    """Compute the modeled number of a claim.
 
     Raises:
         BadInput: the quantity is unknown, or does not fit the runs of the claim.
@@ -177,7 +177,7 @@ def _result(checked: Checked) -> ClaimResult:
         where=checked.claim.where,
         role=checked.claim.role,
         reported=checked.reported,
-        modelled=checked.modelled,
+        modeled=checked.modeled,
         unit=checked.unit,
         ratio=checked.ratio,
         tolerance=checked.claim.tolerance,

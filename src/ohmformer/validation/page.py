@@ -23,7 +23,7 @@ MARK = "Written by `ohmformer validate"
 PIPE = r"\|"
 """An escaped vertical bar in a Markdown table."""
 
-COLUMNS = ("claim", "where", "role", "reported", "modelled", "ratio", "tolerance", "verdict")
+COLUMNS = ("claim", "where", "role", "reported", "modeled", "ratio", "tolerance", "verdict")
 
 
 def claims_table(paper: Paper) -> Table:
@@ -31,7 +31,7 @@ def claims_table(paper: Paper) -> Table:
     table = Table(title=paper.title, title_justify="left", caption=summary(paper), caption_justify="left")
     for column in COLUMNS:
         table.add_column(
-            column, overflow="fold", justify="right" if column in ("reported", "modelled", "ratio") else "left"
+            column, overflow="fold", justify="right" if column in ("reported", "modeled", "ratio") else "left"
         )
     for entry in paper.claims:
         table.add_row(*_cells(entry))
@@ -45,7 +45,7 @@ def _cells(entry: Checked) -> tuple[str, ...]:
         entry.claim.where,
         entry.claim.role.replace("_", " "),
         amount(entry.reported, entry),
-        amount(entry.modelled, entry),
+        amount(entry.modeled, entry),
         "-" if entry.ratio is None else f"{entry.ratio:.2f}",
         f"{100 * entry.claim.tolerance:g} %" if entry.claim.role in ("validation", "calibration") else "-",
         entry.verdict,

@@ -41,7 +41,7 @@ def sliding(**options: Any) -> nn.Module:
 def generated(model: nn.Module, tokens: Tensor, names: list[int], **options: Any) -> Tensor:
     """Logits [B, 8, words] of eight tokens."""
     wanted = {"max_new_tokens": 8, "return_dict_in_generate": True, "output_logits": True, **options}
-    with torch.no_grad(), of.samples(names), of.without_quantisers(model):
+    with torch.no_grad(), of.samples(names), of.without_quantizers(model):
         return torch.stack(model.generate(tokens, **wanted).logits, dim=1)  # type: ignore[operator]
 
 
@@ -51,7 +51,7 @@ def test_reads_of_one_token_are_those_of_a_full_pass() -> None:
     mask[1, :3] = 0
     numbers = (mask.cumsum(dim=1) - 1).clamp(min=0)
     names = [0, 1, 2]
-    with torch.no_grad(), of.samples(names), of.without_quantisers(model):
+    with torch.no_grad(), of.samples(names), of.without_quantizers(model):
         once = model(input_ids=TOKENS, attention_mask=mask, position_ids=numbers).logits
         first = model(input_ids=TOKENS[:, :-1], attention_mask=mask[:, :-1], position_ids=numbers[:, :-1])
         more = {"attention_mask": mask, "position_ids": numbers[:, -1:], "past_key_values": first.past_key_values}
@@ -78,7 +78,7 @@ def test_repeated_words_that_slide_through_a_window_keep_their_noise() -> None:
     model = of.convert(sliding(), HARDWARE, sample=TOKENS)
     text = torch.tensor([[7, 9, *[5] * 12, *[8] * 12], [5] * 26])
     names = ["a", "b"]
-    with torch.no_grad(), of.samples(names), of.without_quantisers(model):
+    with torch.no_grad(), of.samples(names), of.without_quantizers(model):
         once = model(input_ids=text).logits
         first = model(input_ids=text[:, :4], use_cache=True)
         steps, cache = [first.logits], first.past_key_values
@@ -97,7 +97,7 @@ def test_samples_that_leave_a_batch_need_names(named: bool) -> None:
     model = of.convert(llama(), HARDWARE, sample=TOKENS)
 
     def run(tokens: Tensor, names: list[int], **options: Any) -> Any:
-        with torch.no_grad(), of.without_quantisers(model), of.samples(names) if named else nullcontext():
+        with torch.no_grad(), of.without_quantizers(model), of.samples(names) if named else nullcontext():
             return model(input_ids=tokens, **options)
 
     word = torch.tensor([[4], [5], [6]])

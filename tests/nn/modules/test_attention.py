@@ -1,4 +1,4 @@
-"""Attention on crossbars against products of fake-quantised operands written out by hand, and its noise."""
+"""Attention on crossbars against products of fake-quantized operands written out by hand, and its noise."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ QUIET = of.replace(
 TOKENS = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(2))
 
 
-def fake_quantised(t: Tensor, levels: int, top: Tensor) -> Tensor:
+def fake_quantized(t: Tensor, levels: int, top: Tensor) -> Tensor:
     return (t / top * levels).round().clamp(-levels, levels) / levels * top
 
 
 def by_hand(model: SelfAttention, x: Tensor, scale: str = "tensor") -> Tensor:
     """softmax(Q K^T / sqrt(d)) V with 8-bit magnitudes of weights, K and V, signed 8-bit x and Q, unsigned 8-bit P."""
-    x = fake_quantised(x, 127, TOKENS.abs().max())
+    x = fake_quantized(x, 127, TOKENS.abs().max())
     projected = []
     for layer in (model.q, model.k, model.v):
-        y = x @ fake_quantised(layer.weight, 255, layer.weight.abs().max()).T + layer.bias
+        y = x @ fake_quantized(layer.weight, 255, layer.weight.abs().max()).T + layer.bias
         projected.append(y.unflatten(-1, (model.heads, -1)).transpose(1, 2))
     q, k, v = projected
     # Ranges are calibrated on the exact model.
@@ -39,25 +39,25 @@ def by_hand(model: SelfAttention, x: Tensor, scale: str = "tensor") -> Tensor:
         for layer in (model.q, model.k)
     ]
     size = q.shape[-1] ** -0.5
-    q = fake_quantised(q, 127, exact[0].abs().max())
+    q = fake_quantized(q, 127, exact[0].abs().max())
     dims = {"tensor": (1, 2, 3), "head": (2, 3), "token": (3,)}[scale]
-    k = fake_quantised(k, 255, k.abs().amax(dims, keepdim=True))
+    k = fake_quantized(k, 255, k.abs().amax(dims, keepdim=True))
     p = (q @ k.transpose(-2, -1) * size).softmax(-1)
     p_top = (exact[0] @ exact[1].transpose(-2, -1) * size).softmax(-1).max()
     v_top = v.abs().amax(dims, keepdim=True)
-    v = fake_quantised(v, 255, v_top)
+    v = fake_quantized(v, 255, v_top)
     if scale == "token":
         # The row's own range scales the input of the row; ranges of inputs are calibrated without it.
         gain = (v_top / v_top.amax(-2, keepdim=True)).transpose(-2, -1)
-        p = fake_quantised(p * gain, 255, p_top).clamp(0) / gain
+        p = fake_quantized(p * gain, 255, p_top).clamp(0) / gain
     else:
-        p = fake_quantised(p, 255, p_top).clamp(0)
+        p = fake_quantized(p, 255, p_top).clamp(0)
     return (p @ v).transpose(1, 2).flatten(2)
 
 
 @pytest.mark.parametrize("scale", ["tensor", "head", "token"])
 @pytest.mark.parametrize("level", ["cell", "array", "noise"])
-def test_without_noise_it_is_the_product_of_fake_quantised_operands(level: str, scale: str) -> None:
+def test_without_noise_it_is_the_product_of_fake_quantized_operands(level: str, scale: str) -> None:
     torch.manual_seed(0)
     model = SelfAttention().double().eval()
     hardware = of.replace(QUIET, "attention.array.scale", scale)

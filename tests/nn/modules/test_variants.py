@@ -142,8 +142,8 @@ def test_a_buffer_that_a_model_writes_into_is_no_constant() -> None:
     assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 1, "P V": 1}
 
 
-class Learnt(nn.Module):
-    """DETR, Perceiver and pooling heads have queries that are learnt: the same for every sample."""
+class Learned(nn.Module):
+    """DETR, Perceiver and pooling heads have queries that are learned: the same for every sample."""
 
     def __init__(self, fused: bool) -> None:
         super().__init__()
@@ -161,8 +161,8 @@ class Learnt(nn.Module):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_learnt_queries_are_read_for_every_sample(fused: bool) -> None:
-    model = Learnt(fused)
+def test_learned_queries_are_read_for_every_sample(fused: bool) -> None:
+    model = Learned(fused)
     converted = of.convert(model, READ_NOISE, sample=TOKENS)
     assert exact_error(model, converted, TOKENS[:2, :5]) < 1e-4
     crossbars(converted).state.rounded = False
@@ -327,7 +327,7 @@ def test_padding_draws_no_read_noise_of_grouped_queries(side: str) -> None:
 
 
 class Sinks(Heads):
-    """GPT-OSS adds a learnt score to the keys, which takes part in the softmax and is then dropped."""
+    """GPT-OSS adds a learned score to the keys, which takes part in the softmax and is then dropped."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.split(x)

@@ -89,7 +89,7 @@ SCALES = ["tensor", "head", "token", "column"]
 @pytest.mark.parametrize("hardware", [NOISY, UNIFORM, OFFSET])
 def test_steps_give_what_one_pass_gives(hardware: Accelerator, scale: str, fused: bool) -> None:
     model = converted(hardware, scale, fused=fused)
-    with of.without_quantisers(model):
+    with of.without_quantizers(model):
         assert relative(stepwise(model), full(model)) < 1e-4
         assert relative(full(model), full(of.revert(model))) > 1e-2
 
@@ -108,13 +108,13 @@ def test_the_cells_hold_the_same_after_steps_and_after_one_pass(scale: str) -> N
 
 def test_read_noise_belongs_to_tokens_too() -> None:
     model = converted(READS, level="array")
-    with of.without_quantisers(model):
+    with of.without_quantizers(model):
         assert relative(stepwise(model), full(model)) < 1e-4
         clean = full(of.convert(Decoder().eval(), NOISY, sample=TOKENS, level="noise"))
         assert relative(full(model), clean) > 1e-3
 
 
-def test_with_quantisers_few_codes_flip() -> None:
+def test_with_quantizers_few_codes_flip() -> None:
     """Sums in another order flip codes that lie on a boundary: rarely, and then by one."""
     model = converted()
     steps, once = stepwise(model), full(model)
@@ -263,7 +263,7 @@ class Ring(nn.Module):
 def test_a_ring_overwrites_its_oldest_tokens() -> None:
     x = torch.randn(2, 11, 8, generator=torch.Generator().manual_seed(2))
     model = of.convert(Ring().eval(), NOISY, sample=x, level="noise")
-    with of.without_quantisers(model), torch.no_grad(), of.samples(["a", "b"]):
+    with of.without_quantizers(model), torch.no_grad(), of.samples(["a", "b"]):
         once = model(x)
         with counting() as counts:
             steps = torch.cat([model(x[:, n : n + 1], cache_position=torch.tensor([n])) for n in range(11)], dim=1)
@@ -285,7 +285,7 @@ def test_a_ring_of_which_nothing_is_said_is_refused() -> None:
 def test_clips_act_on_cached_tokens_alike() -> None:
     model = converted()
     of.set_clip(model, KVClip(alpha=2.0, beta=0.25))
-    with of.without_quantisers(model):
+    with of.without_quantizers(model):
         assert relative(stepwise(model), full(model)) < 1e-4
 
 

@@ -33,10 +33,10 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def difference(model: nn.Module, *args: Any, sample: Any, spec: Conditioning, **more: Any) -> float:
-    """Norm of what conditioning changes on exact hardware without quantisers, over that of the output."""
+    """Norm of what conditioning changes on exact hardware without quantizers, over that of the output."""
     converted = of.convert(model.eval(), QUIET, sample=sample, level="noise")
     of.set_kv(converted, spec)
-    with torch.no_grad(), of.without_quantisers(converted), of.samples(range(len(args[0]))):
+    with torch.no_grad(), of.without_quantizers(converted), of.samples(range(len(args[0]))):
         expected, found = model(*args, **more), converted(*args, **more)
     return float((expected - found).norm() / expected.norm())
 
@@ -66,7 +66,7 @@ def test_it_is_exact_with_masks_and_padding(spec: Conditioning) -> None:
     model, sample = Encoder().eval(), (TOKENS, padding)
     converted = of.convert(model, QUIET, sample=sample, level="noise")
     of.set_kv(converted, spec)
-    with torch.no_grad(), of.without_quantisers(converted):
+    with torch.no_grad(), of.without_quantizers(converted):
         expected, found = model(TOKENS, padding), converted(TOKENS, padding)
     assert torch.allclose(expected[~padding], found[~padding], atol=1e-5)
 
@@ -90,7 +90,7 @@ def test_with_a_cache_each_token_is_conditioned_by_itself(spec: Conditioning) ->
     noisy = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 4.0)
     model = of.convert(Decoder().eval(), noisy, sample=ids, level="noise")
     of.set_kv(model, spec)
-    with torch.no_grad(), of.without_quantisers(model), of.samples(["a", "b"]):
+    with torch.no_grad(), of.without_quantizers(model), of.samples(["a", "b"]):
         whole = model(ids)
         past: Any = []
         steps = []
@@ -101,7 +101,7 @@ def test_with_a_cache_each_token_is_conditioned_by_itself(spec: Conditioning) ->
     digital = Decoder().eval()
     exact = of.convert(digital, QUIET, sample=ids, level="noise")
     of.set_kv(exact, spec)
-    with torch.no_grad(), of.without_quantisers(exact):
+    with torch.no_grad(), of.without_quantizers(exact):
         assert torch.allclose(exact(ids), digital(ids), atol=1e-4)
 
 
@@ -114,7 +114,7 @@ def test_gradients_are_those_of_the_model_on_ideal_hardware() -> None:
     (model(x) * target).sum().backward()
     expected = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    with of.without_quantisers(converted), of.samples(range(3)):
+    with of.without_quantizers(converted), of.samples(range(3)):
         (converted(y) * target).sum().backward()
     found = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(found) == len(expected) > 0
@@ -189,7 +189,7 @@ def test_noise_falls_with_copies_and_they_go_with_the_conditioning() -> None:
     model = vit()
     converted = of.convert(model, noisy, sample=images, level="noise")
     errors = []
-    with torch.no_grad(), of.samples(range(40)), of.without_quantisers(converted):
+    with torch.no_grad(), of.samples(range(40)), of.without_quantizers(converted):
         for copies in (1, 4):
             of.set_kv(converted, Conditioning(copies=copies))
             errors.append(float((converted(images) - model(images)).norm()))

@@ -65,7 +65,7 @@ def test_exact_on_ideal_hardware(name: str) -> None:
     model = make().eval()
     converted = of.convert(model, QUIET, sample=x, weights=ROTATED)
     assert all(operand.rotated for operand in statics(converted).values())
-    with of.without_quantisers(converted):
+    with of.without_quantizers(converted):
         found = outputs(converted, x)
     torch.testing.assert_close(found, outputs(model, x), rtol=1e-4, atol=1e-5)
 
@@ -119,7 +119,7 @@ def test_gradients_are_those_of_the_product_without_rotation() -> None:
     for model in (layer, converted):
         layer.zero_grad()
         x.grad = None
-        with of.samples(range(2)), of.without_quantisers(converted):
+        with of.samples(range(2)), of.without_quantizers(converted):
             model(x).square().sum().backward()
         assert x.grad is not None
         assert layer[0].weight.grad is not None
@@ -171,7 +171,7 @@ def test_tied_layers_that_are_rotated_apart_have_cells_of_their_own() -> None:
         converted = of.convert(model, QUIET, sample=VECTORS, weights=ROTATED, rules=rules)
         found = statics(converted)
         assert (found["one"].cells is not found["two"].cells) == apart
-        with of.without_quantisers(converted):
+        with of.without_quantizers(converted):
             torch.testing.assert_close(outputs(converted, VECTORS), outputs(model, VECTORS), rtol=1e-4, atol=1e-5)
 
 

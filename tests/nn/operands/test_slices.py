@@ -7,7 +7,7 @@ import torch
 
 import ohmformer as of
 from ohmformer import KVClip
-from ohmformer.nn.convert.handle import without_quantisers
+from ohmformer.nn.convert.handle import without_quantizers
 from tests.nn.models import vit
 
 IMAGES = torch.randn(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -22,13 +22,13 @@ def output(base: int | None, *, clip: KVClip | None = None, rounded: bool, gamma
     with torch.no_grad(), of.samples([0, 1]):
         if rounded:
             return converted(IMAGES)
-        with without_quantisers(converted):
+        with without_quantizers(converted):
             return converted(IMAGES)
 
 
 @pytest.mark.parametrize("clip", [None, KVClip()])
 @pytest.mark.parametrize("base", [1, 3])
-def test_without_quantisers_it_does_not_matter_what_slices_count(base: int, clip: KVClip | None) -> None:
+def test_without_quantizers_it_does_not_matter_what_slices_count(base: int, clip: KVClip | None) -> None:
     """One cell holds a whole value then, noise included."""
     for gamma in (0.0, 3.0):
         expected = output(None, clip=clip, rounded=False, gamma=gamma)

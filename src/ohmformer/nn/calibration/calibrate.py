@@ -1,4 +1,4 @@
-"""Choosing what is done for K and V on one piece of hardware, on unlabelled calibration inputs.
+"""Choosing what is done for K and V on one piece of hardware, on unlabeled calibration inputs.
 
 N inputs, K classes: logits[N, K] or [N, T, K].
 """

@@ -21,13 +21,13 @@ from ohmformer.nn.operands.observation import Watched
 from ohmformer.nn.operands.unpad import Unpadding
 
 
-def moments(watched: Sequence[Watched], axis: str, *, centre: bool, fixed_mean: bool) -> Moments:
+def moments(watched: Sequence[Watched], axis: str, *, center: bool, fixed_mean: bool) -> Moments:
     """The moments of all that was watched, in double precision.
 
     Args:
         watched: of one operand.
         axis: "K" or "V".
-        centre: the mean of the tokens is removed.
+        center: the mean of the tokens is removed.
         fixed_mean: that of all tokens, not of each sample's.
     """
     counts = sum(
@@ -36,7 +36,7 @@ def moments(watched: Sequence[Watched], axis: str, *, centre: bool, fixed_mean: 
     mean = torch.stack([w.tokens.double().sum(dim=(0, 2)) for w in watched]).sum(dim=0).unsqueeze(1) / max(1.0, counts)
     like = watched[0].tokens
     fixed = mean.to(like) if fixed_mean else None
-    spread = _second([w.centred(fixed) if centre else w.tokens for w in watched])
+    spread = _second([w.centered(fixed) if center else w.tokens for w in watched])
     eye = torch.eye(spread.shape[-1], dtype=spread.dtype, device=spread.device)
     metric = _second([w.x for w in watched]) if axis == "K" else eye.expand_as(spread)
     return Moments(mean.double(), spread, metric)

@@ -191,7 +191,7 @@ def best_conditioner(operand: DynamicOperand, basis: Literal["hadamard", "balanc
 
 def fitted(operand: DynamicOperand, spec: Conditioning) -> Conditioner:
     """A conditioning with what it needs to know of the tokens that an operand watched."""
-    how = {"centre": spec.mean, "fixed_mean": operand.causal}
+    how = {"center": spec.mean, "fixed_mean": operand.causal}
     seen = moments(operand.watched, operand.axis, **how)
     return fit(spec, operand.axis, seen, fixed_mean=operand.causal)
 

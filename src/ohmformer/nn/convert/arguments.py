@@ -84,7 +84,7 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
 
 def _check_values(name: str, parameter: nn.Parameter) -> None:
     if nn.parameter.is_lazy(parameter):
-        raise BadInput(f"parameter {name} is not initialised; call the model once before it is converted")
+        raise BadInput(f"parameter {name} is not initialized; call the model once before it is converted")
     if parameter.is_meta:
         raise BadInput(f"parameter {name} is on the meta device and holds no values; load the weights first")
     if own_dispatch(parameter):  # in a layer that a rule keeps digital

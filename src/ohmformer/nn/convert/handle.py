@@ -92,7 +92,7 @@ def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
 
 
 @contextmanager
-def without_quantisers(model: nn.Module) -> Iterator[None]:
+def without_quantizers(model: nn.Module) -> Iterator[None]:
     """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
 
     There are no digits then, so each value stands in one cell, and each input is one voltage. Without rounding ties to

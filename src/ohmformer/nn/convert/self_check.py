@@ -152,7 +152,7 @@ def difference(expected: Any, found: Any) -> float:
     if not pairs:
         raise BadInput("the model returns no floating-point tensor, so there is nothing to compare; convert what does")
     if total == 0:
-        raise BadInput("the model's output on the sample is zero: the check would prove nothing; initialise its head")
+        raise BadInput("the model's output on the sample is zero: the check would prove nothing; initialize its head")
     if not total < float("inf"):
         raise BadInput("the model's output on the sample holds NaN or infinity; check the sample and the model")
     error = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs)

@@ -12,7 +12,7 @@ from ohmformer.array import converters
 from ohmformer.array.calibrate_adc import column_percentiles, widest
 from ohmformer.array.crossbar import Programmed, write
 from ohmformer.array.folded import Folded, fold, write_folded
-from ohmformer.array.multiply import needs_cells, product, quantised_input
+from ohmformer.array.multiply import needs_cells, product, quantized_input
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
@@ -26,7 +26,7 @@ EXACT = ("bypass", "observe inputs", "observe tokens")
 
 
 class StraightThrough(torch.autograd.Function):
-    """y, with the gradients of x @ w.T at the matrix that the cells really hold: quantisers and noise pass them."""
+    """y, with the gradients of x @ w.T at the matrix that the cells really hold: quantizers and noise pass them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, held: Tensor) -> Tensor:
@@ -184,9 +184,9 @@ class Operand:
             x = x.to(held.cells)
             if not rounded:
                 raise BadInput(
-                    f"{self.name}: quantisers can be bypassed only where converters are ideal; set level='noise'"
+                    f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
                 )
-        codes, unit = quantised_input(x, self.array, x_range, signed=self.signed, rounded=rounded)
+        codes, unit = quantized_input(x, self.array, x_range, signed=self.signed, rounded=rounded)
         array = self.array if rounded else analog(self.array)
         level, adc_range = self.state.level, self.adc_range
         y = product(codes, held, array, level=level, signed=self.signed, stream=stream, adc_range=adc_range)
@@ -209,7 +209,7 @@ class Operand:
         choice = self.array.adc.range
         if self.calibrates_converters():
             assert isinstance(choice, Calibrated)
-            codes, _ = quantised_input(x, self.array, x_range, signed=self.signed)
+            codes, _ = quantized_input(x, self.array, x_range, signed=self.signed)
             seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 

@@ -36,7 +36,7 @@ class Watched:
             x = x if axis == "K" else dense.gather(x, -1)
         return Watched(x, tokens, dense)
 
-    def centred(self, mean: Tensor | None) -> Tensor:
+    def centered(self, mean: Tensor | None) -> Tensor:
         """Tokens without their mean, or without that of calibration [R, 1, d]; places without a token stay zero."""
         found = self.tokens - (token_mean(self.tokens, self.dense) if mean is None else mean)
         return found if self.dense is None else found * self.dense.kept[:, None, :, None].to(found.dtype)

@@ -87,7 +87,7 @@ class State:
         clip: conditioning of K and V before they are written.
         mode: self-checks compute every captured product exactly (`bypass`), or as cells without rounding and noise
             would, from what is written of it (`ideal`); the observing modes calibrate ranges.
-        rounded: inputs and stored values are integers; otherwise quantisers are bypassed, and only noise remains.
+        rounded: inputs and stored values are integers; otherwise quantizers are bypassed, and only noise remains.
         causal: some attention of the model is causal, so reads belong to tokens.
         said: what the last call of the whole model said, in this thread.
         inside: that call is going on.

@@ -158,7 +158,7 @@ def scattered(w: Tensor) -> tuple[float, ...]:
     """Some values of w from all over it.
 
     With `totals` they tell changed weights from the old ones where PyTorch's version counter does not: changes through
-    `.data` (averaged weights, pruning, old optimisers) and of tensors made in inference mode do not count there.
+    `.data` (averaged weights, pruning, old optimizers) and of tensors made in inference mode do not count there.
     """
     flat = w.reshape(-1)
     places = (torch.arange(64, device=w.device) * 2654435761) % flat.numel()

@@ -289,7 +289,7 @@ class ClaimResult(Part):
     where: Text
     role: Text
     reported: Number | None
-    modelled: Number | None
+    modeled: Number | None
     unit: Text
     ratio: Number | None
     tolerance: Number
