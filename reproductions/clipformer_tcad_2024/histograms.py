@@ -25,7 +25,7 @@ from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.self_check import named_rows
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.stats.intervals import value_interval
 from ohmformer.streams import samples
 from ohmformer.study.evaluate_point import loaded, one_thread
@@ -78,20 +78,20 @@ def measured(settings: Settings, images: int) -> Table:
     return result
 
 
-def attention_sites(converted: nn.Module) -> list[tuple[DynamicOperand, DynamicOperand]]:
+def attention_sites(converted: nn.Module) -> list[tuple[KVOperand, KVOperand]]:
     """K and V of every attention, in the order of the model."""
-    dynamic = {one.name: one for one in crossbars(converted).operands if isinstance(one, DynamicOperand)}
+    dynamic = {one.name: one for one in crossbars(converted).operands if isinstance(one, KVOperand)}
     return [(one, dynamic[f"{name[:-1]}V"]) for name, one in dynamic.items() if one.axis == "K"]
 
 
-def put(method: str, operand: DynamicOperand) -> None:
+def put(method: str, operand: KVOperand) -> None:
     """Set an operand to a method."""
     recipes.apply("balanced" if method == "auto" else "none", operand)
     if method == "clip":
         operand.clip = KVClip(alpha=2.0, beta=0.25)
 
 
-def magnitudes(operands: list[DynamicOperand]) -> Tensor:
+def magnitudes(operands: list[KVOperand]) -> Tensor:
     """(G - G_min) / (G_max - G_min) of the conductance that each whole value would have, of all that was watched."""
     parts = []
     for operand in operands:
@@ -117,7 +117,7 @@ def quantiles(values: Tensor) -> list[float]:
     return [round(float(ordered[place]), 4) for place in places]
 
 
-def decibels(key: DynamicOperand, value: DynamicOperand) -> list[float]:
+def decibels(key: KVOperand, value: KVOperand) -> list[float]:
     """Signal over noise of softmax(Q K^T) V in dB: the mean over inputs, and the bounds of its 95 % interval.
 
     Q, K and V are those of the exact model, so it is the noise of this layer alone.

@@ -22,8 +22,8 @@ from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.kv import DynamicOperand
-from ohmformer.nn.operands.weight import StaticOperand
+from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.schema import load, replace
 from ohmformer.tracing.trace import trace
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
@@ -145,7 +145,7 @@ def plain(array: Crossbar) -> Crossbar:
     return replace(replace(array, "scale", "tensor"), "percentile", 100.0)
 
 
-def top_code(operand: DynamicOperand, clip: KVClip | None) -> int | None:
+def top_code(operand: KVOperand, clip: KVClip | None) -> int | None:
     own = clip if operand.clip == "model" else operand.clip
     return own.max_code(operand.array) if isinstance(own, KVClip) else None
 
@@ -153,9 +153,9 @@ def top_code(operand: DynamicOperand, clip: KVClip | None) -> int | None:
 def of_accuracy(operands: tuple[Operand, ...], clip: KVClip | None) -> dict[str, Facts]:
     found: dict[str, Facts] = {}
     for operand in operands:
-        if isinstance(operand, StaticOperand):
+        if isinstance(operand, WeightOperand):
             found[operand.name] = (plain(operand.array), operand.rotated)
-        elif isinstance(operand, DynamicOperand):
+        elif isinstance(operand, KVOperand):
             shared = operand.fault_name != operand.name
             found[operand.name] = (plain(operand.array), operand.write, top_code(operand, clip), shared)
     return found
@@ -196,7 +196,7 @@ def check(part: Callable[[], nn.Module], platform: str, rules: dict[str, Rule], 
     placed = [each for each in choice.layer(work.ops, choice.tenants(work.ops)) if isinstance(each, PlacedOp)]
     operands = crossbars(converted).operands
     assert of_accuracy(operands, clip) == of_cost(placed)
-    cells = {id(operand.cells) for operand in operands if isinstance(operand, StaticOperand)}
+    cells = {id(operand.cells) for operand in operands if isinstance(operand, WeightOperand)}
     groups = {each.op.rule_names[0] for each in placed if isinstance(each.op, StaticMatMul) and each.op.rule_names}
     stored = [e for e in placed if isinstance(e.op, StaticMatMul) and isinstance(e.engine, ArrayEngine)]
     own = [each for each in stored if each.holds_cells and not getattr(each.op, "rule_names", ())]

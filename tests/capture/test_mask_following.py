@@ -13,7 +13,7 @@ import ohmformer as of
 from ohmformer.capture.masks import is_causal
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.self_check import difference, repadded
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 
 BASE = of.load("clipformer_tcad_2024")
 NOISY = of.replace(BASE, "attention.array.cell.write_noise.gamma", 4.0)
@@ -186,7 +186,7 @@ def test_ideal_cells_give_the_original_with_any_padding(how: Mask, kind: dict[st
 def test_a_sample_draws_the_same_whatever_its_padding(how: Mask, kind: dict[str, Any]) -> None:
     left = kind.get("left", False)
     found = of.convert(Written(how, **kind).eval(), NOISY, sample=batch(left=left), level="noise")
-    operands = [o for o in crossbars(found).operands if isinstance(o, DynamicOperand)]
+    operands = [o for o in crossbars(found).operands if isinstance(o, KVOperand)]
     assert [o.causal for o in operands] == [kind.get("causal", False)] * 2
     y, junk = (run(found, batch(N, left, junk), ["a", "b", "c"]) for N, junk in ((11, 1.0), (18, 30.0)))
     for b in range(3):
@@ -251,7 +251,7 @@ def test_windows_among_the_heads_are_neither_padding_nor_causal(N: int) -> None:
     model = Windows().eval()
     x = torch.randn(2, N, 8)
     found = of.convert(model, NOISY, sample=x, level="noise")
-    assert not any(o.causal for o in crossbars(found).operands if isinstance(o, DynamicOperand))
+    assert not any(o.causal for o in crossbars(found).operands if isinstance(o, KVOperand))
     for other in (x, torch.randn(3, 9, 8)):
         with torch.no_grad():
             assert difference(model(other), run(found, (other,), list(range(len(other))), "ideal")) < 1e-5

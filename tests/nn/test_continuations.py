@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from tests.nn.hub import library
 
 WRITE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
@@ -189,7 +189,7 @@ def test_what_cells_hold_changes_no_result(model: nn.Module, case: Any) -> None:
             return q_tensor
 
     text = torch.cat([PROMPT, MORE[0], MORE[1]], dim=1)
-    operands = [op for op in crossbars(model).operands if isinstance(op, DynamicOperand)]
+    operands = [op for op in crossbars(model).operands if isinstance(op, KVOperand)]
 
     def steps(forget: bool) -> Tensor:
         held, start, found = utilities.Cache(layer_class_to_replicate=Rounded), 0, []

@@ -15,7 +15,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 import ohmformer as of
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.state import Asked, State
+from ohmformer.nn.operands.state import CallInfo, State
 from tests.nn.models import Decoder, SelfAttention, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
@@ -96,7 +96,7 @@ def test_what_a_call_keeps_is_that_of_its_thread() -> None:
     def keeps(n: int) -> bool:
         state.threads.enter()
         wait.wait()
-        state.said, asked = Asked(rows=n), Asked(rows=10 + n)
+        state.said, asked = CallInfo(rows=n), CallInfo(rows=10 + n)
         state.parts.append(asked)
         state.moved[f"K{n}"] = frozenset()
         state.visited.add(f"K{n}")

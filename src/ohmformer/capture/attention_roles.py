@@ -35,7 +35,7 @@ class _Mark:
     pure: bool = False
 
 
-class Lineage:
+class AttentionRoles:
     """Follows the results of products of two activations through a forward pass.
 
     A result is followed until the module around the one that computed it is done: attention does not reach further.

@@ -18,7 +18,7 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Rows:
+class BatchAxis:
     """The axis of a factor along which samples stand.
 
     Attributes:
@@ -66,10 +66,10 @@ class Rows:
         return self.back(y.reshape(len(y), *middle, *y.shape[-2:]), lead[self.axis])
 
 
-FIRST = Rows()
+FIRST = BatchAxis()
 
 
-def exchanged(values: Tensor, rows: Rows, samples: int) -> Tensor:
+def exchanged(values: Tensor, rows: BatchAxis, samples: int) -> Tensor:
     """What [.., B r, ..] becomes when sample b takes the place of sample b + 1."""
     sizes = (samples, -1) if rows.major else (-1, samples)
     split = values.unflatten(rows.axis, sizes)
@@ -77,7 +77,7 @@ def exchanged(values: Tensor, rows: Rows, samples: int) -> Tensor:
     return moved.flatten(rows.axis, rows.axis + 1)
 
 
-def find_rows(before: Signature, after: Signature, samples: int, *, prefer: int = 0) -> Rows | None:
+def find_batch_axis(before: Signature, after: Signature, samples: int, *, prefer: int = 0) -> BatchAxis | None:
     """Where samples stand in a factor, from its signatures before and after samples were exchanged.
 
     None where the factor mixes samples, or is the same for all and holds no copy for each of them (queries that are
@@ -97,13 +97,13 @@ def same_for_all(before: Signature, after: Signature) -> bool:
     return before.constant or (before.values.shape == after.values.shape and _close(before.values, after.values))
 
 
-def _candidates(values: Tensor, samples: int, prefer: int) -> Iterator[Rows]:
+def _candidates(values: Tensor, samples: int, prefer: int) -> Iterator[BatchAxis]:
     axes = sorted(range(values.dim()), key=lambda axis: (axis != prefer, axis))
     whole = [axis for axis in axes if values.shape[axis] == samples]
     folded = [axis for axis in axes if values.shape[axis] > samples and values.shape[axis] % samples == 0]
-    yield from (Rows(axis) for axis in whole)
+    yield from (BatchAxis(axis) for axis in whole)
     for major in (True, False):
-        yield from (Rows(axis, values.shape[axis] // samples, major) for axis in folded)
+        yield from (BatchAxis(axis, values.shape[axis] // samples, major) for axis in folded)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

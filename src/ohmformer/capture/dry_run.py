@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ohmformer.capture.batch_axis import FIRST, Rows, find_rows, same_for_all
+from ohmformer.capture.batch_axis import FIRST, BatchAxis, find_batch_axis, same_for_all
 from ohmformer.capture.inputs import _plain, batch_size, call
 from ohmformer.capture.kernels import Kernels
 from ohmformer.capture.product import Digital, Product, Seen
 from ohmformer.capture.pytorch_quirks import compiler_loaded, forget_compiled, uncompiled
-from ohmformer.capture.recorder import Watch
+from ohmformer.capture.recorder import Recorder
 from ohmformer.errors import BadInput
 
 
@@ -25,8 +25,8 @@ from ohmformer.errors import BadInput
 class Place:
     """Where samples stand in the two factors of a product; None where a factor is the same for all samples."""
 
-    left: Rows | None
-    right: Rows | None
+    left: BatchAxis | None
+    right: BatchAxis | None
     known: bool = True
 
 
@@ -45,7 +45,7 @@ class DryRun:
     axis: int
 
 
-def watch(model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Watch] = Watch) -> Seen:
+def watch(model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Recorder] = Recorder) -> Seen:
     """Every product of one forward pass on a sample batch; `kind` makes what watches.
 
     Raises:
@@ -67,7 +67,9 @@ def watch(model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Watch
     ) from failure
 
 
-def _watched(model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Watch]) -> tuple[Seen, Exception | None]:
+def _watched(
+    model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Recorder]
+) -> tuple[Seen, Exception | None]:
     """What was seen of one call, and the error that ended it, if one did."""
     seen = Seen()
     watching = kind(model, seen)
@@ -148,12 +150,12 @@ def _place(before: Product, after: Product, B: int) -> Place:
     if before.kind == "multihead attention":
         assert before.right is not None
         assert after.right is not None
-        rows = find_rows(before.right, after.right, B, prefer=1)
+        rows = find_batch_axis(before.right, after.right, B, prefer=1)
         return Place(rows, rows, known=rows is not None and rows.axis == 1)
-    left = find_rows(before.left, after.left, B)
+    left = find_batch_axis(before.left, after.left, B)
     if before.right is None or after.right is None:
         return Place(left, None, known=left is not None or same_for_all(before.left, after.left))
-    right = find_rows(before.right, after.right, B)
+    right = find_batch_axis(before.right, after.right, B)
     known = all(
         rows is not None or same_for_all(one, two)
         for rows, one, two in ((left, before.left, after.left), (right, before.right, after.right))

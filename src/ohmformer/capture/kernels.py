@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.opaque_tensors import foreign, may_multiply
-from ohmformer.capture.recorder import Watch
+from ohmformer.capture.recorder import Recorder
 
 _KERNELS = (
     "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linalg_vecdot", "linear", "convolution",
@@ -24,7 +24,7 @@ class Kernels(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Recorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.watch = watch
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ohmformer.capture.attention_roles import Lineage
+from ohmformer.capture.attention_roles import AttentionRoles
 from ohmformer.capture.contraction.convolution import CONVOLUTIONS
 from ohmformer.capture.contraction.grouped_matmul import GROUPED, group_contraction
 from ohmformer.capture.contraction.matmul import Contraction, contraction
@@ -56,13 +56,13 @@ _IN_PLACE = re.compile(r"[a-z]\w*[a-z0-9]_").fullmatch
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
 
 
-class Watch(TorchFunctionMode):
+class Recorder(TorchFunctionMode):
     """Records products, and tells activations from what follows from parameters and constants alone."""
 
     def __init__(self, model: nn.Module, seen: Seen) -> None:
         super().__init__()
         self.seen = seen
-        self.lineage = Lineage(seen.stack)
+        self.lineage = AttentionRoles(seen.stack)
         self.follower = Follower()
         self.factors: Contraction | None = None
         self.known = 0

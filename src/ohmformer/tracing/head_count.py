@@ -10,11 +10,11 @@ from math import prod
 import torch
 
 from ohmformer.capture.product import Product
-from ohmformer.tracing.recorder import Trail
+from ohmformer.tracing.recorder import TensorOrigin
 
 
 def counts(
-    left: tuple[int, ...], right: tuple[int, ...], trail: Trail, product: Product, candidates: tuple[int, ...]
+    left: tuple[int, ...], right: tuple[int, ...], trail: TensorOrigin, product: Product, candidates: tuple[int, ...]
 ) -> tuple[int, int, int]:
     """Samples (windows count as such), heads, and heads of the right factor without copies."""
     lead = _lead(left[:-2], right[:-2])

@@ -19,7 +19,7 @@ from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
 from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
 from ohmformer.routing.refusals import describe, not_counted
 from ohmformer.tracing.head_count import counts
-from ohmformer.tracing.recorder import Event, Trail
+from ohmformer.tracing.recorder import Event, TensorOrigin
 from ohmformer.workload.spec import AttentionRole, DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
 
 _ROLES: dict[PairRole, AttentionRole] = {"key": "attention.key", "value": "attention.value"}
@@ -27,7 +27,7 @@ Role = Literal["static", "key", "value", "other"]
 
 
 @dataclass(eq=False)
-class Draft:
+class OpDraft:
     """An operation without layer and stage.
 
     Attributes:
@@ -46,7 +46,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassInfo:
     """What is known of the forward pass before it is looked at.
 
     Attributes:
@@ -87,27 +87,27 @@ class Sizes:
     across: bool
 
 
-class Writer(ProductHandler[Event, list[Draft]]):
+class Writer(ProductHandler[Event, list[OpDraft]]):
     """Turns events into drafts.
 
     Attributes:
         left_out: what nobody could count, and a rule leaves out: one line for each product.
     """
 
-    def __init__(self, model: nn.Module, rules: OrderedRules, asked: Pass) -> None:
+    def __init__(self, model: nn.Module, rules: OrderedRules, asked: PassInfo) -> None:
         super().__init__(model, RecordedRules(RuleBook(rules)))
         self.asked = asked
         self.left_out: list[str] = []
         self.stored: dict[tuple[object, ...], str] = {}
         self.heads = 1
 
-    def drafts(self, events: list[Event]) -> list[Draft]:
+    def drafts(self, events: list[Event]) -> list[OpDraft]:
         """All operations, in order.
 
         Raises:
             BadInput: a product is not understood, or a rule matches nothing.
         """
-        found: list[Draft] = []
+        found: list[OpDraft] = []
         for event in events:
             product = event.what
             found += self.handle(product, event) if isinstance(product, Product) else [self._other(event, product)]
@@ -118,7 +118,7 @@ class Writer(ProductHandler[Event, list[Draft]]):
         self.rules.check()
         return found
 
-    def _other(self, event: Event, kind: str) -> Draft:
+    def _other(self, event: Event, kind: str) -> OpDraft:
         shape, name = event.shape, event.module
         width = shape[-1] if shape else 1
         rows = prod(shape) // max(1, width)
@@ -130,9 +130,9 @@ class Writer(ProductHandler[Event, list[Draft]]):
                 op = Norm(name, "", None, rows, width)
             case "lookup":
                 op = Lookup(name, "", None, rows, width, event.entries)
-        return Draft(op, "other", 0, event.deps, event.blocks)
+        return OpDraft(op, "other", 0, event.deps, event.blocks)
 
-    def weights(self, product: Product, given: Event) -> list[Draft]:
+    def weights(self, product: Product, given: Event) -> list[OpDraft]:
         """Products with a whole parameter, a part, the matrices of a bank, or those of the groups of a convolution."""
         assert product.matrix is not None
         assert product.left is not None
@@ -155,7 +155,7 @@ class Writer(ProductHandler[Event, list[Draft]]):
                 own = replace(own, name=weight_name(named.name, part=g), rule_names=names)
             key = (product.weights, g, origin.storage_offset(), tuple(matrix.shape), origin.stride())
             op = _in_lanes(own) if digital else self._stored(own, key)
-            found.append(Draft(op, "static", 1 << given.index, given.deps, given.blocks))
+            found.append(OpDraft(op, "static", 1 << given.index, given.deps, given.blocks))
         return found
 
     def _stored(self, op: StaticMatMul, key: tuple[object, ...]) -> StaticMatMul:
@@ -165,7 +165,7 @@ class Writer(ProductHandler[Event, list[Draft]]):
         self.stored[key] = op.name
         return op
 
-    def _with_idle_experts(self, events: list[Event], drafts: list[Draft]) -> list[Draft]:
+    def _with_idle_experts(self, events: list[Event], drafts: list[OpDraft]) -> list[OpDraft]:
         """The drafts, with the matrices of banks that no token was routed to: they are stored all the same."""
         names = {draft.op.name for draft in drafts}
         banks: dict[str, tuple[Event, Product]] = {}
@@ -178,19 +178,19 @@ class Writer(ProductHandler[Event, list[Draft]]):
             at = max((n for n, draft in enumerate(drafts) if draft.bit == 1 << event.index), default=len(drafts) - 1)
             idle = [each.name for each in self.weights_of.bank(product) if each.name not in names]
             drafts[at + 1 : at + 1] = [
-                Draft(StaticMatMul(name, "", None, 0, I, O), "static", 1 << event.index, event.deps, event.blocks)
+                OpDraft(StaticMatMul(name, "", None, 0, I, O), "static", 1 << event.index, event.deps, event.blocks)
                 for name in idle
                 if not self.rules.rule(weight_rule_names(name)).digital
             ]
         return drafts
 
-    def multihead(self, product: Product, given: Event, module: nn.MultiheadAttention) -> list[Draft]:
+    def multihead(self, product: Product, given: Event, module: nn.MultiheadAttention) -> list[OpDraft]:
         """PyTorch's own attention of query[M, B, E] on key[N, B, .] and value[N, B, .], which hides its products."""
         return self._multihead_drafts(product, given, module, digital=False)
 
     def _multihead_drafts(
         self, product: Product, event: Event, module: nn.MultiheadAttention, *, digital: bool
-    ) -> list[Draft]:
+    ) -> list[OpDraft]:
         name, site = product.module, self.site(product, "attention")
         shapes = [s if len(s) == 3 else (s[0], 1, s[1]) for s in product.shapes]
         (M, B, E), (N, _, _) = shapes[:2]
@@ -206,15 +206,15 @@ class Writer(ProductHandler[Event, list[Draft]]):
         plain.append(StaticMatMul(last, "", None, B * M, E, E))
         # A rule that keeps the whole call digital comes before those for its operands.
         *projections, key, value, out = (_in_lanes(op) if digital else self._ruled(op) for op in plain)
-        found = [Draft(op, "static", bit << n, deps, blocks) for n, op in enumerate(projections)]
+        found = [OpDraft(op, "static", bit << n, deps, blocks) for n, op in enumerate(projections)]
         deps |= bit * 0b111
-        found.append(Draft(key, "key", bit << 3, deps, blocks))
-        found.append(Draft(Softmax(name, "", None, B * H * M, N, H), "other", 0, deps, blocks))
-        found.append(Draft(value, "value", bit << 3, deps | bit << 3, blocks))
-        found.append(Draft(out, "static", bit << 4, deps | bit << 3, blocks))
+        found.append(OpDraft(key, "key", bit << 3, deps, blocks))
+        found.append(OpDraft(Softmax(name, "", None, B * H * M, N, H), "other", 0, deps, blocks))
+        found.append(OpDraft(value, "value", bit << 3, deps | bit << 3, blocks))
+        found.append(OpDraft(out, "static", bit << 4, deps | bit << 3, blocks))
         return found
 
-    def attention(self, product: Product, given: Event) -> list[Draft]:
+    def attention(self, product: Product, given: Event) -> list[OpDraft]:
         """Attention of query[..., M, d] on key[..., N, d] and value[..., N, e] in one call."""
         query, key, value = product.shapes[:3]
         batch, heads, kv_heads = counts(query, key, given.right, product, self.asked.samples)
@@ -225,18 +225,18 @@ class Writer(ProductHandler[Event, list[Draft]]):
         second = self._ruled(self._kv(given, name, "value", sizes, value[-1]))
         softmax = Softmax(name, "", None, batch * heads * M, sizes.held, heads)
         return [
-            Draft(first, "key", bit, given.deps, given.blocks),
-            Draft(softmax, "other", 0, given.deps | bit, given.blocks),
-            Draft(second, "value", bit << 1, given.deps | bit, given.blocks),
+            OpDraft(first, "key", bit, given.deps, given.blocks),
+            OpDraft(softmax, "other", 0, given.deps | bit, given.blocks),
+            OpDraft(second, "value", bit << 1, given.deps | bit, given.blocks),
         ]
 
-    def pair(self, product: Product, given: Event, role: PairRole) -> list[Draft]:
+    def pair(self, product: Product, given: Event, role: PairRole) -> list[OpDraft]:
         """K or V of a product of two activations that the model writes out."""
         name = kv_name(self.site(product, role), role)
         rule = self.rules.rule(kv_rule_names(name))
         turned = rule.write == "left" and not product.role  # otherwise known which one is K^T or V
         op = self._pair_op(product, given, role, name, turned=turned)
-        return [Draft(_in_lanes(op) if rule.digital else op, role, 1 << given.index, given.deps, given.blocks)]
+        return [OpDraft(_in_lanes(op) if rule.digital else op, role, 1 << given.index, given.deps, given.blocks)]
 
     def _pair_op(self, product: Product, given: Event, role: PairRole, name: str, *, turned: bool) -> DynamicMatMul:
         assert product.left is not None
@@ -251,7 +251,7 @@ class Writer(ProductHandler[Event, list[Draft]]):
         self.heads = heads
         return replace(self._kv(given, name.rpartition(".")[0], role, sizes, width), turned=turned)
 
-    def digital(self, product: Product, given: Event, role: PairRole | None, reason: str) -> list[Draft]:
+    def digital(self, product: Product, given: Event, role: PairRole | None, reason: str) -> list[OpDraft]:
         """One step of the digital lanes for each multiplication; what nobody can count is left out."""
         module = self.weights_of.modules[product.module]
         if product.kind == "multihead attention" and isinstance(module, nn.MultiheadAttention):
@@ -262,13 +262,13 @@ class Writer(ProductHandler[Event, list[Draft]]):
         if role is not None:
             name = kv_name(self.site(product, role), role)
             op: Op = _in_lanes(self._pair_op(product, given, role, name, turned=False))
-            return [Draft(op, role, 1 << given.index, given.deps, given.blocks)]
+            return [OpDraft(op, role, 1 << given.index, given.deps, given.blocks)]
         left, right = product.left.shape, product.right.shape
         macs = prod(torch.broadcast_shapes(left[:-2], right[:-2])) * left[-2] * left[-1] * right[-2]
         op = Elementwise(product.module, "", None, macs, "add")
-        return [Draft(op, "static", 1 << given.index, given.deps, given.blocks)]
+        return [OpDraft(op, "static", 1 << given.index, given.deps, given.blocks)]
 
-    def unknown(self, product: Product, given: Event, rule: Rule) -> list[Draft]:
+    def unknown(self, product: Product, given: Event, rule: Rule) -> list[OpDraft]:
         """Left out, if a rule says so.
 
         Raises:
@@ -286,7 +286,7 @@ class Writer(ProductHandler[Event, list[Draft]]):
         return len(product.left.shape) == len(product.right.shape) == 2
 
     def _sizes(
-        self, event: Event, trail: Trail, batch: int, heads: int, kv_heads: int, queries: int, tokens: int
+        self, event: Event, trail: TensorOrigin, batch: int, heads: int, kv_heads: int, queries: int, tokens: int
     ) -> Sizes:
         return Sizes(
             batch=batch,
@@ -336,12 +336,12 @@ class Writer(ProductHandler[Event, list[Draft]]):
         said = [getattr(module, name, None) for name in ("is_causal", "is_decoder")]
         return any(word is True for word in said) if any(isinstance(word, bool) for word in said) else self.asked.causal
 
-    def _held(self, tokens: int, trail: Trail) -> int:
+    def _held(self, tokens: int, trail: TensorOrigin) -> int:
         """Tokens that are held: not the empty slots of a cache of fixed size."""
         fresh = tokens - trail.cached
         return min(tokens, self.asked.context + fresh) if fresh > 0 and trail.cached else tokens
 
-    def _unfolded(self, heads: int, queries: int, trail: Trail) -> tuple[int, int]:
+    def _unfolded(self, heads: int, queries: int, trail: TensorOrigin) -> tuple[int, int]:
         """Heads and queries, where a model asks a cache for the queries of a group of heads one after another."""
         M = self.asked.tokens
         folded = M is not None and trail.cached and queries > M and queries % M == 0

@@ -18,7 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.contraction.grouped_matmul import GROUPED
 from ohmformer.capture.product import Product, Seen
-from ohmformer.capture.recorder import PRODUCTS, Watch
+from ohmformer.capture.recorder import PRODUCTS, Recorder
 
 _JOIN = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"}
 _ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
@@ -29,7 +29,7 @@ Other = Literal["softmax", "normalization", "activation", "add", "lookup"]
 
 
 @dataclass(frozen=True)
-class Trail:
+class TensorOrigin:
     """Where a tensor comes from.
 
     Attributes:
@@ -45,7 +45,7 @@ class Trail:
     cached: int = 0
 
 
-_NONE = Trail()
+_NONE = TensorOrigin()
 
 
 @dataclass(eq=False)
@@ -72,8 +72,8 @@ class Event:
     deps: int
     shape: tuple[int, ...] = ()
     entries: int = 0
-    left: Trail = _NONE
-    right: Trail = _NONE
+    left: TensorOrigin = _NONE
+    right: TensorOrigin = _NONE
     causal: bool | None = None
 
     @property
@@ -82,7 +82,7 @@ class Event:
         return 0b11111 << self.index
 
 
-class Tracing(Watch):
+class TraceRecorder(Recorder):
     """Watches a forward pass and keeps all that it does in order, with what depends on what."""
 
     def __init__(self, model: nn.Module, seen: Seen, cache: tuple[Tensor, ...] = ()) -> None:
@@ -93,7 +93,7 @@ class Tracing(Watch):
         self.noted = (0, 0)
         self.norms = {n for n, m in model.named_modules() if "norm" in type(m).__name__.lower()}
         for leaf in cache:
-            self.trails[leaf] = Trail(cached=leaf.shape[-2])
+            self.trails[leaf] = TensorOrigin(cached=leaf.shape[-2])
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look at one call, then let it happen."""
@@ -142,11 +142,11 @@ class Tracing(Watch):
         self.events.append(Event(index, what, name, blocks, deps, shape))
         return self.events[-1]
 
-    def _trail(self, t: Tensor) -> Trail:
-        found: Trail | None = self.trails.get(t)
+    def _trail(self, t: Tensor) -> TensorOrigin:
+        found: TensorOrigin | None = self.trails.get(t)
         if found is None and t not in self.fixed and not isinstance(t, nn.Parameter):
             self.streams += 1
-            found = self.trails[t] = Trail(stream=self.streams)
+            found = self.trails[t] = TensorOrigin(stream=self.streams)
         return found or _NONE
 
     def _record(
@@ -156,7 +156,7 @@ class Tracing(Watch):
         kwargs: dict[str, Any],
         inputs: list[Tensor],
         outputs: list[Tensor],
-        trails: list[Trail],
+        trails: list[TensorOrigin],
         deps: int,
     ) -> None:
         """Write down the products of a call, and other work that it does."""
@@ -186,14 +186,14 @@ class Tracing(Watch):
         kwargs: dict[str, Any],
         inputs: list[Tensor],
         outputs: list[Tensor],
-        trails: list[Trail],
-    ) -> Trail:
+        trails: list[TensorOrigin],
+    ) -> TensorOrigin:
         """The trail of what a call returns, but for what it depends on."""
         if func is F.embedding:
             self.streams += 1
-            return Trail(stream=self.streams)
+            return TensorOrigin(stream=self.streams)
         if func in PRODUCTS:
-            return Trail(stream=_factors(name, trails)[0].stream)
+            return TensorOrigin(stream=_factors(name, trails)[0].stream)
         stream = next((r.stream for t, r in zip(inputs, trails, strict=True) if r.stream and t.is_floating_point()), 0)
         if name in _JOIN:
             return _joined(args, kwargs, inputs, trails, stream)
@@ -205,14 +205,14 @@ class Tracing(Watch):
             copies *= max(1, outputs[0].numel() // most)
         if _in_place(name) and trails and trails[0].cached:
             cached = trails[0].cached - max((t.shape[-2] for t in inputs[1:] if t.dim() > 2), default=0)
-        return Trail(stream=stream, copies=max(1, copies), cached=cached)
+        return TensorOrigin(stream=stream, copies=max(1, copies), cached=cached)
 
 
 def _in_place(name: str) -> bool:
     return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
 
 
-def _factors(name: str, trails: list[Trail]) -> tuple[Trail, Trail]:
+def _factors(name: str, trails: list[TensorOrigin]) -> tuple[TensorOrigin, TensorOrigin]:
     """Trails of the left and the right factor of a product."""
     pair = trails[1:3] if name in _ADDED_FIRST else trails[:2]
     pair = pair[::-1] if name == "__rmatmul__" else pair
@@ -220,7 +220,9 @@ def _factors(name: str, trails: list[Trail]) -> tuple[Trail, Trail]:
     return left, right
 
 
-def _joined(args: Any, kwargs: dict[str, Any], inputs: list[Tensor], trails: list[Trail], stream: int) -> Trail:
+def _joined(
+    args: Any, kwargs: dict[str, Any], inputs: list[Tensor], trails: list[TensorOrigin], stream: int
+) -> TensorOrigin:
     """Tensors one after another: cached tokens, then new ones; or halves of the same tokens."""
     dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
     parts = [(t, trail) for t, trail in zip(inputs, trails, strict=True) if t.numel()]
@@ -232,7 +234,7 @@ def _joined(args: Any, kwargs: dict[str, Any], inputs: list[Tensor], trails: lis
         fresh = [len(parts) * parts[0][1].copies]
     first = [trail.stream for _, trail in parts if trail.stream and not trail.cached]
     cached = sum(held) if along else max((trail.cached for _, trail in parts), default=0)
-    return Trail(stream=first[0] if first else stream, copies=max(1, gcd(*fresh)), cached=cached)
+    return TensorOrigin(stream=first[0] if first else stream, copies=max(1, gcd(*fresh)), cached=cached)
 
 
 def _rows(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

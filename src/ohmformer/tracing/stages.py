@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from ohmformer.tracing.operations import Draft
+from ohmformer.tracing.operations import OpDraft
 from ohmformer.workload.spec import DynamicMatMul, Norm, Op
 
 Block = tuple[str, str, int]
 """A container of blocks, which of them, and the number of its call."""
 
 
-def staged(drafts: Sequence[Draft], sizes: Mapping[str, int]) -> tuple[Op, ...]:
+def staged(drafts: Sequence[OpDraft], sizes: Mapping[str, int]) -> tuple[Op, ...]:
     """The operations with their layers and stages; `sizes` says how many children each module has.
 
     Layers are the blocks that repeat around attention, numbered as they first run; those of a decoder that runs
@@ -31,7 +31,7 @@ def staged(drafts: Sequence[Draft], sizes: Mapping[str, int]) -> tuple[Op, ...]:
     skipped = _skipped(order, sizes)
     indexed = [None if block is None else order[block] + skipped for block in layers]
     last = max((n for n, index in enumerate(indexed) if index is not None), default=-1)
-    stages: dict[Draft, str] = {}
+    stages: dict[OpDraft, str] = {}
     for index in set(indexed) - {None}:
         stages |= _of_group([d for d, own in zip(drafts, indexed, strict=True) if own == index], "ffn", first="ffn1")
     at = 0
@@ -72,11 +72,11 @@ def _parts(name: str) -> Iterator[tuple[str, str]]:
             yield ".".join(words[:n]), word
 
 
-def _module(draft: Draft) -> str:
+def _module(draft: OpDraft) -> str:
     return draft.blocks[-1][0]
 
 
-def _containers(drafts: Sequence[Draft]) -> set[str]:
+def _containers(drafts: Sequence[OpDraft]) -> set[str]:
     """The containers whose children are layers: the innermost of which each child attends and then multiplies on."""
     children: dict[str, set[str]] = {}
     attending: dict[str, set[str]] = {}
@@ -103,7 +103,7 @@ def _outermost(container: str, all_of_them: dict[str, set[str]]) -> bool:
     return not any(container.startswith(f"{other}.") for other in all_of_them if other != container)
 
 
-def _block(draft: Draft, containers: set[str]) -> Block | None:
+def _block(draft: OpDraft, containers: set[str]) -> Block | None:
     for container, child in reversed(list(_parts(_module(draft)))):
         if container in containers:
             whole = f"{container}.{child}" if container else child
@@ -112,7 +112,7 @@ def _block(draft: Draft, containers: set[str]) -> Block | None:
     return None
 
 
-def _of_group(drafts: list[Draft], name: str, *, first: str) -> dict[Draft, str]:
+def _of_group(drafts: list[OpDraft], name: str, *, first: str) -> dict[OpDraft, str]:
     """Stages of all operations of one layer, or of what stands between layers."""
     stages = dict(_attention(drafts))
     rest = [draft for draft in drafts if draft.role == "static" and draft not in stages]
@@ -129,12 +129,12 @@ def _of_group(drafts: list[Draft], name: str, *, first: str) -> dict[Draft, str]
     return stages
 
 
-def _attention(drafts: list[Draft]) -> Iterator[tuple[Draft, str]]:
+def _attention(drafts: list[OpDraft]) -> Iterator[tuple[OpDraft, str]]:
     """Stages of attention and of the projections around it."""
     free = [draft for draft in drafts if draft.role == "static"]
     keys = [draft for draft in drafts if draft.role == "key"]
     used: list[str] = []
-    previous: tuple[Draft, str] | None = None
+    previous: tuple[OpDraft, str] | None = None
     for value in (draft for draft in drafts if draft.role == "value"):
         own = [key for key in keys if value.deps & key.bit]
         keys = [key for key in keys if key not in own]
@@ -160,7 +160,7 @@ def _attention(drafts: list[Draft]) -> Iterator[tuple[Draft, str]]:
         yield from ((s, f"{previous[1]}output") for s in _outputs(free, previous[0]))
 
 
-def _prefix(value: Draft, used: list[str]) -> str:
+def _prefix(value: OpDraft, used: list[str]) -> str:
     """What tells one attention of a layer from another."""
     word = "cross" if isinstance(value.op, DynamicMatMul) and value.op.across else ""
     used.append(word)
@@ -170,15 +170,15 @@ def _prefix(value: Draft, used: list[str]) -> str:
     return f"{word}_" if word else ""
 
 
-def _outputs(drafts: list[Draft], value: Draft) -> list[Draft]:
+def _outputs(drafts: list[OpDraft], value: OpDraft) -> list[OpDraft]:
     """The products that take what attention gives, before any other."""
     after = [draft for draft in drafts if draft.deps & value.bit]
     return [s for s in after if not any(s.deps & c.bit for c in after if c is not s)]
 
 
-def _levels(drafts: list[Draft]) -> dict[Draft, int]:
+def _levels(drafts: list[OpDraft]) -> dict[OpDraft, int]:
     """How many of these must be done one after another up to each; the experts of a bank share a bit."""
-    levels: dict[Draft, int] = {}
+    levels: dict[OpDraft, int] = {}
     for draft in drafts:
         before = [level for other, level in levels.items() if draft.deps & other.bit and other.bit != draft.bit]
         levels[draft] = 1 + max(before, default=0)

@@ -19,8 +19,8 @@ from ohmformer.capture.torch_private import experts_implementation, set_experts_
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import Step, new_tokens, prepare
-from ohmformer.tracing.operations import Draft, LeftOut, Pass, Writer
-from ohmformer.tracing.recorder import Event, Shapes, Tracing
+from ohmformer.tracing.operations import LeftOut, OpDraft, PassInfo, Writer
+from ohmformer.tracing.recorder import Event, Shapes, TraceRecorder
 from ohmformer.tracing.stages import staged
 from ohmformer.workload.spec import DynamicMatMul, Op, Phase, StaticMatMul, Workload
 
@@ -67,7 +67,7 @@ def trace(
         events = _events(step)
     causal = chosen in ("prefill", "decode") or (chosen is None and _generates(model))
     tokens = new_tokens(step.sample)
-    asked = Pass(_samples(step.sample), step.context, causal, chosen == "decode", tokens)
+    asked = PassInfo(_samples(step.sample), step.context, causal, chosen == "decode", tokens)
     writer = Writer(step.model, ruled, asked)
     drafts = writer.drafts(events)
     for line in writer.left_out:
@@ -118,10 +118,10 @@ def _phase(step: Step, phase: Phase | None) -> Phase | None:
 
 
 def _events(step: Step) -> list[Event]:
-    found: list[Tracing] = []
+    found: list[TraceRecorder] = []
 
-    def make(model: nn.Module, seen: Seen) -> Tracing:
-        found.append(Tracing(model, seen, step.cache))
+    def make(model: nn.Module, seen: Seen) -> TraceRecorder:
+        found.append(TraceRecorder(model, seen, step.cache))
         return found[-1]
 
     watch(step.model, step.sample, make)
@@ -142,7 +142,12 @@ def _generates(model: nn.Module) -> bool:
 
 
 def _workload(
-    model: nn.Module, ops: tuple[Op, ...], asked: Pass, chosen: Phase | None, phase: Phase | None, drafts: list[Draft]
+    model: nn.Module,
+    ops: tuple[Op, ...],
+    asked: PassInfo,
+    chosen: Phase | None,
+    phase: Phase | None,
+    drafts: list[OpDraft],
 ) -> Workload:
     keys = [op for op in ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
     own = [op for op in keys if not op.across]

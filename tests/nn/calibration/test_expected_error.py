@@ -12,8 +12,8 @@ from ohmformer import Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.expected_error import expected_error
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.kv import DynamicOperand
-from ohmformer.nn.operands.observation import Watched
+from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.observation import Observation
 from tests.nn.models import SelfAttention
 
 TOKENS = torch.randn(2, 9, 24, generator=torch.Generator().manual_seed(2)) * torch.linspace(0.3, 2, 24)
@@ -26,15 +26,15 @@ NOISES: list[dict[str, Any]] = [
 ]
 
 
-def operand(noise: dict[str, Any], axis: str, spec: Conditioning | None) -> DynamicOperand:
+def operand(noise: dict[str, Any], axis: str, spec: Conditioning | None) -> KVOperand:
     hardware = of.replace(HARDWARE, "attention.array.cell.write_noise", noise)
     hardware = of.replace(hardware, "attention.array.inputs.bits", 16)  # inputs are taken as exact
     converted = of.convert(SelfAttention(), hardware, sample=TOKENS, level="noise")
-    (found,) = (op for op in crossbars(converted).operands if isinstance(op, DynamicOperand) and op.axis == axis)
+    (found,) = (op for op in crossbars(converted).operands if isinstance(op, KVOperand) and op.axis == axis)
     g = torch.Generator().manual_seed(5)
     tokens = torch.randn(2, 4, 9, 6, generator=g) * torch.linspace(0.2, 1.5, 6) + 0.5
     x = torch.randn(2, 4, 9, 6, generator=g) if axis == "K" else torch.randn(2, 4, 9, 9, generator=g).softmax(-1)
-    found.watched.append(Watched.of(x, tokens, None, axis))
+    found.watched.append(Observation.of(x, tokens, None, axis))
     if spec is not None:
         found.condition(recipes.fitted(found, spec))
     found.x_range = found.watched[0].x.abs().max() * 4

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer import BadInput, KVClip, Rule
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.kv import DynamicOperand
-from ohmformer.nn.operands.weight import StaticOperand
+from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.weight import WeightOperand
 from tests.nn.models import Decoder, Unfused, vit
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -25,8 +25,8 @@ def outputs(model: nn.Module, x: Tensor = IMAGES) -> Tensor:
     return y
 
 
-def operands(model: nn.Module) -> dict[str, DynamicOperand | StaticOperand]:
-    return {o.name: o for o in crossbars(model).operands if isinstance(o, (DynamicOperand, StaticOperand))}
+def operands(model: nn.Module) -> dict[str, KVOperand | WeightOperand]:
+    return {o.name: o for o in crossbars(model).operands if isinstance(o, (KVOperand, WeightOperand))}
 
 
 def test_rules_choose_engines_arrays_scales_and_percentiles() -> None:
@@ -95,13 +95,13 @@ def test_tied_weights_are_programmed_once() -> None:
     x = torch.randn(2, 5, 8)
     converted = of.convert(Tied(), HARDWARE, sample=x)
     first, second = operands(converted).values()
-    assert isinstance(first, StaticOperand)
-    assert isinstance(second, StaticOperand)
+    assert isinstance(first, WeightOperand)
+    assert isinstance(second, WeightOperand)
     outputs(converted, x)
     assert first.cells is second.cells
     assert first.x_range != second.x_range
     head = operands(of.convert(Decoder().eval(), HARDWARE, sample=TOKENS))["head"]
-    assert isinstance(head, StaticOperand)
+    assert isinstance(head, WeightOperand)
     assert head.cells.name == "head"
 
 
@@ -176,7 +176,7 @@ def test_engines_say_which_factor_they_write(model: type[nn.Module]) -> None:
     exact = of.replace(exact, "projection.array.adc.bits", "ideal")
     converted = of.convert(digital, exact, sample=x, level="noise", clip=KVClip())
     found = operands(converted)
-    keys = [o for o in found.values() if isinstance(o, DynamicOperand) and o.name.endswith(".K")]
+    keys = [o for o in found.values() if isinstance(o, KVOperand) and o.name.endswith(".K")]
     assert {o.write for o in keys} == {"left"}
     clean = outputs(digital, x)
     error = float((outputs(converted, x) - clean).norm() / clean.norm())

@@ -11,7 +11,7 @@ from ohmformer import BadInput, KVClip
 from ohmformer.hardware.spec import DigitalEngine
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.modules.attention import softmax
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from tests.nn.models import SelfAttention, vit
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -85,7 +85,7 @@ def test_rows_in_which_everything_is_masked_are_zero() -> None:
     assert torch.equal(softmax(scores)[1], torch.zeros(2))
 
 
-def written(operand: DynamicOperand, tokens: Tensor) -> Tensor:
+def written(operand: KVOperand, tokens: Tensor) -> Tensor:
     """What the cells hold of tokens of an attention that is not causal."""
     streams = operand._streams(tokens, None, (), ())
     weight: Tensor = operand._written(tokens, tokens, None, streams, tokens.shape[-2])[0].weight  # type: ignore[union-attr]

@@ -15,7 +15,7 @@ import ohmformer as of
 from ohmformer import Accelerator, BadInput, KVClip
 from ohmformer.array.event_counter import counting
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from tests.nn.models import Decoder
 
 BASE = of.load("clipformer_tcad_2024")
@@ -66,7 +66,7 @@ class Drawn:
 def watching(model: nn.Module) -> Iterator[Drawn]:
     """Keep what was last written, by operand."""
     drawn = Drawn({})
-    operands = [o for o in crossbars(model).operands if isinstance(o, DynamicOperand)]
+    operands = [o for o in crossbars(model).operands if isinstance(o, KVOperand)]
     for operand in operands:
         original = operand._written
 

@@ -14,7 +14,7 @@ import ohmformer as of
 from ohmformer import BadInput, Conditioning
 from ohmformer.nn.calibration.fit import Moments, balanced, fit
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import each_head, token_mean
 from ohmformer.nn.operands.unpad import unpad
 from tests.nn.models import Decoder, Encoder, SelfAttention, vit
@@ -194,7 +194,7 @@ def test_noise_falls_with_copies_and_they_go_with_the_conditioning() -> None:
             of.set_kv(converted, Conditioning(copies=copies))
             errors.append(float((converted(images) - model(images)).norm()))
     assert errors[0] / errors[1] == pytest.approx(2.0, abs=0.8)
-    assert {op.array.copies for op in crossbars(converted).operands if isinstance(op, DynamicOperand)} == {4}
+    assert {op.array.copies for op in crossbars(converted).operands if isinstance(op, KVOperand)} == {4}
     of.set_kv(converted, None)
     assert {op.array.copies for op in crossbars(converted).operands} == {1}
 
@@ -202,7 +202,7 @@ def test_noise_falls_with_copies_and_they_go_with_the_conditioning() -> None:
 def test_memristive_cells_only_are_conditioned() -> None:
     converted = of.convert(vit(), of.load("xformer_tvlsi_2023"), sample=random(2, 1, 12, 12).float(), level="noise")
     of.set_kv(converted, Conditioning(mean=True, basis="hadamard"))
-    dynamic = [op for op in crossbars(converted).operands if isinstance(op, DynamicOperand)]
+    dynamic = [op for op in crossbars(converted).operands if isinstance(op, KVOperand)]
     assert dynamic
     assert all(op.conditioner is None for op in dynamic)
 

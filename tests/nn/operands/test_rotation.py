@@ -13,7 +13,7 @@ import ohmformer as of
 from ohmformer import BadInput, Rule, WeightMitigation
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.weight import StaticOperand
+from ohmformer.nn.operands.weight import WeightOperand
 from tests.nn.models import Decoder, Encoder, vit
 
 ROTATED = WeightMitigation(rotate=True)
@@ -47,8 +47,8 @@ def outputs(model: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
-def statics(model: nn.Module) -> dict[str, StaticOperand]:
-    return {o.name: o for o in crossbars(model).operands if isinstance(o, StaticOperand)}
+def statics(model: nn.Module) -> dict[str, WeightOperand]:
+    return {o.name: o for o in crossbars(model).operands if isinstance(o, WeightOperand)}
 
 
 MODELS = {

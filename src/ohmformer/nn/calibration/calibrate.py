@@ -28,7 +28,7 @@ from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
 from ohmformer.nn.convert.self_check import floats, named_rows
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.streams import samples
 
@@ -136,14 +136,14 @@ def calibrate(
     return Calibration(best, {recipe: float(each.mean()) for recipe, each in losses.items()}, clips, kv)
 
 
-def noiseless(operand: DynamicOperand) -> bool:
+def noiseless(operand: KVOperand) -> bool:
     """Whether cells hold and give just what is written, so that there is nothing to protect."""
     cell = operand.array.cell
     return writing.exact(operand.plain) and noise.exact_reads(cell) and not faults.faulty(cell)
 
 
 @contextmanager
-def _unharmed(operands: list[DynamicOperand]) -> Iterator[None]:
+def _unharmed(operands: list[KVOperand]) -> Iterator[None]:
     """Operands are as they were where something fails inside.
 
     Raises:
@@ -212,9 +212,9 @@ def _unknown(remedy: object) -> Recipe:
     raise BadInput(f"remedy = {remedy!r}: {suggest(str(remedy), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}")
 
 
-def protectable(found: Crossbars) -> list[DynamicOperand]:
+def protectable(found: Crossbars) -> list[KVOperand]:
     """K and V that are written into memristive cells, and for which no rule has a clip of its own."""
-    operands = [op for op in found.operands if isinstance(op, DynamicOperand)]
+    operands = [op for op in found.operands if isinstance(op, KVOperand)]
     return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]
 
 
@@ -227,10 +227,10 @@ class _Setting:
     w_range: Tensor | None
 
     @staticmethod
-    def of(operand: DynamicOperand) -> _Setting:
+    def of(operand: KVOperand) -> _Setting:
         return _Setting(operand.conditioner, operand.clip, operand.w_range)
 
-    def put(self, operand: DynamicOperand) -> None:
+    def put(self, operand: KVOperand) -> None:
         operand.condition(self.conditioner)
         operand.clip, operand.w_range = self.clip, self.w_range
 
@@ -247,14 +247,14 @@ def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
         state.seed, state.chip = before
 
 
-def _check_arrays(operands: list[DynamicOperand]) -> None:
+def _check_arrays(operands: list[KVOperand]) -> None:
     """Refuse arrays for whose cells there is no closed form."""
     for operand in operands:
         if why := no_closed_form(operand.array):
             raise BadInput(f"{operand.name} cannot be calibrated: {why}")
 
 
-def _check_watched(operands: list[DynamicOperand]) -> None:
+def _check_watched(operands: list[KVOperand]) -> None:
     missed = next((operand.name for operand in operands if not operand.watched), None)
     if missed is not None:
         raise BadInput(f"{missed} is not used on the calibration inputs; give others, or keep it digital by a rule")

@@ -17,11 +17,11 @@ from ohmformer.array.codec import Codec
 from ohmformer.array.spec import Crossbar
 from ohmformer.nn.calibration.fit import Moments
 from ohmformer.nn.operands.kv_transform import Conditioner
-from ohmformer.nn.operands.observation import Watched
+from ohmformer.nn.operands.observation import Observation
 from ohmformer.nn.operands.unpad import Unpadding
 
 
-def moments(watched: Sequence[Watched], axis: str, *, center: bool, fixed_mean: bool) -> Moments:
+def moments(watched: Sequence[Observation], axis: str, *, center: bool, fixed_mean: bool) -> Moments:
     """The moments of all that was watched, in double precision.
 
     Args:
@@ -62,7 +62,7 @@ class Written(Protocol):
         """How tokens become the codes that are written."""
 
 
-def expected_error(operand: Written, watched: Sequence[Watched], *, noise: float = 1.0) -> Tensor:
+def expected_error(operand: Written, watched: Sequence[Observation], *, noise: float = 1.0) -> Tensor:
     """Mean square [R] of the error that cells are expected to make in an operand's product, for each head.
 
     Rounding, saturation, clips and what write noise adds on average make the same error whenever the same is written;
@@ -78,7 +78,7 @@ def expected_error(operand: Written, watched: Sequence[Watched], *, noise: float
     return torch.stack(total).mean(dim=0)
 
 
-def _error(operand: Written, seen: Watched, weight: float) -> Tensor:
+def _error(operand: Written, seen: Observation, weight: float) -> Tensor:
     conditioner, x = operand.conditioner, seen.x
     target = seen.tokens
     if conditioner is not None:

@@ -19,7 +19,7 @@ from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip
 from ohmformer.nn.calibration.expected_error import expected_error, moments
 from ohmformer.nn.calibration.fit import fit
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.quantities import Fraction
 from ohmformer.registry import Family, named, register
@@ -46,7 +46,7 @@ class Recipe(Family):
     kind: str
 
     @abstractmethod
-    def set_up(self, operand: DynamicOperand) -> None:
+    def set_up(self, operand: KVOperand) -> None:
         """Set the conditioning and the clip of an operand that has watched the calibration inputs; it has neither yet.
 
         What may be used: `operand.watched`, `operand.array`, `operand.axis`; `fitted`, `widen` and `expected_error`.
@@ -63,7 +63,7 @@ class Unprotected(Recipe):
 
     kind: Literal["none"] = "none"
 
-    def set_up(self, operand: DynamicOperand) -> None:
+    def set_up(self, operand: KVOperand) -> None:
         """The range alone."""
         widen(operand)
 
@@ -76,7 +76,7 @@ class Clipped(Recipe):
     variance: Fraction = NOISE
     """Weight of the variance of write noise."""
 
-    def set_up(self, operand: DynamicOperand) -> None:
+    def set_up(self, operand: KVOperand) -> None:
         """A clip for each head."""
         widen(operand)
         operand.clip = best_clips(operand, self.variance)
@@ -95,7 +95,7 @@ class Conditioned(Recipe):
 
     basis: ClassVar[Literal["hadamard", "balanced"]]
 
-    def set_up(self, operand: DynamicOperand) -> None:
+    def set_up(self, operand: KVOperand) -> None:
         """A conditioning."""
         operand.condition(best_conditioner(operand, self.basis))
         widen(operand)
@@ -131,7 +131,7 @@ def recipe_of(recipe: Recipe | str) -> Recipe:
     return found
 
 
-def apply(recipe: Recipe | str, operand: DynamicOperand) -> None:
+def apply(recipe: Recipe | str, operand: KVOperand) -> None:
     """Set the conditioning and the clip of an operand that has watched the calibration inputs.
 
     Raises:
@@ -146,7 +146,7 @@ def apply(recipe: Recipe | str, operand: DynamicOperand) -> None:
         raise BadInput(f"{type(chosen).__name__}.set_up: the clip of {operand.name} is {operand.clip!r}; set a KVClip")
 
 
-def widen(operand: DynamicOperand) -> None:
+def widen(operand: KVOperand) -> None:
     """Fix the range of a causal operand to that of what it watched."""
     if operand.causal:
         operand.w_range = None
@@ -160,7 +160,7 @@ def candidates(array: Crossbar, alphas: Sequence[float] = ALPHAS, betas: Sequenc
     return [clip for clip in grid if clip.fits(array)] if array.encoding == "differential" else []
 
 
-def best_clips(operand: DynamicOperand, noise: float) -> Clip | tuple[Clip, ...]:
+def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
     """For each head the clip, or none, with the smallest expected error; the first of equals.
 
     `noise` is the weight of the variance.
@@ -174,7 +174,7 @@ def best_clips(operand: DynamicOperand, noise: float) -> Clip | tuple[Clip, ...]
     return tuple(clips[index] for index in chosen)
 
 
-def best_conditioner(operand: DynamicOperand, basis: Literal["hadamard", "balanced"]) -> Conditioner:
+def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"]) -> Conditioner:
     """The conditioning in a basis with the smallest expected error over ranges and slice bases; the first of equals."""
     found: tuple[float, Conditioner] | None = None
     start = fitted(operand, Conditioning(mean=True, basis=basis, scale="token", unbiased=True))
@@ -189,7 +189,7 @@ def best_conditioner(operand: DynamicOperand, basis: Literal["hadamard", "balanc
     return found[1]
 
 
-def fitted(operand: DynamicOperand, spec: Conditioning) -> Conditioner:
+def fitted(operand: KVOperand, spec: Conditioning) -> Conditioner:
     """A conditioning with what it needs to know of the tokens that an operand watched."""
     how = {"center": spec.mean, "fixed_mean": operand.causal}
     seen = moments(operand.watched, operand.axis, **how)

@@ -54,7 +54,7 @@ def check_cache(moved: Mapping[str, frozenset[Moved]], *, numbered: bool) -> Non
 
 
 @cache
-def steady_class(cls: type[nn.Module]) -> type[nn.Module]:
+def guarded_class(cls: type[nn.Module]) -> type[nn.Module]:
     """The subclass of a model's class, of the same name, that refuses to move cached tokens between samples."""
 
     def refusing(what: str) -> Any:
@@ -76,5 +76,5 @@ def steady_class(cls: type[nn.Module]) -> type[nn.Module]:
 
 def _blank(cls: type[nn.Module]) -> nn.Module:
     """An empty model that refuses reordering, for pickle to fill."""
-    made = steady_class(cls)  # type: ignore[arg-type]
+    made = guarded_class(cls)  # type: ignore[arg-type]
     return made.__new__(made)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.dry_run import DryRun
-from ohmformer.nn.operands.state import Asked
+from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import numbered, token_mask
 from ohmformer.streams import current_samples
 
 
-def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> Asked:
+def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
     """What a call of a model says; `axis` is that of samples in its inputs."""
     named = _named(model, args, kwargs)
     mixed = any(name.startswith("decoder_") and value is not None for name, value in named.items())
@@ -36,10 +36,10 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
     cached = cache is not None or named.get("use_cache") is True
     M = tokens.shape[1] if tokens is not None else position.shape[-1] if isinstance(position, Tensor) else None
     if M is None or rows is None or axis != 0 or (tokens is not None and tokens.shape[0] != rows):
-        return Asked(current_samples(), rows, padding=padding, memory=memory, cached=cached)
+        return CallInfo(current_samples(), rows, padding=padding, memory=memory, cached=cached)
     own_cache = cache is None and not _takes_cache(model)
     new = numbered(named, said, rows, M, own_cache=own_cache)
-    return Asked(
+    return CallInfo(
         current_samples(),
         rows,
         new.numbers,
@@ -51,13 +51,13 @@ def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis:
     )
 
 
-def asked_of_encoder(
-    encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int, around: Asked
-) -> Asked:
+def encoder_call_info(
+    encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int, around: CallInfo
+) -> CallInfo:
     """What a call of an encoder says, by itself or inside of a call of the model; its tokens do not come one by one."""
     found = asked(encoder, args, kwargs, axis)
     names = found.names if around.rows != found.rows or around.names is None else around.names
-    return Asked(names, found.rows, padding=found.padding)
+    return CallInfo(names, found.rows, padding=found.padding)
 
 
 def drop_parts_of_texts(run: DryRun, model: nn.Module, sample: Any) -> None:

@@ -28,9 +28,9 @@ from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.describing import note_digital
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.state import State
-from ohmformer.nn.operands.weight import StaticOperand
+from ohmformer.nn.operands.weight import WeightOperand
 
 
 def convert(
@@ -78,7 +78,7 @@ def convert(
         drop_parts_of_texts(run, converted, sample)
         replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
         table = replacer.replace()
-        state.causal = any(isinstance(op, DynamicOperand) and op.causal for op in replacer.operands)
+        state.causal = any(isinstance(op, KVOperand) and op.causal for op in replacer.operands)
         found = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
             run.axis, config.weights,
@@ -120,7 +120,7 @@ def _report(converted: nn.Module, found: Crossbars, verbose: bool) -> None:
 
 def _checked(operands: tuple[Operand, ...]) -> list[str]:
     """Names of the operands that every sample must use: not those of single experts."""
-    return [operand.name for operand in operands if not (isinstance(operand, StaticOperand) and operand.bank)]
+    return [operand.name for operand in operands if not (isinstance(operand, WeightOperand) and operand.bank)]
 
 
 class StaysDigital(UserWarning):

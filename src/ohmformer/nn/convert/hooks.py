@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.torch_private import in_backward
 from ohmformer.errors import BadInput
-from ohmformer.nn.convert.beam_search_guard import check_cache, reorders, steady_class
-from ohmformer.nn.convert.call_info import asked, asked_of_encoder
+from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
+from ohmformer.nn.convert.call_info import asked, encoder_call_info
 from ohmformer.nn.convert.self_check import floats
-from ohmformer.nn.modules.class_swap import become
+from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.state import Asked, State, Step
+from ohmformer.nn.operands.state import CallInfo, State, Step
 
 
 class Converted(Protocol):
@@ -44,7 +44,7 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
     model.register_forward_hook(partial(finish, converted), always_call=True)
     if reorders(model):
         cls: type[nn.Module] = type(model)
-        become(model, steady_class(cls))  # type: ignore[arg-type]
+        swap_class(model, guarded_class(cls))  # type: ignore[arg-type]
     encoder = encoder_of(model)
     if encoder is not None:
         encoder.register_forward_pre_hook(partial(begin_encoder, converted), with_kwargs=True)
@@ -126,7 +126,7 @@ def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...
     state = converted.state
     if not torch.is_grad_enabled():
         state.threads.enter()
-        state.parts.append(asked_of_encoder(encoder, args, kwargs, converted.axis, state.asked))
+        state.parts.append(encoder_call_info(encoder, args, kwargs, converted.axis, state.asked))
 
 
 @eager
@@ -139,7 +139,7 @@ def finish_encoder(converted: Converted, _encoder: nn.Module, _args: object, out
             state.padded[t] = padding[0]
 
 
-def recall(state: State, step: Step | None, said: Asked, _grad: Tensor) -> None:
+def recall(state: State, step: Step | None, said: CallInfo, _grad: Tensor) -> None:
     """Gradients of an earlier call begin."""
     state.last, state.said = step, said
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.capture.batch_axis import FIRST, Rows
+from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.capture.product import Product
 from ohmformer.capture.table import BY_HARDWARE, BY_RULE, Captured
 from ohmformer.errors import BadInput
@@ -14,9 +14,9 @@ from ohmformer.hardware.rules import RecordedRules, Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.state import State
-from ohmformer.nn.operands.weight import Cells, StaticOperand
+from ohmformer.nn.operands.weight import WeightCells, WeightOperand
 from ohmformer.routing.product_handler import PairRole
 from ohmformer.schema import replace
 
@@ -48,7 +48,7 @@ class OperandChoice:
     weights: WeightMitigation
     operands: list[Operand] = field(default_factory=list)
     rotating: set[str] = field(default_factory=set)
-    cells: dict[tuple[object, ...], Cells] = field(default_factory=dict)
+    cells: dict[tuple[object, ...], WeightCells] = field(default_factory=dict)
 
     def weight(
         self,
@@ -56,10 +56,10 @@ class OperandChoice:
         key: tuple[object, ...],
         uses: int,
         *,
-        rows: Rows | None = FIRST,
+        rows: BatchAxis | None = FIRST,
         samples_known: bool = True,
         bank: str = "",
-    ) -> tuple[StaticOperand | None, Captured]:
+    ) -> tuple[WeightOperand | None, Captured]:
         """The operand of a matrix of weights, None if it stays digital; and its row of the table.
 
         Args:
@@ -79,8 +79,8 @@ class OperandChoice:
             return None, digital_row(name, "x W", reason)
         rotated = weights.rotate if rule.rotate is None else rule.rotate
         self.rotating.add(pattern)
-        cells = self.cells.setdefault((*key, array, rotated), Cells(name))
-        operand = StaticOperand(
+        cells = self.cells.setdefault((*key, array, rotated), WeightCells(name))
+        operand = WeightOperand(
             name,
             array,
             self.state,
@@ -94,7 +94,7 @@ class OperandChoice:
         self.operands.append(operand)
         return operand, Captured(name, "x W", "projection")
 
-    def kv(self, site: str, role: PairRole, uses: int, product: Product) -> tuple[DynamicOperand | None, Captured]:
+    def kv(self, site: str, role: PairRole, uses: int, product: Product) -> tuple[KVOperand | None, Captured]:
         """The operand of K or V at a site, None if it stays digital; and its row of the table.
 
         Raises:
@@ -115,7 +115,7 @@ class OperandChoice:
         write = rule.write
         if write == "hardware":
             write = engine.written if isinstance(engine, ArrayEngine) else "right"
-        operand = DynamicOperand(
+        operand = KVOperand(
             name,
             array,
             self.state,

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 from torch import nn
 
-from ohmformer.capture.batch_axis import FIRST, Rows
+from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.capture.dry_run import DryRun, Place
 from ohmformer.capture.product import Product
 from ohmformer.capture.table import BY_RULE, COMPUTED, ELSEWHERE, NOT_CALLED, Captured, CaptureTable
@@ -16,9 +16,9 @@ from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.convert.operand_choice import OperandChoice, digital_row
-from ohmformer.nn.modules.activation_matmul import PairSite
+from ohmformer.nn.modules.activation_matmul import ActivationMatmulSite
 from ohmformer.nn.modules.attention import AttentionSite
-from ohmformer.nn.modules.class_swap import become, changing
+from ohmformer.nn.modules.class_swap import changing, swap_class
 from ohmformer.nn.modules.intercept import Frame, Weights, crossbar_class
 from ohmformer.nn.modules.linear import CrossbarLinear, is_plain_linear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
@@ -106,23 +106,23 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         self._use_modules(product.module)
         return found
 
-    def _linear(self, product: Product, module: nn.Module, rows: Rows | None, *, known: bool) -> Captured:
+    def _linear(self, product: Product, module: nn.Module, rows: BatchAxis | None, *, known: bool) -> Captured:
         key = (product.weights, *geometry(product))
         uses, name = self.times[_matrix_key(product)], self.weights_of.matrix(product).name
         operand, row = self.choice.weight(name, key, uses, rows=rows, samples_known=known)
         if operand is not None:
             operand.rows_of = self._rows_by_use(product)
-            become(module, CrossbarLinear, ohmformer_weight=operand)
+            swap_class(module, CrossbarLinear, ohmformer_weight=operand)
         return row
 
-    def _rows_by_use(self, product: Product) -> tuple[Rows | None, ...]:
+    def _rows_by_use(self, product: Product) -> tuple[BatchAxis | None, ...]:
         """Where samples stand in each use of a matrix, if that differs and is known."""
         uses = [p for p in self.run.seen.products if p.kind == "weights" and p.module == product.module]
         places = [self.run.places[p] for p in uses if _matrix_key(p) == _matrix_key(product)]
         rows = tuple(place.left for place in places)
         return rows if len(set(rows)) > 1 and all(place.known for place in places) else ()
 
-    def _functional(self, product: Product, rows: Rows | None, *, known: bool) -> list[Captured]:
+    def _functional(self, product: Product, rows: BatchAxis | None, *, known: bool) -> list[Captured]:
         """Weights that a module multiplies by itself: a whole parameter, a part, or a bank, of which all are held."""
         _, *form = geometry(product)
         owner, _, attribute = product.weights.rpartition(".")
@@ -152,7 +152,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
             module = self.modules[name]
             self.frames[name] = Frame(name, self.choice.state, operations=self.run.seen.operations.get(name, {}))
             cls: type[nn.Module] = type(module)
-            become(module, crossbar_class(cls), ohmformer_frame=self.frames[name])  # type: ignore[arg-type]
+            swap_class(module, crossbar_class(cls), ohmformer_frame=self.frames[name])  # type: ignore[arg-type]
         return self.frames[name]
 
     def _use_modules(self, name: str) -> None:
@@ -172,7 +172,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         made = [self.choice.weight(weight_name(name, part=part), (name, part), uses) for part in "qkv"]
         site, found = self._site(product, FIRST, uses)
         operands = tuple(operand for operand, _ in made)
-        become(module, CrossbarMultiheadAttention, ohmformer_inputs=operands, ohmformer_sites=[site])
+        swap_class(module, CrossbarMultiheadAttention, ohmformer_inputs=operands, ohmformer_sites=[site])
         rows = [*(row for _, row in made), *found]
         if isinstance(module.out_proj, CrossbarLinear):  # of another attention, too
             module.out_proj.ohmformer_weight.uses += uses
@@ -181,7 +181,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
             operand, row = self.choice.weight(last, (last,), uses)
             rows.append(row)
             if operand is not None:
-                become(module.out_proj, CrossbarLinear, ohmformer_weight=operand)
+                swap_class(module.out_proj, CrossbarLinear, ohmformer_weight=operand)
         self._use_modules(name)
         return rows
 
@@ -198,7 +198,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         """How often a forward pass comes to a product."""
         return sum((p.module, p.position) == (product.module, product.position) for p in self.run.seen.products)
 
-    def _site(self, product: Product, rows: Rows, uses: int) -> tuple[AttentionSite, list[Captured]]:
+    def _site(self, product: Product, rows: BatchAxis, uses: int) -> tuple[AttentionSite, list[Captured]]:
         name = self.site(product, "attention")
         key, key_row = self.choice.kv(name, "key", uses, product)
         value, value_row = self.choice.kv(name, "value", uses, product)
@@ -214,7 +214,9 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         operand, row = self.choice.kv(name, role, self._uses(product), product)
         if operand is not None:
             where = {"left": given.left, "right": given.right}
-            site = PairSite(name, operand, self.choice.state, **where, groups=product.groups, swapped=product.swapped)
+            site = ActivationMatmulSite(
+                name, operand, self.choice.state, **where, groups=product.groups, swapped=product.swapped
+            )
             self._frame(product.module).sites[product.position] = site
         return [row]
 

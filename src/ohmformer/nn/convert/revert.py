@@ -10,7 +10,7 @@ from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.hooks import OWN_HOOKS
 from ohmformer.nn.convert.sharing import Model, share_parameters
 from ohmformer.nn.describing import forget_note
-from ohmformer.nn.modules.class_swap import unbecome
+from ohmformer.nn.modules.class_swap import restore_class
 
 
 def revert(model: Model) -> Model:
@@ -26,7 +26,7 @@ def revert(model: Model) -> Model:
     for module in digital.modules():
         _drop_hooks(*pre_hooks(module))
         _drop_hooks(*post_hooks(module))
-        unbecome(module)
+        restore_class(module)
         forget_note(module)
     del digital.ohmformer_crossbars
     return digital

@@ -8,7 +8,7 @@ from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.convert.calibrate_ranges import calibrate_converters
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 
 
 def set_clip(model: nn.Module, clip: KVClip | None) -> None:
@@ -20,10 +20,10 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
     found = crossbars(model)
     if clip is not None:
         for operand in found.operands:
-            if isinstance(operand, DynamicOperand) and operand.plain_clip == "model":
+            if isinstance(operand, KVOperand) and operand.plain_clip == "model":
                 clip.check(operand.array)
     for operand in found.operands:
-        if isinstance(operand, DynamicOperand):
+        if isinstance(operand, KVOperand):
             operand.clip = operand.plain_clip
     found.state.clip = clip
     if any(operand.calibrates_converters() for operand in found.operands):

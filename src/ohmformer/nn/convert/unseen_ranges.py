@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 
 SHOWN = 3
 """So many names stand in the warning."""
@@ -36,7 +36,7 @@ def unseen(operand: Operand) -> str:
     """What of an operand has no range from its calibration: "inputs", "tokens", "converters"; "" where nothing."""
     if operand.array.inputs.range == "calibrated" and (operand.x_range is None or not bool(operand.x_range.any())):
         return "inputs"
-    if isinstance(operand, DynamicOperand) and operand.w_range is not None and not bool(operand.w_range.any()):
+    if isinstance(operand, KVOperand) and operand.w_range is not None and not bool(operand.w_range.any()):
         return "tokens"
     if operand.calibrates_converters() and not _any_current(operand):
         return "converters"

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.encoding import widened
-from ohmformer.capture.batch_axis import Rows
+from ohmformer.capture.batch_axis import BatchAxis
 from ohmformer.capture.contraction.matmul import Contraction
 from ohmformer.capture.masks import shows_nothing
 from ohmformer.errors import BadInput
 from ohmformer.nn.modules.grouped_query import multiply, unwritten
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
 
 
 @dataclass(eq=False)
-class PairSite:
+class ActivationMatmulSite:
     """One product of two activations.
 
     Attributes:
@@ -37,10 +37,10 @@ class PairSite:
     """
 
     name: str
-    operand: DynamicOperand
+    operand: KVOperand
     state: State
-    left: Rows | None
-    right: Rows | None
+    left: BatchAxis | None
+    right: BatchAxis | None
     groups: int | None = None
     swapped: bool = False
 
@@ -72,14 +72,14 @@ class PairSite:
             y = y + unwritten(x, w, valid, self.operand.axis)
         return found.finish(rows.from_heads(y, tuple(lead)).to(dtype))
 
-    def _rows(self, found: Contraction, axes: int) -> Rows:
+    def _rows(self, found: Contraction, axes: int) -> BatchAxis:
         """Where samples stand in the axes that both factors share after broadcasting."""
         rows, factor = (self.right, found.right) if self.right is not None else (self.left, found.left)
         assert rows is not None
-        return Rows(rows.axis + axes - (factor.dim() - 2), rows.size, rows.major)
+        return BatchAxis(rows.axis + axes - (factor.dim() - 2), rows.size, rows.major)
 
 
-def _of_samples(seen: Tensor, rows: Rows, lead: tuple[int, ...], B: int) -> Tensor:
+def _of_samples(seen: Tensor, rows: BatchAxis, lead: tuple[int, ...], B: int) -> Tensor:
     """Which tokens [B or 1, N] any row of seen[..., M, N] sees; it may have axes of one place, and fewer axes."""
     if rows.axis == 0 and lead[0] == B and seen.dim() == len(lead) + 2:
         return seen.any(dim=-2).flatten(1, -2).any(dim=1) if len(lead) > 1 else seen.any(dim=-2)

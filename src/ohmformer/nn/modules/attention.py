@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ohmformer.array.encoding import widened
-from ohmformer.capture.batch_axis import FIRST, Rows
+from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.capture.masks import allowed, seen_keys, shows_nothing
 from ohmformer.errors import BadInput
 from ohmformer.nn.modules.grouped_query import every_head, multiply, unwritten
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
 
@@ -36,10 +36,10 @@ class AttentionSite:
     """
 
     name: str
-    key: DynamicOperand | None
-    value: DynamicOperand | None
+    key: KVOperand | None
+    value: KVOperand | None
     state: State
-    rows: Rows = FIRST
+    rows: BatchAxis = FIRST
     groups: int | None = None
 
     def attend(

@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import nn
 
 
-def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
-    """Give a module another class, in place, and what that class needs; `unbecome` takes it back."""
+def swap_class(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
+    """Give a module another class, in place, and what that class needs; `restore_class` takes it back."""
     vars(module).setdefault("ohmformer_classes", []).append((type(module), tuple(attributes)))
     module.__class__ = cls
     for name, value in attributes.items():
@@ -17,14 +17,14 @@ def become(module: nn.Module, cls: type[nn.Module], **attributes: object) -> Non
 
 
 def changing(module: nn.Module, **attributes: object) -> None:
-    """Set attributes of a module that it has; `unbecome` sets them back."""
+    """Set attributes of a module that it has; `restore_class` sets them back."""
     before = vars(module).setdefault("ohmformer_values", {})
     for name, value in attributes.items():
         before.setdefault(name, getattr(module, name))
         setattr(module, name, value)
 
 
-def unbecome(module: nn.Module) -> None:
+def restore_class(module: nn.Module) -> None:
     """Give a module its digital class and attributes again."""
     for name, value in vars(module).pop("ohmformer_values", {}).items():
         setattr(module, name, value)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 
 
-def serve(operand: DynamicOperand, x: Tensor, tokens: Tensor, valid: Tensor | None, queries: int) -> Tensor:
+def serve(operand: KVOperand, x: Tensor, tokens: Tensor, valid: Tensor | None, queries: int) -> Tensor:
     """Inputs x[B, H, M, I] with tokens[B, G, N, d], each head of which serves H / G heads of inputs: [B, H, M, O]."""
     B, H, M, I = x.shape
     groups = tokens.shape[1]
@@ -19,7 +19,7 @@ def serve(operand: DynamicOperand, x: Tensor, tokens: Tensor, valid: Tensor | No
     return y.reshape(B, H, M, y.shape[-1])
 
 
-def multiply(operand: DynamicOperand, x: Tensor, w: Tensor, groups: int | None, valid: Tensor | None = None) -> Tensor:
+def multiply(operand: KVOperand, x: Tensor, w: Tensor, groups: int | None, valid: Tensor | None = None) -> Tensor:
     """x[B, H, M, I] with w[B, G, O, I], one of which is written, as the operand says: [B, H, M, O].
 
     Args:
@@ -36,7 +36,7 @@ def multiply(operand: DynamicOperand, x: Tensor, w: Tensor, groups: int | None, 
     return serve(operand, x, tokens, valid, 1 if one else x.shape[-2])
 
 
-def _one_token(operand: DynamicOperand, tokens: Tensor, valid: Tensor | None) -> bool:
+def _one_token(operand: KVOperand, tokens: Tensor, valid: Tensor | None) -> bool:
     """Whether rows of inputs are heads of a single new token that share a head of tokens[B, G, N, d].
 
     Hugging Face packs them so where one token meets a cache; for `serve` they stand the same as heads that it packs.

@@ -21,11 +21,11 @@ from ohmformer.capture.opaque_tensors import opaque
 from ohmformer.capture.recorder import FUSED, multiplies
 from ohmformer.errors import BadInput
 from ohmformer.nn.describing import joined, on_arrays
-from ohmformer.nn.modules.activation_matmul import PairSite
+from ohmformer.nn.modules.activation_matmul import ActivationMatmulSite
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.operands.state import State
-from ohmformer.nn.operands.weight import StaticOperand
+from ohmformer.nn.operands.weight import WeightOperand
 
 CHANGES = (
     "set_attn_implementation, get_peft_model, torch.jit.trace, .to(memory_format=...), or another forward or submodule"
@@ -47,7 +47,7 @@ class Weights:
         matrix: shape [O, I] or [G, O, I] of the matrix.
     """
 
-    operand: StaticOperand | None
+    operand: WeightOperand | None
     owner: nn.Module
     parameter: str
     offset: int
@@ -86,7 +86,7 @@ class Frame:
 
     name: str
     state: State
-    sites: dict[int, AttentionSite | PairSite] = field(default_factory=dict)
+    sites: dict[int, AttentionSite | ActivationMatmulSite] = field(default_factory=dict)
     weights: list[Weights] = field(default_factory=list)
     operations: Mapping[int, set[str]] = field(default_factory=dict)
     scores: set[int] = field(default_factory=set)
@@ -103,9 +103,9 @@ class Frame:
             parts |= dict.fromkeys(on_arrays(operand.axis, operand) for operand in held if operand is not None)
         return "; ".join(parts)
 
-    def operands(self) -> dict[tuple[Any, ...], StaticOperand | None]:
+    def operands(self) -> dict[tuple[Any, ...], WeightOperand | None]:
         """Operand by what identifies its matrix now."""
-        found: dict[tuple[Any, ...], StaticOperand | None] = {}
+        found: dict[tuple[Any, ...], WeightOperand | None] = {}
         unclear: set[tuple[Any, ...]] = set()
         for weights in self.weights:
             for key in weights.known_by():

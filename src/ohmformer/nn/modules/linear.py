@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.compile_guard import eager
-from ohmformer.nn.operands.weight import StaticOperand
+from ohmformer.nn.operands.weight import WeightOperand
 
 
 class CrossbarLinear(nn.Linear):
     """`nn.Linear` whose weight lives on crossbars: x[B, ..., in] to [B, ..., out]; the bias is added digitally."""
 
-    ohmformer_weight: StaticOperand
+    ohmformer_weight: WeightOperand
 
     @eager
     def forward(self, input: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
-from ohmformer.nn.operands.weight import StaticOperand
+from ohmformer.nn.operands.weight import WeightOperand
 
 
 class CrossbarMultiheadAttention(nn.MultiheadAttention):
@@ -20,7 +20,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
     digital.
     """
 
-    ohmformer_inputs: tuple[StaticOperand | None, StaticOperand | None, StaticOperand | None]
+    ohmformer_inputs: tuple[WeightOperand | None, WeightOperand | None, WeightOperand | None]
     ohmformer_sites: list[AttentionSite]
 
     @eager

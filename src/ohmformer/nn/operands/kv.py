@@ -22,14 +22,14 @@ from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
 from ohmformer.nn.operands.kv_cache import WrittenTokens
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
-from ohmformer.nn.operands.observation import Watched
+from ohmformer.nn.operands.observation import Observation
 from ohmformer.nn.operands.unpad import Numbers, Unpadding, places, ring_places, unpad
 from ohmformer.nn.threads import OfThread
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 
 @dataclass(eq=False)
-class DynamicOperand(Operand):
+class KVOperand(Operand):
     """K or V, written at run time.
 
     Attributes:
@@ -61,7 +61,7 @@ class DynamicOperand(Operand):
     cells = OfThread[WrittenTokens | None](None)
     plain: Crossbar = field(init=False)
     plain_clip: Literal["model"] | Clip | tuple[Clip, ...] = field(init=False)
-    watched: list[Watched] = field(default_factory=list, repr=False)
+    watched: list[Observation] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         """The array is used as it is."""
@@ -100,7 +100,7 @@ class DynamicOperand(Operand):
         if self.state.mode == "observe inputs" and self.causal:
             self.observe_range(came if unpadding is None else unpadding.gather(came, -2), unpadding)
         if self.state.mode == "observe tokens" and self.conditionable:
-            self.watched.append(Watched.of(x.detach(), came, unpadding, self.axis))
+            self.watched.append(Observation.of(x.detach(), came, unpadding, self.axis))
         return exact
 
     def _ideal(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None) -> Tensor:

@@ -14,7 +14,7 @@ QUERIES = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class Observation:
     """What one use of an operand was given, padding left out.
 
     Attributes:
@@ -28,13 +28,13 @@ class Watched:
     dense: Unpadding | None
 
     @staticmethod
-    def of(x: Tensor, tokens: Tensor, dense: Unpadding | None, axis: str) -> Watched:
+    def of(x: Tensor, tokens: Tensor, dense: Unpadding | None, axis: str) -> Observation:
         """Inputs x[B, R, M, I] and tokens[B, R, N, d] of which `dense` says which are written."""
         x = x[..., :: -(-x.shape[-2] // QUERIES), :]
         if dense is not None:
             tokens = dense.gather(tokens, -2)
             x = x if axis == "K" else dense.gather(x, -1)
-        return Watched(x, tokens, dense)
+        return Observation(x, tokens, dense)
 
     def centered(self, mean: Tensor | None) -> Tensor:
         """Tokens without their mean, or without that of calibration [R, 1, d]; places without a token stay zero."""

@@ -26,7 +26,7 @@ Mode = Literal["run", "bypass", "ideal", "observe tokens", "observe inputs", "ob
 
 
 @dataclass(frozen=True)
-class Asked:
+class CallInfo:
     """What a call of the whole model says of its batch: B samples of M tokens each.
 
     Attributes:
@@ -53,7 +53,7 @@ class Asked:
     ring: bool = False
 
 
-_NOTHING = Asked()
+_NOTHING = CallInfo()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class State:
     threads: Threads = field(default_factory=Threads)
     padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
     name: ClassVar[str] = ""
-    said = OfThread[Asked](Asked())
+    said = OfThread[CallInfo](CallInfo())
     inside = OfThread[bool](False)
     last = OfThread[Step | None](None)
 
@@ -137,7 +137,7 @@ class State:
         return self.threads.own("moved", dict)
 
     @property
-    def parts(self) -> list[Asked]:
+    def parts(self) -> list[CallInfo]:
         """What calls of encoders say that are going on in this thread, by themselves or inside of that of the model."""
         return self.threads.own("parts", list)
 
@@ -169,7 +169,7 @@ class State:
         return self.inside or in_backward()
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> CallInfo:
         """What the call of the whole model says that is going on, or whose layers are recomputed for its gradients.
 
         An encoder has inputs of its own. Other parts that are called by themselves know of no such call.

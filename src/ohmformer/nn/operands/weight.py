@@ -15,7 +15,7 @@ from ohmformer.array.calibrate_adc import widest
 from ohmformer.array.codec import Codec
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
-from ohmformer.capture.batch_axis import FIRST, Rows
+from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.nn.operands.base import Operand
@@ -24,7 +24,7 @@ from ohmformer.streams import current_samples
 
 
 @dataclass(eq=False)
-class Cells:
+class WeightCells:
     """What holds one matrix of weights: written once per chip, and again when they change. Tied layers share it."""
 
     name: str
@@ -34,7 +34,7 @@ class Cells:
 
 
 @dataclass(eq=False)
-class StaticOperand(Operand):
+class WeightOperand(Operand):
     """Weights: written once per chip, and again when they change.
 
     Attributes:
@@ -46,14 +46,14 @@ class StaticOperand(Operand):
         rotated: inputs and weights are rotated alike, which changes no product: the cells hold w R, and take x R.
     """
 
-    rows: Rows | None = FIRST
+    rows: BatchAxis | None = FIRST
     samples_known: bool = True
-    cells: Cells = field(default_factory=lambda: Cells(""))
+    cells: WeightCells = field(default_factory=lambda: WeightCells(""))
     bank: str = ""
-    rows_of: tuple[Rows | None, ...] = ()
+    rows_of: tuple[BatchAxis | None, ...] = ()
     rotated: bool = False
 
-    def _rows_in(self, turn: tuple[int, ...]) -> Rows | None:
+    def _rows_in(self, turn: tuple[int, ...]) -> BatchAxis | None:
         """Where samples stand in this use of the forward pass."""
         return self.rows_of[turn[0] if turn else 0] if self.rows_of else self.rows
 
@@ -95,7 +95,7 @@ class StaticOperand(Operand):
         used = self.state.mode != "run" or (torch.is_grad_enabled() and w.requires_grad)
         return rotate(w.to(dtype)) if used else w
 
-    def _samples(self, x: Tensor, places: Rows) -> int:
+    def _samples(self, x: Tensor, places: BatchAxis) -> int:
         """How many samples inputs hold.
 
         Raises:
@@ -145,7 +145,7 @@ class StaticOperand(Operand):
         return cells.held
 
 
-def samples_in(factor: Tensor, rows: Rows, state: State) -> int | None:
+def samples_in(factor: Tensor, rows: BatchAxis, state: State) -> int | None:
     """How many samples a factor holds; None where that cannot be told."""
     places = factor.shape[rows.axis]
     known = state.samples
@@ -192,10 +192,10 @@ def share_converter_ranges(operands: Iterable[Operand]) -> None:
                 member.adc_range = common
 
 
-def _banks(operands: Iterable[Operand]) -> list[list[StaticOperand]]:
+def _banks(operands: Iterable[Operand]) -> list[list[WeightOperand]]:
     """The matrices of each bank."""
-    banks: dict[str, list[StaticOperand]] = {}
+    banks: dict[str, list[WeightOperand]] = {}
     for operand in operands:
-        if isinstance(operand, StaticOperand) and operand.bank:
+        if isinstance(operand, WeightOperand) and operand.bank:
             banks.setdefault(operand.bank, []).append(operand)
     return list(banks.values())

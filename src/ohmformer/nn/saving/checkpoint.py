@@ -26,7 +26,7 @@ from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.sharing import Model
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import plain_clip
-from ohmformer.nn.operands.kv import DynamicOperand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.nn.saving.signed_file import digest, finite, read_signed, replacing, signed, unbounded
 from ohmformer.schema import validate
@@ -69,7 +69,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "calibration": list(found.calibration),
         "operands": [operand.name for operand in found.operands],
         "tied": tied,
-        "remedies": {op.name: _remedy(op) for op in found.operands if isinstance(op, DynamicOperand) and _remedy(op)},
+        "remedies": {op.name: _remedy(op) for op in found.operands if isinstance(op, KVOperand) and _remedy(op)},
         "sample": _described(found.sample, tensors),
     }
     plain = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
@@ -137,9 +137,9 @@ def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _ranges(operand: Operand) -> dict[str, Tensor]:
     """What was calibrated, by name."""
     found = {} if operand.x_range is None else {"x_range": operand.x_range}
-    if isinstance(operand, DynamicOperand) and operand.w_range is not None:
+    if isinstance(operand, KVOperand) and operand.w_range is not None:
         found["w_range"] = operand.w_range
-    if isinstance(operand, DynamicOperand) and operand.conditioner is not None:
+    if isinstance(operand, KVOperand) and operand.conditioner is not None:
         fitted = {name: getattr(operand.conditioner, name) for name in _FITTED}
         found |= {name: t for name, t in fitted.items() if t is not None}
     if operand.adc_range is not None:
@@ -147,7 +147,7 @@ def _ranges(operand: Operand) -> dict[str, Tensor]:
     return found
 
 
-def _remedy(operand: DynamicOperand) -> dict[str, Any]:
+def _remedy(operand: KVOperand) -> dict[str, Any]:
     """What was done for one operand alone, as plain JSON values."""
     found: dict[str, Any] = {}
     if operand.conditioner is not None:
@@ -161,7 +161,7 @@ def _remedy(operand: DynamicOperand) -> dict[str, Any]:
 def _restore_remedies(
     converted: nn.Module, remedies: Mapping[str, Any], tensors: Mapping[str, Tensor], file: str | Path
 ) -> None:
-    operands = {op.name: op for op in crossbars(converted).operands if isinstance(op, DynamicOperand)}
+    operands = {op.name: op for op in crossbars(converted).operands if isinstance(op, KVOperand)}
     for name, remedy in remedies.items():
         try:
             operand = operands[name]
@@ -189,7 +189,7 @@ def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor], file: str |
                 raise BadInput(f"{file}: is damaged ({name} of {operand.name}); save the model again")
             own[name] = stored.to(made.device)
         operand.x_range = own.get("x_range")
-        if isinstance(operand, DynamicOperand):
+        if isinstance(operand, KVOperand):
             operand.w_range = own.get("w_range")
         if "adc_low" in own:
             operand.adc_range = (own["adc_low"], own["adc_high"])
