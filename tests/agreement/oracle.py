@@ -108,8 +108,8 @@ def digits(magnitude: int, m: Machine) -> list[int]:
     """One digit for each slice: dealt out in turns where slices count alike, the most significant first otherwise."""
     found = [0] * m.slices
     if m.slice_base == 1:
-        for turn in range(magnitude):
-            found[m.slices - 1 - turn % m.slices] += 1
+        for call_index in range(magnitude):
+            found[m.slices - 1 - call_index % m.slices] += 1
         return found
     for s in reversed(range(m.slices)):
         while found[s] < 2**m.bits_per_cell - 1 and magnitude >= m.places[s]:

@@ -144,11 +144,11 @@ def test_steps_of_any_size_give_what_one_pass_gives(model: nn.Module, case: Any)
 @every
 def test_a_static_cache_may_be_filled_again(model: nn.Module, case: Any) -> None:
     held = library("transformers").StaticCache(config=model.config, max_cache_len=16)
-    for turn in range(2):
-        text = PROMPT.roll(turn, 1)
+    for call_index in range(2):
+        text = PROMPT.roll(call_index, 1)
         assert same(model(input_ids=text, past_key_values=held).logits, full(model, text))
         for n in range(2):
-            word = MORE[turn][:, n : n + 1]
+            word = MORE[call_index][:, n : n + 1]
             text = torch.cat([text, word], dim=1)
             assert same(model(input_ids=word, past_key_values=held).logits, full(model, text)[:, -1:])
         held.reset()

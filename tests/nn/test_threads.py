@@ -96,14 +96,14 @@ def test_what_a_call_keeps_is_that_of_its_thread() -> None:
     def keeps(n: int) -> bool:
         state.threads.enter()
         wait.wait()
-        state.said, asked = CallInfo(rows=n), CallInfo(rows=10 + n)
-        state.parts.append(asked)
+        state.said, call_info = CallInfo(rows=n), CallInfo(rows=10 + n)
+        state.parts.append(call_info)
         state.moved[f"K{n}"] = frozenset()
         state.visited.add(f"K{n}")
         wait.wait()
         kept = (state.said.rows, state.parts, set(state.moved), state.visited)
         wait.wait()
-        return kept == (n, [asked], {f"K{n}"}, {f"K{n}"})
+        return kept == (n, [call_info], {f"K{n}"}, {f"K{n}"})
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(keeps, range(4)))

@@ -62,7 +62,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, seen: Seen) -> None:
         super().__init__()
         self.seen = seen
-        self.lineage = AttentionRoles(seen.stack)
+        self.roles = AttentionRoles(seen.stack)
         self.follower = Follower()
         self.factors: Contraction | None = None
         self.known = 0
@@ -101,7 +101,7 @@ class Recorder(TorchFunctionMode):
         if all(t in self.plain for t in inputs) or func.__name__ in _FILLED:
             self.plain.update((leaf, True) for leaf in outputs)
         if not strange:
-            self.lineage.follow(func, inputs, outputs, products)
+            self.roles.follow(func, inputs, outputs, products)
             self._digital(func, outputs)
         return output
 
@@ -184,7 +184,7 @@ class Recorder(TorchFunctionMode):
         if any(t in self.plain and self._fixed(t) for t in operands[:2]):
             product.kind = "constant"
         else:
-            self.lineage.role(product, *operands[:2])
+            self.roles.role(product, *operands[:2])
         left, right = (operands[1], operands[0]) if product.swapped else (operands[0], operands[1])
         found = found.swapped() if product.swapped else found
         product.left = signature(found.left, self._fixed(left), matrix=True)

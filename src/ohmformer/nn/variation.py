@@ -21,7 +21,7 @@ from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput, suggest
 from ohmformer.nn.convert.handle import check_seed, crossbars
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.state import State, Step
+from ohmformer.nn.operands.state import State, TrainingStep
 from ohmformer.streams import Stream
 
 Amount = float | tuple[float, float]
@@ -116,11 +116,11 @@ class Variation:
                 raise BadInput(f"variation: the state has {name} = {state[name]!r}, not {value!r}; give the same here")
         self.step = state["step"]
 
-    def draw(self) -> Step:
+    def draw(self) -> TrainingStep:
         """The next step; a model in train mode asks for it when it is called."""
         stream = Stream("seed", self.seed, "variation", self._step)
         self._step += 1
-        return Step(stream, dict(self._noisy(stream)))
+        return TrainingStep(stream, dict(self._noisy(stream)))
 
     def __enter__(self) -> Self:
         if self._state.training is not None:

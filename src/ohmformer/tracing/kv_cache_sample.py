@@ -21,7 +21,7 @@ _START = 0
 
 
 @dataclass(frozen=True)
-class Step:
+class TracedPass:
     """What is run: a model on a sample, with tensors of a cache of `context` tokens."""
 
     model: nn.Module
@@ -30,7 +30,7 @@ class Step:
     cache: tuple[Tensor, ...]
 
 
-def prepare(model: nn.Module, sample: Any, phase: str | None, context: int | None) -> Step:
+def prepare(model: nn.Module, sample: Any, phase: str | None, context: int | None) -> TracedPass:
     """The sample with a cache, where one is asked for, and with a first token of the decoder, where one is needed.
 
     Raises:
@@ -41,14 +41,14 @@ def prepare(model: nn.Module, sample: Any, phase: str | None, context: int | Non
         sample = _named(model, sample)
     if mixed and phase == "encode":
         encoder = model.get_encoder() if hasattr(model, "get_encoder") else model  # type: ignore[operator]
-        return Step(encoder, _without(sample, "decoder_"), 0, ())
+        return TracedPass(encoder, _without(sample, "decoder_"), 0, ())
     if mixed:
         sample = _with_first_token(model, sample)
     given = sample.get("past_key_values") if isinstance(sample, Mapping) else None
     if given is not None:
         return _given(model, sample, given, context)
     if not context:
-        return Step(model, sample, 0, ())
+        return TracedPass(model, sample, 0, ())
     return _filled(model, sample, phase, context, mixed)
 
 
@@ -93,7 +93,7 @@ def _with_first_token(model: nn.Module, sample: Any) -> Any:
     return {**sample, "decoder_input_ids": start}
 
 
-def _given(model: nn.Module, sample: Mapping[str, Any], cache: Any, context: int | None) -> Step:
+def _given(model: nn.Module, sample: Mapping[str, Any], cache: Any, context: int | None) -> TracedPass:
     held = cache.get_seq_length() if hasattr(cache, "get_seq_length") else None
     if held is None:
         first = next(iter(_tensors(cache)), None)
@@ -103,10 +103,10 @@ def _given(model: nn.Module, sample: Mapping[str, Any], cache: Any, context: int
         raise BadInput(f"context = {context}: past_key_values of the sample hold {held} tokens; leave context out")
     # Autograd's history cannot be copied, and the cache is copied before calls fill it.
     cache = copy.deepcopy(cache, {id(t): t.detach() for t in _tensors(cache)})
-    return Step(model, {**sample, "past_key_values": cache}, held, tuple(_tensors(cache)))
+    return TracedPass(model, {**sample, "past_key_values": cache}, held, tuple(_tensors(cache)))
 
 
-def _filled(model: nn.Module, sample: Any, phase: str | None, context: int, mixed: bool) -> Step:
+def _filled(model: nn.Module, sample: Any, phase: str | None, context: int, mixed: bool) -> TracedPass:
     """A cache made by running the model on `context` tokens."""
     if not takes(model, "past_key_values"):
         raise BadInput(
@@ -142,7 +142,7 @@ def _filled(model: nn.Module, sample: Any, phase: str | None, context: int, mixe
     if mixed:
         step = {name: value for name, value in step.items() if name.startswith("decoder_") or name == "attention_mask"}
         step["encoder_outputs"] = (output.encoder_last_hidden_state,)
-    return Step(model, {**step, "past_key_values": cache, "use_cache": True}, context, tuple(_tensors(cache)))
+    return TracedPass(model, {**step, "past_key_values": cache, "use_cache": True}, context, tuple(_tensors(cache)))
 
 
 def _tensors(value: Any, depth: int = 6) -> Iterator[Tensor]:

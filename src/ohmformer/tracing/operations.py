@@ -94,9 +94,9 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         left_out: what nobody could count, and a rule leaves out: one line for each product.
     """
 
-    def __init__(self, model: nn.Module, rules: OrderedRules, asked: PassInfo) -> None:
+    def __init__(self, model: nn.Module, rules: OrderedRules, info: PassInfo) -> None:
         super().__init__(model, RecordedRules(RuleBook(rules)))
-        self.asked = asked
+        self.info = info
         self.left_out: list[str] = []
         self.stored: dict[tuple[object, ...], str] = {}
         self.heads = 1
@@ -217,7 +217,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
     def attention(self, product: Product, given: Event) -> list[OpDraft]:
         """Attention of query[..., M, d] on key[..., N, d] and value[..., N, e] in one call."""
         query, key, value = product.shapes[:3]
-        batch, heads, kv_heads = counts(query, key, given.right, product, self.asked.samples)
+        batch, heads, kv_heads = counts(query, key, given.right, product, self.info.samples)
         heads, M = self._unfolded(heads, query[-2], given.right)
         sizes = self._sizes(given, given.right, batch, heads, kv_heads, M, key[-2])
         name, bit = self.site(product, "attention"), 1 << given.index
@@ -245,7 +245,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         if turned:
             left, right, trail = right, left, given.left
         tokens, width = (right[-2], right[-1]) if role == "key" else (right[-1], right[-2])
-        batch, heads, kv_heads = counts(left, right, trail, product, self.asked.samples)
+        batch, heads, kv_heads = counts(left, right, trail, product, self.info.samples)
         heads, M = self._unfolded(heads, left[-2], trail)
         sizes = self._sizes(given, trail, batch, heads, kv_heads, M, tokens)
         self.heads = heads
@@ -325,7 +325,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
 
     def _causal(self, event: Event) -> bool:
         """Whether later keys are hidden: by the call, the values, the module, or else what the pass is taken for."""
-        if self.asked.decode or event.right.cached:
+        if self.info.decode or event.right.cached:
             return True
         product = event.what
         written_out = isinstance(product, Product) and product.kind not in ("attention", "multihead attention")
@@ -334,16 +334,16 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
             return known
         module = self.weights_of.modules[event.module]
         said = [getattr(module, name, None) for name in ("is_causal", "is_decoder")]
-        return any(word is True for word in said) if any(isinstance(word, bool) for word in said) else self.asked.causal
+        return any(word is True for word in said) if any(isinstance(word, bool) for word in said) else self.info.causal
 
     def _held(self, tokens: int, trail: TensorOrigin) -> int:
         """Tokens that are held: not the empty slots of a cache of fixed size."""
         fresh = tokens - trail.cached
-        return min(tokens, self.asked.context + fresh) if fresh > 0 and trail.cached else tokens
+        return min(tokens, self.info.context + fresh) if fresh > 0 and trail.cached else tokens
 
     def _unfolded(self, heads: int, queries: int, trail: TensorOrigin) -> tuple[int, int]:
         """Heads and queries, where a model asks a cache for the queries of a group of heads one after another."""
-        M = self.asked.tokens
+        M = self.info.tokens
         folded = M is not None and trail.cached and queries > M and queries % M == 0
         return (heads * queries // M, M) if folded and M is not None else (heads, queries)
 

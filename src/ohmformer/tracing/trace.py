@@ -18,7 +18,7 @@ from ohmformer.capture.pytorch_quirks import without_fast_path
 from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
-from ohmformer.tracing.kv_cache_sample import Step, new_tokens, prepare
+from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare
 from ohmformer.tracing.operations import LeftOut, OpDraft, PassInfo, Writer
 from ohmformer.tracing.recorder import Event, Shapes, TraceRecorder
 from ohmformer.tracing.stages import staged
@@ -67,13 +67,13 @@ def trace(
         events = _events(step)
     causal = chosen in ("prefill", "decode") or (chosen is None and _generates(model))
     tokens = new_tokens(step.sample)
-    asked = PassInfo(_samples(step.sample), step.context, causal, chosen == "decode", tokens)
-    writer = Writer(step.model, ruled, asked)
+    info = PassInfo(_samples(step.sample), step.context, causal, chosen == "decode", tokens)
+    writer = Writer(step.model, ruled, info)
     drafts = writer.drafts(events)
     for line in writer.left_out:
         warnings.warn(line, LeftOut, stacklevel=2)
     sizes = {name: len(list(module.children())) for name, module in step.model.named_modules()}
-    return _workload(model, staged(drafts, sizes), asked, chosen, phase, drafts)
+    return _workload(model, staged(drafts, sizes), info, chosen, phase, drafts)
 
 
 def _on_meta(sample: Any) -> Any:
@@ -104,7 +104,7 @@ def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> Ord
     return RuleBook.read(rules).rules
 
 
-def _phase(step: Step, phase: Phase | None) -> Phase | None:
+def _phase(step: TracedPass, phase: Phase | None) -> Phase | None:
     """The phase, as far as it follows from the sample."""
     tokens = new_tokens(step.sample)
     if phase == "decode" and tokens is not None and tokens != 1:
@@ -117,7 +117,7 @@ def _phase(step: Step, phase: Phase | None) -> Phase | None:
     return phase
 
 
-def _events(step: Step) -> list[Event]:
+def _events(step: TracedPass) -> list[Event]:
     found: list[TraceRecorder] = []
 
     def make(model: nn.Module, seen: Seen) -> TraceRecorder:
@@ -144,7 +144,7 @@ def _generates(model: nn.Module) -> bool:
 def _workload(
     model: nn.Module,
     ops: tuple[Op, ...],
-    asked: PassInfo,
+    info: PassInfo,
     chosen: Phase | None,
     phase: Phase | None,
     drafts: list[OpDraft],
@@ -165,14 +165,14 @@ def _workload(
         )
     final: Phase = chosen or ("prefill" if causal or mixed else "encode")
     queries = own[0].batch * own[0].queries if own else 0
-    batch = next((n for n in asked.samples if not own or own[0].batch % n == 0), 1)
+    batch = next((n for n in info.samples if not own or own[0].batch % n == 0), 1)
     first = next((op.vectors for op in ops if isinstance(op, StaticMatMul)), batch)
     tokens = max(1, (queries or first) // batch)
     if not any(draft.role != "other" for draft in drafts):
         raise BadInput("the model multiplies nothing on the sample, so there is nothing to trace")
     config = getattr(model, "config", None)
     title = str(getattr(config, "_name_or_path", "") or type(model).__name__)
-    return Workload(title, final, batch, tokens, asked.context, causal, ops)
+    return Workload(title, final, batch, tokens, info.context, causal, ops)
 
 
 @contextmanager

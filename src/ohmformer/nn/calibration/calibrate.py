@@ -197,9 +197,9 @@ def _recipes(remedy: Remedy) -> dict[str, Recipe]:
     """
     if isinstance(remedy, str) and remedy in REMEDIES:
         return {name: recipe_of(name) for name in REMEDIES[remedy]}
-    asked = remedy if isinstance(remedy, Sequence) and not isinstance(remedy, str) else (remedy,)
+    call_info = remedy if isinstance(remedy, Sequence) and not isinstance(remedy, str) else (remedy,)
     found = {"none": recipe_of("none")}
-    for each in asked:
+    for each in call_info:
         if not isinstance(each, Recipe):
             each = recipe_of(each) if each in Recipe.kinds() else _unknown(each)
         if each.kind in found and each.kind != "none":

@@ -19,7 +19,7 @@ from ohmformer.nn.operands.token_numbers import numbered, token_mask
 from ohmformer.streams import current_samples
 
 
-def asked(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
+def call_info(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
     """What a call of a model says; `axis` is that of samples in its inputs."""
     named = _named(model, args, kwargs)
     mixed = any(name.startswith("decoder_") and value is not None for name, value in named.items())
@@ -55,7 +55,7 @@ def encoder_call_info(
     encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int, around: CallInfo
 ) -> CallInfo:
     """What a call of an encoder says, by itself or inside of a call of the model; its tokens do not come one by one."""
-    found = asked(encoder, args, kwargs, axis)
+    found = call_info(encoder, args, kwargs, axis)
     names = found.names if around.rows != found.rows or around.names is None else around.names
     return CallInfo(names, found.rows, padding=found.padding)
 
@@ -69,7 +69,7 @@ def drop_parts_of_texts(run: DryRun, model: nn.Module, sample: Any) -> None:
     """
     named = dict(sample) if isinstance(sample, Mapping) else {}
     args = () if named else tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)
-    said = asked(model, args, named, run.axis)
+    said = call_info(model, args, named, run.axis)
     for product in run.seen.products:
         if product.causal and product.left is not None and product.right is not None:
             M = product.left.shape[-2]

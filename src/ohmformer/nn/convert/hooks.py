@@ -14,14 +14,14 @@ from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.torch_private import in_backward
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
-from ohmformer.nn.convert.call_info import asked, encoder_call_info
+from ohmformer.nn.convert.call_info import call_info, encoder_call_info
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.state import CallInfo, State, Step
+from ohmformer.nn.operands.state import CallInfo, State, TrainingStep
 
 
 class Converted(Protocol):
@@ -68,7 +68,7 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     """
     state = converted.state
     state.threads.enter()
-    before, state.said = state.said, asked(model, args, kwargs, converted.axis)
+    before, state.said = state.said, call_info(model, args, kwargs, converted.axis)
     if in_backward():
         if state.said.rows == before.rows:
             state.said = replace(state.said, names=before.names)
@@ -87,7 +87,7 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     if names is not None and rows is not None and len(names) != rows:
         raise BadInput(f"samples(ids) names {len(names)} samples but the batch has {rows} rows; name one per row")
     for operand in converted.operands:
-        operand.turn = 0
+        operand.call_index = 0
 
 
 @eager
@@ -126,7 +126,7 @@ def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...
     state = converted.state
     if not torch.is_grad_enabled():
         state.threads.enter()
-        state.parts.append(encoder_call_info(encoder, args, kwargs, converted.axis, state.asked))
+        state.parts.append(encoder_call_info(encoder, args, kwargs, converted.axis, state.call_info))
 
 
 @eager
@@ -139,7 +139,7 @@ def finish_encoder(converted: Converted, _encoder: nn.Module, _args: object, out
             state.padded[t] = padding[0]
 
 
-def recall(state: State, step: Step | None, said: CallInfo, _grad: Tensor) -> None:
+def recall(state: State, step: TrainingStep | None, said: CallInfo, _grad: Tensor) -> None:
     """Gradients of an earlier call begin."""
     state.last, state.said = step, said
 

@@ -54,7 +54,7 @@ class OperandChoice:
         self,
         name: str,
         key: tuple[object, ...],
-        uses: int,
+        calls_per_forward: int,
         *,
         rows: BatchAxis | None = FIRST,
         samples_known: bool = True,
@@ -84,7 +84,7 @@ class OperandChoice:
             name,
             array,
             self.state,
-            uses=uses,
+            calls_per_forward=calls_per_forward,
             rows=rows,
             samples_known=samples_known,
             cells=cells,
@@ -94,7 +94,9 @@ class OperandChoice:
         self.operands.append(operand)
         return operand, Captured(name, "x W", "projection")
 
-    def kv(self, site: str, role: PairRole, uses: int, product: Product) -> tuple[KVOperand | None, Captured]:
+    def kv(
+        self, site: str, role: PairRole, calls_per_forward: int, product: Product
+    ) -> tuple[KVOperand | None, Captured]:
         """The operand of K or V at a site, None if it stays digital; and its row of the table.
 
         Raises:
@@ -119,7 +121,7 @@ class OperandChoice:
             name,
             array,
             self.state,
-            uses=uses,
+            calls_per_forward=calls_per_forward,
             signed=write == "left" or role == "key" or not product.unsigned,
             axis="K" if write == "left" else letter,
             write=write,

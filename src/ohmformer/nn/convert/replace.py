@@ -108,8 +108,8 @@ class Replacer(ProductHandler[Place, list[Captured]]):
 
     def _linear(self, product: Product, module: nn.Module, rows: BatchAxis | None, *, known: bool) -> Captured:
         key = (product.weights, *geometry(product))
-        uses, name = self.times[_matrix_key(product)], self.weights_of.matrix(product).name
-        operand, row = self.choice.weight(name, key, uses, rows=rows, samples_known=known)
+        calls_per_forward, name = self.times[_matrix_key(product)], self.weights_of.matrix(product).name
+        operand, row = self.choice.weight(name, key, calls_per_forward, rows=rows, samples_known=known)
         if operand is not None:
             operand.rows_of = self._rows_by_use(product)
             swap_class(module, CrossbarLinear, ohmformer_weight=operand)
@@ -117,8 +117,8 @@ class Replacer(ProductHandler[Place, list[Captured]]):
 
     def _rows_by_use(self, product: Product) -> tuple[BatchAxis | None, ...]:
         """Where samples stand in each use of a matrix, if that differs and is known."""
-        uses = [p for p in self.run.seen.products if p.kind == "weights" and p.module == product.module]
-        places = [self.run.places[p] for p in uses if _matrix_key(p) == _matrix_key(product)]
+        calls = [p for p in self.run.seen.products if p.kind == "weights" and p.module == product.module]
+        places = [self.run.places[p] for p in calls if _matrix_key(p) == _matrix_key(product)]
         rows = tuple(place.left for place in places)
         return rows if len(set(rows)) > 1 and all(place.known for place in places) else ()
 
@@ -167,18 +167,18 @@ class Replacer(ProductHandler[Place, list[Captured]]):
 
     def multihead(self, product: Product, given: Place, module: nn.MultiheadAttention) -> list[Captured]:
         """PyTorch's own attention: three projections in, two products, and `out_proj`."""
-        name, uses = product.module, self._uses(product)
+        name, calls_per_forward = product.module, self._uses(product)
         check_place(product, given)
-        made = [self.choice.weight(weight_name(name, part=part), (name, part), uses) for part in "qkv"]
-        site, found = self._site(product, FIRST, uses)
+        made = [self.choice.weight(weight_name(name, part=part), (name, part), calls_per_forward) for part in "qkv"]
+        site, found = self._site(product, FIRST, calls_per_forward)
         operands = tuple(operand for operand, _ in made)
         swap_class(module, CrossbarMultiheadAttention, ohmformer_inputs=operands, ohmformer_sites=[site])
         rows = [*(row for _, row in made), *found]
         if isinstance(module.out_proj, CrossbarLinear):  # of another attention, too
-            module.out_proj.ohmformer_weight.uses += uses
+            module.out_proj.ohmformer_weight.calls_per_forward += calls_per_forward
         else:
             last = f"{name}.out_proj".lstrip(".")
-            operand, row = self.choice.weight(last, (last,), uses)
+            operand, row = self.choice.weight(last, (last,), calls_per_forward)
             rows.append(row)
             if operand is not None:
                 swap_class(module.out_proj, CrossbarLinear, ohmformer_weight=operand)
@@ -198,10 +198,10 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         """How often a forward pass comes to a product."""
         return sum((p.module, p.position) == (product.module, product.position) for p in self.run.seen.products)
 
-    def _site(self, product: Product, rows: BatchAxis, uses: int) -> tuple[AttentionSite, list[Captured]]:
+    def _site(self, product: Product, rows: BatchAxis, calls_per_forward: int) -> tuple[AttentionSite, list[Captured]]:
         name = self.site(product, "attention")
-        key, key_row = self.choice.kv(name, "key", uses, product)
-        value, value_row = self.choice.kv(name, "value", uses, product)
+        key, key_row = self.choice.kv(name, "key", calls_per_forward, product)
+        value, value_row = self.choice.kv(name, "value", calls_per_forward, product)
         return AttentionSite(name, key, value, self.choice.state, rows, product.groups), [key_row, value_row]
 
     def pair(self, product: Product, given: Place, role: PairRole) -> list[Captured]:

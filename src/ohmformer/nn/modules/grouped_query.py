@@ -41,11 +41,11 @@ def _one_token(operand: KVOperand, tokens: Tensor, valid: Tensor | None) -> bool
 
     Hugging Face packs them so where one token meets a cache; for `serve` they stand the same as heads that it packs.
     """
-    asked = operand.state.asked
-    if len(asked.numbers) != len(tokens) or len(asked.numbers[0]) != 1 or not asked.written:
+    call_info = operand.state.call_info
+    if len(call_info.numbers) != len(tokens) or len(call_info.numbers[0]) != 1 or not call_info.written:
         return False
     held = tokens.shape[-2] if valid is None else int(valid.sum(dim=1).max())
-    return held <= max(asked.written)
+    return held <= max(call_info.written)
 
 
 def one_of_each(tokens: Tensor, groups: int | None) -> Tensor:

@@ -62,7 +62,7 @@ class Operand:
         x_range: calibrated input range, a scalar; None before calibration.
         adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
         uses: how often one forward pass of the model uses the operand.
-        turn: how often it was used; only its remainder by `uses` counts, so recomputing a layer that is used once
+        turn: how often it was used; only its remainder by `calls_per_forward` counts, so recomputing a layer that is used once
             shifts nothing.
     """
 
@@ -72,8 +72,8 @@ class Operand:
     signed: bool = True
     x_range: Tensor | None = None
     adc_range: converters.Range | None = None
-    uses: int = 1
-    turn = OfThread[int](0)
+    calls_per_forward: int = 1
+    call_index = OfThread[int](0)
 
     dynamic: ClassVar[bool] = False
 
@@ -92,10 +92,10 @@ class Operand:
         """Whether products are those of cells now, not those of the model itself."""
         return self.state.mode not in EXACT
 
-    def take_turn(self) -> tuple[int, ...]:
+    def next_call_index(self) -> tuple[int, ...]:
         """What tells this use of the operand from the others of a forward pass; nothing where there are no others."""
-        turn, self.turn = self.turn % self.uses, self.turn + 1
-        return (turn,) if turn else ()
+        call_index, self.call_index = self.call_index % self.calls_per_forward, self.call_index + 1
+        return (call_index,) if call_index else ()
 
     def calibrates_converters(self) -> bool:
         """Whether the range of the converters comes from a calibration."""
@@ -106,7 +106,7 @@ class Operand:
         x: Tensor,
         w: Tensor,
         held: Folded | Programmed | None,
-        turn: tuple[int, ...],
+        call_index: tuple[int, ...],
         *,
         samples: bool = True,
         queries: int | None = None,
@@ -123,7 +123,7 @@ class Operand:
         if held is None:
             return x @ w.transpose(-2, -1)
         with torch.no_grad():
-            stream = self._read_stream(x, turn, samples, queries or x.shape[-2], columns, own)
+            stream = self._read_stream(x, call_index, samples, queries or x.shape[-2], columns, own)
             y = self._multiply(x.detach(), held, stream)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
@@ -137,7 +137,7 @@ class Operand:
     def _read_stream(
         self,
         x: Tensor,
-        turn: tuple[int, ...],
+        call_index: tuple[int, ...],
         samples: bool,
         queries: int,
         columns: tuple[int, ...] | None,
@@ -147,11 +147,11 @@ class Operand:
         if not self.noisy_reads():
             return None
         state = self.state
-        reads = state.stream.child(self.name, "read", *turn)
+        reads = state.stream.child(self.name, "read", *call_index)
         if not samples:
             return reads
-        found = sample_streams(reads, len(x), state.asked.names)
-        numbers, heads = state.asked.numbers, x.shape[-2] // queries
+        found = sample_streams(reads, len(x), state.call_info.names)
+        numbers, heads = state.call_info.numbers, x.shape[-2] // queries
         tokens = len(numbers) == len(x) and len(numbers[0]) >= queries and padding is None
         if not (state.causal and tokens) or state.level == "cell":
             own = self._own_rows(len(x), queries, heads, padding)
@@ -167,8 +167,8 @@ class Operand:
 
     def _own_rows(self, B: int, queries: int, heads: int, padding: Tensor | None) -> tuple[tuple[int, ...], ...] | None:
         """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
-        asked = self.state.asked
-        masks = (padding,) if padding is not None else asked.padding if asked.memory is None else ()
+        call_info = self.state.call_info
+        masks = (padding,) if padding is not None else call_info.padding if call_info.memory is None else ()
         if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
             return None
         own = [row.nonzero().flatten().tolist() for row in masks[0]]

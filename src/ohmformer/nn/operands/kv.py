@@ -116,7 +116,7 @@ class KVOperand(Operand):
         super().observe_input(x if self.conditioner is None else self.conditioner.to(x).inputs(x))
 
     def _product(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None, new: int) -> Tensor:
-        turn = self.take_turn()
+        call_index = self.next_call_index()
         unpadding, numbers = self._placed(unpadding, tokens)
         if unpadding is not None:
             tokens = unpadding.gather(tokens, -2)
@@ -127,12 +127,14 @@ class KVOperand(Operand):
             tokens, mean = conditioner.tokens(tokens, unpadding)
             x = conditioner.inputs(x)
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
-        held, gain = self._written(tokens.detach(), came, unpadding, self._streams(came, unpadding, numbers, turn), new)
+        held, gain = self._written(
+            tokens.detach(), came, unpadding, self._streams(came, unpadding, numbers, call_index), new
+        )
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
         columns = unpadding.lengths if unpadding is not None and self.axis == "K" else None
-        y = self.multiply(x, w, held, turn, queries=new, columns=columns)
+        y = self.multiply(x, w, held, call_index, queries=new, columns=columns)
         y = y if conditioner is None else conditioner.outputs(y, given, mean)
         return y if unpadding is None or self.axis == "V" else unpadding.scatter(y, -1)
 
@@ -176,7 +178,7 @@ class KVOperand(Operand):
 
     def _remembers(self) -> bool:
         """Whether tokens may come back from a cache, and what cells hold can be taken apart token by token."""
-        return self._apart() and (self.state.asked.cached or (self.causal and not torch.is_grad_enabled()))
+        return self._apart() and (self.state.call_info.cached or (self.causal and not torch.is_grad_enabled()))
 
     def _apart(self) -> bool:
         """True if what cells hold can be taken apart token by token.
@@ -213,7 +215,7 @@ class KVOperand(Operand):
 
         Tokens of a window stand at their numbers where places matter, as they do in a pass over all tokens.
         """
-        call, (B, _, N, _) = self.state.asked, tokens.shape
+        call, (B, _, N, _) = self.state.call_info, tokens.shape
         if not self.causal:
             return unpadding, ()
         if self.write == "left" and unpadding is None and len(call.numbers) == B and len(call.numbers[0]) == N:
@@ -227,16 +229,16 @@ class KVOperand(Operand):
         return not self._apart() or (self.axis == "K" and self.noisy_reads())
 
     def _streams(
-        self, tokens: Tensor, unpadding: Unpadding | None, numbers: Numbers, turn: tuple[int, ...]
+        self, tokens: Tensor, unpadding: Unpadding | None, numbers: Numbers, call_index: tuple[int, ...]
     ) -> SampleStreams:
         """What the noise of tokens[B, R, n, d] belongs to: the sample, or each token by its number."""
         state = self.state
-        chip = state.stream.child(self.name, *turn)
+        chip = state.stream.child(self.name, *call_index)
         B = len(tokens)
         if writing.exact(self.written_array()):
             found = SampleStreams((chip,) * B)
         else:
-            found = sample_streams(chip, B, state.asked.names)
+            found = sample_streams(chip, B, state.call_info.names)
         if self.causal:
             return TokenStreams(found.streams, numbers=numbers)
         return SampleStreams(found.streams, None if unpadding is None else unpadding.lengths)

@@ -57,7 +57,7 @@ _NOTHING = CallInfo()
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class TrainingStep:
     """What one step of variation-aware training draws its noise from, in place of the chip.
 
     Attributes:
@@ -69,10 +69,10 @@ class Step:
     cells: Mapping[str, Cell]
 
 
-class Steps(Protocol):
+class TrainingSteps(Protocol):
     """Variation-aware training that is going on."""
 
-    def draw(self) -> Step:
+    def draw(self) -> TrainingStep:
         """The next step."""
 
 
@@ -105,13 +105,13 @@ class State:
     mode: Mode = "run"
     rounded: bool = True
     causal: bool = False
-    training: Steps | None = None
+    training: TrainingSteps | None = None
     threads: Threads = field(default_factory=Threads)
     padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
     name: ClassVar[str] = ""
     said = OfThread[CallInfo](CallInfo())
     inside = OfThread[bool](False)
-    last = OfThread[Step | None](None)
+    last = OfThread[TrainingStep | None](None)
 
     def __getstate__(self) -> dict[str, object]:
         """Outputs of an encoder are not kept with the model."""
@@ -148,7 +148,7 @@ class State:
         return Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
 
     @property
-    def step(self) -> Step | None:
+    def step(self) -> TrainingStep | None:
         """The step of training that is going on, or whose layers are recomputed for its gradients.
 
         Raises:
@@ -169,7 +169,7 @@ class State:
         return self.inside or in_backward()
 
     @property
-    def asked(self) -> CallInfo:
+    def call_info(self) -> CallInfo:
         """What the call of the whole model says that is going on, or whose layers are recomputed for its gradients.
 
         An encoder has inputs of its own. Other parts that are called by themselves know of no such call.
@@ -181,14 +181,14 @@ class State:
     @property
     def goes_on(self) -> bool:
         """Whether the call adds tokens to texts that it has a cache of."""
-        asked = self.asked
-        return asked.cached and any(row[0] > 0 for row in asked.numbers)
+        call_info = self.call_info
+        return call_info.cached and any(row[0] > 0 for row in call_info.numbers)
 
     @property
     def samples(self) -> int | None:
         """How many samples the batch has, where that is known."""
-        names = current_samples() or self.asked.names
-        return self.asked.rows if names is None else len(names)
+        names = current_samples() or self.call_info.names
+        return self.call_info.rows if names is None else len(names)
 
     @contextmanager
     def set_mode(self, mode: Mode) -> Iterator[None]:

@@ -53,9 +53,9 @@ class WeightOperand(Operand):
     rows_of: tuple[BatchAxis | None, ...] = ()
     rotated: bool = False
 
-    def _rows_in(self, turn: tuple[int, ...]) -> BatchAxis | None:
+    def _rows_in(self, call_index: tuple[int, ...]) -> BatchAxis | None:
         """Where samples stand in this use of the forward pass."""
-        return self.rows_of[turn[0] if turn else 0] if self.rows_of else self.rows
+        return self.rows_of[call_index[0] if call_index else 0] if self.rows_of else self.rows
 
     def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None) -> Tensor:
         """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I].
@@ -64,8 +64,8 @@ class WeightOperand(Operand):
         """
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        turn, dtype = self.take_turn(), x.dtype
-        places = self._rows_in(turn)
+        call_index, dtype = self.next_call_index(), x.dtype
+        places = self._rows_in(call_index)
         held_of = w.detach()
         if self.rotated:
             x = rotate(encoding.widened(x, self.name))
@@ -80,14 +80,14 @@ class WeightOperand(Operand):
         own = self.state.padded.get(x)
         if not self.noisy_reads() or places is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
-            y = self.multiply(flat, w.to(rows.dtype), held, turn, samples=False)
+            y = self.multiply(flat, w.to(rows.dtype), held, call_index, samples=False)
             return y.reshape(*x.shape[:-1], w.shape[-2]).to(dtype)
         first = places.first(rows, self._samples(rows, places))
         if w.dim() == 2:
             flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
-            y = self.multiply(flat, w.to(rows.dtype), held, turn, own=own).reshape(*first.shape[:-1], w.shape[-2])
+            y = self.multiply(flat, w.to(rows.dtype), held, call_index, own=own).reshape(*first.shape[:-1], w.shape[-2])
         else:
-            y = self.multiply(first, w.to(rows.dtype), held, turn)
+            y = self.multiply(first, w.to(rows.dtype), held, call_index)
         return places.back(y, rows.shape[places.axis]).to(dtype)
 
     def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
