@@ -63,16 +63,16 @@ def error(array: Crossbar) -> float:
 
 def row(hardware: Accelerator, writes: object, tolerance: float) -> str:
     """A line of the table."""
-    verify = {"writes": writes, "tolerance": tolerance}
+    write_verify = {"writes": writes, "tolerance": tolerance}
     for place in ("projection", "attention"):
         hardware = replace(hardware, f"{place}.array.cell.write_noise.sigma", SIGMA)
-        hardware = replace(hardware, f"{place}.array.verify", verify)
+        hardware = replace(hardware, f"{place}.array.write_verify", write_verify)
     work, array = of.shapes("deit-small"), hardware.attention.array
     run = of.simulate(work, hardware)
     life = lifetime(run.placement, 1.0)
     once, made = programming(work, hardware), effort(array, array.slices())
     assert life is not None
-    written = sum(run.placement.energy.get(name, 0.0) for name in ("write", "verify"))
+    written = sum(run.placement.energy.get(name, 0.0) for name in ("write", "write_verify"))
     cells = [
         f"{writes}, {100 * tolerance:.0f} %",
         f"{100 * error(array):.2f} %",

@@ -29,7 +29,7 @@ PASSES: dict[str, dict[str, Any]] = {
 }
 """What is priced, and the model it takes."""
 
-TOKEN = {"mean": True, "scale": "token", "slice_base": 1, "unbiased": True}
+TOKEN = {"mean": True, "scale": "token", "radix": 1, "unbiased": True}
 MITIGATIONS: dict[str, dict[str, Any]] = {
     "no mitigation": {},
     "ClipFormer (2, 0.25)": {"clip": {"alpha": 2.0, "beta": 0.25}},

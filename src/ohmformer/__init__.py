@@ -92,7 +92,7 @@ _HOME = {
 }
 """Public name -> module that defines it."""
 
-_RENAMED = {"arch": "cost"}
+_RENAMED = {"arch": "cost", "without_quantisers": "without_quantizers"}
 """Former public name -> its present name, for the message of the `AttributeError`."""
 
 __all__ = sorted(set(_HOME) - {"replace"})

@@ -33,8 +33,8 @@ class Machine:
     signed: bool
     adc_bits: int | None
     subtract: str
-    slice_base: int | None = None
-    copies: int = 1
+    radix: int | None = None
+    redundancy: int = 1
 
     @property
     def step(self) -> float:
@@ -47,18 +47,18 @@ class Machine:
     @property
     def cells(self) -> list[int]:
         """By cell of a value: the slice whose digit it holds."""
-        return [s for s in range(self.slices) for _ in range(self.copies)]
+        return [s for s in range(self.slices) for _ in range(self.redundancy)]
 
     @property
     def places(self) -> list[int]:
         """What each slice counts."""
-        base = self.slice_base or 2**self.bits_per_cell
+        base = self.radix or 2**self.bits_per_cell
         return [base**s for s in range(self.slices)]
 
     @property
     def top(self) -> int:
         """The largest integer that can be stored."""
-        if self.slice_base is not None:
+        if self.radix is not None:
             return (2**self.bits_per_cell - 1) * sum(self.places)
         return 2**self.bits - 1 if self.encoding == "differential" else 2 ** (self.bits - 1) - 1
 
@@ -107,7 +107,7 @@ def value_of_one(w_range: float, m: Machine) -> float:
 def digits(magnitude: int, m: Machine) -> list[int]:
     """One digit for each slice: dealt out in turns where slices count alike, the most significant first otherwise."""
     found = [0] * m.slices
-    if m.slice_base == 1:
+    if m.radix == 1:
         for call_index in range(magnitude):
             found[m.slices - 1 - call_index % m.slices] += 1
         return found
@@ -218,5 +218,5 @@ def multiply(
                             difference = converter(plus - minus, m)
                         else:
                             difference = converter(plus, m) - converter(minus, m)
-                        y[v, o] += sent[0][z][1] * m.places[s] * difference / m.step / m.copies
+                        y[v, o] += sent[0][z][1] * m.places[s] * difference / m.step / m.redundancy
     return y * value_of_one(w_range, m)

@@ -53,7 +53,7 @@ CLIP = KVClip(alpha=2.0, beta=0.25)
 def test_both_halves_count_the_same_events(clip: KVClip | None, encoding: str, base: int | None, batch: int) -> None:
     hardware = BASE if encoding == "differential" else offset(BASE)
     for role in ("projection", "attention"):
-        hardware = replace(hardware, f"{role}.array.slice_base", base)
+        hardware = replace(hardware, f"{role}.array.radix", base)
         for name, size in (("rows", 16), ("columns", 12)):
             hardware = replace(hardware, f"{role}.array.{name}", size)
     torch.manual_seed(0)
@@ -166,9 +166,9 @@ def test_both_halves_follow_the_same_rules(platform: str, rules: str) -> None:
 
 
 @pytest.mark.parametrize("clip", [None, KVClip(alpha=0.0, beta=0.25)])
-@pytest.mark.parametrize(("base", "copies"), [(None, None), (1, None), (1, 2)])
+@pytest.mark.parametrize(("base", "redundancy"), [(None, None), (1, None), (1, 2)])
 def test_both_halves_count_the_same_for_conditioned_k_and_v(
-    clip: KVClip | None, base: int | None, copies: int | None
+    clip: KVClip | None, base: int | None, redundancy: int | None
 ) -> None:
     """Without copies no array, cell, write or conversion more; slices that count otherwise may be freed by a clip."""
     named = load("clipformer_tcad_2024_adc8")
@@ -177,7 +177,7 @@ def test_both_halves_count_the_same_for_conditioned_k_and_v(
     torch.manual_seed(0)
     model = VisionTransformer(size=12, patch=4, width=24, depth=2, heads=2, mlp_ratio=40 / 24).eval()
     images = torch.randn(2, 1, 12, 12)
-    spec = Conditioning(mean=True, basis="balanced", scale="token", slice_base=base, unbiased=True, copies=copies)
+    spec = Conditioning(mean=True, basis="balanced", scale="token", radix=base, unbiased=True, redundancy=redundancy)
     work = trace(model, images)
     placed = place(work, hardware, clip=clip, kv=spec)
     converted = convert(model, hardware, sample=images, clip=clip, level="cell")
@@ -187,7 +187,7 @@ def test_both_halves_count_the_same_for_conditioned_k_and_v(
         with counting() as counted:
             converted(images)
     assert placed.counts == counted
-    assert (placed.counts == place(work, hardware).counts) == (clip is None and copies is None)
+    assert (placed.counts == place(work, hardware).counts) == (clip is None and redundancy is None)
     operands = {op.name: spec for op in work.dynamic}
     assert set(operands) == {f"blocks.{i}.attn.{letter}" for i in range(2) for letter in "KV"}
     assert place(work, hardware, clip=clip, kv=operands).energy == pytest.approx(placed.energy), (

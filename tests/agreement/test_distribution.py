@@ -84,7 +84,7 @@ def test_array_is_distributed_as_cell(encoding: str, kind: str, subtract: str, b
 @pytest.mark.parametrize("base", [1, 2, 3, 4])
 def test_array_is_distributed_as_cell_whatever_slices_count(base: int, bits: Any) -> None:
     hardware = array(
-        rows=9, columns=3, bits=6, slice_base=base, adc={"bits": bits}, inputs={"bits": 4},
+        rows=9, columns=3, bits=6, radix=base, adc={"bits": bits}, inputs={"bits": 4},
         cell=cell(write_noise=SQRT_RANGE, read_noise={"kind": "proportional", "sigma": 0.2}),
     )  # fmt: skip
     programmed = program(matrix(), hardware, stream=1)
@@ -92,7 +92,7 @@ def test_array_is_distributed_as_cell_whatever_slices_count(base: int, bits: Any
 
 
 @pytest.mark.parametrize(
-    ("copies", "encoding", "subtract", "bits"),
+    ("redundancy", "encoding", "subtract", "bits"),
     [
         (2, "differential", "digital", "ideal"),
         (2, "differential", "digital", 5),
@@ -101,9 +101,9 @@ def test_array_is_distributed_as_cell_whatever_slices_count(base: int, bits: Any
         (2, "offset", "analog", 5),
     ],
 )
-def test_array_is_distributed_as_cell_with_copies(copies: int, encoding: str, subtract: str, bits: Any) -> None:
+def test_array_is_distributed_as_cell_with_copies(redundancy: int, encoding: str, subtract: str, bits: Any) -> None:
     hardware = array(
-        rows=9, columns=3, bits=5, bits_per_cell=3, copies=copies, encoding=encoding, subtract=subtract,
+        rows=9, columns=3, bits=5, bits_per_cell=3, redundancy=redundancy, encoding=encoding, subtract=subtract,
         inputs={"bits": 4}, adc={"bits": bits},
         cell=cell(write_noise=SQRT_RANGE, read_noise={"kind": "proportional", "sigma": 0.2}),
     )  # fmt: skip

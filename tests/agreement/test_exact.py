@@ -27,8 +27,8 @@ def geometries(draw: st.DrawFn) -> dict[str, Any]:
         "columns": draw(st.integers(1, 20)),
         "bits": bits,
         "bits_per_cell": bits_per_cell,
-        "slice_base": draw(bases),
-        "copies": draw(st.sampled_from([1, 1, 2, 3, 5])),
+        "radix": draw(bases),
+        "redundancy": draw(st.sampled_from([1, 1, 2, 3, 5])),
         "encoding": encoding,
         "inputs": {"kind": draw(st.sampled_from(["bit_serial", "amplitude"])), "bits": draw(st.integers(2, 8))},
         "subtract": draw(st.sampled_from(["digital", "analog"])),
@@ -70,7 +70,7 @@ def test_integers_are_exact(
     top = hardware.max_input(signed=signed)
     w = rng.integers(-hardware.max_code, hardware.max_code + 1, (outputs, inputs))
     x = rng.integers(-top if signed else 0, top + 1, (vectors, inputs))
-    if inputs * (hardware.max_code + 1) * 2**hardware.inputs.bits * 4 * hardware.copies > FLOATS[dtype]:
+    if inputs * (hardware.max_code + 1) * 2**hardware.inputs.bits * 4 * hardware.redundancy > FLOATS[dtype]:
         dtype = torch.float64
     programmed = program(torch.tensor(w, dtype=dtype), hardware, w_range=hardware.max_code)
     y = mvm(torch.tensor(x, dtype=dtype), programmed, level=level, x_range=float(top), signed=signed)
@@ -143,12 +143,12 @@ WRITES = [
     [
         {"encoding": "differential"},
         {"encoding": "offset"},
-        {"slice_base": 1},
-        {"slice_base": 3},
-        {"copies": 3},
-        {"encoding": "offset", "copies": 2},
+        {"radix": 1},
+        {"radix": 3},
+        {"redundancy": 3},
+        {"encoding": "offset", "redundancy": 2},
     ],
-    ids=["differential", "offset", "base 1", "base 3", "copies", "copies of offset"],
+    ids=["differential", "offset", "base 1", "base 3", "redundancy", "copies of offset"],
 )
 @pytest.mark.parametrize("fields", WRITES, ids=["sqrt_range", "uniform and faults", "drift", "ideal"])
 def test_write_folded_is_fold_of_write(fields: dict[str, Any], spelling: dict[str, Any]) -> None:

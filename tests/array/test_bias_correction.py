@@ -25,8 +25,8 @@ def arrays(draw: st.DrawFn, noises: st.SearchStrategy[Any] = NOISES) -> Crossbar
     return array(
         bits=draw(st.integers(bits_per_cell, 8)),
         bits_per_cell=bits_per_cell,
-        slice_base=draw(st.none() | st.integers(1, 2**bits_per_cell)),
-        copies=draw(st.integers(1, 3)),
+        radix=draw(st.none() | st.integers(1, 2**bits_per_cell)),
+        redundancy=draw(st.integers(1, 3)),
         cell=cell(
             g_min=draw(st.sampled_from([0.0, 1e-7, 2e-6])),
             g_ceiling=draw(st.sampled_from([None, 1.2e-5])),
@@ -67,7 +67,7 @@ def test_the_mean_that_cells_hold_grows_with_the_value(hardware: Crossbar, trade
 @given(st.floats(0, 1.5), TRADES, st.integers(1, 3))
 def test_codes_grow_where_slices_count_alike(sigma: float, trade: float, bits_per_cell: int) -> None:
     device = cell(write_noise={"kind": "sqrt_range", "sigma": sigma})
-    codes = unbiased_codes(array(slice_base=1, bits_per_cell=bits_per_cell, cell=device), trade)
+    codes = unbiased_codes(array(radix=1, bits_per_cell=bits_per_cell, cell=device), trade)
     assert bool((codes.diff() >= 0).all())
 
 
@@ -99,7 +99,7 @@ def test_half_precision_finds_the_codes_of_the_same_values(dtype: torch.dtype) -
     assert torch.equal(codes.float(), quantize_unbiased(w.float(), STRONG, torch.ones(()), table))
 
 
-STRONG = array(slice_base=1, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2}))
+STRONG = array(radix=1, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2}))
 
 
 def test_values_keep_their_signs_and_ranges_broadcast() -> None:

@@ -46,22 +46,22 @@ def compare(hardware: Crossbar, max_code: int | None = None) -> None:
 @pytest.mark.parametrize("write_noise", NOISES, ids=[kind["kind"] for kind in NOISES])
 @pytest.mark.parametrize("ceiling", [None, 1.2e-5])
 def test_they_are_those_of_many_writes(write_noise: dict[str, Any], base: int | None, ceiling: float | None) -> None:
-    compare(array(bits=4, slice_base=base, cell=cell(write_noise=write_noise, g_ceiling=ceiling)))
+    compare(array(bits=4, radix=base, cell=cell(write_noise=write_noise, g_ceiling=ceiling)))
 
 
 @pytest.mark.parametrize("base", [None, 1, 3])
 @pytest.mark.parametrize("write_noise", NOISES[1:], ids=[kind["kind"] for kind in NOISES[1:]])
 def test_verified_writes_leave_less(write_noise: dict[str, Any], base: int | None) -> None:
-    verify = {"writes": [2, 7], "tolerance": 0.15}
-    compare(array(bits=4, slice_base=base, verify=verify, cell=cell(write_noise=write_noise)))
+    write_verify = {"writes": [2, 7], "tolerance": 0.15}
+    compare(array(bits=4, radix=base, write_verify=write_verify, cell=cell(write_noise=write_noise)))
 
 
 @pytest.mark.parametrize("base", [None, 1])
 @pytest.mark.parametrize("write_noise", NOISES[1:4], ids=[kind["kind"] for kind in NOISES[1:4]])
 def test_copies_share_the_variance_and_keep_the_mean(write_noise: dict[str, Any], base: int | None) -> None:
-    verify = {"writes": [2, 7], "tolerance": 0.15}
-    one = array(bits=4, slice_base=base, verify=verify, cell=cell(write_noise=write_noise))
-    three = replace(one, "copies", 3)
+    write_verify = {"writes": [2, 7], "tolerance": 0.15}
+    one = array(bits=4, radix=base, write_verify=write_verify, cell=cell(write_noise=write_noise))
+    three = replace(one, "redundancy", 3)
     compare(three)
     (mean, variance), (same, third) = held_moments(one), held_moments(three)
     torch.testing.assert_close(same, mean)
@@ -71,7 +71,7 @@ def test_copies_share_the_variance_and_keep_the_mean(write_noise: dict[str, Any]
 @pytest.mark.parametrize("base", [None, 1, 2])
 def test_fewer_slices_spell_codes_in_their_own_way(base: int | None) -> None:
     """A code that is spread over two slices instead of four has larger digits."""
-    hardware = array(slice_base=base, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2}))
+    hardware = array(radix=base, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2}))
     compare(hardware, max_code=5)
     whole, part = held_moments(hardware)[0], held_moments(hardware, 5)[0]
     assert torch.allclose(whole[:6], part) == (base is None)
@@ -80,12 +80,12 @@ def test_fewer_slices_spell_codes_in_their_own_way(base: int | None) -> None:
 @pytest.mark.parametrize("write_noise", [NONE, {"kind": "sqrt_range", "sigma": 0.6}, {"kind": "uniform", "sigma": 0.2}])
 def test_stuck_cells_are_chances(write_noise: dict[str, Any]) -> None:
     device = cell(write_noise=write_noise, faults={"stuck_at_g_min": 0.1, "stuck_at_g_max": 0.05})
-    compare(array(bits=4, slice_base=2, cell=device))
+    compare(array(bits=4, radix=2, cell=device))
 
 
 def test_the_clamp_at_zero_raises_the_mean() -> None:
     """Four digits of 1 at gamma sigma = 1.2, by hand: deviation 2.078 digits, 1.030 above the clamp: + 0.41 each."""
-    mean, variance = held_moments(array(slice_base=1, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2})))
+    mean, variance = held_moments(array(radix=1, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 1.2})))
     assert float(mean[4] - 4) == pytest.approx(4 * 0.41, abs=0.02)
     assert float(variance[4]) < 4 * 1.2**2 * 3
     assert (float(mean[0]), float(variance[0])) == (0.0, 0.0)
@@ -97,7 +97,7 @@ def test_the_clamp_at_zero_raises_the_mean() -> None:
         ({"encoding": "offset"}, None, "an 'offset' array has no magnitudes of its own"),
         ({"cell": cell(drift=PCM_DRIFT), "age": 100.0}, None, "the cells drift for age = 100 s.*; set age = 0"),
         ({}, 0, "max_code = 0: must be 1 to 255"),
-        ({"slice_base": 1}, 13, "max_code = 13: must be 1 to 12"),
+        ({"radix": 1}, 13, "max_code = 13: must be 1 to 12"),
     ],
 )
 def test_what_has_no_closed_form_is_refused(fields: dict[str, Any], max_code: int | None, message: str) -> None:

@@ -18,12 +18,12 @@ from tests.build import SQRT_RANGE, array, cell
 GEOMETRIES = st.integers(1, 4).flatmap(
     lambda c: st.tuples(st.integers(c, 9), st.just(c), st.none() | st.integers(1, 2**c))
 )
-"""(bits, bits_per_cell, slice_base)"""
+"""(bits, bits_per_cell, radix)"""
 
 
 def built(geometry: tuple[int, int, int | None]) -> Crossbar:
     bits, bits_per_cell, base = geometry
-    return array(bits=bits, bits_per_cell=bits_per_cell, slice_base=base)
+    return array(bits=bits, bits_per_cell=bits_per_cell, radix=base)
 
 
 def spelled(codes: torch.Tensor, hardware: Crossbar, slices: int) -> torch.Tensor:
@@ -45,9 +45,9 @@ def test_every_code_has_digits_that_fit(geometry: Any, dtype: torch.dtype) -> No
 def test_digits_by_hand() -> None:
     """Base 1 spreads codes evenly, bases 2 and 3 fill the most significant slices first, base 4 is positional."""
     code = torch.tensor([7.0])
-    found = {base: spelled(code, array(slice_base=base), 4).flatten().tolist() for base in (1, 2, 3, 4)}
+    found = {base: spelled(code, array(radix=base), 4).flatten().tolist() for base in (1, 2, 3, 4)}
     assert found == {1: [1, 2, 2, 2], 2: [1, 1, 1, 0], 3: [1, 2, 0, 0], 4: [3, 1, 0, 0]}
-    assert [array(slice_base=base).max_code for base in (None, 1, 2, 3, 4)] == [255, 12, 45, 120, 255]
+    assert [array(radix=base).max_code for base in (None, 1, 2, 3, 4)] == [255, 12, 45, 120, 255]
 
 
 @given(st.integers(1, 16), st.integers(1, 16), st.sampled_from(["differential", "offset"]))
@@ -61,7 +61,7 @@ def test_without_a_base_codes_have_their_bits(bits: int, bits_per_cell: int, spe
     if spelling == "differential":
         for code in (1, hardware.max_code // 3 + 1, hardware.max_code):
             assert hardware.slices(code) == -(-code.bit_length() // bits_per_cell)
-        whole = replace(hardware, "slice_base", 2**bits_per_cell)
+        whole = replace(hardware, "radix", 2**bits_per_cell)
         assert whole.max_code == 2 ** (bits_per_cell * hardware.slices()) - 1
 
 
@@ -85,7 +85,7 @@ def test_arrays_and_cells_are_those_of_the_positional_code(geometry: Any) -> Non
 def test_a_clip_leaves_slices_empty() -> None:
     """A quarter of the range: 3 of 12 codes need one slice, 11 of 45 three, 29 of 120 three."""
     clip = KVClip(alpha=2.0, beta=0.25)
-    arrays = [array(slice_base=base) for base in (1, 2, 3, 4)]
+    arrays = [array(radix=base) for base in (1, 2, 3, 4)]
     assert [clip.max_code(one) for one in arrays] == [3, 11, 29, 62]
     assert [plan(8, 8, one, max_code=clip.max_code(one)).slices for one in arrays] == [1, 3, 3, 3]
 
@@ -94,7 +94,7 @@ def test_slices_that_count_alike_have_less_noise() -> None:
     """At full scale the variance of the top cell alone is 64^2 / 85^2, that of four equal ones 4 / 4^2."""
     variances = []
     for base in (4, 1):
-        hardware = array(slice_base=base, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 0.1}))
+        hardware = array(radix=base, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 0.1}))
         codes = torch.full((200, 200), float(hardware.max_code), dtype=torch.float64)
         variances.append(float(write_folded(codes, hardware, stream=1, w_range=1.0).weight.var()))
     positional = (64**2 + 16**2 + 4**2 + 1) / 85**2
@@ -105,27 +105,27 @@ def test_slices_that_count_alike_have_less_noise() -> None:
 @pytest.mark.parametrize("base", [1, 2, 3, 4, None])
 def test_values_that_are_not_rounded_keep_their_scale(base: int | None) -> None:
     """One cell per value spans the same range, whatever the slice weights of the array are."""
-    whole = analog(array(slice_base=base, bits=7, cell=cell(write_noise=SQRT_RANGE)))
+    whole = analog(array(radix=base, bits=7, cell=cell(write_noise=SQRT_RANGE)))
     assert (whole.slices(), whole.max_code, whole.max_digit, whole.base) == (1, 127, 127, 128)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"slice_base": 2, "encoding": "offset"}, "slice_base = 2: an 'offset' array holds the bits of a shifted code"),
-        ({"slice_base": 5}, r"slice_base = 5 is above 2\^bits_per_cell = 4.*; lower it"),
-        ({"slice_base": 0}, "slice_base = 0: must be >= 1; raise it"),
+        ({"radix": 2, "encoding": "offset"}, "radix = 2: an 'offset' array holds the bits of a shifted code"),
+        ({"radix": 5}, r"radix = 5 is above 2\^bits_per_cell = 4.*; lower it"),
+        ({"radix": 0}, "radix = 0: must be >= 1; raise it"),
     ],
 )
 def test_an_impossible_base_is_refused(fields: dict[str, Any], message: str) -> None:
     hardware = array(encoding=fields.get("encoding", "differential"))
     with pytest.raises(BadInput, match=message):
-        replace(hardware, "slice_base", fields["slice_base"])
+        replace(hardware, "radix", fields["radix"])
 
 
 @pytest.mark.parametrize("base", [1, 2, 3])
 def test_codes_are_bounded_by_the_slices(base: int) -> None:
-    hardware = array(slice_base=base)
+    hardware = array(radix=base)
     top = float(hardware.max_code)
     assert bool((write_folded(torch.full((2, 2), -top), hardware, w_range=top).weight == -top).all())
     with pytest.raises(BadInput, match=f"within {hardware.max_code} of zero"):

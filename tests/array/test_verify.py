@@ -20,8 +20,8 @@ CODES = torch.randint(-255, 256, (24, 40), generator=torch.Generator().manual_se
 NOISES = {"silent at G_min": SQRT_RANGE, "uniform": UNIFORM, "proportional": PROPORTIONAL}
 
 
-def hardware(noise: Any, verify: Any = None, **fields: Any) -> Crossbar:
-    return array(cell=cell(write_noise=noise), verify=verify, **fields)
+def hardware(noise: Any, write_verify: Any = None, **fields: Any) -> Crossbar:
+    return array(cell=cell(write_noise=noise), write_verify=write_verify, **fields)
 
 
 def cells(found: Crossbar, codes: Tensor = CODES) -> Tensor:
@@ -67,8 +67,8 @@ def test_noise_of_a_matrix_has_the_variance_of_the_closed_form() -> None:
 
 def test_without_quantizers_values_are_verified_as_the_top_slice_is() -> None:
     found = analog(hardware(SQRT_RANGE, {"writes": [1, 2, 3, 4], "tolerance": 0.1}))
-    assert found.verify is not None
-    assert (found.bits_per_cell, found.verify.writes) == (8, 4)
+    assert found.write_verify is not None
+    assert (found.bits_per_cell, found.write_verify.writes) == (8, 4)
 
 
 def test_values_between_digits_are_verified_too() -> None:
@@ -79,26 +79,28 @@ def test_values_between_digits_are_verified_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verify", "words"),
+    ("write_verify", "words"),
     [
         ({"writes": [1, 2], "tolerance": 0.1}, "2 numbers for 4 slices"),
-        ({"writes": 0, "tolerance": 0.1}, "verify.writes"),
-        ({"writes": [], "tolerance": 0.1}, "verify.writes"),
-        ({"writes": 2, "tolerance": 0.0}, "verify.tolerance = 0"),
-        ({"writes": 2}, "verify.tolerance"),
+        ({"writes": 0, "tolerance": 0.1}, "write_verify.writes"),
+        ({"writes": [], "tolerance": 0.1}, "write_verify.writes"),
+        ({"writes": 2, "tolerance": 0.0}, "write_verify.tolerance = 0"),
+        ({"writes": 2}, "write_verify.tolerance"),
     ],
 )
-def test_what_cannot_be_is_refused(verify: dict[str, Any], words: str) -> None:
+def test_what_cannot_be_is_refused(write_verify: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput) as caught:
-        Crossbar(rows=8, columns=8, cell=cell(), verify=verify)  # type: ignore[arg-type]
+        Crossbar(rows=8, columns=8, cell=cell(), write_verify=write_verify)  # type: ignore[arg-type]
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_writes_by_slice_can_be_changed_alone_as_a_list() -> None:
-    hardware = of.replace(of.load("clipformer_tcad_2024"), "attention.array.verify", {"tolerance": 0.1, "writes": 3})
-    changed = of.replace(hardware, "attention.array.verify.writes", [1, 2, 3, 4])
+    hardware = of.replace(
+        of.load("clipformer_tcad_2024"), "attention.array.write_verify", {"tolerance": 0.1, "writes": 3}
+    )
+    changed = of.replace(hardware, "attention.array.write_verify.writes", [1, 2, 3, 4])
     assert [changed.attention.key.array.max_writes(s) for s in range(4)] == [1, 2, 3, 4]
     for bad, why in (([1, 2], "has 2 numbers for 4 slices"), ([1, 2, 3, 0.5], "whole number"), ("x", "whole number")):
         with pytest.raises(BadInput, match=why):
-            of.replace(hardware, "attention.array.verify.writes", bad)
+            of.replace(hardware, "attention.array.write_verify.writes", bad)

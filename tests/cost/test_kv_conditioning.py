@@ -55,7 +55,7 @@ def product(role: AttentionRole, *, d: int = 8, causal: bool = False, written: i
         ({"scale": "head"}, 20 * 8, 0, 0, 0),
         ({"scale": "tensor"}, 20 * 8, 0, 0, 0),
         ({"unbiased": True}, 20 * 8, 20 * 8, 0, 0),
-        ({"range": 0.5, "slice_base": 1, "copies": 2}, 0, 0, 0, 0),
+        ({"range": 0.5, "radix": 1, "redundancy": 2}, 0, 0, 0, 0),
     ],
 )
 def test_operations_by_hand(spec: dict[str, Any], tokens: int, fixed: int, key: int, value: int) -> None:
@@ -107,7 +107,7 @@ def test_parts_add_up(spec: Conditioning, role: AttentionRole, causal: bool, d: 
 @pytest.mark.parametrize("table", [TABLE, CAUSAL])
 @pytest.mark.parametrize("basis", BASES)
 def test_arrays_cells_writes_and_conversions_stay_as_they_are(table: Transformer, basis: Any) -> None:
-    spec = Conditioning(mean=True, basis=basis, scale="token", range=0.7, slice_base=1, unbiased=True)
+    spec = Conditioning(mean=True, basis=basis, scale="token", range=0.7, radix=1, unbiased=True)
     work = shapes(table)
     plain, made = place(work, CLIPFORMER), place(work, CLIPFORMER, kv=spec)
     assert (made.counts, made.arrays, made.tiles, made.area) == (plain.counts, plain.arrays, plain.tiles, plain.area)
@@ -233,7 +233,7 @@ def test_a_clip_frees_slices_of_codes_that_count_otherwise() -> None:
     clip = KVClip(alpha=0.0, beta=0.25)
     ratio = CLIPFORMER.attention.array.cell.on_off_ratio
     top = round(12 * (0.25 * ratio - 1) / (ratio - 1))
-    made = place(shapes(TABLE), CLIPFORMER, clip=clip, kv=Conditioning(slice_base=1))
+    made = place(shapes(TABLE), CLIPFORMER, clip=clip, kv=Conditioning(radix=1))
     plain = place(shapes(TABLE), CLIPFORMER)
     assert made.arrays["attention.key"] * 4 == plain.arrays["attention.key"] * -(-top // 3)
 
@@ -249,7 +249,7 @@ def test_a_clip_frees_slices_of_codes_that_count_otherwise() -> None:
 def test_copies_take_so_many_times_all_that_k_and_v_take(name: str, clip: KVClip | None) -> None:
     """Pairs and reference columns; energy of the arrays' own components, since lanes and memory see no copies."""
     hardware, work = accelerator(name), shapes(TABLE)
-    one, three = (place(work, hardware, clip=clip, kv=kv) for kv in (None, Conditioning(copies=3)))
+    one, three = (place(work, hardware, clip=clip, kv=kv) for kv in (None, Conditioning(redundancy=3)))
     for role in ("attention.key", "attention.value"):
         assert three.arrays[role] == 3 * one.arrays[role] > 0
     assert three.arrays["projection"] == one.arrays["projection"]
@@ -260,7 +260,7 @@ def test_copies_take_so_many_times_all_that_k_and_v_take(name: str, clip: KVClip
     assert "conditioning" not in three.energy
     assert three.area >= one.area
     # The crossbar itself may have them; then the weights, of another engine, still have none.
-    own = place(work, of.replace(hardware, "attention.array.copies", 3), clip=clip)
+    own = place(work, of.replace(hardware, "attention.array.redundancy", 3), clip=clip)
     assert (own.counts, own.arrays) == (three.counts, three.arrays)
     assert own.energy == pytest.approx(three.energy)
 
@@ -269,10 +269,10 @@ def test_copies_of_one_operand_leave_the_kind_of_array_alone() -> None:
     """Redundant keys and plain values stand in the same tiles; shared arrays are those of the layer that needs most."""
     names = [op.name for op in shapes(TABLE).dynamic]
     shared = of.replace(CLIPFORMER, "attention.arrays", "shared")
-    one, two = place(shapes(TABLE), shared), place(shapes(TABLE), shared, kv={names[2]: Conditioning(copies=2)})
+    one, two = place(shapes(TABLE), shared), place(shapes(TABLE), shared, kv={names[2]: Conditioning(redundancy=2)})
     assert two.arrays["attention.key"] == 2 * one.arrays["attention.key"]
     assert two.arrays["attention.value"] == one.arrays["attention.value"]
-    both = place(shapes(TABLE), shared, kv={names[0]: Conditioning(copies=2), names[2]: Conditioning(copies=2)})
+    both = place(shapes(TABLE), shared, kv={names[0]: Conditioning(redundancy=2), names[2]: Conditioning(redundancy=2)})
     assert (both.arrays, both.tiles) == (two.arrays, two.tiles)
 
 
@@ -292,5 +292,5 @@ def test_what_memory_keeps() -> None:
 
 
 def test_arrays_that_cannot_be_used_so_are_refused() -> None:
-    with pytest.raises(BadInput, match=r"kv.slice_base = 1: .* an 'offset' array holds"):
-        place(shapes(TABLE), IDEAL, kv=Conditioning(slice_base=1))
+    with pytest.raises(BadInput, match=r"kv.radix = 1: .* an 'offset' array holds"):
+        place(shapes(TABLE), IDEAL, kv=Conditioning(radix=1))

@@ -125,4 +125,4 @@ def test_what_lacks_a_closed_form_is_refused_by_name(page: ModuleType) -> None:
     with pytest.raises(of.BadInput, match=r"write noise 'laplace' .* give Laplace `moments`"):
         of.array.held_moments(array)
     with pytest.raises(of.BadInput, match=r"verify: write noise 'laplace' .* `eps_of_error` and `parts`"):
-        of.replace(array, "verify", {"writes": 3, "tolerance": 0.1})
+        of.replace(array, "write_verify", {"writes": 3, "tolerance": 0.1})

@@ -179,7 +179,7 @@ def test_every_limit_has_a_unit_and_an_order() -> None:
 
 SIZES = [
     ("model.steps", 1_000_000), ("model.batch", 10**10), ("model.batch", 10**30), ("model.batch", 10**400),
-    ("model.seq_len", 10**12), ("model.context", 10**12), ("hardware.attention.array.copies", 10**12),
+    ("model.seq_len", 10**12), ("model.context", 10**12), ("hardware.attention.array.redundancy", 10**12),
     ("hardware.attention.array.rows", 10**10), ("model.batch", 100_000),
 ]  # fmt: skip
 

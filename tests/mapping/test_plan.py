@@ -59,7 +59,7 @@ def test_utilization() -> None:
     subtract=st.sampled_from(["digital", "analog"]),
     max_code=st.none() | st.integers(1, 3),
     base=st.none() | st.integers(1, 4),
-    copies=st.integers(1, 3),
+    redundancy=st.integers(1, 3),
 )
 def test_counts_are_those_of_the_instrument(
     sizes: tuple[int, ...],
@@ -71,14 +71,14 @@ def test_counts_are_those_of_the_instrument(
     subtract: str,
     max_code: int | None,
     base: int | None,
-    copies: int,
+    redundancy: int,
 ) -> None:
     matrices, vectors, outputs, inputs = sizes
     hardware = array(
         rows=geometry[0], columns=geometry[1], bits=bits, bits_per_cell=min(bits, per_cell), encoding=encoding,
         inputs={"kind": kind, "bits": 3}, subtract=subtract, adc={"bits": 6},
-        slice_base=None if base is None or encoding == "offset" else min(base, 2 ** min(bits, per_cell)),
-        copies=copies,
+        radix=None if base is None or encoding == "offset" else min(base, 2 ** min(bits, per_cell)),
+        redundancy=redundancy,
     )  # fmt: skip
     predicted = plan(outputs, inputs, hardware, matrices=matrices, max_code=max_code)
     codes = torch.randint(-1, 2, (matrices, outputs, inputs)).float()
@@ -87,9 +87,9 @@ def test_counts_are_those_of_the_instrument(
         mvm(torch.rand(matrices, vectors, inputs), programmed, level="cell")
     assert counts == predicted.writes() + predicted.reads(vectors)
     assert programmed.slices == predicted.slices
-    once = plan(outputs, inputs, replace(hardware, "copies", 1), matrices=matrices, max_code=max_code)
-    assert (predicted.arrays, predicted.cells) == (copies * once.arrays, copies * once.cells)
-    assert predicted.reads(vectors) == once.reads(vectors).times(copies)
+    once = plan(outputs, inputs, replace(hardware, "redundancy", 1), matrices=matrices, max_code=max_code)
+    assert (predicted.arrays, predicted.cells) == (redundancy * once.arrays, redundancy * once.cells)
+    assert predicted.reads(vectors) == once.reads(vectors).times(redundancy)
 
 
 def test_nothing_is_counted_outside_and_counters_nest() -> None:

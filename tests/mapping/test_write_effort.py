@@ -27,18 +27,18 @@ def digits_of_rows(hardware: Crossbar, index: int, numbers: torch.Generator) -> 
 
 def written(hardware: Crossbar, index: int, numbers: torch.Generator) -> torch.Tensor:
     """Writes [rows, columns] of the cells of a slice."""
-    assert hardware.verify is not None
+    assert hardware.write_verify is not None
     targets = hardware.cell.g_min + hardware.step * digits_of_rows(hardware, index, numbers).double()
-    q = miss_probability(targets, hardware.cell, hardware.verify.tolerance)
+    q = miss_probability(targets, hardware.cell, hardware.write_verify.tolerance)
     faults = hardware.cell.faults
     stuck = torch.rand(q.shape, generator=numbers, dtype=torch.float64)
-    margin = hardware.verify.tolerance * (hardware.cell.g_max - hardware.cell.g_min)
+    margin = hardware.write_verify.tolerance * (hardware.cell.g_max - hardware.cell.g_min)
     for low, high, held in (
         (0.0, faults.stuck_at_g_min, hardware.cell.g_min),
         (faults.stuck_at_g_min, faults.stuck_at_g_min + faults.stuck_at_g_max, hardware.cell.g_max),
     ):
         q = torch.where((stuck >= low) & (stuck < high), ((targets - held).abs() > margin).double(), q)
-    limit, count = hardware.verify.max_writes(index), torch.ones_like(q)
+    limit, count = hardware.write_verify.max_writes(index), torch.ones_like(q)
     going_on = torch.ones_like(q, dtype=torch.bool)
     for _ in range(limit - 1):
         going_on &= torch.rand(q.shape, generator=numbers, dtype=torch.float64) < q
@@ -47,21 +47,21 @@ def written(hardware: Crossbar, index: int, numbers: torch.Generator) -> torch.T
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "pairs": {"cell": cell(write_noise=SQRT_RANGE), "verify": {"writes": 6, "tolerance": 0.1}},
-    "by slice": {"cell": cell(write_noise=UNIFORM), "verify": {"writes": [1, 2, 3, 9], "tolerance": 0.05}},
+    "pairs": {"cell": cell(write_noise=SQRT_RANGE), "write_verify": {"writes": 6, "tolerance": 0.1}},
+    "by slice": {"cell": cell(write_noise=UNIFORM), "write_verify": {"writes": [1, 2, 3, 9], "tolerance": 0.05}},
     "a ragged top slice": {
         "cell": cell(write_noise=SQRT_RANGE),
         "bits_per_cell": 3,
-        "verify": {"writes": 4, "tolerance": 0.1},
+        "write_verify": {"writes": 4, "tolerance": 0.1},
     },
     "offset": {
         "cell": cell(write_noise=SQRT_RANGE),
         "encoding": "offset",
-        "verify": {"writes": 5, "tolerance": 0.1},
+        "write_verify": {"writes": 5, "tolerance": 0.1},
     },
     "stuck cells": {
         "cell": cell(write_noise=SQRT_RANGE, faults={"stuck_at_g_min": 0.05, "stuck_at_g_max": 0.02}),
-        "verify": {"writes": 6, "tolerance": 0.1},
+        "write_verify": {"writes": 6, "tolerance": 0.1},
     },
 }
 
@@ -72,7 +72,7 @@ def test_effort_is_that_of_rows_of_cells(name: str) -> None:
     hardware, numbers = array(rows=8, columns=8, **CASES[name]), torch.Generator().manual_seed(3)
     found = effort(hardware, hardware.slices())
     made = [written(hardware, index, numbers) for index in range(hardware.slices())]
-    limits = [hardware.verify.max_writes(index) for index in range(hardware.slices())]  # type: ignore[union-attr]
+    limits = [hardware.write_verify.max_writes(index) for index in range(hardware.slices())]  # type: ignore[union-attr]
     cells = torch.stack(made)
     error = 5 * float(cells.std()) / math.sqrt(ROWS)
     assert found.writes == pytest.approx(float(cells.mean()), abs=error)
@@ -88,11 +88,11 @@ def test_effort_is_that_of_rows_of_cells(name: str) -> None:
 
 def test_without_verification_a_write_is_one() -> None:
     assert effort(array(cell=cell(write_noise=SQRT_RANGE)), 4) == Effort(1, 0, 1, 0, 1)
-    once = array(cell=cell(write_noise=SQRT_RANGE), verify={"writes": 1, "tolerance": 0.1})
+    once = array(cell=cell(write_noise=SQRT_RANGE), write_verify={"writes": 1, "tolerance": 0.1})
     assert effort(once, 4) == Effort(1, 0, 1, 0, 1)
 
 
 def test_slices_that_are_left_out_cost_nothing() -> None:
-    hardware = array(cell=cell(write_noise=UNIFORM), verify={"writes": [1, 1, 1, 9], "tolerance": 0.02})
+    hardware = array(cell=cell(write_noise=UNIFORM), write_verify={"writes": [1, 1, 1, 9], "tolerance": 0.02})
     assert effort(hardware, 3) == Effort(1, 0, 1, 0, 1)
     assert effort(hardware, 4).row_writes > 8

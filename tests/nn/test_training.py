@@ -120,7 +120,7 @@ def test_training_in_mixed_precision() -> None:
 def test_conditioning_in_mixed_precision() -> None:
     """Conditioned tokens are written as in full precision: half precision cannot tell the entries of a table apart."""
     converted = of.convert(vit(), HARDWARE, sample=IMAGES, level="noise").train()
-    of.set_kv(converted, of.Conditioning(mean=True, basis="balanced", scale="token", slice_base=1, unbiased=True))
+    of.set_kv(converted, of.Conditioning(mean=True, basis="balanced", scale="token", radix=1, unbiased=True))
     with torch.autocast("cpu", dtype=torch.bfloat16), of.samples(range(4)):
         loss = nn.functional.cross_entropy(converted(IMAGES), torch.tensor([0, 1, 2, 3]))
     loss.backward()

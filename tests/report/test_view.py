@@ -70,13 +70,13 @@ def test_axes_have_names(path: str, name: str) -> None:
     [
         ("none", "as they come"),
         ("auto", "conditioned, auto"),
-        ({"copies": 2}, "2 copies"),
-        ({"copies": 1}, "as they come"),
+        ({"redundancy": 2}, "2 copies"),
+        ({"redundancy": 1}, "as they come"),
         (
-            {"mean": True, "basis": "balanced", "slice_base": 1, "copies": 4},
-            "mean removed, balanced, slice base 1, 4 copies",
+            {"mean": True, "basis": "balanced", "radix": 1, "redundancy": 4},
+            "mean removed, balanced, radix 1, 4 copies",
         ),
-        ({"unbiased": True, "copies": None}, "unbiased"),
+        ({"unbiased": True, "redundancy": None}, "unbiased"),
     ],
 )
 def test_conditionings_have_names(kv: Any, name: str) -> None:

@@ -221,7 +221,7 @@ def test_sram_needs_no_remedy(name: str, value: dict[str, Any]) -> None:
 
 def test_a_conditioning_is_priced() -> None:
     ours: dict[str, Any] = {"hardware": {"base": "clipformer_tcad_2024_adc8"}}
-    kv = {"mean": True, "basis": "hadamard", "scale": "token", "slice_base": 1, "unbiased": True}
+    kv = {"mean": True, "basis": "hadamard", "scale": "token", "radix": 1, "unbiased": True}
     ours["dataflow"] = {"kind": "layer_serial"}
     free, paid = one(**ours), one(**ours, mitigation={"kv": kv})
     assert paid.counts == free.counts
@@ -233,10 +233,10 @@ def test_a_conditioning_is_priced() -> None:
     assert paid.buffer_B["conditioning"] > 0
     both = one(**ours, mitigation={"kv": kv, "clip": {"alpha": 0.0, "beta": 0.25}})
     assert both.counts["arrays"] < free.counts["arrays"]
-    two = one(**ours, mitigation={"kv": {"copies": 2}})
+    two = one(**ours, mitigation={"kv": {"redundancy": 2}})
     assert two.counts["cell_writes"] == 2 * free.counts["cell_writes"]
     assert two.energy_J > free.energy_J
-    with pytest.raises(BadInput, match=r"mitigation.kv.slice_base = 1: .* an 'offset' array holds the bits"):
+    with pytest.raises(BadInput, match=r"mitigation.kv.radix = 1: .* an 'offset' array holds the bits"):
         one(hardware={"base": "nvm_ideal"}, mitigation={"kv": kv})
 
 

@@ -70,7 +70,7 @@ def test_redundancy_is_given_with_the_array_or_the_conditioning() -> None:
     noisy = (f"{GAMMA}=7", "trials.chips=4")
     plain, given, own = (
         evaluate_point(settings(*noisy, *more)).accuracy.mean
-        for more in ((), ("mitigation.kv={ copies = 16 }",), ("hardware.attention.array.copies=16",))
+        for more in ((), ("mitigation.kv={ redundancy = 16 }",), ("hardware.attention.array.redundancy=16",))
     )
     assert plain < given == own
 
@@ -81,9 +81,9 @@ def test_redundancy_is_given_with_the_array_or_the_conditioning() -> None:
         (("mitigation.kv=magic",), "mitigation.kv = 'magic': is no conditioning; write 'none', 'auto' or"),
         (('mitigation.kv={ basis = "fourier" }',), "mitigation.kv.basis = 'fourier'"),
         (("mitigation.kv={ range = 0.0 }",), "mitigation.kv.range = 0.0"),
-        (("mitigation.kv={ copies = 0 }",), "mitigation.kv.copies = 0: must be >= 1; raise it"),
-        (("mitigation.kv={ copies = 1.5 }",), "mitigation.kv.copies = 1.5: must be a whole number"),
-        (("hardware.attention.array.copies=0",), "hardware.attention.array.copies = 0: must be >= 1; raise it"),
+        (("mitigation.kv={ redundancy = 0 }",), "mitigation.kv.redundancy = 0: must be >= 1; raise it"),
+        (("mitigation.kv={ redundancy = 1.5 }",), "mitigation.kv.redundancy = 1.5: must be a whole number"),
+        (("hardware.attention.array.redundancy=0",), "hardware.attention.array.redundancy = 0: must be >= 1; raise it"),
         (("mitigation.kv=auto", "mitigation.clip=calibrated"), "kv = 'auto' chooses clips too; write clip = 'none'"),
         (("mitigation.kv={ mean = true }", "mitigation.clip=calibrated"), "is for K and V as they come"),
     ],
@@ -139,10 +139,10 @@ def test_static_weights_are_conditioned_in_the_whole_model() -> None:
 
 def test_verified_writes_are_part_of_the_answer() -> None:
     noisy = ("hardware.projection.array.cell.write_noise.sigma=0.3", "trials.chips=3")
-    verify = "hardware.projection.array.verify={ writes = [1, 2, 8, 30], tolerance = 0.03 }"
-    plain, verified = evaluate_point(settings(*noisy)), evaluate_point(settings(*noisy, verify))
+    write_verify = "hardware.projection.array.write_verify={ writes = [1, 2, 8, 30], tolerance = 0.03 }"
+    plain, verified = evaluate_point(settings(*noisy)), evaluate_point(settings(*noisy, write_verify))
     assert verified.accuracy.mean > plain.accuracy.mean
-    assert verified.write_noise.projection.model_dump()["verify"] == {"writes": [1, 2, 8, 30], "tolerance": 0.03}
+    assert verified.write_noise.projection.model_dump()["write_verify"] == {"writes": [1, 2, 8, 30], "tolerance": 0.03}
     assert not verified.write_noise.key.verified
 
 

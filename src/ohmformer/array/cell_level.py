@@ -45,7 +45,7 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
                     applied = planes[z][..., m, rows]
                     result = _one_read(applied, programmed, s, rows, read_stream, at_slice(span, s))
                     total = total + weight * array.slice_weight(s) * result
-        vectors.append(total / array.copies)
+        vectors.append(total / array.redundancy)
     return torch.stack(vectors, dim=-2)
 
 

@@ -42,7 +42,7 @@ def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, 
         index, weight = digits.long(), float(array.slice_weight(s))
         mean += weight * (digit_mean[index] - digit_mean[0])  # the unused half holds digit 0
         variance += weight**2 * (digit_variance[index] + digit_variance[0])
-    return mean / array.copies, variance / array.copies**2
+    return mean / array.redundancy, variance / array.redundancy**2
 
 
 def no_closed_form(array: Crossbar) -> str:
@@ -54,7 +54,7 @@ def no_closed_form(array: Crossbar) -> str:
             f"the cells drift for age = {array.age:g} s, for which there is no closed form; set age = 0 for what they "
             "hold just after the write"
         )
-    return array.cell.write_noise.missing_forms(*(("moments",) if array.verify is None else VERIFY_FORMS))
+    return array.cell.write_noise.missing_forms(*(("moments",) if array.write_verify is None else VERIFY_FORMS))
 
 
 def _check(array: Crossbar, top: int) -> None:
@@ -69,9 +69,9 @@ def _digit_moments(array: Crossbar, s: int) -> tuple[Tensor, Tensor]:
     cell = array.cell
     digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
     targets = encoding.level_conductances(array)
-    if array.verify is None:
+    if array.write_verify is None:
         error, variance = write_moments(targets, cell)
     else:
-        error, variance = write_verify.moments(targets, cell, array.verify.tolerance, array.max_writes(s))
+        error, variance = write_verify.moments(targets, cell, array.write_verify.tolerance, array.max_writes(s))
     mean, variance = digits + error / array.step, variance / array.step**2
     return faults.moments_with_faults(mean, variance, cell, array.max_digit)

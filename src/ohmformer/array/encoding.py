@@ -136,8 +136,8 @@ def slice_digits(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tenso
     Returns:
         One tensor of the same shape per slice. Copies of a slice are the same tensor: do not change it.
     """
-    for slice_digit in _digits_without_copies(stored, array, slices // array.copies):
-        yield from repeat(slice_digit, array.copies)
+    for slice_digit in _digits_without_copies(stored, array, slices // array.redundancy):
+        yield from repeat(slice_digit, array.redundancy)
 
 
 def _digits_without_copies(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
@@ -198,7 +198,7 @@ def mean_over_copies_(total: Tensor, array: Crossbar) -> Tensor:
 
     The division comes last: sums of whole digits are integers, so the result is exact.
     """
-    return total if array.copies == 1 else total.div_(array.copies)
+    return total if array.redundancy == 1 else total.div_(array.redundancy)
 
 
 def quantize_input(

@@ -152,13 +152,15 @@ class Crossbar(Spec):
     per array holds that offset, which is subtracted; codes are -(2^(bits-1) - 1) .. 2^(bits-1) - 1.
 
     Slicing. A code is spread over ceil(bits / c) slices of c bits per cell. Slice k has the weight base^k, which the
-    digital shift-and-add applies. A `slice_base` below 2^c trades resolution for noise: with base 1 all S cells have
+    digital shift-and-add applies. A `radix` below 2^c trades resolution for noise: with radix 1 all S cells have
     equal weight, codes are only -S (2^c - 1) .. S (2^c - 1), and the noise of the cells averages.
 
-    Redundancy. Every digit is written into `copies` cells, each in an array of its own, and the shift-and-add takes the
-    mean of their results. The codes stay the same, the noise averages, and everything that slices take is taken
-    `copies` times. Slices are counted with their copies, which follow one another.
+    Redundancy. Every digit is written into `redundancy` cells, each in an array of its own, and the shift-and-add takes
+    the mean of their results. The codes stay the same, the noise averages, and everything that slices take is taken
+    `redundancy` times. Slices are counted with their copies, which follow one another.
     """
+
+    renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "verify": "write_verify", "slice_base": "radix"}
 
     catalog_kind: ClassVar[str] = "array"
     cost_fields: ClassVar[tuple[str, ...]] = ("cost",)
@@ -174,10 +176,10 @@ class Crossbar(Spec):
     """Bits of a stored code: of the magnitude in a differential pair, of the shifted code with an offset."""
     bits_per_cell: Bits = 2
     """Bits of a cell; equal to `bits` for one cell per value."""
-    slice_base: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    radix: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Weight of a slice relative to the slice below it, 1 to 2^bits_per_cell. None for 2^bits_per_cell and codes of
     `bits` bits. A number makes every digit of every slice usable: the largest code is (2^c - 1) sum_k base^k."""
-    copies: Copies = 1
+    redundancy: Copies = 1
     """Redundancy: the number of cells that every digit is written into, whose results are averaged."""
     scale: Scale = "tensor"
     """The values that share one scale."""
@@ -192,7 +194,7 @@ class Crossbar(Spec):
     """Converters of the columns."""
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading [s]."""
-    verify: WriteVerify | None = None
+    write_verify: WriteVerify | None = None
     """Write-verify; None writes each cell once. A list of writes by slice counts copies once."""
     cost: ArrayCost | None = None
     """What using the array costs; None if unknown, so that pricing it is refused."""
@@ -209,10 +211,10 @@ class Crossbar(Spec):
                 f"bits_per_cell = {self.bits_per_cell} needs {2**self.bits_per_cell} levels but the cell has "
                 f"{self.cell.levels}; lower it or take another cell"
             )
-        writes = self.verify.writes if self.verify else 1
-        if self.verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
+        writes = self.write_verify.writes if self.write_verify else 1
+        if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
             raise ValueError(f"verify: {reason}")
-        digits = self.slices() // self.copies
+        digits = self.slices() // self.redundancy
         if isinstance(writes, tuple) and len(writes) != digits:
             raise ValueError(
                 f"verify.writes has {len(writes)} numbers for {digits} slices; give one number, or one for each"
@@ -220,42 +222,42 @@ class Crossbar(Spec):
         return self
 
     def _check_slice_base(self) -> None:
-        if self.slice_base is None:
+        if self.radix is None:
             return
         if self.encoding == "offset":
             raise ValueError(
-                f"slice_base = {self.slice_base}: an 'offset' array holds the bits of a shifted code; leave slice_base "
+                f"radix = {self.radix}: an 'offset' array holds the bits of a shifted code; leave radix "
                 "out, or use encoding = 'differential'"
             )
-        if self.slice_base > 1 << self.bits_per_cell:
+        if self.radix > 1 << self.bits_per_cell:
             raise ValueError(
-                f"slice_base = {self.slice_base} is above 2^bits_per_cell = {1 << self.bits_per_cell}, so that codes "
+                f"radix = {self.radix} is above 2^bits_per_cell = {1 << self.bits_per_cell}, so that codes "
                 "between would have no digits; lower it"
             )
 
     @property
     def base(self) -> int:
         """Weight of a slice relative to the slice below it."""
-        return 1 << self.bits_per_cell if self.slice_base is None else self.slice_base
+        return 1 << self.bits_per_cell if self.radix is None else self.radix
 
     @property
     def max_code(self) -> int:
         """Largest magnitude of a code."""
-        if self.slice_base is not None:
+        if self.radix is not None:
             return self.capacity(self.slices())
         return (1 << self.bits) - 1 if self.encoding == "differential" else (1 << (self.bits - 1)) - 1
 
     def capacity(self, slices: int) -> int:
         """Largest number that `slices` slices (copies included) hold: the largest digit in each of them."""
-        return sum(self.max_digit * self.slice_weight(s) for s in range(0, slices, self.copies))
+        return sum(self.max_digit * self.slice_weight(s) for s in range(0, slices, self.redundancy))
 
     def slice_weight(self, s: int) -> int:
-        """Weight of slice s in the sum of all slices, which is `copies` times the code."""
-        return int(self.base ** (s // self.copies))
+        """Weight of slice s in the sum of all slices, which is `redundancy` times the code."""
+        return int(self.base ** (s // self.redundancy))
 
     def max_writes(self, s: int) -> int:
         """Largest number of writes of a cell of slice s."""
-        return 1 if self.verify is None else self.verify.max_writes(s // self.copies)
+        return 1 if self.write_verify is None else self.write_verify.max_writes(s // self.redundancy)
 
     @property
     def max_digit(self) -> int:
@@ -275,10 +277,10 @@ class Crossbar(Spec):
     def slices(self, max_code: int | None = None) -> int:
         """Slices, copies included, that hold codes up to `max_code`, by default the largest code."""
         if self.encoding == "offset" or max_code is None:
-            return -(-self.bits // self.bits_per_cell) * self.copies
-        slices = self.copies
+            return -(-self.bits // self.bits_per_cell) * self.redundancy
+        slices = self.redundancy
         while self.capacity(slices) < max_code:
-            slices += self.copies
+            slices += self.redundancy
         return slices
 
     def cycles(self) -> int:
@@ -294,14 +296,14 @@ class Crossbar(Spec):
 def analog(array: Crossbar) -> Crossbar:
     """The array without digits: one cell per value and one voltage per input.
 
-    Its codes have `bits` bits, whatever `slice_base` is. Its cells are verified as those of the most significant slice
+    Its codes have `bits` bits, whatever `radix` is. Its cells are verified as those of the most significant slice
     of `array`, and each value has as many copies as a digit had.
     """
     inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
-    verify = array.verify
-    if verify is not None:
-        verify = verify.model_copy(update={"writes": verify.max_writes(-1)})
-    whole = {"bits_per_cell": array.bits, "slice_base": None, "inputs": inputs, "verify": verify}
+    write_verify = array.write_verify
+    if write_verify is not None:
+        write_verify = write_verify.model_copy(update={"writes": write_verify.max_writes(-1)})
+    whole = {"bits_per_cell": array.bits, "radix": None, "inputs": inputs, "write_verify": write_verify}
     return array.model_copy(update=whole)
 
 

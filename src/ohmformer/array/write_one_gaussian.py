@@ -36,7 +36,7 @@ def writable(array: Crossbar) -> bool:
     unused half of a pair must also be free of noise.
     """
     cell = array.cell
-    if array.encoding != "differential" or array.verify or not noise.gaussian(cell):
+    if array.encoding != "differential" or array.write_verify or not noise.gaussian(cell):
         return False
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
     return still and (one_sided(array) or clamp_is_negligible(array))
@@ -82,7 +82,7 @@ def _one_normal_per_value(request: WriteRequest) -> Tensor:
     array = request.array
     _, stds = _tables(array, request.slices)
     weights = torch.tensor([array.slice_weight(s) for s in range(request.slices)], dtype=torch.float64)
-    variance = (weights[:, None] * stds / array.copies).square().sum(dim=0)
+    variance = (weights[:, None] * stds / array.redundancy).square().sum(dim=0)
     table = (variance + variance[0]).sqrt().to(request.codes)  # the unused half holds code 0
     normals = request.writer("cell").normal(request.codes.unsqueeze(0))[0]
     for code, number in _pieces(request, [normals]):

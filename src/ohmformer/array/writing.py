@@ -94,7 +94,9 @@ class Writer:
             # If a cell at G_min is exact, only the used half of a pair is noisy: both halves may share the numbers.
             shared = noise.silent_at_g_min(cell)
             eps = self._normal(self.write_numbers, target, 1 if shared else len(target))
-            g = noise.write(g, cell, eps if array.verify is None else self._verified(eps, target, array.verify, s))
+            g = noise.write(
+                g, cell, eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
+            )
         if drift.drifts(cell, array.age):
             written = self._to_digits_(g.clone()) if noise.remembers_writing(cell) else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
@@ -109,7 +111,7 @@ class Writer:
         """The next standard normals of write noise, of the shape [P, ..., O, I] of `like`."""
         return self._normal(self.write_numbers, like, len(like))
 
-    def _verified(self, eps: Tensor, target: Tensor, verify: WriteVerify, s: int) -> Tensor:
+    def _verified(self, eps: Tensor, target: Tensor, how: WriteVerify, s: int) -> Tensor:
         """Standard normals of single writes, turned into those of verified writes of slice s.
 
         Whole digits have few distinct targets, so each distinct one is computed once.
@@ -122,7 +124,7 @@ class Writer:
             if whole
             else array.cell.g_min + array.step * target.double()
         )
-        return write_verify.verified_eps(eps, g, array.cell, verify.tolerance, writes, index=index if whole else None)
+        return write_verify.verified_eps(eps, g, array.cell, how.tolerance, writes, index=index if whole else None)
 
     def _to_digits_(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""

@@ -62,7 +62,7 @@ def effort(array: Crossbar, slices: int) -> Effort:
         array: the hardware.
         slices: number of slices in use, from the least significant one up, copies included.
     """
-    return Effort() if array.verify is None else _verified_effort(array, slices)
+    return Effort() if array.write_verify is None else _verified_effort(array, slices)
 
 
 @cache
@@ -94,9 +94,9 @@ def _targets(array: Crossbar, s: int) -> list[_Target]:
 
     from ohmformer.device import write_verify
 
-    assert array.verify is not None
-    cell, tolerance = array.cell, array.verify.tolerance
-    largest = ((1 << array.bits) - 1) // array.slice_weight(s) if array.slice_base is None else array.max_digit
+    assert array.write_verify is not None
+    cell, tolerance = array.cell, array.write_verify.tolerance
+    largest = ((1 << array.bits) - 1) // array.slice_weight(s) if array.radix is None else array.max_digit
     digits = list(range(min(array.max_digit, largest) + 1))
     unused = 0.5 if array.polarities == 2 else 0.0
     shares = [(1 - unused) / len(digits) + (unused if digit == 0 else 0.0) for digit in digits]

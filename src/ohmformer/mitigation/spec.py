@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -80,27 +80,29 @@ class Conditioning(Spec):
             `hadamard`; of all bases it has the smallest product of written power and read noise power.
         scale: the values that share one scale; None for that of the crossbar.
         range: full scale, as a share of the largest magnitude; larger magnitudes saturate.
-        slice_base: weight of a slice relative to the slice below it; None for that of the crossbar.
+        radix: weight of a slice relative to the slice below it; None for that of the crossbar.
         unbiased: write bias-corrected codes, since the clamp at G = 0 raises the mean of noisy cells.
-        copies: redundancy, the number of cells that every digit is written into; None for that of the crossbar. It
+        redundancy: the number of cells that every digit is written into; None for that of the crossbar. It
             multiplies arrays, cells, writes and conversions; no other field changes them. `calibrate` never chooses it.
     """
+
+    renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix"}
 
     mean: bool = False
     basis: Literal["own", "rescaled", "hadamard", "balanced"] = "own"
     scale: Scale | None = None
     range: PositiveShare = 1.0
-    slice_base: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    radix: Annotated[int, Field(ge=1, le=65_536)] | None = None
     unbiased: bool = False
-    copies: Copies | None = None
+    redundancy: Copies | None = None
 
     def on(self, array: Crossbar) -> Crossbar:
-        """The crossbar with the `scale`, `slice_base` and `copies` of this conditioning.
+        """The crossbar with the `scale`, `radix` and `redundancy` of this conditioning.
 
         Raises:
             BadInput: the crossbar does not support one of them.
         """
-        changes = {"scale": self.scale, "slice_base": self.slice_base, "copies": self.copies}
+        changes = {"scale": self.scale, "radix": self.radix, "redundancy": self.redundancy}
         try:
             for name, value in changes.items():
                 array = array if value is None else replace(array, name, value)

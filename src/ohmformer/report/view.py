@@ -109,9 +109,9 @@ def kv_name(kv: Any) -> str:
     words = [("mean removed" if kv.get("mean") else ""), kv.get("basis", "own")]
     words += [f"range per {kv['scale']}" if kv.get("scale") else "", f"range {kv['range']:g}" if "range" in kv else ""]
     words += [
-        f"slice base {kv['slice_base']}" if kv.get("slice_base") else "",
+        f"radix {kv['radix']}" if kv.get("radix") else "",
         "unbiased" if kv.get("unbiased") else "",
-        f"{kv['copies']} copies" if (kv.get("copies") or 1) > 1 else "",
+        f"{kv['redundancy']} copies" if (kv.get("redundancy") or 1) > 1 else "",
     ]
     return ", ".join(word for word in words if word and word != "own") or "as they come"
 

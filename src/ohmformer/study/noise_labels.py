@@ -23,7 +23,7 @@ def write_noise(hardware: Accelerator) -> RoleNoise:
 
 
 def _of(array: Crossbar) -> CellNoise:
-    verified = {"verify": array.verify.canonical()} if array.verify else {}
+    verified = {"write_verify": array.write_verify.canonical()} if array.write_verify else {}
     return CellNoise.model_validate({**array.cell.write_noise.canonical(), **verified})
 
 

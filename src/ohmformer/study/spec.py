@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -108,6 +108,8 @@ class CostOptions(Spec):
         leveling: whether writes are spread over all cells.
         spare: spare arrays as a share of those in use.
     """
+
+    renamed: ClassVar[dict[str, str]] = {"levelling": "leveling"}
 
     rate: Annotated[Hertz, Field(gt=0)] | None = None
     leveling: bool = False

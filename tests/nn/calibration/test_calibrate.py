@@ -56,7 +56,7 @@ def test_the_choice_is_never_worse_than_nothing_and_is_what_runs_then(gamma: flo
     before = crossbars(model).state.seed, crossbars(model).state.chip
     found = calibrate(model, INPUTS, remedy=remedy)
     assert found.losses[found.recipe] <= found.losses["none"]
-    assert all(spec.copies is None for spec in found.kv.values()), "redundancy takes arrays, so it is never chosen"
+    assert all(spec.redundancy is None for spec in found.kv.values()), "redundancy takes arrays, so it is never chosen"
     assert (crossbars(model).state.seed, crossbars(model).state.chip) == before
     again = calibrate(model, INPUTS, remedy=remedy)
     assert again == found, "calibrating twice is calibrating once"

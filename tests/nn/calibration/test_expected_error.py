@@ -44,7 +44,7 @@ def operand(noise: dict[str, Any], axis: str, spec: Conditioning | None) -> KVOp
 @pytest.mark.parametrize("axis", ["K", "V"])
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: noise["kind"])
 @pytest.mark.parametrize(
-    "spec", [None, Conditioning(mean=True, basis="balanced", scale="token", range=0.7, slice_base=1, unbiased=True)],
+    "spec", [None, Conditioning(mean=True, basis="balanced", scale="token", range=0.7, radix=1, unbiased=True)],
     ids=["plain", "conditioned"],
 )  # fmt: skip
 def test_it_is_the_mean_square_of_the_error_that_is_drawn(axis: str, noise: Any, spec: Conditioning | None) -> None:

@@ -167,13 +167,13 @@ def test_copies_of_a_head_share_what_is_fitted_to_it() -> None:
         each_head(own, random(1, 3, 5, 3))
 
 
-@pytest.mark.parametrize("copies", [1, 2, 4])
-def test_copies_change_nothing_on_exact_cells_to_the_bit(copies: int) -> None:
+@pytest.mark.parametrize("redundancy", [1, 2, 4])
+def test_copies_change_nothing_on_exact_cells_to_the_bit(redundancy: int) -> None:
     images = random(2, 1, 12, 12).float()
     converted = of.convert(vit(), QUIET, sample=images, level="array")
     with torch.no_grad(), of.samples(range(2)):
         expected = converted(images)
-        of.set_kv(converted, Conditioning(copies=copies))
+        of.set_kv(converted, Conditioning(redundancy=redundancy))
         assert torch.equal(converted(images), expected)
 
 
@@ -190,13 +190,13 @@ def test_noise_falls_with_copies_and_they_go_with_the_conditioning() -> None:
     converted = of.convert(model, noisy, sample=images, level="noise")
     errors = []
     with torch.no_grad(), of.samples(range(40)), of.without_quantizers(converted):
-        for copies in (1, 4):
-            of.set_kv(converted, Conditioning(copies=copies))
+        for redundancy in (1, 4):
+            of.set_kv(converted, Conditioning(redundancy=redundancy))
             errors.append(float((converted(images) - model(images)).norm()))
     assert errors[0] / errors[1] == pytest.approx(2.0, abs=0.8)
-    assert {op.array.copies for op in crossbars(converted).operands if isinstance(op, KVOperand)} == {4}
+    assert {op.array.redundancy for op in crossbars(converted).operands if isinstance(op, KVOperand)} == {4}
     of.set_kv(converted, None)
-    assert {op.array.copies for op in crossbars(converted).operands} == {1}
+    assert {op.array.redundancy for op in crossbars(converted).operands} == {1}
 
 
 def test_memristive_cells_only_are_conditioned() -> None:
@@ -210,6 +210,6 @@ def test_memristive_cells_only_are_conditioned() -> None:
 def test_an_array_that_cannot_be_used_so_is_refused() -> None:
     offset = of.replace(QUIET, "attention.array.encoding", "offset")
     converted = of.convert(vit(), offset, sample=random(2, 1, 12, 12).float(), level="noise")
-    with pytest.raises(BadInput, match=r"kv\.slice_base = 1: .*offset"):
-        of.set_kv(converted, Conditioning(slice_base=1))
+    with pytest.raises(BadInput, match=r"kv\.radix = 1: .*offset"):
+        of.set_kv(converted, Conditioning(radix=1))
     of.set_kv(converted, Conditioning(mean=True, basis="hadamard", scale="token"))

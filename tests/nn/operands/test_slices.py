@@ -17,7 +17,7 @@ def output(base: int | None, *, clip: KVClip | None = None, rounded: bool, gamma
     hardware = of.load("clipformer_tcad_2024")
     hardware = of.replace(hardware, "attention.array.cell.write_noise.gamma", gamma)
     for role in ("projection", "attention"):
-        hardware = of.replace(hardware, f"{role}.array.slice_base", base)
+        hardware = of.replace(hardware, f"{role}.array.radix", base)
     converted = of.convert(vit(), hardware, sample=IMAGES, clip=clip, level="noise")
     with torch.no_grad(), of.samples([0, 1]):
         if rounded:

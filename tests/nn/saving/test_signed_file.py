@@ -94,10 +94,10 @@ def test_hardware_that_never_wears_out_comes_back(tmp_path: Path) -> None:
     assert crossbars(of.restore(SelfAttention(), file)).hardware == hardware
 
 
-@pytest.mark.parametrize("copies", [0, -1, 1.5, "many"])
-def test_absurd_numbers_in_the_metadata_are_refused(tmp_path: Path, copies: Any) -> None:
-    file = saved(tmp_path / "model.safetensors", kv=of.Conditioning(mean=True, copies=2))
-    resigned(file, lambda about, _: about["remedies"][".K"]["kv"].update(copies=copies))
+@pytest.mark.parametrize("redundancy", [0, -1, 1.5, "many"])
+def test_absurd_numbers_in_the_metadata_are_refused(tmp_path: Path, redundancy: Any) -> None:
+    file = saved(tmp_path / "model.safetensors", kv=of.Conditioning(mean=True, redundancy=2))
+    resigned(file, lambda about, _: about["remedies"][".K"]["kv"].update(redundancy=redundancy))
     with pytest.raises(BadInput, match=r"model.safetensors"):
         of.restore(SelfAttention(), file)
 

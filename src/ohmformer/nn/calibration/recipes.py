@@ -91,7 +91,7 @@ class FirmlyClipped(Clipped):
 
 
 class Conditioned(Recipe):
-    """Features in another basis, with the range and the slice base of the smallest expected error."""
+    """Features in another basis, with the range and the radix of the smallest expected error."""
 
     basis: ClassVar[Literal["hadamard", "balanced"]]
 
@@ -175,11 +175,11 @@ def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
 
 
 def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"]) -> Conditioner:
-    """The conditioning in a basis with the smallest expected error over ranges and slice bases; the first of equals."""
+    """The conditioning in a basis with the smallest expected error over ranges and radixs; the first of equals."""
     found: tuple[float, Conditioner] | None = None
     start = fitted(operand, Conditioning(mean=True, basis=basis, scale="token", unbiased=True))
     for base, share in product(slice_bases(operand.plain), RANGES):
-        tried = start.changed(range=share, slice_base=base)
+        tried = start.changed(range=share, radix=base)
         operand.condition(tried)
         widen(operand)
         error = float(expected_error(operand, operand.watched, noise=NOISE).sum())
@@ -200,4 +200,4 @@ def slice_bases(array: Crossbar) -> list[int | None]:
     """What a slice may count more than the one below: as the array has it, or less, down to all slices alike."""
     if array.encoding != "differential" or array.bits == array.bits_per_cell:
         return [None]
-    return [None, *range((array.slice_base or 1 << array.bits_per_cell) - 1, 0, -1)]
+    return [None, *range((array.radix or 1 << array.bits_per_cell) - 1, 0, -1)]

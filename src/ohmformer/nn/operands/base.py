@@ -61,9 +61,9 @@ class Operand:
         signed: False where inputs are never negative.
         x_range: calibrated input range, a scalar; None before calibration.
         adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
-        uses: how often one forward pass of the model uses the operand.
-        turn: how often it was used; only its remainder by `calls_per_forward` counts, so recomputing a layer that is used once
-            shifts nothing.
+        calls_per_forward: how often one forward pass of the model uses the operand.
+        call_index: number of its next use. Only the remainder by `calls_per_forward` counts, so recomputing a layer
+            that is used once shifts nothing.
     """
 
     name: str

@@ -84,9 +84,9 @@ class Conditioner:
             y = _product(y, each_head(self.inverse, y))
         return y if mean is None else y + x.sum(dim=-1, keepdim=True) * mean
 
-    def changed(self, *, range: float, slice_base: int | None) -> Conditioner:
-        """The same transformation with another range and slice base."""
-        return replace(self, spec=self.spec.model_copy(update={"range": range, "slice_base": slice_base}))
+    def changed(self, *, range: float, radix: int | None) -> Conditioner:
+        """The same transformation with another range and radix."""
+        return replace(self, spec=self.spec.model_copy(update={"range": range, "radix": radix}))
 
     def to(self, like: Tensor) -> Conditioner:
         """The same in the type and on the device of a tensor."""

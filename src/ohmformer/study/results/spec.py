@@ -105,7 +105,7 @@ class CellNoise(Part):
     @property
     def verified(self) -> bool:
         """True if writes are verified."""
-        return "verify" in (self.model_extra or {})
+        return "write_verify" in (self.model_extra or {})
 
     @property
     def gamma_sigma(self) -> float | None:
