@@ -231,10 +231,10 @@ def test_rules_decide_room_area_and_wear() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"head": replace(OTHER, "cost", None)}, r"rules\['head'\].array.cost: is missing, so that these arrays"),
+        ({"head": replace(OTHER, "cost", None)}, r"rules\['head'\].array.cost: is missing, so these arrays"),
         (
             {"*.K": replace(OTHER, "cell.write_energy", None)},
-            r"rules\['\*.K'\].array.cell.write_energy: is missing, so that these arrays have no price",
+            r"rules\['\*.K'\].array.cell.write_energy: is missing, so these arrays have no price",
         ),
         ({"blocks.0.attn.qkv": None}, r"rules\['blocks.0.attn.qkv'\]: keeps .* digital, which the workload does not"),
         ({"*.V": Rule(write="left")}, "P would be written for every query, which has no price"),
@@ -251,5 +251,5 @@ def test_rules_without_a_price_are_one_line(rules: dict[str, Any], message: str)
 def test_products_at_the_same_time_are_on_engines_of_one_kind() -> None:
     hardware = load("puma_asplos_2019")
     assert isinstance(hardware, Accelerator)
-    with pytest.raises(BadInput, match=r"layers.0.attention.query and others that work at the same time on engines of"):
+    with pytest.raises(BadInput, match=r"layers.0.attention.query and other products of its stage on engines of"):
         place(shapes("bert-base", tokens=8), hardware, rules={"*.attention.key": "attention.key"})

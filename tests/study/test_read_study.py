@@ -236,7 +236,7 @@ def test_a_wrong_conditioning_of_weights_is_one_line(weights: str, words: str) -
 def test_a_sweep_that_is_too_large_is_refused_at_once() -> None:
     paths = ("simulation.batch", "seed", "trials.chips", "model.batch")
     axes = "".join(f'"{path}" = {list(range(1, 400))}\n' for path in paths)
-    with pytest.raises(BadInput, match=r"^study: sweep: makes 25,344,958,401 points, more than 100,000"):
+    with pytest.raises(BadInput, match=r"^study: sweep: makes more than 100,000 points"):
         make_study(tomllib.loads(f"{NO_SWEEP}[sweep]\n{axes}"))
     with pytest.raises(BadInput, match=r"sweep: makes 100,001 points"):
         make_study(tomllib.loads(f"{NO_SWEEP}[sweep]\nseed = [0]"), [f"seed={list(range(100_001))}"])
