@@ -164,7 +164,10 @@ def test_the_schema_knows_the_new_fields() -> None:
     ("changes", "said"),
     [
         ({"model": {"source": "python:tests.study.small:model", "weights": "random"}}, "only for timm: and hf:"),
-        ({"task": {"source": "python:tests.study.small:task", "probe": True}}, "probe = True: does not apply to python"),
+        (
+            {"task": {"source": "python:tests.study.small:task", "probe": True}},
+            "probe = True: does not apply to python",
+        ),
         ({"task": {"source": "python:tests.study.small:task", "metric": "bleu"}}, "task.metric = 'bleu': must be"),
     ],
 )  # fmt: skip
