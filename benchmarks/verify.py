@@ -72,7 +72,7 @@ def row(hardware: Accelerator, writes: object, tolerance: float) -> str:
     life = lifetime(run.placement, 1.0)
     once, made = programming(work, hardware), effort(array, array.slices())
     assert life is not None
-    written = sum(run.placement.energy.get(name, 0.0) for name in ("write", "write_verify"))
+    written = sum(run.placement.energy.get(name, 0.0) for name in ("write", "verify"))
     cells = [
         f"{writes}, {100 * tolerance:.0f} %",
         f"{100 * error(array):.2f} %",

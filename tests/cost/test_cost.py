@@ -273,7 +273,7 @@ def test_verified_writes_are_paid_for_by_their_repetitions() -> None:
     assert array_.cost is not None
     # ISAAC's figures: an array of 64 x 64 and its 64 row drivers in 100 ns, a converter of 8 bits.
     one_read = (7.5e-12 / 64 + 0.39e-12) / 64 + 0.98e-15 + 1.5625e-12
-    assert often.energy["write_verify"] == pytest.approx(cells.cells * made.reads * one_read)
+    assert often.energy["verify"] == pytest.approx(cells.cells * made.reads * one_read)
     assert often.interval == pytest.approx(85.7e-9 * made.row_writes + 10e-9 * made.row_reads)
     assert 1 < made.writes < made.row_writes <= 8
 

@@ -254,7 +254,7 @@ def test_an_exception_leaves_the_model_as_it_was() -> None:
         ({"gamma": {"attention.keys": 1}}, "'attention.keys' is no role; did you mean 'attention.key'"),
         ({"scale": {"attention": (1, 2, 3)}}, r"scale\['attention'\] = \(1, 2, 3\)"),
         ({"gamma": 1, "scale": 1}, "give one of them"),
-        ({"seed": 1.5}, "seed = 1.5 is no integer"),
+        ({"seed": 1.5}, "seed = 1.5: must be a whole number"),
     ],
 )
 def test_bad_input_gets_one_line(options: dict[str, Any], line: str) -> None:

@@ -29,8 +29,13 @@ def noise(gamma: float, sigma: float = 0.2) -> dict[str, Any]:
         (noise(7, 0.02), noise(7), noise(7), "all: static weights (γσ 0.14), K and V (γσ 1.4)"),
         (noise(0), {"kind": "uniform", "sigma": 0.1}, {"kind": "polynomial"}, "K (uniform σ 0.1), V (polynomial)"),
         (None, noise(0), {"kind": "lognormal", "sigma": 0.0}, "nothing"),
-        ({**noise(1), "verify": {}}, noise(1), noise(1), "all: static weights (γσ 0.2, verified), K and V (γσ 0.2)"),
-        ({**noise(0), "verify": {}}, noise(0), noise(0), "nothing"),
+        (
+            {**noise(1), "write_verify": {}},
+            noise(1),
+            noise(1),
+            "all: static weights (γσ 0.2, verified), K and V (γσ 0.2)",
+        ),
+        ({**noise(0), "write_verify": {}}, noise(0), noise(0), "nothing"),
     ],
 )  # fmt: skip
 def test_noise_has_a_name(projection: Any, key: Any, value: Any, name: str) -> None:

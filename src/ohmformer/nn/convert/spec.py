@@ -9,7 +9,7 @@ from pydantic import ValidationInfo, field_validator
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
-from ohmformer.quantities import Seed
+from ohmformer.quantities import Seed, WholeNumber
 from ohmformer.schema import Spec, validate
 
 Level = Literal["cell", "array", "noise"]
@@ -37,7 +37,7 @@ class ConvertConfig(Spec):
     level: Level = "array"
     rules: OrderedRules = ()
     seed: Seed = 0
-    chip: Seed = 0
+    chip: WholeNumber = 0
 
     @field_validator("rules", mode="before")
     @classmethod
