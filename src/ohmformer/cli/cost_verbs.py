@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from ohmformer.cli.options import Json, Out, Python, Sets, StudyName, Workers
-from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write, write_document
+from ohmformer.cli.output import (
+    check_outputs,
+    check_writable,
+    goes_to_stdout,
+    results_folder,
+    show,
+    write,
+    write_document,
+)
 from ohmformer.cli.stopping import stopping
 from ohmformer.errors import BadInput
 from ohmformer.terminal.signals import NOTHING_STORED
@@ -34,8 +42,7 @@ def cost(
     from ohmformer.study.permission import check_python
 
     stopping.says = NOTHING_STORED
-    check_writable(json)
-    check_writable(trace, "--trace")
+    check_outputs(json=json, trace=trace)
     if goes_to_stdout(json) and goes_to_stdout(trace):
         raise BadInput("--json and --trace: both go to standard output; name a file for one of them")
     points = read_costs(study, sets or [])

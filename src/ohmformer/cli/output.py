@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ohmformer.errors import BadInput
-from ohmformer.terminal.files import check_file, is_standard_output, write_text
+from ohmformer.terminal.files import check_apart, check_file, is_standard_output, write_text
 
 if TYPE_CHECKING:
     from ohmformer.study.results.spec import Document
@@ -22,7 +23,25 @@ def results_folder(out: str | None, name: str) -> Path:
 
     if out is not None and not out.strip():
         raise BadInput("--out: is empty; give the path of a folder, or leave the option out")
-    return default_folder(name) if out is None else Path(out)
+    folder = default_folder(name) if out is None else Path(out)
+    _check_owner(folder / "results.json", name)
+    return folder
+
+
+def _check_owner(file: Path, name: str) -> None:
+    """Refuse a folder whose results are those of another study, or of another program."""
+    if not file.is_file() or not file.stat().st_size:
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        owner = found.get("study") if isinstance(found, dict) and "schema" in found else None
+    except (OSError, ValueError, RecursionError):
+        owner = None
+    if owner != name:
+        what = (
+            f"the results of study {owner!r}" if isinstance(owner, str) else "something that this program did not write"
+        )
+        raise BadInput(f"{file}: holds {what}; choose another folder with --out, or move it away")
 
 
 def check_writable(file: str | None, option: str = "--json") -> None:
@@ -33,6 +52,20 @@ def check_writable(file: str | None, option: str = "--json") -> None:
     """
     if file is not None:
         check_file(option, file)
+
+
+def check_outputs(**files: str | None) -> None:
+    """Refuse, before anything is computed, files that could not be written, or that are one and the same.
+
+    Args:
+        files: option without dashes -> its path; None where it is not given.
+
+    Raises:
+        BadInput: one of them cannot be written, or two are the same file.
+    """
+    for option, file in files.items():
+        check_writable(file, f"--{option}")
+    check_apart({f"--{option}": file for option, file in files.items()})
 
 
 def goes_to_stdout(file: str | None) -> bool:

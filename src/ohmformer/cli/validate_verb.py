@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ohmformer.cli.options import Json
-from ohmformer.cli.output import check_writable, goes_to_stdout, show, write_document
+from ohmformer.cli.output import check_outputs, goes_to_stdout, show, write_document
 from ohmformer.errors import BadInput
 
 
@@ -30,8 +30,7 @@ def validate(
     from ohmformer.validation.claims import check, claims_document, papers
     from ohmformer.validation.page import claims_table, failures, write_page
 
-    check_writable(json)
-    check_writable(page, "--page")
+    check_outputs(json=json, page=page)
     if page == "-":
         raise BadInput("--page -: give the path of a file; --json - writes the claims to standard output")
     checked = [check(name) for name in ([paper] if paper else papers())]

@@ -79,7 +79,7 @@ def monte_carlo(
             samples each time.
         KeyboardInterrupt: Ctrl-C before the first chip was done.
     """
-    if isinstance(chips, bool) or not isinstance(chips, int) or not 1 <= chips <= MOST_CHIPS:
+    if isinstance(chips, bool) or not isinstance(chips, (int, np.integer)) or not 1 <= chips <= MOST_CHIPS:
         raise BadInput(f"chips = {chips!r}: must be a whole number from 1 to {MOST_CHIPS:,}")
     state = crossbars(model).state
     before = state.chip, state.seed

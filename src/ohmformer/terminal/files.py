@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,9 @@ NO_REPLACEMENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXD
 
 OPEN_FILES = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
 """Names of files that this process has open: a new file in their place would not be theirs."""
+
+OUR_BEGINNINGS = (b'{"schema"', b'{\n  "schema"', b'{"displayTimeUnit"', b"# Validation")
+"""How files of `--json`, `--trace` and `--page` begin: only such files, and empty ones, are written over."""
 
 READER_SECONDS = 10.0
 """How long writing waits for a reader of a pipe [s]."""
@@ -92,12 +96,42 @@ def check_file(option: str, file: str) -> None:
     folder = os.path.dirname(target)
     if os.path.isdir(file) or file.endswith("/") or (not there and not os.path.isdir(folder)):
         raise BadInput(f"{place}: no such folder, or no file; {remedy}")
+    if there and stat.S_ISREG(there.st_mode) and there.st_size and not _is_ours(file):
+        raise BadInput(f"{place}: holds something that this program did not write; move it away, or give another path")
     if there and stat.S_ISBLK(there.st_mode):
         raise BadInput(f"{place}: is a disk; {remedy}")
     if not os.access(file if there else folder, os.W_OK):
         raise BadInput(f"{place}: may not be written; {remedy}, and that you may write to")
     if len(os.fsencode(os.path.basename(target))) > 255:
         raise BadInput(f"{place}: cannot be written (File name too long); {remedy}")
+
+
+def check_apart(files: Mapping[str, str | None]) -> None:
+    """Refuse two options that name one file, since one would be written over the other.
+
+    Args:
+        files: option, such as '--json' -> its path; None where it is not given.
+
+    Raises:
+        BadInput: two of them are the same file.
+    """
+    places: dict[str, str] = {}
+    for option, file in files.items():
+        if file is None or is_standard_output(file):
+            continue
+        other = places.setdefault(os.path.realpath(file), option)
+        if other != option:
+            raise BadInput(f"{option} {file}: is the file of {other}, too; give each a file of its own")
+
+
+def _is_ours(file: str) -> bool:
+    """True if a file begins as those that are written here: results, a trace, or a page of claims."""
+    try:
+        with open(file, "rb") as content:
+            start = content.read(200).lstrip()
+    except OSError:
+        return True  # why it cannot be read or written is told where it is written
+    return start.startswith(OUR_BEGINNINGS)
 
 
 def _is_stream(file: Path) -> bool:

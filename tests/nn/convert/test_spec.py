@@ -72,3 +72,23 @@ def test_more_batches_widen_the_ranges_of_the_sample() -> None:
 def test_the_model_comes_first_when_saving_and_when_restoring() -> None:
     with pytest.raises(BadInput, match=r"the model comes first: restore\(model, file\)"):
         of.restore("model.safetensors", model())  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(
+    ("batches", "said"),
+    [
+        (X, "of type Tensor; give a list of batches"),
+        (None, "of type NoneType; give a list of batches"),
+        ([9 * X, X * float("nan")], "holds NaN or infinity"),
+        ([9 * X, X[:, :3]], "the model fails on a batch"),
+        ([9 * X, X.double()], "the model fails on a batch"),
+    ],
+)
+def test_bad_batches_are_one_line_and_leave_the_model_as_it_was(batches: object, said: str) -> None:
+    converted = of.convert(model(), HARDWARE, sample=X)
+    with torch.no_grad():
+        before = converted(3 * X)
+        with pytest.raises(BadInput, match=said) as caught:
+            of.calibrate_ranges(converted, batches)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+        assert torch.equal(converted(3 * X), before)

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import at_home, batch_size, call
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert import self_check
-from ohmformer.nn.convert.handle import crossbars
+from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
 
@@ -27,10 +29,32 @@ def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
         batches: batches beside the sample, each as `convert` takes one; such as `(x for x, _ in loader)`.
 
     Raises:
-        BadInput: the model was not converted, or a batch is not a batch of inputs.
+        BadInput: the model was not converted, or a batch is not a batch of inputs, or holds NaN or infinity. The model
+            then has the ranges of before.
     """
     found = crossbars(model)
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise BadInput(f"batches is of type {type(batches).__name__}; give a list of batches, such as [inputs]")
     samples = [found.sample, *(_checked(model, batch) for batch in batches)]
+    before = [(op, op.x_range, op.adc_range, getattr(op, "w_range", None)) for op in found.operands]
+    try:
+        _observe(model, found, samples)
+    except Exception as error:
+        for operand, x_range, adc_range, w_range in before:
+            operand.x_range, operand.adc_range = x_range, adc_range
+            if isinstance(operand, KVOperand):
+                operand.w_range = w_range
+        if isinstance(error, BadInput) or len(samples) == 1:
+            raise
+        why = (str(error).splitlines() or [""])[0]
+        raise BadInput(
+            f"calibrate_ranges: the model fails on a batch ({type(error).__name__}: {why}); give inputs as the model "
+            "takes them"
+        ) from error
+
+
+def _observe(model: nn.Module, found: Crossbars, samples: Sequence[Any]) -> None:
+    """Widen all ranges to what the model does on samples."""
     for sample in samples:
         with torch.no_grad(), self_check.named_rows(sample, found.axis), found.state.set_mode("observe inputs"):
             call(model, sample)
@@ -43,6 +67,9 @@ def _checked(model: nn.Module, batch: Any) -> Any:
     batch = at_home(model, as_sample(batch))
     if batch_size(batch) == 0:
         raise BadInput("calibrate_ranges: a batch is empty; give batches of at least one input")
+    for leaf in tree_leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and not bool(leaf.isfinite().all()):
+            raise BadInput("calibrate_ranges: a batch holds NaN or infinity; remove or mend it")
     return batch
 
 

@@ -1,0 +1,64 @@
+"""What a slip of the pen must not destroy: studies, stores and files of others in place of an output."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import Run, ohmformer  # noqa: F401  (a fixture)
+
+LIBRARY = Path(__file__).parents[2] / "src" / "ohmformer" / "library"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    file = tmp_path / "own.toml"
+    shutil.copyfile(LIBRARY / "costs" / "bert_base.toml", file)
+    return file
+
+
+@pytest.mark.parametrize("option", ["--json", "--trace"])
+def test_an_output_never_replaces_what_this_program_did_not_write(
+    ohmformer: Run,  # noqa: F811
+    study: Path,
+    tmp_path: Path,
+    option: str,
+) -> None:
+    before = study.read_bytes()
+    (tmp_path / "store.sqlite").write_bytes(b"SQLite format 3\x00" + bytes(100))
+    for victim in (study, tmp_path / "store.sqlite"):
+        code, _, err = ohmformer("cost", str(study), option, str(victim))
+        assert code == 2
+        assert "holds something that this program did not write" in err
+    assert study.read_bytes() == before
+    for _ in range(2):  # its own output is written anew
+        assert ohmformer("cost", str(study), option, str(tmp_path / "out.json"))[0] == 0
+
+
+def test_two_outputs_in_one_file_are_refused(ohmformer: Run, study: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "link").symlink_to(tmp_path / "same.json")
+    for other in ("same.json", "link"):
+        code, _, err = ohmformer(
+            "cost", str(study), "--json", str(tmp_path / "same.json"), "--trace", str(tmp_path / other)
+        )
+        assert code == 2
+        assert "is the file of --json, too" in err
+
+
+@pytest.mark.parametrize("content", ["precious", json.dumps({"schema": 1, "study": "another", "points": []})])
+def test_results_of_another_study_are_not_written_over(
+    ohmformer: Run,  # noqa: F811
+    study: Path,
+    tmp_path: Path,
+    content: str,
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "results.json").write_text(content)
+    code, _, err = ohmformer("run", str(study), "--out", str(folder))
+    assert code == 2
+    assert "choose another folder with --out" in err
+    assert (folder / "results.json").read_text() == content
