@@ -11,7 +11,7 @@ Z input cycles; `...` are matrices that share one call, such as samples and head
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -19,13 +19,12 @@ from torch import Tensor
 from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.crossbar import Programmed, Side
 from ohmformer.array.folded import Folded, fold, folded_product
-from ohmformer.array.spec import Crossbar
+from ohmformer.array.spec import Crossbar, Level
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.streams import Stream, Streams
 
-Level = Literal["cell", "array", "noise"]
-LEVELS: tuple[Level, ...] = ("cell", "array", "noise")
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 @torch.no_grad()

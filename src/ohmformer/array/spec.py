@@ -14,6 +14,9 @@ from ohmformer.device.spec import Cell, WriteVerify
 from ohmformer.quantities import Joules, Percentile, PositiveShare, Seconds, SignedFraction, SquareMeters
 from ohmformer.schema import Spec
 
+Level = Literal["cell", "array", "noise"]
+"""How faithfully crossbars are simulated; see `ohmformer.array.multiply`."""
+
 Bits = Annotated[int, Field(ge=1, le=16)]
 Lines = Annotated[int, Field(ge=1, le=100_000)]
 """Rows or columns of one array."""

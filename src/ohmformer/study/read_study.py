@@ -170,18 +170,6 @@ def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> 
     return document, [sweep if sweep.label else sweep.pinned(path, value) for sweep in sweeps]
 
 
-def _check_count(sweeps: Sequence[Sweep]) -> None:
-    """Refuse more points than anyone waits for, before they are made."""
-    total = 0
-    for sweep in sweeps:
-        points = 1
-        for _, values in sweep.axes:
-            points = min(points * len(values), MOST_POINTS + 1)
-        total += points
-    if total > MOST_POINTS:
-        raise BadInput(f"sweep: makes more than {MOST_POINTS:,} points; leave out values, or split it into studies")
-
-
 def _filled(document: Document, values: Document) -> Document:
     """The document, completed by swept values where it has none: so that what a sweep overwrites is checked as well."""
     for path, value in values.items():

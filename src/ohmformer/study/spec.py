@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, fault_of
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
@@ -72,7 +73,7 @@ def _fixed(cls: type[S], table: dict[str, Any]) -> S:
 class Simulation(Spec):
     """How faithfully (see the levels in the documentation), and how many samples at a time."""
 
-    level: Literal["cell", "array", "noise"] = "array"
+    level: Level = "array"
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 100
 
 

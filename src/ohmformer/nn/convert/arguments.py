@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.array.multiply import LEVELS
+from ohmformer.array.spec import Level
 from ohmformer.capture.inputs import at_home, batch_size
 from ohmformer.capture.opaque_tensors import stored_values
 from ohmformer.capture.sample_batch import as_sample
@@ -19,7 +20,7 @@ from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert.handle import check_seed
-from ohmformer.nn.convert.spec import ConvertConfig, Level
+from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.modules.class_swap import converted_part
 
 QUANTIZERS = (

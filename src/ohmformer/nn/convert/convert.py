@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ohmformer.array.multiply import Level
+from ohmformer.array.spec import Level
 from ohmformer.capture.dry_run import dry_run
 from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED

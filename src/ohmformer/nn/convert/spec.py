@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationInfo, field_validator
 
+from ohmformer.array.spec import Level
 from ohmformer.hardware.rules import OrderedRules, ordered_rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.quantities import Seed, WholeNumber
 from ohmformer.schema import Spec, validate
-
-Level = Literal["cell", "array", "noise"]
-"""How faithfully crossbars are simulated; see `ohmformer.array.multiply`."""
 
 
 class ConvertConfig(Spec):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from ohmformer.array.spec import Level
 from ohmformer.errors import BadInput
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
@@ -53,7 +54,7 @@ class Accuracy(Part):
     optional = frozenset({"score_sums", "left_out", "chosen"})
 
     metric: MetricName
-    level: Literal["cell", "array", "noise"]
+    level: Level
     software: Finite
     mean: Finite
     ci95: tuple[Finite, Finite]
