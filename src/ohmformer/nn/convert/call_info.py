@@ -21,14 +21,14 @@ from ohmformer.streams import current_samples
 
 def call_info(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
     """What a call of a model says; `axis` is that of samples in its inputs."""
-    named = _named(model, args, kwargs)
+    named = bound_arguments(model, args, kwargs)
     mixed = any(name.startswith("decoder_") and value is not None for name, value in named.items())
     prefix = "decoder_" if mixed else ""
     tokens = _tokens(named, prefix)
     rows = _rows([args, dict(kwargs)] if tokens is None else tokens, axis)
     said = named.get(f"{prefix}attention_mask")
     mask = token_mask(said)
-    alone = not any(_continuous(name, value) for name, value in named.items())
+    alone = not any(is_other_input(name, value) for name, value in named.items())
     padding: tuple[Tensor, ...] = (mask,) if mask is not None and alone else ()
     other = token_mask(named.get("attention_mask")) if alone else None
     memory = None if not mixed else () if other is None else (other,)
@@ -78,7 +78,8 @@ def drop_parts_of_texts(run: DryRun, model: nn.Module, sample: Any) -> None:
             product.causal = whole and (product.role != "key" or run.places[product].right is not None)
 
 
-def _named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
+def bound_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a call by name."""
     if not args:
         return kwargs
     try:
@@ -107,7 +108,7 @@ def _tokens(named: Mapping[str, Any], prefix: str) -> Tensor | None:
     return None
 
 
-def _continuous(name: str, value: Any) -> bool:
-    """Whether an input is none of tokens, such as images: masks of tokens do not speak of it."""
+def is_other_input(name: str, value: Any) -> bool:
+    """True if an input is not token data, such as images: masks of tokens do not speak of it."""
     tokens = name.endswith(("inputs_embeds", "mask"))
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 2 and not tokens

@@ -15,6 +15,7 @@ from ohmformer.capture.torch_private import in_backward
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
 from ohmformer.nn.convert.call_info import call_info, encoder_call_info
+from ohmformer.nn.convert.memory import attach_to_decoders, begin_decoder, note_inputs, note_memory
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
@@ -49,6 +50,7 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
     if encoder is not None:
         encoder.register_forward_pre_hook(partial(begin_encoder, converted), with_kwargs=True)
         encoder.register_forward_hook(partial(finish_encoder, converted), always_call=True)
+    attach_to_decoders(model, converted.state)
     modules = dict(model.named_modules())
     multiplying = {product.module for product in run.seen.products} | set(run.seen.operations)
     for name in multiplying - frames:
@@ -83,6 +85,7 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     state.moved.clear()
     state.frames.clear()
     state.parts.clear()
+    note_inputs(state, model, args, kwargs)
     names, rows = state.said.names, state.said.rows
     if names is not None and rows is not None and len(names) != rows:
         raise BadInput(f"samples(ids) names {len(names)} samples but the batch has {rows} rows; name one per row")
@@ -133,10 +136,8 @@ def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...
 def finish_encoder(converted: Converted, _encoder: nn.Module, _args: object, output: object) -> None:
     """It is done. What it returns is known again where the decoder multiplies it."""
     state = converted.state
-    padding = state.parts.pop().padding if state.parts else ()
-    for t in floats(output) if padding else ():
-        if t.shape[:2] == padding[0].shape:
-            state.padded[t] = padding[0]
+    if state.parts:
+        note_memory(state, floats(output), state.parts.pop().padding)
 
 
 def recall(state: State, step: TrainingStep | None, said: CallInfo, _grad: Tensor) -> None:
@@ -157,4 +158,4 @@ def leave_digital(state: State, _module: nn.Module, _args: object, _output: obje
         state.frames.pop()
 
 
-OWN_HOOKS = (begin, finish, begin_encoder, finish_encoder, enter_digital, leave_digital)
+OWN_HOOKS = (begin, finish, begin_encoder, finish_encoder, begin_decoder, enter_digital, leave_digital)

@@ -18,6 +18,7 @@ from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.nn.operands.state import State
+from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.threads import OfThread, Threads
 from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
 
@@ -111,19 +112,19 @@ class Operand:
         samples: bool = True,
         queries: int | None = None,
         columns: tuple[int, ...] | None = None,
-        own: Tensor | None = None,
+        own: tuple[Tensor, ...] | None = None,
     ) -> Tensor:
         """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O].
 
         Without `samples` the first axis of x is none of samples, and its rows are read as they come. M may be several
         times the number of `queries`, one head of queries after the other. `columns` says how many of the outputs
-        each sample has, where that differs. `own` [B, M] says which inputs are none of padding, where that is known of
-        these very inputs. Cells that are ideal hold nothing but w.
+        each sample has, where that differs. `own` is given for inputs that are not the new tokens of the call (see
+        `State.memory`): which of them [B, M] are no padding. Cells that are ideal hold nothing but w.
         """
         if held is None:
             return x @ w.transpose(-2, -1)
         with torch.no_grad():
-            stream = self._read_stream(x, call_index, samples, queries or x.shape[-2], columns, own)
+            stream = self._read_stream(x, call_index, samples, queries, columns, own)
             y = self._multiply(x.detach(), held, stream)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
@@ -139,11 +140,14 @@ class Operand:
         x: Tensor,
         call_index: tuple[int, ...],
         samples: bool,
-        queries: int,
+        queries: int | None,
         columns: tuple[int, ...] | None,
-        padding: Tensor | None = None,
+        memory: tuple[Tensor, ...] | None,
     ) -> Streams | None:
-        """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models."""
+        """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models.
+
+        Where a call does not number its tokens, inputs that are known to be tokens are numbered from 0.
+        """
         if not self.noisy_reads():
             return None
         state = self.state
@@ -151,10 +155,14 @@ class Operand:
         if not samples:
             return reads
         found = sample_streams(reads, len(x), state.call_info.names)
-        numbers, heads = state.call_info.numbers, x.shape[-2] // queries
-        tokens = len(numbers) == len(x) and len(numbers[0]) >= queries and padding is None
+        numbers, are_tokens = state.call_info.numbers, queries is not None
+        queries = x.shape[-2] if queries is None else queries
+        heads = x.shape[-2] // queries
+        if not numbers and are_tokens and not state.parts:
+            numbers = self._numbers_by_place(len(x), queries)
+        tokens = len(numbers) == len(x) and len(numbers[0]) >= queries and memory is None
         if not (state.causal and tokens) or state.level == "cell":
-            own = self._own_rows(len(x), queries, heads, padding)
+            own = self._own_rows(len(x), queries, heads, memory)
             if own is None and columns is None:
                 return found
             return PaddedStreams(found.streams, places=x.shape[-2], rows=own, columns=columns)
@@ -165,10 +173,20 @@ class Operand:
         )
         return TokenStreams(found.streams, numbers=places, growing=True)
 
-    def _own_rows(self, B: int, queries: int, heads: int, padding: Tensor | None) -> tuple[tuple[int, ...], ...] | None:
+    def _numbers_by_place(self, B: int, queries: int) -> Numbers:
+        """The numbers of the tokens at `queries` places of each of B samples; -1 at padding."""
+        own = self._own_rows(B, queries, 1, None)
+        if own is None:
+            return (tuple(range(queries)),) * B
+        found = [dict(zip(row, range(len(row)), strict=True)) for row in own]
+        return tuple(tuple(number.get(place, -1) for place in range(queries)) for number in found)
+
+    def _own_rows(
+        self, B: int, queries: int, heads: int, memory: tuple[Tensor, ...] | None
+    ) -> tuple[tuple[int, ...], ...] | None:
         """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
         call_info = self.state.call_info
-        masks = (padding,) if padding is not None else call_info.padding if call_info.memory is None else ()
+        masks = memory if memory is not None else call_info.padding if call_info.memory is None else ()
         if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
             return None
         own = [row.nonzero().flatten().tolist() for row in masks[0]]

@@ -94,8 +94,9 @@ class State:
         training: variation-aware training, inside of its block.
         last: the step of training that the last call was; None where it was none.
         threads: what each thread keeps for itself.
-        padded: what an encoder returned -> which of its tokens [B, N] hold something. All threads share it, since a
-            tensor is only ever what one call returned, and a decoder may look at it from another thread.
+        memory: tensors [B, N, features] whose rows are not the new tokens of the call, such as what an encoder
+            returned, -> which of their rows [B, N] hold something; an empty tuple if all do. All threads share it,
+            since a tensor is only ever what one call returned, and a decoder may look at it from another thread.
     """
 
     level: Level = "array"
@@ -107,7 +108,7 @@ class State:
     causal: bool = False
     training: TrainingSteps | None = None
     threads: Threads = field(default_factory=Threads)
-    padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
+    memory: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
     name: ClassVar[str] = ""
     said = OfThread[CallInfo](CallInfo())
     inside = OfThread[bool](False)
@@ -115,11 +116,11 @@ class State:
 
     def __getstate__(self) -> dict[str, object]:
         """Outputs of an encoder are not kept with the model."""
-        return {**vars(self), "padded": {}}
+        return {**vars(self), "memory": {}}
 
     def __setstate__(self, kept: dict[str, object]) -> None:
         """As it was, with no outputs of an encoder."""
-        vars(self).update(kept, padded=WeakIdKeyDictionary())
+        vars(self).update(kept, memory=WeakIdKeyDictionary())
 
     @property
     def frames(self) -> list[object | None]:

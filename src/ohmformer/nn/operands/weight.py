@@ -57,10 +57,13 @@ class WeightOperand(Operand):
         """Where samples stand in this use of the forward pass."""
         return self.rows_of[call_index[0] if call_index else 0] if self.rows_of else self.rows
 
-    def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None) -> Tensor:
+    def product(
+        self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory: tuple[Tensor, ...] | None = None
+    ) -> Tensor:
         """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I].
 
-        `origin` is the parameter that w is a copy of, if it is one.
+        `origin` is the parameter that w is a copy of, if it is one. `memory` is given for inputs that are not the new
+        tokens of the call, where `State.memory` does not know them.
         """
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
@@ -77,7 +80,7 @@ class WeightOperand(Operand):
             return exact.to(dtype)
         rows = encoding.widened(x, self.name)
         held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, origin)
-        own = self.state.padded.get(x)
+        own = memory if memory is not None else self.state.memory.get(x)
         if not self.noisy_reads() or places is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, call_index, samples=False)
@@ -85,7 +88,9 @@ class WeightOperand(Operand):
         first = places.first(rows, self._samples(rows, places))
         if w.dim() == 2:
             flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
-            y = self.multiply(flat, w.to(rows.dtype), held, call_index, own=own).reshape(*first.shape[:-1], w.shape[-2])
+            queries = flat.shape[-2] if first.dim() == 3 else None
+            y = self.multiply(flat, w.to(rows.dtype), held, call_index, queries=queries, own=own)
+            y = y.reshape(*first.shape[:-1], w.shape[-2])
         else:
             y = self.multiply(first, w.to(rows.dtype), held, call_index)
         return places.back(y, rows.shape[places.axis]).to(dtype)

@@ -1,0 +1,64 @@
+"""Which tensors of a call are not its new tokens: what a decoder looks at, such as the output of an encoder.
+
+Their rows are not numbered as the new tokens are, so their reads must not be either.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ohmformer.nn.convert.call_info import bound_arguments, is_other_input
+from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.operands.state import State
+from ohmformer.nn.operands.token_numbers import token_mask
+
+MEMORY = "encoder_hidden_states"
+"""The argument by which decoders of Hugging Face are given the tokens of an encoder [B, N, features]."""
+
+
+def note_memory(state: State, tensors: Iterable[Tensor], padding: tuple[Tensor, ...]) -> None:
+    """Remember that tensors [B, N, features] are not the new tokens of a call.
+
+    Args:
+        state: what the model shares.
+        tensors: what the decoder looks at; tensors with another number of axes are left out.
+        padding: which places [B, N] hold something; empty if all do.
+    """
+    for t in tensors:
+        if t.dim() == 3 and (not padding or t.shape[:2] == padding[0].shape):
+            state.memory[t] = padding
+
+
+def note_inputs(state: State, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Remember the inputs of a call that stand beside its tokens, such as the features of an image."""
+    if state.said.numbers and not torch.is_grad_enabled():
+        named = bound_arguments(model, args, kwargs)
+        note_memory(state, [value for name, value in named.items() if is_other_input(name, value)], ())
+
+
+def attach_to_decoders(model: nn.Module, state: State) -> None:
+    """Each outermost decoder that takes the tokens of an encoder notes which they are."""
+    outer = ""
+    for name, module in model.named_modules():
+        try:
+            names = list(inspect.signature(module.forward).parameters)
+        except (TypeError, ValueError):  # what is not written in Python
+            continue
+        if MEMORY in names and not (outer and name.startswith(outer)):
+            module.register_forward_pre_hook(partial(begin_decoder, state, names.index(MEMORY)), with_kwargs=True)
+            outer = f"{name}."
+
+
+@eager
+def begin_decoder(state: State, place: int, _decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A decoder begins. Not with gradients: layers that are recomputed for them must draw the same without it."""
+    given = args[place] if place < len(args) else kwargs.get(MEMORY)
+    if isinstance(given, Tensor) and given not in state.memory and not torch.is_grad_enabled():
+        mask = token_mask(kwargs.get("encoder_attention_mask"))
+        note_memory(state, [given], () if mask is None else (mask,))
