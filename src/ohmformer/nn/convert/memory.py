@@ -6,13 +6,16 @@ Their rows are not numbered as the new tokens are, so their reads must not be ei
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from ohmformer.capture.dry_run import DryRun
+from ohmformer.capture.product import Product
 from ohmformer.nn.convert.call_info import bound_arguments, is_other_input
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.operands.state import State
@@ -20,6 +23,8 @@ from ohmformer.nn.operands.token_numbers import token_mask
 
 MEMORY = "encoder_hidden_states"
 """The argument by which decoders of Hugging Face are given the tokens of an encoder [B, N, features]."""
+
+ATTENTION = ("attention", "multihead attention")
 
 
 def note_memory(state: State, tensors: Iterable[Tensor], padding: tuple[Tensor, ...]) -> None:
@@ -33,6 +38,28 @@ def note_memory(state: State, tensors: Iterable[Tensor], padding: tuple[Tensor, 
     for t in tensors:
         if t.dim() == 3 and (not padding or t.shape[:2] == padding[0].shape):
             state.memory[t] = padding
+
+
+def only_looks_elsewhere(run: DryRun, sample: Any) -> bool:
+    """True if keys are never those of the queries' own tokens, so that no query depends on how many others there are.
+
+    Queries and keys then come from different inputs, and differ on the sample in number or in value.
+    """
+    inputs = [leaf for leaf in tree_leaves(dict(sample) if isinstance(sample, Mapping) else sample)
+              if isinstance(leaf, Tensor) and leaf.dim() > 1]  # fmt: skip
+    found = [_elsewhere(p) for p in run.seen.products if p.kind in ATTENTION or p.role == "key"]
+    return len(inputs) > 1 and bool(found) and all(found)
+
+
+def _elsewhere(product: Product) -> bool:
+    """True if a product of queries with keys shows that these are other tokens."""
+    left, right = product.left, product.right
+    if left is None or right is None or len(left.shape) != len(right.shape):
+        return False
+    if left.shape[-2] != right.shape[-2]:
+        return True
+    same = left.values.shape == right.values.shape and torch.equal(left.values, right.values)
+    return product.kind == "multihead attention" and not same
 
 
 def note_inputs(state: State, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

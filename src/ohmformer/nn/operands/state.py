@@ -88,7 +88,8 @@ class State:
         mode: self-checks compute every captured product exactly (`bypass`), or as cells without rounding and noise
             would, from what is written of it (`ideal`); the observing modes calibrate ranges.
         rounded: inputs and stored values are integers; otherwise quantizers are bypassed, and only noise remains.
-        causal: some attention of the model is causal, so reads belong to tokens.
+        causal: some attention of the model is causal, or all of it looks at other tokens than its queries; so tokens
+            may come one by one, and reads belong to tokens.
         said: what the last call of the whole model said, in this thread.
         inside: that call is going on.
         training: variation-aware training, inside of its block.
