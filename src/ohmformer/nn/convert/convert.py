@@ -22,7 +22,7 @@ from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.call_info import drop_parts_of_texts
 from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.hooks import attach
-from ohmformer.nn.convert.memory import only_looks_elsewhere
+from ohmformer.nn.convert.memory import note_across, only_looks_elsewhere
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
@@ -77,6 +77,7 @@ def convert(
     with _evaluating(converted), unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
         drop_parts_of_texts(run, converted, sample)
+        note_across(run, converted, sample)
         replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
         table = replacer.replace()
         state.causal = any(isinstance(op, KVOperand) and op.causal for op in replacer.operands)

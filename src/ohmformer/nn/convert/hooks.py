@@ -15,7 +15,7 @@ from ohmformer.capture.torch_private import in_backward
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
 from ohmformer.nn.convert.call_info import call_info, encoder_call_info
-from ohmformer.nn.convert.memory import attach_to_decoders, begin_decoder, note_inputs, note_memory
+from ohmformer.nn.convert.memory import attach_to_decoders, begin_decoder, encoder_of, note_inputs, note_memory
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
@@ -107,17 +107,6 @@ def finish(converted: Converted, _model: nn.Module, _args: object, output: objec
         for t in floats(output):
             if t.requires_grad:
                 t.register_hook(partial(recall, state, state.last, state.said))
-
-
-def encoder_of(model: nn.Module) -> nn.Module | None:
-    """The encoder of a model of Hugging Face that has a decoder too, which `generate` calls by itself."""
-    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False) or not hasattr(model, "get_encoder"):
-        return None
-    try:
-        found = model.get_encoder()  # type: ignore[operator]
-    except Exception:  # a library's own affair
-        return None
-    return found if isinstance(found, nn.Module) and found is not model else None
 
 
 @eager

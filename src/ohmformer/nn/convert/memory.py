@@ -40,6 +40,28 @@ def note_memory(state: State, tensors: Iterable[Tensor], padding: tuple[Tensor, 
             state.memory[t] = padding
 
 
+def encoder_of(model: nn.Module) -> nn.Module | None:
+    """The encoder of a model of Hugging Face that has a decoder too, which `generate` calls by itself."""
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False) or not hasattr(model, "get_encoder"):
+        return None
+    try:
+        found = model.get_encoder()  # type: ignore[operator]
+    except Exception:  # a library's own affair
+        return None
+    return found if isinstance(found, nn.Module) and found is not model else None
+
+
+def note_across(run: DryRun, model: nn.Module, sample: Any) -> None:
+    """Note which products of queries with keys look at other tokens, where queries come one by one."""
+    one_by_one = any(p.causal for p in run.seen.products) or only_looks_elsewhere(run, sample)
+    encoder = encoder_of(model)
+    inside = next((f"{name}." for name, module in model.named_modules() if module is encoder), None)
+    for p in run.seen.products if one_by_one else ():
+        if (p.kind in ATTENTION or p.role == "key") and not p.causal:
+            in_decoder = inside is not None and not f"{p.module}.".startswith(inside)
+            p.across = in_decoder or (inside is None and _elsewhere(p))
+
+
 def only_looks_elsewhere(run: DryRun, sample: Any) -> bool:
     """True if keys are never those of the queries' own tokens, so that no query depends on how many others there are.
 
@@ -71,15 +93,15 @@ def note_inputs(state: State, model: nn.Module, args: tuple[Any, ...], kwargs: d
 
 def attach_to_decoders(model: nn.Module, state: State) -> None:
     """Each outermost decoder that takes the tokens of an encoder notes which they are."""
-    outer = ""
+    outer: str | None = None
     for name, module in model.named_modules():
         try:
             names = list(inspect.signature(module.forward).parameters)
         except (TypeError, ValueError):  # what is not written in Python
             continue
-        if MEMORY in names and not (outer and name.startswith(outer)):
+        if MEMORY in names and (outer is None or not name.startswith(outer)):
             module.register_forward_pre_hook(partial(begin_decoder, state, names.index(MEMORY)), with_kwargs=True)
-            outer = f"{name}."
+            outer = f"{name}." if name else ""
 
 
 @eager

@@ -126,7 +126,7 @@ class OperandChoice:
             axis="K" if write == "left" else letter,
             write=write,
             fault_name=engine_name if shared else name,
-            causal=bool(product.causal),
+            causal=bool(product.causal) or (product.across and write == "left"),
             memristive=isinstance(engine, CrossbarEngine) or rule.array is not None,
             clip="none" if rule.clip == "model" and not isinstance(engine, CrossbarEngine) else rule.clip,
         )

@@ -155,11 +155,9 @@ class Operand:
         if not samples:
             return reads
         found = sample_streams(reads, len(x), state.call_info.names)
-        numbers, are_tokens = state.call_info.numbers, queries is not None
+        numbers = state.call_info.numbers if queries is None else self.numbers_of_inputs(len(x), queries)
         queries = x.shape[-2] if queries is None else queries
         heads = x.shape[-2] // queries
-        if not numbers and are_tokens and not state.parts:
-            numbers = self._numbers_by_place(len(x), queries)
         tokens = len(numbers) == len(x) and len(numbers[0]) >= queries and memory is None
         if not (state.causal and tokens) or state.level == "cell":
             own = self._own_rows(len(x), queries, heads, memory)
@@ -173,7 +171,12 @@ class Operand:
         )
         return TokenStreams(found.streams, numbers=places, growing=True)
 
-    def _numbers_by_place(self, B: int, queries: int) -> Numbers:
+    def numbers_of_inputs(self, B: int, queries: int) -> Numbers:
+        """The numbers of inputs that are tokens, `queries` of each of B samples; empty if they come all at once."""
+        state = self.state
+        return state.call_info.numbers or (() if state.parts else self.numbers_by_place(B, queries))
+
+    def numbers_by_place(self, B: int, queries: int) -> Numbers:
         """The numbers of the tokens at `queries` places of each of B samples; -1 at padding."""
         own = self._own_rows(B, queries, 1, None)
         if own is None:

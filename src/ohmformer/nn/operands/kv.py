@@ -23,7 +23,7 @@ from ohmformer.nn.operands.clipping import soft_clips
 from ohmformer.nn.operands.kv_cache import WrittenTokens
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
-from ohmformer.nn.operands.unpad import Numbers, Unpadding, places, ring_places, unpad
+from ohmformer.nn.operands.unpad import Numbers, Unpadding, place_at, places, ring_places, unpad
 from ohmformer.nn.threads import OfThread
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
@@ -36,10 +36,8 @@ class KVOperand(Operand):
         fault_name: the arrays that are used; layers that share arrays share their faults.
         axis: "K" (tokens are outputs) or "V" (tokens are inputs).
         write: which factor of the product is written; "left" for Q in place of K, say, whose tokens are outputs.
-        causal: no query sees later tokens, so tokens may come one by one: each draws the noise of its number, and what
-            would be a range over all tokens is fixed by calibration.
-        memristive: its cells need no protection where this is False.
-        clip: in place of the model's; a tuple has one for each head.
+        causal: tokens may come one by one, since no query sees later ones, or since queries are written themselves.
+            Each draws the noise of its number, and what would be a range over all tokens is fixed by calibration.
         w_range: the calibrated range of a causal operand, [1, R or 1, 1, d or 1].
         conditioner: what is done to tokens before they are written, and undone behind the product.
         cells: what was written last, where a cache may bring it back.
@@ -128,7 +126,11 @@ class KVOperand(Operand):
             x = conditioner.inputs(x)
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
         held, gain = self._written(
-            tokens.detach(), came, unpadding, self._streams(came, unpadding, numbers, call_index), new
+            tokens.detach(),
+            came,
+            unpadding,
+            self._streams(came, unpadding, numbers, call_index),
+            came.shape[-2] if self.write == "left" else new,
         )
         if gain is not None:
             x = x * gain
@@ -176,6 +178,13 @@ class KVOperand(Operand):
         state = self.state
         return state.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner
 
+    def numbers_of_inputs(self, B: int, queries: int) -> Numbers:
+        """As in the base; where queries are written, inputs are keys, and may be those of other tokens."""
+        found = super().numbers_of_inputs(B, queries)
+        if self.write == "right" or not found or len(found[0]) == queries:
+            return found
+        return self.numbers_by_place(B, queries)
+
     def _remembers(self) -> bool:
         """Whether tokens may come back from a cache, and what cells hold can be taken apart token by token."""
         return self._apart() and (self.state.call_info.cached or (self.causal and not torch.is_grad_enabled()))
@@ -219,7 +228,10 @@ class KVOperand(Operand):
         if not self.causal:
             return unpadding, ()
         if self.write == "left" and unpadding is None and len(call.numbers) == B and len(call.numbers[0]) == N:
-            return None, call.numbers
+            in_order = all(row == tuple(range(N)) for row in call.numbers)
+            if in_order or not self._places_matter():
+                return None, call.numbers
+            return place_at(torch.tensor(call.numbers, device=tokens.device))
         if call.ring and len(call.numbers) == B and len(call.numbers[0]) < N:
             return ring_places(unpadding, call.written, N, tokens.device)
         return places(unpadding, call.written, B, N, tokens.device, at_numbers=self._places_matter())

@@ -143,6 +143,15 @@ class State:
         """What calls of encoders say that are going on in this thread, by themselves or inside of that of the model."""
         return self.threads.own("parts", list)
 
+    def memory_of(self, x: Tensor) -> tuple[Tensor, ...] | None:
+        """What `memory` says of inputs [B, N, features], or of the same in rows [B * N, features]; None if nothing."""
+        found: tuple[Tensor, ...] | None = self.memory.get(x)
+        if found is not None or x.dim() != 2:
+            return found
+        whole = (t for t in self.memory if t.numel() == x.numel() and t.device == x.device)
+        same = next((t for t in whole if t.data_ptr() == x.data_ptr() and t.shape[-1] == x.shape[-1]), None)
+        return None if same is None else self.memory[same]
+
     @property
     def stream(self) -> Stream:
         """The stream of the chip, or of the step of training."""

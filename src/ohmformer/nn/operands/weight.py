@@ -80,7 +80,7 @@ class WeightOperand(Operand):
             return exact.to(dtype)
         rows = encoding.widened(x, self.name)
         held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, origin)
-        own = memory if memory is not None else self.state.memory.get(x)
+        own = memory if memory is not None else self.state.memory_of(x)
         if not self.noisy_reads() or places is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, call_index, samples=False)
