@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -85,13 +86,13 @@ def test_a_function_that_ends_the_process_is_one_line(
 ) -> None:
     (tmp_path / "ending.py").write_text(f"import os, sys\ndef make():\n    {body}\n    return 7\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "stdout", open(os.devnull, "w"))  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdout", StringIO())
     monkeypatch.delitem(sys.modules, "ending", raising=False)
     end = os._exit
     with pytest.raises(BadInput, match=said):
         from_python("task", "python:ending:make", int)
     assert os._exit is end
-    monkeypatch.delitem(sys.modules, "ending")
+    sys.modules.pop("ending")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -103,4 +104,4 @@ def test_a_forked_copy_ends_and_the_working_directory_is_restored(
     child = from_python("task", "python:forking:make", int)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert Path.cwd() == tmp_path
-    monkeypatch.delitem(sys.modules, "forking")
+    sys.modules.pop("forking")

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -218,7 +219,7 @@ def _process_kept(where: str) -> Iterator[None]:
         BadInput: the code closes standard output or standard error.
     """
     process, outputs = os.getpid(), (sys.stdout, sys.stderr)
-    end: Callable[[int], NoReturn] = os._exit
+    end = os._exit
     folder = None
     with suppress(OSError):
         folder = os.getcwd()
@@ -240,7 +241,7 @@ def _process_kept(where: str) -> Iterator[None]:
                 os.chdir(folder)
     sys.stdout, sys.stderr = outputs
     if any(_is_closed(output) for output in outputs):
-        sys.stdout = open(os.devnull, "w") if _is_closed(sys.stdout) else sys.stdout  # noqa: SIM115
+        sys.stdout = io.StringIO() if _is_closed(sys.stdout) else sys.stdout
         sys.stderr = sys.__stderr__ if _is_closed(sys.stderr) else sys.stderr
         raise BadInput(f"{where}: closes standard output or standard error; remove that from the function")
 
