@@ -27,8 +27,6 @@ Evaluate = Callable[[Settings], PointResult]
 
 MOST_WORKERS = 1024
 
-_GUARD = 'if __name__ == "__main__":'
-
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
 
 
@@ -237,7 +235,10 @@ def _unguarded() -> str:
         return ""
     if "__name__" in text:
         return ""
-    return f"a worker cannot start, since it imports {script}, which starts the study again; put it below {_GUARD}"
+    return (
+        f"a worker cannot start, since it imports {script}, which starts the study again; put it below "
+        'if __name__ == "__main__":'
+    )
 
 
 def _failure_text(job: _Job, error: BaseException) -> str:

@@ -64,11 +64,6 @@ class WeightOperand(Operand):
         """
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        if x.dtype is not w.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise BadInput(
-                f"{self.name}: inputs are {x.dtype} and weights {w.dtype}; give both the same type, as the digital "
-                "layer needs too"
-            )
         call_index, dtype = self.next_call_index(), x.dtype
         places = self._rows_in(call_index)
         held_of = w.detach()
@@ -80,6 +75,11 @@ class WeightOperand(Operand):
         exact = self.exact_product(x, w)
         if exact is not None:
             return exact.to(dtype)
+        if dtype is not held_of.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise BadInput(
+                f"{self.name}: inputs are {dtype} and weights {held_of.dtype}; give both the same type, as the digital "
+                "layer needs too"
+            )
         rows = encoding.widened(x, self.name)
         held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, origin)
         own = self.state.padded.get(x)
