@@ -41,17 +41,20 @@ FOOT = """
 
 A conversion watches the functions that the model calls on the sample, and the kernels below them.
 
-- Products that are found but not understood stay digital and are listed with their reason, with a warning: kernels of
-  scripted functions, operations that PyTorch did not define (`torch.library.custom_op`, as libraries of fused kernels
-  have them) which take two activations, or an activation and a matrix, and sparse or quantized weights.
+- Products that are found but not understood stay digital and are listed with their reason, with a warning: recurrent
+  layers, linear algebra and Fourier transforms of activations (`torch.linalg`, `torch.fft`), distances
+  (`torch.cdist`), bags of embeddings with weights per sample, products in place, kernels of scripted functions,
+  operations that PyTorch did not define (`torch.library.custom_op`, as libraries of fused kernels have them) which take
+  two activations, or an activation and a matrix, sparse or quantized weights, and matrices of activations that are
+  handed to NumPy. `trace` refuses all of these unless a rule leaves them out.
 - Two activations that are multiplied out of sight are refused, with the rule that keeps their module digital: inside
   `torch.vmap` and other transforms of `torch.func`, in `flex_attention` and `torch.cond`, of nested tensors, of complex
   values.
 - Layers that are called in another thread stay digital; their names are listed.
 - Not seen at all, so neither captured nor listed: functions that another thread calls outside of layers; products that
-  are written as sums of elementwise products; what leaves PyTorch (NumPy, extensions and Triton kernels that are called
-  directly instead of through an operation); and operations of others that take one activation and hold their weights in
-  an object of their own. Submodules compiled by TorchScript are refused.
+  are written as sums of elementwise products (cosine similarity among them); extensions and Triton kernels that are
+  called directly instead of through an operation; and operations of others that take one activation and hold their
+  weights in an object of their own. Submodules compiled by TorchScript are refused.
 
 A rule keeps digital what its pattern names: the products of that module itself. What is inside needs a pattern, too:
 `{"*.mamba": None, "*.mamba.*": None}`, which hybrids of attention and state spaces need when they decode with a cache.

@@ -19,6 +19,7 @@ from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.state import State
 from ohmformer.streams import current_samples
 
@@ -62,6 +63,7 @@ class WeightOperand(Operand):
 
         `origin` is the parameter that w is a copy of, if it is one.
         """
+        refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
         call_index, dtype = self.next_call_index(), x.dtype
