@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, shown, suggest
+from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, suggest
 from ohmformer.patch import Patch
 from ohmformer.provenance import Provenance, Source, as_provenance, read_source
 

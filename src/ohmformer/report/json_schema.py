@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.provenance import Source
 from ohmformer.report.library import SPECS
 from ohmformer.schema import Spec
@@ -41,7 +41,7 @@ def file_schema(kind: str) -> Schema:
     if kind == "results":
         return results_schema()
     if kind not in SPECS:
-        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', 'costs', 'results', *SPECS])}")
+        raise BadInput(f"{shown(kind)} is no kind of file; {suggest(kind, ['study', 'costs', 'results', *SPECS])}")
     entry, definitions = _described(SPECS[kind])
     return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
 

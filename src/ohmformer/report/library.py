@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from ohmformer import catalog, registry
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.entries import KINDS
 from ohmformer.models.sources import FORMS, bundled
 from ohmformer.report.describe import spec_table
@@ -62,7 +62,7 @@ def list_table(kind: str = "") -> Table:
     if kind in FAMILIES:
         return _family_table(kind)
     if kind and kind not in ALL:
-        raise BadInput(f"{kind!r} is no kind of library entry; {suggest(kind, [*ALL, *FAMILIES])}")
+        raise BadInput(f"{shown(kind)} is no kind of library entry; {suggest(kind, [*ALL, *FAMILIES])}")
     table = _table("kind", "name", "from")
     for each in [kind] if kind else ALL:
         for name, file in names(each).items():
@@ -92,7 +92,7 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
     kinds = [_kind_of_file(name)] if name.endswith(".toml") else [kind for kind in ALL if name in names(kind)]
     if not kinds:
         known = [entry for kind in ALL for entry in names(kind)]
-        raise BadInput(f"{name!r} is not in the library; {suggest(name, known)}")
+        raise BadInput(f"{shown(name)} is not in the library; {suggest(name, known)}")
     for kind in kinds:
         if kind in SPECS:
             yield spec_table(load(SPECS[kind], name), f"{kind} {name}", sources=sources)

@@ -15,7 +15,7 @@ from ohmformer import catalog
 from ohmformer.cost.cost import add_energy
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
@@ -108,9 +108,9 @@ def _works(settings: CostSettings) -> list[Workload]:
         return traced_steps(model, settings.task, settings.rules)
     if name not in known and not name.endswith(".toml"):
         hint = suggest(model.source, [f"{PREFIX}{entry}" for entry in known])
-        raise BadInput(f"model.source = {model.source!r}: no such table of dimensions; {hint}")
+        raise BadInput(f"model.source = {shown(model.source)}: no such table of dimensions; {hint}")
     if settings.rules:
-        raise BadInput(f"rules: name modules of a real model, and {model.source!r} has none; leave them out")
+        raise BadInput(f"rules: name modules of a real model, and {shown(model.source)} has none; leave them out")
     contexts = range(model.context, model.context + model.steps)
     sizes: dict[str, Any] = {"tokens": model.seq_len, "batch": model.batch, "phase": model.phase}
     return [shapes(name, **sizes, context=context) for context in contexts]
@@ -247,7 +247,7 @@ def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Mapp
     try:
         return PricedPoint(set=point.set, label=point.label, cost=price(point.settings, chosen))
     except BadInput as error:
-        values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
+        values = ", ".join(f"{path} = {shown(value)}" for path, value in point.set.items())
         at = f" (at {values})" if len(study.points) > 1 and values else ""
         raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.study.spec import CostSettings, Settings, Whole
 from ohmformer.workload.shapes import PREFIX
 
@@ -35,8 +35,8 @@ def check_python(settings: Iterable[Settings | CostSettings | Whole], allowed: C
     options = " ".join(dict.fromkeys(f"{OPTION} {_module(other)}" for _, other in refused))
     place = f"{where}: " if where else ""
     raise BadInput(
-        f"{place}{field} = {source!r}{more}: would run code of the module {_module(source)!r} on this machine; if you "
-        f"trust it, add {options}"
+        f"{place}{field} = {shown(source)}{more}: would run code of the module {shown(_module(source))} on this "
+        f"machine; if you trust it, add {options}"
     )
 
 

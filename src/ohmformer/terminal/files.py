@@ -71,39 +71,53 @@ def is_standard_output(file: str) -> bool:
 
 
 def check_file(option: str, file: str) -> None:
-    """Refuse before anything is computed what could not be written afterward.
+    """Refuse a file that cannot be written, before anything is computed.
 
     Args:
-        option: how the message names it, such as '--json'.
-        file: the path that the option was given; '-' and other names of standard output pass.
+        option: the option, such as '--json', for messages.
+        file: path of the file; '-' and other names of standard output pass.
 
     Raises:
-        BadInput: it is a folder, lies in no folder, or may not be written.
+        BadInput: the path is that of a folder, disk, socket or foreign file, its folder does not exist, or it is not
+            writable.
     """
     if is_standard_output(file):
         return
     place = f"{option} {file}" if file else option
     remedy = "give the path of a file in a folder that exists"
-    if not file:
-        raise BadInput(f"{place}: is empty; {remedy}")
     try:
-        target = os.path.realpath(file)
-        there = os.path.lexists(file) and os.stat(file)
-    except FileNotFoundError:
-        there = False  # a link to what is not there yet
+        reason = _why_unwritable(file)
     except (OSError, ValueError) as error:
-        raise BadInput(f"{place}: cannot be written ({_reason(error)}); {remedy}") from None
-    folder = os.path.dirname(target)
-    if os.path.isdir(file) or file.endswith("/") or (not there and not os.path.isdir(folder)):
-        raise BadInput(f"{place}: no such folder, or no file; {remedy}")
-    if there and stat.S_ISREG(there.st_mode) and there.st_size and not _is_ours(file):
+        reason = f"cannot be written ({_reason(error)})"
+    if reason:
+        raise BadInput(f"{place}: {reason}; {remedy}")
+    if os.path.isfile(file) and os.stat(file).st_size and not _is_ours(file):
         raise BadInput(f"{place}: holds something that this program did not write; move it away, or give another path")
-    if there and stat.S_ISBLK(there.st_mode):
-        raise BadInput(f"{place}: is a disk; {remedy}")
-    if not os.access(file if there else folder, os.W_OK):
-        raise BadInput(f"{place}: may not be written; {remedy}, and that you may write to")
-    if len(os.fsencode(os.path.basename(target))) > 255:
-        raise BadInput(f"{place}: cannot be written (File name too long); {remedy}")
+
+
+def _why_unwritable(file: str) -> str:
+    """Why a path that is not standard output cannot be written; empty if it can.
+
+    Raises:
+        OSError, ValueError: no file can have this path.
+    """
+    if not file:
+        return "is empty"
+    target = os.path.realpath(file)
+    try:
+        status = os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        status = None  # there is no such file yet, or a link leads to a file that does not exist yet
+    folder = os.path.dirname(target)
+    if os.path.isdir(file) or file.endswith("/"):
+        return "is a folder, not a file"
+    if status is None and not os.path.isdir(folder):
+        return f"its folder is {'a file' if os.path.exists(folder) else 'missing'}"
+    if status and (stat.S_ISBLK(status.st_mode) or stat.S_ISSOCK(status.st_mode)):
+        return f"is a {'disk' if stat.S_ISBLK(status.st_mode) else 'socket'}"
+    if not os.access(file if status else folder, os.W_OK):
+        return "is not writable"
+    return "has a name that is too long" if len(os.fsencode(os.path.basename(target))) > 255 else ""
 
 
 def check_apart(files: Mapping[str, str | None]) -> None:

@@ -122,7 +122,7 @@ def check(name: str) -> Paper:
     """
     known = papers()
     if name not in known:
-        raise BadInput(f"{name!r} is not a paper in the library; {suggest(name, list(known))}")
+        raise BadInput(f"{shown(name)} is not a paper in the library; {suggest(name, list(known))}")
     file = known[name]
     content = validate(ClaimsFile, catalog.read(file), where=str(file))
     try:
@@ -157,7 +157,7 @@ def check_claim(evaluator: Evaluator, claim: Claim) -> Checked:
     except ZeroDivisionError:
         value = math.nan
     if value is not None and not math.isfinite(value):
-        raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: divides by zero for these runs; correct them")
+        raise BadInput(f"{claim.id}: quantity = {shown(claim.quantity)}: divides by zero for these runs; correct them")
     return Checked(claim, reported_number(claim, unit), value, unit)
 
 
