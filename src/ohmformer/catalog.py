@@ -93,9 +93,17 @@ def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:
                 return file
         raise ValueError(f"no such file; give the path of a TOML file, or the name of a library {kind}")
     library = entries(kind)
+    if name not in library and looks_like_path(name):
+        raise ValueError(f"is no .toml file; give the path of a TOML file, or the name of a library {kind}")
     if name not in library:
         raise ValueError(f"is no {kind} of the library; {suggest(name, list(library))}")
     return library[name]
+
+
+def looks_like_path(name: str) -> bool:
+    """True if a name is meant as that of a file or folder: it holds a separator or a known suffix, or it exists."""
+    suffixes = (".toml", ".json", ".jsonl", ".yaml", ".yml", ".txt", ".csv", ".py", ".png", ".svg", ".sqlite", ".bib")
+    return "/" in name or os.sep in name or name.lower().endswith(suffixes) or os.path.lexists(name)
 
 
 def _is_file(file: Path) -> bool:

@@ -28,8 +28,8 @@ SHORTEST_PART = 3
 _BREAKS = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+\s*")
 _LONG_WORD = re.compile(rf"\S{{{WORD + 1},}}")
 _NUMBER = re.compile(r"\s*[-+]?[0-9.]{1,40}\s*")
-_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-"""Marks that change the direction of text, and the byte-order mark: they are invisible and can mislead a reader."""
+_JOINERS = frozenset("\u200c\u200d")
+"""Invisible characters that many scripts and emoji need."""
 
 _BOUNDS = {
     "greater_than_equal": (">= {ge}", "raise it"),
@@ -68,8 +68,8 @@ class BadInput(Exception):
 def printable(text: str) -> str:
     """The text as one line without characters that control a terminal.
 
-    Line breaks and tabs become a space. Other control characters (C0, C1), lone surrogates and marks that change the
-    direction of text become escapes such as \\x1b.
+    Line breaks and tabs become a space. Other control characters (C0, C1), lone surrogates and invisible characters
+    (marks of direction, zero-width spaces), except joiners, become escapes such as \\x1b.
     """
     if text.isprintable():
         return text
@@ -77,7 +77,7 @@ def printable(text: str) -> str:
 
 
 def _escaped(letter: str) -> str:
-    harmful = letter in _DIRECTIONS or unicodedata.category(letter) in ("Cc", "Cs")
+    harmful = letter not in _JOINERS and unicodedata.category(letter) in ("Cc", "Cf", "Cs")
     return ascii(letter)[1:-1] if harmful else letter
 
 

@@ -12,14 +12,14 @@ from typing import Any
 from rich.table import Table
 
 from ohmformer import catalog, registry
-from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.hardware.entries import KINDS
 from ohmformer.models.sources import FORMS, bundled
 from ohmformer.report.describe import spec_table
 from ohmformer.schema import Spec, load
 from ohmformer.study.join_cost import has_accuracy
 from ohmformer.study.read_study import accuracy_half, locate_study, read_whole
-from ohmformer.study.sweep import flatten
+from ohmformer.study.sweep import SECTIONS, flatten
 from ohmformer.workload.shapes import Transformer
 
 FAMILIES: dict[str, str] = {
@@ -91,6 +91,8 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
     """
     kinds = [_kind_of_file(name)] if name.endswith(".toml") else [kind for kind in ALL if name in names(kind)]
     if not kinds:
+        if catalog.looks_like_path(name):
+            raise BadInput(f"{cut(name)}: is no .toml file; give a study or hardware file, or the name of an entry")
         known = [entry for kind in ALL for entry in names(kind)]
         raise BadInput(f"{shown(name)} is not in the library; {suggest(name, known)}")
     for kind in kinds:
@@ -103,8 +105,19 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
 
 
 def _kind_of_file(name: str) -> str:
+    """The kind of a file: that of its table of hardware or shapes, or `study`.
+
+    Raises:
+        BadInput: the file cannot be read, or is of no kind that can be shown.
+    """
     content = catalog.read(catalog.find("study", name))
-    return next((kind for kind in SPECS if kind in content), "study")
+    if kind := next((kind for kind in SPECS if kind in content), ""):
+        return kind
+    if not {"name", "sweep", *SECTIONS} & set(content):
+        claims = "; `ohmformer validate` checks the claims of papers" if "claim" in content else ""
+        tables = ", ".join(f"[{kind}]" for kind in SPECS)
+        raise BadInput(f"{name}: cannot be shown; give a study, or a file with one of the tables {tables}{claims}")
+    return "study"
 
 
 def _study_table(name: str, kind: str) -> Table:

@@ -17,7 +17,7 @@ from ohmformer.study.read_study import locate_study, whole_settings
 from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.spec import PointResult, StudyCosts
 from ohmformer.study.spec import CostSettings, Point, Study, Whole
-from ohmformer.study.sweep import Document, parse_set, put
+from ohmformer.study.sweep import Document, parse_sets, put
 from ohmformer.workload.shapes import PREFIX
 
 
@@ -97,7 +97,7 @@ def _named(platforms: Sequence[str]) -> list[str]:
 
 def _changed(document: Document, sets: Sequence[str]) -> Document:
     """A study file with changes 'PATH=VALUE'."""
-    for path, value in map(parse_set, sets):
+    for path, value in parse_sets(sets):
         document = put(document, path, value)
     return document
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, cut, suggest
 from ohmformer.schema import validate
 from ohmformer.study.spec import CostSettings, Point, S, Settings, Study, Whole
-from ohmformer.study.sweep import Document, Sweep, check_reaches, has, opened, parse_set, put
+from ohmformer.study.sweep import Document, Sweep, check_reaches, has, opened, parse_sets, put
 from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX
 
@@ -36,7 +36,11 @@ def locate_study(name: str) -> Path:
     known = {**catalog.entries("study"), **catalog.entries("costs")}
     if name in known or name.endswith(".toml"):
         return known.get(name) or catalog.find("study", name)
-    raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
+    if catalog.looks_like_path(name):
+        raise BadInput(f"{cut(name)}: is no .toml file; give the path of a study file, or the name of a library study")
+    raise BadInput(
+        f"{cut(name)}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file"
+    )
 
 
 def read_whole(name: str, sets: Sequence[str] = ()) -> Study[Whole]:
@@ -80,7 +84,7 @@ def make_whole(
         BadInput: one line with `where`, path, value and remedy.
     """
     try:
-        study = _make(dict(document), [parse_set(text) for text in sets], folder or Path())
+        study = _make(dict(document), parse_sets(sets), folder or Path())
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error.__cause__
     return replace(study, where=where)

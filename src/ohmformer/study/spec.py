@@ -180,7 +180,7 @@ class Whole(Common):
             BadInput: there is no task, or the clip does not go with the arrays.
         """
         if self.task is None:
-            raise BadInput("task: is missing; add it")
+            raise BadInput("task: is missing, so there is no accuracy; add a [task], or run `ohmformer cost`")
         own = {name: getattr(self, name) for name in Settings.model_fields if name not in ("provenance", "model")}
         return validate(Settings, {**own, "model": _plain_model(self.model)}, where="")
 
