@@ -13,7 +13,7 @@ from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.study.cost import study_costs
 from ohmformer.study.join_cost import chosen_kv, no_accuracy, with_chosen
 from ohmformer.study.permission import check_python
-from ohmformer.study.read_study import locate_study, whole_settings
+from ohmformer.study.read_study import locate_study, read_document, whole_settings
 from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.spec import PointResult, StudyCosts
 from ohmformer.study.spec import CostSettings, Point, Study, Whole
@@ -64,7 +64,7 @@ def compared(
     """
     names = _named(platforms)
     file = locate_study(name)
-    document = dict(catalog.read(file))
+    document = read_document(file)
     swept = document.pop("sweep", None) is not None
     title = str(document.pop("name", file.stem))
     try:
@@ -98,6 +98,8 @@ def _named(platforms: Sequence[str]) -> list[str]:
 def _changed(document: Document, sets: Sequence[str]) -> Document:
     """A study file with changes 'PATH=VALUE'."""
     for path, value in parse_sets(sets):
+        if path in ("hardware", "hardware.base"):
+            raise BadInput(f"--set {path}: has no effect, since --platforms names the accelerators; leave it out")
         document = put(document, path, value)
     return document
 

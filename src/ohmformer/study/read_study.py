@@ -16,12 +16,18 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput, cut, suggest
 from ohmformer.schema import validate
 from ohmformer.study.spec import CostSettings, Point, S, Settings, Study, Whole
-from ohmformer.study.sweep import Document, Sweep, check_reaches, has, opened, parse_sets, put
+from ohmformer.study.sweep import SECTIONS, Document, Sweep, check_reaches, has, opened, parse_sets, put
 from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX
 
 MOST_POINTS = 100_000
 """Most points of a study."""
+
+OTHER_KINDS = {
+    **dict.fromkeys(("cell", "array", "accelerator", "shapes"), "give a study, or take `ohmformer show {}`"),
+    "claim": "give a study, or take `ohmformer validate` for papers of the library",
+}
+"""Table of a file that is no study -> what to do with such a file."""
 
 MANY = 200
 """Number of points from which on a progress bar is shown."""
@@ -43,6 +49,19 @@ def locate_study(name: str) -> Path:
     )
 
 
+def read_document(file: Path) -> Document:
+    """The content of a study file.
+
+    Raises:
+        BadInput: the file cannot be read, or it holds a library entry of another kind, or claims of a paper.
+    """
+    document = catalog.read(file)
+    if kind := next((kind for kind in OTHER_KINDS if kind in document and kind not in SECTIONS), ""):
+        remedy = OTHER_KINDS[kind].format(file)
+        raise BadInput(f"{file}: is a file of kind {kind}, not a study; {remedy}")
+    return document
+
+
 def read_whole(name: str, sets: Sequence[str] = ()) -> Study[Whole]:
     """A study file, or a library entry, with changes: all that it says to both halves.
 
@@ -54,7 +73,7 @@ def read_whole(name: str, sets: Sequence[str] = ()) -> Study[Whole]:
         BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
     """
     file = locate_study(name)
-    return make_whole(catalog.read(file), sets, where=str(file), folder=file.parent)
+    return make_whole(read_document(file), sets, where=str(file), folder=file.parent)
 
 
 def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
