@@ -1,4 +1,4 @@
-"""Where the output of a verb goes: standard output, standard error, files and folders."""
+"""Sends the output of a verb to standard output, standard error, files and folders."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _check_owner(file: Path, name: str) -> None:
     if not file.is_file() or not file.stat().st_size:
         return
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        owner = found.get("study") if isinstance(found, dict) and "schema" in found else None
+        content = json.loads(file.read_text(encoding="utf-8"))
+        owner = content.get("study") if isinstance(content, dict) and "schema" in content else None
     except (OSError, ValueError, RecursionError):
         owner = None
     if owner != name:

@@ -1,4 +1,4 @@
-"""What the library holds, and what one entry of it says. Free of torch."""
+"""Tables of the entries of the library, and of the values of one entry. Free of torch."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
     if not kinds:
         if catalog.looks_like_path(name):
             raise BadInput(f"{cut(name)}: is no .toml file; give a study or hardware file, or the name of an entry")
-        known = [entry for kind in ALL for entry in names(kind)]
-        raise BadInput(f"{shown(name)} is not in the library; {suggest(name, known)}")
+        entries = [entry for kind in ALL for entry in names(kind)]
+        raise BadInput(f"{shown(name)} is not in the library; {suggest(name, entries)}")
     for kind in kinds:
         if kind in SPECS:
             yield spec_table(load(SPECS[kind], name), f"{kind} {name}", sources=sources)
@@ -158,7 +158,7 @@ def _bundled_table(kind: str, name: str) -> Table:
 
 
 def _record(file: Path) -> dict[str, Any]:
-    """What is known of a bundled file; nothing, where no record lies beside it.
+    """The record beside a bundled file; empty if there is none.
 
     Raises:
         BadInput: the record is no JSON table.
@@ -166,12 +166,12 @@ def _record(file: Path) -> dict[str, Any]:
     if not os.path.isfile(file):
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{file}: is no JSON ({error}); correct it, or move it away") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise BadInput(f"{file}: is no table of names and values; correct it, or move it away")
-    return found
+    return content
 
 
 def _text(value: object) -> str:

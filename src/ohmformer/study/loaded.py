@@ -41,7 +41,7 @@ IDENTITY_SAMPLES = 4
 """Calibration inputs whose outputs are part of a model's identity."""
 
 IDENTITY_VALUES = 10_000
-"""Of each output at least this many values are part of a model's identity, or all where there are fewer."""
+"""Minimum number of values of each output that are part of a model's identity; all if an output has fewer."""
 
 _body = lru_cache(maxsize=KEPT)(make_model)
 

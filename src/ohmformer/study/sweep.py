@@ -23,7 +23,7 @@ from ohmformer.textfiles import DEEPEST, parse_toml
 Document = dict[str, Any]
 
 SECTIONS = [name for name in Whole.model_fields if name != "provenance"]
-"""What a path may start with: one file serves both halves."""
+"""Sections of a study, with which a path may begin. One file serves both halves."""
 
 WHOLE_TABLES = {
     "base": "a library entry with changes",
@@ -44,7 +44,7 @@ class Sweep:
 
     @property
     def size(self) -> int:
-        """How many points it makes."""
+        """Number of points."""
         return prod(len(values) for _, values in self.axes)
 
     def sets(self) -> Iterator[dict[str, Any]]:
@@ -71,11 +71,11 @@ def flatten(table: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def put(document: Document, path: str, value: Any) -> Document:
     """A copy of the document with the value at a path set; a path starts with one of the sections.
 
-    Paths into the hardware are kept as they are, after those that were there: the last one wins. What follows `rules.`
-    is one name pattern, dots and all; a new one comes after those that were there.
+    A path into the hardware is added after the existing ones, so the last one wins. The part after `rules.` is one name
+    pattern, dots included; a new pattern is added after the existing ones.
 
     Raises:
-        BadInput: the path starts with no known section, or goes through something that is no table.
+        BadInput: the path begins with no known section, has an empty key, or leads through a value that is no table.
     """
     head, *rest = path.split(".")
     if head not in SECTIONS:
@@ -202,7 +202,7 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
 
 
 def check_reaches(path: str, axes: Iterable[str]) -> None:
-    """Refuse to set what lies below a swept path.
+    """Refuse to set a path below a swept path.
 
     Raises:
         BadInput: it would have no effect.

@@ -72,7 +72,7 @@ def check_folder(option: str, folder: Path) -> None:
 
 
 def _why_no_folder(path: Path) -> str:
-    """What an existing path is, if it is not a folder; empty if it is one."""
+    """Description of an existing path that is not a folder; empty if it is one."""
     if path.is_symlink() and not path.exists():
         return "is a link that leads nowhere"
     mode = os.stat(path).st_mode

@@ -120,10 +120,10 @@ def check(name: str) -> Paper:
     Raises:
         BadInput: there is no such paper, or its file is invalid.
     """
-    known = papers()
-    if name not in known:
-        raise BadInput(f"{shown(name)} is not a paper in the library; {suggest(name, list(known))}")
-    file = known[name]
+    files = papers()
+    if name not in files:
+        raise BadInput(f"{shown(name)} is not a paper in the library; {suggest(name, list(files))}")
+    file = files[name]
     content = validate(ClaimsFile, catalog.read(file), where=str(file))
     try:
         measured = None if content.measured is None else Measured.read(file.parent, content.measured)
