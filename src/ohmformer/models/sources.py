@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ohmformer.catalog import roots
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.textfiles import home_expanded
 
 T = TypeVar("T")
 
@@ -45,7 +46,9 @@ def split(kind: str, source: str) -> tuple[str, str]:
     """
     prefix, _, rest = source.partition(":")
     if prefix not in ("bundled", *PREFIXES[kind]) or not (rest.strip() or prefix == "python"):
-        raise BadInput(f"{kind}.source = {source!r}: no such {kind}; {suggest(source, [*bundled(kind), *FORMS[kind]])}")
+        raise BadInput(
+            f"{kind}.source = {shown(source)}: no such {kind}; {suggest(source, [*bundled(kind), *FORMS[kind]])}"
+        )
     return prefix, rest
 
 
@@ -58,7 +61,7 @@ def existing(kind: str, source: str, *, folder: bool = False) -> Path:
     path = home_expanded(split(kind, source)[1])
     if not (is_folder(path) if folder else is_file(path)):
         what = "folder" if folder else "file"
-        raise BadInput(f"{kind}.source = {source!r}: there is no such {what} ({_actual(path)}); correct the path")
+        raise BadInput(f"{kind}.source = {shown(source)}: there is no such {what} ({_actual(path)}); correct the path")
     return path
 
 
@@ -72,14 +75,6 @@ def _actual(path: Path) -> str:
         return "it is neither a file nor a folder" if path.exists() else f"looked in {path.absolute().parent}"
     except OSError as error:
         return str(error.strerror)
-
-
-def home_expanded(name: str) -> Path:
-    """Expand `~` to the home folder; return the path unchanged if there is no such home."""
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        return Path(name)
 
 
 def is_file(path: Path) -> bool:
@@ -129,7 +124,7 @@ def bundled_file(kind: str, source: str) -> Path:
     known = bundled(kind)
     if source in known:
         return known[source]
-    raise BadInput(f"{kind}.source = {source!r}: no such {kind}; {suggest(source, [*known, *FORMS[kind]])}")
+    raise BadInput(f"{kind}.source = {shown(source)}: no such {kind}; {suggest(source, [*known, *FORMS[kind]])}")
 
 
 def from_python(kind: str, source: str, expected: type[T]) -> T:
@@ -150,7 +145,7 @@ def from_python(kind: str, source: str, expected: type[T]) -> T:
         BadInput: the source has another form, the module or function does not exist or fails, or the result has
             another class.
     """
-    where = f"{kind}.source = {source!r}"
+    where = f"{kind}.source = {shown(source)}"
     _, module_name, *names = source.split(":")
     if len(names) != 1 or not module_name:
         raise BadInput(f"{where}: write python:MODULE:FUNCTION")
@@ -166,7 +161,9 @@ def from_python(kind: str, source: str, expected: type[T]) -> T:
             ) from error
         function = getattr(module, names[0], None)
         if not callable(function):
-            raise BadInput(f"{where}: {module_name} has no function {names[0]!r}; write one that takes no arguments")
+            raise BadInput(
+                f"{where}: {module_name} has no function {shown(names[0])}; write one that takes no arguments"
+            )
         try:
             result = function()
         except (BadInput, KeyboardInterrupt):
