@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -198,13 +199,33 @@ def _working_directory_importable() -> Iterator[None]:
             sys.path.remove(folder)
 
 
-class _Exit(BaseException):
-    """A function called `os._exit`, which would end the process without a word."""
+class Exit(SystemExit):
+    """Code of the user called `os._exit`, which would end the process without a word."""
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Make `os._exit` raise `Exit` in this thread while code of the user runs.
+
+    Other threads, such as that by which a worker ends with its driver, and forked copies of the process still exit.
+    """
+    process, thread, end = os.getpid(), threading.get_ident(), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process or threading.get_ident() != thread:
+            end(status)
+        raise Exit(f"it calls os._exit({status})")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = end
 
 
 @contextmanager
 def _process_kept(where: str) -> Iterator[None]:
-    """Keep this process as it is while code of the user is called.
+    """Keep this process as it is while a function of the user is called.
 
     `os._exit` becomes an exception, a forked copy of this process ends with the context, and the working directory is
     restored.
@@ -215,24 +236,16 @@ def _process_kept(where: str) -> Iterator[None]:
     Raises:
         BadInput: the code closes standard output or standard error.
     """
-    process, outputs = os.getpid(), (sys.stdout, sys.stderr)
-    end = os._exit
+    process, end, outputs = os.getpid(), os._exit, (sys.stdout, sys.stderr)
     folder = None
     with suppress(OSError):
         folder = os.getcwd()
-
-    def refuse(status: int) -> NoReturn:
-        if os.getpid() != process:
-            end(status)
-        raise _Exit(f"it calls os._exit({status})")
-
-    os._exit = refuse
     try:
-        yield
+        with no_exit():
+            yield
     finally:
         if os.getpid() != process:
             end(1)
-        os._exit = end
         if folder is not None:
             with suppress(OSError):
                 os.chdir(folder)

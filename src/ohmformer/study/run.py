@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ohmformer.errors import BadInput
+from ohmformer.models.sources import no_exit
 from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.loaded import check_identity, identify
@@ -94,7 +95,8 @@ def study_keys(study: Study[Settings]) -> list[str]:
 
 def _identities(study: Study[Settings]) -> list[Identity]:
     try:
-        return [identify(point.settings) for point in study.points]
+        with no_exit():
+            return [identify(point.settings) for point in study.points]
     except BadInput as error:
         raise BadInput(f"{study.where}: {error}" if study.where else str(error)) from error
 
@@ -134,8 +136,9 @@ class _Job:
 
 
 def _evaluated(job: _Job) -> PointResult:
-    check_identity(job.point.settings, job.identity)
-    return job.evaluate(job.point.settings)
+    with no_exit():
+        check_identity(job.point.settings, job.identity)
+        return job.evaluate(job.point.settings)
 
 
 class _Computation:
