@@ -186,7 +186,8 @@ def test_grad_of_a_linear_layer_is_that_of_what_the_cells_hold() -> None:
     x = torch.randn(4, 9, requires_grad=True)
     hardware = of.replace(HARDWARE, "projection.array.cell.write_noise.gamma", 20.0)
     converted = of.convert(layer, hardware, sample=x.detach())
-    held = crossbars(converted).operands[0].held(layer.weight.detach(), torch.float32).weight
+    operand = crossbars(converted).operands[0]
+    held = operand.held(layer.weight.detach(), torch.float32, operand.use()).weight
     grad = torch.randn(4, 5)
     with of.samples(range(4)):
         converted(x).backward(grad)

@@ -43,9 +43,10 @@ def check(original: nn.Module, converted: nn.Module, state: State, names: list[s
     try:
         with torch.no_grad(), named_rows(sample, axis):
             expected = call(original, sample)
-            state.visited.clear()
+            visited = state.threads.call.visited
+            visited.clear()
             _compare(original, converted, state, sample, expected, names)
-            missed = [name for name in names if name not in state.visited]
+            missed = [name for name in names if name not in visited]
             if missed:
                 raise BadInput(
                     f"{missed[0]} was put on crossbars but the model passes it by (a fused path?); keep it digital"
