@@ -100,11 +100,11 @@ def test_what_a_call_keeps_is_that_of_its_thread() -> None:
         call.info = CallInfo(rows=n)
         call.encoders.append(encoder)
         call.moved[f"K{n}"] = frozenset()
-        call.visited.add(f"K{n}")
+        call.uses[f"K{n}"] = 1
         state.threads.here.frames.append(n)
         wait.wait()
         call = state.threads.call
-        kept = (call.info.rows, call.encoders, set(call.moved), call.visited, state.threads.here.frames)
+        kept = (call.info.rows, call.encoders, set(call.moved), set(call.uses), state.threads.here.frames)
         wait.wait()
         return kept == (n, [encoder], {f"K{n}"}, {f"K{n}"}, [n])
 

@@ -83,10 +83,6 @@ class Operand:
         """Whether products are those of cells now, not those of the model itself."""
         return self.state.mode not in EXACT
 
-    def use(self) -> Use:
-        """The next use of the operand begins."""
-        return self.state.use(self.name, self.calls_per_forward)
-
     def calibrates_converters(self) -> bool:
         """Whether the range of the converters comes from a calibration."""
         return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
@@ -113,7 +109,8 @@ class Operand:
         if held is None:
             return x @ w.transpose(-2, -1)
         with torch.no_grad():
-            stream = self._read_stream(x, use, samples, queries or x.shape[-2], columns, own)
+            noisy = self.noisy_reads()
+            stream = self._read_stream(x, use, samples, queries or x.shape[-2], columns, own) if noisy else None
             y = self._multiply(x.detach(), held, stream)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
@@ -132,10 +129,8 @@ class Operand:
         queries: int,
         columns: tuple[int, ...] | None,
         padding: Tensor | None = None,
-    ) -> Streams | None:
-        """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models."""
-        if not self.noisy_reads():
-            return None
+    ) -> Streams:
+        """What the noise of reading inputs x[B, ..., M, I] belongs to: a sample, or each token in causal models."""
         state, info = self.state, use.info
         reads = use.stream.child(self.name, "read", *use.call_index)
         if not samples:
@@ -183,12 +178,11 @@ class Operand:
         y = product(codes, held, array, level=level, signed=self.signed, stream=stream, adc_range=adc_range)
         return y * unit
 
-    def exact_product(self, x: Tensor, w: Tensor) -> Tensor | None:
-        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or watched; None where they are simulated."""
-        self.state.threads.call.visited.add(self.name)
+    def exact_product(self, x: Tensor, w: Tensor) -> Tensor:
+        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or observed."""
         if self.state.mode == "observe inputs":
             self.observe_input(x)
-        return None if self.simulated else x @ w.transpose(-2, -1)
+        return x @ w.transpose(-2, -1)
 
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""
@@ -204,9 +198,9 @@ class Operand:
             seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
-    def hold(self, codes: Tensor, use: Use, **how: Any) -> Folded | Programmed:
-        """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
-        array, state = self.written_array(use), self.state
+    def hold(self, codes: Tensor, array: Crossbar, use: Use, **how: Any) -> Folded | Programmed:
+        """Write integer codes [..., O, I] (see `write`) into an array, and keep as much of them as the level needs."""
+        state = self.state
         if array.max_code != self.array.max_code:  # a slice_base has codes of its own, which one cell need not have
             codes = codes * (array.max_code / self.array.max_code)
         if self.needs_cells:

@@ -90,11 +90,12 @@ class KVOperand(Operand):
             BadInput: a cache holds other tokens than were written for the sample.
         """
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
-        exact, unpadding = self.exact_product(x, w), unpad(valid, len(tokens))
-        if exact is None:
-            if self.state.mode == "ideal":
-                return self._ideal(x, tokens, unpadding)
-            return self._product(x, tokens, unpadding, queries or x.shape[-2])
+        use, unpadding = self.state.use(self.name, self.calls_per_forward), unpad(valid, len(tokens))
+        if self.state.mode == "ideal":
+            return self._ideal(x, tokens, unpadding)
+        if self.simulated:
+            return self._product(x, tokens, unpadding, queries or x.shape[-2], use)
+        exact = self.exact_product(x, w)
         came = tokens.detach()
         if self.state.mode == "observe inputs" and self.causal:
             self.observe_range(came if unpadding is None else unpadding.gather(came, -2), unpadding)
@@ -114,8 +115,7 @@ class KVOperand(Operand):
         """As in the base, of inputs as they are sent."""
         super().observe_input(x if self.conditioner is None else self.conditioner.to(x).inputs(x))
 
-    def _product(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None, new: int) -> Tensor:
-        use = self.use()
+    def _product(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None, new: int, use: Use) -> Tensor:
         unpadding, numbers = self._placed(unpadding, tokens, use.info)
         if unpadding is not None:
             tokens = unpadding.gather(tokens, -2)
@@ -128,7 +128,7 @@ class KVOperand(Operand):
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
         array = self.written_array(use)
         streams = self._streams(came, unpadding, numbers, use, array)
-        held, gain = self._written(tokens.detach(), came, unpadding, streams, new, use)
+        held, gain = self._written(tokens.detach(), came, unpadding, streams, new, array, use)
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
@@ -138,7 +138,14 @@ class KVOperand(Operand):
         return y if unpadding is None or self.axis == "V" else unpadding.scatter(y, -1)
 
     def _written(
-        self, tokens: Tensor, came: Tensor, unpadding: Unpadding | None, streams: SampleStreams, new: int, use: Use
+        self,
+        tokens: Tensor,
+        came: Tensor,
+        unpadding: Unpadding | None,
+        streams: SampleStreams,
+        new: int,
+        array: Crossbar,
+        use: Use,
     ) -> tuple[Folded | Programmed, Tensor | None]:
         """What the cells hold of tokens[B, R, n, d]; also the gain of each row, where rows have ranges of their own.
 
@@ -155,19 +162,21 @@ class KVOperand(Operand):
         call = self.state.threads.call
         if not self._remembers(use.info):
             call.written.pop(self.name, None)
-            return self._write(tokens, w_range, common, streams, use), gain
+            return self._write(tokens, w_range, common, streams, array, use), gain
         settings = self._settings(use)
         cells: WrittenTokens | None = call.written.get(self.name)
         if cells is None or (self.causal and new >= came.shape[-2]) or not cells.matches(came, streams, settings):
-            held: Folded = self._write(tokens, w_range, common, streams, use)
+            held: Folded = self._write(tokens, w_range, common, streams, array, use)
         elif isinstance(streams, TokenStreams):
             split = cells.split(came, streams, new)
-            if not writing.exact(self.written_array(use)):
+            if not writing.exact(array):
                 call.moved[self.name] = split.moved
-            written = self._write(split.new(tokens), split.new(w_range), split.new(common), split.streams, use)
+            written = self._write(split.new(tokens), split.new(w_range), split.new(common), split.streams, array, use)
             held = split.merged(cells.held, written, self.axis, own_units=self._own_range())
         else:
-            held = cells.held if cells.equals(came, streams) else self._write(tokens, w_range, common, streams, use)
+            held = (
+                cells.held if cells.equals(came, streams) else self._write(tokens, w_range, common, streams, array, use)
+            )
         call.written[self.name] = WrittenTokens(settings, came.clone(), streams, held)
         return held, gain
 
@@ -187,16 +196,25 @@ class KVOperand(Operand):
         """
         return self.array.encoding == "differential" and not self.needs_cells and not faults.faulty(self.array.cell)
 
-    def _write(self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams, use: Use) -> Any:
+    def _write(
+        self,
+        tokens: Tensor,
+        w_range: Tensor,
+        common: Tensor,
+        streams: SampleStreams,
+        array: Crossbar,
+        use: Use,
+    ) -> Any:
         codec = self.codec
         codes = codec.codes(tokens, w_range)
         if self.axis == "V":
             codes, common = codes.transpose(-2, -1), common.transpose(-2, -1)
         return self.hold(
             codes,
+            array,
             use,
             w_range=common,
-            stream=use.stream if writing.exact(self.written_array(use)) and streams.present is None else streams,
+            stream=use.stream if writing.exact(array) and streams.present is None else streams,
             fault_stream=use.stream.child("faults", self.fault_name),
             max_code=codec.max_code,
             major="outputs" if self.axis == "K" else "inputs",

@@ -93,7 +93,6 @@ class Call:
         step: the step of training that the last call was; None where it was none.
         encoders: what calls of encoders say that are going on, by themselves or inside of that of the model.
         uses: by operand, how often the call has used it.
-        visited: operands that were used since this was last cleared.
         moved: by operand with cached tokens, how its cells contradict them.
         written: by operand, what was written last, where a cache may bring it back.
     """
@@ -103,7 +102,6 @@ class Call:
     step: TrainingStep | None = None
     encoders: list[CallInfo] = field(default_factory=list)
     uses: dict[str, int] = field(default_factory=dict)
-    visited: set[str] = field(default_factory=set)
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
 

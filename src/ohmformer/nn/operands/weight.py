@@ -65,7 +65,7 @@ class WeightOperand(Operand):
                 f"{self.name}: inputs are {x.dtype} and weights {w.dtype}; give both the same type, as the digital "
                 "layer needs too"
             )
-        use, dtype = self.use(), x.dtype
+        use, dtype = self.state.use(self.name, self.calls_per_forward), x.dtype
         places = self.rows_of[use.call_index[0] if use.call_index else 0] if self.rows_of else self.rows
         held_of = w.detach()
         if self.rotated:
@@ -73,9 +73,8 @@ class WeightOperand(Operand):
             w = self._rotated_if_used(w, x.dtype)
         if self.state.mode == "observe inputs" and self.noisy_reads() and places is not None:
             self._samples(x, places)  # refuses inputs for which no read noise could be drawn
-        exact = self.exact_product(x, w)
-        if exact is not None:
-            return exact.to(dtype)
+        if not self.simulated:
+            return self.exact_product(x, w).to(dtype)
         rows = encoding.widened(x, self.name)
         held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, use, origin)
         own = self.state.padded.get(x)
@@ -142,7 +141,7 @@ class WeightOperand(Operand):
                     "stream": use.stream.child(cells.name),
                     "fault_stream": use.stream.child("faults", cells.name),
                 }
-                held = self.hold(codes, use, w_range=w_range, **streams)
+                held = self.hold(codes, self.written_array(use), use, w_range=w_range, **streams)
             cells.held, cells.key, cells.sums = held, key, sums
             return held  # what the cells hold may be another thread's by now
         return cells.held
