@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput
-from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
+from ohmformer.errors import BadInput, cut
+from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip, whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 
 MOST_CHIPS = 1_000_000
@@ -59,7 +59,8 @@ def monte_carlo(
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
     Afterward the model is on the chip, and has the seed, that it had before. Ctrl-C keeps the chips that are done, if
-    there are any.
+    there are any. All threads see the chip of the moment, so no other thread should use the model meanwhile; give it a
+    copy (`copy.deepcopy`). A change of chips while another thread is inside a call is refused.
 
     Args:
         model: what `convert` returned.
@@ -79,8 +80,7 @@ def monte_carlo(
             samples each time.
         KeyboardInterrupt: Ctrl-C before the first chip was done.
     """
-    if isinstance(chips, bool) or not isinstance(chips, (int, np.integer)) or not 1 <= chips <= MOST_CHIPS:
-        raise BadInput(f"chips = {chips!r}: must be a whole number from 1 to {MOST_CHIPS:,}")
+    chips = _count(chips)
     state = crossbars(model).state
     before = state.chip, state.seed
     seed = state.seed if seed is None else check_seed(seed)
@@ -98,6 +98,14 @@ def monte_carlo(
     finally:
         state.chip, state.seed = before
     return _stats(done, summarize, interrupted=len(done) < chips)
+
+
+def _count(chips: object) -> int:
+    """The number of chips, of any type of whole number."""
+    number = whole_number(chips)
+    if not 1 <= number <= MOST_CHIPS:
+        raise BadInput(f"chips = {cut(repr(chips))}: must be a whole number from 1 to {MOST_CHIPS:,}")
+    return number
 
 
 def _scores(found: object, before: list[Floats]) -> Floats:
@@ -118,7 +126,7 @@ def _numbers(found: object) -> Floats:
         raise BadInput("evaluate returned None; end it with `return` and the scores [N], or one number")
     try:
         values = np.asarray([_plain(each) for each in found] if isinstance(found, (list, tuple)) else _plain(found))
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         values = np.asarray(None)
     if values.dtype.kind not in "biuf":
         raise BadInput(f"evaluate returned a {type(found).__name__}; return real scores [N] or one number")
@@ -127,6 +135,10 @@ def _numbers(found: object) -> Floats:
 
 def _plain(value: object) -> object:
     """A tensor as an array, of a type that numpy has; anything else as it is."""
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise BadInput("evaluate returned a masked array; return the scores that count, without a mask")
+        return value.data
     if not isinstance(value, Tensor):
         return value
     value = value.detach().cpu()

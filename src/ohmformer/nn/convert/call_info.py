@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.dry_run import DryRun
+from ohmformer.capture.opaque_tensors import shape_of
 from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import numbered, token_mask
 from ohmformer.streams import current_samples
@@ -22,13 +23,15 @@ from ohmformer.streams import current_samples
 def call_info(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
     """What a call of a model says; `axis` is that of samples in its inputs."""
     named = bound_arguments(model, args, kwargs)
-    mixed = any(name.startswith("decoder_") and value is not None for name, value in named.items())
+    mixed, alone = False, True  # with inputs for a decoder; without continuous inputs, such as images
+    for name, value in named.items():
+        mixed = mixed or (name.startswith("decoder_") and value is not None)
+        alone = alone and not is_other_input(name, value)
     prefix = "decoder_" if mixed else ""
     tokens = _tokens(named, prefix)
     rows = _rows([args, dict(kwargs)] if tokens is None else tokens, axis)
     said = named.get(f"{prefix}attention_mask")
     mask = token_mask(said)
-    alone = not any(is_other_input(name, value) for name, value in named.items())
     padding: tuple[Tensor, ...] = (mask,) if mask is not None and alone else ()
     other = token_mask(named.get("attention_mask")) if alone else None
     memory = None if not mixed else () if other is None else (other,)
@@ -95,7 +98,7 @@ def _takes_cache(model: nn.Module) -> bool:
 
 def _rows(arguments: Any, axis: int) -> int | None:
     for leaf in tree_leaves(arguments):
-        if isinstance(leaf, Tensor) and leaf.dim() > axis:
+        if isinstance(leaf, Tensor) and len(shape_of(leaf)) > axis:
             return int(leaf.shape[axis])
     return None
 

@@ -18,7 +18,7 @@ from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.product import Product
 from ohmformer.nn.convert.call_info import bound_arguments, is_other_input
 from ohmformer.nn.modules.compile_guard import eager
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.operands.state import CallInfo, State
 from ohmformer.nn.operands.token_numbers import token_mask
 
 MEMORY = "encoder_hidden_states"
@@ -84,9 +84,9 @@ def _elsewhere(product: Product) -> bool:
     return product.kind == "multihead attention" and not same
 
 
-def note_inputs(state: State, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def note_inputs(state: State, info: CallInfo, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Remember the inputs of a call that stand beside its tokens, such as the features of an image."""
-    if state.said.numbers and not torch.is_grad_enabled():
+    if info.numbers and not torch.is_grad_enabled():
         named = bound_arguments(model, args, kwargs)
         note_memory(state, [value for name, value in named.items() if is_other_input(name, value)], ())
 

@@ -17,9 +17,8 @@ from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.operands.state import CallInfo, State, Use
 from ohmformer.nn.operands.token_numbers import Numbers
-from ohmformer.nn.threads import OfThread, Threads
 from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
 
 EXACT = ("bypass", "observe inputs", "observe tokens")
@@ -63,8 +62,6 @@ class Operand:
         x_range: calibrated input range, a scalar; None before calibration.
         adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
         calls_per_forward: how often one forward pass of the model uses the operand.
-        call_index: number of its next use. Only the remainder by `calls_per_forward` counts, so recomputing a layer
-            that is used once shifts nothing.
     """
 
     name: str
@@ -74,14 +71,8 @@ class Operand:
     x_range: Tensor | None = None
     adc_range: converters.Range | None = None
     calls_per_forward: int = 1
-    call_index = OfThread[int](0)
 
     dynamic: ClassVar[bool] = False
-
-    @property
-    def threads(self) -> Threads:
-        """What each thread keeps for itself."""
-        return self.state.threads
 
     @property
     def needs_cells(self) -> bool:
@@ -93,11 +84,6 @@ class Operand:
         """Whether products are those of cells now, not those of the model itself."""
         return self.state.mode not in EXACT
 
-    def next_call_index(self) -> tuple[int, ...]:
-        """What tells this use of the operand from the others of a forward pass; nothing where there are no others."""
-        call_index, self.call_index = self.call_index % self.calls_per_forward, self.call_index + 1
-        return (call_index,) if call_index else ()
-
     def calibrates_converters(self) -> bool:
         """Whether the range of the converters comes from a calibration."""
         return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
@@ -107,7 +93,7 @@ class Operand:
         x: Tensor,
         w: Tensor,
         held: Folded | Programmed | None,
-        call_index: tuple[int, ...],
+        use: Use,
         *,
         samples: bool = True,
         queries: int | None = None,
@@ -124,7 +110,7 @@ class Operand:
         if held is None:
             return x @ w.transpose(-2, -1)
         with torch.no_grad():
-            stream = self._read_stream(x, call_index, samples, queries, columns, own)
+            stream = self._read_stream(x, use, samples, queries, columns, own) if self.noisy_reads() else None
             y = self._multiply(x.detach(), held, stream)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
@@ -138,29 +124,27 @@ class Operand:
     def _read_stream(
         self,
         x: Tensor,
-        call_index: tuple[int, ...],
+        use: Use,
         samples: bool,
         queries: int | None,
         columns: tuple[int, ...] | None,
         memory: tuple[Tensor, ...] | None,
-    ) -> Streams | None:
-        """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models.
+    ) -> Streams:
+        """What the noise of reading inputs x[B, ..., M, I] belongs to: a sample, or each token in causal models.
 
         Where a call does not number its tokens, inputs that are known to be tokens are numbered from 0.
         """
-        if not self.noisy_reads():
-            return None
-        state = self.state
-        reads = state.stream.child(self.name, "read", *call_index)
+        state, info, B = self.state, use.info, len(x)
+        reads = use.stream.child(self.name, "read", *use.call_index)
         if not samples:
             return reads
-        found = sample_streams(reads, len(x), state.call_info.names)
-        numbers = state.call_info.numbers if queries is None else self.numbers_of_inputs(len(x), queries)
+        found = sample_streams(reads, B, info.names)
+        numbers = info.numbers if queries is None else self.numbers_of_inputs(B, queries, info)
         queries = x.shape[-2] if queries is None else queries
         heads = x.shape[-2] // queries
-        tokens = len(numbers) == len(x) and len(numbers[0]) >= queries and memory is None
+        tokens = len(numbers) == B and len(numbers[0]) >= queries and memory is None
         if not (state.causal and tokens) or state.level == "cell":
-            own = self._own_rows(len(x), queries, heads, memory)
+            own = _own_rows(B, queries, heads, info, memory)
             if own is None and columns is None:
                 return found
             return PaddedStreams(found.streams, places=x.shape[-2], rows=own, columns=columns)
@@ -171,29 +155,9 @@ class Operand:
         )
         return TokenStreams(found.streams, numbers=places, growing=True)
 
-    def numbers_of_inputs(self, B: int, queries: int) -> Numbers:
+    def numbers_of_inputs(self, B: int, queries: int, info: CallInfo) -> Numbers:
         """The numbers of inputs that are tokens, `queries` of each of B samples; empty if they come all at once."""
-        state = self.state
-        return state.call_info.numbers or (() if state.parts else self.numbers_by_place(B, queries))
-
-    def numbers_by_place(self, B: int, queries: int) -> Numbers:
-        """The numbers of the tokens at `queries` places of each of B samples; -1 at padding."""
-        own = self._own_rows(B, queries, 1, None)
-        if own is None:
-            return (tuple(range(queries)),) * B
-        found = [dict(zip(row, range(len(row)), strict=True)) for row in own]
-        return tuple(tuple(number.get(place, -1) for place in range(queries)) for number in found)
-
-    def _own_rows(
-        self, B: int, queries: int, heads: int, memory: tuple[Tensor, ...] | None
-    ) -> tuple[tuple[int, ...], ...] | None:
-        """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
-        call_info = self.state.call_info
-        masks = memory if memory is not None else call_info.padding if call_info.memory is None else ()
-        if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
-            return None
-        own = [row.nonzero().flatten().tolist() for row in masks[0]]
-        return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in own)
+        return info.numbers or (() if self.state.threads.call.encoders else numbers_by_place(B, queries, info))
 
     def _multiply(self, x: Tensor, held: Folded | Programmed, stream: Streams | None) -> Tensor:
         x_range = None if self.x_range is None else self.x_range.to(x)
@@ -213,12 +177,11 @@ class Operand:
         y = product(codes, held, array, level=level, signed=self.signed, stream=stream, adc_range=adc_range)
         return y * unit
 
-    def exact_product(self, x: Tensor, w: Tensor) -> Tensor | None:
-        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or watched; None where they are simulated."""
-        self.state.visited.add(self.name)
+    def exact_product(self, x: Tensor, w: Tensor) -> Tensor:
+        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or observed."""
         if self.state.mode == "observe inputs":
             self.observe_input(x)
-        return None if self.simulated else x @ w.transpose(-2, -1)
+        return x @ w.transpose(-2, -1)
 
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""
@@ -234,22 +197,42 @@ class Operand:
             seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
-    def hold(self, codes: Tensor, **how: Any) -> Folded | Programmed:
-        """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
-        array, state = self.written_array(), self.state
+    def hold(self, codes: Tensor, array: Crossbar, use: Use, **how: Any) -> Folded | Programmed:
+        """Write integer codes [..., O, I] (see `write`) into an array, and keep as much of them as the level needs."""
+        state = self.state
         if array.max_code != self.array.max_code:  # a slice_base has codes of its own, which one cell need not have
             codes = codes * (array.max_code / self.array.max_code)
         if self.needs_cells:
             return write(codes, array, **how)
-        if state.step is not None and state.rounded and not self.noisy_reads() and writable(array):
+        if use.step is not None and state.rounded and not self.noisy_reads() and writable(array):
             return write_normal(codes, array, **how)
         return write_folded(codes, array, read_noise=state.level != "noise", **how)
 
-    def written_array(self) -> Crossbar:
+    def written_array(self, use: Use) -> Crossbar:
         """The array as it is written now: a step of training may have other write noise than the hardware."""
-        array, step = self.array if self.state.rounded else analog(self.array), self.state.step
+        array, step = self.array if self.state.rounded else analog(self.array), use.step
         cell = None if step is None else step.cells.get(self.name)
         return array if cell is None else array.model_copy(update={"cell": cell})
+
+
+def numbers_by_place(B: int, queries: int, info: CallInfo) -> Numbers:
+    """The numbers of the tokens at `queries` places of each of B samples; -1 at padding."""
+    own = _own_rows(B, queries, 1, info, None)
+    if own is None:
+        return (tuple(range(queries)),) * B
+    found = [dict(zip(row, range(len(row)), strict=True)) for row in own]
+    return tuple(tuple(number.get(place, -1) for place in range(queries)) for number in found)
+
+
+def _own_rows(
+    B: int, queries: int, heads: int, info: CallInfo, memory: tuple[Tensor, ...] | None
+) -> tuple[tuple[int, ...], ...] | None:
+    """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
+    masks = memory if memory is not None else info.padding if info.memory is None else ()
+    if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
+        return None
+    own = [row.nonzero().flatten().tolist() for row in masks[0]]
+    return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in own)
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:
