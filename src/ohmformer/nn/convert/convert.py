@@ -19,10 +19,9 @@ from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.call_info import drop_parts_of_texts
+from ohmformer.nn.convert.call_info import drop_parts_of_texts, note_across, only_looks_elsewhere
 from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.hooks import attach
-from ohmformer.nn.convert.memory import note_across, only_looks_elsewhere
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig

@@ -157,7 +157,7 @@ class Operand:
 
     def numbers_of_inputs(self, B: int, queries: int, info: CallInfo) -> Numbers:
         """The numbers of inputs that are tokens, `queries` of each of B samples; empty if they come all at once."""
-        return info.numbers or (() if self.state.threads.call.encoders else numbers_by_place(B, queries, info))
+        return info.numbers or (() if info.at_once else numbers_by_place(B, queries, info))
 
     def _multiply(self, x: Tensor, held: Folded | Programmed, stream: Streams | None) -> Tensor:
         x_range = None if self.x_range is None else self.x_range.to(x)

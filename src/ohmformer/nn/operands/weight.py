@@ -65,7 +65,7 @@ class WeightOperand(Operand):
         refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        own = memory if memory is not None else self.state.memory_of(x)
+        own = memory if memory is not None else self.state.memory.padding_of(x)
         use, dtype = self.state.use(self.name, self.calls_per_forward), x.dtype
         places = self.rows_of[use.call_index[0] if use.call_index else 0] if self.rows_of else self.rows
         held_of = w.detach()
