@@ -21,6 +21,9 @@ from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import numbered, token_mask
 from ohmformer.streams import current_samples
 
+OTHER_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_values", "flattened_patches")
+"""Arguments of Hugging Face that hold images or sound."""
+WORDS = ("input_ids", "inputs_embeds", "decoder_input_ids")
 ATTENTION = ("attention", "multihead attention")
 
 
@@ -94,6 +97,27 @@ def encoder_of(model: nn.Module) -> nn.Module | None:
     except Exception:  # a library's own affair
         return None
     return found if isinstance(found, nn.Module) and found is not model else None
+
+
+def encoders_of(model: nn.Module) -> list[nn.Module]:
+    """Parts of a model with inputs of their own that come all at once: its encoder, and its towers for images or sound.
+
+    A tower is an outermost part that takes such an input and no words.
+    """
+    encoder = encoder_of(model)
+    found = [] if encoder is None else [encoder]
+    inside = {id(module) for part in found for module in part.modules()}
+    for module in model.modules():
+        if module is model or id(module) in inside:
+            continue
+        try:
+            names = inspect.signature(module.forward).parameters.keys()
+        except (TypeError, ValueError):  # what is not written in Python
+            continue
+        if not names.isdisjoint(OTHER_INPUTS) and names.isdisjoint(WORDS):
+            found.append(module)
+            inside |= {id(part) for part in module.modules()}
+    return found
 
 
 def note_across(run: DryRun, model: nn.Module, sample: Any) -> None:

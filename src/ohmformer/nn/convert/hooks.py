@@ -17,7 +17,7 @@ from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.torch_private import in_backward
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
-from ohmformer.nn.convert.call_info import bound_arguments, call_info, encoder_call_info, encoder_of, is_other_input
+from ohmformer.nn.convert.call_info import bound_arguments, call_info, encoder_call_info, encoders_of, is_other_input
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
@@ -55,12 +55,12 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
     if reorders(model):
         cls: type[nn.Module] = type(model)
         swap_class(model, guarded_class(cls))  # type: ignore[arg-type]
-    encoder = encoder_of(model)
-    if encoder is not None:
-        converted.state.encoder = own_prefix(model, encoder)
-        encoder.register_forward_pre_hook(partial(begin_encoder, converted), with_kwargs=True)
+    encoders = encoders_of(model)
+    for encoder in encoders:
+        hook = partial(begin_encoder, converted, own_prefix(model, encoder))
+        encoder.register_forward_pre_hook(hook, with_kwargs=True)
         encoder.register_forward_hook(partial(finish_encoder, converted), always_call=True)
-    attach_to_decoders(model, converted.state, skip=encoder)
+    attach_to_decoders(model, converted.state, skip=encoders)
     modules = dict(model.named_modules())
     multiplying = {product.module for product in run.seen.products} | set(run.seen.operations)
     for name in multiplying - frames:
@@ -99,7 +99,8 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     call.info, call.active = info, True
     call.moved.clear()
     call.encoders.clear()
-    call.encoder = call.encoder if in_backward() else None
+    if not in_backward():
+        call.recomputed = {}
     call.uses.clear()
     state.threads.here.frames.clear()
     note_inputs(state, info, model, args, kwargs)
@@ -124,21 +125,25 @@ def finish(converted: Converted, _model: nn.Module, _args: object, output: objec
     if state.training is not None:
         for t in floats(output):
             if t.requires_grad:
-                t.register_hook(partial(recall, state, call.step, call.info, call.encoder))
+                t.register_hook(partial(recall, state, call.step, call.info, call.recomputed))
 
 
 @eager
-def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def begin_encoder(
+    converted: Converted, prefix: str, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     """An encoder begins, inside of a call of the model or by itself: its tokens and padding are its own.
 
     With gradients, only if it shares no module with the rest of the model: its layers may be recomputed for them, by
     themselves, and must then be known to draw the same.
     """
     state = converted.state
-    if state.encoder or not torch.is_grad_enabled():
+    if prefix or not torch.is_grad_enabled():
         call = state.threads.enter()
-        call.encoder = encoder_call_info(encoder, args, kwargs, converted.axis, state.call_info)
-        call.encoders.append(call.encoder)
+        info = encoder_call_info(encoder, args, kwargs, converted.axis, state.call_info)
+        call.encoders.append(info)
+        if prefix:
+            call.recomputed[prefix] = info
 
 
 @eager
@@ -178,9 +183,9 @@ def note_inputs(state: State, info: CallInfo, model: nn.Module, args: tuple[Any,
                     state.memory.note(t, info.memory or ())
 
 
-def attach_to_decoders(model: nn.Module, state: State, skip: nn.Module | None) -> None:
-    """Each module that is given what its queries look at notes that, but for those in `skip`, the encoder."""
-    left_out = set() if skip is None else set(map(id, skip.modules()))
+def attach_to_decoders(model: nn.Module, state: State, skip: Sequence[nn.Module]) -> None:
+    """Each module that is given what its queries look at notes that, but for those in `skip`, the encoders."""
+    left_out = {id(module) for part in skip for module in part.modules()}
     for module in model.modules():
         try:
             names = list(inspect.signature(module.forward).parameters)
@@ -206,10 +211,12 @@ def begin_decoder(
         state.memory.note(given, () if mask is None else (mask,))
 
 
-def recall(state: State, step: TrainingStep | None, info: CallInfo, encoder: CallInfo | None, _grad: Tensor) -> None:
+def recall(
+    state: State, step: TrainingStep | None, info: CallInfo, recomputed: dict[str, CallInfo], _grad: Tensor
+) -> None:
     """Gradients of an earlier call begin."""
     call = state.threads.call
-    call.step, call.info, call.encoder = step, info, encoder
+    call.step, call.info, call.recomputed = step, info, recomputed
 
 
 @eager

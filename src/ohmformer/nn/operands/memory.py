@@ -6,6 +6,7 @@ Their rows are not numbered as the new tokens are, so the noise of reading them 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from threading import Lock
 
 from torch import Tensor
@@ -39,15 +40,15 @@ class Noted:
         same = _layout(x) == self.layout
         rows = self.contiguous and x.is_contiguous() and x.storage_offset() == self.layout[0]
         shape = self.layout[1]
-        if same or (rows and x.shape[-1] == shape[-1] and x.numel() == shape[0] * shape[1] * shape[2]):
+        if same or (rows and x.shape[-1] == shape[-1] and x.numel() == prod(shape)):
             return self.padding
         if not self.whole:
             return None
-        return self.padding if x.numel() == shape[0] * shape[1] * shape[2] else ()
+        return self.padding if x.numel() == prod(shape) else ()
 
 
 class Memory:
-    """Tensors [B, N, features] that are not new tokens, known again by their storage: detached ones and views too.
+    """Tensors [B, N, features] or [B, features] that are not new tokens, known again by their storage: detached ones and views too.
 
     A tensor is forgotten with its storage. Another one at the same address is not taken for it. Copies are not known.
     All threads share one memory, since a decoder may look at what another thread computed.
@@ -58,17 +59,17 @@ class Memory:
         self.lock = Lock()
 
     def note(self, t: Tensor, padding: Mask = ()) -> None:
-        """Remember a tensor; tensors without three axes, or without a storage, are left out.
+        """Remember a tensor; tensors with one axis, or without a storage, are left out.
 
         Args:
             t: what the decoder looks at.
             padding: which of its rows hold something; left out if it has another shape.
         """
-        key = storage_id(t) if t.dim() == 3 else -1
+        key = storage_id(t) if t.dim() > 1 else -1
         if key == -1 or not t.numel():
             return
         whole = t.numel() * t.element_size() == t.untyped_storage().nbytes()
-        fits = bool(padding) and padding[0].shape == t.shape[:2]
+        fits = bool(padding) and t.dim() == 3 and padding[0].shape == t.shape[:2]
         with self.lock:
             known = self.noted.get(key)
             if known is not None and known.layout != _layout(t) and known.whole:

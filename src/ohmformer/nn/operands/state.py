@@ -94,7 +94,7 @@ class Call:
         active: that call is going on.
         step: the step of training that the last call was; None where it was none.
         encoders: what calls of encoders say that are going on, by themselves or inside of that of the model.
-        encoder: what the last call of an encoder inside of the call says.
+        recomputed: how names of operands begin that only an encoder uses -> what its last call says.
         uses: by operand, how often the call has used it.
         moved: by operand with cached tokens, how its cells contradict them.
         written: by operand, what was written last, where a cache may bring it back.
@@ -104,7 +104,7 @@ class Call:
     active: bool = False
     step: TrainingStep | None = None
     encoders: list[CallInfo] = field(default_factory=list)
-    encoder: CallInfo | None = None
+    recomputed: dict[str, CallInfo] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
@@ -143,7 +143,6 @@ class State:
         training: variation-aware training, inside of its block.
         threads: what each thread keeps of its calls.
         memory: tensors whose rows are not the new tokens of a call, such as what an encoder returned.
-        encoder: how names of operands begin that only the encoder of the model uses; empty if there are none.
         callers: threads that are inside a call of the whole model.
     """
 
@@ -157,7 +156,6 @@ class State:
     training: TrainingSteps | None = None
     threads: Threads[Call] = field(default_factory=lambda: Threads(Call))
     memory: Memory = field(default_factory=Memory)
-    encoder: str = ""
     callers: set[int] = field(default_factory=set)
 
     def __getstate__(self) -> dict[str, object]:
@@ -194,8 +192,8 @@ class State:
             self._check_untrained()
         if call.encoders:
             info = call.encoders[-1]
-        elif call.encoder is not None and in_backward() and self.encoder and operand.startswith(self.encoder):
-            info = call.encoder  # its layers are recomputed one by one
+        elif call.recomputed and in_backward():  # the layers of an encoder are recomputed one by one
+            info = next((said for prefix, said in call.recomputed.items() if operand.startswith(prefix)), info)
         stream = Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
         return Use(info, step, stream, (n,) if n else ())
 
