@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.hardware.rules import Rule
+from ohmformer.nn.convert.convert import StaysDigital
 from tests.nn.convert.test_generate import generated, llama
 from tests.nn.hub import library
 
@@ -95,6 +96,44 @@ def test_a_query_is_read_as_in_one_pass(name: str) -> None:
     if "input_ids" in given:
         masked = run(model, **given, **{target: TARGET}, attention_mask=torch.ones_like(SOURCE)).logits
         assert error(masked, once) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["BART", "VisionEncoderDecoder"])
+def test_a_given_output_of_an_encoder_is_read_as_one_that_is_computed(name: str) -> None:
+    given = INPUTS.get(name, {"input_ids": SOURCE})
+    model = of.convert(family("Bart" if name == "BART" else name), READ, sample={**given, "decoder_input_ids": TARGET})
+    once = run(model, **given, decoder_input_ids=TARGET).logits
+    with torch.no_grad(), of.samples([0, 1, 2]), of.without_quantizers(model):
+        output = model.get_encoder()(**given)
+    for kept in (output, (output[0].clone(),)):
+        for count in (4, 11):
+            part = run(model, encoder_outputs=kept, decoder_input_ids=TARGET[:, :count]).logits
+            assert error(part, once[:, :count]) < BOUND
+
+
+def test_an_encoder_is_read_with_gradients_as_without() -> None:
+    model = of.convert(family("Bart"), READ, sample={"input_ids": SOURCE, "decoder_input_ids": TARGET})
+    once = run(model, input_ids=SOURCE, decoder_input_ids=TARGET).logits
+    with of.samples([0, 1, 2]), of.without_quantizers(model):
+        graded = model(input_ids=SOURCE, decoder_input_ids=TARGET).logits.detach()
+    assert error(graded, once) < BOUND
+
+
+def test_the_tower_of_images_does_not_depend_on_the_length_of_the_text() -> None:
+    transformers = library("transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = transformers.CLIPConfig(
+        text_config={**sizes, "vocab_size": 50, "max_position_embeddings": 16, "bos_token_id": 1, "eos_token_id": 2},
+        vision_config={**sizes, "image_size": 8, "patch_size": 4},
+        projection_dim=8,
+    )
+    with pytest.warns(StaysDigital, match="compares samples"):
+        model = of.convert(
+            transformers.CLIPModel(config).eval(), READ, sample={"input_ids": SOURCE, "pixel_values": IMAGES}
+        )
+    once, short = (run(model, input_ids=text, pixel_values=IMAGES).image_embeds for text in (SOURCE, SOURCE[:, :5]))
+    assert error(short, once) < BOUND
 
 
 @pytest.mark.parametrize("use_cache", [True, False])

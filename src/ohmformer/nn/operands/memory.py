@@ -48,7 +48,7 @@ class Noted:
 
 
 class Memory:
-    """Tensors [B, N, features] or [B, features] that are not new tokens, known again by their storage: detached ones and views too.
+    """Tensors [B, N, features] or [B, features] that are not new tokens, known again by their storage, as are views.
 
     A tensor is forgotten with its storage. Another one at the same address is not taken for it. Copies are not known.
     All threads share one memory, since a decoder may look at what another thread computed.
