@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.models.class_names import numbers_of_names
 from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line
 from ohmformer.models.tokenizers import check_known, check_numbers
@@ -193,7 +194,7 @@ def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> di
     elif choice.probe:
         known = {name: number for number, name in enumerate(names)}
     elif prepared.names:
-        known = _by_name(names, prepared.names)
+        known = _by_name(choice.where, names, prepared.names)
     else:
         known = {}
     if set(names) <= set(known):
@@ -215,9 +216,13 @@ def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> di
     )
 
 
-def _by_name(labels: list[str], names: tuple[str, ...]) -> dict[str, int]:
-    """Return label -> class number for labels that name a class; case is ignored if the name stays unambiguous."""
-    exact = {name: number for number, name in enumerate(names)}
+def _by_name(where: str, labels: list[str], names: tuple[str, ...]) -> dict[str, int]:
+    """Return label -> class number for labels that name a class; case is ignored if the name stays unambiguous.
+
+    Raises:
+        BadInput: a label is the name of several classes.
+    """
+    exact = numbers_of_names(where, labels, names)
     folded: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         folded.setdefault(name.casefold(), []).append(number)

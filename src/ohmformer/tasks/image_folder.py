@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, shown
+from ohmformer.models.class_names import numbers_of_names
 from ohmformer.models.images import SUFFIXES, Images
 from ohmformer.models.preprocessing import Preparation, images_of, preparation
 from ohmformer.models.sources import existing, first_line, is_file, is_folder
@@ -204,7 +205,7 @@ def _classes(choice: TaskChoice, names: list[str], prepared: Preparation) -> dic
     """
     known = read_labels(choice.labels) if choice.labels else {}
     if not known and prepared.names and set(names) <= set(prepared.names):
-        known = {name: number for number, name in enumerate(prepared.names)}
+        known = numbers_of_names(choice.where, names, prepared.names)
     if known:
         unknown = [name for name in names if name not in known]
         if unknown:
