@@ -30,8 +30,8 @@ def load_model(source: str, **options: Any) -> nn.Module:
     """Load the model of a source, in evaluation mode and float32.
 
     Args:
-        source: 'bundled:fashion-vit', 'timm:NAME', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf', or
-            'python:module:function' for a function that returns an `nn.Module`.
+        source: 'bundled:fashion-vit', 'timm:NAME', 'timm:local-dir:FOLDER', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf',
+            or 'python:module:function' for a function that returns an `nn.Module`.
         options: other fields of `ohmformer.models.spec.ModelChoice`: weights ('pretrained' or 'random'), seed, head.
 
     Raises:

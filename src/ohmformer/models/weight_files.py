@@ -117,6 +117,8 @@ def check_undamaged(folder: Path) -> None:
     indices = [entry for entry in _entries(folder) if entry.name.endswith(".index.json")]
     for index in [] if _has_single_file(files) else indices:
         _check_index(index)
+    if not files:
+        raise BadInput(f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put them there, or name another folder")
     for file in files:
         stored_types(file)
 
@@ -159,7 +161,7 @@ def stored_types(file: Path) -> dict[str, str]:
 def _safetensors_fault(file: Path, error: Exception) -> str:
     if "not fully covered" in str(error):
         return f"is cut off or has bytes added: its {file.stat().st_size:,} bytes are not those that its header lists"
-    return "is damaged: it does not begin with a safetensors header"
+    return "is damaged or cut off: it does not begin with a safetensors header"
 
 
 def _pickled(file: Path) -> Mapping[str, Any]:
@@ -176,10 +178,13 @@ def _pickled(file: Path) -> Mapping[str, Any]:
     except Exception:  # damaged bytes make torch raise many kinds of errors, without the name of the file
         fault = "cut off or damaged" if zipped else "damaged, or was not written by torch.save"
         raise BadInput(f"{file}: is {fault}; {AGAIN}") from None
-    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+    nested = [value for value in content.values() if isinstance(value, Mapping)] if isinstance(content, Mapping) else []
+    tables = [content, *nested] if isinstance(content, Mapping) else []
+    if not any(isinstance(value, Tensor) for table in tables for value in table.values()):
         what = f"{shown(list(content)[:3])} by name" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise BadInput(f"{file}: holds {what} instead of a table of tensors; save the model's state_dict() alone")
-    return content
+    table: Mapping[str, Any] = content
+    return table
 
 
 def check_types(folder: Path, model: Any) -> None:
@@ -189,12 +194,12 @@ def check_types(folder: Path, model: Any) -> None:
 
     Args:
         folder: the model's folder; other places are not checked.
-        model: a model of transformers that was loaded from the folder.
+        model: the model that was loaded from the folder.
 
     Raises:
         BadInput: a weight has such a type.
     """
-    if getattr(model.config, "quantization_config", None):
+    if getattr(getattr(model, "config", None), "quantization_config", None):
         return
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     names = {name.removeprefix(prefix) for name, value in model.named_parameters() if value.is_floating_point()}
@@ -247,7 +252,7 @@ def check_complete(where: str, model: Any, info: Mapping[str, Any], head: str) -
     belongs = "take the config.json that belongs to the weights"
     if extra := left_over(model, unexpected):
         raise BadInput(
-            f"{where}: the files hold weights that config.json has no place for ({_first_of(extra)}), such as of "
+            f"{where}: the files hold weights that config.json has no place for ({first_of(extra)}), such as of "
             f"more layers; {belongs}"
         )
     if wrong := sorted(info.get("mismatched_keys") or (), key=lambda entry: (-len(entry[1]), entry[0])):
@@ -266,11 +271,11 @@ def check_complete(where: str, model: Any, info: Mapping[str, Any], head: str) -
         classifies = head.endswith("classification")
         remedy = "choose a model that was trained for it" if classifies else "complete the folder"
         probe = ", or put a probe behind its features (task.probe = true)" if classifies else ""
-        raise BadInput(f"{where}: has no trained weights for {_first_of(missing)} (head {head}); {remedy}{probe}")
+        raise BadInput(f"{where}: has no trained weights for {first_of(missing)} (head {head}); {remedy}{probe}")
     if errors := info.get("error_msgs"):
         raise BadInput(f"{where}: the weights do not fit config.json ({next(iter(errors))}); {belongs}")
 
 
-def _first_of(names: list[str]) -> str:
-    """The first of some names, and the number of the others."""
+def first_of(names: list[str]) -> str:
+    """Return the first of some names, and the number of the others, for a message."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
