@@ -20,9 +20,9 @@ from ohmformer.models.hf_private import model_class
 from ohmformer.models.image_processors import Settings, image_reader, read_settings
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
-from ohmformer.models.sources import first_line, is_file, is_folder
+from ohmformer.models.sources import first_line, is_failure, is_file, is_folder
 from ohmformer.models.spec import ModelChoice
-from ohmformer.models.tokenizers import agree_on_padding, longest_text, read_tokenizer
+from ohmformer.models.tokenizers import agree_on_padding, check_vocabulary, longest_text, read_tokenizer
 from ohmformer.models.torchvision_stub import stand_in
 from ohmformer.models.weight_files import (
     check_complete,
@@ -127,7 +127,9 @@ def _load_cached_first(choice: ModelChoice, load: Callable[[dict[str, bool]], An
         with suppress(OSError):
             return load({"local_files_only": True})
         return load({})
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         why = first_line(error)
         where = choice.where
         place = choice.source.partition(":")[2]
@@ -204,9 +206,10 @@ def _preparation(
     tokenizer, images, missing = None, None, {}
     try:
         if text:
-            tokenizer_config = _json(place, "tokenizer_config.json")
-            tokenizer = read_tokenizer(transformers, place, options, tokenizer_config)
-            agree_on_padding(tokenizer, config)
+            found = read_tokenizer(transformers, place, options, _json(place, "tokenizer_config.json"))
+            agree_on_padding(found, config)
+            check_vocabulary(place, found, _words(model))
+            tokenizer = found
         elif settings := _image_settings(place):
             images = image_reader(transformers, *settings, config)
     except BadInput as error:

@@ -57,12 +57,14 @@ def existing(kind: str, source: str, *, folder: bool = False) -> Path:
     """Return the path of the file, or folder, that a source names after its prefix; `~` is the home folder.
 
     Raises:
-        BadInput: it does not exist, or is neither a regular file nor a folder, such as a named pipe.
+        BadInput: it does not exist, is neither a regular file nor a folder, such as a named pipe, or is an empty file.
     """
     path = home_expanded(split(kind, source)[1])
     if not (is_folder(path) if folder else is_file(path)):
         what = "folder" if folder else "file"
         raise BadInput(f"{kind}.source = {shown(source)}: there is no such {what} ({_actual(path)}); correct the path")
+    if not folder and path.stat().st_size == 0:
+        raise BadInput(f"{kind}.source = {shown(source)}: the file is empty; take another one")
     return path
 
 
@@ -103,6 +105,11 @@ def first_line(error: BaseException) -> str:
     message = " ".join(" ".join(lines[: 2 if lines and lines[0].rstrip().endswith(":") else 1]).split())
     message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}..."
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def is_failure(error: BaseException) -> bool:
+    """True for errors of other libraries, also of those in Rust, whose panics are no `Exception`."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def bundled(kind: str) -> dict[str, Path]:

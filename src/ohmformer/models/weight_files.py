@@ -118,7 +118,9 @@ def check_undamaged(folder: Path) -> None:
     for index in [] if _has_single_file(files) else indices:
         _check_index(index)
     if not files:
-        raise BadInput(f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put them there, or name another folder")
+        raise BadInput(
+            f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put them there, or set model.weights = 'random'"
+        )
     for file in files:
         stored_types(file)
 
