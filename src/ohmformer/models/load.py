@@ -15,8 +15,9 @@ from torch import nn
 
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.bundled_vit import VisionTransformer
-from ohmformer.models.sources import bundled_file, first_line, from_python, split
+from ohmformer.models.sources import bundled_file, first_line, split
 from ohmformer.models.spec import ModelChoice
+from ohmformer.models.user_code import from_python
 from ohmformer.schema import validate
 
 READERS = {
