@@ -248,3 +248,20 @@ def test_a_single_file_and_a_folder_without_configuration_are_one_line(tmp_path:
     (folder / "config.json").unlink()
     with pytest.raises(BadInput, match=r"b has no config\.json; name the folder of a model"):
         load_model(f"hf:{folder}")
+
+
+@pytest.mark.parametrize("content", [b"", bytes(99), b"GGUF" + bytes(99), b"GGUF\x03\0\0\0" + b"\xff" * 99])
+def test_a_damaged_gguf_file_is_one_line(tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("gguf")
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(BadInput, match=r"m\.gguf'.*: cannot be read \(\w+: .*\); download it again") as caught:
+        load_model(f"hf:{tmp_path / 'm.gguf'}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_in_the_folder_of_the_pooling_is_not_opened(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "b", lambda w: None)
+    (folder / "1_Pooling").mkdir()
+    pipe(folder / "1_Pooling" / "config.json")
+    with pytest.raises(BadInput, match=r"1_Pooling/config\.json: is a pipe or device"):
+        load_model(f"hf:{folder}")

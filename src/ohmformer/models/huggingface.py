@@ -73,7 +73,8 @@ def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
     """
     transformers = transformers_package()
     place, options = _place(choice, name)
-    check_regular(Path(place))
+    for folder in (Path(place), Path(place) / "1_Pooling"):
+        check_regular(folder)
     plain = {"trust_remote_code": False}  # otherwise transformers prompts whether to run code
     with quietly(), stand_in(only_for_broken=True):
         config = _load_cached_first(
@@ -133,6 +134,8 @@ def _load_cached_first(choice: ModelChoice, load: Callable[[dict[str, bool]], An
         why = first_line(error)
         where = choice.where
         place = choice.source.partition(":")[2]
+        if place.endswith(".gguf"):
+            raise BadInput(f"{where}: cannot be read ({why}); download it again, or take another file") from error
         if isinstance(error, OSError) and not is_folder(home_expanded(place)):
             raise BadInput(
                 f"{where}: is not a folder, not in the local cache and not reachable on the hub ({why}); download "
