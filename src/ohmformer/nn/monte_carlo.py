@@ -59,8 +59,8 @@ def monte_carlo(
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
     Afterward the model is on the chip, and has the seed, that it had before. Ctrl-C keeps the chips that are done, if
-    there are any. All threads see the chip of the moment, so no other thread should use the model meanwhile; give it a
-    copy (`copy.deepcopy`). A change of chips while another thread is inside a call is refused.
+    there are any. The chip is that of the model, for all threads. So other threads cannot call it meanwhile; give each
+    thread a copy (`copy.deepcopy`).
 
     Args:
         model: what `convert` returned.
@@ -77,26 +77,27 @@ def monte_carlo(
 
     Raises:
         BadInput: chips or seed is no number of its kind, or `evaluate` returns something else, or another number of
-            samples each time.
+            samples each time; or another thread is inside a call of the model, or changes its settings.
         KeyboardInterrupt: Ctrl-C before the first chip was done.
     """
     chips = _count(chips)
     state = crossbars(model).state
-    before = state.chip, state.seed
     seed = state.seed if seed is None else check_seed(seed)
     done: list[Floats] = []
     console = Console(stderr=True)
     hidden = not (progress and console.is_terminal)
-    try:
-        for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
-            set_chip(model, chip, seed=seed)
-            done.append(_scores(evaluate(model), done))
-    except KeyboardInterrupt:
-        if not done:
-            raise
-        warnings.warn(f"interrupted: statistics of {len(done)} of {chips} chips", Interrupted, stacklevel=2)
-    finally:
-        state.chip, state.seed = before
+    with state.changing("monte_carlo"):
+        before = state.chip, state.seed
+        try:
+            for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
+                set_chip(model, chip, seed=seed)
+                done.append(_scores(evaluate(model), done))
+        except KeyboardInterrupt:
+            if not done:
+                raise
+            warnings.warn(f"interrupted: statistics of {len(done)} of {chips} chips", Interrupted, stacklevel=2)
+        finally:
+            state.chip, state.seed = before
     return _stats(done, summarize, interrupted=len(done) < chips)
 
 

@@ -99,7 +99,8 @@ def calibrate(
 
     Raises:
         BadInput: the model was not converted, there are no inputs, they leave an operand unused, what its cells hold
-            has no closed form (offset encoding, drift), or batch is no whole number of 1 or more.
+            has no closed form (offset encoding, drift), or batch is no whole number of 1 or more; or another thread is
+            inside a call of the model, or changes its settings.
     """
     found = crossbars(model)
     tried = _recipes(remedy)
@@ -171,9 +172,16 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
     """The same conditioning for all K and V on memristive cells, fitted to the batch that `convert` was given; or none.
 
     Raises:
-        BadInput: the model was not converted, or its arrays cannot be used so.
+        BadInput: the model was not converted, its arrays cannot be used so, or another thread is inside a call of it,
+            or changes its settings.
     """
     found = crossbars(model)
+    with found.state.changing("set_kv", unfinished=True):
+        _condition(model, found, spec)
+    warn_of_unseen(found.operands, stacklevel=2)
+
+
+def _condition(model: nn.Module, found: Crossbars, spec: Conditioning | None) -> None:
     operands = protectable(found)
     if spec is not None:
         for operand in operands:
@@ -186,7 +194,6 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
         operand.condition(None if spec is None else recipes.fitted(operand, spec))
         operand.watched.clear()
     calibrate_ranges(model)
-    warn_of_unseen(found.operands, stacklevel=2)
 
 
 def _recipes(remedy: Remedy) -> dict[str, Recipe]:
@@ -239,12 +246,13 @@ class _Setting:
 def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
     """Noise inside is that of the chip for calibration; the chip of before is put back."""
     state = found.state
-    before = state.seed, state.chip
-    state.seed, state.chip = seed, CHIP
-    try:
-        yield
-    finally:
-        state.seed, state.chip = before
+    with state.changing("calibrate", unfinished=True):
+        before = state.seed, state.chip
+        state.seed, state.chip = seed, CHIP
+        try:
+            yield
+        finally:
+            state.seed, state.chip = before
 
 
 def _check_arrays(operands: list[KVOperand]) -> None:

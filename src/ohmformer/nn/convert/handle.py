@@ -113,12 +113,12 @@ def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
 
     Raises:
         BadInput: the model was not converted, chip or seed is no whole number, 0 or more, or another thread is inside a
-            call of the model.
+            call of the model, or changes its settings.
     """
     state = crossbars(model).state
-    state.check_idle()
-    state.chip = check_seed(chip, "chip")
-    state.seed = state.seed if seed is None else check_seed(seed)
+    chip, seed = check_seed(chip, "chip"), state.seed if seed is None else check_seed(seed)
+    with state.changing("set_chip"):
+        state.chip, state.seed = chip, seed
 
 
 @contextmanager
@@ -126,19 +126,19 @@ def without_quantizers(model: nn.Module) -> Iterator[None]:
     """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
 
     There are no digits then, so each value stands in one cell, and each input is one voltage. Without rounding ties to
-    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal. It holds for
-    all threads.
+    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal. Inside, other
+    threads cannot call the model, since settings hold for all threads.
 
     Raises:
-        BadInput: the model was not converted, or another thread is inside a call of the model.
+        BadInput: the model was not converted, or another thread is inside a call of the model, or changes its settings.
     """
     state = crossbars(model).state
-    state.check_idle()
-    before, state.rounded = state.rounded, False
-    try:
-        yield
-    finally:
-        state.rounded = before
+    with state.changing("without_quantizers"):
+        before, state.rounded = state.rounded, False
+        try:
+            yield
+        finally:
+            state.rounded = before
 
 
 def capture_table(model: nn.Module) -> CaptureTable:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from threading import get_ident
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ohmformer.capture.dry_run import DryRun
-from ohmformer.capture.torch_private import in_backward
+from ohmformer.capture.torch_private import in_backward, is_replica
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
 from ohmformer.nn.convert.call_info import call_info, encoder_call_info
@@ -69,13 +68,13 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
 
     Raises:
         BadInput: there are more or fewer names than samples, or the model has been changed since its conversion,
-            or it is called inside a transform of PyTorch, or without values.
+            or it is called inside a transform of PyTorch, or without values, or while another thread changes settings.
     """
     refuse_transforms(*args, *kwargs.values())
     refuse_valueless((args, kwargs))
     converted.structure.check(model)
     state = converted.state
-    state.callers.add(get_ident())
+    state.users.begin_call(replica=is_replica(model))
     call = state.threads.enter()
     before, info = call.info, call_info(model, args, kwargs, converted.axis)
     if in_backward():
@@ -107,9 +106,11 @@ def finish(converted: Converted, _model: nn.Module, _args: object, output: objec
         BadInput: cached tokens stood for others than they were written as.
     """
     state = converted.state
-    call = state.threads.call
+    state.users.end_call()
+    call = state.threads.here.call
+    if call is None:  # the call was refused before it began
+        return
     call.active = False
-    state.callers.discard(get_ident())
     check_cache(call.moved, numbered=bool(call.info.numbers))
     if state.training is not None:
         for t in floats(output):
@@ -133,8 +134,13 @@ def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...
     """An encoder begins, inside of a call of the model or by itself: its tokens and padding are its own.
 
     Not with gradients: layers that are recomputed for them are called without it, and must draw the same.
+
+    Raises:
+        BadInput: the encoder is called by itself while another thread changes settings.
     """
     state = converted.state
+    if not state.in_own_call:
+        state.users.begin_call()
     if not torch.is_grad_enabled():
         call = state.threads.enter()
         call.encoders.append(encoder_call_info(encoder, args, kwargs, converted.axis, state.call_info))
@@ -144,7 +150,10 @@ def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...
 def finish_encoder(converted: Converted, _encoder: nn.Module, _args: object, output: object) -> None:
     """It is done. What it returns is known again where the decoder multiplies it."""
     state = converted.state
-    encoders = state.threads.call.encoders
+    if not state.in_own_call:
+        state.users.end_call()
+    call = state.threads.here.call
+    encoders = [] if call is None else call.encoders
     padding = encoders.pop().padding if encoders else ()
     for t in floats(output) if padding else ():
         if t.shape[:2] == padding[0].shape:

@@ -49,9 +49,10 @@ def save(model: nn.Module, file: str | Path) -> None:
     The sample is stored for what is calibrated later; it is what the model was converted with, so mind its privacy.
 
     Raises:
-        BadInput: the model was not converted, or the file cannot be written.
+        BadInput: the model was not converted, another thread changes its settings, or the file cannot be written.
     """
     found = crossbars(model)
+    found.state.users.check()
     weights, tied = _weights(model)
     tensors = dict(weights)
     for operand in found.operands:
