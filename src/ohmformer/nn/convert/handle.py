@@ -57,7 +57,7 @@ def crossbars(model: nn.Module) -> Crossbars:
         BadInput: the model was not converted, or has been changed since.
     """
     handle = handle_of(model)
-    handle.structure.check(model)
+    handle.structure.check()
     return handle
 
 

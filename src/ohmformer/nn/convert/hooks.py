@@ -41,7 +41,7 @@ class Converted(Protocol):
 def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]) -> None:
     """Each call of the whole model says what it asks; digital products are not taken for those of modules around them.
 
-    `frames` are the names of the modules that intercept.
+    Afterward the structure of the model is noted. `frames` are the names of the modules that intercept.
     """
     model.register_forward_pre_hook(partial(begin, converted), with_kwargs=True)
     model.register_forward_hook(partial(finish, converted), always_call=True)
@@ -58,6 +58,7 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
         if not isinstance(modules[name], (CrossbarLinear, CrossbarMultiheadAttention)):
             modules[name].register_forward_pre_hook(partial(enter_digital, converted.state))
             modules[name].register_forward_hook(partial(leave_digital, converted.state), always_call=True)
+    converted.structure.note(model, multiplying | frames)
 
 
 @eager
@@ -72,7 +73,7 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     """
     refuse_transforms(*args, *kwargs.values())
     refuse_valueless((args, kwargs))
-    converted.structure.check(model)
+    converted.structure.check()
     state = converted.state
     state.users.begin_call(replica=is_replica(model))
     call = state.threads.enter()
