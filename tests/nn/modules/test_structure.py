@@ -239,6 +239,7 @@ def activated(**rules: None) -> Any:
 HARMLESS = [("drop", nn.Identity), ("act", nn.ReLU), ("own", nn.Dropout), ("act", nn.Identity), ("own", nn.SiLU)]
 
 
+@pytest.mark.filterwarnings("ignore:called outside")
 @pytest.mark.parametrize(("name", "new"), HARMLESS)
 @pytest.mark.parametrize("read", [lambda model: model, copy.deepcopy, pickled])
 def test_modules_without_products_may_be_exchanged(name: str, new: type[nn.Module], read: Any) -> None:
