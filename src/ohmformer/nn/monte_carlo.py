@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput, cut
-from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip, whole_number
+from ohmformer.errors import BadInput, one_line
+from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
+from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 
 MOST_CHIPS = 1_000_000
@@ -105,7 +106,7 @@ def _count(chips: object) -> int:
     """The number of chips, of any type of whole number."""
     number = whole_number(chips)
     if not 1 <= number <= MOST_CHIPS:
-        raise BadInput(f"chips = {cut(repr(chips))}: must be a whole number from 1 to {MOST_CHIPS:,}")
+        raise BadInput(f"chips = {one_line(chips)}: must be a whole number from 1 to {MOST_CHIPS:,}")
     return number
 
 

@@ -89,15 +89,13 @@ class Variation:
         """How many steps were drawn; the next one has this number.
 
         Raises:
-            BadInput: it is set to something else than an integer, 0 or more.
+            BadInput: it is set to something else than a whole number from 0 to 2^63 - 1.
         """
         return self._step
 
     @step.setter
     def step(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise BadInput(f"variation: step = {value!r}: must be an integer, 0 or more")
-        self._step = value
+        self._step = check_seed(value, "variation: step")
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming needs, as plain values: seed, step, and what gamma or scale are drawn from."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import index
 from typing import Any
 
 from torch import nn
 
 from ohmformer.capture.table import CaptureTable
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, one_line
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
@@ -19,6 +18,7 @@ from ohmformer.nn.modules.class_swap import converted_part
 from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State
+from ohmformer.quantities import whole_number
 
 
 @dataclass(eq=False)
@@ -70,20 +70,27 @@ def handle_of(model: nn.Module) -> Crossbars:
     handle = getattr(model, "ohmformer_crossbars", None)
     if isinstance(handle, Crossbars):
         return handle
-    part = converted_part(model) if isinstance(model, nn.Module) else None
-    if part:
-        raise BadInput(
-            f"only {part} of this model is on crossbars; pass that part, or revert it and convert the whole model"
+    raise BadInput(_not_converted(model))
+
+
+def _not_converted(model: object) -> str:
+    """Why a model is not what `convert` returned, and what to do."""
+    if not isinstance(model, nn.Module):
+        return f"model is of type {type(model).__name__}; give what ohmformer.convert returned"
+    parts = [name for name, module in model.named_modules() if "ohmformer_crossbars" in vars(module)]
+    if parts:
+        named = f"{parts[0]} of this model is" if len(parts) == 1 else f"{', '.join(parts)} of this model are"
+        return (
+            f"only {named} on crossbars; pass that part, model.get_submodule({parts[0]!r}), or convert all of it: "
+            "convert(revert(model), ...)"
         )
-    raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
-
-
-def whole_number(value: object) -> int:
-    """A whole number of any type (Python, NumPy, a tensor of one element) as an int; -1 for anything else."""
-    try:
-        return -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
-    except (TypeError, RuntimeError, ValueError):
-        return -1
+    part = converted_part(model)
+    if part is None:
+        return "this model is not on crossbars; pass it through ohmformer.convert first"
+    return (
+        f"{part or 'this module'} is a part of a model on crossbars; pass that whole model, or convert this one by "
+        "itself: convert(revert(model), ...)"
+    )
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
@@ -95,7 +102,8 @@ def check_seed(seed: object, name: str = "seed") -> int:
     number = whole_number(seed)
     if not 0 <= number < 2**63:
         raise BadInput(
-            f"{name} = {seed!r}: must be a whole number from 0 to 2^63 - 1; write it without quotes and decimals"
+            f"{name} = {one_line(seed)}: must be a whole number from 0 to 2^63 - 1; write it without quotes and "
+            "decimals"
         )
     return number
 
