@@ -50,7 +50,7 @@ Remedy = str | Recipe | Sequence[str | Recipe]
 
 
 class SingleInput(UserWarning):
-    """A calibration could not tell recipes from chance."""
+    """`calibrate` saw one input only, which does not show what chance does, so it chose nothing."""
 
 
 @dataclass(frozen=True)
