@@ -29,6 +29,11 @@ def in_backward() -> bool:
     return int(torch._C._current_graph_task_id()) != -1
 
 
+def is_replica(module: nn.Module) -> bool:
+    """True if `nn.DataParallel` made the module, which it then calls in a thread of its own; it marks them so."""
+    return getattr(module, "_is_replica", False) is True
+
+
 def pre_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
     """Hooks before `forward` by their number, and the numbers of those that take keyword arguments."""
     return module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from threading import get_ident
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.dry_run import DryRun
-from ohmformer.capture.torch_private import in_backward
+from ohmformer.capture.torch_private import in_backward, is_replica
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
 from ohmformer.nn.convert.call_info import bound_arguments, call_info, encoder_call_info, encoders_of, is_other_input
@@ -48,7 +47,7 @@ class Converted(Protocol):
 def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]) -> None:
     """Each call of the whole model says what it asks; digital products are not taken for those of modules around them.
 
-    `frames` are the names of the modules that intercept.
+    Afterward the structure of the model is noted. `frames` are the names of the modules that intercept.
     """
     model.register_forward_pre_hook(partial(begin, converted), with_kwargs=True)
     model.register_forward_hook(partial(finish, converted), always_call=True)
@@ -67,6 +66,7 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
         if not isinstance(modules[name], (CrossbarLinear, CrossbarMultiheadAttention)):
             modules[name].register_forward_pre_hook(partial(enter_digital, converted.state))
             modules[name].register_forward_hook(partial(leave_digital, converted.state), always_call=True)
+    converted.structure.note(model, multiplying | frames)
 
 
 @eager
@@ -77,13 +77,13 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
 
     Raises:
         BadInput: there are more or fewer names than samples, or the model has been changed since its conversion,
-            or it is called inside a transform of PyTorch, or without values.
+            or it is called inside a transform of PyTorch, or without values, or while another thread changes settings.
     """
     refuse_transforms(*args, *kwargs.values())
     refuse_valueless((args, kwargs))
-    converted.structure.check(model)
+    converted.structure.check()
     state = converted.state
-    state.callers.add(get_ident())
+    state.users.begin_call(replica=is_replica(model))
     call = state.threads.enter()
     before, info = call.info, call_info(model, args, kwargs, converted.axis)
     if in_backward():
@@ -118,9 +118,11 @@ def finish(converted: Converted, _model: nn.Module, _args: object, output: objec
         BadInput: cached tokens stood for others than they were written as.
     """
     state = converted.state
-    call = state.threads.call
+    state.users.end_call()
+    call = state.threads.here.call
+    if call is None:  # the call was refused before it began
+        return
     call.active = False
-    state.callers.discard(get_ident())
     check_cache(call.moved, numbered=bool(call.info.numbers))
     if state.training is not None:
         for t in floats(output):
@@ -136,8 +138,13 @@ def begin_encoder(
 
     With gradients, only if it shares no module with the rest of the model: its layers may be recomputed for them, by
     themselves, and must then be known to draw the same.
+
+    Raises:
+        BadInput: the encoder is called by itself while another thread changes settings.
     """
     state = converted.state
+    if not state.in_own_call:
+        state.users.begin_call()
     if prefix or not torch.is_grad_enabled():
         call = state.threads.enter()
         info = encoder_call_info(encoder, args, kwargs, converted.axis, state.call_info)
@@ -150,9 +157,11 @@ def begin_encoder(
 def finish_encoder(converted: Converted, _encoder: nn.Module, _args: object, output: object) -> None:
     """It is done. What it returns is known again where the decoder multiplies it."""
     state = converted.state
-    encoders = state.threads.call.encoders
-    if encoders:
-        padding = encoders.pop().padding
+    if not state.in_own_call:
+        state.users.end_call()
+    call = state.threads.here.call
+    if call is not None and call.encoders:
+        padding = call.encoders.pop().padding
         for t in floats(output):
             state.memory.note(t, padding)
 

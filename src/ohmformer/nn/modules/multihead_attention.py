@@ -21,6 +21,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
     digital.
     """
 
+    ohmformer_own = True
     ohmformer_inputs: tuple[WeightOperand | None, WeightOperand | None, WeightOperand | None]
     ohmformer_sites: list[AttentionSite]
 

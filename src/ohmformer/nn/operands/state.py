@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import enumerate as enumerate_threads
-from threading import get_ident
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -18,7 +16,7 @@ from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.operands.memory import Memory
-from ohmformer.nn.threads import Threads
+from ohmformer.nn.threads import Block, Threads, Users
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]
@@ -63,6 +61,9 @@ class CallInfo:
 
 
 _NOTHING = CallInfo()
+
+SETTINGS = ("level", "seed", "chip", "clip", "mode", "rounded", "training")
+"""Attributes of `State` that say how a model computes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,7 @@ class State:
         training: variation-aware training, inside of its block.
         threads: what each thread keeps of its calls.
         memory: tensors whose rows are not the new tokens of a call, such as what an encoder returned.
-        callers: threads that are inside a call of the whole model.
+        users: the threads that call the model, and the one that changes its settings.
     """
 
     level: Level = "array"
@@ -156,31 +157,72 @@ class State:
     training: TrainingSteps | None = None
     threads: Threads[Call] = field(default_factory=lambda: Threads(Call))
     memory: Memory = field(default_factory=Memory)
-    callers: set[int] = field(default_factory=set)
+    users: Users = field(default_factory=Users)
 
     def __getstate__(self) -> dict[str, object]:
-        """Threads are not kept with the model."""
-        return {**vars(self), "callers": set()}
+        """A copy has the settings, without blocks of training or self-checks.
 
-    def check_idle(self) -> None:
-        """Check that no other thread is inside a call of the model, whose settings would change under it.
+        Inside a block of another thread it has those that the model had before the block.
 
         Raises:
-            BadInput: one is.
+            BadInput: another thread calibrates the model.
         """
-        others = self.callers - {get_ident()}
-        if others and others & {thread.ident for thread in enumerate_threads()}:
-            raise BadInput(
-                "another thread is calling this model, and settings hold for all threads; wait until it is done, or "
-                "give each thread a copy of the model (copy.deepcopy)"
-            )
+        block = self.users.foreign_block()
+        if block is not None and block.unfinished:
+            raise BadInput(f"another thread is inside {block.verb}, so this model cannot be copied; {block.remedy}")
+        before = {} if block is None else self.users.before
+        return {**vars(self), **before, "mode": "run", "training": None}
+
+    def begin_block(self, verb: str, *, unfinished: bool = False) -> Block:
+        """Begin work that changes settings, for `users.end`; until then no other thread can call the model.
+
+        Args:
+            verb: the public function that does it.
+            unfinished: copies that another thread makes meanwhile would be of no use.
+
+        Raises:
+            BadInput: another thread is inside a call, or changes settings itself.
+        """
+        block = Block(verb, unfinished)
+        self.users.begin(block, vars(self), SETTINGS)
+        return block
+
+    @contextmanager
+    def changing(self, verb: str, *, unfinished: bool = False) -> Iterator[None]:
+        """Inside, the current thread may change settings, and no other one can call the model. See `begin_block`.
+
+        Raises:
+            BadInput: another thread is inside a call, or changes settings itself.
+        """
+        block = self.begin_block(verb, unfinished=unfinished)
+        try:
+            yield
+        finally:
+            self.users.end(block)
+
+    def check_settings(self) -> None:
+        """Check that settings are those of the model, or of this thread, for a part that is called by itself.
+
+        Raises:
+            BadInput: another thread changes them.
+        """
+        if self.users.owner is not None and not self.in_own_call:
+            self.users.check()
+
+    @property
+    def in_own_call(self) -> bool:
+        """True if this thread is inside a call of the whole model."""
+        call = self.threads.here.call
+        return call is not None and call.active
 
     def use(self, operand: str, calls_per_forward: int) -> Use:
         """The next use of an operand begins; a forward pass has `calls_per_forward` of them.
 
         Raises:
-            BadInput: a part of the model is trained by itself, so that nothing says when a step begins.
+            BadInput: a part of the model is trained by itself, so that nothing says when a step begins; or it is
+                called by itself while another thread changes settings.
         """
+        self.check_settings()
         call = self.threads.call
         n = call.uses.get(operand, 0)
         call.uses[operand] = n + 1
