@@ -22,6 +22,7 @@ from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.call_info import drop_parts_of_texts
 from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.hooks import attach
+from ohmformer.nn.convert.noise_check import warn_of_unstable_noise
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
@@ -90,6 +91,8 @@ def convert(
         found.structure.note(converted)
         self_check.check(model, converted, state, _checked(found.operands), sample, run.axis)
         calibrate_ranges(converted)
+        if run.axis == 0:
+            warn_of_unstable_noise(model, converted, state, found.operands, sample, stacklevel=2)
     _report(converted, found, verbose)
     return converted
 

@@ -80,14 +80,14 @@ def _compare(
         return
     if not difference(expected, call(original, sample)) <= tolerance(original):
         raise BadInput("the model itself gives another output when it is called again; make it deterministic")
-    where = _nearest(_first_difference(original, converted, sample), names)
+    where = nearest(_first_difference(original, converted, sample), names)
     raise BadInput(
         f"the converted model differs from the original by {error:.2g} (norm of the difference over norm of the "
         f"output) on exact hardware{how}, first at {where}; keep it digital with rules={{{where!r}: None}}"
     )
 
 
-def _nearest(where: str, names: list[str]) -> str:
+def nearest(where: str, names: list[str]) -> str:
     """A module, or else the nearest one around it, that holds one of the operands, so that a rule can speak of it."""
     holders = {name.partition("#")[0] for name in names}
     holders |= {name.removesuffix(".K").removesuffix(".V") for name in holders}
@@ -172,7 +172,7 @@ def floats(output: Any) -> list[Tensor]:
 
 def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) -> str:
     """Name of the first module, in order of completion, whose output differs."""
-    expected, found = _outputs(original, sample), _outputs(converted, sample)
+    expected, found = outputs_of(original, sample), outputs_of(converted, sample)
     for name, outputs in expected.items():
         for a, b in zip(outputs, found.get(name, []), strict=False):
             if a.shape != b.shape or not float((a - b).norm()) <= tolerance(original) * float(a.norm()):
@@ -180,7 +180,7 @@ def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) ->
     return "the model itself"
 
 
-def _outputs(model: nn.Module, sample: Any) -> dict[str, list[Tensor]]:
+def outputs_of(model: nn.Module, sample: Any) -> dict[str, list[Tensor]]:
     """Output tensors of every module, in order of completion."""
     seen: dict[str, list[Tensor]] = {}
     handles = []
