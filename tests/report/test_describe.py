@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 import ohmformer as of
+import ohmformer.study.spec  # noqa: F401  its families are imported with it
 from ohmformer import units
 from ohmformer.registry import Family, families
 from ohmformer.report.describe import spec_table, unit_of
@@ -49,6 +50,10 @@ def valid(cls: type[Family], table: dict[str, Any], name: str = "") -> bool:
     except (ValidationError, of.BadInput, ValueError) as error:
         return name != "" and name not in str(error)
     return True
+
+
+def test_all_families_are_tried() -> None:
+    assert {"write_noise", "read_noise", "drift", "faults", "engine", "dataflow"} <= {family for family, _ in KINDS}
 
 
 @pytest.mark.parametrize(("family", "kind"), KINDS)

@@ -93,3 +93,17 @@ def test_an_expert_that_no_token_used_has_the_converter_range_of_the_others() ->
     assert all(span is not None for span in ranges.values())
     with torch.no_grad(), of.samples(range(3)):
         assert bool(converted(TOKENS[:, 0], torch.full((3,), 2)).isfinite().all())
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-40, 1e-12])
+def test_inputs_that_vanish_beside_the_weights_are_told(size: float) -> None:
+    with pytest.warns(
+        NothingSeen, match=r"nothing above .* at q \(inputs\), k \(inputs\), v \(inputs\), which vanishes"
+    ):
+        of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS * size)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_sample_that_is_not_finite_is_refused(bad: float) -> None:
+    with pytest.raises(of.BadInput, match="NaN or infinity; check the sample and the model"):
+        of.convert(SelfAttention().eval(), HARDWARE, sample=torch.where(TOKENS > 1, bad, TOKENS))

@@ -129,7 +129,7 @@ def calibrate(
             kept[best][operand.name].put(operand)
             operand.watched.clear()
         calibrate_ranges(model)
-    warn_of_unseen(found.operands, stacklevel=2)
+    warn_of_unseen(model, found.operands, stacklevel=2)
     settings = kept[best]
     clips = {name: one.clip for name, one in settings.items() if one.clip != "none"}
     kv = {name: one.conditioner.spec for name, one in settings.items() if one.conditioner is not None}
@@ -186,7 +186,7 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
         operand.condition(None if spec is None else recipes.fitted(operand, spec))
         operand.watched.clear()
     calibrate_ranges(model)
-    warn_of_unseen(found.operands, stacklevel=2)
+    warn_of_unseen(model, found.operands, stacklevel=2)
 
 
 def _recipes(remedy: Remedy) -> dict[str, Recipe]:

@@ -22,7 +22,7 @@ from ohmformer.streams import current_samples
 
 def call_info(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
     """What a call of a model says; `axis` is that of samples in its inputs."""
-    named = _named(model, args, kwargs)
+    named = named_arguments(model, args, kwargs)
     mixed, alone = False, True  # with inputs for a decoder; without continuous inputs, such as images
     for name, value in named.items():
         mixed = mixed or (name.startswith("decoder_") and value is not None)
@@ -81,7 +81,8 @@ def drop_parts_of_texts(run: DryRun, model: nn.Module, sample: Any) -> None:
             product.causal = whole and (product.role != "key" or run.places[product].right is not None)
 
 
-def _named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
+def named_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a call by the names that the model's forward has for them."""
     if not args:
         return kwargs
     try:

@@ -113,7 +113,7 @@ def _report(converted: nn.Module, found: Crossbars, verbose: bool) -> None:
     """Print what was captured, or warn the caller of `convert` of what is left over, and of what was not calibrated."""
     table = found.table
     note_digital(converted, table)
-    warn_of_unseen(found.operands, stacklevel=3)
+    warn_of_unseen(converted, found.operands, stacklevel=3)
     if verbose:
         table.print()
     elif table.left_over:

@@ -16,6 +16,7 @@ from ohmformer.capture.torch_private import in_backward
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
 from ohmformer.nn.convert.call_info import call_info, encoder_call_info
+from ohmformer.nn.convert.input_scale import warn_beyond
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
@@ -33,6 +34,7 @@ class Converted(Protocol):
     state: State
     axis: int
     structure: Structure
+    largest_inputs: dict[str, float]
 
     @property
     def operands(self) -> Sequence[Operand]:
@@ -75,6 +77,8 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     refuse_valueless((args, kwargs))
     converted.structure.check(model)
     state = converted.state
+    if state.mode == "run":
+        warn_beyond(converted.largest_inputs, model, args, kwargs)
     state.callers.add(get_ident())
     call = state.threads.enter()
     before, info = call.info, call_info(model, args, kwargs, converted.axis)

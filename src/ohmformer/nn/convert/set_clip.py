@@ -29,4 +29,4 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
     found.state.clip = clip
     if any(operand.calibrates_converters() for operand in found.operands):
         calibrate_converters(model)
-        warn_of_unseen(found.operands, stacklevel=2)
+        warn_of_unseen(model, found.operands, stacklevel=2)

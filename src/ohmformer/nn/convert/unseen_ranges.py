@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor, nn
 
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
@@ -15,32 +16,60 @@ SHOWN = 3
 
 
 class NothingSeen(UserWarning):
-    """Calibration met nothing but zeros somewhere, so a range there is a guess: values beyond 1 will saturate."""
+    """Calibration met nothing but zeros somewhere, or next to nothing, so a range there is a guess."""
 
 
-def warn_of_unseen(operands: Iterable[Operand], *, stacklevel: int) -> None:
-    """Warn of operands whose inputs, tokens or converter currents were all zero while ranges were calibrated."""
+def warn_of_unseen(model: nn.Module, operands: Iterable[Operand], *, stacklevel: int) -> None:
+    """Warn of operands whose inputs, tokens or converter currents were all zero while ranges were calibrated.
+
+    So are, as good as, inputs and tokens that vanish in rounding beside the largest weight of the model.
+    """
+    operands = tuple(operands)
     missed = {operand.name: what for operand in operands if (what := unseen(operand))}
-    if not missed:
-        return
+    if missed:
+        line = (
+            f"calibration saw nothing but zeros at {_listed(missed)}, so the range there is a guess and what comes "
+            "later may saturate; calibrate on a sample of real inputs, or keep it digital by a rule"
+        )
+        warnings.warn(line, NothingSeen, stacklevel=stacklevel + 1)
+    least = _least(model)
+    tiny = {op.name: what for op in operands if op.name not in missed and (what := unseen(op, least))}
+    if tiny:
+        line = (
+            f"calibration saw nothing above {least:.1g} at {_listed(tiny)}, which vanishes beside the weights of the "
+            "model, so all later values may saturate; calibrate on a sample of real inputs, or keep it digital by a "
+            "rule"
+        )
+        warnings.warn(line, NothingSeen, stacklevel=stacklevel + 1)
+
+
+def _listed(missed: dict[str, str]) -> str:
     named = ", ".join(f"{name} ({what})" for name, what in list(missed.items())[:SHOWN])
-    more = f" and {len(missed) - SHOWN} more" if len(missed) > SHOWN else ""
-    line = (
-        f"calibration saw nothing but zeros at {named}{more}, so the range there is a guess and what comes later may "
-        "saturate; calibrate on a sample of real inputs, or keep it digital by a rule"
-    )
-    warnings.warn(line, NothingSeen, stacklevel=stacklevel + 1)
+    return named + (f" and {len(missed) - SHOWN} more" if len(missed) > SHOWN else "")
 
 
-def unseen(operand: Operand) -> str:
-    """What of an operand has no range from its calibration: "inputs", "tokens", "converters"; "" where nothing."""
-    if operand.array.inputs.range == "calibrated" and (operand.x_range is None or not bool(operand.x_range.any())):
+def _least(model: nn.Module) -> float:
+    """A rounding step of the largest weight of a model."""
+    sizes = [float(p.detach().abs().amax()) for p in model.parameters() if p.is_floating_point() and p.numel()]
+    return torch.finfo(torch.float32).eps * max(sizes, default=0.0)
+
+
+def unseen(operand: Operand, least: float = 0.0) -> str:
+    """What of an operand has no range from its calibration: "inputs", "tokens", "converters"; "" where nothing.
+
+    Ranges of at most `least` are no ranges.
+    """
+    if operand.array.inputs.range == "calibrated" and not _above(operand.x_range, least):
         return "inputs"
-    if isinstance(operand, KVOperand) and operand.w_range is not None and not bool(operand.w_range.any()):
+    if isinstance(operand, KVOperand) and operand.w_range is not None and not _above(operand.w_range, least):
         return "tokens"
     if operand.calibrates_converters() and not _any_current(operand):
         return "converters"
     return ""
+
+
+def _above(found: Tensor | None, least: float) -> bool:
+    return found is not None and bool((found > least).any())
 
 
 def _any_current(operand: Operand) -> bool:
