@@ -16,8 +16,8 @@ from ohmformer.capture.torch_private import in_backward
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
 from ohmformer.nn.convert.call_info import call_info, encoder_call_info
-from ohmformer.nn.convert.input_scale import warn_beyond
 from ohmformer.nn.convert.self_check import floats
+from ohmformer.nn.convert.unseen_ranges import warn_beyond
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
