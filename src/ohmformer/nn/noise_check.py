@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_map_only
 
 from ohmformer.array import writing
 from ohmformer.capture.inputs import batch_size, call
-from ohmformer.nn.convert.self_check import TOLERANCE, floats, nearest, outputs_of, tolerance
+from ohmformer.nn.convert.self_check import TOLERANCE, evaluating, floats, nearest, outputs_of, tolerance
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.state import State
@@ -76,7 +76,8 @@ def warn_of_unstable_noise(
     if not noisy:
         return
     lines: list[str] = []
-    with torch.no_grad(), _noisy_cells(state):
+    with torch.no_grad(), evaluating(original), _noisy_cells(state), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         if any(isinstance(op, KVOperand) for op in noisy):
             lines += _unstable_ways(original, converted, [op.name for op in noisy if isinstance(op, KVOperand)], sample)
         lines += _unstable_steps(original, converted, state, noisy, sample)
@@ -98,13 +99,24 @@ def _noisy_cells(state: State) -> Iterator[None]:
 
 
 def _unstable_ways(original: nn.Module, converted: nn.Module, names: list[str], sample: Any) -> list[str]:
-    alone = _alone(sample)
+    row = _alone(sample)
+    found = _differing(original, converted, names, row, _in_a_batch(sample))
+    if isinstance(row, Mapping):
+        short = _shortened(row)
+        found += _differing(original, converted, names, short, _with_padding(original, short))
+    return found
+
+
+def _differing(
+    original: nn.Module, converted: nn.Module, names: list[str], alone: Any, ways: Iterator[Way]
+) -> list[str]:
+    """What to say of the ways in which noise is another than `alone`."""
     exact, noisy = _result(original, alone), _result(converted, alone)
     if exact is None or noisy is None:
         return []
     effect = _relative(noisy, exact)
     found = []
-    for way in _ways(original, sample, alone):
+    for way in ways:
         expected = _own_result(original, way, exact)
         if expected is None or not _relative(expected, exact) <= TOLERANCE:
             continue
@@ -183,18 +195,27 @@ def _empty_cache(model: nn.Module) -> Any:
     return None if kind is None or encodes else kind(config=model.config)
 
 
-def _ways(model: nn.Module, sample: Any, alone: Any) -> Iterator[Way]:
-    B = batch_size(sample)
-    if B > 1:
-        beside = _rows(sample, [_chosen(sample), 0 if _chosen(sample) else 1])
-        tokens = _mask_row(beside)
-        yield Way("in a batch with others", beside, (None, None) if tokens is None else tokens)
-    if isinstance(alone, Mapping):
-        for side in ("left", "right"):
-            padded = _padded(model, alone, side)
-            if padded is not None:
-                N = alone["input_ids"].shape[1]
-                yield Way(f"with padding on the {side}", padded, (-N, None) if side == "left" else (0, N))
+def _in_a_batch(sample: Any) -> Iterator[Way]:
+    if batch_size(sample) > 1:
+        beside = _rows(sample, [_chosen(sample), 0])
+        yield Way("in a batch with others", beside, _mask_row(beside) or (None, None))
+
+
+def _with_padding(model: nn.Module, alone: Mapping[str, Any]) -> Iterator[Way]:
+    for side in ("left", "right"):
+        padded = _padded(model, alone, side)
+        if padded is not None:
+            N = alone["input_ids"].shape[1]
+            yield Way(f"with padding on the {side}", padded, (-N, None) if side == "left" else (0, N))
+
+
+def _shortened(alone: Mapping[str, Any]) -> dict[str, Any]:
+    """Two thirds of a text, so that with padding it is no longer than the sample, which may be as long as can be."""
+    tokens = alone.get("input_ids")
+    if not isinstance(tokens, Tensor) or tokens.dim() != 2 or tokens.shape[1] < 6:
+        return dict(alone)
+    N = tokens.shape[1]
+    return {key: value[:, : N - N // 3] if _of_tokens(key, value, N) else value for key, value in alone.items()}
 
 
 def _chosen(sample: Any) -> int:
@@ -232,7 +253,7 @@ def _padded(model: nn.Module, alone: Mapping[str, Any], side: str) -> dict[str, 
     if not isinstance(tokens, Tensor) or tokens.dim() != 2 or "attention_mask" not in known:
         return None
     N = tokens.shape[1]
-    more = N // 2 + 1
+    more = max(1, N // 2)
     widths = (more, 0) if side == "left" else (0, more)
     given = {**alone, "attention_mask": torch.ones_like(tokens)}
     found = {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -75,7 +73,7 @@ def convert(
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
-    with _evaluating(converted), unchanged_buffers(model), without_fast_path():
+    with self_check.evaluating(converted), unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
         drop_parts_of_texts(run, converted, sample)
         replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
@@ -95,18 +93,6 @@ def convert(
             warn_of_unstable_noise(model, converted, state, found.operands, sample, stacklevel=2)
     _report(converted, found, verbose)
     return converted
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, all of a model is in evaluation mode."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
 
 
 def _report(converted: nn.Module, found: Crossbars, verbose: bool) -> None:

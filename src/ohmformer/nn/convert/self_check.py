@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -18,6 +18,18 @@ from ohmformer.streams import samples
 
 TOLERANCE = 1e-4
 """Largest norm of the difference over norm of the output: far above float32 rounding, far below any mistake."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, all of a model is in evaluation mode."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def tolerance(model: nn.Module) -> float:
@@ -38,25 +50,19 @@ def check(original: nn.Module, converted: nn.Module, state: State, names: list[s
     Raises:
         BadInput: they differ (the first layer that does is named), or the check would prove nothing.
     """
-    training = {module: module.training for module in original.modules()}
-    original.eval()
-    try:
-        with torch.no_grad(), named_rows(sample, axis), state.set_mode("ideal"):
-            expected = call(original, sample)
-            _compare(original, converted, state, sample, expected, names)
-            used = state.threads.call.uses
-            missed = [name for name in names if name not in used]
-            if missed:
-                raise BadInput(
-                    f"{missed[0]} was put on crossbars but the model passes it by (a fused path?); keep it digital"
-                )
-            other = repadded(sample) if axis == 0 else None
-            expected = None if other is None else _attempt(original, other)
-            if expected is not None:
-                _compare(original, converted, state, other, expected, names, " with other padding")
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with evaluating(original), torch.no_grad(), named_rows(sample, axis), state.set_mode("ideal"):
+        expected = call(original, sample)
+        _compare(original, converted, state, sample, expected, names)
+        used = state.threads.call.uses
+        missed = [name for name in names if name not in used]
+        if missed:
+            raise BadInput(
+                f"{missed[0]} was put on crossbars but the model passes it by (a fused path?); keep it digital"
+            )
+        other = repadded(sample) if axis == 0 else None
+        expected = None if other is None else _attempt(original, other)
+        if expected is not None:
+            _compare(original, converted, state, other, expected, names, " with other padding")
 
 
 def _compare(
