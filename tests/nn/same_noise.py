@@ -74,8 +74,8 @@ def padded(model: nn.Module, inputs: Mapping[str, Tensor], side: str, name: str)
         name: torch.cat([more, tokens] if left else [tokens, more], dim=1),
         f"{prefix}attention_mask": torch.cat([none, mask] if left else [mask, none], dim=1),
     }
-    if left and not prefix and "position_ids" in arguments(model):
-        found["position_ids"] = (found["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+    if left and f"{prefix}position_ids" in arguments(model):
+        found[f"{prefix}position_ids"] = (found[f"{prefix}attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
     return found, slice(PADDING, None) if left else slice(0, N)
 
 
@@ -106,8 +106,9 @@ def beside_padding(model: nn.Module, inputs: Mapping[str, Tensor], side: str, na
     long[name] = torch.cat([short[name], torch.randint(5, 90, short[name].shape)])
     mask = name.replace("input_ids", "attention_mask")
     long[mask] = torch.cat([short[mask], torch.ones_like(short[mask])])
-    if "position_ids" in short:
-        long["position_ids"] = (long["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+    places = name.replace("input_ids", "position_ids")
+    if places in short:
+        long[places] = (long[mask].cumsum(dim=1) - 1).clamp(min=0)
     together = result(model, long, [names[0], "another"])[:1]
     tokens = together.shape[1] == short[name].shape[1] != alone.shape[1]
     return relative(together[:, own] if tokens else together, alone)
