@@ -66,6 +66,7 @@ _HOME = {
     "variation": "nn.variation",
     "without_quantizers": "nn.convert.handle",
     # Warnings.
+    "BeyondCalibration": "nn.convert.unseen_ranges",
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
     "NoSteps": "nn.variation",
@@ -73,6 +74,7 @@ _HOME = {
     "SingleInput": "nn.calibration.calibrate",
     "StaysDigital": "nn.convert.convert",
     "UnnamedSamples": "streams",
+    "UnstableNoise": "nn.noise_check",
     # Families of kinds, for those who add one.
     "ArrayEngine": "hardware.spec",
     "CrossbarEngine": "hardware.spec",
@@ -160,10 +162,12 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
     from ohmformer.nn.convert.spec import ConvertConfig as ConvertConfig
+    from ohmformer.nn.convert.unseen_ranges import BeyondCalibration as BeyondCalibration
     from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
+    from ohmformer.nn.noise_check import UnstableNoise as UnstableNoise
     from ohmformer.nn.saving.checkpoint import restore as restore
     from ohmformer.nn.saving.checkpoint import save as save
     from ohmformer.nn.variation import NoSteps as NoSteps

@@ -29,7 +29,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, suggest
 from ohmformer.key_search import NO_KEY, former_names, with_place
 from ohmformer.patch import Patch
-from ohmformer.provenance import Provenance, Source, as_provenance, read_source
+from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
 
 T = TypeVar("T", bound="Spec")
 
@@ -121,7 +121,7 @@ class Spec(BaseModel):
             if _has_source(cls, key, value):
                 sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
-            elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            elif is_stated(value):
                 sources.setdefault(key, Source(kind="user"))
             plain[key] = value
         return {**plain, "provenance": as_provenance(sources)}

@@ -381,12 +381,14 @@ def _traced_back(chain: Chain, at: Tensor) -> Visible | None:
             values |= {id(old): new for old, new in zip(call.outputs, outputs, strict=True)}
         end = values[id(at)]
         seen = ~(end.detach() <= HIDDEN)
-        if bool(seen.all()):
+        whole = bool(seen.all())
+        if whole and all(one.shape[-2:] == end.shape[-2:] for one in chain.products):
             return None, [None] * len(starts)
         # Weights that differ, so that what a sum over them takes away does not cancel.
         weights = 0.5 + torch.arange(end.numel(), device=end.device).mul(0.618034).remainder(1.0).view(end.shape)
         grads = torch.autograd.grad(end, starts, (weights * seen).to(end.dtype), allow_unused=True)
-    return seen, [None if grad is None else grad != 0 for grad in grads]
+    of_products = [None if grad is None else grad != 0 for grad in grads]
+    return None if whole else seen, [None if one is None or bool(one.all()) else one for one in of_products]
 
 
 def _float(t: Tensor) -> torch.dtype:

@@ -33,7 +33,8 @@ def is_causal(seen: Tensor) -> bool:
 
     The last key that is seen moves on by one with every query that sees any, in every sample and head. At the end of
     the keys it may stop, where the text does: padding behind it sees what the last token sees. Keys at the end that no
-    query sees are not enough: they may be padding.
+    query sees are not enough: they may be padding. A mask that hides some of the earlier keys, too, is causal where
+    queries and keys are the same tokens, none of which sees a later one, though the last one seen does move on.
     """
     if seen.is_meta or seen.dim() < 2 or min(seen.shape[-2:]) < 2:
         return False
@@ -41,6 +42,8 @@ def is_causal(seen: Tensor) -> bool:
     live = seen.any(dim=-1)
     places = torch.arange(N, device=seen.device)
     last = torch.where(seen, places, -1).amax(dim=-1)
+    if M == N and bool((last <= places).all()) and bool(((last.diff(dim=-1) > 0) & live[..., :-1]).any()):
+        return True
     moves = (last.diff(dim=-1) == 1) | ~(live[..., 1:] & live[..., :-1])
     if not bool((moves & live[..., 1:] & live[..., :-1]).any()):
         return False

@@ -131,7 +131,7 @@ def calibrate(
             kept[best][operand.name].put(operand)
             operand.watched.clear()
         calibrate_ranges(model)
-    warn_of_unseen(found.operands, stacklevel=2)
+    warn_of_unseen(model, found.operands, stacklevel=2)
     if len(tried) > 1 and int(inputs_of.max()) == 0:
         warnings.warn(
             "calibrate compared recipes on a single input, or a single call whose answers are not one per input, which "
@@ -187,7 +187,7 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
     found = crossbars(model)
     with found.state.changing("set_kv", unfinished=True):
         _condition(model, found, spec)
-    warn_of_unseen(found.operands, stacklevel=2)
+    warn_of_unseen(model, found.operands, stacklevel=2)
 
 
 def _condition(model: nn.Module, found: Crossbars, spec: Conditioning | None) -> None:

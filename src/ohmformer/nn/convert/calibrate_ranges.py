@@ -14,6 +14,7 @@ from ohmformer.capture.sample_batch import as_sample
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.convert.unseen_ranges import magnitudes_of_sample
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
@@ -64,6 +65,8 @@ def _observe(model: nn.Module, found: Crossbars, samples: Sequence[Any]) -> None
     for sample in samples:
         with torch.no_grad(), self_check.named_rows(sample, found.axis), found.state.set_mode("observe inputs"):
             call(model, sample)
+        for name, size in magnitudes_of_sample(model, sample).items():
+            found.largest_inputs[name] = max(size, found.largest_inputs.get(name, 0.0))
     share_ranges(found.operands)
     if any(operand.calibrates_converters() for operand in found.operands):
         calibrate_converters(model, samples)

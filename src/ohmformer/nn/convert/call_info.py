@@ -29,7 +29,7 @@ ATTENTION = ("attention", "multihead attention")
 
 def call_info(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
     """What a call of a model says; `axis` is that of samples in its inputs."""
-    named = bound_arguments(model, args, kwargs)
+    named = named_arguments(model, args, kwargs)
     mixed, alone = False, True  # with inputs for a decoder; without continuous inputs, such as images
     for name, value in named.items():
         mixed = mixed or (name.startswith("decoder_") and value is not None)
@@ -153,8 +153,8 @@ def _elsewhere(product: Product) -> bool:
     return product.kind == "multihead attention" and not same
 
 
-def bound_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
-    """The arguments of a call by name."""
+def named_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a call by the names that the model's forward has for them."""
     if not args:
         return kwargs
     try:

@@ -36,6 +36,7 @@ class Crossbars:
         axis: along which samples stand in the inputs.
         weights: how static weights are conditioned.
         structure: its submodules at the conversion.
+        largest_inputs: argument -> largest magnitude that ranges are calibrated on; empty where that is not known.
     """
 
     state: State
@@ -48,6 +49,7 @@ class Crossbars:
     axis: int = 0
     weights: WeightMitigation = field(default_factory=WeightMitigation)
     structure: Structure = field(default_factory=Structure)
+    largest_inputs: dict[str, float] = field(default_factory=dict)
 
 
 def crossbars(model: nn.Module) -> Crossbars:

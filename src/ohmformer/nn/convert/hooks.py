@@ -16,8 +16,9 @@ from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.torch_private import in_backward, is_replica
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
-from ohmformer.nn.convert.call_info import bound_arguments, call_info, encoder_call_info, encoders_of, is_other_input
+from ohmformer.nn.convert.call_info import call_info, encoder_call_info, encoders_of, is_other_input, named_arguments
 from ohmformer.nn.convert.self_check import floats
+from ohmformer.nn.convert.unseen_ranges import warn_beyond
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
@@ -38,6 +39,7 @@ class Converted(Protocol):
     state: State
     axis: int
     structure: Structure
+    largest_inputs: dict[str, float]
 
     @property
     def operands(self) -> Sequence[Operand]:
@@ -83,6 +85,8 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     refuse_valueless((args, kwargs))
     converted.structure.check()
     state = converted.state
+    if state.mode == "run":
+        warn_beyond(converted.largest_inputs, model, args, kwargs)
     state.users.begin_call(replica=is_replica(model))
     call = state.threads.enter()
     before, info = call.info, call_info(model, args, kwargs, converted.axis)
@@ -183,7 +187,7 @@ def note_inputs(state: State, info: CallInfo, model: nn.Module, args: tuple[Any,
     """Remember the inputs of a call that stand beside its tokens: features of an image, or what an encoder returned."""
     if not info.numbers:
         return
-    for name, value in bound_arguments(model, args, kwargs).items():
+    for name, value in named_arguments(model, args, kwargs).items():
         if is_other_input(name, value):
             state.memory.note(value)
         elif name == "encoder_outputs":

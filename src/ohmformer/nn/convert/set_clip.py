@@ -32,4 +32,4 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
         if calibrated:
             calibrate_converters(model)
     if calibrated:
-        warn_of_unseen(found.operands, stacklevel=2)
+        warn_of_unseen(model, found.operands, stacklevel=2)

@@ -252,7 +252,9 @@ class KVOperand(Operand):
             return place_at(torch.tensor(call.numbers, device=tokens.device))
         if call.ring and len(call.numbers) == B and len(call.numbers[0]) < N:
             return ring_places(unpadding, call.written, N, tokens.device)
-        return places(unpadding, call.written, B, N, tokens.device, at_numbers=self._places_matter())
+        padding = call.padding[0] if call.padding else None
+        matters = self._places_matter()
+        return places(unpadding, call.written, B, N, tokens.device, at_numbers=matters, padding=padding)
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on where it stands among the tokens of its sample."""

@@ -22,7 +22,7 @@ from ohmformer.streams import Part, Stream, current_samples
 Moved = Literal["number", "sample", "overwritten"]
 """How cells contradict a cache: they hold a cached token under another number of its sample, or for another sample; or
 another token stands where they hold one, though later ones are the same."""
-Mode = Literal["run", "bypass", "ideal", "observe tokens", "observe inputs", "observe converters"]
+Mode = Literal["run", "bypass", "ideal", "written", "observe tokens", "observe inputs", "observe converters"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ class State:
         chip: which specimen of the hardware; another chip draws other noise and other faults.
         clip: conditioning of K and V before they are written.
         mode: self-checks compute every captured product exactly (`bypass`), or as cells without rounding and noise
-            would, from what is written of it (`ideal`); the observing modes calibrate ranges.
+            would, from what is written of it (`ideal`), or with such cells for weights and noisy ones for K and V
+            (`written`); the observing modes calibrate ranges.
         rounded: inputs and stored values are integers; otherwise quantizers are bypassed, and only noise remains.
         causal: some attention of the model is causal, or all of it looks at other tokens than its queries; so tokens
             may come one by one, and reads belong to tokens.

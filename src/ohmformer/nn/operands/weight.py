@@ -82,7 +82,7 @@ class WeightOperand(Operand):
                 "layer needs too"
             )
         rows = encoding.widened(x, self.name)
-        held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, use, origin)
+        held = None if self.state.mode in ("ideal", "written") else self.held(held_of, rows.dtype, use, origin)
         if not self.noisy_reads() or places is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, use, samples=False)

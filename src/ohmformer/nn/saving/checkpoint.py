@@ -170,12 +170,15 @@ def _restore_remedies(
 
 def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor], file: str | Path) -> None:
     for operand in found.operands:
-        names = {name: f"{_OWN}{operand.name}/{name}" for name in ranges(operand)}
+        before = ranges(operand)
+        names = {name: f"{_OWN}{operand.name}/{name}" for name in before}
         stored = {name: tensors[key] for name, key in names.items() if key in tensors}
         wrong = unfit(operand, stored)
         if wrong:
             raise BadInput(f"{file}: is damaged ({wrong} of {operand.name}); save the model again")
         set_ranges(operand, stored)
+        if any(not stored[name].equal(before[name].to(stored[name])) for name in stored):
+            found.largest_inputs.clear()  # they were calibrated on more than the sample
 
 
 def _described(sample: Any, tensors: dict[str, Tensor]) -> Any:
