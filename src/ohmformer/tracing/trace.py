@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ohmformer.capture.dry_run import watch
+from ohmformer.capture.dry_run import record_pass
 from ohmformer.capture.inputs import batch_size
-from ohmformer.capture.product import Seen
+from ohmformer.capture.product import PassRecord
 from ohmformer.capture.pytorch_quirks import without_fast_path
 from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare
 from ohmformer.tracing.operations import LeftOut, OpDraft, PassInfo, Writer
-from ohmformer.tracing.recorder import Event, Shapes, TraceRecorder
+from ohmformer.tracing.recorder import AssumedValues, Event, TraceRecorder
 from ohmformer.tracing.stages import staged
 from ohmformer.workload.spec import DynamicMatMul, Op, Phase, StaticMatMul, Workload
 
@@ -61,7 +61,7 @@ def trace(
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     if on_meta:
         sample = _on_meta(sample)
-    with _evaluating(model), without_fast_path(), _grouped_experts(model, on_meta), Shapes():
+    with _evaluating(model), without_fast_path(), _grouped_experts(model, on_meta), AssumedValues():
         step = prepare(model, sample, phase, context)
         chosen = _phase(step, phase)
         events = _events(step)
@@ -118,15 +118,16 @@ def _phase(step: TracedPass, phase: Phase | None) -> Phase | None:
 
 
 def _events(step: TracedPass) -> list[Event]:
-    found: list[TraceRecorder] = []
+    """The events of one forward pass."""
+    recorders: list[TraceRecorder] = []  # a pass that loads the compiler is repeated with a new recorder
 
-    def make(model: nn.Module, seen: Seen) -> TraceRecorder:
-        found.append(TraceRecorder(model, seen, step.cache))
-        return found[-1]
+    def make_recorder(model: nn.Module, record: PassRecord) -> TraceRecorder:
+        recorders.append(TraceRecorder(model, record, step.cache))
+        return recorders[-1]
 
-    watch(step.model, step.sample, make)
-    found[-1].flush()
-    return found[-1].events
+    record_pass(step.model, step.sample, make_recorder)
+    recorders[-1].flush()
+    return recorders[-1].events
 
 
 def _samples(sample: Any) -> tuple[int, ...]:
