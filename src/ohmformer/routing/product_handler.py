@@ -12,12 +12,11 @@ from typing import Generic, Literal, TypeVar
 from torch import nn
 
 from ohmformer.capture.product import Product
-from ohmformer.capture.pytorch_mha import check_supported
 from ohmformer.capture.table import ACROSS_SAMPLES, BY_RULE, COMPUTED, CONSTANT
 from ohmformer.errors import BadInput
 from ohmformer.hardware.operand_names import SiteNames
 from ohmformer.hardware.rules import RecordedRules, Rule
-from ohmformer.routing.refusals import not_followed, remedy, where
+from ohmformer.routing.refusals import check_supported, not_followed, remedy, where
 from ohmformer.routing.weight_names import WeightNames
 
 PairRole = Literal["key", "value"]
