@@ -18,7 +18,7 @@ from ohmformer.hardware.operand_names import kv_name, kv_rule_names, weight_name
 from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
 from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
 from ohmformer.routing.refusals import describe, not_counted
-from ohmformer.tracing.head_count import counts
+from ohmformer.tracing.head_count import count_heads
 from ohmformer.tracing.recorder import Event, TensorOrigin
 from ohmformer.workload.spec import AttentionRole, DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
 
@@ -217,7 +217,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
     def attention(self, product: Product, given: Event) -> list[OpDraft]:
         """Attention of query[..., M, d] on key[..., N, d] and value[..., N, e] in one call."""
         query, key, value = product.shapes[:3]
-        batch, heads, kv_heads = counts(query, key, given.right, product, self.info.samples)
+        batch, heads, kv_heads = count_heads(query, key, given.right, product, self.info.samples)
         heads, M = self._unfolded(heads, query[-2], given.right)
         sizes = self._sizes(given, given.right, batch, heads, kv_heads, M, key[-2])
         name, bit = self.site(product, "attention"), 1 << given.index
@@ -245,7 +245,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         if turned:
             left, right, trail = right, left, given.left
         tokens, width = (right[-2], right[-1]) if role == "key" else (right[-1], right[-2])
-        batch, heads, kv_heads = counts(left, right, trail, product, self.info.samples)
+        batch, heads, kv_heads = count_heads(left, right, trail, product, self.info.samples)
         heads, M = self._unfolded(heads, left[-2], trail)
         sizes = self._sizes(given, trail, batch, heads, kv_heads, M, tokens)
         self.heads = heads
