@@ -34,7 +34,7 @@ class Source(BaseModel):
 
 
 Provenance = tuple[tuple[str, Source], ...]
-"""(field, source) of every value that was given, sorted by field."""
+"""(field, source) of every value with a known source, sorted by field."""
 
 
 def as_provenance(sources: Mapping[str, Source]) -> Provenance:
