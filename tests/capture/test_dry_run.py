@@ -98,7 +98,7 @@ def test_the_fused_function_outside_its_module_is_refused() -> None:
 
 
 def test_the_fused_encoder_does_not_pass_converted_layers_by() -> None:
-    """With its attention digital, PyTorch's fast path would read the weights of linear1 and linear2 and call neither."""
+    """With its attention digital, PyTorch's fast path reads the weights of linear1 and linear2 but calls neither."""
     torch.manual_seed(0)
     model = Encoder().eval()
     rules = {"*self_attn": None, "head": None}

@@ -12,7 +12,7 @@ ACROSS_SAMPLES = "compares samples with one another"
 COMPUTED = "its weights are computed from other parameters"
 CONSTANT = "one of its factors is a constant"
 NOT_CALLED = "its forward is not called on the sample"
-ELSEWHERE = "runs in another thread, where its products are not seen"
+ELSEWHERE = "runs in another thread, where its products are not recorded"
 TITLES = ("module", "product", "runs on", "count")
 WIDTH = 120
 """Columns of the table as text."""

@@ -70,7 +70,7 @@ def valueless(t: Tensor) -> bool:
 
 
 def plain(t: Tensor) -> bool:
-    """True if a tensor is dense, of one of PyTorch's two own classes, and has values. False says nothing."""
+    """True if a tensor is dense, has values, and is a `Tensor` or `Parameter`: a quick test of the usual case."""
     return (
         (type(t) is Tensor or type(t) is nn.Parameter)
         and t.layout is torch.strided

@@ -112,11 +112,11 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
         """
         drafts: list[OpDraft] = []
         for event in events:
-            product = event.what
+            product = event.work
             drafts += self.handle(product, event) if isinstance(product, Product) else [self._other(event, product)]
         drafts = [draft for draft in drafts if draft.role == "static" or _has_work(draft.op)]
         drafts = self._with_idle_experts(events, drafts)
-        for name in unseen_layers(self.weights_of.modules, (e.what for e in events if isinstance(e.what, Product))):
+        for name in unseen_layers(self.weights_of.modules, (e.work for e in events if isinstance(e.work, Product))):
             self.rules.match((name,))  # a rule may be meant for a layer that this sample does not reach
         self.rules.check()
         return drafts
@@ -174,8 +174,8 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
         names = {draft.op.name for draft in drafts}
         banks: dict[str, tuple[Event, Product]] = {}
         for event in events:
-            if isinstance(event.what, Product) and event.what.kind == "weights" and self.weights_of.bank(event.what):
-                banks[event.what.weights] = event, event.what
+            if isinstance(event.work, Product) and event.work.kind == "weights" and self.weights_of.bank(event.work):
+                banks[event.work.weights] = event, event.work
         for event, product in banks.values():
             assert product.matrix is not None
             O, I = product.matrix.shape
@@ -331,7 +331,7 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
         """True if later keys are hidden, as the call, its mask, its module or else the phase of the pass shows."""
         if self.info.decode or event.right.cached:
             return True
-        product = event.what
+        product = event.work
         separate = isinstance(product, Product) and product.kind not in ("attention", "multihead attention")
         causal = product.causal if isinstance(product, Product) and separate else event.causal
         if causal is not None:

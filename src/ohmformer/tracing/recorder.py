@@ -56,7 +56,7 @@ class Event:
 
     Attributes:
         index: index of the first of its five bits; multi-head attention has five products, all other steps fewer.
-        what: the product, or the kind of other work.
+        work: the product, or the kind of other work.
         module: name of the innermost module whose `forward` runs.
         blocks: (name, number of its call) of all modules whose `forward` runs, outermost first.
         deps: bits of the events on which it depends.
@@ -68,7 +68,7 @@ class Event:
     """
 
     index: int
-    what: Product | OtherWork
+    work: Product | OtherWork
     module: str
     blocks: tuple[tuple[str, int], ...]
     deps: int
@@ -119,7 +119,7 @@ class TraceRecorder(Recorder):
         before = len(self.events)
         self._add_events(func, args, kwargs or {}, inputs, outputs, origins, deps)
         for event in self.events[before:]:
-            deps |= event.bits if isinstance(event.what, Product) else 0
+            deps |= event.bits if isinstance(event.work, Product) else 0
         name = getattr(func, "__name__", "")
         after = replace(self._origin_of_output(func, name, args, kwargs or {}, inputs, outputs, origins), deps=deps)
         changed = inputs[:1] if name == "__setitem__" else outputs
@@ -141,7 +141,7 @@ class TraceRecorder(Recorder):
         return self.events[-1].deps | self.events[-1].bits if self.events else 0
 
     def _add_event(
-        self, what: Product | OtherWork, deps: int, shape: tuple[int, ...] = (), *, module: str | None = None
+        self, work: Product | OtherWork, deps: int, shape: tuple[int, ...] = (), *, module: str | None = None
     ) -> Event:
         index = self.events[-1].index + 5 if self.events else 0
         name = self.module if module is None else module
@@ -149,7 +149,7 @@ class TraceRecorder(Recorder):
         if name not in names:
             names.append(name)
         blocks = tuple((block, self.record.calls[block]) for block in names)
-        self.events.append(Event(index, what, name, blocks, deps, shape))
+        self.events.append(Event(index, work, name, blocks, deps, shape))
         return self.events[-1]
 
     def _origin(self, t: Tensor) -> TensorOrigin:
