@@ -70,6 +70,7 @@ _HOME = {
     "LeftOut": "tracing.operations",
     "NoSteps": "nn.variation",
     "NothingSeen": "nn.convert.unseen_ranges",
+    "SingleInput": "nn.calibration.calibrate",
     "StaysDigital": "nn.convert.convert",
     "UnnamedSamples": "streams",
     # Families of kinds, for those who add one.
@@ -146,6 +147,7 @@ if TYPE_CHECKING:
     from ohmformer.models.preprocessing import Preparation as Preparation
     from ohmformer.models.preprocessing import remember as remember
     from ohmformer.nn.calibration.calibrate import Calibration as Calibration
+    from ohmformer.nn.calibration.calibrate import SingleInput as SingleInput
     from ohmformer.nn.calibration.calibrate import calibrate as calibrate
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, one_line
+from ohmformer.quantities import whole_number
 
 Inputs = Any
 """A tensor [N, ...], another object with a length and slices (such as images that are read from files), or mappings and
@@ -54,11 +55,12 @@ def batches(inputs: Inputs, batch: int) -> Iterator[slice]:
     Raises:
         BadInput: `batch` is not a whole number of 1 or more, or the tensors have different numbers of samples.
     """
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise BadInput(f"batch = {batch!r}: must be a whole number, 1 or more")
+    rows = whole_number(batch)
+    if rows < 1:
+        raise BadInput(f"batch = {one_line(batch)}: must be a whole number, 1 or more")
     count = size(inputs)
-    for start in range(0, count, batch):
-        yield slice(start, min(start + batch, count))
+    for start in range(0, count, rows):
+        yield slice(start, min(start + rows, count))
 
 
 def take(inputs: Inputs, rows: slice) -> Inputs:

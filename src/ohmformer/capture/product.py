@@ -35,6 +35,7 @@ class Product:
         role: the role of a product of two activations in attention: Q K^T ("key"), P V ("value"), or "" for none.
         unsigned: True if the left factor is a softmax output, so never negative.
         causal: True if no query sees a later key; None if the dry run does not show it.
+        across: True if the keys belong to other tokens than the queries, which may come one by one.
         groups: heads of the right factor, where adjacent copies of a head count once; None without an axis of heads.
         swapped: True if the model writes V P^T for P V; `left` and `right` are those of P V.
         scope: for P V, name of the module inside which the scores became probabilities.
@@ -54,6 +55,7 @@ class Product:
     role: Literal["key", "value", ""] = ""
     unsigned: bool = False
     causal: bool | None = None
+    across: bool = False
     groups: int | None = None
     swapped: bool = False
     scope: str = ""

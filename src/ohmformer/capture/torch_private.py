@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef  # its cdata is not used again meanwhile
 
 _TRACING_MODES = tuple(torch._C._TorchDispatchModeKey.__members__.values())
 """Keys of the dispatch modes of fake tensors, proxies and functional tensors."""
@@ -26,6 +27,11 @@ def storage_id(t: Tensor) -> int:
 def in_backward() -> bool:
     """True while this thread computes gradients: autograd numbers its runs, and the number is -1 outside of them."""
     return int(torch._C._current_graph_task_id()) != -1
+
+
+def is_replica(module: nn.Module) -> bool:
+    """True if `nn.DataParallel` made the module, which it then calls in a thread of its own; it marks them so."""
+    return getattr(module, "_is_replica", False) is True
 
 
 def pre_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:

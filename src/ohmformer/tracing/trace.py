@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
@@ -19,7 +20,7 @@ from ohmformer.capture.torch_private import experts_implementation, set_experts_
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare
-from ohmformer.tracing.operations import LeftOut, OpDraft, OperationBuilder, PassInfo
+from ohmformer.tracing.operations import LeftOut, OperationBuilder, PassInfo
 from ohmformer.tracing.recorder import AssumedValues, Event, TraceRecorder
 from ohmformer.tracing.stages import staged
 from ohmformer.workload.spec import DynamicMatMul, Op, Phase, StaticMatMul, Workload
@@ -73,7 +74,15 @@ def trace(
     for line in builder.left_out:
         warnings.warn(line, LeftOut, stacklevel=2)
     sizes = {name: len(list(module.children())) for name, module in step.model.named_modules()}
-    return _workload(model, staged(drafts, sizes), info, chosen, phase, drafts)
+    if not any(draft.role != "other" for draft in drafts):
+        raise BadInput("the model multiplies nothing on the sample, so there is nothing to trace")
+    ops = staged(drafts, sizes)
+    # The number of tokens and the phase are facts of the model and its inputs, whatever rules keep digital.
+    digital_by_rule = any(draft.product is not None and type(draft.product) is not type(draft.op) for draft in drafts)
+    products = (
+        staged([replace(draft, op=draft.product or draft.op) for draft in drafts], sizes) if digital_by_rule else ops
+    )
+    return _workload(model, ops, products, info, chosen, phase)
 
 
 def _on_meta(sample: Any) -> Any:
@@ -150,35 +159,43 @@ def _generates(model: nn.Module) -> bool:
 def _workload(
     model: nn.Module,
     ops: tuple[Op, ...],
+    products: tuple[Op, ...],
     info: PassInfo,
     chosen: Phase | None,
     phase: Phase | None,
-    drafts: list[OpDraft],
 ) -> Workload:
-    keys = [op for op in ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
-    own = [op for op in keys if not op.across]
-    causal = bool(own) and all(op.causal for op in own)
-    mixed = any(op.across for op in keys) and any(op.causal for op in own)
+    """The workload of a model.
+
+    Args:
+        model: the model.
+        ops: its operations.
+        products: the same operations as if no rule kept any digital; phase and number of tokens follow from these.
+        info: facts about the pass.
+        chosen: the phase as far as it is known.
+        phase: the phase that the user states, which must fit the masks.
+    """
+    keys = [op for op in products if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
+    self_attention = [op for op in keys if not op.across]
+    causal = bool(self_attention) and all(op.causal for op in self_attention)
+    with_cross_attention = any(op.across for op in keys) and any(op.causal for op in self_attention)
     if phase == "encode" and causal:
         raise BadInput("phase = 'encode': the model has a causal mask; take prefill or decode")
-    if phase in ("prefill", "decode") and keys and not any(op.causal for op in own):
+    if phase in ("prefill", "decode") and keys and not any(op.causal for op in self_attention):
         raise BadInput(f"phase = {phase!r}: the model has no causal mask, so it sees all tokens at once; take encode")
-    many = max((op.queries for op in own), default=1)
-    if phase == "decode" and many > 1:
+    count = max((op.queries for op in self_attention), default=1)
+    if phase == "decode" and count > 1:
         raise BadInput(
-            f"phase = 'decode': the model computes {many} tokens of a sample at once; take encode or prefill, or give "
+            f"phase = 'decode': the model computes {count} tokens of a sample at once; take encode or prefill, or give "
             "context if it has a cache"
         )
-    final: Phase = chosen or ("prefill" if causal or mixed else "encode")
-    queries = own[0].batch * own[0].queries if own else 0
-    batch = next((n for n in info.samples if not own or own[0].batch % n == 0), 1)
-    first = next((op.vectors for op in ops if isinstance(op, StaticMatMul)), batch)
+    final_phase: Phase = chosen or ("prefill" if causal or with_cross_attention else "encode")
+    queries = self_attention[0].batch * self_attention[0].queries if self_attention else 0
+    batch = next((n for n in info.samples if not self_attention or self_attention[0].batch % n == 0), 1)
+    first = next((op.vectors for op in products if isinstance(op, StaticMatMul)), batch)
     tokens = max(1, (queries or first) // batch)
-    if not any(draft.role != "other" for draft in drafts):
-        raise BadInput("the model multiplies nothing on the sample, so there is nothing to trace")
     config = getattr(model, "config", None)
     title = str(getattr(config, "_name_or_path", "") or type(model).__name__)
-    return Workload(title, final, batch, tokens, info.context, causal, ops)
+    return Workload(title, final_phase, batch, tokens, info.context, causal, ops)
 
 
 @contextmanager
