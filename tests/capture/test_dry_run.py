@@ -93,12 +93,12 @@ class AttentionPool(nn.Module):
 
 
 def test_the_fused_function_outside_its_module_is_refused() -> None:
-    with pytest.raises(BadInput, match="the model itself: calls multi_head_attention_forward by itself"):
+    with pytest.raises(BadInput, match="the model itself: calls multi_head_attention_forward directly"):
         of.convert(AttentionPool(), HARDWARE, sample=TOKENS)
 
 
 def test_the_fused_encoder_does_not_pass_converted_layers_by() -> None:
-    """With its attention digital, PyTorch's fast path would read the weights of linear1 and linear2 by itself."""
+    """With its attention digital, PyTorch's fast path reads the weights of linear1 and linear2 but calls neither."""
     torch.manual_seed(0)
     model = Encoder().eval()
     rules = {"*self_attn": None, "head": None}

@@ -39,7 +39,7 @@ stands there with the rule that helps: the key of a rule is a pattern of names o
 FOOT = """
 ## What is seen, and what is not
 
-A conversion watches the functions that the model calls on the sample, and the kernels below them.
+A conversion records the functions that the model calls on the sample, and the kernels below them.
 
 - Products that are found but not understood stay digital and are listed with their reason, with a warning: recurrent
   layers, linear algebra and Fourier transforms of activations (`torch.linalg`, `torch.fft`), distances

@@ -87,7 +87,7 @@ class WeightOperand(Operand):
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, use, samples=False)
             return y.reshape(*x.shape[:-1], w.shape[-2]).to(dtype)
-        first = places.first(rows, self._samples(rows, places))
+        first = places.move_samples_first(rows, self._samples(rows, places))
         if w.dim() == 2:
             flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
             queries = flat.shape[-2] if first.dim() == 3 else None
@@ -95,7 +95,7 @@ class WeightOperand(Operand):
             y = y.reshape(*first.shape[:-1], w.shape[-2])
         else:
             y = self.multiply(first, w.to(rows.dtype), held, use)
-        return places.back(y, rows.shape[places.axis]).to(dtype)
+        return places.move_samples_back(y, rows.shape[places.axis]).to(dtype)
 
     def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
         """w R where the product is exact or gradients flow to w; w itself where only its shape matters any more."""
