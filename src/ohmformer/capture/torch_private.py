@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef  # its cdata is not used again meanwhile
 
 _TRACING_MODES = tuple(torch._C._TorchDispatchModeKey.__members__.values())
 """Modes of fake tensors, of proxies and of functional tensors."""
