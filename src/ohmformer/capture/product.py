@@ -33,6 +33,7 @@ class Product:
         role: what a product of two activations is to attention: Q K ("key") or P V ("value"); "" for neither.
         unsigned: its left factor is a softmax output, so never negative.
         causal: no query sees a later key; None where that could not be seen.
+        across: keys are those of other tokens than the queries, which may come one by one.
         groups: how many heads the right factor has, copies of a head in a row counted once; None without an axis of
             heads.
         swapped: the model writes V P^T for P V; "left" and "right" are those of P V.
@@ -53,6 +54,7 @@ class Product:
     role: Literal["key", "value", ""] = ""
     unsigned: bool = False
     causal: bool | None = None
+    across: bool = False
     groups: int | None = None
     swapped: bool = False
     scope: str = ""

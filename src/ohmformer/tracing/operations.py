@@ -36,6 +36,7 @@ class OpDraft:
         bit: what depends on it has this bit.
         deps: what it depends on.
         blocks: the modules at work, with the number of their call, outermost first.
+        product: the product that the model computes, whatever rules make of it; None where `op` is that.
     """
 
     op: Op
@@ -43,6 +44,7 @@ class OpDraft:
     bit: int
     deps: int
     blocks: tuple[tuple[str, int], ...]
+    product: Op | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
                 own = replace(own, name=weight_name(named.name, part=g), rule_names=names)
             key = (product.weights, g, origin.storage_offset(), tuple(matrix.shape), origin.stride())
             op = _in_lanes(own) if digital else self._stored(own, key)
-            found.append(OpDraft(op, "static", 1 << given.index, given.deps, given.blocks))
+            kept = own if digital else None
+            found.append(OpDraft(op, "static", 1 << given.index, given.deps, given.blocks, kept))
         return found
 
     def _stored(self, op: StaticMatMul, key: tuple[object, ...]) -> StaticMatMul:
@@ -206,12 +209,12 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         plain.append(StaticMatMul(last, "", None, B * M, E, E))
         # A rule that keeps the whole call digital comes before those for its operands.
         *projections, key, value, out = (_in_lanes(op) if digital else self._ruled(op) for op in plain)
-        found = [OpDraft(op, "static", bit << n, deps, blocks) for n, op in enumerate(projections)]
+        found = [OpDraft(op, "static", bit << n, deps, blocks, plain[n]) for n, op in enumerate(projections)]
         deps |= bit * 0b111
-        found.append(OpDraft(key, "key", bit << 3, deps, blocks))
+        found.append(OpDraft(key, "key", bit << 3, deps, blocks, plain[3]))
         found.append(OpDraft(Softmax(name, "", None, B * H * M, N, H), "other", 0, deps, blocks))
-        found.append(OpDraft(value, "value", bit << 3, deps | bit << 3, blocks))
-        found.append(OpDraft(out, "static", bit << 4, deps | bit << 3, blocks))
+        found.append(OpDraft(value, "value", bit << 3, deps | bit << 3, blocks, plain[4]))
+        found.append(OpDraft(out, "static", bit << 4, deps | bit << 3, blocks, plain[5]))
         return found
 
     def attention(self, product: Product, given: Event) -> list[OpDraft]:
@@ -221,13 +224,12 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         heads, M = self._unfolded(heads, query[-2], given.right)
         sizes = self._sizes(given, given.right, batch, heads, kv_heads, M, key[-2])
         name, bit = self.site(product, "attention"), 1 << given.index
-        first = self._ruled(self._kv(given, name, "key", sizes, key[-1]))
-        second = self._ruled(self._kv(given, name, "value", sizes, value[-1]))
+        first, second = self._kv(given, name, "key", sizes, key[-1]), self._kv(given, name, "value", sizes, value[-1])
         softmax = Softmax(name, "", None, batch * heads * M, sizes.held, heads)
         return [
-            OpDraft(first, "key", bit, given.deps, given.blocks),
+            OpDraft(self._ruled(first), "key", bit, given.deps, given.blocks, first),
             OpDraft(softmax, "other", 0, given.deps | bit, given.blocks),
-            OpDraft(second, "value", bit << 1, given.deps | bit, given.blocks),
+            OpDraft(self._ruled(second), "value", bit << 1, given.deps | bit, given.blocks, second),
         ]
 
     def pair(self, product: Product, given: Event, role: PairRole) -> list[OpDraft]:
@@ -236,7 +238,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         rule = self.rules.rule(kv_rule_names(name))
         turned = rule.write == "left" and not product.role  # otherwise known which one is K^T or V
         op = self._pair_op(product, given, role, name, turned=turned)
-        return [OpDraft(_in_lanes(op) if rule.digital else op, role, 1 << given.index, given.deps, given.blocks)]
+        return [OpDraft(_in_lanes(op) if rule.digital else op, role, 1 << given.index, given.deps, given.blocks, op)]
 
     def _pair_op(self, product: Product, given: Event, role: PairRole, name: str, *, turned: bool) -> DynamicMatMul:
         assert product.left is not None
@@ -261,8 +263,8 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
             return []
         if role is not None:
             name = kv_name(self.site(product, role), role)
-            op: Op = _in_lanes(self._pair_op(product, given, role, name, turned=False))
-            return [OpDraft(op, role, 1 << given.index, given.deps, given.blocks)]
+            pair = self._pair_op(product, given, role, name, turned=False)
+            return [OpDraft(_in_lanes(pair), role, 1 << given.index, given.deps, given.blocks, pair)]
         left, right = product.left.shape, product.right.shape
         macs = prod(torch.broadcast_shapes(left[:-2], right[:-2])) * left[-2] * left[-1] * right[-2]
         op = Elementwise(product.module, "", None, macs, "add")

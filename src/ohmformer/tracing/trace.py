@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
@@ -19,7 +20,7 @@ from ohmformer.capture.torch_private import experts_implementation, set_experts_
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare
-from ohmformer.tracing.operations import LeftOut, OpDraft, PassInfo, Writer
+from ohmformer.tracing.operations import LeftOut, PassInfo, Writer
 from ohmformer.tracing.recorder import Event, Shapes, TraceRecorder
 from ohmformer.tracing.stages import staged
 from ohmformer.workload.spec import DynamicMatMul, Op, Phase, StaticMatMul, Workload
@@ -73,7 +74,13 @@ def trace(
     for line in writer.left_out:
         warnings.warn(line, LeftOut, stacklevel=2)
     sizes = {name: len(list(module.children())) for name, module in step.model.named_modules()}
-    return _workload(model, staged(drafts, sizes), info, chosen, phase, drafts)
+    if not any(draft.role != "other" for draft in drafts):
+        raise BadInput("the model multiplies nothing on the sample, so there is nothing to trace")
+    ops = staged(drafts, sizes)
+    # The number of tokens and the phase are facts of the model and its inputs, whatever rules keep digital.
+    kept = any(draft.product is not None and type(draft.product) is not type(draft.op) for draft in drafts)
+    products = staged([replace(draft, op=draft.product or draft.op) for draft in drafts], sizes) if kept else ops
+    return _workload(model, ops, products, info, chosen, phase)
 
 
 def _on_meta(sample: Any) -> Any:
@@ -144,12 +151,13 @@ def _generates(model: nn.Module) -> bool:
 def _workload(
     model: nn.Module,
     ops: tuple[Op, ...],
+    products: tuple[Op, ...],
     info: PassInfo,
     chosen: Phase | None,
     phase: Phase | None,
-    drafts: list[OpDraft],
 ) -> Workload:
-    keys = [op for op in ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
+    """The workload of operations; `products` are the same without what rules keep digital."""
+    keys = [op for op in products if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
     own = [op for op in keys if not op.across]
     causal = bool(own) and all(op.causal for op in own)
     mixed = any(op.across for op in keys) and any(op.causal for op in own)
@@ -166,10 +174,8 @@ def _workload(
     final: Phase = chosen or ("prefill" if causal or mixed else "encode")
     queries = own[0].batch * own[0].queries if own else 0
     batch = next((n for n in info.samples if not own or own[0].batch % n == 0), 1)
-    first = next((op.vectors for op in ops if isinstance(op, StaticMatMul)), batch)
+    first = next((op.vectors for op in products if isinstance(op, StaticMatMul)), batch)
     tokens = max(1, (queries or first) // batch)
-    if not any(draft.role != "other" for draft in drafts):
-        raise BadInput("the model multiplies nothing on the sample, so there is nothing to trace")
     config = getattr(model, "config", None)
     title = str(getattr(config, "_name_or_path", "") or type(model).__name__)
     return Workload(title, final, batch, tokens, info.context, causal, ops)

@@ -17,7 +17,7 @@ from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.call_info import drop_parts_of_texts
+from ohmformer.nn.convert.call_info import drop_parts_of_texts, note_across, only_looks_elsewhere
 from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer
@@ -76,9 +76,11 @@ def convert(
     with self_check.evaluating(converted), unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
         drop_parts_of_texts(run, converted, sample)
+        note_across(run, converted, sample)
         replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
         table = replacer.replace()
         state.causal = any(isinstance(op, KVOperand) and op.causal for op in replacer.operands)
+        state.causal = state.causal or only_looks_elsewhere(run, sample)
         found = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
             run.axis, config.weights,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ohmformer.nn.convert.call_info import named_arguments
+from ohmformer.nn.convert.call_info import bound_arguments
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 
@@ -92,7 +92,7 @@ class BeyondCalibration(UserWarning):
 def magnitudes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, float]:
     """The largest magnitude of each floating-point argument of a call, masks left out."""
     found: dict[str, float] = {}
-    for name, value in named_arguments(model, args, dict(kwargs)).items():
+    for name, value in bound_arguments(model, args, dict(kwargs)).items():
         if "mask" in name or not isinstance(value, (Tensor, tuple, list, Mapping)):
             continue
         for leaf in tree_leaves(value):

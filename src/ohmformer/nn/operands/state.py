@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.array.spec import Level
 from ohmformer.capture.torch_private import in_backward
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
+from ohmformer.nn.operands.memory import Memory
 from ohmformer.nn.threads import Threads
 from ohmformer.streams import Part, Stream, current_samples
 
@@ -41,6 +41,7 @@ class CallInfo:
             mistaken for that of other inputs.
         memory: the same of what a decoder looks at; None where there is no decoder with inputs of its own.
         cached: there is a cache of keys and values.
+        at_once: tokens never come one by one, as those of an encoder.
         ring: the model keeps its cache by itself, and is told the positions of its tokens: token n stands in slot
             n mod N, however many slots N there are.
     """
@@ -52,6 +53,7 @@ class CallInfo:
     padding: tuple[Tensor, ...] = ()
     memory: tuple[Tensor, ...] | None = None
     cached: bool = False
+    at_once: bool = False
     ring: bool = False
 
     @property
@@ -92,6 +94,7 @@ class Call:
         active: that call is going on.
         step: the step of training that the last call was; None where it was none.
         encoders: what calls of encoders say that are going on, by themselves or inside of that of the model.
+        recomputed: how names of operands begin that only an encoder uses -> what its last call says.
         uses: by operand, how often the call has used it.
         moved: by operand with cached tokens, how its cells contradict them.
         written: by operand, what was written last, where a cache may bring it back.
@@ -101,6 +104,7 @@ class Call:
     active: bool = False
     step: TrainingStep | None = None
     encoders: list[CallInfo] = field(default_factory=list)
+    recomputed: dict[str, CallInfo] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
@@ -135,11 +139,11 @@ class State:
             would, from what is written of it (`ideal`), or with such cells for weights and noisy ones for K and V
             (`written`); the observing modes calibrate ranges.
         rounded: inputs and stored values are integers; otherwise quantizers are bypassed, and only noise remains.
-        causal: some attention of the model is causal, so reads belong to tokens.
+        causal: some attention of the model is causal, or all of it looks at other tokens than its queries; so tokens
+            may come one by one, and reads belong to tokens.
         training: variation-aware training, inside of its block.
         threads: what each thread keeps of its calls.
-        padded: what an encoder returned -> which of its tokens [B, N] hold something. All threads share it, since a
-            tensor is only ever what one call returned, and a decoder may look at it from another thread.
+        memory: tensors whose rows are not the new tokens of a call, such as what an encoder returned.
         callers: threads that are inside a call of the whole model.
     """
 
@@ -152,16 +156,12 @@ class State:
     causal: bool = False
     training: TrainingSteps | None = None
     threads: Threads[Call] = field(default_factory=lambda: Threads(Call))
-    padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
+    memory: Memory = field(default_factory=Memory)
     callers: set[int] = field(default_factory=set)
 
     def __getstate__(self) -> dict[str, object]:
-        """Outputs of an encoder are not kept with the model."""
-        return {**vars(self), "padded": {}, "callers": set()}
-
-    def __setstate__(self, kept: dict[str, object]) -> None:
-        """As it was, with no outputs of an encoder."""
-        vars(self).update(kept, padded=WeakIdKeyDictionary())
+        """Threads are not kept with the model."""
+        return {**vars(self), "callers": set()}
 
     def check_idle(self) -> None:
         """Check that no other thread is inside a call of the model, whose settings would change under it.
@@ -193,6 +193,8 @@ class State:
             self._check_untrained()
         if call.encoders:
             info = call.encoders[-1]
+        elif call.recomputed and in_backward():  # the layers of an encoder are recomputed one by one
+            info = next((said for prefix, said in call.recomputed.items() if operand.startswith(prefix)), info)
         stream = Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
         return Use(info, step, stream, (n,) if n else ())
 

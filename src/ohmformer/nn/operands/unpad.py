@@ -102,9 +102,9 @@ def places(
         )
     first = torch.tensor(starts, device=device)[:, None]
     if unpadding is None:
-        return _place_at(first + torch.arange(N, device=device))
+        return place_at(first + torch.arange(N, device=device))
     valid = unpadding.scatter(unpadding.kept.long(), -1) > 0
-    return _place_at(torch.where(valid, valid.long().cumsum(dim=1) - 1 + first, -1))
+    return place_at(torch.where(valid, valid.long().cumsum(dim=1) - 1 + first, -1))
 
 
 def _numbers_of_slots(padding: Tensor | None, totals: Sequence[int], N: int, device: torch.device) -> Tensor | None:
@@ -140,10 +140,10 @@ def ring_places(
     numbers = last - (last - torch.arange(N, device=device)) % N
     if unpadding is not None:
         numbers = torch.where(unpadding.scatter(unpadding.kept.long(), -1) > 0, numbers, -1)
-    return _place_at(numbers)
+    return place_at(numbers)
 
 
-def _place_at(numbers: Tensor) -> tuple[Unpadding, Numbers]:
+def place_at(numbers: Tensor) -> tuple[Unpadding, Numbers]:
     """Each token at the place of its number; numbers[B, N] are negative where no token is."""
     B, N = numbers.shape
     n = max(1, 1 + int(numbers.max()))
