@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 import ohmformer as of
-import ohmformer.study.spec  # noqa: F401  its families are imported with it
+import ohmformer.study.spec
 from ohmformer import units
 from ohmformer.registry import Family, families
 from ohmformer.report.describe import spec_table, unit_of

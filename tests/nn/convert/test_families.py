@@ -82,9 +82,9 @@ result. These differ:
   `decoder_position_ids`), and `generate` passes them; a call with padding on the left that does not has other noise,
   without a warning. Moonshine takes none for its decoder: pad it on the right.
 
-Models that number padding themselves (absolute positions and padding on the left), that mix it in (ConvBERT, Funnel), or
-whose sparse blocks follow from the padded length (BigBird, ProphetNet beside decoder padding) give another result
-without any noise, too; nothing is compared there.
+Models that number padding themselves (absolute positions and padding on the left), that mix it in (ConvBERT, Funnel),
+or whose sparse blocks follow from the padded length (BigBird) give another result without any noise, too. So does
+ProphetNet, whose cached steps differ from one pass. Nothing is compared there.
 """
 
 

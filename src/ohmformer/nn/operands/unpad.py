@@ -127,7 +127,7 @@ def _place_seen(unpadding: Unpadding, of_slots: Tensor, *, at_numbers: bool) -> 
     """The places of the tokens that are seen, given the number of the token in each slot [B, N]."""
     if at_numbers:
         seen = unpadding.scatter(unpadding.kept.long(), -1) > 0
-        return _place_at(torch.where(seen, of_slots, -1))
+        return place_at(torch.where(seen, of_slots, -1))
     numbers = of_slots.gather(1, unpadding.index).masked_fill(~unpadding.kept, -1)
     return unpadding, tuple(tuple(row) for row in numbers.tolist())
 
