@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.torch_private import in_backward, is_replica
 from ohmformer.errors import BadInput
-from ohmformer.nn.convert.beam_search_guard import check_cache, guarded_class, reorders
+from ohmformer.nn.convert.beam_search_guard import can_reorder, check_cache, guarded_class
 from ohmformer.nn.convert.call_info import call_info, encoder_call_info, encoders_of, is_other_input, named_arguments
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.convert.unseen_ranges import warn_beyond
@@ -53,7 +53,7 @@ def attach(model: nn.Module, converted: Converted, run: DryRun, frames: set[str]
     """
     model.register_forward_pre_hook(partial(begin, converted), with_kwargs=True)
     model.register_forward_hook(partial(finish, converted), always_call=True)
-    if reorders(model):
+    if can_reorder(model):
         cls: type[nn.Module] = type(model)
         swap_class(model, guarded_class(cls))  # type: ignore[arg-type]
     encoders = encoders_of(model)

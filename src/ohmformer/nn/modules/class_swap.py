@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-OWN = "ohmformer_own"
+CROSSBAR_CLASS = "ohmformer_own"
 """What the namespace of a class on crossbars holds, which tells it from classes that others derive from it."""
 
 
@@ -45,7 +45,7 @@ def restore_class(module: nn.Module) -> None:
 
 def _derived(cls: type[Any], digital: type[nn.Module]) -> type[nn.Module]:
     """A class with its base on crossbars exchanged for a digital one."""
-    own = next((each for each in cls.__mro__ if OWN in vars(each)), cls)
+    own = next((each for each in cls.__mro__ if CROSSBAR_CLASS in vars(each)), cls)
     if own is cls:
         return digital
     bases = tuple(_derived(base, digital) if issubclass(base, own) else base for base in cls.__bases__)
