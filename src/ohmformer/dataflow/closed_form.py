@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost.placement import PlacedLayer, Placement
-from ohmformer.dataflow.jobs import cuts_of, unit_name, writer_of
+from ohmformer.dataflow.layer_cuts import cuts_of, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 

@@ -15,7 +15,7 @@ import numpy as np
 from ohmformer.cost.placement import PlacedLayer, Placement, place
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
-from ohmformer.dataflow.jobs import cuts_of
+from ohmformer.dataflow.layer_cuts import cuts_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput

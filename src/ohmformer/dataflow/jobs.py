@@ -10,42 +10,12 @@ from collections.abc import Sequence
 from math import inf, isclose
 
 from ohmformer.cost.placement import PlacedLayer, Placement
-from ohmformer.cost.stage import CONDITIONING, Stage
+from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.job import Job
+from ohmformer.dataflow.layer_cuts import blocks, cuts_of, segments, unit_name, writer_of
+from ohmformer.dataflow.overlap_jobs import overlap_jobs
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
-
-
-def unit_name(layer: PlacedLayer, stage: Stage) -> str:
-    """Name of the unit that a stage occupies: the same for all layers if they share it."""
-    return stage.unit if stage.shared else f"{layer.name}: {stage.unit}"
-
-
-def cuts_of(layer: PlacedLayer, dataflow: Dataflow) -> tuple[int, int]:
-    """The positions (gather, join) that cut a layer's stages into three segments.
-
-    Stages before `gather` and from `join` on take the sequence block by block; stages between take it whole. A segment
-    starts when the one before it has finished all blocks.
-
-    Returns:
-        (0, 0) if no stage waits for all blocks; gather = join if only the stage `join` does.
-    """
-    if layer.join is None or not dataflow.joins():
-        return 0, 0
-    return layer.join if layer.gather is None else layer.gather, layer.join
-
-
-def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
-    """Position of the stage that writes the cells which the stage at `index` reads; None if it reads no such cells."""
-    if stages[index].engine != "attention" or stages[index].name in ("write", CONDITIONING):
-        return None
-    return max((place for place in range(index) if stages[place].name == "write"), default=None)
-
-
-def blocks(tokens: int, size: int) -> list[int]:
-    """Sizes of the blocks of a sequence; the last one may be smaller."""
-    whole, rest = divmod(tokens, size)
-    return [size] * whole + ([rest] if rest else [])
 
 
 MOST_JOBS = 2_000_000
@@ -56,9 +26,8 @@ def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
     """Number of jobs that `jobs_of` builds for a dataflow in blocks, setup stages left out."""
     total = 0
     for layer in placement.layers:
-        gather, join = cuts_of(layer, dataflow)
         count = -(-layer.tokens // dataflow.size_of_block(layer.tokens))
-        total += count * (len(layer.stages) - (join - gather)) + join - gather
+        total += sum((end - first) * (1 if whole else count) for first, end, whole in segments(layer, dataflow))
     return total * placement.workload.batch
 
 
@@ -72,7 +41,8 @@ def check_size(placement: Placement, dataflow: Dataflow) -> None:
     if count > MOST_JOBS:
         raise BadInput(
             f"model.batch = {placement.workload.batch}: takes {count:,} jobs to simulate with these blocks and "
-            f"layers, at most {MOST_JOBS:,} are possible; lower batch or seq_len, or raise dataflow.block"
+            f"layers, at most {MOST_JOBS:,} are possible; lower batch or seq_len, raise dataflow.block, or take "
+            "of.explore, which builds no jobs"
         )
 
 
@@ -84,7 +54,7 @@ def jobs_of(placement: Placement, dataflow: Dataflow) -> list[Job]:
     """
     defined = dataflow.jobs(placement)
     if defined is None:
-        return _Builder(placement, dataflow).build()
+        return overlap_jobs(placement, dataflow) if dataflow.overlaps() else _Builder(placement, dataflow).build()
     _check_jobs(defined, placement, type(dataflow).__name__)
     return list(defined)
 
@@ -102,8 +72,10 @@ def _check_jobs(jobs: Sequence[Job], placement: Placement, name: str) -> None:
             raise BadInput(f"{where}: is of type {type(job).__name__}; give ohmformer.dataflow.job.Job")
         if not all(0 <= other < number for other in job.after):
             raise BadInput(f"{where}: after = {job.after}; name positions of jobs that stand before it")
-        if not 0 <= job.duration < inf or not 0 <= job.layer < len(placement.layers):
-            raise BadInput(f"{where}: duration = {job.duration} s, layer = {job.layer}: out of range; correct them")
+        if not 0 <= job.duration < inf or not 0 <= job.lag < inf or not 0 <= job.layer < len(placement.layers):
+            raise BadInput(
+                f"{where}: duration = {job.duration} s, lag = {job.lag} s, layer = {job.layer}: out of range; correct them"
+            )
         key = job.layer, id(job.stage)
         shares[key] = shares.get(key, 0.0) + job.share
     for number, layer in enumerate(placement.layers):
