@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.dataflow.layer_cuts import cuts_of, unit_name, writer_of
+from ohmformer.dataflow.overlap_form import overlap_latency
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 
@@ -73,6 +74,8 @@ def latency(placement: Placement, dataflow: Dataflow) -> float:
         BadInput: two stages of a layer that do not follow one another share a unit, so the layer is not a pipeline; or
             the dataflow defines its own jobs.
     """
+    if dataflow.overlaps() and dataflow.has_closed_form:
+        return overlap_latency(placement, dataflow)
     longest = max(layer.tokens for layer in placement.layers)
     block = dataflow.size_of_block(longest)
     return float(latencies(placement, dataflow, Designs(np.array([block]), {}))[0])
@@ -96,6 +99,8 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
         raise BadInput(
             f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
         )
+    if dataflow.overlaps():
+        return _overlapped(placement, dataflow, designs)
     batch = placement.workload.batch
     alone = batch == 1 or dataflow.batching == "serial"
     for layer, _ in placement.distinct():
@@ -107,6 +112,15 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
         ready = np.full(len(designs.block), layer.setup.time(1) if layer.setup else 0.0)
         total += times * alone_latency(layer.stages, cuts_of(layer, dataflow), layer.tokens, designs, ready)
     return total * batch
+
+
+def _overlapped(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
+    """Latencies [N] of a dataflow that overlaps layers."""
+    found = []
+    for number, block in enumerate(designs.block):
+        speed = {name: float(factors[number]) for name, factors in designs.time.items()}
+        found.append(overlap_latency(placement, dataflow, speed, block=int(block)))
+    return np.array(found)
 
 
 def check_pipeline(layer: PlacedLayer, *, alone: bool) -> None:

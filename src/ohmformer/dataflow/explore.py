@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ohmformer.cost.placement import PlacedLayer, Placement, place
+from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
 from ohmformer.dataflow.layer_cuts import cuts_of
+from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput
@@ -77,12 +78,15 @@ def explore(
     designs = [DesignPoint(*point) for point in points]
     if not designs:
         raise BadInput("points: is empty; give at least one (workload, accelerator, dataflow)")
-    by_pair: dict[tuple[int, int], _Priced] = {}
+    by_pair: dict[tuple[object, ...], _Priced] = {}
     per_point = []
-    for workload, hardware, _ in designs:
-        pair = id(workload), id(hardware)
+    for workload, hardware, dataflow in designs:
+        pair = (id(workload), id(hardware), *sets_of(dataflow).values())
         if pair not in by_pair:
-            by_pair[pair] = _Priced.of(place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv))
+            by_pair[pair] = _Priced.of(
+                place_for(dataflow, workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
+            )
+        check_softmax(by_pair[pair].placement, dataflow)
         per_point.append(by_pair[pair])
     latencies = _latencies(designs, per_point)
     joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in per_point]).T
@@ -184,6 +188,8 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
         if not (priced.closed and dataflow.has_closed_form):
             total[number] = build_timeline(priced.placement, dataflow).latency
+        elif dataflow.overlaps():
+            total[number] = latency(priced.placement, dataflow)
         elif workload.batch > 1 and dataflow.batching == "pipelined":
             total[number] = _batched(priced.placement, dataflow)
         else:

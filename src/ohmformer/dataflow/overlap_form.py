@@ -1,0 +1,248 @@
+"""The latency of overlapping layers in closed form: a max-plus recursion over stages, with all blocks at once.
+
+On one unit block b starts at start(b) = max(arrival(b), start(b - 1) + p(b - 1)). With c(b), the sum of p before b,
+start(b) - c(b) is the running maximum of arrival(b) - c(b), so one pass over an array serves all blocks and samples of a
+stage. A stage that waits for all tokens takes the last arrival of its sample for all blocks.
+
+A layer adds the same shift to its results that is added to all its inputs and to the state of shared units. So when an
+equal layer has shifted all of them by one constant, each equal layer that follows adds this constant again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.stage import Stage
+from ohmformer.dataflow.layer_cuts import further_units, segments, sets_of_cells, unit_name, writer_of
+from ohmformer.dataflow.spec import Dataflow
+from ohmformer.errors import BadInput
+
+Array = npt.NDArray[np.float64]
+
+MOST_VALUES = 300_000_000
+"""Maximum number of blocks times stages that are computed, which take about 10 s."""
+MOST_AT_ONCE = 20_000_000
+"""Maximum number of blocks of all samples, which take about 1 GB."""
+MOST_STEPS = 1_000_000
+"""Maximum number of steps in which blocks or samples cannot be computed at once, which take about 20 s."""
+SAME = 1e-12
+"""Relative difference up to which two shifts are equal."""
+
+
+def overlap_latency(
+    placement: Placement, dataflow: Dataflow, speed: Mapping[str, float] | None = None, *, block: int | None = None
+) -> float:
+    """The latency of all samples [s].
+
+    Args:
+        placement: the workload on the accelerator.
+        dataflow: one that overlaps layers.
+        speed: stage name -> factor by which its times are multiplied.
+        block: tokens per block; by default those of the dataflow.
+
+    Raises:
+        BadInput: there are too many blocks or samples to compute.
+    """
+    return _Flow(placement, dataflow, speed or {}, block).run()
+
+
+class _Flow:
+    """The state between two layers.
+
+    Attributes:
+        samples: N, samples that are computed together.
+        arrived: [N, B], times at which blocks left the last layer [s].
+        tokens: tokens of a sample in the last layer.
+        free: unit -> time at which it becomes free [s].
+        readers: unit of a write stage -> times of the last reads of its cells, for the latest uses [s].
+        values: blocks times stages so far.
+        steps: steps so far that take blocks or samples one by one.
+    """
+
+    def __init__(
+        self, placement: Placement, dataflow: Dataflow, speed: Mapping[str, float], block: int | None
+    ) -> None:
+        self.placement, self.dataflow, self.speed, self.block = placement, dataflow, speed, block
+        self.samples = placement.workload.batch if dataflow.batching == "pipelined" else 1
+        self.arrived: Array = np.zeros((self.samples, 1))
+        self.tokens = 0
+        self.free: dict[str, float] = {}
+        self.readers: dict[str, deque[float]] = {}
+        self.values = self.steps = 0
+
+    def run(self) -> float:
+        """Layer by layer; equal layers that only shift the state are skipped."""
+        layers = self.placement.layers
+        kinds = [(entry.tokens, entry.join, id(entry.stages), id(entry.setup)) for entry in layers]
+        ahead = [0] * len(layers)
+        for index in range(len(layers) - 2, -1, -1):
+            ahead[index] = ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
+        index, before = 0, None
+        while index < len(layers):
+            self._layer(layers[index])
+            state = self._state(layers[index])
+            repeated = index > 0 and kinds[index] == kinds[index - 1]
+            gain = _shift(before, state) if repeated and before is not None and ahead[index] else None
+            if gain is not None:
+                self._move(layers[index], gain * ahead[index])
+                index += ahead[index]
+            before = state
+            index += 1
+        times = self.placement.workload.batch if self.dataflow.batching == "serial" else 1
+        return float(self.arrived.max()) * times
+
+    def _state(self, layer: PlacedLayer) -> Array:
+        shared = [self.free[unit] for unit in self._shared(layer)]
+        reads = [time for unit in self._cells(layer) for time in self.readers[unit]]
+        return np.concatenate([self.arrived.ravel(), shared, reads])
+
+    def _move(self, layer: PlacedLayer, gain: float) -> None:
+        self.arrived = self.arrived + gain
+        for unit in self._shared(layer):
+            self.free[unit] += gain
+        for unit in self._cells(layer):
+            self.readers[unit] = deque((time + gain for time in self.readers[unit]), self.placement.kv_sets)
+
+    def _shared(self, layer: PlacedLayer) -> list[str]:
+        """The units of a layer that other layers use, too."""
+        units = {unit for place in range(len(layer.stages)) for unit in self._units(layer, place)[1:]}
+        return sorted(units | {stage.unit for stage in layer.all_stages() if stage.shared})
+
+    def _cells(self, layer: PlacedLayer) -> list[str]:
+        """Units that write cells which layers share, as far as something has read these cells."""
+        return sorted({one.unit for one in layer.stages if one.shared and one.unit in self.readers})
+
+    def _units(self, layer: PlacedLayer, place: int) -> tuple[str, ...]:
+        return unit_name(layer, layer.stages[place]), *further_units(self.placement, layer, place)
+
+    def _layer(self, layer: PlacedLayer) -> None:
+        """Pass all samples through a layer."""
+        count = -(-layer.tokens // self._size(layer.tokens))
+        self._allow(count, len(layer.stages))
+        same = self.tokens == layer.tokens
+        enter = self.arrived if same else np.broadcast_to(self.arrived[:, -1:], (self.samples, count)).copy()
+        if layer.setup is not None:
+            unit = unit_name(layer, layer.setup)
+            self.free[unit] = max(float(self.arrived[0, -1]), self.free.get(unit, 0.0)) + self._times(layer.setup, 1)[1]
+            enter = enter.copy()
+            enter[0] = np.maximum(enter[0], self.free[unit])
+        units = [unit for place in range(len(layer.stages)) for unit in self._units(layer, place)]
+        rewritten = any(s.name == "write" and sets_of_cells(self.placement, layer, s) for s in layer.stages)
+        if self.samples > 1 and (rewritten or len(set(units)) < len(units)):
+            self._count(self.samples * len(layer.stages))
+            passed = [self._pass(layer, enter[n : n + 1]) for n in range(self.samples)]
+            self.arrived = np.concatenate(passed)
+        else:
+            self.arrived = self._pass(layer, enter)
+        self.tokens = layer.tokens
+        shared = set(self._shared(layer))
+        for unit in set(units) - shared:  # no other layer uses it
+            self.free.pop(unit, None)
+            self.readers.pop(unit, None)
+
+    def _pass(self, layer: PlacedLayer, times: Array) -> Array:
+        """The times [n, B] at which blocks leave a layer that they enter at `times`."""
+        size = self._size(layer.tokens)
+        count = -(-layer.tokens // size)
+        last: dict[int, float] = {}
+        for first, end, whole in segments(layer, self.dataflow):
+            blocks = 1 if whole else count
+            if first or whole:
+                times = np.broadcast_to(times[:, -1:], (len(times), blocks)).copy()
+            units = [unit for place in range(first, end) for unit in self._units(layer, place)]
+            if blocks > 1 and len(set(units)) < len(units):
+                times = self._one_by_one(layer, range(first, end), times, size, last)
+                continue
+            for place in range(first, end):
+                times = self._read_before(layer, place, times)
+                times = self._stage(layer, place, times, layer.tokens if whole else size)
+                last[place] = float(times[-1, -1])
+        by_writer = {writer_of(layer.stages, place): time for place, time in sorted(last.items())}
+        for writer, time in by_writer.items():
+            if writer is not None:
+                unit = unit_name(layer, layer.stages[writer])
+                self.readers.setdefault(unit, deque(maxlen=self.placement.kv_sets)).append(time)
+        return times
+
+    def _stage(self, layer: PlacedLayer, place: int, arrival: Array, size: int) -> Array:
+        """The times [n, B] at which the results of a stage arrive."""
+        stage, units = layer.stages[place], self._units(layer, place)
+        samples, count = arrival.shape
+        rest = layer.tokens - (count - 1) * min(size, layer.tokens)
+        (busy, time), (last_busy, last_time) = self._times(stage, min(size, layer.tokens)), self._times(stage, rest)
+        sample = np.arange(samples)[:, None] * ((count - 1) * busy + last_busy)
+        before = sample + np.arange(count) * busy
+        latest = np.maximum.accumulate((arrival - before).ravel()).reshape(arrival.shape)
+        start = np.maximum(latest, max(self.free.get(unit, -np.inf) for unit in units)) + before
+        self.free.update(dict.fromkeys(units, float(start[-1, -1]) + last_busy))
+        ready: Array = start + time
+        ready[:, -1] = start[:, -1] + last_time
+        return ready
+
+    def _one_by_one(
+        self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]
+    ) -> Array:
+        """The times [1, B] at which blocks of one sample leave stages that share units."""
+        self._count(times.shape[1] * len(places))
+        left = times.copy()
+        for block in range(times.shape[1]):
+            tokens = min(size, layer.tokens - block * size)
+            now = times[:, block : block + 1]
+            for place in places:
+                now = self._read_before(layer, place, now) if block == 0 else now
+                units, (busy, time) = self._units(layer, place), self._times(layer.stages[place], tokens)
+                start = max(float(now[0, 0]), *(self.free.get(unit, 0.0) for unit in units))
+                self.free.update(dict.fromkeys(units, start + busy))
+                now = np.array([[start + time]])
+                last[place] = start + time
+            left[0, block] = now[0, 0]
+        return left
+
+    def _read_before(self, layer: PlacedLayer, place: int, times: Array) -> Array:
+        """Delay the first block of a write stage until the cells that it overwrites have been read."""
+        stage = layer.stages[place]
+        sets = sets_of_cells(self.placement, layer, stage) if stage.name == "write" else None
+        uses = self.readers.get(unit_name(layer, stage), ())
+        if sets is None or len(uses) < sets:
+            return times
+        delayed = times.copy()
+        delayed[0, 0] = max(delayed[0, 0], uses[-sets])
+        return delayed
+
+    def _times(self, stage: Stage, tokens: int) -> tuple[float, float]:
+        """Time of a block for which its unit is busy, and until its result has arrived [s]."""
+        factor = self.speed.get(stage.name, 1.0)
+        return stage.occupancy(tokens) * factor, stage.time(tokens) * factor
+
+    def _size(self, tokens: int) -> int:
+        """Tokens per block."""
+        return self.dataflow.size_of_block(tokens) if self.block is None else min(self.block, tokens)
+
+    def _allow(self, count: int, stages: int) -> None:
+        self.values += count * self.samples * stages
+        if self.values > MOST_VALUES or count * self.samples > MOST_AT_ONCE:
+            self._refuse(count * self.samples)
+
+    def _count(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > MOST_STEPS:
+            self._refuse(self.steps)
+
+    def _refuse(self, number: int) -> None:
+        raise BadInput(
+            f"model.batch = {self.placement.workload.batch}: takes {number:,} or more blocks one after another, too many "
+            "to compute; lower batch or seq_len, raise dataflow.block, or set dataflow.batching = 'serial'"
+        )
+
+
+def _shift(before: Array, after: Array) -> float | None:
+    """The constant by which all times grew; None if they did not grow alike."""
+    if before.shape != after.shape:
+        return None
+    gain = after - before
+    return float(gain[0]) if np.all(np.abs(gain - gain[0]) <= SAME * abs(gain[0])) else None
