@@ -64,9 +64,7 @@ class _Flow:
         steps: steps so far that take blocks or samples one by one.
     """
 
-    def __init__(
-        self, placement: Placement, dataflow: Dataflow, speed: Mapping[str, float], block: int | None
-    ) -> None:
+    def __init__(self, placement: Placement, dataflow: Dataflow, speed: Mapping[str, float], block: int | None) -> None:
         self.placement, self.dataflow, self.speed, self.block = placement, dataflow, speed, block
         self.samples = placement.workload.batch if dataflow.batching == "pipelined" else 1
         self.arrived: Array = np.zeros((self.samples, 1))
@@ -184,9 +182,7 @@ class _Flow:
         ready[:, -1] = start[:, -1] + last_time
         return ready
 
-    def _one_by_one(
-        self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]
-    ) -> Array:
+    def _one_by_one(self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]) -> Array:
         """The times [1, B] at which blocks of one sample leave stages that share units."""
         self._count(times.shape[1] * len(places))
         left = times.copy()
