@@ -186,7 +186,8 @@ def test_sets_of_cells_and_softmax_units_count_in_area_and_wear() -> None:
     for role in ("attention.key", "attention.value"):
         assert two.placement.arrays[role] == 2 * one.placement.arrays[role]
     assert two.area > one.area
-    assert nvm.chip is not None and nvm.chip.softmax is not None
+    assert nvm.chip is not None
+    assert nvm.chip.softmax is not None
     each, shared = (of.simulate(work, nvm, LayerOverlap(softmax=kind)) for kind in ("per_layer", "shared"))
     assert each.area - shared.area == pytest.approx(11 * 12 * nvm.chip.softmax.area_per_head)
     assert shared.area == pytest.approx(of.simulate(work, nvm, LayerSerial()).area)
@@ -230,7 +231,7 @@ def test_designs_scale_stages_and_blocks() -> None:
     found = closed_form.latencies(
         made, LayerOverlap(), closed_form.Designs(np.array([2, 5]), {"key": np.array([3.0, 1.0])})
     )
-    slow = replace(made, layers=tuple(replace(e, stages=tuple(
-        replace(s, per_token=3.0, fixed=1.5) if s.name == "key" else s for s in e.stages)) for e in made.layers))  # fmt: skip
+    slower = tuple(replace(s, per_token=3.0, fixed=1.5) if s.name == "key" else s for s in made.layers[0].stages)
+    slow = replace(made, layers=tuple(replace(entry, stages=slower) for entry in made.layers))
     expected = build_timeline(slow, LayerOverlap(block=2)).latency, build_timeline(made, LayerOverlap(block=5)).latency
     assert found == pytest.approx(expected, rel=1e-9)

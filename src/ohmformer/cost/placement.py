@@ -165,14 +165,7 @@ def place(
     _check_sets(hardware, workload, kv_arrays, kv_sets)
     used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
     projection = tiles.weight_arrays(hardware, all_arrays)
-    placed, lanes = {}, {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
-    for first, arrays in in_arrays.items():
-        layer = layers[first]
-        nearest = _neighbors(first, kinds) if layer.index is None else ()
-        layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
-        entry = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
-        placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
+    placed = _place_kinds(workload, hardware, kinds, work, in_arrays)
     placed_layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
     softmax = count_softmax_units(placed_layers) if softmax_sets == "per_layer" else 1
     return Placement(
@@ -188,6 +181,26 @@ def place(
         kv_sets,
         softmax_sets,
     )
+
+
+def _place_kinds(
+    workload: Workload,
+    hardware: Accelerator,
+    kinds: tuple[int, ...],
+    work: Mapping[int, list[LayerOp]],
+    in_arrays: Mapping[int, LayerArrays],
+) -> dict[int, PlacedLayer]:
+    """Position of the first layer of each kind -> this layer, priced."""
+    placed, layers, all_arrays = {}, workload.layers(), list(in_arrays.values())
+    lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
+    for first, arrays in in_arrays.items():
+        layer = layers[first]
+        nearest = _neighbors(first, kinds) if layer.index is None else ()
+        layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
+        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
+        entry = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
+        placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
+    return placed
 
 
 def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:

@@ -24,7 +24,7 @@ class JobList:
     ) -> int:
         """Append the job of `tokens` tokens in a stage.
 
-        The job occupies its units for `Stage.occupancy(tokens)`; its result arrives `Stage.time(tokens)` after its start.
+        Its units are busy for `Stage.occupancy(tokens)`; its result arrives `Stage.time(tokens)` after its start.
 
         Args:
             layer: position of the layer in `Placement.layers`.

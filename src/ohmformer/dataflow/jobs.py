@@ -17,7 +17,6 @@ from ohmformer.dataflow.overlap_jobs import overlap_jobs
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 
-
 MOST_JOBS = 2_000_000
 """Maximum number of jobs of one run, which take about 20 s and 1 GB."""
 
@@ -74,7 +73,8 @@ def _check_jobs(jobs: Sequence[Job], placement: Placement, name: str) -> None:
             raise BadInput(f"{where}: after = {job.after}; name positions of jobs that stand before it")
         if not 0 <= job.duration < inf or not 0 <= job.lag < inf or not 0 <= job.layer < len(placement.layers):
             raise BadInput(
-                f"{where}: duration = {job.duration} s, lag = {job.lag} s, layer = {job.layer}: out of range; correct them"
+                f"{where}: duration = {job.duration} s, lag = {job.lag} s, layer = {job.layer}: out of range; "
+                "correct them"
             )
         key = job.layer, id(job.stage)
         shares[key] = shares.get(key, 0.0) + job.share

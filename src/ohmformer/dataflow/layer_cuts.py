@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.dataflow.spec import Dataflow
@@ -59,7 +61,7 @@ def segments(layer: PlacedLayer, dataflow: Dataflow) -> list[tuple[int, int, boo
     starts = {0, *layer.later_joins} | {cut for cut in (layer.gather, layer.join) if cut is not None}
     edges = [*sorted(starts), end]
     gather, join = cuts_of(layer, dataflow)
-    return [(first, last, gather <= first < join) for first, last in zip(edges, edges[1:], strict=False)]
+    return [(first, last, gather <= first < join) for first, last in pairwise(edges)]
 
 
 def sets_of_cells(placement: Placement, layer: PlacedLayer, stage: Stage) -> int | None:

@@ -1,8 +1,8 @@
 """The latency of overlapping layers in closed form: a max-plus recursion over stages, with all blocks at once.
 
 On one unit block b starts at start(b) = max(arrival(b), start(b - 1) + p(b - 1)). With c(b), the sum of p before b,
-start(b) - c(b) is the running maximum of arrival(b) - c(b), so one pass over an array serves all blocks and samples of a
-stage. A stage that waits for all tokens takes the last arrival of its sample for all blocks.
+start(b) - c(b) is the running maximum of arrival(b) - c(b), so one pass over an array serves all blocks and samples of
+a stage. A stage that waits for all tokens takes the last arrival of its sample for all blocks.
 
 A layer adds the same shift to its results that is added to all its inputs and to the state of shared units. So when an
 equal layer has shifted all of them by one constant, each equal layer that follows adds this constant again.
@@ -76,7 +76,7 @@ class _Flow:
     def run(self) -> float:
         """Layer by layer; equal layers that only shift the state are skipped."""
         layers = self.placement.layers
-        kinds = [(entry.tokens, entry.join, id(entry.stages), id(entry.setup)) for entry in layers]
+        kinds = [(entry.tokens, entry.join, tuple(map(id, entry.stages)), id(entry.setup)) for entry in layers]
         ahead = [0] * len(layers)
         for index in range(len(layers) - 2, -1, -1):
             ahead[index] = ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
@@ -231,8 +231,8 @@ class _Flow:
 
     def _refuse(self, number: int) -> None:
         raise BadInput(
-            f"model.batch = {self.placement.workload.batch}: takes {number:,} or more blocks one after another, too many "
-            "to compute; lower batch or seq_len, raise dataflow.block, or set dataflow.batching = 'serial'"
+            f"model.batch = {self.placement.workload.batch}: takes {number:,} or more blocks one after another, too "
+            "many to compute; lower batch or seq_len, raise dataflow.block, or set dataflow.batching = 'serial'"
         )
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Dataflow(Family):
     """Base of all dataflows: how the tokens of a sample pass through the stages of its layers.
 
-    A kind that cuts sequences into blocks defines `block_size`, `joins` and `overlaps`; its latency has a closed form. A
-    kind with another order of work defines `jobs`, and only the event engine times it.
+    A kind that cuts sequences into blocks defines `block_size`, `joins` and `overlaps`; its latency has a closed form.
+    A kind with another order of work defines `jobs`, and only the event engine times it.
 
     Attributes:
         batching: `pipelined` if samples follow one another through the stages of a layer; `serial` if each sample runs
@@ -130,7 +130,7 @@ class SequenceBlocking(Dataflow):
 
 @register
 class LayerOverlap(Dataflow):
-    """Blocks follow one another through the stages of all layers: a block enters a layer when it has left the last one.
+    """Blocks follow one another through all layers: a block enters a layer when it has left the layer before.
 
     With s equal stages per layer, units of its own in each layer and B blocks, L layers take L (B + s - 1) + B - 1 block
     times if attention is bidirectional, and L s + B - 1 if it is causal. Dependencies are exact. Fills of pipelines and
@@ -143,8 +143,9 @@ class LayerOverlap(Dataflow):
         kv_cells: where layers share the arrays of K and V: with `single`, a layer waits with its first write until the
             layer before it has read its K and V for the last time; `double` takes a second set of arrays, which counts
             in area, standing power and wear, and layers use the two in turn. Refused where layers share no such arrays.
-        softmax: where each layer has K arrays of its own: `per_layer` gives each a set of softmax units, which counts in
-            the area; `shared` has one set, which layers use in turn. Refused where layers do not compete for softmax units.
+        softmax: where each layer has K arrays of its own: `per_layer` gives each a set of softmax units, which counts
+            in the area; `shared` has one set, which serves the Q K^T of one layer at a time, in the order of layers.
+            Refused where layers do not compete for softmax units.
     """
 
     kind: Literal["layer_overlap"] = "layer_overlap"
