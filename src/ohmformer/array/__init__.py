@@ -1,4 +1,4 @@
-"""What does one crossbar with its converters compute, at which level of fidelity?
+"""How are values written into one crossbar, and what does it compute, at which level of fidelity?
 
 The path of a matrix and of its inputs, and the file of each step:
 

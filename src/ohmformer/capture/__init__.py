@@ -1,1 +1,1 @@
-"""What does a PyTorch model multiply, and where do samples stand in it? Knows no hardware."""
+"""What does a PyTorch model multiply when it runs once, and which axis holds samples? Knows no hardware."""

@@ -34,6 +34,11 @@ def post_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
     return module._forward_hooks, module._forward_hooks_always_called
 
 
+def state_dict_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Hooks after `state_dict` and before `load_state_dict` by their number; the latter are the `hook` of an object."""
+    return module._state_dict_hooks, module._load_state_dict_pre_hooks
+
+
 def wrapped(t: Tensor) -> bool:
     """Whether `torch.func` put a tensor into one of its own, such as a batch of `vmap`, whose memory is hidden."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(t))

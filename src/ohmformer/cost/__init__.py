@@ -1,1 +1,1 @@
-"""What does each component cost, and which engine of the chip does what? Free of torch."""
+"""What do the products of a workload cost on the engines that they are assigned to? Free of torch."""

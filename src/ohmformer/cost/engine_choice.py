@@ -1,19 +1,20 @@
-"""Engine choice: decides for every product of a workload its engine, array, clip and conditioning, once.
+"""Engine choice: resolves every product of a workload to its engine, array, clip and conditioning, once.
 
-Rules match the names that `convert` gives to operands (see `hardware.operand_names`).
+`hardware.assignment` decides. Rules match the names that `convert` gives to operands (see `hardware.operand_names`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
+from ohmformer.hardware.assignment import assign_kv, assign_weight
 from ohmformer.hardware.operand_names import kv_rule_names, weight_rule_names
 from ohmformer.hardware.rules import Rule, RuleBook
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
 
@@ -97,12 +98,6 @@ class EngineChoice:
     weights: WeightMitigation = field(default_factory=WeightMitigation)
     kv: KVConditioning | None = None
 
-    @cached_property
-    def engines(self) -> dict[str, Engine]:
-        """Role -> engine."""
-        projection, attention = self.hardware.projection, self.hardware.attention
-        return {"projection": projection, "attention.key": attention.key, "attention.value": attention.value}
-
     def pattern(self, op: Product) -> str:
         """The pattern of the rule that matches a product; empty if none does."""
         match = self.rules.match(rule_names(op)) if self.rules.rules else None
@@ -138,21 +133,11 @@ class EngineChoice:
             name = op.shared_with or op.name
             if name not in shared or not isinstance((placed := self.resolve(op)).engine, ArrayEngine):
                 continue
-            key = (name, op.inputs, op.outputs, placed.engine.array, *self._weight_range(op), placed.rotated)
+            key = (name, op.inputs, op.outputs, placed.engine.array, placed.rotated)
             if op.shared_with and key in stored:
                 tenants.add(id(op))
             stored.add(key)
         return frozenset(tenants)
-
-    def _weight_range(self, op: StaticMatMul) -> tuple[object, object]:
-        """Scale and percentile of the weight range: of the rule, else of the mitigation, else of the array."""
-        rule = self.rules.rule(rule_names(op))
-        engine = self.engines["projection" if rule.on == "hardware" else rule.on]
-        array = rule.array or (engine.array if isinstance(engine, ArrayEngine) else None)
-        names = ("scale", "percentile")
-        candidates = [[getattr(holder, name, None) for holder in (rule, self.weights, array)] for name in names]
-        scale, percentile = (next((value for value in values if value is not None), None) for values in candidates)
-        return scale, percentile
 
     def resolve(self, op: Product, *, holds_cells: bool = True) -> PlacedOp:
         """Decide engine, clip, conditioning and rotation of a product.
@@ -170,61 +155,31 @@ class EngineChoice:
             raise BadInput(
                 f"rules[{pattern!r}]: keeps {op.name} digital, which the workload does not; trace it with this rule"
             )
-        default = self.engines[role_of(op)]
-        role = role_of(op) if rule.on == "hardware" else rule.on
-        engine = self.engines[role] if match is None else _apply_rule(self.engines[role], default, rule, op)
         if rule.array is not None:
             _check_prices(rule.array, pattern, written=isinstance(op, DynamicMatMul))
         if isinstance(op, StaticMatMul):
-            rotated = self._rotated(engine, rule)
-            return PlacedOp(op, engine, role, pattern, rotated=rotated, holds_cells=holds_cells)
-        kv = self._conditioning(op, engine, rule)
-        clip = rule.clip
-        if clip == "model":
-            clip = self.clip if self.clip is not None and isinstance(default, CrossbarEngine) else "none"
+            weight = assign_weight(self.hardware, rule, self.weights)
+            assert weight.engine is not None
+            return PlacedOp(op, weight.engine, weight.role, pattern, rotated=weight.rotated, holds_cells=holds_cells)
+        return self._resolve_kv(op, pattern, rule)
+
+    def _resolve_kv(self, op: DynamicMatMul, pattern: str, rule: Rule) -> PlacedOp:
+        """As `resolve`, for a product with K or V."""
+        assigned = assign_kv(self.hardware, rule, op.role)
+        engine = assigned.engine
+        assert engine is not None
+        if op.turned and isinstance(engine, ArrayEngine):  # the trace has already exchanged the factors
+            engine = engine.model_copy(update={"written": "right"})
+        kv = assigned.conditioning(op.name, self.kv)
+        clip = (self.clip or "none") if assigned.clip == "model" else assigned.clip
         try:
             max_code = _max_code(clip, engine, kv)
         except BadInput as error:
             raise BadInput(f"rules[{pattern!r}]: {error}" if pattern else str(error)) from error
-        shared = self.hardware.attention.arrays == "shared" and rule.array is None
-        return PlacedOp(op, engine, role, pattern, max_code, shared, kv=kv)
-
-    def _rotated(self, engine: Engine, rule: Rule) -> bool:
-        """True if the inputs of a static product are rotated: as the rule says, else if its weights are memristive."""
-        if not isinstance(engine, ArrayEngine):
-            return False
-        if rule.rotate is not None:
-            return rule.rotate
-        return self.weights.rotate and (isinstance(self.hardware.projection, CrossbarEngine) or rule.array is not None)
-
-    def _conditioning(self, op: DynamicMatMul, engine: Engine, rule: Rule) -> Conditioning | None:
-        """The conditioning of K or V; None if it is written unchanged.
-
-        A conditioning for all operands applies to tokens in memristive cells for which no rule sets a clip. One that is
-        given operand by operand also applies beside such clips, since it was chosen with them.
-        """
-        if not self.kv or not isinstance(engine, ArrayEngine) or engine.written != "right":
-            return None
-        memristive = isinstance(self.engines[op.role], CrossbarEngine)
-        if isinstance(self.kv, Mapping):
-            return self.kv.get(op.name) if memristive or rule.array is not None else None
-        return self.kv if memristive and rule.clip == "model" else None
+        return PlacedOp(op, engine, assigned.role, pattern, max_code, assigned.shared, kv=kv)
 
 
 _NO_RULE = Rule()
-
-
-def _apply_rule(engine: Engine, default: Engine, rule: Rule, op: Product) -> Engine:
-    """The engine with the array and the stored side that a rule names; without a stored side, that of `default`."""
-    if rule.array is not None:
-        resident = engine.resident if isinstance(engine, ArrayEngine) else None
-        engine = CrossbarEngine(array=rule.array, resident=resident)
-    if not isinstance(engine, ArrayEngine) or isinstance(op, StaticMatMul):
-        return engine
-    written = rule.write
-    if written == "hardware":
-        written = default.written if isinstance(default, ArrayEngine) else "right"
-    return engine.model_copy(update={"written": "right" if op.turned else written})
 
 
 def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:

@@ -1,1 +1,1 @@
-"""Which engines does an accelerator have, and which of them holds which operand? Free of torch."""
+"""Which engines does an accelerator have, and which engine and array does an operand get? Free of torch."""

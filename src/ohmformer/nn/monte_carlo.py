@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, cut
 from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 
@@ -59,7 +60,8 @@ def monte_carlo(
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
     Afterward the model is on the chip, and has the seed, that it had before. Ctrl-C keeps the chips that are done, if
-    there are any.
+    there are any. All threads see the chip of the moment, so no other thread should use the model meanwhile; give it a
+    copy (`copy.deepcopy`). A change of chips while another thread is inside a call is refused.
 
     Args:
         model: what `convert` returned.
@@ -79,8 +81,7 @@ def monte_carlo(
             samples each time.
         KeyboardInterrupt: Ctrl-C before the first chip was done.
     """
-    if isinstance(chips, bool) or not isinstance(chips, (int, np.integer)) or not 1 <= chips <= MOST_CHIPS:
-        raise BadInput(f"chips = {chips!r}: must be a whole number from 1 to {MOST_CHIPS:,}")
+    chips = _count(chips)
     state = crossbars(model).state
     before = state.chip, state.seed
     seed = state.seed if seed is None else check_seed(seed)
@@ -98,6 +99,17 @@ def monte_carlo(
     finally:
         state.chip, state.seed = before
     return _stats(done, summarize, interrupted=len(done) < chips)
+
+
+def _count(chips: object) -> int:
+    """The number of chips, of any type of whole number."""
+    try:
+        number = 0 if isinstance(chips, bool) else index(chips)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError, ValueError):
+        number = 0
+    if not 1 <= number <= MOST_CHIPS:
+        raise BadInput(f"chips = {cut(repr(chips))}: must be a whole number from 1 to {MOST_CHIPS:,}")
+    return number
 
 
 def _scores(found: object, before: list[Floats]) -> Floats:

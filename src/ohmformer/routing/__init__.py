@@ -1,1 +1,1 @@
-"""Which operand name, which role and which rule does a captured product have? The same for both halves."""
+"""Which operand name and which role does a captured product have, or why is it refused? The same for both halves."""

@@ -1,1 +1,1 @@
-"""What does a real model compute, as a `Workload`?"""
+"""How do captured products of a real model become a `Workload`?"""

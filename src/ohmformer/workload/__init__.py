@@ -1,1 +1,1 @@
-"""What must be computed, as shapes alone: which products, softmaxes and normalizations? Free of torch."""
+"""What does the cost half have to price, as shapes alone: products, softmaxes, normalizations? Free of torch."""

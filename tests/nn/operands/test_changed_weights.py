@@ -113,7 +113,8 @@ def test_a_model_in_another_memory_format_goes_on() -> None:
 def test_a_changed_forward_is_named_as_a_cause() -> None:
     _, converted = models()
     converted.hand.forward = lambda x: x @ converted.hand.weight  # type: ignore[method-assign,operator]
-    answer(converted)  # an instance's own forward is digital: nothing intercepts it
+    with pytest.raises(BadInput, match="hand has another forward since the model was converted"):
+        answer(converted)  # nothing would intercept it
 
     class Twice(nn.Module):
         def __init__(self) -> None:

@@ -117,10 +117,10 @@ def as_config(
     hardware: Accelerator | ConvertConfig,
     clip: KVClip | None,
     weights: WeightMitigation | None,
-    level: Level,
+    level: Level | None,
     rules: Rules | None,
     seed: int | None,
-    chip: int,
+    chip: int | None,
 ) -> ConvertConfig:
     """The arguments of `convert` as one object, checked; or the configuration that stands in their place.
 
@@ -128,10 +128,11 @@ def as_config(
         BadInput: an argument has the wrong type or value, or stands beside a configuration.
     """
     if isinstance(hardware, ConvertConfig):
-        if (clip, weights, level, rules, seed, chip) != (None, None, "array", None, 0, 0):
+        if any(argument is not None for argument in (clip, weights, level, rules, seed, chip)):
             raise BadInput("convert: a ConvertConfig holds clip, weights, level, rules, seed and chip; change it there")
         check_options(model, hardware.hardware, hardware.clip, None, hardware.weights, hardware.level)
         return hardware
+    level = "array" if level is None else level
     check_options(model, hardware, clip, rules, weights, level)
     return ConvertConfig.model_construct(
         hardware=hardware,
@@ -140,5 +141,5 @@ def as_config(
         level=level,
         rules=RuleBook.read(rules).rules,
         seed=check_seed(0 if seed is None else seed),
-        chip=check_seed(chip, "chip"),
+        chip=check_seed(0 if chip is None else chip, "chip"),
     )

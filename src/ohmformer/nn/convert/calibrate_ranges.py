@@ -33,6 +33,7 @@ def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
             then has the ranges of before.
     """
     found = crossbars(model)
+    found.state.check_idle()
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise BadInput(f"batches is of type {type(batches).__name__}; give a list of batches, such as [inputs]")
     samples = [found.sample, *(_checked(model, batch) for batch in batches)]

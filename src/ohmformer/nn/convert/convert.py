@@ -25,6 +25,7 @@ from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
+from ohmformer.nn.convert.state_dict_ranges import attach_ranges
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.describing import note_digital
 from ohmformer.nn.operands.base import Operand
@@ -40,10 +41,10 @@ def convert(
     sample: Any,
     clip: KVClip | None = None,
     weights: WeightMitigation | None = None,
-    level: Level = "array",
+    level: Level | None = None,
     rules: Rules | None = None,
-    seed: int | None = 0,
-    chip: int = 0,
+    seed: int | None = None,
+    chip: int | None = None,
     verbose: bool = False,
 ) -> Model:
     """The same model with its weights, and its K and V, on the crossbars of an accelerator.
@@ -58,11 +59,11 @@ def convert(
             the original output.
         clip: ClipFormer's clip of K and V.
         weights: how static weights are conditioned.
-        level: how faithfully crossbars are simulated (see `ohmformer.array.multiply`).
+        level: how faithfully crossbars are simulated (see `ohmformer.array.multiply`); None is "array".
         rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> what is different
             for them: None keeps them digital; see `ohmformer.hardware.rules` for the rest. The first match wins.
         seed: root of all noise; None is 0.
-        chip: which specimen of the hardware.
+        chip: which specimen of the hardware; None is 0.
         verbose: print what was captured and what stayed digital, instead of warning of what is left over.
 
     Raises:
@@ -85,6 +86,8 @@ def convert(
         )  # fmt: skip
         converted.ohmformer_crossbars = found  # type: ignore[assignment]
         attach(converted, found, run, set(replacer.frames))
+        attach_ranges(converted, found)
+        found.structure.note(converted)
         self_check.check(model, converted, state, _checked(found.operands), sample, run.axis)
         calibrate_ranges(converted)
     _report(converted, found, verbose)

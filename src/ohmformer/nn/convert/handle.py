@@ -15,6 +15,8 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
+from ohmformer.nn.modules.class_swap import converted_part
+from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State
 
@@ -33,6 +35,7 @@ class Crossbars:
         rules: what is different for some modules.
         axis: along which samples stand in the inputs.
         weights: how static weights are conditioned.
+        structure: its submodules at the conversion.
     """
 
     state: State
@@ -44,18 +47,35 @@ class Crossbars:
     rules: OrderedRules
     axis: int = 0
     weights: WeightMitigation = field(default_factory=WeightMitigation)
+    structure: Structure = field(default_factory=Structure)
 
 
 def crossbars(model: nn.Module) -> Crossbars:
     """The `Crossbars` of a converted model.
 
     Raises:
+        BadInput: the model was not converted, or has been changed since.
+    """
+    handle = handle_of(model)
+    handle.structure.check(model)
+    return handle
+
+
+def handle_of(model: nn.Module) -> Crossbars:
+    """As `crossbars`, also for a model that has been changed since.
+
+    Raises:
         BadInput: the model was not converted.
     """
-    found = getattr(model, "ohmformer_crossbars", None)
-    if not isinstance(found, Crossbars):
-        raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
-    return found
+    handle = getattr(model, "ohmformer_crossbars", None)
+    if isinstance(handle, Crossbars):
+        return handle
+    part = converted_part(model) if isinstance(model, nn.Module) else None
+    if part:
+        raise BadInput(
+            f"only {part} of this model is on crossbars; pass that part, or revert it and convert the whole model"
+        )
+    raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
@@ -78,15 +98,20 @@ def check_seed(seed: object, name: str = "seed") -> int:
 def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
     """Another specimen of the hardware: other noise in every cell. Weights are written again when next used.
 
+    The chip is that of the model, for all threads that call it. So is everything else that is set on a model; threads
+    that need different chips take a copy of the model each (`copy.deepcopy`).
+
     Args:
         model: what `convert` returned; it is changed.
         chip: the number of the specimen.
         seed: root of all noise; None keeps the model's own.
 
     Raises:
-        BadInput: the model was not converted, or chip or seed is no whole number, 0 or more.
+        BadInput: the model was not converted, chip or seed is no whole number, 0 or more, or another thread is inside a
+            call of the model.
     """
     state = crossbars(model).state
+    state.check_idle()
     state.chip = check_seed(chip, "chip")
     state.seed = state.seed if seed is None else check_seed(seed)
 
@@ -96,9 +121,14 @@ def without_quantizers(model: nn.Module) -> Iterator[None]:
     """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
 
     There are no digits then, so each value stands in one cell, and each input is one voltage. Without rounding ties to
-    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal.
+    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal. It holds for
+    all threads.
+
+    Raises:
+        BadInput: the model was not converted, or another thread is inside a call of the model.
     """
     state = crossbars(model).state
+    state.check_idle()
     before, state.rounded = state.rounded, False
     try:
         yield

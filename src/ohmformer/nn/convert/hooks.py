@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from threading import get_ident
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
+from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import CallInfo, State, TrainingStep
 
@@ -29,6 +31,7 @@ class Converted(Protocol):
 
     state: State
     axis: int
+    structure: Structure
 
     @property
     def operands(self) -> Sequence[Operand]:
@@ -64,9 +67,11 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     In variation-aware training it is the next step, unless it is recomputed for the gradients of one.
 
     Raises:
-        BadInput: there are more or fewer names than samples.
+        BadInput: there are more or fewer names than samples, or the model has been changed since its conversion.
     """
+    converted.structure.check(model)
     state = converted.state
+    state.callers.add(get_ident())
     state.threads.enter()
     before, state.said = state.said, call_info(model, args, kwargs, converted.axis)
     if in_backward():
@@ -99,6 +104,7 @@ def finish(converted: Converted, _model: nn.Module, _args: object, output: objec
     """
     state = converted.state
     state.inside = False
+    state.callers.discard(get_ident())
     check_cache(state.moved, numbered=bool(state.said.numbers))
     if state.training is not None:
         for t in floats(output):

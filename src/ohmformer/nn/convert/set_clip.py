@@ -15,9 +15,10 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
     """Another clip of K and V, or none. Calibrated converter ranges are calibrated again, as in `convert`.
 
     Raises:
-        BadInput: the arrays of K or V cannot have that clip.
+        BadInput: the arrays of K or V cannot have that clip, or another thread is inside a call of the model.
     """
     found = crossbars(model)
+    found.state.check_idle()
     if clip is not None:
         for operand in found.operands:
             if isinstance(operand, KVOperand) and operand.plain_clip == "model":

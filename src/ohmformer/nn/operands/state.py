@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import enumerate as enumerate_threads
+from threading import get_ident
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -96,6 +98,7 @@ class State:
         threads: what each thread keeps for itself.
         padded: what an encoder returned -> which of its tokens [B, N] hold something. All threads share it, since a
             tensor is only ever what one call returned, and a decoder may look at it from another thread.
+        callers: threads that are inside a call of the whole model.
     """
 
     level: Level = "array"
@@ -108,6 +111,7 @@ class State:
     training: TrainingSteps | None = None
     threads: Threads = field(default_factory=Threads)
     padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
+    callers: set[int] = field(default_factory=set)
     name: ClassVar[str] = ""
     said = OfThread[CallInfo](CallInfo())
     inside = OfThread[bool](False)
@@ -115,11 +119,24 @@ class State:
 
     def __getstate__(self) -> dict[str, object]:
         """Outputs of an encoder are not kept with the model."""
-        return {**vars(self), "padded": {}}
+        return {**vars(self), "padded": {}, "callers": set()}
 
     def __setstate__(self, kept: dict[str, object]) -> None:
         """As it was, with no outputs of an encoder."""
         vars(self).update(kept, padded=WeakIdKeyDictionary())
+
+    def check_idle(self) -> None:
+        """Check that no other thread is inside a call of the model, whose settings would change under it.
+
+        Raises:
+            BadInput: one is.
+        """
+        others = self.callers - {get_ident()}
+        if others and others & {thread.ident for thread in enumerate_threads()}:
+            raise BadInput(
+                "another thread is calling this model, and settings hold for all threads; wait until it is done, or "
+                "give each thread a copy of the model (copy.deepcopy)"
+            )
 
     @property
     def frames(self) -> list[object | None]:

@@ -64,6 +64,11 @@ class WeightOperand(Operand):
         """
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
+        if x.dtype is not w.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise BadInput(
+                f"{self.name}: inputs are {x.dtype} and weights {w.dtype}; give both the same type, as the digital "
+                "layer needs too"
+            )
         call_index, dtype = self.next_call_index(), x.dtype
         places = self._rows_in(call_index)
         held_of = w.detach()

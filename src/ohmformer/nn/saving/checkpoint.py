@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,10 +23,11 @@ from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.sharing import Model
-from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.convert.state_dict_ranges import PREFIX
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
+from ohmformer.nn.operands.ranges import FITTED, ranges, set_ranges, unfit
 from ohmformer.nn.saving.signed_file import digest, finite, read_signed, replacing, signed, unbounded
 from ohmformer.schema import validate
 
@@ -38,9 +38,6 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     **{"remedies": dict, "sha256": str},
 }
 """What the metadata of a file hold, and of which type."""
-
-_FITTED = ("mean", "basis", "inverse")
-"""What a conditioning has of tensors."""
 
 _OWN = "ohmformer/"
 """How the names of tensors begin that are no weights."""
@@ -58,7 +55,7 @@ def save(model: nn.Module, file: str | Path) -> None:
     weights, tied = _weights(model)
     tensors = dict(weights)
     for operand in found.operands:
-        tensors |= {f"{_OWN}{operand.name}/{name}": t for name, t in _ranges(operand).items()}
+        tensors |= {f"{_OWN}{operand.name}/{name}": t for name, t in ranges(operand).items()}
     about = {
         "schema": SCHEMA,
         "hardware": found.hardware.canonical(),
@@ -124,6 +121,8 @@ def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     tied: dict[str, str] = {}
     places: dict[tuple[Any, ...], str] = {}
     for name, t in model.state_dict().items():
+        if name.startswith(PREFIX):  # stored with the operands
+            continue
         if opaque(t):
             raise BadInput(f"{name} is {opaque(t)}, which the file cannot hold; keep plain tensors in the model")
         place = (t.data_ptr(), tuple(t.shape), t.stride(), t.dtype)
@@ -134,24 +133,11 @@ def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return kept, tied
 
 
-def _ranges(operand: Operand) -> dict[str, Tensor]:
-    """What was calibrated, by name."""
-    found = {} if operand.x_range is None else {"x_range": operand.x_range}
-    if isinstance(operand, KVOperand) and operand.w_range is not None:
-        found["w_range"] = operand.w_range
-    if isinstance(operand, KVOperand) and operand.conditioner is not None:
-        fitted = {name: getattr(operand.conditioner, name) for name in _FITTED}
-        found |= {name: t for name, t in fitted.items() if t is not None}
-    if operand.adc_range is not None:
-        found |= {f"adc_{end}": torch.as_tensor(t) for end, t in zip(("low", "high"), operand.adc_range, strict=True)}
-    return found
-
-
 def _remedy(operand: KVOperand) -> dict[str, Any]:
     """What was done for one operand alone, as plain JSON values."""
     found: dict[str, Any] = {}
     if operand.conditioner is not None:
-        fitted = [name for name in _FITTED if getattr(operand.conditioner, name) is not None]
+        fitted = [name for name in FITTED if getattr(operand.conditioner, name) is not None]
         found = {"kv": operand.conditioner.spec.canonical(), "fitted": fitted}
     if operand.clip != operand.plain_clip:
         found["clip"] = plain_clip(operand.clip)
@@ -182,17 +168,12 @@ def _restore_remedies(
 
 def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor], file: str | Path) -> None:
     for operand in found.operands:
-        own: dict[str, Tensor] = {}
-        for name, made in _ranges(operand).items():
-            stored = tensors.get(f"{_OWN}{operand.name}/{name}")
-            if stored is None or stored.shape != made.shape or not bool(torch.isfinite(stored).all()):
-                raise BadInput(f"{file}: is damaged ({name} of {operand.name}); save the model again")
-            own[name] = stored.to(made.device)
-        operand.x_range = own.get("x_range")
-        if isinstance(operand, KVOperand):
-            operand.w_range = own.get("w_range")
-        if "adc_low" in own:
-            operand.adc_range = (own["adc_low"], own["adc_high"])
+        names = {name: f"{_OWN}{operand.name}/{name}" for name in ranges(operand)}
+        stored = {name: tensors[key] for name, key in names.items() if key in tensors}
+        wrong = unfit(operand, stored)
+        if wrong:
+            raise BadInput(f"{file}: is damaged ({wrong} of {operand.name}); save the model again")
+        set_ranges(operand, stored)
 
 
 def _described(sample: Any, tensors: dict[str, Tensor]) -> Any:

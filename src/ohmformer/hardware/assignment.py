@@ -1,0 +1,149 @@
+"""Assignment: which engine and array an operand gets, and how it is written, from accelerator, rule and mitigation.
+
+Conversion and pricing both call these functions, so a rule means the same for accuracy and for cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ohmformer.array.spec import Crossbar
+from ohmformer.hardware.rules import Role, Rule
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
+from ohmformer.mitigation.spec import Clip, Conditioning, KVConditioning, WeightMitigation
+from ohmformer.schema import replace
+
+KVRole = Literal["attention.key", "attention.value"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The place of an operand.
+
+    Attributes:
+        role: role of the engine in the accelerator, such as "projection"; "" if a rule keeps the operand digital.
+        engine: the engine that multiplies by the operand; None if a rule keeps it digital.
+        memristive: True if the operand lies in memristive cells, so that mitigation applies to it.
+    """
+
+    role: Role | Literal[""]
+    engine: Engine | None
+    memristive: bool
+
+    @property
+    def array(self) -> Crossbar | None:
+        """The arrays that hold the operand; None if its products are exact."""
+        return self.engine.array if isinstance(self.engine, ArrayEngine) else None
+
+
+@dataclass(frozen=True)
+class WeightAssignment(Assignment):
+    """The place of static weights.
+
+    Attributes:
+        rotated: True if the weights are stored in a rotated basis, so that their inputs are rotated too.
+    """
+
+    rotated: bool = False
+
+
+@dataclass(frozen=True)
+class KVAssignment(Assignment):
+    """The place of K or V.
+
+    Attributes:
+        written: the factor that cells hold: "right" (K^T, V) or "left" (Q, P).
+        clip: clip of the written tokens, one per head, "none", or "model" for the clip of the whole model.
+        shared: True if all layers rewrite the same arrays.
+    """
+
+    written: Literal["right", "left"] = "right"
+    clip: Literal["model"] | Clip | tuple[Clip, ...] = "model"
+    shared: bool = False
+
+    def conditioning(self, name: str, chosen: KVConditioning | None) -> Conditioning | None:
+        """The conditioning of K or V; None if tokens are written unchanged.
+
+        One conditioning for all operands applies where no rule sets a clip. One that is given operand by operand also
+        applies beside such a clip, since it was chosen with it.
+
+        Args:
+            name: name of the operand, such as `attn.K`.
+            chosen: one conditioning for all operands, or operand name -> conditioning.
+        """
+        if not chosen or self.array is None or self.written != "right" or not self.memristive:
+            return None
+        if isinstance(chosen, Mapping):
+            return chosen.get(name)
+        return chosen if self.clip == "model" else None
+
+
+def engine_of(hardware: Accelerator, role: Role) -> Engine:
+    """The engine with a role in an accelerator."""
+    attention = hardware.attention
+    return {"projection": hardware.projection, "attention.key": attention.key, "attention.value": attention.value}[role]
+
+
+def assign_weight(hardware: Accelerator, rule: Rule, mitigation: WeightMitigation) -> WeightAssignment:
+    """Assign static weights to an engine.
+
+    Args:
+        hardware: the accelerator.
+        rule: the rule that holds for the weights; `Rule()` if none matches.
+        mitigation: settings for all weights in memristive cells; the rule has precedence.
+    """
+    # SRAM holds exact bits: only memristive cells need mitigation.
+    memristive = isinstance(hardware.projection, CrossbarEngine) or rule.array is not None
+    if not memristive:
+        mitigation = WeightMitigation()
+    role, engine = _engine(hardware, "projection", rule, mitigation)
+    rotated = mitigation.rotate if rule.rotate is None else rule.rotate
+    return WeightAssignment(role, engine, memristive, isinstance(engine, ArrayEngine) and rotated)
+
+
+def assign_kv(hardware: Accelerator, rule: Rule, role: KVRole) -> KVAssignment:
+    """Assign K or V to an engine.
+
+    Args:
+        hardware: the accelerator.
+        rule: the rule that holds for the operand; `Rule()` if none matches.
+        role: "attention.key" for K, "attention.value" for V.
+    """
+    default = engine_of(hardware, role)
+    placed_role, engine = _engine(hardware, role, rule)
+    written = rule.write
+    if written == "hardware":
+        written = default.written if isinstance(default, ArrayEngine) else "right"
+    if isinstance(engine, ArrayEngine) and engine.written != written:
+        engine = engine.model_copy(update={"written": written})
+    crossbar = isinstance(default, CrossbarEngine)
+    return KVAssignment(
+        placed_role,
+        engine,
+        memristive=crossbar or rule.array is not None,
+        written=written,
+        # The model's clip is a remedy for memristive cells; what SRAM holds is exact.
+        clip="none" if rule.clip == "model" and not crossbar else rule.clip,
+        shared=hardware.attention.arrays == "shared" and rule.array is None,
+    )
+
+
+def _engine(
+    hardware: Accelerator, role: Role, rule: Rule, mitigation: WeightMitigation | None = None
+) -> tuple[Role | Literal[""], Engine | None]:
+    """Role and engine that a rule chooses, the engine with the rule's array, scale and percentile."""
+    if rule.on == "digital":
+        return "", None
+    role = role if rule.on == "hardware" else rule.on
+    engine = engine_of(hardware, role)
+    if rule.array is not None:
+        resident = engine.resident if isinstance(engine, ArrayEngine) else None
+        engine = CrossbarEngine(array=rule.array, resident=resident)
+    if isinstance(engine, ArrayEngine):
+        for name in ("scale", "percentile"):
+            value = getattr(rule, name) if getattr(rule, name) is not None else getattr(mitigation, name, None)
+            if value is not None and value != getattr(engine.array, name):
+                engine = engine.model_copy(update={"array": replace(engine.array, name, value)})
+    return role, engine

@@ -1,0 +1,71 @@
+"""Calibrated ranges in the state dictionary of a converted model, as keys `ohmformer_ranges.OPERAND/NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from torch import nn
+
+from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.ranges import ranges, set_ranges, unfit
+
+PREFIX = "ohmformer_ranges."
+
+
+class HasOperands(Protocol):
+    """A handle of a converted model."""
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """All operands on crossbars."""
+
+
+def attach_ranges(model: nn.Module, converted: HasOperands) -> None:
+    """Let `state_dict` and `load_state_dict` of a converted model carry its calibrated ranges.
+
+    A dictionary without ranges, such as that of the digital model, leaves them as they are.
+    """
+    model.register_state_dict_post_hook(partial(put, converted))
+    model.register_load_state_dict_pre_hook(partial(take, converted))
+
+
+def put(converted: HasOperands, _module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    """Put the ranges of all operands into a state dictionary."""
+    for operand in converted.operands:
+        for name, tensor in ranges(operand).items():
+            state[f"{prefix}{PREFIX}{operand.name}/{name}"] = tensor.detach()
+
+
+def take(
+    converted: HasOperands,
+    _module: nn.Module,
+    state: dict[str, Any],
+    prefix: str,
+    _metadata: Any,
+    _strict: bool,
+    _missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    """Take ranges out of a state dictionary that is loaded; all of them, or none if one does not fit."""
+    start = prefix + PREFIX
+    stored: dict[str, dict[str, Any]] = {}
+    for key in [key for key in state if key.startswith(start)]:
+        operand_name, _, name = key.removeprefix(start).rpartition("/")
+        stored.setdefault(operand_name, {})[name] = state.pop(key)
+    operands = {operand.name: operand for operand in converted.operands}
+    for name, tensors in stored.items():
+        wrong = unfit(operands[name], tensors) if name in operands else "operand"
+        if wrong:
+            errors.append(
+                f"calibrated ranges of {name} ({wrong}) are those of another conversion; convert with the same "
+                "hardware, rules and conditioning, or use ohmformer.save and restore"
+            )
+            return
+    for name, tensors in stored.items():
+        set_ranges(operands[name], tensors)
+
+
+OWN_STATE_HOOKS = (put, take)

@@ -1,0 +1,51 @@
+"""Calibrated tensors of an operand by name: how files and state dictionaries hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.kv import KVOperand
+
+FITTED = ("mean", "basis", "inverse")
+"""The tensors of a conditioning."""
+
+
+def ranges(operand: Operand) -> dict[str, Tensor]:
+    """Name -> calibrated tensor: `x_range`, `w_range`, `adc_low`, `adc_high`, and those of a conditioning."""
+    tensors = {} if operand.x_range is None else {"x_range": operand.x_range}
+    if isinstance(operand, KVOperand) and operand.w_range is not None:
+        tensors["w_range"] = operand.w_range
+    if isinstance(operand, KVOperand) and operand.conditioner is not None:
+        fitted = {name: getattr(operand.conditioner, name) for name in FITTED}
+        tensors |= {name: t for name, t in fitted.items() if t is not None}
+    if operand.adc_range is not None:
+        tensors |= {f"adc_{end}": torch.as_tensor(t) for end, t in zip(("low", "high"), operand.adc_range, strict=True)}
+    return tensors
+
+
+def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
+    """Name of the first tensor that is missing, not finite, of another shape, or unknown; "" if all fit."""
+    own = ranges(operand)
+    for name in [*own, *stored]:
+        tensor = stored.get(name)
+        if name not in own or tensor is None or tensor.shape != own[name].shape or not bool(tensor.isfinite().all()):
+            return name
+    return ""
+
+
+def set_ranges(operand: Operand, stored: Mapping[str, Tensor]) -> None:
+    """Replace the calibrated tensors of an operand by stored ones that fit (see `unfit`), on its devices."""
+    tensors = {name: stored[name].detach().to(own.device, own.dtype) for name, own in ranges(operand).items()}
+    operand.x_range = tensors.get("x_range")
+    if isinstance(operand, KVOperand):
+        operand.w_range = tensors.get("w_range")
+        if operand.conditioner is not None:
+            mean, basis, inverse = (tensors.get(name) for name in FITTED)
+            operand.conditioner = replace(operand.conditioner, mean=mean, basis=basis, inverse=inverse)
+    if "adc_low" in tensors:
+        operand.adc_range = (tensors["adc_low"], tensors["adc_high"])
