@@ -22,6 +22,10 @@ class ChunkedPrefill(of.Dataflow):
         """Tokens whose scores are kept at once."""
         return min(self.chunk, tokens)
 
+    def softmax_sets(self):
+        """Every layer has its own softmax units; with one set, a chunk would wait for all layers of the one before."""
+        return "per_layer"
+
     def jobs(self, placement):
         """Chunk by chunk through all layers; units take their jobs in this order, so K and V come before their use."""
         work, todo = placement.workload, JobList(placement)
@@ -44,7 +48,8 @@ flows = {
     "blocks in each layer": of.SequenceBlocking(block=64),
     "overlapping layers": of.LayerOverlap(block=64),
     "the same, one set of softmax units": of.LayerOverlap(block=64, softmax="shared"),
-    "chunked prefill, one set of them": ChunkedPrefill(chunk=64),
+    "chunked prefill, chunks of 64": ChunkedPrefill(chunk=64),
+    "chunked prefill, chunks of 256": ChunkedPrefill(chunk=256),
 }
 for name, flow in flows.items():
     run = of.simulate(work, hardware, flow)
