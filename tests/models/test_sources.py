@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,39 @@ def test_errors_of_others_are_shown_in_one_short_line() -> None:
     assert first_line(ValueError()) == "ValueError"
     assert first_line(Unspeakable()) == "Unspeakable"
     assert len(first_line(ValueError("x" * 10_000))) < 250
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("sys.exit(0)", r"fails \(SystemExit: 0\)"),
+        ("quit()", r"fails \(SystemExit"),
+        ("os._exit(0)", r"fails \(_Exit: it calls os._exit\(0\)\)"),
+        ("raise GeneratorExit", r"fails \(GeneratorExit\)"),
+        ("sys.stdout.close()", "closes standard output"),
+    ],
+)
+def test_a_function_that_ends_the_process_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    (tmp_path / "ending.py").write_text(f"import os, sys\ndef make():\n    {body}\n    return 7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdout", StringIO())
+    monkeypatch.delitem(sys.modules, "ending", raising=False)
+    end = os._exit
+    with pytest.raises(BadInput, match=said):
+        from_python("task", "python:ending:make", int)
+    assert os._exit is end
+    sys.modules.pop("ending")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_copy_ends_and_the_working_directory_is_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "forking.py").write_text("import os\ndef make():\n    os.chdir('/')\n    return os.fork()\n")
+    monkeypatch.chdir(tmp_path)
+    child = from_python("task", "python:forking:make", int)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert Path.cwd() == tmp_path
+    sys.modules.pop("forking")

@@ -16,7 +16,7 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
 from ohmformer.models.preprocessing import preparation
-from ohmformer.models.tokenizers import longest_text, read_tokenizer
+from ohmformer.models.tokenizers import check_room, longest_text, read_tokenizer
 from ohmformer.tasks.load import load_task
 from ohmformer.tasks.scoring import scores
 from tests.tasks import tiny
@@ -223,3 +223,17 @@ def test_a_configuration_that_makes_no_model_is_one_line(folder: Path) -> None:
     change(folder / "config.json", max_position_embeddings=-1)
     with pytest.raises(BadInput, match=r"cannot be built \(RuntimeError: .*check the folder's config\.json"):
         load_model(f"hf:{folder}", weights="random")
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_limit_without_room_for_words_is_refused(tmp_path: Path, limit: int) -> None:
+    class Bert:
+        model_max_length = limit
+
+        def num_special_tokens_to_add(self) -> int:
+            return 2
+
+    with pytest.raises(BadInput, match=rf"tokenizer_config.json: model_max_length = {limit}: leaves no room for words"):
+        check_room(str(tmp_path), Bert())
+    Bert.model_max_length = 10**30
+    check_room(str(tmp_path), Bert())

@@ -240,3 +240,19 @@ def test_ctrl_c_before_the_first_chip_is_ctrl_c() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(evaluate, chips=5)
+
+
+def test_masked_scores_are_refused_and_an_empty_mask_is_none(chips_seen: list[tuple[int, int]]) -> None:
+    scores = np.ma.masked_array([1.0, 0.0, 9.0], mask=[False, False, True])
+    with pytest.raises(BadInput, match="returned a masked array; return the scores that count"):
+        run(lambda model: scores)
+    assert run(lambda model: np.ma.masked_array([1.0, 0.0])).mean == 0.5
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [np.array([1, "a"], dtype=object), np.array([1j]), np.array(["1"]), np.zeros(2, dtype=[("a", "f8")]), [], "1", {}],
+)
+def test_scores_that_are_no_real_numbers_are_refused(chips_seen: list[tuple[int, int]], scores: object) -> None:
+    with pytest.raises(BadInput, match="evaluate returned"):
+        run(lambda model: scores)

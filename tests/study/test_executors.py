@@ -138,3 +138,17 @@ with open_executor(2) as pool:
         assert alive(worker)
         driver.kill()
     assert wait_until(lambda: not alive(worker)), "the worker lives on"
+
+
+def exit_at_two(x: int) -> int:
+    if x == 2:
+        sys.exit(0)
+    return x
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_exits_fails_alone(workers: int) -> None:
+    with open_executor(workers) as executor:
+        found = dict(completed(executor, exit_at_two, {x: x for x in range(4)}, window=2))
+    assert {key for key, future in found.items() if isinstance(future.exception(), SystemExit)} == {2}
+    assert [found[key].result() for key in (0, 1, 3)] == [0, 1, 3]

@@ -16,7 +16,7 @@ from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.results.store import Store
-from ohmformer.study.run import run_study, study_keys
+from ohmformer.study.run import _unguarded, run_study, study_keys
 from ohmformer.study.spec import Settings
 from tests.report.results import answer
 from tests.study.small import GAMMA, LOG, document, gamma, gammas, note, study
@@ -170,3 +170,14 @@ def test_a_model_that_is_another_one_in_each_worker_is_refused(tmp_path: Path) -
         with pytest.raises(BadInput, match=r"model\.source = .*gives another model at each call; .*manual_seed"):
             run_study(random, tmp_path / "out", workers=2, evaluate=note)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "said"), [("run()\n", "which starts the study again"), ("__name__\n", "")])
+def test_a_script_without_a_guard_is_told_apart_from_a_lack_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    script = tmp_path / "launch.py"
+    script.write_text(text)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    assert said in _unguarded()
+    assert bool(_unguarded()) == bool(said)

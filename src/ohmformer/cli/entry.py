@@ -72,7 +72,7 @@ def _exit_code() -> int:
         tell(f"ohmformer: {error}")
         return 2
     except SystemExit as stop:
-        return stopping.code if stopping.number else stop.code if isinstance(stop.code, int) else 1
+        return stopping.code if stopping.number else stop.code if isinstance(stop.code, int) and stop.code else 1
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # a page of help
             from ohmformer.terminal.console import unwritten

@@ -23,6 +23,7 @@ from ohmformer.models.sources import first_line, home_expanded, is_file, is_fold
 from ohmformer.models.spec import ModelChoice
 from ohmformer.models.tokenizers import agree_on_padding, longest_text, read_tokenizer
 from ohmformer.models.torchvision_stub import stand_in
+from ohmformer.models.weight_files import check_depth, check_downloaded, left_over
 
 AUTO = {
     "image-classification": "AutoModelForImageClassification",
@@ -68,16 +69,18 @@ def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
         config = _load_cached_first(
             choice, lambda local: transformers.AutoConfig.from_pretrained(place, **plain, **options, **local)
         )
+        check_depth(choice.where, config)
         cls = _class(transformers, config, head, choice)
         extra = _without_pooling_layer(cls, config, head)
         if choice.weights == "random":
             model = _with_random_weights(choice, cls, config, extra)
         else:
+            check_downloaded(Path(place))
             extra.update(options, dtype=torch.float32, output_loading_info=True)
             model, info = _load_cached_first(
                 choice, lambda local: cls.from_pretrained(place, **plain, **extra, **local)
             )
-            _check_complete(choice, info, head)
+            _check_complete(choice, model, info, head)
         return remember(model, _preparation(transformers, choice, place, options, model))
 
 
@@ -153,8 +156,14 @@ def _with_random_weights(choice: ModelChoice, cls: Any, config: Any, extra: dict
     return model.float()
 
 
-def _check_complete(choice: ModelChoice, info: dict[str, Any], head: str) -> None:
-    """Refuse a model if some of its weights are not in the files and would keep their random initial values."""
+def _check_complete(choice: ModelChoice, model: nn.Module, info: dict[str, Any], head: str) -> None:
+    """Refuse a model that lacks weights, or files with weights of its parts that have no place in it."""
+    if extra := left_over(model, info.get("unexpected_keys") or ()):
+        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        raise BadInput(
+            f"{choice.where}: the files hold weights that config.json has no place for ({extra[0]}{more}), such as of "
+            "more layers; take the config.json that belongs to the weights"
+        )
     missing = sorted(info.get("missing_keys") or ())
     wrong = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys") or ()]
     if missing or wrong:

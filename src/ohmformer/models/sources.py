@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ohmformer.catalog import roots
 from ohmformer.errors import BadInput, suggest
@@ -153,10 +154,12 @@ def from_python(kind: str, source: str, expected: type[T]) -> T:
     _, module_name, *names = source.split(":")
     if len(names) != 1 or not module_name:
         raise BadInput(f"{where}: write python:MODULE:FUNCTION")
-    with _working_directory_importable():
+    with _working_directory_importable(), _process_kept(where):
         try:
             module = importlib.import_module(module_name)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             reason = first_line(error)
             raise BadInput(
                 f"{where}: importing {module_name} fails ({reason}); correct it, or set PYTHONPATH"
@@ -166,9 +169,9 @@ def from_python(kind: str, source: str, expected: type[T]) -> T:
             raise BadInput(f"{where}: {module_name} has no function {names[0]!r}; write one that takes no arguments")
         try:
             result = function()
-        except BadInput:
+        except (BadInput, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise BadInput(f"{where}: fails ({first_line(error)}); correct the function") from error
     if not isinstance(result, expected):
         name = f"{expected.__module__}.{expected.__qualname__}"
@@ -196,3 +199,52 @@ def _working_directory_importable() -> Iterator[None]:
     finally:
         if added and folder in sys.path:
             sys.path.remove(folder)
+
+
+class _Exit(BaseException):
+    """A function called `os._exit`, which would end the process without a word."""
+
+
+@contextmanager
+def _process_kept(where: str) -> Iterator[None]:
+    """Keep this process as it is while code of the user is called.
+
+    `os._exit` becomes an exception, a forked copy of this process ends with the context, and the working directory is
+    restored.
+
+    Args:
+        where: beginning of messages.
+
+    Raises:
+        BadInput: the code closes standard output or standard error.
+    """
+    process, outputs = os.getpid(), (sys.stdout, sys.stderr)
+    end = os._exit
+    folder = None
+    with suppress(OSError):
+        folder = os.getcwd()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:
+            end(status)
+        raise _Exit(f"it calls os._exit({status})")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            end(1)
+        os._exit = end
+        if folder is not None:
+            with suppress(OSError):
+                os.chdir(folder)
+    sys.stdout, sys.stderr = outputs
+    if any(_is_closed(output) for output in outputs):
+        sys.stdout = io.StringIO() if _is_closed(sys.stdout) else sys.stdout
+        sys.stderr = sys.__stderr__ if _is_closed(sys.stderr) else sys.stderr
+        raise BadInput(f"{where}: closes standard output or standard error; remove that from the function")
+
+
+def _is_closed(output: Any) -> bool:
+    return bool(getattr(output, "closed", False))

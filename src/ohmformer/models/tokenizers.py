@@ -51,6 +51,7 @@ def read_tokenizer(transformers: Any, place: str, options: dict[str, str], confi
         raise BadInput(
             f"the tokenizer in {place} cannot be read ({first_line(error)}); put the tokenizer's files there again"
         ) from error
+    check_room(place, tokenizer)
     if words is not None and words < 2:
         files = ", ".join(sorted(set(tokenizer.vocab_files_names.values()) | {"tokenizer.json"}))
         raise BadInput(
@@ -58,6 +59,24 @@ def read_tokenizer(transformers: Any, place: str, options: dict[str, str], confi
             "tokenizer's files beside the weights"
         )
     return tokenizer
+
+
+def check_room(place: str, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose longest text has no room for a word beside the special tokens.
+
+    Raises:
+        BadInput: `model_max_length` is not above the number of special tokens of a text.
+    """
+    limit = getattr(tokenizer, "model_max_length", None)
+    try:
+        special = int(tokenizer.num_special_tokens_to_add())
+    except Exception:  # tokenizers without that method add none that are known
+        special = 0
+    if isinstance(limit, (int, float)) and limit <= max(special, 1):
+        raise BadInput(
+            f"{Path(place) / 'tokenizer_config.json'}: model_max_length = {limit}: leaves no room for words beside "
+            f"{special} special tokens; raise it, or leave it out"
+        )
 
 
 def _is_length(value: Any) -> bool:

@@ -130,7 +130,7 @@ def _numbers(found: object) -> Floats:
         raise BadInput("evaluate returned None; end it with `return` and the scores [N], or one number")
     try:
         values = np.asarray([_plain(each) for each in found] if isinstance(found, (list, tuple)) else _plain(found))
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         values = np.asarray(None)
     if values.dtype.kind not in "biuf":
         raise BadInput(f"evaluate returned a {type(found).__name__}; return real scores [N] or one number")
@@ -139,6 +139,10 @@ def _numbers(found: object) -> Floats:
 
 def _plain(value: object) -> object:
     """A tensor as an array, of a type that numpy has; anything else as it is."""
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise BadInput("evaluate returned a masked array; return the scores that count, without a mask")
+        return value.data
     if not isinstance(value, Tensor):
         return value
     value = value.detach().cpu()

@@ -25,11 +25,13 @@ class Serial(Executor):
     """Runs a call when it is submitted, in this process."""
 
     def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
-        """A finished future. KeyboardInterrupt and SystemExit are raised here, not kept in it."""
+        """A finished future. KeyboardInterrupt is raised here, not kept in it."""
         future: Future[R] = Future()
         try:
             future.set_result(function(*args, **kwargs))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # such as sys.exit(0) in code of the user, which must not end the study
             future.set_exception(error)
         return future
 

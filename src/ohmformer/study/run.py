@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
@@ -25,6 +26,8 @@ from ohmformer.terminal.signals import Stopped
 Evaluate = Callable[[Settings], PointResult]
 
 MOST_WORKERS = 1024
+
+_GUARD = 'if __name__ == "__main__":'
 
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
 
@@ -194,7 +197,7 @@ class _Computation:
             self.store.put(key, future.result())
             self.stored += 1
         elif isinstance(error, BrokenExecutor):
-            self.failed.append((job, BadInput(DIED)))
+            self.failed.append((job, BadInput(_unguarded() or DIED)))
         else:
             self.failed.append((job, error))
             self.store.end([key])
@@ -219,6 +222,22 @@ class _Computation:
         who = "the only point failed" if self.total == 1 else f"{counts}, first {job}" if job.point.set else counts
         place = f"{self.where}: " if self.where else ""
         raise BadInput(f"{place}{who}: {what}{more}") from error
+
+
+def _unguarded() -> str:
+    """Return the message for a script that starts itself again in each worker; empty if its call is guarded.
+
+    A worker that is spawned imports the script of its driver. Without the guard, the import calls the study once more
+    and fails.
+    """
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        text = Path(script).read_text(encoding="utf-8") if script else "__name__"
+    except (OSError, ValueError):
+        return ""
+    if "__name__" in text:
+        return ""
+    return f"a worker cannot start, since it imports {script}, which starts the study again; put it below {_GUARD}"
 
 
 def _failure_text(job: _Job, error: BaseException) -> str:
