@@ -133,9 +133,9 @@ class LayerOverlap(Dataflow):
     """Blocks follow one another through all layers: a block enters a layer when it has left the layer before.
 
     With s equal stages per layer, units of its own in each layer and B blocks, L layers take L (B + s - 1) + B - 1
-    block times if attention is bidirectional, and L s + B - 1 if it is causal. Dependencies are exact. Fills of pipelines and
-    links are latency: they delay a result and leave its unit free for the next block. Units that layers share take the
-    blocks of one layer, sample by sample, before those of the next.
+    block times if attention is bidirectional, and L s + B - 1 if it is causal. Dependencies are exact. Fills of
+    pipelines and links are latency: they delay a result and leave its unit free for the next block. Units that layers
+    share take the blocks of one layer, sample by sample, before those of the next.
 
     Attributes:
         batching: see `Dataflow`.
