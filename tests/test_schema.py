@@ -12,9 +12,10 @@ from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.key_search import former_names
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.provenance import Source
-from ohmformer.schema import Spec, former_names, load, replace, validate, walk
+from ohmformer.schema import Spec, load, replace, validate, walk
 from ohmformer.study.cost import read_costs
 from ohmformer.study.spec import CostOptions, Whole
 

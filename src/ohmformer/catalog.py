@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer.errors import BadInput, cut, suggest
-from ohmformer.textfiles import read_toml
+from ohmformer.textfiles import home_expanded, read_toml
 
 KINDS = {
     "cell": "cells", "array": "arrays", "accelerator": "accelerators", "shapes": "models", "study": "studies",
@@ -35,9 +35,10 @@ def roots() -> Iterator[Path]:
         BadInput: OHMFORMER_LIBRARY names a folder that does not exist.
     """
     for part in filter(None, os.environ.get("OHMFORMER_LIBRARY", "").split(os.pathsep)):
-        if not Path(part).is_dir():
+        folder = home_expanded(part)
+        if not folder.is_dir():
             raise BadInput(f"OHMFORMER_LIBRARY: {part}: no such folder; correct the environment variable")
-        yield Path(part)
+        yield folder
     yield from _plugins(tuple(sys.path))
     yield SHIPPED
 
@@ -80,21 +81,29 @@ def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:
 
     Args:
         kind: kind of entry, a key of `KINDS`.
-        name: name of the entry, or a path that ends in .toml.
+        name: name of the entry, or a path that ends in .toml; `~` is the home folder.
         beside: folder in which a relative path is searched first, before the working directory.
 
     Raises:
         ValueError: there is no such entry or file.
     """
     if name.endswith(".toml"):
-        for file in ([beside / name] if beside else []) + [Path(name)]:
+        for file in ([beside / name] if beside else []) + [home_expanded(name)]:
             if _is_file(file):
                 return file
         raise ValueError(f"no such file; give the path of a TOML file, or the name of a library {kind}")
     library = entries(kind)
+    if name not in library and looks_like_path(name):
+        raise ValueError(f"is no .toml file; give the path of a TOML file, or the name of a library {kind}")
     if name not in library:
         raise ValueError(f"is no {kind} of the library; {suggest(name, list(library))}")
     return library[name]
+
+
+def looks_like_path(name: str) -> bool:
+    """True if a name is meant as that of a file or folder: it holds a separator or a known suffix, or it exists."""
+    suffixes = (".toml", ".json", ".jsonl", ".yaml", ".yml", ".txt", ".csv", ".py", ".png", ".svg", ".sqlite", ".bib")
+    return "/" in name or os.sep in name or name.lower().endswith(suffixes) or os.path.lexists(name)
 
 
 def _is_file(file: Path) -> bool:

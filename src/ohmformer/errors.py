@@ -13,13 +13,23 @@ _NOTHING = object()
 
 SHOWN = 80
 """Maximum number of characters of a value or key in a message."""
+WORD = 300
+"""Maximum number of characters without a space in a message, such as a path; longer ones are cut to `SHOWN`."""
 LINE = 1500
 """Maximum number of characters of a message."""
+NEAR = 0.6
+"""Least similarity of a suggestion to the word that it replaces, as a share of equal letters (`difflib`)."""
+NEARER = 0.75
+"""The same for a suggestion with another first letter."""
+
+SHORTEST_PART = 3
+"""Least number of letters of an unknown word for which a longer word that contains it is suggested."""
 
 _BREAKS = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+\s*")
+_LONG_WORD = re.compile(rf"\S{{{WORD + 1},}}")
 _NUMBER = re.compile(r"\s*[-+]?[0-9.]{1,40}\s*")
-_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-"""Marks that change the direction of text, and the byte-order mark: they are invisible and can mislead a reader."""
+_JOINERS = frozenset("\u200c\u200d")
+"""Invisible characters that many scripts and emoji need."""
 
 _BOUNDS = {
     "greater_than_equal": (">= {ge}", "raise it"),
@@ -52,14 +62,14 @@ class BadInput(Exception):
     """
 
     def __init__(self, text: object = "") -> None:
-        super().__init__(cut(printable(str(text)), LINE))
+        super().__init__(shortened(printable(str(text))))
 
 
 def printable(text: str) -> str:
     """The text as one line without characters that control a terminal.
 
-    Line breaks and tabs become a space. Other control characters (C0, C1), lone surrogates and marks that change the
-    direction of text become escapes such as \\x1b.
+    Line breaks and tabs become a space. Other control characters (C0, C1), lone surrogates and invisible characters
+    (marks of direction, zero-width spaces), except joiners, become escapes such as \\x1b.
     """
     if text.isprintable():
         return text
@@ -67,14 +77,30 @@ def printable(text: str) -> str:
 
 
 def _escaped(letter: str) -> str:
-    harmful = letter in _DIRECTIONS or unicodedata.category(letter) in ("Cc", "Cs")
+    harmful = letter not in _JOINERS and unicodedata.category(letter) in ("Cc", "Cf", "Cs")
     return ascii(letter)[1:-1] if harmful else letter
 
 
-def cut(text: str, most: int = SHOWN) -> str:
-    """The text; its beginning and end if it has more than `most` characters."""
-    if len(text) <= most:
-        return text
+def cut(text: str) -> str:
+    """The text; its beginning, its end and its length, together `SHOWN` characters, if it has more of them."""
+    length = f" ({len(text):,} characters)"
+    return text if len(text) <= SHOWN else f"{_ends(text, SHOWN - len(length))}{length}"
+
+
+def shortened(message: str) -> str:
+    """A message with long words cut, and of at most `LINE` characters."""
+    message = _LONG_WORD.sub(_cut_word, message)
+    return message if len(message) <= LINE else _ends(message, LINE)
+
+
+def _cut_word(found: re.Match[str]) -> str:
+    """A long word cut, followed by the punctuation that ends it."""
+    word = found[0].rstrip(";:,.")
+    return f"{cut(word)}{found[0][len(word) :][:1]}"
+
+
+def _ends(text: str, most: int) -> str:
+    """Beginning and end of a text, together `most` characters."""
     end = most // 5
     return f"{text[: most - end - 3]}...{text[-end:]}"
 
@@ -90,12 +116,36 @@ def shown(value: object) -> str:
 
 
 def suggest(word: str, known: list[str]) -> str:
-    """A remedy for an unknown word: the closest known word, and the list of all."""
+    """A remedy for an unknown word: the closest known word, if one is close, and the list of all."""
+    close = closest(word, known)
+    hint = f"did you mean {close!r}? " if close else ""
+    return f"{hint}known: {', '.join(sorted(known))}"
+
+
+def closest(word: str, known: list[str]) -> str:
+    """The known word that a user most likely meant; empty if none is close.
+
+    A known word is close if it is spelled alike, whatever its case and whatever joins its parts ('Bert base' for
+    'bert-base'), or if it contains the unknown word ('bert' for 'bert_base'). Words with another first letter must be
+    more alike.
+    """
     import difflib
 
-    close = difflib.get_close_matches(word[:SHOWN], known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known: {', '.join(sorted(known))}"
+    plain = _plain_word(word[:SHOWN])
+    by_plain = {_plain_word(name): name for name in reversed(known)}
+    if plain in by_plain:
+        return by_plain[plain]
+    alike = difflib.get_close_matches(plain, list(by_plain), n=5, cutoff=NEAR)
+    nearer = difflib.get_close_matches(plain, list(by_plain), n=5, cutoff=NEARER)
+    same_start = [name for name in alike if name in nearer or name[:1] == plain[:1]]
+    longer = sorted((name for name in by_plain if plain in name), key=lambda name: (name.find(plain) > 0, name))
+    chosen = [*same_start, *(longer if len(plain) >= SHORTEST_PART else [])]
+    return by_plain[chosen[0]] if chosen else ""
+
+
+def _plain_word(word: str) -> str:
+    """A word in lower case, with `_` for everything that joins its parts."""
+    return re.sub(r"[\s_-]+", "_", word.strip().casefold())
 
 
 class Misplaced(ValueError):

@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 from pydantic import Field, TypeAdapter, ValidationInfo
 from pydantic_core import core_schema
 
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.schema import Spec
 
 K = TypeVar("K", bound="type[Family]")
@@ -155,7 +155,7 @@ def register(cls: K) -> K:
         other = _kinds[family.family].get(kind)
         if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise BadInput(
-                f"register({cls.__name__}): {family.family} has a kind {kind!r} already, "
+                f"register({cls.__name__}): {family.family} has a kind {shown(kind)} already, "
                 f"{other.__module__}.{other.__qualname__}; choose another name"
             )
     for family in families:
@@ -189,7 +189,9 @@ def named(family: Any, kind: str, where: str) -> type[Any]:
     """
     cls = _find(family.family, kind)
     if cls is None:
-        raise BadInput(f"{where} = {kind!r}: is no kind of {family.family}; {suggest(str(kind), list(family.kinds()))}")
+        raise BadInput(
+            f"{where} = {shown(kind)}: is no kind of {family.family}; {suggest(str(kind), list(family.kinds()))}"
+        )
     return cls
 
 
@@ -227,7 +229,7 @@ def _load(family: str, point: EntryPoint) -> None:
     Raises:
         BadInput: the import fails, or does not register a kind of the family with the name of the entry point.
     """
-    where = f"entry point {point.name!r} of {PACKAGE}.{family} ({point.value})"
+    where = f"entry point {shown(point.name)} of {PACKAGE}.{family} ({point.value})"
     try:
         point.load()
     except BadInput as error:

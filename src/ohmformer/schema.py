@@ -26,7 +26,8 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, shown, suggest
+from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, suggest
+from ohmformer.key_search import NO_KEY, former_names, with_place
 from ohmformer.patch import Patch
 from ohmformer.provenance import Provenance, Source, as_provenance, read_source
 
@@ -232,7 +233,7 @@ def validate(
     try:
         return cls.model_validate(data, context={"file": in_file, "folder": folder})
     except ValidationError as error:
-        fault = fault_of(error, cls, data)
+        fault = with_place(fault_of(error, cls, data), cls)
         place = f"{where}: " if where else ""
         raise BadInput(f"{place}{fault.below(*top.split('.')) if top else fault}") from None
 
@@ -252,7 +253,7 @@ def replace(spec: T, path: str, value: Any, *, in_file: bool = False) -> T:
     try:
         return apply_patch(spec, Patch.of({path: value}), {"file": in_file})
     except Misplaced as fault:
-        raise BadInput(str(fault)) from None
+        raise BadInput(str(with_place(fault, type(spec)))) from None
 
 
 def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
@@ -321,7 +322,7 @@ def _table_of_kind(
     """The table of the kind that a patch names: the patch, and the values of the fields that both kinds have."""
     kind = patch.changes["kind"]
     if not isinstance(kind, str) or kind not in kinds:
-        raise Misplaced(("kind",), kind, f"is no kind; {suggest(shown(kind), list(kinds))}")
+        raise Misplaced(("kind",), kind, f"is no kind; {suggest(str(kind), list(kinds))}")
     cls = kinds[kind]
     given = cls._unwrap(patch.as_table())
     kept = [key for key in _fields(cls) if key in _fields(type(old)) and key not in patch.changes]
@@ -350,15 +351,7 @@ def _unknown_key(cls: type[Spec], key: str) -> Misplaced:
     """The fault of a key that a specification does not have, with its new name if it was renamed."""
     if new := former_names(cls).get(key):
         return Misplaced((key,), None, f"is now called {new}; rename it")
-    return Misplaced((key,), None, f"is no key here; {suggest(key, [*_fields(cls), *cls.aliases])}")
-
-
-def former_names(cls: type[Spec]) -> dict[str, str]:
-    """Former name -> current name of the renamed keys of a specification, those of its base classes included."""
-    names: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        names |= vars(base).get("renamed", {})
-    return names
+    return Misplaced((key,), None, f"{NO_KEY}; {suggest(key, [*_fields(cls), *cls.aliases])}")
 
 
 def walk(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any, Source | None]]:

@@ -30,6 +30,14 @@ _SETTLED = 2.0
 """Age [s] from which a file's modification time is trusted: a later write surely changes it."""
 
 
+def home_expanded(name: str) -> Path:
+    """Expand `~` to the home folder; return the path unchanged if there is no such home."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def read_text(file: Path, most: int = LARGEST) -> str:
     """The text of a file in UTF-8, without its byte-order mark.
 

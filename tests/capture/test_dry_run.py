@@ -333,3 +333,35 @@ def test_constants_such_as_codes_of_positions_are_inputs_like_others() -> None:
     converted = of.convert(Positions(), HARDWARE, sample=TOKENS)
     assert {operand.name for operand in crossbars(converted).operands} == {"x", "r"}
     assert of.trace(Positions(), TOKENS).macs == 3 * 7 * 24 * 24 + 7 * 24 * 24
+
+
+class Predicted(nn.Module):
+    """A layer that mixes two streams of its residual path by coefficients that each token computes (AltUp)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router, self.linear = nn.Linear(8, 4), nn.Linear(8, 8)
+
+    def forward(self, streams: Tensor) -> Tensor:
+        mix = self.router(streams[..., 0]).unflatten(-1, (2, 2))
+        predicted = streams + streams @ mix
+        return predicted + self.linear(predicted[..., 0])[..., None]
+
+
+class Streams(nn.Module):
+    """Two such layers in one model: the product of the second descends from that of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Predicted(), Predicted()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        streams = torch.stack([x, x + 1], dim=-1)
+        for layer in self.layers:
+            streams = layer(streams)
+        return streams
+
+
+def test_products_of_two_layers_without_a_softmax_are_no_attention() -> None:
+    with pytest.raises(of.BadInput, match=r"layers\.0: multiplies two activations .* rules=\{'layers\.0': None\}"):
+        of.convert(Streams(), HARDWARE, sample=torch.randn(3, 5, 8), level="noise")

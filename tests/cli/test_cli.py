@@ -136,7 +136,10 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
             "dataflow.kind = 'x': is no kind",
         ),
         "nowhere to write": (("run", "study.toml", "--json", "no/such/folder.json"), "--json no/such/folder.json"),
-        "a file where results should go": (("run", "study.toml", "--out", "study.toml"), "study.toml: cannot be made"),
+        "a file where results should go": (
+            ("run", "study.toml", "--out", "study.toml"),
+            "--out study.toml: is a file, not a folder",
+        ),
         "cost of tokens that an image does not have": (
             ("cost", "study.toml", "--set", "model.seq_len=9"),
             "study.toml: model.seq_len = 9: the model makes 5 tokens of one input",

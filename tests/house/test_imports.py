@@ -10,7 +10,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
 
 ROOT_MODULES = {
-    *("catalog", "errors", "patch", "provenance", "quantities", "registry", "schema", "streams", "textfiles", "units"),
+    *(
+        "catalog",
+        "errors",
+        "key_search",
+        "patch",
+        "provenance",
+        "quantities",
+        "registry",
+        "schema",
+        "streams",
+        "textfiles",
+        "units",
+    ),
 }
 """Left of all folders; they may import each other."""
 

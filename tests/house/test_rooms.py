@@ -14,7 +14,18 @@ DATA = {"library"}
 """Folders without code."""
 
 NO_ANSWERS = {
-    *("errors", "units", "quantities", "textfiles", "provenance", "patch", "schema", "catalog", "registry"),
+    *(
+        "errors",
+        "units",
+        "quantities",
+        "textfiles",
+        "provenance",
+        "patch",
+        "key_search",
+        "schema",
+        "catalog",
+        "registry",
+    ),
     *("study.spec", "dataflow.spec", "workload.spec"),
     *("study.noise_labels", "study.results.key", "study.results.part", "study.results.spec"),
 }

@@ -76,7 +76,7 @@ def test_errors_of_others_are_shown_in_one_short_line() -> None:
     [
         ("sys.exit(0)", r"fails \(SystemExit: 0\)"),
         ("quit()", r"fails \(SystemExit"),
-        ("os._exit(0)", r"fails \(_Exit: it calls os._exit\(0\)\)"),
+        ("os._exit(0)", r"fails \(Exit: it calls os._exit\(0\)\)"),
         ("raise GeneratorExit", r"fails \(GeneratorExit\)"),
         ("sys.stdout.close()", "closes standard output"),
     ],

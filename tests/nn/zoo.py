@@ -98,6 +98,14 @@ def _waves(B: int) -> dict[str, Tensor]:
     return {"input_values": torch.randn(B, 320 + 40 * B)}
 
 
+def _heard(B: int) -> dict[str, Tensor]:
+    return {"input_values": torch.randn(B, 3000), "decoder_input_ids": torch.randint(5, 90, (B, 3 + B))}
+
+
+def _long(B: int) -> dict[str, Tensor]:
+    return {"input_ids": torch.randint(5, 90, (B, 64))}
+
+
 def _video(B: int) -> dict[str, Tensor]:
     return {"pixel_values": torch.randn(B, 4, 3, 32, 32)}
 
@@ -131,6 +139,11 @@ DISENTANGLED = {**WORDS, "relative_attention": True, "pos_att_type": ["c2p", "p2
 LATENT = {"kv_lora_rank": 8, "q_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8}
 EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
 SAM = {**PATCHES, "image_size": 64, "window_size": 3, "global_attn_indexes": [1], "output_channels": 16, "mlp_dim": 64}
+MAMBA = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
+TWO = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4, "query_pre_attn_scalar": 8}
+ALTERNATING = {**GROUPED, **ENDS, **TWO, "head_dim": 8}
+RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1]}
+HYBRID = {**GROUPED, **ENDS, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
 PERCEIVER = {"num_latents": 4, "d_latents": 16, "d_model": 24, "num_blocks": 1, "num_self_attends_per_block": 2}
 PERCEIVER |= {"num_self_attention_heads": 2, "num_cross_attention_heads": 2}
 
@@ -255,5 +268,127 @@ MODELS = [
     _hf("CLIP", "CLIP", "Model", {"text_config": TEXT, "vision_config": PATCHES, "projection_dim": 16}, _both),
     _hf("SigLIP, images", "SiglipVision", "Model", PATCHES, _images()),
     _hf("Perceiver", "Perceiver", "Model", PERCEIVER, lambda B: {"inputs": _vectors(B)}),
+]
+MODELS += [
+    _hf("BigBird", "BigBird", "Model", {**WORDS, "block_size": 4, "num_random_blocks": 1}, _long),
+    _hf(
+        "ConvBERT",
+        "ConvBert",
+        "Model",
+        {**WORDS, "embedding_size": 32, "conv_kernel_size": 3},
+        rules={"encoder.layer.*.attention.self": None},
+    ),
+    _hf("FNet", "FNet", "Model", WORDS),
+    _hf(
+        "Funnel",
+        "Funnel",
+        "Model",
+        {"vocab_size": 100, "block_sizes": [2, 2], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64},
+    ),
+    _hf("ModernBERT", "ModernBert", "Model", {**WORDS, **ENDS, "local_attention": 4}),
+    _hf("MPT", "Mpt", "ForCausalLM", {"vocab_size": 100, "d_model": 32, "n_layers": 2, "n_heads": 4}),
+    _hf("Falcon, ALiBi", "Falcon", "ForCausalLM", {**WORDS, "alibi": True}),
+    _hf("Phi", "Phi", "ForCausalLM", WORDS),
+    _hf("Phi 3", "Phi3", "ForCausalLM", {**GROUPED, **ENDS}),
+    _hf("Cohere", "Cohere", "ForCausalLM", {**GROUPED, **ENDS}),
+    _hf("Gemma 3", "Gemma3", "ForCausalLM", ALTERNATING, config="Gemma3TextConfig"),  # type: ignore[arg-type]
+    _hf(
+        "Gemma 3n",
+        "Gemma3n",
+        "ForCausalLM",
+        {**ALTERNATING, "intermediate_size": [64, 64], "vocab_size_per_layer_input": 100}
+        | {"hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0, "laurel_rank": 4, "altup_num_inputs": 2}
+        | {"activation_sparsity_pattern": [0.0, 0.0]},
+        config="Gemma3nTextConfig",  # type: ignore[arg-type]
+        rules={"model.layers.[0-9]": None},
+    ),
+    _hf("OLMoE", "Olmoe", "ForCausalLM", {**GROUPED, **ENDS, "num_experts": 4, "num_experts_per_tok": 2}),
+    _hf("Qwen 3, mixture", "Qwen3Moe", "ForCausalLM", HYBRID),
+    _hf(
+        "DeepSeek-V3",
+        "DeepseekV3",
+        "ForCausalLM",
+        {**WORDS, **LATENT, **EXPERTS, "num_key_value_heads": 4} | {"n_group": 1, "topk_group": 1},
+    ),
+    _hf("Falcon Mamba", "FalconMamba", "ForCausalLM", MAMBA, rules={"backbone.layers.*.mixer": None}),
+    _hf(
+        "Mamba 2",
+        "Mamba2",
+        "ForCausalLM",
+        {**MAMBA, "num_heads": 4, "head_dim": 16, "n_groups": 1, "chunk_size": 4},
+        rules={"backbone.layers.*.mixer": None},
+    ),
+    _hf(
+        "Jamba",
+        "Jamba",
+        "ForCausalLM",
+        {**HYBRID, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "use_mamba_kernels": False},
+        rules={"model.layers.*.mamba": None},
+    ),
+    _hf(
+        "Qwen 3 Next",
+        "Qwen3Next",
+        "ForCausalLM",
+        {**HYBRID, "layer_types": ["linear_attention", "full_attention"], "shared_expert_intermediate_size": 16}
+        | {
+            "linear_num_value_heads": 4,
+            "linear_num_key_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+        },
+        rules={"model.layers.*.linear_attn": None},
+    ),
+    _hf(
+        "RecurrentGemma",
+        "RecurrentGemma",
+        "ForCausalLM",
+        {**GROUPED, "lru_width": 32, "attention_window_size": 4} | {"block_types": ["recurrent", "attention"]},
+    ),
+    _hf(
+        "LongT5, transient global",
+        "LongT5",
+        "ForConditionalGeneration",
+        {**T5, "local_radius": 3, "global_block_size": 2, "encoder_attention_type": "transient-global"},
+        _pairs,
+    ),
+    _hf(
+        "T5Gemma",
+        "T5Gemma",
+        "ForConditionalGeneration",
+        {"encoder": ALTERNATING, "decoder": ALTERNATING} | {"vocab_size": 100},
+        _pairs,
+    ),
+    _hf("LED", "LED", "ForConditionalGeneration", {**SEQUENCES, "attention_window": 4}, _pairs),
+    _hf(
+        "Moonshine",
+        "Moonshine",
+        "ForConditionalGeneration",
+        {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, **ENDS, "decoder_start_token_id": 1}
+        | {
+            f"{part}_num_{what}": n
+            for part in ("encoder", "decoder")
+            for what, n in (("hidden_layers", 2), ("attention_heads", 4), ("key_value_heads", 4))
+        },
+        _heard,
+    ),
+    _hf("HuBERT", "Hubert", "Model", WAVES, _waves),
+    _hf(
+        "DETR",
+        "Detr",
+        "Model",
+        {**SEQUENCES, "backbone_config": RESNET, "use_pretrained_backbone": False, "use_timm_backbone": False}
+        | {"backbone": None, "num_queries": 5, "encoder_layers": 1, "decoder_layers": 1},
+        _images(64),
+    ),
+    _hf(
+        "Pixtral, images", "PixtralVision", "Model", PATCHES, _images(), rules={"transformer.layers.*.attention": None}
+    ),
+    _hf(
+        "BLIP",
+        "Blip",
+        "ForConditionalGeneration",
+        {"text_config": {**WORDS, "encoder_hidden_size": 32}} | {"vision_config": PATCHES, "projection_dim": 16},
+        _both,
+    ),
 ]
 FAMILIES = {f"{family.source}: {family.name}": family for family in TORCH + MODELS + TIMM}

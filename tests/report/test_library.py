@@ -64,6 +64,22 @@ def test_an_unknown_name_is_one_line() -> None:
         list(show_tables("clipformer_2042"))
 
 
+def test_what_cannot_be_shown_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables = r"give a study, or a file with one of the tables \[accelerator\], \[array\], \[cell\], \[shapes\]"
+    for content, hint in (
+        ("[[claim]]\nid = 'a'", "; `ohmformer validate` checks the claims of papers"),
+        ("", ""),
+        ("[x]", ""),
+    ):
+        Path("a.toml").write_text(content)
+        with pytest.raises(BadInput, match=rf"^a.toml: cannot be shown; {tables}{hint}$"):
+            list(show_tables("a.toml"))
+    for name in ("results.json", "./a", "a.TOML"):
+        with pytest.raises(BadInput, match=rf"^{name}: is no .toml file; give a study or hardware file, or the name"):
+            list(show_tables(name))
+
+
 def mismatches(value: Any, schema: dict[str, Any], root: dict[str, Any], path: str = "") -> Iterator[str]:
     """Where a value breaks a schema of the few forms that ours has."""
     if "$ref" in schema:

@@ -68,10 +68,10 @@ def test_axes_have_names(path: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("kv", "name"),
     [
-        ("none", "as they come"),
+        ("none", "not conditioned"),
         ("auto", "conditioned, auto"),
         ({"redundancy": 2}, "2 copies"),
-        ({"redundancy": 1}, "as they come"),
+        ({"redundancy": 1}, "not conditioned"),
         (
             {"mean": True, "basis": "balanced", "radix": 1, "redundancy": 4},
             "mean removed, balanced, radix 1, 4 copies",

@@ -48,6 +48,35 @@ REFUSED = [
     ("model." + "a." * 100 + "a=1", "nested too deeply"),
     ("=", "is no change; write PATH=VALUE"),
     ("model.\x1b[31mheads=3", r"model.\\x1b\[31mheads: is no key here"),
+    ("model.\u200b=3", r"model.\\u200b: is no key here; known"),
+    ("task=", r"^study: --set task=: has no value; write PATH=VALUE"),
+    ("model.source= ", r"has no value; write PATH=VALUE, and an empty text as PATH=''$"),
+    ("sweep=1", r"sweep = 1: a sweep is changed by the paths that it sweeps; write"),
+    ("sweep.seed=[1,2]", r"a sweep is changed by the paths that it sweeps"),
+    ("name=x", r"name = 'x': the name of a study is written in its file"),
+    ("model..source=1", r"model..source = 1: has an empty key; join the keys by single dots"),
+    ("model.=1", "has an empty key"),
+    ("model. .x=1", "has an empty key"),
+    ("rules.=digital", "has an empty key"),
+    (".model=1", "unknown key ''; known: cost"),
+    ("model.source.x=1", r"model.source is 'shapes:bert-base', which has no keys; set model.source as a whole$"),
+    ("model.source.0=1", "model.source is 'shapes:bert-base', which has no keys"),
+    ("hardware.attention.array.bits.0=1", "has no keys of its own; set it as a whole"),
+    ("hardware.attention.key.9.x=1", r"hardware.attention.key.9: is no key here; known"),
+    ("sweeps=1", "unknown key 'sweeps'"),
+    # keys that stand elsewhere, by their present or their former name
+    (
+        "hardware.attention.copies=2",
+        r"is no key here; did you mean hardware.attention.array.redundancy\? known: array, ",
+    ),
+    ("hardware.attention.key.copies=2", r"did you mean hardware.attention.key.array.redundancy\?"),
+    ("hardware.projection.slice_base=2", r"did you mean hardware.projection.array.radix\?"),
+    ("hardware.attention.gamma=2", r"did you mean hardware.attention.array.cell.write_noise.gamma\?"),
+    ("hardware.attention.array.write_noise.gamma=2", r"did you mean hardware.attention.array.cell.write_noise\?"),
+    ("simulation.chips=2", r"simulation.chips: is no key here; did you mean trials.chips\? known: batch, level"),
+    ("chips=2", r"unknown key 'chips'; did you mean trials.chips\? known: cost"),
+    ("batch=2", r"did you mean model.batch or simulation.batch\?"),
+    ("levelling=true", r"did you mean cost.leveling\?"),
 ]
 
 
@@ -60,6 +89,24 @@ def test_a_change_that_cannot_be_used_is_one_line(change: str, said: str) -> Non
     assert text.isprintable()
     assert len(text) < 700
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["seed=1", "seed=2"], r"--set seed=2: overwrites --set seed=1; leave one of them out$"),
+        (["seed=1", "model.batch=2", " seed = 1"], "--set seed=1: overwrites --set seed=1"),
+        (
+            ["hardware.attention.array.bits=4", "hardware.attention={}"],
+            "overwrites --set hardware.attention.array.bits=4",
+        ),
+    ],
+)
+def test_a_change_that_overwrites_another_is_refused(changes: list[str], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        make_costs(COST, changes)
+    make_costs(COST, ["hardware.attention.array.bits=4", "hardware.attention.array.rows=64", "seed=1"])
+    make_costs(COST, ["hardware.base=nvm_ideal", "hardware.attention.array.bits=4"])
 
 
 @pytest.mark.parametrize(

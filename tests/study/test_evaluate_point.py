@@ -85,7 +85,7 @@ def test_redundancy_is_given_with_the_array_or_the_conditioning() -> None:
         (("mitigation.kv={ redundancy = 1.5 }",), "mitigation.kv.redundancy = 1.5: must be a whole number"),
         (("hardware.attention.array.redundancy=0",), "hardware.attention.array.redundancy = 0: must be >= 1; raise it"),
         (("mitigation.kv=auto", "mitigation.clip=calibrated"), "kv = 'auto' chooses clips too; write clip = 'none'"),
-        (("mitigation.kv={ mean = true }", "mitigation.clip=calibrated"), "is for K and V as they come"),
+        (("mitigation.kv={ mean = true }", "mitigation.clip=calibrated"), "needs K and V without conditioning"),
     ],
 )
 def test_what_is_no_conditioning_gets_one_line(sets: tuple[str, ...], message: str) -> None:

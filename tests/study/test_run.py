@@ -178,6 +178,20 @@ def test_a_script_without_a_guard_is_told_apart_from_a_lack_of_memory(
 ) -> None:
     script = tmp_path / "launch.py"
     script.write_text(text)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)  # workers of pytest have none
     assert said in _unguarded()
     assert bool(_unguarded()) == bool(said)
+
+
+def exit_hard_at_one(settings: Settings) -> PointResult:
+    """The evaluation of a model that ends the process without a word."""
+    if gamma(settings) == 1.0:
+        os._exit(0)
+    return note(settings)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_point_that_ends_the_process_fails_alone(tmp_path: Path, log: Path, workers: int) -> None:
+    with pytest.raises(BadInput, match=r"1 of 3 points failed \(2 of 3 points stored\).*it calls os._exit\(0\)"):
+        run_study(study(0.0, 1.0, 2.0), tmp_path / "o", workers=workers, evaluate=exit_hard_at_one, progress=False)
+    assert sorted(lines(log)) == [0.0, 2.0]

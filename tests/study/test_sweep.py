@@ -76,7 +76,7 @@ def test_a_sweep_has_every_combination_once_and_the_last_axis_runs_fastest(axes:
         ('a.b="3"', "3"),
         ("a.b=none", "none"),
         ("a.b=x=y", "x=y"),
-        ("a.b=", ""),
+        ("a.b=''", ""),
         ("a.b=1\nc = 2", "1\nc = 2"),
     ],
 )

@@ -52,9 +52,10 @@ class AttentionRoles:
         mark, other = self._mark([left]), self._mark([right])
         if other is not None and other.softmax and self._alive(other) and not (mark is not None and mark.softmax):
             mark, product.swapped = other, True
-        if mark is not None and self._alive(mark):
+        mixed = [] if mark is None else self._mixed_by(product, mark)
+        if mark is not None and mixed:
             product.role, product.unsigned = "value", mark.pure
-            self.scores[product] = self._alive(mark)
+            self.scores[product] = mixed
             product.scope = self._scope(self.scores[product])
             for scores in self.scores[product]:
                 product.causal = product.causal or scores.causal
@@ -95,6 +96,15 @@ class AttentionRoles:
             return None
         scores = frozenset().union(*(mark.scores for mark in found))
         return _Mark(scores, any(mark.softmax for mark in found), all(mark.pure for mark in found))
+
+    def _mixed_by(self, product: Product, mark: _Mark) -> list[Product]:
+        """Scores that a product multiplies with values.
+
+        Without a softmax between the two (linear attention), they must be products of one module: a product of a later
+        layer also descends from one of an earlier layer, by the residual path alone.
+        """
+        alive = self._alive(mark)
+        return alive if mark.softmax else [scores for scores in alive if scores.module == product.module]
 
     def _alive(self, mark: _Mark) -> list[Product]:
         """The products of a mark whose surroundings are still at work."""

@@ -34,9 +34,9 @@ _WITH_WEIGHTS = {
 _MATRICES = {
     torch.matmul, torch.bmm, torch.mm, torch.mv, torch.dot, torch.baddbmm, torch.addmm, torch.addbmm, torch.einsum,
     torch.tensordot, torch.inner, torch.chain_matmul, torch.linalg.multi_dot, torch.linalg.matmul, torch.linalg.vecdot,
-    torch.addmv, torch.vdot, torch.kron, torch.outer,
+    torch.addmv, torch.vdot, torch.kron, torch.outer, torch.ger, torch.addr,
     Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, Tensor.bmm, Tensor.mm, Tensor.mv, Tensor.dot, Tensor.inner,
-    Tensor.baddbmm, Tensor.addmm, Tensor.addbmm, Tensor.addmv,
+    Tensor.baddbmm, Tensor.addmm, Tensor.addbmm, Tensor.addmv, Tensor.vdot, Tensor.outer, Tensor.ger, Tensor.addr,
 }  # fmt: skip
 PRODUCTS = {FUSED, F.multi_head_attention_forward, *_WITH_WEIGHTS, *_MATRICES}
 """The functions that multiply matrices."""
@@ -53,7 +53,10 @@ def multiplies(func: Any, args: tuple[Any, ...]) -> bool:
 _FILLED = {"new_ones", "new_zeros", "new_full", "ones_like", "zeros_like", "full_like"}
 """What makes constants of the size of what it is given."""
 _IN_PLACE = re.compile(r"[a-z]\w*[a-z0-9]_").fullmatch
-_ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
+_ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv", "addr"}
+_OUT_OF_PYTORCH = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
+"""What hands values to other libraries."""
+_HIDDEN = "it hands values to a library whose products are not seen"
 
 
 class Recorder(TorchFunctionMode):
@@ -66,6 +69,7 @@ class Recorder(TorchFunctionMode):
         self.follower = Follower()
         self.factors: Contraction | None = None
         self.known = 0
+        self.constant = 0
         self.fixed = WeakIdKeyDictionary()
         self.plain = WeakIdKeyDictionary()
         self.written: dict[int, object] = {}
@@ -84,7 +88,9 @@ class Recorder(TorchFunctionMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         multiplying = multiplies(func, args)
         strange = next((why for t in inputs if (why := opaque(t))), "")
+        fixed = all(self.fixed_value(t) for t in inputs)
         self.known += multiplying
+        self.constant += fixed
         try:
             products = list(self._products(func, args, kwargs, inputs, strange)) if multiplying else []
             output = self._done(func, args, kwargs, products, strange)
@@ -93,10 +99,11 @@ class Recorder(TorchFunctionMode):
             raise
         finally:
             self.known -= multiplying
+            self.constant -= fixed
         self.seen.products += products
         outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         outputs += self._written_into(func, args)
-        if all(self._fixed(t) for t in inputs) or func.__name__ in _FILLED:
+        if fixed or func.__name__ in _FILLED:
             self.fixed.update((leaf, True) for leaf in outputs)
         if all(t in self.plain for t in inputs) or func.__name__ in _FILLED:
             self.plain.update((leaf, True) for leaf in outputs)
@@ -107,6 +114,10 @@ class Recorder(TorchFunctionMode):
 
     def _done(self, func: Any, args: Any, kwargs: Any, products: list[Product], strange: str) -> Any:
         """What a call returns; scores are followed to their softmax, to see what their mask hides."""
+        if func in _OUT_OF_PYTORCH and args[0].is_floating_point() and args[0].dim() > 1 and not self.constant:
+            self.record_unknown(
+                func.__name__, [args[0]], why="it hands values to a library whose products are not seen"
+            )
         if products:
             output = func(*args, **kwargs)
             product, found = products[0], self.factors
@@ -121,7 +132,7 @@ class Recorder(TorchFunctionMode):
         finally:
             self.known -= 1
 
-    def _fixed(self, t: Tensor) -> bool:
+    def fixed_value(self, t: Tensor) -> bool:
         """Whether a tensor follows from parameters and constants alone."""
         return t in self.fixed and storage_id(t) not in self.written
 
@@ -130,7 +141,7 @@ class Recorder(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if not args or not isinstance(args[0], Tensor) or not (name == "__setitem__" or _IN_PLACE(name)):
             return []
-        known = opaque(args[0]) or all(self._fixed(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
+        known = opaque(args[0]) or all(self.fixed_value(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
         if not known:
             self.written[storage_id(args[0])] = args[0].untyped_storage()
         return [args[0]]
@@ -143,7 +154,7 @@ class Recorder(TorchFunctionMode):
         why = strange or ("complex values, and cells hold real ones" if any(t.is_complex() for t in inputs) else "")
         if why:
             self.factors = None
-            live = [t for t in inputs[:3] if not self._fixed(t)]
+            live = [t for t in inputs[:3] if not self.fixed_value(t)]
             product = self._product("two activations" if len(live) > 1 else "unknown", func, inputs[:2])
             product.why = f"{product.operation} has {why}"
             yield product
@@ -167,7 +178,7 @@ class Recorder(TorchFunctionMode):
         self.factors = found
         operands = inputs[1:] if func.__name__ in _ADDED_FIRST else inputs
         operands = operands[:2] if func in _WITH_WEIGHTS else operands
-        live = [t for t in operands if not self._fixed(t)]
+        live = [t for t in operands if not self.fixed_value(t)]
         weights = bool(live) or func in _WITH_WEIGHTS or (found is not None and self._of_constant(operands))
         if not weights:
             self._next_position(func)
@@ -181,14 +192,14 @@ class Recorder(TorchFunctionMode):
                 yield self._weights(func, operands, name, form)
                 return
         product = self._product("two activations" if len(live) > 1 else "computed weights", func, operands)
-        if any(t in self.plain and self._fixed(t) for t in operands[:2]):
+        if any(t in self.plain and self.fixed_value(t) for t in operands[:2]):
             product.kind = "constant"
         else:
             self.roles.role(product, *operands[:2])
         left, right = (operands[1], operands[0]) if product.swapped else (operands[0], operands[1])
         found = found.swapped() if product.swapped else found
-        product.left = signature(found.left, self._fixed(left), matrix=True)
-        product.right = signature(found.right, self._fixed(right), matrix=True)
+        product.left = signature(found.left, self.fixed_value(left), matrix=True)
+        product.right = signature(found.right, self.fixed_value(right), matrix=True)
         product.groups = distinct_heads(found.right)
         seen = self.follower.seen_by(func, args, kwargs)
         if seen is not None:
@@ -203,7 +214,7 @@ class Recorder(TorchFunctionMode):
     def _weights(self, func: Any, operands: list[Tensor], name: str, found: Contraction) -> Product:
         product = self._product("weights", func, operands, counted=False)
         product.weights, product.matrix, product.origin = name, found.right, found.origin
-        constant = all(self._fixed(t) or storage_id(t) in self.owners for t in operands)
+        constant = all(self.fixed_value(t) or storage_id(t) in self.owners for t in operands)
         product.left = signature(found.left, constant)
         return product
 
@@ -231,15 +242,15 @@ class Recorder(TorchFunctionMode):
         """Complete the record of fused attention."""
         causal = (rest[1] if len(rest) > 1 else kw.get("is_causal", False)) or masks_later(attn_mask, query, key)
         product.causal, product.unsigned = bool(causal), True
-        product.left = signature(query, self._fixed(query), matrix=True)
-        product.right = signature(key, self._fixed(key), matrix=True)
+        product.left = signature(query, self.fixed_value(query), matrix=True)
+        product.right = signature(key, self.fixed_value(key), matrix=True)
         product.groups = distinct_heads(key)
 
     def _multihead(self, product: Product, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Complete the record of PyTorch's own multi-head attention on query[M, B, E] and key[N, B, E]."""
         query, key = args[:2]
-        product.left, product.unsigned = signature(query, self._fixed(query)), True
-        product.right = signature(key, self._fixed(key))
+        product.left, product.unsigned = signature(query, self.fixed_value(query)), True
+        product.right = signature(key, self.fixed_value(key))
         mask = kwargs.get("attn_mask")
         if isinstance(mask, Tensor):
             mask = ~mask if mask.dtype == torch.bool else mask
@@ -253,16 +264,16 @@ class Recorder(TorchFunctionMode):
                 return name
         return ""
 
-    def record_unknown(self, operation: str, inputs: list[Tensor], kind: Kind = "unknown") -> None:
+    def record_unknown(self, operation: str, inputs: list[Tensor], kind: Kind = "unknown", why: str = "") -> None:
         """Write down a product that no known function asked for."""
         shapes = tuple(shape_of(t) for t in inputs)
-        self.seen.products.append(Product(self.module, kind, operation, shapes))
+        self.seen.products.append(Product(self.module, kind, operation, shapes, why=why))
 
     def floating(self, given: Any) -> tuple[list[Tensor], list[Tensor]]:
         """Floating tensors among arguments: those that depend on the input of the model, and matrices that do not."""
         found = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-        live = [t for t in found if not self._fixed(t)]
-        return live, [t for t in found if self._fixed(t) and t.dim() > 1]
+        live = [t for t in found if not self.fixed_value(t)]
+        return live, [t for t in found if self.fixed_value(t) and t.dim() > 1]
 
     def _digital(self, func: Any, outputs: list[Tensor]) -> None:
         kind = _DIGITAL.get(getattr(func, "__name__", ""))

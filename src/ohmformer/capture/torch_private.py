@@ -6,6 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+_TRACING_MODES = tuple(torch._C._TorchDispatchModeKey.__members__.values())
+"""Modes of fake tensors, of proxies and of functional tensors."""
 
 
 def storage_id(t: Tensor) -> int:
@@ -42,6 +46,27 @@ def state_dict_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]
 def wrapped(t: Tensor) -> bool:
     """Whether `torch.func` put a tensor into one of its own, such as a batch of `vmap`, whose memory is hidden."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(t))
+
+
+def transform() -> str:
+    """The transform or tracer of PyTorch inside which this thread computes now; "" outside of them.
+
+    Each of them keeps a stack or a level in PyTorch's C++ part.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "transforms of torch.func (derivatives such as grad and jvp, or vmap)"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace or torch.onnx.export"
+    if any(torch._C._get_dispatch_mode(key) is not None for key in _TRACING_MODES):
+        return "torch.export, make_fx and other tracing with tensors that have no values"
+    if forward_ad._current_level >= 0:
+        return "forward-mode derivatives"
+    return ""
+
+
+def valueless(t: Tensor) -> bool:
+    """True if a tensor has a shape, but no values: on the meta device, or one of a tracer."""
+    return t.is_meta or type(t).__name__ == "FakeTensor" or torch._is_functional_tensor(t)
 
 
 def own_dispatch(t: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""What does a person type? One short function per verb, grouped by subject; free of torch until a verb computes."""
+"""Which verbs and options does the command line have? One function per verb; free of torch until a verb computes."""
 
 from ohmformer.cli.entry import main
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from ohmformer.cli.options import Json, Out, Python, Sets, StudyName, Workers
+from ohmformer.cli.options import Json, Out, Platforms, Python, Sets, StudyName, Trace, Workers
 from ohmformer.cli.output import (
     check_outputs,
     check_writable,
@@ -25,16 +21,10 @@ def cost(
     study: StudyName,
     sets: Sets = None,
     json: Json = None,
-    trace: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write the first point's timeline there, - for standard output; it opens in Perfetto.",
-        ),
-    ] = None,
+    trace: Trace = None,
     python: Python = None,
 ) -> None:
-    """Latency, energy, area, utilization and lifetime of a study's model on its accelerator."""
+    """Compute latency, energy, area, utilization and lifetime of a study's model on its accelerator."""
     from json import dumps
 
     from ohmformer.report.cost_table import cost_tables
@@ -56,16 +46,14 @@ def cost(
 
 def compare(
     study: StudyName,
-    platforms: Annotated[
-        str, typer.Option(metavar="A,B,C", help="Accelerators; ratios are to the first one.", show_default=False)
-    ] = "",
+    platforms: Platforms = "",
     sets: Sets = None,
     out: Out = None,
     json: Json = None,
     workers: Workers = None,
     python: Python = None,
 ) -> None:
-    """One study on several accelerators: cost, and accuracy where the study has a task."""
+    """Compare accelerators by the cost of one study, and by its accuracy if the study has a task."""
     from ohmformer.report.cost_table import compare_table
     from ohmformer.study.compare_platforms import compared
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,12 +16,11 @@ from ohmformer.cli.stopping import Verbs, stopping
 from ohmformer.cli.study_verbs import accuracy, demo, run
 from ohmformer.cli.validate_verb import validate
 from ohmformer.errors import BadInput
-from ohmformer.terminal.plain import clean
 
 app = typer.Typer(
     cls=Verbs,
     name="ohmformer",
-    help="Transformers on memristive crossbars: the accuracy they keep, and what the accelerator costs.",
+    help="Simulate transformers on memristive crossbars: the accuracy they keep, and the cost of the accelerator.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -78,8 +77,18 @@ def _exit_code() -> int:
             from ohmformer.terminal.console import unwritten
 
             return unwritten(error)
-        if not hasattr(error, "format_message"):  # typer's own complaints about options
+        if not hasattr(error, "format_message"):
             raise
-        error.message = clean(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
-        error.show()  # type: ignore[attr-defined]
+        return _misused(error)
+
+
+def _misused(error: Any) -> int:
+    """Report a wrong verb or option, which typer found, in one line; without any verb, show the help instead."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
         return 2
+    verb = error.ctx.command_path if getattr(error, "ctx", None) else "ohmformer"
+    fault = error.format_message().rstrip(".")
+    fault = fault.replace("Input should be a valid integer, unable to parse string as an integer", "no whole number")
+    tell(f"{verb}: {BadInput(f'{fault[:1].lower()}{fault[1:]}')} (see {verb} --help)")
+    return 2

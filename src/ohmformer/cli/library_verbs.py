@@ -1,4 +1,4 @@
-"""The verbs that look things up: list, show and schema."""
+"""The verbs that look things up in the library: list, show and schema."""
 
 from __future__ import annotations
 
@@ -10,19 +10,29 @@ from ohmformer.cli.output import show, write
 
 
 def list_entries(
-    kind: Annotated[str, typer.Argument(help="Only this kind, or a family such as write_noise.")] = "",
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="List only entries of this kind (study, costs, accelerator, array, cell, shapes, model or task), or "
+            "the kinds of a family, such as write_noise.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
-    """What the library holds: studies, accelerators, arrays, cells, shapes of models, bundled models and tasks."""
+    """List the library: studies, accelerators, arrays, cells, shapes of models, bundled models and tasks."""
     from ohmformer.report.library import list_table
 
     show(list_table(kind))
 
 
 def show_entry(
-    name: Annotated[str, typer.Argument(help="A library entry, or a .toml file.")],
-    sources: Annotated[bool, typer.Option("--sources", help="Also say where in the source, and how derived.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A library entry, or a .toml file.")],
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Also show the place in each source, and how the value was derived.")
+    ] = False,
 ) -> None:
-    """Every value of an entry, with its unit and where it comes from."""
+    """Show all values of a library entry or file, with their units and sources."""
     from ohmformer.report.library import show_tables
 
     for table in show_tables(name, sources=sources):
@@ -30,9 +40,12 @@ def show_entry(
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(help="study, costs, accelerator, array, cell, shapes or results.")] = "study",
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help="Kind of file: study, costs, accelerator, array, cell, shapes or results."),
+    ] = "study",
 ) -> None:
-    """The JSON Schema of a kind of file, for editors that check while one types."""
+    """Print the JSON Schema of a kind of file, with which editors check the file while you type."""
     import json
 
     from ohmformer.report.json_schema import file_schema

@@ -6,31 +6,72 @@ from typing import Annotated
 
 import typer
 
+from ohmformer.terminal.paths import given_path
+
+
+def _path(param: typer.CallbackParam, value: str | None) -> str | None:
+    """The path of an option, expanded or refused as `given_path` does."""
+    return None if value is None else given_path(param.opts[0], value)
+
+
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study file (.toml), or the name of a library study.")
 ]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="PATH=VALUE", help="Change a value of the study, such as trials.chips=5. Repeatable."
+        "--set", metavar="PATH=VALUE", help="Change a value of the study, such as trials.chips=5. May be repeated."
     ),
 ]
 Out = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Where results go; default: ohmformer-runs/ and the study's name.")
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of the results; by default ohmformer-runs/NAME, where NAME is that of the study.",
+        callback=_path,
+    ),
 ]
 Json = Annotated[
     str | None,
-    typer.Option("--json", metavar="FILE", help="Write the results there as JSON; - for standard output."),
+    typer.Option(
+        "--json", metavar="FILE", help="Write the results to this file as JSON; - is standard output.", callback=_path
+    ),
 ]
-Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; default: one for each core.")]
+Trace = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write the timeline of the first point to this file, for Perfetto; - is standard output.",
+        callback=_path,
+    ),
+]
+Page = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write the page to this file; by default, if PAPER is left out, to docs/validation.md.",
+        callback=_path,
+    ),
+]
+Platforms = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B,C",
+        help="Accelerators of the library, or .toml files; ratios refer to the first one.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", help="Number of processes; by default one for each processor core.")
+]
 Resume = Annotated[
-    bool, typer.Option("--resume/--fresh", help="Use what is stored of this study, or compute all of it again.")
+    bool, typer.Option("--resume/--fresh", help="Use stored results of this study, or compute all points again.")
 ]
 Python = Annotated[
     list[str] | None,
     typer.Option(
         "--allow-python",
         metavar="MODULE",
-        help="Let the study run functions of this module, or of modules below it (python: sources). Repeatable.",
+        help="Let the study call functions of this module and of its submodules (python: sources). May be repeated.",
     ),
 ]

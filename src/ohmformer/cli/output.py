@@ -1,4 +1,4 @@
-"""Where the output of a verb goes: standard output, standard error, files and folders."""
+"""Sends the output of a verb to standard output, standard error, files and folders."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.terminal.files import check_apart, check_file, is_standard_output, write_text
+from ohmformer.terminal.paths import check_folder
 
 if TYPE_CHECKING:
     from ohmformer.study.results.spec import Document
@@ -17,13 +18,14 @@ def results_folder(out: str | None, name: str) -> Path:
     """The folder of a study's results: that of `--out`, or the default one for the study's name.
 
     Raises:
-        BadInput: `--out` is empty.
+        BadInput: there cannot be such a folder, or it holds something else.
     """
     from ohmformer.study.results.folder import default_folder
 
-    if out is not None and not out.strip():
-        raise BadInput("--out: is empty; give the path of a folder, or leave the option out")
+    if out == "-":
+        raise BadInput("--out -: results need a folder; give its path, or write them to standard output with --json -")
     folder = default_folder(name) if out is None else Path(out)
+    check_folder("--out" if out is not None else "", folder)
     _check_owner(folder / "results.json", name)
     return folder
 
@@ -33,19 +35,21 @@ def _check_owner(file: Path, name: str) -> None:
     if not file.is_file() or not file.stat().st_size:
         return
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        owner = found.get("study") if isinstance(found, dict) and "schema" in found else None
+        content = json.loads(file.read_text(encoding="utf-8"))
+        owner = content.get("study") if isinstance(content, dict) and "schema" in content else None
     except (OSError, ValueError, RecursionError):
         owner = None
     if owner != name:
         what = (
-            f"the results of study {owner!r}" if isinstance(owner, str) else "something that this program did not write"
+            f"the results of study {shown(owner)}"
+            if isinstance(owner, str)
+            else "something that this program did not write"
         )
         raise BadInput(f"{file}: holds {what}; choose another folder with --out, or move it away")
 
 
 def check_writable(file: str | None, option: str = "--json") -> None:
-    """Refuse before anything is computed a file that could not be written afterward.
+    """Refuse a file that cannot be written, before anything is computed.
 
     Raises:
         BadInput: the file of the option cannot be written.
@@ -55,7 +59,7 @@ def check_writable(file: str | None, option: str = "--json") -> None:
 
 
 def check_outputs(**files: str | None) -> None:
-    """Refuse, before anything is computed, files that could not be written, or that are one and the same.
+    """Refuse files that cannot be written, and one file for two options, before anything is computed.
 
     Args:
         files: option without dashes -> its path; None where it is not given.
@@ -69,7 +73,7 @@ def check_outputs(**files: str | None) -> None:
 
 
 def goes_to_stdout(file: str | None) -> bool:
-    """True if the file of an option is standard output; what people read then goes to standard error."""
+    """True if the file of an option is standard output. Tables then go to standard error."""
     return file is not None and is_standard_output(file)
 
 

@@ -1,4 +1,4 @@
-"""How a verb stops at Ctrl-C and similar signals: with one line, and the exit code that shells expect."""
+"""Stops a verb at Ctrl-C and similar signals, with one line and the exit code that shells expect."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ DEMO_PLATFORMS = (
 
 
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
-    """The main job on the bundled model and data: accuracy over write noise, its cost, and that of other machines."""
+    """Measure the bundled model's accuracy over write noise, compute its cost, and compare it with other machines."""
     from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
 
     whole = read_whole("demo")
@@ -39,7 +39,7 @@ def run(
     resume: Resume = True,
     python: Python = None,
 ) -> None:
-    """Both halves of a study: accuracy, and what each point costs. What is stored already is not computed again."""
+    """Measure the accuracy of a study and compute the cost of each of its points. Stored accuracies are reused."""
     from ohmformer.study.join_cost import has_accuracy
     from ohmformer.study.permission import check_python
     from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
@@ -62,7 +62,7 @@ def accuracy(
     resume: Resume = True,
     python: Python = None,
 ) -> None:
-    """The accuracy half of a study. What is stored already is not computed again."""
+    """Measure the accuracy of a study, without its cost. Stored results are reused."""
     from ohmformer.study.permission import check_python
     from ohmformer.study.read_study import read_study
 
@@ -85,10 +85,10 @@ def _measured(
     Args:
         study: the accuracy half.
         out: folder of the results; None for the default one.
-        json: file of `--json`; for standard output, tables go to standard error.
-        workers: processes; None for one for each core.
-        resume: take results that are stored already.
-        costs: the cost half, where costs are asked for.
+        json: file of `--json`. If it is standard output, tables go to standard error.
+        workers: number of processes; None for one per core.
+        resume: True to reuse stored results.
+        costs: the cost half; None to leave costs out.
     """
     check_writable(json)
     stopping.says = GO_ON
@@ -111,7 +111,7 @@ def _measured(
 
 
 def _priced(study: Study[CostSettings], out: str | None, json: str | None) -> StudyCosts:
-    """Price a study of which nothing can be measured, show it, and write results.json into its folder."""
+    """Compute the costs of a study without measurable accuracy, show them, and write results.json to its folder."""
     from ohmformer.report.outputs import report_costs
     from ohmformer.study.join_cost import costs_alone
 

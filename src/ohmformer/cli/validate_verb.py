@@ -7,25 +7,22 @@ from typing import Annotated
 
 import typer
 
-from ohmformer.cli.options import Json
+from ohmformer.cli.options import Json, Page
 from ohmformer.cli.output import check_outputs, goes_to_stdout, show, write_document
 from ohmformer.errors import BadInput
 
 
 def validate(
-    paper: Annotated[str, typer.Argument(help="A paper of the library; all of them by default.")] = "",
+    paper: Annotated[
+        str, typer.Argument(metavar="PAPER", help="A paper of the library; by default all of them.", show_default=False)
+    ] = "",
     json: Json = None,
-    page: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Where the page goes; default, for all papers: docs/validation.md, where docs is there.",
-        ),
-    ] = None,
+    page: Page = None,
 ) -> None:
-    """What papers report, what the model gives, and whether they agree; exit code 1 where a checked claim is missed.
+    """Compare the numbers that papers report with those of this model. Exit code 1 if a checked claim is missed.
 
-    Without PAPER it also writes the page of all papers, docs/validation.md, if the current folder has a folder docs.
+    Without PAPER, it also writes docs/validation.md, the page of all papers, if the working directory has a folder
+    docs.
     """
     from ohmformer.validation.claims import check, claims_document, papers
     from ohmformer.validation.page import claims_table, failures, write_page

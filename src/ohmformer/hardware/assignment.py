@@ -17,6 +17,8 @@ from ohmformer.schema import replace
 
 KVRole = Literal["attention.key", "attention.value"]
 
+_NO_MITIGATION = WeightMitigation()
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -97,7 +99,7 @@ def assign_weight(hardware: Accelerator, rule: Rule, mitigation: WeightMitigatio
     # SRAM holds exact bits: only memristive cells need mitigation.
     memristive = isinstance(hardware.projection, CrossbarEngine) or rule.array is not None
     if not memristive:
-        mitigation = WeightMitigation()
+        mitigation = _NO_MITIGATION
     role, engine = _engine(hardware, "projection", rule, mitigation)
     rotated = mitigation.rotate if rule.rotate is None else rule.rotate
     return WeightAssignment(role, engine, memristive, isinstance(engine, ArrayEngine) and rotated)
@@ -112,7 +114,7 @@ def assign_kv(hardware: Accelerator, rule: Rule, role: KVRole) -> KVAssignment:
         role: "attention.key" for K, "attention.value" for V.
     """
     default = engine_of(hardware, role)
-    placed_role, engine = _engine(hardware, role, rule)
+    placed_role, engine = _engine(hardware, role, rule, _NO_MITIGATION)
     written = rule.write
     if written == "hardware":
         written = default.written if isinstance(default, ArrayEngine) else "right"
@@ -131,7 +133,7 @@ def assign_kv(hardware: Accelerator, rule: Rule, role: KVRole) -> KVAssignment:
 
 
 def _engine(
-    hardware: Accelerator, role: Role, rule: Rule, mitigation: WeightMitigation | None = None
+    hardware: Accelerator, role: Role, rule: Rule, mitigation: WeightMitigation
 ) -> tuple[Role | Literal[""], Engine | None]:
     """Role and engine that a rule chooses, the engine with the rule's array, scale and percentile."""
     if rule.on == "digital":
@@ -143,7 +145,7 @@ def _engine(
         engine = CrossbarEngine(array=rule.array, resident=resident)
     if isinstance(engine, ArrayEngine):
         for name in ("scale", "percentile"):
-            value = getattr(rule, name) if getattr(rule, name) is not None else getattr(mitigation, name, None)
+            value = getattr(rule, name) if getattr(rule, name) is not None else getattr(mitigation, name)
             if value is not None and value != getattr(engine.array, name):
                 engine = engine.model_copy(update={"array": replace(engine.array, name, value)})
     return role, engine

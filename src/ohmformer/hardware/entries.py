@@ -7,7 +7,7 @@ from typing import TypeVar
 from ohmformer import catalog, schema
 from ohmformer.array.spec import Crossbar
 from ohmformer.device.spec import Cell
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import Spec
 
@@ -64,7 +64,8 @@ def _load(cls: type[Entry], name: str) -> Entry:
         other = kind_of(name)
         if other != kind and not (name.endswith(".toml") and kind in catalog.read(catalog.find(kind, name))):
             raise BadInput(
-                f"{name!r} is not of kind {kind}: the library has it as {other}; use of.{_LOADERS[other]}({name!r})"
+                f"{shown(name)} is not of kind {kind}: the library has it as {other}; "
+                f"use of.{_LOADERS[other]}({shown(name)})"
             )
     return schema.load(cls, name)
 
@@ -85,4 +86,4 @@ def kind_of(name: str) -> str:
         if name in catalog.entries(kind):
             return kind
     known = [entry for kind in KINDS for entry in catalog.entries(kind)]
-    raise BadInput(f"{name!r} is not in the library; {suggest(name, known)}")
+    raise BadInput(f"{shown(name)} is not in the library; {suggest(name, known)}")

@@ -17,9 +17,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ohmformer import catalog
 from ohmformer.array.spec import Crossbar, Scale
 from ohmformer.errors import BadInput, Misplaced, cut, fault_of, shown, suggest
+from ohmformer.key_search import former_names
 from ohmformer.mitigation.spec import Clip, KVClip
 from ohmformer.quantities import Percentile
-from ohmformer.schema import Spec, former_names
+from ohmformer.schema import Spec
 
 Role = Literal["projection", "attention.key", "attention.value"]
 Place = Literal["hardware", "digital", Role]

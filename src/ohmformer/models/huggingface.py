@@ -19,11 +19,12 @@ from ohmformer.models.hf_private import model_class
 from ohmformer.models.image_processors import Settings, image_reader, read_settings
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
-from ohmformer.models.sources import first_line, home_expanded, is_file, is_folder
+from ohmformer.models.sources import first_line, is_file, is_folder
 from ohmformer.models.spec import ModelChoice
 from ohmformer.models.tokenizers import agree_on_padding, longest_text, read_tokenizer
 from ohmformer.models.torchvision_stub import stand_in
 from ohmformer.models.weight_files import check_depth, check_downloaded, left_over
+from ohmformer.textfiles import home_expanded
 
 AUTO = {
     "image-classification": "AutoModelForImageClassification",

@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.models.hf_private import image_processor_base, image_processor_name
 from ohmformer.models.images import LARGEST_INPUT, ImagePreparation, ImageReader, read_image
 from ohmformer.models.silence_loaders import quietly
@@ -167,7 +167,7 @@ def image_reader(transformers: Any, file: Path, settings: Settings, config: Any)
         shape = (square[0], square[1], square[2]) if resized else None
         return _equivalent(processor, channels, trials, expected) or Processed(processor, theirs.name, channels, shape)
     why = reasons[0] if reasons else "is not a class of transformers that works without torchvision"
-    raise BadInput(f"{file}: image_processor_type = {name!r}: {why}; correct the file, or choose another model")
+    raise BadInput(f"{file}: image_processor_type = {shown(name)}: {why}; correct the file, or choose another model")
 
 
 def _classes(transformers: Any, file: Path, settings: Settings, config: Any) -> tuple[str, list[Any]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.models.sources import first_line, is_file
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
@@ -145,7 +145,7 @@ class ImagePreparation:
     def __post_init__(self) -> None:
         if self.interpolation not in RESAMPLING:
             raise BadInput(
-                f"interpolation = {self.interpolation!r} of the model's images; known: {', '.join(RESAMPLING)}"
+                f"interpolation = {shown(self.interpolation)} of the model's images; known: {', '.join(RESAMPLING)}"
             )
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
             raise BadInput("the model's image mean and std must be 1 or 3 numbers each, std above 0")

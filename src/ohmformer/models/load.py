@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.sources import bundled_file, first_line, from_python, split
 from ohmformer.models.spec import ModelChoice
@@ -60,7 +60,7 @@ def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
         for name in ("weights", "head"):
             if getattr(choice, name) != ModelChoice.model_fields[name].default:
                 raise BadInput(
-                    f"model.{name} = {getattr(choice, name)!r}: only for timm: and hf: sources; leave it out"
+                    f"model.{name} = {shown(getattr(choice, name))}: only for timm: and hf: sources; leave it out"
                 )
         if prefix == "python":
             model = from_python("model", choice.source, nn.Module)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.models.images import ImageReader
 
 NO_IMAGES = (
@@ -81,7 +81,7 @@ def images_of(model: nn.Module | None, source: str) -> ImageReader:
     """
     prepared = preparation(model)
     if prepared.images is None:
-        raise BadInput(f"task.source = {source!r}: {prepared.missing.get('images', NO_IMAGES)}")
+        raise BadInput(f"task.source = {shown(source)}: {prepared.missing.get('images', NO_IMAGES)}")
     return prepared.images
 
 
@@ -97,5 +97,5 @@ def tokenizer_of(model: nn.Module | None, source: str) -> Any:
     """
     prepared = preparation(model)
     if prepared.tokenizer is None:
-        raise BadInput(f"task.source = {source!r}: {prepared.missing.get('tokenizer', NO_TEXT)}")
+        raise BadInput(f"task.source = {shown(source)}: {prepared.missing.get('tokenizer', NO_TEXT)}")
     return prepared.tokenizer

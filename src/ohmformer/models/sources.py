@@ -7,13 +7,15 @@ import importlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ohmformer.catalog import roots
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.textfiles import home_expanded
 
 T = TypeVar("T")
 
@@ -45,7 +47,9 @@ def split(kind: str, source: str) -> tuple[str, str]:
     """
     prefix, _, rest = source.partition(":")
     if prefix not in ("bundled", *PREFIXES[kind]) or not (rest.strip() or prefix == "python"):
-        raise BadInput(f"{kind}.source = {source!r}: no such {kind}; {suggest(source, [*bundled(kind), *FORMS[kind]])}")
+        raise BadInput(
+            f"{kind}.source = {shown(source)}: no such {kind}; {suggest(source, [*bundled(kind), *FORMS[kind]])}"
+        )
     return prefix, rest
 
 
@@ -58,7 +62,7 @@ def existing(kind: str, source: str, *, folder: bool = False) -> Path:
     path = home_expanded(split(kind, source)[1])
     if not (is_folder(path) if folder else is_file(path)):
         what = "folder" if folder else "file"
-        raise BadInput(f"{kind}.source = {source!r}: there is no such {what} ({_actual(path)}); correct the path")
+        raise BadInput(f"{kind}.source = {shown(source)}: there is no such {what} ({_actual(path)}); correct the path")
     return path
 
 
@@ -72,14 +76,6 @@ def _actual(path: Path) -> str:
         return "it is neither a file nor a folder" if path.exists() else f"looked in {path.absolute().parent}"
     except OSError as error:
         return str(error.strerror)
-
-
-def home_expanded(name: str) -> Path:
-    """Expand `~` to the home folder; return the path unchanged if there is no such home."""
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        return Path(name)
 
 
 def is_file(path: Path) -> bool:
@@ -129,7 +125,7 @@ def bundled_file(kind: str, source: str) -> Path:
     known = bundled(kind)
     if source in known:
         return known[source]
-    raise BadInput(f"{kind}.source = {source!r}: no such {kind}; {suggest(source, [*known, *FORMS[kind]])}")
+    raise BadInput(f"{kind}.source = {shown(source)}: no such {kind}; {suggest(source, [*known, *FORMS[kind]])}")
 
 
 def from_python(kind: str, source: str, expected: type[T]) -> T:
@@ -150,7 +146,7 @@ def from_python(kind: str, source: str, expected: type[T]) -> T:
         BadInput: the source has another form, the module or function does not exist or fails, or the result has
             another class.
     """
-    where = f"{kind}.source = {source!r}"
+    where = f"{kind}.source = {shown(source)}"
     _, module_name, *names = source.split(":")
     if len(names) != 1 or not module_name:
         raise BadInput(f"{where}: write python:MODULE:FUNCTION")
@@ -166,7 +162,9 @@ def from_python(kind: str, source: str, expected: type[T]) -> T:
             ) from error
         function = getattr(module, names[0], None)
         if not callable(function):
-            raise BadInput(f"{where}: {module_name} has no function {names[0]!r}; write one that takes no arguments")
+            raise BadInput(
+                f"{where}: {module_name} has no function {shown(names[0])}; write one that takes no arguments"
+            )
         try:
             result = function()
         except (BadInput, KeyboardInterrupt):
@@ -201,13 +199,33 @@ def _working_directory_importable() -> Iterator[None]:
             sys.path.remove(folder)
 
 
-class _Exit(BaseException):
-    """A function called `os._exit`, which would end the process without a word."""
+class Exit(SystemExit):
+    """Code of the user called `os._exit`, which would end the process without a word."""
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Make `os._exit` raise `Exit` in this thread while code of the user runs.
+
+    Other threads, such as that by which a worker ends with its driver, and forked copies of the process still exit.
+    """
+    process, thread, end = os.getpid(), threading.get_ident(), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process or threading.get_ident() != thread:
+            end(status)
+        raise Exit(f"it calls os._exit({status})")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = end
 
 
 @contextmanager
 def _process_kept(where: str) -> Iterator[None]:
-    """Keep this process as it is while code of the user is called.
+    """Keep this process as it is while a function of the user is called.
 
     `os._exit` becomes an exception, a forked copy of this process ends with the context, and the working directory is
     restored.
@@ -218,24 +236,16 @@ def _process_kept(where: str) -> Iterator[None]:
     Raises:
         BadInput: the code closes standard output or standard error.
     """
-    process, outputs = os.getpid(), (sys.stdout, sys.stderr)
-    end = os._exit
+    process, end, outputs = os.getpid(), os._exit, (sys.stdout, sys.stderr)
     folder = None
     with suppress(OSError):
         folder = os.getcwd()
-
-    def refuse(status: int) -> NoReturn:
-        if os.getpid() != process:
-            end(status)
-        raise _Exit(f"it calls os._exit({status})")
-
-    os._exit = refuse
     try:
-        yield
+        with no_exit():
+            yield
     finally:
         if os.getpid() != process:
             end(1)
-        os._exit = end
         if folder is not None:
             with suppress(OSError):
                 os.chdir(folder)

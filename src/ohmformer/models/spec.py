@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ohmformer.errors import shown
 from ohmformer.quantities import Seed
 from ohmformer.schema import Spec
 
@@ -29,4 +30,4 @@ class ModelChoice(Spec):
     @property
     def where(self) -> str:
         """How error messages refer to the model."""
-        return f"model.source = {self.source!r}"
+        return f"model.source = {shown(self.source)}"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.models.images import ImagePreparation
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
@@ -89,7 +89,7 @@ def _preparation(timm: Any, model: nn.Module, choice: ModelChoice) -> Preparatio
     larger = tuple(math.floor(edge / config["crop_pct"]) for edge in (height, width))
     mode = config.get("crop_mode", "center")
     if mode not in ("center", "squash"):
-        raise BadInput(f"{choice.where}: expects images with crop mode {mode!r}; choose another model")
+        raise BadInput(f"{choice.where}: expects images with crop mode {shown(mode)}; choose another model")
     images = ImagePreparation(
         resize=larger if mode == "squash" or height != width else larger[0],
         crop=(height, width),

@@ -68,11 +68,11 @@ def left_over(model: Any, unexpected: Iterable[str]) -> list[str]:
     """
     base: nn.Module = getattr(model, "base_model", model)
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    found = []
+    parts = {name for name, _ in base.named_children()}
+    names = []
     for name in sorted(unexpected):
         inner = name.removeprefix(prefix) if prefix != "." else name
-        parts = inner.split(".")
-        child = dict(base.named_children()).get(parts[0])
-        if child is not None and len(parts) > 1 and parts[-1] not in UNUSED:
-            found.append(name)
-    return found
+        part, *rest = inner.split(".")
+        if part in parts and rest and rest[-1] not in UNUSED:
+            names.append(name)
+    return names

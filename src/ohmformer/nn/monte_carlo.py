@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +13,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, cut
-from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
+from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip, whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 
 MOST_CHIPS = 1_000_000
@@ -103,10 +102,7 @@ def monte_carlo(
 
 def _count(chips: object) -> int:
     """The number of chips, of any type of whole number."""
-    try:
-        number = 0 if isinstance(chips, bool) else index(chips)  # type: ignore[arg-type]
-    except (TypeError, RuntimeError, ValueError):
-        number = 0
+    number = whole_number(chips)
     if not 1 <= number <= MOST_CHIPS:
         raise BadInput(f"chips = {cut(repr(chips))}: must be a whole number from 1 to {MOST_CHIPS:,}")
     return number

@@ -1,4 +1,4 @@
-"""What a reader of these numbers must know of their limits, computed from its results."""
+"""Sentences on the limits of results, computed from the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def caveats(results: StudyResults) -> list[str]:
 
 
 def _extrapolation(results: StudyResults) -> str:
-    """How many points lie where the model of write noise is an extrapolation."""
+    """Sentence on the number of points beyond the range of the model of write noise; empty if there are none."""
     strengths = [_gamma_sigmas(point.write_noise) for point in results.points]
     beyond = sum(max(strength.values()) > TRUSTED for strength in strengths)
     if not beyond:

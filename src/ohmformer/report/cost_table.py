@@ -1,4 +1,4 @@
-"""What things cost, as tables for a terminal."""
+"""Costs as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def costs_of_points(results: StudyResults) -> Group:
     points = [point for point, _ in priced]
     for members in groups.values():
         cost = members[0][1]
-        shown = [units.show(cost.latency_s, "s"), units.show(cost.energy_J, "J"), square_mm(cost.area_m2)]
+        amounts = [units.show(cost.latency_s, "s"), units.show(cost.energy_J, "J"), square_mm(cost.area_m2)]
         name = "all points" if len(groups) == 1 else _members([point for point, _ in members], points)
-        table.add_row(name, *shown, duration(cost))
+        table.add_row(name, *amounts, duration(cost))
     return Group(table)
 
 
@@ -83,7 +83,7 @@ def _members(members: list[MeasuredPoint], points: list[MeasuredPoint]) -> str:
 
 
 def _wear_spans(wears: Sequence[Wear | None]) -> list[str]:
-    """What the lifetimes of many points rest on: one line for cells and arrays of one kind."""
+    """Assumptions behind the lifetimes of many points: one line for each kind of cells and arrays."""
     kinds: dict[tuple[Any, ...], list[Wear]] = {}
     for wear in wears:
         if _wears_out(wear):
@@ -163,7 +163,7 @@ def duration(cost: CostResult) -> str:
 
 
 def _caption(wears: Sequence[tuple[str, Wear | None]]) -> str:
-    """What the lifetimes rest on.
+    """Assumptions behind the lifetimes, as lines of a caption.
 
     Args:
         wears: name of the platform and wear of each point; the name is empty where points need none.

@@ -19,10 +19,10 @@ def spec_table(spec: Spec, title: str, *, sources: bool = False) -> Table:
     for column in ("field", "value", "kind", "source", *(["where, how"] if sources else [])):
         table.add_column(column, overflow="fold")
     for path, value, source in walk(spec):
-        known = source or Source()
-        kind = known.kind if source else "" if isinstance(value, str) else "default"
-        where = "; ".join(part for part in (known.where, known.how) if part)
-        table.add_row(path, friendly(spec, path, value), kind, known.source, *([where] if sources else []))
+        origin = source or Source()
+        kind = origin.kind if source else "" if isinstance(value, str) else "default"
+        where = "; ".join(part for part in (origin.where, origin.how) if part)
+        table.add_row(path, friendly(spec, path, value), kind, origin.source, *([where] if sources else []))
     return table
 
 

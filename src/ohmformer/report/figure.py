@@ -178,7 +178,7 @@ def _bars(ax: Axes, seen: View) -> None:
 
 def _heights(points: list[MeasuredPoint]) -> tuple[list[float], Any]:
     """Means, and how far their intervals reach down and up, as shown."""
-    shown = [[p.accuracy.shown.factor * x for x in (p.accuracy.mean, *p.accuracy.ci95)] for p in points]
-    down = [max(0.0, mean - low) for mean, low, _ in shown]
-    up = [max(0.0, high - mean) for mean, _, high in shown]
-    return [mean for mean, _, _ in shown], [down, up]
+    values = [[p.accuracy.shown.factor * x for x in (p.accuracy.mean, *p.accuracy.ci95)] for p in points]
+    down = [max(0.0, mean - low) for mean, low, _ in values]
+    up = [max(0.0, high - mean) for mean, _, high in values]
+    return [mean for mean, _, _ in values], [down, up]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.provenance import Source
 from ohmformer.report.library import SPECS
 from ohmformer.schema import Spec
@@ -41,17 +41,17 @@ def file_schema(kind: str) -> Schema:
     if kind == "results":
         return results_schema()
     if kind not in SPECS:
-        raise BadInput(f"{kind!r} is no kind of file; {suggest(kind, ['study', 'costs', 'results', *SPECS])}")
+        raise BadInput(f"{shown(kind)} is no kind of file; {suggest(kind, ['study', 'costs', 'results', *SPECS])}")
     entry, definitions = _described(SPECS[kind])
     return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
 
 
 def _study(cls: type[Spec], other: type[Spec]) -> Schema:
-    """What one half needs, and what else the other half may find: one file serves both."""
-    known = {half.__name__: _described(half)[1] for half in (other, cls)}
-    definitions = {name: found for half in known.values() for name, found in half.items() if name not in known}
-    sections, more = known[cls.__name__][cls.__name__], known[other.__name__][other.__name__]
-    model = known[CostSettings.__name__][CostSettings.__name__]["properties"]["model"]
+    """Schema of a study file: sections that one half requires, and optional sections of the other half."""
+    by_half = {half.__name__: _described(half)[1] for half in (other, cls)}
+    definitions = {name: schema for half in by_half.values() for name, schema in half.items() if name not in by_half}
+    sections, more = by_half[cls.__name__][cls.__name__], by_half[other.__name__][other.__name__]
+    model = by_half[CostSettings.__name__][CostSettings.__name__]["properties"]["model"]
     axes = {
         "type": "object",
         "description": "path -> value or list of values",
@@ -76,14 +76,14 @@ def _described(cls: type[Spec]) -> tuple[Schema, Schema]:
     """A reference to the schema of a specification, and all definitions."""
     raw = cls.model_json_schema(ref_template="#/$defs/{model}")
     definitions: Schema = {**raw.pop("$defs", {}), cls.__name__: raw}
-    classes = {found.__name__: found for found in _subclasses(Spec)}
+    classes = {spec.__name__: spec for spec in _subclasses(Spec)}
     written = {name: _as_written(schema, classes[name]) for name, schema in definitions.items() if name in classes}
     marks = Source.model_json_schema()["properties"]
     return {"$ref": f"#/$defs/{cls.__name__}"}, {**written, "Sourced": _table({"value": {}, **marks}, ["value"])}
 
 
 def _subclasses(cls: type[Spec]) -> list[type[Spec]]:
-    return [found for direct in cls.__subclasses__() for found in (direct, *_subclasses(direct))]
+    return [spec for direct in cls.__subclasses__() for spec in (direct, *_subclasses(direct))]
 
 
 def _as_written(schema: Schema, cls: type[Spec]) -> Schema:

@@ -1,4 +1,4 @@
-"""What the library holds, and what one entry of it says. Free of torch."""
+"""Tables of the entries of the library, and of the values of one entry. Free of torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from rich.table import Table
 
 from ohmformer import catalog, registry
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.hardware.entries import KINDS
 from ohmformer.models.sources import FORMS, bundled
 from ohmformer.report.describe import spec_table
 from ohmformer.schema import Spec, load
 from ohmformer.study.join_cost import has_accuracy
 from ohmformer.study.read_study import accuracy_half, locate_study, read_whole
-from ohmformer.study.sweep import flatten
+from ohmformer.study.sweep import SECTIONS, flatten
 from ohmformer.workload.shapes import Transformer
 
 FAMILIES: dict[str, str] = {
@@ -62,7 +62,7 @@ def list_table(kind: str = "") -> Table:
     if kind in FAMILIES:
         return _family_table(kind)
     if kind and kind not in ALL:
-        raise BadInput(f"{kind!r} is no kind of library entry; {suggest(kind, [*ALL, *FAMILIES])}")
+        raise BadInput(f"{shown(kind)} is no kind of library entry; {suggest(kind, [*ALL, *FAMILIES])}")
     table = _table("kind", "name", "from")
     for each in [kind] if kind else ALL:
         for name, file in names(each).items():
@@ -91,8 +91,10 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
     """
     kinds = [_kind_of_file(name)] if name.endswith(".toml") else [kind for kind in ALL if name in names(kind)]
     if not kinds:
-        known = [entry for kind in ALL for entry in names(kind)]
-        raise BadInput(f"{name!r} is not in the library; {suggest(name, known)}")
+        if catalog.looks_like_path(name):
+            raise BadInput(f"{cut(name)}: is no .toml file; give a study or hardware file, or the name of an entry")
+        entries = [entry for kind in ALL for entry in names(kind)]
+        raise BadInput(f"{shown(name)} is not in the library; {suggest(name, entries)}")
     for kind in kinds:
         if kind in SPECS:
             yield spec_table(load(SPECS[kind], name), f"{kind} {name}", sources=sources)
@@ -103,8 +105,19 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
 
 
 def _kind_of_file(name: str) -> str:
+    """The kind of a file: that of its table of hardware or shapes, or `study`.
+
+    Raises:
+        BadInput: the file cannot be read, or is of no kind that can be shown.
+    """
     content = catalog.read(catalog.find("study", name))
-    return next((kind for kind in SPECS if kind in content), "study")
+    if kind := next((kind for kind in SPECS if kind in content), ""):
+        return kind
+    if not {"name", "sweep", *SECTIONS} & set(content):
+        claims = "; `ohmformer validate` checks the claims of papers" if "claim" in content else ""
+        tables = ", ".join(f"[{kind}]" for kind in SPECS)
+        raise BadInput(f"{name}: cannot be shown; give a study, or a file with one of the tables {tables}{claims}")
+    return "study"
 
 
 def _study_table(name: str, kind: str) -> Table:
@@ -145,7 +158,7 @@ def _bundled_table(kind: str, name: str) -> Table:
 
 
 def _record(file: Path) -> dict[str, Any]:
-    """What is known of a bundled file; nothing, where no record lies beside it.
+    """The record beside a bundled file; empty if there is none.
 
     Raises:
         BadInput: the record is no JSON table.
@@ -153,12 +166,12 @@ def _record(file: Path) -> dict[str, Any]:
     if not os.path.isfile(file):
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{file}: is no JSON ({error}); correct it, or move it away") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise BadInput(f"{file}: is no table of names and values; correct it, or move it away")
-    return found
+    return content
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a finished study shows and writes: tables, sentences, results.json and figures."""
+"""Shows a finished study and writes its files: tables, sentences, results.json and figures."""
 
 from __future__ import annotations
 

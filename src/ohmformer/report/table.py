@@ -105,7 +105,7 @@ def static_line(results: StudyResults) -> str:
 
 
 def capture_lines(results: StudyResults) -> list[str]:
-    """What ran on crossbars and what stayed digital: one line for all points that agree on it."""
+    """Products on crossbars and digital products: one line for all points with the same products."""
     return list(dict.fromkeys(_capture_line(point.capture) for point in results.points))
 
 

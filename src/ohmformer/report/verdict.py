@@ -50,7 +50,7 @@ class Gain:
 
 
 def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
-    """How much better a point is than a reference with the same number of chips and of samples.
+    """Difference of a point from a reference with the same number of chips and of samples.
 
     Chips and samples are crossed. Where only all samples together have a value (a correlation, a perplexity), samples
     count by the jackknife of the difference: `left_out` of a result. Results without it speak of other chips alone, and
@@ -77,10 +77,10 @@ def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
 
 def clip_verdicts(results: StudyResults) -> list[str]:
     """One sentence or two for each clip that was swept against no mitigation, over the noise."""
-    shown = view(results)
-    by_name = {series.name: series for series in shown.series}
+    lines = view(results)
+    by_name = {series.name: series for series in lines.series}
     reference = by_name.pop(clip_name("none"), None)
-    if reference is None or not shown.x.endswith(GAMMA):
+    if reference is None or not lines.x.endswith(GAMMA):
         return []
     shared = {x for x, _ in reference.points}
     return [_verdict(series, reference) for series in by_name.values() if shared & {x for x, _ in series.points}]
@@ -107,7 +107,7 @@ def _where(gains: list[Gain], verdict: str) -> str:
 
 
 def _why(series: Series, plain: dict[float, MeasuredPoint], gains: list[Gain]) -> str:
-    """Without noise there is only what clipping itself falsifies; then, how either one takes the noise."""
+    """Explanation of a loss: the error of clipping itself, and the effect of noise with and without clipping."""
     bias, last, show = gains[0], gains[-1], gains[0].metric.show
     if bias.x != 0 or bias.verdict != "loses" or last.x == 0:
         return ""

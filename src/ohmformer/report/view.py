@@ -1,4 +1,4 @@
-"""What to draw of a study: lines over one swept number, and single points beside them."""
+"""Chooses what to draw of a study: lines over one swept number, and single points beside them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def clip_name(clip: Any) -> str:
 def kv_name(kv: Any) -> str:
     """'none', 'auto' or a conditioning, in words."""
     if not isinstance(kv, dict):
-        return {"none": "as they come", "auto": "conditioned, auto"}.get(kv, str(kv))
+        return {"none": "not conditioned", "auto": "conditioned, auto"}.get(kv, str(kv))
     words = [("mean removed" if kv.get("mean") else ""), kv.get("basis", "own")]
     words += [f"range per {kv['scale']}" if kv.get("scale") else "", f"range {kv['range']:g}" if "range" in kv else ""]
     words += [
@@ -113,7 +113,7 @@ def kv_name(kv: Any) -> str:
         "unbiased" if kv.get("unbiased") else "",
         f"{kv['redundancy']} copies" if (kv.get("redundancy") or 1) > 1 else "",
     ]
-    return ", ".join(word for word in words if word and word != "own") or "as they come"
+    return ", ".join(word for word in words if word and word != "own") or "not conditioned"
 
 
 def axis_name(path: str) -> str:

@@ -13,11 +13,11 @@ from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.study.cost import study_costs
 from ohmformer.study.join_cost import chosen_kv, no_accuracy, with_chosen
 from ohmformer.study.permission import check_python
-from ohmformer.study.read_study import locate_study, whole_settings
+from ohmformer.study.read_study import locate_study, read_document, whole_settings
 from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.spec import PointResult, StudyCosts
 from ohmformer.study.spec import CostSettings, Point, Study, Whole
-from ohmformer.study.sweep import Document, parse_set, put
+from ohmformer.study.sweep import Document, parse_sets, put
 from ohmformer.workload.shapes import PREFIX
 
 
@@ -64,7 +64,7 @@ def compared(
     """
     names = _named(platforms)
     file = locate_study(name)
-    document = dict(catalog.read(file))
+    document = read_document(file)
     swept = document.pop("sweep", None) is not None
     title = str(document.pop("name", file.stem))
     try:
@@ -97,7 +97,9 @@ def _named(platforms: Sequence[str]) -> list[str]:
 
 def _changed(document: Document, sets: Sequence[str]) -> Document:
     """A study file with changes 'PATH=VALUE'."""
-    for path, value in map(parse_set, sets):
+    for path, value in parse_sets(sets):
+        if path in ("hardware", "hardware.base"):
+            raise BadInput(f"--set {path}: has no effect, since --platforms names the accelerators; leave it out")
         document = put(document, path, value)
     return document
 
@@ -132,7 +134,7 @@ def _on_platform(document: Document, platform: str, folder: Path) -> Whole:
 
 
 def why_unclipped(settings: CostSettings) -> str:
-    """Why an accelerator cannot have the clip of a study; empty where it can, or where the study has no clip."""
+    """Reason why the clip of a study cannot be used on an accelerator; empty if it can, or if there is no clip."""
     clip, attention = settings.mitigation.clip, settings.hardware.attention
     arrays = [engine.array for engine in (attention.key, attention.value) if isinstance(engine, CrossbarEngine)]
     if clip == "none":
@@ -152,12 +154,12 @@ def _priced(
     settings: Sequence[CostSettings],
     chosen: Sequence[Mapping[str, Conditioning]] = (),
 ) -> StudyCosts:
-    points = [Point({"hardware.base": name}, "", own) for name, own in zip(platforms, settings, strict=True)]
+    points = [Point({"hardware.base": name}, "", point) for name, point in zip(platforms, settings, strict=True)]
     return study_costs(Study(title, tuple(points)), chosen)
 
 
 def _notes(swept: bool, settings: CostSettings, measured: bool) -> list[str]:
-    """What a reader must know of the comparison."""
+    """Notes for readers of the comparison: on the sweep, and on missing accuracy."""
     notes = ["the study's sweep is left out; choose from it with --set PATH=VALUE"] if swept else []
     if settings.task is not None and not measured:
         notes.append(no_accuracy(settings))
@@ -169,7 +171,9 @@ def _with_accuracy(priced: StudyCosts, platforms: Sequence[_Platform], out: Path
     results = _measured(priced.study, platforms, out, workers)
     chosen = [result.accuracy.chosen for result in results]
     if any(chosen):
-        costs = [with_chosen(platform.settings.costs(), own) for platform, own in zip(platforms, chosen, strict=True)]
+        costs = [
+            with_chosen(platform.settings.costs(), choice) for platform, choice in zip(platforms, chosen, strict=True)
+        ]
         priced = _priced(priced.study, [platform.name for platform in platforms], costs, list(map(chosen_kv, chosen)))
     pairs = zip(priced.points, results, strict=True)
     points = tuple(point.model_copy(update={"accuracy": result.accuracy}) for point, result in pairs)

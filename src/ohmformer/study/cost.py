@@ -1,7 +1,7 @@
-"""Studies of cost: a model, an accelerator and a dataflow, and what they take. Free of torch for tables of dimensions.
+"""Computes the costs of a study: of a model on an accelerator with a dataflow. Free of torch for tables of dimensions.
 
-The file is that of a study of accuracy, with a `[dataflow]` and a `[cost]`; sections that decide accuracy alone
-(`simulation`, `trials`, `seed`) are left to the other half.
+A study file of the cost half is that of the accuracy half, with `[dataflow]` and `[cost]`. The cost half ignores
+`simulation`, `trials` and `seed`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ohmformer import catalog
 from ohmformer.cost.cost import add_energy
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
@@ -46,7 +46,7 @@ def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
     """The cost half of a study file, or of a library entry, with changes 'PATH=VALUE'.
 
     Raises:
-        BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
+        BadInput: the file or a change cannot be used; one line with file, path, value and remedy.
     """
     return cost_half(read_whole(name, sets))
 
@@ -82,15 +82,15 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
     options: dict[str, Any] = {"clip": clip, "rules": dict(settings.rules), "weights": settings.mitigation.weights}
     try:
         return [
-            simulate(work, settings.hardware, settings.dataflow, kv=_there(chosen, work) or fixed, **options)
+            simulate(work, settings.hardware, settings.dataflow, kv=_of_workload(chosen, work) or fixed, **options)
             for work in works
         ]
     except BadInput as error:
         raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
 
 
-def _there(chosen: Mapping[str, Conditioning] | None, work: Workload) -> dict[str, Conditioning]:
-    """The chosen conditionings of those operands that a pass has; a phase need not have all of the model's."""
+def _of_workload(chosen: Mapping[str, Conditioning] | None, work: Workload) -> dict[str, Conditioning]:
+    """The chosen conditionings of the operands of a workload; a phase need not have all operands of the model."""
     names = {op.name for op in work.dynamic}
     return {name: spec for name, spec in (chosen or {}).items() if name in names}
 
@@ -98,26 +98,26 @@ def _there(chosen: Mapping[str, Conditioning] | None, work: Workload) -> dict[st
 def _works(settings: CostSettings) -> list[Workload]:
     """The workload of each pass."""
     model = settings.model
-    known = catalog.entries("shapes")
-    if model.source in known:
+    tables = catalog.entries("shapes")
+    if model.source in tables:
         raise BadInput(f"{model.where}: is a table of dimensions; write '{PREFIX}{model.source}'")
     prefix, _, name = model.source.partition(":")
     if f"{prefix}:" != PREFIX:
         from ohmformer.study.default_inputs import traced_steps
 
         return traced_steps(model, settings.task, settings.rules)
-    if name not in known and not name.endswith(".toml"):
-        hint = suggest(model.source, [f"{PREFIX}{entry}" for entry in known])
-        raise BadInput(f"model.source = {model.source!r}: no such table of dimensions; {hint}")
+    if name not in tables and not name.endswith(".toml"):
+        hint = suggest(model.source, [f"{PREFIX}{entry}" for entry in tables])
+        raise BadInput(f"model.source = {shown(model.source)}: no such table of dimensions; {hint}")
     if settings.rules:
-        raise BadInput(f"rules: name modules of a real model, and {model.source!r} has none; leave them out")
+        raise BadInput(f"rules: name modules of a real model, and {shown(model.source)} has none; leave them out")
     contexts = range(model.context, model.context + model.steps)
     sizes: dict[str, Any] = {"tokens": model.seq_len, "batch": model.batch, "phase": model.phase}
     return [shapes(name, **sizes, context=context) for context in contexts]
 
 
 def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> CostResult:
-    """What one point costs.
+    """Compute the cost of one point.
 
     Args:
         settings: of the cost half.
@@ -177,29 +177,29 @@ def _counts(runs: list[Run]) -> dict[str, float]:
 
 
 def _lifetime(settings: CostSettings, runs: list[Run]) -> Lifetime | None:
-    """The lifetime at the rate of the study, or with one pass after another; None where no endurance is known."""
+    """The lifetime at the rate of the study, or with one pass right after another; None if no endurance is known."""
     options = settings.cost
     mean_latency = sum(run.latency for run in runs) / len(runs)
     rate = options.rate or 1 / mean_latency
     return lifetime(runs[-1].placement, rate, leveling=options.leveling, spare=options.spare)
 
 
-def _wear(found: Lifetime | None) -> Wear | None:
-    """What a lifetime rests on."""
-    if found is None:
+def _wear(estimate: Lifetime | None) -> Wear | None:
+    """The quantities from which a lifetime was computed; None if there is none."""
+    if estimate is None:
         return None
-    source = dict(found.cell.provenance).get("endurance") if found.cell else None
+    source = dict(estimate.cell.provenance).get("endurance") if estimate.cell else None
     parts = (source.kind, source.source, source.where, source.how) if source else ()
     return made(
         Wear,
         "lifetime.",
-        role=found.role,
-        rate_per_s=found.rate,
-        writes_per_cell_s=found.writes_per_second,
-        pulses_per_write=found.pulses,
-        endurance=_finite(found.endurance),
+        role=estimate.role,
+        rate_per_s=estimate.rate,
+        writes_per_cell_s=estimate.writes_per_second,
+        pulses_per_write=estimate.pulses,
+        endurance=_finite(estimate.endurance),
         endurance_source=", ".join(part for part in parts if part),
-        arrays=found.arrays,
+        arrays=estimate.arrays,
     )
 
 
@@ -208,26 +208,26 @@ def _finite(value: float) -> float | None:
 
 
 def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
-    """Shares of several runs, weighted."""
+    """Weighted sum of the shares of several runs."""
     return add_energy(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
 
 
 def study_costs(study: Study[CostSettings], chosen: Sequence[Mapping[str, Conditioning]] = ()) -> StudyCosts:
-    """All points of a study, priced, as one document.
+    """Compute the costs of all points of a study.
 
     Args:
         study: its points.
-        chosen: for each point, what `price` takes; empty where nothing was chosen.
+        chosen: the argument `chosen` of `price` for each point; empty if nothing was chosen.
 
     Raises:
         BadInput: a point has no price; one line with the file, the field and the remedy.
     """
     pairs = list(zip(study.points, chosen or [{} for _ in study.points], strict=True))
     priced = []
-    with bar("prices", len(pairs), show=len(pairs) >= MANY) as shown:
+    with bar("prices", len(pairs), show=len(pairs) >= MANY) as display:
         for point, conditionings in pairs:
             priced.append(_priced(study, point, conditionings))
-            shown.advance()
+            display.advance()
     return StudyCosts(
         schema=SCHEMA,
         study=study.name,
@@ -247,22 +247,22 @@ def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Mapp
     try:
         return PricedPoint(set=point.set, label=point.label, cost=price(point.settings, chosen))
     except BadInput as error:
-        values = ", ".join(f"{path} = {value!r}" for path, value in point.set.items())
+        values = ", ".join(f"{path} = {shown(value)}" for path, value in point.set.items())
         at = f" (at {values})" if len(study.points) > 1 and values else ""
         raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:
-    """Notes on clips and conditionings, each once."""
-    found = []
-    for own in settings:
-        engines = (own.hardware.attention.key, own.hardware.attention.value)
-        for name, value in (("clip", own.mitigation.clip), ("kv", own.mitigation.kv)):
+    """Notes on clips and conditionings without effect here, each once."""
+    notes = []
+    for point in settings:
+        engines = (point.hardware.attention.key, point.hardware.attention.value)
+        for name, value in (("clip", point.mitigation.clip), ("kv", point.mitigation.kv)):
             if value in ("calibrated", "auto"):
-                found.append(CHOSEN.format(name, value))
+                notes.append(CHOSEN.format(name, value))
             elif value != "none" and not any(isinstance(engine, CrossbarEngine) for engine in engines):
-                found.append(UNUSED.format(name))
-    return list(dict.fromkeys(found))
+                notes.append(UNUSED.format(name))
+    return list(dict.fromkeys(notes))
 
 
 def _plain(settings: CostSettings, chosen: Mapping[str, Conditioning]) -> str:

@@ -1,6 +1,6 @@
-"""The work of a real model in a study: traced, so that cost speaks of the model whose accuracy is measured.
+"""Traces the real model of a study, so that its cost is that of the model whose accuracy is measured.
 
-With a task the model sees its samples; without one, random pixels or tokens of the shape that it takes.
+The model is traced with samples of the task; without a task, with random pixels or tokens of the shape that it takes.
 """
 
 from __future__ import annotations
@@ -29,73 +29,75 @@ from ohmformer.tracing.kv_cache_sample import takes
 from ohmformer.tracing.trace import trace
 from ohmformer.workload.spec import Op, Workload
 
-OURS = ("phase", "context")
-"""What messages of `trace` begin with where a field of the study is meant."""
+FIELD_PREFIXES = ("phase", "context")
+"""Beginnings of messages of `trace` that are about a field of the study."""
 
 MOST_TOKENS = 1_000_000
-"""Tokens of all samples, those in a cache included, that a model is traced with."""
+"""Maximum number of tokens with which a model is traced, over all samples, those in a cache included."""
 
 TRACED_STEPS = (0, 1, -1)
-"""Of many steps of decoding; what grows in a cache grows by as much at each."""
+"""Indices of the decoding steps that are traced; sizes grow by the same amount from each step to the next."""
 
 
 @lru_cache(maxsize=256)
-def traced(asked: CostModel, context: int, task: TaskChoice | None, rules: OrderedRules) -> Workload:
+def traced(model_spec: CostModel, context: int, task: TaskChoice | None, rules: OrderedRules) -> Workload:
     """The workload of the model that a study names, with `context` tokens in its cache.
 
     Raises:
-        BadInput: model or data cannot be had, or the model has no such phase or length.
+        BadInput: model or data cannot be loaded, or the model has no such phase or length.
     """
-    _check_size(asked, context)
+    _check_size(model_spec, context)
     with one_thread():
-        model, sample = _model_and_sample(asked, task)
-        sample, sized = _sized(asked, context, model, sample)
-        if takes(model, "logits_to_keep") and (asked.phase or not task):
+        model, sample = _model_and_sample(model_spec, task)
+        sample, sized = _sized(model_spec, context, model, sample)
+        if takes(model, "logits_to_keep") and (model_spec.phase or not task):
             sample = {**sample, "logits_to_keep": 1}  # of what is generated, only the last token's words are needed
-        options: dict[str, Any] = {"phase": asked.phase, "rules": all_rules(rules, task)}
+        options: dict[str, Any] = {"phase": model_spec.phase, "rules": all_rules(rules, task)}
         try:
-            found = trace(model, sample, context=context or None, **options)
+            workload = trace(model, sample, context=context or None, **options)
         except BadInput as error:
-            raise BadInput(_placed(asked, str(error))) from error
-    if asked.seq_len not in (None, found.tokens) and not sized:
+            raise BadInput(_placed(model_spec, str(error))) from error
+    if model_spec.seq_len not in (None, workload.tokens) and not sized:
         raise BadInput(
-            f"model.seq_len = {asked.seq_len}: the model makes {found.tokens} tokens of one input; leave it out"
+            f"model.seq_len = {model_spec.seq_len}: the model makes {workload.tokens} tokens of one input; leave it out"
         )
-    return found
+    return workload
 
 
-def _check_size(asked: CostModel, context: int) -> None:
-    """Refuse what no memory holds: a model is run once to be traced.
+def _check_size(model_spec: CostModel, context: int) -> None:
+    """Refuse passes that need too much memory, since a model is run once to be traced.
 
     Raises:
         BadInput: more tokens than `MOST_TOKENS`.
     """
-    weightless = asked.weights == "random" and asked.source.startswith("hf:")  # so its cache takes no memory either
-    count = asked.batch * ((asked.seq_len or 1) + (0 if weightless else context))
+    weightless = model_spec.weights == "random" and model_spec.source.startswith(
+        "hf:"
+    )  # so its cache takes no memory either
+    count = model_spec.batch * ((model_spec.seq_len or 1) + (0 if weightless else context))
     if count > MOST_TOKENS:
         raise BadInput(
-            f"model.batch = {asked.batch}: makes {count:,} tokens with seq_len and context, and a real model is traced "
-            f"with at most {MOST_TOKENS:,}; lower one of them, or take a table of dimensions (shapes:NAME)"
+            f"model.batch = {model_spec.batch}: makes {count:,} tokens with seq_len and context, and a real model is "
+            f"traced with at most {MOST_TOKENS:,}; lower one of them, or take a table of dimensions (shapes:NAME)"
         )
 
 
-def traced_steps(asked: CostModel, task: TaskChoice | None, rules: OrderedRules) -> list[Workload]:
-    """The workloads of all steps: of many, three are traced and the others lie on the line through them.
+def traced_steps(model_spec: CostModel, task: TaskChoice | None, rules: OrderedRules) -> list[Workload]:
+    """The workloads of all steps. Of many steps, three are traced and the others are extrapolated if these agree.
 
     Raises:
         BadInput: as `traced`.
     """
-    contexts = range(asked.context, asked.context + asked.steps)
+    contexts = range(model_spec.context, model_spec.context + model_spec.steps)
     if len(contexts) > len(TRACED_STEPS):
-        first, second, last = (traced(asked, contexts[index], task, rules) for index in TRACED_STEPS)
-        found = [_along(first, second, index) for index in range(asked.steps)]
-        if found[-1] == last:
-            return found
-    return [traced(asked, context, task, rules) for context in contexts]
+        first, second, last = (traced(model_spec, contexts[index], task, rules) for index in TRACED_STEPS)
+        workloads = [_extrapolated(first, second, index) for index in range(model_spec.steps)]
+        if workloads[-1] == last:
+            return workloads
+    return [traced(model_spec, context, task, rules) for context in contexts]
 
 
-def _along(first: Workload, second: Workload, steps: int) -> Workload:
-    """What `first` becomes if every step changes it as the one to `second` does."""
+def _extrapolated(first: Workload, second: Workload, steps: int) -> Workload:
+    """The workload `steps` steps after `first`, if every step changes it as the step to `second` does."""
     pairs = zip(first.ops, second.ops, strict=False)
     ops = tuple(replace(one, **_changed(one, other, steps)) for one, other in pairs)
     return replace(first, context=first.context + steps, ops=ops)
@@ -108,26 +110,26 @@ def _changed(one: Op, other: Op, steps: int) -> dict[str, Any]:
     return {name: sizes[name] + steps * change for name, change in changes.items() if change}
 
 
-def _placed(asked: CostModel, said: str) -> str:
-    """A message of `trace` with the path of the field that it is about."""
-    if said.startswith("rules["):
-        return said
-    return f"model.{said}" if said.startswith(OURS) else f"{asked.where}: {said}"
+def _placed(model_spec: CostModel, message: str) -> str:
+    """A message of `trace`, preceded by the path of the field that it is about."""
+    if message.startswith("rules["):
+        return message
+    return f"model.{message}" if message.startswith(FIELD_PREFIXES) else f"{model_spec.where}: {message}"
 
 
-def _model_and_sample(asked: CostModel, task: TaskChoice | None) -> tuple[nn.Module, Any]:
+def _model_and_sample(model_spec: CostModel, task: TaskChoice | None) -> tuple[nn.Module, Any]:
     fields = (name for name in ModelChoice.model_fields if name != "provenance")
-    choice = ModelChoice(**{name: getattr(asked, name) for name in fields})
+    choice = ModelChoice(**{name: getattr(model_spec, name) for name in fields})
     if task is not None:
         model, data = loaded(choice, task)
-        return model, _rows(data.calibration, asked.batch)
+        return model, _rows(data.calibration, model_spec.batch)
     model = _alone(choice)
-    return model, _default(asked, model)
+    return model, _default(model_spec, model)
 
 
 @lru_cache(maxsize=4)
 def _alone(choice: ModelChoice) -> nn.Module:
-    """A model without a task; random weights of Hugging Face are left away, whatever their size."""
+    """A model without a task; one of Hugging Face with random weights gets no memory for them."""
     if choice.weights == "random" and choice.source.startswith("hf:"):
         with torch.device("meta"):
             return make_model(choice)
@@ -135,30 +137,32 @@ def _alone(choice: ModelChoice) -> nn.Module:
 
 
 def _rows(inputs: Any, count: int) -> Any:
-    """`count` samples; where there are fewer, they repeat from the first one on."""
-    there = min(count, size(inputs))
-    order = torch.arange(count) % there
-    return tree_map_only(Tensor, lambda t: t[order] if t.dim() else t, take(inputs, slice(0, there)))
+    """The first `count` samples; if there are fewer, they repeat."""
+    available = min(count, size(inputs))
+    order = torch.arange(count) % available
+    return tree_map_only(Tensor, lambda t: t[order] if t.dim() else t, take(inputs, slice(0, available)))
 
 
-def _default(asked: CostModel, model: nn.Module) -> Any:
-    """Pixels or tokens of the shape that a model takes."""
+def _default(model_spec: CostModel, model: nn.Module) -> Any:
+    """Random pixels or tokens of the shape that a model takes."""
     draw = torch.Generator().manual_seed(0)
     if pixels := _pixels(model):
-        return torch.randn(asked.batch, *pixels, generator=draw)
+        return torch.randn(model_spec.batch, *pixels, generator=draw)
     config = getattr(model, "config", None)
     if takes(model, "input_features") and (sound := _sound(config)):
-        return {"input_features": torch.randn(asked.batch, *sound, generator=draw)}
+        return {"input_features": torch.randn(model_spec.batch, *sound, generator=draw)}
     if takes(model, "input_ids") and takes(model, "pixel_values") and (both := _text_and_image(config)):
-        ids = torch.randint(both[0], (asked.batch, asked.seq_len or both[1]), generator=draw)
-        return {"input_ids": ids, "pixel_values": torch.randn(asked.batch, *both[2:], generator=draw)}
+        ids = torch.randint(both[0], (model_spec.batch, model_spec.seq_len or both[1]), generator=draw)
+        return {"input_ids": ids, "pixel_values": torch.randn(model_spec.batch, *both[2:], generator=draw)}
     words = getattr(config, "vocab_size", None)
     if not isinstance(words, int) or not takes(model, "input_ids"):
-        raise BadInput(f"{asked.where}: does not say what it takes; add a [task], whose samples are taken")
-    length = asked.seq_len or (1 if asked.phase == "decode" and not _mixed(model) else None)
+        raise BadInput(
+            f"{model_spec.where}: does not state the shape of its inputs; add a [task], whose samples are used"
+        )
+    length = model_spec.seq_len or (1 if model_spec.phase == "decode" and not _mixed(model) else None)
     if length is None:
         raise BadInput("model.seq_len: is missing; say how many tokens a sample has")
-    return {"input_ids": torch.randint(words, (asked.batch, length), generator=draw)}
+    return {"input_ids": torch.randint(words, (model_spec.batch, length), generator=draw)}
 
 
 def _sound(config: Any) -> tuple[int, int] | None:
@@ -173,8 +177,8 @@ def _text_and_image(config: Any) -> tuple[int, int, int, int, int] | None:
     sizes = [getattr(text, name, None) for name in ("vocab_size", "max_position_embeddings")]
     edge = getattr(image, "image_size", None)
     sizes += [getattr(image, "num_channels", None), edge, edge]
-    known = [size for size in sizes if isinstance(size, int)]
-    return (known[0], known[1], known[2], known[3], known[4]) if len(known) == len(sizes) else None
+    given = [size for size in sizes if isinstance(size, int)]
+    return (given[0], given[1], given[2], given[3], given[4]) if len(given) == len(sizes) else None
 
 
 def _pixels(model: nn.Module) -> tuple[int, int, int] | None:
@@ -192,8 +196,8 @@ def _pixels(model: nn.Module) -> tuple[int, int, int] | None:
     return channels, height, width
 
 
-def _sized(asked: CostModel, context: int, model: nn.Module, sample: Any) -> tuple[Any, bool]:
-    """The sample with as many tokens as the study says, and whether it is one of tokens at all.
+def _sized(model_spec: CostModel, context: int, model: nn.Module, sample: Any) -> tuple[Any, bool]:
+    """The sample with the number of tokens in the study, and True if the sample consists of tokens.
 
     Raises:
         BadInput: more tokens than the model has positions for.
@@ -203,17 +207,18 @@ def _sized(asked: CostModel, context: int, model: nn.Module, sample: Any) -> tup
     ids = sample.get("input_ids") if isinstance(sample, Mapping) else None
     if not isinstance(ids, Tensor) or ids.dim() != 2:
         return sample, False
-    step = asked.phase == "decode" and not _mixed(model)
-    if step and asked.seq_len not in (None, 1):
+    step = model_spec.phase == "decode" and not _mixed(model)
+    if step and model_spec.seq_len not in (None, 1):
         raise BadInput(
-            f"model.seq_len = {asked.seq_len}: decoding makes one token at a time; leave it out, and say with "
+            f"model.seq_len = {model_spec.seq_len}: decoding makes one token at a time; leave it out, and say with "
             "model.context how many are in the cache"
         )
-    length = 1 if step else asked.seq_len or ids.shape[1]
+    length = 1 if step else model_spec.seq_len or ids.shape[1]
     most = preparation(model).max_tokens
     if most is not None and length + (0 if _mixed(model) else context) > most:
         raise BadInput(
-            f"{asked.where}: {length + context} tokens: its positions end at {most}; lower model.seq_len or context"
+            f"{model_spec.where}: {length + context} tokens: its positions end at {most}; "
+            "lower model.seq_len or context"
         )
     if length == ids.shape[1]:
         return sample, True
@@ -223,7 +228,7 @@ def _sized(asked: CostModel, context: int, model: nn.Module, sample: Any) -> tup
 
 
 def _cut(value: Any, shape: torch.Size, order: Tensor) -> Any:
-    """What there is for each token, for other tokens."""
+    """An input with one entry per token, at other tokens; other inputs are returned unchanged."""
     fits = isinstance(value, Tensor) and value.shape[:2] == shape[:2]
     return value[:, order] if fits else value
 

@@ -132,5 +132,5 @@ def _score_sums(task: Task, scores: Floats | None) -> list[Any] | None:
 
 
 def _notes(settings: Settings, task: Task) -> tuple[str, ...]:
-    """What a reader must know of the task and of a probe."""
+    """Notes for readers on the task and on a probe."""
     return (*task.notes, *([PROBE_NOTE] if settings.task.probe else []))

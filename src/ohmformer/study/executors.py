@@ -1,4 +1,4 @@
-"""Where points run: here, one after the other, or in a pool of processes. Both are `concurrent.futures` executors.
+"""Executors of points: one point after the other in this process, or in a pool of processes.
 
 Workers never outlive the driver, not even one that is killed: each watches a pipe that ends with it.
 """
@@ -46,7 +46,7 @@ class Pool(ProcessPoolExecutor):
             super().__init__(workers, mp_context=context, initializer=_start_worker, initargs=(self._reader,))
 
     def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
-        """As in the base; a worker that starts inherits that signals are held back, so it has none to report."""
+        """Submit as the base class does, with signals blocked, so that a new worker inherits the blocked signals."""
         with _signals_held_back():
             return super().submit(function, *args, **kwargs)
 
@@ -68,7 +68,7 @@ def open_executor(workers: int, *, apart: bool = False) -> Iterator[Executor]:
 
     Args:
         workers: number of processes; 1 means this process itself.
-        apart: whether a single worker is a process of its own, which may die.
+        apart: True if a single worker is a separate process, which may die.
     """
     if workers == 1 and not apart:
         yield Serial()
@@ -89,15 +89,15 @@ def completed(
     window: int,
     begin: Callable[[K], None] = lambda _: None,
 ) -> Iterator[tuple[K, Future[R]]]:
-    """The key of each job with its finished future, as they finish; at most `window` are under way at any time.
+    """Run jobs, and yield the key and the finished future of each as soon as it is finished.
 
-    When a worker dies, those under way finish with a `BrokenExecutor`, and no others are begun.
+    When a worker dies, the running jobs finish with a `BrokenExecutor`, and no further jobs are started.
 
     Args:
-        executor: where the jobs run.
-        function: of a job.
-        jobs: by their keys.
-        window: of jobs under way.
+        executor: the executor.
+        function: computes one job.
+        jobs: key -> argument of `function`.
+        window: maximum number of running jobs.
         begin: called with the key of each job before the job starts.
     """
     queue, running, broken = iter(jobs.items()), dict[Future[R], K](), False
@@ -117,9 +117,9 @@ def completed(
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Ctrl-C and hang-ups wait until the end of the block; processes that start inside never get them.
+    """Hold Ctrl-C and hang-ups back until the end of the block; processes that start inside never get them.
 
-    That is also meant for the process by which multiprocessing keeps account of what is shared.
+    These include the resource tracker of multiprocessing.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

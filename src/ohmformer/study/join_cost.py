@@ -1,4 +1,4 @@
-"""Both halves of a study: beside the accuracy of each point, what it costs. Free of torch until a model is traced."""
+"""Joins both halves of a study: the accuracy and the cost of each point. Free of torch until a model is traced."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ohmformer.workload.shapes import PREFIX
 
 
 def has_accuracy(costs: Study[CostSettings] | Study[Whole]) -> bool:
-    """True if one point at least can be measured: it has a real model and a task."""
+    """True if the accuracy of at least one point can be measured, since it has a real model and a task."""
     return any(not no_accuracy(point.settings) for point in costs.points)
 
 
 def no_accuracy(settings: CostSettings | Whole) -> str:
-    """Why accuracy cannot be measured with these settings; empty where it can."""
+    """Reason why accuracy cannot be measured with these settings; empty if it can."""
     if settings.model.source.startswith(PREFIX):
         return f"no accuracy: {settings.model.source} is a table of dimensions; name a model to measure it"
     return "" if settings.task else "no accuracy: the study has no [task]; add one to measure it"
 
 
 def costs_alone(costs: Study[CostSettings]) -> StudyCosts:
-    """The document of a study of which only the cost half can be computed.
+    """Compute the costs of a study without measurable accuracy.
 
-    Its notes say why nothing is measured, where the study has a task or names a model that could be measured.
+    The notes say why accuracy is not measured, if the study has a task or a real model.
 
     Raises:
         BadInput: a point has no price.
@@ -65,7 +65,7 @@ def with_costs(measured: StudyResults, costs: Study[CostSettings]) -> StudyResul
 
 
 def _refusals(reasons: list[str], points: int) -> list[str]:
-    """One line for each reason, with how many points it is about where others have prices."""
+    """One line for each reason, with the number of its points if other points have a price."""
     lines = []
     for reason in dict.fromkeys(reasons):
         count = reasons.count(reason)
@@ -76,7 +76,7 @@ def _refusals(reasons: list[str], points: int) -> list[str]:
 def with_chosen(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
     """Settings with the clips that calibration chose, as rules in front of the rules of the study.
 
-    Each new rule takes everything else from the rule that holds for the operand. Nothing is left to choose.
+    Each new rule keeps the other settings of the rule that holds for the operand. `mitigation` leaves no choice.
     """
     if chosen is None:
         return settings

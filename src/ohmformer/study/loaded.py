@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import call, take
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.rules import OrderedRules, Rule
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import KVClip
@@ -41,7 +41,7 @@ IDENTITY_SAMPLES = 4
 """Calibration inputs whose outputs are part of a model's identity."""
 
 IDENTITY_VALUES = 10_000
-"""Of each output at least this many values are part of a model's identity, or all where there are fewer."""
+"""Minimum number of values of each output that are part of a model's identity; all if an output has fewer."""
 
 _body = lru_cache(maxsize=KEPT)(make_model)
 
@@ -110,8 +110,8 @@ def check_identity(settings: Settings, identity: Identity) -> None:
     for section, source in (("model", settings.model.source), ("task", settings.task.source)):
         if getattr(here, section) != getattr(identity, section):
             raise BadInput(
-                f"{section}.source = {source!r}: gives another {section} at each call; load it from a file, or seed "
-                "what is random, such as with torch.manual_seed"
+                f"{section}.source = {shown(source)}: gives another {section} at each call; load it from a file, or "
+                "seed what is random, such as with torch.manual_seed"
             )
 
 

@@ -1,4 +1,4 @@
-"""Where a point has write noise, in words computed from its hardware. Free of torch.
+"""Describes the write noise of a point in words, computed from its hardware. Free of torch.
 
 A sweep's label may hold `{noise}`: it becomes what `noise_name` says of each point, so it stays true whatever is set.
 """
@@ -62,7 +62,7 @@ def _strength_of_one_write(noise: CellNoise | None) -> str:
 
 
 def static_note(hardware: Accelerator) -> str:
-    """Where the sigma of static weights comes from, if it differs from that of K and V; else empty."""
+    """Source of the sigma of static weights, if it differs from the sigma of K and V; otherwise empty."""
     engine, attention = hardware.projection, (hardware.attention.key, hardware.attention.value)
     if not isinstance(engine, CrossbarEngine):
         return ""

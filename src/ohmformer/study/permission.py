@@ -1,14 +1,14 @@
-"""Whose code a study may run. Free of torch.
+"""Permission to run the code that a study names. Free of torch.
 
-A study file can name a function of any installed module (`python:MODULE:FUNCTION`), as model or as data. Whoever got
-the file from somebody else runs code of his choice with it, so the command line asks for each module.
+A study file can name a function of any installed module (`python:MODULE:FUNCTION`) as model or data. So a file from
+somebody else can run any code, and the command line asks the user to allow each module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.study.spec import CostSettings, Settings, Whole
 from ohmformer.workload.shapes import PREFIX
 
@@ -16,15 +16,15 @@ OPTION = "--allow-python"
 
 
 def check_python(settings: Iterable[Settings | CostSettings | Whole], allowed: Collection[str], where: str) -> None:
-    """Refuse studies that run code of modules that nobody allowed.
+    """Refuse studies that run code of modules that the user did not allow.
 
     Args:
-        settings: of all points.
-        allowed: modules; one stands for those below it as well.
-        where: how the message begins, such as the file.
+        settings: settings of all points.
+        allowed: allowed modules; each includes its submodules.
+        where: beginning of the message, such as the file.
 
     Raises:
-        BadInput: it says what would run, and how to allow it.
+        BadInput: code of another module would run; the message names it and the option that allows it.
     """
     wanted = dict.fromkeys(source for point in settings for source in _sources(point))
     refused = [(field, source) for field, source in wanted if not _is_allowed(_module(source), allowed)]
@@ -35,13 +35,13 @@ def check_python(settings: Iterable[Settings | CostSettings | Whole], allowed: C
     options = " ".join(dict.fromkeys(f"{OPTION} {_module(other)}" for _, other in refused))
     place = f"{where}: " if where else ""
     raise BadInput(
-        f"{place}{field} = {source!r}{more}: would run code of the module {_module(source)!r} on this machine; if you "
-        f"trust it, add {options}"
+        f"{place}{field} = {shown(source)}{more}: would run code of the module {shown(_module(source))} on this "
+        f"machine; if you trust it, add {options}"
     )
 
 
 def _sources(point: Settings | CostSettings | Whole) -> list[tuple[str, str]]:
-    """Fields and sources that are functions; nothing is called for a table of dimensions."""
+    """(field, source) of each function; none for a table of dimensions, which calls none."""
     if point.model.source.startswith(PREFIX):
         return []
     named = [("model.source", point.model.source)]

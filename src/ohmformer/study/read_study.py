@@ -1,7 +1,7 @@
-"""Reading a study file: every point of it is checked before the first one runs. Free of torch.
+"""Reads a study file, and checks all its points before the first one runs. Free of torch.
 
-Both halves read the same file the same way: the same sweeps, the same changes, the same points in the same order. What
-a file says is checked as a whole for either half; each half then takes the fields that it reads.
+Both halves read a file in the same way, so they have the same points in the same order. A file is checked as a whole,
+whichever half reads it; each half then takes its fields.
 """
 
 from __future__ import annotations
@@ -13,51 +13,74 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, cut, suggest
 from ohmformer.schema import validate
 from ohmformer.study.spec import CostSettings, Point, S, Settings, Study, Whole
-from ohmformer.study.sweep import Document, Sweep, check_reaches, has, opened, parse_set, put
+from ohmformer.study.sweep import SECTIONS, Document, Sweep, check_reaches, has, opened, parse_sets, put
 from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX
 
 MOST_POINTS = 100_000
-"""Most points of a study."""
+"""Maximum number of points of a study."""
+
+OTHER_KINDS = {
+    **dict.fromkeys(("cell", "array", "accelerator", "shapes"), "give a study, or take `ohmformer show {}`"),
+    "claim": "give a study, or take `ohmformer validate` for papers of the library",
+}
+"""Table of a file that is no study -> what to do with such a file."""
 
 MANY = 200
 """Number of points from which on a progress bar is shown."""
 
 
 def locate_study(name: str) -> Path:
-    """The file of a study of cost, or of another study, by path or by name.
+    """The file of a study, by path or by name.
 
     Raises:
         BadInput: there is none.
     """
-    known = {**catalog.entries("study"), **catalog.entries("costs")}
-    if name in known or name.endswith(".toml"):
-        return known.get(name) or catalog.find("study", name)
-    raise BadInput(f"{name}: is no study of the library; {suggest(name, list(known))}, or the path of a .toml file")
+    studies = {**catalog.entries("study"), **catalog.entries("costs")}
+    if name in studies or name.endswith(".toml"):
+        return studies.get(name) or catalog.find("study", name)
+    if catalog.looks_like_path(name):
+        raise BadInput(f"{cut(name)}: is no .toml file; give the path of a study file, or the name of a library study")
+    raise BadInput(
+        f"{cut(name)}: is no study of the library; {suggest(name, list(studies))}, or the path of a .toml file"
+    )
+
+
+def read_document(file: Path) -> Document:
+    """The content of a study file.
+
+    Raises:
+        BadInput: the file cannot be read, or it holds a library entry of another kind, or claims of a paper.
+    """
+    document = catalog.read(file)
+    if kind := next((kind for kind in OTHER_KINDS if kind in document and kind not in SECTIONS), ""):
+        remedy = OTHER_KINDS[kind].format(file)
+        raise BadInput(f"{file}: is a file of kind {kind}, not a study; {remedy}")
+    return document
 
 
 def read_whole(name: str, sets: Sequence[str] = ()) -> Study[Whole]:
-    """A study file, or a library entry, with changes: all that it says to both halves.
+    """Read a study file or library entry, with changes, for both halves.
 
     Args:
         name: a path that ends in .toml, or the name of a study in the library.
         sets: changes 'PATH=VALUE' with the paths of the file. In a sweep of that path they replace its values.
 
     Raises:
-        BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
+        BadInput: the file or a change cannot be used; one line with file, path, value and remedy.
     """
     file = locate_study(name)
-    return make_whole(catalog.read(file), sets, where=str(file), folder=file.parent)
+    return make_whole(read_document(file), sets, where=str(file), folder=file.parent)
 
 
 def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
     """The accuracy half of a study file, or of a library entry, with changes; see `read_whole`.
 
     Raises:
-        BadInput: anything in it that cannot be used: one line with file, path, value and remedy.
+        BadInput: the file or a change cannot be used; one line with file, path, value and remedy.
     """
     if name in catalog.entries("costs"):
         raise BadInput(f"{name}: is a study of cost alone; take `ohmformer cost {name}`, or `ohmformer compare`")
@@ -74,29 +97,29 @@ def make_study(
 def make_whole(
     document: Document, sets: Sequence[str] = (), *, where: str = "study", folder: Path | None = None
 ) -> Study[Whole]:
-    """All points of a document, each with what it says to both halves.
+    """All points of a document, each with the settings of both halves.
 
     Raises:
         BadInput: one line with `where`, path, value and remedy.
     """
     try:
-        study = _make(dict(document), [parse_set(text) for text in sets], folder or Path())
+        study = _make(dict(document), parse_sets(sets), folder or Path())
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error.__cause__
     return replace(study, where=where)
 
 
 def accuracy_half(study: Study[Whole]) -> Study[Settings]:
-    """The same points, with what the accuracy half reads.
+    """The same points, with the settings of the accuracy half.
 
     Raises:
-        BadInput: one of them has no task, or a clip that does not go with its arrays.
+        BadInput: one of them has no task, or a clip that does not fit its arrays.
     """
     return _half(study, Whole.accuracy)
 
 
 def cost_half(study: Study[Whole]) -> Study[CostSettings]:
-    """The same points, with what the cost half reads."""
+    """The same points, with the settings of the cost half."""
     return _half(study, Whole.costs)
 
 
@@ -117,14 +140,14 @@ def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Stud
         raise BadInput(f"sweep: makes more than {MOST_POINTS:,} points; give fewer values, or several studies")
     first = whole_settings(_filled(document, next(sweeps[0].sets())), folder)
     swept = {_head(path) for sweep in sweeps for path, _ in sweep.axes}
-    known = {section: getattr(first, section) for section in document if section not in swept}
-    points = _Points({**document, **known}, folder)
-    with bar("points read", total, show=total >= MANY) as shown:
+    checked = {section: getattr(first, section) for section in document if section not in swept}
+    points = _Points({**document, **checked}, folder)
+    with bar("points read", total, show=total >= MANY) as display:
         for sweep in sweeps:
             for values in sweep.sets():
                 points.add(sweep.label, values)
-                shown.advance()
-    return Study(name, tuple(points.found))
+                display.advance()
+    return Study(name, tuple(points.points))
 
 
 class _Points:
@@ -132,25 +155,25 @@ class _Points:
 
     def __init__(self, document: Document, folder: Path) -> None:
         self.document, self.folder = document, folder
-        self.found: list[Point[Whole]] = []
-        self.known: dict[tuple[str, str], Any] = {}
+        self.points: list[Point[Whole]] = []
+        self.checked: dict[tuple[str, str], Any] = {}
 
     def add(self, label: str, values: Document) -> None:
-        """The point with these values."""
+        """Check and add the point with these values."""
         groups: dict[str, Document] = {}
         for path, value in values.items():
             groups.setdefault(_head(path), {})[path] = value
-        keys = {head: (head, repr(own)) for head, own in groups.items()}
+        keys = {head: (head, repr(changes)) for head, changes in groups.items()}
         document = self.document
-        for head, own in groups.items():
-            if (known := self.known.get(keys[head])) is not None:
-                document = {**document, head: known}
+        for head, changes in groups.items():
+            if (section := self.checked.get(keys[head])) is not None:
+                document = {**document, head: section}
             else:
-                document = _with(document, own)
+                document = _with(document, changes)
         settings = whole_settings(document, self.folder)
         for head, key in keys.items():
-            self.known[key] = getattr(settings, head)
-        self.found.append(Point(values, label, settings))
+            self.checked[key] = getattr(settings, head)
+        self.points.append(Point(values, label, settings))
 
 
 def _head(path: str) -> str:
@@ -159,7 +182,7 @@ def _head(path: str) -> str:
 
 
 def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> tuple[Document, list[Sweep]]:
-    """Document and sweeps after one --set; sweeps with a label stay what they are called."""
+    """Document and sweeps after one --set; sweeps with a label stay unchanged, so that the label stays true."""
     axes = {axis for sweep in sweeps if not sweep.label for axis, _ in sweep.axes}
     named = {axis for sweep in sweeps if sweep.label for axis, _ in sweep.axes}
     if path in named - axes:
@@ -171,7 +194,7 @@ def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> 
 
 
 def _filled(document: Document, values: Document) -> Document:
-    """The document, completed by swept values where it has none: so that what a sweep overwrites is checked as well."""
+    """The document with swept values at paths where it has none. So values that a sweep overwrites are checked, too."""
     for path, value in values.items():
         if not has(document, path):
             document = put(document, path, value)
@@ -185,20 +208,20 @@ def _with(document: Document, values: Document) -> Document:
 
 
 def whole_settings(document: Document, folder: Path | None = None) -> Whole:
-    """All that a document without name and sweep says.
+    """The settings of a document without name and sweep.
 
     Raises:
         BadInput: one line with path, value and remedy.
     """
-    own = dict(document)
-    if folder is not None and isinstance(own.get("model"), dict):
-        own["model"] = _beside(own["model"], folder)
-    check_base(own)
-    return validate(Whole, own, where="", folder=folder)
+    content = dict(document)
+    if folder is not None and isinstance(content.get("model"), dict):
+        content["model"] = _beside(content["model"], folder)
+    check_base(content)
+    return validate(Whole, content, where="", folder=folder)
 
 
 def _beside(model: Document, folder: Path) -> Document:
-    """A table of dimensions that lies beside the study, by its path."""
+    """The model with the path of its table of dimensions, if the table lies beside the study."""
     source = model.get("source")
     if isinstance(source, str) and source.startswith(PREFIX) and source.endswith(".toml"):
         file = folder / source.removeprefix(PREFIX)
@@ -208,10 +231,10 @@ def _beside(model: Document, folder: Path) -> Document:
 
 
 def check_base(document: Document) -> None:
-    """Refuse hardware that is nothing but changes.
+    """Refuse hardware that has only changes.
 
     Raises:
-        BadInput: it says of what.
+        BadInput: `hardware.base` is missing.
     """
     hardware = document.get("hardware", {})
     if isinstance(hardware, dict) and not {"base", "projection", "attention"} & set(hardware):

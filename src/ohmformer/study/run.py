@@ -1,4 +1,4 @@
-"""Running a study: what is stored is not computed again, and what was computed is never lost."""
+"""Runs a study. Stored results are reused, and each result is stored as soon as it is computed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ohmformer.errors import BadInput
+from ohmformer.models.sources import no_exit
 from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.loaded import check_identity, identify
@@ -26,8 +27,7 @@ from ohmformer.terminal.signals import Stopped
 Evaluate = Callable[[Settings], PointResult]
 
 MOST_WORKERS = 1024
-
-_GUARD = 'if __name__ == "__main__":'
+"""Maximum number of processes."""
 
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
 
@@ -41,22 +41,26 @@ def run_study(
     progress: bool = True,
     evaluate: Evaluate = evaluate_point,
 ) -> list[PointResult]:
-    """The results of all points of a study, in their order; only what `out` does not hold yet is computed.
+    """Compute all points of a study whose results are not stored yet.
 
-    A point whose process dies is tried again by itself, after all others; the next run tries it last as well.
+    A point whose process dies is tried again alone, after all others. The next run tries it last, too.
 
     Args:
-        study: its points are checked already.
-        out: a folder, made if missing, that keeps results.sqlite. One that may not be written is read, if it holds all.
-        workers: processes; 1 runs everything in this one. The results are the same to the last bit.
-        fresh: forget what is stored of this study first.
-        progress: show a bar on standard error where that is a terminal, and say there when a process dies.
-        evaluate: settings -> result; a function of a module if there are several workers.
+        study: the study; its points have been checked.
+        out: folder of results.sqlite, made if missing. A folder that is not writable can be read if no result is
+            missing.
+        workers: number of processes; 1 computes everything in this process. The results are the same to the last bit.
+        fresh: True to delete stored results of this study first.
+        progress: True to show a progress bar on standard error if it is a terminal, and to report dead processes there.
+        evaluate: function from settings to result. With several workers it must be a module's function.
+
+    Returns:
+        The result of each point, in order.
 
     Raises:
         BadInput: model or data cannot be used (nothing is written), a point fails (the others are stored first), or
-            the store cannot be written or is taken away.
-        Stopped: Ctrl-C, or a signal that ends the process.
+            the store cannot be written or was moved.
+        Stopped: Ctrl-C was pressed, or a signal ended the process.
     """
     if not 1 <= workers <= MOST_WORKERS:
         raise BadInput(f"workers = {workers}: must be {'1 or more' if workers < 1 else f'{MOST_WORKERS} at most'}")
@@ -66,39 +70,40 @@ def run_study(
     with _store(out) as store:
         if fresh:
             store.forget(keys)
-        found = store.get(todo)
-        for key in found:
+        results = store.get(todo)
+        for key in results:
             del todo[key]
         if todo and store.readonly:
             missing = f"{len(todo)} of {len(set(keys))} results are not there"
             raise BadInput(f"{out}: may not be written, and {missing}; choose another folder with --out")
         if todo:
             _Computation(study, store, len(set(keys)), todo).run(workers, progress)
-            found |= store.get(todo)
+            results |= store.get(todo)
             store.check_in_place()
-    if not set(keys) <= set(found):
+    if not set(keys) <= set(results):
         raise BadInput(
             f"{store.file}: a result that was put there is not found again; move the file away and run again"
         )
-    return [found[key] for key in keys]
+    return [results[key] for key in keys]
 
 
 def study_keys(study: Study[Settings]) -> list[str]:
-    """The key of every point, in order. Loads models and data."""
+    """The key of every point, in order. This loads models and data."""
     identities = _identities(study)
-    return [point_key(point.settings, found) for point, found in zip(study.points, identities, strict=True)]
+    return [point_key(point.settings, identity) for point, identity in zip(study.points, identities, strict=True)]
 
 
 def _identities(study: Study[Settings]) -> list[Identity]:
     try:
-        return [identify(point.settings) for point in study.points]
+        with no_exit():
+            return [identify(point.settings) for point in study.points]
     except BadInput as error:
         raise BadInput(f"{study.where}: {error}" if study.where else str(error)) from error
 
 
 @contextmanager
 def _store(out: Path) -> Iterator[Store]:
-    """The store in a folder; what of both is new and stays empty is removed again."""
+    """Open the store in a folder. If both are new and the store stays empty, they are removed at the end."""
     made = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]
     make_folder(out)
     file = out / "results.sqlite"
@@ -120,7 +125,7 @@ def _store(out: Path) -> Iterator[Store]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs. The identity is part of it, since a function of the user may return something else there."""
+    """The work of one point. It has the identity, since a user's function may return something else in the worker."""
 
     evaluate: Evaluate
     point: Point[Settings]
@@ -131,12 +136,13 @@ class _Job:
 
 
 def _evaluated(job: _Job) -> PointResult:
-    check_identity(job.point.settings, job.identity)
-    return job.evaluate(job.point.settings)
+    with no_exit():
+        check_identity(job.point.settings, job.identity)
+        return job.evaluate(job.point.settings)
 
 
 class _Computation:
-    """Computes the points that the store does not hold, and stores them."""
+    """Computes points and stores their results."""
 
     def __init__(self, study: Study[Settings], store: Store, total: int, todo: dict[str, _Job]) -> None:
         self.where, self.store, self.total, self.todo = study.where, store, total, todo
@@ -150,11 +156,11 @@ class _Computation:
         first = {key: job for key, job in self.todo.items() if key not in suspects}
         last = {key: job for key, job in self.todo.items() if key in suspects}
         try:
-            with bar("points", self.total, self.stored, show=progress) as shown:
+            with bar("points", self.total, self.stored, show=progress) as display:
                 while first:
-                    last |= self._together(first, min(workers, len(first)), shown)
+                    last |= self._together(first, min(workers, len(first)), display)
                 while last:
-                    self._alone(last, shown)
+                    self._alone(last, display)
         except KeyboardInterrupt:
             with suppress(BadInput):
                 self.store.end(self.under_way)
@@ -162,8 +168,8 @@ class _Computation:
         if self.failed:
             self._report()
 
-    def _together(self, jobs: dict[str, _Job], workers: int, shown: Bar) -> dict[str, _Job]:
-        """Run jobs until all are done or a worker dies, and take out what was run; those under way when one died."""
+    def _together(self, jobs: dict[str, _Job], workers: int, display: Bar) -> dict[str, _Job]:
+        """Run jobs until all are done or a worker dies; remove them from `jobs`, and return those that ran then."""
         window, broken = 1 if workers == 1 else workers + 1, dict[str, _Job]()
         with open_executor(workers) as executor:
             for key, future in completed(executor, _evaluated, dict(jobs), window=window, begin=self._begin):
@@ -172,26 +178,26 @@ class _Computation:
                     broken[key] = job
                     self.under_way.discard(key)
                 else:
-                    self._keep(key, job, future, shown)
+                    self._keep(key, job, future, display)
         if broken:
             points = "; ".join(map(str, broken.values()))
-            shown.say(
+            display.say(
                 f"a worker process died; under way were: {points}; each is tried again by itself, after all others"
             )
         return broken
 
-    def _alone(self, jobs: dict[str, _Job], shown: Bar) -> None:
-        """Run jobs one after the other in a process of their own, until all are done or one makes it die."""
+    def _alone(self, jobs: dict[str, _Job], display: Bar) -> None:
+        """Run jobs one after the other in a separate process, until all are done or the process dies."""
         with open_executor(1, apart=True) as executor:
             for key, future in completed(executor, _evaluated, dict(jobs), window=1, begin=self._begin):
-                self._keep(key, jobs.pop(key), future, shown)
+                self._keep(key, jobs.pop(key), future, display)
 
     def _begin(self, key: str) -> None:
         self.under_way.add(key)
         self.store.begin(key)
 
-    def _keep(self, key: str, job: _Job, future: Future[PointResult], shown: Bar) -> None:
-        """Store a result, or note a failure; a point whose process died stays known to the next run."""
+    def _keep(self, key: str, job: _Job, future: Future[PointResult], display: Bar) -> None:
+        """Store a result, or record a failure. The store keeps the keys of points whose processes died."""
         error = future.exception()
         if error is None:
             self.store.put(key, future.result())
@@ -202,13 +208,13 @@ class _Computation:
             self.failed.append((job, error))
             self.store.end([key])
         self.under_way.discard(key)
-        shown.advance()
+        display.advance()
 
     def _count(self) -> str:
         return f"{self.stored} of {self.total} points stored"
 
     def _report(self) -> None:
-        """Raise the first failure as one line; several, and tracebacks of what is no bad input, go to a file."""
+        """Raise the first failure as one line. Further failures and unexpected tracebacks go to errors.txt."""
         job, error = self.failed[0]
         more = ""
         surprising = any(not isinstance(why, BadInput) for _, why in self.failed)
@@ -237,11 +243,14 @@ def _unguarded() -> str:
         return ""
     if "__name__" in text:
         return ""
-    return f"a worker cannot start, since it imports {script}, which starts the study again; put it below {_GUARD}"
+    return (
+        f"a worker cannot start, since it imports {script}, which starts the study again; put it below "
+        'if __name__ == "__main__":'
+    )
 
 
 def _failure_text(job: _Job, error: BaseException) -> str:
-    """A failed point and why, with the traceback where it is no bad input."""
+    """Text on a failed point: its values and the error, with the traceback unless it is a `BadInput`."""
     if isinstance(error, BadInput):
         return f"{job}: {error}\n"
     return f"{job}:\n{''.join(traceback.format_exception(error))}"

@@ -1,4 +1,4 @@
-"""What a study is: settings that decide an answer, and the points that its sweep makes of them. Free of torch."""
+"""A study: settings that decide a result, and the points that its sweep makes of them. Free of torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ S = TypeVar("S", bound=Spec)
 
 
 class Mitigation(Spec):
-    """What is done against noise, for each point of a study.
+    """`[mitigation]`: measures against the effects of noise.
 
     Attributes:
         clip: ClipFormer's clip of K and V: fixed, or `calibrated` by layer and head on calibration data.
-        kv: how K and V are conditioned: as it says, or the best that is known here, `auto`, clips included.
-        weights: how static weights are conditioned.
+        kv: conditioning of K and V; `auto` chooses the best of the known recipes, clips included.
+        weights: conditioning of static weights.
     """
 
     clip: Literal["none", "calibrated"] | KVClip = "none"
@@ -42,7 +42,7 @@ class Mitigation(Spec):
         if isinstance(value, dict):
             return _fixed(KVClip, value)
         if not isinstance(value, KVClip) and value not in ("none", "calibrated"):
-            raise ValueError("is no clip; write 'none', 'calibrated' or { alpha = 2.0, beta = 0.25 }")
+            raise ValueError("is not a clip; write 'none', 'calibrated' or { alpha = 2.0, beta = 0.25 }")
         return value
 
     @field_validator("kv", mode="before")
@@ -51,7 +51,7 @@ class Mitigation(Spec):
         if isinstance(value, dict):
             return _fixed(Conditioning, value)
         if not isinstance(value, Conditioning) and value not in ("none", "auto"):
-            raise ValueError("is no conditioning; write 'none', 'auto' or { mean = true, basis = \"hadamard\" }")
+            raise ValueError("is not a conditioning; write 'none', 'auto' or { mean = true, basis = \"hadamard\" }")
         return value
 
     @model_validator(mode="after")
@@ -59,7 +59,9 @@ class Mitigation(Spec):
         if self.kv == "auto" and self.clip != "none":
             raise ValueError("kv = 'auto' chooses clips too; write clip = 'none'")
         if self.kv != "none" and self.clip == "calibrated":
-            raise ValueError("clip = 'calibrated' is for K and V as they come; write kv = 'none', or kv = 'auto' alone")
+            raise ValueError(
+                "clip = 'calibrated' needs K and V without conditioning; write kv = 'none', or kv = 'auto' alone"
+            )
         return self
 
 
@@ -71,27 +73,27 @@ def _fixed(cls: type[S], table: dict[str, Any]) -> S:
 
 
 class Simulation(Spec):
-    """How faithfully (see the levels in the documentation), and how many samples at a time."""
+    """`[simulation]`: level of fidelity (see the documentation), and number of samples in a batch."""
 
     level: Level = "array"
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 100
 
 
 class Trials(Spec):
-    """How many specimens of the hardware are tried."""
+    """`[trials]`: number of simulated chips, each with its own noise."""
 
     chips: Annotated[int, Field(ge=1, le=1_000_000)] = 10
 
 
 class CostModel(ModelChoice):
-    """The work: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
+    """`[model]`: `shapes:NAME` for a table of dimensions, or a real model, which is traced.
 
     Attributes:
-        seq_len: new tokens of a sample; None for decoding, where each step makes one token, and for images.
-        batch: samples at once.
+        seq_len: number of new tokens of a sample; None for images, and for decoding, where each step makes one token.
+        batch: number of samples in one pass.
         phase: `encode`, `prefill` or `decode`.
-        context: tokens in the cache before.
-        steps: of decoding, one token each, with a cache that grows.
+        context: number of tokens in the cache before the pass.
+        steps: number of decoding steps, of one token each; the cache grows by one token with each step.
     """
 
     seq_len: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
@@ -102,12 +104,12 @@ class CostModel(ModelChoice):
 
 
 class CostOptions(Spec):
-    """How the lifetime is computed.
+    """`[cost]`: options of the lifetime.
 
     Attributes:
-        rate: passes per second; None for one after another.
-        leveling: whether writes are spread over all cells.
-        spare: spare arrays as a share of those in use.
+        rate: passes per second; None for one pass right after another.
+        leveling: True if writes are spread evenly over all cells.
+        spare: spare arrays as a fraction of the arrays in use.
     """
 
     renamed: ClassVar[dict[str, str]] = {"levelling": "leveling"}
@@ -118,9 +120,9 @@ class CostOptions(Spec):
 
 
 class Common(Spec):
-    """What decides an answer of either half.
+    """Settings that both halves read.
 
-    `rules` says what is different for modules that a name pattern matches; the first match wins.
+    `rules` gives other settings to modules whose names match a pattern; the first match wins.
     """
 
     model: ModelChoice
@@ -136,7 +138,7 @@ class Common(Spec):
 
 
 class Settings(Common):
-    """Everything that a user decides about one answer of the accuracy half."""
+    """All settings of one point of the accuracy half."""
 
     task: TaskChoice
     seed: Seed = 0
@@ -156,7 +158,7 @@ class Settings(Common):
 
 
 class CostSettings(Common):
-    """Everything that decides one answer of the cost half."""
+    """All settings of one point of the cost half."""
 
     model: CostModel
     dataflow: Dataflow = LayerSerial()
@@ -164,7 +166,7 @@ class CostSettings(Common):
 
 
 class Whole(Common):
-    """All that a study file says of one point: what each half reads, checked together."""
+    """All settings of one point in a study file, for both halves, checked together."""
 
     seed: Seed = 0
     model: CostModel
@@ -174,25 +176,25 @@ class Whole(Common):
     cost: CostOptions = CostOptions()
 
     def accuracy(self) -> Settings:
-        """What the accuracy half reads.
+        """The settings of the accuracy half.
 
         Raises:
-            BadInput: there is no task, or the clip does not go with the arrays.
+            BadInput: there is no task, or the clip does not fit the arrays.
         """
         if self.task is None:
-            raise BadInput("task: is missing; add it")
-        own = {name: getattr(self, name) for name in Settings.model_fields if name not in ("provenance", "model")}
-        return validate(Settings, {**own, "model": _plain_model(self.model)}, where="")
+            raise BadInput("task: is missing, so there is no accuracy; add a [task], or run `ohmformer cost`")
+        values = {name: getattr(self, name) for name in Settings.model_fields if name not in ("provenance", "model")}
+        return validate(Settings, {**values, "model": _plain_model(self.model)}, where="")
 
     def costs(self) -> CostSettings:
-        """What the cost half reads."""
-        own = {name: getattr(self, name) for name in CostSettings.model_fields if name != "provenance"}
-        return validate(CostSettings, own, where="")
+        """The settings of the cost half."""
+        values = {name: getattr(self, name) for name in CostSettings.model_fields if name != "provenance"}
+        return validate(CostSettings, values, where="")
 
 
 @lru_cache(maxsize=256)
 def _plain_model(model: CostModel) -> ModelChoice:
-    """The model of the accuracy half: without the fields that the cost half alone reads."""
+    """The model of the accuracy half, without the fields that only the cost half reads."""
     return ModelChoice(**{name: getattr(model, name) for name in ModelChoice.model_fields if name != "provenance"})
 
 

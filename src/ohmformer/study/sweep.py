@@ -14,15 +14,16 @@ from math import prod
 from typing import Any
 
 from ohmformer.errors import BadInput, cut, shown, suggest
+from ohmformer.key_search import former_names, nearest_paths
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.schema import Spec, former_names
+from ohmformer.schema import Spec
 from ohmformer.study.spec import Whole
 from ohmformer.textfiles import DEEPEST, parse_toml
 
 Document = dict[str, Any]
 
 SECTIONS = [name for name in Whole.model_fields if name != "provenance"]
-"""What a path may start with: one file serves both halves."""
+"""Sections of a study, with which a path may begin. One file serves both halves."""
 
 WHOLE_TABLES = {
     "base": "a library entry with changes",
@@ -43,7 +44,7 @@ class Sweep:
 
     @property
     def size(self) -> int:
-        """How many points it makes."""
+        """Number of points."""
         return prod(len(values) for _, values in self.axes)
 
     def sets(self) -> Iterator[dict[str, Any]]:
@@ -70,17 +71,17 @@ def flatten(table: Document, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def put(document: Document, path: str, value: Any) -> Document:
     """A copy of the document with the value at a path set; a path starts with one of the sections.
 
-    Paths into the hardware are kept as they are, after those that were there: the last one wins. What follows `rules.`
-    is one name pattern, dots and all; a new one comes after those that were there.
+    A path into the hardware is added after the existing ones, so the last one wins. The part after `rules.` is one name
+    pattern, dots included; a new pattern is added after the existing ones.
 
     Raises:
-        BadInput: the path starts with no known section, or goes through something that is no table.
+        BadInput: the path begins with no known section, has an empty key, or leads through a value that is no table.
     """
     head, *rest = path.split(".")
-    if new := former_names(Whole).get(head):
-        raise BadInput(f"{cut(path)} = {shown(value)}: {head} is now called {new}; rename it")
     if head not in SECTIONS:
-        raise BadInput(f"{cut(path)} = {shown(value)}: unknown key {shown(head)}; {suggest(head, SECTIONS)}")
+        raise BadInput(f"{cut(path)} = {shown(value)}: {_unknown_section(head)}")
+    if not all(part.strip() for part in ([".".join(rest)] if head == "rules" and rest else rest)):
+        raise BadInput(f"{cut(path)} = {shown(value)}: has an empty key; join the keys by single dots")
     if len(rest) > DEEPEST and head != "rules":
         raise BadInput(f"{cut(path)} = {shown(value)}: names a key that is nested too deeply; correct it")
     if head == "hardware" and rest:
@@ -91,8 +92,21 @@ def put(document: Document, path: str, value: Any) -> Document:
     return _put(document, [head, *rest], value, path)
 
 
+def _unknown_section(name: str) -> str:
+    """Fault and remedy of a path that begins with no section."""
+    if new := former_names(Whole).get(name):
+        return f"{name} is now called {new}; rename it"
+    if name == "sweep":
+        return "a sweep is changed by the paths that it sweeps; write PATH=VALUE or PATH=[VALUE, VALUE]"
+    if name == "name":
+        return "the name of a study is written in its file; choose another folder with --out instead"
+    if paths := nearest_paths(Whole, name):
+        return f"unknown key {shown(name)}; did you mean {' or '.join(paths)}? known: {', '.join(sorted(SECTIONS))}"
+    return f"unknown key {shown(name)}; {suggest(name, SECTIONS)}"
+
+
 def has(document: Document, path: str) -> bool:
-    """Whether the document says something about a path."""
+    """True if a document has a value at a path."""
     head, *rest = path.split(".")
     if head == "hardware" and rest:
         return ".".join(rest) in _hardware_table(document)
@@ -117,8 +131,11 @@ def _hardware_table(document: Document) -> Document:
 
 def _put(table: Any, parts: Sequence[str], value: Any, path: str) -> Document:
     if not isinstance(table, dict):
-        where = f"{cut(path)} = {shown(value)}"
-        raise BadInput(f"{where}: {shown(table)} has no field {shown(parts[0])}; set it as a whole")
+        parent = path.split(".")[: -len(parts)]
+        raise BadInput(
+            f"{cut(path)} = {shown(value)}: {cut('.'.join(parent))} is {shown(table)}, which has no keys; set "
+            f"{cut('.'.join(parent))} as a whole"
+        )
     head, *rest = parts
     return {**table, head: _put(table.get(head, {}), rest, value, path) if rest else value}
 
@@ -132,10 +149,29 @@ def parse_set(text: str) -> tuple[str, Any]:
     path, equals, written = text.partition("=")
     if not equals or not path.strip():
         raise BadInput(f"--set {cut(text)}: is no change; write PATH=VALUE, such as --set trials.chips=5")
+    if not written.strip():
+        raise BadInput(f"--set {cut(text)}: has no value; write PATH=VALUE, and an empty text as PATH=''")
     try:
         return path.strip(), _toml_value(written.strip())
     except ValueError as error:
         raise BadInput(f"--set {cut(text)}: is not valid TOML ({error}); correct the value") from None
+
+
+def parse_sets(texts: Sequence[str]) -> list[tuple[str, Any]]:
+    """Paths and values of changes 'PATH=VALUE'.
+
+    Raises:
+        BadInput: as `parse_set`; or a change overwrites an earlier one, since their paths are equal, or since its path
+            is that of the table that the earlier one changes.
+    """
+    changes: list[tuple[str, Any]] = []
+    for path, value in map(parse_set, texts):
+        for earlier, old in changes:
+            if f"{earlier}.".startswith(f"{path}."):
+                first, second = f"--set {cut(earlier)}={shown(old)}", f"--set {cut(path)}={shown(value)}"
+                raise BadInput(f"{second}: overwrites {first}; leave one of them out")
+        changes.append((path, value))
+    return changes
 
 
 def _toml_value(written: str) -> Any:
@@ -159,12 +195,14 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
     for unknown in sorted(set(document) - set(SECTIONS)):
         if new := former_names(Whole).get(unknown):
             raise BadInput(f"{cut(unknown)}: is now called {new}; rename it")
+        if paths := nearest_paths(Whole, unknown):
+            raise BadInput(f"unknown key {shown(unknown)}; did you mean {' or '.join(paths)}?")
         raise BadInput(f"unknown key {shown(unknown)}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
     return name, sweeps
 
 
 def check_reaches(path: str, axes: Iterable[str]) -> None:
-    """Refuse to set what lies below a swept path.
+    """Refuse to set a path below a swept path.
 
     Raises:
         BadInput: it would have no effect.

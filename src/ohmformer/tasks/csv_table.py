@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line
 from ohmformer.models.tokenizers import check_known, check_numbers
@@ -74,7 +74,7 @@ def table_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     allowed = ("pearson", "spearman") if pairs else ("accuracy", "fidelity")
     if not is_allowed(choice.metric, "csv", allowed):
         raise BadInput(
-            f"task.metric = {choice.metric!r}: this table is scored by {' or '.join(allowed)}; choose one of them"
+            f"task.metric = {shown(choice.metric)}: this table is scored by {' or '.join(allowed)}; choose one of them"
         )
     if pairs and choice.probe:
         raise BadInput("task.probe = true: pairs of texts have no classes; leave it out")
@@ -116,7 +116,7 @@ def _columns(choice: TaskChoice, file: Path) -> list[str]:
     """
     names = [name.strip() for line in _read_fields(choice, file, 1) for name in line]
     if duplicate := next((name for name in (*CLASSIFICATION, *PAIRS, "split") if names.count(name) > 1), None):
-        raise BadInput(f"{choice.where}: two columns are called {duplicate!r}; rename or remove one")
+        raise BadInput(f"{choice.where}: two columns are called {shown(duplicate)}; rename or remove one")
     return names
 
 
@@ -138,7 +138,7 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
                 raise BadInput(f"{file}: row {number} has no {column}; fill it or remove the row")
         if rows[-1].get("split", "test") not in PARTS:
             raise BadInput(
-                f"{file}: row {number}: split = {rows[-1]['split']!r}; {suggest(rows[-1]['split'], list(PARTS))}"
+                f"{file}: row {number}: split = {shown(rows[-1]['split'])}; {suggest(rows[-1]['split'], list(PARTS))}"
             )
     if not rows:
         raise BadInput(f"{file}: has no rows; add samples below the line with the column names")
@@ -266,7 +266,7 @@ def _score(choice: TaskChoice, row: Row) -> float:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise BadInput(f"{choice.where}: score = {row['score']!r} is not a number; correct or remove that row")
+        raise BadInput(f"{choice.where}: score = {shown(row['score'])} is not a number; correct or remove that row")
     return score
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.models.images import SUFFIXES, Images
 from ohmformer.models.preprocessing import Preparation, images_of, preparation
-from ohmformer.models.sources import existing, first_line, home_expanded, is_file, is_folder
+from ohmformer.models.sources import existing, first_line, is_file, is_folder
 from ohmformer.tasks.metric_kinds import is_allowed
 from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import calibration_size, in_hash_order, split
 from ohmformer.tasks.task import Task
+from ohmformer.textfiles import home_expanded
 
 TRAIN, TEST = ("train",), ("val", "validation", "test")
 """Names of folders that hold a split, not a class. If several exist, the first one counts."""
@@ -91,7 +92,7 @@ def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     prepared = preparation(model)
     reader = images_of(model, choice.source)
     if not is_allowed(choice.metric, "imagefolder", ("top1", "top5", "fidelity")):
-        raise BadInput(f"task.metric = {choice.metric!r}: images have top1, top5 or fidelity; choose one of them")
+        raise BadInput(f"task.metric = {shown(choice.metric)}: images have top1, top5 or fidelity; choose one of them")
     metric = choice.metric or "top1"
     calibration, train, test = _parts(choice, root, prepared, metric)
     test = test.subset(list(range(len(test.files)))[: choice.limit]) if choice.limit else test
@@ -207,7 +208,7 @@ def _classes(choice: TaskChoice, names: list[str], prepared: Preparation) -> dic
     if known:
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise BadInput(f"task.labels = {choice.labels!r}: lacks the folder {unknown[0]!r}; add it")
+            raise BadInput(f"task.labels = {shown(choice.labels)}: lacks the folder {shown(unknown[0])}; add it")
     elif prepared.classes is not None and len(names) != prepared.classes and not choice.probe:
         raise BadInput(
             f"{choice.where}: has {len(names)} class folders ({_first_names(names)}) but the model has "
@@ -219,7 +220,7 @@ def _classes(choice: TaskChoice, names: list[str], prepared: Preparation) -> dic
     high = max(known[name] for name in names)
     if prepared.classes is not None and not choice.probe and high >= prepared.classes:
         raise BadInput(
-            f"task.labels = {choice.labels!r}: has class {high}, the model {prepared.classes} classes; correct it"
+            f"task.labels = {shown(choice.labels)}: has class {high}, the model {prepared.classes} classes; correct it"
         )
     return known
 
@@ -235,21 +236,23 @@ def read_labels(file: str) -> dict[str, int]:
     """
     path = home_expanded(file)
     if not is_file(path):
-        raise BadInput(f"task.labels = {file!r}: cannot be read (there is no such file); correct the path")
+        raise BadInput(f"task.labels = {shown(file)}: cannot be read (there is no such file); correct the path")
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if file.endswith(".json") else None
     except (OSError, ValueError, RecursionError) as error:
         why = first_line(error)
-        raise BadInput(f"task.labels = {file!r}: cannot be read ({why}); write one class name per line") from error
+        raise BadInput(f"task.labels = {shown(file)}: cannot be read ({why}); write one class name per line") from error
     if content is None:
         lines = [line.split()[0] for line in text.splitlines() if line.strip()]
         if len(set(lines)) != len(lines) or not lines:
-            raise BadInput(f"task.labels = {file!r}: is empty or names a class twice; write one class name per line")
+            raise BadInput(
+                f"task.labels = {shown(file)}: is empty or names a class twice; write one class name per line"
+            )
         return {name: number for number, name in enumerate(lines)}
     numbers = content.values() if isinstance(content, dict) else [None]
     if not content or not all(type(number) is int and 0 <= number < MAX_CLASSES for number in numbers):
-        raise BadInput(f'task.labels = {file!r}: is not a table from names to numbers from 0; write {{"name": 0}}')
+        raise BadInput(f'task.labels = {shown(file)}: is not a table from names to numbers from 0; write {{"name": 0}}')
     return dict(content)
 
 

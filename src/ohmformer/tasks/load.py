@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.sources import bundled_file, first_line, from_python, is_file, split
 from ohmformer.schema import validate
@@ -87,7 +87,7 @@ def _check_options(choice: TaskChoice, prefix: str) -> None:
         given = getattr(choice, name) != field.default
         if name not in ("source", "limit", "metric", "provenance", *OPTIONS.get(prefix, ())) and given:
             raise BadInput(
-                f"task.{name} = {getattr(choice, name)!r}: does not apply to {prefix}: sources; leave it out"
+                f"task.{name} = {shown(getattr(choice, name))}: does not apply to {prefix}: sources; leave it out"
             )
     if choice.probe and choice.metric == "fidelity":
         raise BadInput(

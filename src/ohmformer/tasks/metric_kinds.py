@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.registry import Family, known, named, register
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ class Pearson(Metric):
         from ohmformer.tasks.sample_scores import pair_similarities
 
         if task.pairs is None:
-            raise BadInput(f"{task.name}: metric = {task.metric!r} needs pairs of samples; give the task its pairs")
+            raise BadInput(
+                f"{task.name}: metric = {shown(task.metric)} needs pairs of samples; give the task its pairs"
+            )
         return pair_similarities(model, task.inputs, task.pairs, task.reading, batch, task.name)
 
     def summarize(self, scores: Floats, task: Any) -> Summary:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohmformer.capture.inputs import Inputs
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.models.preprocessing import preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line
 from ohmformer.models.tokenizers import check_known, check_numbers
@@ -51,7 +51,7 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     """
     file = existing("task", choice.source)
     if not is_allowed(choice.metric, "text", ("perplexity",)):
-        raise BadInput(f"task.metric = {choice.metric!r}: running text has perplexity; leave it out")
+        raise BadInput(f"task.metric = {shown(choice.metric)}: running text has perplexity; leave it out")
     if choice.probe or choice.labels:
         raise BadInput(f"{choice.where}: running text has no classes; leave out probe and labels")
     tokenizer = tokenizer_of(model, choice.source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ohmformer.errors import shown
 from ohmformer.quantities import Count
 from ohmformer.schema import Spec
 from ohmformer.tasks.metric_kinds import MetricName
@@ -48,4 +49,4 @@ class TaskChoice(Spec):
     @property
     def where(self) -> str:
         """How error messages refer to the task."""
-        return f"task.source = {self.source!r}"
+        return f"task.source = {shown(self.source)}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.capture.inputs import Inputs, leaves, size, take
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.models.load import tensor_bytes
 from ohmformer.stats.intervals import Floats, Summary
 from ohmformer.tasks.metric_kinds import METRICS, Metric
@@ -59,7 +59,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
-            raise BadInput(f"{self.name}: metric = {self.metric!r}; {suggest(str(self.metric), list(METRICS))}")
+            raise BadInput(f"{self.name}: metric = {shown(self.metric)}; {suggest(str(self.metric), list(METRICS))}")
         scored_rows = self.pairs if self.pairs is not None else self.inputs
         for what, inputs, rows, labels in (
             ("test", self.inputs, scored_rows, self.labels),

@@ -1,4 +1,4 @@
-"""What goes to standard output and standard error: harmless text, and one line where it cannot be written."""
+"""Writes to standard output and standard error: harmless text, and one line of error if writing fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDTH = 160
 
 
 class _Console(Console):
-    """A console that prints no control characters of others, and takes brackets for brackets."""
+    """A console that prints no control characters, and no markup."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(clean(text), **options)
@@ -43,7 +43,7 @@ def show(content: Any, *, to_stderr: bool = False) -> None:
 
 
 def write_json(text: str) -> None:
-    """Write a JSON text to standard output, which needs not be able to hold all its letters.
+    """Write a JSON text to standard output; characters that its encoding lacks are escaped.
 
     Raises:
         BadInput: the output is closed or cannot be written.
@@ -60,28 +60,28 @@ def write_json(text: str) -> None:
 
 
 def tell(line: str) -> None:
-    """One line on standard error, if anybody listens."""
+    """Write one line on standard error, unless it is closed."""
     with suppress(OSError, ValueError, AttributeError):
         _encodes_all(sys.stderr)
         print(one_line(line), file=sys.stderr, flush=True)
 
 
 def unwritten(error: OSError) -> int:
-    """Say that standard output could not be written; the exit code of that."""
+    """Report that standard output could not be written, and return the exit code."""
     _discard(1)
     tell(f"ohmformer: standard output: cannot be written ({error.strerror}); send it elsewhere")
     return 2
 
 
 def _encodes_all(stream: Any) -> None:
-    """Letters that an output cannot hold are written as their codes."""
+    """Make an output escape characters that its encoding lacks."""
     if hasattr(stream, "reconfigure") and stream.errors == "strict":
         stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
 def _in_one_line(name: str, number: int) -> Iterator[None]:
-    """What goes wrong while writing, as one line; a reader that has seen enough ends the command quietly."""
+    """Raise errors of writing as `BadInput`. If the reader of a pipe has closed it, end the command quietly."""
     try:
         yield
     except BrokenPipeError:
@@ -93,6 +93,6 @@ def _in_one_line(name: str, number: int) -> Iterator[None]:
 
 
 def _discard(number: int) -> None:
-    """What is left in the buffers of an output goes nowhere, so that the end of the process says nothing of it."""
+    """Send the rest of an output to /dev/null, so that Python reports no further error at exit."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)

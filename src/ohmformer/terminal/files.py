@@ -14,16 +14,16 @@ from pathlib import Path
 from ohmformer.errors import BadInput
 
 NO_REPLACEMENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
-"""Why a new file cannot take the place of an old one that can be written all the same, such as a mounted file."""
+"""Errors for which a file cannot be replaced but may be writable in place, such as a mounted file."""
 
 OPEN_FILES = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
-"""Names of files that this process has open: a new file in their place would not be theirs."""
+"""Beginnings of names of open files, which must be written in place."""
 
 OUR_BEGINNINGS = (b'{"schema"', b'{\n  "schema"', b'{"displayTimeUnit"', b"# Validation")
-"""How files of `--json`, `--trace` and `--page` begin: only such files, and empty ones, are written over."""
+"""Beginnings of files of `--json`, `--trace` and `--page`. Only such files, and empty ones, are overwritten."""
 
 READER_SECONDS = 10.0
-"""How long writing waits for a reader of a pipe [s]."""
+"""Maximum time to wait for a reader of a pipe [s]."""
 
 
 def make_folder(folder: Path) -> None:
@@ -71,39 +71,53 @@ def is_standard_output(file: str) -> bool:
 
 
 def check_file(option: str, file: str) -> None:
-    """Refuse before anything is computed what could not be written afterward.
+    """Refuse a file that cannot be written, before anything is computed.
 
     Args:
-        option: how the message names it, such as '--json'.
-        file: the path that the option was given; '-' and other names of standard output pass.
+        option: the option, such as '--json', for messages.
+        file: path of the file; '-' and other names of standard output pass.
 
     Raises:
-        BadInput: it is a folder, lies in no folder, or may not be written.
+        BadInput: the path is that of a folder, disk, socket or foreign file, its folder does not exist, or it is not
+            writable.
     """
     if is_standard_output(file):
         return
     place = f"{option} {file}" if file else option
     remedy = "give the path of a file in a folder that exists"
-    if not file:
-        raise BadInput(f"{place}: is empty; {remedy}")
     try:
-        target = os.path.realpath(file)
-        there = os.path.lexists(file) and os.stat(file)
-    except FileNotFoundError:
-        there = False  # a link to what is not there yet
+        reason = _why_unwritable(file)
     except (OSError, ValueError) as error:
-        raise BadInput(f"{place}: cannot be written ({_reason(error)}); {remedy}") from None
-    folder = os.path.dirname(target)
-    if os.path.isdir(file) or file.endswith("/") or (not there and not os.path.isdir(folder)):
-        raise BadInput(f"{place}: no such folder, or no file; {remedy}")
-    if there and stat.S_ISREG(there.st_mode) and there.st_size and not _is_ours(file):
+        reason = f"cannot be written ({_reason(error)})"
+    if reason:
+        raise BadInput(f"{place}: {reason}; {remedy}")
+    if os.path.isfile(file) and os.stat(file).st_size and not _is_ours(file):
         raise BadInput(f"{place}: holds something that this program did not write; move it away, or give another path")
-    if there and stat.S_ISBLK(there.st_mode):
-        raise BadInput(f"{place}: is a disk; {remedy}")
-    if not os.access(file if there else folder, os.W_OK):
-        raise BadInput(f"{place}: may not be written; {remedy}, and that you may write to")
-    if len(os.fsencode(os.path.basename(target))) > 255:
-        raise BadInput(f"{place}: cannot be written (File name too long); {remedy}")
+
+
+def _why_unwritable(file: str) -> str:
+    """Reason why a path that is not standard output cannot be written; empty if it can.
+
+    Raises:
+        OSError, ValueError: no file can have this path.
+    """
+    if not file:
+        return "is empty"
+    target = os.path.realpath(file)
+    try:
+        status = os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        status = None  # there is no such file yet, or a link leads to a file that does not exist yet
+    folder = os.path.dirname(target)
+    if os.path.isdir(file) or file.endswith("/"):
+        return "is a folder, not a file"
+    if status is None and not os.path.isdir(folder):
+        return f"its folder is {'a file' if os.path.exists(folder) else 'missing'}"
+    if status and (stat.S_ISBLK(status.st_mode) or stat.S_ISSOCK(status.st_mode)):
+        return f"is a {'disk' if stat.S_ISBLK(status.st_mode) else 'socket'}"
+    if not os.access(file if status else folder, os.W_OK):
+        return "is not writable"
+    return "has a name that is too long" if len(os.fsencode(os.path.basename(target))) > 255 else ""
 
 
 def check_apart(files: Mapping[str, str | None]) -> None:
@@ -125,29 +139,29 @@ def check_apart(files: Mapping[str, str | None]) -> None:
 
 
 def _is_ours(file: str) -> bool:
-    """True if a file begins as those that are written here: results, a trace, or a page of claims."""
+    """True if a file begins as results, a trace or a page of claims of this program."""
     try:
         with open(file, "rb") as content:
             start = content.read(200).lstrip()
     except OSError:
-        return True  # why it cannot be read or written is told where it is written
+        return True  # the reason is reported when it is written
     return start.startswith(OUR_BEGINNINGS)
 
 
 def _is_stream(file: Path) -> bool:
-    """True for pipes, devices, and names of files that are open already."""
+    """True for pipes, devices, and files that this process has already open."""
     if os.path.abspath(file).startswith(OPEN_FILES):
         return True
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except FileNotFoundError:
         return False
-    return not stat.S_ISREG(found.st_mode) or any(_is_open_as(found, number) for number in (1, 2))
+    return not stat.S_ISREG(status.st_mode) or any(_is_open_as(status, number) for number in (1, 2))
 
 
-def _is_open_as(found: os.stat_result, number: int) -> bool:
+def _is_open_as(status: os.stat_result, number: int) -> bool:
     try:
-        return os.path.samestat(found, os.fstat(number))
+        return os.path.samestat(status, os.fstat(number))
     except OSError:
         return False
 
@@ -160,7 +174,7 @@ def _write_through(file: Path, data: bytes) -> None:
 
 
 def _opened(file: Path) -> int:
-    """A descriptor that appends; a pipe without a reader is an error after `READER_SECONDS`."""
+    """Open a file for appending. A pipe without a reader is an error after `READER_SECONDS`."""
     end = time.monotonic() + READER_SECONDS
     while True:
         try:
@@ -176,7 +190,7 @@ def _opened(file: Path) -> int:
 
 
 def _replace(file: Path, data: bytes) -> None:
-    """Write a draft beside the file and put it in its place."""
+    """Write a temporary file beside the file, and rename it to the file."""
     draft = file.with_name(f".ohmformer-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with open(draft, "xb") as content:
@@ -198,7 +212,7 @@ def _replace(file: Path, data: bytes) -> None:
 
 
 def _sync(number: int) -> None:
-    """Have it on disk; some file systems cannot say when."""
+    """Flush a file to disk; some file systems do not support it."""
     try:
         os.fsync(number)
     except OSError as error:

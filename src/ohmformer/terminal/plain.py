@@ -1,4 +1,4 @@
-"""Text of others, made harmless: names, labels, paths and sources may hold codes that a terminal would obey."""
+"""Makes text of users harmless: names, labels and paths may hold codes that control a terminal."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def escaped(json_text: str) -> str:
     return HARMFUL.sub(_escape, json_text)
 
 
-def _escape(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be", "surrogatepass")
+def _escape(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a computation tells while it runs; `progress` and `task` are those of rich, None where nothing is drawn."""
+    """Progress of a computation. `progress` and `task` are objects of rich; None if no bar is drawn."""
 
     show: bool
     progress: Progress | None = None
     task: TaskID | None = None
 
     def advance(self) -> None:
-        """One more is done."""
+        """Count one more step as done."""
         if self.progress is not None and self.task is not None:
             self.progress.advance(self.task)
 
     def say(self, text: str) -> None:
-        """A line on standard error, above the bar."""
+        """Write a line on standard error, above the bar."""
         if self.show and self.progress is not None:
             self.progress.console.print(one_line(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
         elif self.show:

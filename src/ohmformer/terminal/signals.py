@@ -15,7 +15,7 @@ GO_ON = "stopped; run again to go on"
 NOTHING_STORED = "stopped; nothing was stored, so the next run begins anew"
 
 CALM_SECONDS = 1.0
-"""Signals that follow one another faster are one: they would disturb the end that the first one began."""
+"""Signals that follow within this time [s] are ignored, since they would interrupt the end that the first began."""
 
 
 class Stopped(Exception):
@@ -23,11 +23,11 @@ class Stopped(Exception):
 
 
 class Stopping:
-    """Which signal stopped the command, if any, and the line for the user.
+    """The signal that stopped the command, if any, and the line for the user.
 
     Attributes:
-        number: of the first signal; None as long as there was none. Whatever is raised from then on, such as by an
-            import that was cut short, means a stop.
+        number: number of the first signal; None before there is one. Any exception after it, such as that of an
+            interrupted import, is taken as a stop.
         says: the line for the user.
     """
 
@@ -43,10 +43,10 @@ class Stopping:
 
     @contextmanager
     def watching(self, *, ends: bool) -> Iterator[None]:
-        """Take signals whose handlers are Python's own.
+        """Handle signals that have Python's default handlers.
 
         Args:
-            ends: whether the process ends with the block: after a stop, further signals are then ignored for good.
+            ends: True if the process ends with the block. After a stop, further signals are then ignored.
         """
         self.number, self.says, self._last = None, NOTHING_YET, 0.0
         before = self._take() if threading.current_thread() is threading.main_thread() else {}

@@ -21,7 +21,7 @@ from ohmformer.capture.product import Product, Seen
 from ohmformer.capture.recorder import PRODUCTS, Recorder
 
 _JOIN = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"}
-_ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv"}
+_ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv", "addr"}
 _PAIRS = {"add", "add_", "__add__", "__iadd__", "__radd__", "mul", "mul_", "__mul__", "__imul__", "__rmul__"}
 """Functions that add or multiply two tensors value by value."""
 
@@ -172,6 +172,8 @@ class TraceRecorder(Recorder):
         self.noted = (len(self.seen.products), len(self.seen.digital))
         if func is F.embedding and inputs[0] not in self.fixed:
             self._add("lookup", deps, tuple(outputs[0].shape)).entries = inputs[1].shape[0]
+        elif func is F.embedding_bag and inputs[0] not in self.fixed:
+            self._add("lookup", deps, (inputs[0].numel(), outputs[0].shape[-1])).entries = inputs[1].shape[0]
         elif name in _PAIRS and self.module not in self.norms and len(inputs) == 2:
             a, b = inputs
             live = a not in self.fixed and b not in self.fixed

@@ -31,7 +31,7 @@ class Evaluator:
             BadInput: the paper's file has no `[measured]`.
         """
         if self.measured is None:
-            raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: needs measured accuracies; add [measured]")
+            raise BadInput(f"{claim.id}: quantity = {shown(claim.quantity)}: needs measured accuracies; add [measured]")
         return self.measured
 
     def run(self, name: str) -> Priced:
@@ -114,7 +114,7 @@ class Priced:
         engine = self.settings.hardware.projection
         if not isinstance(engine, ArrayEngine):
             raise BadInput(
-                f"hardware.projection.kind = {engine.kind!r}: has no arrays to count; choose another accelerator"
+                f"hardware.projection.kind = {shown(engine.kind)}: has no arrays to count; choose another accelerator"
             )
         return engine.array
 

@@ -120,10 +120,10 @@ def check(name: str) -> Paper:
     Raises:
         BadInput: there is no such paper, or its file is invalid.
     """
-    known = papers()
-    if name not in known:
-        raise BadInput(f"{name!r} is not a paper in the library; {suggest(name, list(known))}")
-    file = known[name]
+    files = papers()
+    if name not in files:
+        raise BadInput(f"{shown(name)} is not a paper in the library; {suggest(name, list(files))}")
+    file = files[name]
     content = validate(ClaimsFile, catalog.read(file), where=str(file))
     try:
         measured = None if content.measured is None else Measured.read(file.parent, content.measured)
@@ -157,7 +157,7 @@ def check_claim(evaluator: Evaluator, claim: Claim) -> Checked:
     except ZeroDivisionError:
         value = math.nan
     if value is not None and not math.isfinite(value):
-        raise BadInput(f"{claim.id}: quantity = {claim.quantity!r}: divides by zero for these runs; correct them")
+        raise BadInput(f"{claim.id}: quantity = {shown(claim.quantity)}: divides by zero for these runs; correct them")
     return Checked(claim, reported_number(claim, unit), value, unit)
 
 

@@ -139,8 +139,8 @@ def shapes(
     length = table.tokens if tokens is None else tokens
     if chosen_phase == "decode" and table.kind == "decoder" and tokens not in (None, 1):
         raise BadInput(
-            f"model {table.title!r}: seq_len = {tokens}: decoding makes one token at a time; leave it out, and say "
-            "with context how many are in the cache"
+            f"model {shown(table.title)}: seq_len = {tokens}: decoding makes one token at a time; leave it out, and "
+            "say with context how many are in the cache"
         )
     _check(table, chosen_phase, length, batch, context)
     if table.kind == "encoder_decoder":
@@ -154,11 +154,11 @@ def shapes(
 
 def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int) -> None:
     """Refuse a phase or lengths that the model does not support."""
-    where = f"model {table.title!r}"
+    where = f"model {shown(table.title)}"
     if phase not in ("encode", "prefill", "decode"):
-        raise BadInput(f"{where}: phase = {phase!r}: is not a phase; take encode, prefill or decode")
+        raise BadInput(f"{where}: phase = {shown(phase)}: is not a phase; take encode, prefill or decode")
     if table.kind == "encoder" and phase != "encode":
-        raise BadInput(f"{where}: phase = {phase!r}: an encoder sees all tokens at once; take encode")
+        raise BadInput(f"{where}: phase = {shown(phase)}: an encoder sees all tokens at once; take encode")
     if table.kind == "decoder" and phase == "encode":
         raise BadInput(f"{where}: phase = 'encode': a decoder has a causal mask; take prefill or decode")
     for name, value, minimum in (("seq_len", tokens, 1), ("batch", batch, 1), ("context", context, 0)):

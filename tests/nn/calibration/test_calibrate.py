@@ -173,9 +173,7 @@ def test_a_clip_that_is_set_later_takes_the_place_of_calibrated_ones() -> None:
 def test_what_cannot_be_calibrated_is_refused() -> None:
     with pytest.raises(BadInput, match="not on crossbars"):
         calibrate(small_model(), INPUTS)
-    with pytest.raises(BadInput, match="has 1 inputs and needs at least two"):
-        calibrate(converted(1.0), INPUTS[:1])
-    with pytest.raises(BadInput, match="has 0 inputs and needs at least two"):
+    with pytest.raises(BadInput, match="at least one input"):
         calibrate(converted(1.0), INPUTS[:0])
     with pytest.raises(BadInput, match="remedy = 'magic'"):
         calibrate(converted(1.0), INPUTS, remedy="magic")  # type: ignore[arg-type]

@@ -30,8 +30,8 @@ HEAD = """# Models
 What of a model runs on crossbars, for tiny models of each family with random weights: how many matrices of weights
 (x W), and how many products Q K and P V of attention, experts of a mixture one by one. Every one of them gives the
 original output on exact hardware. What stays digital is named with its reason, and a family that is refused as it is
-stands there with the rule that helps. Made with {versions} by `python -m tests.nn.convert.test_families`; a test
-compares.
+stands there with the rule that helps: the key of a rule is a pattern of names of modules. Made with {versions} by
+`python -m tests.nn.convert.test_families`; a test compares.
 
 | family | source | x W | Q K | P V | digital, and why | refused without |
 |---|---|---|---|---|---|---|
@@ -41,20 +41,28 @@ FOOT = """
 
 A conversion watches the functions that the model calls on the sample, and the kernels below them.
 
-- Products that are found but not understood stay digital and are listed with their reason, with a warning: kernels of
-  scripted functions, operations that PyTorch did not define (`torch.library.custom_op`, as libraries of fused kernels
-  have them) which take two activations, or an activation and a matrix, and sparse or quantized weights.
+- Products that are found but not understood stay digital and are listed with their reason, with a warning: recurrent
+  layers, linear algebra and Fourier transforms of activations (`torch.linalg`, `torch.fft`), distances
+  (`torch.cdist`), bags of embeddings with weights per sample, products in place, kernels of scripted functions,
+  operations that PyTorch did not define (`torch.library.custom_op`, as libraries of fused kernels have them) which take
+  two activations, or an activation and a matrix, sparse or quantized weights, and matrices of activations that are
+  handed to NumPy. `trace` refuses all of these unless a rule leaves them out.
 - Two activations that are multiplied out of sight are refused, with the rule that keeps their module digital: inside
   `torch.vmap` and other transforms of `torch.func`, in `flex_attention` and `torch.cond`, of nested tensors, of complex
   values.
 - Layers that are called in another thread stay digital; their names are listed.
 - Not seen at all, so neither captured nor listed: functions that another thread calls outside of layers; products that
-  are written as sums of elementwise products; what leaves PyTorch (NumPy, extensions and Triton kernels that are called
-  directly instead of through an operation); and operations of others that take one activation and hold their weights in
-  an object of their own. Submodules compiled by TorchScript are refused.
+  are written as sums of elementwise products (cosine similarity among them); extensions and Triton kernels that are
+  called directly instead of through an operation; and operations of others that take one activation and hold their
+  weights in an object of their own. Submodules compiled by TorchScript are refused.
 
 A rule keeps digital what its pattern names: the products of that module itself. What is inside needs a pattern, too:
 `{"*.mamba": None, "*.mamba.*": None}`, which hybrids of attention and state spaces need when they decode with a cache.
+A pattern that ends in `*` takes all that is inside with it: `model.layers.*` names the modules of a layer, too, and
+`model.layers.[0-9]` names the layers alone.
+
+What a model writes as a sum of elementwise products only while it decodes is digital only then. RecurrentGemma and
+others compute their short convolution so: one pass has the noise of its weights, a step with a cache has not.
 """
 
 
@@ -129,6 +137,13 @@ def test_the_table_of_models_is_what_conversion_gives() -> None:
     for was, now in zip(written.splitlines(), page().splitlines(), strict=False):
         assert was == now, "docs/models.md is out of date; run `python -m tests.nn.convert.test_families`"
     assert written == page(), "docs/models.md is out of date; run `python -m tests.nn.convert.test_families`"
+
+
+def test_the_readme_claims_no_more_families_than_there_are() -> None:
+    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    claimed = re.search(r"more than (\d+) model families", " ".join(readme.split()))
+    assert claimed is not None
+    assert int(claimed[1]) < len(FAMILIES) <= int(claimed[1]) + 15
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.dry_run import DryRun
+from ohmformer.capture.opaque_tensors import shape_of
 from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import numbered, token_mask
 from ohmformer.streams import current_samples
@@ -94,7 +95,7 @@ def _takes_cache(model: nn.Module) -> bool:
 
 def _rows(arguments: Any, axis: int) -> int | None:
     for leaf in tree_leaves(arguments):
-        if isinstance(leaf, Tensor) and leaf.dim() > axis:
+        if isinstance(leaf, Tensor) and len(shape_of(leaf)) > axis:
             return int(leaf.shape[axis])
     return None
 

@@ -86,7 +86,7 @@ def convert(
         )  # fmt: skip
         converted.ohmformer_crossbars = found  # type: ignore[assignment]
         attach(converted, found, run, set(replacer.frames))
-        attach_ranges(converted, found)
+        attach_ranges(converted, found.operands)
         found.structure.note(converted)
         self_check.check(model, converted, state, _checked(found.operands), sample, run.axis)
         calibrate_ranges(converted)

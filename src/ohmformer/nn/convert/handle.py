@@ -78,16 +78,21 @@ def handle_of(model: nn.Module) -> Crossbars:
     raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
 
 
+def whole_number(value: object) -> int:
+    """A whole number of any type (Python, NumPy, a tensor of one element) as an int; -1 for anything else."""
+    try:
+        return -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError, ValueError):
+        return -1
+
+
 def check_seed(seed: object, name: str = "seed") -> int:
     """The seed, or the number of a chip.
 
     Raises:
         BadInput: it is no whole number, 0 or more.
     """
-    try:
-        number = -1 if isinstance(seed, bool) else index(seed)  # type: ignore[arg-type]
-    except TypeError:
-        number = -1
+    number = whole_number(seed)
     if not 0 <= number < 2**63:
         raise BadInput(
             f"{name} = {seed!r}: must be a whole number from 0 to 2^63 - 1; write it without quotes and decimals"

@@ -23,6 +23,7 @@ from ohmformer.nn.modules.linear import CrossbarLinear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.plain_calls import refuse_transforms, refuse_valueless
 from ohmformer.nn.operands.state import CallInfo, State, TrainingStep
 
 
@@ -67,8 +68,11 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     In variation-aware training it is the next step, unless it is recomputed for the gradients of one.
 
     Raises:
-        BadInput: there are more or fewer names than samples, or the model has been changed since its conversion.
+        BadInput: there are more or fewer names than samples, or the model has been changed since its conversion,
+            or it is called inside a transform of PyTorch, or without values.
     """
+    refuse_transforms(*args, *kwargs.values())
+    refuse_valueless((args, kwargs))
     converted.structure.check(model)
     state = converted.state
     state.callers.add(get_ident())

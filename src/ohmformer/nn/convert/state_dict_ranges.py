@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -14,32 +14,24 @@ from ohmformer.nn.operands.ranges import ranges, set_ranges, unfit
 PREFIX = "ohmformer_ranges."
 
 
-class HasOperands(Protocol):
-    """A handle of a converted model."""
-
-    @property
-    def operands(self) -> Sequence[Operand]:
-        """All operands on crossbars."""
-
-
-def attach_ranges(model: nn.Module, converted: HasOperands) -> None:
+def attach_ranges(model: nn.Module, operands: Sequence[Operand]) -> None:
     """Let `state_dict` and `load_state_dict` of a converted model carry its calibrated ranges.
 
     A dictionary without ranges, such as that of the digital model, leaves them as they are.
     """
-    model.register_state_dict_post_hook(partial(put, converted))
-    model.register_load_state_dict_pre_hook(partial(take, converted))
+    model.register_state_dict_post_hook(partial(put, operands))
+    model.register_load_state_dict_pre_hook(partial(take, operands))
 
 
-def put(converted: HasOperands, _module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+def put(operands: Sequence[Operand], _module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
     """Put the ranges of all operands into a state dictionary."""
-    for operand in converted.operands:
+    for operand in operands:
         for name, tensor in ranges(operand).items():
             state[f"{prefix}{PREFIX}{operand.name}/{name}"] = tensor.detach()
 
 
 def take(
-    converted: HasOperands,
+    operands: Sequence[Operand],
     _module: nn.Module,
     state: dict[str, Any],
     prefix: str,
@@ -55,9 +47,9 @@ def take(
     for key in [key for key in state if key.startswith(start)]:
         operand_name, _, name = key.removeprefix(start).rpartition("/")
         stored.setdefault(operand_name, {})[name] = state.pop(key)
-    operands = {operand.name: operand for operand in converted.operands}
+    named = {operand.name: operand for operand in operands}
     for name, tensors in stored.items():
-        wrong = unfit(operands[name], tensors) if name in operands else "operand"
+        wrong = unfit(named[name], tensors) if name in named else "operand"
         if wrong:
             errors.append(
                 f"calibrated ranges of {name} ({wrong}) are those of another conversion; convert with the same "
@@ -65,7 +57,7 @@ def take(
             )
             return
     for name, tensors in stored.items():
-        set_ranges(operands[name], tensors)
+        set_ranges(named[name], tensors)
 
 
 OWN_STATE_HOOKS = (put, take)

@@ -18,6 +18,7 @@ from ohmformer.capture.masks import shows_nothing
 from ohmformer.errors import BadInput
 from ohmformer.nn.modules.grouped_query import multiply, unwritten
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
 
@@ -52,6 +53,7 @@ class ActivationMatmulSite:
         that no row sees are padding, and are not written.
         """
         found = found.swapped() if self.swapped else found
+        refuse_hidden(self.name, found.left, found.right)
         if found.left.numel() == 0 or found.right.numel() == 0:  # an empty batch, or no tokens
             return found.finish(found.left @ found.right.transpose(-2, -1))
         dtype = found.left.dtype

@@ -18,6 +18,7 @@ from ohmformer.capture.masks import allowed, seen_keys, shows_nothing
 from ohmformer.errors import BadInput
 from ohmformer.nn.modules.grouped_query import every_head, multiply, unwritten
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
 
@@ -69,6 +70,7 @@ class AttentionSite:
         enable_gqa: bool,
     ) -> tuple[Tensor, Tensor]:
         """`attend`, and the attention weights [B, H, M, N]."""
+        refuse_hidden(self.name, query, key, value)
         if query.numel() == 0 or key.numel() == 0:  # an empty batch, or no tokens
             rows = query.shape[:-1]
             return query.new_zeros(*rows, value.shape[-1]), query.new_zeros(*rows, key.shape[-2])

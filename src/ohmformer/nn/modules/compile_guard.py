@@ -7,6 +7,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+REASON = "crossbars are simulated with values in every call; export the digital model, which revert() returns"
+"""What PyTorch says where it is told to compile or to export all of a model."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -19,7 +22,7 @@ def eager(function: F) -> F:
             return function(*args, **kwargs)
         disabled = vars(function).get("disabled")
         if disabled is None:
-            disabled = vars(function)["disabled"] = sys.modules["torch"].compiler.disable(function)
+            disabled = vars(function)["disabled"] = sys.modules["torch"].compiler.disable(function, reason=REASON)
         return disabled(*args, **kwargs)
 
     return run  # type: ignore[return-value]

@@ -24,6 +24,7 @@ from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.activation_matmul import ActivationMatmulSite
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightOperand
 
@@ -241,6 +242,7 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
     @eager
     @wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        refuse_transforms(*args, *kwargs.values())
         frame: Frame = self.ohmformer_frame
         # Weights that are computed whenever they are asked for are computed once, so that they are known again.
         with parametrize.cached() if frame.parametrized() else nullcontext(), Intercept(frame) as intercept:
@@ -252,7 +254,13 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
     def extra_repr(self: Any) -> str:
         return joined(cls.extra_repr(self), self.ohmformer_frame.described())
 
-    methods = {"forward": forward, "__reduce__": reduce, "extra_repr": extra_repr, "__module__": cls.__module__}
+    methods = {
+        "forward": forward,
+        "__reduce__": reduce,
+        "extra_repr": extra_repr,
+        "__module__": cls.__module__,
+        "__prepare_scriptable__": refuse_scripting,
+    }
     subclass: type[nn.Module] = type(f"Crossbar{cls.__name__}", (cls,), methods)
     return subclass
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
 
 
@@ -16,10 +17,13 @@ class CrossbarLinear(nn.Linear):
 
     @eager
     def forward(self, input: Tensor) -> Tensor:
+        refuse_transforms(input)
         operand = self.ohmformer_weight
         with operand.state.paused():
             y = operand.product(input, self.weight) if input.dim() > 1 else operand.product(input[None], self.weight)[0]
         return y if self.bias is None else y + self.bias
+
+    __prepare_scriptable__ = refuse_scripting
 
     def extra_repr(self) -> str:
         """As `nn.Linear`, and which arrays hold the weight."""

@@ -10,6 +10,7 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
 
 
@@ -36,6 +37,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As `nn.MultiheadAttention.forward`; masked positions are True in boolean masks."""
+        refuse_transforms(query, key, value)
         with self.ohmformer_sites[0].state.paused():
             return self._attend(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
@@ -67,6 +69,8 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
             return out, None
         weights = weights.mean(dim=1) if average_attn_weights else weights
         return out, weights if batched else weights.squeeze(0)
+
+    __prepare_scriptable__ = refuse_scripting
 
     def extra_repr(self) -> str:
         """As `nn.MultiheadAttention`, and which arrays hold what."""

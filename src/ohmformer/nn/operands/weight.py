@@ -19,6 +19,7 @@ from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.state import State
 from ohmformer.streams import current_samples
 
@@ -62,13 +63,9 @@ class WeightOperand(Operand):
 
         `origin` is the parameter that w is a copy of, if it is one.
         """
+        refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        if x.dtype is not w.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise BadInput(
-                f"{self.name}: inputs are {x.dtype} and weights {w.dtype}; give both the same type, as the digital "
-                "layer needs too"
-            )
         call_index, dtype = self.next_call_index(), x.dtype
         places = self._rows_in(call_index)
         held_of = w.detach()
@@ -80,6 +77,11 @@ class WeightOperand(Operand):
         exact = self.exact_product(x, w)
         if exact is not None:
             return exact.to(dtype)
+        if dtype is not held_of.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise BadInput(
+                f"{self.name}: inputs are {dtype} and weights {held_of.dtype}; give both the same type, as the digital "
+                "layer needs too"
+            )
         rows = encoding.widened(x, self.name)
         held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, origin)
         own = self.state.padded.get(x)

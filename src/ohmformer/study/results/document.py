@@ -1,4 +1,4 @@
-"""The results file: what a study found, as one JSON document."""
+"""The results file: the results of a study as one JSON document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA: Final = 1
 
 _SCORES = {"points": {"__all__": {"accuracy": {"score_sums"}}}}
 _KEPT_IN_STORE: Any = {**_SCORES, "comparisons": {"__all__": _SCORES}}
-"""Where documents have scores of single samples, which are as many as the samples are."""
+"""Fields with one score per sample, which only the store keeps."""
 
 
 def study_results(study: Study[Settings], keys: Sequence[str], results: Sequence[PointResult]) -> StudyResults:
@@ -51,7 +51,7 @@ def _measured(point: Point[Settings], result: PointResult) -> MeasuredPoint:
 
 
 def to_json(document: Document) -> str:
-    """A document as JSON text that no terminal takes for anything but text.
+    """A document as JSON text without characters that control a terminal.
 
     The scores of single samples (`hits`) are left out; the store keeps them.
     """

@@ -1,4 +1,4 @@
-"""The key of a result: a hash of everything that decides the answer, and of nothing else. Free of torch."""
+"""The key of a result: a hash of all settings, data and code that decide it, and of nothing else. Free of torch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ANSWERING = (
     "study/evaluate_point.py",
     "study/loaded.py",
 )
-"""The files whose code answers a study; how it is read, run and reported decides nothing."""
+"""The files whose code decides results. The code that reads, runs and reports studies does not."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What the names in a study stood for when it ran: digests of the model and of the data, and where they ran."""
+    """Digests of the model and the data that a study names, and the device on which they ran."""
 
     model: str
     task: str
@@ -61,7 +61,7 @@ def _version(name: str) -> str:
 
 @cache
 def _read_version(reader: Callable[[str], str], name: str) -> str:
-    """What a package says of itself, read from its files once."""
+    """The version of a package, read from its files once."""
     try:
         return reader(name)
     except PackageNotFoundError:
@@ -71,12 +71,12 @@ def _read_version(reader: Callable[[str], str], name: str) -> str:
 @cache
 def code_digest(package: Path = PACKAGE) -> str:
     """SHA-256 over the code that computes answers: while it is being developed, one version has many."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for pattern in ANSWERING:
         for file in sorted(package.glob(pattern)):
-            found.update(f"{file.relative_to(package).as_posix()}\n".encode())
-            found.update(file.read_bytes())
-    return found.hexdigest()
+            sha256.update(f"{file.relative_to(package).as_posix()}\n".encode())
+            sha256.update(file.read_bytes())
+    return sha256.hexdigest()
 
 
 def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def code_from_outside(settings: Settings) -> dict[str, dict[str, str]]:
     classes = set(registry.outside([settings.hardware, settings.rules, settings.mitigation]))
     if settings.task.metric is not None:
         classes |= set(registry.outside(METRICS[settings.task.metric]))
-    found = {f"{each.__module__}.{each.__qualname__}": registry.code_digest(each) for each in classes}
-    return {"kinds": found} if found else {}
+    digests = {f"{each.__module__}.{each.__qualname__}": registry.code_digest(each) for each in classes}
+    return {"kinds": digests} if digests else {}
 
 
 def digest(content: Any) -> str:

@@ -1,4 +1,4 @@
-"""What all tables of a result have in common: immutable pydantic models whose values are checked. Free of torch."""
+"""Base class of all tables of a result: immutable pydantic models with checked values. Free of torch."""
 
 from __future__ import annotations
 

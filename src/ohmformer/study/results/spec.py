@@ -1,4 +1,4 @@
-"""Types of everything that a study answers, as it is stored and as a results file holds it. Free of torch.
+"""Types of the results of a study, in the store and in results files. Free of torch.
 
 A result is parsed into these types once, when it is read from the store or from a file, and written from them once.
 All classes are frozen; `model_dump(by_alias=True)` gives the JSON values of a file.
@@ -17,7 +17,7 @@ from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
 
 class Chosen(Part):
-    """What calibration chose for K and V at one point.
+    """The choice of calibration for K and V at one point.
 
     Attributes:
         recipe: name of the recipe.
@@ -33,7 +33,7 @@ class Chosen(Part):
 
 
 class Accuracy(Part):
-    """What was measured at one point.
+    """The measured accuracy of one point.
 
     Attributes:
         metric: name of the metric, as in `ohmformer.tasks.metric_kinds.METRICS`.
@@ -42,13 +42,13 @@ class Accuracy(Part):
         mean: mean of the metric over chips.
         ci95: lower and upper bound of the 95 % interval of the mean.
         chips: the metric of each chip.
-        samples: how many samples were scored.
+        samples: number of scored samples.
         score_sums: for each sample, the sum over chips of its scores (for an accuracy, the number of chips on which
             the sample was right; for a mean of cosines, their sum). The key in JSON is `hits`. The store holds it;
             results files leave it out. None for a metric that only all samples together have.
         left_out: for such a metric, the mean over chips of its value without each part of the samples in turn.
             Paired intervals need it.
-        chosen: what calibration chose; None where nothing was calibrated.
+        chosen: choice of calibration; None if nothing was calibrated.
     """
 
     optional = frozenset({"score_sums", "left_out", "chosen"})
@@ -83,7 +83,7 @@ class Accuracy(Part):
 
 
 class Capture(Part):
-    """What ran on crossbars, as kinds of products and how many of each there are, and what stayed digital."""
+    """Kinds and numbers of products on crossbars, and names of products that stayed digital."""
 
     crossbars: dict[Text, Count]
     digital: tuple[Text, ...]
@@ -139,8 +139,8 @@ class PointResult(Part):
     Attributes:
         accuracy: the metric, with its interval.
         capture: which products ran on crossbars.
-        write_noise: what the cells of each role had.
-        notes: what else a reader must know of task and model.
+        write_noise: write noise of the cells of each role.
+        notes: sentences on task and model.
     """
 
     accuracy: Accuracy
@@ -158,7 +158,7 @@ class EnergyBy(Part):
 
 
 class Wear(Part):
-    """What a lifetime rests on.
+    """The quantities from which a lifetime was computed.
 
     Attributes:
         role: role of the cells that wear out first; empty where no cell is rewritten.
@@ -180,7 +180,7 @@ class Wear(Part):
 
 
 class CostResult(Part):
-    """What one point costs, in SI units; None where something is not known or has no end."""
+    """The cost of one point, in SI units; None for a value that is unknown or infinite."""
 
     latency_s: Number
     energy_J: Number
@@ -204,7 +204,7 @@ class MeasuredPoint(Part):
         set: dotted path -> swept value, as written in the study.
         label: label of the sweep; empty for none.
         accuracy, capture, write_noise, notes: as in `PointResult`.
-        cost: what the point costs; None where it has no price, or costs were not asked for.
+        cost: cost of the point; None if it has no price, or costs were not requested.
     """
 
     optional = frozenset({"label", "cost"})
@@ -225,7 +225,7 @@ class PricedPoint(Part):
         set: dotted path -> swept value, as written in the study.
         label: label of the sweep; empty for none.
         cost: what the point costs.
-        accuracy: what was measured there; None where only costs were asked for.
+        accuracy: measured accuracy; None if only costs were requested.
     """
 
     optional = frozenset({"label", "accuracy"})
@@ -237,7 +237,7 @@ class PricedPoint(Part):
 
 
 class StudyCosts(Part):
-    """What `cost` and `compare` write, and `run` where nothing can be measured.
+    """The document of `cost` and `compare`, and of `run` if no accuracy can be measured.
 
     Attributes:
         version: version of the format; the key in JSON is `schema`.
@@ -245,7 +245,7 @@ class StudyCosts(Part):
         key: hash of all settings.
         versions: package -> version.
         points: the points, in the order of the study.
-        notes: what a reader must know.
+        notes: sentences that a reader must know.
     """
 
     version: Literal[1] = Field(alias="schema")
@@ -257,16 +257,16 @@ class StudyCosts(Part):
 
 
 class StudyResults(Part):
-    """What `run`, `accuracy` and `demo` write.
+    """The document of `run`, `accuracy` and `demo`.
 
     Attributes:
         version: version of the format; the key in JSON is `schema`.
         study: name of the study.
         key: hash of the keys of all points.
         versions: package -> version.
-        notes: what a reader must know of the hardware.
+        notes: sentences on the hardware.
         points: the points, in the order of the study.
-        cost_notes: what a reader must know of the prices; None where costs were not asked for.
+        cost_notes: sentences on the costs; None if costs were not requested.
         comparisons: the same or other models on several accelerators.
     """
 
@@ -306,7 +306,7 @@ class PaperResult(Part):
 
 
 class ClaimResults(Part):
-    """What `validate` writes."""
+    """The document of `validate`."""
 
     version: Literal[1] = Field(alias="schema")
     papers: tuple[PaperResult, ...]

@@ -33,7 +33,7 @@ ROW = "SELECT result, checksum FROM results WHERE key = ?"
 BEFORE_CHECKSUMS = ["key", "result"]
 
 NO_ROOM = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
-"""Why a file that is there cannot be opened for writing."""
+"""Errors for which an existing file cannot be opened for writing."""
 
 GONE = (
     "was moved, removed or replaced while the study ran; stopped, since results would be lost: leave the folder alone "
@@ -99,25 +99,25 @@ class Store:
                 self._refill("SELECT CAST(key AS BLOB), CAST(result AS BLOB), NULL FROM results")
 
     def _keys_ascend(self) -> bool:
-        """True unless a key was damaged so that others are not found any more."""
+        """True if the keys are in order. A damaged key breaks the order, so that lookups of other keys fail."""
         keys = [row[0] for row in self._database.execute("SELECT CAST(key AS BLOB) FROM results")]
         return all(one < two for one, two in pairwise(keys))
 
     def _rebuild(self) -> None:
-        """Keep the rows that are intact, in order; others are computed again."""
+        """Keep the intact rows, in order of their keys. Damaged ones are dropped, and computed again."""
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._refill("SELECT CAST(key AS BLOB), CAST(result AS BLOB), CAST(checksum AS BLOB) FROM results")
 
     def _refill(self, query: str) -> None:
-        """A new table with the rows of a query: key, result and checksum as bytes, None for a checksum to be made."""
+        """Replace the table by the rows of a query: key, result and checksum as bytes; a checksum None is computed."""
         kept = []
-        for key, text, found in self._database.execute(query).fetchall():
+        for key, text, stored in self._database.execute(query).fetchall():
             with suppress(UnicodeError, AttributeError):
                 row = key.decode(), text.decode()
-                own = checksum(*row)
-                if found is None or found == own.encode():
-                    kept.append((*row, own))
+                computed = checksum(*row)
+                if stored is None or stored == computed.encode():
+                    kept.append((*row, computed))
         self._database.execute("DROP TABLE results")
         self._database.execute(f"CREATE TABLE results {TABLE}")
         self._database.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", kept)
@@ -132,7 +132,7 @@ class Store:
             self._database.close()
 
     def __len__(self) -> int:
-        """How many results there are, of whatever study."""
+        """Number of stored results, of all studies."""
         with self._in_one_line(), closing(self._database.execute("SELECT COUNT(*) FROM results")) as rows:
             return int(rows.fetchone()[0])
 
@@ -201,10 +201,10 @@ class Store:
             return {str(row[0]) for row in rows}
 
     def check_in_place(self) -> None:
-        """Refuse to go on without the file.
+        """Check that the open file still has its name.
 
         Raises:
-            BadInput: its name no longer leads to what is open here.
+            BadInput: the file was moved, deleted or replaced.
         """
         self._note_identity()
         for name, identity in self._identity.items():
@@ -212,15 +212,15 @@ class Store:
                 raise BadInput(f"{self.file}: {GONE}")
 
     def is_in_place(self) -> bool:
-        """True if its name leads to what is open here."""
+        """True if the name of the file still leads to the open file."""
         return _identity_of(str(self.file)) == self._identity.get("")
 
     def _note_identity(self) -> None:
-        """Which files are open: the log of what is not in the main file yet appears with the first write."""
+        """Record which files are open. The write-ahead log appears with the first write."""
         for name in ("", "-wal"):
-            found = _identity_of(f"{self.file}{name}")
-            if found is not None:
-                self._identity.setdefault(name, found)
+            identity = _identity_of(f"{self.file}{name}")
+            if identity is not None:
+                self._identity.setdefault(name, identity)
 
     def _parsed(self, key: str, text: object, stored_checksum: object) -> PointResult:
         try:
@@ -237,7 +237,7 @@ class Store:
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:
-        """What SQLite complains of, as one line."""
+        """Raise errors of SQLite as `BadInput`."""
         try:
             yield
         except (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError) as error:
@@ -253,37 +253,38 @@ def checksum(key: str, text: str) -> str:
 
 
 def _is_readonly(file: Path) -> bool:
-    """True for a store that is there and may not be written, such as in somebody else's folder."""
+    """True if a store exists but it or its folder is not writable, such as in another user's folder."""
     return os.path.isfile(file) and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
 
 def _open_readonly(file: Path) -> sqlite3.Connection:
-    """For reading, without the files that SQLite else makes beside it.
+    """Open a store for reading, without the files that SQLite otherwise makes beside it.
 
-    Where a run was killed, a log beside the file has results that are not in the file yet: a copy of both is read.
+    If a run was killed, a log beside the file holds results that the file does not hold yet. Then a copy of both is
+    read.
     """
     log = Path(f"{file}-wal")
     if not (os.path.isfile(log) and os.path.getsize(log)):
         return sqlite3.connect(f"file:{quote(os.path.abspath(file))}?mode=ro&immutable=1", uri=True)
-    found = sqlite3.connect(":memory:")
+    memory = sqlite3.connect(":memory:")
     try:
         with TemporaryDirectory() as folder:
             copies = [shutil.copyfile(each, Path(folder) / each.name) for each in (file, log)]
             with closing(sqlite3.connect(copies[0])) as copy:
-                copy.backup(found)
+                copy.backup(memory)
     except OSError as error:
-        found.close()
+        memory.close()
         raise sqlite3.OperationalError(str(error)) from error
     except BaseException:
-        found.close()
+        memory.close()
         raise
-    return found
+    return memory
 
 
 def _identity_of(file: str) -> tuple[int, int] | None:
-    """What file a name leads to; None for none."""
+    """Device and inode of a file; None if there is no such file."""
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
