@@ -107,6 +107,11 @@ class Placement:
         """Component -> energy of all operations of all samples [J], without standing power."""
         return total_energy((stage, count) for layer, count in self.distinct() for stage in layer.all_stages())
 
+    @cached_property
+    def shares_softmax(self) -> bool:
+        """True if several units that compute Q K^T take turns with one set of softmax units."""
+        return self.softmax_sets == "one" and count_softmax_units(self.layers) > 1
+
     @property
     def counts(self) -> Counts:
         """Events on arrays, for all samples."""

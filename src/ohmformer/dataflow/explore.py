@@ -14,8 +14,8 @@ import numpy as np
 
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
-from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
-from ohmformer.dataflow.layer_cuts import cuts_of
+from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
+from ohmformer.dataflow.layer_cuts import Segment, segments
 from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
@@ -119,7 +119,7 @@ class _Priced:
         energy: dynamic energy of all samples [J].
         power: standing power [W].
         area: area of the chip [m^2].
-        closed: True if a closed form exists when samples run one by one.
+        closed: True if each layer is a pipeline (see `is_pipeline`).
     """
 
     placement: Placement
@@ -137,7 +137,7 @@ class _Priced:
             for layer, repeats in distinct
         ]
         energy = sum(placement.energy.values())
-        closed = all(_is_pipeline(layer) for layer, _ in distinct)
+        closed = all(is_pipeline(placement, layer) for layer, _ in distinct)
         return cls(placement, pipelines, energy, placement.power, placement.area, closed)
 
 
@@ -145,17 +145,9 @@ def _stage_times(stages: tuple[Stage, ...]) -> Array:
     return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap) for stage in stages]).T
 
 
-def _is_pipeline(layer: PlacedLayer) -> bool:
-    try:
-        check_pipeline(layer, alone=True)
-    except BadInput:
-        return False
-    return True
-
-
 @dataclass
 class _Bucket:
-    """Layers with the same number of stages and the same cuts (see `cuts_of`): one array operation serves them all.
+    """Layers with the same segments (see `layer_cuts.segments`): one array operation serves them all.
 
     Attributes:
         rows: per layer: number of the design point, number of such layers, start [s], tokens per sample and per block.
@@ -180,36 +172,26 @@ class _Stages:
 def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
     """Latency of each design point [s].
 
-    Points whose samples run one by one are evaluated together; pipelined batches, and points without a closed form, are
-    evaluated one at a time.
+    Points whose samples and layers run one by one are evaluated together, all others one at a time.
     """
     total = np.zeros(len(points))
-    buckets: dict[tuple[int, tuple[int, int]], _Bucket] = {}
+    buckets: dict[tuple[Segment, ...], _Bucket] = {}
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
-        if not (priced.closed and dataflow.has_closed_form):
+        if not dataflow.has_closed_form:
             total[number] = build_timeline(priced.placement, dataflow).latency
-        elif dataflow.overlaps():
+        elif not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
             total[number] = latency(priced.placement, dataflow)
-        elif workload.batch > 1 and dataflow.batching == "pipelined":
-            total[number] = _batched(priced.placement, dataflow)
         else:
             for layer, repeats, start, stage_times in priced.pipelines:
                 block = dataflow.size_of_block(layer.tokens)
-                bucket = buckets.setdefault((stage_times.shape[1], cuts_of(layer, dataflow)), _Bucket())
+                bucket = buckets.setdefault(segments(layer, dataflow), _Bucket())
                 bucket.rows.append((number, repeats * workload.batch, start, layer.tokens, block))
                 bucket.stages.append(stage_times)
-    for (_, cuts), bucket in buckets.items():
+    for parts, bucket in buckets.items():
         number, count_each, start, tokens, block = np.array(bucket.rows).T
         fixed, per_token, floor, cap = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
         stages = [_Stages("", *values) for values in zip(fixed, per_token, floor, cap, strict=True)]
         designs = Designs(block.astype(np.int64), {})
-        passed = alone_latency(stages, cuts, tokens.astype(np.int64), designs, start)
+        passed = alone_latency(stages, parts, tokens.astype(np.int64), designs, start)
         np.add.at(total, number.astype(np.int64), count_each * passed)
     return total
-
-
-def _batched(placement: Placement, dataflow: Dataflow) -> float:
-    try:
-        return latency(placement, dataflow)
-    except BadInput:  # stages share a unit across other stages: no closed form for pipelined samples
-        return build_timeline(placement, dataflow).latency

@@ -8,27 +8,16 @@ from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.dataflow.spec import Dataflow
 
+Segment = tuple[int, int, bool]
+"""First stage, end (the stage after its last), and whether the stages take the sequence whole."""
+
 SOFTMAX = "softmax"
-"""Name of the one set of softmax units that all layers use."""
+"""Name of the one set of softmax units for which layers wait."""
 
 
 def unit_name(layer: PlacedLayer, stage: Stage) -> str:
     """Name of the unit that a stage occupies: the same for all layers if they share it."""
     return stage.unit if stage.shared else f"{layer.name}: {stage.unit}"
-
-
-def cuts_of(layer: PlacedLayer, dataflow: Dataflow) -> tuple[int, int]:
-    """The positions (gather, join) that cut a layer's stages into three segments.
-
-    Stages before `gather` and from `join` on take the sequence block by block; stages between take it whole. A segment
-    starts when the one before it has finished all blocks.
-
-    Returns:
-        (0, 0) if no stage waits for all blocks; gather = join if only the stage `join` does.
-    """
-    if layer.join is None or not dataflow.joins():
-        return 0, 0
-    return layer.join if layer.gather is None else layer.gather, layer.join
 
 
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
@@ -45,23 +34,22 @@ def blocks(tokens: int, size: int) -> list[int]:
 
 
 def further_units(placement: Placement, layer: PlacedLayer, index: int) -> tuple[str, ...]:
-    """The units that the stage at `index` occupies beside its own: the softmax units, if there is one set for all."""
-    return (SOFTMAX,) if placement.softmax_sets == "one" and index in layer.softmax else ()
+    """The units that the stage at `index` occupies beside its own: the softmax units, if others wait for them."""
+    return (SOFTMAX,) if index in layer.softmax and placement.shares_softmax else ()
 
 
-def segments(layer: PlacedLayer, dataflow: Dataflow) -> list[tuple[int, int, bool]]:
+def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:
     """The segments of a layer's stages; each starts when the one before it has finished all blocks.
 
-    Returns:
-        For each segment: first stage, end (the stage after its last), and whether it takes the sequence whole.
+    Stages from `gather` up to `join` take the sequence whole, all others block by block.
     """
     end = len(layer.stages)
     if not dataflow.joins():
-        return [(0, end, False)]
-    starts = {0, *layer.later_joins} | {cut for cut in (layer.gather, layer.join) if cut is not None}
-    edges = [*sorted(starts), end]
-    gather, join = cuts_of(layer, dataflow)
-    return [(first, last, gather <= first < join) for first, last in pairwise(edges)]
+        return ((0, end, False),)
+    cuts = [cut for cut in (layer.gather, layer.join) if cut is not None]
+    edges = [*sorted({0, *cuts, *layer.later_joins}), end]
+    whole = range(layer.gather, layer.join) if layer.gather is not None and layer.join is not None else range(0)
+    return tuple((first, last, first in whole) for first, last in pairwise(edges))
 
 
 def sets_of_cells(placement: Placement, layer: PlacedLayer, stage: Stage) -> int | None:

@@ -1,8 +1,9 @@
-"""The jobs of a dataflow whose layers overlap: a block enters a layer when it has left the layer before.
+"""The jobs of a dataflow in blocks: which units each occupies, for how long, and whose results it waits for.
 
-Program order is layer, sample, segment, block, stage. Every job waits only for jobs before it, so the schedule exists,
-and the start of each job is the length of a longest path: no longer than without overlap, where the same jobs in the
-same order wait for more.
+Program order is layer, sample, segment, block, stage: a unit takes the jobs of all samples in a layer before those of
+the next layer. A block enters a layer when it has left the layer before, or, if layers do not overlap, when all blocks
+of its sample have left it. Every job waits only for jobs before it, so the schedule exists, and the start of each job
+is the length of a longest path. With overlap it is never longer, since the same jobs in the same order wait for less.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ohmformer.dataflow.layer_cuts import blocks, segments, sets_of_cells, unit_
 from ohmformer.dataflow.spec import Dataflow
 
 
-def overlap_jobs(placement: Placement, dataflow: Dataflow) -> list[Job]:
+def block_jobs(placement: Placement, dataflow: Dataflow) -> list[Job]:
     """All jobs in program order."""
     return _Builder(placement, dataflow).build()
 
@@ -57,7 +58,7 @@ class _Builder:
             share = 1.0 if self.dataflow.batching == "pipelined" else 1.0 / self.placement.workload.batch
             loaded = self.todo.set_up(index, tuple(before[-1:]), sample=sample, share=share) if layer.setup else ()
         sizes = blocks(layer.tokens, self.dataflow.size_of_block(layer.tokens))
-        one_by_one = tokens == layer.tokens
+        one_by_one = self.dataflow.overlaps() and tokens == layer.tokens
         last: dict[int, int] = {}
         for first, end, whole in segments(layer, self.dataflow):
             ends = []

@@ -1,4 +1,4 @@
-"""The latency of overlapping layers in closed form: a max-plus recursion over stages, with all blocks at once.
+"""The latency of any dataflow in blocks: a max-plus recursion over stages, with all blocks and samples at once.
 
 On one unit block b starts at start(b) = max(arrival(b), start(b - 1) + p(b - 1)). With c(b), the sum of p before b,
 start(b) - c(b) is the running maximum of arrival(b) - c(b), so one pass over an array serves all blocks and samples of
@@ -34,14 +34,14 @@ SAME = 1e-12
 """Relative difference up to which two shifts are equal."""
 
 
-def overlap_latency(
+def recursive_latency(
     placement: Placement, dataflow: Dataflow, speed: Mapping[str, float] | None = None, *, block: int | None = None
 ) -> float:
     """The latency of all samples [s].
 
     Args:
         placement: the workload on the accelerator.
-        dataflow: one that overlaps layers.
+        dataflow: one without jobs of its own.
         speed: stage name -> factor by which its times are multiplied.
         block: tokens per block; by default those of the dataflow.
 
@@ -122,7 +122,7 @@ class _Flow:
         """Pass all samples through a layer."""
         count = -(-layer.tokens // self._size(layer.tokens))
         self._allow(count, len(layer.stages))
-        same = self.tokens == layer.tokens
+        same = self.dataflow.overlaps() and self.tokens == layer.tokens
         enter = self.arrived if same else np.broadcast_to(self.arrived[:, -1:], (self.samples, count)).copy()
         if layer.setup is not None:
             unit = unit_name(layer, layer.setup)
