@@ -138,13 +138,17 @@ class Timeline:
         return {"scores": scores, "tokens": tokens * width * size, **conditioning}
 
     def chrome_trace(self) -> dict[str, Any]:
-        """The timeline in the trace-event format of chrome://tracing and Perfetto: one track per unit, times in us."""
+        """The timeline in the trace-event format of chrome://tracing and Perfetto: one track per unit, times in us.
+
+        `arrives` of a job is the time at which its result has passed pipelines and links.
+        """
         units = {unit: number for number, unit in enumerate(self.busy, 1)}
         return {"displayTimeUnit": "ns", "traceEvents": [*_tracks(units), *self._events(units)]}
 
     def _events(self, units: dict[str, int]) -> Iterator[dict[str, Any]]:
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
+            arrives = self.schedule.ready[number] * 1e6
             for unit in (job.unit, *job.also):
                 yield {
                     "name": job.stage.name,
@@ -154,7 +158,7 @@ class Timeline:
                     "tid": units[unit],
                     "ts": self.schedule.start[number] * 1e6,
                     "dur": job.duration * 1e6,
-                    "args": {"layer": layer, "sample": job.sample, "block": job.block},
+                    "args": {"layer": layer, "sample": job.sample, "block": job.block, "arrives": arrives},
                 }
 
 
