@@ -4,8 +4,9 @@ On one unit block b starts at start(b) = max(arrival(b), start(b - 1) + p(b - 1)
 start(b) - c(b) is the running maximum of arrival(b) - c(b), so one pass over an array serves all blocks and samples of
 a stage. A stage that waits for all tokens takes the last arrival of its sample for all blocks.
 
-A layer adds the same shift to its results that is added to all its inputs and to the state of shared units. So when an
-equal layer has shifted all of them by one constant, each equal layer that follows adds this constant again.
+A layer adds the same shift to its results that is added to all its inputs and to the state of shared units. So when
+equal layers have shifted all of them by one constant, equal layers that follow add this constant again (see
+`steady.py`). The same holds for samples that pass through a layer one after another.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.layer_cuts import further_units, segments, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
+from ohmformer.dataflow.steady import Steady, keeps_pace, shift
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -30,8 +32,6 @@ MOST_AT_ONCE = 20_000_000
 """Maximum number of blocks of all samples, which take about 1 GB."""
 MOST_STEPS = 1_000_000
 """Maximum number of steps in which blocks or samples cannot be computed at once, which take about 20 s."""
-SAME = 1e-12
-"""Relative difference up to which two shifts are equal."""
 
 
 def recursive_latency(
@@ -76,20 +76,20 @@ class _Flow:
     def run(self) -> float:
         """Layer by layer; equal layers that only shift the state are skipped."""
         layers = self.placement.layers
-        kinds = [(entry.tokens, entry.join, tuple(map(id, entry.stages)), id(entry.setup)) for entry in layers]
+        kinds = [_kind(layer) for layer in layers]
         ahead = [0] * len(layers)
         for index in range(len(layers) - 2, -1, -1):
             ahead[index] = ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
-        index, before = 0, None
+        index, steady = 0, Steady()
         while index < len(layers):
             self._layer(layers[index])
-            state = self._state(layers[index])
-            repeated = index > 0 and kinds[index] == kinds[index - 1]
-            gain = _shift(before, state) if repeated and before is not None and ahead[index] else None
-            if gain is not None:
-                self._move(layers[index], gain * ahead[index])
-                index += ahead[index]
-            before = state
+            if not ahead[index]:
+                steady = Steady()
+            elif found := steady.add(self._state(layers[index])):
+                period, gain = found
+                self._move(layers[index], gain * (ahead[index] // period))
+                index += ahead[index] // period * period
+                steady = Steady()
             index += 1
         times = self.placement.workload.batch if self.dataflow.batching == "serial" else 1
         return float(self.arrived.max()) * times
@@ -132,9 +132,7 @@ class _Flow:
         units = [unit for place in range(len(layer.stages)) for unit in self._units(layer, place)]
         rewritten = any(s.name == "write" and sets_of_cells(self.placement, layer, s) for s in layer.stages)
         if self.samples > 1 and (rewritten or len(set(units)) < len(units)):
-            self._count(self.samples * len(layer.stages))
-            passed = [self._pass(layer, enter[n : n + 1]) for n in range(self.samples)]
-            self.arrived = np.concatenate(passed)
+            self.arrived = self._in_turn(layer, enter, sorted(set(units)))
         else:
             self.arrived = self._pass(layer, enter)
         self.tokens = layer.tokens
@@ -142,6 +140,62 @@ class _Flow:
         for unit in set(units) - shared:  # no other layer uses it
             self.free.pop(unit, None)
             self.readers.pop(unit, None)
+
+    def _in_turn(self, layer: PlacedLayer, enter: Array, units: list[str]) -> Array:
+        """The times [N, B] at which samples leave a layer that they pass one after another.
+
+        Args:
+            layer: the layer.
+            enter: [N, B], times at which the blocks enter it [s].
+            units: its units.
+        """
+        passed: list[Array] = []
+        steady, next_look = Steady(), 0
+        while len(passed) < self.samples:
+            self._count(len(layer.stages))
+            number = len(passed)
+            passed.append(self._pass(layer, enter[number : number + 1]))
+            found = steady.add(self._times_of(layer, units))
+            if not found or number < next_look:
+                continue
+            period, gain = found
+            rounds = (self.samples - len(passed)) // period
+            first = len(passed) - period
+            if rounds and self._repeats(layer, enter[first:], steady, passed[first:], gain, units):
+                latest = np.concatenate(passed[first:])
+                passed += [latest + gain * (turn + 1) for turn in range(rounds)]
+                self._set_times(layer, units, self._times_of(layer, units) + gain * rounds)
+            next_look = 2 * number
+        return np.concatenate(passed)
+
+    def _repeats(
+        self, layer: PlacedLayer, enter: Array, steady: Steady, latest: list[Array], gain: float, units: list[str]
+    ) -> bool:
+        """True if all samples to come pass as those of the `latest` period did, `gain` later in each period."""
+        period = len(latest)
+        pace = keeps_pace(enter, period, gain)
+        if pace is not False:
+            return bool(pace)
+        now, never = steady.states[-1], np.full((1, enter.shape[1]), -np.inf)
+        self._set_times(layer, units, steady.states[-1 - period])
+        unhindered = [self._pass(layer, never) for _ in latest]
+        alike = shift(now, self._times_of(layer, units)) == 0.0
+        self._set_times(layer, units, now)
+        return alike and all(np.array_equal(one, other) for one, other in zip(unhindered, latest, strict=True))
+
+    def _times_of(self, layer: PlacedLayer, units: list[str]) -> Array:
+        """The times at which units of a layer become free, and those of the last reads of its cells [s]."""
+        reads = [time for unit in _writers(layer) for time in self.readers.get(unit, ())]
+        return np.array([*(self.free.get(unit, -np.inf) for unit in units), *reads])
+
+    def _set_times(self, layer: PlacedLayer, units: list[str], times: Array) -> None:
+        """The reverse of `_times_of`."""
+        self.free.update(zip(units, times[: len(units)].tolist(), strict=True))
+        reads = iter(times[len(units) :].tolist())
+        for unit in _writers(layer):
+            if unit in self.readers:
+                sets = self.placement.kv_sets
+                self.readers[unit] = deque([next(reads) for _ in self.readers[unit]], sets)
 
     def _pass(self, layer: PlacedLayer, times: Array) -> Array:
         """The times [n, B] at which blocks leave a layer that they enter at `times`."""
@@ -236,9 +290,12 @@ class _Flow:
         )
 
 
-def _shift(before: Array, after: Array) -> float | None:
-    """The constant by which all times grew; None if they did not grow alike."""
-    if before.shape != after.shape:
-        return None
-    gain = after - before
-    return float(gain[0]) if np.all(np.abs(gain - gain[0]) <= SAME * abs(gain[0])) else None
+def _kind(layer: PlacedLayer) -> tuple[object, ...]:
+    """What decides the times of a layer, beside those at which blocks enter it."""
+    waits = layer.join, layer.gather, layer.later_joins, layer.softmax
+    return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup)
+
+
+def _writers(layer: PlacedLayer) -> list[str]:
+    """The units of a layer that write cells."""
+    return sorted({unit_name(layer, stage) for stage in layer.stages if stage.name == "write"})
