@@ -150,22 +150,21 @@ class _Flow:
             units: its units.
         """
         passed: list[Array] = []
-        steady, next_look = Steady(), 0
-        while len(passed) < self.samples:
+        steady, number, next_look = Steady(), 0, 1
+        while number < self.samples:
             self._count(len(layer.stages))
-            number = len(passed)
             passed.append(self._pass(layer, enter[number : number + 1]))
+            number += 1
             found = steady.add(self._times_of(layer, units))
             if not found or number < next_look:
                 continue
-            period, gain = found
-            rounds = (self.samples - len(passed)) // period
-            first = len(passed) - period
-            if rounds and self._repeats(layer, enter[first:], steady, passed[first:], gain, units):
-                latest = np.concatenate(passed[first:])
-                passed += [latest + gain * (turn + 1) for turn in range(rounds)]
+            (period, gain), next_look = found, 2 * number
+            rounds, latest = (self.samples - number) // period, passed[-period:]
+            if rounds and self._repeats(layer, enter[number - period :], steady, latest, gain, units):
+                later = gain * np.arange(1, rounds + 1)[:, None, None]
+                passed.append((np.concatenate(latest) + later).reshape(rounds * period, -1))
                 self._set_times(layer, units, self._times_of(layer, units) + gain * rounds)
-            next_look = 2 * number
+                number, next_look = number + rounds * period, self.samples
         return np.concatenate(passed)
 
     def _repeats(
