@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
-from ohmformer.dataflow.layer_cuts import further_units, segments, sets_of_cells, unit_name, writer_of
+from ohmformer.dataflow.layer_cuts import further_units, loops, segments, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, keeps_pace, shift
 from ohmformer.errors import BadInput
@@ -49,6 +50,19 @@ def recursive_latency(
         BadInput: there are too many blocks or samples to compute.
     """
     return _Flow(placement, dataflow, speed or {}, block).run()
+
+
+class _Part(NamedTuple):
+    """Consecutive stages of a layer: from `first` to the one before `end`."""
+
+    layer: PlacedLayer
+    first: int
+    end: int
+
+    def writers(self) -> list[str]:
+        """The units that write cells."""
+        stages = self.layer.stages[self.first : self.end]
+        return sorted({unit_name(self.layer, stage) for stage in stages if stage.name == "write"})
 
 
 class _Flow:
@@ -129,81 +143,85 @@ class _Flow:
             self.free[unit] = max(float(self.arrived[0, -1]), self.free.get(unit, 0.0)) + self._times(layer.setup, 1)[1]
             enter = enter.copy()
             enter[0] = np.maximum(enter[0], self.free[unit])
-        units = [unit for place in range(len(layer.stages)) for unit in self._units(layer, place)]
-        rewritten = any(s.name == "write" and sets_of_cells(self.placement, layer, s) for s in layer.stages)
-        if self.samples > 1 and (rewritten or len(set(units)) < len(units)):
-            self.arrived = self._in_turn(layer, enter, sorted(set(units)))
-        else:
-            self.arrived = self._pass(layer, enter)
-        self.tokens = layer.tokens
-        shared = set(self._shared(layer))
-        for unit in set(units) - shared:  # no other layer uses it
+        alone = ((0, len(layer.stages), False),)
+        for first, end, loop in loops(self.placement, layer) if self.samples > 1 else alone:
+            part = _Part(layer, first, end)
+            enter = self._in_turn(part, enter) if loop else self._pass(part, enter)
+        self.arrived, self.tokens = enter, layer.tokens
+        units = {unit for place in range(len(layer.stages)) for unit in self._units(layer, place)}
+        for unit in units - set(self._shared(layer)):  # no other layer uses it
             self.free.pop(unit, None)
             self.readers.pop(unit, None)
 
-    def _in_turn(self, layer: PlacedLayer, enter: Array, units: list[str]) -> Array:
-        """The times [N, B] at which samples leave a layer that they pass one after another.
+    def _in_turn(self, part: _Part, enter: Array) -> Array:
+        """The times [N, B] at which samples leave stages that they pass one after another.
 
         Args:
-            layer: the layer.
-            enter: [N, B], times at which the blocks enter it [s].
-            units: its units.
+            part: the stages.
+            enter: [N, B], times at which the blocks enter them [s].
         """
         passed: list[Array] = []
         steady, number, next_look = Steady(), 0, 1
         while number < self.samples:
-            self._count(len(layer.stages))
-            passed.append(self._pass(layer, enter[number : number + 1]))
+            self._count(part.end - part.first)
+            passed.append(self._pass(part, enter[number : number + 1]))
             number += 1
-            found = steady.add(self._times_of(layer, units))
+            found = steady.add(self._times_of(part))
             if not found or number < next_look:
                 continue
             (period, gain), next_look = found, 2 * number
             rounds, latest = (self.samples - number) // period, passed[-period:]
-            if rounds and self._repeats(layer, enter[number - period :], steady, latest, gain, units):
+            if rounds and self._repeats(part, enter[number - period :], steady, latest, gain):
                 later = gain * np.arange(1, rounds + 1)[:, None, None]
                 passed.append((np.concatenate(latest) + later).reshape(rounds * period, -1))
-                self._set_times(layer, units, self._times_of(layer, units) + gain * rounds)
+                self._set_times(part, self._times_of(part) + gain * rounds)
                 number, next_look = number + rounds * period, self.samples
         return np.concatenate(passed)
 
-    def _repeats(
-        self, layer: PlacedLayer, enter: Array, steady: Steady, latest: list[Array], gain: float, units: list[str]
-    ) -> bool:
+    def _repeats(self, part: _Part, enter: Array, steady: Steady, latest: list[Array], gain: float) -> bool:
         """True if all samples to come pass as those of the `latest` period did, `gain` later in each period."""
         period = len(latest)
         pace = keeps_pace(enter, period, gain)
         if pace is not False:
             return bool(pace)
         now, never = steady.states[-1], np.full((1, enter.shape[1]), -np.inf)
-        self._set_times(layer, units, steady.states[-1 - period])
-        unhindered = [self._pass(layer, never) for _ in latest]
-        alike = shift(now, self._times_of(layer, units)) == 0.0
-        self._set_times(layer, units, now)
+        self._set_times(part, steady.states[-1 - period])
+        unhindered = [self._pass(part, never) for _ in latest]
+        alike = shift(now, self._times_of(part)) == 0.0
+        self._set_times(part, now)
         return alike and all(np.array_equal(one, other) for one, other in zip(unhindered, latest, strict=True))
 
-    def _times_of(self, layer: PlacedLayer, units: list[str]) -> Array:
-        """The times at which units of a layer become free, and those of the last reads of its cells [s]."""
-        reads = [time for unit in _writers(layer) for time in self.readers.get(unit, ())]
-        return np.array([*(self.free.get(unit, -np.inf) for unit in units), *reads])
+    def _units_of(self, part: _Part) -> list[str]:
+        """The units of some stages."""
+        return sorted({unit for place in range(part.first, part.end) for unit in self._units(part.layer, place)})
 
-    def _set_times(self, layer: PlacedLayer, units: list[str], times: Array) -> None:
+    def _times_of(self, part: _Part) -> Array:
+        """The times at which the units of some stages become free, and those of the last reads of their cells [s]."""
+        reads = [time for unit in part.writers() for time in self.readers.get(unit, ())]
+        return np.array([*(self.free[unit] for unit in self._units_of(part)), *reads])
+
+    def _set_times(self, part: _Part, times: Array) -> None:
         """The reverse of `_times_of`."""
+        units = self._units_of(part)
         self.free.update(zip(units, times[: len(units)].tolist(), strict=True))
         reads = iter(times[len(units) :].tolist())
-        for unit in _writers(layer):
+        for unit in part.writers():
             if unit in self.readers:
                 sets = self.placement.kv_sets
                 self.readers[unit] = deque([next(reads) for _ in self.readers[unit]], sets)
 
-    def _pass(self, layer: PlacedLayer, times: Array) -> Array:
-        """The times [n, B] at which blocks leave a layer that they enter at `times`."""
+    def _pass(self, part: _Part, times: Array) -> Array:
+        """The times [n, B] at which blocks leave stages that they enter at `times`."""
+        layer = part.layer
         size = self._size(layer.tokens)
         count = -(-layer.tokens // size)
         last: dict[int, float] = {}
-        for first, end, whole in segments(layer, self.dataflow):
+        for begin, stop, whole in segments(layer, self.dataflow):
+            first, end = max(begin, part.first), min(stop, part.end)
+            if first >= end:
+                continue
             blocks = 1 if whole else count
-            if first or whole:
+            if first == begin and (begin or whole):
                 times = np.broadcast_to(times[:, -1:], (len(times), blocks)).copy()
             units = [unit for place in range(first, end) for unit in self._units(layer, place)]
             if blocks > 1 and len(set(units)) < len(units):
@@ -293,8 +311,3 @@ def _kind(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides the times of a layer, beside those at which blocks enter it."""
     waits = layer.join, layer.gather, layer.later_joins, layer.softmax
     return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup)
-
-
-def _writers(layer: PlacedLayer) -> list[str]:
-    """The units of a layer that write cells."""
-    return sorted({unit_name(layer, stage) for stage in layer.stages if stage.name == "write"})

@@ -52,6 +52,39 @@ def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:
     return tuple((first, last, first in whole) for first, last in pairwise(edges))
 
 
+def loops(placement: Placement, layer: PlacedLayer) -> tuple[tuple[int, int, bool], ...]:
+    """Ranges of stages, in order: those that samples pass in turn, and those that all samples pass stage by stage.
+
+    A later stage holds up the next sample in an earlier one if both use one unit, or if the later one reads cells that
+    the earlier one writes again. Such stages, and those between them, form a loop.
+
+    Returns:
+        For each range: first stage, end (the stage after its last), and whether it is a loop.
+    """
+    count = len(layer.stages)
+    last_of: dict[str, int] = {}
+    spans = []
+    for place in range(count - 1, -1, -1):
+        stage = layer.stages[place]
+        units = (unit_name(layer, stage), *further_units(placement, layer, place))
+        last = max(last_of.setdefault(unit, place) for unit in units)
+        if stage.name == "write" and sets_of_cells(placement, layer, stage) is not None:
+            last = max([last, *(each for each in range(count) if writer_of(layer.stages, each) == place)])
+        if last > place:
+            spans.append((place, last + 1))
+    ranges: list[tuple[int, int, bool]] = []
+    at = 0
+    for first, end in reversed(spans):
+        if first >= at:
+            ranges += [(at, first, False)] if first > at else []
+            ranges.append((first, end, True))
+        else:
+            begin = ranges.pop()[0]
+            ranges.append((begin, max(at, end), True))
+        at = ranges[-1][1]
+    return tuple(ranges) if at == count else (*ranges, (at, count, False))
+
+
 def sets_of_cells(placement: Placement, layer: PlacedLayer, stage: Stage) -> int | None:
     """Number of sets of cells with which writes take turns; None if every write of a pass has cells of its own."""
     if stage.shared:
