@@ -22,7 +22,7 @@ from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.layer_cuts import further_units, loops, segments, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.steady import Steady, keeps_pace, shift
+from ohmformer.dataflow.steady import Steady, alike, never_later
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -171,25 +171,35 @@ class _Flow:
                 continue
             (period, gain), next_look = found, 2 * number
             rounds, latest = (self.samples - number) // period, passed[-period:]
-            if rounds and self._repeats(part, enter[number - period :], steady, latest, gain):
-                later = gain * np.arange(1, rounds + 1)[:, None, None]
+            rises = self._rises(part, enter[number - period :], steady, latest, gain) if rounds else None
+            if rises is not None:
+                later = rises * np.arange(1, rounds + 1)[:, None, None]
                 passed.append((np.concatenate(latest) + later).reshape(rounds * period, -1))
-                self._set_times(part, self._times_of(part) + gain * rounds)
+                self._set_times(part, self._times_of(part) + rises * rounds)
                 number, next_look = number + rounds * period, self.samples
         return np.concatenate(passed)
 
-    def _repeats(self, part: _Part, enter: Array, steady: Steady, latest: list[Array], gain: float) -> bool:
-        """True if all samples to come pass as those of the `latest` period did, `gain` later in each period."""
+    def _rises(self, part: _Part, enter: Array, steady: Steady, latest: list[Array], gain: float) -> float | None:
+        """By how much each period of samples follows the one before, if it is the same for all samples to come.
+
+        Args:
+            part: the stages.
+            enter: [N, B], times at which the samples of the latest period, and those to come, enter [s].
+            steady: the states so far.
+            latest: results of the latest period.
+            gain: by how much the state grew in the latest period [s].
+        """
         period = len(latest)
-        pace = keeps_pace(enter, period, gain)
-        if pace is not False:
-            return bool(pace)
+        exact = alike(enter, period, gain)
+        if exact is not None or not never_later(enter, period, gain):
+            return exact
         now, never = steady.states[-1], np.full((1, enter.shape[1]), -np.inf)
         self._set_times(part, steady.states[-1 - period])
         unhindered = [self._pass(part, never) for _ in latest]
-        alike = shift(now, self._times_of(part)) == 0.0
+        same = np.array_equal(now, self._times_of(part))
         self._set_times(part, now)
-        return alike and all(np.array_equal(one, other) for one, other in zip(unhindered, latest, strict=True))
+        waits = not same or any(not np.array_equal(one, other) for one, other in zip(unhindered, latest, strict=True))
+        return None if waits else gain
 
     def _units_of(self, part: _Part) -> list[str]:
         """The units of some stages."""

@@ -19,7 +19,7 @@ LONGEST_PERIOD = 12
 """Longest period that is looked for."""
 MOST_KEPT = 4_000_000
 """Maximum number of times that are kept from former steps."""
-SAME = 1e-13
+SAME = 1e-12
 """Difference up to which two times are equal, relative to the larger."""
 
 
@@ -57,21 +57,38 @@ def shift(before: Array, after: Array) -> float | None:
     return gain if bool(np.all(np.abs(after - before - gain) <= SAME * np.abs(after))) else None
 
 
-def keeps_pace(times: Array, period: int, gain: float) -> bool | None:
-    """Compare rows that enter from outside with rows that grow by `gain` per period.
+def alike(times: Array, period: int, gain: float) -> float | None:
+    """How much later the rows of each period are than those of the period before, if it is the same for all periods.
 
     Args:
-        times: [N, B], times at which the blocks of each sample enter [s]; the first rows are one period.
+        times: [N, B], times at which the blocks of each sample enter [s].
         period: rows of a period.
-        gain: growth per period [s].
+        gain: the growth that is expected [s], up to rounding.
 
     Returns:
-        True if they grow alike, False if none of them comes later, None if one comes later.
+        The growth per period [s], free of rounding; None if rows do not grow in this way.
     """
-    steps = np.arange(len(times) - period)
-    pace = times[steps % period] + (gain * (steps // period + 1))[:, None]
-    late = times[period:] - pace
-    near = SAME * 10 * np.abs(pace)
-    if np.all(np.abs(late) <= near):
-        return True
-    return False if np.all(late <= near) else None
+    rounds = (len(times) - 1) // period
+    exact = float(times[rounds * period, 0] - times[0, 0]) / rounds
+    if abs(exact - gain) > SAME * float(np.abs(times).max()):
+        return None
+    late = times - _paced(times, period, exact)
+    return exact if bool(np.all(np.abs(late) <= SAME * np.abs(times))) else None
+
+
+def never_later(times: Array, period: int, gain: float) -> bool:
+    """True if no row comes later than one that grows by `gain` per period from the first period on.
+
+    Args:
+        times: see `alike`.
+        period: see `alike`.
+        gain: growth per period [s].
+    """
+    return bool(np.all(times <= _paced(times, period, gain)))
+
+
+def _paced(times: Array, period: int, gain: float) -> Array:
+    """The rows of the first period, repeated with a growth of `gain` per period."""
+    steps = np.arange(len(times))
+    paced: Array = times[steps % period] + (gain * (steps // period))[:, None]
+    return paced
