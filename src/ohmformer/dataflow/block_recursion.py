@@ -32,7 +32,9 @@ MOST_VALUES = 300_000_000
 MOST_AT_ONCE = 20_000_000
 """Maximum number of blocks of all samples, which take about 1 GB."""
 MOST_STEPS = 1_000_000
-"""Maximum number of steps in which blocks or samples cannot be computed at once, which take about 20 s."""
+"""Maximum number of steps in which blocks or samples cannot be computed at once, which take about 10 s."""
+SLOWER = 10
+"""Number of steps as which a stage counts that takes the blocks of one sample at once."""
 
 
 def recursive_latency(
@@ -163,7 +165,7 @@ class _Flow:
         passed: list[Array] = []
         steady, number, next_look = Steady(), 0, 1
         while number < self.samples:
-            self._count(part.end - part.first)
+            self._count(SLOWER * (part.end - part.first))
             passed.append(self._pass(part, enter[number : number + 1]))
             number += 1
             found = steady.add(self._times_of(part))
@@ -312,7 +314,7 @@ class _Flow:
 
     def _refuse(self, number: int) -> None:
         raise BadInput(
-            f"model.batch = {self.placement.workload.batch}: takes {number:,} or more blocks one after another, too "
+            f"model.batch = {self.placement.workload.batch}: takes {number:,} or more steps one after another, too "
             "many to compute; lower batch or seq_len, raise dataflow.block, or set dataflow.batching = 'serial'"
         )
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 class Dataflow(Family):
     """Base of all dataflows: how the tokens of a sample pass through the stages of its layers.
 
+    Each unit does one thing at a time. Fills of pipelines and links (`Stage.fixed`) are latency: they delay a result
+    and leave its unit free for the next block.
+
     A kind that cuts sequences into blocks defines `block_size`, `joins` and `overlaps`; its latency has a closed form.
     A kind with another order of work defines `jobs`, and only the event engine times it.
 
@@ -39,10 +42,7 @@ class Dataflow(Family):
         return True
 
     def overlaps(self) -> bool:
-        """True if a block enters the next layer while other blocks are still in this one.
-
-        Fills of pipelines and links (`Stage.fixed`) then delay results and do not occupy units.
-        """
+        """True if a block enters the next layer while other blocks are still in this one."""
         return False
 
     def kv_sets(self) -> int:
@@ -133,9 +133,8 @@ class LayerOverlap(Dataflow):
     """Blocks follow one another through all layers: a block enters a layer when it has left the layer before.
 
     With s equal stages per layer, units of its own in each layer and B blocks, L layers take L (B + s - 1) + B - 1
-    block times if attention is bidirectional, and L s + B - 1 if it is causal. Dependencies are exact. Fills of
-    pipelines and links are latency: they delay a result and leave its unit free for the next block. Units that layers
-    share take the blocks of one layer, sample by sample, before those of the next.
+    block times if attention is bidirectional, and L s + B - 1 if it is causal. Dependencies are exact. Units that
+    layers share take the blocks of one layer, sample by sample, before those of the next.
 
     Attributes:
         batching: see `Dataflow`.
