@@ -15,6 +15,7 @@ import ohmformer as of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow import closed_form
+from ohmformer.dataflow.job_list import JobList
 from ohmformer.dataflow.spec import LayerOverlap, LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput
@@ -197,6 +198,27 @@ def test_fields_that_do_not_apply_are_refused(hardware: str, fields: dict[str, A
         of.simulate(work, machine(hardware), LayerOverlap(**fields))
     with pytest.raises(BadInput, match=said):
         of.explore([(work, machine(hardware), LayerOverlap(**fields))])
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "said"),
+    [
+        ("kv_sets", 0, r"Odd.kv_sets\(\): gives 0; return 1 or 2"),
+        ("kv_sets", "two", r"Odd.kv_sets\(\): gives 'two'; return 1 or 2"),
+        ("softmax_sets", 12, r"Odd.softmax_sets\(\): gives 12; return 'one' or 'per_layer'"),
+    ],
+)
+def test_wrong_sets_of_a_dataflow_are_one_line(method: str, given: Any, said: str) -> None:
+    odd = type("Odd", (LayerSerial,), {method: lambda self: given})
+    with pytest.raises(BadInput, match=said):
+        of.simulate(of.shapes("bert-base", tokens=64), machine("nvm_ideal"), odd())
+
+
+def test_a_job_of_a_layer_or_stage_that_is_not_there_is_one_line() -> None:
+    todo = JobList(placement([stage("qkv")]))
+    for layer, number in ((2, 0), (-1, 0), (0, 1)):
+        with pytest.raises(BadInput, match=r"JobList.add\(layer=.*: is not a position in Placement.layers"):
+            todo.add(layer, number, 1)
 
 
 def test_large_sizes_are_computed_or_refused_in_one_line() -> None:

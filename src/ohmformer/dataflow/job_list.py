@@ -5,6 +5,7 @@ from __future__ import annotations
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.layer_cuts import further_units, unit_name
+from ohmformer.errors import BadInput
 
 
 class JobList:
@@ -36,7 +37,16 @@ class JobList:
 
         Returns:
             The position of the job.
+
+        Raises:
+            BadInput: there is no such layer or stage.
         """
+        count = len(self.placement.layers)
+        if not 0 <= layer < count or not 0 <= stage < len(self.placement.layers[layer].stages):
+            raise BadInput(
+                f"JobList.add(layer={layer}, stage={stage}): is not a position in Placement.layers ({count}) and "
+                "PlacedLayer.stages; count from 0"
+            )
         placed = self.placement.layers[layer]
         entry = placed.stages[stage]
         busy, time = entry.occupancy(tokens), entry.time(tokens)

@@ -12,8 +12,17 @@ from ohmformer.workload.spec import Workload
 
 
 def sets_of(dataflow: Dataflow) -> dict[str, Any]:
-    """The arguments of `place` that a dataflow decides."""
-    return {"kv_sets": dataflow.kv_sets(), "softmax_sets": dataflow.softmax_sets()}
+    """The arguments of `place` that a dataflow decides.
+
+    Raises:
+        BadInput: the dataflow gives other values than its methods may give.
+    """
+    name, kv, softmax = type(dataflow).__name__, dataflow.kv_sets(), dataflow.softmax_sets()
+    if type(kv) is not int or kv not in (1, 2):
+        raise BadInput(f"{name}.kv_sets(): gives {kv!r}; return 1 or 2")
+    if softmax not in ("one", "per_layer"):
+        raise BadInput(f"{name}.softmax_sets(): gives {softmax!r}; return 'one' or 'per_layer'")
+    return {"kv_sets": kv, "softmax_sets": softmax}
 
 
 def place_for(dataflow: Dataflow, workload: Workload, hardware: Accelerator, **options: Any) -> Placement:
