@@ -15,7 +15,7 @@ import numpy as np
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
-from ohmformer.dataflow.layer_cuts import Segment, segments
+from ohmformer.dataflow.layer_cuts import Segment, joined_segments
 from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
@@ -101,12 +101,14 @@ class _Pipeline(NamedTuple):
         repeats: how many there are.
         start: time at which their first stage may start [s].
         stages: [4, S], the fields fixed, per_token, floor and cap of their S stages.
+        parts: their segments (see `layer_cuts.segments`) if attention does not wait for all blocks, and if it does.
     """
 
     layer: PlacedLayer
     repeats: int
     start: float
     stages: Array
+    parts: tuple[tuple[Segment, ...], tuple[Segment, ...]]
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,13 @@ class _Priced:
     def of(cls, placement: Placement) -> _Priced:
         distinct = placement.distinct()
         pipelines = [
-            _Pipeline(layer, repeats, layer.setup.time(1) if layer.setup else 0.0, _stage_times(layer.stages))
+            _Pipeline(
+                layer,
+                repeats,
+                layer.setup.time(1) if layer.setup else 0.0,
+                _stage_times(layer.stages),
+                (((0, len(layer.stages), False),), joined_segments(layer)),
+            )
             for layer, repeats in distinct
         ]
         energy = sum(placement.energy.values())
@@ -182,16 +190,17 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
         elif not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
             total[number] = latency(priced.placement, dataflow)
         else:
-            for layer, repeats, start, stage_times in priced.pipelines:
+            joins = bool(dataflow.joins())
+            for layer, repeats, start, stage_times, parts in priced.pipelines:
                 block = dataflow.size_of_block(layer.tokens)
-                bucket = buckets.setdefault(segments(layer, dataflow), _Bucket())
+                bucket = buckets.setdefault(parts[joins], _Bucket())
                 bucket.rows.append((number, repeats * workload.batch, start, layer.tokens, block))
                 bucket.stages.append(stage_times)
-    for parts, bucket in buckets.items():
+    for segments, bucket in buckets.items():
         number, count_each, start, tokens, block = np.array(bucket.rows).T
         fixed, per_token, floor, cap = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
         stages = [_Stages("", *values) for values in zip(fixed, per_token, floor, cap, strict=True)]
         designs = Designs(block.astype(np.int64), {})
-        passed = alone_latency(stages, parts, tokens.astype(np.int64), designs, start)
+        passed = alone_latency(stages, segments, tokens.astype(np.int64), designs, start)
         np.add.at(total, number.astype(np.int64), count_each * passed)
     return total

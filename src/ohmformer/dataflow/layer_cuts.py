@@ -43,11 +43,13 @@ def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:
 
     Stages from `gather` up to `join` take the sequence whole, all others block by block.
     """
-    end = len(layer.stages)
-    if not dataflow.joins():
-        return ((0, end, False),)
+    return joined_segments(layer) if dataflow.joins() else ((0, len(layer.stages), False),)
+
+
+def joined_segments(layer: PlacedLayer) -> tuple[Segment, ...]:
+    """The segments of a layer's stages if attention waits for all blocks."""
     cuts = [cut for cut in (layer.gather, layer.join) if cut is not None]
-    edges = [*sorted({0, *cuts, *layer.later_joins}), end]
+    edges = [*sorted({0, *cuts, *layer.later_joins}), len(layer.stages)]
     whole = range(layer.gather, layer.join) if layer.gather is not None and layer.join is not None else range(0)
     return tuple((first, last, first in whole) for first, last in pairwise(edges))
 
