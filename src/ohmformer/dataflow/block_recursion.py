@@ -33,6 +33,8 @@ MOST_AT_ONCE = 20_000_000
 """Maximum number of blocks of all samples, which take about 1 GB."""
 MOST_STEPS = 1_000_000
 """Maximum number of steps in which blocks or samples cannot be computed at once, which take about 10 s."""
+FEW = 100
+"""Number of blocks up to which a loop in Python is faster than NumPy."""
 SLOWER = 10
 """Number of steps as which a stage counts that takes the blocks of one sample at once."""
 
@@ -76,6 +78,7 @@ class _Flow:
         tokens: tokens of a sample in the last layer.
         free: unit -> time at which it becomes free [s].
         readers: unit of a write stage -> times of the last reads of its cells, for the latest uses [s].
+        names: name and stages of a layer -> the units of each stage.
         values: blocks times stages so far.
         steps: steps so far that take blocks or samples one by one.
     """
@@ -87,6 +90,7 @@ class _Flow:
         self.tokens = 0
         self.free: dict[str, float] = {}
         self.readers: dict[str, deque[float]] = {}
+        self.names: dict[tuple[str, int], list[tuple[str, ...]]] = {}
         self.values = self.steps = 0
 
     def run(self) -> float:
@@ -132,7 +136,14 @@ class _Flow:
         return sorted({one.unit for one in layer.stages if one.shared and one.unit in self.readers})
 
     def _units(self, layer: PlacedLayer, place: int) -> tuple[str, ...]:
-        return unit_name(layer, layer.stages[place]), *further_units(self.placement, layer, place)
+        """The units of the stage at `place`."""
+        key = layer.name, id(layer.stages)
+        if key not in self.names:
+            self.names[key] = [
+                (unit_name(layer, stage), *further_units(self.placement, layer, index))
+                for index, stage in enumerate(layer.stages)
+            ]
+        return self.names[key][place]
 
     def _layer(self, layer: PlacedLayer) -> None:
         """Pass all samples through a layer."""
@@ -256,6 +267,14 @@ class _Flow:
         samples, count = arrival.shape
         rest = layer.tokens - (count - 1) * min(size, layer.tokens)
         (busy, time), (last_busy, last_time) = self._times(stage, min(size, layer.tokens)), self._times(stage, rest)
+        if arrival.size <= FEW:
+            free, ready_at = max(self.free.get(unit, -np.inf) for unit in units), []
+            for block, came in enumerate(arrival.ravel().tolist(), 1):
+                start_at = max(came, free)
+                free = start_at + (busy if block % count else last_busy)
+                ready_at.append(start_at + (time if block % count else last_time))
+            self.free.update(dict.fromkeys(units, free))
+            return np.array(ready_at).reshape(arrival.shape)
         sample = np.arange(samples)[:, None] * ((count - 1) * busy + last_busy)
         before = sample + np.arange(count) * busy
         latest = np.maximum.accumulate((arrival - before).ravel()).reshape(arrival.shape)
