@@ -13,7 +13,7 @@ from torch import Tensor
 import ohmformer as of
 from ohmformer import registry
 from ohmformer.dataflow.job import Job
-from ohmformer.dataflow.jobs import unit_name
+from ohmformer.dataflow.layer_cuts import unit_name
 from ohmformer.quantities import Fraction
 from ohmformer.report.json_schema import file_schema
 from ohmformer.report.library import list_table

@@ -24,6 +24,7 @@ _HOME = {
     "Explored": "dataflow.explore",
     "ImagePreparation": "models.images",
     "KVClip": "mitigation.spec",
+    "LayerOverlap": "dataflow.spec",
     "LayerSerial": "dataflow.spec",
     "Placement": "cost.placement",
     "Preparation": "models.preprocessing",
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from ohmformer.dataflow.simulate import Run as Run
     from ohmformer.dataflow.simulate import simulate as simulate
     from ohmformer.dataflow.spec import Dataflow as Dataflow
+    from ohmformer.dataflow.spec import LayerOverlap as LayerOverlap
     from ohmformer.dataflow.spec import LayerSerial as LayerSerial
     from ohmformer.dataflow.spec import SequenceBlocking as SequenceBlocking
     from ohmformer.device.families import Drift as Drift

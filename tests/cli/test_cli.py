@@ -91,7 +91,7 @@ def test_run_does_both_halves_and_each_verb_its_own(ohmformer: Run, tmp_path: Pa
     code, out, err = ohmformer("run", "bert_base", "--out", "here", "--json", "-")
     assert code == 0
     assert json.loads(out)["points"] == json.loads((tmp_path / "here" / "results.json").read_text())["points"]
-    assert "1.548 ms" in err
+    assert "1.541 ms" in err
     assert "no accuracy" not in err, "nobody asked for it"
     (tmp_path / "bare.toml").write_text((tmp_path / "study.toml").read_text().replace("task = ", "# "))
     assert "no accuracy: the study has no [task]; add one" in ohmformer("run", "bare.toml")[1]
@@ -190,14 +190,14 @@ def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest
     bundled, bert = json.loads(out)["comparisons"]
     for found in (bundled, bert):
         assert [point["set"]["hardware.base"] for point in found["points"]] == list(study_verbs.DEMO_PLATFORMS)
-    assert bert["points"][0]["cost"]["latency_s"] == pytest.approx(1.548e-3, rel=1e-3)
-    assert "1.548 ms" in err
+    assert bert["points"][0]["cost"]["latency_s"] == pytest.approx(1.541e-3, rel=1e-3)
+    assert "1.541 ms" in err
 
 
 def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
     code, out, err = ohmformer("cost", "bert_base", "--json", "cost.json", "--trace", "trace.json")
     assert (code, err) == (0, "")
-    assert "1.548 ms" in out
+    assert "1.541 ms" in out
     assert "sequence blocking, block 64, dependencies exact" in out
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     points = json.loads((tmp_path / "cost.json").read_text())["points"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -54,6 +55,26 @@ def stages(draw: st.DrawFn) -> list[Stage]:
         fields["cap"] = draw(st.sampled_from([inf, 3.0]))
         found.append(stage(name, shared=shared and name in ("write", "key", "value"), energy={"array": 1.0}, **fields))
     return found
+
+
+WAITS = st.sampled_from([(None, None), (3, None), (3, 1), (3, 0), (3, 2)])
+"""Which stages wait for all blocks: none, queries, or also what removes the mean of all tokens."""
+
+
+@st.composite
+def made_up(draw: st.DrawFn, *, most_layers: int = 6) -> Placement:
+    """Random pipelines with shared and own units, sets of cells, softmax units, waits, and any number of layers."""
+    pipeline = draw(stages())
+    join, gather = draw(WAITS) if len(pipeline) > 3 else (None, None)
+    later = draw(st.sampled_from([(), (5,), (6,), (5, 6)])) if len(pipeline) == len(NAMES) else ()
+    sizes = {"tokens": draw(st.integers(1, 11)), "batch": draw(st.integers(1, 3))}
+    found = placement(pipeline, join=join, gather=gather, layers=draw(st.integers(1, most_layers)), **sizes)
+    softmax = draw(st.sampled_from([(), (3,), (3, 5)])) if len(pipeline) > 5 else ()
+    kept = draw(st.booleans())
+    fields: dict[str, Any] = {"softmax": softmax, "kept": kept, "later_joins": later}
+    layers = tuple(replace(layer, **fields) for layer in found.layers)
+    softmax_sets = draw(st.sampled_from(["one", "per_layer"]))
+    return replace(found, layers=layers, kv_sets=draw(st.sampled_from([1, 2])), softmax_sets=softmax_sets)
 
 
 def dataflows(*, largest_block: int) -> st.SearchStrategy[LayerSerial | SequenceBlocking]:

@@ -1,32 +1,48 @@
-"""An independent queueing simulation: stations in a fixed order, and jobs that carry all their edges.
+"""An independent queueing simulation: stations in a fixed order, and blocks that carry all their edges.
 
 It knows nothing of jobs, units or max-plus algebra: it sweeps over all (layer, sample, block, stage) until no start
-moves any more, with every edge written out in full.
+moves any more, with every edge written out in full. A block waits for the results of others, and for stations that
+others have left: a station is left before the result arrives if the stage has a fixed time, such as that of a link.
 """
 
 from __future__ import annotations
 
-from ohmformer.cost.placement import Placement
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 
 
+@dataclass
+class Visit:
+    """One block at one station: its times, and the visits whose result, or whose leaving, it waits for."""
+
+    busy: float
+    time: float
+    results: list[int] = field(default_factory=list)
+    leaves: list[int] = field(default_factory=list)
+
+
 def queueing_latency(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> float:
-    """The time at which the last job leaves."""
-    jobs, edges = _jobs(placement, dataflow)
-    start = [0.0] * len(jobs)
+    """The time at which the last result arrives."""
+    visits = _visits(placement, dataflow)
+    start = [0.0] * len(visits)
     moved = True
     while moved:
         moved = False
-        for number, before in enumerate(edges):
-            earliest = max((start[other] + jobs[other] for other in before), default=0.0)
+        for number, visit in enumerate(visits):
+            came = [start[other] + visits[other].time for other in visit.results]
+            left = [start[other] + visits[other].busy for other in visit.leaves]
+            earliest = max([*came, *left], default=0.0)
             if earliest > start[number] + 1e-18:
                 start[number], moved = earliest, True
-    return max(begin + length for begin, length in zip(start, jobs, strict=True))
+    return max(begin + visit.time for begin, visit in zip(start, visits, strict=True))
 
 
-def _jobs(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> tuple[list[float], list[list[int]]]:
-    jobs: list[float] = []
-    edges: list[list[int]] = []
+def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> list[Visit]:
+    visits: list[Visit] = []
     where: dict[tuple[int, int, int, int], int] = {}
     served: dict[str, list[int]] = {}
     ends: dict[int, list[int]] = {sample: [] for sample in range(placement.workload.batch)}
@@ -36,48 +52,66 @@ def _jobs(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> tup
         placed = placement.layers[layer]
         size = placed.tokens if isinstance(dataflow, LayerSerial) else min(dataflow.block, placed.tokens)
         counts = [min(size, placed.tokens - begin) for begin in range(0, placed.tokens, size)]
-        at_once = range(placed.gather, placed.join or 0) if placed.gather is not None else range(0)
         exact = isinstance(dataflow, LayerSerial) or dataflow.dependencies == "exact"
+        waits = {placed.join, placed.gather, *placed.later_joins} - {None} if exact else set()
+        at_once = range(placed.gather, placed.join or 0) if exact and placed.gather is not None else range(0)
+        first = len(visits)
         started = list(everything) if dataflow.batching == "serial" and layer == 0 else list(ends[sample])
-        finished = []
-        for block, tokens in enumerate(counts):
-            for index, stage in enumerate(placed.stages):
-                before = list(started) if index == 0 else [where[layer, sample, block, index - 1]]
-                if exact and placed.join == index:
-                    before += [
-                        number for (a, b, c, d), number in where.items() if (a, b, d) == (layer, sample, index - 1)
-                    ]
-                unit = stage.unit if stage.shared else f"{layer} {stage.unit}"
-                before += served.setdefault(unit, [])
-                scope = "shared" if stage.shared else str(layer)
-                if stage.name == "write":
-                    before += [] if block else reads.get(scope, [])
-                number = len(jobs)
-                here = tokens
-                if exact and index in at_once:  # the whole sequence is the first block's, and nothing the others'
-                    here = 0 if block else placed.tokens
-                length = max(stage.floor, stage.fixed + stage.per_token * min(here, stage.cap))
-                jobs.append(length if here else 0.0)
-                edges.append(before)
-                where[layer, sample, block, index] = number
-                served[unit].append(number)
-                finished.append(number)
-        # Exact edges need all fronts before any back; jobs of later blocks were not there yet.
-        if exact and placed.join is not None:
-            fronts = [where[layer, sample, block, placed.join - 1] for block in range(len(counts))]
-            for block in range(len(counts)):
-                edges[where[layer, sample, block, placed.join]] += fronts
-        if exact and placed.gather:
-            fronts = [where[layer, sample, block, placed.gather - 1] for block in range(len(counts))]
-            edges[where[layer, sample, 0, placed.gather]] += fronts
+        for part in _parts(len(placed.stages), waits):
+            for block, tokens in enumerate(counts):
+                for index in part:
+                    here = tokens
+                    if index in at_once:  # the whole sequence is the first block's, and nothing the others'
+                        here = 0 if block else placed.tokens
+                    visit = _visit(placed.stages[index], here)
+                    if index == 0:
+                        visit.results += started
+                    elif index in waits:
+                        visit.results += [where[layer, sample, each, index - 1] for each in range(len(counts))]
+                    else:
+                        visit.results.append(where[layer, sample, block, index - 1])
+                    stage = placed.stages[index]
+                    if stage.name == "write" and not block and (stage.shared or not placed.kept):
+                        visit.results += reads.get("shared" if stage.shared else str(layer), [])
+                    where[layer, sample, block, index] = len(visits)
+                    for station in _stations(placement, layer, index) if here else ():
+                        visit.leaves += served.setdefault(station, [])
+                        served[station].append(len(visits))
+                    visits.append(visit)
         for block in range(len(counts)):
-            for index, stage in enumerate(placed.stages):
-                if stage.engine == "attention" and stage.name not in ("write", "conditioning"):
-                    scope = "shared" if stage.shared else str(layer)
-                    reads.setdefault(scope, []).append(where[layer, sample, block, index])
-        ends[sample] = finished
-        everything = finished
-    return jobs, edges
+            for index, writer in _readers(placed):
+                scope = "shared" if placed.stages[writer].shared else str(layer)
+                reads.setdefault(scope, []).append(where[layer, sample, block, index])
+        ends[sample] = everything = list(range(first, len(visits)))
+    return visits
+
+
+def _visit(stage: Stage, tokens: int) -> Visit:
+    work = stage.per_token * min(tokens, stage.cap)
+    return Visit(max(stage.floor, work), max(stage.floor, stage.fixed + work)) if tokens else Visit(0.0, 0.0)
+
+
+def _parts(count: int, waits: set[int | None]) -> list[range]:
+    edges = [0, *sorted(each for each in waits if each), count]
+    return [range(first, end) for first, end in pairwise(edges)]
+
+
+def _stations(placement: Placement, layer: int, index: int) -> list[str]:
+    placed = placement.layers[layer]
+    stage = placed.stages[index]
+    own = stage.unit if stage.shared else f"{layer} {stage.unit}"
+    return [own, "all softmax"] if placement.softmax_sets == "one" and index in placed.softmax else [own]
+
+
+def _readers(placed: PlacedLayer) -> list[tuple[int, int]]:
+    """Positions of the stages that read cells of K or V, each with the position of the stage that writes them."""
+    found, writer = [], None
+    for index, stage in enumerate(placed.stages):
+        if stage.name == "write":
+            writer = index
+        elif writer is not None and stage.engine == "attention" and stage.name != "conditioning":
+            found.append((index, writer))
+    return found
 
 
 def _order(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,35 +10,77 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmformer.cost.placement import place
+from ohmformer.cost.placement import Placement, place
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow import closed_form
-from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from ohmformer.dataflow.spec import LayerOverlap, LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import build_timeline
-from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.workload.shapes import shapes
-from tests.dataflow.build import dataflows, placement, stage, stages
+from tests.dataflow.build import WAITS, dataflows, made_up, placement, stage, stages
 from tests.dataflow.oracle import queueing_latency
 
 DATAFLOWS = dataflows(largest_block=12)
 Dataflow = LayerSerial | SequenceBlocking
 Waits = tuple[int | None, int | None]
-WAITS = st.sampled_from([(None, None), (3, None), (3, 1), (3, 0), (3, 2)])
-"""Which stage waits for all blocks: none, queries, or also what removes the mean of all tokens."""
 
 
 @settings(max_examples=200)
-@given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 3), DATAFLOWS, WAITS)
-def test_three_ways_agree(
-    pipeline: list[Stage], tokens: int, batch: int, layers: int, dataflow: Dataflow, waits: Waits
-) -> None:
-    join, gather = waits if len(pipeline) > 3 else (None, None)
-    made = placement(pipeline, tokens=tokens, batch=batch, layers=layers, join=join, gather=gather)
+@given(made_up(most_layers=3), DATAFLOWS)
+def test_three_ways_agree(made: Placement, dataflow: Dataflow) -> None:
+    made = replace(made, kv_sets=1)  # what a dataflow without overlap asks for
     found = build_timeline(made, dataflow).latency
     assert closed_form.latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
     assert queueing_latency(made, dataflow) == pytest.approx(found, rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(made_up(most_layers=3), st.integers(1, 12), st.integers(10, 40), st.integers(1, 40), st.booleans())
+def test_layers_and_samples_that_repeat_are_skipped_exactly(
+    made: Placement, block: int, layers: int, batch: int, overlaps: bool
+) -> None:
+    flow = LayerOverlap(block=block) if overlaps else SequenceBlocking(block=block)
+    same = tuple(replace(made.layers[0], name=f"layer {number}") for number in range(layers))
+    many = replace(
+        made, layers=same, workload=replace(made.workload, batch=batch), kv_sets=made.kv_sets * overlaps or 1
+    )
+    found = build_timeline(many, flow).latency
+    assert closed_form.latency(many, flow) == pytest.approx(found, rel=1e-9, abs=1e-12)
+
+
+def test_a_period_of_two_layers_is_found() -> None:
+    """Layers take 21.25 s and 24 s in turn; layers that repeat are skipped in pairs."""
+    times = [
+        (0.75, 1.75, 3.0),
+        (0.0, 0.75, 1.75),
+        (1.0, 0.5, 2.75),
+        (1.0, 1.0, 1.75),
+        (2.25, 1.75, 2.0),
+        (2.25, 0.25, 0),
+    ]
+    names = ("qkv", "write", "key", "value", "output", "ffn1")
+    pipeline = [
+        stage(name, fixed=fixed, per_token=per_token, floor=floor)
+        for name, (fixed, per_token, floor) in zip(names, times, strict=True)
+    ]
+    flow = LayerOverlap(block=2)
+    made = {layers: placement(pipeline, tokens=12, layers=layers) for layers in (40, 41, 42, 20_001)}
+    few, odd, even = (build_timeline(made[layers], flow).latency for layers in (40, 41, 42))
+    assert (few, odd - few, even - odd) == (922.5, 21.25, 24.0)
+    begin = time.process_time()
+    assert closed_form.latency(made[20_001], flow) == pytest.approx(odd + (20_001 - 41) / 2 * 45.25, rel=1e-9)
+    assert time.process_time() - begin < 1
+
+
+def test_one_set_of_softmax_units_serves_one_layer_at_a_time_in_every_dataflow() -> None:
+    """Two samples, two layers with K arrays of their own: sample 2 in layer 1 and sample 1 in layer 2 take turns."""
+    pipeline = [stage("qkv", per_token=1.0), stage("key", per_token=4.0, shared=False)]
+    made = placement(pipeline, tokens=1, batch=2, layers=2)
+    layers = tuple(replace(layer, softmax=(1,), kept=True) for layer in made.layers)
+    one, each = (replace(made, layers=layers, softmax_sets=sets) for sets in ("one", "per_layer"))
+    assert build_timeline(each, LayerSerial()).latency == closed_form.latency(each, LayerSerial()) == 14.0
+    assert build_timeline(one, LayerSerial()).latency == closed_form.latency(one, LayerSerial()) == 17.0
 
 
 def _slower(one: Stage, factor: float) -> Stage:
@@ -63,7 +106,7 @@ def test_designs_are_what_slower_stages_give(
 @given(stages(), st.integers(1, 11), st.integers(1, 3), DATAFLOWS)
 def test_bounds(pipeline: list[Stage], tokens: int, batch: int, dataflow: Dataflow) -> None:
     run = build_timeline(placement(pipeline, tokens=tokens, batch=batch), dataflow)
-    total = sum(job.duration for job in run.jobs)
+    total = sum(job.duration + job.lag for job in run.jobs)
     assert run.latency <= total * (1 + 1e-12)
     assert all(seconds <= run.latency * (1 + 1e-12) for seconds in run.busy.values())
     if run.latency:
@@ -115,13 +158,15 @@ def test_designs_are_computed_at_once_as_one_by_one() -> None:
         assert np.all((slower > found) == (factors > 1))
 
 
-def test_units_that_stages_share_across_others_have_no_closed_form() -> None:
+def test_units_that_stages_share_across_others_have_a_closed_form() -> None:
     hardware = load("puma_asplos_2019")
     assert isinstance(hardware, Accelerator)
     made = place(shapes("t5-base", tokens=20, batch=2), hardware)
-    with pytest.raises(BadInput, match="share the unit 'lanes', so there is no closed form; use the event engine"):
-        closed_form.latency(made, LayerSerial())
-    assert build_timeline(made, LayerSerial()).latency == pytest.approx(queueing_latency(made, LayerSerial()))
+    assert any([stage.unit for stage in layer.stages].count("lanes") > 1 for layer in made.layers)
+    for dataflow in (LayerSerial(), SequenceBlocking(block=7), LayerSerial(batching="serial")):
+        found = queueing_latency(made, dataflow)
+        assert build_timeline(made, dataflow).latency == pytest.approx(found, rel=1e-9)
+        assert closed_form.latency(made, dataflow) == pytest.approx(found, rel=1e-9)
 
 
 @pytest.mark.parametrize(

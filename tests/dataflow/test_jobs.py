@@ -23,7 +23,7 @@ def test_too_many_jobs_are_refused_at_once_with_both_numbers() -> None:
     count = count_jobs(place(work, machine), blocks)
     assert count == 1_000_960 > MOST_JOBS
     begun = time.process_time()
-    said = r"model\.batch = 23: takes 1,000,960 jobs .*at most 1,000,000 .*lower batch or seq_len, or raise dataflow"
+    said = r"= 23: takes 1,000,960 jobs .*at most 1,000,000 .*seq_len, raise dataflow\.block, or take of\.explore"
     with pytest.raises(BadInput, match=said):
         simulate(work, machine, blocks)
     assert time.process_time() - begun < 5

@@ -25,9 +25,9 @@ from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import RuleBook, Rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine, GpuEngine, SramEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
-from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul, Workload
+from ohmformer.workload.spec import DynamicMatMul, Layer, Softmax, StaticMatMul, Workload
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class PlacedLayer:
         gather: position of a stage before `join` that also needs all tokens, since their mean is removed; it and the
             stages up to `join` take the whole sequence at once. None if there is none.
         digital_state: values that memory keeps for the conditioning of K and V.
+        later_joins: positions of further stages that need all tokens of the previous stages, such as those of cross
+            attention whose K and V are new.
+        kept: True if K and V of each sample have cells of their own in this layer.
+        softmax: positions of the stages that use softmax units.
     """
 
     name: str
@@ -55,6 +59,9 @@ class PlacedLayer:
     scores: tuple[int, int, int] | None
     gather: int | None = None
     digital_state: DigitalState = field(default_factory=DigitalState)
+    later_joins: tuple[int, ...] = ()
+    kept: bool = False
+    softmax: tuple[int, ...] = ()
 
     def named(self, name: str) -> PlacedLayer:
         """A copy with another name."""
@@ -79,6 +86,8 @@ class Placement:
         area: area of the chip [m^2].
         power: standing power [W].
         wear: writes per cell of keys and values, for each kind of array.
+        kv_sets: number of sets of the K and V arrays that layers share.
+        softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
     """
 
     workload: Workload
@@ -90,11 +99,18 @@ class Placement:
     area: float
     power: float
     wear: tuple[Wear, ...]
+    kv_sets: int = 1
+    softmax_sets: str = "one"
 
     @cached_property
     def energy(self) -> dict[str, float]:
         """Component -> energy of all operations of all samples [J], without standing power."""
         return total_energy((stage, count) for layer, count in self.distinct() for stage in layer.all_stages())
+
+    @cached_property
+    def shares_softmax(self) -> bool:
+        """True if several units that compute Q K^T take turns with one set of softmax units."""
+        return self.softmax_sets == "one" and count_softmax_units(self.layers) > 1
 
     @property
     def counts(self) -> Counts:
@@ -121,6 +137,8 @@ def place(
     rules: Rules | None = None,
     weights: WeightMitigation | None = None,
     kv: KVConditioning | None = None,
+    kv_sets: int = 1,
+    softmax_sets: str = "one",
 ) -> Placement:
     """Price a workload on an accelerator.
 
@@ -133,6 +151,8 @@ def place(
         weights: mitigation for static weights. Rotating their inputs costs digital operations.
         kv: conditioning of K and V in memristive cells, which costs digital operations: one for all, or operand name ->
             its own.
+        kv_sets: number of sets of the K and V arrays that layers share.
+        softmax_sets: `one` set of softmax units, or `per_layer`, one for each K array of a layer's own.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not fit the arrays; one line with the
@@ -146,26 +166,83 @@ def place(
     work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
     in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
     all_arrays = list(in_arrays.values())
-    kv_arrays = tiles.kv_arrays(workload, all_arrays)
+    kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
+    _check_sets(hardware, workload, kv_arrays, kv_sets)
     used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
     projection = tiles.weight_arrays(hardware, all_arrays)
-    placed, lanes = {}, {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
+    placed = _place_kinds(workload, hardware, kinds, work, in_arrays)
+    placed_layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
+    softmax = count_softmax_units(placed_layers) if softmax_sets == "per_layer" else 1
+    return Placement(
+        workload,
+        hardware,
+        placed_layers,
+        _by_role(projection, kv_arrays),
+        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
+        used_tiles.total,
+        tiles.chip_area(hardware, used_tiles, workload, softmax),
+        chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0,
+        tuple(wear(workload, kv_arrays)),
+        kv_sets,
+        softmax_sets,
+    )
+
+
+def _place_kinds(
+    workload: Workload,
+    hardware: Accelerator,
+    kinds: tuple[int, ...],
+    work: Mapping[int, list[LayerOp]],
+    in_arrays: Mapping[int, LayerArrays],
+) -> dict[int, PlacedLayer]:
+    """Position of the first layer of each kind -> this layer, priced."""
+    placed, layers, all_arrays = {}, workload.layers(), list(in_arrays.values())
+    lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
     for first, arrays in in_arrays.items():
         layer = layers[first]
         nearest = _neighbors(first, kinds) if layer.index is None else ()
         layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
         context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
-        placed[first] = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
-    return Placement(
-        workload,
-        hardware,
-        tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True)),
-        _by_role(projection, kv_arrays),
-        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
-        used_tiles.total,
-        tiles.chip_area(hardware, used_tiles, workload),
-        chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0,
-        tuple(wear(workload, kv_arrays)),
+        entry = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
+        placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
+    return placed
+
+
+def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:
+    """Number of units that compute Q K^T beside softmax units: each has a set of them; at least 1."""
+    units = {
+        layer.stages[place].unit if layer.stages[place].shared else (layer.name, layer.stages[place].unit)
+        for layer in layers
+        for place in layer.softmax
+    }
+    return max(1, len(units))
+
+
+def _kept(workload: Workload, layer: Layer) -> bool:
+    """True if all K and V of a layer stay in cells for every sample of a batch (see `tiles.caches`)."""
+    products = [op for op in layer.ops if isinstance(op, DynamicMatMul)]
+    return all(tiles.caches(workload, op, shared=False) == workload.batch for op in products)
+
+
+def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> None:
+    """Refuse a second set of cells that nothing would use.
+
+    Raises:
+        BadInput: no layers share arrays of K and V, or only one sample of one layer uses them.
+    """
+    if sets == 1:
+        return
+    turns = [workload.batch * sum(use.layers for use in entry.uses) for entry in arrays if entry.shared]
+    if max(turns, default=0) > 1:
+        return
+    reason = f"hardware.attention.arrays = {hardware.attention.arrays!r}"
+    if not any(entry.shared for entry in arrays) and hardware.attention.arrays == "shared":
+        reason = "attention is not in arrays"
+    elif turns:
+        reason = "one layer and one sample"
+    raise BadInput(
+        f"dataflow.kv_cells = 'double': {reason}: no cells of K and V are written again while they are read; "
+        "leave it out (single)"
     )
 
 
@@ -228,7 +305,35 @@ def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup
     if join and kv_conditioning.needs_all_tokens(work):
         gather = next((i for i, parts in enumerate(names) if CONDITIONING in parts), None)
     state = kv_conditioning.digital_state(work)
-    return PlacedLayer(layer.name, layer.tokens, stages, join or None, setup, scores, gather, state)
+    waiting = [op.stage for op in keys if _needs_all_tokens(op)]
+    later = tuple(i for i, parts in enumerate(names) if i and i != join and any(name in parts for name in waiting))
+    softmax = _softmax_stages(layer, names, context)
+    return PlacedLayer(
+        layer.name,
+        layer.tokens,
+        stages,
+        join or None,
+        setup,
+        scores,
+        gather,
+        state,
+        later_joins=later,
+        softmax=softmax,
+    )
+
+
+def _needs_all_tokens(op: DynamicMatMul) -> bool:
+    """True if every query of a product Q K^T needs keys that all tokens of this pass make."""
+    return op.written > 0 if op.across else not op.causal and op.written == op.queries
+
+
+def _softmax_stages(layer: Layer, names: list[list[str]], context: LayerContext) -> tuple[int, ...]:
+    """Positions of the stages that use softmax units; none where lanes or a GPU compute softmax."""
+    chip = context.hardware.chip
+    if chip is None or chip.softmax is None or isinstance(context.hardware.projection, GpuEngine):
+        return ()
+    found = {op.stage for op in layer.ops if isinstance(op, Softmax)}
+    return tuple(i for i, parts in enumerate(names) if not found.isdisjoint(parts))
 
 
 def _load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays]) -> Stage | None:

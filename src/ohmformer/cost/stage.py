@@ -59,6 +59,10 @@ class Stage:
         """Time for which a block of `tokens` tokens occupies the unit [s]."""
         return max(self.floor, self.fixed + self.per_token * min(tokens, self.cap)) if tokens else 0.0
 
+    def occupancy(self, tokens: float) -> float:
+        """Time after which a unit can take the next block [s]: `time` without `fixed`, which is latency."""
+        return max(self.floor, self.per_token * min(tokens, self.cap)) if tokens else 0.0
+
     @property
     def joules(self) -> float:
         """Energy of all components [J]."""

@@ -74,6 +74,7 @@ class KVArrays:
         shared: True if all layers use the same arrays.
         uses: the products that use the arrays.
         plans: the matrices that have cells, each with their number.
+        sets: number of sets of the arrays, which layers use in turn.
     """
 
     role: str
@@ -81,6 +82,7 @@ class KVArrays:
     shared: bool
     uses: tuple[KVUse, ...]
     plans: tuple[tuple[Plan, int], ...]
+    sets: int = 1
 
     @cached_property
     def arrays(self) -> int:
@@ -131,10 +133,15 @@ def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
     return LayerArrays(count, weights, kv)
 
 
-def kv_arrays(workload: Workload, layers: list[LayerArrays]) -> list[KVArrays]:
+def kv_arrays(workload: Workload, layers: list[LayerArrays], sets: int = 1) -> list[KVArrays]:
     """The arrays of K and V, grouped by role, kind of array and stored side.
 
     Arrays that layers share have the size of the largest layer. A layer with two attentions has a set for each.
+
+    Args:
+        workload: phase and batch.
+        layers: the matrices of the layers.
+        sets: number of sets of the arrays that layers share.
     """
     arrays: list[Crossbar] = []
     groups: dict[tuple[object, ...], list[KVUse]] = {}
@@ -146,10 +153,11 @@ def kv_arrays(workload: Workload, layers: list[LayerArrays]) -> list[KVArrays]:
     for uses in groups.values():
         first = uses[0]
         if first.shared:
-            plans = [(max((use.plan for use in uses), key=_arrays), 1)]
+            plans = [(max((use.plan for use in uses), key=_arrays), sets)]
         else:
             plans = [(use.plan, use.layers * caches(workload, use.op, shared=False)) for use in uses]
-        result.append(KVArrays(first.op.role, first.engine, first.shared, tuple(uses), tuple(plans)))
+        number = sets if first.shared else 1
+        result.append(KVArrays(first.op.role, first.engine, first.shared, tuple(uses), tuple(plans), number))
     return result
 
 
@@ -273,8 +281,8 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
     return sum(ceil(count / per_tile) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
-def chip_area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
-    """Area of tiles with their arrays, nodes, and units for softmax [m^2]; the area of a GPU is its die."""
+def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_sets: int = 1) -> float:
+    """Area of tiles with their arrays, nodes, and sets of units for softmax [m^2]; the area of a GPU is its die."""
     if isinstance(hardware.projection, GpuEngine):
         return hardware.projection.area
     chip = chip_of(hardware)
@@ -285,7 +293,7 @@ def chip_area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
         arrays_area = per_tile * components.array_area(array, role) if count and array is not None else 0.0
         total += count * (shell + arrays_area)
     heads = max((op.heads for op in workload.dynamic), default=0)
-    units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
+    units = softmax_sets * heads * chip.softmax.area_per_head if chip.softmax else 0.0
     engines = dict.fromkeys((hardware.projection, hardware.attention.key, hardware.attention.value))
     units += sum(engine.own_area() for engine in engines if isinstance(engine, ExactEngine))
     return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units

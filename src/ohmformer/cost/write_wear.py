@@ -71,7 +71,10 @@ def _max_writes(workload: Workload, entry: KVArrays) -> float:
     """Writes of the most written token slot, by all layers and all samples that share it."""
     slots = [slots_of(use.op, entry.engine) for use in entry.uses]
     if entry.shared:
-        return workload.batch * sum(use.layers * _slot_writes(workload, use, entry, max(slots)) for use in entry.uses)
+        writes = sum(use.layers * _slot_writes(workload, use, entry, max(slots)) for use in entry.uses)
+        turns = workload.batch * sum(use.layers for use in entry.uses)
+        share = ceil(turns / entry.sets) / turns if entry.sets > 1 else 1
+        return workload.batch * writes * share
     return max(
         workload.batch / caches(workload, use.op, shared=False) * _slot_writes(workload, use, entry, count)
         for use, count in zip(entry.uses, slots, strict=True)

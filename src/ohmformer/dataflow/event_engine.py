@@ -1,6 +1,8 @@
 """The event engine: a job starts when the jobs that it waits for have ended and its unit has reached it.
 
-A discrete-event simulation with a heap of job ends. Every unit is a queue: it runs one job at a time, in program order.
+A discrete-event simulation with a heap of events. Every unit is a queue: it runs one job at a time, in program order. A
+job that occupies several units starts when it is the next of all of them. Its units are free at its end; jobs that wait
+for it start when its result has arrived, `lag` later.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ class Schedule:
     Attributes:
         start: start of each job [s].
         end: end of each job [s].
-        cause: position of the job whose end let each job start (-1: it started at time 0).
+        ready: arrival of the result of each job [s].
+        cause: position of the job whose end or result let each job start (-1: it started at time 0).
     """
 
     start: list[float]
     end: list[float]
+    ready: list[float]
     cause: list[int]
 
 
@@ -49,7 +53,8 @@ class _Engine:
         queues: unit -> the jobs that it has not started.
         busy: the units that run a job.
         last: unit -> the job that it ran last.
-        events: heap of (end [s], job) of the running jobs.
+        events: heap of (end [s], job) of the running jobs, and of (arrival [s], job + number of jobs) of results that
+            arrive later than their job ends.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
@@ -58,48 +63,74 @@ class _Engine:
         self.followers: list[list[int]] = [[] for _ in jobs]
         self.queues: dict[str, deque[int]] = {}
         for number, job in enumerate(jobs):
-            self.queues.setdefault(job.unit, deque()).append(number)
+            for unit in (job.unit, *job.also):
+                self.queues.setdefault(unit, deque()).append(number)
             for other in job.after:
                 self.followers[other].append(number)
         self.busy: set[str] = set()
         self.last: dict[str, int] = {}
         count = len(jobs)
-        self.start, self.end, self.cause = [0.0] * count, [0.0] * count, [-1] * count
+        self.start, self.end, self.ready = [0.0] * count, [0.0] * count, [0.0] * count
+        self.cause = [-1] * count
         self.events: list[tuple[float, int]] = []
 
     def run(self) -> Schedule:
-        """Handle the ends of jobs in the order of time."""
+        """Handle the ends of jobs and the arrivals of results in the order of time."""
         for unit in self.queues:
             self._start_next(unit, 0.0)
-        ended = 0
+        ended, count = 0, len(self.jobs)
         while self.events:
-            now, number = heapq.heappop(self.events)
-            ended += 1
-            unit = self.jobs[number].unit
-            self.busy.discard(unit)
-            self.last[unit] = number
-            units = [unit]
-            for follower in self.followers[number]:
-                self.waiting[follower] -= 1
-                if not self.waiting[follower]:
-                    units.append(self.jobs[follower].unit)
+            now, event = heapq.heappop(self.events)
+            units: list[str] = []
+            number, arrival = (event, False) if event < count else (event - count, True)
+            if not arrival:
+                ended += 1
+                job = self.jobs[number]
+                for unit in (job.unit, *job.also):
+                    self.busy.discard(unit)
+                    self.last[unit] = number
+                    units.append(unit)
+                if job.lag:
+                    heapq.heappush(self.events, (self.ready[number], number + count))
+            if arrival or not job.lag:
+                units += self._released(number)
             for each in units:
                 self._start_next(each, now)
         if ended != len(self.jobs):
             raise ValueError(
                 f"{len(self.jobs) - ended} jobs wait for one another in a circle; correct the field after of these jobs"
             )
-        return Schedule(self.start, self.end, self.cause)
+        return Schedule(self.start, self.end, self.ready, self.cause)
+
+    def _released(self, number: int) -> list[str]:
+        """The units of the jobs that wait for nothing more, now that the result of a job has arrived."""
+        units = []
+        for follower in self.followers[number]:
+            self.waiting[follower] -= 1
+            if not self.waiting[follower]:
+                units.append(self.jobs[follower].unit)
+        return units
 
     def _start_next(self, unit: str, now: float) -> None:
         """Start the next job of a unit, if the unit is free and the job waits for nothing more."""
         queue = self.queues[unit]
         if unit in self.busy or not queue or self.waiting[queue[0]]:
             return
-        number = queue.popleft()
+        number = queue[0]
         job = self.jobs[number]
-        self.busy.add(unit)
+        units = (job.unit, *job.also) if job.also else (unit,)
+        if job.also and any(each in self.busy or self.queues[each][0] != number for each in units):
+            return
+        for each in units:
+            self.queues[each].popleft()
+            self.busy.add(each)
         self.start[number], self.end[number] = now, now + job.duration
-        before = (*job.after, self.last[unit]) if unit in self.last else job.after
-        self.cause[number] = max(before, key=lambda other: self.end[other], default=-1)
+        self.ready[number] = self.end[number] + job.lag
+        self.cause[number] = self._cause(job, units)
         heapq.heappush(self.events, (self.end[number], number))
+
+    def _cause(self, job: Job, units: tuple[str, ...]) -> int:
+        """The job whose result came last or whose end freed a unit last; -1 if the job waited for none."""
+        came = [(self.ready[other], other) for other in job.after]
+        came += [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
+        return max(came, key=lambda entry: entry[0], default=(0.0, -1))[1]

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ohmformer.cost.placement import PlacedLayer, Placement, place
+from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
-from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
-from ohmformer.dataflow.jobs import cuts_of
+from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
+from ohmformer.dataflow.layer_cuts import Segment, joined_segments
+from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput
@@ -77,12 +78,15 @@ def explore(
     designs = [DesignPoint(*point) for point in points]
     if not designs:
         raise BadInput("points: is empty; give at least one (workload, accelerator, dataflow)")
-    by_pair: dict[tuple[int, int], _Priced] = {}
+    by_pair: dict[tuple[object, ...], _Priced] = {}
     per_point = []
-    for workload, hardware, _ in designs:
-        pair = id(workload), id(hardware)
+    for workload, hardware, dataflow in designs:
+        pair = (id(workload), id(hardware), *sets_of(dataflow).values())
         if pair not in by_pair:
-            by_pair[pair] = _Priced.of(place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv))
+            by_pair[pair] = _Priced.of(
+                place_for(dataflow, workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
+            )
+        check_softmax(by_pair[pair].placement, dataflow)
         per_point.append(by_pair[pair])
     latencies = _latencies(designs, per_point)
     joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in per_point]).T
@@ -97,12 +101,14 @@ class _Pipeline(NamedTuple):
         repeats: how many there are.
         start: time at which their first stage may start [s].
         stages: [4, S], the fields fixed, per_token, floor and cap of their S stages.
+        parts: their segments (see `layer_cuts.segments`) if attention does not wait for all blocks, and if it does.
     """
 
     layer: PlacedLayer
     repeats: int
     start: float
     stages: Array
+    parts: tuple[tuple[Segment, ...], tuple[Segment, ...]]
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class _Priced:
         energy: dynamic energy of all samples [J].
         power: standing power [W].
         area: area of the chip [m^2].
-        closed: True if a closed form exists when samples run one by one.
+        closed: True if each layer is a pipeline (see `is_pipeline`).
     """
 
     placement: Placement
@@ -129,11 +135,17 @@ class _Priced:
     def of(cls, placement: Placement) -> _Priced:
         distinct = placement.distinct()
         pipelines = [
-            _Pipeline(layer, repeats, layer.setup.time(1) if layer.setup else 0.0, _stage_times(layer.stages))
+            _Pipeline(
+                layer,
+                repeats,
+                layer.setup.time(1) if layer.setup else 0.0,
+                _stage_times(layer.stages),
+                (((0, len(layer.stages), False),), joined_segments(layer)),
+            )
             for layer, repeats in distinct
         ]
         energy = sum(placement.energy.values())
-        closed = all(_is_pipeline(layer) for layer, _ in distinct)
+        closed = all(is_pipeline(placement, layer) for layer, _ in distinct)
         return cls(placement, pipelines, energy, placement.power, placement.area, closed)
 
 
@@ -141,17 +153,9 @@ def _stage_times(stages: tuple[Stage, ...]) -> Array:
     return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap) for stage in stages]).T
 
 
-def _is_pipeline(layer: PlacedLayer) -> bool:
-    try:
-        check_pipeline(layer, alone=True)
-    except BadInput:
-        return False
-    return True
-
-
 @dataclass
 class _Bucket:
-    """Layers with the same number of stages and the same cuts (see `cuts_of`): one array operation serves them all.
+    """Layers with the same segments (see `layer_cuts.segments`): one array operation serves them all.
 
     Attributes:
         rows: per layer: number of the design point, number of such layers, start [s], tokens per sample and per block.
@@ -176,34 +180,27 @@ class _Stages:
 def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
     """Latency of each design point [s].
 
-    Points whose samples run one by one are evaluated together; pipelined batches, and points without a closed form, are
-    evaluated one at a time.
+    Points whose samples and layers run one by one are evaluated together, all others one at a time.
     """
     total = np.zeros(len(points))
-    buckets: dict[tuple[int, tuple[int, int]], _Bucket] = {}
+    buckets: dict[tuple[Segment, ...], _Bucket] = {}
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
-        if not (priced.closed and dataflow.has_closed_form):
+        if not dataflow.has_closed_form:
             total[number] = build_timeline(priced.placement, dataflow).latency
-        elif workload.batch > 1 and dataflow.batching == "pipelined":
-            total[number] = _batched(priced.placement, dataflow)
+        elif not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
+            total[number] = latency(priced.placement, dataflow)
         else:
-            for layer, repeats, start, stage_times in priced.pipelines:
+            joins = bool(dataflow.joins())
+            for layer, repeats, start, stage_times, parts in priced.pipelines:
                 block = dataflow.size_of_block(layer.tokens)
-                bucket = buckets.setdefault((stage_times.shape[1], cuts_of(layer, dataflow)), _Bucket())
+                bucket = buckets.setdefault(parts[joins], _Bucket())
                 bucket.rows.append((number, repeats * workload.batch, start, layer.tokens, block))
                 bucket.stages.append(stage_times)
-    for (_, cuts), bucket in buckets.items():
+    for segments, bucket in buckets.items():
         number, count_each, start, tokens, block = np.array(bucket.rows).T
         fixed, per_token, floor, cap = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
         stages = [_Stages("", *values) for values in zip(fixed, per_token, floor, cap, strict=True)]
         designs = Designs(block.astype(np.int64), {})
-        passed = alone_latency(stages, cuts, tokens.astype(np.int64), designs, start)
+        passed = alone_latency(stages, segments, tokens.astype(np.int64), designs, start)
         np.add.at(total, number.astype(np.int64), count_each * passed)
     return total
-
-
-def _batched(placement: Placement, dataflow: Dataflow) -> float:
-    try:
-        return latency(placement, dataflow)
-    except BadInput:  # stages share a unit across other stages: no closed form for pipelined samples
-        return build_timeline(placement, dataflow).latency

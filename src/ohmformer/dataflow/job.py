@@ -17,9 +17,12 @@ class Job:
         sample: number of the sample.
         block: number of the block.
         unit: name of the unit that the job occupies.
-        duration: time for which it occupies the unit [s].
+        duration: time for which it occupies its units [s].
         after: positions of the jobs that must end before this one starts.
         share: the part of the stage's energy that this job takes. The shares of all jobs of a stage add up to 1.
+        lag: time from its end until its result has arrived [s]. Jobs that wait for it start no earlier; its units are
+            free at its end.
+        also: further units that it occupies for the same time.
     """
 
     layer: int
@@ -30,3 +33,5 @@ class Job:
     duration: float
     after: tuple[int, ...]
     share: float
+    lag: float = 0.0
+    also: tuple[str, ...] = ()

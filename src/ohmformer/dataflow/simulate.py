@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from ohmformer.cost.placement import Placement, place
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import lifetime
+from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.timeline import Timeline, build_timeline
 from ohmformer.errors import BadInput, suggest
@@ -130,7 +131,7 @@ def simulate(
             )
     if not isinstance(dataflow, Dataflow | None):
         raise BadInput(f"dataflow = {dataflow!r}: is not a dataflow; take LayerSerial() or SequenceBlocking(block=64)")
-    placement = place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
     dataflow = dataflow or LayerSerial()
+    placement = place_for(dataflow, workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
     check_size(placement, dataflow)
     return Run(placement, build_timeline(placement, dataflow))

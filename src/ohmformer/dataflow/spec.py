@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 class Dataflow(Family):
     """Base of all dataflows: how the tokens of a sample pass through the stages of its layers.
 
-    A kind that cuts sequences into blocks defines `block_size` and `joins`; its latency has a closed form. A kind with
-    another order of work defines `jobs`, and only the event engine times it.
+    Each unit does one thing at a time. Fills of pipelines and links (`Stage.fixed`) are latency: they delay a result
+    and leave its unit free for the next block.
+
+    A kind that cuts sequences into blocks defines `block_size`, `joins` and `overlaps`; its latency has a closed form.
+    A kind with another order of work defines `jobs`, and only the event engine times it.
 
     Attributes:
         batching: `pipelined` if samples follow one another through the stages of a layer; `serial` if each sample runs
@@ -38,13 +41,25 @@ class Dataflow(Family):
         """True if bidirectional attention waits for the keys and values of all blocks."""
         return True
 
+    def overlaps(self) -> bool:
+        """True if a block enters the next layer while other blocks are still in this one."""
+        return False
+
+    def kv_sets(self) -> int:
+        """Number of sets of the K and V arrays that layers share; layers take turns with them."""
+        return 1
+
+    def softmax_sets(self) -> Literal["one", "per_layer"]:
+        """Number of sets of softmax units where each layer has K arrays of its own: `one`, or one for each layer."""
+        return "one"
+
     def jobs(self, placement: Placement) -> Sequence[Job] | None:
         """All jobs in program order: each unit takes its jobs in this order.
 
         The shares of the jobs of a stage must add up to 1, which stands for the energy of all samples.
 
         Returns:
-            The jobs, or None if they follow from `block_size` and `joins`.
+            The jobs, or None if they follow from `block_size`, `joins` and `overlaps`.
         """
         return None
 
@@ -60,7 +75,7 @@ class Dataflow(Family):
 
     @property
     def has_closed_form(self) -> bool:
-        """True if the jobs follow from `block_size` and `joins`, so that max-plus algebra gives the latency."""
+        """True if the jobs follow from `block_size`, `joins` and `overlaps`: max-plus algebra gives the latency."""
         return type(self).jobs is Dataflow.jobs
 
     def size_of_block(self, tokens: int) -> int:
@@ -111,3 +126,44 @@ class SequenceBlocking(Dataflow):
     def joins(self) -> bool:
         """True if dependencies are exact."""
         return self.dependencies == "exact"
+
+
+@register
+class LayerOverlap(Dataflow):
+    """Blocks follow one another through all layers: a block enters a layer when it has left the layer before.
+
+    With s equal stages per layer, units of its own in each layer and B blocks, L layers take L (B + s - 1) + B - 1
+    block times if attention is bidirectional, and L s + B - 1 if it is causal. Dependencies are exact. Units that
+    layers share take the blocks of one layer, sample by sample, before those of the next.
+
+    Attributes:
+        batching: see `Dataflow`.
+        block: tokens per block.
+        kv_cells: where layers share the arrays of K and V: with `single`, a layer waits with its first write until the
+            layer before it has read its K and V for the last time; `double` takes a second set of arrays, which counts
+            in area, standing power and wear, and layers use the two in turn. Refused where layers share no such arrays.
+        softmax: where each layer has K arrays of its own: `per_layer` gives each a set of softmax units, which counts
+            in the area; `shared` has one set, which serves the Q K^T of one layer at a time, in the order of layers.
+            Refused where layers do not compete for softmax units.
+    """
+
+    kind: Literal["layer_overlap"] = "layer_overlap"
+    block: Count = 64
+    kv_cells: Literal["single", "double"] = "single"
+    softmax: Literal["per_layer", "shared"] = "per_layer"
+
+    def block_size(self, tokens: int) -> int:
+        """`block`, or the length of a shorter sequence."""
+        return min(self.block, tokens)
+
+    def overlaps(self) -> bool:
+        """True."""
+        return True
+
+    def kv_sets(self) -> int:
+        """Two if `kv_cells` is `double`."""
+        return 2 if self.kv_cells == "double" else 1
+
+    def softmax_sets(self) -> Literal["one", "per_layer"]:
+        """As `softmax` says."""
+        return "one" if self.softmax == "shared" else "per_layer"

@@ -37,7 +37,7 @@ class Timeline:
     @cached_property
     def latency(self) -> float:
         """Time from the first start to the last end, for all samples [s]."""
-        return max(self.schedule.end)
+        return max(self.schedule.ready)
 
     @cached_property
     def energy(self) -> float:
@@ -63,7 +63,8 @@ class Timeline:
         """Unit -> time during which it is busy [s]."""
         seconds: dict[str, float] = {}
         for job in self.jobs:
-            seconds[job.unit] = seconds.get(job.unit, 0.0) + job.duration
+            for unit in (job.unit, *job.also):
+                seconds[unit] = seconds.get(unit, 0.0) + job.duration
         return seconds
 
     @property
@@ -76,8 +77,11 @@ class Timeline:
         return {engine: _covered(intervals) / self.latency for engine, intervals in spans.items()}
 
     def critical_path(self) -> list[int]:
-        """Positions of a chain of jobs from the first start to the last end; each starts when its predecessor ends."""
-        number = max(range(len(self.jobs)), key=self.schedule.end.__getitem__)
+        """Positions of a chain of jobs from the first start to the last result.
+
+        Each starts when its predecessor ends or, if it needs the result, when that has arrived.
+        """
+        number = max(range(len(self.jobs)), key=self.schedule.ready.__getitem__)
         path = [number]
         while self.schedule.cause[number] >= 0:
             number = self.schedule.cause[number]
@@ -87,9 +91,14 @@ class Timeline:
     def critical_stages(self) -> dict[str, float]:
         """Stage -> its time on the critical path [s]; the times add up to the latency."""
         by_stage: dict[str, float] = {}
-        for number in self.critical_path():
-            for part, _, seconds in self._parts(number):
-                by_stage[part.name] = by_stage.get(part.name, 0.0) + seconds
+        path = self.critical_path()
+        for place, number in enumerate(path):
+            parts = [(part.name, seconds) for part, _, seconds in self._parts(number)]
+            if self.jobs[number].lag:
+                end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.latency
+                parts.append((parts[-1][0], end - self.schedule.end[number]))
+            for name, seconds in parts:
+                by_stage[name] = by_stage.get(name, 0.0) + seconds
         return by_stage
 
     def _parts(self, number: int) -> Iterator[tuple[Stage, float, float]]:
@@ -100,7 +109,7 @@ class Timeline:
             return
         tokens = job.share * self.placement.workload.batch * self.placement.layers[job.layer].tokens
         for part in job.stage.merged_from:
-            seconds = part.time(tokens)
+            seconds = part.occupancy(tokens) if job.lag else part.time(tokens)
             yield part, now, seconds
             now += seconds
 
@@ -129,23 +138,28 @@ class Timeline:
         return {"scores": scores, "tokens": tokens * width * size, **conditioning}
 
     def chrome_trace(self) -> dict[str, Any]:
-        """The timeline in the trace-event format of chrome://tracing and Perfetto: one track per unit, times in us."""
+        """The timeline in the trace-event format of chrome://tracing and Perfetto: one track per unit, times in us.
+
+        `arrives` of a job is the time at which its result has passed pipelines and links.
+        """
         units = {unit: number for number, unit in enumerate(self.busy, 1)}
         return {"displayTimeUnit": "ns", "traceEvents": [*_tracks(units), *self._events(units)]}
 
     def _events(self, units: dict[str, int]) -> Iterator[dict[str, Any]]:
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
-            yield {
-                "name": job.stage.name,
-                "cat": job.stage.engine,
-                "ph": "X",
-                "pid": 1,
-                "tid": units[job.unit],
-                "ts": self.schedule.start[number] * 1e6,
-                "dur": job.duration * 1e6,
-                "args": {"layer": layer, "sample": job.sample, "block": job.block},
-            }
+            arrives = self.schedule.ready[number] * 1e6
+            for unit in (job.unit, *job.also):
+                yield {
+                    "name": job.stage.name,
+                    "cat": job.stage.engine,
+                    "ph": "X",
+                    "pid": 1,
+                    "tid": units[unit],
+                    "ts": self.schedule.start[number] * 1e6,
+                    "dur": job.duration * 1e6,
+                    "args": {"layer": layer, "sample": job.sample, "block": job.block, "arrives": arrives},
+                }
 
 
 def build_timeline(placement: Placement, dataflow: Dataflow) -> Timeline:

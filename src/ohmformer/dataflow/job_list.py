@@ -1,0 +1,72 @@
+"""`JobList`: builds the jobs of a dataflow one by one, with units, times and shares of energy filled in."""
+
+from __future__ import annotations
+
+from ohmformer.cost.placement import Placement
+from ohmformer.dataflow.job import Job
+from ohmformer.dataflow.layer_cuts import further_units, unit_name
+from ohmformer.errors import BadInput
+
+
+class JobList:
+    """The jobs of a dataflow in program order.
+
+    Attributes:
+        placement: the workload on the accelerator.
+        jobs: the jobs so far; each unit takes its jobs in this order.
+    """
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement = placement
+        self.jobs: list[Job] = []
+
+    def add(
+        self, layer: int, stage: int, tokens: int, after: tuple[int, ...] = (), *, sample: int = 0, block: int = 0
+    ) -> int:
+        """Append the job of `tokens` tokens in a stage.
+
+        Its units are busy for `Stage.occupancy(tokens)`; its result arrives `Stage.time(tokens)` after its start.
+
+        Args:
+            layer: position of the layer in `Placement.layers`.
+            stage: position of the stage in `PlacedLayer.stages`.
+            tokens: number of tokens of the block.
+            after: positions of the jobs whose results it needs.
+            sample: number of the sample.
+            block: number of the block.
+
+        Returns:
+            The position of the job.
+
+        Raises:
+            BadInput: there is no such layer or stage.
+        """
+        count = len(self.placement.layers)
+        if not 0 <= layer < count or not 0 <= stage < len(self.placement.layers[layer].stages):
+            raise BadInput(
+                f"JobList.add(layer={layer}, stage={stage}): is not a position in Placement.layers ({count}) and "
+                "PlacedLayer.stages; count from 0"
+            )
+        placed = self.placement.layers[layer]
+        entry = placed.stages[stage]
+        busy, time = entry.occupancy(tokens), entry.time(tokens)
+        share = tokens / (placed.tokens * self.placement.workload.batch)
+        also = further_units(self.placement, placed, stage)
+        unit = unit_name(placed, entry)
+        self.jobs.append(Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also))
+        return len(self.jobs) - 1
+
+    def set_up(
+        self, layer: int, after: tuple[int, ...] = (), *, sample: int = 0, share: float = 1.0
+    ) -> tuple[int, ...]:
+        """Append the setup of a layer, such as loading its weights.
+
+        Returns:
+            Its position; `after` if the layer has no setup.
+        """
+        placed = self.placement.layers[layer]
+        if placed.setup is None:
+            return after
+        unit = unit_name(placed, placed.setup)
+        self.jobs.append(Job(layer, placed.setup, sample, 0, unit, placed.setup.time(1), after, share))
+        return (len(self.jobs) - 1,)

@@ -1,0 +1,94 @@
+"""How a dataflow cuts a layer: its units, the segments between stages that wait for all tokens, and its blocks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.stage import CONDITIONING, Stage
+from ohmformer.dataflow.spec import Dataflow
+
+Segment = tuple[int, int, bool]
+"""First stage, end (the stage after its last), and whether the stages take the sequence whole."""
+
+SOFTMAX = "softmax"
+"""Name of the one set of softmax units for which layers wait."""
+
+
+def unit_name(layer: PlacedLayer, stage: Stage) -> str:
+    """Name of the unit that a stage occupies: the same for all layers if they share it."""
+    return stage.unit if stage.shared else f"{layer.name}: {stage.unit}"
+
+
+def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
+    """Position of the stage that writes the cells which the stage at `index` reads; None if it reads no such cells."""
+    if stages[index].engine != "attention" or stages[index].name in ("write", CONDITIONING):
+        return None
+    return max((place for place in range(index) if stages[place].name == "write"), default=None)
+
+
+def blocks(tokens: int, size: int) -> list[int]:
+    """Sizes of the blocks of a sequence; the last one may be smaller."""
+    whole, rest = divmod(tokens, size)
+    return [size] * whole + ([rest] if rest else [])
+
+
+def further_units(placement: Placement, layer: PlacedLayer, index: int) -> tuple[str, ...]:
+    """The units that the stage at `index` occupies beside its own: the softmax units, if others wait for them."""
+    return (SOFTMAX,) if index in layer.softmax and placement.shares_softmax else ()
+
+
+def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:
+    """The segments of a layer's stages; each starts when the one before it has finished all blocks.
+
+    Stages from `gather` up to `join` take the sequence whole, all others block by block.
+    """
+    return joined_segments(layer) if dataflow.joins() else ((0, len(layer.stages), False),)
+
+
+def joined_segments(layer: PlacedLayer) -> tuple[Segment, ...]:
+    """The segments of a layer's stages if attention waits for all blocks."""
+    cuts = [cut for cut in (layer.gather, layer.join) if cut is not None]
+    edges = [*sorted({0, *cuts, *layer.later_joins}), len(layer.stages)]
+    whole = range(layer.gather, layer.join) if layer.gather is not None and layer.join is not None else range(0)
+    return tuple((first, last, first in whole) for first, last in pairwise(edges))
+
+
+def loops(placement: Placement, layer: PlacedLayer) -> tuple[tuple[int, int, bool], ...]:
+    """Ranges of stages, in order: those that samples pass in turn, and those that all samples pass stage by stage.
+
+    A later stage holds up the next sample in an earlier one if both use one unit, or if the later one reads cells that
+    the earlier one writes again. Such stages, and those between them, form a loop.
+
+    Returns:
+        For each range: first stage, end (the stage after its last), and whether it is a loop.
+    """
+    count = len(layer.stages)
+    last_of: dict[str, int] = {}
+    spans = []
+    for place in range(count - 1, -1, -1):
+        stage = layer.stages[place]
+        units = (unit_name(layer, stage), *further_units(placement, layer, place))
+        last = max(last_of.setdefault(unit, place) for unit in units)
+        if stage.name == "write" and sets_of_cells(placement, layer, stage) is not None:
+            last = max([last, *(each for each in range(count) if writer_of(layer.stages, each) == place)])
+        if last > place:
+            spans.append((place, last + 1))
+    ranges: list[tuple[int, int, bool]] = []
+    at = 0
+    for first, end in reversed(spans):
+        if first >= at:
+            ranges += [(at, first, False)] if first > at else []
+            ranges.append((first, end, True))
+        else:
+            begin = ranges.pop()[0]
+            ranges.append((begin, max(at, end), True))
+        at = ranges[-1][1]
+    return tuple(ranges) if at == count else (*ranges, (at, count, False))
+
+
+def sets_of_cells(placement: Placement, layer: PlacedLayer, stage: Stage) -> int | None:
+    """Number of sets of cells with which writes take turns; None if every write of a pass has cells of its own."""
+    if stage.shared:
+        return placement.kv_sets
+    return None if layer.kept else 1
