@@ -126,6 +126,14 @@ class Spec(BaseModel):
             plain[key] = value
         return {**plain, "provenance": as_provenance(sources)}
 
+    def changed_from(self, old: Self) -> Self:
+        """This specification, as it was made from `old` by changes; a specification refuses changes by overriding it.
+
+        Raises:
+            Misplaced: the changes do not fit together, with the path from this specification on.
+        """
+        return self
+
     def canonical(self) -> dict[str, Any]:
         """All values that decide a result, as plain JSON values in SI units, without sources."""
         values: dict[str, Any] = _finite(self.model_dump(mode="json"))
@@ -279,12 +287,14 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
                 values[field] = _patched_field(cls, field, values.get(field), inner, context)
             except Misplaced as fault:
                 raise fault.moved((field, *inner_keys), (key,)) from None
-        if key in values and not isinstance(change, Patch):
-            sources[key] = dict(cls._unwrap({key: change})["provenance"]).get(key, Source(kind="user"))
+            if target in values and not isinstance(change, Patch):
+                given = dict(cls._unwrap({target: change})["provenance"])
+                sources[target] = given.get(target, Source(kind="user"))
     try:
-        return cls.model_validate({**values, "provenance": as_provenance(sources)})
+        made = cls.model_validate({**values, "provenance": as_provenance(sources)})
     except ValidationError as error:
         raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
+    return made.changed_from(spec)
 
 
 def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from functools import cached_property
 from math import ceil
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost import components
+from ohmformer.cost.array_prices import priced
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import array_reads, chip_of, written_plan
 from ohmformer.errors import BadInput
@@ -282,7 +282,7 @@ def chip_area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
     per_tile = chip.arrays_per_core * chip.cores_per_tile
     total = 0.0
     for role, array, count in used.kinds:
-        arrays_area = per_tile * components.array_area(array, role) if count and array is not None else 0.0
+        arrays_area = per_tile * priced(array, role).area if count and array is not None else 0.0
         total += count * (shell + arrays_area)
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
