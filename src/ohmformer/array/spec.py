@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ohmformer.array.prices.spec import ArrayCost, Bits, LineCount
 from ohmformer.device.spec import Cell, WriteVerify
-from ohmformer.errors import Misplaced
+from ohmformer.errors import BadInput, Misplaced
 from ohmformer.quantities import Hertz, Percentile, PositiveShare, Seconds, SignedFraction
 from ohmformer.schema import Spec
 
@@ -318,6 +318,23 @@ class Crossbar(Spec):
     def max_input(self, *, signed: bool) -> int:
         """Largest input code."""
         return (1 << (self.inputs.bits - 1 if signed else self.inputs.bits)) - 1
+
+
+def check_simulated(array: Crossbar, where: str) -> None:
+    """Refuse an array that has a price but no simulation.
+
+    Args:
+        array: the array.
+        where: its path, such as "hardware.projection.array".
+
+    Raises:
+        BadInput: its inputs are integrated.
+    """
+    if isinstance(array.inputs, Integrated):
+        raise BadInput(
+            f"{where}.inputs.kind = 'integrated': one conversion for all input bits has a price, but accuracy does not "
+            "simulate it; take 'bit_serial' or 'amplitude', or compute the cost alone"
+        )
 
 
 @cache

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
-from ohmformer.array.prices.converter_laws import Converter
 from ohmformer.array.prices.array_laws import ArraySize
+from ohmformer.array.prices.converter_laws import Converter
 from ohmformer.array.prices.spec import ArrayCost
 from ohmformer.array.spec import Amplitude, BitSerial, Crossbar, bits_needed
 from ohmformer.errors import BadInput
@@ -136,7 +136,7 @@ def _priced(key: _Same, role: str) -> ArrayPrices:
     cost = array_cost(array, role)
     old, new = sizes(array, cost)
     bits = converter_bits(array)
-    _check_laws(array, role, old, new, bits)
+    check_laws(array, f"hardware.{role}.array")
     law = cost.law
     read_energy, read_time = number(cost.read_energy), cost.read_time
     dac_energy, dac_area = number(cost.dac_energy), number(cost.dac_area)
@@ -203,15 +203,19 @@ def _time(array: Crossbar, role: str, field: str, seconds: float, old: ArraySize
         raise BadInput(f"hardware.{role}.array.{field}: {error}") from None
 
 
-def _check_laws(array: Crossbar, role: str, old: ArraySize, new: ArraySize, bits: int) -> None:
+def check_laws(array: Crossbar, where: str) -> None:
     """Refuse a difference between the published and the priced array that no law covers.
+
+    Args:
+        array: an array with prices.
+        where: its path, for messages, such as "hardware.projection.array".
 
     Raises:
         BadInput: one line with the field, its value and the remedy.
     """
     cost = array.cost
     assert cost is not None
-    where = f"hardware.{role}.array"
+    old, new = sizes(array, cost)
     for name in ("rows", "columns"):
         published, wanted = getattr(old, name), getattr(new, name)
         if published != wanted and not cost.law.scales:
@@ -232,6 +236,7 @@ def _check_laws(array: Crossbar, role: str, old: ArraySize, new: ArraySize, bits
             "cost.law.kind = 'lines'"
         )
     _check_drivers(array, where, old, new)
+    bits = converter_bits(array)
     if cost.adc_energy == "included" and (old != new or bits != cost.adc_bits or array.adc.rate is not None):
         raise BadInput(
             f"{where}.cost.adc_energy = 'included': another price contains the converters, so neither follows a law; "

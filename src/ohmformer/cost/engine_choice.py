@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from ohmformer.array.spec import Crossbar
+from ohmformer.cost.array_prices import check_laws
 from ohmformer.errors import BadInput
 from ohmformer.hardware.assignment import assign_kv, assign_weight
 from ohmformer.hardware.operand_names import kv_rule_names, weight_rule_names
@@ -186,7 +187,7 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
     """Refuse an array of a rule that has no prices.
 
     Raises:
-        BadInput: it has none, or `written` is True and its cell has no write prices.
+        BadInput: it has none, they do not hold for its size, or `written` is True and its cell has no write prices.
     """
     missing = ["cost"] if array.cost is None else []
     if written:
@@ -195,6 +196,7 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
         raise BadInput(
             f"rules[{pattern!r}].array.{name}: is missing, so these arrays have no price; add it, or take another array"
         )
+    check_laws(array, f"rules[{pattern!r}].array")
 
 
 def _max_code(clip: Clip | tuple[Clip, ...], engine: Engine, kv: Conditioning | None) -> int | None:

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ohmformer.array.prices.converter_laws import ConverterLaw, Sar
 from ohmformer.array.prices.array_laws import ArrayLaw, DacLaw, NoArrayLaw, NoDacLaw
+from ohmformer.array.prices.converter_laws import ConverterLaw, Sar
 from ohmformer.quantities import Joules, Nanometers, Seconds, SquareMeters
 from ohmformer.schema import Spec
 
