@@ -258,13 +258,43 @@ def _check_drivers(array: Crossbar, where: str, old: ArraySize, new: ArraySize) 
     field = f"inputs.kind = {array.inputs.kind!r}" if serial else f"inputs.bits = {new.dac_bits}"
     if not cost.dac_law.scales:
         raise BadInput(
-            f"{where}.{field}: the prices of row drivers hold for {old.dac_bits} bits at once, not for {new.dac_bits}, "
+            f"{where}.{field}: the prices hold for row drivers of {_bits(old.dac_bits)}, not of {_bits(new.dac_bits)}, "
             f"and no law carries them over; state the new prices with cost.priced_at.dac_bits = {new.dac_bits}, or "
             "choose a law such as cost.dac_law.kind = 'ladder' (`ohmformer list dac_law`)"
         )
     for name in ("dac_energy", "dac_area"):
         if getattr(cost, name) == "included":
             raise BadInput(
-                f"{where}.cost.{name} = 'included': another price contains row drivers of {old.dac_bits} bits, so it "
-                f"does not hold for {new.dac_bits}; state the price of a driver apart"
+                f"{where}.cost.{name} = 'included': another price contains row drivers of {_bits(old.dac_bits)}, so "
+                f"it does not hold for {_bits(new.dac_bits)}; state the price of a driver apart"
             )
+
+
+def _bits(count: int) -> str:
+    return f"{count} bit" if count == 1 else f"{count} bits"
+
+
+def differences(array: Crossbar) -> list[tuple[str, str]]:
+    """What differs between an array with prices and the array that its prices hold for.
+
+    Returns:
+        (difference, law) for each, such as ("256 x 256 instead of 128 x 128", "law 'lines'"); empty if prices are
+        used as they are published.
+    """
+    cost = array.cost
+    assert cost is not None
+    old, new = sizes(array, cost)
+    bits, law = converter_bits(array), f"law '{cost.law.kind}'"
+    found = []
+    if (old.rows, old.columns) != (new.rows, new.columns):
+        found.append((f"{new.rows} x {new.columns} instead of {old.rows} x {old.columns}", law))
+    if old.technology != new.technology:
+        found.append((f"{new.technology:g} nm instead of {old.technology:g} nm", law))
+    if old.dac_bits != new.dac_bits:
+        found.append((f"drivers of {_bits(new.dac_bits)} instead of {old.dac_bits}", f"dac_law '{cost.dac_law.kind}'"))
+    if bits != cost.adc_bits:
+        found.append((f"converters of {_bits(bits)} instead of {cost.adc_bits}", f"adc_law '{cost.adc_law.kind}'"))
+    if array.adc.rate is not None:
+        rates = f"{array.adc.rate:.3g} instead of {1 / cost.adc_time:.3g} conversions per second"
+        found.append((rates, f"adc_law '{cost.adc_law.kind}'"))
+    return found
