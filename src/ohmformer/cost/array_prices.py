@@ -19,6 +19,10 @@ from ohmformer.array.spec import Amplitude, BitSerial, Crossbar, bits_needed
 from ohmformer.errors import BadInput
 
 
+MOST_BITS = 16
+"""Largest resolution of a converter that is priced [bits]."""
+
+
 @dataclass(frozen=True)
 class ArrayPrices:
     """Prices of one array. A price that another one includes is 0.
@@ -237,6 +241,11 @@ def check_laws(array: Crossbar, where: str) -> None:
         )
     _check_drivers(array, where, old, new)
     bits = converter_bits(array)
+    if bits > MOST_BITS:
+        raise BadInput(
+            f"{where}.adc.bits = 'ideal': a converter that loses nothing would have {bits} bits, for which no price "
+            f"holds; give it up to {MOST_BITS} bits"
+        )
     if cost.adc_energy == "included" and (old != new or bits != cost.adc_bits or array.adc.rate is not None):
         raise BadInput(
             f"{where}.cost.adc_energy = 'included': another price contains the converters, so neither follows a law; "

@@ -68,8 +68,7 @@ class ConverterLaw(Family):
 class Sar(ConverterLaw):
     """Successive approximation: one comparison per bit, and thermal noise that costs four times as much for each bit.
 
-    E = (100 b + 0.001 4^b) fF V^2 and t = 0.640 b ns: the analog model of ZigZag (AimcArray.py, `get_adc_cost`), which
-    fits macros of 28 nm. Area = 81.7 b + 2.134 2^b um^2: the converter of ISAAC (Kull et al., ISSCC 2013, 32 nm) as
+    E = (100 b + 0.001 4^b) fF V^2 and t = 0.640 b ns: the kind `bit_line_sar` without the load of the bit line. Area = 81.7 b + 2.134 2^b um^2: the converter of ISAAC (Kull et al., ISSCC 2013, 32 nm) as
     CiMLoop's library scales it by the capacitor array of Saberi et al. (2011).
     """
 
@@ -81,6 +80,27 @@ class Sar(ConverterLaw):
         """The equations above."""
         energy = (100.0 * bits + 0.001 * 4.0**bits) * 1e-15 * self.voltage**2
         return Converter(energy, 0.640e-9 * bits, (81.7 * bits + 2.134 * 2.0**bits) * 1e-12)
+
+
+@register
+class BitLineSar(ConverterLaw):
+    """Successive approximation on the bit line itself, without sample-and-hold, as in macros of SRAM.
+
+    E = (100 b + 0.001 4^b) fF V^2, t = b (0.00653 R + 0.640) ns and area = 10^(1.206 - 0.0369 b) 2^b um^2: the analog
+    model of ZigZag (AimcArray.py, `get_adc_cost`), which fits macros of 28 nm. R is the number of rows on the line.
+    """
+
+    kind: Literal["bit_line_sar"] = "bit_line_sar"
+    voltage: Annotated[Volts, Field(gt=0)] = 0.9
+    """V, supply voltage [V]."""
+    rows: Annotated[int, Field(ge=1, le=100_000)] = 128
+    """R, rows on the bit line."""
+
+    def figures(self, bits: int) -> Converter:
+        """The equations above."""
+        energy = (100.0 * bits + 0.001 * 4.0**bits) * 1e-15 * self.voltage**2
+        time = bits * (0.00653 * self.rows + 0.640) * 1e-9
+        return Converter(energy, time, 10 ** (1.206 - 0.0369 * bits) * 2.0**bits * 1e-12)
 
 
 @register
