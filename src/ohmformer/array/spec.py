@@ -246,7 +246,7 @@ class Crossbar(Spec):
         if stated:
             raise Misplaced(
                 ("cost", stated[0]),
-                None,
+                getattr(self.cost, stated[0]),
                 f"is stated for an array of {self.rows} x {self.columns}, while the prices of this table hold for "
                 f"{at.rows} x {at.columns}; say for which size it holds with cost.priced_at.rows and .columns",
             )

@@ -18,7 +18,6 @@ from ohmformer.array.prices.spec import ArrayCost
 from ohmformer.array.spec import Amplitude, BitSerial, Crossbar, bits_needed
 from ohmformer.errors import BadInput
 
-
 MOST_BITS = 16
 """Largest resolution of a converter that is priced [bits]."""
 

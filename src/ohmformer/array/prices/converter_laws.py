@@ -68,8 +68,9 @@ class ConverterLaw(Family):
 class Sar(ConverterLaw):
     """Successive approximation: one comparison per bit, and thermal noise that costs four times as much for each bit.
 
-    E = (100 b + 0.001 4^b) fF V^2 and t = 0.640 b ns: the kind `bit_line_sar` without the load of the bit line. Area = 81.7 b + 2.134 2^b um^2: the converter of ISAAC (Kull et al., ISSCC 2013, 32 nm) as
-    CiMLoop's library scales it by the capacitor array of Saberi et al. (2011).
+    E = (100 b + 0.001 4^b) fF V^2 and t = 0.640 b ns: the kind `bit_line_sar` without the load of the bit line.
+    Area = 81.7 b + 2.134 2^b um^2: the converter of ISAAC (Kull et al., ISSCC 2013, 32 nm) as CiMLoop's library scales
+    it by the capacitor array of Saberi et al. (2011).
     """
 
     kind: Literal["sar"] = "sar"
