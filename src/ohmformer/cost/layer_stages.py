@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import inf
 
 from ohmformer.array.event_counter import Counts
@@ -27,17 +28,59 @@ def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
     for index, (name, stage_ops) in enumerate(stages.items()):
         if any(isinstance(op, PlacedOp) and role_of(op.op) == "attention.key" for op in stage_ops):
             later = [op for ops in list(stages.values())[index:] for op in ops]
-            priced += [*kv_conditioning.stages(later, context), *write_stages(later, context)]
-        priced.append(_stage(name, stage_ops, context))
+            priced += _written_stages(_Request("", later, context))
+        priced.append(_stage(_Request(name, stage_ops, context)))
     return merged(priced)
 
 
-def _stage(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
+class _Request:
+    """A stage to be priced, as the key of a cache: two are equal if the same operations run on the same hardware.
+
+    Operations, engines and the chip are compared by identity, which needs no deep hash. So stages are priced once for
+    all accelerators of an exploration that have their engine and the chip in common. A request keeps what it compares.
+    """
+
+    __slots__ = ("context", "key", "name", "ops")
+
+    def __init__(self, name: str, ops: list[LayerOp], context: LayerContext) -> None:
+        self.name, self.ops, self.context = name, ops, context
+        gpu = context.hardware.projection if isinstance(context.hardware.projection, GpuEngine) else None
+        self.key = (
+            *(name, id(context.hardware.chip), context.bytes_per_value, id(gpu)),
+            *(context.batch, context.tokens, context.lanes),
+            *(_identity(op) for op in ops),
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Request) and self.key == other.key
+
+
+def _identity(op: LayerOp) -> object:
+    """What decides the price of an operation, by identity."""
+    if not isinstance(op, PlacedOp):
+        return id(op)
+    flags = (op.shared, op.rotated, op.holds_cells)
+    return (id(op.op), id(op.engine), op.role, op.pattern, op.max_code, id(op.kv), *flags)
+
+
+@lru_cache(maxsize=512)
+def _written_stages(request: _Request) -> tuple[Stage, ...]:
+    """The stages that condition and write K and V before the operations of a request."""
+    ops, context = request.ops, request.context
+    return (*kv_conditioning.stages(ops, context), *write_stages(ops, context))
+
+
+@lru_cache(maxsize=512)
+def _stage(request: _Request) -> Stage:
     """Price the operations of one stage on the engine of its products.
 
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
+    name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
         return _without_products(name, ops, context)
