@@ -36,6 +36,9 @@ T = TypeVar("T", bound="Spec")
 LONGEST_CHAIN = 32
 """Maximum number of files in a chain in which each starts from the next."""
 
+_USER = Source(kind="user")
+"""The source of a number that a user gives without one."""
+
 _loading: ContextVar[tuple[Path, ...]] = ContextVar("loading", default=())
 """The library files that are being read; each is named by the one before it."""
 
@@ -121,8 +124,8 @@ class Spec(BaseModel):
             if _has_source(cls, key, value):
                 sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
-            elif isinstance(value, (int, float)) and not isinstance(value, bool):
-                sources.setdefault(key, Source(kind="user"))
+            elif key not in sources and isinstance(value, (int, float)) and not isinstance(value, bool):
+                sources[key] = _USER
             plain[key] = value
         return {**plain, "provenance": as_provenance(sources)}
 
@@ -289,7 +292,7 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
                 raise fault.moved((field, *inner_keys), (key,)) from None
             if target in values and not isinstance(change, Patch):
                 given = dict(cls._unwrap({target: change})["provenance"])
-                sources[target] = given.get(target, Source(kind="user"))
+                sources[target] = given.get(target, _USER)
     try:
         made = cls.model_validate({**values, "provenance": as_provenance(sources)})
     except ValidationError as error:

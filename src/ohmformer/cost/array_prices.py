@@ -15,7 +15,7 @@ from math import ceil
 from ohmformer.array.prices.array_laws import ArraySize
 from ohmformer.array.prices.converter_laws import Converter
 from ohmformer.array.prices.spec import ArrayCost
-from ohmformer.array.spec import Amplitude, BitSerial, Crossbar, bits_needed
+from ohmformer.array.spec import Crossbar, bits_needed
 from ohmformer.errors import BadInput
 
 MOST_BITS = 16
@@ -65,19 +65,19 @@ class ArrayPrices:
     write_time: float | None
 
 
-class _Same:
-    """An array as the key of a cache: two keys are equal if they hold the same object, which needs no deep hash."""
+class Same:
+    """An object as the key of a cache: two keys are equal if they hold the same object, which needs no deep hash."""
 
-    __slots__ = ("array",)
+    __slots__ = ("value",)
 
-    def __init__(self, array: Crossbar) -> None:
-        self.array = array
+    def __init__(self, value: object) -> None:
+        self.value = value
 
     def __hash__(self) -> int:
-        return id(self.array)
+        return id(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.array is other.array
+        return isinstance(other, Same) and self.value is other.value
 
 
 def number(value: float | str) -> float:
@@ -107,7 +107,7 @@ def converter_bits(array: Crossbar) -> int:
     """Resolution of the ADC that is priced [bits]; an ideal ADC is priced as the smallest that loses nothing."""
     if array.adc.bits != "ideal":
         return array.adc.bits
-    serial = isinstance(array.inputs, BitSerial)
+    serial = array.inputs.kind == "bit_serial"
     top = 1 if serial else array.max_input(signed=True)
     both = array.subtract == "analog" or not serial
     return bits_needed(array.rows, array.bits_per_cell, max_input=top, both_signs=both)
@@ -130,12 +130,13 @@ def priced(array: Crossbar, role: str) -> ArrayPrices:
     Raises:
         BadInput: the array has no prices, or a price has no law for what differs from the published array.
     """
-    return _priced(_Same(array), role)
+    return _priced(Same(array), role)
 
 
 @lru_cache(maxsize=1024)
-def _priced(key: _Same, role: str) -> ArrayPrices:
-    array = key.array
+def _priced(key: Same, role: str) -> ArrayPrices:
+    array = key.value
+    assert isinstance(array, Crossbar)
     cost = array_cost(array, role)
     old, new = sizes(array, cost)
     bits = converter_bits(array)
@@ -262,7 +263,7 @@ def _check_drivers(array: Crossbar, where: str, old: ArraySize, new: ArraySize) 
     assert cost is not None
     if old.dac_bits == new.dac_bits:
         return
-    serial = not isinstance(array.inputs, Amplitude) or old.dac_bits == 1
+    serial = array.inputs.kind != "amplitude" or old.dac_bits == 1
     field = f"inputs.kind = {array.inputs.kind!r}" if serial else f"inputs.bits = {new.dac_bits}"
     if not cost.dac_law.scales:
         raise BadInput(

@@ -6,7 +6,7 @@ vector, softmax, conditioning, simd, dram, gpu, static.
 
 from __future__ import annotations
 
-from ohmformer.array.spec import Crossbar, Integrated
+from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import array_cost, number, priced
 from ohmformer.cost.cost import Cost
 from ohmformer.errors import BadInput
@@ -30,7 +30,7 @@ def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
     cost, prices = array_cost(array, role), priced(array, role)
     one_vector = plan.reads(1)
     conversions, cycles = one_vector.adc_conversions, array.cycles()
-    samples = conversions * cycles if isinstance(array.inputs, Integrated) else conversions
+    samples = conversions * cycles if array.inputs.kind == "integrated" else conversions
     rows = cycles * plan.inputs * plan.column_blocks * plan.matrices * plan.slices * array.polarities
     energy = {
         "array": one_vector.activations * prices.read_energy,
@@ -44,7 +44,7 @@ def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
     if cost.timing == "one_access":
         cycles, fill = 1, 0
     interval, latency = cycles * prices.access_time, (cycles + fill) * prices.access_time
-    if isinstance(array.inputs, Integrated):
+    if array.inputs.kind == "integrated":
         # the integrator of a column holds the sum until it is converted, so pulses and conversions follow one another
         interval = cycles * prices.read_time + prices.conversion_time
         latency = interval + fill * prices.access_time
