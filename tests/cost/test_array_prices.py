@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ohmformer import catalog
+from ohmformer.array.prices.array_laws import ArraySize, LineLaw
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import differences, priced
 from ohmformer.cost.components import mvm_cost, write_cost
@@ -20,6 +21,7 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load, load_crossbar
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.planning import plan
+from ohmformer.registry import _kinds, register
 from ohmformer.schema import replace
 from ohmformer.study.cost import make_costs, study_costs
 from ohmformer.workload.shapes import shapes
@@ -206,9 +208,7 @@ def test_prices_of_a_new_size_are_taken_as_stated() -> None:
         array, cost__priced_at__rows=256, cost__priced_at__columns=256, size=256, cost__read_energy=680e-12
     )
     assert priced(stated, "p").read_energy == 680e-12
-    with pytest.raises(
-        BadInput, match=r"^cost.read_energy = 6.8e-10: is stated for an array of 256 x 256"
-    ):
+    with pytest.raises(BadInput, match=r"^cost.read_energy = 6.8e-10: is stated for an array of 256 x 256"):
         changed(load_crossbar("puma_2019"), size=256, cost__read_energy=680e-12)
 
 
@@ -241,10 +241,26 @@ def test_all_prices_stated_with_a_new_size_hold_for_it(tmp_path: Path) -> None:
     whole = written(list(prices))
     assert priced(whole, "p").read_energy == 600e-12
     assert differences(whole) == []
-    with pytest.raises(
-        BadInput, match=r"derived.toml: array.cost.read_energy = 6e-10: is stated for"
-    ):
+    with pytest.raises(BadInput, match=r"derived.toml: array.cost.read_energy = 6e-10: is stated for"):
         written(["read_energy"])
+
+
+def test_a_law_that_gives_no_price_is_named() -> None:
+    """A write that only charges columns cannot cost less than nothing; a law from outside may say so."""
+
+    @register
+    class Broken(LineLaw):
+        kind: Literal["broken"] = "broken"  # type: ignore[assignment]
+
+        def read_energy(self, old: ArraySize, new: ArraySize) -> float:
+            return float("nan")
+
+    try:
+        array = changed(load_crossbar("puma_2019"), cost__law={"kind": "broken"}, size=64)
+        with pytest.raises(BadInput, match=r"^hardware.p.array.cost: law 'broken', .* gives a price below zero"):
+            priced(array, "p")
+    finally:
+        del _kinds["array_law"]["broken"]
 
 
 def test_square_arrays_need_one_axis() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
+from math import ceil, inf
 
 from ohmformer.array.prices.array_laws import ArraySize
 from ohmformer.array.prices.converter_laws import Converter
@@ -159,6 +159,13 @@ def _priced(key: Same, role: str) -> ArrayPrices:
         if write_time is not None:
             write_time = _time(array, role, "cell.write_time", write_time, old, new)
     converter = _converter(cost, bits, array.adc.rate, old, new)
+    scaled = (read_energy, dac_energy, dac_area, cell_area, adder_area, *converter, write_energy or 0.0)
+    if not (all(0 <= value < inf for value in scaled) and 0 < read_time < inf and 0 < converter.time < inf):
+        laws = f"law {law.kind!r}, dac_law {cost.dac_law.kind!r} or adc_law {cost.adc_law.kind!r}"
+        raise BadInput(
+            f"hardware.{role}.array.cost: {laws} gives a price below zero, without a time or beyond all numbers; "
+            "correct its values, or take another law"
+        )
     conversion_time = min(array.adc.columns_per_adc, array.columns) * converter.time
     converters = ceil(array.columns / array.adc.columns_per_adc)
     sample_area = number(cost.sample_area)
