@@ -192,11 +192,15 @@ def accelerator(**changes: Any) -> Accelerator:
             r"array.inputs.kind = 'amplitude': the prices hold for row drivers of 1 bit, not of 8 bits",
         ),
         ({"inputs__kind": "amplitude"}, r"array.cost.dac_energy = 'included': another price contains row drivers"),
+        (
+            {"cost__law": {"kind": "lines", "resistance": 1e6}, "size": 256},
+            r"array.cost.read_time = 1e-08 s: is shorter than the .* s in which the lines of the published array settle",
+        ),
         ({"cost__adc_energy": "included", "adc__bits": 6}, r"array.cost.adc_energy = 'included': another price"),
     ],
 )
 def test_what_no_law_covers_is_refused(changes: dict[str, Any], message: str) -> None:
-    array = changed(load_crossbar("puma_2019"), cost__law=UNSCALED, **changes)
+    array = changed(load_crossbar("puma_2019"), **{"cost__law": UNSCALED, **changes})
     hardware = replace(load("xformer_tvlsi_2023"), "projection.array", array)
     with pytest.raises(BadInput, match=message):
         place(shapes("bert-base", tokens=64), hardware)

@@ -211,7 +211,7 @@ def _time(array: Crossbar, role: str, field: str, seconds: float, old: ArraySize
     try:
         return array.cost.law.time(seconds, old, new)
     except ValueError as error:
-        raise BadInput(f"hardware.{role}.array.{field}: {error}") from None
+        raise BadInput(f"hardware.{role}.array.{field} = {seconds:.3g} s: {error}") from None
 
 
 def check_laws(array: Crossbar, where: str) -> None:

@@ -161,7 +161,7 @@ class LineLaw(ArrayLaw):
         settled = self.settling(old)
         if seconds < settled:
             raise ValueError(
-                f"{seconds:.3g} s is shorter than the {settled:.3g} s in which its lines settle; correct "
+                f"is shorter than the {settled:.3g} s in which the lines of the published array settle; correct "
                 "cost.law.resistance and cost.law.capacitance"
             )
         return seconds + (self.settling(new) - settled)
