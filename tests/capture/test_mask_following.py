@@ -297,3 +297,15 @@ class Wrapped(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         y: Tensor = self.attention(x, lengths)
         return y
+
+
+def test_a_mask_that_hides_earlier_keys_by_their_values_is_causal() -> None:
+    """Each query sees some of the keys up to itself, the last one not among them: none sees a later one."""
+    seen = torch.zeros(6, 6, dtype=torch.bool)
+    for query, keys in enumerate([[0], [0], [0, 2], [2], [2, 3], [5]]):
+        seen[query, keys] = True
+    assert is_causal(seen)
+    both_ways = seen.clone()
+    both_ways[1, 3] = True
+    assert not is_causal(both_ways)
+    assert not is_causal(torch.tensor([[True, False, False]] * 3))  # padding behind one token

@@ -194,7 +194,7 @@ def accelerator(**changes: Any) -> Accelerator:
         ({"inputs__kind": "amplitude"}, r"array.cost.dac_energy = 'included': another price contains row drivers"),
         (
             {"cost__law": {"kind": "lines", "resistance": 1e6}, "size": 256},
-            r"array.cost.read_time = 1e-08 s: is shorter than the .* s in which the lines of the published array settle",
+            r"array.cost.read_time = 1e-08 s: is shorter than the .* s in which the lines of the published",
         ),
         ({"cost__adc_energy": "included", "adc__bits": 6}, r"array.cost.adc_energy = 'included': another price"),
     ],
