@@ -223,7 +223,7 @@ class Crossbar(Spec):
         """This array, as it was made from another one by changes.
 
         A price that is stated together with a new size holds for one of both sizes. If all prices are stated anew, they
-        hold for the new size.
+        hold for the new size. A price that is stated later holds for `priced_at`, as the others do.
 
         Raises:
             Misplaced: only some prices are stated anew, and `priced_at` does not tell for which size.
@@ -231,7 +231,7 @@ class Crossbar(Spec):
         if self.cost is None or old.cost is None or self.cost.priced_at is not old.cost.priced_at:
             return self
         at, was = self.cost.priced_at, dict(old.cost.provenance)
-        if (at.rows, at.columns) == (self.rows, self.columns):
+        if (old.rows, old.columns) == (self.rows, self.columns) or (at.rows, at.columns) == (self.rows, self.columns):
             return self
         now = dict(self.cost.provenance)
         stated = [
