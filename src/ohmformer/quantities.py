@@ -81,6 +81,9 @@ def _lasting(value: float) -> float:
 
 
 Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S"), _bounded("S")]
+Ohms = Annotated[float, BeforeValidator(_quantity("ohm")), _in_unit("ohm"), _bounded("ohm")]
+Farads = Annotated[float, BeforeValidator(_quantity("F")), _in_unit("F"), _bounded("F")]
+Volts = Annotated[float, BeforeValidator(_quantity("V")), _in_unit("V"), _bounded("V")]
 Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s"), _bounded("s")]
 Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz"), _bounded("Hz")]
 Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J"), _bounded("J")]

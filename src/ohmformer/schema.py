@@ -36,6 +36,9 @@ T = TypeVar("T", bound="Spec")
 LONGEST_CHAIN = 32
 """Maximum number of files in a chain in which each starts from the next."""
 
+_USER = Source(kind="user")
+"""The source of a number that a user gives without one."""
+
 _loading: ContextVar[tuple[Path, ...]] = ContextVar("loading", default=())
 """The library files that are being read; each is named by the one before it."""
 
@@ -122,10 +125,18 @@ class Spec(BaseModel):
             if _has_source(cls, key, value):
                 sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
-            elif is_stated(value):
-                sources.setdefault(key, Source(kind="user"))
+            elif key not in sources and is_stated(value):
+                sources[key] = _USER
             plain[key] = value
         return {**plain, "provenance": as_provenance(sources)}
+
+    def changed_from(self, old: Self) -> Self:
+        """This specification, as it was made from `old` by changes; a specification refuses changes by overriding it.
+
+        Raises:
+            Misplaced: the changes do not fit together, with the path from this specification on.
+        """
+        return self
 
     def canonical(self) -> dict[str, Any]:
         """All values that decide a result, as plain JSON values in SI units, without sources."""
@@ -281,12 +292,14 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
                 values[field] = _patched_field(cls, field, values.get(field), inner, context)
             except Misplaced as fault:
                 raise fault.moved((field, *inner_keys), (key,)) from None
-        if key in values and not isinstance(change, Patch):
-            sources[key] = dict(cls._unwrap({key: change})["provenance"]).get(key, Source(kind="user"))
+            if target in values and not isinstance(change, Patch):
+                given = dict(cls._unwrap({target: change})["provenance"])
+                sources[target] = given.get(target, _USER)
     try:
-        return cls.model_validate({**values, "provenance": as_provenance(sources)})
+        made = cls.model_validate({**values, "provenance": as_provenance(sources)})
     except ValidationError as error:
         raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
+    return made.changed_from(spec)
 
 
 def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ _PREFIX |= {"\u00b5": -6, "\u03bc": -6}  # both mu
 _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "year": 31557600}
 _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name in (word, f"{word}s")}
 _EXAMPLE = {"S": "10 uS", "ohm": "100 kohm", "V": "200 mV", "A": "10 uA", "J": "2 pJ", "W": "5 mW", "s": "50 ns"}
-_EXAMPLE |= {"Hz": "1 GHz", "m^2": "25 um^2", "%": "1 %"}
+_EXAMPLE |= {"Hz": "1 GHz", "m^2": "25 um^2", "F": "0.1 fF", "%": "1 %"}
 """SI unit -> an example of a quantity, for messages."""
 _QUANTITY = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9.]\S*)?")
 _LONGEST = 64

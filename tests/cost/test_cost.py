@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from ohmformer.cost.components import access_time, array_area, converter_bits, mvm_cost, write_cost
+from ohmformer.cost.array_prices import converter_bits, priced
+from ohmformer.cost.components import mvm_cost, write_cost
 from ohmformer.cost.cost import Cost, all_beside
 from ohmformer.cost.placement import place
 from ohmformer.cost.weight_programming import programming
@@ -60,9 +61,11 @@ def test_one_array_takes_what_its_source_says() -> None:
 
 def test_converters_are_paid_for_by_their_bits() -> None:
     half = replace(PROJECTION, "adc.bits", 4)
-    assert access_time(half, "projection") == pytest.approx(50e-9)
+    assert priced(half, "projection").access_time == pytest.approx(50e-9)
     full, less = (mvm_cost(plan(128, 128, found), 1, "projection").energy for found in (PROJECTION, half))
-    assert less["adc"] == pytest.approx(full["adc"] / 2)
+    assert less["adc"] == pytest.approx(full["adc"] * (400 + 0.256) / (800 + 65.536))
+    linear = replace(half, "cost.adc_law", {"kind": "linear"})
+    assert mvm_cost(plan(128, 128, linear), 1, "projection").energy["adc"] == pytest.approx(full["adc"] / 2)
     ideal = accelerator("clipformer_tcad_2024").attention.array
     assert converter_bits(ideal) == 8
 
@@ -105,7 +108,7 @@ def test_arrays_tiles_and_area() -> None:
     assert made.arrays["attention.key"] == made.arrays["attention.value"] == 12 * 4 * 8
     assert made.tiles == 12 * 36 + 16
     one = 25 + 128 * 0.167 + 128 * 0.0391 + 1200 + 60
-    assert array_area(PROJECTION, "projection") == pytest.approx(one * 1e-12)
+    assert priced(PROJECTION, "projection").area == pytest.approx(one * 1e-12)
     bank = 6108 + 128 * 0.167 + 128 * 0.0391 + 8 * 1200 + 60
     shell = 0.199e-6 + 8 * 0.0123e-6
     by_hand = 432 * (shell + 48 * one * 1e-12) + 16 * (shell + 48 * bank * 1e-12) + 12 * 0.0346e-6
@@ -202,8 +205,8 @@ def test_keys_and_values_in_cells_of_two_kinds_take_the_area_of_both() -> None:
     chip = XFORMER.chip
     assert chip is not None
     assert chip.softmax is not None
-    weights = mixed.arrays["projection"] * array_area(PROJECTION, "projection")
-    cells = sum(held[role] * array_area(engine.array, role) for role, engine in arrays.items())  # type: ignore[union-attr]
+    weights = mixed.arrays["projection"] * priced(PROJECTION, "projection").area
+    cells = sum(held[role] * priced(engine.array, role).area for role, engine in arrays.items())  # type: ignore[union-attr]
     shells = mixed.tiles * (chip.tile_area + chip.cores_per_tile * chip.core_area)
     assert sum(held.values()) == 12 * 48  # whole tiles
     assert mixed.area == pytest.approx(weights + cells + shells + 12 * chip.softmax.area_per_head)

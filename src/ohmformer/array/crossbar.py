@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
 from ohmformer.array.codec import Codec
-from ohmformer.array.spec import Crossbar
+from ohmformer.array.spec import Crossbar, check_simulated
 from ohmformer.array.writing import Columns, Major, Writer, one_sided
 from ohmformer.device import noise
 from ohmformer.errors import BadInput, suggest
@@ -239,6 +239,7 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     """
     if unknown := next((name for name in options if name not in WriteOptions.__annotations__), None):
         raise BadInput(f"write: {unknown}: is not an argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
+    check_simulated(array, "array")
     stream, w_range, major = options.get("stream", 0), options.get("w_range"), options.get("major", "outputs")
     codes = encoding.checked_matrix(codes, "write: codes")
     slices = _checked_slices(codes, array, options.get("max_code"))

@@ -6,20 +6,19 @@ Symbols: R rows, c bits per cell, S slices. A slice is the set of cells that hol
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ohmformer.array.prices.spec import ArrayCost, Bits, LineCount
 from ohmformer.device.spec import Cell, WriteVerify
-from ohmformer.quantities import Joules, Percentile, PositiveShare, Seconds, SignedFraction, SquareMeters
+from ohmformer.errors import BadInput, Misplaced
+from ohmformer.quantities import Hertz, Percentile, PositiveShare, Seconds, SignedFraction
 from ohmformer.schema import Spec
 
 Level = Literal["cell", "array", "noise"]
 """How faithfully crossbars are simulated; see `ohmformer.array.multiply`."""
 
-Bits = Annotated[int, Field(ge=1, le=16)]
-Lines = Annotated[int, Field(ge=1, le=100_000)]
-"""Rows or columns of one array."""
 Copies = Annotated[int, Field(ge=1, le=1_000)]
 VERIFY_FORMS = ("eps_of_error", "parts")
 """Methods of a kind of write noise, its closed forms, that write-verify needs."""
@@ -51,7 +50,18 @@ class Amplitude(Inputs):
     kind: Literal["amplitude"] = "amplitude"
 
 
-InputStreaming = Annotated[BitSerial | Amplitude, Field(discriminator="kind")]
+class Integrated(Inputs):
+    """Inputs are sent bit by bit, and a column is converted once for all bits.
+
+    Every bit is a pulse on its row, whose sign is that of the input: `bits` - 1 pulses for the magnitude of a code. The
+    charge of each pulse is added in the analog domain with the weight of its bit, and the sum is converted, as in
+    NeuRRAM (Wan et al., Nature 608, 2022) and many SRAM macros. It has a price, but is not simulated yet.
+    """
+
+    kind: Literal["integrated"] = "integrated"
+
+
+InputStreaming = Annotated[BitSerial | Amplitude | Integrated, Field(discriminator="kind")]
 
 
 class FullScale(Spec):
@@ -94,57 +104,16 @@ class Adc(Spec):
     cells, so a converter of `bits_needed` bits is loss-free. If the range has both signs, zero is one of its steps.
     """
 
+    cost_fields: ClassVar[tuple[str, ...]] = ("rate",)
+
     bits: Bits | Literal["ideal"] = "ideal"
     """Resolution; "ideal" converts without error."""
     range: AdcRange = FullScale()
     """Lowest and highest current that it represents."""
-    columns_per_adc: Lines = 1
+    columns_per_adc: LineCount = 1
     """Columns that share one converter in turn."""
-
-
-Included = Literal["included"]
-"""Marks a price that another price includes; the source of the value says which one."""
-Price = Annotated[Joules, Field(ge=0)] | Included
-Size = Annotated[SquareMeters, Field(ge=0)] | Included
-
-
-class ArrayCost(Spec):
-    """What using one array costs: times [s], energies per event [J], areas [m^2].
-
-    Prices have no defaults. If a source lacks one, leave out the whole table; pricing the array is then refused.
-    """
-
-    timing: Literal["bit_serial", "one_access"] = "bit_serial"
-    """`bit_serial`: one access of the array takes `read_time` for every input bit. `one_access`: a whole input vector
-    takes the time of a single access. The energy is that of all accesses in either case."""
-    read_time: Annotated[Seconds, Field(gt=0)]
-    """Time of one access [s], from the inputs to currents that can be sampled."""
-    fill_cycles: Annotated[int, Field(ge=0, le=1_000_000)]
-    """Depth of the pipeline behind the array (sample-and-hold, shift-and-add), in accesses."""
-    read_energy: Price
-    """Energy of one access of one array [J]."""
-    dac_energy: Price
-    """Energy of driving one row once [J]."""
-    sample_energy: Price
-    """Energy of sampling and holding one column once [J]."""
-    adc_energy: Price
-    """Energy of one conversion with `adc_bits` bits [J]; it scales in proportion to the bits."""
-    adc_time: Annotated[Seconds, Field(gt=0)]
-    """Time of one conversion with `adc_bits` bits [s]; it scales in proportion to the bits."""
-    adc_bits: Bits
-    """Resolution for which `adc_energy` and `adc_time` are given."""
-    shift_add_energy: Price
-    """Energy of shifting and adding one converted value [J]."""
-    area: Size
-    """Area of the cells and drivers of one array [m^2]."""
-    dac_area: Size
-    """Area of one row driver [m^2]."""
-    adc_area: Size
-    """Area of one converter [m^2]."""
-    sample_area: Size
-    """Area of the sample-and-hold of one column [m^2]."""
-    shift_add_area: Size
-    """Area of the shift-and-add of one array [m^2]."""
+    rate: Annotated[Hertz, Field(gt=0)] | None = None
+    """Conversions per second [Hz]; None for the speed that its price and its resolution give."""
 
 
 class Crossbar(Spec):
@@ -164,13 +133,14 @@ class Crossbar(Spec):
     """
 
     renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "verify": "write_verify", "slice_base": "radix"}
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"size": ("rows", "columns")}
 
     catalog_kind: ClassVar[str] = "array"
     cost_fields: ClassVar[tuple[str, ...]] = ("cost",)
 
-    rows: Lines
-    """Rows (inputs) of the array."""
-    columns: Lines
+    rows: LineCount
+    """Rows (inputs) of the array. In files, `size = ...` sets rows and columns."""
+    columns: LineCount
     """Columns (outputs) of the array, without the reference column."""
     cell: Cell
     encoding: Literal["differential", "offset"] = "differential"
@@ -202,8 +172,19 @@ class Crossbar(Spec):
     cost: ArrayCost | None = None
     """What using the array costs; None if unknown, so that pricing it is refused."""
 
+    @classmethod
+    def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Expand `size = ...`, which stands for as many rows as columns."""
+        if "size" not in data:
+            return data
+        others = {name: value for name, value in data.items() if name != "size"}
+        return {"rows": data["size"], "columns": data["size"], **others}
+
     @model_validator(mode="after")
     def _consistent(self) -> Crossbar:
+        if self.cost is not None:
+            # prices that name no size hold for the array in which they are first read; the copy is not public yet
+            object.__setattr__(self, "cost", self.cost.bound(self.rows, self.columns, self.dac_bits))
         if self.bits_per_cell > self.bits:
             raise ValueError(f"bits_per_cell = {self.bits_per_cell} is above bits = {self.bits}; lower it")
         if self.encoding == "offset" and self.bits < 2:
@@ -237,6 +218,39 @@ class Crossbar(Spec):
                 f"radix = {self.radix} is above 2^bits_per_cell = {1 << self.bits_per_cell}, so that codes "
                 "between would have no digits; lower it"
             )
+
+    def changed_from(self, old: Self) -> Self:
+        """This array, as it was made from another one by changes.
+
+        A price that is stated together with a new size holds for one of both sizes. If all prices are stated anew, they
+        hold for the new size. A price that is stated later holds for `priced_at`, as the others do.
+
+        Raises:
+            Misplaced: only some prices are stated anew, and `priced_at` does not tell for which size.
+        """
+        if self.cost is None or old.cost is None or self.cost.priced_at is not old.cost.priced_at:
+            return self
+        at, was = self.cost.priced_at, dict(old.cost.provenance)
+        if (old.rows, old.columns) == (self.rows, self.columns) or (at.rows, at.columns) == (self.rows, self.columns):
+            return self
+        now = dict(self.cost.provenance)
+        stated = [
+            name
+            for name in ArrayCost.by_size
+            if (getattr(self.cost, name), now.get(name)) != (getattr(old.cost, name), was.get(name))
+        ]
+        if len(stated) == len(ArrayCost.by_size) and (old.rows, old.columns) == (at.rows, at.columns):
+            here = {"rows": self.rows, "columns": self.columns}
+            prices = self.cost.model_copy(update={"priced_at": at.model_copy(update=here)})
+            return self.model_copy(update={"cost": prices})
+        if stated:
+            raise Misplaced(
+                ("cost", stated[0]),
+                getattr(self.cost, stated[0]),
+                f"is stated for an array of {self.rows} x {self.columns}, while the prices of this table hold for "
+                f"{at.rows} x {at.columns}; say for which size it holds with cost.priced_at.rows and .columns",
+            )
+        return self
 
     @property
     def base(self) -> int:
@@ -289,11 +303,38 @@ class Crossbar(Spec):
 
     def cycles(self) -> int:
         """Input cycles: reads of the array per input vector."""
-        return self.inputs.bits if isinstance(self.inputs, BitSerial) else 1
+        kind, bits = self.inputs.kind, self.inputs.bits  # comparing kinds is faster than `isinstance`
+        return bits if kind == "bit_serial" else bits - 1 if kind == "integrated" else 1
+
+    def conversions(self) -> int:
+        """Conversions of one column per input vector."""
+        return self.cycles() if self.inputs.kind == "bit_serial" else 1
+
+    @property
+    def dac_bits(self) -> int:
+        """Bits that a row driver converts at once."""
+        return self.inputs.bits if self.inputs.kind == "amplitude" else 1
 
     def max_input(self, *, signed: bool) -> int:
         """Largest input code."""
         return (1 << (self.inputs.bits - 1 if signed else self.inputs.bits)) - 1
+
+
+def check_simulated(array: Crossbar, where: str) -> None:
+    """Refuse an array that has a price but no simulation.
+
+    Args:
+        array: the array.
+        where: its path, such as "hardware.projection.array".
+
+    Raises:
+        BadInput: its inputs are integrated.
+    """
+    if array.inputs.kind == "integrated":
+        raise BadInput(
+            f"{where}.inputs.kind = 'integrated': one conversion for all input bits has a price, but accuracy does not "
+            "simulate it; take 'bit_serial' or 'amplitude', or compute the cost alone"
+        )
 
 
 @cache

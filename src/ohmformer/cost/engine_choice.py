@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 from ohmformer.array.spec import Crossbar
+from ohmformer.cost.array_prices import Same, check_laws
 from ohmformer.errors import BadInput
 from ohmformer.hardware.assignment import assign_kv, assign_weight
 from ohmformer.hardware.operand_names import kv_rule_names, weight_rule_names
@@ -118,14 +119,14 @@ class EngineChoice:
             for op in ops
         ]
 
-    def tenants(self, ops: Iterable[Op]) -> frozenset[int]:
+    def tenants(self, ops: tuple[Op, ...]) -> frozenset[int]:
         """The products whose weights lie in the cells of an earlier product, as the `id` of each.
 
         Weights that modules share are stored once, unless rules put them into different arrays or rotate only some.
         """
-        tied = [op for op in ops if isinstance(op, StaticMatMul)]
         if not self.rules.rules:
-            return frozenset(id(op) for op in tied if op.shared_with)
+            return _sharing(Same(ops))
+        tied = [op for op in ops if isinstance(op, StaticMatMul)]
         shared = {op.shared_with for op in tied if op.shared_with}
         stored: set[tuple[object, ...]] = set()
         tenants: set[int] = set()
@@ -179,6 +180,13 @@ class EngineChoice:
         return PlacedOp(op, engine, assigned.role, pattern, max_code, assigned.shared, kv=kv)
 
 
+@lru_cache(maxsize=64)
+def _sharing(ops: Same) -> frozenset[int]:
+    """The products, as the `id` of each, whose weights another product among the operations stores."""
+    assert isinstance(ops.value, Iterable)
+    return frozenset(id(op) for op in ops.value if isinstance(op, StaticMatMul) and op.shared_with)
+
+
 _NO_RULE = Rule()
 
 
@@ -186,7 +194,7 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
     """Refuse an array of a rule that has no prices.
 
     Raises:
-        BadInput: it has none, or `written` is True and its cell has no write prices.
+        BadInput: it has none, they do not hold for its size, or `written` is True and its cell has no write prices.
     """
     missing = ["cost"] if array.cost is None else []
     if written:
@@ -195,6 +203,7 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
         raise BadInput(
             f"rules[{pattern!r}].array.{name}: is missing, so these arrays have no price; add it, or take another array"
         )
+    check_laws(array, f"rules[{pattern!r}].array")
 
 
 def _max_code(clip: Clip | tuple[Clip, ...], engine: Engine, kv: Conditioning | None) -> int | None:

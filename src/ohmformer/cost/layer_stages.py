@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import inf
 
 from ohmformer.array.event_counter import Counts
@@ -11,7 +12,15 @@ from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_roofline import kernel_cost
-from ohmformer.cost.operands import LayerContext, array_reads, partial_sums, rotations, tokens_written, write_stages
+from ohmformer.cost.operands import (
+    LayerContext,
+    array_reads,
+    first_attention,
+    partial_sums,
+    rotations,
+    tokens_written,
+    write_stages,
+)
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, Work
@@ -26,18 +35,64 @@ def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
     priced: list[Stage] = []
     for index, (name, stage_ops) in enumerate(stages.items()):
         if any(isinstance(op, PlacedOp) and role_of(op.op) == "attention.key" for op in stage_ops):
-            later = [op for ops in list(stages.values())[index:] for op in ops]
-            priced += [*kv_conditioning.stages(later, context), *write_stages(later, context)]
-        priced.append(_stage(name, stage_ops, context))
+            later = (op for ops in list(stages.values())[index:] for op in ops)
+            priced += _written_stages(_Request("", [*first_attention(later)], context))
+        priced.append(_stage(_Request(name, stage_ops, context)))
     return merged(priced)
 
 
-def _stage(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
+class _Request:
+    """A stage to be priced, as the key of a cache: two are equal if the same operations run on the same hardware.
+
+    Operations, engines and the chip are compared by identity, which needs no deep hash. So stages are priced once for
+    all accelerators of an exploration that have their engine and the chip in common. A request keeps what it compares.
+    """
+
+    __slots__ = ("context", "key", "name", "ops")
+
+    def __init__(self, name: str, ops: list[LayerOp], context: LayerContext, *, prices: bool = True) -> None:
+        """`prices` is False if the prices of arrays do not count, but only their rows."""
+        self.name, self.ops, self.context = name, ops, context
+        gpu = context.hardware.projection if isinstance(context.hardware.projection, GpuEngine) else None
+        self.key = (
+            *(name, id(context.hardware.chip), context.bytes_per_value, id(gpu)),
+            *(context.batch, context.tokens, context.lanes),
+            *(_identity(op, prices=prices) for op in ops),
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Request) and self.key == other.key
+
+
+def _identity(op: LayerOp, *, prices: bool) -> object:
+    """What decides the price of an operation, by identity; without `prices`, that of moving and adding its values."""
+    if not isinstance(op, PlacedOp):
+        return id(op)
+    engine: object = id(op.engine)
+    if isinstance(op.engine, ArrayEngine) and not prices:
+        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident)
+    flags = (op.shared, op.rotated, op.holds_cells)
+    return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.kv), *flags)
+
+
+@lru_cache(maxsize=512)
+def _written_stages(request: _Request) -> tuple[Stage, ...]:
+    """The stages that condition and write K and V before the operations of a request."""
+    ops, context = request.ops, request.context
+    return (*kv_conditioning.stages(ops, context), *write_stages(ops, context))
+
+
+@lru_cache(maxsize=512)
+def _stage(request: _Request) -> Stage:
     """Price the operations of one stage on the engine of its products.
 
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
+    name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
         return _without_products(name, ops, context)
@@ -121,14 +176,14 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
     """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
-    for placed in products:
+    transfers, rest = _around_arrays(_Request(name, ops, context, prices=False))
+    for placed, transfer in zip(products, transfers, strict=True):
         reads = array_reads(placed)
         cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role)
         per_token = cost.interval * reads.sequential_vectors / context.vectors
         fill = cost.latency - cost.interval + chip.network_latency
-        total = total.beside(Cost(add_energy(cost.energy, _transfer(placed, context).energy), fill, per_token))
+        total = total.beside(Cost(add_energy(cost.energy, transfer.energy), fill, per_token))
         counts += reads.matrices.reads(reads.vectors)
-    rest = _digital(ops, context)
     return Stage(
         name,
         side,
@@ -139,6 +194,14 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         energy=add_energy(total.energy, rest.energy),
         counts=counts,
     )
+
+
+@lru_cache(maxsize=512)
+def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Cost]:
+    """What the products of a stage on arrays move, each in turn, and the other operations of the stage."""
+    products = (op for op in request.ops if isinstance(op, PlacedOp))
+    transfers = tuple(_transfer(placed, request.context) for placed in products)
+    return transfers, _digital(request.ops, request.context)
 
 
 def _transfer(placed: PlacedOp, context: LayerContext) -> Cost:

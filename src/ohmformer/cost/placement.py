@@ -64,8 +64,10 @@ class PlacedLayer:
     softmax: tuple[int, ...] = ()
 
     def named(self, name: str) -> PlacedLayer:
-        """A copy with another name."""
-        return replace(self, name=name)
+        """A copy with another name; plainer than `replace`, since a deep model has many layers."""
+        copy = object.__new__(PlacedLayer)
+        copy.__dict__.update(self.__dict__, name=name)
+        return copy
 
     def all_stages(self) -> tuple[Stage, ...]:
         """The setup, if there is one, and the stages."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from math import ceil
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost import components
+from ohmformer.cost.array_prices import priced
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import array_reads, chip_of, written_plan
 from ohmformer.errors import BadInput
@@ -290,10 +290,11 @@ def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_se
     per_tile = chip.arrays_per_core * chip.cores_per_tile
     total = 0.0
     for role, array, count in used.kinds:
-        arrays_area = per_tile * components.array_area(array, role) if count and array is not None else 0.0
+        arrays_area = per_tile * priced(array, role).area if count and array is not None else 0.0
         total += count * (shell + arrays_area)
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = softmax_sets * heads * chip.softmax.area_per_head if chip.softmax else 0.0
-    engines = dict.fromkeys((hardware.projection, hardware.attention.key, hardware.attention.value))
-    units += sum(engine.own_area() for engine in engines if isinstance(engine, ExactEngine))
+    engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
+    exact = dict.fromkeys(engine for engine in engines if isinstance(engine, ExactEngine))
+    units += sum(engine.own_area() for engine in exact)
     return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ohmformer.array.spec import Included
+from ohmformer.array.prices.spec import Included
 from ohmformer.quantities import (
     BytesPerSecond,
     Count,

@@ -209,7 +209,9 @@ class Attention(Spec):
 
 
 class Accelerator(Spec):
-    """An accelerator of transformers."""
+    """An accelerator of transformers. `array` stands for the arrays of all engines, as in `array.size`."""
+
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"array": ("projection.array", "attention.array")}
 
     catalog_kind: ClassVar[str] = "accelerator"
     cost_fields: ClassVar[tuple[str, ...]] = ("chip",)
@@ -222,3 +224,15 @@ class Accelerator(Spec):
     """Engines of products with K and V, which are written at run time."""
     chip: Chip | None = None
     """What surrounds the arrays; None without a description of it, so that pricing is refused."""
+
+    @classmethod
+    def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Expand `array = ...`: crossbars of this array for each of `projection` and `attention` that is left out."""
+        if "array" not in data or {"projection", "attention"} <= set(data):
+            return data
+        others = {name: value for name, value in data.items() if name != "array"}
+        return {
+            "projection": {"kind": "crossbar", "array": data["array"]},
+            "attention": {"array": data["array"]},
+            **others,
+        }

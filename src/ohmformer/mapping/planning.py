@@ -91,7 +91,7 @@ class Plan:
         return Counts(
             cell_reads=cycles * self.cells,
             activations=cycles * self.arrays,
-            adc_conversions=cycles * self.row_blocks * converted,
+            adc_conversions=vectors * self.array.conversions() * self.row_blocks * converted,
         )
 
 

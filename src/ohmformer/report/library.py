@@ -15,6 +15,7 @@ from ohmformer import catalog, registry
 from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.hardware.entries import KINDS
 from ohmformer.models.sources import FORMS, bundled
+from ohmformer.report.array_prices import price_tables
 from ohmformer.report.describe import spec_table
 from ohmformer.schema import Spec, load
 from ohmformer.study.join_cost import has_accuracy
@@ -24,6 +25,8 @@ from ohmformer.workload.shapes import Transformer
 
 FAMILIES: dict[str, str] = {
     **dict.fromkeys(("write_noise", "read_noise", "drift", "faults"), "ohmformer.device.spec"),
+    **dict.fromkeys(("array_law", "dac_law"), "ohmformer.array.prices.array_laws"),
+    "converter_law": "ohmformer.array.prices.converter_laws",
     "engine": "ohmformer.hardware.spec",
     "dataflow": "ohmformer.dataflow.spec",
     "metric": "ohmformer.tasks.metric_kinds",
@@ -97,7 +100,9 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
         raise BadInput(f"{shown(name)} is not in the library; {suggest(name, entries)}")
     for kind in kinds:
         if kind in SPECS:
-            yield spec_table(load(SPECS[kind], name), f"{kind} {name}", sources=sources)
+            spec = load(SPECS[kind], name)
+            yield spec_table(spec, f"{kind} {name}", sources=sources)
+            yield from price_tables(spec, sources=sources)
         elif kind in ("study", "costs"):
             yield _study_table(name, kind)
         else:

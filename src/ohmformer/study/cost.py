@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
+from ohmformer.cost.array_prices import differences
 from ohmformer.cost.cost import add_energy
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
-from ohmformer.hardware.spec import CrossbarEngine
+from ohmformer.hardware.spec import ArrayEngine, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.results.document import SCHEMA
@@ -31,6 +32,9 @@ from ohmformer.workload.spec import Workload
 
 MANY = 100
 """Number of points from which on a progress bar is shown."""
+
+MOST_DIFFERENCES = 3
+"""Number of differences between published and priced arrays that a note lists."""
 
 CHOSEN = (
     "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
@@ -234,7 +238,7 @@ def study_costs(study: Study[CostSettings], chosen: Sequence[Mapping[str, Condit
         key=digest([digest(_plain(point.settings, conditionings)) for point, conditionings in pairs]),
         versions=versions(),
         points=tuple(priced),
-        notes=tuple(remedy_notes([point.settings for point in study.points])),
+        notes=tuple(notes([point.settings for point in study.points])),
     )
 
 
@@ -250,6 +254,28 @@ def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Mapp
         values = ", ".join(f"{path} = {shown(value)}" for path, value in point.set.items())
         at = f" (at {values})" if len(study.points) > 1 and values else ""
         raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
+
+
+def notes(settings: list[CostSettings]) -> list[str]:
+    """Notes on what prices hold for and on what has no effect, each once."""
+    return [*remedy_notes(settings), *price_notes(settings)]
+
+
+def price_notes(settings: list[CostSettings]) -> list[str]:
+    """Notes on the arrays whose prices are carried over from another size, converter or technology, each once."""
+    laws: dict[tuple[str, str], dict[str, None]] = {}
+    for point in settings:
+        attention = point.hardware.attention
+        engines = {"projection": point.hardware.projection, "key": attention.key, "value": attention.value}
+        for role, engine in engines.items():
+            if isinstance(engine, ArrayEngine) and engine.array.cost is not None:
+                for difference, law in differences(engine.array):
+                    laws.setdefault((role if role == "projection" else "attention", law), {})[difference] = None
+    return [
+        f"prices of {role} arrays are derived by {law}: {', '.join(list(found)[:MOST_DIFFERENCES])}"
+        + (f" and {len(found) - MOST_DIFFERENCES} more" if len(found) > MOST_DIFFERENCES else "")
+        for (role, law), found in laws.items()
+    ]
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:

@@ -9,7 +9,8 @@ from ohmformer.hardware.operand_names import kv_rule_names
 from ohmformer.hardware.rules import RuleBook
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.schema import replace
-from ohmformer.study.cost import price, remedy_notes, study_costs
+from ohmformer.study.cost import notes as notes_of
+from ohmformer.study.cost import price, study_costs
 from ohmformer.study.results.spec import Chosen, MeasuredPoint, StudyCosts, StudyResults
 from ohmformer.study.spec import CostSettings, Study, Whole
 from ohmformer.workload.shapes import PREFIX
@@ -60,7 +61,7 @@ def with_costs(measured: StudyResults, costs: Study[CostSettings]) -> StudyResul
         else:
             points.append(answer.model_copy(update={"cost": cost}))
             priced.append(settings)
-    notes = (*remedy_notes(priced), *_refusals(refused, len(points)))
+    notes = (*notes_of(priced), *_refusals(refused, len(points)))
     return measured.model_copy(update={"points": tuple(points), "cost_notes": notes})
 
 

@@ -1,0 +1,316 @@
+"""The prices of one array at its own size, converter and technology.
+
+A library or a user publishes prices for one array (`ArrayCost.priced_at`, `adc_bits`). Here they are carried over to
+the array that is used, by the laws that its table names: `law` for rows, columns and feature size, `dac_law` for the
+bits of a row driver, `adc_law` for the converter. A published price is used as it is, to the bit, where nothing
+differs. A difference that no law covers is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, inf
+
+from ohmformer.array.prices.array_laws import ArraySize
+from ohmformer.array.prices.converter_laws import Converter
+from ohmformer.array.prices.spec import ArrayCost
+from ohmformer.array.spec import Crossbar, bits_needed
+from ohmformer.errors import BadInput
+
+MOST_BITS = 16
+"""Largest resolution of a converter that is priced [bits]."""
+
+
+@dataclass(frozen=True)
+class ArrayPrices:
+    """Prices of one array. A price that another one includes is 0.
+
+    Attributes:
+        read_energy: of one access of the array [J].
+        read_time: of one access [s].
+        dac_energy: of driving one row once [J].
+        sample_energy: of sampling one column once [J].
+        shift_add_energy: of adding one converted value [J].
+        adc_energy: of one conversion [J].
+        adc_time: of one conversion [s].
+        access_time: the longer of a read and the conversions of the columns that share a converter [s].
+        conversion_time: of the columns that share a converter [s].
+        cell_area: of cells and drivers without DACs [m^2].
+        dac_area: of one row driver [m^2].
+        sample_area: of the sample-and-hold of one column [m^2].
+        adc_area: of one converter [m^2].
+        shift_add_area: of the shift-and-add of the array [m^2].
+        area: of the array with drivers, converters, sample-and-hold circuits and adders [m^2].
+        write_energy: of one write of one cell [J]; None if it has no price.
+        write_time: of one write of a row [s]; None if it has no price.
+    """
+
+    read_energy: float
+    read_time: float
+    dac_energy: float
+    sample_energy: float
+    shift_add_energy: float
+    adc_energy: float
+    adc_time: float
+    access_time: float
+    conversion_time: float
+    cell_area: float
+    dac_area: float
+    sample_area: float
+    adc_area: float
+    shift_add_area: float
+    area: float
+    write_energy: float | None
+    write_time: float | None
+
+
+class Same:
+    """An object as the key of a cache: two keys are equal if they hold the same object, which needs no deep hash."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+
+def number(value: float | str) -> float:
+    """A price as a number: 0 for "included", since another price contains it."""
+    return 0.0 if isinstance(value, str) else value
+
+
+def array_cost(array: Crossbar, role: str) -> ArrayCost:
+    """The table of prices of an array.
+
+    Args:
+        array: the array.
+        role: role of its engine, such as "projection"; the message names it.
+
+    Raises:
+        BadInput: the array has no prices.
+    """
+    if array.cost is None:
+        raise BadInput(
+            f"hardware.{role}.array.cost: is missing, so time and energy are unknown; "
+            "take an accelerator whose arrays have prices (`ohmformer list`), or add the table"
+        )
+    return array.cost
+
+
+def converter_bits(array: Crossbar) -> int:
+    """Resolution of the ADC that is priced [bits]; an ideal ADC is priced as the smallest that loses nothing."""
+    if array.adc.bits != "ideal":
+        return array.adc.bits
+    serial = array.inputs.kind == "bit_serial"
+    top = 1 if serial else array.max_input(signed=True)
+    both = array.subtract == "analog" or not serial
+    return bits_needed(array.rows, array.bits_per_cell, max_input=top, both_signs=both)
+
+
+def sizes(array: Crossbar, cost: ArrayCost) -> tuple[ArraySize, ArraySize]:
+    """The array that the prices hold for, and the array that is priced."""
+    at = cost.priced_at
+    old = ArraySize(at.rows or array.rows, at.columns or array.columns, at.dac_bits or array.dac_bits, at.technology)
+    return old, ArraySize(array.rows, array.columns, array.dac_bits, cost.technology or at.technology)
+
+
+def priced(array: Crossbar, role: str) -> ArrayPrices:
+    """The prices of an array at its own size, converter and technology.
+
+    Args:
+        array: the array.
+        role: role of its engine, for messages.
+
+    Raises:
+        BadInput: the array has no prices, or a price has no law for what differs from the published array.
+    """
+    return _priced(Same(array), role)
+
+
+@lru_cache(maxsize=1024)
+def _priced(key: Same, role: str) -> ArrayPrices:
+    array = key.value
+    assert isinstance(array, Crossbar)
+    cost = array_cost(array, role)
+    old, new = sizes(array, cost)
+    bits = converter_bits(array)
+    check_laws(array, f"hardware.{role}.array")
+    law = cost.law
+    read_energy, read_time = number(cost.read_energy), cost.read_time
+    dac_energy, dac_area = number(cost.dac_energy), number(cost.dac_area)
+    cell_area, adder_area = number(cost.area), number(cost.shift_add_area)
+    write_energy, write_time = array.cell.write_energy, array.cell.write_time
+    if old.dac_bits != new.dac_bits:
+        units = cost.dac_law.units(new.dac_bits) / cost.dac_law.units(old.dac_bits)
+        dac_energy, dac_area = dac_energy * units, dac_area * units
+    if old != new and law.scales:
+        read_energy *= law.read_energy(old, new)
+        dac_energy, dac_area = dac_energy * law.driver_energy(old, new), dac_area * law.driver_area(old, new)
+        cell_area, adder_area = cell_area * law.area(old, new), adder_area * law.adder_area(old, new)
+        read_time = _time(array, role, "cost.read_time", read_time, old, new)
+        if write_energy is not None:
+            write_energy *= law.write_energy(old, new)
+        if write_time is not None:
+            write_time = _time(array, role, "cell.write_time", write_time, old, new)
+    converter = _converter(cost, bits, array.adc.rate, old, new)
+    scaled = (read_energy, dac_energy, dac_area, cell_area, adder_area, *converter, write_energy or 0.0)
+    if not (all(0 <= value < inf for value in scaled) and 0 < read_time < inf and 0 < converter.time < inf):
+        laws = f"law {law.kind!r}, dac_law {cost.dac_law.kind!r} or adc_law {cost.adc_law.kind!r}"
+        raise BadInput(
+            f"hardware.{role}.array.cost: {laws} gives a price below zero, without a time or beyond all numbers; "
+            "correct its values, or take another law"
+        )
+    conversion_time = min(array.adc.columns_per_adc, array.columns) * converter.time
+    converters = ceil(array.columns / array.adc.columns_per_adc)
+    sample_area = number(cost.sample_area)
+    return ArrayPrices(
+        read_energy=read_energy,
+        read_time=read_time,
+        dac_energy=dac_energy,
+        sample_energy=number(cost.sample_energy),
+        shift_add_energy=number(cost.shift_add_energy),
+        adc_energy=converter.energy,
+        adc_time=converter.time,
+        access_time=max(read_time, conversion_time),
+        conversion_time=conversion_time,
+        cell_area=cell_area,
+        dac_area=dac_area,
+        sample_area=sample_area,
+        adc_area=converter.area,
+        shift_add_area=adder_area,
+        area=cell_area + array.rows * dac_area + array.columns * sample_area + converters * converter.area + adder_area,
+        write_energy=write_energy,
+        write_time=write_time,
+    )
+
+
+def _converter(cost: ArrayCost, bits: int, rate: float | None, old: ArraySize, new: ArraySize) -> Converter:
+    """Energy, time and area of a converter; energy and area follow the feature size in proportion."""
+    found = Converter(number(cost.adc_energy), cost.adc_time, number(cost.adc_area))
+    if bits != cost.adc_bits or rate is not None:
+        found = cost.adc_law.scaled(found, cost.adc_bits, bits, rate)
+    if old.technology and new.technology and old.technology != new.technology:
+        shrink = new.technology / old.technology
+        found = Converter(found.energy * shrink, found.time, found.area * shrink)
+    return found
+
+
+def _time(array: Crossbar, role: str, field: str, seconds: float, old: ArraySize, new: ArraySize) -> float:
+    """A time at the size of the array [s].
+
+    Raises:
+        BadInput: the law cannot give one.
+    """
+    assert array.cost is not None
+    try:
+        return array.cost.law.time(seconds, old, new)
+    except ValueError as error:
+        raise BadInput(f"hardware.{role}.array.{field} = {seconds:.3g} s: {error}") from None
+
+
+def check_laws(array: Crossbar, where: str) -> None:
+    """Refuse a difference between the published and the priced array that no law covers.
+
+    Args:
+        array: an array with prices.
+        where: its path, for messages, such as "hardware.projection.array".
+
+    Raises:
+        BadInput: one line with the field, its value and the remedy.
+    """
+    cost = array.cost
+    assert cost is not None
+    old, new = sizes(array, cost)
+    for name in ("rows", "columns"):
+        published, wanted = getattr(old, name), getattr(new, name)
+        if published != wanted and not cost.law.scales:
+            raise BadInput(
+                f"{where}.{name} = {wanted}: the prices of the array hold for {old.rows} x {old.columns} and no law "
+                f"carries them over; state the new prices with cost.priced_at.{name} = {wanted}, or choose a law such "
+                "as cost.law.kind = 'lines' (`ohmformer list array_law`)"
+            )
+    if cost.technology is not None and old.technology is None:
+        raise BadInput(
+            f"{where}.cost.technology = {cost.technology:g}: the feature size that the prices hold for is unknown; "
+            "state it in cost.priced_at.technology, or leave cost.technology out"
+        )
+    if old.technology != new.technology and not cost.law.scales:
+        raise BadInput(
+            f"{where}.cost.technology = {new.technology:g}: the prices of the array hold for {old.technology:g} nm and "
+            "no law carries them over; state the new prices with cost.priced_at.technology, or choose a law such as "
+            "cost.law.kind = 'lines'"
+        )
+    _check_drivers(array, where, old, new)
+    bits = converter_bits(array)
+    if bits > MOST_BITS:
+        raise BadInput(
+            f"{where}.adc.bits = 'ideal': a converter that loses nothing would have {bits} bits, for which no price "
+            f"holds; give it up to {MOST_BITS} bits"
+        )
+    if cost.adc_energy == "included" and (old != new or bits != cost.adc_bits or array.adc.rate is not None):
+        raise BadInput(
+            f"{where}.cost.adc_energy = 'included': another price contains the converters, so neither follows a law; "
+            f"state both apart, or keep {old.rows} x {old.columns} and {cost.adc_bits} bits"
+        )
+
+
+def _check_drivers(array: Crossbar, where: str, old: ArraySize, new: ArraySize) -> None:
+    """Refuse another number of DAC bits than that of the prices, unless a law covers it.
+
+    Raises:
+        BadInput: one line with the field, its value and the remedy.
+    """
+    cost = array.cost
+    assert cost is not None
+    if old.dac_bits == new.dac_bits:
+        return
+    serial = array.inputs.kind != "amplitude" or old.dac_bits == 1
+    field = f"inputs.kind = {array.inputs.kind!r}" if serial else f"inputs.bits = {new.dac_bits}"
+    if not cost.dac_law.scales:
+        raise BadInput(
+            f"{where}.{field}: the prices hold for row drivers of {_bits(old.dac_bits)}, not of {_bits(new.dac_bits)}, "
+            f"and no law carries them over; state the new prices with cost.priced_at.dac_bits = {new.dac_bits}, or "
+            "choose a law such as cost.dac_law.kind = 'ladder' (`ohmformer list dac_law`)"
+        )
+    for name in ("dac_energy", "dac_area"):
+        if getattr(cost, name) == "included":
+            raise BadInput(
+                f"{where}.cost.{name} = 'included': another price contains row drivers of {_bits(old.dac_bits)}, so "
+                f"it does not hold for {_bits(new.dac_bits)}; state the price of a driver apart"
+            )
+
+
+def _bits(count: int) -> str:
+    return f"{count} bit" if count == 1 else f"{count} bits"
+
+
+def differences(array: Crossbar) -> list[tuple[str, str]]:
+    """What differs between an array with prices and the array that its prices hold for.
+
+    Returns:
+        (difference, law) for each, such as ("256 x 256 instead of 128 x 128", "law 'lines'"); empty if prices are
+        used as they are published.
+    """
+    cost = array.cost
+    assert cost is not None
+    old, new = sizes(array, cost)
+    bits, law = converter_bits(array), f"law '{cost.law.kind}'"
+    found = []
+    if (old.rows, old.columns) != (new.rows, new.columns):
+        found.append((f"{new.rows} x {new.columns} instead of {old.rows} x {old.columns}", law))
+    if old.technology != new.technology:
+        found.append((f"{new.technology:g} nm instead of {old.technology:g} nm", law))
+    if old.dac_bits != new.dac_bits:
+        found.append((f"drivers of {_bits(new.dac_bits)} instead of {old.dac_bits}", f"dac_law '{cost.dac_law.kind}'"))
+    if bits != cost.adc_bits:
+        found.append((f"converters of {_bits(bits)} instead of {cost.adc_bits}", f"adc_law '{cost.adc_law.kind}'"))
+    if array.adc.rate is not None:
+        rates = f"{array.adc.rate:.3g} instead of {1 / cost.adc_time:.3g} conversions per second"
+        found.append((rates, f"adc_law '{cost.adc_law.kind}'"))
+    return found

@@ -1,0 +1,63 @@
+"""Derived prices and models of converters as `ohmformer show` prints them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+
+from ohmformer.hardware.entries import load, load_crossbar
+from ohmformer.report.array_prices import derived_cost, price_tables
+from ohmformer.report.library import show_tables
+from ohmformer.schema import replace
+
+
+def cells(table: Table) -> list[list[str]]:
+    return [[str(cell) for cell in row] for row in zip(*(column.cells for column in table.columns), strict=True)]
+
+
+def test_a_derived_price_says_from_which_value_and_by_which_law() -> None:
+    cost = derived_cost(replace(replace(load_crossbar("isaac_2016"), "size", 256), "adc.bits", 10), "projection")
+    sources = dict(cost.provenance)
+    read, adc, sample = sources["read_energy"], sources["adc_energy"], sources["sample_energy"]
+    assert (read.kind, read.source) == ("derived", "isaac2016")
+    assert read.how == "in 100 ns; 30 pJ, 256 x 256 instead of 128 x 128 by law 'lines'"
+    assert adc.how.endswith("1.562 pJ, converters of 10 bits instead of 8 by adc_law 'sar'")
+    assert "law" not in sample.how
+    assert cost.read_energy == pytest.approx(120e-12)
+
+
+def test_a_published_array_has_no_derived_prices() -> None:
+    array = load_crossbar("isaac_2016")
+    assert derived_cost(array, "projection") == array.cost
+    assert [table.title for table in price_tables(array)] == [
+        "converters of the array: published, and by models of others"
+    ]
+
+
+def test_converters_stand_side_by_side() -> None:
+    (table,) = price_tables(load_crossbar("isaac_2016"))
+    rows = {row[0]: row[1:] for row in cells(table)}
+    assert rows["as priced"] == ["8", "1.562 pJ", "781.2 ps", "1200 um^2"]
+    assert rows["bit_line_sar"] == ["8", "701.1 fJ", "11.81 ns", "2085 um^2"]
+    assert set(rows) >= {"sar", "capacitor_sar", "flash", "survey", "linear"}
+
+
+def test_show_lists_derived_prices_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('[accelerator]\nbase = "xformer_tvlsi_2023"\n"projection.array.size" = 64\n', encoding="utf-8")
+    spec, derived, *converters = show_tables(str(file), sources=True)
+    assert derived.title == "derived prices of projection.array"
+    assert {row[0] for row in cells(derived)} == {
+        *("cost.read_time", "cost.read_energy", "cost.area", "cost.dac_area", "cost.shift_add_area"),
+    }
+    assert len(converters) == 2
+    rows = {row[0]: row[2] for row in cells(spec)}
+    assert (rows["projection.array.rows"], rows["projection.array.cost.read_energy"]) == ("user", "derived")
+
+
+def test_an_array_that_no_law_covers_says_so() -> None:
+    array = replace(replace(load_crossbar("puma_2019"), "cost.law", {"kind": "none"}), "rows", 64)
+    (table,) = price_tables(replace(load("xformer_tvlsi_2023"), "projection.array", array).projection)
+    assert "has no price: hardware.array.array.rows = 64" in str(table.title)
