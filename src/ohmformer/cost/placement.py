@@ -17,6 +17,8 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components, kv_conditioning, tiles
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
+from ohmformer.cost.gpu_memory import check_memory
+from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
 from ohmformer.cost.operands import LayerContext, chip_of
@@ -144,6 +146,7 @@ def place(
     tenants = choice.tenants(workload.ops)
     layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
     work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
+    check_memory(workload, hardware, [(work[first], count) for first, count in Counter(kinds).items()])
     in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
     all_arrays = list(in_arrays.values())
     kv_arrays = tiles.kv_arrays(workload, all_arrays)
@@ -164,7 +167,7 @@ def place(
         sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
         used_tiles.total,
         tiles.chip_area(hardware, used_tiles, workload),
-        chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0,
+        idle_power(hardware) + (chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0),
         tuple(wear(workload, kv_arrays)),
     )
 
