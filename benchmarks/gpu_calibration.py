@@ -32,9 +32,7 @@ def rows(file: Path, role: str) -> list[tuple[CostSettings, float]]:
     """The settings and the published time [s] of the claims with a role."""
     content = tomllib.loads(file.read_text(encoding="utf-8"))
     claims = [claim for claim in content["claim"] if claim["role"] == role]
-    return [
-        (cost_settings(content["runs"][claim["runs"][0]]), units.parse(claim["reported"], "s")) for claim in claims
-    ]
+    return [(cost_settings(content["runs"][claim["runs"][0]]), units.parse(claim["reported"], "s")) for claim in claims]
 
 
 def misfits(cases: Sequence[tuple[CostSettings, float]], values: Sequence[float] | None = None) -> list[float]:
@@ -70,7 +68,9 @@ def main() -> None:
     engine = of.load("a100_sxm_40gb").projection
     for field, value in fitted(file).items():
         print(f"| `{field}` | {value:.3g} | {getattr(engine, field):g} |")
-    print("\n| times | number | geometric mean of modeled / published | smallest | largest | met |\n|---|---|---|---|---|---|")
+    print(
+        "\n| times | number | geometric mean of modeled / published | smallest | largest | met |\n|---|---|---|---|---|---|"
+    )
     for role in ("calibration", "validation"):
         found = misfits(rows(file, role))
         met = sum(abs(math.exp(each) - 1) <= WIDEST - 1 for each in found)

@@ -288,12 +288,14 @@ class Accelerator(Spec):
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Expand `engine = ...`, which stands for the same engine in all roles."""
-        if "engine" not in data or "projection" in data or "attention" in data:
+        """Expand `engine = ...`, which stands for the same engine in all roles that have none of their own."""
+        if "engine" not in data:
             return data
-        engine = data["engine"]
-        roles = {"projection": engine, "attention": {"key": engine, "value": engine, "arrays": "shared"}}
-        return {**roles, **{name: value for name, value in data.items() if name != "engine"}}
+        engine, attention = data["engine"], data.get("attention", {})
+        if isinstance(attention, dict) and not attention.keys() & {"array", "key", "value"}:
+            attention = {"key": engine, "value": engine, "arrays": "shared", **attention}
+        rest = {name: value for name, value in data.items() if name != "engine"}
+        return {"projection": engine, **rest, "attention": attention}
 
     @property
     def gpus(self) -> dict[str, GpuEngine]:
