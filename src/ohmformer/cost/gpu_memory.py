@@ -1,4 +1,4 @@
-"""What the memory of a GPU must hold: weights, keys and values, and the activations of one kernel."""
+"""What the memory of a GPU must hold: weights, keys and values, and the activations of one product."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ohmformer import units
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.tiles import stay_cached
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.spec import Accelerator, GpuEngine
@@ -24,7 +23,7 @@ class MemoryUse:
     Attributes:
         weights: weights of all layers and embedding tables. Weights that modules share count once.
         kv: keys and values. A decoder keeps those of all layers; an encoder needs those of one layer at a time.
-        activations: inputs and results of the kernel with the most of them.
+        activations: inputs and results of the product with the most of them.
     """
 
     weights: float
@@ -41,11 +40,21 @@ def memory_use(workload: Workload, hardware: Accelerator, layers: Layers) -> Mem
     """The bytes that the operations on a GPU need."""
     weights = kept = in_turn = activations = 0.0
     for ops, count in layers:
-        weights += count * _weight_bytes(hardware, ops)
-        kv = [op for op in ops if isinstance(op, PlacedOp) and isinstance(op.op, DynamicMatMul)]
-        kept += count * sum(_kv_bytes(op) for op in kv if _stays(workload, op))
-        in_turn = max(in_turn, sum(_kv_bytes(op) for op in kv if not _stays(workload, op)))
-        activations = max(activations, _activation_bytes(ops))
+        once = 0.0
+        for op in ops:
+            if isinstance(op, Lookup) and isinstance(hardware.projection, GpuEngine):
+                weights += count * op.entries * op.width * hardware.projection.weight_bytes
+            if not isinstance(op, PlacedOp) or not isinstance(op.engine, GpuEngine):
+                continue
+            product, gpu = op.op, op.engine
+            activations = max(activations, _activations(product, gpu))
+            if isinstance(product, StaticMatMul):
+                weights += count * product.inputs * product.outputs * gpu.weight_bytes if op.holds_cells else 0.0
+            elif stay_cached(workload, product):
+                kept += count * _kv_bytes(product, gpu)
+            else:
+                once += _kv_bytes(product, gpu)
+        in_turn = max(in_turn, once)
     return MemoryUse(weights, kept + in_turn, activations)
 
 
@@ -70,40 +79,14 @@ def check_memory(workload: Workload, hardware: Accelerator, layers: Layers) -> N
         )
 
 
-def _stays(workload: Workload, placed: PlacedOp) -> bool:
-    return isinstance(placed.op, DynamicMatMul) and stay_cached(workload, placed.op)
-
-
-def _weight_bytes(hardware: Accelerator, ops: Iterable[LayerOp]) -> float:
-    """Bytes of the weights and embedding tables of a layer that lie in the memory of a GPU."""
-    total = 0.0
-    for op in ops:
-        match op:
-            case PlacedOp(op=StaticMatMul() as product, engine=GpuEngine() as gpu) if op.holds_cells:
-                total += product.inputs * product.outputs * gpu.weight_bytes
-            case Lookup() if isinstance(hardware.projection, GpuEngine):
-                total += op.entries * op.width * hardware.projection.weight_bytes
-    return total
-
-
-def _kv_bytes(placed: PlacedOp) -> float:
-    """Bytes of K or V of all samples that a product on a GPU reads; 0 on other engines."""
-    op, gpu = placed.op, placed.engine
-    if not isinstance(op, DynamicMatMul) or not isinstance(gpu, GpuEngine):
-        return 0.0
+def _kv_bytes(op: DynamicMatMul, gpu: GpuEngine) -> float:
+    """Bytes of K or V of all samples."""
     return op.batch * op.kv_heads * op.tokens * op.head_width * gpu.bytes_per_value
 
 
-def _activation_bytes(ops: Iterable[LayerOp]) -> float:
-    """Bytes of the activations of the products' largest kernel on a GPU."""
-    stages: dict[str, list[PlacedOp]] = {}
-    for op in ops:
-        if isinstance(op, PlacedOp) and isinstance(op.engine, GpuEngine):
-            stages.setdefault(op.stage, []).append(op)
-    largest = 0.0
-    for products in stages.values():
-        gpu = products[0].engine
-        assert isinstance(gpu, GpuEngine)
-        found = kernels([placed.op for placed in products], gpu)
-        largest = max(largest, *(kernel.values * gpu.bytes_per_value for kernel in found))
-    return largest
+def _activations(op: StaticMatMul | DynamicMatMul, gpu: GpuEngine) -> float:
+    """Bytes of inputs and results of a product; fused attention has no scores in the memory."""
+    if isinstance(op, StaticMatMul):
+        return op.vectors * (op.inputs + op.outputs) * gpu.bytes_per_value
+    width = op.head_width if gpu.fusion == "full" else op.inputs + op.outputs
+    return op.batch * op.heads * op.queries * width * gpu.bytes_per_value

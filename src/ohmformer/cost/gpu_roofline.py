@@ -13,6 +13,8 @@ standing power of the chip. So mean power never exceeds the board's, and falls t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ohmformer.cost.cost import Cost
 from ohmformer.cost.gpu_kernels import Kernel
 from ohmformer.hardware.spec import Accelerator, GpuEngine
@@ -20,16 +22,25 @@ from ohmformer.hardware.spec import Accelerator, GpuEngine
 
 def kernel_cost(kernel: Kernel, gpu: GpuEngine) -> Cost:
     """Time and dynamic energy of one kernel, for all samples."""
-    rate = gpu.peak * (gpu.attention_efficiency if kernel.attention else gpu.efficiency)
-    moved = bytes_moved(kernel, gpu)
-    energy = 2 * kernel.macs * gpu.op_energy + moved * gpu.energy_per_byte
-    work = max(
-        2 * kernel.macs / rate,
-        2 * kernel.block_macs * gpu.processors / rate,
-        moved / (gpu.bandwidth * gpu.memory_efficiency),
-        energy / (gpu.power - gpu.idle_power) if energy else 0.0,
-    )
-    time = work + (gpu.launch_time if kernel.launched else 0.0)
+    return kernels_cost([kernel], gpu)
+
+
+def kernels_cost(kernels: Iterable[Kernel], gpu: GpuEngine) -> Cost:
+    """Time and dynamic energy of kernels one after another, for all samples."""
+    op_energy, dynamic_power = gpu.op_energy, gpu.power - gpu.idle_power
+    bandwidth = gpu.bandwidth * gpu.memory_efficiency
+    time = energy = 0.0
+    for kernel in kernels:
+        moved, rate = bytes_moved(kernel, gpu), gpu.peak
+        rate *= gpu.attention_efficiency if kernel.attention else gpu.efficiency
+        joules = 2 * kernel.macs * op_energy + moved * gpu.energy_per_byte
+        time += (gpu.launch_time if kernel.launched else 0.0) + max(
+            2 * kernel.macs / rate,
+            2 * kernel.block_macs * gpu.processors / rate,
+            moved / bandwidth,
+            joules / dynamic_power if joules else 0.0,
+        )
+        energy += joules
     return Cost({"gpu": energy}, time, time)
 
 

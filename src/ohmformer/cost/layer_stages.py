@@ -11,7 +11,7 @@ from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
-from ohmformer.cost.gpu_roofline import kernel_cost
+from ohmformer.cost.gpu_roofline import kernels_cost
 from ohmformer.cost.operands import LayerContext, array_reads, partial_sums, rotations, tokens_written, write_stages
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
@@ -86,11 +86,9 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
 def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
     """The kernels of the stage, one after another."""
     plain = [op.op if isinstance(op, PlacedOp) else op for op in ops]
-    joined = {"attention.key", "attention.value"} <= set(context.hardware.gpus)
-    costs = [kernel_cost(kernel, gpu) for kernel in kernels(plain, gpu, joined=joined)]
-    time = sum(cost.latency for cost in costs)
-    energy = add_energy(*(cost.energy for cost in costs))
-    return Stage(name, side, "gpu", shared=True, per_token=time / context.vectors, energy=energy)
+    joined = {"attention.key", "attention.value"} <= context.hardware.gpus.keys()
+    cost = kernels_cost(kernels(plain, gpu, joined=joined), gpu)
+    return Stage(name, side, "gpu", shared=True, per_token=cost.latency / context.vectors, energy=cost.energy)
 
 
 def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext) -> Stage:
