@@ -68,9 +68,8 @@ def main() -> None:
     engine = of.load("a100_sxm_40gb").projection
     for field, value in fitted(file).items():
         print(f"| `{field}` | {value:.3g} | {getattr(engine, field):g} |")
-    print(
-        "\n| times | number | geometric mean of modeled / published | smallest | largest | met |\n|---|---|---|---|---|---|"
-    )
+    print("\n| times | number | geometric mean of modeled / published | smallest | largest | met |")
+    print("|---|---|---|---|---|---|")
     for role in ("calibration", "validation"):
         found = misfits(rows(file, role))
         met = sum(abs(math.exp(each) - 1) <= WIDEST - 1 for each in found)
