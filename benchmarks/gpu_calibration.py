@@ -19,28 +19,28 @@ import ohmformer as of
 from ohmformer import units
 from ohmformer.study.cost import cost_settings
 from ohmformer.study.spec import CostSettings
-from ohmformer.validation.claims import papers
+from ohmformer.validation.claims import Checked, check, papers
 
 NAME = "gpu_references"
 FIELDS = ("efficiency", "attention_efficiency", "memory_efficiency", "launch_time")
 START = (0.5, 0.3, 0.8, 5e-6)
-WIDEST = 1.26
-"""Largest factor between a modeled and a published time that counts as met."""
+WIDEST = 1.35
+"""Largest factor between a modeled and a published time in the last column."""
 
 
-def rows(file: Path, role: str) -> list[tuple[CostSettings, float]]:
-    """The settings and the published time [s] of the claims with a role."""
+def calibration(file: Path) -> list[tuple[CostSettings, float]]:
+    """The settings and the published time [s] of the claims that fix the model."""
     content = tomllib.loads(file.read_text(encoding="utf-8"))
-    claims = [claim for claim in content["claim"] if claim["role"] == role]
+    claims = [claim for claim in content["claim"] if claim["role"] == "calibration"]
     return [(cost_settings(content["runs"][claim["runs"][0]]), units.parse(claim["reported"], "s")) for claim in claims]
 
 
-def misfits(cases: Sequence[tuple[CostSettings, float]], values: Sequence[float] | None = None) -> list[float]:
-    """Logarithms of modeled / published, with the four fields changed to `values` where they are given."""
+def misfits(cases: Sequence[tuple[CostSettings, float]], values: Sequence[float]) -> list[float]:
+    """Logarithms of modeled / published times, with the four fields changed to `values`."""
     found = []
     for settings, published in cases:
         hardware, model = settings.hardware, settings.model
-        for field, value in zip(FIELDS, values or (), strict=False):
+        for field, value in zip(FIELDS, values, strict=True):
             hardware = of.replace(hardware, f"engine.{field}", float(value))
         work = of.shapes(
             model.source, tokens=model.seq_len, batch=model.batch, phase=model.phase, context=model.context or 0
@@ -51,7 +51,7 @@ def misfits(cases: Sequence[tuple[CostSettings, float]], values: Sequence[float]
 
 def fitted(file: Path) -> dict[str, float]:
     """The four fields that fit the calibration best."""
-    cases = rows(file, "calibration")
+    cases = calibration(file)
 
     def residuals(logs: Sequence[float]) -> list[float]:
         return misfits(cases, [math.exp(each) for each in logs])
@@ -68,13 +68,19 @@ def main() -> None:
     engine = of.load("a100_sxm_40gb").projection
     for field, value in fitted(file).items():
         print(f"| `{field}` | {value:.3g} | {getattr(engine, field):g} |")
-    print("\n| times | number | geometric mean of modeled / published | smallest | largest | met |")
+    print("\n| times | number | geometric mean of modeled / published | smallest | largest | within 1.35 |")
     print("|---|---|---|---|---|---|")
     for role in ("calibration", "validation"):
-        found = misfits(rows(file, role))
-        met = sum(abs(math.exp(each) - 1) <= WIDEST - 1 for each in found)
-        middle, low, high = (math.exp(each) for each in (sum(found) / len(found), min(found), max(found)))
-        print(f"| {role} | {len(found)} | {middle:.2f} | {low:.2f} | {high:.2f} | {met} |")
+        found = [_slower(entry) for entry in check(NAME).claims if entry.claim.role == role]
+        met = sum(1 / WIDEST <= each <= WIDEST for each in found)
+        mean = math.exp(sum(map(math.log, found)) / len(found))
+        print(f"| {role} | {len(found)} | {mean:.2f} | {min(found):.2f} | {max(found):.2f} | {met} |")
+
+
+def _slower(entry: Checked) -> float:
+    """Modeled over published time of a claim; its inverse for a rate."""
+    assert entry.ratio is not None
+    return entry.ratio if entry.unit == "s" else 1 / entry.ratio
 
 
 if __name__ == "__main__":
