@@ -64,7 +64,7 @@ def test_a_head_that_is_not_there_is_one_line(tmp_path: Path, head: str, said: s
     [
         ("hf:./nowhere", "there is no such folder"),
         ("hf:nowhere/model.gguf", "there is no such file"),
-        ("hf:", "no such model; known: .*hf:NAME-OR-FOLDER"),
+        ("hf:", "no such model; did you mean .hf:NAME-OR-FOLDER.. known: "),
     ],
 )
 def test_places_that_do_not_exist_are_one_line(source: str, said: str) -> None:

@@ -68,7 +68,11 @@ def test_rules_keep_modules_digital_in_both_halves() -> None:
         ({**VIT, "phase": "prefill"}, {}, "model.phase = 'prefill': the model has no causal mask"),
         ({**VIT, "context": 5}, {}, "model.context = 5: VisionTransformer takes no past_key_values"),
         ({**VIT, "weights": "random"}, {}, "model.weights = 'random': only for timm: and hf: sources"),
-        ({"source": "python:tests.study.test_default_inputs:nothing"}, {}, "does not say what it takes; add a [task]"),
+        (
+            {"source": "python:tests.study.test_default_inputs:nothing"},
+            {},
+            "does not state the shape of its inputs; add a [task]",
+        ),
         (VIT, {"rules": {"blocks.*": "generic_amplitude"}}, "rules['blocks.*'].array.cost: is missing, so these"),
         (VIT, {"rules": {"blockz.*": "puma_2019"}}, "rules: 'blockz.*' matches no module that multiplies"),
         (VIT, {"task": {"source": "bundled:mnist"}}, "task.source = 'bundled:mnist': no such task"),

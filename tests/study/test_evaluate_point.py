@@ -78,7 +78,7 @@ def test_redundancy_is_given_with_the_array_or_the_conditioning() -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (("mitigation.kv=magic",), "mitigation.kv = 'magic': is no conditioning; write 'none', 'auto' or"),
+        (("mitigation.kv=magic",), "mitigation.kv = 'magic': is not a conditioning; write 'none', 'auto' or"),
         (('mitigation.kv={ basis = "fourier" }',), "mitigation.kv.basis = 'fourier'"),
         (("mitigation.kv={ range = 0.0 }",), "mitigation.kv.range = 0.0"),
         (("mitigation.kv={ redundancy = 0 }",), "mitigation.kv.redundancy = 0: must be >= 1; raise it"),

@@ -111,6 +111,8 @@ def widened(values: Tensor, who: str) -> Tensor:
     """
     if not isinstance(values, Tensor):
         raise BadInput(f"{who} is {type(values).__name__}; give a torch.Tensor, such as torch.as_tensor(...) makes")
+    if values.dtype is torch.float32 or values.dtype is torch.float64:
+        return values
     if values.is_complex():
         raise BadInput(f"{who} is complex, and cells hold real values; take real and imaginary part one by one")
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -252,7 +252,8 @@ class Crossbar(Spec):
 
     def capacity(self, slices: int) -> int:
         """Largest number that `slices` slices (copies included) hold: the largest digit in each of them."""
-        return sum(self.max_digit * self.slice_weight(s) for s in range(0, slices, self.redundancy))
+        base, digits = self.base, -(-slices // self.redundancy)
+        return self.max_digit * sum(int(base**digit) for digit in range(digits))
 
     def slice_weight(self, s: int) -> int:
         """Weight of slice s in the sum of all slices, which is `redundancy` times the code."""
@@ -281,10 +282,10 @@ class Crossbar(Spec):
         """Slices, copies included, that hold codes up to `max_code`, by default the largest code."""
         if self.encoding == "offset" or max_code is None:
             return -(-self.bits // self.bits_per_cell) * self.redundancy
-        slices = self.redundancy
-        while self.capacity(slices) < max_code:
-            slices += self.redundancy
-        return slices
+        base, weight, largest, digits = self.base, 1, 0, 0
+        while largest < max_code or digits == 0:
+            largest, weight, digits = largest + self.max_digit * weight, weight * base, digits + 1
+        return digits * self.redundancy
 
     def cycles(self) -> int:
         """Input cycles: reads of the array per input vector."""

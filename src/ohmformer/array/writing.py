@@ -65,11 +65,16 @@ class Writer:
         major: Major,
         device: torch.device,
     ) -> None:
+        cell = array.cell
         self.array, self.columns, self.major, self.stream = array, columns, major, stream
-        check_cell(array.cell, array.age)
+        check_cell(cell, array.age)
         self.write_numbers = stream.child(columns, "write").open(device)
         self.drift_numbers = stream.child(columns, "drift").open(device)
-        if faults.faulty(array.cell) and not isinstance(fault_stream, Stream):
+        self.step = array.step
+        # If a cell at G_min is exact, only the used half of a pair is noisy: both halves may share the numbers.
+        self.noisy, self.shared = not noise.silent(cell), noise.silent_at_g_min(cell)
+        self.drifts, self.faulty = drift.drifts(cell, array.age), faults.faulty(cell)
+        if self.faulty and not isinstance(fault_stream, Stream):
             raise BadInput("faults belong to a chip, not to samples; give program a fault_stream")
         self.fault_stream = fault_stream
         self.next_slice = 0
@@ -86,25 +91,23 @@ class Writer:
         """
         array, cell, s = self.array, self.array.cell, self.next_slice
         self.next_slice += 1
-        if exact(array):
+        if not (self.noisy or self.drifts or self.faulty):
             return target, None
-        g_target = (array.step * target).add_(cell.g_min)
+        g_target = (self.step * target).add_(cell.g_min)
         g, written = g_target, None
-        if not noise.silent(cell):
-            # If a cell at G_min is exact, only the used half of a pair is noisy: both halves may share the numbers.
-            shared = noise.silent_at_g_min(cell)
-            eps = self._normal(self.write_numbers, target, 1 if shared else len(target))
+        if self.noisy:
+            eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
             g = noise.write(
                 g, cell, eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
             )
-        if drift.drifts(cell, array.age):
+        if self.drifts:
             written = self._to_digits_(g.clone()) if noise.remembers_writing(cell) else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
-        if faults.faulty(cell):
+        if self.faulty:
             u = self._fault_numbers(target, s)
             g = faults.apply_faults(g, cell, u)
             if written is not None:
-                written = self._to_digits_(faults.apply_faults(cell.g_min + array.step * written, cell, u))
+                written = self._to_digits_(faults.apply_faults(cell.g_min + self.step * written, cell, u))
         return self._to_digits_(g), written
 
     def normal(self, like: Tensor) -> Tensor:
@@ -128,7 +131,7 @@ class Writer:
 
     def _to_digits_(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""
-        return g.sub_(self.array.cell.g_min).div_(self.array.step)
+        return g.sub_(self.array.cell.g_min).div_(self.step)
 
     def _normal(self, source: RandomSource, like: Tensor, P: int) -> Tensor:
         """The next standard normals [P, ..., O, I] of a source; `like` gives all sizes but P."""

@@ -57,7 +57,7 @@ def transform() -> str:
         return "transforms of torch.func (derivatives such as grad and jvp, or vmap)"
     if torch._C._get_tracing_state() is not None:
         return "torch.jit.trace or torch.onnx.export"
-    if any(torch._C._get_dispatch_mode(key) is not None for key in _TRACING_MODES):
+    if torch._C._len_torch_dispatch_stack() and any(torch._C._get_dispatch_mode(key) for key in _TRACING_MODES):
         return "torch.export, make_fx and other tracing with tensors that have no values"
     if forward_ad._current_level >= 0:
         return "forward-mode derivatives"
@@ -67,6 +67,20 @@ def transform() -> str:
 def valueless(t: Tensor) -> bool:
     """True if a tensor has a shape, but no values: on the meta device, or one of a tracer."""
     return t.is_meta or type(t).__name__ == "FakeTensor" or torch._is_functional_tensor(t)
+
+
+def plain(t: Tensor) -> bool:
+    """True if a tensor is dense, of one of PyTorch's two own classes, and has values. False says nothing."""
+    return (
+        (type(t) is Tensor or type(t) is nn.Parameter)
+        and t.layout is torch.strided
+        and not (t.is_meta or t.is_nested or t.is_quantized or wrapped(t))
+    )
+
+
+def compiling() -> bool:
+    """True if `torch.compile` traces this code, or would compile the functions that are called here."""
+    return torch.compiler.is_compiling() or torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None
 
 
 def own_dispatch(t: Tensor) -> bool:

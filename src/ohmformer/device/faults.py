@@ -10,7 +10,7 @@ from ohmformer.device.spec import Cell
 
 def faulty(cell: Cell) -> bool:
     """True if cells are stuck with a probability above zero."""
-    return sum(chance for _, chance in cell.faults.states()) > 0
+    return any(chance > 0 for _, chance in cell.faults.states())
 
 
 def apply_faults(g: Tensor, cell: Cell, u: Tensor) -> Tensor:

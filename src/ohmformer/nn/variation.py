@@ -131,7 +131,7 @@ class Variation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._state.training = self._state.last = None
+        self._state.training = self._state.threads.call.step = None
         if kind is None and self._step == self._began:
             warnings.warn(
                 "variation: the model was not called in train mode, so nothing was varied; call model.train() first",

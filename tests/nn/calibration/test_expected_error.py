@@ -57,7 +57,8 @@ def test_it_is_the_mean_square_of_the_error_that_is_drawn(axis: str, noise: Any,
     expected = expected_error(found, found.watched)
     drawn = []
     for chip in range(DRAWS if noise["kind"] != "none" else 2):
-        found.state.chip, found.call_index = chip, 0
+        found.state.chip = chip
+        found.state.threads.call.uses.clear()
         with of.samples(range(2)):
             drawn.append(found.product(seen.x, seen.tokens) - exact)
     made = torch.stack(drawn)

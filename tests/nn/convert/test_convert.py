@@ -85,7 +85,7 @@ def test_exact_hardware_gives_the_original_and_noise_changes_it(name: str) -> No
         assert difference(expected, call(converted, sample)) <= TOLERANCE
         state.mode = "run"
         assert difference(expected, call(converted, sample)) > 0.01
-    assert {operand.name for operand in crossbars(converted).operands} <= state.visited
+    assert {operand.name for operand in crossbars(converted).operands} <= state.threads.call.uses.keys()
 
 
 def test_names_and_parameters_stay_and_the_original_is_untouched() -> None:

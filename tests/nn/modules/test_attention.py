@@ -87,9 +87,10 @@ def test_rows_in_which_everything_is_masked_are_zero() -> None:
 
 def written(operand: KVOperand, tokens: Tensor) -> Tensor:
     """What the cells hold of tokens of an attention that is not causal."""
-    streams = operand._streams(tokens, None, (), ())
-    weight: Tensor = operand._written(tokens, tokens, None, streams, tokens.shape[-2])[0].weight  # type: ignore[union-attr]
-    return weight
+    use = operand.state.use(operand.name, 1)
+    streams = operand._streams(tokens, None, (), use, operand.array)
+    held, _ = operand._written(tokens, tokens, None, streams, tokens.shape[-2], operand.array, use)
+    return held.weight  # type: ignore[union-attr]
 
 
 def noise_of(batch: int, threads: int = 1) -> dict[int, Tensor]:
@@ -186,7 +187,8 @@ def test_grad_of_a_linear_layer_is_that_of_what_the_cells_hold() -> None:
     x = torch.randn(4, 9, requires_grad=True)
     hardware = of.replace(HARDWARE, "projection.array.cell.write_noise.gamma", 20.0)
     converted = of.convert(layer, hardware, sample=x.detach())
-    held = crossbars(converted).operands[0].held(layer.weight.detach(), torch.float32).weight
+    operand = crossbars(converted).operands[0]
+    held = operand.held(layer.weight.detach(), torch.float32, operand.state.use("", 1)).weight
     grad = torch.randn(4, 5)
     with of.samples(range(4)):
         converted(x).backward(grad)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.kv import KVOperand
 from tests.nn.hub import library
 
 WRITE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
@@ -189,13 +188,13 @@ def test_what_cells_hold_changes_no_result(model: nn.Module, case: Any) -> None:
             return q_tensor
 
     text = torch.cat([PROMPT, MORE[0], MORE[1]], dim=1)
-    operands = [op for op in crossbars(model).operands if isinstance(op, KVOperand)]
+    written = crossbars(model).state.threads.call.written
 
     def steps(forget: bool) -> Tensor:
         held, start, found = utilities.Cache(layer_class_to_replicate=Rounded), 0, []
         for size in [12, *[1] * 7, 3, 1]:
-            for operand in operands:
-                operand.cells = None if forget else operand.cells
+            if forget:
+                written.clear()
             found.append(model(input_ids=text[:, start : start + size], past_key_values=held).logits)
             start += size
         return torch.cat(found, dim=1)

@@ -23,13 +23,15 @@ from ohmformer.streams import current_samples
 def call_info(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
     """What a call of a model says; `axis` is that of samples in its inputs."""
     named = _named(model, args, kwargs)
-    mixed = any(name.startswith("decoder_") and value is not None for name, value in named.items())
+    mixed, alone = False, True  # with inputs for a decoder; without continuous inputs, such as images
+    for name, value in named.items():
+        mixed = mixed or (name.startswith("decoder_") and value is not None)
+        alone = alone and not _continuous(name, value)
     prefix = "decoder_" if mixed else ""
     tokens = _tokens(named, prefix)
     rows = _rows([args, dict(kwargs)] if tokens is None else tokens, axis)
     said = named.get(f"{prefix}attention_mask")
     mask = token_mask(said)
-    alone = not any(_continuous(name, value) for name, value in named.items())
     padding: tuple[Tensor, ...] = (mask,) if mask is not None and alone else ()
     other = token_mask(named.get("attention_mask")) if alone else None
     memory = None if not mixed else () if other is None else (other,)

@@ -76,27 +76,27 @@ def begin(converted: Converted, model: nn.Module, args: tuple[Any, ...], kwargs:
     converted.structure.check(model)
     state = converted.state
     state.callers.add(get_ident())
-    state.threads.enter()
-    before, state.said = state.said, call_info(model, args, kwargs, converted.axis)
+    call = state.threads.enter()
+    before, info = call.info, call_info(model, args, kwargs, converted.axis)
     if in_backward():
-        if state.said.rows == before.rows:
-            state.said = replace(state.said, names=before.names)
+        if info.rows == before.rows:
+            info = replace(info, names=before.names)
     elif state.training is not None and model.training:
-        state.last = state.training.draw()
-        if state.said.names is None and state.said.rows is not None:
+        call.step = state.training.draw()
+        if info.names is None and info.rows is not None:
             # Nothing is drawn twice: every step draws anew, so rows need no names of their own.
-            state.said = replace(state.said, names=tuple(range(state.said.rows)))
+            info = replace(info, names=tuple(range(info.rows)))
     else:
-        state.last = None
-    state.inside = True
-    state.moved.clear()
-    state.frames.clear()
-    state.parts.clear()
-    names, rows = state.said.names, state.said.rows
-    if names is not None and rows is not None and len(names) != rows:
-        raise BadInput(f"samples(ids) names {len(names)} samples but the batch has {rows} rows; name one per row")
-    for operand in converted.operands:
-        operand.call_index = 0
+        call.step = None
+    call.info, call.active = info, True
+    call.moved.clear()
+    call.encoders.clear()
+    call.uses.clear()
+    state.threads.here.frames.clear()
+    if info.names is not None and info.rows is not None and len(info.names) != info.rows:
+        raise BadInput(
+            f"samples(ids) names {len(info.names)} samples but the batch has {info.rows} rows; name one per row"
+        )
 
 
 @eager
@@ -107,13 +107,14 @@ def finish(converted: Converted, _model: nn.Module, _args: object, output: objec
         BadInput: cached tokens stood for others than they were written as.
     """
     state = converted.state
-    state.inside = False
+    call = state.threads.call
+    call.active = False
     state.callers.discard(get_ident())
-    check_cache(state.moved, numbered=bool(state.said.numbers))
+    check_cache(call.moved, numbered=bool(call.info.numbers))
     if state.training is not None:
         for t in floats(output):
             if t.requires_grad:
-                t.register_hook(partial(recall, state, state.last, state.said))
+                t.register_hook(partial(recall, state, call.step, call.info))
 
 
 def encoder_of(model: nn.Module) -> nn.Module | None:
@@ -135,36 +136,39 @@ def begin_encoder(converted: Converted, encoder: nn.Module, args: tuple[Any, ...
     """
     state = converted.state
     if not torch.is_grad_enabled():
-        state.threads.enter()
-        state.parts.append(encoder_call_info(encoder, args, kwargs, converted.axis, state.call_info))
+        call = state.threads.enter()
+        call.encoders.append(encoder_call_info(encoder, args, kwargs, converted.axis, state.call_info))
 
 
 @eager
 def finish_encoder(converted: Converted, _encoder: nn.Module, _args: object, output: object) -> None:
     """It is done. What it returns is known again where the decoder multiplies it."""
     state = converted.state
-    padding = state.parts.pop().padding if state.parts else ()
+    encoders = state.threads.call.encoders
+    padding = encoders.pop().padding if encoders else ()
     for t in floats(output) if padding else ():
         if t.shape[:2] == padding[0].shape:
             state.padded[t] = padding[0]
 
 
-def recall(state: State, step: TrainingStep | None, said: CallInfo, _grad: Tensor) -> None:
+def recall(state: State, step: TrainingStep | None, info: CallInfo, _grad: Tensor) -> None:
     """Gradients of an earlier call begin."""
-    state.last, state.said = step, said
+    call = state.threads.call
+    call.step, call.info = step, info
 
 
 @eager
 def enter_digital(state: State, _module: nn.Module, _args: object) -> None:
     """The products of a digital module begin."""
-    state.frames.append(None)
+    state.threads.here.frames.append(None)
 
 
 @eager
 def leave_digital(state: State, _module: nn.Module, _args: object, _output: object) -> None:
     """They are done."""
-    if state.frames:
-        state.frames.pop()
+    frames = state.threads.here.frames
+    if frames:
+        frames.pop()
 
 
 OWN_HOOKS = (begin, finish, begin_encoder, finish_encoder, enter_digital, leave_digital)

@@ -41,11 +41,11 @@ def check(original: nn.Module, converted: nn.Module, state: State, names: list[s
     training = {module: module.training for module in original.modules()}
     original.eval()
     try:
-        with torch.no_grad(), named_rows(sample, axis):
+        with torch.no_grad(), named_rows(sample, axis), state.set_mode("ideal"):
             expected = call(original, sample)
-            state.visited.clear()
             _compare(original, converted, state, sample, expected, names)
-            missed = [name for name in names if name not in state.visited]
+            used = state.threads.call.uses
+            missed = [name for name in names if name not in used]
             if missed:
                 raise BadInput(
                     f"{missed[0]} was put on crossbars but the model passes it by (a fused path?); keep it digital"
@@ -55,7 +55,6 @@ def check(original: nn.Module, converted: nn.Module, state: State, names: list[s
             if expected is not None:
                 _compare(original, converted, state, other, expected, names, " with other padding")
     finally:
-        state.mode = "run"
         for module, mode in training.items():
             module.training = mode
 
@@ -70,7 +69,6 @@ def _compare(
     how: str = "",
 ) -> None:
     """Refuse a converted model that gives another output on ideal cells, and name the first module that does."""
-    state.mode = "ideal"
     try:
         found = call(converted, sample)
     except BadInput:

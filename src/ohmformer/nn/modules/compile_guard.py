@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+from ohmformer.capture.torch_private import compiling
+
 REASON = "crossbars are simulated with values in every call; export the digital model, which revert() returns"
 """What PyTorch says where it is told to compile or to export all of a model."""
 
@@ -18,7 +20,7 @@ def eager(function: F) -> F:
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        if not hasattr(sys.modules.get("torch._dynamo"), "disable"):  # not imported, or not yet
+        if not compiling() or not hasattr(sys.modules.get("torch._dynamo"), "disable"):  # not imported, or not yet
             return function(*args, **kwargs)
         disabled = vars(function).get("disabled")
         if disabled is None:

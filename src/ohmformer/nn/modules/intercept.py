@@ -125,7 +125,7 @@ class Intercept(TorchFunctionMode):
         self.weights = frame.operands() if frame.weights else {}
 
     def __enter__(self) -> Any:
-        frames = self.frames = self.frame.state.frames  # of this thread, in which the whole call goes on
+        frames = self.frames = self.frame.state.threads.here.frames  # of this thread, in which the whole call goes on
         around = frames[-1] if frames else None
         # Scores may be computed in one module, and meet their mask in the one around it.
         self.nested = isinstance(around, Intercept)

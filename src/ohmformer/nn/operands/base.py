@@ -17,8 +17,7 @@ from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
-from ohmformer.nn.operands.state import State
-from ohmformer.nn.threads import OfThread, Threads
+from ohmformer.nn.operands.state import CallInfo, State, Use
 from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
 
 EXACT = ("bypass", "observe inputs", "observe tokens")
@@ -62,8 +61,6 @@ class Operand:
         x_range: calibrated input range, a scalar; None before calibration.
         adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
         calls_per_forward: how often one forward pass of the model uses the operand.
-        call_index: number of its next use. Only the remainder by `calls_per_forward` counts, so recomputing a layer
-            that is used once shifts nothing.
     """
 
     name: str
@@ -73,14 +70,8 @@ class Operand:
     x_range: Tensor | None = None
     adc_range: converters.Range | None = None
     calls_per_forward: int = 1
-    call_index = OfThread[int](0)
 
     dynamic: ClassVar[bool] = False
-
-    @property
-    def threads(self) -> Threads:
-        """What each thread keeps for itself."""
-        return self.state.threads
 
     @property
     def needs_cells(self) -> bool:
@@ -92,11 +83,6 @@ class Operand:
         """Whether products are those of cells now, not those of the model itself."""
         return self.state.mode not in EXACT
 
-    def next_call_index(self) -> tuple[int, ...]:
-        """What tells this use of the operand from the others of a forward pass; nothing where there are no others."""
-        call_index, self.call_index = self.call_index % self.calls_per_forward, self.call_index + 1
-        return (call_index,) if call_index else ()
-
     def calibrates_converters(self) -> bool:
         """Whether the range of the converters comes from a calibration."""
         return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
@@ -106,7 +92,7 @@ class Operand:
         x: Tensor,
         w: Tensor,
         held: Folded | Programmed | None,
-        call_index: tuple[int, ...],
+        use: Use,
         *,
         samples: bool = True,
         queries: int | None = None,
@@ -123,7 +109,8 @@ class Operand:
         if held is None:
             return x @ w.transpose(-2, -1)
         with torch.no_grad():
-            stream = self._read_stream(x, call_index, samples, queries or x.shape[-2], columns, own)
+            noisy = self.noisy_reads()
+            stream = self._read_stream(x, use, samples, queries or x.shape[-2], columns, own) if noisy else None
             y = self._multiply(x.detach(), held, stream)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
@@ -137,24 +124,22 @@ class Operand:
     def _read_stream(
         self,
         x: Tensor,
-        call_index: tuple[int, ...],
+        use: Use,
         samples: bool,
         queries: int,
         columns: tuple[int, ...] | None,
         padding: Tensor | None = None,
-    ) -> Streams | None:
-        """What the reads of inputs x[B, ..., M, I] belong to: a sample, or each of its tokens in causal models."""
-        if not self.noisy_reads():
-            return None
-        state = self.state
-        reads = state.stream.child(self.name, "read", *call_index)
+    ) -> Streams:
+        """What the noise of reading inputs x[B, ..., M, I] belongs to: a sample, or each token in causal models."""
+        state, info = self.state, use.info
+        reads = use.stream.child(self.name, "read", *use.call_index)
         if not samples:
             return reads
-        found = sample_streams(reads, len(x), state.call_info.names)
-        numbers, heads = state.call_info.numbers, x.shape[-2] // queries
+        found = sample_streams(reads, len(x), info.names)
+        numbers, heads = info.numbers, x.shape[-2] // queries
         tokens = len(numbers) == len(x) and len(numbers[0]) >= queries and padding is None
         if not (state.causal and tokens) or state.level == "cell":
-            own = self._own_rows(len(x), queries, heads, padding)
+            own = self._own_rows(len(x), queries, heads, info, padding)
             if own is None and columns is None:
                 return found
             return PaddedStreams(found.streams, places=x.shape[-2], rows=own, columns=columns)
@@ -165,10 +150,11 @@ class Operand:
         )
         return TokenStreams(found.streams, numbers=places, growing=True)
 
-    def _own_rows(self, B: int, queries: int, heads: int, padding: Tensor | None) -> tuple[tuple[int, ...], ...] | None:
+    def _own_rows(
+        self, B: int, queries: int, heads: int, info: CallInfo, padding: Tensor | None
+    ) -> tuple[tuple[int, ...], ...] | None:
         """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
-        call_info = self.state.call_info
-        masks = (padding,) if padding is not None else call_info.padding if call_info.memory is None else ()
+        masks = (padding,) if padding is not None else info.padding if info.memory is None else ()
         if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
             return None
         own = [row.nonzero().flatten().tolist() for row in masks[0]]
@@ -192,12 +178,11 @@ class Operand:
         y = product(codes, held, array, level=level, signed=self.signed, stream=stream, adc_range=adc_range)
         return y * unit
 
-    def exact_product(self, x: Tensor, w: Tensor) -> Tensor | None:
-        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or watched; None where they are simulated."""
-        self.state.visited.add(self.name)
+    def exact_product(self, x: Tensor, w: Tensor) -> Tensor:
+        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or observed."""
         if self.state.mode == "observe inputs":
             self.observe_input(x)
-        return None if self.simulated else x @ w.transpose(-2, -1)
+        return x @ w.transpose(-2, -1)
 
     def observe_input(self, x: Tensor) -> None:
         """Widen the input range to the percentile of the magnitudes in x."""
@@ -213,20 +198,20 @@ class Operand:
             seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
-    def hold(self, codes: Tensor, **how: Any) -> Folded | Programmed:
-        """Write integer codes [..., O, I] (see `write`) and keep as much of them as the level needs."""
-        array, state = self.written_array(), self.state
+    def hold(self, codes: Tensor, array: Crossbar, use: Use, **how: Any) -> Folded | Programmed:
+        """Write integer codes [..., O, I] (see `write`) into an array, and keep as much of them as the level needs."""
+        state = self.state
         if array.max_code != self.array.max_code:  # a slice_base has codes of its own, which one cell need not have
             codes = codes * (array.max_code / self.array.max_code)
         if self.needs_cells:
             return write(codes, array, **how)
-        if state.step is not None and state.rounded and not self.noisy_reads() and writable(array):
+        if use.step is not None and state.rounded and not self.noisy_reads() and writable(array):
             return write_normal(codes, array, **how)
         return write_folded(codes, array, read_noise=state.level != "noise", **how)
 
-    def written_array(self) -> Crossbar:
+    def written_array(self, use: Use) -> Crossbar:
         """The array as it is written now: a step of training may have other write noise than the hardware."""
-        array, step = self.array if self.state.rounded else analog(self.array), self.state.step
+        array, step = self.array if self.state.rounded else analog(self.array), use.step
         cell = None if step is None else step.cells.get(self.name)
         return array if cell is None else array.model_copy(update={"cell": cell})
 

@@ -23,8 +23,8 @@ from ohmformer.nn.operands.clipping import soft_clips
 from ohmformer.nn.operands.kv_cache import WrittenTokens
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
+from ohmformer.nn.operands.state import CallInfo, Use
 from ohmformer.nn.operands.unpad import Numbers, Unpadding, places, ring_places, unpad
-from ohmformer.nn.threads import OfThread
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 
@@ -42,7 +42,6 @@ class KVOperand(Operand):
         clip: in place of the model's; a tuple has one for each head.
         w_range: the calibrated range of a causal operand, [1, R or 1, 1, d or 1].
         conditioner: what is done to tokens before they are written, and undone behind the product.
-        cells: what was written last, where a cache may bring it back.
         plain: the array as it is without a conditioner.
         plain_clip: the clip as rules have it, without a calibration.
         watched: what the calibration of conditioners saw.
@@ -58,7 +57,6 @@ class KVOperand(Operand):
     clip: Literal["model"] | Clip | tuple[Clip, ...] = "model"
     w_range: Tensor | None = None
     conditioner: Conditioner | None = None
-    cells = OfThread[WrittenTokens | None](None)
     plain: Crossbar = field(init=False)
     plain_clip: Literal["model"] | Clip | tuple[Clip, ...] = field(init=False)
     watched: list[Observation] = field(default_factory=list, repr=False)
@@ -79,7 +77,8 @@ class KVOperand(Operand):
             BadInput: the array cannot be used so.
         """
         self.array = self.plain if conditioner is None else conditioner.spec.on(self.plain)
-        self.conditioner, self.cells, self.x_range, self.w_range = conditioner, None, None, None
+        self.conditioner, self.x_range, self.w_range = conditioner, None, None
+        self.state.threads.call.written.pop(self.name, None)
 
     def product(self, x: Tensor, tokens: Tensor, valid: Tensor | None = None, queries: int | None = None) -> Tensor:
         """Inputs with K or V tokens[B, R, N, d]: x[B, R, M, d] @ K.T, or x[B, R, M, N] @ V.
@@ -91,11 +90,12 @@ class KVOperand(Operand):
             BadInput: a cache holds other tokens than were written for the sample.
         """
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
-        exact, unpadding = self.exact_product(x, w), unpad(valid, len(tokens))
-        if exact is None:
-            if self.state.mode == "ideal":
-                return self._ideal(x, tokens, unpadding)
-            return self._product(x, tokens, unpadding, queries or x.shape[-2])
+        use, unpadding = self.state.use(self.name, self.calls_per_forward), unpad(valid, len(tokens))
+        if self.state.mode == "ideal":
+            return self._ideal(x, tokens, unpadding)
+        if self.simulated:
+            return self._product(x, tokens, unpadding, queries or x.shape[-2], use)
+        exact = self.exact_product(x, w)
         came = tokens.detach()
         if self.state.mode == "observe inputs" and self.causal:
             self.observe_range(came if unpadding is None else unpadding.gather(came, -2), unpadding)
@@ -115,9 +115,8 @@ class KVOperand(Operand):
         """As in the base, of inputs as they are sent."""
         super().observe_input(x if self.conditioner is None else self.conditioner.to(x).inputs(x))
 
-    def _product(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None, new: int) -> Tensor:
-        call_index = self.next_call_index()
-        unpadding, numbers = self._placed(unpadding, tokens)
+    def _product(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None, new: int, use: Use) -> Tensor:
+        unpadding, numbers = self._placed(unpadding, tokens, use.info)
         if unpadding is not None:
             tokens = unpadding.gather(tokens, -2)
             x = x if self.axis == "K" else unpadding.gather(x, -1)
@@ -127,19 +126,26 @@ class KVOperand(Operand):
             tokens, mean = conditioner.tokens(tokens, unpadding)
             x = conditioner.inputs(x)
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
-        held, gain = self._written(
-            tokens.detach(), came, unpadding, self._streams(came, unpadding, numbers, call_index), new
-        )
+        array = self.written_array(use)
+        streams = self._streams(came, unpadding, numbers, use, array)
+        held, gain = self._written(tokens.detach(), came, unpadding, streams, new, array, use)
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
         columns = unpadding.lengths if unpadding is not None and self.axis == "K" else None
-        y = self.multiply(x, w, held, call_index, queries=new, columns=columns)
+        y = self.multiply(x, w, held, use, queries=new, columns=columns)
         y = y if conditioner is None else conditioner.outputs(y, given, mean)
         return y if unpadding is None or self.axis == "V" else unpadding.scatter(y, -1)
 
     def _written(
-        self, tokens: Tensor, came: Tensor, unpadding: Unpadding | None, streams: SampleStreams, new: int
+        self,
+        tokens: Tensor,
+        came: Tensor,
+        unpadding: Unpadding | None,
+        streams: SampleStreams,
+        new: int,
+        array: Crossbar,
+        use: Use,
     ) -> tuple[Folded | Programmed, Tensor | None]:
         """What the cells hold of tokens[B, R, n, d]; also the gain of each row, where rows have ranges of their own.
 
@@ -153,32 +159,35 @@ class KVOperand(Operand):
             gain = (w_range / torch.where(common > 0, common, 1.0)).transpose(-2, -1)
         else:
             common = w_range
-        if not self._remembers():
-            self.cells = None
-            return self._write(tokens, w_range, common, streams), gain
-        settings = self._settings()
-        cells = self.cells
+        call = self.state.threads.call
+        if not self._remembers(use.info):
+            call.written.pop(self.name, None)
+            return self._write(tokens, w_range, common, streams, array, use), gain
+        settings = self._settings(use)
+        cells: WrittenTokens | None = call.written.get(self.name)
         if cells is None or (self.causal and new >= came.shape[-2]) or not cells.matches(came, streams, settings):
-            held: Folded = self._write(tokens, w_range, common, streams)
+            held: Folded = self._write(tokens, w_range, common, streams, array, use)
         elif isinstance(streams, TokenStreams):
             split = cells.split(came, streams, new)
-            if not writing.exact(self.written_array()):
-                self.state.moved[self.name] = split.moved
-            written = self._write(split.new(tokens), split.new(w_range), split.new(common), split.streams)
+            if not writing.exact(array):
+                call.moved[self.name] = split.moved
+            written = self._write(split.new(tokens), split.new(w_range), split.new(common), split.streams, array, use)
             held = split.merged(cells.held, written, self.axis, own_units=self._own_range())
         else:
-            held = cells.held if cells.equals(came, streams) else self._write(tokens, w_range, common, streams)
-        self.cells = WrittenTokens(settings, came.clone(), streams, held)
+            held = (
+                cells.held if cells.equals(came, streams) else self._write(tokens, w_range, common, streams, array, use)
+            )
+        call.written[self.name] = WrittenTokens(settings, came.clone(), streams, held)
         return held, gain
 
-    def _settings(self) -> tuple[object, ...]:
+    def _settings(self, use: Use) -> tuple[object, ...]:
         """What decides how a token is written, beside itself and its stream."""
         state = self.state
-        return state.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner
+        return use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner
 
-    def _remembers(self) -> bool:
+    def _remembers(self, info: CallInfo) -> bool:
         """Whether tokens may come back from a cache, and what cells hold can be taken apart token by token."""
-        return self._apart() and (self.state.call_info.cached or (self.causal and not torch.is_grad_enabled()))
+        return self._apart() and (info.cached or (self.causal and not torch.is_grad_enabled()))
 
     def _apart(self) -> bool:
         """True if what cells hold can be taken apart token by token.
@@ -187,16 +196,26 @@ class KVOperand(Operand):
         """
         return self.array.encoding == "differential" and not self.needs_cells and not faults.faulty(self.array.cell)
 
-    def _write(self, tokens: Tensor, w_range: Tensor, common: Tensor, streams: SampleStreams) -> Any:
-        state, codec = self.state, self.codec
+    def _write(
+        self,
+        tokens: Tensor,
+        w_range: Tensor,
+        common: Tensor,
+        streams: SampleStreams,
+        array: Crossbar,
+        use: Use,
+    ) -> Any:
+        codec = self.codec
         codes = codec.codes(tokens, w_range)
         if self.axis == "V":
             codes, common = codes.transpose(-2, -1), common.transpose(-2, -1)
         return self.hold(
             codes,
+            array,
+            use,
             w_range=common,
-            stream=state.stream if writing.exact(self.written_array()) and streams.present is None else streams,
-            fault_stream=state.stream.child("faults", self.fault_name),
+            stream=use.stream if writing.exact(array) and streams.present is None else streams,
+            fault_stream=use.stream.child("faults", self.fault_name),
             max_code=codec.max_code,
             major="outputs" if self.axis == "K" else "inputs",
         )
@@ -210,12 +229,12 @@ class KVOperand(Operand):
         trade = TRADE if self.conditioner.spec.unbiased else None
         return Codec(self.array, clips, rounded=self.state.rounded, round_last=True, trade=trade)
 
-    def _placed(self, unpadding: Unpadding | None, tokens: Tensor) -> tuple[Unpadding | None, Numbers]:
+    def _placed(self, unpadding: Unpadding | None, tokens: Tensor, call: CallInfo) -> tuple[Unpadding | None, Numbers]:
         """Where tokens[B, R, N, d] are written, and the number of each; no numbers if noise does not belong to tokens.
 
         Tokens of a window stand at their numbers where places matter, as they do in a pass over all tokens.
         """
-        call, (B, _, N, _) = self.state.call_info, tokens.shape
+        B, _, N, _ = tokens.shape
         if not self.causal:
             return unpadding, ()
         if self.write == "left" and unpadding is None and len(call.numbers) == B and len(call.numbers[0]) == N:
@@ -229,16 +248,15 @@ class KVOperand(Operand):
         return not self._apart() or (self.axis == "K" and self.noisy_reads())
 
     def _streams(
-        self, tokens: Tensor, unpadding: Unpadding | None, numbers: Numbers, call_index: tuple[int, ...]
+        self, tokens: Tensor, unpadding: Unpadding | None, numbers: Numbers, use: Use, array: Crossbar
     ) -> SampleStreams:
         """What the noise of tokens[B, R, n, d] belongs to: the sample, or each token by its number."""
-        state = self.state
-        chip = state.stream.child(self.name, *call_index)
+        chip = use.stream.child(self.name, *use.call_index)
         B = len(tokens)
-        if writing.exact(self.written_array()):
+        if writing.exact(array):
             found = SampleStreams((chip,) * B)
         else:
-            found = sample_streams(chip, B, state.call_info.names)
+            found = sample_streams(chip, B, use.info.names)
         if self.causal:
             return TokenStreams(found.streams, numbers=numbers)
         return SampleStreams(found.streams, None if unpadding is None else unpadding.lengths)

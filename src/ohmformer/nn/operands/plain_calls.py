@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.opaque_tensors import opaque
-from ohmformer.capture.torch_private import transform, valueless
+from ohmformer.capture.torch_private import plain, transform, valueless
 from ohmformer.errors import BadInput
 
 DIGITAL = "use the digital model, which revert() returns"
@@ -30,8 +30,9 @@ def refuse_transforms(*given: Any) -> None:
     """
     what, remedy = transform(), DIGITAL
     proxy = getattr(sys.modules.get("torch.fx"), "Proxy", ())
-    if not what and any(isinstance(each, proxy) for each in given):
-        what = "torch.fx.symbolic_trace"
+    for each in given:
+        if isinstance(each, proxy):
+            what = "torch.fx.symbolic_trace"
     if not what:
         return
     if "deriv" in what:
@@ -60,6 +61,8 @@ def refuse_hidden(name: str, *factors: Tensor) -> None:
         BadInput: one is meta, sparse, nested, quantized or of a class that computes in its own way.
     """
     for factor in factors:
+        if plain(factor):
+            continue
         why = "a tensor without values (meta device)" if factor.is_meta else opaque(factor)
         if why:
             raise BadInput(f"{name}: gets {why}; give a dense tensor with values, or {DIGITAL}")

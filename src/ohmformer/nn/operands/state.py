@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import enumerate as enumerate_threads
 from threading import get_ident
-from typing import ClassVar, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ohmformer.capture.torch_private import in_backward
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.nn.threads import OfThread, Threads
+from ohmformer.nn.threads import Threads
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]
@@ -54,6 +54,11 @@ class CallInfo:
     cached: bool = False
     ring: bool = False
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the call adds tokens to texts that it has a cache of."""
+        return self.cached and any(row[0] > 0 for row in self.numbers)
+
 
 _NOTHING = CallInfo()
 
@@ -78,6 +83,45 @@ class TrainingSteps(Protocol):
         """The next step."""
 
 
+@dataclass(eq=False, slots=True)
+class Call:
+    """What one thread keeps of its calls of the whole model.
+
+    Attributes:
+        info: what the last call says of its batch.
+        active: that call is going on.
+        step: the step of training that the last call was; None where it was none.
+        encoders: what calls of encoders say that are going on, by themselves or inside of that of the model.
+        uses: by operand, how often the call has used it.
+        moved: by operand with cached tokens, how its cells contradict them.
+        written: by operand, what was written last, where a cache may bring it back.
+    """
+
+    info: CallInfo = _NOTHING
+    active: bool = False
+    step: TrainingStep | None = None
+    encoders: list[CallInfo] = field(default_factory=list)
+    uses: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
+    written: dict[str, Any] = field(default_factory=dict)
+
+
+class Use(NamedTuple):
+    """One use of an operand: what the call says of which it is a part.
+
+    Attributes:
+        info: of the call of the model, or of its encoder; empty where a part of the model is called by itself.
+        step: the step of training.
+        stream: root of all noise: that of the chip, or of the step of training.
+        call_index: which use of the forward pass it is, as a part of stream keys; empty where the operand is used once.
+    """
+
+    info: CallInfo
+    step: TrainingStep | None
+    stream: Stream
+    call_index: tuple[int, ...]
+
+
 @dataclass(eq=False)
 class State:
     """Shared by reference, so that one assignment reaches every layer.
@@ -91,11 +135,8 @@ class State:
             would, from what is written of it (`ideal`); the observing modes calibrate ranges.
         rounded: inputs and stored values are integers; otherwise quantizers are bypassed, and only noise remains.
         causal: some attention of the model is causal, so reads belong to tokens.
-        said: what the last call of the whole model said, in this thread.
-        inside: that call is going on.
         training: variation-aware training, inside of its block.
-        last: the step of training that the last call was; None where it was none.
-        threads: what each thread keeps for itself.
+        threads: what each thread keeps of its calls.
         padded: what an encoder returned -> which of its tokens [B, N] hold something. All threads share it, since a
             tensor is only ever what one call returned, and a decoder may look at it from another thread.
         callers: threads that are inside a call of the whole model.
@@ -109,13 +150,9 @@ class State:
     rounded: bool = True
     causal: bool = False
     training: TrainingSteps | None = None
-    threads: Threads = field(default_factory=Threads)
+    threads: Threads[Call] = field(default_factory=lambda: Threads(Call))
     padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
     callers: set[int] = field(default_factory=set)
-    name: ClassVar[str] = ""
-    said = OfThread[CallInfo](CallInfo())
-    inside = OfThread[bool](False)
-    last = OfThread[TrainingStep | None](None)
 
     def __getstate__(self) -> dict[str, object]:
         """Outputs of an encoder are not kept with the model."""
@@ -138,52 +175,37 @@ class State:
                 "give each thread a copy of the model (copy.deepcopy)"
             )
 
-    @property
-    def frames(self) -> list[object | None]:
-        """What intercepts products now in this thread, innermost last; None where nothing does."""
-        return self.threads.frames
-
-    @property
-    def visited(self) -> set[str]:
-        """Operands that this thread used since it last cleared this."""
-        return self.threads.own("visited", set)
-
-    @property
-    def moved(self) -> dict[str, frozenset[Moved]]:
-        """By operand with cached tokens, how its cells contradict them in the call of this thread."""
-        return self.threads.own("moved", dict)
-
-    @property
-    def parts(self) -> list[CallInfo]:
-        """What calls of encoders say that are going on in this thread, by themselves or inside of that of the model."""
-        return self.threads.own("parts", list)
-
-    @property
-    def stream(self) -> Stream:
-        """The stream of the chip, or of the step of training."""
-        step = self.step
-        return Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
-
-    @property
-    def step(self) -> TrainingStep | None:
-        """The step of training that is going on, or whose layers are recomputed for its gradients.
+    def use(self, operand: str, calls_per_forward: int) -> Use:
+        """The next use of an operand begins; a forward pass has `calls_per_forward` of them.
 
         Raises:
             BadInput: a part of the model is trained by itself, so that nothing says when a step begins.
         """
-        if self._going_on:
-            return self.last
+        call = self.threads.call
+        n = call.uses.get(operand, 0)
+        call.uses[operand] = n + 1
+        n %= calls_per_forward  # only the remainder counts, so recomputing a layer that is used once shifts nothing
+        if call.active or in_backward():
+            info, step = call.info, call.step
+        else:
+            info, step = _NOTHING, None
+            self._check_untrained()
+        if call.encoders:
+            info = call.encoders[-1]
+        stream = Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
+        return Use(info, step, stream, (n,) if n else ())
+
+    def _check_untrained(self) -> None:
+        """Check that a part of the model that is called by itself is not trained.
+
+        Raises:
+            BadInput: it is.
+        """
         if self.training is not None and torch.is_grad_enabled():
             raise BadInput(
                 "a part of the model was called by itself inside `with variation(model):`; a step is a call of the "
                 "whole model, so call that, or use no_grad() where nothing is trained"
             )
-        return None
-
-    @property
-    def _going_on(self) -> bool:
-        """Whether a call of the whole model is going on, or layers of the last one are recomputed."""
-        return self.inside or in_backward()
 
     @property
     def call_info(self) -> CallInfo:
@@ -191,21 +213,21 @@ class State:
 
         An encoder has inputs of its own. Other parts that are called by themselves know of no such call.
         """
-        if self.parts:
-            return self.parts[-1]
-        return self.said if self._going_on else _NOTHING
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the call adds tokens to texts that it has a cache of."""
-        call_info = self.call_info
-        return call_info.cached and any(row[0] > 0 for row in call_info.numbers)
+        call = self.threads.call
+        if call.encoders:
+            return call.encoders[-1]
+        return call.info if call.active or in_backward() else _NOTHING
 
     @property
     def samples(self) -> int | None:
         """How many samples the batch has, where that is known."""
-        names = current_samples() or self.call_info.names
-        return self.call_info.rows if names is None else len(names)
+        names = current_samples()
+        if names is None:
+            info = self.call_info
+            if info.names is None:
+                return info.rows
+            names = info.names
+        return len(names)
 
     @contextmanager
     def set_mode(self, mode: Mode) -> Iterator[None]:
@@ -219,8 +241,9 @@ class State:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Products inside are those of the simulation itself: nothing intercepts them."""
-        self.frames.append(None)
+        frames = self.threads.here.frames
+        frames.append(None)
         try:
             yield
         finally:
-            self.frames.pop()
+            frames.pop()

@@ -20,7 +20,7 @@ from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.plain_calls import refuse_hidden
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.operands.state import State, Use
 from ohmformer.streams import current_samples
 
 
@@ -54,10 +54,6 @@ class WeightOperand(Operand):
     rows_of: tuple[BatchAxis | None, ...] = ()
     rotated: bool = False
 
-    def _rows_in(self, call_index: tuple[int, ...]) -> BatchAxis | None:
-        """Where samples stand in this use of the forward pass."""
-        return self.rows_of[call_index[0] if call_index else 0] if self.rows_of else self.rows
-
     def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None) -> Tensor:
         """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I].
 
@@ -66,35 +62,34 @@ class WeightOperand(Operand):
         refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        call_index, dtype = self.next_call_index(), x.dtype
-        places = self._rows_in(call_index)
+        use, dtype = self.state.use(self.name, self.calls_per_forward), x.dtype
+        places = self.rows_of[use.call_index[0] if use.call_index else 0] if self.rows_of else self.rows
         held_of = w.detach()
         if self.rotated:
             x = rotate(encoding.widened(x, self.name))
             w = self._rotated_if_used(w, x.dtype)
         if self.state.mode == "observe inputs" and self.noisy_reads() and places is not None:
             self._samples(x, places)  # refuses inputs for which no read noise could be drawn
-        exact = self.exact_product(x, w)
-        if exact is not None:
-            return exact.to(dtype)
+        if not self.simulated:
+            return self.exact_product(x, w).to(dtype)
         if dtype is not held_of.dtype and not torch.is_autocast_enabled(x.device.type):
             raise BadInput(
                 f"{self.name}: inputs are {dtype} and weights {held_of.dtype}; give both the same type, as the digital "
                 "layer needs too"
             )
         rows = encoding.widened(x, self.name)
-        held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, origin)
+        held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, use, origin)
         own = self.state.padded.get(x)
         if not self.noisy_reads() or places is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
-            y = self.multiply(flat, w.to(rows.dtype), held, call_index, samples=False)
+            y = self.multiply(flat, w.to(rows.dtype), held, use, samples=False)
             return y.reshape(*x.shape[:-1], w.shape[-2]).to(dtype)
         first = places.first(rows, self._samples(rows, places))
         if w.dim() == 2:
             flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
-            y = self.multiply(flat, w.to(rows.dtype), held, call_index, own=own).reshape(*first.shape[:-1], w.shape[-2])
+            y = self.multiply(flat, w.to(rows.dtype), held, use, own=own).reshape(*first.shape[:-1], w.shape[-2])
         else:
-            y = self.multiply(first, w.to(rows.dtype), held, call_index)
+            y = self.multiply(first, w.to(rows.dtype), held, use)
         return places.back(y, rows.shape[places.axis]).to(dtype)
 
     def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
@@ -122,7 +117,7 @@ class WeightOperand(Operand):
         """A pattern for rules that matches the module, or the bank of matrices, and its like in other layers."""
         return re.sub(r"\d+", "*", self.bank or self.name.partition("#")[0])
 
-    def held(self, w: Tensor, dtype: torch.dtype, origin: Tensor | None = None) -> Folded | Programmed:
+    def held(self, w: Tensor, dtype: torch.dtype, use: Use, origin: Tensor | None = None) -> Folded | Programmed:
         """What the cells hold of w[..., O, I]: from the last call where nothing changed.
 
         Whether something did is seen at `origin` where w is a copy.
@@ -130,7 +125,7 @@ class WeightOperand(Operand):
         state, cells = self.state, self.cells
         given = w if origin is None else origin
         key = (
-            (state.seed, state.chip, state.step, state.level, state.rounded),
+            (state.seed, state.chip, use.step, state.level, state.rounded),
             given.data_ptr(),
             0 if given.is_inference() else given._version,
             (dtype, w.device, tuple(w.shape), given.stride()),
@@ -138,15 +133,17 @@ class WeightOperand(Operand):
         )
         # Sums read all weights, which is as much work as the product with a single token: once a text is enough.
         # A step of training writes anew in any case, and weights stay as they are from its call to its gradients.
-        sums = None if state.step is not None else cells.sums if state.goes_on and key == cells.key else totals(w)
+        sums = None if use.step is not None else cells.sums if use.info.goes_on and key == cells.key else totals(w)
         if cells.held is None or (key, sums) != (cells.key, cells.sums):
             w = rotate(w.to(dtype)) if self.rotated else w.to(dtype)
             w_range = encoding.full_range(w, self.array)
             codes = Codec(self.array, rounded=state.rounded).codes(w, w_range)
-            chip = state.stream
             with torch.no_grad():
-                streams = {"stream": chip.child(cells.name), "fault_stream": chip.child("faults", cells.name)}
-                held = self.hold(codes, w_range=w_range, **streams)
+                streams = {
+                    "stream": use.stream.child(cells.name),
+                    "fault_stream": use.stream.child("faults", cells.name),
+                }
+                held = self.hold(codes, self.written_array(use), use, w_range=w_range, **streams)
             cells.held, cells.key, cells.sums = held, key, sums
             return held  # what the cells hold may be another thread's by now
         return cells.held
