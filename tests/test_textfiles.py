@@ -34,6 +34,29 @@ def test_utf_16_is_named(tmp_path: Path, encoding: str) -> None:
         load(Cell, str(file))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (GOOD.encode("utf-16-le"), "holds null characters, as UTF-16"),
+        (GOOD.encode("utf-32-be"), "holds null characters"),
+        (GOOD.encode() + b"\0", "holds null characters"),
+        (b"\xef\xbb\xbf" + GOOD.encode("utf-8-sig"), "begins with two byte-order marks"),
+        (b"\xe9", r"is not text in UTF-8 \(byte 0xe9 at position 0\)"),
+    ],
+)
+def test_text_in_another_encoding_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(content)
+    for reader in (read_text, read_toml, read_json):
+        with pytest.raises(BadInput, match=rf"mine\.toml: {said}"):
+            reader(tmp_path / "mine.toml")
+
+
+def test_files_of_size_0_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").touch()
+    monkeypatch.setattr(Path, "read_bytes", lambda file: pytest.fail("opened"))
+    assert read_text(tmp_path / "empty") == ""
+
+
 @pytest.mark.parametrize("reader", [read_text, read_toml, read_json])
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, reader: object) -> None:
     pipe = tmp_path / "pipe.toml"

@@ -66,12 +66,15 @@ _HOME = {
     "variation": "nn.variation",
     "without_quantizers": "nn.convert.handle",
     # Warnings.
+    "BeyondCalibration": "nn.convert.unseen_ranges",
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
     "NoSteps": "nn.variation",
     "NothingSeen": "nn.convert.unseen_ranges",
+    "SingleInput": "nn.calibration.calibrate",
     "StaysDigital": "nn.convert.convert",
     "UnnamedSamples": "streams",
+    "UnstableNoise": "nn.noise_check",
     # Families of kinds, for those who add one.
     "ArrayEngine": "hardware.spec",
     "CrossbarEngine": "hardware.spec",
@@ -146,6 +149,7 @@ if TYPE_CHECKING:
     from ohmformer.models.preprocessing import Preparation as Preparation
     from ohmformer.models.preprocessing import remember as remember
     from ohmformer.nn.calibration.calibrate import Calibration as Calibration
+    from ohmformer.nn.calibration.calibrate import SingleInput as SingleInput
     from ohmformer.nn.calibration.calibrate import calibrate as calibrate
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
@@ -158,10 +162,12 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
     from ohmformer.nn.convert.spec import ConvertConfig as ConvertConfig
+    from ohmformer.nn.convert.unseen_ranges import BeyondCalibration as BeyondCalibration
     from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
+    from ohmformer.nn.noise_check import UnstableNoise as UnstableNoise
     from ohmformer.nn.saving.checkpoint import restore as restore
     from ohmformer.nn.saving.checkpoint import save as save
     from ohmformer.nn.variation import NoSteps as NoSteps

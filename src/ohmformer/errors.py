@@ -115,6 +115,11 @@ def shown(value: object) -> str:
         return "a value nested too deeply"
 
 
+def one_line(value: object) -> str:
+    """A value as `shown`, on one line: tensors and arrays have more."""
+    return " ".join(shown(value).split())
+
+
 def suggest(word: str, known: list[str]) -> str:
     """A remedy for an unknown word: the closest known word, if one is close, and the list of all."""
     close = closest(word, known)

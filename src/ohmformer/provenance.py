@@ -5,6 +5,7 @@ In a file, a value with a source is a table: `g_min = { value = "0.1 uS", source
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Literal
@@ -33,13 +34,28 @@ class Source(BaseModel):
     kind: Kind = "published"
 
 
+_QUANTITY = re.compile(r"\s*[-+]?(\.?\d|inf)", re.IGNORECASE)
+"""How a quantity in quotes begins, such as "1 uS" or "3 %"."""
+
 Provenance = tuple[tuple[str, Source], ...]
-"""(field, source) of every value that was given, sorted by field."""
+"""(field, source) of every value with a known source, sorted by field."""
 
 
 def as_provenance(sources: Mapping[str, Source]) -> Provenance:
     """Field -> source as a sorted tuple, which can be hashed."""
     return tuple(sorted(sources.items(), key=itemgetter(0)))
+
+
+def is_stated(value: object) -> bool:
+    """Whether a value without a source is one that its author stated: a number, a quantity, a switch, a list of such.
+
+    Names (of kinds, of library entries) and tables are not: they say which values there are.
+    """
+    if isinstance(value, str):
+        return _QUANTITY.match(value) is not None
+    if isinstance(value, (list, tuple)):
+        return any(map(is_stated, value))
+    return isinstance(value, (bool, int, float))
 
 
 def read_source(table: dict[str, Any], key: str) -> Source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import index
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
@@ -111,3 +112,17 @@ Endurance = Annotated[float, BeforeValidator(_endless), AfterValidator(_lasting)
 Count = Annotated[int, Field(ge=1, lt=10**9)]
 WholeNumber = Annotated[int, Field(ge=0, lt=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def whole_number(value: object) -> int:
+    """A whole number of any integer type as an int; -1 for anything else.
+
+    Arrays and tensors of one element count as that element. Truth values and floats, also whole ones such as 3.0, are
+    no whole numbers.
+    """
+    try:
+        if hasattr(value, "dtype") and hasattr(value, "item"):  # of NumPy or PyTorch
+            value = value.item()
+        return -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError, ValueError, OverflowError):
+        return -1

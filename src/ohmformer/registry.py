@@ -78,7 +78,7 @@ class Family(Spec):
         if not _is_root(cls):
             schema: core_schema.CoreSchema = handler(source)
             return schema
-        return core_schema.with_info_plain_validator_function(cls._chosen)
+        return core_schema.with_info_plain_validator_function(cls._read_kind)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
@@ -91,7 +91,8 @@ class Family(Spec):
         return {"discriminator": {"mapping": mapping, "propertyName": "kind"}, "oneOf": list(references.values())}
 
     @classmethod
-    def _chosen(cls, value: Any, info: ValidationInfo) -> Any:
+    def _read_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read a table as the kind that it names; an object of a registered kind is returned unchanged."""
         if isinstance(value, cls):
             if _kinds[cls.family].get(getattr(value, "kind", "")) is not type(value):
                 raise ValueError(f"{type(value).__name__} is not registered; mark the class with @register")
@@ -107,7 +108,7 @@ class Family(Spec):
 
     @classmethod
     def check_class(cls) -> None:
-        """Refuse a class that `register` gets, by raising `BadInput`; a family with further rules overrides this."""
+        """Raise `BadInput` if `register` must refuse this class; a family with further requirements overrides this."""
 
 
 def _families_of(cls: type[Any]) -> list[type[Family]]:

@@ -29,7 +29,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, suggest
 from ohmformer.key_search import NO_KEY, former_names, with_place
 from ohmformer.patch import Patch
-from ohmformer.provenance import Provenance, Source, as_provenance, read_source
+from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
 
 T = TypeVar("T", bound="Spec")
 
@@ -56,7 +56,7 @@ class Spec(BaseModel):
     """Former name -> current name of a key. A former name is refused with a message that gives the current one."""
 
     provenance: SkipJsonSchema[Provenance] = Field(default=(), exclude=True, repr=False)
-    """(field, source) of the values that were given, sorted by field."""
+    """(field, source) of the values with a known source, sorted by field."""
 
     def __init__(self, /, **data: Any) -> None:
         """Check the values.
@@ -84,6 +84,7 @@ class Spec(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _read(cls, data: Any, handler: Callable[[Any], Self], info: ValidationInfo) -> Self:
+        """Read the name of a library entry, a table that starts from one (`base`), or a table of values."""
         context = info.context or {}
         if isinstance(data, str) and cls.catalog_kind:
             return _entry(cls, data, context)
@@ -111,17 +112,17 @@ class Spec(BaseModel):
         """Separate the values of a table from their sources, and refuse unknown keys by name."""
         fields = _fields(cls)
         plain: dict[str, Any] = {}
-        given = data.get("provenance")
-        sources = dict(given) if isinstance(given, tuple) else {}
+        provenance = data.get("provenance")
+        sources = dict(provenance) if isinstance(provenance, tuple) else {}
         for key, value in data.items():
-            if key == "provenance" and isinstance(given, tuple):
+            if key == "provenance" and isinstance(provenance, tuple):
                 continue
             if key not in fields:
                 raise _unknown_key(cls, key)
             if _has_source(cls, key, value):
                 sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
-            elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            elif is_stated(value):
                 sources.setdefault(key, Source(kind="user"))
             plain[key] = value
         return {**plain, "provenance": as_provenance(sources)}
@@ -183,16 +184,17 @@ def _entry(cls: type[T], name: str, context: Mapping[str, Any]) -> T:
 
 
 def _load(cls: type[T], file: Path) -> T:
-    return _shipped(cls, file) if catalog.is_shipped_alone(file) else _read_entry(cls, file)
+    return _read_shipped_entry(cls, file) if catalog.is_shipped_alone(file) else _read_entry(cls, file)
 
 
 @cache
-def _shipped(cls: type[T], file: Path) -> T:
+def _read_shipped_entry(cls: type[T], file: Path) -> T:
     """An entry of the package that starts from entries of the package only; it is read once."""
     return _read_entry(cls, file)
 
 
 def _read_entry(cls: type[T], file: Path) -> T:
+    """The specification in the file of an entry."""
     token = _loading.set((*_loading.get(), file.resolve()))
     try:
         data = catalog.read_table(cls.catalog_kind, file)
@@ -222,8 +224,8 @@ def validate(
     Args:
         cls: the specification.
         data: its table.
-        where: what messages name first, such as the file.
-        in_file: True if quantities need units.
+        where: beginning of messages, such as the name of the file.
+        in_file: True if quantities need units, as in files; otherwise they may be SI floats.
         top: dotted path of the table within the file.
         folder: folder from which relative paths of library files start, besides the working directory.
 
@@ -324,11 +326,11 @@ def _table_of_kind(
     if not isinstance(kind, str) or kind not in kinds:
         raise Misplaced(("kind",), kind, f"is no kind; {suggest(str(kind), list(kinds))}")
     cls = kinds[kind]
-    given = cls._unwrap(patch.as_table())
-    kept = [key for key in _fields(cls) if key in _fields(type(old)) and key not in patch.changes]
-    sources = {key: source for key, source in old.provenance if key in kept} | dict(given.pop("provenance"))
-    checked = {key: _check_field(cls, key, value, context) for key, value in given.items()}
-    return {**{key: getattr(old, key) for key in kept}, **checked, "provenance": as_provenance(sources)}
+    new_values = cls._unwrap(patch.as_table())
+    common = [key for key in _fields(cls) if key in _fields(type(old)) and key not in patch.changes]
+    sources = {key: source for key, source in old.provenance if key in common} | dict(new_values.pop("provenance"))
+    checked = {key: _check_field(cls, key, value, context) for key, value in new_values.items()}
+    return {**{key: getattr(old, key) for key in common}, **checked, "provenance": as_provenance(sources)}
 
 
 def _check_field(cls: type[Spec], name: str, value: Any, context: Mapping[str, Any]) -> Any:

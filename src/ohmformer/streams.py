@@ -46,7 +46,7 @@ class UnnamedSamples(UserWarning):
 
 @dataclass(frozen=True)
 class Stream:
-    """The random stream of one thing; its key is the path of what it belongs to.
+    """One random stream; its key is the path to the thing whose noise it draws.
 
     `Stream(0).child("chip", 3, "layer", "blocks.0.attn", "write")` always draws the same numbers.
     """
@@ -57,7 +57,7 @@ class Stream:
         object.__setattr__(self, "key", key)
 
     def child(self, *parts: Part) -> Stream:
-        """The stream of something that belongs to this one."""
+        """The stream of a part of the thing to which this stream belongs."""
         return Stream(*self.key, *parts)
 
     @property
@@ -88,8 +88,8 @@ class SampleStreams:
 
     Attributes:
         streams: B streams.
-        lengths: for each sample, the number of places along axis N that hold something; the remaining places are zero.
-            None if all places do.
+        lengths: for each sample, the number of places along axis N that hold values; the remaining places are zero.
+            None if all places hold values.
     """
 
     streams: tuple[Stream, ...]
@@ -97,11 +97,11 @@ class SampleStreams:
 
     @property
     def present(self) -> int | None:
-        """Number of places of all samples that hold something; None if all places do."""
+        """Number of places of all samples that hold values; None if all places do."""
         return None if self.lengths is None else sum(self.lengths)
 
     def child(self, *parts: Part) -> Self:
-        """The streams of something that belongs to each sample."""
+        """The streams of a part of each sample."""
         return replace(self, streams=tuple(stream.child(*parts) for stream in self.streams))
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
@@ -244,10 +244,10 @@ class PaddedSource(RandomSource):
             return self.samples.normal(*shape, like=like)
         drawn = _empty(shape, like).zero_()
         for b, (row, generator) in enumerate(zip(drawn.unbind(0), generators, strict=True)):
-            own_places = list(range(shape[-2])) if rows is None else list(rows[b])
+            unpadded_places = list(range(shape[-2])) if rows is None else list(rows[b])
             n = shape[-1] if columns is None else columns[b]
-            numbers = _empty((*shape[1:-2], len(own_places), n), like).normal_(generator=generator)
-            row[..., own_places, :n] = numbers
+            numbers = _empty((*shape[1:-2], len(unpadded_places), n), like).normal_(generator=generator)
+            row[..., unpadded_places, :n] = numbers
         return drawn.to(like.dtype)
 
 
@@ -308,7 +308,8 @@ def _generator(stream: Stream, device: torch.device | str) -> torch.Generator:
 Streams = Stream | SampleStreams
 
 
-def _names(ids: Iterable[Part]) -> tuple[Part, ...]:
+def _check_ids(ids: Iterable[Part]) -> tuple[Part, ...]:
+    """The ids of `samples` as a tuple of integers and strings."""
     remedy = "pass one integer or string per row of the batch, such as samples(range(32))"
     if isinstance(ids, str) or not isinstance(ids, Iterable):
         raise BadInput(f"samples(ids): {ids!r} is not a list of ids; {remedy}")
@@ -335,7 +336,7 @@ def samples(ids: Iterable[Part]) -> Iterator[None]:
     Raises:
         BadInput: an id is neither, or there are no ids.
     """
-    token = _samples.set(_names(ids))
+    token = _samples.set(_check_ids(ids))
     try:
         yield
     finally:
@@ -351,7 +352,7 @@ def sample_streams(stream: Stream, rows: int, names: tuple[Part, ...] | None = N
     """The streams of the rows of a batch.
 
     Args:
-        stream: the stream of what the samples share, such as a layer.
+        stream: the stream of the thing that the samples share, such as a layer.
         rows: number of rows of the batch.
         names: names of the samples outside a `samples` block; by default 0..rows - 1, with a warning.
 

@@ -20,12 +20,16 @@ from ohmformer.errors import BadInput
 
 LARGEST = 16_000_000
 """Maximum size of a TOML or JSON file [bytes]."""
+LARGEST_TEXT = 1_000_000_000
+"""Maximum size of a file of texts to evaluate [bytes]."""
 DEEPEST = 48
 """Maximum nesting depth of tables and lists."""
 
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){48}""")
 """A dotted key with 48 parts or more; the time to parse it grows with the square of their number."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_MARK = "\ufeff"
+"""The byte-order mark as a character."""
 _SETTLED = 2.0
 """Age [s] from which a file's modification time is trusted: a later write surely changes it."""
 
@@ -39,7 +43,9 @@ def home_expanded(name: str) -> Path:
 
 
 def read_text(file: Path, most: int = LARGEST) -> str:
-    """The text of a file in UTF-8, without its byte-order mark.
+    """The text of a file in UTF-8, without its byte-order mark. Ends of lines stay as they are.
+
+    Files of size 0 are not opened: among them are files of the system that never end.
 
     Args:
         file: path of a regular file.
@@ -47,7 +53,7 @@ def read_text(file: Path, most: int = LARGEST) -> str:
 
     Raises:
         BadInput: there is no such file; it is a folder, pipe or device; it cannot be read; it is too large; or it is
-            not UTF-8.
+            not UTF-8, begins with two byte-order marks, or holds null characters.
     """
     try:
         status = os.stat(file)
@@ -55,7 +61,7 @@ def read_text(file: Path, most: int = LARGEST) -> str:
             raise BadInput(f"{file}: is a folder, pipe or device; give the path of a file")
         if status.st_size > most:
             raise BadInput(f"{file}: has {status.st_size:,} bytes, at most {most:,}; take a smaller file")
-        content = Path(file).read_bytes()
+        content = Path(file).read_bytes() if status.st_size else b""
     except FileNotFoundError:
         raise BadInput(f"{file}: no such file; check the path") from None
     except (
@@ -65,10 +71,16 @@ def read_text(file: Path, most: int = LARGEST) -> str:
         raise BadInput(f"{file}: cannot be read ({error}); check the path and its permissions") from None
     if content[:2] in _UTF16:
         raise BadInput(f"{file}: is text in UTF-16; save it as UTF-8")
+    if b"\0" in content:
+        raise BadInput(f"{file}: holds null characters, as UTF-16 and binary files do; save it as text in UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{file}: cannot be read ({error}); save it as text in UTF-8") from None
+        byte = f"byte 0x{content[error.start]:02x} at position {error.start}"
+        raise BadInput(f"{file}: is not text in UTF-8 ({byte}); save it as text in UTF-8") from None
+    if text.startswith(_MARK):
+        raise BadInput(f"{file}: begins with two byte-order marks; save it as UTF-8 with one, or without")
+    return text
 
 
 def read_toml(file: Path) -> dict[str, Any]:

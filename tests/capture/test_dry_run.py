@@ -93,12 +93,12 @@ class AttentionPool(nn.Module):
 
 
 def test_the_fused_function_outside_its_module_is_refused() -> None:
-    with pytest.raises(BadInput, match="the model itself: calls multi_head_attention_forward by itself"):
+    with pytest.raises(BadInput, match="the model itself: calls multi_head_attention_forward directly"):
         of.convert(AttentionPool(), HARDWARE, sample=TOKENS)
 
 
 def test_the_fused_encoder_does_not_pass_converted_layers_by() -> None:
-    """With its attention digital, PyTorch's fast path would read the weights of linear1 and linear2 by itself."""
+    """With its attention digital, PyTorch's fast path reads the weights of linear1 and linear2 but calls neither."""
     torch.manual_seed(0)
     model = Encoder().eval()
     rules = {"*self_attn": None, "head": None}
@@ -188,7 +188,7 @@ def test_per_head_masks_are_not_taken_for_per_sample_masks() -> None:
     key = next(o for o in crossbars(converted).operands if o.name.endswith("K"))
     seen: list[object] = []
     original = key._product
-    key._product = lambda x, tokens, dense, queries: (seen.append(dense), original(x, tokens, dense, queries))[1]  # type: ignore
+    key._product = lambda x, tokens, dense, *rest: (seen.append(dense), original(x, tokens, dense, *rest))[1]  # type: ignore
     with torch.no_grad(), of.samples(range(4)):
         converted(x, mask)
     assert seen == [None]

@@ -147,7 +147,7 @@ def test_layers_of_another_thread_are_named() -> None:
         of.convert(Threaded().eval(), HARDWARE, sample=TOKENS)
 
 
-def test_a_model_that_runs_but_cannot_be_watched_is_not_said_to_fail() -> None:
+def test_a_model_that_runs_but_cannot_be_recorded_is_not_said_to_fail() -> None:
     class Shy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -158,7 +158,7 @@ def test_a_model_that_runs_but_cannot_be_watched_is_not_said_to_fail() -> None:
                 raise RuntimeError("somebody is watching")
             return self.layer(x)
 
-    with pytest.raises(BadInput, match=r"the model runs, but not while its products are watched .*somebody"):
+    with pytest.raises(BadInput, match=r"the model runs, but not while its products are recorded .*somebody"):
         of.convert(Shy(), HARDWARE, sample=TOKENS)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.models.sources import existing, first_line, from_python
+from ohmformer.models.sources import existing, first_line
+from ohmformer.models.user_code import from_python
 
 
 @pytest.mark.parametrize("name", ["a" * 400, "a\0b", "~nobody-has-this-name/x", "/dev/zero", "nowhere"])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model, model_digest
 from ohmformer.models.preprocessing import preparation
+from ohmformer.models.timm import timm_package
 from ohmformer.models.torchvision_stub import FrozenBatchNorm2d, stand_in, works
 
 NAME = "timm:test_vit"
@@ -62,6 +67,122 @@ def test_pretrained_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.
     with pytest.raises(BadInput, match=r"neither in the local cache nor reachable.*weights = 'random'") as caught:
         load_model(NAME)
     assert "\n" not in str(caught.value)
+
+
+def folder_of_timm(
+    folder: Path,
+    change: Callable[[dict[str, torch.Tensor]], Any] = lambda weights: None,
+    saved_by_torch: bool = False,
+    **config: Any,
+) -> Path:
+    """A model of timm of ten classes, saved with changed weights and changed settings."""
+    timm = timm_package()
+    model = timm.create_model("test_vit", num_classes=10)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    weights = change(weights) or weights
+    folder.mkdir()
+    names = ("input_size", "fixed_input_size", "mean", "std", "interpolation", "crop_pct", "first_conv", "classifier")
+    settings = {name: model.pretrained_cfg[name] for name in names}
+    content = {"architecture": "test_vit", "num_classes": 10, "pretrained_cfg": {**settings, "num_classes": 10}}
+    (folder / "config.json").write_text(json.dumps({**content, **config}))
+    if saved_by_torch:
+        torch.save(weights, folder / "pytorch_model.bin")
+    else:
+        save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+@has_timm
+def test_a_folder_gives_the_model_that_was_saved(tmp_path: Path) -> None:
+    folder = folder_of_timm(tmp_path / "t")
+    model = load_model(f"timm:local-dir:{folder}")
+    saved = load_file(folder / "model.safetensors")
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+    assert preparation(model).classes == 10
+    encoder = load_model(f"timm:local-dir:{folder}", head="encoder")
+    assert all(torch.equal(value, saved[name]) for name, value in encoder.state_dict().items())
+    assert load_model(f"timm:local-dir:{folder}", weights="random") is not None
+    nested = folder_of_timm(tmp_path / "n", lambda weights: {"state_dict": weights}, saved_by_torch=True)
+    assert load_model(f"timm:local-dir:{nested}") is not None
+
+
+QKV = "blocks.0.attn.qkv.weight"
+
+
+@has_timm
+@pytest.mark.parametrize("saved_by_torch", [False, True])
+@pytest.mark.parametrize("head", ["task", "encoder"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: w.update({"blocks.9.weight": torch.zeros(3)}), r"blocks\.9\.weight.*take the config\.json"),
+        (lambda w: {name: value for name, value in w.items() if name != QKV}, rf"{QKV}.*take the config\.json"),
+        (lambda w: w.update({QKV: torch.zeros(3, 3)}), rf"size mismatch for {QKV}.*take the config\.json"),
+        (lambda w: w.update({QKV: w[QKV].to(torch.int8)}), rf"{QKV} is stored as (I8|int8)"),
+        (lambda w: {f"model.{name}": value for name, value in w.items()}, r"cls_token.*take the config\.json"),
+        (lambda w: {"other": torch.zeros(2)}, r"take the config\.json"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_line(
+    tmp_path: Path, change: Callable[..., Any], said: str, head: str, saved_by_torch: bool
+) -> None:
+    folder = folder_of_timm(tmp_path / "t", change, saved_by_torch)
+    with pytest.raises(BadInput, match=said) as caught:
+        load_model(f"timm:local-dir:{folder}", head=head)
+    assert "\n" not in str(caught.value)
+
+
+@has_timm
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"num_classes": 7}, "size mismatch for head.weight"),
+        ({"model_args": {"num_classes": 7}}, "no trained weights for head.weight .*has 7 classes, the weights 10"),
+        ({"model_args": {"depth": 1}}, r"blocks\.1"),
+        ({"model_args": {"none": 1}}, "unexpected keyword argument 'none'"),
+        ({"model_args": None}, "take the config.json"),
+        ({"architecture": "nope"}, r"config\.json: architecture = 'nope': must be a model of timm"),
+        ({"architecture": None}, r"architecture = None: must be .*hf:FOLDER"),
+        ({"pretrained_cfg": {"crop_pct": "x"}}, r"image preparation cannot be used \(TypeError"),
+        ({"pretrained_cfg": {"std": [0, 0, 0]}}, r"model\.source = .*std above 0"),
+    ],
+)
+def test_settings_that_do_not_fit_the_weights_are_one_line(tmp_path: Path, config: dict[str, Any], said: str) -> None:
+    folder = folder_of_timm(tmp_path / "t", **config)
+    with pytest.raises(BadInput, match=said) as caught:
+        load_model(f"timm:local-dir:{folder}")
+    assert "\n" not in str(caught.value)
+
+
+@has_timm
+def test_places_that_hold_no_model_are_one_line(tmp_path: Path) -> None:
+    folder = folder_of_timm(tmp_path / "t")
+    file = folder / "model.safetensors"
+    with pytest.raises(BadInput, match=r"looks like a path; write timm:local-dir:FOLDER"):
+        load_model(f"timm:{folder}")
+    with pytest.raises(BadInput, match="there is no such folder"):
+        load_model(f"timm:local-dir:{file}")
+    if not works():
+        pytest.importorskip("transformers")
+        with pytest.raises(BadInput, match=r"is a model of timm; write model\.source = 'timm:local-dir:FOLDER'"):
+            load_model(f"hf:{folder}")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(BadInput, match=r"t/model\.safetensors: is cut off"):
+        load_model(f"timm:local-dir:{folder}")
+    file.unlink()
+    with pytest.raises(BadInput, match=r"t: holds no weights"):
+        load_model(f"timm:local-dir:{folder}")
+    (folder / "config.json").unlink()
+    with pytest.raises(BadInput, match=r"t has no config\.json"):
+        load_model(f"timm:local-dir:{folder}")
+
+
+@has_timm
+def test_loading_leaves_torch_as_it_was(tmp_path: Path) -> None:
+    before = torch.nn.Module.load_state_dict
+    with pytest.raises(BadInput):
+        load_model(f"timm:local-dir:{folder_of_timm(tmp_path / 't', num_classes=7)}")
+    assert torch.nn.Module.load_state_dict is before
 
 
 CODE = """

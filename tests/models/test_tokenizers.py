@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
-from ohmformer.models.preprocessing import preparation
+from ohmformer.models.preprocessing import preparation, remember
 from ohmformer.models.tokenizers import check_room, longest_text, read_tokenizer
 from ohmformer.tasks.load import load_task
 from ohmformer.tasks.scoring import scores
@@ -115,14 +117,126 @@ def test_tokens_that_the_model_has_no_vectors_for_are_one_line(
     folder: Path, table: str, setting: str, value: int
 ) -> None:
     change(folder / "config.json", **{setting: value})
-    with pytest.raises(BadInput, match=r"the tokenizer gives token 24 .* embeds only 10"):
+    with pytest.raises(BadInput, match=r"numbers its tokens up to 24 .* embeds only 10 \(0 to 9\)"):
         load_task(table, model=load_model(f"hf:{folder}", weights="random"))
 
 
 def test_padding_that_the_model_has_no_vector_for_is_one_line(folder: Path, table: str) -> None:
     change(folder / "tokenizer_config.json", pad_token="[NEW]")
-    with pytest.raises(BadInput, match=rf"the tokenizer gives token {WORDS} .* embeds only {WORDS}"):
+    with pytest.raises(BadInput, match=rf"up to {WORDS} \('\[NEW\]'\), but the model embeds only {WORDS} "):
         load_task(table, model=load_model(f"hf:{folder}"))
+
+
+def tokenizer_file(folder: Path, **changes: Any) -> None:
+    change(folder / "tokenizer.json", **changes)
+
+
+NEW = {
+    "id": WORDS, "content": "[NEW]", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+    "special": False,
+}  # fmt: skip
+VOCABULARY = {word: number for number, word in enumerate([*tiny.SPECIAL, *tiny.WORDS])}
+LEVEL = {"type": "WordLevel", "unk_token": "[UNK]"}
+BPE = {
+    "type": "BPE", "unk_token": "[UNK]", "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": False,
+    "vocab": {"[UNK]": 0, "a": 1, "b": 2, "ab": 3}, "merges": ["a b"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "token"),
+    [
+        ({"added_tokens": [NEW]}, WORDS, "[NEW]"),
+        ({"model": {**LEVEL, "vocab": {**VOCABULARY, "never": WORDS}}}, WORDS, "never"),
+        ({"model": {**LEVEL, "vocab": {**VOCABULARY, "never": 1000}}}, 1000, "never"),
+    ],
+)
+def test_a_vocabulary_beyond_the_embedding_is_refused_before_texts_use_it(
+    folder: Path, table: str, changes: dict[str, Any], number: int, token: str
+) -> None:
+    tokenizer_file(folder, **changes)
+    model = load_model(f"hf:{folder}")
+    assert preparation(model).tokenizer is None
+    said = rf"up to {number} \({re.escape(repr(token))}\), but the model embeds only {WORDS} \(0 to {WORDS - 1}\)"
+    with pytest.raises(BadInput, match=said):
+        load_task(table, model=model)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "[NONE]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [],
+                "special_tokens": {},
+            }
+        },
+        {"model": {**BPE, "continuing_subword_prefix": "abc"}},
+        {"model": {**LEVEL, "vocab": {"good": -1}}},
+        {"model": {**LEVEL, "vocab": ["good"]}},
+        {"model": None},
+        {"added_tokens": None},
+        {"added_tokens": "x"},
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}},
+        {"version": 1},
+    ],
+)
+def test_files_on_which_the_tokenizer_library_fails_are_one_line(
+    folder: Path, table: str, changes: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer_file(folder, **changes)
+    capfd.readouterr()
+    with pytest.raises(
+        BadInput, match=r"the tokenizer in .* cannot be read \(\w+: .+\); put the tokenizer's"
+    ) as caught:
+        load_task(table, model=load_model(f"hf:{folder}"))
+    assert "\n" not in str(caught.value)
+    assert "panicked" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tokenizer_class": 5}, {"pad_token": 5}, {"pad_token": ["a"]}, {"extra_special_tokens": {"a": 5}},
+        {"added_tokens_decoder": [1]}, {"auto_map": 5}, {"model_input_names": 5}, {"padding_side": "up"}, {"self": 1},
+    ],
+)  # fmt: skip
+def test_settings_on_which_transformers_fails_are_one_line(folder: Path, table: str, settings: dict[str, Any]) -> None:
+    change(folder / "tokenizer_config.json", **settings)
+    with pytest.raises(BadInput, match=r"the tokenizer in .* cannot be read \(\w+: .+\)") as caught:
+        load_task(table, model=load_model(f"hf:{folder}"))
+    assert "\n" not in str(caught.value)
+
+
+def test_tokens_that_change_from_call_to_call_are_refused(folder: Path, table: str) -> None:
+    tokenizer_file(folder, model={**BPE, "dropout": 0.5})
+    with pytest.raises(BadInput, match=r"tokenizer\.json: model\.dropout = 0\.5: gives other tokens at each call"):
+        load_task(table, model=load_model(f"hf:{folder}"))
+
+
+class PanicException(BaseException):
+    """As the one of Rust libraries, which is no `Exception`."""
+
+
+def test_a_tokenizer_that_fails_on_texts_is_one_line(folder: Path, table: str, tmp_path: Path) -> None:
+    class Fails:
+        pad_token_id = 0
+
+        def __init__(self, error: type[BaseException]) -> None:
+            self.error = error
+
+        def __call__(self, *_: object, **__: object) -> None:
+            raise self.error("within")
+
+    model = load_model(f"hf:{folder}")
+    for error, raised in ((PanicException, BadInput), (KeyError, BadInput), (KeyboardInterrupt, KeyboardInterrupt)):
+        remember(model, replace(preparation(model), tokenizer=Fails(error)))
+        for source in (table, f"text:{tiny.prose(tmp_path / 'p.txt')}"):
+            with pytest.raises(raised, match="within"):
+                load_task(source, model=model, **({"window": 8} if source.startswith("text") else {}))
 
 
 DECODERS = {

@@ -19,6 +19,7 @@ from ohmformer.hardware.entries import load
 from ohmformer.nn import monte_carlo as loop
 from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.monte_carlo import Interrupted, monte_carlo
+from ohmformer.nn.operands.state import State
 from ohmformer.stats.intervals import crossed_interval, mean_interval, value_interval
 
 RUNS = 600
@@ -119,7 +120,7 @@ def test_scores_of_one_chip_that_are_no_shares_are_resampled_and_repeat() -> Non
 def chips_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The chips that a run asks for, without a real converted model."""
     seen: list[tuple[int, int]] = []
-    handle = SimpleNamespace(state=SimpleNamespace(chip=0, seed=0))
+    handle = SimpleNamespace(state=State())
     monkeypatch.setattr(loop, "crossbars", lambda model: handle)
     monkeypatch.setattr(loop, "set_chip", lambda model, chip, *, seed: seen.append((chip, seed)))
     return seen

@@ -76,16 +76,19 @@ GOOD = "text,label\n" + "".join(f"{text},{n % 2}\n" for n, text in enumerate(tin
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (GOOD.encode("utf-16"), "is not a table in UTF-8"),
-        (GOOD.encode("utf-16-le"), "NUL characters, as UTF-16"),
-        ((GOOD + "a\0b,1\n").encode(), "NUL characters"),
+        (GOOD.encode("utf-16"), "is text in UTF-16"),
+        (GOOD.encode("utf-16-le"), "null characters, as UTF-16"),
+        (GOOD.encode("utf-32-be"), "null characters"),
+        (b"\xef\xbb\xbf" + GOOD.encode("utf-8-sig"), "begins with two byte-order marks"),
+        (b" \n", "has columns without names"),
+        ((GOOD + "a\0b,1\n").encode(), "null characters"),
         ((GOOD + '"good,1\nbad,1\n').encode(), "line 15: its quotes do not match"),
         ((GOOD + "good,1,2\n").encode(), "row 14 has 3 fields"),
         ((GOOD + "good film,\n").encode(), "row 14 has no label"),
         (GOOD.replace("text,label", "text,label,label").encode(), "two columns are called 'label'"),
         (GOOD.replace(",1\n", f",{'9' * 5000}\n").encode(), "label '9999"),
         (GOOD.replace(",1\n", ",-1\n").encode(), "label '-1' is not a class"),
-        (b"", "has columns without names"),
+        (b"", "the file is empty"),
     ],
 )
 def test_files_that_are_no_tables_are_one_line(
@@ -210,7 +213,7 @@ def test_files_and_options_that_cannot_be_used_are_one_line(tmp_path: Path, enco
     for source, options, said in (
         (tmp_path / "nowhere.csv", {}, "there is no such file"),
         (tmp_path, {}, "it is a folder"),
-        (tmp_path / "latin.csv", {}, "is not a table in UTF-8"),
+        (tmp_path / "latin.csv", {}, r"latin\.csv: is not text in UTF-8 \(byte 0xff at position 11\)"),
         (reviews, {"metric": "pearson"}, "this table is scored by accuracy or fidelity"),
         (ratings, {"probe": True}, "pairs of texts have no classes"),
         (reviews, {"prefill": 3}, "does not apply to csv: sources"),

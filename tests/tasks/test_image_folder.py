@@ -13,6 +13,7 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.images import ImagePreparation, Images
 from ohmformer.models.preprocessing import Preparation, remember
+from ohmformer.tasks.image_folder import read_labels
 from ohmformer.tasks.load import load_task
 from ohmformer.tasks.probe import probed
 from ohmformer.tasks.scoring import scores
@@ -258,10 +259,36 @@ def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     "text",
-    ['{"dark": true}', '{"dark": 1.5}', '{"dark": 1e400}', '{"dark": ' + "9" * 30 + "}", "[]", "{", "[" * 5000, "3"],
+    [
+        '{"dark": true}',
+        '{"dark": 0, "dark": 1}',
+        '{"dark": 1.5}',
+        '{"dark": 1e400}',
+        '{"dark": ' + "9" * 30 + "}",
+        "[]",
+        "{",
+        "[" * 5000,
+        "3",
+    ],
 )
 def test_tables_of_labels_that_are_none_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(BadInput, match=r"task\.labels = .*(is not a table|cannot be read)") as caught:
         load_task(source(tiny.photographs(tmp_path / "p", 2)), model=model(), labels=str(tmp_path / "labels.json"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("dark\nlight\n".encode("utf-16-le"), "holds null characters"),
+        (b"dark\n\0light\n", "holds null characters"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfdark\n", "begins with two byte-order marks"),
+        (b"d\xe4rk\n", "is not text in UTF-8"),
+        (b"", "is empty or names a class twice"),
+    ],
+)
+def test_files_of_labels_that_are_no_text_are_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(BadInput, match=rf"^task\.labels = '.*labels\.txt'.*: {said}"):
+        read_labels(str(tmp_path / "labels.txt"))

@@ -81,10 +81,37 @@ def test_windows_that_do_not_fit_are_one_line(
         load_task(source, model=model, **options)
 
 
-def test_a_file_that_is_no_text_is_one_line(model: nn.Module, tmp_path: Path) -> None:
-    (tmp_path / "image.txt").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(BadInput, match="is not text in UTF-8"):
+WORDS = " ".join(tiny.WORDS * 20)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xd8\xff", r"is not text in UTF-8 \(byte 0xff at position 0\)"),
+        (WORDS.encode("utf-16"), "is text in UTF-16"),
+        (WORDS.encode("utf-16-le"), "null characters, as UTF-16"),
+        (WORDS.encode("utf-16-be"), "null characters, as UTF-16"),
+        (WORDS.encode("utf-32-be"), "null characters"),
+        (f"{WORDS}\0".encode(), "null characters"),
+        (b"\xef\xbb\xbf" + WORDS.encode("utf-8-sig"), "begins with two byte-order marks"),
+        (b"", "the file is empty"),
+        (b"\xef\xbb\xbf \n\t\r\n", "holds no text but spaces"),
+    ],
+)
+def test_a_file_that_is_no_text_is_one_line(model: nn.Module, tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "image.txt").write_bytes(content)
+    with pytest.raises(BadInput, match=rf"image\.txt.*{said}") as caught:
         load_task(f"text:{tmp_path / 'image.txt'}", model=model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_ends_of_lines_of_other_systems_mean_the_same(model: nn.Module, tmp_path: Path, end: str) -> None:
+    read = []
+    for name, newline in (("a.txt", "\n"), ("b.txt", end)):
+        (tmp_path / name).write_bytes(newline.join(tiny.WORDS * 20).encode("utf-8-sig"))
+        read.append(load_task(f"text:{tmp_path / name}", model=model, window=16))
+    assert torch.equal(read[0].inputs["input_ids"], read[1].inputs["input_ids"])
 
 
 def test_a_model_that_is_no_language_model_is_one_line(tmp_path: Path, source: str) -> None:

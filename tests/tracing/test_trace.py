@@ -237,6 +237,16 @@ def test_rules_keep_weights_and_attention_digital() -> None:
     assert [op.stage for op in some.ops] == [op.stage for op in whole.ops]
 
 
+@pytest.mark.parametrize("rules", [{"*": None}, {"*.K": None}, {"*.V": None}, {"*.K": None, "*.V": None}])
+def test_rules_change_neither_tokens_nor_batch_nor_phase(rules: dict[str, None]) -> None:
+    decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(24, 4, 48, batch_first=True), 2).eval()
+    inputs = {"tgt": X, "memory": MEMORY, "tgt_mask": nn.Transformer.generate_square_subsequent_mask(7)}
+    for model, sample in ((vit(), torch.randn(2, 1, 12, 12)), (decoder, inputs), (SelfAttention(is_causal=True), X)):
+        found = [of.trace(model, sample, rules=some) for some in (None, rules)]
+        whole, ruled = ((work.tokens, work.batch, work.phase, work.causal) for work in found)
+        assert ruled == whole
+
+
 def test_tracing_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.Conv1d(7, 7, 1), nn.BatchNorm1d(7), nn.Dropout()).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

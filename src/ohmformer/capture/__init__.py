@@ -1,1 +1,1 @@
-"""What does a PyTorch model multiply when it runs once, and which axis holds samples? Knows no hardware."""
+"""What does a PyTorch model multiply when it runs once, and which axis holds the samples? Knows no hardware."""

@@ -1,4 +1,8 @@
-"""Which products of two activations belong to one attention: scores that become probabilities that mix values."""
+"""`AttentionRoles`: finds the products Q K^T and P V of attention among the products of two activations.
+
+The result of each such product is followed: if it reaches a softmax, or another product of two activations, it is
+Q K^T (scores). A product with a factor that descends from scores is P V (probabilities times values).
+"""
 
 from __future__ import annotations
 
@@ -12,22 +16,22 @@ if TYPE_CHECKING:
     from ohmformer.capture.product import Product
 
 _SOFTMAX = {"softmax", "_softmax"}
-_PURE = {
+_KEEPS_PROBABILITIES = {
     "dropout", "to", "type", "type_as", "float", "half", "bfloat16", "view", "reshape", "transpose", "permute",
     "contiguous", "expand", "flatten", "unflatten", "squeeze", "unsqueeze", "__getitem__", "clone", "detach", "chunk",
     "split", "narrow", "unbind", "masked_fill", "masked_fill_", "swapaxes", "movedim", "softmax",
 }  # fmt: skip
-"""What leaves the values of probabilities as they are, or makes them zero."""
+"""Functions that leave each probability as it is, or make it zero."""
 
 
 @dataclass(frozen=True)
-class _Mark:
-    """What a tensor descends from.
+class _Descent:
+    """The products from which a tensor descends.
 
     Attributes:
-        scores: products whose result it depends on, and that no softmax has seen yet or only then.
-        softmax: it depends on a softmax of them.
-        pure: it is such a softmax, but for its shape.
+        scores: products of two activations on whose results the tensor depends.
+        softmax: True if it depends on them through a softmax.
+        pure: True if its values are those of that softmax, or zero.
     """
 
     scores: frozenset[Product]
@@ -38,75 +42,93 @@ class _Mark:
 class AttentionRoles:
     """Follows the results of products of two activations through a forward pass.
 
-    A result is followed until the module around the one that computed it is done: attention does not reach further.
+    A result is followed until the parent of the module that computed it returns, since attention does not reach
+    further.
+
+    Attributes:
+        stack: names of the modules whose `forward` runs now, outermost first; the recorder keeps it.
+        descents: tensor -> the products from which it descends.
+        parents: product -> names of the modules around the one that computed it, outermost first.
+        scores: product P V -> the products Q K^T whose results became P.
     """
 
     def __init__(self, stack: list[str]) -> None:
         self.stack = stack
-        self.marks = WeakIdKeyDictionary()
-        self.around: dict[Product, tuple[str, ...]] = {}
+        self.descents = WeakIdKeyDictionary()
+        self.parents: dict[Product, tuple[str, ...]] = {}
         self.scores: dict[Product, list[Product]] = {}
 
-    def role(self, product: Product, left: Tensor, right: Tensor) -> None:
-        """Say what a new product is to attention, as far as its factors tell; probabilities may stand on the right."""
-        mark, other = self._mark([left]), self._mark([right])
-        if other is not None and other.softmax and self._alive(other) and not (mark is not None and mark.softmax):
-            mark, product.swapped = other, True
-        mixed = [] if mark is None else self._mixed_by(product, mark)
-        if mark is not None and mixed:
-            product.role, product.unsigned = "value", mark.pure
-            self.scores[product] = mixed
+    def assign(self, product: Product, left: Tensor, right: Tensor) -> None:
+        """Set the role of a new product to "value" if one of its factors descends from scores, and theirs to "key".
+
+        If the right factor holds the probabilities, the product is marked as swapped.
+        """
+        descent, other = self._descent([left]), self._descent([right])
+        if other is not None and other.softmax and self._live(other) and not (descent is not None and descent.softmax):
+            descent, product.swapped = other, True
+        scores_of_product = [] if descent is None else self._scores_of(product, descent)
+        if descent is not None and scores_of_product:
+            product.role, product.unsigned = "value", descent.pure
+            self.scores[product] = scores_of_product
             product.scope = self._scope(self.scores[product])
             for scores in self.scores[product]:
                 product.causal = product.causal or scores.causal
                 scores.role = scores.role or "key"
-        self.around[product] = tuple(self.stack[:-1])
+        self.parents[product] = tuple(self.stack[:-1])
 
     def follow(self, func: Any, inputs: list[Tensor], outputs: list[Tensor], products: list[Product]) -> None:
-        """Pass marks on from the inputs of a call to its outputs."""
-        own = [p for p in products if p.kind in ("two activations", "computed weights") and p.role != "value"]
+        """Pass the descent of the inputs of a call on to its outputs.
+
+        Args:
+            func: the function that was called.
+            inputs: tensors among its arguments.
+            outputs: tensors that it returned or changed.
+            products: products of the call.
+        """
+        new_scores = [p for p in products if p.kind in ("two activations", "computed weights") and p.role != "value"]
         if any(p.role == "value" for p in products):
             return
-        mark = self._mark(inputs)
+        descent = self._descent(inputs)
         name = getattr(func, "__name__", "")
-        if own:
-            mark = _Mark(frozenset(own))
-        if mark is None or not self._alive(mark):
+        if new_scores:
+            descent = _Descent(frozenset(new_scores))
+        if descent is None or not self._live(descent):
             return
         if name in _SOFTMAX:
-            for scores in self._alive(mark):
+            for scores in self._live(descent):
                 scores.role = scores.role or "key"
-            mark = _Mark(mark.scores, softmax=True, pure=True)
-        elif not own and name not in _PURE:
-            mark = _Mark(mark.scores, mark.softmax, pure=False)
+            descent = _Descent(descent.scores, softmax=True, pure=True)
+        elif not new_scores and name not in _KEEPS_PROBABILITIES:
+            descent = _Descent(descent.scores, descent.softmax, pure=False)
         for leaf in outputs:
-            self.marks[leaf] = mark
+            self.descents[leaf] = descent
 
     def _scope(self, scores: list[Product]) -> str:
-        """Name of the innermost module inside which products became probabilities."""
+        """Name of the innermost module inside which scores became probabilities."""
         shared = [*self.stack]
         for product in scores:
-            around = (*self.around.get(product, ()), product.module)
-            shared = [a for a, b in zip(shared, around, strict=False) if a == b]
+            path = (*self.parents.get(product, ()), product.module)
+            shared = [a for a, b in zip(shared, path, strict=False) if a == b]
         return shared[-1] if shared else ""
 
-    def _mark(self, inputs: list[Tensor]) -> _Mark | None:
-        found = [self.marks[t] for t in inputs if t in self.marks]
-        if not found:
+    def _descent(self, inputs: list[Tensor]) -> _Descent | None:
+        """The products from which any of these tensors descends; None without any."""
+        descents = [self.descents[t] for t in inputs if t in self.descents]
+        if not descents:
             return None
-        scores = frozenset().union(*(mark.scores for mark in found))
-        return _Mark(scores, any(mark.softmax for mark in found), all(mark.pure for mark in found))
+        scores = frozenset().union(*(descent.scores for descent in descents))
+        return _Descent(scores, any(descent.softmax for descent in descents), all(descent.pure for descent in descents))
 
-    def _mixed_by(self, product: Product, mark: _Mark) -> list[Product]:
-        """Scores that a product multiplies with values.
+    def _scores_of(self, product: Product, descent: _Descent) -> list[Product]:
+        """The products Q K^T from whose results a factor of P V descends.
 
         Without a softmax between the two (linear attention), they must be products of one module: a product of a later
         layer also descends from one of an earlier layer, by the residual path alone.
         """
-        alive = self._alive(mark)
-        return alive if mark.softmax else [scores for scores in alive if scores.module == product.module]
+        live = self._live(descent)
+        return live if descent.softmax else [scores for scores in live if scores.module == product.module]
 
-    def _alive(self, mark: _Mark) -> list[Product]:
-        """The products of a mark whose surroundings are still at work."""
+    def _live(self, descent: _Descent) -> list[Product]:
+        """The products of a descent that are still followed: those whose parent modules have not returned."""
         now = tuple(self.stack)
-        return [p for p in mark.scores if now[: len(self.around.get(p, ()))] == self.around.get(p, ())]
+        return [p for p in descent.scores if now[: len(self.parents.get(p, ()))] == self.parents.get(p, ())]

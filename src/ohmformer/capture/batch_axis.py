@@ -1,6 +1,8 @@
-"""Where the samples of a batch stand in the factors of a product: found by exchanging samples and looking what moves.
+"""`BatchAxis`: the axis of a factor of a product that holds the samples of a batch, and how two runs show it.
 
-Shapes: B samples, r places of one sample along an axis that holds several of them.
+The model runs twice, the second time with its samples exchanged. The axis along which values move holds the samples.
+
+Shapes: B samples, r places of one sample along an axis that holds several places of each.
 """
 
 from __future__ import annotations
@@ -14,17 +16,18 @@ from torch import Tensor
 from ohmformer.capture.signature import Signature
 
 TOLERANCE = 1e-3
-"""Of the largest value: sums in another order differ by far less, other samples by far more."""
+"""Largest difference of equal signatures, as a share of the largest value. A sum in another order differs by far less,
+another sample by far more."""
 
 
 @dataclass(frozen=True)
 class BatchAxis:
-    """The axis of a factor along which samples stand.
+    """The axis of a factor that holds the samples.
 
     Attributes:
-        axis: from the left.
-        size: r, how many places along it each sample had in the dry run.
-        major: the places of one sample are neighbors; otherwise they are B apart.
+        axis: index of the axis, counted from the left.
+        size: r, the places that each sample had along the axis in the dry run.
+        major: True if the r places of a sample are adjacent; False if they are B apart.
     """
 
     axis: int = 0
@@ -32,12 +35,12 @@ class BatchAxis:
     major: bool = True
 
     def samples(self, factor: Tensor) -> int:
-        """How many samples a factor holds if each has as many places as in the dry run; 0 where that cannot be."""
+        """Number of samples in a factor with r places per sample; 0 if its axis is not a multiple of r."""
         count, rest = divmod(factor.shape[self.axis], self.size)
         return 0 if rest else count
 
-    def first(self, factor: Tensor, samples: int) -> Tensor:
-        """The factor with its samples as the first axis [B, ...]; other axes, r included, keep their order."""
+    def move_samples_first(self, factor: Tensor, samples: int) -> Tensor:
+        """The factor as [B, ...]: samples first, then its other axes, r included, in their order."""
         if self.axis == 0 and factor.shape[0] == samples:
             return factor
         sizes = (samples, -1) if self.major else (-1, samples)
@@ -47,8 +50,8 @@ class BatchAxis:
             return torch.movedim(split, self.axis, 0)
         return torch.movedim(split, self.axis if self.major else self.axis + 1, 0)
 
-    def back(self, factor: Tensor, places: int) -> Tensor:
-        """The inverse of `first`, for a factor [B, ...] whose sample axis had `places` places."""
+    def move_samples_back(self, factor: Tensor, places: int) -> Tensor:
+        """The inverse of `move_samples_first`, for a factor [B, ...] whose sample axis had `places` places."""
         samples = len(factor)
         if places == samples:
             return factor if self.axis == 0 else factor.movedim(0, self.axis)
@@ -56,48 +59,55 @@ class BatchAxis:
         return moved.flatten(self.axis, self.axis + 1)
 
     def to_heads(self, factor: Tensor, samples: int) -> Tensor:
-        """A factor [..., M, I] as [B, R, M, I]: R counts all its axes that are none of samples, such as heads."""
-        first = self.first(factor, samples)
+        """A factor [..., M, I] as [B, R, M, I]; R is the product of all leading axes but samples, such as heads."""
+        first = self.move_samples_first(factor, samples)
         return first.unsqueeze(1) if first.dim() == 3 else first.flatten(1, -3)
 
     def from_heads(self, y: Tensor, lead: tuple[int, ...]) -> Tensor:
-        """The inverse of `to_heads`: y[B, R, M, O] to [..., M, O], with the axes `lead` of the factor."""
-        middle = self.first(torch.empty(lead, device="meta"), len(y)).shape[1:]
-        return self.back(y.reshape(len(y), *middle, *y.shape[-2:]), lead[self.axis])
+        """The inverse of `to_heads`: y[B, R, M, O] as [..., M, O], where `lead` are the sizes of the axes `...`."""
+        middle = self.move_samples_first(torch.empty(lead, device="meta"), len(y)).shape[1:]
+        return self.move_samples_back(y.reshape(len(y), *middle, *y.shape[-2:]), lead[self.axis])
 
 
 FIRST = BatchAxis()
 
 
-def exchanged(values: Tensor, rows: BatchAxis, samples: int) -> Tensor:
-    """What [.., B r, ..] becomes when sample b takes the place of sample b + 1."""
-    sizes = (samples, -1) if rows.major else (-1, samples)
-    split = values.unflatten(rows.axis, sizes)
-    moved: Tensor = split.roll(1, rows.axis if rows.major else rows.axis + 1)
-    return moved.flatten(rows.axis, rows.axis + 1)
+def exchange_samples(values: Tensor, batch_axis: BatchAxis, samples: int) -> Tensor:
+    """Values [..., B r, ...] with sample b moved to the place of sample b + 1, and the last one to the first."""
+    sizes = (samples, -1) if batch_axis.major else (-1, samples)
+    split = values.unflatten(batch_axis.axis, sizes)
+    moved: Tensor = split.roll(1, batch_axis.axis if batch_axis.major else batch_axis.axis + 1)
+    return moved.flatten(batch_axis.axis, batch_axis.axis + 1)
 
 
 def find_batch_axis(before: Signature, after: Signature, samples: int, *, prefer: int = 0) -> BatchAxis | None:
-    """Where samples stand in a factor, from its signatures before and after samples were exchanged.
+    """The axis that holds the samples of a factor.
 
-    None where the factor mixes samples, or is the same for all and holds no copy for each of them (queries that are
-    learned, such as those of DETR, hold such copies). Of several answers that fit, as when all samples are alike, the
-    axis `prefer` is taken where it holds B places, or else the first axis that does.
+    Args:
+        before: signature of the factor in the first run.
+        after: signature of the factor in the second run, in which the samples of the inputs were exchanged.
+        samples: B.
+        prefer: index of the axis to take if several fit, as they do when all samples are alike.
+
+    Returns:
+        The first axis that fits; axes of B places come before larger ones. None if the factor mixes samples, or is the
+        same for all samples and holds no copy for each (learned queries, such as those of DETR, hold such copies).
     """
     if before.values.shape != after.values.shape:
         return None
     a, b = before.values, after.values
-    places = (rows for rows in _candidates(a, samples, prefer) if rows.size == 1 or not before.constant)
-    found = [rows for rows in places if _close(exchanged(a, rows, samples), b)]
-    return found[0] if found else None
+    candidates = (axis for axis in _candidates(a, samples, prefer) if axis.size == 1 or not before.constant)
+    matches = [axis for axis in candidates if _close(exchange_samples(a, axis, samples), b)]
+    return matches[0] if matches else None
 
 
 def same_for_all(before: Signature, after: Signature) -> bool:
-    """Whether exchanging samples changes nothing."""
+    """True if exchanging the samples leaves a factor as it is."""
     return before.constant or (before.values.shape == after.values.shape and _close(before.values, after.values))
 
 
 def _candidates(values: Tensor, samples: int, prefer: int) -> Iterator[BatchAxis]:
+    """The axes that may hold B samples, by their sizes, the likeliest first."""
     axes = sorted(range(values.dim()), key=lambda axis: (axis != prefer, axis))
     whole = [axis for axis in axes if values.shape[axis] == samples]
     folded = [axis for axis in axes if values.shape[axis] > samples and values.shape[axis] % samples == 0]

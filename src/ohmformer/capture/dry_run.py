@@ -1,4 +1,7 @@
-"""A dry run that sees every product of a model: what multiplies what, whose it is, and where samples stand in it."""
+"""The dry run: it captures every product of a model on a sample batch, and finds the axes that hold the samples.
+
+Shapes: B samples in the batch.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.batch_axis import FIRST, BatchAxis, find_batch_axis, same_for_all
-from ohmformer.capture.inputs import _plain, batch_size, call
+from ohmformer.capture.inputs import as_plain_dict, batch_size, call
 from ohmformer.capture.kernels import Kernels
-from ohmformer.capture.product import Digital, Product, Seen
+from ohmformer.capture.product import DigitalStep, PassRecord, Product
 from ohmformer.capture.pytorch_quirks import compiler_loaded, forget_compiled, uncompiled
 from ohmformer.capture.recorder import Recorder
 from ohmformer.errors import BadInput
@@ -23,7 +26,13 @@ from ohmformer.errors import BadInput
 
 @dataclass(frozen=True)
 class Place:
-    """Where samples stand in the two factors of a product; None where a factor is the same for all samples."""
+    """The axes that hold the samples in the two factors of a product.
+
+    Attributes:
+        left: axis of the left factor; None if that factor is the same for all samples.
+        right: axis of the right factor, likewise.
+        known: False if the dry run does not show which rows belong to which sample.
+    """
 
     left: BatchAxis | None
     right: BatchAxis | None
@@ -32,57 +41,59 @@ class Place:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one forward pass did, and where samples stand in it.
+    """The record of one forward pass, with the axes that hold the samples.
 
     Attributes:
-        seen: products, digital work and calls.
-        places: for each product.
-        axis: along which samples stand in the inputs of the model.
+        seen: products, digital steps and calls of modules.
+        places: for each product, the axes that hold the samples in its factors.
+        axis: axis that holds the samples in the inputs of the model.
     """
 
-    seen: Seen
+    seen: PassRecord
     places: dict[Product, Place]
     axis: int
 
 
-def watch(model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Recorder] = Recorder) -> Seen:
-    """Every product of one forward pass on a sample batch; `kind` makes what watches.
+def record_pass(
+    model: nn.Module, sample: Any, make_recorder: Callable[[nn.Module, PassRecord], Recorder] = Recorder
+) -> PassRecord:
+    """Run a model on a sample batch and record every product of the forward pass.
 
     Raises:
-        BadInput: the model cannot be called with this sample.
+        BadInput: the model cannot be called with this sample, or not while its products are recorded.
     """
     compiles = compiler_loaded()
-    seen, failure = _watched(model, sample, kind)
-    if compiler_loaded() and not compiles:  # parts that compile themselves, such as flex_attention, hide from watching
+    record, failure = _try_recording(model, sample, make_recorder)
+    if compiler_loaded() and not compiles:  # compiled code, such as that of flex_attention, hides its products
         forget_compiled()
-        seen, failure = _watched(model, sample, kind)
+        record, failure = _try_recording(model, sample, make_recorder)
     if failure is None:
-        return seen
+        return record
     why = f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0][:200]}"
     if not _runs(model, sample):
         raise BadInput(f"the model fails on the sample ({why}); correct one of them") from failure
     raise BadInput(
-        f"{seen.failed or 'the model itself'}: the model runs, but not while its products are watched ({why}); write "
-        "that part with ordinary operations of PyTorch, or move it out of the model"
+        f"{record.failed or 'the model itself'}: the model runs, but not while its products are recorded ({why}); "
+        "write that part with ordinary operations of PyTorch, or move it out of the model"
     ) from failure
 
 
-def _watched(
-    model: nn.Module, sample: Any, kind: Callable[[nn.Module, Seen], Recorder]
-) -> tuple[Seen, Exception | None]:
-    """What was seen of one call, and the error that ended it, if one did."""
-    seen = Seen()
-    watching = kind(model, seen)
+def _try_recording(
+    model: nn.Module, sample: Any, make_recorder: Callable[[nn.Module, PassRecord], Recorder]
+) -> tuple[PassRecord, Exception | None]:
+    """The record of one call, and the error that ended the call; None if it did not fail."""
+    record = PassRecord()
+    recorder = make_recorder(model, record)
     try:
-        with _module_stack(model, seen), torch.no_grad(), uncompiled(), watching, Kernels(watching):
+        with _record_module_calls(model, record), torch.no_grad(), uncompiled(), recorder, Kernels(recorder):
             call(model, sample)
     except Exception as error:
-        return seen, error
-    return seen, None
+        return record, error
+    return record, None
 
 
 def _runs(model: nn.Module, sample: Any) -> bool:
-    """Whether the model can be called with this sample."""
+    """True if the model can be called with this sample."""
     try:
         with torch.no_grad(), uncompiled():
             call(model, sample)
@@ -92,41 +103,43 @@ def _runs(model: nn.Module, sample: Any) -> bool:
 
 
 def dry_run(model: nn.Module, sample: Any) -> DryRun:
-    """Every product of one forward pass on a sample batch, and where samples stand in its factors.
+    """Capture every product of one forward pass, and find the axes that hold the samples in its factors.
 
-    Samples are exchanged, and the model is run again, to see what moves. They are looked for along the first axis of
-    the inputs, and where attention then mixes them, along the second (sequences first).
+    The model runs twice, the second time with its samples exchanged; the values that move show the axes. The samples
+    are taken to be the first axis of the inputs. If attention then mixes them, the second axis is tried (layouts
+    with the sequence first).
 
     Raises:
-        BadInput: the model cannot be called with this sample.
+        BadInput: the model cannot be called with this sample, or activations on it hold NaN or infinity.
     """
     first = None
     for axis in (0, 1):
-        found = _along(model, sample, axis)
-        if found is None:
+        run = _run_with_samples_along(model, sample, axis)
+        if run is None:
             continue
-        if all(place.known for product, place in found.places.items() if _needs_samples(product)):
-            return found
-        first = first or found
+        if all(place.known for product, place in run.places.items() if _belongs_to_attention(product)):
+            return run
+        first = first or run
     if first is not None:
         return first
-    seen = watch(model, sample)
-    return DryRun(seen, {product: Place(FIRST, FIRST) for product in seen.products}, 0)
+    record = record_pass(model, sample)
+    return DryRun(record, {product: Place(FIRST, FIRST) for product in record.products}, 0)
 
 
-def _needs_samples(product: Product) -> bool:
+def _belongs_to_attention(product: Product) -> bool:
+    """True if a product belongs to attention, which must not mix samples."""
     return product.kind in ("attention", "multihead attention") or product.role != ""
 
 
-def _along(model: nn.Module, sample: Any, axis: int) -> DryRun | None:
-    """The dry run if samples stand along an axis of the inputs; None if the model cannot be run with them exchanged."""
+def _run_with_samples_along(model: nn.Module, sample: Any, axis: int) -> DryRun | None:
+    """The dry run with the samples along an axis of the inputs; None if the model fails on the exchanged samples."""
     B = batch_size(sample, axis)
     if B == 0:
         return None
-    probe, B = _distinct(sample, axis, B)
+    probe, B = _make_distinct(sample, axis, B)
     try:
-        before = watch(model, probe)
-        after = watch(model, _mapped(probe, axis, B, lambda t: t.roll(1, axis)))
+        before = record_pass(model, probe)
+        after = record_pass(model, _map_tensors(probe, axis, B, lambda t: t.roll(1, axis)))
     except BadInput:
         if axis == 0 and batch_size(sample) > 1:
             raise
@@ -138,58 +151,61 @@ def _along(model: nn.Module, sample: Any, axis: int) -> DryRun | None:
                 "sample and the model"
             )
     if [p.operation for p in before.products] != [p.operation for p in after.products]:
-        return DryRun(before, {p: _by_shape(p, B) for p in before.products}, axis)
+        return DryRun(before, {p: _place_by_shape(p, B) for p in before.products}, axis)
     pairs = zip(before.products, after.products, strict=True)
-    return DryRun(before, {p: _place(p, q, B) for p, q in pairs}, axis)
+    return DryRun(before, {p: _place_by_exchange(p, q, B) for p, q in pairs}, axis)
 
 
-def _place(before: Product, after: Product, B: int) -> Place:
-    """Where samples stand in the factors of a product, from two runs."""
+def _place_by_exchange(before: Product, after: Product, B: int) -> Place:
+    """The axes of the samples in a product, from its signatures in the two runs."""
     if before.left is None or after.left is None:
         return Place(None, None, known=False)
     if before.kind == "multihead attention":
         assert before.right is not None
         assert after.right is not None
-        rows = find_batch_axis(before.right, after.right, B, prefer=1)
-        return Place(rows, rows, known=rows is not None and rows.axis == 1)
+        both = find_batch_axis(before.right, after.right, B, prefer=1)
+        return Place(both, both, known=both is not None and both.axis == 1)
     left = find_batch_axis(before.left, after.left, B)
     if before.right is None or after.right is None:
         return Place(left, None, known=left is not None or same_for_all(before.left, after.left))
     right = find_batch_axis(before.right, after.right, B)
     known = all(
-        rows is not None or same_for_all(one, two)
-        for rows, one, two in ((left, before.left, after.left), (right, before.right, after.right))
+        batch_axis is not None or same_for_all(one, two)
+        for batch_axis, one, two in ((left, before.left, after.left), (right, before.right, after.right))
     )
     return Place(left, right, known and (left is not None or right is not None))
 
 
-def _by_shape(product: Product, B: int) -> Place:
-    """A guess for models that do other products after an exchange, such as other experts: samples first."""
+def _place_by_shape(product: Product, B: int) -> Place:
+    """The axes of the samples where the two runs have different products, such as other experts: axis 0 if it fits."""
     if product.left is None:
         return Place(None, None, known=False)
     fits = product.left.values.dim() > 0 and product.left.values.shape[0] == B
     return Place(FIRST if fits else None, FIRST if fits else None, known=fits)
 
 
-def _mapped(sample: Any, axis: int, B: int, change: Any) -> Any:
-    """The sample with every tensor that has B places along an axis changed."""
-    sample = _plain(sample)
+def _map_tensors(sample: Any, axis: int, B: int, change: Any) -> Any:
+    """The sample with `change` applied to every tensor that has B places along an axis."""
+    sample = as_plain_dict(sample)
 
-    def one(t: Tensor) -> Tensor:
+    def change_if_batch(t: Tensor) -> Tensor:
         changed: Tensor = change(t) if t.dim() > axis and t.shape[axis] == B else t
         return changed
 
-    return tree_map_only(Tensor, one, sample)
+    return tree_map_only(Tensor, change_if_batch, sample)
 
 
-def _distinct(sample: Any, axis: int, B: int) -> tuple[Any, int]:
-    """A batch of at least two samples of which no two are alike, as far as that can be had from the sample."""
+def _make_distinct(sample: Any, axis: int, B: int) -> tuple[Any, int]:
+    """The sample as a batch of at least two samples, with noise on floating tensors in which samples are equal; and B.
+
+    Equal samples in integer tensors, such as token ids, stay equal.
+    """
     if B == 1:
-        sample = _mapped(sample, axis, 1, lambda t: torch.cat([t, _reversed(t, axis)], dim=axis))
+        sample = _map_tensors(sample, axis, 1, lambda t: torch.cat([t, _reverse(t, axis)], dim=axis))
         B = 2
     generator = torch.Generator().manual_seed(0)
 
-    def one(t: Tensor) -> Tensor:
+    def add_noise_if_equal(t: Tensor) -> Tensor:
         if not t.is_floating_point() or t.dim() < 2 or t.is_meta or not bool(t.isfinite().all()):
             return t
         if len(t.movedim(axis, 0).flatten(1).unique(dim=0)) == B:
@@ -197,36 +213,36 @@ def _distinct(sample: Any, axis: int, B: int) -> tuple[Any, int]:
         noise = torch.randn(t.shape, generator=generator).to(t)
         return t + noise * (t.std() if float(t.std()) > 0 else 1.0)
 
-    return _mapped(sample, axis, B, one), B
+    return _map_tensors(sample, axis, B, add_noise_if_equal), B
 
 
-def _reversed(t: Tensor, axis: int) -> Tensor:
-    """Another sample made from a sample: the same values from behind."""
+def _reverse(t: Tensor, axis: int) -> Tensor:
+    """The values of a sample in reverse order along its last axis, which make a second, different sample."""
     other = [dim for dim in range(t.dim()) if dim != axis]
     return t.flip(other[-1]) if other else t
 
 
 @contextmanager
-def _module_stack(model: nn.Module, seen: Seen) -> Iterator[None]:
-    """Keep `seen.stack` and `seen.calls`, and note the normalizations that modules do by themselves."""
+def _record_module_calls(model: nn.Module, record: PassRecord) -> Iterator[None]:
+    """Record the calls of modules, and the normalization layers that no function of PyTorch shows."""
     handles = []
-    home = get_ident()
+    main_thread = get_ident()
     for name, module in model.named_modules():
         norm = "norm" in type(module).__name__.lower() and not any(module.children())
 
         def enter(_module: nn.Module, _args: Any, name: str = name) -> None:
-            if get_ident() != home:
-                seen.elsewhere.add(name)
+            if get_ident() != main_thread:
+                record.elsewhere.add(name)
                 return
-            seen.stack.append(name)
-            seen.calls[name] += 1
+            record.stack.append(name)
+            record.calls[name] += 1
 
         def leave(_module: nn.Module, _args: Any, output: Any, norm: bool = norm) -> None:
-            if get_ident() != home:
+            if get_ident() != main_thread:
                 return
-            name = seen.stack.pop()
-            if norm and isinstance(output, Tensor) and (not seen.digital or seen.digital[-1].module != name):
-                seen.digital.append(Digital(name, "normalization", tuple(output.shape)))
+            name = record.stack.pop()
+            if norm and isinstance(output, Tensor) and (not record.digital or record.digital[-1].module != name):
+                record.digital.append(DigitalStep(name, "normalization", tuple(output.shape)))
 
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(leave, always_call=True))

@@ -1,4 +1,4 @@
-"""Tensors whose values and memory cannot be looked at, and operations that PyTorch did not define."""
+"""Tensors whose values and memory cannot be read, and operators that PyTorch does not define."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ohmformer.capture.torch_private import own_dispatch, wrapped
 
-_OWN = {"aten", "prim", "prims", "prim_ops", "profiler", "c10d", "_c10d_functional", "inductor"}
-"""Namespaces of operations whose products are seen, or that multiply nothing."""
+_PYTORCH = {"aten", "prim", "prims", "prim_ops", "profiler", "c10d", "_c10d_functional", "inductor"}
+"""Namespaces of the operators of PyTorch: their products are recorded, or they multiply nothing."""
 
 _NO_PRODUCTS = {"torchvision::nms", "torchvision::roi_align", "torchvision::roi_pool"}
 
@@ -18,7 +18,7 @@ _QUANTIZED = {"quantized", "_quantized"}
 
 
 def opaque(t: Tensor) -> str:
-    """What keeps a tensor from being looked at; "" for plain ones."""
+    """The reason why the values and the memory of a tensor cannot be read; "" if they can."""
     if t.is_nested:
         return "a nested tensor"
     if t.layout != torch.strided:
@@ -32,30 +32,30 @@ def opaque(t: Tensor) -> str:
     return ""
 
 
-def foreign(func: Any) -> str:
-    """The full name of an operation that PyTorch did not define and that may multiply; "" for others."""
+def custom_operator(func: Any) -> str:
+    """The full name of an operator that another library defines and that may multiply; "" for all other operators."""
     namespace = getattr(func, "namespace", "")
-    if not namespace or namespace in _OWN:
+    if not namespace or namespace in _PYTORCH:
         return ""
     name = f"{namespace}::{func.overloadpacket.__name__}"
     return "" if name in _NO_PRODUCTS else name
 
 
-def may_multiply(func: Any, live: int, matrices: int) -> bool:
-    """Whether an operation that PyTorch did not define may hide a product.
+def may_multiply(func: Any, activations: int, matrices: int) -> bool:
+    """True if an operator that PyTorch does not define may hide a product.
 
     Args:
-        func: the operation.
-        live: how many floating tensors it takes that depend on the input of the model.
-        matrices: how many floating matrices that do not, such as weights.
+        func: the operator.
+        activations: number of floating tensors among its arguments that depend on the input of the model.
+        matrices: number of floating matrices among them that do not, such as weights.
     """
     if func.namespace in _QUANTIZED:
-        return live > 0
-    return live > 1 or (live > 0 and matrices > 0)
+        return activations > 0
+    return activations > 1 or (activations > 0 and matrices > 0)
 
 
 def stored_values(t: Tensor) -> Tensor:
-    """The values that a parameter or a buffer holds, as a plain tensor."""
+    """The values of a parameter or a buffer as a dense, unquantized tensor; of a sparse one, those that it stores."""
     t = t.detach()
     if t.is_quantized:
         return t.dequantize()
@@ -65,7 +65,7 @@ def stored_values(t: Tensor) -> Tensor:
 
 
 def shape_of(t: Tensor) -> tuple[int, ...]:
-    """The shape of a tensor; empty where it has none, as some nested ones."""
+    """The shape of a tensor; empty if it has none, like some nested tensors."""
     try:
         return tuple(t.shape)
     except RuntimeError:

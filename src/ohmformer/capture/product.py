@@ -1,4 +1,4 @@
-"""What a forward pass did: its products, its digital work and its calls."""
+"""The record of one forward pass: its matrix products, its other digital steps, and its calls of modules."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from ohmformer.capture.signature import Signature
 Kind = Literal[
     "weights", "computed weights", "constant", "attention", "multihead attention", "two activations", "unknown"
 ]
+"""What a product multiplies an activation by: a parameter (`weights`), a matrix computed from parameters, a constant,
+or another activation; or what its call is: fused attention, `F.multi_head_attention_forward`, or an unknown one."""
 
 
 @dataclass(eq=False)
 class Product:
-    """One product that the dry run saw.
+    """One product of the dry run: a multiplication of two matrices, or a call of fused attention.
 
     Attributes:
-        module: name of the innermost module at work.
-        kind: what multiplies what.
-        operation: the function that was called.
-        shapes: of the operands.
-        position: which of the products of that call it was, those with weights not counted; -1 for those.
-        weights: name of the parameter that is multiplied.
-        matrix: the very weights [O, I] or [G, O, I], a view of the parameter or a copy of one.
-        origin: the view of the parameter that they are, or were copied from.
-        left: sizes and samples of the left factor [..., M, I].
-        right: of the right factor [..., O, I].
-        role: what a product of two activations is to attention: Q K ("key") or P V ("value"); "" for neither.
-        unsigned: its left factor is a softmax output, so never negative.
-        causal: no query sees a later key; None where that could not be seen.
-        groups: how many heads the right factor has, copies of a head in a row counted once; None without an axis of
-            heads.
-        swapped: the model writes V P^T for P V; "left" and "right" are those of P V.
-        scope: of P V, the module inside which scores became probabilities.
-        why: what keeps it from being understood, where that is known.
+        module: name of the innermost module whose `forward` runs.
+        kind: what is multiplied, see `Kind`.
+        operation: name of the function or kernel.
+        shapes: shapes of the tensors that it multiplies.
+        position: index among the products of one call of the module, products with weights not counted; -1 for those.
+        weights: name of the parameter that the product multiplies by.
+        matrix: the weights [O, I] or [G, O, I] in use: a view of the parameter, or a copy of one.
+        origin: the view of the parameter that `matrix` is, or is copied from.
+        left: signature of the left factor [..., M, I].
+        right: signature of the right factor [..., O, I].
+        role: the role of a product of two activations in attention: Q K^T ("key"), P V ("value"), or "" for none.
+        unsigned: True if the left factor is a softmax output, so never negative.
+        causal: True if no query sees a later key; None if the dry run does not show it.
+        across: True if the keys belong to other tokens than the queries, which may come one by one.
+        groups: heads of the right factor, where adjacent copies of a head count once; None without an axis of heads.
+        swapped: True if the model writes V P^T for P V; `left` and `right` are those of P V.
+        scope: for P V, name of the module inside which the scores became probabilities.
+        why: the reason why the product cannot be followed, if there is one.
     """
 
     module: str
@@ -53,6 +55,7 @@ class Product:
     role: Literal["key", "value", ""] = ""
     unsigned: bool = False
     causal: bool | None = None
+    across: bool = False
     groups: int | None = None
     swapped: bool = False
     scope: str = ""
@@ -60,8 +63,8 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Digital:
-    """Work that is no matrix product: a softmax, a normalization or a nonlinear function of values."""
+class DigitalStep:
+    """A step that is not a matrix product: a softmax, a normalization or a nonlinear function of single values."""
 
     module: str
     kind: Literal["softmax", "normalization", "activation"]
@@ -69,21 +72,21 @@ class Digital:
 
 
 @dataclass
-class Seen:
-    """What one forward pass did.
+class PassRecord:
+    """The record of one forward pass.
 
     Attributes:
-        products: in order.
+        products: all products, in order.
         digital: softmax, normalizations and nonlinear functions, in order.
-        operations: by module and position in a call, the functions that multiply there.
-        calls: how often each module was called, by name.
-        stack: names of the modules at work now, outermost first.
-        elsewhere: names of the modules that were called in another thread, where nothing is seen.
-        failed: name of the module where a watched call failed; None where none did.
+        operations: module -> position in a call of it -> names of the functions that multiply there.
+        calls: module -> number of its calls so far.
+        stack: names of the modules whose `forward` runs now, outermost first.
+        elsewhere: names of the modules that ran in another thread, where nothing is recorded.
+        failed: name of the module in which a recorded call failed; None if none failed.
     """
 
     products: list[Product] = field(default_factory=list)
-    digital: list[Digital] = field(default_factory=list)
+    digital: list[DigitalStep] = field(default_factory=list)
     operations: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     stack: list[str] = field(default_factory=list)

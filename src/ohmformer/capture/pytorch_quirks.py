@@ -1,4 +1,4 @@
-"""Run a model so that nothing of it changes, and so that its layers really run."""
+"""Contexts in which a model runs without side effects, and without paths of PyTorch that bypass its layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ohmformer.capture.opaque_tensors import opaque
 
 @contextmanager
 def unchanged_buffers(model: nn.Module) -> Iterator[None]:
-    """What models write into their buffers when they are run inside, such as counters, is taken back."""
+    """Context after which the buffers of a model hold their former values, whatever its calls wrote into them."""
     plain = [buffer for buffer in model.buffers() if not buffer.is_meta and not opaque(buffer)]
     before = [(buffer, buffer.detach().clone()) for buffer in plain]
     try:
@@ -27,8 +27,26 @@ def unchanged_buffers(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def unchanged_structure(model: nn.Module) -> Iterator[None]:
+    """Context after which modules have their former submodules, attributes and configurations.
+
+    Some models change themselves in a call: BigBird exchanges its attention when it meets a short text.
+    """
+    parts = [(vars(module), module._modules) for module in model.modules()]
+    configs = {id(c): vars(c) for own, _ in parts if hasattr(c := own.get("config"), "__dict__")}
+    changing = [*(own for own, _ in parts), *(children for _, children in parts), *configs.values()]
+    before = [(attributes, dict(attributes)) for attributes in changing]
+    try:
+        yield
+    finally:
+        for attributes, values in before:
+            attributes.clear()
+            attributes.update(values)
+
+
+@contextmanager
 def without_fast_path() -> Iterator[None]:
-    """PyTorch's fused encoder makes nested tensors and zeros at padding: compare with what its layers do."""
+    """Context without PyTorch's fused encoder layer, which makes nested tensors and sets outputs at padding to zero."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -38,18 +56,18 @@ def without_fast_path() -> Iterator[None]:
 
 
 def compiler_loaded() -> bool:
-    """Whether PyTorch's compiler was imported, which takes seconds."""
+    """True if PyTorch's compiler is imported; importing it here would take seconds."""
     return hasattr(sys.modules.get("torch._dynamo"), "reset")
 
 
 def forget_compiled() -> None:
-    """Forget what was compiled, and what failed to."""
+    """Discard all compiled code, and all records of code that could not be compiled."""
     sys.modules["torch._dynamo"].reset()
 
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Inside, nothing is compiled, even where a model asks for it."""
+    """Context in which nothing is compiled, even if a model calls `torch.compile`."""
     if not compiler_loaded():
         yield
         return

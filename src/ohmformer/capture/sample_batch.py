@@ -1,4 +1,4 @@
-"""What users give as a sample batch, as tensors that a model can be called with."""
+"""Sample batches of users, converted to tensors with which a model can be called."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ _REMEDIES: dict[type | tuple[type, ...], str] = {
 
 
 def as_sample(sample: Any) -> Any:
-    """A tensor, a tuple of arguments or a mapping of arguments, whose arrays and lists of numbers are tensors.
+    """Convert the arrays and lists of numbers of a sample batch to tensors.
 
-    Inputs that are read from files when they are asked for (such as `task.calibration` of image folders) are read.
+    Args:
+        sample: a tensor, an array, a tuple or mapping of arguments, or inputs that are read from files by slices (such
+            as `task.calibration` of image folders), which are read.
+
+    Returns:
+        A tensor, or a tuple or mapping of arguments.
 
     Raises:
-        BadInput: it is something else, which is named with its type, or it is empty.
+        BadInput: the sample is empty, or of another type.
     """
     name = type(sample).__name__
     if sample is None:
@@ -37,35 +42,36 @@ def as_sample(sample: Any) -> Any:
     if isinstance(sample, Mapping):
         if not any(_holds_tensors(value) for value in sample.values()):
             return {key: _tensor(value, f"sample[{key!r}]") for key, value in sample.items()}
-        return _same_kind(sample, {key: _array(value) for key, value in sample.items()})
+        return _unless_equal(sample, {key: _array_as_tensor(value) for key, value in sample.items()})
     if isinstance(sample, (tuple, list)):
-        if _numbers(sample):
+        if _is_numbers(sample):
             return _tensor(sample, "sample")
-        return type(sample)(*map(_array, sample)) if hasattr(sample, "_fields") else type(sample)(map(_array, sample))
+        tensors = map(_array_as_tensor, sample)
+        return type(sample)(*tensors) if hasattr(sample, "_fields") else type(sample)(tensors)
     if isinstance(sample, (Tensor, np.ndarray)):
-        return _array(sample)
-    found = _read(sample)
-    if found is None:
+        return _array_as_tensor(sample)
+    tensor = _read_by_slice(sample)
+    if tensor is None:
         raise BadInput(f"sample is of type {name}; give a tensor, a tuple of arguments or a mapping of arguments")
-    return found
+    return tensor
 
 
 def arrays_as_tensors(inputs: Any) -> Any:
-    """Inputs whose NumPy arrays are tensors; all else stays as it is."""
+    """Inputs with their NumPy arrays converted to tensors; all other values are unchanged."""
     if isinstance(inputs, Mapping):
-        return _same_kind(inputs, {key: arrays_as_tensors(value) for key, value in inputs.items()})
+        return _unless_equal(inputs, {key: arrays_as_tensors(value) for key, value in inputs.items()})
     if isinstance(inputs, (tuple, list)) and any(isinstance(value, np.ndarray) for value in inputs):
         return tuple(map(arrays_as_tensors, inputs))
-    return _array(inputs)
+    return _array_as_tensor(inputs)
 
 
-def _same_kind(sample: Mapping[Any, Any], found: dict[Any, Any]) -> Any:
-    """The sample itself where nothing in it had to change: libraries have mappings of their own."""
-    return sample if all(found[key] is sample[key] for key in found) else found
+def _unless_equal(sample: Mapping[Any, Any], converted: dict[Any, Any]) -> Any:
+    """The converted mapping; the sample itself if nothing was converted, since libraries have their own mappings."""
+    return sample if all(converted[key] is sample[key] for key in converted) else converted
 
 
-def _read(sample: Any) -> Tensor | None:
-    """Inputs that slices read, all of them; None for other objects."""
+def _read_by_slice(sample: Any) -> Tensor | None:
+    """All inputs of an object with a length and slices; None for other objects."""
     if isinstance(sample, Dataset) or not (hasattr(sample, "__len__") and hasattr(sample, "__getitem__")):
         if isinstance(sample, Dataset):
             raise BadInput(
@@ -76,13 +82,14 @@ def _read(sample: Any) -> Tensor | None:
     if len(sample) == 0:
         raise BadInput("sample is empty; give a batch of at least one input")
     try:
-        found = sample[0 : len(sample)]
+        inputs = sample[0 : len(sample)]
     except (TypeError, KeyError, IndexError, ValueError):
         return None
-    return found if isinstance(found, Tensor) else None
+    return inputs if isinstance(inputs, Tensor) else None
 
 
-def _array(value: Any) -> Any:
+def _array_as_tensor(value: Any) -> Any:
+    """A NumPy array as a tensor; any other value unchanged."""
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind not in "fiubc":
@@ -91,13 +98,13 @@ def _array(value: Any) -> Any:
 
 
 def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray)) or not isinstance(value, (list, tuple)) or not _numbers(value)
+    return isinstance(value, (Tensor, np.ndarray)) or not isinstance(value, (list, tuple)) or not _is_numbers(value)
 
 
-def _numbers(value: Any) -> bool:
-    """Whether lists hold numbers, and nothing else."""
+def _is_numbers(value: Any) -> bool:
+    """True for a number, and for nested lists that hold numbers only."""
     if isinstance(value, (list, tuple)):
-        return len(value) > 0 and all(_numbers(one) for one in value)
+        return len(value) > 0 and all(_is_numbers(item) for item in value)
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

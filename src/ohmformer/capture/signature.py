@@ -1,4 +1,4 @@
-"""One number per row of a factor, by which two runs of a model on exchanged samples can be compared."""
+"""Signatures: one number per row of a factor, by which two runs of a model on exchanged samples are compared."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Signature:
-    """A factor of a product, without its inner axes.
+    """A factor of a product, summed over its inner axes with fixed weights.
 
     Attributes:
-        values: [...] one number for each place along its other axes; empty on the meta device.
-        shape: of the whole factor.
-        constant: it follows from parameters alone, so it is the same for every sample.
+        values: [...] one number for each place along the other axes; empty on the meta device.
+        shape: shape of the whole factor.
+        constant: True if the factor does not depend on the input of the model, so it is the same for every sample.
     """
 
     values: Tensor
@@ -24,7 +24,7 @@ class Signature:
 
 
 def signature(factor: Tensor, constant: bool, *, matrix: bool = False) -> Signature:
-    """The signature of inputs [..., I], or of matrices [..., O, I], whose rows belong together."""
+    """The signature of a factor: of vectors [..., I], or of matrices [..., O, I] if `matrix` is True."""
     if factor.is_meta:
         return Signature(torch.empty(0), tuple(factor.shape), constant)
     values = factor.detach().double() if factor.dtype == torch.float64 else factor.detach().float()

@@ -1,4 +1,4 @@
-"""What of a model runs where: every product, with its engine, or the reason why it stays digital."""
+"""`CaptureTable`: every product of a model with its engine, or with the reason why it stays digital."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ACROSS_SAMPLES = "compares samples with one another"
 COMPUTED = "its weights are computed from other parameters"
 CONSTANT = "one of its factors is a constant"
 NOT_CALLED = "its forward is not called on the sample"
-ELSEWHERE = "runs in another thread, where its products are not seen"
+ELSEWHERE = "runs in another thread, where its products are not recorded"
 TITLES = ("module", "product", "runs on", "count")
 WIDTH = 120
 """Columns of the table as text."""
 ASKED_FOR = (BY_RULE, BY_HARDWARE)
-"""Reasons to stay digital that somebody chose."""
+"""Reasons that a user or the hardware chose, so they need no warning."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Captured:
     """One product of a model.
 
     Attributes:
-        module: its name.
-        product: what multiplies what, such as "x W" or "Q K".
-        engine: the role that holds the written operand (`projection`, `attention.key` ...), or "digital".
-        reason: why it stays digital; empty on an engine.
+        module: name of the module that computes it.
+        product: its factors, such as "x W" or "Q K".
+        engine: role of the engine that stores an operand of it (`projection`, `attention.key` ...), or "digital".
+        reason: the reason why it stays digital; empty on an engine.
     """
 
     module: str
@@ -39,7 +39,7 @@ class Captured:
 
 @dataclass(frozen=True)
 class CaptureTable:
-    """All products of a model."""
+    """All products of a model; it prints as a table, also in notebooks."""
 
     rows: tuple[Captured, ...]
 
@@ -50,23 +50,23 @@ class CaptureTable:
 
     @property
     def left_over(self) -> tuple[Captured, ...]:
-        """The products that stayed digital although neither a rule nor the hardware says so."""
+        """The products that stay digital although neither a rule nor the hardware requires it."""
         return tuple(row for row in self.digital if row.reason not in ASKED_FOR)
 
     def summary(self) -> dict[str, Any]:
-        """Plain values: how many products of a kind are on crossbars, and which are digital, with the reason."""
-        held = Counter(row.product for row in self.rows if row.engine != "digital")
-        return {"crossbars": dict(held), "digital": [f"{row.module} ({row.reason})" for row in self.digital]}
+        """The number of products on crossbars by kind, and the digital ones with their reasons, as plain values."""
+        on_crossbars = Counter(row.product for row in self.rows if row.engine != "digital")
+        return {"crossbars": dict(on_crossbars), "digital": [f"{row.module} ({row.reason})" for row in self.digital]}
 
     def grouped(self) -> list[tuple[Captured, int]]:
-        """Rows that differ only in numbers in their names, as one row with a count."""
+        """(row, count): rows whose module names differ only in numbers are one row, with * for the numbers."""
         counts = Counter(
             Captured(re.sub(r"\d+", "*", row.module), row.product, row.engine, row.reason) for row in self.rows
         )
         return list(counts.items())
 
     def to_dict(self) -> list[dict[str, str]]:
-        """Every product as plain values, such as pandas.DataFrame takes: module, product, engine, reason."""
+        """One dictionary per product (module, product, engine, reason), for example for `pandas.DataFrame`."""
         return [asdict(row) for row in self.rows]
 
     def print(self) -> None:
@@ -85,7 +85,7 @@ class CaptureTable:
         return captured.get().rstrip("\n")
 
     def _repr_html_(self) -> str:
-        """The table as notebooks show it."""
+        """The table in HTML, for notebooks."""
         from html import escape
 
         head = "".join(f"<th>{title}</th>" for title in TITLES)
@@ -93,9 +93,9 @@ class CaptureTable:
         return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
     def _lines(self) -> list[tuple[str, str, str, str]]:
-        """Cells of the rows as people read them."""
-        where = {row: f"digital: {row.reason}" if row.reason else row.engine for row, _ in self.grouped()}
-        return [(row.module, row.product, where[row], str(count)) for row, count in self.grouped()]
+        """The cells of the printed table, one tuple per row."""
+        runs_on = {row: f"digital: {row.reason}" if row.reason else row.engine for row, _ in self.grouped()}
+        return [(row.module, row.product, runs_on[row], str(count)) for row, count in self.grouped()]
 
     def _table(self) -> Any:
         from rich.table import Table

@@ -1,4 +1,4 @@
-"""What is used of PyTorch and transformers that they do not document: each line says what it relies on."""
+"""All uses of undocumented parts of PyTorch and transformers; each function names what it relies on."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef  # its cdata is not used again meanwhile
 
 _TRACING_MODES = tuple(torch._C._TorchDispatchModeKey.__members__.values())
-"""Modes of fake tensors, of proxies and of functional tensors."""
+"""Keys of the dispatch modes of fake tensors, proxies and functional tensors."""
 
 
 def storage_id(t: Tensor) -> int:
-    """The same number for views of the same memory, on the meta device too: the address of PyTorch's own storage.
+    """The address of the storage of a tensor: the same number for all views of it, on the meta device too.
 
-    -1 for tensors that have none, such as sparse ones.
+    -1 for tensors without a storage, such as sparse ones.
     """
     try:
         return int(t.untyped_storage()._cdata)
@@ -24,34 +25,39 @@ def storage_id(t: Tensor) -> int:
 
 
 def in_backward() -> bool:
-    """Whether gradients are being computed in this thread: autograd numbers its runs, and outside it has none (-1)."""
+    """True while this thread computes gradients: autograd numbers its runs, and the number is -1 outside of them."""
     return int(torch._C._current_graph_task_id()) != -1
 
 
+def is_replica(module: nn.Module) -> bool:
+    """True if `nn.DataParallel` made the module, which it then calls in a thread of its own; it marks them so."""
+    return getattr(module, "_is_replica", False) is True
+
+
 def pre_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Hooks before `forward` by their number, and the numbers of those that take keyword arguments."""
+    """Number -> hook before `forward`, and the numbers of the hooks that take keyword arguments."""
     return module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs
 
 
 def post_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Hooks after `forward` by their number, and the numbers of those that run after errors, too."""
+    """Number -> hook after `forward`, and the numbers of the hooks that also run after errors."""
     return module._forward_hooks, module._forward_hooks_always_called
 
 
 def state_dict_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Hooks after `state_dict` and before `load_state_dict` by their number; the latter are the `hook` of an object."""
+    """Number -> hook after `state_dict`, and number -> object whose `hook` runs before `load_state_dict`."""
     return module._state_dict_hooks, module._load_state_dict_pre_hooks
 
 
 def wrapped(t: Tensor) -> bool:
-    """Whether `torch.func` put a tensor into one of its own, such as a batch of `vmap`, whose memory is hidden."""
+    """True if a tensor is a wrapper of `torch.func`, such as a batch of `vmap`, whose memory cannot be read."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(t))
 
 
 def transform() -> str:
-    """The transform or tracer of PyTorch inside which this thread computes now; "" outside of them.
+    """The transform or tracer of PyTorch inside which this thread runs, for messages; "" outside of them.
 
-    Each of them keeps a stack or a level in PyTorch's C++ part.
+    Each of them keeps a stack or a level in the C++ part of PyTorch.
     """
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "transforms of torch.func (derivatives such as grad and jvp, or vmap)"
@@ -65,12 +71,12 @@ def transform() -> str:
 
 
 def valueless(t: Tensor) -> bool:
-    """True if a tensor has a shape, but no values: on the meta device, or one of a tracer."""
+    """True if a tensor has a shape but no values: it is on the meta device, or a tracer made it."""
     return t.is_meta or type(t).__name__ == "FakeTensor" or torch._is_functional_tensor(t)
 
 
 def plain(t: Tensor) -> bool:
-    """True if a tensor is dense, of one of PyTorch's two own classes, and has values. False says nothing."""
+    """True if a tensor is dense, has values, and is a `Tensor` or `Parameter`: a quick test of the usual case."""
     return (
         (type(t) is Tensor or type(t) is nn.Parameter)
         and t.layout is torch.strided
@@ -84,16 +90,16 @@ def compiling() -> bool:
 
 
 def own_dispatch(t: Tensor) -> bool:
-    """Whether a tensor's class computes in a way of its own, as those of quantization libraries do."""
+    """True if the class of a tensor defines how operations run on it, as those of quantization libraries do."""
     return type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
 def experts_implementation(module: nn.Module) -> str | None:
-    """How a model of transformers computes its experts, as its configuration says; None for others."""
-    found = getattr(getattr(module, "config", None), "_experts_implementation", None)
-    return found if isinstance(found, str) else None
+    """The name of the implementation of experts in the configuration of a model of transformers; None for others."""
+    name = getattr(getattr(module, "config", None), "_experts_implementation", None)
+    return name if isinstance(name, str) else None
 
 
-def set_experts_implementation(module: nn.Module, how: str) -> None:
-    """Let a model of transformers compute its experts in another way: it looks at its configuration in every call."""
-    module.config._experts_implementation = how  # type: ignore[union-attr]
+def set_experts_implementation(module: nn.Module, name: str) -> None:
+    """Set the implementation of experts of a model of transformers, which reads its configuration in every call."""
+    module.config._experts_implementation = name  # type: ignore[union-attr]

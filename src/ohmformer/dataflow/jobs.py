@@ -48,8 +48,8 @@ def blocks(tokens: int, size: int) -> list[int]:
     return [size] * whole + ([rest] if rest else [])
 
 
-MOST_JOBS = 2_000_000
-"""Maximum number of jobs of one run, which take about 20 s and 1 GB."""
+MOST_JOBS = 1_000_000
+"""Maximum number of jobs of one run, which take about 12 s of one core and 0.6 GB, reports included."""
 
 
 def count_jobs(placement: Placement, dataflow: Dataflow) -> int:

@@ -1,4 +1,4 @@
-"""How many arrays does a matrix take, and what does writing it cost in pulses?"""
+"""How many arrays does a matrix take, and how many pulses does writing it take?"""
 
 from ohmformer.mapping.planning import Plan, plan
 

@@ -15,15 +15,23 @@ import torch
 from torch import nn
 
 from ohmformer.errors import BadInput
+from ohmformer.models.class_names import check_class_names, class_names
 from ohmformer.models.hf_private import model_class
 from ohmformer.models.image_processors import Settings, image_reader, read_settings
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
-from ohmformer.models.sources import first_line, is_file, is_folder
+from ohmformer.models.sources import first_line, is_failure, is_file, is_folder
 from ohmformer.models.spec import ModelChoice
-from ohmformer.models.tokenizers import agree_on_padding, longest_text, read_tokenizer
+from ohmformer.models.tokenizers import agree_on_padding, check_vocabulary, longest_text, read_tokenizer
 from ohmformer.models.torchvision_stub import stand_in
-from ohmformer.models.weight_files import check_depth, check_downloaded, left_over
+from ohmformer.models.weight_files import (
+    check_complete,
+    check_depth,
+    check_downloaded,
+    check_regular,
+    check_types,
+    check_undamaged,
+)
 from ohmformer.textfiles import home_expanded
 
 AUTO = {
@@ -65,6 +73,8 @@ def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
     """
     transformers = transformers_package()
     place, options = _place(choice, name)
+    for folder in (Path(place), Path(place) / "1_Pooling"):
+        check_regular(folder)
     plain = {"trust_remote_code": False}  # otherwise transformers prompts whether to run code
     with quietly(), stand_in(only_for_broken=True):
         config = _load_cached_first(
@@ -72,16 +82,20 @@ def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
         )
         check_depth(choice.where, config)
         cls = _class(transformers, config, head, choice)
+        if _classifies(cls) and not options:
+            check_class_names(Path(place) / "config.json", _json(place, "config.json") or {})
         extra = _without_pooling_layer(cls, config, head)
         if choice.weights == "random":
             model = _with_random_weights(choice, cls, config, extra)
         else:
             check_downloaded(Path(place))
-            extra.update(options, dtype=torch.float32, output_loading_info=True)
+            extra.update(options, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True)
             model, info = _load_cached_first(
                 choice, lambda local: cls.from_pretrained(place, **plain, **extra, **local)
             )
-            _check_complete(choice, model, info, head)
+            check_complete(choice.where, model, info, head)
+            if not options:
+                check_types(Path(place), model)
         return remember(model, _preparation(transformers, choice, place, options, model))
 
 
@@ -101,7 +115,9 @@ def _place(choice: ModelChoice, name: str) -> tuple[str, dict[str, str]]:
         return str(path.parent), {"gguf_file": path.name}
     if is_folder(path):
         return str(path), {}
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or is_file(path):
+    if is_file(path):
+        raise BadInput(f"{choice.where}: is a file; name the folder that holds config.json and the weights")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BadInput(f"{choice.where}: there is no such folder; correct the path")
     return name, {}
 
@@ -112,17 +128,40 @@ def _load_cached_first(choice: ModelChoice, load: Callable[[dict[str, bool]], An
         with suppress(OSError):
             return load({"local_files_only": True})
         return load({})
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         why = first_line(error)
         where = choice.where
         place = choice.source.partition(":")[2]
+        if place.endswith(".gguf"):
+            raise BadInput(f"{where}: cannot be read ({why}); download it again, or take another file") from error
         if isinstance(error, OSError) and not is_folder(home_expanded(place)):
             raise BadInput(
                 f"{where}: is not a folder, not in the local cache and not reachable on the hub ({why}); download "
                 "it once with a network, or name a folder that holds it"
             ) from error
+        _check_files(choice, home_expanded(place))
         remedy = "check the folder's config.json and weights, or set model.weights = 'random'"
         raise BadInput(f"{where}: cannot be loaded ({why}); {remedy}") from error
+
+
+def _check_files(choice: ModelChoice, folder: Path) -> None:
+    """Find the file to blame after a model could not be loaded from a folder.
+
+    Raises:
+        BadInput: there is one.
+    """
+    if not is_folder(folder):
+        return
+    config = _json(str(folder), "config.json")
+    if config is None:
+        raise BadInput(f"{choice.where}: {folder} has no config.json; name the folder of a model")
+    if "architecture" in config and "model_type" not in config:
+        raise BadInput(f"{choice.where}: is a model of timm; write model.source = 'timm:local-dir:FOLDER'")
+    check_class_names(folder / "config.json", config)
+    if choice.weights == "pretrained":
+        check_undamaged(folder)
 
 
 def _class(transformers: Any, config: Any, head: str, choice: ModelChoice) -> Any:
@@ -138,6 +177,10 @@ def _class(transformers: Any, config: Any, head: str, choice: ModelChoice) -> An
     architecture = (getattr(config, "architectures", None) or [""])[0]
     cls = getattr(transformers, architecture, None)
     return cls if inspect.isclass(cls) else _class(transformers, config, "encoder", choice)
+
+
+def _classifies(cls: Any) -> bool:
+    return "Classification" in cls.__name__
 
 
 def _without_pooling_layer(cls: Any, config: Any, head: str) -> dict[str, Any]:
@@ -157,23 +200,6 @@ def _with_random_weights(choice: ModelChoice, cls: Any, config: Any, extra: dict
     return model.float()
 
 
-def _check_complete(choice: ModelChoice, model: nn.Module, info: dict[str, Any], head: str) -> None:
-    """Refuse a model that lacks weights, or files with weights of its parts that have no place in it."""
-    if extra := left_over(model, info.get("unexpected_keys") or ()):
-        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        raise BadInput(
-            f"{choice.where}: the files hold weights that config.json has no place for ({extra[0]}{more}), such as of "
-            "more layers; take the config.json that belongs to the weights"
-        )
-    missing = sorted(info.get("missing_keys") or ())
-    wrong = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys") or ()]
-    if missing or wrong:
-        which = (missing or wrong)[0]
-        remedy = "choose a model that was trained for it" if head.endswith("classification") else "complete the folder"
-        probe = ", or put a probe behind its features (task.probe = true)" if head.endswith("classification") else ""
-        raise BadInput(f"{choice.where}: has no trained weights for {which} (head {head}); {remedy}{probe}")
-
-
 def _preparation(
     transformers: Any, choice: ModelChoice, place: str, options: dict[str, str], model: Any
 ) -> Preparation:
@@ -183,14 +209,15 @@ def _preparation(
     tokenizer, images, missing = None, None, {}
     try:
         if text:
-            tokenizer_config = _json(place, "tokenizer_config.json")
-            tokenizer = read_tokenizer(transformers, place, options, tokenizer_config)
-            agree_on_padding(tokenizer, config)
+            found = read_tokenizer(transformers, place, options, _json(place, "tokenizer_config.json"))
+            agree_on_padding(found, config)
+            check_vocabulary(place, found, _words(model))
+            tokenizer = found
         elif settings := _image_settings(place):
             images = image_reader(transformers, *settings, config)
     except BadInput as error:
         missing = {"tokenizer" if text else "images": str(error)}
-    classifies = hasattr(model, "classifier") or "Classification" in type(model).__name__
+    classifies = hasattr(model, "classifier") or _classifies(type(model))
     notes = () if choice.weights == "pretrained" else (f"weights of {choice.source} are random (seed {choice.seed})",)
     return Preparation(
         images=images,
@@ -198,7 +225,7 @@ def _preparation(
         max_tokens=longest_text(model, tokenizer) if text else None,
         words=_words(model) if text else None,
         classes=config.num_labels if classifies else None,
-        names=_class_names(config) if classifies else (),
+        names=class_names(config) if classifies else (),
         pooling=_pooling(place),
         notes=notes,
         missing=missing,
@@ -212,12 +239,6 @@ def _words(model: Any) -> int | None:
     except Exception:  # some models do not embed tokens by a table
         return None
     return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
-
-
-def _class_names(config: Any) -> tuple[str, ...]:
-    """Return the names of the classes, in order; `LABEL_0` and so on where the configuration has none."""
-    names = getattr(config, "id2label", None) or {}
-    return tuple(str(names.get(index, f"LABEL_{index}")) for index in range(config.num_labels))
 
 
 def _image_settings(place: str) -> tuple[Path, Settings] | None:

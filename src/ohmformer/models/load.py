@@ -15,8 +15,9 @@ from torch import nn
 
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.bundled_vit import VisionTransformer
-from ohmformer.models.sources import bundled_file, first_line, from_python, split
+from ohmformer.models.sources import bundled_file, first_line, split
 from ohmformer.models.spec import ModelChoice
+from ohmformer.models.user_code import from_python
 from ohmformer.schema import validate
 
 READERS = {
@@ -30,8 +31,8 @@ def load_model(source: str, **options: Any) -> nn.Module:
     """Load the model of a source, in evaluation mode and float32.
 
     Args:
-        source: 'bundled:fashion-vit', 'timm:NAME', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf', or
-            'python:module:function' for a function that returns an `nn.Module`.
+        source: 'bundled:fashion-vit', 'timm:NAME', 'timm:local-dir:FOLDER', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf',
+            or 'python:module:function' for a function that returns an `nn.Module`.
         options: other fields of `ohmformer.models.spec.ModelChoice`: weights ('pretrained' or 'random'), seed, head.
 
     Raises:

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput
-from ohmformer.models.sources import first_line
+from ohmformer.errors import BadInput, shown
+from ohmformer.models.silence_loaders import without_error_output
+from ohmformer.models.sources import first_line, is_failure
 
 UNKNOWN_SHARE = 0.9
 """Largest accepted share of unknown tokens. Above it the tokenizer does not fit the language or the model."""
@@ -20,6 +21,9 @@ NOTED_SHARE = 0.1
 
 NO_LIMIT = 10**9
 """A `model_max_length` of this or more means that the tokenizer has no limit."""
+
+TRIAL_TEXTS = ("a b c", "d")
+"""Texts that a tokenizer must be able to encode."""
 
 POSITIONS = re.compile(r"(?:^|\.)(?:position_embeddings?|embed_positions|wpe)$")
 """Names of learned position embeddings, in models that reserve some positions for padding."""
@@ -35,7 +39,7 @@ def read_tokenizer(transformers: Any, place: str, options: dict[str, str], confi
         config: content of tokenizer_config.json; None if there is no such file.
 
     Raises:
-        BadInput: there is no tokenizer, its files are damaged, or its vocabulary is empty.
+        BadInput: there is no tokenizer, its files are damaged, its vocabulary is empty, or its tokens are random.
     """
     max_length = (config or {}).get("model_max_length")
     if max_length is not None and not _is_length(max_length):
@@ -45,13 +49,18 @@ def read_tokenizer(transformers: Any, place: str, options: dict[str, str], confi
             "it, or leave it out"
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
-        words = _vocabulary_size(tokenizer)
-    except Exception as error:
+        with without_error_output():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+            words = _vocabulary_size(tokenizer)
+            tokenizer(list(TRIAL_TEXTS), verbose=False)
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise BadInput(
             f"the tokenizer in {place} cannot be read ({first_line(error)}); put the tokenizer's files there again"
         ) from error
     check_room(place, tokenizer)
+    _check_dropout(place, tokenizer)
     if words is not None and words < 2:
         files = ", ".join(sorted(set(tokenizer.vocab_files_names.values()) | {"tokenizer.json"}))
         raise BadInput(
@@ -59,6 +68,37 @@ def read_tokenizer(transformers: Any, place: str, options: dict[str, str], confi
             "tokenizer's files beside the weights"
         )
     return tokenizer
+
+
+def _check_dropout(place: str, tokenizer: Any) -> None:
+    """Refuse a tokenizer that drops merges at random, as some do in training."""
+    dropout = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "dropout", None)
+    if dropout:
+        raise BadInput(
+            f"{Path(place) / 'tokenizer.json'}: model.dropout = {dropout:g}: gives other tokens at each call; set it "
+            "to null"
+        )
+
+
+def check_vocabulary(place: str, tokenizer: Any, words: int | None) -> None:
+    """Refuse a tokenizer with more tokens than the model embeds, whether texts use them or not.
+
+    Args:
+        place: folder or name of the tokenizer, for the message.
+        tokenizer: the tokenizer.
+        words: number of rows of the model's token embedding; None if unknown.
+
+    Raises:
+        BadInput: the highest token number, of a word or an added token, has no row.
+    """
+    if words is None or not getattr(tokenizer, "vocab_files_names", None):
+        return
+    token, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if number >= words:
+        raise BadInput(
+            f"the tokenizer in {place} numbers its tokens up to {number} ({shown(token)}), but the model embeds only "
+            f"{words} (0 to {words - 1}); put the model's own tokenizer beside its weights"
+        )
 
 
 def check_room(place: str, tokenizer: Any) -> None:

@@ -1,18 +1,28 @@
-"""Do the weights in the files of a Hugging Face folder belong to the model that its configuration describes?"""
+"""Do the weights in the files of a model belong to the model that its configuration describes?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
-from ohmformer.errors import BadInput
-from ohmformer.models.sources import is_file
+from ohmformer.errors import BadInput, shown
+from ohmformer.models.sources import is_file, is_folder
+from ohmformer.textfiles import read_json
 
-SUFFIXES = (".safetensors", ".bin")
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 """Suffixes of files of weights."""
+
+READ_SUFFIXES = (*SUFFIXES, ".json", ".txt", ".model", ".jinja", ".gguf")
+"""Suffixes of the files that loaders of models and tokenizers open."""
+
+USUAL_NAMES = ("model", "pytorch_model")
+"""Beginnings of the names of such files. Others, such as training_args.bin, may hold something else."""
 
 POINTER = b"version https://git-lfs.github.com/spec/"
 """First bytes of a Git LFS pointer: a small text that stands for a file that was not downloaded."""
@@ -22,8 +32,17 @@ UNUSED = frozenset(
 )
 """Last parts of names that change no output: tokens of pretraining alone, and buffers that models compute anew."""
 
+LEFT_OUT = "pooler"
+"""Part of a base model that models with some heads leave out."""
+
 DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers")
 """Names of the number of layers in configurations."""
+
+PLAIN_TYPES = {"F64", "F32", "F16", "BF16", "torch.float64", "torch.float32", "torch.float16", "torch.bfloat16"}
+"""Number types of weights that need no scale, as safetensors and torch call them."""
+
+AGAIN = "download it again, or save the model again"
+"""Remedy for a damaged file."""
 
 
 def check_depth(where: str, config: Any) -> None:
@@ -40,27 +59,166 @@ def check_depth(where: str, config: Any) -> None:
         raise BadInput(f"{where}: config.json: {name} = {value}: must be 1 or more; correct it")
 
 
+def check_regular(folder: Path) -> None:
+    """Refuse a folder in which a pipe, a device, a folder or a broken link has the name of a file that loaders open.
+
+    Loaders would wait for a pipe without end, read a device without end, or ignore the entry.
+
+    Raises:
+        BadInput: there is such an entry, or the folder cannot be listed.
+    """
+    for entry in _entries(folder):
+        if entry.suffix.lower() in READ_SUFFIXES and not is_file(entry):
+            what = "a folder" if is_folder(entry) else "a broken link" if not entry.exists() else "a pipe or device"
+            raise BadInput(f"{entry}: is {what}; put a regular file there, or remove it")
+
+
 def check_downloaded(folder: Path) -> None:
     """Refuse a folder in which a file of weights is empty or a Git LFS pointer.
 
     Raises:
-        BadInput: a file of weights was not downloaded.
+        BadInput: a file of weights was not downloaded, or cannot be opened.
     """
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for file in _entries(folder):
         if file.suffix not in SUFFIXES or not is_file(file):
             continue
-        with open(file, "rb") as content:
-            start = content.read(len(POINTER))
+        start = _first_bytes(file)
         if start == POINTER or not start:
             what = "is a Git LFS pointer instead of weights" if start else "is empty"
             raise BadInput(f"{file}: {what}; download it again, such as with git lfs pull")
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not is_folder(folder):
+        return []
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be read ({error.strerror}); change its permissions") from None
+
+
+def _first_bytes(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as content:
+            return content.read(len(POINTER))
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read ({error.strerror}); change its permissions") from None
+
+
+def check_undamaged(folder: Path) -> None:
+    """Find the damaged file after the weights in a folder could not be loaded.
+
+    Safetensors files are checked if there are any, since loaders prefer them.
+
+    Raises:
+        BadInput: a file of weights or an index of such files is damaged, or the index names a file that is missing.
+    """
+    files = _weight_files(folder)
+    indices = [entry for entry in _entries(folder) if entry.name.endswith(".index.json")]
+    for index in [] if _has_single_file(files) else indices:
+        _check_index(index)
+    if not files:
+        raise BadInput(
+            f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put them there, or set model.weights = 'random'"
+        )
+    for file in files:
+        stored_types(file)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of weights that a loader opens: those with the usual names, else all."""
+    files = [entry for entry in _entries(folder) if entry.suffix in SUFFIXES and is_file(entry)]
+    files = [file for file in files if file.name.startswith(USUAL_NAMES)] or files
+    return [file for file in files if file.suffix == ".safetensors"] or files
+
+
+def _has_single_file(files: Iterable[Path]) -> bool:
+    return any(file.name in ("model.safetensors", "pytorch_model.bin") for file in files)
+
+
+def _check_index(index: Path) -> None:
+    content = read_json(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise BadInput(f"{index}: weight_map: must be a table from names of weights to files; {AGAIN}")
+    if missing := next((name for name in sorted(set(places.values())) if not is_file(index.parent / name)), None):
+        raise BadInput(f"{index}: names the file {missing}, which is not there; download all files of the model")
+
+
+def stored_types(file: Path) -> dict[str, str]:
+    """Read the names and number types of the weights in a file, without their values.
+
+    Raises:
+        BadInput: the file is damaged, or holds something other than tensors by name.
+    """
+    if file.suffix == ".safetensors":
+        try:
+            with safe_open(file, framework="pt") as content:
+                return {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{file}: {_safetensors_fault(file, error)}; {AGAIN}") from None
+    return {name: str(value.dtype) for name, value in _pickled(file).items() if isinstance(value, Tensor)}
+
+
+def _safetensors_fault(file: Path, error: Exception) -> str:
+    if "not fully covered" in str(error):
+        return f"is cut off or has bytes added: its {file.stat().st_size:,} bytes are not those that its header lists"
+    return "is damaged or cut off: it does not begin with a safetensors header"
+
+
+def _pickled(file: Path) -> Mapping[str, Any]:
+    """Read a file that `torch.save` wrote; the values of a zip archive stay in the file."""
+    zipped = _first_bytes(file)[:2] == b"PK"
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+            fault = "holds Python objects other than tensors; save the model's state_dict() alone, as safetensors"
+        else:
+            fault = f"is damaged, or was not written by torch.save; {AGAIN}"
+        raise BadInput(f"{file}: {fault}") from None
+    except Exception:  # damaged bytes make torch raise many kinds of errors, without the name of the file
+        fault = "cut off or damaged" if zipped else "damaged, or was not written by torch.save"
+        raise BadInput(f"{file}: is {fault}; {AGAIN}") from None
+    nested = [value for value in content.values() if isinstance(value, Mapping)] if isinstance(content, Mapping) else []
+    tables = [content, *nested] if isinstance(content, Mapping) else []
+    if not any(isinstance(value, Tensor) for table in tables for value in table.values()):
+        what = f"{shown(list(content)[:3])} by name" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise BadInput(f"{file}: holds {what} instead of a table of tensors; save the model's state_dict() alone")
+    table: Mapping[str, Any] = content
+    return table
+
+
+def check_types(folder: Path, model: Any) -> None:
+    """Refuse weights that are stored as integers or in 8 bits, but are no part of a known quantization.
+
+    Such codes have a scale elsewhere; taken as values they give wrong outputs.
+
+    Args:
+        folder: the model's folder; other places are not checked.
+        model: the model that was loaded from the folder.
+
+    Raises:
+        BadInput: a weight has such a type.
+    """
+    if getattr(getattr(model, "config", None), "quantization_config", None):
+        return
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    names = {name.removeprefix(prefix) for name, value in model.named_parameters() if value.is_floating_point()}
+    for file in _weight_files(folder):
+        for name, kind in stored_types(file).items():
+            if kind not in PLAIN_TYPES and name.removeprefix(prefix) in names:
+                raise BadInput(
+                    f"{file}: {name} is stored as {kind.removeprefix('torch.')}, without quantization_config in "
+                    "config.json; save the model's weights as floating-point numbers"
+                )
 
 
 def left_over(model: Any, unexpected: Iterable[str]) -> list[str]:
     """Return the names of weights in the files that belong to parts of the model but have no place in it.
 
     Weights of other heads, and of a pooling layer that is left out, are no part of the model. Weights of a further
-    layer, or a bias that the configuration leaves out, are.
+    layer, a bias that the configuration leaves out, or a further part of the base model are.
 
     Args:
         model: a model of transformers.
@@ -71,8 +229,55 @@ def left_over(model: Any, unexpected: Iterable[str]) -> list[str]:
     parts = {name for name, _ in base.named_children()}
     names = []
     for name in sorted(unexpected):
-        inner = name.removeprefix(prefix) if prefix != "." else name
-        part, *rest = inner.split(".")
-        if part in parts and rest and rest[-1] not in UNUSED:
+        inside = prefix != "." and name.startswith(prefix)
+        part, *rest = (name.removeprefix(prefix) if inside else name).split(".")
+        known = part in parts or (inside and part != LEFT_OUT)
+        if known and rest and rest[-1] not in UNUSED:
             names.append(name)
     return names
+
+
+def check_complete(where: str, model: Any, info: Mapping[str, Any], head: str) -> None:
+    """Refuse a model that lacks weights, has weights of other shapes, or files with weights that have no place in it.
+
+    Args:
+        where: beginning of messages.
+        model: a model of transformers.
+        info: what its loader reports: `missing_keys`, `unexpected_keys`, `mismatched_keys`, `error_msgs`.
+        head: the head that was asked for.
+
+    Raises:
+        BadInput: the weights and the model do not belong together.
+    """
+    unexpected = sorted(info.get("unexpected_keys") or ())
+    missing = sorted(info.get("missing_keys") or ())
+    belongs = "take the config.json that belongs to the weights"
+    if extra := left_over(model, unexpected):
+        raise BadInput(
+            f"{where}: the files hold weights that config.json has no place for ({first_of(extra)}), such as of "
+            f"more layers; {belongs}"
+        )
+    if wrong := sorted(info.get("mismatched_keys") or (), key=lambda entry: (-len(entry[1]), entry[0])):
+        name, stored, expected = wrong[0]
+        shapes = f"{name} has shape {list(stored)} in the files but {list(expected)} by config.json"
+        labels = getattr(model.config, "num_labels", None)
+        is_head = not name.startswith(f"{getattr(model, 'base_model_prefix', '')}.") and labels in expected
+        classes = f", which has {labels} classes (id2label, num_labels)" if is_head else ""
+        raise BadInput(f"{where}: {shapes}{classes}; {belongs}")
+    if len(missing) > len(model.state_dict()) / 2 and unexpected:
+        raise BadInput(
+            f"{where}: the files name weights in another way: {unexpected[0]} is there, {missing[0]} is not; save the "
+            "model with save_pretrained"
+        )
+    if missing:
+        classifies = head.endswith("classification")
+        remedy = "choose a model that was trained for it" if classifies else "complete the folder"
+        probe = ", or put a probe behind its features (task.probe = true)" if classifies else ""
+        raise BadInput(f"{where}: has no trained weights for {first_of(missing)} (head {head}); {remedy}{probe}")
+    if errors := info.get("error_msgs"):
+        raise BadInput(f"{where}: the weights do not fit config.json ({next(iter(errors))}); {belongs}")
+
+
+def first_of(names: list[str]) -> str:
+    """Return the first of some names, and the number of the others, for a message."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

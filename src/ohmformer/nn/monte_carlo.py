@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput, cut
-from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip, whole_number
+from ohmformer.errors import BadInput, one_line
+from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
+from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 
 MOST_CHIPS = 1_000_000
@@ -59,8 +60,8 @@ def monte_carlo(
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
     Afterward the model is on the chip, and has the seed, that it had before. Ctrl-C keeps the chips that are done, if
-    there are any. All threads see the chip of the moment, so no other thread should use the model meanwhile; give it a
-    copy (`copy.deepcopy`). A change of chips while another thread is inside a call is refused.
+    there are any. The chip is that of the model, for all threads. So other threads cannot call it meanwhile; give each
+    thread a copy (`copy.deepcopy`).
 
     Args:
         model: what `convert` returned.
@@ -77,26 +78,27 @@ def monte_carlo(
 
     Raises:
         BadInput: chips or seed is no number of its kind, or `evaluate` returns something else, or another number of
-            samples each time.
+            samples each time; or another thread is inside a call of the model, or changes its settings.
         KeyboardInterrupt: Ctrl-C before the first chip was done.
     """
     chips = _count(chips)
     state = crossbars(model).state
-    before = state.chip, state.seed
     seed = state.seed if seed is None else check_seed(seed)
     done: list[Floats] = []
     console = Console(stderr=True)
     hidden = not (progress and console.is_terminal)
-    try:
-        for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
-            set_chip(model, chip, seed=seed)
-            done.append(_scores(evaluate(model), done))
-    except KeyboardInterrupt:
-        if not done:
-            raise
-        warnings.warn(f"interrupted: statistics of {len(done)} of {chips} chips", Interrupted, stacklevel=2)
-    finally:
-        state.chip, state.seed = before
+    with state.changing("monte_carlo"):
+        before = state.chip, state.seed
+        try:
+            for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
+                set_chip(model, chip, seed=seed)
+                done.append(_scores(evaluate(model), done))
+        except KeyboardInterrupt:
+            if not done:
+                raise
+            warnings.warn(f"interrupted: statistics of {len(done)} of {chips} chips", Interrupted, stacklevel=2)
+        finally:
+            state.chip, state.seed = before
     return _stats(done, summarize, interrupted=len(done) < chips)
 
 
@@ -104,7 +106,7 @@ def _count(chips: object) -> int:
     """The number of chips, of any type of whole number."""
     number = whole_number(chips)
     if not 1 <= number <= MOST_CHIPS:
-        raise BadInput(f"chips = {cut(repr(chips))}: must be a whole number from 1 to {MOST_CHIPS:,}")
+        raise BadInput(f"chips = {one_line(chips)}: must be a whole number from 1 to {MOST_CHIPS:,}")
     return number
 
 

@@ -22,6 +22,7 @@ from ohmformer.errors import BadInput, suggest
 from ohmformer.nn.convert.handle import check_seed, crossbars
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State, TrainingStep
+from ohmformer.nn.threads import Block
 from ohmformer.streams import Stream
 
 Amount = float | tuple[float, float]
@@ -41,7 +42,8 @@ def variation(model: nn.Module, *, seed: int | None = None, gamma: Factor = None
     A step is one call of the whole model in train mode. So parts of a batch whose gradients are accumulated are steps
     of their own. Layers that are recomputed for gradients (checkpointing) see the noise of the call from whose outputs
     the gradients come, or else of the last one. Calls in eval mode, inside and after, meet the model's own chip, with
-    the weights as they are then. Rows of a batch have noise of their own, named with `samples` or not.
+    the weights as they are then. Rows of a batch have noise of their own, named with `samples` or not. Inside, other
+    threads cannot call the model; they can call copies, which are not in the block.
 
     Gradients are those of the exact product at the matrix that the cells hold: they pass quantizers, noise, clips and
     saturation straight through. Parameters hold no noise at any time, and layers that rules keep digital none at all.
@@ -76,7 +78,7 @@ class Variation:
         if gamma is not None and scale is not None:
             raise BadInput("variation: gamma and scale both set the write noise; give one of them")
         self.seed, self._step, self._began = seed, 0, 0
-        self._state = state
+        self._state, self._block = state, Block("variation")
         self._gamma, self._scale = _ranges("gamma", gamma), _ranges("scale", scale)
         self._keys = _keys(operands, self._gamma or self._scale)
         self._cells = {operand.name: operand.array.cell for operand in operands}
@@ -87,15 +89,13 @@ class Variation:
         """How many steps were drawn; the next one has this number.
 
         Raises:
-            BadInput: it is set to something else than an integer, 0 or more.
+            BadInput: it is set to something else than a whole number from 0 to 2^63 - 1.
         """
         return self._step
 
     @step.setter
     def step(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise BadInput(f"variation: step = {value!r}: must be an integer, 0 or more")
-        self._step = value
+        self._step = check_seed(value, "variation: step")
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming needs, as plain values: seed, step, and what gamma or scale are drawn from."""
@@ -123,15 +123,20 @@ class Variation:
         return TrainingStep(stream, dict(self._noisy(stream)))
 
     def __enter__(self) -> Self:
+        block = self._state.begin_block("variation")
         if self._state.training is not None:
+            self._state.users.end(block)
             raise BadInput("variation: the model is in such a block already; leave it first")
+        self._block = block
         self._state.training, self._began = self, self._step
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._state.training = self._state.threads.call.step = None
+        if self._state.training is self:
+            self._state.training = self._state.threads.call.step = None
+        self._state.users.end(self._block)
         if kind is None and self._step == self._began:
             warnings.warn(
                 "variation: the model was not called in train mode, so nothing was varied; call model.train() first",

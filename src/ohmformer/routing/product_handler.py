@@ -1,6 +1,7 @@
-"""What a captured product is to `convert` and to `trace`: one dispatch over its kinds, same refusals, same names.
+"""`ProductHandler`: one dispatch over the kinds of captured products, shared by `convert` and `trace`.
 
-`ProductHandler` decides what both have to decide; what they make of a product is up to them.
+It applies the rules, refuses products that are not understood, and names the others. Its two subclasses place the
+products on engines (`nn/convert/replace.py`) and make operations of them (`tracing/operations.py`).
 """
 
 from __future__ import annotations
@@ -12,36 +13,43 @@ from typing import Generic, Literal, TypeVar
 from torch import nn
 
 from ohmformer.capture.product import Product
-from ohmformer.capture.pytorch_mha import check_supported
 from ohmformer.capture.table import ACROSS_SAMPLES, BY_RULE, COMPUTED, CONSTANT
 from ohmformer.errors import BadInput
 from ohmformer.hardware.operand_names import SiteNames
 from ohmformer.hardware.rules import RecordedRules, Rule
-from ohmformer.routing.refusals import not_followed, remedy, where
+from ohmformer.routing.refusals import check_supported, not_followed, remedy, where
 from ohmformer.routing.weight_names import WeightNames
 
 PairRole = Literal["key", "value"]
 _BY_ENGINE: dict[str, PairRole] = {"attention.key": "key", "attention.value": "value"}
 
 Given = TypeVar("Given")
+"""What the caller knows of a product beside the product itself, such as the axes of its samples."""
 Made = TypeVar("Made")
+"""The result of a subclass for one product."""
 
 
 class ProductHandler(ABC, Generic[Given, Made]):
-    """Decides what becomes of each product: it follows the rules, and refuses what is not understood."""
+    """Applies the rules to each product, refuses those that are not understood, and hands the others to its methods.
+
+    Attributes:
+        rules: the rules, which record their matches.
+        weights_of: names of the matrices of weights.
+        sites: names of the sites of attention.
+    """
 
     def __init__(self, model: nn.Module, rules: RecordedRules) -> None:
         self.rules, self.weights_of, self.sites = rules, WeightNames(model), SiteNames()
 
     def handle(self, product: Product, given: Given) -> Made:
-        """What is made of a product.
+        """Call the method for the kind of a product, and return its result.
 
         Args:
-            product: as the dry run saw it.
-            given: what else is known of it.
+            product: a product of the dry run.
+            given: what else the caller knows of it; it is passed on.
 
         Raises:
-            BadInput: it is not understood and no rule keeps it digital.
+            BadInput: the product is not understood, and no rule keeps it digital.
         """
         match product.kind:
             case "weights":
@@ -60,7 +68,7 @@ class ProductHandler(ABC, Generic[Given, Made]):
             return self.digital(product, given, None, BY_RULE)
         if not isinstance(module, nn.MultiheadAttention):
             raise BadInput(
-                f"{where(product)}: calls {product.operation} by itself, which hides its products; "
+                f"{where(product)}: calls {product.operation} directly, which hides its products; "
                 f"{remedy('keep it digital', product)}"
             )
         check_supported(module, product.module)
@@ -86,46 +94,46 @@ class ProductHandler(ABC, Generic[Given, Made]):
         return self.digital(product, given, None, reason)
 
     def site(self, product: Product, role: str) -> str:
-        """The name of the place where a product is computed; see `SiteNames.name`."""
+        """The name of the site of attention that computes a product; see `SiteNames.name`."""
         return self.sites.name(product.module, role, product.position)
 
     @abstractmethod
     def weights(self, product: Product, given: Given) -> Made:
-        """What is made of a product with weights."""
+        """The result for a product with weights."""
 
     @abstractmethod
     def attention(self, product: Product, given: Given) -> Made:
-        """What is made of fused attention."""
+        """The result for fused attention."""
 
     @abstractmethod
     def multihead(self, product: Product, given: Given, module: nn.MultiheadAttention) -> Made:
-        """What is made of a call of `nn.MultiheadAttention`."""
+        """The result for a call of `nn.MultiheadAttention`."""
 
     @abstractmethod
     def pair(self, product: Product, given: Given, role: PairRole) -> Made:
-        """What is made of Q K^T ("key") or P V ("value") that the model writes out."""
+        """The result for a separate product Q K^T ("key") or P V ("value")."""
 
     @abstractmethod
     def digital(self, product: Product, given: Given, role: PairRole | None, reason: str) -> Made:
-        """What is made of a product without weights, or a whole `nn.MultiheadAttention`, that stays digital."""
+        """The result for a product without weights, or a whole `nn.MultiheadAttention`, that stays digital."""
 
     @abstractmethod
     def unknown(self, product: Product, given: Given, rule: Rule) -> Made:
-        """What is made of a call whose products nobody knows."""
+        """The result for a call whose products are not known; `rule` is that of its module."""
 
     @abstractmethod
     def across_samples(self, product: Product, given: Given) -> bool:
-        """True if a product of two activations compares samples with one another."""
+        """True if a product of two activations multiplies samples with one another."""
 
 
 def unseen_layers(modules: Mapping[str, nn.Module], products: Iterable[Product]) -> Iterator[str]:
-    """Names of the layers that multiply by weights but were not called on the sample."""
+    """Names of the layers with weights that the products of the sample do not use."""
     used: set[str] = set()
     for product in products:
         used |= {product.module, product.weights.rpartition(".")[0]}
-    inside = {id(m.out_proj) for m in modules.values() if isinstance(m, nn.MultiheadAttention)}
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
+    parts_of_attention = {id(m.out_proj) for m in modules.values() if isinstance(m, nn.MultiheadAttention)}
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
     for name, module in modules.items():
-        multiplies = isinstance(module, kinds) or type(module).__name__ == "Conv1D"
-        if multiplies and name not in used and id(module) not in inside:
+        multiplies = isinstance(module, layers) or type(module).__name__ == "Conv1D"
+        if multiplies and name not in used and id(module) not in parts_of_attention:
             yield name

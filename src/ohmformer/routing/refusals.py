@@ -1,17 +1,32 @@
-"""Why a product of a model cannot be used as it is, in one line with a remedy."""
+"""Messages for products that cannot be mapped, and reasons for products that stay digital: one line with a remedy."""
 
 from __future__ import annotations
+
+from torch import nn
 
 from ohmformer.capture.dry_run import Place
 from ohmformer.capture.product import Product
 from ohmformer.errors import BadInput
 
 
-def check_place(product: Product, place: Place) -> None:
-    """Refuse a product of which it is not known whose rows are whose.
+def check_supported(module: nn.MultiheadAttention, name: str) -> None:
+    """Refuse an `nn.MultiheadAttention` that has more keys than its input, which its replacement does not compute.
 
     Raises:
-        BadInput: it is one.
+        BadInput: the module has `add_bias_kv` or `add_zero_attn`.
+    """
+    if module.bias_k is not None or module.add_zero_attn:
+        raise BadInput(
+            f"{name}: nn.MultiheadAttention with add_bias_kv or add_zero_attn is not supported; "
+            f"keep it digital with rules={{{name!r}: None}}"
+        )
+
+
+def check_place(product: Product, place: Place) -> None:
+    """Refuse a product whose rows cannot be assigned to samples.
+
+    Raises:
+        BadInput: the dry run did not show the axis of the samples, or neither factor has one.
     """
     if not place.known or (place.left is None and place.right is None):
         raise BadInput(
@@ -20,41 +35,41 @@ def check_place(product: Product, place: Place) -> None:
 
 
 def not_followed(product: Product) -> BadInput:
-    """The error for a product of two activations of which nobody knows what it is."""
+    """The error for a product of two activations that has no known role in attention."""
     what = f"{where(product)}: multiplies two activations by {product.operation} ({shapes(product)}), which"
     digital = remedy("keep it digital", product)
-    if product.left is None:  # then no rule can say what it is
+    if product.left is None:  # without known factors, a rule cannot give it a role
         return BadInput(f"{what} cannot be followed: {product.why or not_understood(product)}; {digital}")
     rule = f"rules={{{product.module!r}: Rule(on='attention.key')}}"
-    return BadInput(f"{what} is not understood; {digital}, or say what it is with {rule}")
+    return BadInput(f"{what} is not understood; {digital}, or give it a role with {rule}")
 
 
 def not_counted(product: Product) -> BadInput:
-    """The error for a call of which nobody knows what it multiplies."""
+    """The error for a call whose matrix products are not known."""
     why = f": {product.why}" if product.why else ""
     return BadInput(f"{describe(product)} is not understood{why}; {remedy('leave it out', product)}")
 
 
 def not_understood(product: Product) -> str:
-    """The reason for a product to stay digital where none is known."""
+    """The reason why a product stays digital if no other is known."""
     return f"{product.operation} is not understood"
 
 
 def describe(product: Product) -> str:
-    """Where a product is, and of what."""
+    """The module of a product, its function, and the shapes of its factors."""
     return f"{where(product)}: {product.operation} on {shapes(product)}"
 
 
 def where(product: Product) -> str:
-    """The module that multiplies."""
+    """The module of a product, for messages."""
     return product.module or "the model itself"
 
 
 def shapes(product: Product) -> str:
-    """The shapes of both factors."""
+    """The shapes of both factors, for messages."""
     return " with ".join(str(shape) for shape in product.shapes[:2])
 
 
-def remedy(what: str, product: Product) -> str:
-    """How to do something with a product by rule."""
-    return f"{what} with rules={{{product.module!r}: None}}"
+def remedy(action: str, product: Product) -> str:
+    """An instruction that applies the rule None to the module of a product; `action` says what this does."""
+    return f"{action} with rules={{{product.module!r}: None}}"

@@ -1,4 +1,8 @@
-"""Names for the weights that products multiply by: layers, parts, banks, and other ways to read the same weights."""
+"""`WeightNames`: the operand names of the matrices that products multiply by.
+
+A matrix is the weight of a whole layer, a part of a parameter, one matrix of a bank, or another reading of the same
+weights (transposed, for example).
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,13 @@ from ohmformer.hardware.operand_names import form_name, weight_name
 
 @dataclass(frozen=True)
 class NamedMatrix:
-    """A matrix of weights by name.
+    """A matrix of weights with its operand name.
 
     Attributes:
-        name: of the operand.
-        layer: the layer, or the parameter if it is not called `weight`.
-        start: from the parameter's first value to the matrix's.
-        index: of the matrix in a bank [E, ., .]; None outside banks.
+        name: name of the operand.
+        layer: name of the layer, or of the parameter if it is not called `weight`.
+        start: offset of the first value of the matrix from that of the parameter, in values.
+        index: index of the matrix in a bank [E, ., .]; None outside banks.
     """
 
     name: str
@@ -29,7 +33,7 @@ class NamedMatrix:
 
 
 class WeightNames:
-    """Names the weights that the products of a model multiply by."""
+    """Names the matrices of weights that the products of a model multiply by."""
 
     def __init__(self, model: nn.Module) -> None:
         self.modules: Mapping[str, nn.Module] = dict(model.named_modules())
@@ -38,40 +42,41 @@ class WeightNames:
         self._forms: dict[str, list[tuple[object, ...]]] = {}
 
     def own_weight(self, module: str) -> str:
-        """The name under which a module's weight is listed, which is another module's where they are tied."""
+        """The name of a module's parameter `weight`: for tied weights, the first name of the shared parameter."""
         return self._listed.get(id(self.modules[module]._parameters.get("weight")), "")
 
     def matrix(self, product: Product) -> NamedMatrix:
-        """The matrix of a product: a whole parameter, a part of one, or one matrix of a bank."""
+        """The matrix of a product with its name: a whole parameter, a part of one, or one matrix of a bank."""
         parameter, matrix, origin = self.parameters[product.weights], product.matrix, product.origin
         assert matrix is not None
         assert origin is not None
         layer = self._layer(product)
         start = int(origin.storage_offset()) - int(parameter.storage_offset())
         if _from_bank(parameter, matrix):
-            return self._of_bank(product, layer, start // max(1, parameter.stride(0)), start)
+            return self._bank_matrix(product, layer, start // max(1, parameter.stride(0)), start)
         part = None if matrix.numel() == parameter.numel() else start
-        return NamedMatrix(self._unlike(weight_name(layer, part=part), product, start), layer, start)
+        return NamedMatrix(self._form_name(weight_name(layer, part=part), product, start), layer, start)
 
     def bank(self, product: Product) -> list[NamedMatrix]:
-        """All matrices of the bank that the matrix of a product belongs to, used or not; [] if it is in none."""
+        """All matrices, used or not, of the bank to which the matrix of a product belongs; [] without a bank."""
         parameter, matrix = self.parameters[product.weights], product.matrix
         if matrix is None or not _from_bank(parameter, matrix):
             return []
         layer = self._layer(product)
-        return [self._of_bank(product, layer, e, e * parameter.stride(0)) for e in range(len(parameter))]
+        return [self._bank_matrix(product, layer, e, e * parameter.stride(0)) for e in range(len(parameter))]
 
     def _layer(self, product: Product) -> str:
+        """The layer of a product: the module that computes it if it owns the weights, or else their owner."""
         owner, _, attribute = product.weights.rpartition(".")
         if product.module and self.own_weight(product.module) == product.weights:
             return product.module
         return owner if attribute == "weight" else product.weights
 
-    def _of_bank(self, product: Product, layer: str, index: int, start: int) -> NamedMatrix:
-        return NamedMatrix(self._unlike(weight_name(layer, index=index), product, start), layer, start, index)
+    def _bank_matrix(self, product: Product, layer: str, index: int, start: int) -> NamedMatrix:
+        return NamedMatrix(self._form_name(weight_name(layer, index=index), product, start), layer, start, index)
 
-    def _unlike(self, name: str, product: Product, start: int) -> str:
-        """The name of a matrix, with `#as2` ... where the same weights were read as another matrix before."""
+    def _form_name(self, name: str, product: Product, start: int) -> str:
+        """The name of a matrix, with a suffix `#as2` ... if the same weights were read as another matrix before."""
         form = (start, *geometry(product)[1:])
         forms = self._forms.setdefault(name, [])
         if form not in forms:
@@ -80,9 +85,9 @@ class WeightNames:
 
 
 def geometry(product: Product) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """What tells parts of one parameter, and ways to read it as a matrix, from one another.
+    """Offset, shape and strides of the view of a parameter that a product's matrix is (or is a copy of); its own shape.
 
-    The place, shape and strides of the view of the parameter that the matrix is, or is copied from; and its own shape.
+    They differ for different parts of one parameter, and for different readings of it as a matrix.
     """
     origin, matrix = product.origin, product.matrix
     assert origin is not None
@@ -91,4 +96,5 @@ def geometry(product: Product) -> tuple[int, tuple[int, ...], tuple[int, ...], t
 
 
 def _from_bank(parameter: Tensor, matrix: Tensor) -> bool:
+    """True if a matrix is one of those that a parameter [E, ., .] holds."""
     return parameter.dim() == 3 and matrix.dim() == 2 and matrix.numel() == parameter[0].numel()

@@ -112,6 +112,20 @@ def quantile(count: int) -> float:
     return float(stats.t.ppf(0.5 + LEVEL / 2, count - 1))
 
 
+def student_errors(errors: float, count: int) -> float:
+    """Return the standard errors that chance exceeds as rarely as `errors` where the standard deviation is known.
+
+    Args:
+        errors: number of standard errors for a known standard deviation (normal distribution).
+        count: number of independent normal values that the standard deviation is estimated from.
+
+    Returns:
+        The number by Student's t: 1.84 for two values and one error, 1.005 for a hundred; infinite for a single value,
+        which does not show how much values differ.
+    """
+    return float(stats.t.ppf(stats.norm.cdf(errors), count - 1)) if count > 1 else math.inf
+
+
 def jackknife_half_width(left_out: Floats) -> float:
     """Return the half-width of the 95 % interval of a statistic, by the jackknife (Tukey, 1958).
 

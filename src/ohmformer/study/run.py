@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ohmformer.errors import BadInput
-from ohmformer.models.sources import no_exit
+from ohmformer.models.user_code import guarded
 from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.loaded import check_identity, identify
@@ -28,6 +28,9 @@ Evaluate = Callable[[Settings], PointResult]
 
 MOST_WORKERS = 1024
 """Maximum number of processes."""
+
+USERS_CODE = "code of the model or the task"
+"""Whose code runs while points are identified and evaluated, for messages."""
 
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
 
@@ -95,7 +98,7 @@ def study_keys(study: Study[Settings]) -> list[str]:
 
 def _identities(study: Study[Settings]) -> list[Identity]:
     try:
-        with no_exit():
+        with guarded(USERS_CODE):
             return [identify(point.settings) for point in study.points]
     except BadInput as error:
         raise BadInput(f"{study.where}: {error}" if study.where else str(error)) from error
@@ -136,7 +139,7 @@ class _Job:
 
 
 def _evaluated(job: _Job) -> PointResult:
-    with no_exit():
+    with guarded(USERS_CODE):
         check_identity(job.point.settings, job.identity)
         return job.evaluate(job.point.settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from itertools import islice
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.models.class_names import numbers_of_names
 from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_of
-from ohmformer.models.sources import existing, first_line
+from ohmformer.models.sources import existing, first_line, is_failure
 from ohmformer.models.tokenizers import check_known, check_numbers
 from ohmformer.tasks.image_folder import MAX_CLASSES, read_labels
 from ohmformer.tasks.metric_kinds import is_allowed
@@ -23,6 +25,7 @@ from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import Split, calibration_size, in_hash_order, split
 from ohmformer.tasks.task import Task
+from ohmformer.textfiles import LARGEST_TEXT, read_text
 
 CLASSIFICATION = ("text", "label")
 """Columns of a table of texts and classes."""
@@ -82,30 +85,23 @@ def table_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     return _similarity(choice, model, rows) if pairs else _classification(choice, model, rows)
 
 
-def _read_fields(choice: TaskChoice, file: Path, limit: int | None = None) -> list[list[str]]:
+def _read_fields(file: Path, limit: int | None = None) -> list[list[str]]:
     """Read the fields of the first `limit` lines of a table; None reads all.
 
     Raises:
         BadInput: the file is not text in UTF-8, or its quotes do not match.
     """
+    text = read_text(file, LARGEST_TEXT)
     with _FIELD_LIMIT:
         limit_before = csv.field_size_limit(MAX_FIELD)
         try:
-            with open(file, encoding="utf-8-sig", newline="") as content:
-                reader = csv.reader(content, strict=True)
-                lines = list(islice(reader, limit))
+            reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+            return list(islice(reader, limit))
         except csv.Error as error:
             line = f"{file}: line {reader.line_num}: its quotes do not match ({error})"
             raise BadInput(f"{line}; write a quote within a quoted text twice") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{choice.where}: is not a table in UTF-8 ({first_line(error)}); save it as CSV") from error
         finally:
             csv.field_size_limit(limit_before)
-    if any("\0" in field for line in lines for field in line):
-        raise BadInput(
-            f"{choice.where}: is not a table in UTF-8 (it holds NUL characters, as UTF-16 does); save it as CSV"
-        )
-    return lines
 
 
 def _columns(choice: TaskChoice, file: Path) -> list[str]:
@@ -114,7 +110,7 @@ def _columns(choice: TaskChoice, file: Path) -> list[str]:
     Raises:
         BadInput: as for `_read_fields`, or two columns have the same name.
     """
-    names = [name.strip() for line in _read_fields(choice, file, 1) for name in line]
+    names = [name.strip() for line in _read_fields(file, 1) for name in line]
     if duplicate := next((name for name in (*CLASSIFICATION, *PAIRS, "split") if names.count(name) > 1), None):
         raise BadInput(f"{choice.where}: two columns are called {shown(duplicate)}; rename or remove one")
     return names
@@ -123,7 +119,7 @@ def _columns(choice: TaskChoice, file: Path) -> list[str]:
 def _rows(choice: TaskChoice, file: Path) -> list[Row]:
     """Read all rows as column -> field, and refuse rows with missing or invalid fields."""
     columns = _columns(choice, file)
-    lines = _read_fields(choice, file)[1:]
+    lines = _read_fields(file)[1:]
     rows = []
     for number, line in enumerate(lines, 2):
         if not line:
@@ -193,7 +189,7 @@ def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> di
     elif choice.probe:
         known = {name: number for number, name in enumerate(names)}
     elif prepared.names:
-        known = _by_name(names, prepared.names)
+        known = _by_name(choice.where, names, prepared.names)
     else:
         known = {}
     if set(names) <= set(known):
@@ -215,9 +211,13 @@ def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> di
     )
 
 
-def _by_name(labels: list[str], names: tuple[str, ...]) -> dict[str, int]:
-    """Return label -> class number for labels that name a class; case is ignored if the name stays unambiguous."""
-    exact = {name: number for number, name in enumerate(names)}
+def _by_name(where: str, labels: list[str], names: tuple[str, ...]) -> dict[str, int]:
+    """Return label -> class number for labels that name a class; case is ignored if the name stays unambiguous.
+
+    Raises:
+        BadInput: a label is the name of several classes.
+    """
+    exact = numbers_of_names(where, labels, names)
     folded: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         folded.setdefault(name.casefold(), []).append(number)
@@ -291,7 +291,9 @@ class Encoder:
         options: dict[str, Any] = {"truncation": True, "max_length": self.longest} if self.longest else {}
         try:
             encoded = self.tokenizer(list(texts), padding=True, return_tensors="pt", **options)
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             raise BadInput(
                 f"{self.where}: the model's tokenizer fails on its texts ({first_line(error)}); correct "
                 "tokenizer_config.json, such as its pad_token, or choose another model"

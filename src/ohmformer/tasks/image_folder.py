@@ -6,11 +6,13 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, shown
+from ohmformer.models.class_names import numbers_of_names
 from ohmformer.models.images import SUFFIXES, Images
 from ohmformer.models.preprocessing import Preparation, images_of, preparation
 from ohmformer.models.sources import existing, first_line, is_file, is_folder
@@ -19,7 +21,7 @@ from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import calibration_size, in_hash_order, split
 from ohmformer.tasks.task import Task
-from ohmformer.textfiles import home_expanded
+from ohmformer.textfiles import home_expanded, read_text
 
 TRAIN, TEST = ("train",), ("val", "validation", "test")
 """Names of folders that hold a split, not a class. If several exist, the first one counts."""
@@ -204,7 +206,7 @@ def _classes(choice: TaskChoice, names: list[str], prepared: Preparation) -> dic
     """
     known = read_labels(choice.labels) if choice.labels else {}
     if not known and prepared.names and set(names) <= set(prepared.names):
-        known = {name: number for number, name in enumerate(prepared.names)}
+        known = numbers_of_names(choice.where, names, prepared.names)
     if known:
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -238,9 +240,11 @@ def read_labels(file: str) -> dict[str, int]:
     if not is_file(path):
         raise BadInput(f"task.labels = {shown(file)}: cannot be read (there is no such file); correct the path")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if file.endswith(".json") else None
-    except (OSError, ValueError, RecursionError) as error:
+        text = read_text(path)
+        content = json.loads(text, object_pairs_hook=_without_duplicates) if file.endswith(".json") else None
+    except BadInput as error:
+        raise BadInput(f"task.labels = {shown(file)}: {str(error).removeprefix(f'{path}: ')}") from error
+    except (ValueError, RecursionError) as error:
         why = first_line(error)
         raise BadInput(f"task.labels = {shown(file)}: cannot be read ({why}); write one class name per line") from error
     if content is None:
@@ -254,6 +258,18 @@ def read_labels(file: str) -> dict[str, int]:
     if not content or not all(type(number) is int and 0 <= number < MAX_CLASSES for number in numbers):
         raise BadInput(f'task.labels = {shown(file)}: is not a table from names to numbers from 0; write {{"name": 0}}')
     return dict(content)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a table of JSON.
+
+    Raises:
+        ValueError: a key stands there twice.
+    """
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("names a class twice")
+    return table
 
 
 def _first_names(names: list[str]) -> str:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.preprocessing import preparation
-from ohmformer.models.sources import bundled_file, first_line, from_python, is_file, split
+from ohmformer.models.sources import bundled_file, first_line, is_file, split
+from ohmformer.models.user_code import from_python
 from ohmformer.schema import validate
 from ohmformer.tasks.scoring import with_reference
 from ohmformer.tasks.spec import TaskChoice

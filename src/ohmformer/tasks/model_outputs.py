@@ -71,9 +71,9 @@ def run_model(
     """
     try:
         return compute(model, inputs)
-    except BadInput:
+    except (BadInput, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also those by which code of the user would end the process
         shapes = "; ".join(f"{path or 'inputs'} {_shape(leaf)}" for path, leaf in leaves(inputs))
         which = f" {rows.start} to {rows.stop - 1}" if rows else ""
         raise BadInput(

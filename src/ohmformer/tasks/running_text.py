@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from ohmformer.capture.inputs import Inputs
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.preprocessing import preparation, tokenizer_of
-from ohmformer.models.sources import existing, first_line
+from ohmformer.models.sources import existing, first_line, is_failure
 from ohmformer.models.tokenizers import check_known, check_numbers
 from ohmformer.tasks.metric_kinds import is_allowed
 from ohmformer.tasks.reading import IGNORED, Reading
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.task import Task
+from ohmformer.textfiles import LARGEST_TEXT, read_text
 
 WINDOW = 256
 """Default number of tokens in a window."""
@@ -56,19 +57,18 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
         raise BadInput(f"{choice.where}: running text has no classes; leave out probe and labels")
     tokenizer = tokenizer_of(model, choice.source)
     window, stride = _sizes(choice, preparation(model).max_tokens)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: is not text in UTF-8 ({first_line(error)}); convert it") from error
-    if "\0" in text:
-        raise BadInput(f"{file}: is not text in UTF-8 (it holds NUL characters, as UTF-16 does); convert it")
+    text = read_text(file, LARGEST_TEXT).replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise BadInput(f"{file}: holds no text but spaces; take another file")
     try:
         ids = tokenizer(text, verbose=False)["input_ids"]
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise BadInput(
             f"{file}: the model's tokenizer fails on it ({first_line(error)}); choose another model"
         ) from error
-    notes = check_known(choice.where, tokenizer, [ids]) if text.strip() else ()
+    notes = check_known(choice.where, tokenizer, [ids])
     tokens = torch.tensor(ids, dtype=torch.int64)
     check_numbers(choice.where, tokens, preparation(model).words)
     calibrating = (choice.calibration or CALIBRATION) * window

@@ -1,4 +1,4 @@
-"""The workload of a model, or of what a name stands for: a table of dimensions, or a source of models."""
+"""`trace` of a model, or of a name: a table of dimensions, or a source of models."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def trace(
     context: int | None = None,
     rules: Rules | None = None,
 ) -> Workload:
-    """The products of one forward pass, and the work between them, as shapes.
+    """Make the workload of one forward pass: its products, and the work between them, as shapes.
 
     Args:
-        model: as `ohmformer.tracing.trace.trace` has it, which says what is assumed; or a name: 'shapes:bert-base'
-            (which takes no sample: `shapes` has its lengths), or a source of `load_model`.
-        sample: a batch; left out for tables of dimensions.
-        phase: `encode`, `prefill` or `decode`; by default what the model does.
-        context: tokens in the cache before this pass.
-        rules: name pattern -> None (or another rule), for what is to stay digital.
+        model: a model (see `ohmformer.tracing.trace.trace`), a source of `load_model`, or the name of a table of
+            dimensions, such as 'shapes:bert-base' (call `shapes` for other lengths).
+        sample: a batch of inputs; None for tables of dimensions.
+        phase: `encode`, `prefill` or `decode`; by default it follows from the model and the sample.
+        context: tokens in the KV cache before this pass.
+        rules: name pattern -> rule; None keeps the products of the modules or operands that match digital.
 
     Raises:
-        BadInput: no such name, no sample, or a model, phase or length that is not understood.
+        BadInput: the name is unknown, the sample is missing, or the model, phase or length is not understood.
     """
     if isinstance(model, str) and (model.startswith(PREFIX) or model in catalog.entries("shapes")):
         if sample is not None or rules:
             raise BadInput(
-                f"{model}: is a table of dimensions, which takes no sample and no rules; leave them out, and take "
-                "`shapes` where another length or batch is wanted"
+                f"{model}: is a table of dimensions, which takes no sample and no rules; leave them out, and call "
+                "`shapes` for another length or batch"
             )
         return shapes(model, phase=phase, context=context or 0)
     if sample is None:
         raise BadInput("sample: is missing; give a batch of inputs, whose sizes are taken")
-    found = load_model(model) if isinstance(model, str) else model
-    return models.trace(found, sample, phase=phase, context=context, rules=rules)
+    loaded = load_model(model) if isinstance(model, str) else model
+    return models.trace(loaded, sample, phase=phase, context=context, rules=rules)

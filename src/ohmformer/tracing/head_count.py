@@ -1,4 +1,4 @@
-"""How many samples and heads a product of two activations is of, from the shapes of its factors.
+"""`count_heads`: the number of samples and heads of a product of two activations, from the shapes of its factors.
 
 Shapes: left[..., M, I] and right[..., O, I]; `...` are axes of samples and heads, heads last.
 """
@@ -13,10 +13,21 @@ from ohmformer.capture.product import Product
 from ohmformer.tracing.recorder import TensorOrigin
 
 
-def counts(
-    left: tuple[int, ...], right: tuple[int, ...], trail: TensorOrigin, product: Product, candidates: tuple[int, ...]
+def count_heads(
+    left: tuple[int, ...], right: tuple[int, ...], origin: TensorOrigin, product: Product, candidates: tuple[int, ...]
 ) -> tuple[int, int, int]:
-    """Samples (windows count as such), heads, and heads of the right factor without copies."""
+    """Count the samples and heads of a product.
+
+    Args:
+        left: shape of the left factor.
+        right: shape of the right factor.
+        origin: origin of the right factor, which shows the copies that an expansion made.
+        product: the product, whose values may show copies.
+        candidates: numbers of samples to try if samples and heads share an axis, the likeliest first.
+
+    Returns:
+        Number of samples (each window counts as one), of heads, and of heads of the right factor without copies.
+    """
     lead = _lead(left[:-2], right[:-2])
     if len(lead) < 2:
         total = prod(lead)
@@ -29,21 +40,21 @@ def counts(
     else:
         samples, heads = prod(lead[:-1]), lead[-1]
         kv_heads = right[-3] if len(right) > 2 else 1
-    if trail.copies > 1 and kv_heads % trail.copies == 0:
-        kv_heads //= trail.copies
-    elif product.groups is not None and len(lead) >= 2 and _tells(product):
+    if origin.copies > 1 and kv_heads % origin.copies == 0:
+        kv_heads //= origin.copies
+    elif product.groups is not None and len(lead) >= 2 and _has_values(product):
         kv_heads = product.groups if kv_heads % product.groups == 0 else kv_heads
     return samples, heads, kv_heads
 
 
-def _tells(product: Product) -> bool:
-    """Whether the values of the right factor can tell heads from one another: not where all are zero."""
+def _has_values(product: Product) -> bool:
+    """True if the right factor has values other than zero, by which equal heads can be told from different ones."""
     values = None if product.right is None else product.right.values
     return values is not None and values.numel() > 0 and bool(values.abs().max() > 0)
 
 
 def _lead(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes of samples and heads of a product; fused attention may have fewer heads on the right."""
+    """The sizes of the axes of samples and heads; those on the left if fused attention has fewer heads on the right."""
     try:
         return tuple(torch.broadcast_shapes(left, right))
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""A forward pass with a cache of keys and values: made from what the user says, for models of Hugging Face.
+"""Samples with a KV cache, made from a sample and the number of cached tokens, for models of Hugging Face.
 
 Shapes: B samples, M new tokens, N tokens in the cache.
 """
@@ -16,13 +16,20 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
 
-_START = 0
-"""Any token does: only shapes count."""
+_ANY_TOKEN = 0
+"""Token id of cached and first tokens; any id will do, since only shapes count."""
 
 
 @dataclass(frozen=True)
 class TracedPass:
-    """What is run: a model on a sample, with tensors of a cache of `context` tokens."""
+    """One forward pass to trace.
+
+    Attributes:
+        model: the model, or its encoder alone.
+        sample: the batch to call it with, including its cache.
+        context: N, the tokens in the cache.
+        cache: keys and values [B, H, N, d] of the cache.
+    """
 
     model: nn.Module
     sample: Any
@@ -31,34 +38,34 @@ class TracedPass:
 
 
 def prepare(model: nn.Module, sample: Any, phase: str | None, context: int | None) -> TracedPass:
-    """The sample with a cache, where one is asked for, and with a first token of the decoder, where one is needed.
+    """Complete a sample: with a cache of `context` tokens, and with a first token for a decoder without input.
 
     Raises:
-        BadInput: the model has no cache, or the sample does not go with the phase.
+        BadInput: the model has no cache, or the sample does not fit the phase or the context.
     """
-    mixed = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
-    if mixed or takes(model, "past_key_values"):
-        sample = _named(model, sample)
-    if mixed and phase == "encode":
+    encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    if encoder_decoder or takes(model, "past_key_values"):
+        sample = _as_mapping(model, sample)
+    if encoder_decoder and phase == "encode":
         encoder = model.get_encoder() if hasattr(model, "get_encoder") else model  # type: ignore[operator]
-        return TracedPass(encoder, _without(sample, "decoder_"), 0, ())
-    if mixed:
+        return TracedPass(encoder, _without_prefix(sample, "decoder_"), 0, ())
+    if encoder_decoder:
         sample = _with_first_token(model, sample)
-    given = sample.get("past_key_values") if isinstance(sample, Mapping) else None
-    if given is not None:
-        return _given(model, sample, given, context)
+    cache = sample.get("past_key_values") if isinstance(sample, Mapping) else None
+    if cache is not None:
+        return _pass_with_cache_of_sample(model, sample, cache, context)
     if not context:
         return TracedPass(model, sample, 0, ())
-    return _filled(model, sample, phase, context, mixed)
+    return _pass_with_new_cache(model, sample, phase, context, encoder_decoder)
 
 
 def takes(model: nn.Module, name: str) -> bool:
-    """Whether the model has an argument of that name."""
+    """True if the `forward` of a model has an argument of that name."""
     return name in inspect.signature(model.forward).parameters
 
 
 def new_tokens(sample: Any) -> int | None:
-    """M; None where the sample names no tokens."""
+    """M, the new tokens per sample; None if no argument of the sample is known to hold tokens."""
     for name in ("decoder_input_ids", "decoder_inputs_embeds", "input_ids", "inputs_embeds"):
         value = sample.get(name) if isinstance(sample, Mapping) else None
         if isinstance(value, Tensor) and value.dim() >= 2:
@@ -66,65 +73,72 @@ def new_tokens(sample: Any) -> int | None:
     return None
 
 
-def _named(model: nn.Module, sample: Any) -> Any:
-    """The sample as a mapping of the model's own argument names."""
+def _as_mapping(model: nn.Module, sample: Any) -> Any:
+    """The sample as a mapping from the names of the model's arguments."""
     if isinstance(sample, Mapping):
         return sample
     values = tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)
     return dict(zip(inspect.signature(model.forward).parameters, values, strict=False))
 
 
-def _without(sample: Any, prefix: str) -> Any:
+def _without_prefix(sample: Any, prefix: str) -> Any:
+    """The sample without the arguments whose names begin with a prefix."""
     if not isinstance(sample, Mapping):
         return sample
     return {name: value for name, value in sample.items() if not name.startswith(prefix)}
 
 
 def _with_first_token(model: nn.Module, sample: Any) -> Any:
+    """The sample with one token for the decoder, if the model takes decoder tokens and the sample has none."""
     if not takes(model, "decoder_input_ids"):
         return sample
-    named = isinstance(sample, Mapping) and not any(
+    needs_token = isinstance(sample, Mapping) and not any(
         sample.get(name) is not None for name in ("decoder_input_ids", "decoder_inputs_embeds", "labels")
     )
-    first = next((value for value in sample.values() if isinstance(value, Tensor)), None) if named else None
+    first = next((value for value in sample.values() if isinstance(value, Tensor)), None) if needs_token else None
     if first is None:
         return sample
-    start = torch.full((first.shape[0], 1), _START, dtype=torch.long, device=first.device)
-    return {**sample, "decoder_input_ids": start}
+    token = torch.full((first.shape[0], 1), _ANY_TOKEN, dtype=torch.long, device=first.device)
+    return {**sample, "decoder_input_ids": token}
 
 
-def _given(model: nn.Module, sample: Mapping[str, Any], cache: Any, context: int | None) -> TracedPass:
-    held = cache.get_seq_length() if hasattr(cache, "get_seq_length") else None
-    if held is None:
+def _pass_with_cache_of_sample(
+    model: nn.Module, sample: Mapping[str, Any], cache: Any, context: int | None
+) -> TracedPass:
+    """The pass on a sample that has `past_key_values`."""
+    length = cache.get_seq_length() if hasattr(cache, "get_seq_length") else None
+    if length is None:
         first = next(iter(_tensors(cache)), None)
-        held = 0 if first is None or first.dim() < 2 else first.shape[-2]
-    held = int(held)
-    if context is not None and context != held:
-        raise BadInput(f"context = {context}: past_key_values of the sample hold {held} tokens; leave context out")
-    # Autograd's history cannot be copied, and the cache is copied before calls fill it.
+        length = 0 if first is None or first.dim() < 2 else first.shape[-2]
+    length = int(length)
+    if context is not None and context != length:
+        raise BadInput(f"context = {context}: past_key_values of the sample hold {length} tokens; leave context out")
+    # The call changes the cache, so it gets a copy; deepcopy refuses tensors with a history of autograd.
     cache = copy.deepcopy(cache, {id(t): t.detach() for t in _tensors(cache)})
-    return TracedPass(model, {**sample, "past_key_values": cache}, held, tuple(_tensors(cache)))
+    return TracedPass(model, {**sample, "past_key_values": cache}, length, tuple(_tensors(cache)))
 
 
-def _filled(model: nn.Module, sample: Any, phase: str | None, context: int, mixed: bool) -> TracedPass:
-    """A cache made by running the model on `context` tokens."""
+def _pass_with_new_cache(
+    model: nn.Module, sample: Any, phase: str | None, context: int, encoder_decoder: bool
+) -> TracedPass:
+    """The pass with a cache that is made by running the model on `context` tokens."""
     if not takes(model, "past_key_values"):
         raise BadInput(
             f"context = {context}: {type(model).__name__} takes no past_key_values; leave context out, or give a model "
             "with a cache, such as a decoder of Hugging Face"
         )
-    field = "decoder_input_ids" if mixed else "input_ids"
+    field = "decoder_input_ids" if encoder_decoder else "input_ids"
     tokens = sample.get(field) if isinstance(sample, Mapping) else None
     if not isinstance(tokens, Tensor) or tokens.dim() != 2:
         raise BadInput(f"sample has no {field} [B, M], so no cache can be made for it; give a mapping with {field}")
-    (B, M), mask = tokens.shape, f"{'decoder_' if mixed else ''}attention_mask"
-    given = {name: value for name, value in sample.items() if name not in ("position_ids", "cache_position")}
-    before = dict(given)
+    (B, M), mask = tokens.shape, f"{'decoder_' if encoder_decoder else ''}attention_mask"
+    arguments = {name: value for name, value in sample.items() if name not in ("position_ids", "cache_position")}
+    before = dict(arguments)
     padding = before.pop(mask, None)
-    step = {name: value for name, value in given.items() if name != mask}
+    step = {name: value for name, value in arguments.items() if name != mask}
     if isinstance(padding, Tensor) and padding.dim() == 2 and padding.shape[1] == context + M:
         before[mask], step[mask] = padding[:, :context], padding
-    before[field] = torch.full((B, context), _START, dtype=torch.long, device=tokens.device)
+    before[field] = torch.full((B, context), _ANY_TOKEN, dtype=torch.long, device=tokens.device)
     before["use_cache"] = True
     if takes(model, "logits_to_keep"):
         before["logits_to_keep"] = 1
@@ -133,13 +147,13 @@ def _filled(model: nn.Module, sample: Any, phase: str | None, context: int, mixe
             output = model(**before)
     except Exception as error:
         why = (str(error).strip().splitlines() or [""])[0]
-        line = f"context = {context}: the model fails on so many tokens ({type(error).__name__}: {why}); lower it"
+        line = f"context = {context}: the model fails on that many tokens ({type(error).__name__}: {why}); lower it"
         raise BadInput(line) from error
     cache = getattr(output, "past_key_values", None)
     if cache is None:
         name = type(model).__name__
         raise BadInput(f"context = {context}: {name} returns no cache; give past_key_values in the sample")
-    if mixed:
+    if encoder_decoder:
         step = {name: value for name, value in step.items() if name.startswith("decoder_") or name == "attention_mask"}
         step["encoder_outputs"] = (output.encoder_last_hidden_state,)
     return TracedPass(model, {**step, "past_key_values": cache, "use_cache": True}, context, tuple(_tensors(cache)))
@@ -154,5 +168,5 @@ def _tensors(value: Any, depth: int = 6) -> Iterator[Tensor]:
     if depth == 0 or isinstance(value, (str, int, float, type(None), type)):
         return
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else None
-    for each in vars(value).values() if inner is None and hasattr(value, "__dict__") else inner or ():
-        yield from _tensors(each, depth - 1)
+    for part in vars(value).values() if inner is None and hasattr(value, "__dict__") else inner or ():
+        yield from _tensors(part, depth - 1)

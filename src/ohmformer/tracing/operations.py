@@ -1,4 +1,4 @@
-"""From what a dry run saw to the operations of a workload, in order; layers and stages come later (`nn.stages`).
+"""`OperationBuilder`: makes the operations of a workload from recorded events; `tracing.stages` adds their stages.
 
 Shapes: M input vectors, I inputs and O outputs of a product, G matrices in a bank, E experts; `...` are axes of samples
 and heads, heads last.
@@ -18,7 +18,7 @@ from ohmformer.hardware.operand_names import kv_name, kv_rule_names, weight_name
 from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
 from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
 from ohmformer.routing.refusals import describe, not_counted
-from ohmformer.tracing.head_count import counts
+from ohmformer.tracing.head_count import count_heads
 from ohmformer.tracing.recorder import Event, TensorOrigin
 from ohmformer.workload.spec import AttentionRole, DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
 
@@ -28,14 +28,15 @@ Role = Literal["static", "key", "value", "other"]
 
 @dataclass(eq=False)
 class OpDraft:
-    """An operation without layer and stage.
+    """An operation that has no layer and stage yet.
 
     Attributes:
         op: the operation.
-        role: a product with weights, of attention (Q K or P V), or other work.
-        bit: what depends on it has this bit.
-        deps: what it depends on.
-        blocks: the modules at work, with the number of their call, outermost first.
+        role: `static` (product with weights), `key` (Q K^T), `value` (P V) or `other` (no product).
+        bit: bit of the operation; the `deps` of operations that depend on it have it.
+        deps: bits of the operations on which it depends.
+        blocks: (name, number of its call) of the modules whose `forward` ran, outermost first.
+        product: the product on which `op` is based, if rules keep it digital; None if `op` is the product itself.
     """
 
     op: Op
@@ -43,18 +44,19 @@ class OpDraft:
     bit: int
     deps: int
     blocks: tuple[tuple[str, int], ...]
+    product: Op | None = None
 
 
 @dataclass(frozen=True)
 class PassInfo:
-    """What is known of the forward pass before it is looked at.
+    """Facts about the forward pass that follow from the arguments of `trace`.
 
     Attributes:
-        samples: candidates for how many there are, the likeliest first.
-        context: tokens in the cache.
-        causal: what attention is taken for where neither its call nor its module says.
-        decode: it makes one token.
-        tokens: new tokens of each sample, where its arguments say it.
+        samples: possible numbers of samples, the likeliest first.
+        context: tokens in the KV cache.
+        causal: True if attention counts as causal where neither its call nor its module shows it.
+        decode: True if the pass makes one token.
+        tokens: new tokens of each sample; None if its arguments do not show it.
     """
 
     samples: tuple[int, ...]
@@ -66,32 +68,35 @@ class PassInfo:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of attention: what Q K^T and P V of one site have in common.
+    """The sizes that Q K^T and P V of one attention have in common.
 
     Attributes:
         batch: samples, or windows of all samples.
-        heads: of queries.
-        kv_heads: of keys and values.
-        queries: of a head.
-        held: tokens of which keys and values are there.
-        written: new ones of these.
-        across: True if keys are those of other tokens than the queries.
+        heads: heads of the queries.
+        kv_heads: heads of the keys and values.
+        queries: queries of each head.
+        tokens: tokens whose keys and values are stored.
+        written: new ones of these, which this pass writes.
+        across: True if keys and values belong to other tokens than the queries, as in cross attention.
     """
 
     batch: int
     heads: int
     kv_heads: int
     queries: int
-    held: int
+    tokens: int
     written: int
     across: bool
 
 
-class Writer(ProductHandler[Event, list[OpDraft]]):
-    """Turns events into drafts.
+class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
+    """Makes operations of events.
 
     Attributes:
-        left_out: what nobody could count, and a rule leaves out: one line for each product.
+        info: facts about the pass.
+        left_out: one line for each product that is not understood and that a rule leaves out.
+        stored: key of a matrix of weights -> name of the operation that stores it.
+        heads: heads of the last attention, for a softmax whose shape does not show them.
     """
 
     def __init__(self, model: nn.Module, rules: OrderedRules, info: PassInfo) -> None:
@@ -107,18 +112,19 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         Raises:
             BadInput: a product is not understood, or a rule matches nothing.
         """
-        found: list[OpDraft] = []
+        drafts: list[OpDraft] = []
         for event in events:
-            product = event.what
-            found += self.handle(product, event) if isinstance(product, Product) else [self._other(event, product)]
-        found = [draft for draft in found if draft.role == "static" or _any(draft.op)]
-        found = self._with_idle_experts(events, found)
-        for name in unseen_layers(self.weights_of.modules, (e.what for e in events if isinstance(e.what, Product))):
-            self.rules.match((name,))  # a rule may be meant for what this sample does not reach
+            product = event.work
+            drafts += self.handle(product, event) if isinstance(product, Product) else [self._other(event, product)]
+        drafts = [draft for draft in drafts if draft.role == "static" or _has_work(draft.op)]
+        drafts = self._with_idle_experts(events, drafts)
+        for name in unseen_layers(self.weights_of.modules, (e.work for e in events if isinstance(e.work, Product))):
+            self.rules.match((name,))  # a rule may be meant for a layer that this sample does not reach
         self.rules.check()
-        return found
+        return drafts
 
     def _other(self, event: Event, kind: str) -> OpDraft:
+        """The operation of an event that is not a product."""
         shape, name = event.shape, event.module
         width = shape[-1] if shape else 1
         rows = prod(shape) // max(1, width)
@@ -133,7 +139,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         return OpDraft(op, "other", 0, event.deps, event.blocks)
 
     def weights(self, product: Product, given: Event) -> list[OpDraft]:
-        """Products with a whole parameter, a part, the matrices of a bank, or those of the groups of a convolution."""
+        """The operations for a product with weights: one for each group of a convolution, otherwise one."""
         assert product.matrix is not None
         assert product.left is not None
         assert product.origin is not None
@@ -155,29 +161,30 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
                 own = replace(own, name=weight_name(named.name, part=g), rule_names=names)
             key = (product.weights, g, origin.storage_offset(), tuple(matrix.shape), origin.stride())
             op = _in_lanes(own) if digital else self._stored(own, key)
-            found.append(OpDraft(op, "static", 1 << given.index, given.deps, given.blocks))
+            kept = own if digital else None
+            found.append(OpDraft(op, "static", 1 << given.index, given.deps, given.blocks, kept))
         return found
 
     def _stored(self, op: StaticMatMul, key: tuple[object, ...]) -> StaticMatMul:
-        """The product; where the same weights are stored already, with the name of the product that stores them."""
+        """The operation; if its weights are stored already, with the name of the operation that stores them."""
         if key in self.stored:
             return replace(op, shared_with=self.stored[key])
         self.stored[key] = op.name
         return op
 
     def _with_idle_experts(self, events: list[Event], drafts: list[OpDraft]) -> list[OpDraft]:
-        """The drafts, with the matrices of banks that no token was routed to: they are stored all the same."""
+        """The drafts, with an operation for each expert to which no token was routed: its weights are stored, too."""
         names = {draft.op.name for draft in drafts}
         banks: dict[str, tuple[Event, Product]] = {}
         for event in events:
-            if isinstance(event.what, Product) and event.what.kind == "weights" and self.weights_of.bank(event.what):
-                banks[event.what.weights] = event, event.what
+            if isinstance(event.work, Product) and event.work.kind == "weights" and self.weights_of.bank(event.work):
+                banks[event.work.weights] = event, event.work
         for event, product in banks.values():
             assert product.matrix is not None
             O, I = product.matrix.shape
-            at = max((n for n, draft in enumerate(drafts) if draft.bit == 1 << event.index), default=len(drafts) - 1)
-            idle = [each.name for each in self.weights_of.bank(product) if each.name not in names]
-            drafts[at + 1 : at + 1] = [
+            last = max((n for n, draft in enumerate(drafts) if draft.bit == 1 << event.index), default=len(drafts) - 1)
+            idle = [matrix.name for matrix in self.weights_of.bank(product) if matrix.name not in names]
+            drafts[last + 1 : last + 1] = [
                 OpDraft(StaticMatMul(name, "", None, 0, I, O), "static", 1 << event.index, event.deps, event.blocks)
                 for name in idle
                 if not self.rules.rule(weight_rule_names(name)).digital
@@ -185,7 +192,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         return drafts
 
     def multihead(self, product: Product, given: Event, module: nn.MultiheadAttention) -> list[OpDraft]:
-        """PyTorch's own attention of query[M, B, E] on key[N, B, .] and value[N, B, .], which hides its products."""
+        """The operations of `nn.MultiheadAttention` on query[M, B, E], key[N, B, .] and value[N, B, .]."""
         return self._multihead_drafts(product, given, module, digital=False)
 
     def _multihead_drafts(
@@ -197,7 +204,7 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         bit, deps, blocks = 1 << event.index, event.deps, event.blocks
         H, d, last = module.num_heads, module.head_dim, f"{name}.out_proj".lstrip(".")
         across = (event.left.stream, event.left.deps) != (event.right.stream, event.right.deps)
-        sizes = Sizes(batch=B, heads=H, kv_heads=H, queries=M, held=N, written=N, across=across)
+        sizes = Sizes(batch=B, heads=H, kv_heads=H, queries=M, tokens=N, written=N, across=across)
         plain: list[StaticMatMul | DynamicMatMul] = [
             StaticMatMul(weight_name(name, part=part), "", None, B * tokens, width, E)
             for part, (tokens, _, width) in zip("qkv", shapes, strict=True)
@@ -206,53 +213,52 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         plain.append(StaticMatMul(last, "", None, B * M, E, E))
         # A rule that keeps the whole call digital comes before those for its operands.
         *projections, key, value, out = (_in_lanes(op) if digital else self._ruled(op) for op in plain)
-        found = [OpDraft(op, "static", bit << n, deps, blocks) for n, op in enumerate(projections)]
+        found = [OpDraft(op, "static", bit << n, deps, blocks, plain[n]) for n, op in enumerate(projections)]
         deps |= bit * 0b111
-        found.append(OpDraft(key, "key", bit << 3, deps, blocks))
+        found.append(OpDraft(key, "key", bit << 3, deps, blocks, plain[3]))
         found.append(OpDraft(Softmax(name, "", None, B * H * M, N, H), "other", 0, deps, blocks))
-        found.append(OpDraft(value, "value", bit << 3, deps | bit << 3, blocks))
-        found.append(OpDraft(out, "static", bit << 4, deps | bit << 3, blocks))
+        found.append(OpDraft(value, "value", bit << 3, deps | bit << 3, blocks, plain[4]))
+        found.append(OpDraft(out, "static", bit << 4, deps | bit << 3, blocks, plain[5]))
         return found
 
     def attention(self, product: Product, given: Event) -> list[OpDraft]:
-        """Attention of query[..., M, d] on key[..., N, d] and value[..., N, e] in one call."""
+        """The operations of fused attention on query[..., M, d], key[..., N, d] and value[..., N, e]."""
         query, key, value = product.shapes[:3]
-        batch, heads, kv_heads = counts(query, key, given.right, product, self.info.samples)
+        batch, heads, kv_heads = count_heads(query, key, given.right, product, self.info.samples)
         heads, M = self._unfolded(heads, query[-2], given.right)
         sizes = self._sizes(given, given.right, batch, heads, kv_heads, M, key[-2])
         name, bit = self.site(product, "attention"), 1 << given.index
-        first = self._ruled(self._kv(given, name, "key", sizes, key[-1]))
-        second = self._ruled(self._kv(given, name, "value", sizes, value[-1]))
-        softmax = Softmax(name, "", None, batch * heads * M, sizes.held, heads)
+        first, second = self._kv(given, name, "key", sizes, key[-1]), self._kv(given, name, "value", sizes, value[-1])
+        softmax = Softmax(name, "", None, batch * heads * M, sizes.tokens, heads)
         return [
-            OpDraft(first, "key", bit, given.deps, given.blocks),
+            OpDraft(self._ruled(first), "key", bit, given.deps, given.blocks, first),
             OpDraft(softmax, "other", 0, given.deps | bit, given.blocks),
-            OpDraft(second, "value", bit << 1, given.deps | bit, given.blocks),
+            OpDraft(self._ruled(second), "value", bit << 1, given.deps | bit, given.blocks, second),
         ]
 
     def pair(self, product: Product, given: Event, role: PairRole) -> list[OpDraft]:
-        """K or V of a product of two activations that the model writes out."""
+        """The operation of Q K^T or P V that the model computes as a product of two activations."""
         name = kv_name(self.site(product, role), role)
         rule = self.rules.rule(kv_rule_names(name))
         turned = rule.write == "left" and not product.role  # otherwise known which one is K^T or V
         op = self._pair_op(product, given, role, name, turned=turned)
-        return [OpDraft(_in_lanes(op) if rule.digital else op, role, 1 << given.index, given.deps, given.blocks)]
+        return [OpDraft(_in_lanes(op) if rule.digital else op, role, 1 << given.index, given.deps, given.blocks, op)]
 
     def _pair_op(self, product: Product, given: Event, role: PairRole, name: str, *, turned: bool) -> DynamicMatMul:
         assert product.left is not None
         assert product.right is not None
-        left, right, trail = product.left.shape, product.right.shape, given.right
+        left, right, origin = product.left.shape, product.right.shape, given.right
         if turned:
-            left, right, trail = right, left, given.left
+            left, right, origin = right, left, given.left
         tokens, width = (right[-2], right[-1]) if role == "key" else (right[-1], right[-2])
-        batch, heads, kv_heads = counts(left, right, trail, product, self.info.samples)
-        heads, M = self._unfolded(heads, left[-2], trail)
-        sizes = self._sizes(given, trail, batch, heads, kv_heads, M, tokens)
+        batch, heads, kv_heads = count_heads(left, right, origin, product, self.info.samples)
+        heads, M = self._unfolded(heads, left[-2], origin)
+        sizes = self._sizes(given, origin, batch, heads, kv_heads, M, tokens)
         self.heads = heads
         return replace(self._kv(given, name.rpartition(".")[0], role, sizes, width), turned=turned)
 
     def digital(self, product: Product, given: Event, role: PairRole | None, reason: str) -> list[OpDraft]:
-        """One step of the digital lanes for each multiplication; what nobody can count is left out."""
+        """The digital operations of a product; [] if its size is not known."""
         module = self.weights_of.modules[product.module]
         if product.kind == "multihead attention" and isinstance(module, nn.MultiheadAttention):
             return self._multihead_drafts(product, given, module, digital=True)
@@ -261,18 +267,18 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
             return []
         if role is not None:
             name = kv_name(self.site(product, role), role)
-            op: Op = _in_lanes(self._pair_op(product, given, role, name, turned=False))
-            return [OpDraft(op, role, 1 << given.index, given.deps, given.blocks)]
+            pair = self._pair_op(product, given, role, name, turned=False)
+            return [OpDraft(_in_lanes(pair), role, 1 << given.index, given.deps, given.blocks, pair)]
         left, right = product.left.shape, product.right.shape
         macs = prod(torch.broadcast_shapes(left[:-2], right[:-2])) * left[-2] * left[-1] * right[-2]
         op = Elementwise(product.module, "", None, macs, "add")
         return [OpDraft(op, "static", 1 << given.index, given.deps, given.blocks)]
 
     def unknown(self, product: Product, given: Event, rule: Rule) -> list[OpDraft]:
-        """Left out, if a rule says so.
+        """No operation, if a rule keeps the product digital.
 
         Raises:
-            BadInput: none does.
+            BadInput: no rule does.
         """
         if not rule.digital:
             raise not_counted(product)
@@ -280,26 +286,26 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
         return []
 
     def across_samples(self, product: Product, given: Event) -> bool:
-        """True where no axis is left for samples."""
+        """True if both factors are matrices, so that neither has an axis for samples."""
         assert product.left is not None
         assert product.right is not None
         return len(product.left.shape) == len(product.right.shape) == 2
 
     def _sizes(
-        self, event: Event, trail: TensorOrigin, batch: int, heads: int, kv_heads: int, queries: int, tokens: int
+        self, event: Event, origin: TensorOrigin, batch: int, heads: int, kv_heads: int, queries: int, tokens: int
     ) -> Sizes:
         return Sizes(
             batch=batch,
             heads=heads,
             kv_heads=kv_heads,
             queries=queries,
-            held=self._held(tokens, trail),
-            written=max(0, tokens - trail.cached),
-            across=_across(event, tokens),
+            tokens=self._stored_tokens(tokens, origin),
+            written=max(0, tokens - origin.cached),
+            across=_is_across(event, tokens),
         )
 
     def _kv(self, event: Event, site: str, role: PairRole, sizes: Sizes, width: int) -> DynamicMatMul:
-        """A product with K or V of heads of `width`."""
+        """The operation Q K^T or P V of one attention; `width` is the number of features of a head."""
         return DynamicMatMul(
             name=kv_name(site, role),
             stage="",
@@ -309,56 +315,56 @@ class Writer(ProductHandler[Event, list[OpDraft]]):
             heads=sizes.heads,
             kv_heads=sizes.kv_heads,
             queries=sizes.queries,
-            inputs=width if role == "key" else sizes.held,
-            outputs=sizes.held if role == "key" else width,
+            inputs=width if role == "key" else sizes.tokens,
+            outputs=sizes.tokens if role == "key" else width,
             written=sizes.written,
-            causal=not sizes.across and self._causal(event),
+            causal=not sizes.across and self._is_causal(event),
             across=sizes.across,
         )
 
     def _ruled(self, op: StaticMatMul | DynamicMatMul) -> Op:
-        """A product of attention, or what it is to the digital lanes where a rule keeps it there."""
+        """The operation, or its digital form if a rule keeps it digital."""
         names = weight_rule_names(op.name) if isinstance(op, StaticMatMul) else kv_rule_names(op.name)
         if self.rules.rule(names).digital:
             return _in_lanes(op)
         return self._stored(op, ("multihead attention", op.name)) if isinstance(op, StaticMatMul) else op
 
-    def _causal(self, event: Event) -> bool:
-        """Whether later keys are hidden: by the call, the values, the module, or else what the pass is taken for."""
+    def _is_causal(self, event: Event) -> bool:
+        """True if later keys are hidden, as the call, its mask, its module or else the phase of the pass shows."""
         if self.info.decode or event.right.cached:
             return True
-        product = event.what
-        written_out = isinstance(product, Product) and product.kind not in ("attention", "multihead attention")
-        known = product.causal if isinstance(product, Product) and written_out else event.causal
-        if known is not None:
-            return known
+        product = event.work
+        separate = isinstance(product, Product) and product.kind not in ("attention", "multihead attention")
+        causal = product.causal if isinstance(product, Product) and separate else event.causal
+        if causal is not None:
+            return causal
         module = self.weights_of.modules[event.module]
-        said = [getattr(module, name, None) for name in ("is_causal", "is_decoder")]
-        return any(word is True for word in said) if any(isinstance(word, bool) for word in said) else self.info.causal
+        flags = [getattr(module, name, None) for name in ("is_causal", "is_decoder")]
+        return any(flag is True for flag in flags) if any(isinstance(f, bool) for f in flags) else self.info.causal
 
-    def _held(self, tokens: int, trail: TensorOrigin) -> int:
-        """Tokens that are held: not the empty slots of a cache of fixed size."""
-        fresh = tokens - trail.cached
-        return min(tokens, self.info.context + fresh) if fresh > 0 and trail.cached else tokens
+    def _stored_tokens(self, tokens: int, origin: TensorOrigin) -> int:
+        """Tokens with keys and values, without the empty slots of a cache of fixed size."""
+        new = tokens - origin.cached
+        return min(tokens, self.info.context + new) if new > 0 and origin.cached else tokens
 
-    def _unfolded(self, heads: int, queries: int, trail: TensorOrigin) -> tuple[int, int]:
-        """Heads and queries, where a model asks a cache for the queries of a group of heads one after another."""
+    def _unfolded(self, heads: int, queries: int, origin: TensorOrigin) -> tuple[int, int]:
+        """Heads, and queries of each head; some models put the queries of grouped heads along one axis."""
         M = self.info.tokens
-        folded = M is not None and trail.cached and queries > M and queries % M == 0
+        folded = M is not None and origin.cached and queries > M and queries % M == 0
         return (heads * queries // M, M) if folded and M is not None else (heads, queries)
 
 
 class LeftOut(UserWarning):
-    """A product that nobody could count is missing in a workload, because a rule says so."""
+    """Warning: a product that is not understood is missing in a workload, because a rule leaves it out."""
 
 
 def _in_lanes(op: StaticMatMul | DynamicMatMul) -> Elementwise:
-    """What a product is to the digital lanes: one step for each multiplication."""
+    """A product as an operation of the digital lanes: one element per multiplication."""
     return Elementwise(op.name, "", None, op.macs, "add")
 
 
-def _any(op: Op) -> bool:
-    """Whether there is anything to do."""
+def _has_work(op: Op) -> bool:
+    """True unless an operation has no elements."""
     match op:
         case Elementwise():
             return op.elements > 0
@@ -369,8 +375,8 @@ def _any(op: Op) -> bool:
     return True
 
 
-def _across(event: Event, tokens: int) -> bool:
-    """Whether keys are those of other tokens than the queries: all of them from a cache, or from another input."""
+def _is_across(event: Event, tokens: int) -> bool:
+    """True if the keys belong to other tokens than the queries: all come from a cache, or from another input."""
     if event.right.cached >= tokens:
         return True
     return event.right.stream not in (0, event.left.stream)

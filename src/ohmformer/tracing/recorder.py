@@ -1,6 +1,7 @@
-"""A dry run that also says what each product depends on, and how much of its written factor is new: for `trace`.
+"""`TraceRecorder`: a recorder that also follows the origin of each tensor, as `trace` needs it.
 
-Works on the meta device too, where tensors have shapes only.
+It finds on which earlier steps each product depends, and how many tokens of its right factor come from a KV cache. It
+works on the meta device too, where tensors have shapes only.
 """
 
 from __future__ import annotations
@@ -17,26 +18,27 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.contraction.grouped_matmul import GROUPED
-from ohmformer.capture.product import Product, Seen
+from ohmformer.capture.product import PassRecord, Product
 from ohmformer.capture.recorder import PRODUCTS, Recorder
 
 _JOIN = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"}
-_ADDED_FIRST = {"baddbmm", "addmm", "addbmm", "addmv", "addr"}
-_PAIRS = {"add", "add_", "__add__", "__iadd__", "__radd__", "mul", "mul_", "__mul__", "__imul__", "__rmul__"}
+_ADDEND_FIRST = {"baddbmm", "addmm", "addbmm", "addmv", "addr"}
+"""Functions whose first argument is added to the product."""
+_BINARY = {"add", "add_", "__add__", "__iadd__", "__radd__", "mul", "mul_", "__mul__", "__imul__", "__rmul__"}
 """Functions that add or multiply two tensors value by value."""
 
-Other = Literal["softmax", "normalization", "activation", "add", "lookup"]
+OtherWork = Literal["softmax", "normalization", "activation", "add", "lookup"]
 
 
 @dataclass(frozen=True)
 class TensorOrigin:
-    """Where a tensor comes from.
+    """The origin of a tensor.
 
     Attributes:
-        deps: events that it depends on, one bit for each.
-        stream: whose tokens they are: each model input and each embedding begins a stream; 0 is none.
-        copies: how many equal copies of each value an expansion made.
-        cached: how many of its tokens come from the cache.
+        deps: bits of the events on which it depends.
+        stream: number of the token stream that it belongs to; each model input and each embedding begins one. 0: none.
+        copies: equal copies of each value, made by an expansion.
+        cached: tokens that come from the KV cache.
     """
 
     deps: int = 0
@@ -45,142 +47,151 @@ class TensorOrigin:
     cached: int = 0
 
 
-_NONE = TensorOrigin()
+_NO_ORIGIN = TensorOrigin()
 
 
 @dataclass(eq=False)
 class Event:
-    """One step of a forward pass: a product, or other work on `shape`.
+    """One step of a forward pass: a product, or other work.
 
     Attributes:
-        index: of the first bit that stands for it; multi-head attention takes five.
-        what: the product, or the kind of other work.
-        module: name of the innermost module at work.
-        blocks: names of all modules at work, with the number of their call, outermost first.
-        deps: what it depends on.
-        shape: that other work is done on.
-        entries: of a lookup.
-        left: where the left factor comes from (queries of fused attention).
-        right: where the right factor comes from (keys).
-        causal: what a call says of itself; None where it says nothing, and values are not to be seen.
+        index: index of the first of its five bits; multi-head attention has five products, all other steps fewer.
+        work: the product, or the kind of other work.
+        module: name of the innermost module whose `forward` runs.
+        blocks: (name, number of its call) of all modules whose `forward` runs, outermost first.
+        deps: bits of the events on which it depends.
+        shape: shape of the tensor that other work computes.
+        entries: rows of the table of a lookup.
+        left: origin of the left factor (of the queries, for fused attention).
+        right: origin of the right factor (of the keys).
+        causal: True if the call hides later keys; None if neither its arguments nor its values show it.
     """
 
     index: int
-    what: Product | Other
+    work: Product | OtherWork
     module: str
     blocks: tuple[tuple[str, int], ...]
     deps: int
     shape: tuple[int, ...] = ()
     entries: int = 0
-    left: TensorOrigin = _NONE
-    right: TensorOrigin = _NONE
+    left: TensorOrigin = _NO_ORIGIN
+    right: TensorOrigin = _NO_ORIGIN
     causal: bool | None = None
 
     @property
     def bits(self) -> int:
-        """What depends on it has one of these."""
+        """All bits of the event; a step that depends on it has one of these in its `deps`."""
         return 0b11111 << self.index
 
 
 class TraceRecorder(Recorder):
-    """Watches a forward pass and keeps all that it does in order, with what depends on what."""
+    """Records a forward pass as a sequence of events with their dependencies.
 
-    def __init__(self, model: nn.Module, seen: Seen, cache: tuple[Tensor, ...] = ()) -> None:
-        super().__init__(model, seen)
+    Attributes:
+        events: all events so far, in order.
+        origins: tensor -> its origin.
+        streams: number of token streams so far.
+        taken: numbers of products and of digital steps of the record that are events already.
+        norms: names of the normalization layers.
+    """
+
+    def __init__(self, model: nn.Module, record: PassRecord, cache: tuple[Tensor, ...] = ()) -> None:
+        super().__init__(model, record)
         self.events: list[Event] = []
-        self.trails = WeakIdKeyDictionary()
+        self.origins = WeakIdKeyDictionary()
         self.streams = 0
-        self.noted = (0, 0)
+        self.taken = (0, 0)
         self.norms = {n for n, m in model.named_modules() if "norm" in type(m).__name__.lower()}
         for leaf in cache:
-            self.trails[leaf] = TensorOrigin(cached=leaf.shape[-2])
+            self.origins[leaf] = TensorOrigin(cached=leaf.shape[-2])
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at one call, then let it happen."""
+        """Run one call of a function, and record its events and the origin of its output."""
         self.flush()
-        given = args[:1] if func is Tensor.__deepcopy__ else (args, kwargs or {})
-        inputs = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
+        arguments = args[:1] if func is Tensor.__deepcopy__ else (args, kwargs or {})
+        inputs = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
         output = super().__torch_function__(func, types, args, kwargs)
         outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        trails = [self._trail(t) for t in inputs]
+        origins = [self._origin(t) for t in inputs]
         deps = 0
-        for trail in trails:
-            deps |= trail.deps
+        for origin in origins:
+            deps |= origin.deps
         before = len(self.events)
-        self._record(func, args, kwargs or {}, inputs, outputs, trails, deps)
+        self._add_events(func, args, kwargs or {}, inputs, outputs, origins, deps)
         for event in self.events[before:]:
-            deps |= event.bits if isinstance(event.what, Product) else 0
+            deps |= event.bits if isinstance(event.work, Product) else 0
         name = getattr(func, "__name__", "")
-        after = replace(self._after(func, name, args, kwargs or {}, inputs, outputs, trails), deps=deps)
+        after = replace(self._origin_of_output(func, name, args, kwargs or {}, inputs, outputs, origins), deps=deps)
         changed = inputs[:1] if name == "__setitem__" else outputs
         for leaf in changed:
-            if leaf not in self.fixed or deps:
-                self.trails[leaf] = after
+            if leaf not in self.independent or deps:
+                self.origins[leaf] = after
         return output
 
     def flush(self) -> None:
-        """Take in what others wrote down: normalizations of whole modules, and kernels."""
-        products, digital = self.noted
-        for done in self.seen.digital[digital:]:
-            self._add(done.kind, self._last_deps(), done.shape, module=done.module)
-        for product in self.seen.products[products:]:
-            self._add(product, self._last_deps(), module=product.module)
-        self.noted = (len(self.seen.products), len(self.seen.digital))
+        """Make events of what was recorded outside of function calls: normalization layers, and kernels."""
+        products, digital = self.taken
+        for step in self.record.digital[digital:]:
+            self._add_event(step.kind, self._last_deps(), step.shape, module=step.module)
+        for product in self.record.products[products:]:
+            self._add_event(product, self._last_deps(), module=product.module)
+        self.taken = (len(self.record.products), len(self.record.digital))
 
     def _last_deps(self) -> int:
         return self.events[-1].deps | self.events[-1].bits if self.events else 0
 
-    def _add(
-        self, what: Product | Other, deps: int, shape: tuple[int, ...] = (), *, module: str | None = None
+    def _add_event(
+        self, work: Product | OtherWork, deps: int, shape: tuple[int, ...] = (), *, module: str | None = None
     ) -> Event:
         index = self.events[-1].index + 5 if self.events else 0
         name = self.module if module is None else module
-        names = list(self.seen.stack)
+        names = list(self.record.stack)
         if name not in names:
             names.append(name)
-        blocks = tuple((each, self.seen.calls[each]) for each in names)
-        self.events.append(Event(index, what, name, blocks, deps, shape))
+        blocks = tuple((block, self.record.calls[block]) for block in names)
+        self.events.append(Event(index, work, name, blocks, deps, shape))
         return self.events[-1]
 
-    def _trail(self, t: Tensor) -> TensorOrigin:
-        found: TensorOrigin | None = self.trails.get(t)
-        if found is None and t not in self.fixed and not isinstance(t, nn.Parameter):
+    def _origin(self, t: Tensor) -> TensorOrigin:
+        """The origin of a tensor; an activation of unknown origin is an input of the model and begins a stream."""
+        origin: TensorOrigin | None = self.origins.get(t)
+        if origin is None and t not in self.independent and not isinstance(t, nn.Parameter):
             self.streams += 1
-            found = self.trails[t] = TensorOrigin(stream=self.streams)
-        return found or _NONE
+            origin = self.origins[t] = TensorOrigin(stream=self.streams)
+        return origin or _NO_ORIGIN
 
-    def _record(
+    def _add_events(
         self,
         func: Any,
         args: Any,
         kwargs: dict[str, Any],
         inputs: list[Tensor],
         outputs: list[Tensor],
-        trails: list[TensorOrigin],
+        origins: list[TensorOrigin],
         deps: int,
     ) -> None:
-        """Write down the products of a call, and other work that it does."""
-        products, digital = self.noted
+        """Add the products of a call and its other work to the events."""
+        products, digital = self.taken
         name = getattr(func, "__name__", "")
-        for product in self.seen.products[products:]:
-            event = self._add(product, deps)
-            event.left, event.right = _factors(name, trails)
-            event.causal = _causal(product, args, kwargs, inputs)
+        for product in self.record.products[products:]:
+            event = self._add_event(product, deps)
+            event.left, event.right = _origins_of_factors(name, origins)
+            event.causal = _is_causal(product, args, kwargs, inputs)
         if func not in PRODUCTS:
-            for done in self.seen.digital[digital:]:
-                self._add(done.kind, deps, _rows(name, done.shape))
-        self.noted = (len(self.seen.products), len(self.seen.digital))
-        if func is F.embedding and inputs[0] not in self.fixed:
-            self._add("lookup", deps, tuple(outputs[0].shape)).entries = inputs[1].shape[0]
-        elif func is F.embedding_bag and inputs[0] not in self.fixed:
-            self._add("lookup", deps, (inputs[0].numel(), outputs[0].shape[-1])).entries = inputs[1].shape[0]
-        elif name in _PAIRS and self.module not in self.norms and len(inputs) == 2:
+            for step in self.record.digital[digital:]:
+                self._add_event(step.kind, deps, _normalized_last(name, step.shape))
+        self.taken = (len(self.record.products), len(self.record.digital))
+        if func is F.embedding and inputs[0] not in self.independent:
+            self._add_event("lookup", deps, tuple(outputs[0].shape)).entries = inputs[1].shape[0]
+        elif func is F.embedding_bag and inputs[0] not in self.independent:
+            self._add_event("lookup", deps, (inputs[0].numel(), outputs[0].shape[-1])).entries = inputs[1].shape[0]
+        elif name in _BINARY and self.module not in self.norms and len(inputs) == 2:
             a, b = inputs
-            live = a not in self.fixed and b not in self.fixed
-            if live and a.shape == b.shape and a.is_floating_point() and b.is_floating_point():
-                self._add("add", deps, tuple(a.shape))
+            activations = a not in self.independent and b not in self.independent
+            if activations and a.shape == b.shape and a.is_floating_point() and b.is_floating_point():
+                self._add_event("add", deps, tuple(a.shape))
 
-    def _after(
+    def _origin_of_output(
         self,
         func: Any,
         name: str,
@@ -188,66 +199,67 @@ class TraceRecorder(Recorder):
         kwargs: dict[str, Any],
         inputs: list[Tensor],
         outputs: list[Tensor],
-        trails: list[TensorOrigin],
+        origins: list[TensorOrigin],
     ) -> TensorOrigin:
-        """The trail of what a call returns, but for what it depends on."""
+        """The origin of the output of a call, without its `deps`."""
         if func is F.embedding:
             self.streams += 1
             return TensorOrigin(stream=self.streams)
         if func in PRODUCTS:
-            return TensorOrigin(stream=_factors(name, trails)[0].stream)
-        stream = next((r.stream for t, r in zip(inputs, trails, strict=True) if r.stream and t.is_floating_point()), 0)
+            return TensorOrigin(stream=_origins_of_factors(name, origins)[0].stream)
+        stream = next((r.stream for t, r in zip(inputs, origins, strict=True) if r.stream and t.is_floating_point()), 0)
         if name in _JOIN:
-            return _joined(args, kwargs, inputs, trails, stream)
+            return _origin_of_joined(args, kwargs, inputs, origins, stream)
         most = max((t.numel() for t in inputs), default=0)
-        full = [trail for t, trail in zip(inputs, trails, strict=True) if t.numel() == most]
-        copies = gcd(*(trail.copies for trail in full)) if full else 1
-        cached = max((trail.cached for trail in full), default=0)
+        largest = [origin for t, origin in zip(inputs, origins, strict=True) if t.numel() == most]
+        copies = gcd(*(origin.copies for origin in largest)) if largest else 1
+        cached = max((origin.cached for origin in largest), default=0)
         if outputs and most:
             copies *= max(1, outputs[0].numel() // most)
-        if _in_place(name) and trails and trails[0].cached:
-            cached = trails[0].cached - max((t.shape[-2] for t in inputs[1:] if t.dim() > 2), default=0)
+        if _is_in_place(name) and origins and origins[0].cached:
+            cached = origins[0].cached - max((t.shape[-2] for t in inputs[1:] if t.dim() > 2), default=0)
         return TensorOrigin(stream=stream, copies=max(1, copies), cached=cached)
 
 
-def _in_place(name: str) -> bool:
+def _is_in_place(name: str) -> bool:
     return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
 
 
-def _factors(name: str, trails: list[TensorOrigin]) -> tuple[TensorOrigin, TensorOrigin]:
-    """Trails of the left and the right factor of a product."""
-    pair = trails[1:3] if name in _ADDED_FIRST else trails[:2]
+def _origins_of_factors(name: str, origins: list[TensorOrigin]) -> tuple[TensorOrigin, TensorOrigin]:
+    """Origins of the left and the right factor of a product."""
+    pair = origins[1:3] if name in _ADDEND_FIRST else origins[:2]
     pair = pair[::-1] if name == "__rmatmul__" else pair
-    left, right = [*pair, _NONE, _NONE][:2]
+    left, right = [*pair, _NO_ORIGIN, _NO_ORIGIN][:2]
     return left, right
 
 
-def _joined(
-    args: Any, kwargs: dict[str, Any], inputs: list[Tensor], trails: list[TensorOrigin], stream: int
+def _origin_of_joined(
+    args: Any, kwargs: dict[str, Any], inputs: list[Tensor], origins: list[TensorOrigin], stream: int
 ) -> TensorOrigin:
-    """Tensors one after another: cached tokens, then new ones; or halves of the same tokens."""
+    """The origin of a concatenation: of cached tokens with new ones, or of parts of the same tokens."""
     dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
-    parts = [(t, trail) for t, trail in zip(inputs, trails, strict=True) if t.numel()]
-    fresh = [trail.copies for _, trail in parts if not trail.cached] or [trail.copies for _, trail in parts]
+    parts = [(t, origin) for t, origin in zip(inputs, origins, strict=True) if t.numel()]
+    new_copies = [origin.copies for _, origin in parts if not origin.cached] or [origin.copies for _, origin in parts]
     dim = min(dim, 0) if parts and dim >= parts[0][0].dim() else dim
-    held = [min(trail.cached, t.shape[dim]) for t, trail in parts if t.dim() > 1]
-    along = any(trail.cached >= t.shape[dim] > 0 for t, trail in parts if trail.cached and t.dim() > 1)
+    cached_of_parts = [min(origin.cached, t.shape[dim]) for t, origin in parts if t.dim() > 1]
+    along = any(origin.cached >= t.shape[dim] > 0 for t, origin in parts if origin.cached and t.dim() > 1)
     if len(parts) > 1 and all(t is parts[0][0] for t, _ in parts):
-        fresh = [len(parts) * parts[0][1].copies]
-    first = [trail.stream for _, trail in parts if trail.stream and not trail.cached]
-    cached = sum(held) if along else max((trail.cached for _, trail in parts), default=0)
-    return TensorOrigin(stream=first[0] if first else stream, copies=max(1, gcd(*fresh)), cached=cached)
+        new_copies = [len(parts) * parts[0][1].copies]
+    new_streams = [origin.stream for _, origin in parts if origin.stream and not origin.cached]
+    cached = sum(cached_of_parts) if along else max((origin.cached for _, origin in parts), default=0)
+    stream = new_streams[0] if new_streams else stream
+    return TensorOrigin(stream=stream, copies=max(1, gcd(*new_copies)), cached=cached)
 
 
-def _rows(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What work is done on, with the axis that is normalized last."""
+def _normalized_last(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the output of a function, with the axis last that a normalization treats as channels."""
     if name in ("batch_norm", "group_norm", "instance_norm") and len(shape) > 1:
         return (shape[0], *shape[2:], shape[1])
     return shape
 
 
-def _causal(product: Product, args: Any, kwargs: dict[str, Any], inputs: list[Tensor]) -> bool | None:
-    """Whether later keys are hidden, as far as the call and its values say."""
+def _is_causal(product: Product, args: Any, kwargs: dict[str, Any], inputs: list[Tensor]) -> bool | None:
+    """True if a call hides later keys; None if neither its arguments nor its values show it."""
     meta = bool(inputs) and inputs[0].is_meta
     if product.kind == "multihead attention":
         return bool(kwargs.get("is_causal")) or product.causal or (None if meta else False)
@@ -259,21 +271,21 @@ def _causal(product: Product, args: Any, kwargs: dict[str, Any], inputs: list[Te
     return None
 
 
-class Shapes(TorchFunctionMode):
-    """Lets models run on the meta device where they ask for values: they are told that all is as it usually is.
+class AssumedValues(TorchFunctionMode):
+    """Answers for tensors without values, so that models run on the meta device.
 
-    A question is answered with yes (all tokens are there, a mask is a causal one), but a value is never found among
-    others (no token is padding); a bank of experts takes any type.
+    A boolean is taken as True (all tokens are present, a mask is causal). A tensor is taken to contain no particular
+    value (no token is padding). A grouped product takes factors of any type.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Answer instead of a tensor without values."""
+        """Answer for a tensor on the meta device, or run the call."""
         kwargs = kwargs or {}
         first = next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
         if first is not None and first.is_meta:
             if func in GROUPED:
-                named = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-                return first.new_empty(first.shape[0], named[1].shape[-1])
+                tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+                return first.new_empty(first.shape[0], tensors[1].shape[-1])
             if func in (Tensor.__bool__, Tensor.item) and first.dtype == torch.bool:
                 return True
             if func is Tensor.__contains__:

@@ -1,26 +1,27 @@
-"""The workload of a real model: what a forward pass computes, as shapes; from the very capture that `convert` uses."""
+"""`trace`: the workload of a real model, from the same dry run that `convert` uses."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ohmformer.capture.dry_run import watch
+from ohmformer.capture.dry_run import record_pass
 from ohmformer.capture.inputs import batch_size
-from ohmformer.capture.product import Seen
+from ohmformer.capture.product import PassRecord
 from ohmformer.capture.pytorch_quirks import without_fast_path
 from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare
-from ohmformer.tracing.operations import LeftOut, OpDraft, PassInfo, Writer
-from ohmformer.tracing.recorder import Event, Shapes, TraceRecorder
+from ohmformer.tracing.operations import LeftOut, OperationBuilder, PassInfo
+from ohmformer.tracing.recorder import AssumedValues, Event, TraceRecorder
 from ohmformer.tracing.stages import staged
 from ohmformer.workload.spec import DynamicMatMul, Op, Phase, StaticMatMul, Workload
 
@@ -33,60 +34,69 @@ def trace(
     context: int | None = None,
     rules: Rules | None = None,
 ) -> Workload:
-    """The products of one forward pass of a real model, and the work between them, as shapes.
+    """Make the workload of one forward pass of a real model: its products, and the work between them, as shapes.
 
-    No weights are needed: a model that was made on the meta device is traced in seconds, whatever its size. Its sample
-    is moved there. Where values would decide, the meta device is told what is usual: no padding; masks that a model
-    makes are causal if its attention says so (`is_causal`, `is_decoder`) or the phase does; tokens spread evenly over
-    experts. With weights, routing and masks are those of the sample, and every token counts, padding too.
+    A model on the meta device is traced without weights, in seconds, whatever its size; its sample is moved there.
+    Where values would decide, the usual case is assumed: there is no padding, tokens spread evenly over experts, and a
+    mask that the model makes is causal if its attention (`is_causal`, `is_decoder`) or the phase is. With weights,
+    routing and masks are those of the sample, and every token counts, padding included.
 
-    Windows of an image count as samples of their own. Copies of heads that serve grouped queries count once. A product
-    that `rules` keeps digital is an `Elementwise` operation of one element per multiplication, as are products that
-    `convert` leaves digital by itself (samples compared with one another, weights computed from others).
+    Each window of an image counts as a sample. Copies of heads for grouped queries count once. A digital product is an
+    `Elementwise` operation with one element per multiplication: those that `rules` keep digital, and those that
+    `convert` leaves digital without a rule (samples compared with one another, weights computed from others).
 
     Args:
         model: any transformer of PyTorch; it is not changed.
-        sample: a batch (a tensor, a tuple of arguments or a mapping). An encoder with decoder that gets no decoder
-            input is given one token.
-        phase: `encode`, `prefill` or `decode`; by default what the attention shows. `encode` of an encoder with
-            decoder traces the encoder alone; `decode` makes one token.
-        context: tokens in the cache before this pass. The cache is made by running the model (of Hugging Face) on
-            so many tokens; or the sample has `past_key_values`, and this is left out.
-        rules: as in `convert`: name pattern -> None (or another rule), for what is to stay digital.
+        sample: a batch (a tensor, a tuple of arguments or a mapping). The decoder of an encoder-decoder model gets one
+            token if the sample has none for it.
+        phase: `encode`, `prefill` or `decode`; by default it follows from the attention masks. `encode` traces only
+            the encoder of an encoder-decoder model; `decode` makes one token.
+        context: tokens in the KV cache before this pass; models of Hugging Face only. The cache is made by running the
+            model on that many tokens. None if the sample has `past_key_values`.
+        rules: as in `convert`: name pattern -> rule; None keeps what matches digital.
 
     Raises:
-        BadInput: a product is not understood, or the phase does not go with model and sample.
+        BadInput: a product is not understood, or the phase does not fit the model and the sample.
     """
-    ruled = _check(model, sample, phase, context, rules or {})
+    ordered_rules = _check(model, sample, phase, context, rules or {})
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     if on_meta:
         sample = _on_meta(sample)
-    with _evaluating(model), without_fast_path(), _grouped_experts(model, on_meta), Shapes():
+    with _evaluating(model), without_fast_path(), _grouped_experts(model, on_meta), AssumedValues():
         step = prepare(model, sample, phase, context)
-        chosen = _phase(step, phase)
+        chosen = _infer_phase(step, phase)
         events = _events(step)
     causal = chosen in ("prefill", "decode") or (chosen is None and _generates(model))
     tokens = new_tokens(step.sample)
-    info = PassInfo(_samples(step.sample), step.context, causal, chosen == "decode", tokens)
-    writer = Writer(step.model, ruled, info)
-    drafts = writer.drafts(events)
-    for line in writer.left_out:
+    info = PassInfo(_sample_counts(step.sample), step.context, causal, chosen == "decode", tokens)
+    builder = OperationBuilder(step.model, ordered_rules, info)
+    drafts = builder.drafts(events)
+    for line in builder.left_out:
         warnings.warn(line, LeftOut, stacklevel=2)
     sizes = {name: len(list(module.children())) for name, module in step.model.named_modules()}
-    return _workload(model, staged(drafts, sizes), info, chosen, phase, drafts)
+    if not any(draft.role != "other" for draft in drafts):
+        raise BadInput("the model multiplies nothing on the sample, so there is nothing to trace")
+    ops = staged(drafts, sizes)
+    # The number of tokens and the phase are facts of the model and its inputs, whatever rules keep digital.
+    digital_by_rule = any(draft.product is not None and type(draft.product) is not type(draft.op) for draft in drafts)
+    products = (
+        staged([replace(draft, op=draft.product or draft.op) for draft in drafts], sizes) if digital_by_rule else ops
+    )
+    return _workload(model, ops, products, info, chosen, phase)
 
 
 def _on_meta(sample: Any) -> Any:
-    """The sample without values; what was one tensor stays one tensor."""
+    """The sample on the meta device; a tensor that occurs several times stays one tensor."""
     moved: dict[int, Tensor] = {}
 
-    def one(t: Tensor) -> Tensor:
+    def move(t: Tensor) -> Tensor:
         return moved.setdefault(id(t), t.to("meta"))
 
-    return tree_map_only(Tensor, one, dict(sample) if isinstance(sample, Mapping) else sample)
+    return tree_map_only(Tensor, move, dict(sample) if isinstance(sample, Mapping) else sample)
 
 
 def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> OrderedRules:
+    """Refuse arguments of `trace` that are not valid, and read the rules."""
     if not isinstance(model, nn.Module):
         raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
     if hasattr(model, "ohmformer_crossbars"):
@@ -104,13 +114,17 @@ def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> Ord
     return RuleBook.read(rules).rules
 
 
-def _phase(step: TracedPass, phase: Phase | None) -> Phase | None:
-    """The phase, as far as it follows from the sample."""
+def _infer_phase(step: TracedPass, phase: Phase | None) -> Phase | None:
+    """The phase that the user states, or that follows from the sample; None if only the masks can show it.
+
+    Raises:
+        BadInput: the phase is `decode`, but the sample has several tokens per sequence.
+    """
     tokens = new_tokens(step.sample)
     if phase == "decode" and tokens is not None and tokens != 1:
         raise BadInput(
-            f"phase = 'decode': the sample has {tokens} tokens for each sequence; give one, and the length of what "
-            "comes before as context=N"
+            f"phase = 'decode': the sample has {tokens} tokens for each sequence; give one, and the number of tokens "
+            "before it as context=N"
         )
     if phase is None and step.context:
         return "decode" if tokens == 1 else "prefill"
@@ -118,66 +132,75 @@ def _phase(step: TracedPass, phase: Phase | None) -> Phase | None:
 
 
 def _events(step: TracedPass) -> list[Event]:
-    found: list[TraceRecorder] = []
+    """The events of one forward pass."""
+    recorders: list[TraceRecorder] = []  # a pass that loads the compiler is repeated with a new recorder
 
-    def make(model: nn.Module, seen: Seen) -> TraceRecorder:
-        found.append(TraceRecorder(model, seen, step.cache))
-        return found[-1]
+    def make_recorder(model: nn.Module, record: PassRecord) -> TraceRecorder:
+        recorders.append(TraceRecorder(model, record, step.cache))
+        return recorders[-1]
 
-    watch(step.model, step.sample, make)
-    found[-1].flush()
-    return found[-1].events
+    record_pass(step.model, step.sample, make_recorder)
+    recorders[-1].flush()
+    return recorders[-1].events
 
 
-def _samples(sample: Any) -> tuple[int, ...]:
-    """How many samples there may be: along the first axis of the first input, or along the second."""
+def _sample_counts(sample: Any) -> tuple[int, ...]:
+    """The possible numbers of samples: the sizes of the first and the second axis of the first input."""
     return tuple(dict.fromkeys(n for n in (batch_size(sample, 0), batch_size(sample, 1)) if n))
 
 
 def _generates(model: nn.Module) -> bool:
-    """Whether a model says that it makes text from the left to the right."""
+    """True if a model of Hugging Face generates text from left to right."""
     config = getattr(model, "config", None)
-    able = getattr(model, "can_generate", None)
-    return bool(getattr(config, "is_decoder", False)) or bool(callable(able) and able())
+    can_generate = getattr(model, "can_generate", None)
+    return bool(getattr(config, "is_decoder", False)) or bool(callable(can_generate) and can_generate())
 
 
 def _workload(
     model: nn.Module,
     ops: tuple[Op, ...],
+    products: tuple[Op, ...],
     info: PassInfo,
     chosen: Phase | None,
     phase: Phase | None,
-    drafts: list[OpDraft],
 ) -> Workload:
-    keys = [op for op in ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
-    own = [op for op in keys if not op.across]
-    causal = bool(own) and all(op.causal for op in own)
-    mixed = any(op.across for op in keys) and any(op.causal for op in own)
+    """The workload of a model.
+
+    Args:
+        model: the model.
+        ops: its operations.
+        products: the same operations as if no rule kept any digital; phase and number of tokens follow from these.
+        info: facts about the pass.
+        chosen: the phase as far as it is known.
+        phase: the phase that the user states, which must fit the masks.
+    """
+    keys = [op for op in products if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
+    self_attention = [op for op in keys if not op.across]
+    causal = bool(self_attention) and all(op.causal for op in self_attention)
+    with_cross_attention = any(op.across for op in keys) and any(op.causal for op in self_attention)
     if phase == "encode" and causal:
         raise BadInput("phase = 'encode': the model has a causal mask; take prefill or decode")
-    if phase in ("prefill", "decode") and keys and not any(op.causal for op in own):
+    if phase in ("prefill", "decode") and keys and not any(op.causal for op in self_attention):
         raise BadInput(f"phase = {phase!r}: the model has no causal mask, so it sees all tokens at once; take encode")
-    many = max((op.queries for op in own), default=1)
-    if phase == "decode" and many > 1:
+    count = max((op.queries for op in self_attention), default=1)
+    if phase == "decode" and count > 1:
         raise BadInput(
-            f"phase = 'decode': the model computes {many} tokens of a sample at once; take encode or prefill, or give "
+            f"phase = 'decode': the model computes {count} tokens of a sample at once; take encode or prefill, or give "
             "context if it has a cache"
         )
-    final: Phase = chosen or ("prefill" if causal or mixed else "encode")
-    queries = own[0].batch * own[0].queries if own else 0
-    batch = next((n for n in info.samples if not own or own[0].batch % n == 0), 1)
-    first = next((op.vectors for op in ops if isinstance(op, StaticMatMul)), batch)
+    final_phase: Phase = chosen or ("prefill" if causal or with_cross_attention else "encode")
+    queries = self_attention[0].batch * self_attention[0].queries if self_attention else 0
+    batch = next((n for n in info.samples if not self_attention or self_attention[0].batch % n == 0), 1)
+    first = next((op.vectors for op in products if isinstance(op, StaticMatMul)), batch)
     tokens = max(1, (queries or first) // batch)
-    if not any(draft.role != "other" for draft in drafts):
-        raise BadInput("the model multiplies nothing on the sample, so there is nothing to trace")
     config = getattr(model, "config", None)
     title = str(getattr(config, "_name_or_path", "") or type(model).__name__)
-    return Workload(title, final, batch, tokens, info.context, causal, ops)
+    return Workload(title, final_phase, batch, tokens, info.context, causal, ops)
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout, and without statistics of batches that a pass would change."""
+    """Context in which a model is in eval mode and computes no gradients: without dropout and batch statistics."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -190,7 +213,10 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _grouped_experts(model: nn.Module, on_meta: bool) -> Iterator[None]:
-    """On the meta device, experts of Hugging Face as one bank: a loop over those that are hit needs values."""
+    """Context in which models of Hugging Face on the meta device compute their experts by one grouped product.
+
+    Their default, a loop over the experts that tokens are routed to, needs values.
+    """
     loops = [module for module in model.modules() if on_meta and _loops(module)]
     for module in loops:
         set_experts_implementation(module, "grouped_mm")
@@ -202,5 +228,5 @@ def _grouped_experts(model: nn.Module, on_meta: bool) -> Iterator[None]:
 
 
 def _loops(module: nn.Module) -> bool:
-    """Whether a module computes one expert after another."""
+    """True if a module computes its experts in a loop."""
     return experts_implementation(module) == "eager"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 import ohmformer as of
 from ohmformer import BadInput, Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.calibrate import CHIP, _best, calibrate, protectable
+from ohmformer.nn.calibration.calibrate import CHIP, SingleInput, calibrate, protectable
 from ohmformer.nn.calibration.recipes import best_clips, candidates, slice_bases
 from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder, SelfAttention
@@ -65,16 +66,6 @@ def test_the_choice_is_never_worse_than_nothing_and_is_what_runs_then(gamma: flo
     with torch.no_grad(), of.samples(f"calibration {n}" for n in range(len(INPUTS))):
         said = model(INPUTS).log_softmax(-1)
     assert float(-(truth.exp() * said).sum(-1).mean()) == pytest.approx(found.losses[found.recipe], rel=1e-5)
-
-
-def test_what_is_done_must_be_better_than_nothing_by_more_than_chance() -> None:
-    none = torch.linspace(1, 2, 50)
-    wavering = none - 0.01 + 0.2 * torch.linspace(-1, 1, 50).sin()
-    assert _best({"none": none, "clip": wavering}) == "none"
-    assert _best({"none": none, "clip": none - 0.005, "hadamard": wavering}) == "clip", "little, but certain"
-    assert _best({"none": none, "clip": none - 0.4, "hadamard": none - 0.5}) == "hadamard"
-    assert _best({"none": none, "clip": none}) == "none", "of equals the first"
-    assert _best({"none": none[:1], "clip": none[:1] - 1e-3}) == "clip", "one sample tells no chance"
 
 
 def test_at_strong_noise_conditioning_is_chosen_and_helps_on_other_inputs() -> None:
@@ -185,3 +176,26 @@ def test_a_choice_is_plain_json() -> None:
     found = calibrate(converted(7.0), INPUTS).canonical()
     assert found["recipe"] in found["losses"]
     assert all(Conditioning.model_validate(spec) for spec in found["kv"].values())
+
+
+def test_a_single_input_chooses_nothing() -> None:
+    """One input picked whatever it happened to like; tokens of one text passed for independent inputs."""
+    model = converted(2.0)
+    with pytest.warns(SingleInput, match="single input.*give more inputs") as warned:
+        found = calibrate(model, INPUTS[:1])
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert found.recipe == "none"
+    assert not found.kv
+    assert not found.clips
+    assert set(found.losses) > {"none", "hadamard"}
+    torch.manual_seed(0)
+    ids = torch.randint(0, 20, (2, 6))
+    text = of.convert(Decoder().eval(), hardware(7.0), sample=ids)
+    with pytest.warns(SingleInput):
+        assert calibrate(text, ids[:1]).recipe == "none"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibrate(model, INPUTS[:1], remedy="none")  # there is no choice
+        calibrate(converted(0.0), INPUTS[:1], remedy="none")
+        calibrate(model, INPUTS[:2])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -89,6 +93,73 @@ def test_other_samples_are_named(sample: Any, why: str) -> None:
 def test_seeds_and_chips_are_whole_numbers(name: str, value: Any) -> None:
     with pytest.raises(BadInput, match=f"^{name} = .*: must be a whole number"):
         convert(**{name: value})
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return convert()
+
+
+NO_WHOLE_NUMBERS = [
+    *(True, np.True_, np.array(True), torch.tensor(True), torch.tensor([True]), 3.0, np.float32(3), torch.tensor(3.0)),
+    *(np.array(3.0), torch.tensor([1, 2]), torch.ones(9, 9, dtype=torch.int64), np.array([1, 2]), np.array([])),
+    *(torch.tensor([], dtype=torch.int64), torch.tensor(3, device="meta"), torch.tensor(3 + 0j), -1, np.int8(-1)),
+    *(torch.tensor(-1), 2**63, 10**5000, -(10**5000), math.nan, math.inf, Fraction(3), Decimal(3), "3", b"3", object()),
+    *([3], (3,), {}, np.array(["3"]), np.array([None]), np.datetime64("2020"), 3j),
+]
+
+
+@pytest.mark.parametrize("value", NO_WHOLE_NUMBERS, ids=lambda value: type(value).__name__)
+def test_one_rule_for_whole_numbers(model: nn.Module, value: Any) -> None:
+    """Chips, seeds, steps and batches take the same values, and refuse others in one line."""
+    calls: list[Callable[[], object]] = [
+        lambda: of.set_chip(model, value),
+        lambda: of.set_chip(model, 0, seed=value),
+        lambda: of.monte_carlo(model, lambda _: 0.5, chips=value, progress=False),
+        lambda: of.monte_carlo(model, lambda _: 0.5, chips=1, seed=value, progress=False),
+        lambda: of.variation(model, seed=value),
+        lambda: setattr(of.variation(model), "step", value),
+    ]
+    if not isinstance(value, int) or value < 2:  # a batch may be larger than all inputs
+        calls.append(lambda: of.calibrate(model, TOKENS, batch=value))
+    for each in calls:
+        with pytest.raises(BadInput, match="must be a whole number") as error:
+            each()
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 400
+
+
+class Three:
+    """A whole number of another library."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+WHOLE = [3, np.int8(3), np.uint64(3), np.array(3), np.array([3]), torch.tensor(3), torch.tensor([[3]]), Three()]
+
+
+@pytest.mark.parametrize("value", [*WHOLE, torch.tensor(3, dtype=torch.uint8)], ids=lambda value: type(value).__name__)
+def test_whole_numbers_of_any_type(value: Any) -> None:
+    model = convert(chip=value, seed=value)
+    assert len(of.monte_carlo(model, lambda _: 0.5, chips=value, seed=value, progress=False).chips) == 3
+    steps = of.variation(model, seed=value)
+    steps.step = value
+    assert (steps.step, steps.seed) == (3, 3)
+    assert type(steps.step) is int
+    of.calibrate(model, TOKENS, batch=value, remedy="none")
+
+
+def test_arguments_beside_a_configuration_are_named() -> None:
+    """The message said nothing of which arguments it meant."""
+    config = of.ConvertConfig(hardware=HARDWARE)
+    given = {"seed": 0, "chip": 0, "level": "array", "rules": {}, "weights": of.WeightMitigation(), "clip": of.KVClip()}
+    for name, value in given.items():
+        with pytest.raises(BadInput, match=f"^convert: {name} given beside .* replace\\(config, '{name}', ...\\)$"):
+            of.convert(SelfAttention().eval(), config, sample=TOKENS, **{name: value})
+    with pytest.raises(BadInput, match=r"^convert: level and chip given beside"):
+        of.convert(SelfAttention().eval(), config, sample=TOKENS, chip=1, level="array")
+    of.convert(SelfAttention().eval(), of.replace(config, "seed", 5), sample=TOKENS)
 
 
 def test_no_seed_is_seed_0_and_numpy_integers_are_whole() -> None:

@@ -39,7 +39,7 @@ stands there with the rule that helps: the key of a rule is a pattern of names o
 FOOT = """
 ## What is seen, and what is not
 
-A conversion watches the functions that the model calls on the sample, and the kernels below them.
+A conversion records the functions that the model calls on the sample, and the kernels below them.
 
 - Products that are found but not understood stay digital and are listed with their reason, with a warning: recurrent
   layers, linear algebra and Fourier transforms of activations (`torch.linalg`, `torch.fft`), distances
@@ -62,7 +62,29 @@ A pattern that ends in `*` takes all that is inside with it: `model.layers.*` na
 `model.layers.[0-9]` names the layers alone.
 
 What a model writes as a sum of elementwise products only while it decodes is digital only then. RecurrentGemma and
-others compute their short convolution so: one pass has the noise of its weights, a step with a cache has not.
+others compute their short convolution so: one pass has the noise of its weights, a step with a cache has not. A
+conversion that sees this warns (`UnstableNoise`) and names the rule that keeps the convolution digital.
+
+## Padding, batches and caches
+
+The noise of a token is that of its number in its sample. So a sample gives the same result alone, in a batch, beside
+padding, and token by token with a cache that may be cut back. `tests/nn/test_noise_check.py` compares all families
+above in these ways; results differ by less than 1e-5 of their norm. Every conversion on cells with noise makes the same
+comparison on rows of its sample, and warns (`UnstableNoise`) where noise differs though the original gives the same
+result. These differ:
+
+- Local attention in blocks (LongT5, Longformer, LED, Pegasus-X): a token is written once for each block that it is seen
+  from, and blocks begin where the padded text begins, so its copies stand elsewhere with other padding. The conversion
+  warns; give texts of one length without padding, or keep that attention digital. LongT5 and Longformer without padding
+  keep their noise in any batch.
+- Rotary positions that count padding: K is rotated before it is written, so the cells hold other values. RoFormer has
+  no argument for positions, and its conversion warns. Decoders take them as `position_ids` (T5Gemma as
+  `decoder_position_ids`), and `generate` passes them; a call with padding on the left that does not has other noise,
+  without a warning. Moonshine takes none for its decoder: pad it on the right.
+
+Models that number padding themselves (absolute positions and padding on the left), that mix it in (ConvBERT, Funnel),
+or whose sparse blocks follow from the padded length (BigBird) give another result without any noise, too. So does
+ProphetNet, whose cached steps differ from one pass. Nothing is compared there.
 """
 
 

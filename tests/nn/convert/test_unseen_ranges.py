@@ -1,8 +1,9 @@
-"""Calibration that met nothing but zeros says so, and experts without a token have converter ranges all the same."""
+"""Calibration that met nothing says so, as do inputs far beyond it; experts without a token have converter ranges."""
 
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,3 +94,53 @@ def test_an_expert_that_no_token_used_has_the_converter_range_of_the_others() ->
     assert all(span is not None for span in ranges.values())
     with torch.no_grad(), of.samples(range(3)):
         assert bool(converted(TOKENS[:, 0], torch.full((3,), 2)).isfinite().all())
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-40, 1e-12])
+def test_inputs_that_vanish_beside_the_weights_are_told(size: float) -> None:
+    with pytest.warns(
+        NothingSeen, match=r"nothing above .* at q \(inputs\), k \(inputs\), v \(inputs\), which vanishes"
+    ):
+        of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS * size)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_sample_that_is_not_finite_is_refused(bad: float) -> None:
+    with pytest.raises(of.BadInput, match="NaN or infinity; check the sample and the model"):
+        of.convert(SelfAttention().eval(), HARDWARE, sample=torch.where(TOKENS > 1, bad, TOKENS))
+
+
+def run(model: nn.Module, inputs: Tensor) -> None:
+    with torch.no_grad(), of.samples(range(len(inputs))):
+        model(inputs)
+
+
+@pytest.mark.parametrize("share", [0.1, 1e-3, 1e-6])
+def test_a_sample_that_is_a_part_of_later_inputs_is_told_once(share: float) -> None:
+    model = of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS * share)
+    with pytest.warns(of.BeyondCalibration, match="x reaches .* ranges were calibrated on values up to"):
+        run(model, TOKENS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(model, TOKENS)
+
+
+def test_inputs_of_the_size_of_the_sample_say_nothing() -> None:
+    model = of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(model, TOKENS * 2)
+        run(model, TOKENS * 0)
+
+
+def test_more_batches_widen_what_is_expected(tmp_path: Path) -> None:
+    model = of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS / 1000)
+    of.calibrate_ranges(model, [TOKENS])
+    of.save(model, tmp_path / "model.safetensors")
+    again = of.restore(SelfAttention().eval(), tmp_path / "model.safetensors")
+    other = of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS / 1000)
+    other.load_state_dict(model.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for each in (model, again, other):
+            run(each, TOKENS)

@@ -1,10 +1,12 @@
 """A converted model whose modules are changed afterward is refused, since new modules would run digitally."""
 
 import copy
+import io
 import pickle
 import threading
 from collections.abc import Callable
 from functools import partial, update_wrapper
+from tempfile import TemporaryDirectory
 from types import MethodType
 from typing import Any
 
@@ -87,6 +89,14 @@ def own_forward(model: Any) -> None:
     model.layers[0].forward = lambda x: x @ torch.eye(8)
 
 
+def other_forward(x: Tensor) -> Tensor:
+    return x @ torch.ones(8, 4)
+
+
+def own_forward_of_module(model: Any) -> None:
+    model.head.forward = other_forward
+
+
 def class_forward(model: Any) -> None:
     class Other(Model):
         def forward(self, x: Tensor) -> Tensor:
@@ -158,14 +168,132 @@ def test_parametrized_after_conversion() -> None:
     torch.testing.assert_close(model(X), expected, rtol=0, atol=1e-5)
 
 
-def test_pickled_model_notes_its_parts_when_first_used() -> None:
-    """A pickled model computes the same, and is watched from its first call on."""
+def pickled(model: Any) -> Any:
+    return pickle.loads(pickle.dumps(model))
+
+
+def torch_saved(model: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def own_saved(model: Any) -> Any:
+    with TemporaryDirectory() as folder:
+        of.save(model, f"{folder}/model.safetensors")
+        return of.restore(Model().eval(), f"{folder}/model.safetensors")
+
+
+@pytest.mark.parametrize("read", [pickled, torch_saved, own_saved, lambda model: pickled(copy.deepcopy(model))])
+def test_read_model_is_watched_before_its_first_call(read: Callable[[Any], Any]) -> None:
+    """What was put into a model between reading and its first call ran digitally, in silence."""
+    model, expected = converted(), converted()(X)
+    torch.testing.assert_close(read(model)(X), expected, rtol=0, atol=0)
+    for change in CHANGES:
+        changed = read(model)
+        change(changed)
+        with pytest.raises(of.BadInput, match="since the model was converted"):
+            changed(X)
+
+
+@pytest.mark.parametrize("change", [set_head, append, wrap, own_forward_of_module])
+def test_model_that_was_changed_before_it_was_pickled(change: Callable[[Any], None]) -> None:
     model = converted()
-    read = pickle.loads(pickle.dumps(model))
-    torch.testing.assert_close(read(X), model(X), rtol=0, atol=0)
-    set_head(read)
-    with pytest.raises(of.BadInput, match="'head'"):
-        read(X)
+    change(model)
+    with pytest.raises(of.BadInput, match="since the model was converted"):
+        pickled(model)(X)
+
+
+class QuickGelu(nn.Module):
+    """An activation as libraries have their own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Scores(nn.Module):
+    """A module without parameters that multiplies."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ x.transpose(-2, -1)).softmax(-1) @ x
+
+
+class Activated(nn.Module):
+    """Layers with modules between them that multiply nothing, and one that does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.act, self.drop, self.own = nn.Linear(8, 16), nn.GELU(), nn.Dropout(0.5), QuickGelu()
+        self.scores, self.down, self.norm = Scores(), nn.Linear(16, 8), nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.down(self.scores(self.own(self.drop(self.act(self.up(x)))))))  # type: ignore[no-any-return]
+
+
+def activated(**rules: None) -> Any:
+    torch.manual_seed(0)
+    return of.convert(Activated().eval(), HARDWARE, sample=X, rules=rules)
+
+
+HARMLESS = [("drop", nn.Identity), ("act", nn.ReLU), ("own", nn.Dropout), ("act", nn.Identity), ("own", nn.SiLU)]
+
+
+@pytest.mark.filterwarnings("ignore:called outside")
+@pytest.mark.parametrize(("name", "new"), HARMLESS)
+@pytest.mark.parametrize("read", [lambda model: model, copy.deepcopy, pickled])
+def test_modules_without_products_may_be_exchanged(name: str, new: type[nn.Module], read: Any) -> None:
+    """The table stays right, so the model computes as the changed original does on crossbars."""
+    model = read(activated())
+    setattr(model, name, new())
+    digital = of.revert(model)
+    again = of.convert(digital, HARDWARE, sample=X, rules={})
+    tables = [[(row.module, row.engine) for row in of.capture_table(each).rows] for each in (model, again)]
+    assert tables[0] == tables[1]
+    assert model(X).isfinite().all()
+    setattr(model, name, nn.Identity())  # and again, also back
+    setattr(model, name, new())
+    model(X)
+    assert read(model)(X).isfinite().all()
+    getattr(model, name).forward = lambda x: x @ torch.eye(x.shape[-1])
+    with pytest.raises(of.BadInput, match="another forward"):
+        model(X)
+
+
+class Multiplies(nn.Identity):
+    """Looks like `nn.Identity`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.eye(x.shape[-1])
+
+
+def patched() -> nn.Module:
+    module = nn.Identity()
+    module.forward = lambda x: x @ torch.eye(x.shape[-1])  # type: ignore[method-assign]
+    return module
+
+
+OTHERS: list[tuple[str, Callable[[], nn.Module | None]]] = [
+    ("drop", lambda: nn.Linear(16, 16)),
+    ("drop", lambda: nn.Sequential(nn.Linear(16, 16))),
+    ("drop", Multiplies),
+    ("drop", patched),
+    ("drop", lambda: nn.PReLU()),
+    ("drop", lambda: nn.MultiheadAttention(16, 2)),
+    ("drop", QuickGelu),
+    ("drop", lambda: None),
+    ("scores", nn.Identity),
+    ("norm", nn.Identity),
+    ("down", nn.Identity),
+]
+
+
+@pytest.mark.parametrize(("name", "new"), OTHERS)
+def test_other_exchanges_are_refused(name: str, new: Callable[[], nn.Module | None]) -> None:
+    for model in (activated(), pickled(activated()), activated(scores=None)):
+        setattr(model, name, new())
+        with pytest.raises(of.BadInput, match=f"another submodule '{name}' since the model was converted"):
+            model(X)
 
 
 def test_converted_part_of_a_digital_model() -> None:

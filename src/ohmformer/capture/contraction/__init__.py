@@ -1,1 +1,1 @@
-"""Which product of two matrices is a call of PyTorch, and what makes its result of theirs?"""
+"""Which matrix product does a call of PyTorch compute, and how does its result follow from that product?"""

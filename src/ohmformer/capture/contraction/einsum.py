@@ -11,15 +11,17 @@ from typing import Any
 from torch import Tensor
 
 Matrices = tuple[Tensor, Tensor, Callable[[Tensor], Tensor], tuple[Tensor, Tensor]]
+"""Left factor, right factor, the function that makes the result from their product, and views of the operands."""
 
 
 def as_matrices(equation: str, factors: Sequence[Any]) -> Matrices | None:
-    """The factors as left[..., M, I] and right[..., O, I], what makes the result of [..., M, O], and views of both.
+    """An `einsum` equation as a matrix product.
 
-    The views are the factors with their axes in this order, before axes were joined, which may copy.
-
-    None where the equation is not a product of two matrices: other than two factors, a letter twice in one factor, or a
-    letter that is summed over in one factor alone.
+    Returns:
+        left[..., M, I], right[..., O, I], the function from their product [..., M, O] to the result of the equation,
+        and views of both factors with their axes in this order, before axes were joined (which may copy). None if the
+        equation is not a product of two matrices: it has another number of factors, a letter twice in one factor, or
+        a sum over a letter of one factor alone.
     """
     letters = _letters(equation, factors)
     if letters is None:
@@ -56,18 +58,18 @@ def as_matrices(equation: str, factors: Sequence[Any]) -> Matrices | None:
 
 
 def _letters(equation: str, factors: Sequence[Any]) -> tuple[str, str, str] | None:
-    """Left factor, right factor and result in letters, an ellipsis spelled out; None for other than two factors."""
+    """The letters of left factor, right factor and result, ellipses spelled out; None unless there are two factors."""
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     words = inputs.split(",")
     if len(words) != 2 or len(factors) != 2 or not all(isinstance(factor, Tensor) for factor in factors):
         return None
     free = [c for c in ascii_letters if c not in equation]
-    hidden = [factor.dim() - len(word.replace("...", "")) for word, factor in zip(words, factors, strict=True)]
-    hidden = [n if "..." in word else 0 for n, word in zip(hidden, words, strict=True)]
-    if min(hidden) < 0 or max(hidden) > len(free):
+    unnamed = [factor.dim() - len(word.replace("...", "")) for word, factor in zip(words, factors, strict=True)]
+    unnamed = [n if "..." in word else 0 for n, word in zip(unnamed, words, strict=True)]
+    if min(unnamed) < 0 or max(unnamed) > len(free):
         return None
-    dots = "".join(free[: max(hidden)])
-    a, b = (word.replace("...", dots[len(dots) - n :]) for word, n in zip(words, hidden, strict=True))
+    dots = "".join(free[: max(unnamed)])
+    a, b = (word.replace("...", dots[len(dots) - n :]) for word, n in zip(words, unnamed, strict=True))
     if any(len(word) != factor.dim() for word, factor in zip((a, b), factors, strict=True)):
         return None
     if not arrow:

@@ -1,6 +1,6 @@
-"""Products of sorted tokens with a bank of matrices, one for each group: the experts of a mixture.
+"""Grouped matrix products: sorted tokens times a bank with one matrix per group, as in a mixture of experts.
 
-Shapes: T tokens, E experts, C features in, O features out.
+Shapes: T tokens, E experts, C input features, O output features.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 from ohmformer.capture.contraction.matmul import Contraction
 
 GROUPED = {func for func in (getattr(F, "grouped_mm", None), getattr(torch, "_grouped_mm", None)) if func is not None}
-"""The functions that `group_contraction` reads."""
+"""The functions whose calls `group_contraction` takes."""
 
 
 def group_contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Contraction | None]:
-    """tokens[T, C], sorted by expert, with a bank [E, C, O]: one product per expert; [None] for any other form."""
+    """The products of tokens[T, C], sorted by expert, with a bank [E, C, O]: one per expert; [None] for other forms."""
     named = dict(zip(("mat_a", "mat_b", "offs", "bias"), args, strict=False)) | kwargs
     tokens, bank = named.get("mat_a", named.get("input")), named.get("mat_b", named.get("mat2", named.get("weight")))
     ends = named.get("offs")
@@ -29,10 +29,10 @@ def group_contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return [None]
     bounds = [0] * (len(bank) + 1) if ends.is_meta else [0, *ends.tolist()]
     return [
-        Contraction(tokens[start:end], bank[e].transpose(-2, -1), _same)
+        Contraction(tokens[start:end], bank[e].transpose(-2, -1), _identity)
         for e, (start, end) in enumerate(pairwise(bounds))
     ]
 
 
-def _same(y: Tensor) -> Tensor:
+def _identity(y: Tensor) -> Tensor:
     return y

@@ -1,7 +1,7 @@
-"""Every way that PyTorch writes a matrix product, in one form: inputs [..., M, I] times operand [..., O, I].
+"""`Contraction`: one form for all calls of PyTorch that multiply matrices, left[..., M, I] times right[..., O, I].
 
-Shapes: M rows of the left factor, O columns of the result, I contracted, `...` axes that both factors share by
-broadcasting, the axes of samples and heads among them; G groups, L places of a convolution.
+Shapes: M rows of the left factor, O columns of the result, I contracted; `...` are axes that both factors share by
+broadcasting, such as samples and heads.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ class Contraction:
     """A product of two factors.
 
     Attributes:
-        left: [..., M, I].
-        right: [..., O, I].
-        finish: [..., M, O] to what the function returns.
-        given: what the two factors were before they were brought into this form, where that may have copied them.
+        left: left factor [..., M, I].
+        right: right factor [..., O, I].
+        finish: function from the product [..., M, O] to the result of the call.
+        views: for left and right factor, a view of the operand that the factor may be a copy of; None if it is no copy.
     """
 
     left: Tensor
     right: Tensor
     finish: Callable[[Tensor], Tensor]
-    given: tuple[Tensor | None, Tensor | None] = (None, None)
+    views: tuple[Tensor | None, Tensor | None] = (None, None)
 
     @property
     def plain(self) -> bool:
-        """Whether the function returns [..., M, O] as it is."""
-        return self.finish is _same
+        """True if the call returns the product [..., M, O] unchanged."""
+        return self.finish is _identity
 
     def swapped(self) -> Contraction:
-        """The same product with its factors exchanged: what was on the left can now be written."""
-        given = (self.given[1], self.given[0])
-        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1)), given)
+        """The same product as the transpose of right times left, so that the left factor can be stored in cells."""
+        views = (self.views[1], self.views[0])
+        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1)), views)
 
     @property
     def origin(self) -> Tensor:
-        """The right factor, or what it was copied from: by its memory it can be told whose values these are."""
-        given = self.given[1]
-        return self.right if given is None or storage_id(given) == storage_id(self.right) else given
+        """The right factor, or the view that it is a copy of; its memory shows which parameter it belongs to."""
+        view = self.views[1]
+        return self.right if view is None or storage_id(view) == storage_id(self.right) else view
 
 
-def _same(y: Tensor) -> Tensor:
+def _identity(y: Tensor) -> Tensor:
     return y
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Contraction:
     left = input if input.dim() > 1 else input[None]
     shape = (*input.shape[:-1], weight.shape[0])
-    return Contraction(left, weight, lambda y: _plus(y.reshape(shape), bias))
+    return Contraction(left, weight, lambda y: _add_bias(y.reshape(shape), bias))
 
 
-def _plus(y: Tensor, bias: Tensor | None) -> Tensor:
+def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias
 
 
@@ -72,7 +72,7 @@ def _matmul(input: Tensor, other: Tensor) -> Contraction:
         right = other.transpose(-2, -1) if other.dim() > 1 else other[None]
         dims = [dim for dim, factor in ((-2, input), (-1, other)) if factor.dim() == 1]
         return Contraction(left, right, lambda y: y.squeeze(dims))
-    return Contraction(input, other.transpose(-2, -1), _same)
+    return Contraction(input, other.transpose(-2, -1), _identity)
 
 
 def _baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Contraction:
@@ -89,8 +89,8 @@ def _addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: f
 
 def _einsum(equation: str, *operands: Any) -> Contraction | None:
     factors = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
-    found = as_matrices(equation, factors) if isinstance(equation, str) else None
-    return None if found is None else Contraction(*found)
+    matrices = as_matrices(equation, factors) if isinstance(equation, str) else None
+    return None if matrices is None else Contraction(*matrices)
 
 
 _BATCHES = {"mat1": "batch1", "mat2": "batch2"}
@@ -104,17 +104,17 @@ _READERS: dict[Any, tuple[Callable[..., Contraction | None], dict[str, str]]] = 
     **dict.fromkeys((torch.addmm, torch.baddbmm, Tensor.addmm, Tensor.baddbmm), (_baddbmm, _BATCHES)),
     **dict.fromkeys((torch.addmv, Tensor.addmv), (_addmv, {})),
 }
-"""Function -> how its arguments become factors, and what some of them are called there."""
+"""Function -> the reader of its arguments, and its argument names -> those of the reader where they differ."""
 
 
 def contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Contraction | None:
-    """A call of PyTorch as a product of two factors, or None where it is none, or is not understood."""
+    """A call of PyTorch as a product of two factors; None if it is none, or if it is not understood."""
     if kwargs.get("out") is not None:
         return None
     if func in CONVOLUTIONS:
         product = as_product(*args, **kwargs)
         weight = args[1] if len(args) > 1 else kwargs["weight"]
-        return None if product is None else Contraction(*product, given=(None, weight))
+        return None if product is None else Contraction(*product, views=(None, weight))
     if func not in _READERS:
         return None
     read, names = _READERS[func]

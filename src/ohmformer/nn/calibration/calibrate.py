@@ -5,13 +5,13 @@ N inputs, K classes: logits[N, K] or [N, T, K].
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ohmformer.array import writing
@@ -22,10 +22,11 @@ from ohmformer.device import faults, noise
 from ohmformer.errors import BadInput, suggest
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
+from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
 from ohmformer.nn.calibration.recipes import Recipe, recipe_of
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
-from ohmformer.nn.convert.self_check import floats, named_rows
+from ohmformer.nn.convert.self_check import named_rows
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
@@ -38,13 +39,6 @@ CHIP = -1
 WATCHED = 16
 """At most so many inputs tell what tokens are like; all inputs are used to compare recipes."""
 
-CERTAIN = 1.0
-"""By how many standard errors of the paired difference a recipe must be better than nothing: a test that rarely lets
-chance pass would also forgo what helps a little, for which a hundred inputs are few."""
-
-REAL = 1e-3
-"""Which part of the loss through noise a recipe must win back to be worth anything."""
-
 REMEDIES: Mapping[str, tuple[str, ...]] = {
     "clip": ("none", "clip", "firm clip"),
     "auto": ("none", "clip", "firm clip", "hadamard", "balanced"),
@@ -53,6 +47,10 @@ REMEDIES: Mapping[str, tuple[str, ...]] = {
 installed decides no result."""
 
 Remedy = str | Recipe | Sequence[str | Recipe]
+
+
+class SingleInput(UserWarning):
+    """`calibrate` saw one input only, which does not show what chance does, so it chose nothing."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,9 @@ def calibrate(
     run with each, all with the same noise, and that is kept with which it speaks most like the original: the measure
     is the cross-entropy of class probabilities where a model gives logits, and the relative square of the difference
     of what it returns elsewhere. Something is done at all only where that is better than nothing by more than chance,
-    `CERTAIN` standard errors of the difference; so on these inputs it is never worse.
+    `CERTAIN` standard errors of the difference over inputs; so on these inputs it is never worse. Tokens of one input
+    share their noise and count as one difference, their mean. A single input does not show what chance does. So nothing
+    is done then, with a warning.
 
     Args:
         model: what `convert` made, in evaluation mode.
@@ -99,7 +99,8 @@ def calibrate(
 
     Raises:
         BadInput: the model was not converted, there are no inputs, they leave an operand unused, what its cells hold
-            has no closed form (offset encoding, drift), or batch is no whole number of 1 or more.
+            has no closed form (offset encoding, drift), or batch is no whole number of 1 or more; or another thread is
+            inside a call of the model, or changes its settings.
     """
     found = crossbars(model)
     tried = _recipes(remedy)
@@ -123,14 +124,31 @@ def calibrate(
                 recipes.apply(recipe, operand)
                 kept[name][operand.name] = _Setting.of(operand)
             calibrate_ranges(model)
-            losses[name] = _losses(truth, _answers(model, found, inputs, batch, "run"))
-        best = _best(losses, _losses(truth, truth))
+            losses[name] = losses_of(truth, _answers(model, found, inputs, batch, "run"))
+        inputs_of = input_numbers(truth, found.axis)
+        best = best_recipe(losses, losses_of(truth, truth), inputs_of)
         for operand in operands:
             kept[best][operand.name].put(operand)
             operand.watched.clear()
         calibrate_ranges(model)
-    warn_of_unseen(found.operands, stacklevel=2)
-    settings = kept[best]
+    warn_of_unseen(model, found.operands, stacklevel=2)
+    _warn_of_single(tried, inputs_of)
+    return _calibration(best, losses, kept[best])
+
+
+def _warn_of_single(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
+    """Warn the caller of `calibrate` if there was a choice, and only one input to choose by."""
+    if len(tried) > 1 and int(inputs_of.max()) == 0:
+        warnings.warn(
+            "calibrate compared recipes on a single input, or a single call whose answers are not one per input, which "
+            "does not show what chance does, so nothing was done for K and V; give more inputs or a smaller batch, or "
+            "choose by set_clip or set_kv",
+            SingleInput,
+            stacklevel=3,
+        )
+
+
+def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str, _Setting]) -> Calibration:
     clips = {name: one.clip for name, one in settings.items() if one.clip != "none"}
     kv = {name: one.conditioner.spec for name, one in settings.items() if one.conditioner is not None}
     return Calibration(best, {recipe: float(each.mean()) for recipe, each in losses.items()}, clips, kv)
@@ -171,9 +189,16 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
     """The same conditioning for all K and V on memristive cells, fitted to the batch that `convert` was given; or none.
 
     Raises:
-        BadInput: the model was not converted, or its arrays cannot be used so.
+        BadInput: the model was not converted, its arrays cannot be used so, or another thread is inside a call of it,
+            or changes its settings.
     """
     found = crossbars(model)
+    with found.state.changing("set_kv", unfinished=True):
+        _condition(model, found, spec)
+    warn_of_unseen(model, found.operands, stacklevel=2)
+
+
+def _condition(model: nn.Module, found: Crossbars, spec: Conditioning | None) -> None:
     operands = protectable(found)
     if spec is not None:
         for operand in operands:
@@ -186,7 +211,6 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
         operand.condition(None if spec is None else recipes.fitted(operand, spec))
         operand.watched.clear()
     calibrate_ranges(model)
-    warn_of_unseen(found.operands, stacklevel=2)
 
 
 def _recipes(remedy: Remedy) -> dict[str, Recipe]:
@@ -239,12 +263,13 @@ class _Setting:
 def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
     """Noise inside is that of the chip for calibration; the chip of before is put back."""
     state = found.state
-    before = state.seed, state.chip
-    state.seed, state.chip = seed, CHIP
-    try:
-        yield
-    finally:
-        state.seed, state.chip = before
+    with state.changing("calibrate", unfinished=True):
+        before = state.seed, state.chip
+        state.seed, state.chip = seed, CHIP
+        try:
+            yield
+        finally:
+            state.seed, state.chip = before
 
 
 def _check_arrays(operands: list[KVOperand]) -> None:
@@ -271,55 +296,11 @@ def _check_watched(operands: list[KVOperand]) -> None:
 
 def _answers(
     model: nn.Module, found: Crossbars, inputs: Inputs, batch: int, mode: Literal["bypass", "run", "observe tokens"]
-) -> list[_Answer]:
+) -> list[Answer]:
     """What the model says, batch by batch."""
-    said: list[_Answer] = []
+    said: list[Answer] = []
     with torch.no_grad(), found.state.set_mode(mode):
         for rows in batches(inputs, batch):
             with samples(f"calibration {n}" for n in range(rows.start, rows.stop)):
-                said.append(_answer(call(model, take(inputs, rows)), rows.stop - rows.start))
+                said.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
     return said
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """Log-probabilities [..., K], or what is returned of each sample [N, .]."""
-
-    values: Tensor
-    classes: bool
-
-
-def _answer(output: Any, rows: int) -> _Answer:
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return _Answer(F.log_softmax(logits.double(), dim=-1), classes=True)
-    leaves = [leaf.double() for leaf in floats(output)]
-    by_sample = [leaf.flatten(1) for leaf in leaves if leaf.dim() > 1 and len(leaf) == rows]
-    return _Answer(torch.cat(by_sample or [leaf.reshape(1, -1) for leaf in leaves], dim=1), classes=False)
-
-
-def _losses(truth: list[_Answer], said: list[_Answer]) -> Tensor:
-    """How far answers are from the true ones: of every sample, or of each of its tokens."""
-    return torch.cat([_loss(t, s) for t, s in zip(truth, said, strict=True)])
-
-
-def _loss(truth: _Answer, said: _Answer) -> Tensor:
-    if truth.classes:
-        return -(truth.values.exp() * said.values).sum(dim=-1).flatten()
-    error = (truth.values - said.values).square().sum(dim=1)
-    return error / truth.values.square().sum(dim=1).clamp(min=1e-300)
-
-
-def _best(losses: Mapping[str, Tensor], floor: Tensor | None = None) -> str:
-    """The recipe with the smallest loss among those that are better than nothing by more than chance, and at all.
-
-    `floor` is the loss of the original itself, below which nothing can be won.
-    """
-    helping = ["none"]
-    worth = 0.0 if floor is None else REAL * float((losses["none"] - floor).mean())
-    for recipe, loss in losses.items():
-        gain = losses["none"] - loss
-        error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
-        if float(gain.mean()) > max(CERTAIN * error, worth, 0.0):
-            helping.append(recipe)
-    return min(helping, key=lambda recipe: float(losses[recipe].mean()))

@@ -128,8 +128,13 @@ def as_config(
         BadInput: an argument has the wrong type or value, or stands beside a configuration.
     """
     if isinstance(hardware, ConvertConfig):
-        if any(argument is not None for argument in (clip, weights, level, rules, seed, chip)):
-            raise BadInput("convert: a ConvertConfig holds clip, weights, level, rules, seed and chip; change it there")
+        beside = {"clip": clip, "weights": weights, "level": level, "rules": rules, "seed": seed, "chip": chip}
+        given = [name for name, value in beside.items() if value is not None]
+        if given:
+            raise BadInput(
+                f"convert: {' and '.join(given)} given beside a configuration, but a ConvertConfig holds clip, "
+                f"weights, level, rules, seed and chip; change it there: replace(config, {given[0]!r}, ...)"
+            )
         check_options(model, hardware.hardware, hardware.clip, None, hardware.weights, hardware.level)
         return hardware
     level = "array" if level is None else level

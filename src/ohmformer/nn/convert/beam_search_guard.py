@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from torch import nn
 
 from ohmformer.errors import BadInput
+from ohmformer.nn.modules.class_swap import OWN
 from ohmformer.nn.operands.state import Moved
 
 _REORDERING = {"_beam_search": "beam search", "_reorder_cache": "reordering of the cache"}
@@ -70,7 +71,7 @@ def guarded_class(cls: type[nn.Module]) -> type[nn.Module]:
         return _blank, (cls,), self.__dict__
 
     methods = {method: refusing(what) for method, what in _REORDERING.items() if hasattr(cls, method)}
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__reduce__": reduce}
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__reduce__": reduce, OWN: True}
     return type(cls.__name__, (cls,), {**methods, **names})
 
 

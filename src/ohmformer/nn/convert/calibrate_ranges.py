@@ -14,6 +14,7 @@ from ohmformer.capture.sample_batch import as_sample
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.convert.unseen_ranges import magnitudes_of_sample
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
@@ -29,14 +30,19 @@ def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
         batches: batches beside the sample, each as `convert` takes one; such as `(x for x, _ in loader)`.
 
     Raises:
-        BadInput: the model was not converted, or a batch is not a batch of inputs, or holds NaN or infinity. The model
-            then has the ranges of before.
+        BadInput: the model was not converted, or a batch is not a batch of inputs, or holds NaN or infinity, or another
+            thread is inside a call of the model, or changes its settings. The model then has the ranges of before.
     """
     found = crossbars(model)
-    found.state.check_idle()
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise BadInput(f"batches is of type {type(batches).__name__}; give a list of batches, such as [inputs]")
     samples = [found.sample, *(_checked(model, batch) for batch in batches)]
+    with found.state.changing("calibrate_ranges", unfinished=True):
+        _widen(model, found, samples)
+
+
+def _widen(model: nn.Module, found: Crossbars, samples: Sequence[Any]) -> None:
+    """Widen all ranges, or leave them as they were where the model fails on a batch."""
     before = [(op, op.x_range, op.adc_range, getattr(op, "w_range", None)) for op in found.operands]
     try:
         _observe(model, found, samples)
@@ -59,6 +65,8 @@ def _observe(model: nn.Module, found: Crossbars, samples: Sequence[Any]) -> None
     for sample in samples:
         with torch.no_grad(), self_check.named_rows(sample, found.axis), found.state.set_mode("observe inputs"):
             call(model, sample)
+        for name, size in magnitudes_of_sample(model, sample).items():
+            found.largest_inputs[name] = max(size, found.largest_inputs.get(name, 0.0))
     share_ranges(found.operands)
     if any(operand.calibrates_converters() for operand in found.operands):
         calibrate_converters(model, samples)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -19,7 +17,7 @@ from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.call_info import drop_parts_of_texts
+from ohmformer.nn.convert.call_info import drop_parts_of_texts, note_across, only_looks_elsewhere
 from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer
@@ -28,6 +26,7 @@ from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.describing import note_digital
+from ohmformer.nn.noise_check import warn_of_unstable_noise
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.state import State
@@ -74,12 +73,14 @@ def convert(
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
-    with _evaluating(converted), unchanged_buffers(model), without_fast_path():
+    with self_check.evaluating(converted), unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
         drop_parts_of_texts(run, converted, sample)
+        note_across(run, converted, sample)
         replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
         table = replacer.replace()
         state.causal = any(isinstance(op, KVOperand) and op.causal for op in replacer.operands)
+        state.causal = state.causal or only_looks_elsewhere(run, sample)
         found = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
             run.axis, config.weights,
@@ -87,30 +88,24 @@ def convert(
         converted.ohmformer_crossbars = found  # type: ignore[assignment]
         attach(converted, found, run, set(replacer.frames))
         attach_ranges(converted, found.operands)
-        found.structure.note(converted)
         self_check.check(model, converted, state, _checked(found.operands), sample, run.axis)
-        calibrate_ranges(converted)
+        _calibrate(model, converted, found)
     _report(converted, found, verbose)
     return converted
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, all of a model is in evaluation mode."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+def _calibrate(model: nn.Module, converted: nn.Module, found: Crossbars) -> None:
+    """Find all ranges; with these, see whether noise depends on what else is in a call."""
+    calibrate_ranges(converted)
+    if found.axis == 0:
+        warn_of_unstable_noise(model, converted, found.state, found.operands, found.sample, stacklevel=3)
 
 
 def _report(converted: nn.Module, found: Crossbars, verbose: bool) -> None:
     """Print what was captured, or warn the caller of `convert` of what is left over, and of what was not calibrated."""
     table = found.table
     note_digital(converted, table)
-    warn_of_unseen(found.operands, stacklevel=3)
+    warn_of_unseen(converted, found.operands, stacklevel=3)
     if verbose:
         table.print()
     elif table.left_over:

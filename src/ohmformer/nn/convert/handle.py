@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import index
 from typing import Any
 
 from torch import nn
 
 from ohmformer.capture.table import CaptureTable
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, one_line
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
@@ -19,6 +18,7 @@ from ohmformer.nn.modules.class_swap import converted_part
 from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State
+from ohmformer.quantities import whole_number
 
 
 @dataclass(eq=False)
@@ -36,6 +36,7 @@ class Crossbars:
         axis: along which samples stand in the inputs.
         weights: how static weights are conditioned.
         structure: its submodules at the conversion.
+        largest_inputs: argument -> largest magnitude that ranges are calibrated on; empty where that is not known.
     """
 
     state: State
@@ -48,6 +49,7 @@ class Crossbars:
     axis: int = 0
     weights: WeightMitigation = field(default_factory=WeightMitigation)
     structure: Structure = field(default_factory=Structure)
+    largest_inputs: dict[str, float] = field(default_factory=dict)
 
 
 def crossbars(model: nn.Module) -> Crossbars:
@@ -57,7 +59,7 @@ def crossbars(model: nn.Module) -> Crossbars:
         BadInput: the model was not converted, or has been changed since.
     """
     handle = handle_of(model)
-    handle.structure.check(model)
+    handle.structure.check()
     return handle
 
 
@@ -70,20 +72,27 @@ def handle_of(model: nn.Module) -> Crossbars:
     handle = getattr(model, "ohmformer_crossbars", None)
     if isinstance(handle, Crossbars):
         return handle
-    part = converted_part(model) if isinstance(model, nn.Module) else None
-    if part:
-        raise BadInput(
-            f"only {part} of this model is on crossbars; pass that part, or revert it and convert the whole model"
+    raise BadInput(_not_converted(model))
+
+
+def _not_converted(model: object) -> str:
+    """Why a model is not what `convert` returned, and what to do."""
+    if not isinstance(model, nn.Module):
+        return f"model is of type {type(model).__name__}; give what ohmformer.convert returned"
+    parts = [name for name, module in model.named_modules() if "ohmformer_crossbars" in vars(module)]
+    if parts:
+        named = f"{parts[0]} of this model is" if len(parts) == 1 else f"{', '.join(parts)} of this model are"
+        return (
+            f"only {named} on crossbars; pass that part, model.get_submodule({parts[0]!r}), or convert all of it: "
+            "convert(revert(model), ...)"
         )
-    raise BadInput("this model is not on crossbars; pass it through ohmformer.convert first")
-
-
-def whole_number(value: object) -> int:
-    """A whole number of any type (Python, NumPy, a tensor of one element) as an int; -1 for anything else."""
-    try:
-        return -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
-    except (TypeError, RuntimeError, ValueError):
-        return -1
+    part = converted_part(model)
+    if part is None:
+        return "this model is not on crossbars; pass it through ohmformer.convert first"
+    return (
+        f"{part or 'this module'} is a part of a model on crossbars; pass that whole model, or convert this one by "
+        "itself: convert(revert(model), ...)"
+    )
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
@@ -95,7 +104,8 @@ def check_seed(seed: object, name: str = "seed") -> int:
     number = whole_number(seed)
     if not 0 <= number < 2**63:
         raise BadInput(
-            f"{name} = {seed!r}: must be a whole number from 0 to 2^63 - 1; write it without quotes and decimals"
+            f"{name} = {one_line(seed)}: must be a whole number from 0 to 2^63 - 1; write it without quotes and "
+            "decimals"
         )
     return number
 
@@ -113,12 +123,12 @@ def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
 
     Raises:
         BadInput: the model was not converted, chip or seed is no whole number, 0 or more, or another thread is inside a
-            call of the model.
+            call of the model, or changes its settings.
     """
     state = crossbars(model).state
-    state.check_idle()
-    state.chip = check_seed(chip, "chip")
-    state.seed = state.seed if seed is None else check_seed(seed)
+    chip, seed = check_seed(chip, "chip"), state.seed if seed is None else check_seed(seed)
+    with state.changing("set_chip"):
+        state.chip, state.seed = chip, seed
 
 
 @contextmanager
@@ -126,19 +136,19 @@ def without_quantizers(model: nn.Module) -> Iterator[None]:
     """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
 
     There are no digits then, so each value stands in one cell, and each input is one voltage. Without rounding ties to
-    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal. It holds for
-    all threads.
+    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal. Inside, other
+    threads cannot call the model, since settings hold for all threads.
 
     Raises:
-        BadInput: the model was not converted, or another thread is inside a call of the model.
+        BadInput: the model was not converted, or another thread is inside a call of the model, or changes its settings.
     """
     state = crossbars(model).state
-    state.check_idle()
-    before, state.rounded = state.rounded, False
-    try:
-        yield
-    finally:
-        state.rounded = before
+    with state.changing("without_quantizers"):
+        before, state.rounded = state.rounded, False
+        try:
+            yield
+        finally:
+            state.rounded = before
 
 
 def capture_table(model: nn.Module) -> CaptureTable:

@@ -117,7 +117,7 @@ class OperandChoice:
             axis="K" if written == "left" else letter,
             write=written,
             fault_name=kv_role if assigned.shared else name,
-            causal=bool(product.causal),
+            causal=bool(product.causal) or (product.across and written == "left"),
             memristive=assigned.memristive,
             clip=assigned.clip,
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -18,6 +18,18 @@ from ohmformer.streams import samples
 
 TOLERANCE = 1e-4
 """Largest norm of the difference over norm of the output: far above float32 rounding, far below any mistake."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, all of a model is in evaluation mode."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def tolerance(model: nn.Module) -> float:
@@ -38,25 +50,19 @@ def check(original: nn.Module, converted: nn.Module, state: State, names: list[s
     Raises:
         BadInput: they differ (the first layer that does is named), or the check would prove nothing.
     """
-    training = {module: module.training for module in original.modules()}
-    original.eval()
-    try:
-        with torch.no_grad(), named_rows(sample, axis), state.set_mode("ideal"):
-            expected = call(original, sample)
-            _compare(original, converted, state, sample, expected, names)
-            used = state.threads.call.uses
-            missed = [name for name in names if name not in used]
-            if missed:
-                raise BadInput(
-                    f"{missed[0]} was put on crossbars but the model passes it by (a fused path?); keep it digital"
-                )
-            other = repadded(sample) if axis == 0 else None
-            expected = None if other is None else _attempt(original, other)
-            if expected is not None:
-                _compare(original, converted, state, other, expected, names, " with other padding")
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with evaluating(original), torch.no_grad(), named_rows(sample, axis), state.set_mode("ideal"):
+        expected = call(original, sample)
+        _compare(original, converted, state, sample, expected, names)
+        used = state.threads.call.uses
+        missed = [name for name in names if name not in used]
+        if missed:
+            raise BadInput(
+                f"{missed[0]} was put on crossbars but the model passes it by (a fused path?); keep it digital"
+            )
+        other = repadded(sample) if axis == 0 else None
+        expected = None if other is None else _attempt(original, other)
+        if expected is not None:
+            _compare(original, converted, state, other, expected, names, " with other padding")
 
 
 def _compare(
@@ -80,14 +86,14 @@ def _compare(
         return
     if not difference(expected, call(original, sample)) <= tolerance(original):
         raise BadInput("the model itself gives another output when it is called again; make it deterministic")
-    where = _nearest(_first_difference(original, converted, sample), names)
+    where = nearest(_first_difference(original, converted, sample), names)
     raise BadInput(
         f"the converted model differs from the original by {error:.2g} (norm of the difference over norm of the "
         f"output) on exact hardware{how}, first at {where}; keep it digital with rules={{{where!r}: None}}"
     )
 
 
-def _nearest(where: str, names: list[str]) -> str:
+def nearest(where: str, names: list[str]) -> str:
     """A module, or else the nearest one around it, that holds one of the operands, so that a rule can speak of it."""
     holders = {name.partition("#")[0] for name in names}
     holders |= {name.removesuffix(".K").removesuffix(".V") for name in holders}
@@ -172,7 +178,7 @@ def floats(output: Any) -> list[Tensor]:
 
 def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) -> str:
     """Name of the first module, in order of completion, whose output differs."""
-    expected, found = _outputs(original, sample), _outputs(converted, sample)
+    expected, found = outputs_of(original, sample), outputs_of(converted, sample)
     for name, outputs in expected.items():
         for a, b in zip(outputs, found.get(name, []), strict=False):
             if a.shape != b.shape or not float((a - b).norm()) <= tolerance(original) * float(a.norm()):
@@ -180,7 +186,7 @@ def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) ->
     return "the model itself"
 
 
-def _outputs(model: nn.Module, sample: Any) -> dict[str, list[Tensor]]:
+def outputs_of(model: nn.Module, sample: Any) -> dict[str, list[Tensor]]:
     """Output tensors of every module, in order of completion."""
     seen: dict[str, list[Tensor]] = {}
     handles = []

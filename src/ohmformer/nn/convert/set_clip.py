@@ -15,18 +15,21 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
     """Another clip of K and V, or none. Calibrated converter ranges are calibrated again, as in `convert`.
 
     Raises:
-        BadInput: the arrays of K or V cannot have that clip, or another thread is inside a call of the model.
+        BadInput: the arrays of K or V cannot have that clip, or another thread is inside a call of the model, or
+            changes its settings.
     """
     found = crossbars(model)
-    found.state.check_idle()
     if clip is not None:
         for operand in found.operands:
             if isinstance(operand, KVOperand) and operand.plain_clip == "model":
                 clip.check(operand.array)
-    for operand in found.operands:
-        if isinstance(operand, KVOperand):
-            operand.clip = operand.plain_clip
-    found.state.clip = clip
-    if any(operand.calibrates_converters() for operand in found.operands):
-        calibrate_converters(model)
-        warn_of_unseen(found.operands, stacklevel=2)
+    calibrated = any(operand.calibrates_converters() for operand in found.operands)
+    with found.state.changing("set_clip", unfinished=True):
+        for operand in found.operands:
+            if isinstance(operand, KVOperand):
+                operand.clip = operand.plain_clip
+        found.state.clip = clip
+        if calibrated:
+            calibrate_converters(model)
+    if calibrated:
+        warn_of_unseen(model, found.operands, stacklevel=2)

@@ -32,7 +32,7 @@ def put(operands: Sequence[Operand], _module: nn.Module, state: dict[str, Any], 
 
 def take(
     operands: Sequence[Operand],
-    _module: nn.Module,
+    module: nn.Module,
     state: dict[str, Any],
     prefix: str,
     _metadata: Any,
@@ -58,6 +58,9 @@ def take(
             return
     for name, tensors in stored.items():
         set_ranges(named[name], tensors)
+    found = getattr(module, "ohmformer_crossbars", None)
+    if stored and found is not None:
+        found.largest_inputs.clear()  # what those ranges were calibrated on is not known
 
 
 OWN_STATE_HOOKS = (put, take)

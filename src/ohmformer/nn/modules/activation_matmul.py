@@ -67,12 +67,26 @@ class ActivationMatmulSite:
                 f"{self.state.samples} samples: cannot tell which rows belong to which sample; name one sample per row"
             )
         x, w = (rows.to_heads(widened(f, self.name), B) for f in (left, right))
-        tokens = self.operand.write == "right" and self.right is not None  # codes of distances are written as they are
-        valid = _of_samples(seen, rows, tuple(lead), B) if seen is not None and tokens else None
+        tokens = self.operand.write == "right"
+        valid, blind = None, False
+        if seen is not None and tokens:
+            own = self._own_queries(B, x.shape[-2])
+            valid = _of_samples(seen, rows, tuple(lead), B, own)
+            blind = self.operand.simulated and (own is not None or shows_nothing(seen))
         y = multiply(self.operand, x, w, self.groups, valid)
-        if seen is not None and valid is not None and self.operand.simulated and shows_nothing(seen):
+        if blind and valid is not None:
             y = y + unwritten(x, w, valid, self.operand.axis)
         return found.finish(rows.from_heads(y, tuple(lead)).to(dtype))
+
+    def _own_queries(self, B: int, M: int) -> Tensor | None:
+        """Which of M queries [B, M] are none of padding, as far as the call says; None where all are, or all may be.
+
+        What only padding sees (itself, in XLNet) is padding.
+        """
+        padding = self.state.call_info.padding
+        if not padding or padding[0].shape != (B, M) or bool(padding[0].all()):
+            return None
+        return padding[0]
 
     def _rows(self, found: Contraction, axes: int) -> BatchAxis:
         """Where samples stand in the axes that both factors share after broadcasting."""
@@ -81,8 +95,14 @@ class ActivationMatmulSite:
         return BatchAxis(rows.axis + axes - (factor.dim() - 2), rows.size, rows.major)
 
 
-def _of_samples(seen: Tensor, rows: BatchAxis, lead: tuple[int, ...], B: int) -> Tensor:
-    """Which tokens [B or 1, N] any row of seen[..., M, N] sees; it may have axes of one place, and fewer axes."""
+def _of_samples(seen: Tensor, rows: BatchAxis, lead: tuple[int, ...], B: int, own: Tensor | None = None) -> Tensor:
+    """Which tokens [B or 1, N] any row of seen[..., M, N] sees; it may have axes of one place, and fewer axes.
+
+    Of the rows of each sample only the `own` ones [B, M] count, or all.
+    """
+    if own is not None:
+        each = rows.to_heads(seen.expand(*lead, own.shape[1], seen.shape[-1]), B)
+        return (each & own.to(seen.device)[:, None, :, None]).any(dim=-2).any(dim=1)
     if rows.axis == 0 and lead[0] == B and seen.dim() == len(lead) + 2:
         return seen.any(dim=-2).flatten(1, -2).any(dim=1) if len(lead) > 1 else seen.any(dim=-2)
     return rows.to_heads(seen.expand(*lead, *seen.shape[-2:]), B).any(dim=-2).any(dim=1)

@@ -30,7 +30,10 @@ def multiply(operand: KVOperand, x: Tensor, w: Tensor, groups: int | None, valid
         valid: [B or 1, tokens] which tokens of w are none of padding.
     """
     if operand.write == "left":
-        return serve(operand, every_head(w, x.shape[1]), x, None, w.shape[-2]).transpose(-2, -1)
+        packed = x.shape[-2] > 1 and operand.causal and _one_token(operand, w, valid)
+        heads = x.flatten(1, 2).unsqueeze(2) if packed else x
+        y = serve(operand, every_head(w, heads.shape[1]), heads, None, w.shape[-2]).transpose(-2, -1)
+        return y.reshape(*x.shape[:-1], w.shape[-2])
     tokens = one_of_each(w if operand.axis == "K" else w.transpose(-2, -1), groups)
     one = x.shape[-2] > 1 and operand.causal and _one_token(operand, tokens, valid)
     return serve(operand, x, tokens, valid, 1 if one else x.shape[-2])

@@ -13,6 +13,7 @@ from ohmformer.nn.operands.weight import WeightOperand
 class CrossbarLinear(nn.Linear):
     """`nn.Linear` whose weight lives on crossbars: x[B, ..., in] to [B, ..., out]; the bias is added digitally."""
 
+    ohmformer_own = True
     ohmformer_weight: WeightOperand
 
     @eager

@@ -21,6 +21,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
     digital.
     """
 
+    ohmformer_own = True
     ohmformer_inputs: tuple[WeightOperand | None, WeightOperand | None, WeightOperand | None]
     ohmformer_sites: list[AttentionSite]
 
@@ -55,7 +56,9 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         is_causal: bool,
     ) -> tuple[Tensor, Tensor | None]:
         batched = query.dim() == 3
-        q, k, v = self._project(*(self._batch_first(t) for t in (query, key, value)))
+        elsewhere = key is not query and not self._causal()
+        memory = _present(key_padding_mask) if elsewhere else None
+        q, k, v = self._project(memory, *(self._batch_first(t) for t in (query, key, value)))
         mask = self._mask(attn_mask, key_padding_mask, q, k, is_causal)
         p = self.dropout if self.training else 0.0
         site = self.ohmformer_sites[0]
@@ -90,12 +93,18 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
             return q, k, v
         return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
 
-    def _project(self, *tokens: Tensor) -> list[Tensor]:
-        """Queries, keys and values [B, H, N, d] of tokens[B, N, .]."""
+    def _causal(self) -> bool:
+        """Whether keys are the same tokens as queries, and come one by one."""
+        site = self.ohmformer_sites[0]
+        return any(operand is not None and operand.causal for operand in (site.key, site.value))
+
+    def _project(self, memory: tuple[Tensor, ...] | None, *tokens: Tensor) -> list[Tensor]:
+        """Queries, keys and values [B, H, N, d] of tokens[B, N, .]; `memory` of keys and values as in `State`."""
         biases = self.in_proj_bias.chunk(3) if self.in_proj_bias is not None else (None, None, None)
         heads = []
-        for x, w, b, operand in zip(tokens, self._weights(), biases, self.ohmformer_inputs, strict=True):
-            y = F.linear(x, w) if operand is None else operand.product(x, w)
+        owns = (None, memory, memory)
+        for x, w, b, operand, own in zip(tokens, self._weights(), biases, self.ohmformer_inputs, owns, strict=True):
+            y = F.linear(x, w) if operand is None else operand.product(x, w, memory=own)
             y = y if b is None else y + b
             heads.append(y.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2))
         return heads
@@ -118,6 +127,11 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
             return None
         mask = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         return mask.expand(*mask.shape[:-2], q.shape[-2], k.shape[-2])
+
+
+def _present(padding: Tensor | None) -> tuple[Tensor, ...]:
+    """Which keys [B, N] are no padding, of a mask that hides padding; empty if all are."""
+    return () if padding is None or padding.dim() == 1 else (~padding if padding.dtype == torch.bool else padding == 0,)
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:

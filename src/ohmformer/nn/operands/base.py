@@ -18,6 +18,7 @@ from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.nn.operands.state import CallInfo, State, Use
+from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
 
 EXACT = ("bypass", "observe inputs", "observe tokens")
@@ -97,20 +98,19 @@ class Operand:
         samples: bool = True,
         queries: int | None = None,
         columns: tuple[int, ...] | None = None,
-        own: Tensor | None = None,
+        own: tuple[Tensor, ...] | None = None,
     ) -> Tensor:
         """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O].
 
         Without `samples` the first axis of x is none of samples, and its rows are read as they come. M may be several
         times the number of `queries`, one head of queries after the other. `columns` says how many of the outputs
-        each sample has, where that differs. `own` [B, M] says which inputs are none of padding, where that is known of
-        these very inputs. Cells that are ideal hold nothing but w.
+        each sample has, where that differs. `own` is given for inputs that are not the new tokens of the call (see
+        `State.memory`): which of them [B, M] are no padding. Cells that are ideal hold nothing but w.
         """
         if held is None:
             return x @ w.transpose(-2, -1)
         with torch.no_grad():
-            noisy = self.noisy_reads()
-            stream = self._read_stream(x, use, samples, queries or x.shape[-2], columns, own) if noisy else None
+            stream = self._read_stream(x, use, samples, queries, columns, own) if self.noisy_reads() else None
             y = self._multiply(x.detach(), held, stream)
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
@@ -126,20 +126,25 @@ class Operand:
         x: Tensor,
         use: Use,
         samples: bool,
-        queries: int,
+        queries: int | None,
         columns: tuple[int, ...] | None,
-        padding: Tensor | None = None,
+        memory: tuple[Tensor, ...] | None,
     ) -> Streams:
-        """What the noise of reading inputs x[B, ..., M, I] belongs to: a sample, or each token in causal models."""
-        state, info = self.state, use.info
+        """What the noise of reading inputs x[B, ..., M, I] belongs to: a sample, or each token in causal models.
+
+        Where a call does not number its tokens, inputs that are known to be tokens are numbered from 0.
+        """
+        state, info, B = self.state, use.info, len(x)
         reads = use.stream.child(self.name, "read", *use.call_index)
         if not samples:
             return reads
-        found = sample_streams(reads, len(x), info.names)
-        numbers, heads = info.numbers, x.shape[-2] // queries
-        tokens = len(numbers) == len(x) and len(numbers[0]) >= queries and padding is None
+        found = sample_streams(reads, B, info.names)
+        numbers = info.numbers if queries is None else self.numbers_of_inputs(B, queries, info)
+        queries = x.shape[-2] if queries is None else queries
+        heads = x.shape[-2] // queries
+        tokens = len(numbers) == B and len(numbers[0]) >= queries and memory is None
         if not (state.causal and tokens) or state.level == "cell":
-            own = self._own_rows(len(x), queries, heads, info, padding)
+            own = _own_rows(B, queries, heads, info, memory)
             if own is None and columns is None:
                 return found
             return PaddedStreams(found.streams, places=x.shape[-2], rows=own, columns=columns)
@@ -150,15 +155,9 @@ class Operand:
         )
         return TokenStreams(found.streams, numbers=places, growing=True)
 
-    def _own_rows(
-        self, B: int, queries: int, heads: int, info: CallInfo, padding: Tensor | None
-    ) -> tuple[tuple[int, ...], ...] | None:
-        """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
-        masks = (padding,) if padding is not None else info.padding if info.memory is None else ()
-        if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
-            return None
-        own = [row.nonzero().flatten().tolist() for row in masks[0]]
-        return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in own)
+    def numbers_of_inputs(self, B: int, queries: int, info: CallInfo) -> Numbers:
+        """The numbers of inputs that are tokens, `queries` of each of B samples; empty if they come all at once."""
+        return info.numbers or (() if info.at_once else numbers_by_place(B, queries, info))
 
     def _multiply(self, x: Tensor, held: Folded | Programmed, stream: Streams | None) -> Tensor:
         x_range = None if self.x_range is None else self.x_range.to(x)
@@ -214,6 +213,26 @@ class Operand:
         array, step = self.array if self.state.rounded else analog(self.array), use.step
         cell = None if step is None else step.cells.get(self.name)
         return array if cell is None else array.model_copy(update={"cell": cell})
+
+
+def numbers_by_place(B: int, queries: int, info: CallInfo) -> Numbers:
+    """The numbers of the tokens at `queries` places of each of B samples; -1 at padding."""
+    own = _own_rows(B, queries, 1, info, None)
+    if own is None:
+        return (tuple(range(queries)),) * B
+    found = [dict(zip(row, range(len(row)), strict=True)) for row in own]
+    return tuple(tuple(number.get(place, -1) for place in range(queries)) for number in found)
+
+
+def _own_rows(
+    B: int, queries: int, heads: int, info: CallInfo, memory: tuple[Tensor, ...] | None
+) -> tuple[tuple[int, ...], ...] | None:
+    """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
+    masks = memory if memory is not None else info.padding if info.memory is None else ()
+    if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
+        return None
+    own = [row.nonzero().flatten().tolist() for row in masks[0]]
+    return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in own)
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:

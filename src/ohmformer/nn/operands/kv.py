@@ -18,13 +18,13 @@ from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import faults
 from ohmformer.mitigation.spec import Clip
-from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.base import Operand, numbers_by_place
 from ohmformer.nn.operands.clipping import soft_clips
 from ohmformer.nn.operands.kv_cache import WrittenTokens
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
 from ohmformer.nn.operands.state import CallInfo, Use
-from ohmformer.nn.operands.unpad import Numbers, Unpadding, places, ring_places, unpad
+from ohmformer.nn.operands.unpad import Numbers, Unpadding, place_at, places, ring_places, unpad
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 
@@ -36,8 +36,8 @@ class KVOperand(Operand):
         fault_name: the arrays that are used; layers that share arrays share their faults.
         axis: "K" (tokens are outputs) or "V" (tokens are inputs).
         write: which factor of the product is written; "left" for Q in place of K, say, whose tokens are outputs.
-        causal: no query sees later tokens, so tokens may come one by one: each draws the noise of its number, and what
-            would be a range over all tokens is fixed by calibration.
+        causal: tokens may come one by one, since no query sees later ones, or since queries are written themselves.
+            Each draws the noise of its number, and what would be a range over all tokens is fixed by calibration.
         memristive: its cells need no protection where this is False.
         clip: in place of the model's; a tuple has one for each head.
         w_range: the calibrated range of a causal operand, [1, R or 1, 1, d or 1].
@@ -128,7 +128,8 @@ class KVOperand(Operand):
         w = tokens if self.axis == "K" else tokens.transpose(-2, -1)
         array = self.written_array(use)
         streams = self._streams(came, unpadding, numbers, use, array)
-        held, gain = self._written(tokens.detach(), came, unpadding, streams, new, array, use)
+        fresh = came.shape[-2] if self.write == "left" else new
+        held, gain = self._written(tokens.detach(), came, unpadding, streams, fresh, array, use)
         if gain is not None:
             x = x * gain
             w = w / torch.where(gain > 0, gain, 1.0)
@@ -185,6 +186,13 @@ class KVOperand(Operand):
         state = self.state
         return use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner
 
+    def numbers_of_inputs(self, B: int, queries: int, info: CallInfo) -> Numbers:
+        """As in the base; where queries are written, inputs are keys, and may be those of other tokens."""
+        found = super().numbers_of_inputs(B, queries, info)
+        if self.write == "right" or not found or len(found[0]) == queries:
+            return found
+        return numbers_by_place(B, queries, info)
+
     def _remembers(self, info: CallInfo) -> bool:
         """Whether tokens may come back from a cache, and what cells hold can be taken apart token by token."""
         return self._apart() and (info.cached or (self.causal and not torch.is_grad_enabled()))
@@ -238,10 +246,15 @@ class KVOperand(Operand):
         if not self.causal:
             return unpadding, ()
         if self.write == "left" and unpadding is None and len(call.numbers) == B and len(call.numbers[0]) == N:
-            return None, call.numbers
+            in_order = all(row == tuple(range(N)) for row in call.numbers)
+            if in_order or not self._places_matter():
+                return None, call.numbers
+            return place_at(torch.tensor(call.numbers, device=tokens.device))
         if call.ring and len(call.numbers) == B and len(call.numbers[0]) < N:
             return ring_places(unpadding, call.written, N, tokens.device)
-        return places(unpadding, call.written, B, N, tokens.device, at_numbers=self._places_matter())
+        padding = call.padding[0] if call.padding else None
+        matters = self._places_matter()
+        return places(unpadding, call.written, B, N, tokens.device, at_numbers=matters, padding=padding)
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on where it stands among the tokens of its sample."""

@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import enumerate as enumerate_threads
-from threading import get_ident
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.array.spec import Level
 from ohmformer.capture.torch_private import in_backward
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.nn.threads import Threads
+from ohmformer.nn.operands.memory import Memory
+from ohmformer.nn.threads import Block, Threads, Users
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]
 """How cells contradict a cache: they hold a cached token under another number of its sample, or for another sample; or
 another token stands where they hold one, though later ones are the same."""
-Mode = Literal["run", "bypass", "ideal", "observe tokens", "observe inputs", "observe converters"]
+Mode = Literal["run", "bypass", "ideal", "written", "observe tokens", "observe inputs", "observe converters"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class CallInfo:
             mistaken for that of other inputs.
         memory: the same of what a decoder looks at; None where there is no decoder with inputs of its own.
         cached: there is a cache of keys and values.
+        at_once: tokens never come one by one, as those of an encoder.
         ring: the model keeps its cache by itself, and is told the positions of its tokens: token n stands in slot
             n mod N, however many slots N there are.
     """
@@ -52,6 +51,7 @@ class CallInfo:
     padding: tuple[Tensor, ...] = ()
     memory: tuple[Tensor, ...] | None = None
     cached: bool = False
+    at_once: bool = False
     ring: bool = False
 
     @property
@@ -61,6 +61,9 @@ class CallInfo:
 
 
 _NOTHING = CallInfo()
+
+SETTINGS = ("level", "seed", "chip", "clip", "mode", "rounded", "training")
+"""Attributes of `State` that say how a model computes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,7 @@ class Call:
         active: that call is going on.
         step: the step of training that the last call was; None where it was none.
         encoders: what calls of encoders say that are going on, by themselves or inside of that of the model.
+        recomputed: how names of operands begin that only an encoder uses -> what its last call says.
         uses: by operand, how often the call has used it.
         moved: by operand with cached tokens, how its cells contradict them.
         written: by operand, what was written last, where a cache may bring it back.
@@ -101,6 +105,7 @@ class Call:
     active: bool = False
     step: TrainingStep | None = None
     encoders: list[CallInfo] = field(default_factory=list)
+    recomputed: dict[str, CallInfo] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
@@ -132,14 +137,15 @@ class State:
         chip: which specimen of the hardware; another chip draws other noise and other faults.
         clip: conditioning of K and V before they are written.
         mode: self-checks compute every captured product exactly (`bypass`), or as cells without rounding and noise
-            would, from what is written of it (`ideal`); the observing modes calibrate ranges.
+            would, from what is written of it (`ideal`), or with such cells for weights and noisy ones for K and V
+            (`written`); the observing modes calibrate ranges.
         rounded: inputs and stored values are integers; otherwise quantizers are bypassed, and only noise remains.
-        causal: some attention of the model is causal, so reads belong to tokens.
+        causal: some attention of the model is causal, or all of it looks at other tokens than its queries; so tokens
+            may come one by one, and reads belong to tokens.
         training: variation-aware training, inside of its block.
         threads: what each thread keeps of its calls.
-        padded: what an encoder returned -> which of its tokens [B, N] hold something. All threads share it, since a
-            tensor is only ever what one call returned, and a decoder may look at it from another thread.
-        callers: threads that are inside a call of the whole model.
+        memory: tensors whose rows are not the new tokens of a call, such as what an encoder returned.
+        users: the threads that call the model, and the one that changes its settings.
     """
 
     level: Level = "array"
@@ -151,36 +157,73 @@ class State:
     causal: bool = False
     training: TrainingSteps | None = None
     threads: Threads[Call] = field(default_factory=lambda: Threads(Call))
-    padded: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
-    callers: set[int] = field(default_factory=set)
+    memory: Memory = field(default_factory=Memory)
+    users: Users = field(default_factory=Users)
 
     def __getstate__(self) -> dict[str, object]:
-        """Outputs of an encoder are not kept with the model."""
-        return {**vars(self), "padded": {}, "callers": set()}
+        """A copy has the settings, without blocks of training or self-checks.
 
-    def __setstate__(self, kept: dict[str, object]) -> None:
-        """As it was, with no outputs of an encoder."""
-        vars(self).update(kept, padded=WeakIdKeyDictionary())
-
-    def check_idle(self) -> None:
-        """Check that no other thread is inside a call of the model, whose settings would change under it.
+        Inside a block of another thread it has those that the model had before the block.
 
         Raises:
-            BadInput: one is.
+            BadInput: another thread calibrates the model.
         """
-        others = self.callers - {get_ident()}
-        if others and others & {thread.ident for thread in enumerate_threads()}:
-            raise BadInput(
-                "another thread is calling this model, and settings hold for all threads; wait until it is done, or "
-                "give each thread a copy of the model (copy.deepcopy)"
-            )
+        block = self.users.foreign_block()
+        if block is not None and block.unfinished:
+            raise BadInput(f"another thread is inside {block.verb}, so this model cannot be copied; {block.remedy}")
+        before = {} if block is None else self.users.before
+        return {**vars(self), **before, "mode": "run", "training": None}
+
+    def begin_block(self, verb: str, *, unfinished: bool = False) -> Block:
+        """Begin work that changes settings, for `users.end`; until then no other thread can call the model.
+
+        Args:
+            verb: the public function that does it.
+            unfinished: copies that another thread makes meanwhile would be of no use.
+
+        Raises:
+            BadInput: another thread is inside a call, or changes settings itself.
+        """
+        block = Block(verb, unfinished)
+        self.users.begin(block, vars(self), SETTINGS)
+        return block
+
+    @contextmanager
+    def changing(self, verb: str, *, unfinished: bool = False) -> Iterator[None]:
+        """Inside, the current thread may change settings, and no other one can call the model. See `begin_block`.
+
+        Raises:
+            BadInput: another thread is inside a call, or changes settings itself.
+        """
+        block = self.begin_block(verb, unfinished=unfinished)
+        try:
+            yield
+        finally:
+            self.users.end(block)
+
+    def check_settings(self) -> None:
+        """Check that settings are those of the model, or of this thread, for a part that is called by itself.
+
+        Raises:
+            BadInput: another thread changes them.
+        """
+        if self.users.owner is not None and not self.in_own_call:
+            self.users.check()
+
+    @property
+    def in_own_call(self) -> bool:
+        """True if this thread is inside a call of the whole model."""
+        call = self.threads.here.call
+        return call is not None and call.active
 
     def use(self, operand: str, calls_per_forward: int) -> Use:
         """The next use of an operand begins; a forward pass has `calls_per_forward` of them.
 
         Raises:
-            BadInput: a part of the model is trained by itself, so that nothing says when a step begins.
+            BadInput: a part of the model is trained by itself, so that nothing says when a step begins; or it is
+                called by itself while another thread changes settings.
         """
+        self.check_settings()
         call = self.threads.call
         n = call.uses.get(operand, 0)
         call.uses[operand] = n + 1
@@ -192,6 +235,8 @@ class State:
             self._check_untrained()
         if call.encoders:
             info = call.encoders[-1]
+        elif call.recomputed and in_backward():  # the layers of an encoder are recomputed one by one
+            info = next((said for prefix, said in call.recomputed.items() if operand.startswith(prefix)), info)
         stream = Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
         return Use(info, step, stream, (n,) if n else ())
 

@@ -68,7 +68,14 @@ def unpad_where(valid: Tensor) -> Unpadding:
 
 
 def places(
-    unpadding: Unpadding | None, totals: Sequence[int], B: int, N: int, device: torch.device, *, at_numbers: bool
+    unpadding: Unpadding | None,
+    totals: Sequence[int],
+    B: int,
+    N: int,
+    device: torch.device,
+    *,
+    at_numbers: bool,
+    padding: Tensor | None = None,
 ) -> tuple[Unpadding | None, Numbers]:
     """The places of tokens that come in the order of their numbers, and the number of the token at each place.
 
@@ -79,20 +86,50 @@ def places(
         N: slots.
         device: of the tokens.
         at_numbers: the place of a token is its number, where older ones are missing; otherwise they stand side by side.
+        padding: [B, L] which slots hold a token at all, though a mask may hide it; None if nothing says so.
     """
     n = N if unpadding is None else unpadding.index.shape[1]
     lengths = (n,) * B if unpadding is None else unpadding.lengths
     totals = totals if len(totals) == B else lengths
     starts = [max(0, total - own) for total, own in zip(totals, lengths, strict=True)]
+    if unpadding is not None and any(starts):
+        of_slots = _numbers_of_slots(padding, totals, N, device)
+        if of_slots is not None:
+            return _place_seen(unpadding, of_slots, at_numbers=at_numbers)
     if not (at_numbers and any(starts)):
         return unpadding, tuple(
             tuple(range(start, start + own)) + (-1,) * (n - own) for start, own in zip(starts, lengths, strict=True)
         )
     first = torch.tensor(starts, device=device)[:, None]
     if unpadding is None:
-        return _place_at(first + torch.arange(N, device=device))
+        return place_at(first + torch.arange(N, device=device))
     valid = unpadding.scatter(unpadding.kept.long(), -1) > 0
-    return _place_at(torch.where(valid, valid.long().cumsum(dim=1) - 1 + first, -1))
+    return place_at(torch.where(valid, valid.long().cumsum(dim=1) - 1 + first, -1))
+
+
+def _numbers_of_slots(padding: Tensor | None, totals: Sequence[int], N: int, device: torch.device) -> Tensor | None:
+    """The number of the token in each of N slots [B, N], where every token that a sample has had is in one of them.
+
+    A mask may hide tokens between others that it shows (sparse attention, or one that depends on the values), so what
+    is seen does not tell the numbers. None where older tokens may be missing, as from the cache of a window.
+    """
+    if padding is None:
+        slots = torch.arange(N, device=device).expand(len(totals), N)
+        return slots if max(totals) <= N and len(set(totals)) == 1 else None
+    B, L = padding.shape
+    if len(totals) != B or L > N:
+        return None
+    held = torch.nn.functional.pad(padding.to(device), (0, N - L))
+    return torch.where(held, held.long().cumsum(dim=1) - 1, -1)
+
+
+def _place_seen(unpadding: Unpadding, of_slots: Tensor, *, at_numbers: bool) -> tuple[Unpadding, Numbers]:
+    """The places of the tokens that are seen, given the number of the token in each slot [B, N]."""
+    if at_numbers:
+        seen = unpadding.scatter(unpadding.kept.long(), -1) > 0
+        return place_at(torch.where(seen, of_slots, -1))
+    numbers = of_slots.gather(1, unpadding.index).masked_fill(~unpadding.kept, -1)
+    return unpadding, tuple(tuple(row) for row in numbers.tolist())
 
 
 def ring_places(
@@ -103,10 +140,10 @@ def ring_places(
     numbers = last - (last - torch.arange(N, device=device)) % N
     if unpadding is not None:
         numbers = torch.where(unpadding.scatter(unpadding.kept.long(), -1) > 0, numbers, -1)
-    return _place_at(numbers)
+    return place_at(numbers)
 
 
-def _place_at(numbers: Tensor) -> tuple[Unpadding, Numbers]:
+def place_at(numbers: Tensor) -> tuple[Unpadding, Numbers]:
     """Each token at the place of its number; numbers[B, N] are negative where no token is."""
     B, N = numbers.shape
     n = max(1, 1 + int(numbers.max()))

@@ -54,14 +54,18 @@ class WeightOperand(Operand):
     rows_of: tuple[BatchAxis | None, ...] = ()
     rotated: bool = False
 
-    def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None) -> Tensor:
+    def product(
+        self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory: tuple[Tensor, ...] | None = None
+    ) -> Tensor:
         """x[..., M, I] @ w[O, I].T on crossbars, or x[..., G, M, I] with w[G, O, I].
 
-        `origin` is the parameter that w is a copy of, if it is one.
+        `origin` is the parameter that w is a copy of, if it is one. `memory` is given for inputs that are not the new
+        tokens of the call, where `State.memory` does not know them.
         """
         refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
+        own = memory if memory is not None else self.state.memory.padding_of(x)
         use, dtype = self.state.use(self.name, self.calls_per_forward), x.dtype
         places = self.rows_of[use.call_index[0] if use.call_index else 0] if self.rows_of else self.rows
         held_of = w.detach()
@@ -78,19 +82,20 @@ class WeightOperand(Operand):
                 "layer needs too"
             )
         rows = encoding.widened(x, self.name)
-        held = None if self.state.mode == "ideal" else self.held(held_of, rows.dtype, use, origin)
-        own = self.state.padded.get(x)
+        held = None if self.state.mode in ("ideal", "written") else self.held(held_of, rows.dtype, use, origin)
         if not self.noisy_reads() or places is None:
             flat = rows.reshape(1, -1, x.shape[-1]) if w.dim() == 2 else rows
             y = self.multiply(flat, w.to(rows.dtype), held, use, samples=False)
             return y.reshape(*x.shape[:-1], w.shape[-2]).to(dtype)
-        first = places.first(rows, self._samples(rows, places))
+        first = places.move_samples_first(rows, self._samples(rows, places))
         if w.dim() == 2:
             flat = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1)
-            y = self.multiply(flat, w.to(rows.dtype), held, use, own=own).reshape(*first.shape[:-1], w.shape[-2])
+            queries = flat.shape[-2] if first.dim() == 3 else None
+            y = self.multiply(flat, w.to(rows.dtype), held, use, queries=queries, own=own)
+            y = y.reshape(*first.shape[:-1], w.shape[-2])
         else:
             y = self.multiply(first, w.to(rows.dtype), held, use)
-        return places.back(y, rows.shape[places.axis]).to(dtype)
+        return places.move_samples_back(y, rows.shape[places.axis]).to(dtype)
 
     def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
         """w R where the product is exact or gradients flow to w; w itself where only its shape matters any more."""

@@ -24,6 +24,7 @@ from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.sharing import Model
 from ohmformer.nn.convert.state_dict_ranges import PREFIX
+from ohmformer.nn.modules.class_swap import converted_part
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
@@ -49,9 +50,10 @@ def save(model: nn.Module, file: str | Path) -> None:
     The sample is stored for what is calibrated later; it is what the model was converted with, so mind its privacy.
 
     Raises:
-        BadInput: the model was not converted, or the file cannot be written.
+        BadInput: the model was not converted, another thread changes its settings, or the file cannot be written.
     """
     found = crossbars(model)
+    found.state.users.check()
     weights, tied = _weights(model)
     tensors = dict(weights)
     for operand in found.operands:
@@ -168,12 +170,15 @@ def _restore_remedies(
 
 def _restore_ranges(found: Crossbars, tensors: Mapping[str, Tensor], file: str | Path) -> None:
     for operand in found.operands:
-        names = {name: f"{_OWN}{operand.name}/{name}" for name in ranges(operand)}
+        before = ranges(operand)
+        names = {name: f"{_OWN}{operand.name}/{name}" for name in before}
         stored = {name: tensors[key] for name, key in names.items() if key in tensors}
         wrong = unfit(operand, stored)
         if wrong:
             raise BadInput(f"{file}: is damaged ({wrong} of {operand.name}); save the model again")
         set_ranges(operand, stored)
+        if any(not stored[name].equal(before[name].to(stored[name])) for name in stored):
+            found.largest_inputs.clear()  # they were calibrated on more than the sample
 
 
 def _described(sample: Any, tensors: dict[str, Tensor]) -> Any:
@@ -252,7 +257,7 @@ def _named(described: Any) -> set[str]:
 def _load_weights(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str], file: str | Path) -> None:
     if not isinstance(model, nn.Module):
         raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
-    if isinstance(getattr(model, "ohmformer_crossbars", None), Crossbars):
+    if converted_part(model) is not None:
         raise BadInput("restore takes a digital model; give the original, or what revert() returns")
     weights = {name: t for name, t in tensors.items() if not name.startswith(_OWN)}
     weights |= {name: weights[first] for name, first in tied.items()}
