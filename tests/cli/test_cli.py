@@ -153,7 +153,7 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "no platforms": (("compare", "platforms", "--platforms", ","), "--platforms: is missing or empty; name some"),
         "platforms left out": (
             ("compare", "platforms"),
-            "--platforms: is missing or empty; name some of: a100_sxm_40gb, ",
+            "--platforms: is missing or empty; name some of: a100_sxm_40gb",
         ),
         "unknown platform": (
             ("compare", "bert_base", "--platforms", "xformer_tvlsi_2023,tpu"),
