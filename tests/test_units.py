@@ -85,3 +85,16 @@ def test_the_remedy_is_a_quantity_of_that_unit(unit: str) -> None:
     with pytest.raises(ValueError, match="such as") as caught:
         units.parse("something", unit)
     assert units.parse(str(caught.value).split("'")[1], unit) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("80 GB", 80e9), ("80 GiB", 80 * 2**30), ("512KiB", 2**19), ("1.5 TiB", 1.5 * 2**40)]
+)
+def test_bytes_have_decimal_and_binary_prefixes(text: str, count: float) -> None:
+    assert units.parse(text, "B") == count
+
+
+@pytest.mark.parametrize(("text", "unit"), [("80 GiB", "B/s"), ("80 Gib", "B"), ("80 Ki", "B"), ("80 GiS", "S")])
+def test_binary_prefixes_are_for_bytes_alone(text: str, unit: str) -> None:
+    with pytest.raises(ValueError, match="has the unit"):
+        units.parse(text, unit)

@@ -90,6 +90,7 @@ Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J"), _bound
 JoulesPerByte = Annotated[float, BeforeValidator(_quantity("J/B")), _in_unit("J/B"), _bounded("J/B")]
 Watts = Annotated[float, BeforeValidator(_quantity("W")), _in_unit("W"), _bounded("W")]
 SquareMeters = Annotated[float, BeforeValidator(_quantity("m^2")), _in_unit("m^2"), _bounded("m^2")]
+Bytes = Annotated[float, BeforeValidator(_quantity("B")), _in_unit("B"), _bounded("B")]
 BytesPerSecond = Annotated[float, BeforeValidator(_quantity("B/s")), _in_unit("B/s"), _bounded("B/s")]
 OpsPerSecond = Annotated[float, BeforeValidator(_quantity("op/s")), _in_unit("op/s"), _bounded("op/s")]
 

@@ -10,10 +10,11 @@ from ohmformer.errors import shown
 
 _PREFIX = {"f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12}
 _PREFIX |= {"\u00b5": -6, "\u03bc": -6}  # both mu
+_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "year": 31557600}
 _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name in (word, f"{word}s")}
 _EXAMPLE = {"S": "10 uS", "ohm": "100 kohm", "V": "200 mV", "A": "10 uA", "J": "2 pJ", "W": "5 mW", "s": "50 ns"}
-_EXAMPLE |= {"Hz": "1 GHz", "m^2": "25 um^2", "F": "0.1 fF", "%": "1 %"}
+_EXAMPLE |= {"Hz": "1 GHz", "m^2": "25 um^2", "F": "0.1 fF", "B": "80 GB", "%": "1 %"}
 """SI unit -> an example of a quantity, for messages."""
 _QUANTITY = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9.]\S*)?")
 _LONGEST = 64
@@ -22,7 +23,7 @@ _LONGEST = 64
 LIMITS = {
     "S": (1e-15, 1.0), "ohm": (1e-3, 1e15), "V": (1e-9, 1e4), "A": (1e-18, 1e4), "F": (1e-21, 1.0), "m": (1e-12, 10.0),
     "m^2": (1e-18, 1.0), "J": (1e-24, 1e3), "J/B": (1e-21, 1.0), "W": (1e-15, 1e6), "s": (1e-15, 1e11),
-    "Hz": (1e-9, 1e12), "B/s": (1.0, 1e17), "op/s": (1.0, 1e17),
+    "Hz": (1e-9, 1e12), "B": (1.0, 1e15), "B/s": (1.0, 1e17), "op/s": (1.0, 1e17),
 }  # fmt: skip
 """SI unit -> smallest and largest magnitude that is accepted; a value beyond them is taken for a typing error."""
 
@@ -37,6 +38,8 @@ def _factor(written: str, unit: str) -> Decimal | None:
         written = re.sub("(Ohm|[\u2126\u03a9])$", "ohm", written)
     if not written.endswith(unit):
         return None
+    if unit == "B" and written.removesuffix(unit) in _BINARY:
+        return Decimal(2 ** _BINARY[written.removesuffix(unit)])
     prefix = _PREFIX.get(written.removesuffix(unit))
     power = 2 if unit.endswith("^2") else 1
     return None if prefix is None else Decimal(10) ** (prefix * power)
@@ -50,8 +53,9 @@ def parse(text: str, unit: str) -> float:
     """Read a quantity: parse('2 pJ', 'J') is exactly the float of the literal 2e-12.
 
     Args:
-        text: a number and a unit with any prefix from f to T; times also in min, h, day, month and year.
-        unit: the SI unit expected: 'S', 'ohm', 'V', 'A', 'J', 'W', 's', 'Hz', 'm^2', or '%' (a fraction).
+        text: a number and a unit with any prefix from f to T; times also in min, h, day, month and year, bytes in KiB,
+            MiB, GiB and TiB.
+        unit: the SI unit expected: 'S', 'ohm', 'V', 'A', 'J', 'W', 's', 'Hz', 'm^2', 'B', or '%' (a fraction).
 
     Raises:
         ValueError: the text is not a number with a unit, its unit has another dimension, or the number is too small or

@@ -151,7 +151,10 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "unknown study of cost": (("cost", "bert"), "bert: is no study of the library; did you mean 'bert_base'"),
         "accuracy of a table": (("accuracy", "bert_base"), "bert_base: is a study of cost alone; take `ohmformer cost"),
         "no platforms": (("compare", "platforms", "--platforms", ","), "--platforms: is missing or empty; name some"),
-        "platforms left out": (("compare", "platforms"), "--platforms: is missing or empty; name some of: clipformer"),
+        "platforms left out": (
+            ("compare", "platforms"),
+            "--platforms: is missing or empty; name some of: a100_sxm_40gb",
+        ),
         "unknown platform": (
             ("compare", "bert_base", "--platforms", "xformer_tvlsi_2023,tpu"),
             "hardware.base = 'tpu': is no accelerator of the library",

@@ -112,16 +112,19 @@ def test_weights_that_do_not_fit_are_loaded_for_every_layer() -> None:
 
 def test_what_one_unit_does_in_turn_is_told_apart() -> None:
     """A GPU does all stages: still its energy and time are those of each, and attention is at work for its share."""
-    gpu = load("gtx_1060")
+    gpu = load("a100_sxm_40gb")
     assert isinstance(gpu, Accelerator)
     run = simulate(shapes("bert-base", tokens=100, batch=2), gpu, SequenceBlocking(block=64))
     by_stage, path = run.energy_by("operation"), run.timeline.critical_stages()
-    assert set(by_stage) == set(path) == {"embedding", "qkv", "key", "value", "output", "ffn1", "ffn2"}
-    assert path == pytest.approx({name: energy / 120 for name, energy in by_stage.items()})
+    assert set(path) == {"embedding", "qkv", "key", "value", "output", "ffn1", "ffn2"}
+    assert set(by_stage) == {*path, "static"}
+    assert by_stage["static"] == pytest.approx(0.22 * 400 * run.latency)
+    assert all(0 < by_stage[name] <= 0.78 * 400 * seconds for name, seconds in path.items())
+    assert sum(by_stage.values()) == pytest.approx(run.energy)
     assert sum(path.values()) == pytest.approx(run.latency)
     attention = (path["key"] + path["value"]) / run.latency
     assert run.utilization == pytest.approx({"projection": 1 - attention, "attention": attention})
-    assert run.energy_by("engine")["attention"] == pytest.approx(attention * run.energy)
+    assert run.energy_by("engine")["attention"] == pytest.approx(by_stage["key"] + by_stage["value"])
 
 
 def test_the_largest_scores_of_a_layer_count() -> None:

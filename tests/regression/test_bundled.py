@@ -16,8 +16,8 @@ COSTS = {
     "clipformer_tcad_2024_adc8": (179.20, 65.369),
     "nvm_ideal": (199.38, 52.180),
     "puma_asplos_2019": (247.18, 42.700),
-    "gtx_1060": (521.15, 62538.0),
-    "h100_sxm": (198.72, 139102.0),
+    "gtx_1060": (597.41, 71689.6),
+    "h100_sxm": (211.37, 32625.3),
 }
 """Platform -> latency [us] and energy [uJ] of the bundled model, in blocks of 16 tokens."""
 

@@ -124,7 +124,7 @@ def test_the_same_file_serves_both_halves() -> None:
         ({"dataflow": {"kind": "blocks"}}, "dataflow.kind = 'blocks': is no kind; known: layer_overlap, layer_serial"),
         ({"dataflow": {"kind": "sequence_blocking", "block": 0}}, "dataflow.block = 0: must be >= 1"),
         ({"model": {"source": "shapes:gpt2", "steps": 2}}, "model.steps = 2: only decoding has steps"),
-        ({"hardware": {}}, "hardware.base: is missing; name one of: clipformer"),
+        ({"hardware": {}}, "hardware.base: is missing; name one of: a100_sxm_40gb, "),
         ({"hardware": {"base": "generic_amplitude"}}, "hardware.chip: is missing"),
         ({"cost": {"rate": 100}}, "cost.rate = 100: has no unit; write '100 Hz'"),
         ({"costs": {}}, "unknown key 'costs'; did you mean 'cost'"),

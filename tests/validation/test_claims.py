@@ -9,7 +9,8 @@ import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.validation import claims
-from ohmformer.validation.claims import Checked, Claim, check, papers
+from ohmformer.validation.claim_runs import Evaluator
+from ohmformer.validation.claims import Checked, Claim, check, check_claim, papers
 from ohmformer.validation.page import page, summary
 
 ROOT = Path(__file__).parents[2]
@@ -17,8 +18,8 @@ FOUND = {name: check(name) for name in papers()}
 BY_ID = {entry.claim.id: entry for paper in FOUND.values() for entry in paper.claims}
 
 
-def test_both_papers_ship() -> None:
-    assert set(FOUND) == {"xformer_tvlsi_2023", "clipformer_tcad_2024"}
+def test_the_papers_that_ship() -> None:
+    assert set(FOUND) == {"xformer_tvlsi_2023", "clipformer_tcad_2024", "gpu_references"}
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,26 @@ def test_bad_claims_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert said in str(caught.value)
     with pytest.raises(BadInput, match="'none' is not a paper in the library"):
         claims.check("none")
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        (("prompt", "first"), "runs: has 2 names; give the prompts, the first and the last token"),
+        (("prompt", "last", "first"), "the last token has a shorter context than the first; exchange them"),
+    ],
+)
+def test_a_rate_needs_the_prompts_and_two_tokens(runs: tuple[str, ...], said: str) -> None:
+    model = {"source": "shapes:gpt2", "batch": 2}
+    passes = {
+        "prompt": {**model, "seq_len": 8},
+        "first": {**model, "phase": "decode", "context": 8},
+        "last": {**model, "phase": "decode", "context": 11},
+    }
+    evaluator = Evaluator({name: {"model": each, "hardware": "t4"} for name, each in passes.items()})
+    claim = Claim(id="x", claim="x", where="-", role="shown", quantity="tokens_per_second", runs=runs, why="-")
+    with pytest.raises(BadInput, match=said):
+        check_claim(evaluator, claim)
+    times = [evaluator.run(name).run.latency for name in ("prompt", "first", "last")]
+    whole = claim.model_copy(update={"runs": ("prompt", "first", "last")})
+    assert check_claim(evaluator, whole).modeled == pytest.approx(2 * 4 / (times[0] + 2 * (times[1] + times[2])))

@@ -11,7 +11,8 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
-from ohmformer.cost.gpu_roofline import kernel_cost
+from ohmformer.cost.gpu_kernels import kernels
+from ohmformer.cost.gpu_roofline import kernels_cost
 from ohmformer.cost.operands import (
     LayerContext,
     array_reads,
@@ -55,7 +56,7 @@ class _Request:
         self.name, self.ops, self.context = name, ops, context
         gpu = context.hardware.projection if isinstance(context.hardware.projection, GpuEngine) else None
         self.key = (
-            *(name, id(context.hardware.chip), context.bytes_per_value, id(gpu)),
+            *(name, id(context.hardware.chip), context.bytes_per_value, id(gpu), context.gpu_attention),
             *(context.batch, context.tokens, context.lanes),
             *(_identity(op, prices=prices) for op in ops),
         )
@@ -138,11 +139,10 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
 
 
 def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
-    """One kernel per operation, one after another."""
-    costs = [kernel_cost(op.op if isinstance(op, PlacedOp) else op, gpu) for op in ops]
-    time = sum(cost.latency for cost in costs)
-    energy = add_energy(*(cost.energy for cost in costs))
-    return Stage(name, side, "gpu", shared=True, per_token=time / context.vectors, energy=energy)
+    """The kernels of the stage, one after another."""
+    plain = [op.op if isinstance(op, PlacedOp) else op for op in ops]
+    cost = kernels_cost(kernels(plain, gpu, joined=context.gpu_attention), gpu)
+    return Stage(name, side, "gpu", shared=True, per_token=cost.latency / context.vectors, energy=cost.energy)
 
 
 def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext) -> Stage:

@@ -15,7 +15,7 @@ from ohmformer.cost.stage import Stage
 from ohmformer.cost.technology import at_technology
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine
 from ohmformer.mapping.planning import Plan, plan
 from ohmformer.mitigation import rotation_ops
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
@@ -52,6 +52,12 @@ class LayerContext:
         """Bytes per value that is moved to and from memories."""
         engine = self.hardware.projection
         return engine.array.inputs.bits / 8 if isinstance(engine, ArrayEngine) else 1.0
+
+    @property
+    def gpu_attention(self) -> bool:
+        """True if Q K^T and P V both run on a GPU, so that one kernel may compute them."""
+        attention = self.hardware.attention
+        return isinstance(attention.key, GpuEngine) and isinstance(attention.value, GpuEngine)
 
     @property
     def chip(self) -> Chip:

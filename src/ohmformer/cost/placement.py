@@ -17,6 +17,8 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components, kv_conditioning, tiles
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
+from ohmformer.cost.gpu_memory import check_memory
+from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
 from ohmformer.cost.operands import LayerContext, chip_of
@@ -25,7 +27,7 @@ from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, suggest
 from ohmformer.hardware.rules import RuleBook, Rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine, GpuEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, Softmax, StaticMatMul, Workload
 
@@ -166,6 +168,7 @@ def place(
     tenants = choice.tenants(workload.ops)
     layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
     work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
+    check_memory(workload, hardware, [(work[first], count) for first, count in Counter(kinds).items()])
     in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
     all_arrays = list(in_arrays.values())
     kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
@@ -183,7 +186,7 @@ def place(
         sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
         used_tiles.total,
         tiles.chip_area(hardware, used_tiles, workload, softmax),
-        chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0,
+        idle_power(hardware) + (chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0),
         tuple(wear(workload, kv_arrays)),
         kv_sets,
         softmax_sets,
@@ -309,7 +312,7 @@ def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup
     state = kv_conditioning.digital_state(work)
     waiting = [op.stage for op in keys if _needs_all_tokens(op)]
     later = tuple(i for i, parts in enumerate(names) if i and i != join and any(name in parts for name in waiting))
-    softmax = _softmax_stages(layer, names, context)
+    softmax = _softmax_stages(layer, stages, names, context)
     return PlacedLayer(
         layer.name,
         layer.tokens,
@@ -329,13 +332,15 @@ def _needs_all_tokens(op: DynamicMatMul) -> bool:
     return op.written > 0 if op.across else not op.causal and op.written == op.queries
 
 
-def _softmax_stages(layer: Layer, names: list[list[str]], context: LayerContext) -> tuple[int, ...]:
+def _softmax_stages(
+    layer: Layer, stages: tuple[Stage, ...], names: list[list[str]], context: LayerContext
+) -> tuple[int, ...]:
     """Positions of the stages that use softmax units; none where lanes or a GPU compute softmax."""
     chip = context.hardware.chip
-    if chip is None or chip.softmax is None or isinstance(context.hardware.projection, GpuEngine):
+    if chip is None or chip.softmax is None:
         return ()
     found = {op.stage for op in layer.ops if isinstance(op, Softmax)}
-    return tuple(i for i, parts in enumerate(names) if not found.isdisjoint(parts))
+    return tuple(i for i, parts in enumerate(names) if stages[i].unit != "gpu" and not found.isdisjoint(parts))
 
 
 def _load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays]) -> Stage | None:

@@ -15,7 +15,7 @@ from ohmformer.cost.array_prices import priced
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import array_reads, chip_of, written_plan
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, GpuEngine, SimdEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import DynamicMatMul, Workload
 
@@ -167,13 +167,17 @@ def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
 
 
 def caches(workload: Workload, op: DynamicMatMul, *, shared: bool) -> int:
-    """Number of samples whose keys and values stay in cells at the same time.
+    """Number of samples whose keys and values stay in cells at the same time."""
+    return workload.batch if stay_cached(workload, op) and not shared else 1
 
-    A decoder keeps the keys and values of every sample for later tokens, from the prefill on. The keys and values of an
-    encoder are not needed after its run, so samples use the same cells in turn.
+
+def stay_cached(workload: Workload, op: DynamicMatMul) -> bool:
+    """True if keys and values of all samples and layers are kept.
+
+    A decoder keeps them for later tokens, from the prefill on. An encoder does not need them after its run, so samples
+    and layers use the same memory in turn.
     """
-    kept = workload.phase == "decode" or (workload.phase == "prefill" and (op.causal or op.across))
-    return workload.batch if kept and not shared else 1
+    return workload.phase == "decode" or (workload.phase == "prefill" and (op.causal or op.across))
 
 
 def _arrays(plan: Plan) -> int:
@@ -282,9 +286,10 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
 
 
 def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_sets: int = 1) -> float:
-    """Area of tiles with their arrays, nodes, and sets of units for softmax [m^2]; the area of a GPU is its die."""
-    if isinstance(hardware.projection, GpuEngine):
-        return hardware.projection.area
+    """Area of tiles with their arrays, nodes, sets of units for softmax, and the die of a GPU [m^2]."""
+    die = max((gpu.area for gpu in hardware.gpus.values()), default=0.0)
+    if die and not used.total:
+        return die
     chip = chip_of(hardware)
     shell = chip.tile_area + chip.cores_per_tile * chip.core_area
     per_tile = chip.arrays_per_core * chip.cores_per_tile
@@ -297,4 +302,4 @@ def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_se
     engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
     exact = dict.fromkeys(engine for engine in engines if isinstance(engine, ExactEngine))
     units += sum(engine.own_area() for engine in exact)
-    return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units
+    return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units + die

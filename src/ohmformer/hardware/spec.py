@@ -9,20 +9,27 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, Misplaced
 from ohmformer.hardware.chip import Chip
 from ohmformer.quantities import (
+    Bytes,
     BytesPerSecond,
     Count,
     Factor,
+    Joules,
+    JoulesPerByte,
+    Nanometers,
     OpsPerSecond,
     PositiveShare,
     Seconds,
+    Share,
     SquareMeters,
     Watts,
 )
 from ohmformer.registry import Family, register
 from ohmformer.schema import Spec
+
+Fusion = Literal["full", "elementwise", "none"]
 
 
 @dataclass(frozen=True)
@@ -145,27 +152,82 @@ class SimdEngine(ExactEngine):
 
 @register
 class GpuEngine(ExactEngine):
-    """Computes on a GPU, modeled as a roofline: the slower of computing and moving operands, plus a kernel launch."""
+    """Computes on a GPU, one kernel after another (equations: cost/gpu_roofline.py).
+
+    Data sheets give peak, bandwidth, memory, processors, board power, area and technology. The other fields default to
+    what published times of one GPU, the A100, give (docs/cost.md). Roles of the same GPU may differ in peak and sizes:
+    attention in 16 bits beside projections in 8 bits.
+    """
 
     cost_fields: ClassVar[tuple[str, ...]] = (
-        *("peak", "efficiency", "bandwidth", "bytes_per_value", "launch_time", "power", "area"),
+        *("peak", "processors", "bandwidth", "memory", "bytes_per_value", "bytes_per_weight", "power", "idle_share"),
+        *("area", "technology", "energy_per_op", "priced_at", "energy_per_byte", "efficiency"),
+        *("attention_efficiency", "memory_efficiency", "launch_time", "fusion"),
     )
 
     kind: Literal["gpu"] = "gpu"
     peak: Annotated[OpsPerSecond, Field(gt=0)]
-    """Peak throughput [op/s]; a multiply-accumulate is two operations."""
-    efficiency: PositiveShare
-    """Share of the peak throughput that products reach."""
+    """Peak throughput of dense products [op/s]; a multiply-accumulate is two operations."""
+    processors: Count
+    """Number of streaming multiprocessors. Each computes one thread block of a kernel at a time."""
     bandwidth: Annotated[BytesPerSecond, Field(gt=0)]
-    """Memory bandwidth [byte/s]."""
+    """Peak bandwidth of the memory [byte/s]."""
+    memory: Annotated[Bytes, Field(gt=0)]
+    """Capacity of the memory, for weights, keys, values and activations [byte]."""
     bytes_per_value: Factor
-    """Size of one value of an operand or result [byte]."""
-    launch_time: Annotated[Seconds, Field(ge=0)]
-    """Time of one kernel launch [s]."""
+    """Size of one activation, key or value [byte]."""
+    bytes_per_weight: Factor | None = None
+    """Size of one weight [byte]; None for `bytes_per_value`."""
     power: Annotated[Watts, Field(gt=0)]
-    """Power while the GPU works [W]."""
+    """Board power, the limit to which clocks are lowered [W]."""
+    idle_share: Share = 0.22
+    """Share of `power` that the board draws all the time."""
     area: Annotated[SquareMeters, Field(gt=0)]
     """Area of the chip [m^2]."""
+    technology: Nanometers
+    """Feature size [nm]."""
+    energy_per_op: Annotated[Joules, Field(ge=0)] = 1.21e-12
+    """Dynamic energy of one operation with values of two bytes at the feature size `priced_at` [J]. It is carried over
+    in proportion to `technology` and `bytes_per_value`."""
+    priced_at: Nanometers = 7.0
+    """Feature size that `energy_per_op` is for [nm]."""
+    energy_per_byte: Annotated[JoulesPerByte, Field(ge=0)] = 31.4e-12
+    """Dynamic energy of moving one byte to or from the memory [J/byte]."""
+    efficiency: PositiveShare = 0.61
+    """Share of the peak throughput that large products reach."""
+    attention_efficiency: PositiveShare = 0.29
+    """Share of the peak throughput that fused attention reaches."""
+    memory_efficiency: PositiveShare = 0.75
+    """Share of the peak bandwidth that kernels reach."""
+    launch_time: Annotated[Seconds, Field(ge=0)] = 3.5e-6
+    """Time of a kernel in addition to its work: launch, start and end [s]."""
+    fusion: Fusion = "full"
+    """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations,
+    additions and softmax join the products. `full`: attention is one kernel as well. `none`: every operation is a
+    kernel, as in a framework without a compiler."""
+
+    @model_validator(mode="after")
+    def _has_dynamic_power(self) -> GpuEngine:
+        if self.idle_share == 1 and (self.energy_per_op or self.energy_per_byte):
+            raise ValueError(
+                "idle_share = 1: leaves no power for work; lower it, or set energy_per_op and energy_per_byte to 0"
+            )
+        return self
+
+    @property
+    def weight_bytes(self) -> float:
+        """Size of one weight [byte]."""
+        return self.bytes_per_value if self.bytes_per_weight is None else self.bytes_per_weight
+
+    @property
+    def idle_power(self) -> float:
+        """Power that the board draws all the time [W]."""
+        return self.idle_share * self.power
+
+    @property
+    def op_energy(self) -> float:
+        """Dynamic energy of one operation at this technology and size of values [J]."""
+        return self.energy_per_op * (self.technology / self.priced_at) * (self.bytes_per_value / 2)
 
 
 class Attention(Spec):
@@ -209,12 +271,17 @@ class Attention(Spec):
 
 
 class Accelerator(Spec):
-    """An accelerator of transformers. `array` stands for the arrays of all engines, as in `array.size`."""
+    """An accelerator of transformers.
 
-    aliases: ClassVar[dict[str, tuple[str, ...]]] = {"array": ("projection.array", "attention.array")}
+    In files, `engine = ...` sets the engines of all three roles, and `array = ...` their arrays, as in `array.size`.
+    """
 
     catalog_kind: ClassVar[str] = "accelerator"
     cost_fields: ClassVar[tuple[str, ...]] = ("chip",)
+    aliases: ClassVar[dict[str, tuple[str, ...]]] = {
+        "array": ("projection.array", "attention.array"),
+        "engine": ("projection", "attention.key", "attention.value"),
+    }
 
     title: str = ""
     """Name for tables and figures."""
@@ -227,12 +294,32 @@ class Accelerator(Spec):
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Expand `array = ...`: crossbars of this array for each of `projection` and `attention` that is left out."""
-        if "array" not in data or {"projection", "attention"} <= set(data):
+        """Expand `engine = ...` or `array = ...`: one engine, or crossbars of one array, for the roles that have none.
+
+        Raises:
+            Misplaced: both are given, or `array` beside engines for all roles.
+        """
+        if "array" in data and ("engine" in data or {"projection", "attention"} <= set(data)):
+            reason = "is given beside keys that set the same engines; leave it out, or set projection.array instead"
+            raise Misplaced(("array",), None, reason)
+        if "array" in data:
+            others = {name: value for name, value in data.items() if name != "array"}
+            crossbars = {"kind": "crossbar", "array": data["array"]}
+            return {"projection": crossbars, "attention": {"array": data["array"]}, **others}
+        if "engine" not in data:
             return data
-        others = {name: value for name, value in data.items() if name != "array"}
-        return {
-            "projection": {"kind": "crossbar", "array": data["array"]},
-            "attention": {"array": data["array"]},
-            **others,
+        engine, attention = data["engine"], data.get("attention", {})
+        if isinstance(attention, dict) and not attention.keys() & {"array", "key", "value"}:
+            attention = {"key": engine, "value": engine, "arrays": "shared", **attention}
+        rest = {name: value for name, value in data.items() if name != "engine"}
+        return {"projection": engine, **rest, "attention": attention}
+
+    @property
+    def gpus(self) -> dict[str, GpuEngine]:
+        """Role -> GPU that computes it, for the roles of a GPU."""
+        roles = {
+            "projection": self.projection,
+            "attention.key": self.attention.key,
+            "attention.value": self.attention.value,
         }
+        return {role: engine for role, engine in roles.items() if isinstance(engine, GpuEngine)}

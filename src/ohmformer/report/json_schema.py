@@ -92,7 +92,7 @@ def _as_written(schema: Schema, cls: type[Spec]) -> Schema:
     required = schema.get("required", [])
     for alias, targets in cls.aliases.items():
         properties[alias] = {"description": f"sets {' and '.join(targets)}"}
-        required = [name for name in required if not any(target.startswith(f"{name}.") for target in targets)]
+        required = [name for name in required if not any(target.split(".")[0] == name for target in targets)]
     table = {**_table(properties, required), "description": schema.get("description", "")}
     if not cls.catalog_kind:
         return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+from ohmformer.errors import BadInput
 from ohmformer.validation.claim_file import Claim
 from ohmformer.validation.claim_runs import Evaluator, Priced
 
@@ -103,7 +104,24 @@ def _weight_arrays(placed: Priced, stages: tuple[str, ...]) -> float:
     return read / (array.cycles() * layer.tokens * work.batch)
 
 
+def _tokens_per_second(evaluator: Evaluator, claim: Claim) -> float:
+    """Return the rate at which a batch generates tokens [1/s].
+
+    The first run is the pass over the prompts; the other two are the first and the last decoding step. Steps between
+    them take the time on the line through both.
+    """
+    if len(claim.runs) != 3:
+        raise BadInput(f"{claim.id}: runs: has {len(claim.runs)} names; give the prompts, the first and the last token")
+    prompt, first, last = (evaluator.run(name).run for name in claim.runs)
+    work = last.placement.workload
+    steps = work.context - first.placement.workload.context + 1
+    if steps < 1:
+        raise BadInput(f"{claim.id}: runs: the last token has a shorter context than the first; exchange them")
+    return work.batch * steps / (prompt.latency + steps * (first.latency + last.latency) / 2)
+
+
 QUANTITIES: dict[str, tuple[str, Compute]] = {
+    "tokens_per_second": ("", _tokens_per_second),
     "latency": ("s", lambda evaluator, claim: _first(evaluator, claim).run.latency),
     "energy": ("J", lambda evaluator, claim: _first(evaluator, claim).run.energy),
     "layer_energy": ("J", lambda evaluator, claim: _first(evaluator, claim).stage_energy(claim.of)),
