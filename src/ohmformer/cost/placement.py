@@ -241,7 +241,7 @@ def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays
     if max(turns, default=0) > 1:
         return
     reason = f"hardware.attention.arrays = {hardware.attention.arrays!r}"
-    if not any(entry.shared for entry in arrays) and hardware.attention.arrays == "shared":
+    if not arrays or (not any(entry.shared for entry in arrays) and hardware.attention.arrays == "shared"):
         reason = "attention is not in arrays"
     elif turns:
         reason = "one layer and one sample"

@@ -294,24 +294,24 @@ class Accelerator(Spec):
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Expand `engine = ...` or `array = ...`: one engine, or crossbars of one array, for the roles that have none.
+        """Expand `engine = ...`, one engine that all roles without one share, or `array = ...`, their crossbars.
 
         Raises:
-            Misplaced: both are given, or `array` beside engines for all roles.
+            Misplaced: both are given, or every role has an engine of its own.
         """
-        if "array" in data and ("engine" in data or {"projection", "attention"} <= set(data)):
-            reason = "is given beside keys that set the same engines; leave it out, or set projection.array instead"
-            raise Misplaced(("array",), None, reason)
-        if "array" in data:
-            others = {name: value for name, value in data.items() if name != "array"}
-            crossbars = {"kind": "crossbar", "array": data["array"]}
-            return {"projection": crossbars, "attention": {"array": data["array"]}, **others}
-        if "engine" not in data:
+        given = [name for name in ("array", "engine") if name in data]
+        if not given:
             return data
-        engine, attention = data["engine"], data.get("attention", {})
-        if isinstance(attention, dict) and not attention.keys() & {"array", "key", "value"}:
-            attention = {"key": engine, "value": engine, "arrays": "shared", **attention}
-        rest = {name: value for name, value in data.items() if name != "engine"}
+        attention = data.get("attention", {})
+        own = set(attention) if isinstance(attention, dict) else {"array"}
+        if len(given) > 1 or ("projection" in data and ("array" in own or {"key", "value"} <= own)):
+            reason = "is given beside keys that set the same engines; leave it out, or leave those out"
+            raise Misplaced((given[0],), None, reason)
+        engine = data["engine"] if "engine" in data else {"kind": "crossbar", "array": data["array"]}
+        if "array" not in own:
+            shared = {"arrays": "shared"} if "engine" in data else {}
+            attention = {"key": engine, "value": engine, **shared, **attention}
+        rest = {name: value for name, value in data.items() if name not in given}
         return {"projection": engine, **rest, "attention": attention}
 
     @property
