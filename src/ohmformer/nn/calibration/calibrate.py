@@ -133,17 +133,26 @@ def calibrate(
             operand.watched.clear()
         calibrate_ranges(model)
     warn_of_unseen(model, handle.operands, stacklevel=2)
+    _warn_of_single_input(tried, inputs_of)
+    return _calibration(best, losses, settings[best])
+
+
+def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
+    """Warn the caller of `calibrate` if several recipes were compared on a single input."""
     if len(tried) > 1 and int(inputs_of.max()) == 0:
         warnings.warn(
             "calibrate compared recipes on a single input, or on a single call whose answers are not one per input, "
             "which does not show how much chance matters, so K and V stay unprotected; give more inputs or a smaller "
             "batch, or set a clip or conditioning by set_clip or set_kv",
             SingleInput,
-            stacklevel=2,
+            stacklevel=3,
         )
-    chosen = settings[best]
-    clips = {name: setting.clip for name, setting in chosen.items() if setting.clip != "none"}
-    kv = {name: setting.conditioner.spec for name, setting in chosen.items() if setting.conditioner is not None}
+
+
+def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str, _Setting]) -> Calibration:
+    """Return the result for the best recipe with its settings by operand."""
+    clips = {name: setting.clip for name, setting in settings.items() if setting.clip != "none"}
+    kv = {name: setting.conditioner.spec for name, setting in settings.items() if setting.conditioner is not None}
     return Calibration(best, {recipe: float(loss.mean()) for recipe, loss in losses.items()}, clips, kv)
 
 

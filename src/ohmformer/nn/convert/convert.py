@@ -90,11 +90,16 @@ def convert(
         attach(converted, handle, run, set(replacer.frames))
         attach_ranges(converted, handle.operands)
         self_check.check(model, converted, state, _always_used(handle.operands), sample, run.axis)
-        calibrate_ranges(converted)
-        if run.axis == 0:
-            warn_of_unstable_noise(model, converted, state, handle.operands, sample, stacklevel=2)
+        _calibrate(model, converted, handle)
     _report(converted, handle, verbose)
     return converted
+
+
+def _calibrate(model: nn.Module, converted: nn.Module, handle: Crossbars) -> None:
+    """Calibrate all ranges; then warn if noise depends on padding, other rows or a cache."""
+    calibrate_ranges(converted)
+    if handle.axis == 0:
+        warn_of_unstable_noise(model, converted, handle.state, handle.operands, handle.sample, stacklevel=3)
 
 
 def _report(converted: nn.Module, handle: Crossbars, verbose: bool) -> None:
