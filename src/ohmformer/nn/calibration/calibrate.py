@@ -77,15 +77,14 @@ class Calibration:
 def calibrate(
     model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int | None = None
 ) -> Calibration:
-    """Protect K and V of a converted model against the noise of its hardware by the best of several recipes.
+    """Protect K and V of a converted model by the best of several recipes, and return the choice.
 
     First each recipe is set up for every operand by the error that closed forms expect. Then the whole model runs with
     each recipe, all with the same noise, and the recipe with the smallest loss against the answers of the original is
     kept. The loss is the cross-entropy of class probabilities for a model with logits, and the relative squared
     difference of outputs for others. A recipe is kept only if it is better than doing nothing by more than chance:
     `STANDARD_ERRORS` standard errors of the difference over inputs. Tokens of one input share their noise, so their
-    mean counts as one difference. A single input does not show how much chance matters; then nothing is done, with a
-    warning.
+    mean counts as one difference. For a single input nothing is done, with a warning.
 
     Args:
         model: a converted model in evaluation mode; it is changed.
@@ -94,9 +93,6 @@ def calibrate(
             package; or recipes to choose from beside doing nothing, as names or objects.
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
-
-    Returns:
-        The chosen recipe, the losses of all recipes, and the clips and conditionings.
 
     Raises:
         BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no

@@ -16,7 +16,7 @@ from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.operands.memory import Memory
-from ohmformer.nn.threads import Block, Threads, Users
+from ohmformer.nn.threads import SettingsBlock, Threads, Users
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]
@@ -176,7 +176,7 @@ class State:
         before = {} if block is None else self.users.before
         return {**vars(self), **before, "mode": "run", "training": None}
 
-    def begin_block(self, verb: str, *, unfinished: bool = False) -> Block:
+    def begin_block(self, verb: str, *, unfinished: bool = False) -> SettingsBlock:
         """Begin a block that may change settings; until `users.end` no other thread can call the model.
 
         Args:
@@ -186,7 +186,7 @@ class State:
         Raises:
             BadInput: another thread calls the model or changes its settings.
         """
-        block = Block(verb, unfinished)
+        block = SettingsBlock(verb, unfinished)
         self.users.begin(block, vars(self), SETTINGS)
         return block
 
