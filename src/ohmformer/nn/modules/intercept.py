@@ -98,7 +98,7 @@ class Frame:
     operations: Mapping[int, set[str]] = field(default_factory=dict)
     scores: set[int] = field(default_factory=set)
 
-    def parametrized(self) -> bool:
+    def is_parametrized(self) -> bool:
         """True if some weights are parametrized, so that each access computes them."""
         return any(parametrize.is_parametrized(weights.owner) for weights in self.weights)
 
@@ -248,7 +248,7 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
         refuse_transforms(*args, *kwargs.values())
         frame: Frame = self.ohmformer_frame
         # Parametrized weights are computed once per call, so that their memory identifies them.
-        with parametrize.cached() if frame.parametrized() else nullcontext(), Intercept(frame) as intercept:
+        with parametrize.cached() if frame.is_parametrized() else nullcontext(), Intercept(frame) as intercept:
             return intercept.finish(self, cls.forward(self, *args, **kwargs))
 
     def reduce(self: Any) -> tuple[Any, ...]:
