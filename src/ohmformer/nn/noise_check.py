@@ -7,7 +7,6 @@ warning and no error, since it comes from the code of the model.
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 import warnings
@@ -23,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 from ohmformer.array import writing
 from ohmformer.capture.inputs import batch_size, call
 from ohmformer.capture.pytorch_quirks import unchanged_structure
+from ohmformer.nn.convert.call_info import forward_signature
 from ohmformer.nn.convert.self_check import TOLERANCE, evaluation_mode, floats, nearest, outputs_of, tolerance
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
@@ -306,7 +306,7 @@ def _is_per_token(name: str, value: Any, N: int) -> bool:
 
 def _argument_names(model: nn.Module) -> set[str]:
     """Return the names of the arguments of a model."""
-    return set(inspect.signature(model.forward).parameters)
+    return set(forward_signature(model).parameters)
 
 
 def _rows(inputs: Any, rows: list[int]) -> Any:

@@ -101,8 +101,7 @@ def calibrate(
     """
     handle = crossbars(model)
     tried = _recipes(remedy)
-    inputs = arrays_as_tensors(inputs)
-    if size(inputs) == 0:
+    if size(inputs := arrays_as_tensors(inputs)) == 0:
         raise BadInput("calibrate needs at least one input")
     operands = protectable_operands(handle)
     _check_arrays(operands)

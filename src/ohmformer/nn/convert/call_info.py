@@ -7,7 +7,8 @@ Shapes: B samples, M new tokens, N tokens in all.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ def encoders_of(model: nn.Module) -> list[nn.Module]:
         if module is model or id(module) in inside:
             continue
         try:
-            names = inspect.signature(module.forward).parameters.keys()
+            names = forward_signature(module).parameters.keys()
         except (TypeError, ValueError):  # a forward that is not written in Python
             continue
         if not names.isdisjoint(OTHER_INPUTS) and names.isdisjoint(WORDS):
@@ -171,14 +172,33 @@ def named_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
     if not args:
         return kwargs
     try:
-        return inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
+        return forward_signature(model).bind_partial(*args, **kwargs).arguments
     except (TypeError, ValueError):
         return kwargs
 
 
 def _takes_cache(model: nn.Module) -> bool:
     """True if the model takes its cache as an argument, so that a call without the argument has no cache."""
-    return "past_key_values" in inspect.signature(model.forward).parameters
+    return "past_key_values" in forward_signature(model).parameters
+
+
+def forward_signature(model: nn.Module) -> inspect.Signature:
+    """Return the signature of a model's forward, without `self`.
+
+    Raises:
+        TypeError: the forward is not written in Python.
+        ValueError: the forward is not written in Python.
+    """
+    function = getattr(model.forward, "__func__", None)
+    return inspect.signature(model.forward) if function is None else _method_signature(function)
+
+
+@lru_cache(maxsize=1024)
+def _method_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a method without `self`; cached, since reading it takes as long as a small layer."""
+    signature = inspect.signature(function)
+    first, *others = signature.parameters.values()
+    return signature if first.kind is first.VAR_POSITIONAL else signature.replace(parameters=others)
 
 
 def _rows(arguments: Any, axis: int) -> int | None:

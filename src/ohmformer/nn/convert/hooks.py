@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,14 @@ from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.torch_private import in_backward, is_replica
 from ohmformer.errors import BadInput
 from ohmformer.nn.convert.beam_search_guard import can_reorder, check_cache, guarded_class
-from ohmformer.nn.convert.call_info import call_info, encoder_call_info, encoders_of, is_other_input, named_arguments
+from ohmformer.nn.convert.call_info import (
+    call_info,
+    encoder_call_info,
+    encoders_of,
+    forward_signature,
+    is_other_input,
+    named_arguments,
+)
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.nn.convert.unseen_ranges import warn_beyond
 from ohmformer.nn.modules.class_swap import swap_class
@@ -211,7 +217,7 @@ def attach_to_decoders(model: nn.Module, state: State, skip: Sequence[nn.Module]
     skipped = {id(module) for part in skip for module in part.modules()}
     for module in model.modules():
         try:
-            names = list(inspect.signature(module.forward).parameters)
+            names = list(forward_signature(module).parameters)
         except (TypeError, ValueError):  # a forward that is not written in Python
             continue
         for argument in ATTENDED if id(module) not in skipped else ():
