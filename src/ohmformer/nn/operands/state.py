@@ -282,13 +282,3 @@ class State:
             yield
         finally:
             self.mode = "run"
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Products inside are those of the simulation itself: nothing intercepts them."""
-        frames = self.threads.here.frames
-        frames.append(None)
-        try:
-            yield
-        finally:
-            frames.pop()
