@@ -98,10 +98,15 @@ class BeyondCalibration(UserWarning):
 
 
 def magnitudes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, float]:
-    """Return the largest magnitude of each floating-point argument of a call, except masks."""
+    """Return the largest magnitude of each floating-point argument of a call; none if masks may hide some values."""
     largest: dict[str, float] = {}
-    for name, value in named_arguments(model, args, dict(kwargs)).items():
-        if "mask" in name or not isinstance(value, (Tensor, tuple, list, Mapping)):
+    named = named_arguments(model, args, dict(kwargs))
+    if any("mask" in name and value is not None for name, value in named.items()) or any(
+        isinstance(leaf, Tensor) and leaf.dtype is torch.bool for leaf in tree_leaves(dict(named))
+    ):
+        return {}
+    for name, value in named.items():
+        if not isinstance(value, (Tensor, tuple, list, Mapping)):
             continue
         for leaf in tree_leaves(value):
             if isinstance(leaf, Tensor) and plain(leaf) and leaf.is_floating_point() and leaf.numel():

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial, wraps
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightOperand
+
+T = TypeVar("T")
 
 CHANGES = (
     "set_attn_implementation, get_peft_model, torch.jit.trace, .to(memory_format=...), or another forward or submodule"
@@ -236,6 +238,17 @@ class Intercept(TorchFunctionMode):
                 y = x @ matrix.transpose(-2, -1) if operand is None else operand.product(x, matrix, origin)
                 return product.finish(y)
         return None
+
+
+def with_values(frames: list[object | None], tensors: T) -> T:
+    """Return arguments of a module on crossbars, with placeholders of deferred scores replaced by their values.
+
+    Such a module leaves the interception around it, which would replace them in its first operation.
+    """
+    frame = next((frame for frame in reversed(frames) if isinstance(frame, Intercept)), None)
+    if frame is None or not frame.follower.busy:
+        return tensors
+    return frame.follower.computed(tensors)  # type: ignore[no-any-return]
 
 
 @cache

@@ -293,13 +293,3 @@ class State:
             yield
         finally:
             self.mode = "run"
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Context without interception, for the products of the simulation itself."""
-        frames = self.threads.here.frames
-        frames.append(None)
-        try:
-            yield
-        finally:
-            frames.pop()
