@@ -1,4 +1,4 @@
-"""What `torch.compile` leaves as it is: the simulation of crossbars, around which it compiles the rest of a model."""
+"""Keeps `torch.compile` out of the simulation of crossbars; it compiles the rest of a model around it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 from ohmformer.capture.torch_private import compiling
 
 REASON = "crossbars are simulated with values in every call; export the digital model, which revert() returns"
-"""What PyTorch says where it is told to compile or to export all of a model."""
+"""Message of PyTorch if it must compile or export all of a model."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def eager(function: F) -> F:
-    """The function, never compiled. The compiler is not imported for it, which would take seconds."""
+    """Decorator: the function is never compiled.
+
+    The compiler is used only if something else has imported it, since its import takes seconds.
+    """
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
