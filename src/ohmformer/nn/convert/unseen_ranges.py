@@ -98,12 +98,12 @@ class BeyondCalibration(UserWarning):
 
 
 def magnitudes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, float]:
-    """Return the largest magnitude of each floating-point argument of a call; none if masks may hide some values."""
+    """Return the largest magnitude of each argument of a call; none if a mask or whole numbers may hide values."""
     largest: dict[str, float] = {}
     named = named_arguments(model, args, dict(kwargs))
-    if any("mask" in name and value is not None for name, value in named.items()) or any(
-        isinstance(leaf, Tensor) and leaf.dtype is torch.bool for leaf in tree_leaves(dict(named))
-    ):
+    tensors = [leaf for leaf in tree_leaves(dict(named)) if isinstance(leaf, Tensor)]
+    masked = any("mask" in name and value is not None for name, value in named.items())
+    if masked or not all(leaf.is_floating_point() for leaf in tensors):
         return {}
     for name, value in named.items():
         if not isinstance(value, (Tensor, tuple, list, Mapping)):

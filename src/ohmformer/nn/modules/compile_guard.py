@@ -23,11 +23,9 @@ def eager(function: F) -> F:
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        if not compiling() or not hasattr(sys.modules.get("torch._dynamo"), "disable"):  # not imported, or not yet
-            return function(*args, **kwargs)
-        disabled = vars(function).get("disabled")
-        if disabled is None:
-            disabled = vars(function)["disabled"] = sys.modules["torch"].compiler.disable(function, reason=REASON)
-        return disabled(*args, **kwargs)
+        # The guarded function is made outside of the compiler, which cannot trace that.
+        if "guarded" not in vars(function) and hasattr(sys.modules.get("torch._dynamo"), "disable"):
+            vars(function)["guarded"] = sys.modules["torch"].compiler.disable(function, reason=REASON)
+        return vars(function)["guarded"](*args, **kwargs) if compiling() else function(*args, **kwargs)
 
     return run  # type: ignore[return-value]
