@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer import BadInput
-from ohmformer.nn.calibration.calibrate import _best
+from ohmformer.nn.calibration.comparison import best_recipe
 from tests.nn.models import Decoder, Encoder, SelfAttention, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
@@ -93,5 +93,5 @@ def test_without_noise_nothing_is_done() -> None:
 
 def test_a_gain_that_is_certain_but_next_to_nothing_is_none() -> None:
     none, floor = torch.full((50,), 3.1), torch.full((50,), 3.0)
-    assert _best({"none": none, "clip": none - 1e-6}, floor) == "none"
-    assert _best({"none": none, "clip": none - 1e-3}, floor) == "clip"
+    assert best_recipe({"none": none, "clip": none - 1e-6}, floor) == "none"
+    assert best_recipe({"none": none, "clip": none - 1e-3}, floor) == "clip"

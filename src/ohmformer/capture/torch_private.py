@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -82,6 +83,11 @@ def plain(t: Tensor) -> bool:
         and t.layout is torch.strided
         and not (t.is_meta or t.is_nested or t.is_quantized or wrapped(t))
     )
+
+
+def unintercepted() -> AbstractContextManager[None]:
+    """Context in which no `TorchFunctionMode` sees an operation, nor is slowed down by one."""
+    return torch._C.DisableTorchFunction()
 
 
 def compiling() -> bool:

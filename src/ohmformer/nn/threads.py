@@ -68,7 +68,7 @@ class Threads(Generic[T]):
 
 
 @dataclass(eq=False)
-class Block:
+class SettingsBlock:
     """A stretch of work during which one thread may change the settings of a model.
 
     Attributes:
@@ -105,7 +105,7 @@ class Users:
     def __init__(self) -> None:
         self.callers: set[int] = set()
         self.owner: threading.Thread | None = None
-        self.blocks: list[Block] = []
+        self.blocks: list[SettingsBlock] = []
         self.before: dict[str, Any] = {}
         self.settings: dict[str, Any] = {}
         self.lock = threading.RLock()
@@ -132,7 +132,7 @@ class Users:
         """Note that the call of the current thread ends; a call that never began is ignored."""
         self.callers.discard(threading.get_ident())
 
-    def foreign_block(self) -> Block | None:
+    def foreign_block(self) -> SettingsBlock | None:
         """Return the outermost block of another thread; None without one, or in a thread that computes gradients."""
         owner, blocks, me = self.owner, list(self.blocks), threading.current_thread()
         if owner is None or owner is me or not blocks:
@@ -157,7 +157,7 @@ class Users:
                 f"all threads; {block.remedy}"
             )
 
-    def begin(self, block: Block, settings: dict[str, Any], names: tuple[str, ...]) -> None:
+    def begin(self, block: SettingsBlock, settings: dict[str, Any], names: tuple[str, ...]) -> None:
         """Begin a block of the current thread.
 
         Args:
@@ -181,7 +181,7 @@ class Users:
                     "until it is done, or give each thread a copy of the model (copy.deepcopy)"
                 )
 
-    def end(self, block: Block) -> None:
+    def end(self, block: SettingsBlock) -> None:
         """End a block; any thread may do so."""
         with self.lock:
             if block in self.blocks:

@@ -22,7 +22,7 @@ from ohmformer.errors import BadInput, suggest
 from ohmformer.nn.convert.handle import check_seed, crossbars
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State, TrainingStep
-from ohmformer.nn.threads import Block
+from ohmformer.nn.threads import SettingsBlock
 from ohmformer.streams import Stream
 
 Amount = float | tuple[float, float]
@@ -79,7 +79,7 @@ class Variation:
         if gamma is not None and scale is not None:
             raise BadInput("variation: gamma and scale both set the write noise; give one of them")
         self.seed, self._step, self._began = seed, 0, 0
-        self._state, self._block = state, Block("variation")
+        self._state, self._block = state, SettingsBlock("variation")
         self._gamma, self._scale = _ranges("gamma", gamma), _ranges("scale", scale)
         self._keys = _keys(operands, self._gamma or self._scale)
         self._cells = {operand.name: operand.array.cell for operand in operands}

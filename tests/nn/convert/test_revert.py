@@ -153,7 +153,7 @@ def test_advice_for_a_piece_of_a_converted_model(converted: Any) -> None:
     for model in (converted.blocks[0], nn.Sequential(converted.blocks[0], nn.Linear(24, 2)), converted.head):
         for verb in VERBS:
             message = refused(lambda verb=verb, model=model: verb(model))
-            assert "is a part of a model on crossbars; pass that whole model, or convert this one by itself" in message
+            assert "is a part of a model on crossbars; pass that whole model, or convert this part alone" in message
         again = of.convert(of.revert(model), HARDWARE, sample=TOKENS)
         assert of.capture_table(again).rows
     of.capture_table(converted)  # the whole stays as it was

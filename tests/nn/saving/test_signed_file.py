@@ -61,7 +61,7 @@ def resigned(file: Path, change: Any) -> None:
         about = json.loads(content.metadata()["ohmformer"])
         tensors: dict[str, Tensor] = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     change(about, tensors)
-    save_file(tensors, file, signed_file.signed(about, tensors))
+    save_file(tensors, file, signed_file.signed_metadata(about, tensors))
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])

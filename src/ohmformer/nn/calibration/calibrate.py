@@ -77,15 +77,14 @@ class Calibration:
 def calibrate(
     model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int | None = None
 ) -> Calibration:
-    """Protect K and V of a converted model against the noise of its hardware by the best of several recipes.
+    """Protect K and V of a converted model by the best of several recipes, and return the choice.
 
     First each recipe is set up for every operand by the error that closed forms expect. Then the whole model runs with
     each recipe, all with the same noise, and the recipe with the smallest loss against the answers of the original is
     kept. The loss is the cross-entropy of class probabilities for a model with logits, and the relative squared
     difference of outputs for others. A recipe is kept only if it is better than doing nothing by more than chance:
     `STANDARD_ERRORS` standard errors of the difference over inputs. Tokens of one input share their noise, so their
-    mean counts as one difference. A single input does not show how much chance matters; then nothing is done, with a
-    warning.
+    mean counts as one difference. For a single input nothing is done, with a warning.
 
     Args:
         model: a converted model in evaluation mode; it is changed.
@@ -94,9 +93,6 @@ def calibrate(
             package; or recipes to choose from beside doing nothing, as names or objects.
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
-
-    Returns:
-        The chosen recipe, the losses of all recipes, and the clips and conditionings.
 
     Raises:
         BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no
@@ -132,12 +128,12 @@ def calibrate(
             operand.watched.clear()
         calibrate_ranges(model)
     warn_of_unseen(model, handle.operands, stacklevel=2)
-    _warn_of_single(tried, inputs_of)
+    _warn_of_single_input(tried, inputs_of)
     return _calibration(best, losses, settings[best])
 
 
-def _warn_of_single(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
-    """Warn the caller of `calibrate` if there was a choice, and only one input to choose by."""
+def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
+    """Warn the caller of `calibrate` if several recipes were compared on a single input."""
     if len(tried) > 1 and int(inputs_of.max()) == 0:
         warnings.warn(
             "calibrate compared recipes on a single input, or on a single call whose answers are not one per input, "
@@ -148,9 +144,10 @@ def _warn_of_single(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
         )
 
 
-def _calibration(best: str, losses: Mapping[str, Tensor], chosen: Mapping[str, _Setting]) -> Calibration:
-    clips = {name: setting.clip for name, setting in chosen.items() if setting.clip != "none"}
-    kv = {name: setting.conditioner.spec for name, setting in chosen.items() if setting.conditioner is not None}
+def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str, _Setting]) -> Calibration:
+    """Return the result for the best recipe with its settings by operand."""
+    clips = {name: setting.clip for name, setting in settings.items() if setting.clip != "none"}
+    kv = {name: setting.conditioner.spec for name, setting in settings.items() if setting.conditioner is not None}
     return Calibration(best, {recipe: float(loss.mean()) for recipe, loss in losses.items()}, clips, kv)
 
 

@@ -186,7 +186,8 @@ def forward_signature(model: nn.Module) -> inspect.Signature:
     """Return the signature of a model's forward, without `self`.
 
     Raises:
-        TypeError: the forward is not written in Python; or ValueError.
+        TypeError: the forward is not written in Python.
+        ValueError: the forward is not written in Python.
     """
     function = getattr(model.forward, "__func__", None)
     return inspect.signature(model.forward) if function is None else _method_signature(function)
@@ -194,7 +195,7 @@ def forward_signature(model: nn.Module) -> inspect.Signature:
 
 @lru_cache(maxsize=1024)
 def _method_signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Reading a signature takes as long as a small layer, so each function is read once."""
+    """Return the signature of a method without `self`; cached, since reading it takes as long as a small layer."""
     signature = inspect.signature(function)
     first, *others = signature.parameters.values()
     return signature if first.kind is first.VAR_POSITIONAL else signature.replace(parameters=others)

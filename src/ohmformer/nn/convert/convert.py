@@ -96,7 +96,7 @@ def convert(
 
 
 def _calibrate(model: nn.Module, converted: nn.Module, handle: Crossbars) -> None:
-    """Find all ranges; with these, see whether noise depends on what else is in a call."""
+    """Calibrate all ranges; then warn if noise depends on padding, other rows or a cache."""
     calibrate_ranges(converted)
     if handle.axis == 0:
         warn_of_unstable_noise(model, converted, handle.state, handle.operands, handle.sample, stacklevel=3)

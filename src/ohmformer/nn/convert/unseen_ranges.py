@@ -98,10 +98,15 @@ class BeyondCalibration(UserWarning):
 
 
 def magnitudes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, float]:
-    """Return the largest magnitude of each floating-point argument of a call, except masks."""
+    """Return the largest magnitude of each argument of a call; none if a mask or whole numbers may hide values."""
     largest: dict[str, float] = {}
-    for name, value in named_arguments(model, args, dict(kwargs)).items():
-        if "mask" in name or not isinstance(value, (Tensor, tuple, list, Mapping)):
+    named = named_arguments(model, args, dict(kwargs))
+    tensors = [leaf for leaf in tree_leaves(dict(named)) if isinstance(leaf, Tensor)]
+    masked = any("mask" in name and value is not None for name, value in named.items())
+    if masked or not all(leaf.is_floating_point() for leaf in tensors):
+        return {}
+    for name, value in named.items():
+        if not isinstance(value, (Tensor, tuple, list, Mapping)):
             continue
         for leaf in tree_leaves(value):
             if isinstance(leaf, Tensor) and plain(leaf) and leaf.is_floating_point() and leaf.numel():

@@ -1,4 +1,4 @@
-"""What `torch.compile` leaves as it is: the simulation of crossbars, around which it compiles the rest of a model."""
+"""Keeps `torch.compile` out of the simulation of crossbars; it compiles the rest of a model around it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any, TypeVar
 from ohmformer.capture.torch_private import compiling
 
 REASON = "crossbars are simulated with values in every call; export the digital model, which revert() returns"
-"""What PyTorch says where it is told to compile or to export all of a model."""
+"""Message of PyTorch if it must compile or export all of a model."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def eager(function: F) -> F:
-    """The function, never compiled. The compiler is not imported for it, which would take seconds."""
+    """Decorator: the function is never compiled.
+
+    The compiler is used only if something else has imported it, since its import takes seconds.
+    """
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        if not compiling() or not hasattr(sys.modules.get("torch._dynamo"), "disable"):  # not imported, or not yet
-            return function(*args, **kwargs)
-        disabled = vars(function).get("disabled")
-        if disabled is None:
-            disabled = vars(function)["disabled"] = sys.modules["torch"].compiler.disable(function, reason=REASON)
-        return disabled(*args, **kwargs)
+        # The guarded function is made outside of the compiler, which cannot trace that.
+        if "guarded" not in vars(function) and hasattr(sys.modules.get("torch._dynamo"), "disable"):
+            vars(function)["guarded"] = sys.modules["torch"].compiler.disable(function, reason=REASON)
+        return vars(function)["guarded"](*args, **kwargs) if compiling() else function(*args, **kwargs)
 
     return run  # type: ignore[return-value]

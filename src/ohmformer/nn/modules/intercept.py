@@ -1,4 +1,4 @@
-"""Taking products out of the forward of a module, without touching its code."""
+"""Intercept the products in the forward of a module, without a change of its code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial, wraps
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,24 +29,28 @@ from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transform
 from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightOperand
 
+T = TypeVar("T")
+
 CHANGES = (
     "set_attn_implementation, get_peft_model, torch.jit.trace, .to(memory_format=...), or another forward or submodule"
 )
-"""What makes a model multiply otherwise than it did on the sample."""
+"""Changes after which a model computes other products than on the sample."""
 
 
 @dataclass(eq=False)
 class Weights:
-    """A matrix that is a parameter, or a part of one, and the operand that holds it.
+    """A matrix of weights, which is a parameter or a part of one, and its operand.
+
+    The matrix is a view of the parameter, or a copy of such a view.
 
     Attributes:
-        operand: it, or None where the matrix stays digital.
+        operand: the operand that holds the matrix; None if it stays digital.
         owner: the module that has the parameter.
-        parameter: what it is called there.
-        offset: from the parameter's first value to the matrix's.
-        shape: of the view of the parameter that the matrix is, or is copied from.
-        stride: of that view.
-        matrix: shape [O, I] or [G, O, I] of the matrix.
+        parameter: name of the parameter in that module.
+        offset: number of values between the first value of the parameter and that of the view.
+        shape: shape of the view.
+        stride: stride of the view.
+        matrix: shape of the matrix, [O, I] or [G, O, I].
     """
 
     operand: WeightOperand | None
@@ -57,11 +61,11 @@ class Weights:
     stride: tuple[int, ...]
     matrix: tuple[int, ...]
 
-    def known_by(self) -> list[tuple[Any, ...]]:
-        """What identifies the matrix among tensors now.
+    def identities(self) -> list[tuple[Any, ...]]:
+        """Return the keys by which a factor of a product is recognized as this matrix: address, shapes and strides.
 
-        A matrix that takes up the whole parameter is also known by its shape alone: the parameter may have other
-        strides by now, or be one that is computed from others (pruning, weight norm, `functional_call`).
+        A matrix that is a whole parameter is also recognized without its strides: the parameter may have changed them,
+        or may be computed from others (pruning, weight norm, `functional_call`).
         """
         parameter = getattr(self.owner, self.parameter)
         address = _address(parameter) + self.offset * parameter.element_size()
@@ -70,20 +74,23 @@ class Weights:
 
 
 def _address(t: Tensor) -> int:
+    """Return the memory address of the first value."""
     return t.untyped_storage().data_ptr() + int(t.storage_offset()) * t.element_size()
 
 
 @dataclass(eq=False)
 class Frame:
-    """What is intercepted in the forward of one module.
+    """The record of what is intercepted in the forward of one module.
+
+    A position is the index of a product among those of one call, products with weights not counted.
 
     Attributes:
-        name: of the module.
-        state: what the whole model shares.
-        sites: by position among the products of a call, those with weights not counted.
-        weights: matrices that are held in cells.
-        operations: by position, the functions that the dry run saw there.
-        scores: positions of Q K^T, whose results are followed to see what their mask hides.
+        name: name of the module.
+        state: the state of the model.
+        sites: position -> site of attention.
+        weights: the matrices of weights, on crossbars or digital.
+        operations: position -> names of the functions in the dry run.
+        scores: positions of Q K^T, whose results are followed to their mask.
     """
 
     name: str
@@ -93,31 +100,31 @@ class Frame:
     operations: Mapping[int, set[str]] = field(default_factory=dict)
     scores: set[int] = field(default_factory=set)
 
-    def parametrized(self) -> bool:
-        """Whether some of the weights are computed whenever they are asked for."""
+    def is_parametrized(self) -> bool:
+        """True if some weights are parametrized, so that each access computes them."""
         return any(parametrize.is_parametrized(weights.owner) for weights in self.weights)
 
-    def described(self) -> str:
-        """What is on which arrays."""
+    def description(self) -> str:
+        """Return the operands with the size of their arrays, for `print`."""
         parts = dict.fromkeys(on_arrays(w.parameter, w.operand) for w in self.weights if w.operand is not None)
         for site in self.sites.values():
-            held = (site.key, site.value) if isinstance(site, AttentionSite) else (site.operand,)
-            parts |= dict.fromkeys(on_arrays(operand.axis, operand) for operand in held if operand is not None)
+            operands = (site.key, site.value) if isinstance(site, AttentionSite) else (site.operand,)
+            parts |= dict.fromkeys(on_arrays(operand.axis, operand) for operand in operands if operand is not None)
         return "; ".join(parts)
 
     def operands(self) -> dict[tuple[Any, ...], WeightOperand | None]:
-        """Operand by what identifies its matrix now."""
-        found: dict[tuple[Any, ...], WeightOperand | None] = {}
-        unclear: set[tuple[Any, ...]] = set()
+        """Return key of a matrix -> its operand, None if it stays digital; keys of two operands are left out."""
+        by_key: dict[tuple[Any, ...], WeightOperand | None] = {}
+        ambiguous: set[tuple[Any, ...]] = set()
         for weights in self.weights:
-            for key in weights.known_by():
-                if found.setdefault(key, weights.operand) is not weights.operand:
-                    unclear.add(key)  # read as two matrices of one shape: told apart by strides only
-        return {key: operand for key, operand in found.items() if key not in unclear}
+            for key in weights.identities():
+                if by_key.setdefault(key, weights.operand) is not weights.operand:
+                    ambiguous.add(key)  # two matrices of one shape, which differ in their strides alone
+        return {key: operand for key, operand in by_key.items() if key not in ambiguous}
 
 
 class Intercept(TorchFunctionMode):
-    """Sends the products of one call of a module to their operands."""
+    """Function mode that sends the products of one call of a module to their operands."""
 
     def __init__(self, frame: Frame) -> None:
         super().__init__()
@@ -126,11 +133,11 @@ class Intercept(TorchFunctionMode):
         self.weights = frame.operands() if frame.weights else {}
 
     def __enter__(self) -> Any:
-        frames = self.frames = self.frame.state.threads.here.frames  # of this thread, in which the whole call goes on
-        around = frames[-1] if frames else None
-        # Scores may be computed in one module, and meet their mask in the one around it.
-        self.nested = isinstance(around, Intercept)
-        self.follower: Follower = around.follower if isinstance(around, Intercept) else Follower()
+        frames = self.frames = self.frame.state.threads.here.frames  # a call stays in its thread
+        outer = frames[-1] if frames else None
+        # One module may compute scores, and the module around it may apply their mask.
+        self.nested = isinstance(outer, Intercept)
+        self.follower: Follower = outer.follower if isinstance(outer, Intercept) else Follower()
         frames.append(self)
         return super().__enter__()  # type: ignore[no-untyped-call]
 
@@ -138,8 +145,8 @@ class Intercept(TorchFunctionMode):
         self.frames.pop()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
-    def done(self, module: nn.Module, output: Any) -> Any:
-        """The output of the module: scores that were not followed to a softmax are computed now."""
+    def finish(self, module: nn.Module, output: Any) -> Any:
+        """Return the output of the module; scores that did not reach a softmax get their values now."""
         if self.nested or not self.follower.busy:
             return output
         for name, value in vars(module).items():
@@ -148,32 +155,32 @@ class Intercept(TorchFunctionMode):
         return self.follower.computed(output)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace a product; let everything else pass."""
+        """Replace a product, and pass on all other calls."""
         kwargs = kwargs or {}
-        mine = self.frames[-1] is self
-        if any(self.follower.followed) and (mine or not self.nested):
+        innermost = self.frames[-1] is self
+        if any(self.follower.followed) and (innermost or not self.nested):
             args, kwargs = self.follower.known((args, kwargs))
-            if mine and not multiplies(func, args):
+            if innermost and not multiplies(func, args):
                 if self.follower.concerns((args, kwargs)):
                     return self.follower.call(func, args, kwargs)
             elif self.follower.waiting:
                 args, kwargs = self.follower.computed((args, kwargs))
-        if not mine or not multiplies(func, args):
+        if not innermost or not multiplies(func, args):
             return func(*args, **kwargs)
         if self.weights:
-            found = self._with_weights(func, args, kwargs)
-            if found is not None:
-                return found
+            y = self._product_with_weights(func, args, kwargs)
+            if y is not None:
+                return y
         position, self.position = self.position, self.position + 1
-        self._check(position, func)
-        return self._product(position, func, args, kwargs)
+        self._check_operation(position, func)
+        return self._product_of_activations(position, func, args, kwargs)
 
-    def _product(self, position: int, func: Any, args: Any, kwargs: Any) -> Any:
-        """A product of two activations, or an attention."""
+    def _product_of_activations(self, position: int, func: Any, args: Any, kwargs: Any) -> Any:
+        """Compute a product of two activations, or fused attention, on crossbars if it has a site."""
         site = self.frame.sites.get(position)
         if isinstance(site, AttentionSite):
             return site.attend(*args, **kwargs)
-        # Where products are exact and nothing is watched, it does not matter what is hidden.
+        # In the mode "bypass" products are exact, so masks do not matter.
         followed = self.frame.state.mode != "bypass"
         product = contraction(func, args, kwargs) if site is not None or position in self.frame.scores else None
         if site is None:
@@ -189,35 +196,37 @@ class Intercept(TorchFunctionMode):
             return site.apply(product)
         return site.apply(product, (seen.swapped() if site.swapped else seen).left)
 
-    def _check(self, position: int, func: Any) -> None:
-        """Refuse another product than that which the dry run saw here.
+    def _check_operation(self, position: int, func: Any) -> None:
+        """Refuse a product that the dry run did not record at this position.
 
         Raises:
-            BadInput: it is another, or there was none.
+            BadInput: there was another product, or none.
         """
-        expected, found = self.frame.operations.get(position, set()), func.__name__
-        if found not in expected:
+        expected, operation = self.frame.operations.get(position, set()), func.__name__
+        if operation not in expected:
             before = f"{' or '.join(sorted(expected))} stood there" if expected else "there were no more products"
             raise BadInput(
-                f"{self.frame.name or 'the model itself'}: product number {position + 1} of a call is {found}, but "
+                f"{self.frame.name or 'the model itself'}: product number {position + 1} of a call is {operation}, but "
                 f"{before} on the sample; convert with a sample that takes the same path, or, if {CHANGES} changed "
                 "the model after its conversion, change the original and convert that; or keep it digital with all "
                 f"inside by rules={{{self.frame.name!r}: None, {f'{self.frame.name}.*'.lstrip('.')!r}: None}}"
             )
 
-    def _with_weights(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        """A product with weights that are known, in cells or digital, or None where it has none."""
+    def _product_with_weights(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """Compute a product with weights of the frame, on crossbars or digital; None if no factor is such a matrix."""
         if func is FUSED:
             return None
         if func in GROUPED:
-            parts = [self._held(found) for found in group_contraction(func, args, kwargs)]
-            return torch.cat([part for part in parts if part is not None]) if all_found(parts) else None
-        return self._held(contraction(func, args, kwargs))
+            parts = [self._multiply(part) for part in group_contraction(func, args, kwargs)]
+            ys = [y for y in parts if y is not None]
+            return torch.cat(ys) if parts and len(ys) == len(parts) else None
+        return self._multiply(contraction(func, args, kwargs))
 
-    def _held(self, found: Contraction | None) -> Tensor | None:
-        if found is None:
+    def _multiply(self, contracted: Contraction | None) -> Tensor | None:
+        """Compute one matrix product with weights of the frame; None if no factor is such a matrix."""
+        if contracted is None:
             return None
-        for product in (found, found.swapped()):
+        for product in (contracted, contracted.swapped()):
             matrix, origin = product.right, product.origin
             if opaque(origin):
                 continue
@@ -231,29 +240,35 @@ class Intercept(TorchFunctionMode):
         return None
 
 
-def all_found(parts: list[Tensor | None]) -> bool:
-    """Whether every part of a product is known."""
-    return bool(parts) and all(part is not None for part in parts)
+def with_values(frames: list[object | None], tensors: T) -> T:
+    """Return arguments of a module on crossbars, with placeholders of deferred scores replaced by their values.
+
+    Such a module leaves the interception around it, which would replace them in its first operation.
+    """
+    frame = next((frame for frame in reversed(frames) if isinstance(frame, Intercept)), None)
+    if frame is None or not frame.follower.busy:
+        return tensors
+    return frame.follower.computed(tensors)  # type: ignore[no-any-return]
 
 
 @cache
 def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
-    """The subclass of a module's class whose forward runs under `Intercept`."""
+    """Return the subclass of a module's class whose forward runs under `Intercept`."""
 
     @eager
     @wraps(cls.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         refuse_transforms(*args, *kwargs.values())
         frame: Frame = self.ohmformer_frame
-        # Weights that are computed whenever they are asked for are computed once, so that they are known again.
-        with parametrize.cached() if frame.parametrized() else nullcontext(), Intercept(frame) as intercept:
-            return intercept.done(self, cls.forward(self, *args, **kwargs))
+        # Parametrized weights are computed once per call, so that their memory identifies them.
+        with parametrize.cached() if frame.is_parametrized() else nullcontext(), Intercept(frame) as intercept:
+            return intercept.finish(self, cls.forward(self, *args, **kwargs))
 
     def reduce(self: Any) -> tuple[Any, ...]:
-        return _blank, (cls,), self.__dict__
+        return _empty_module, (cls,), self.__dict__
 
     def extra_repr(self: Any) -> str:
-        return joined(cls.extra_repr(self), self.ohmformer_frame.described())
+        return joined(cls.extra_repr(self), self.ohmformer_frame.description())
 
     methods = {
         "forward": forward,
@@ -267,7 +282,7 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
     return subclass
 
 
-def _blank(cls: type[nn.Module]) -> nn.Module:
-    """An empty module of a class on crossbars, for pickle to fill."""
-    made = crossbar_class(cls)  # type: ignore[arg-type]
-    return made.__new__(made)
+def _empty_module(cls: type[nn.Module]) -> nn.Module:
+    """Return an empty module of a crossbar class, which pickle fills."""
+    crossbar = crossbar_class(cls)  # type: ignore[arg-type]
+    return crossbar.__new__(crossbar)

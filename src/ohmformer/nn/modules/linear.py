@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ohmformer.capture.torch_private import unintercepted
 from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.modules.intercept import with_values
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
 
@@ -20,13 +22,10 @@ class CrossbarLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         refuse_transforms(input)
         operand = self.ohmformer_weight
-        frames = operand.state.threads.here.frames
-        frames.append(None)  # nothing intercepts the products of the simulation itself
-        try:
+        with unintercepted():  # the products of the simulation itself
+            input = with_values(operand.state.threads.here.frames, input)
             y = operand.product(input, self.weight) if input.dim() > 1 else operand.product(input[None], self.weight)[0]
-        finally:
-            frames.pop()
-        return y if self.bias is None else y + self.bias
+            return y if self.bias is None else y + self.bias
 
     __prepare_scriptable__ = refuse_scripting
 

@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ohmformer.capture.torch_private import unintercepted
 from ohmformer.errors import BadInput
 from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.modules.intercept import with_values
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
 
@@ -39,7 +41,9 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """As `nn.MultiheadAttention.forward`; masked positions are True in boolean masks."""
         refuse_transforms(query, key, value)
-        with self.ohmformer_sites[0].state.paused():
+        frames = self.ohmformer_sites[0].state.threads.here.frames
+        with unintercepted():  # the products of the simulation itself
+            query, key, value = with_values(frames, (query, key, value))
             return self._attend(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )

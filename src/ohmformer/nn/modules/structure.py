@@ -1,7 +1,7 @@
 """The structure of a converted model: its submodules and their forwards, so that later changes are noticed.
 
-A module that is put into a converted model later computes digitally, while the capture table still shows what stood
-there before. So a changed model is refused.
+A module that is added after the conversion computes digitally, while the capture table still shows the former module.
+So a changed model is refused.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ PARAMETRIZED = "parametrizations"
 """The submodule that `torch.nn.utils.parametrize` adds; the products of the module stay the same."""
 
 WITHOUT_PRODUCTS = ("torch.nn.modules.activation", "torch.nn.modules.dropout")
-"""Where PyTorch keeps modules that compute element by element; beside `nn.MultiheadAttention`, which has parameters."""
+"""Python modules whose classes compute element by element, except `nn.MultiheadAttention`, which has parameters."""
 
 
 def without_products(module: nn.Module | None) -> bool:
-    """True if a module is one of PyTorch, such as `nn.Identity`, that has no parameters and multiplies nothing."""
+    """True if a module is one of PyTorch without parameters that multiplies nothing, such as `nn.Identity`."""
     cls = type(module)
-    known = cls is nn.Identity or (cls.__module__ in WITHOUT_PRODUCTS and issubclass(cls, nn.Module))
-    return module is not None and known and "forward" not in vars(module) and bare(module)
+    elementwise = cls is nn.Identity or (cls.__module__ in WITHOUT_PRODUCTS and issubclass(cls, nn.Module))
+    return module is not None and elementwise and "forward" not in vars(module) and is_bare(module)
 
 
-def bare(module: nn.Module) -> bool:
+def is_bare(module: nn.Module) -> bool:
     """True if a module has no parameters, buffers or submodules."""
     return not any((module._parameters, module._buffers, module._modules))
 
@@ -41,12 +41,12 @@ class Part:
     Attributes:
         name: name in the model.
         module: the module.
-        cls: its class, which is that on crossbars if it multiplies.
+        cls: its class: a crossbar class if it multiplies.
         forward: the forward of that class.
-        own_forward: a forward that was set on the module itself; None without one.
+        own_forward: a forward that was set as an attribute of the module; None without one.
         children: its submodules.
         names: names of the submodules.
-        exchangeable: it has no parameters and multiplied nothing, so that it may become another such module.
+        exchangeable: True if it has no parameters and multiplied nothing, so that another such module may replace it.
     """
 
     name: str
@@ -59,10 +59,10 @@ class Part:
     exchangeable: bool = False
 
     def difference(self, exchangeable: set[int]) -> str:
-        """What has changed since; empty if nothing has that concerns products.
+        """Return a phrase for the first change that may concern products; "" without one.
 
         Args:
-            exchangeable: the modules, by `id`, that may have become others without products.
+            exchangeable: `id`s of the modules that other modules without products may replace.
         """
         now = {name: child for name, child in self.module._modules.items() if name != PARAMETRIZED}
         before = {n: c for n, c in zip(self.names, self.children, strict=True) if n != PARAMETRIZED}
@@ -79,13 +79,14 @@ class Part:
         cls = type(self.module)
         if not issubclass(cls, self.cls):
             return f"is of class {cls.__name__}, not {self.cls.__name__}"
-        own = vars(self.module).get("forward")
-        if cls.forward is not self.forward or (own is not self.own_forward and not self._wraps(own)):
+        own_forward = vars(self.module).get("forward")
+        changed = own_forward is not self.own_forward and not self._wraps(own_forward)
+        if cls.forward is not self.forward or changed:
             return "has another forward"
         return ""
 
     def _wraps(self, forward: Any) -> bool:
-        """True if a forward ends up in that of the conversion, as those of mixed precision or offloading do."""
+        """True if a forward calls that of the conversion, as the wrappers of mixed precision or offloading do."""
         while forward is not None:
             forward = getattr(forward, "__func__", forward)
             if forward is self.forward or forward is self.own_forward:
@@ -95,13 +96,13 @@ class Part:
 
 
 class Structure:
-    """The parts of a converted model; copies and pickled models have their own."""
+    """The parts of a converted model; a copied or unpickled model has a separate structure."""
 
     def __init__(self) -> None:
         self.parts: tuple[Part, ...] = ()
 
     def note(self, model: nn.Module, multiplying: Iterable[str]) -> None:
-        """Note the model as it is now.
+        """Record the modules of the model in their present form.
 
         Args:
             model: the whole model.
@@ -109,15 +110,15 @@ class Structure:
         """
         names = set(multiplying)
         self.parts = tuple(
-            _part(name, module, exchangeable=name not in names and bare(module))
+            _part(name, module, exchangeable=name not in names and is_bare(module))
             for name, module in model.named_modules()
         )
 
     def check(self) -> None:
-        """Check that the model still has the structure of its conversion. Takes about 0.3 us per module.
+        """Refuse a model that no longer has the structure of its conversion. Takes about 0.3 us per module.
 
         Raises:
-            BadInput: it has another one.
+            BadInput: the model was changed.
         """
         exchanged = False
         for part in self.parts:
@@ -140,21 +141,21 @@ class Structure:
             self._note_exchanged()
 
     def _note_exchanged(self) -> None:
-        """Note the modules without products that stand in the place of others."""
-        known = {id(part.module): part for part in self.parts}
-        found = []
+        """Record the modules without products that replaced others."""
+        by_id = {id(part.module): part for part in self.parts}
+        parts = []
         for name, module in self.parts[0].module.named_modules():
-            part = known.get(id(module))
+            part = by_id.get(id(module))
             if part is None and without_products(module):
                 part = _part(name, module, exchangeable=True)
             elif part is not None and tuple(module._modules) == part.names:
                 part = replace(part, children=tuple(module._modules.values()))
             if part is not None:
-                found.append(part)
-        self.parts = tuple(found)
+                parts.append(part)
+        self.parts = tuple(parts)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Structure:
-        """The structure of a copied model."""
+        """Return the structure of the copied model."""
         copied = Structure()
         memo[id(self)] = copied
         copied.parts = tuple(
@@ -169,27 +170,28 @@ class Structure:
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Classes and their forwards are not pickled; those on crossbars are made as they are needed."""
-        kept = []
+        """Pickle the parts without classes and forwards, since crossbar classes are made when they are needed."""
+        state = []
         for part in self.parts:
-            same = part.own_forward is vars(part.module).get("forward")
-            forward = part.own_forward if same else _forgotten
-            kept.append((part.name, part.module, forward, part.children, part.names, part.exchangeable))
-        return Structure, (), kept
+            unchanged = part.own_forward is vars(part.module).get("forward")
+            forward = part.own_forward if unchanged else _lost_forward
+            state.append((part.name, part.module, forward, part.children, part.names, part.exchangeable))
+        return Structure, (), state
 
-    def __setstate__(self, kept: list[tuple[Any, ...]]) -> None:
-        """Classes are those of the modules, which have them as soon as they are made."""
+    def __setstate__(self, state: list[tuple[Any, ...]]) -> None:
+        """Restore the parts; classes are those of the unpickled modules."""
         self.parts = tuple(
             Part(name, module, type(module), type(module).forward, forward, children, names, exchangeable)
-            for name, module, forward, children, names, exchangeable in kept
+            for name, module, forward, children, names, exchangeable in state
         )
 
 
 def _part(name: str, module: nn.Module, *, exchangeable: bool) -> Part:
+    """Return a module in its present form."""
     cls, own_forward = type(module), vars(module).get("forward")
     children = tuple(module._modules.values())
     return Part(name, module, cls, cls.forward, own_forward, children, tuple(module._modules), exchangeable)
 
 
-def _forgotten(*_: object) -> None:
-    """In place of a forward that a module no longer had when it was pickled."""
+def _lost_forward(*_: object) -> None:
+    """Stands for a forward of the conversion that the module no longer had when it was pickled."""

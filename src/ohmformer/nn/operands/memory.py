@@ -1,6 +1,6 @@
-"""Tensors whose rows are not the new tokens of a call: what a decoder looks at, such as the output of an encoder.
+"""Tensors whose rows are not the new tokens of a call, such as the output of an encoder to which a decoder attends.
 
-Their rows are not numbered as the new tokens are, so the noise of reading them belongs to their sample.
+Their rows have no token numbers, so noise of products with them belongs to their sample.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from torch import Tensor
 from ohmformer.capture.torch_private import StorageWeakRef, storage_id
 
 Mask = tuple[Tensor, ...]
-"""Which rows [B, N] hold something; empty if all do."""
+"""A mask [B, N] in a tuple, True at rows that are not padding; empty if no row is padding."""
 
 
 @dataclass(frozen=True, eq=False)
-class Noted:
-    """A tensor that is not new tokens.
+class MemoryTensor:
+    """The identity of a tensor that does not hold new tokens.
 
     Attributes:
-        storage: keeps the identity of its storage from being used again, but not its values.
+        storage: weak reference to its storage; it keeps the identity of the storage from being reused, but not the
+            values.
         layout: its storage offset, shape and stride.
-        contiguous: its rows follow one another.
-        whole: it fills its storage, so every view of that is a part of it.
-        padding: which of its rows hold something.
+        contiguous: True if its values are contiguous.
+        whole: True if it fills its storage, so that every view of the storage is a part of it.
+        padding: its mask.
     """
 
     storage: StorageWeakRef
@@ -36,7 +37,7 @@ class Noted:
     padding: Mask
 
     def padding_of(self, x: Tensor) -> Mask | None:
-        """What is known of x, which has the same storage; None if x is not a part of the tensor."""
+        """Return the mask of the rows of x, which has the same storage; None if x is not a part of this tensor."""
         same = _layout(x) == self.layout
         rows = self.contiguous and x.is_contiguous() and x.storage_offset() == self.layout[0]
         shape = self.layout[1]
@@ -48,22 +49,23 @@ class Noted:
 
 
 class Memory:
-    """Tensors [B, N, features] or [B, features] that are not new tokens, known again by their storage, as are views.
+    """Tensors [B, N, features] or [B, features] that do not hold new tokens, recognized by their storage.
 
-    A tensor is forgotten with its storage. Another one at the same address is not taken for it. Copies are not known.
-    All threads share one memory, since a decoder may look at what another thread computed.
+    Views are recognized too, and copies are not. A tensor is forgotten when its storage is freed; another one at the
+    same address is not taken for it. All threads share one memory, since a decoder may attend to a tensor that another
+    thread computed.
     """
 
     def __init__(self) -> None:
-        self.noted: dict[int, Noted] = {}
+        self.noted: dict[int, MemoryTensor] = {}
         self.lock = Lock()
 
     def note(self, t: Tensor, padding: Mask = ()) -> None:
-        """Remember a tensor; tensors with one axis, or without a storage, are left out.
+        """Remember a tensor; tensors with one axis, or without a storage, are ignored.
 
         Args:
-            t: what the decoder looks at.
-            padding: which of its rows hold something; left out if it has another shape.
+            t: a tensor that does not hold new tokens.
+            padding: its mask; ignored if it has another shape.
         """
         key = storage_id(t) if t.dim() > 1 else -1
         if key == -1 or not t.numel():
@@ -71,24 +73,25 @@ class Memory:
         whole = t.numel() * t.element_size() == t.untyped_storage().nbytes()
         fits = bool(padding) and t.dim() == 3 and padding[0].shape == t.shape[:2]
         with self.lock:
-            known = self.noted.get(key)
-            if known is not None and known.layout != _layout(t) and known.whole:
+            previous = self.noted.get(key)
+            if previous is not None and previous.layout != _layout(t) and previous.whole:
                 return
-            if known is None:
+            if previous is None:
                 self.noted = {other: noted for other, noted in self.noted.items() if not noted.storage.expired()}
-            if known is None or known.layout != _layout(t) or fits:
+            if previous is None or previous.layout != _layout(t) or fits:
                 storage = StorageWeakRef(t.untyped_storage())
-                self.noted[key] = Noted(storage, _layout(t), t.is_contiguous(), whole, padding if fits else ())
+                self.noted[key] = MemoryTensor(storage, _layout(t), t.is_contiguous(), whole, padding if fits else ())
 
     def padding_of(self, x: Tensor) -> Mask | None:
-        """Which rows of inputs hold something, if they are known not to be new tokens; None otherwise."""
+        """Return the mask of the rows of x if it is a tensor of this memory; None otherwise."""
         noted = self.noted.get(storage_id(x)) if self.noted else None
         return None if noted is None else noted.padding_of(x)
 
     def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
-        """Copies start empty."""
+        """A copy starts empty."""
         return Memory, ()
 
 
 def _layout(t: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Return storage offset, shape and stride."""
     return int(t.storage_offset()), tuple(t.shape), tuple(t.stride())

@@ -1,7 +1,7 @@
-"""Crossbars compute with values: calls and tensors that have none, or hide them, are refused in one line.
+"""Refusals of calls and tensors without accessible values, in one line, since crossbars compute with values.
 
 Cells are written with the values of a tensor and read with noise that is drawn in the call. A transform or a tracer
-would fail inside of that, or keep one draw of the noise for good.
+would fail inside the simulation, or repeat one draw of the noise in all later calls.
 """
 
 from __future__ import annotations
@@ -19,34 +19,36 @@ from ohmformer.errors import BadInput
 DIGITAL = "use the digital model, which revert() returns"
 
 
-def refuse_transforms(*given: Any) -> None:
+def refuse_transforms(*arguments: Any) -> None:
     """Refuse a call inside a transform or a tracer of PyTorch.
 
     Args:
-        given: arguments of the call, of which a tracer may be one.
+        arguments: arguments of the call; a proxy of `torch.fx` among them shows that it traces.
 
     Raises:
-        BadInput: the call is inside of one.
+        BadInput: the call is inside a transform or a tracer.
     """
-    what, remedy = transform(), DIGITAL
+    transform_name, remedy = transform(), DIGITAL
     proxy = getattr(sys.modules.get("torch.fx"), "Proxy", ())
-    for each in given:
-        if isinstance(each, proxy):
-            what = "torch.fx.symbolic_trace"
-    if not what:
+    for argument in arguments:
+        if isinstance(argument, proxy):
+            transform_name = "torch.fx.symbolic_trace"
+    if not transform_name:
         return
-    if "deriv" in what:
+    if "deriv" in transform_name:
         remedy = f"take gradients with backward() or torch.autograd.grad, or {DIGITAL}"
-    raise BadInput(f"a model on crossbars does not support {what}: its cells need values in every call; {remedy}")
+    raise BadInput(
+        f"a model on crossbars does not support {transform_name}: its cells need values in every call; {remedy}"
+    )
 
 
-def refuse_valueless(given: Any) -> None:
-    """Refuse arguments of a model that have shapes only.
+def refuse_valueless(arguments: Any) -> None:
+    """Refuse arguments of a model that have shapes but no values.
 
     Raises:
         BadInput: a tensor among them has no values.
     """
-    for leaf in tree_leaves(given):
+    for leaf in tree_leaves(arguments):
         if isinstance(leaf, Tensor) and valueless(leaf):
             raise BadInput(
                 f"an input of shape {tuple(leaf.shape)} has no values (meta or fake device), and crossbars compute "
@@ -55,21 +57,25 @@ def refuse_valueless(given: Any) -> None:
 
 
 def refuse_hidden(name: str, *factors: Tensor) -> None:
-    """Refuse factors of a product whose values cannot be looked at.
+    """Refuse factors of a product whose values are not accessible.
+
+    Args:
+        name: name of the operand.
+        factors: the factors.
 
     Raises:
-        BadInput: one is meta, sparse, nested, quantized or of a class that computes in its own way.
+        BadInput: a factor is meta, sparse, nested, quantized, or of a class with its own dispatch.
     """
     for factor in factors:
         if plain(factor):
             continue
-        why = "a tensor without values (meta device)" if factor.is_meta else opaque(factor)
-        if why:
-            raise BadInput(f"{name}: gets {why}; give a dense tensor with values, or {DIGITAL}")
+        kind = "a tensor without values (meta device)" if factor.is_meta else opaque(factor)
+        if kind:
+            raise BadInput(f"{name}: gets {kind}; give a dense tensor with values, or {DIGITAL}")
 
 
 def refuse_scripting(module: Any) -> Any:
-    """What `torch.jit.script` calls of a module on crossbars before it compiles the module.
+    """Refuse to compile a module on crossbars: `torch.jit.script` calls this before it does so.
 
     Raises:
         BadInput: always.

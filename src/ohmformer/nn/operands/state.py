@@ -1,4 +1,4 @@
-"""What all layers of one converted model share: how faithfully, which chip, which clip, and what is asked right now."""
+"""The state that all layers of a converted model share: settings such as level, chip and clip, and the present call."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.operands.memory import Memory
-from ohmformer.nn.threads import Block, Threads, Users
+from ohmformer.nn.threads import SettingsBlock, Threads, Users
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]
-"""How cells contradict a cache: they hold a cached token under another number of its sample, or for another sample; or
-another token stands where they hold one, though later ones are the same."""
+"""Ways in which cells contradict a cache. The cells hold a cached token under another number of its sample ("number"),
+or for another sample ("sample"); or the cache has another token in front of unchanged ones ("overwritten")."""
 Mode = Literal["run", "bypass", "ideal", "written", "observe tokens", "observe inputs", "observe converters"]
+"""Modes of a model; see `State.mode`."""
 
 
 @dataclass(frozen=True)
 class CallInfo:
-    """What a call of the whole model says of its batch: B samples of M tokens each.
+    """Samples, tokens and padding of one call of the whole model: B samples of M tokens each.
 
     Attributes:
-        names: of the samples, as given with `samples`; None without.
-        rows: B, or None where the inputs do not show it.
-        numbers: for each sample, the number of each of its M tokens, padding not counted (-1 at padding); empty for
-            inputs that are no tokens.
-        written: for each sample, how many tokens it has had by the end of this call; empty where that is not said.
-        padding: which places [B, N] of the tokens hold something; empty where that is not said, or where it might be
-            mistaken for that of other inputs.
-        memory: the same of what a decoder looks at; None where there is no decoder with inputs of its own.
-        cached: there is a cache of keys and values.
-        at_once: tokens never come one by one, as those of an encoder.
-        ring: the model keeps its cache by itself, and is told the positions of its tokens: token n stands in slot
-            n mod N, however many slots N there are.
+        names: names of the samples from `samples`; None without them.
+        rows: B; None if the inputs do not show it.
+        numbers: for each sample, the number of each of its M tokens, padding not counted (-1 at padding); empty if the
+            inputs are not tokens.
+        written: for each sample, its number of tokens at the end of this call; empty if unknown.
+        padding: mask [B, N], True at tokens and False at padding, as a tuple; empty if unknown, or if it might be taken
+            for the mask of other inputs.
+        memory: the same mask for the tokens to which a decoder attends; None without a decoder with separate inputs.
+        cached: True if there is a KV cache.
+        at_once: True if tokens never come one by one, as in an encoder.
+        ring: True if the model keeps its cache itself and takes the positions of its tokens as an argument; token n
+            then stands in slot n mod N of N slots.
     """
 
     names: tuple[Part, ...] | None = None
@@ -56,23 +57,24 @@ class CallInfo:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the call adds tokens to texts that it has a cache of."""
+        """True if the call adds tokens to cached texts."""
         return self.cached and any(row[0] > 0 for row in self.numbers)
 
 
-_NOTHING = CallInfo()
+_UNKNOWN = CallInfo()
+"""The information on a call whose arguments are not known."""
 
 SETTINGS = ("level", "seed", "chip", "clip", "mode", "rounded", "training")
-"""Attributes of `State` that say how a model computes."""
+"""Attributes of `State` that are settings of the model."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingStep:
-    """What one step of variation-aware training draws its noise from, in place of the chip.
+    """The source of noise of one step of variation-aware training, in place of a chip.
 
     Attributes:
-        stream: the root of all its noise.
-        cells: by operand, the cell with the write noise of this step, where that is not the hardware's.
+        stream: root of all noise of the step.
+        cells: operand -> the cell with the write noise of this step, if that is not the hardware's.
     """
 
     stream: Stream
@@ -80,28 +82,28 @@ class TrainingStep:
 
 
 class TrainingSteps(Protocol):
-    """Variation-aware training that is going on."""
+    """The steps of a block of variation-aware training."""
 
     def draw(self) -> TrainingStep:
-        """The next step."""
+        """Return the next step."""
 
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """What one thread keeps of its calls of the whole model.
+    """The record of one thread's calls of the whole model.
 
     Attributes:
-        info: what the last call says of its batch.
-        active: that call is going on.
-        step: the step of training that the last call was; None where it was none.
-        encoders: what calls of encoders say that are going on, by themselves or inside of that of the model.
-        recomputed: how names of operands begin that only an encoder uses -> what its last call says.
-        uses: by operand, how often the call has used it.
-        moved: by operand with cached tokens, how its cells contradict them.
-        written: by operand, what was written last, where a cache may bring it back.
+        info: samples, tokens and padding of the last call.
+        active: True while that call runs.
+        step: the step of training of the last call; None outside of training.
+        encoders: information on the running calls of encoders, inside the call of the model or separate.
+        recomputed: prefix of the operands that only one encoder uses -> information on its last call.
+        uses: operand -> number of its uses in the call.
+        moved: operand with cached tokens -> the ways in which its cells contradict the cache.
+        written: operand -> its last written tokens, which a cache may return.
     """
 
-    info: CallInfo = _NOTHING
+    info: CallInfo = _UNKNOWN
     active: bool = False
     step: TrainingStep | None = None
     encoders: list[CallInfo] = field(default_factory=list)
@@ -112,13 +114,13 @@ class Call:
 
 
 class Use(NamedTuple):
-    """One use of an operand: what the call says of which it is a part.
+    """One use of an operand in a call.
 
     Attributes:
-        info: of the call of the model, or of its encoder; empty where a part of the model is called by itself.
-        step: the step of training.
+        info: information on the call of the model, or of its encoder; empty if another part is called separately.
+        step: the step of training; None outside of training.
         stream: root of all noise: that of the chip, or of the step of training.
-        call_index: which use of the forward pass it is, as a part of stream keys; empty where the operand is used once.
+        call_index: index of the use in the forward pass, as a part of stream keys; empty for the first use.
     """
 
     info: CallInfo
@@ -129,22 +131,22 @@ class Use(NamedTuple):
 
 @dataclass(eq=False)
 class State:
-    """Shared by reference, so that one assignment reaches every layer.
+    """The state of a converted model. All layers hold the same object, so that one assignment reaches each of them.
 
     Attributes:
         level: fidelity of the simulation.
         seed: root of all streams.
-        chip: which specimen of the hardware; another chip draws other noise and other faults.
-        clip: conditioning of K and V before they are written.
-        mode: self-checks compute every captured product exactly (`bypass`), or as cells without rounding and noise
-            would, from what is written of it (`ideal`), or with such cells for weights and noisy ones for K and V
-            (`written`); the observing modes calibrate ranges.
-        rounded: inputs and stored values are integers; otherwise quantizers are bypassed, and only noise remains.
-        causal: some attention of the model is causal, or all of it looks at other tokens than its queries; so tokens
-            may come one by one, and reads belong to tokens.
-        training: variation-aware training, inside of its block.
-        threads: what each thread keeps of its calls.
-        memory: tensors whose rows are not the new tokens of a call, such as what an encoder returned.
+        chip: number of the specimen of the hardware; another chip draws other noise and other faults.
+        clip: clip of K and V before they are written.
+        mode: `run` simulates the hardware. `bypass` computes every captured product exactly; `ideal` computes it from
+            written values without rounding and noise; `written` does so for weights, and with noise for K and V. The
+            observing modes compute exactly (`observe converters`: on crossbars) and calibrate ranges and recipes.
+        rounded: True if inputs and stored values are rounded to codes; False leaves only noise and saturation.
+        causal: True if some attention of the model is causal, or all of it is cross attention. Tokens then may come one
+            by one, and noise of reads belongs to tokens.
+        training: the steps of variation-aware training; None outside of its block.
+        threads: the record of calls of each thread.
+        memory: tensors whose rows are not the new tokens of a call, such as outputs of an encoder.
         users: the threads that call the model, and the one that changes its settings.
     """
 
@@ -161,9 +163,9 @@ class State:
     users: Users = field(default_factory=Users)
 
     def __getstate__(self) -> dict[str, object]:
-        """A copy has the settings, without blocks of training or self-checks.
+        """Return the state of a copy: in mode `run`, without training.
 
-        Inside a block of another thread it has those that the model had before the block.
+        While another thread is inside a block, the copy has the settings from before the block.
 
         Raises:
             BadInput: another thread calibrates the model.
@@ -174,26 +176,30 @@ class State:
         before = {} if block is None else self.users.before
         return {**vars(self), **before, "mode": "run", "training": None}
 
-    def begin_block(self, verb: str, *, unfinished: bool = False) -> Block:
-        """Begin work that changes settings, for `users.end`; until then no other thread can call the model.
+    def begin_block(self, verb: str, *, unfinished: bool = False) -> SettingsBlock:
+        """Begin a block that may change settings; until `users.end` no other thread can call the model.
 
         Args:
-            verb: the public function that does it.
-            unfinished: copies that another thread makes meanwhile would be of no use.
+            verb: the public function that changes them.
+            unfinished: True if copies made meanwhile by another thread are useless, and are refused.
 
         Raises:
-            BadInput: another thread is inside a call, or changes settings itself.
+            BadInput: another thread calls the model or changes its settings.
         """
-        block = Block(verb, unfinished)
+        block = SettingsBlock(verb, unfinished)
         self.users.begin(block, vars(self), SETTINGS)
         return block
 
     @contextmanager
     def changing(self, verb: str, *, unfinished: bool = False) -> Iterator[None]:
-        """Inside, the current thread may change settings, and no other one can call the model. See `begin_block`.
+        """Context in which the current thread may change settings, and no other thread can call the model.
+
+        Args:
+            verb: as in `begin_block`.
+            unfinished: as in `begin_block`.
 
         Raises:
-            BadInput: another thread is inside a call, or changes settings itself.
+            BadInput: another thread calls the model or changes its settings.
         """
         block = self.begin_block(verb, unfinished=unfinished)
         try:
@@ -202,7 +208,7 @@ class State:
             self.users.end(block)
 
     def check_settings(self) -> None:
-        """Check that settings are those of the model, or of this thread, for a part that is called by itself.
+        """Refuse a separate call of a part of the model while another thread changes the settings.
 
         Raises:
             BadInput: another thread changes them.
@@ -217,11 +223,15 @@ class State:
         return call is not None and call.active
 
     def use(self, operand: str, calls_per_forward: int) -> Use:
-        """The next use of an operand begins; a forward pass has `calls_per_forward` of them.
+        """Begin the next use of an operand.
+
+        Args:
+            operand: name of the operand.
+            calls_per_forward: number of its uses in a forward pass.
 
         Raises:
-            BadInput: a part of the model is trained by itself, so that nothing says when a step begins; or it is
-                called by itself while another thread changes settings.
+            BadInput: a part of the model is called separately in training, where a step is a call of the whole model;
+                or while another thread changes settings.
         """
         self.check_settings()
         call = self.threads.call
@@ -231,41 +241,42 @@ class State:
         if call.active or in_backward():
             info, step = call.info, call.step
         else:
-            info, step = _NOTHING, None
+            info, step = _UNKNOWN, None
             self._check_untrained()
         if call.encoders:
             info = call.encoders[-1]
-        elif call.recomputed and in_backward():  # the layers of an encoder are recomputed one by one
-            info = next((said for prefix, said in call.recomputed.items() if operand.startswith(prefix)), info)
+        elif call.recomputed and in_backward():  # PyTorch recomputes single layers of an encoder
+            encoders = call.recomputed.items()
+            info = next((encoder for prefix, encoder in encoders if operand.startswith(prefix)), info)
         stream = Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
         return Use(info, step, stream, (n,) if n else ())
 
     def _check_untrained(self) -> None:
-        """Check that a part of the model that is called by itself is not trained.
+        """Refuse to train a part of the model in a separate call.
 
         Raises:
-            BadInput: it is.
+            BadInput: the part is called with gradients inside a block of training.
         """
         if self.training is not None and torch.is_grad_enabled():
             raise BadInput(
-                "a part of the model was called by itself inside `with variation(model):`; a step is a call of the "
-                "whole model, so call that, or use no_grad() where nothing is trained"
+                "a part of the model was called separately inside `with variation(model):`; a step is a call of the "
+                "whole model, so call that, or use no_grad() for calls that train nothing"
             )
 
     @property
     def call_info(self) -> CallInfo:
-        """What the call of the whole model says that is going on, or whose layers are recomputed for its gradients.
+        """Information on the running call of the model, or on that whose layers are recomputed for gradients.
 
-        An encoder has inputs of its own. Other parts that are called by themselves know of no such call.
+        Inside an encoder it is that on the encoder's call; in separate calls of other parts it is empty.
         """
         call = self.threads.call
         if call.encoders:
             return call.encoders[-1]
-        return call.info if call.active or in_backward() else _NOTHING
+        return call.info if call.active or in_backward() else _UNKNOWN
 
     @property
     def samples(self) -> int | None:
-        """How many samples the batch has, where that is known."""
+        """Number of samples in the batch; None if unknown."""
         names = current_samples()
         if names is None:
             info = self.call_info
@@ -276,19 +287,9 @@ class State:
 
     @contextmanager
     def set_mode(self, mode: Mode) -> Iterator[None]:
-        """Inside, products are computed in this mode; afterward in `run`."""
+        """Context in which products are computed in this mode; afterward the mode is `run`."""
         self.mode = mode
         try:
             yield
         finally:
             self.mode = "run"
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Products inside are those of the simulation itself: nothing intercepts them."""
-        frames = self.threads.here.frames
-        frames.append(None)
-        try:
-            yield
-        finally:
-            frames.pop()
