@@ -98,3 +98,43 @@ def test_variants_of_clipformers_accelerator_differ_in_what_they_say() -> None:
         assert variant.attention.array.adc.bits == bits
     array = BASE.attention.array
     assert bits_needed(array.rows, array.bits_per_cell) == 8
+
+
+CROSSBAR = {"kind": "crossbar", "array": "clipformer_2024"}
+
+
+@pytest.mark.parametrize("shorthand", [{"array": "clipformer_2024"}, {"engine": CROSSBAR}])
+@pytest.mark.parametrize("role", ["projection", "attention.key", "attention.value"])
+def test_a_shorthand_fills_the_roles_that_have_no_engine(shorthand: dict[str, object], role: str) -> None:
+    top, _, inner = role.partition(".")
+    own = {"kind": "digital"}
+    spec = validate(Accelerator, {**shorthand, top: {inner: own} if inner else own}, where="file")
+    engines = {
+        "projection": spec.projection,
+        "attention.key": spec.attention.key,
+        "attention.value": spec.attention.value,
+    }
+    assert engines.pop(role) == DigitalEngine()
+    assert {type(engine) for engine in engines.values()} == {CrossbarEngine}
+
+
+def test_engine_and_array_change_all_engines() -> None:
+    spec = validate(
+        Accelerator, {"base": "isaac_isca_2016", "array.size": 64, "engine.array.bits_per_cell": 1}, where=""
+    )
+    for engine in (spec.projection, spec.attention.key, spec.attention.value):
+        assert isinstance(engine, CrossbarEngine)
+        assert (engine.array.rows, engine.array.columns, engine.array.bits_per_cell) == (64, 64, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ({"array": "clipformer_2024", "engine": CROSSBAR}, "array"),
+        ({"array": "clipformer_2024", "projection": CROSSBAR, "attention": {"array": "clipformer_2024"}}, "array"),
+        ({"engine": CROSSBAR, "projection": CROSSBAR, "attention": {"key": CROSSBAR, "value": CROSSBAR}}, "engine"),
+    ],
+)
+def test_a_shorthand_that_sets_nothing_is_refused(table: dict[str, object], name: str) -> None:
+    with pytest.raises(BadInput, match=rf"^file: {name}: is given beside keys that set the same engines; leave it out"):
+        validate(Accelerator, table, where="file")

@@ -12,10 +12,10 @@ from ohmformer.study.compare_platforms import compared
 
 BUNDLED = Path(of.__file__).parent / "library" / "bundled"
 COSTS = {
-    "xformer_tvlsi_2023": (140.57, 63.347),
-    "clipformer_tcad_2024_adc8": (179.20, 65.369),
-    "nvm_ideal": (199.38, 52.180),
-    "puma_asplos_2019": (247.18, 42.700),
+    "xformer_tvlsi_2023": (138.61, 63.115),
+    "clipformer_tcad_2024_adc8": (177.73, 65.156),
+    "nvm_ideal": (198.51, 52.077),
+    "puma_asplos_2019": (245.15, 42.516),
     "gtx_1060": (597.41, 71689.6),
     "h100_sxm": (211.37, 32625.3),
 }
