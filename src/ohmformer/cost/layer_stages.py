@@ -54,12 +54,7 @@ class _Request:
     def __init__(self, name: str, ops: list[LayerOp], context: LayerContext, *, prices: bool = True) -> None:
         """`prices` is False if the prices of arrays do not count, but only their rows."""
         self.name, self.ops, self.context = name, ops, context
-        gpu = context.hardware.projection if isinstance(context.hardware.projection, GpuEngine) else None
-        self.key = (
-            *(name, id(context.hardware.chip), context.bytes_per_value, id(gpu), context.gpu_attention),
-            *(context.batch, context.tokens, context.lanes),
-            *(_identity(op, prices=prices) for op in ops),
-        )
+        self.key = (name, context.key, *(_identity(op, prices=prices) for op in ops))
 
     def __hash__(self) -> int:
         return hash(self.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 
 from ohmformer.array.event_counter import Counts
@@ -58,6 +59,14 @@ class LayerContext:
         """True if Q K^T and P V both run on a GPU, so that one kernel may compute them."""
         attention = self.hardware.attention
         return isinstance(attention.key, GpuEngine) and isinstance(attention.value, GpuEngine)
+
+    @cached_property
+    def key(self) -> tuple[object, ...]:
+        """All that decides the prices of a layer, apart from its operations and their engines; objects by identity."""
+        hardware = self.hardware
+        gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
+        owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
+        return (*owners, self.batch, self.tokens, self.lanes)
 
     @property
     def chip(self) -> Chip:
