@@ -31,7 +31,8 @@ def moments(watched: Sequence[Observation], axis: str, *, center: bool, fixed_me
         fixed_mean: that of all tokens, not of each sample's.
     """
     counts = sum(
-        float(w.tokens.shape[0] * w.tokens.shape[2] if w.dense is None else sum(w.dense.lengths)) for w in watched
+        float(w.tokens.shape[0] * w.tokens.shape[2] if w.unpadding is None else sum(w.unpadding.lengths))
+        for w in watched
     )
     mean = torch.stack([w.tokens.double().sum(dim=(0, 2)) for w in watched]).sum(dim=0).unsqueeze(1) / max(1.0, counts)
     like = watched[0].tokens
@@ -54,7 +55,7 @@ class Written(Protocol):
     axis: str
     conditioner: Conditioner | None
 
-    def range(self, tokens: Tensor, dense: Unpadding | None) -> Tensor:
+    def range(self, values: Tensor, unpadding: Unpadding | None) -> Tensor:
         """The range of tokens, broadcasting against them."""
 
     @property
@@ -83,9 +84,9 @@ def _error(operand: Written, seen: Observation, weight: float) -> Tensor:
     target = seen.tokens
     if conditioner is not None:
         conditioner = conditioner.to(target)
-        target, _ = conditioner.tokens(target, seen.dense)
+        target, _ = conditioner.tokens(target, seen.unpadding)
         x = conditioner.inputs(x)
-    w_range = operand.range(target, seen.dense)
+    w_range = operand.range(target, seen.unpadding)
     codes = operand.codec.codes(target, w_range)
     mean, variance = (t.to(target) for t in held_moments(operand.array))
     unit = encoding.unit_of(w_range, operand.array.max_code)

@@ -151,7 +151,7 @@ def widen(operand: KVOperand) -> None:
     if operand.causal:
         operand.w_range = None
         for seen in operand.watched:
-            operand.observe_range(seen.tokens, seen.dense)
+            operand.observe_range(seen.tokens, seen.unpadding)
 
 
 def candidates(array: Crossbar, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:

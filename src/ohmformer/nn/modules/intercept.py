@@ -172,7 +172,7 @@ class Intercept(TorchFunctionMode):
         """A product of two activations, or an attention."""
         site = self.frame.sites.get(position)
         if isinstance(site, AttentionSite):
-            return site.attend(*args, **kwargs)
+            return site.attend(*args, **kwargs)[0]
         # Where products are exact and nothing is watched, it does not matter what is hidden.
         followed = self.frame.state.mode != "bypass"
         product = contraction(func, args, kwargs) if site is not None or position in self.frame.scores else None

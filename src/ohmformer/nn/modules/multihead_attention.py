@@ -62,7 +62,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         mask = self._mask(attn_mask, key_padding_mask, q, k, is_causal)
         p = self.dropout if self.training else 0.0
         site = self.ohmformer_sites[0]
-        heads, weights = site.attend_with_weights(q, k, v, mask, p, False, None, False)
+        heads, weights = site.attend(q, k, v, mask, p)
         out = self.out_proj(heads.transpose(1, 2).flatten(2))
         if not batched:
             out = out.squeeze(0)
