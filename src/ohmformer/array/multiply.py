@@ -67,8 +67,12 @@ def mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
     codes, unit = encoding.quantize_input(x.to(programmed.cells), array, x_range, signed=signed)
-    read_stream = _read_stream(stream, array, level)
-    y = product(codes, programmed, array, level=level, signed=signed, stream=read_stream, adc_range=adc_range)
+    if level == "noise" or noise.exact_reads(array.cell):
+        stream = None
+    elif stream is None:
+        raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
+    stream = Stream(stream) if isinstance(stream, int) else stream
+    y = product(codes, programmed, array, level=level, signed=signed, stream=stream, adc_range=adc_range)
     return y.mul_(unit)
 
 
@@ -117,15 +121,6 @@ def product(
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
     return computed(codes, held, signed=signed, stream=stream, span=span).mul_(held.unit.transpose(-2, -1))
-
-
-def _read_stream(stream: Streams | int | None, array: Crossbar, level: Level) -> Streams | None:
-    """The stream of the read noise; None if the level or the cells have none."""
-    if level == "noise" or noise.exact_reads(array.cell):
-        return None
-    if stream is None:
-        raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
-    return Stream(stream) if isinstance(stream, int) else stream
 
 
 def converted_product(

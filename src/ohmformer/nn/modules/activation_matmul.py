@@ -100,17 +100,9 @@ class ActivationMatmulSite:
 def _seen_by_samples(
     seen: Tensor, axis: BatchAxis, lead: tuple[int, ...], B: int, shown: Tensor | None = None
 ) -> Tensor:
-    """Which tokens the rows of each sample see.
+    """[B or 1, N] True for tokens that any row of a sample sees, from seen[..., M, N], which broadcasts against `lead`.
 
-    Args:
-        seen: broadcasts against [*lead, M, N].
-        axis: the batch axis among `lead`.
-        lead: leading axes of both factors.
-        B: samples.
-        shown: [B, M] False for rows that do not count; None if all count.
-
-    Returns:
-        [B or 1, N] True if any row sees the token.
+    Rows that are not `shown` [B, M] do not count.
     """
     if shown is not None:
         by_sample = axis.to_heads(seen.expand(*lead, shown.shape[1], seen.shape[-1]), B)

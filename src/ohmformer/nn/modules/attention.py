@@ -54,17 +54,9 @@ class AttentionSite:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """`scaled_dot_product_attention`, which has the same arguments.
+        """`scaled_dot_product_attention` of a query [..., M, d], keys [..., N, d] and values [..., N, e].
 
-        Args:
-            query: [..., M, d].
-            key: [..., N, d].
-            value: [..., N, e].
-            attn_mask: broadcasts against [..., M, N]; True for what is seen, or what to add to scores.
-            dropout_p: the share of attention weights that are dropped.
-            is_causal: queries see no later tokens.
-            scale: factor on the scores; by default 1 / sqrt(d).
-            enable_gqa: each head of keys and values may serve several heads of queries.
+        The other arguments are those of the function of PyTorch.
 
         Returns:
             The result [..., M, e], and the attention weights [B, H, M, N].

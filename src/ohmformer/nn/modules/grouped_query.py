@@ -11,13 +11,7 @@ from ohmformer.nn.operands.kv import KVOperand
 
 
 def multiply(
-    operand: KVOperand,
-    x: Tensor,
-    w: Tensor,
-    groups: int | None,
-    valid: Tensor | None = None,
-    *,
-    sees_unwritten: bool = False,
+    operand: KVOperand, x: Tensor, w: Tensor, groups: int | None, valid: Tensor | None, *, sees_unwritten: bool
 ) -> Tensor:
     """Multiply two activations, one of which is written.
 

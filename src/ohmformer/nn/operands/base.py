@@ -19,10 +19,8 @@ from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
-from ohmformer.nn.operands.memory import Mask
-from ohmformer.nn.operands.read_streams import numbers_of_inputs, streams_of_samples, streams_of_tokens
 from ohmformer.nn.operands.state import State, Use
-from ohmformer.streams import SampleStreams, Streams
+from ohmformer.streams import Stream, Streams
 
 EXACT = ("bypass", "observe inputs", "observe tokens")
 """Modes in which products are those of the model itself."""
@@ -134,33 +132,14 @@ class Operand:
         """True if reading the cells draws noise."""
         return self.state.level != "noise" and not noise.exact_reads(self.array.cell)
 
-    def read_streams(
-        self,
-        shape: torch.Size,
-        use: Use,
-        queries: int | None = None,
-        *,
-        columns: tuple[int, ...] | None = None,
-        memory: Mask | None = None,
-        exactly: bool = False,
-    ) -> SampleStreams:
-        """Keys of the noise of reading inputs: one of each sample, or of each token in causal models.
+    @property
+    def reads_by_token(self) -> bool:
+        """True if read noise belongs to tokens where inputs are tokens, not to samples."""
+        return self.state.causal and self.state.level != "cell"
 
-        Args:
-            shape: of the inputs [B, ..., M, I].
-            use: the use of the operand.
-            queries: inputs of one head, where M counts those of all heads; None if M rows are no tokens of a call that
-                does not number its tokens.
-            columns: for each sample, how many of the outputs it has; None if all.
-            memory: as in `inputs_shown`.
-            exactly: as in `numbers_of_inputs`.
-        """
-        info, stream, B, M = use.info, use.stream.child(self.name, "read", *use.call_index), shape[0], shape[-2]
-        if self.state.causal and self.state.level != "cell" and memory is None:
-            numbers = info.numbers if queries is None else numbers_of_inputs(B, queries, info, exactly=exactly)
-            if len(numbers) == B and len(numbers[0]) >= (queries or M):
-                return streams_of_tokens(stream, numbers, M, queries or M, info)
-        return streams_of_samples(stream, B, M, queries or M, info, memory, columns)
+    def read_stream(self, use: Use) -> Stream:
+        """Root of the read noise of one use."""
+        return use.stream.child(self.name, "read", *use.call_index)
 
     def exact_product(self, x: Tensor, w: Tensor) -> Tensor:
         """x[..., M, I] @ w[..., O, I].T, where crossbars are bypassed or ranges observed."""
@@ -174,12 +153,13 @@ class Operand:
             seen = percentile(x.detach().abs(), self.array.inputs.percentile)
             self.x_range = seen if self.x_range is None else torch.maximum(self.x_range, seen)
 
-    def _observe_converters(self, x: Tensor, held: Programmed, x_range: Tensor | None) -> None:
+    def _observe_converters(self, x: Tensor, cells: Programmed, x_range: Tensor | None) -> None:
+        """Widen the converter range to the currents that inputs cause."""
         choice = self.array.adc.range
         if self.calibrates_converters():
             assert isinstance(choice, Calibrated)
             codes, _ = quantize_input(x, self.array, x_range, signed=self.signed)
-            seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
+            seen = column_percentiles(codes, cells, signed=self.signed, percentile=choice.percentile)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
     def write_values(

@@ -21,15 +21,10 @@ from ohmformer.mitigation.spec import Clip
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
 from ohmformer.nn.operands.kv_cache import WrittenTokens, split
-from ohmformer.nn.operands.kv_tokens import (
-    KVTokens,
-    column_range_and_gain,
-    percentile_range,
-    shared_axes,
-    token_has_range,
-)
+from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_axes, token_has_range
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
+from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.operands.state import Use
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.operands.unpad import Unpadding, place_tokens, unpad
@@ -117,10 +112,12 @@ class KVOperand(Operand):
             values, mean = conditioner.tokens(tokens, unpadding)
             sent = conditioner.inputs(x)
         code_range, array = self.range(values.detach(), unpadding), self.written_array(use)
-        column_range, gain = code_range, None
+        column_range = code_range
         w = values if is_k else values.transpose(-2, -1)
         if self.array.scale == "token" and not is_k:
-            column_range, gain = column_range_and_gain(code_range, self.w_range)
+            # Columns sum over tokens, so a token's own range scales its input in place of the result.
+            common = code_range.amax(dim=-2, keepdim=True) if self.w_range is None else self.w_range.to(values)
+            column_range, gain = common, (code_range / torch.where(common > 0, common, 1.0)).transpose(-2, -1)
             sent, w = sent * gain, w / torch.where(gain > 0, gain, 1.0)
         streams = self._write_streams(len(tokens), unpadding, numbers, use, array)
         batch = KVTokens(tokens.detach(), values.detach(), streams, code_range, column_range)
@@ -128,15 +125,15 @@ class KVOperand(Operand):
         reads = None
         if self.noisy_reads:
             columns = unpadding.lengths if unpadding is not None and is_k else None
-            reads = self.read_streams(sent.shape, use, new, columns=columns, exactly=self.write == "left")
+            how = (self.read_stream(use), sent.shape, use.info, new)
+            reads = read_streams(*how, by_token=self.reads_by_token, columns=columns, exactly=self.write == "left")
         y = self.multiply(sent, w, cells, reads)
         y = y if conditioner is None else conditioner.outputs(y, x, mean)
         return y if unpadding is None or not is_k else unpadding.scatter(y, -1)
 
     def _exact_product(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None) -> Tensor:
-        """The product without what cells do to K or V; calibration observes inputs x[B, R, M, .] and tokens."""
+        """`product` of ideal cells, or of the model itself while calibration observes inputs and tokens."""
         mode = self.state.mode
-        ideal = mode == "ideal" and unpadding is not None  # only tokens that are written
         if mode == "observe inputs":
             self.observe_input(x if self.conditioner is None else self.conditioner.to(x).inputs(x))
             if self.causal:
@@ -144,11 +141,12 @@ class KVOperand(Operand):
                 self.observe_range(seen if unpadding is None else unpadding.gather(seen, -2), unpadding)
         if mode == "observe tokens" and self.conditionable:
             self.watched.append(Observation.of(x.detach(), tokens.detach(), unpadding, self.axis))
-        if ideal and unpadding is not None:
-            tokens = unpadding.gather(tokens, -2)
-            x = x if self.axis == "K" else unpadding.gather(x, -1)
-        y = x @ (tokens.transpose(-2, -1) if self.axis == "K" else tokens)
-        return unpadding.scatter(y, -1) if ideal and unpadding is not None and self.axis == "K" else y
+        if mode != "ideal" or unpadding is None:
+            return x @ (tokens.transpose(-2, -1) if self.axis == "K" else tokens)
+        tokens = unpadding.gather(tokens, -2)  # only these are written
+        if self.axis == "V":
+            return unpadding.gather(x, -1) @ tokens
+        return unpadding.scatter(x @ tokens.transpose(-2, -1), -1)
 
     def _cells(self, batch: KVTokens, new: int, array: Crossbar, use: Use) -> Folded | Programmed:
         """Write the tokens of a call that cells do not hold yet, and return what the cells hold of all.
@@ -194,8 +192,7 @@ class KVOperand(Operand):
     ) -> SampleStreams:
         """Keys of the write noise: one of each sample, or of each token by its number."""
         stream = use.stream.child(self.name, *use.call_index)
-        exact = writing.exact(array)
-        streams = (stream,) * B if exact else sample_streams(stream, B, use.info.names).streams
+        streams = (stream,) * B if writing.exact(array) else sample_streams(stream, B, use.info.names).streams
         if self.causal:
             return TokenStreams(streams, numbers=numbers)
         return SampleStreams(streams, None if unpadding is None else unpadding.lengths)

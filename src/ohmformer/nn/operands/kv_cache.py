@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +45,22 @@ class WrittenTokens:
         return alike and type(self.streams) is type(batch.streams)
 
 
+class Lookup(NamedTuple):
+    """Where each token of a call stands.
+
+    Attributes:
+        to_write: the index of each token to write.
+        known: [B, n] True if the cells hold the token.
+        row: [B] the sample among those that were written.
+        place: [B, n] the place among those of that sample.
+    """
+
+    to_write: Unpadding
+    known: Tensor
+    row: Tensor
+    place: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """The tokens of a call: those to write, and those that cells hold.
@@ -51,21 +68,13 @@ class Split:
     Attributes:
         to_write: tokens to write; None if the cells hold all.
         cells: what was written before; None if the cells hold none.
-        first: the index of the first token to write, if the cells hold all tokens before it in the same order.
-        places: otherwise, the index of each token to write.
-        known: [B, n] True if the cells hold the token.
-        row: [B] the sample among those that were written.
-        place: [B, n] the place among those of that sample.
+        lookup: where each token stands; None if those to write follow all others.
         moved: contradictions between cells and cached tokens; None if they were not compared.
     """
 
     to_write: KVTokens | None
     cells: Folded | None = None
-    first: int | None = None
-    places: Unpadding | None = None
-    known: Tensor | None = None
-    row: Tensor | None = None
-    place: Tensor | None = None
+    lookup: Lookup | None = None
     moved: frozenset[Moved] | None = None
 
     def merged(self, written: Folded | Programmed | None, axis: str, *, token_ranges: bool) -> Folded | Programmed:
@@ -91,16 +100,13 @@ class Split:
 
     def _joined(self, old: Tensor, written: Tensor, dim: int) -> Tensor:
         """Values of all tokens along `dim`, from those of old and of written tokens."""
-        if self.first is not None:
+        if self.lookup is None:
             return torch.cat([old, written], dim=dim)
-        assert self.places is not None
-        assert self.known is not None
-        assert self.row is not None
-        assert self.place is not None
+        to_write, known, row, place = self.lookup
         shape, size = [1] * old.dim(), list(old.shape)
-        shape[0], shape[dim] = size[0], size[dim] = self.place.shape
-        kept = old[self.row].gather(dim, self.place.reshape(shape).expand(size))
-        return kept * self.known.reshape(shape).to(old.dtype) + self.places.scatter(written, dim)
+        shape[0], shape[dim] = size[0], size[dim] = place.shape
+        kept = old[row].gather(dim, place.reshape(shape).expand(size))
+        return kept * known.reshape(shape).to(old.dtype) + to_write.scatter(written, dim)
 
 
 def split(cache: WrittenTokens | None, batch: KVTokens, new: int, settings: tuple[object, ...]) -> Split:
@@ -125,7 +131,7 @@ def split(cache: WrittenTokens | None, batch: KVTokens, new: int, settings: tupl
     if _continues(cache.streams, streams, new) and torch.equal(cache.tokens, tokens[:, :, :n]):
         rest = TokenStreams(streams.streams, numbers=tuple(row[n:] for row in streams.numbers))
         to_write = _part(batch, rest, lambda t: t[:, :, n:] if t.shape[-2] > n else t)
-        return Split(to_write, cache.cells, first=n, moved=frozenset())
+        return Split(to_write, cache.cells, moved=frozenset())
     return _split_by_number(cache, cache.streams, batch, streams, new)
 
 
@@ -153,7 +159,7 @@ def _split_by_number(
     n = tokens.shape[-2]
     rest_streams = TokenStreams(streams.streams, numbers=tuple(tuple(each) for each in rest))
     to_write = _part(batch, rest_streams, lambda t: places.gather(t, -2) if t.shape[-2] == n > 1 else t)
-    return Split(to_write, cache.cells, None, places, known, row, place, moved)
+    return Split(to_write, cache.cells, Lookup(places, known, row, place), moved)
 
 
 def _part(batch: KVTokens, streams: TokenStreams, of: Callable[[Tensor], Tensor]) -> KVTokens:

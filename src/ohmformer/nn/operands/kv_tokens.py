@@ -56,20 +56,3 @@ def percentile_range(values: Tensor, dims: tuple[int, ...], percent: float, unpa
         return encoding.magnitude_range(values.abs(), dims, percent)
     rows = zip(values.abs().unbind(0), unpadding.lengths, strict=True)
     return torch.stack([encoding.magnitude_range(row[:, : max(1, n)], dims, percent) for row, n in rows])
-
-
-def column_range_and_gain(code_range: Tensor, fixed: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The range of all places of V, and the gain of each, where each has a range of its own.
-
-    Columns sum over places, so a place's own range cannot scale the result; it scales the input of the place instead.
-
-    Args:
-        code_range: [B, R, n, 1].
-        fixed: the calibrated range of all places; None takes the largest in `code_range`.
-
-    Returns:
-        The range [B or 1, R or 1, 1, 1], and the gain [B, R, 1, n].
-    """
-    column_range = code_range.amax(dim=-2, keepdim=True) if fixed is None else fixed.to(code_range)
-    gain = (code_range / torch.where(column_range > 0, column_range, 1.0)).transpose(-2, -1)
-    return column_range, gain

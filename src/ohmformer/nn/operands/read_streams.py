@@ -5,57 +5,61 @@ Shapes: B samples, M input vectors of each: `queries` of one head after those of
 
 from __future__ import annotations
 
+import torch
+
 from ohmformer.nn.operands.memory import Mask
 from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams, sample_streams
 
 
-def streams_of_samples(
-    stream: Stream, B: int, M: int, queries: int, info: CallInfo, memory: Mask | None, columns: tuple[int, ...] | None
+def read_streams(
+    stream: Stream,
+    shape: torch.Size,
+    info: CallInfo,
+    queries: int | None,
+    *,
+    by_token: bool,
+    columns: tuple[int, ...] | None = None,
+    memory: Mask | None = None,
+    exactly: bool = False,
 ) -> SampleStreams:
-    """One stream for each sample, from which padding draws nothing.
+    """One stream of each sample, from which padding draws nothing; or one of each token.
+
+    Heads of queries that share a head of keys are read one after the other, so tokens of each head have their own.
 
     Args:
         stream: of the operand.
-        B: samples.
-        M: input vectors of a sample, over all heads.
-        queries: input vectors of a head.
+        shape: of the inputs [B, ..., M, I].
         info: what the call says of its batch.
-        memory: as in `inputs_shown`.
+        queries: inputs of one head; None if inputs count as tokens only where the call numbers them, M for each sample.
+        by_token: tokens have streams of their own, if inputs are known to be tokens.
         columns: for each sample, how many of the outputs it has; None if all.
+        memory: as in `inputs_shown`.
+        exactly: as in `numbers_of_inputs`.
     """
-    samples = sample_streams(stream, B, info.names)
-    shown = inputs_shown(B, queries, M // queries, info, memory)
+    B, M = shape[0], shape[-2]
+    samples, per_head = sample_streams(stream, B, info.names), queries or M
+    heads = M // per_head
+    if by_token and memory is None:
+        numbers = info.numbers if queries is None else numbers_of_inputs(B, queries, info, exactly=exactly)
+        if len(numbers) == B and len(numbers[0]) >= per_head:
+            of_heads = tuple(
+                tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in row[-per_head:])
+                for row in numbers
+            )
+            return TokenStreams(samples.streams, numbers=of_heads, growing=True)
+    shown = inputs_shown(B, per_head, heads, info, memory)
     if shown is None and columns is None:
         return samples
     return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns)
 
 
-def streams_of_tokens(stream: Stream, numbers: Numbers, M: int, queries: int, info: CallInfo) -> TokenStreams:
-    """One stream for each token: `numbers` of at least as many tokens of each sample as there are queries.
-
-    Heads of queries that share a head of keys are read one after the other, so each has numbers of its own.
-    """
-    heads = M // queries
-    of_heads = tuple(
-        tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in row[-queries:]) for row in numbers
-    )
-    return TokenStreams(sample_streams(stream, len(numbers), info.names).streams, numbers=of_heads, growing=True)
-
-
 def numbers_of_inputs(B: int, queries: int, info: CallInfo, *, exactly: bool = False) -> Numbers:
     """The numbers of inputs that are tokens, `queries` for each of B samples.
 
-    Args:
-        B: samples.
-        queries: input vectors of a head.
-        info: what the call says of its batch.
-        exactly: count inputs by their place where the call numbers another count of tokens.
-
-    Returns:
-        The numbers of the call if it has any; otherwise those by place, -1 at padding. Empty if tokens come all at
-        once, as in an encoder.
+    They are those of the call if it has any (and, with `exactly`, as many as queries), otherwise those by place, -1 at
+    padding. Empty if tokens come all at once, as in an encoder.
     """
     if info.numbers and not (exactly and len(info.numbers[0]) != queries):
         return info.numbers
@@ -71,18 +75,10 @@ def numbers_of_inputs(B: int, queries: int, info: CallInfo, *, exactly: bool = F
 def inputs_shown(
     B: int, queries: int, heads: int, info: CallInfo, memory: Mask | None
 ) -> tuple[tuple[int, ...], ...] | None:
-    """For each sample, which of its inputs [heads * queries] are not padding.
+    """For each sample, which of its inputs [heads * queries] are not padding; None if all, or if nothing tells.
 
-    Args:
-        B: samples.
-        queries: inputs of a head.
-        heads: heads.
-        info: what the call says of its batch.
-        memory: for inputs that are not the new tokens of the call (see `State.memory`), a mask [B, queries] that is
-            False at padding, or an empty tuple; None for the new tokens.
-
-    Returns:
-        None if all are shown, or if nothing says which.
+    `memory` is given for inputs that are not the new tokens of the call (see `State.memory`): a mask [B, queries] that
+    is False at padding, or nothing.
     """
     masks = memory if memory is not None else info.padding if info.memory is None else ()
     if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):

@@ -125,19 +125,12 @@ def place_tokens(
 def _numbers_of_slots(
     padding: tuple[Tensor, ...], totals: Sequence[int], N: int, device: torch.device
 ) -> Tensor | None:
-    """The number of the token in each of N slots [B, N], where every token that a sample has had is in one of them.
+    """The number of the token in each of N slots [B, N], -1 at padding, where no token of a sample is missing.
 
     A mask may hide tokens between others that it shows (sparse attention, or a mask that depends on values), so the
-    visible tokens alone do not tell the numbers.
+    visible tokens alone do not tell the numbers; `padding` [B, L] does, of whose columns none is hidden by a mask.
 
-    Args:
-        padding: [B, L] True where a slot holds a token, even if a mask hides it; empty if the call does not say.
-        totals: for each sample, how many tokens it has had.
-        N: slots.
-        device: of the result.
-
-    Returns:
-        The numbers, -1 at padding; None if older tokens may be missing, as from the cache of a window.
+    None if older tokens may be missing, as from the cache of a window, so that they are fewer than `totals`.
     """
     if not padding:
         slots = torch.arange(N, device=device).expand(len(totals), N)

@@ -24,6 +24,7 @@ from ohmformer.mitigation.hadamard import rotate
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.memory import Mask
 from ohmformer.nn.operands.plain_calls import refuse_hidden
+from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.operands.state import State, Use
 from ohmformer.streams import Streams, current_samples
 
@@ -105,7 +106,7 @@ class WeightOperand(Operand):
         streams: Streams | None = None
         if not self.noisy_reads or axis is None:
             x = x.reshape(1, -1, shape[-1]) if w.dim() == 2 else x
-            streams = use.stream.child(self.name, "read", *use.call_index) if self.noisy_reads else None
+            streams = self.read_stream(use) if self.noisy_reads else None
             return self.multiply(x, w, cells, streams).reshape(*shape[:-1], w.shape[-2]).to(dtype)
         x = axis.move_samples_first(x, self._samples(x, axis))
         lead, queries = x.shape[:-1], None
@@ -113,7 +114,8 @@ class WeightOperand(Operand):
             queries = x.shape[-2] if x.dim() == 3 else None
             x = x.flatten(1, -2) if x.dim() > 2 else x.unsqueeze(1)
         if cells is not None:
-            streams = self.read_streams(x.shape, use, queries, memory=memory if w.dim() == 2 else None)
+            memory, by_token = memory if w.dim() == 2 else None, self.reads_by_token
+            streams = read_streams(self.read_stream(use), x.shape, use.info, queries, by_token=by_token, memory=memory)
         y = self.multiply(x, w, cells, streams).reshape(*lead, w.shape[-2])
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
 
@@ -147,11 +149,7 @@ class WeightOperand(Operand):
     ) -> Folded | Programmed:
         """The cells that hold w[..., O, I]: those of the last call if nothing has changed, otherwise written now.
 
-        Args:
-            w: the weights, without gradients.
-            dtype: of the result.
-            use: the use of the operand.
-            origin: as in `product`; its address and version show a change where w is a copy.
+        The address and version of `origin` (see `product`) show a change where w is a copy.
         """
         state, last = self.state, self.cells
         source = w if origin is None else origin
