@@ -23,7 +23,7 @@ from ohmformer.nn.operands.state import State, Use
 from ohmformer.streams import Stream, Streams
 
 EXACT = ("bypass", "observe inputs", "observe tokens")
-"""Modes in which products are those of the model itself."""
+"""Modes in which products are exact, as in the digital model."""
 
 
 class StraightThrough(torch.autograd.Function):
@@ -53,15 +53,15 @@ class StraightThrough(torch.autograd.Function):
 
 @dataclass(eq=False)
 class Operand:
-    """One matrix on crossbars, and the ranges of the inputs that are multiplied with it.
+    """One matrix on crossbars, with the calibrated ranges of its inputs and converters.
 
     Attributes:
         name: of the layer and the operand; keys its noise.
         array: the crossbars that hold it.
-        state: what the whole model shares.
-        signed: False where inputs are never negative.
+        state: settings and calls, which the whole model shares.
+        signed: False if inputs are never negative.
         x_range: calibrated input range, a scalar; None before calibration.
-        adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
+        adc_range: calibrated converter range by slice; None before calibration, or if none is needed.
         calls_per_forward: how often one forward pass of the model uses the operand.
     """
 
@@ -82,7 +82,7 @@ class Operand:
 
     @property
     def simulated(self) -> bool:
-        """True if products are those of cells now, not those of the model itself."""
+        """True if products are now those of cells, not exact."""
         return self.state.mode not in EXACT
 
     def calibrates_converters(self) -> bool:

@@ -151,11 +151,7 @@ class KVOperand(Operand):
     def _cells(self, batch: KVTokens, new: int, array: Crossbar, use: Use) -> Folded | Programmed:
         """Write the tokens of a call that cells do not hold yet, and return what the cells hold of all.
 
-        Args:
-            batch: the tokens.
-            new: how many of them come with the call; they are written in any case.
-            array: the crossbars as they are written in this use.
-            use: the use of the operand.
+        The last `new` tokens of each sample come with the call: they are written in any case.
         """
         call, state = self.state.threads.call, self.state
         settings = (use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner)

@@ -67,16 +67,13 @@ class WeightOperand(Operand):
     rotated: bool = False
 
     def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory: Mask | None = None) -> Tensor:
-        """Multiply inputs by weights on crossbars.
+        """Multiply inputs by weights on crossbars: x @ w.T.
 
         Args:
             x: inputs [..., M, I], or [..., G, M, I].
             w: the weights [O, I], or [G, O, I].
             origin: the parameter that w is a copy of; None if it is not a copy.
             memory: for inputs that are not the new tokens of the call, as in `inputs_shown`; None asks `State.memory`.
-
-        Returns:
-            x @ w.T.
 
         Raises:
             BadInput: inputs and weights have different types; or read noise is drawn and the samples are not known.
