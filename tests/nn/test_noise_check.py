@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -12,32 +13,51 @@ from torch import Tensor, nn
 import ohmformer as of
 from tests.nn.hub import library
 from tests.nn.same_noise import HARDWARE, LARGEST, comparisons, differences
-from tests.nn.zoo import ENDS, FAMILIES, GROUPED, SEQUENCES, T5, WORDS, Family, hugging_face, sharpened
+from tests.nn.zoo import (
+    ENDS,
+    FAMILIES,
+    GROUPED,
+    SEQUENCES,
+    T5,
+    WORDS,
+    Family,
+    _hugging_face,
+    _pairs,
+    _tokens,
+    sharpened,
+)
+
+
+def text_family(name: str, model: str, options: dict[str, Any], *, pairs: bool = False) -> Family:
+    """A family that is not in the table of models."""
+    config = re.sub("(ForCausalLM|ForConditionalGeneration|Model)$", "Config", model)
+    return Family(name, "transformers", _hugging_face(model, config, **options), _pairs if pairs else _tokens)
+
 
 MORE = {
     family.name: family
     for family in (
-        hugging_face("Doge", "DogeForCausalLM", {**GROUPED, **ENDS, "keep_window_size": 4}),
-        hugging_face(
+        text_family("Doge", "DogeForCausalLM", {**GROUPED, **ENDS, "keep_window_size": 4}),
+        text_family(
             "GPT-Neo",
             "GPTNeoForCausalLM",
             {"vocab_size": 100, "hidden_size": 32, "num_layers": 2}
             | {"num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 4},
         ),
-        hugging_face(
+        text_family(
             "Pegasus-X",
             "PegasusXForConditionalGeneration",
             {**SEQUENCES, "block_size": 4, "num_global_tokens": 3},
             pairs=True,
         ),
-        hugging_face(
+        text_family(
             "LongT5, local",
             "LongT5ForConditionalGeneration",
             {**T5, "local_radius": 3, "encoder_attention_type": "local"},
             pairs=True,
         ),
-        hugging_face("RoFormer", "RoFormerModel", WORDS),
-        hugging_face("BigBird, full", "BigBirdModel", {**WORDS, "attention_type": "original_full"}),
+        text_family("RoFormer", "RoFormerModel", WORDS),
+        text_family("BigBird, full", "BigBirdModel", {**WORDS, "attention_type": "original_full"}),
     )
 }
 TRIED: dict[str, Family] = {**FAMILIES, **MORE}

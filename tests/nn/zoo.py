@@ -155,13 +155,6 @@ def _hf(
     return Family(name, "transformers", make, sample, rules.get("rules", {}))
 
 
-def hugging_face(name: str, model: str, options: dict[str, Any], *, pairs: bool = False) -> Family:
-    """A family that is not in the table of models."""
-    prefix = model.partition("For")[0].removesuffix("Model")
-    make = _hugging_face(model, f"{prefix}Config", **options)
-    return Family(name, "transformers", make, _pairs if pairs else _tokens)
-
-
 def _vision(name: str, model: str, size: int, rules: dict[str, None] | None = None, **options: Any) -> Family:
     return Family(name, "timm", _timm(model, **options), _images(size, ""), rules or {})
 

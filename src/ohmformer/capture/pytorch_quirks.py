@@ -27,6 +27,24 @@ def unchanged_buffers(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def unchanged_structure(model: nn.Module) -> Iterator[None]:
+    """Context after which modules have their former submodules, attributes and configurations.
+
+    Some models change themselves in a call: BigBird exchanges its attention when it meets a short text.
+    """
+    parts = [(vars(module), module._modules) for module in model.modules()]
+    configs = {id(c): vars(c) for own, _ in parts if hasattr(c := own.get("config"), "__dict__")}
+    changing = [*(own for own, _ in parts), *(children for _, children in parts), *configs.values()]
+    before = [(attributes, dict(attributes)) for attributes in changing]
+    try:
+        yield
+    finally:
+        for attributes, values in before:
+            attributes.clear()
+            attributes.update(values)
+
+
+@contextmanager
 def without_fast_path() -> Iterator[None]:
     """Context without PyTorch's fused encoder layer, which makes nested tensors and sets outputs at padding to zero."""
     before = torch.backends.mha.get_fastpath_enabled()

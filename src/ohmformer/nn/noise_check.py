@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 
 from ohmformer.array import writing
 from ohmformer.capture.inputs import batch_size, call
+from ohmformer.capture.pytorch_quirks import unchanged_structure
 from ohmformer.nn.convert.self_check import TOLERANCE, evaluating, floats, nearest, outputs_of, tolerance
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
@@ -76,7 +77,14 @@ def warn_of_unstable_noise(
     if not noisy:
         return
     lines: list[str] = []
-    with torch.no_grad(), evaluating(original), _noisy_cells(state), warnings.catch_warnings():
+    with (
+        torch.no_grad(),
+        evaluating(original),
+        unchanged_structure(original),
+        unchanged_structure(converted),
+        _noisy_cells(state),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         if any(isinstance(op, KVOperand) for op in noisy):
             lines += _unstable_ways(original, converted, [op.name for op in noisy if isinstance(op, KVOperand)], sample)

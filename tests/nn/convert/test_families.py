@@ -83,8 +83,8 @@ result. These differ:
   without a warning. Moonshine takes none for its decoder: pad it on the right.
 
 Models that number padding themselves (absolute positions and padding on the left), that mix it in (ConvBERT, Funnel),
-or whose sparse blocks follow from the padded length (BigBird, ProphetNet beside decoder padding) give another result
-without any noise, too; nothing is compared there.
+or whose sparse blocks follow from the padded length (BigBird) give another result without any noise, too. So does
+ProphetNet, whose cached steps differ from one pass. Nothing is compared there.
 """
 
 

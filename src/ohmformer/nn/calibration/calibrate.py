@@ -132,15 +132,23 @@ def calibrate(
             operand.watched.clear()
         calibrate_ranges(model)
     warn_of_unseen(model, found.operands, stacklevel=2)
+    _warn_of_single(tried, inputs_of)
+    return _calibration(best, losses, kept[best])
+
+
+def _warn_of_single(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
+    """Warn the caller of `calibrate` if there was a choice, and only one input to choose by."""
     if len(tried) > 1 and int(inputs_of.max()) == 0:
         warnings.warn(
             "calibrate compared recipes on a single input, or a single call whose answers are not one per input, which "
             "does not show what chance does, so nothing was done for K and V; give more inputs or a smaller batch, or "
             "choose by set_clip or set_kv",
             SingleInput,
-            stacklevel=2,
+            stacklevel=3,
         )
-    settings = kept[best]
+
+
+def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str, _Setting]) -> Calibration:
     clips = {name: one.clip for name, one in settings.items() if one.clip != "none"}
     kv = {name: one.conditioner.spec for name, one in settings.items() if one.conditioner is not None}
     return Calibration(best, {recipe: float(each.mean()) for recipe, each in losses.items()}, clips, kv)

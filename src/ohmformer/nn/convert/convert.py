@@ -89,11 +89,16 @@ def convert(
         attach(converted, found, run, set(replacer.frames))
         attach_ranges(converted, found.operands)
         self_check.check(model, converted, state, _checked(found.operands), sample, run.axis)
-        calibrate_ranges(converted)
-        if run.axis == 0:
-            warn_of_unstable_noise(model, converted, state, found.operands, sample, stacklevel=2)
+        _calibrate(model, converted, found)
     _report(converted, found, verbose)
     return converted
+
+
+def _calibrate(model: nn.Module, converted: nn.Module, found: Crossbars) -> None:
+    """Find all ranges; with these, see whether noise depends on what else is in a call."""
+    calibrate_ranges(converted)
+    if found.axis == 0:
+        warn_of_unstable_noise(model, converted, found.state, found.operands, found.sample, stacklevel=3)
 
 
 def _report(converted: nn.Module, found: Crossbars, verbose: bool) -> None:

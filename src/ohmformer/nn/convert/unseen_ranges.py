@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ohmformer.capture.torch_private import plain
 from ohmformer.nn.convert.call_info import named_arguments
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
@@ -96,7 +97,7 @@ def magnitudes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         if "mask" in name or not isinstance(value, (Tensor, tuple, list, Mapping)):
             continue
         for leaf in tree_leaves(value):
-            if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel():
+            if isinstance(leaf, Tensor) and plain(leaf) and leaf.is_floating_point() and leaf.numel():
                 low, high = torch.aminmax(leaf.detach())
                 found[name] = max(found.get(name, 0.0), -float(low), float(high))
     return found
