@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer.capture.masks import is_causal
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import difference, repadded
+from ohmformer.nn.convert.self_check import change_padding, difference
 from ohmformer.nn.operands.kv import KVOperand
 
 BASE = of.load("clipformer_tcad_2024")
@@ -273,13 +273,13 @@ def test_padding_at_the_end_is_not_causality() -> None:
 
 def test_other_padding_keeps_a_token_of_every_row() -> None:
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]])
-    found = repadded({"input_ids": mask, "attention_mask": mask})
+    found = change_padding({"input_ids": mask, "attention_mask": mask})
     assert found is not None
     assert bool(found["attention_mask"].any(dim=1).all())
     assert not torch.equal(found["attention_mask"], mask)
     assert found["input_ids"] is mask
-    assert repadded({"input_ids": mask}) is None
-    assert repadded(mask) is None
+    assert change_padding({"input_ids": mask}) is None
+    assert change_padding(mask) is None
 
 
 def test_a_wrong_capture_is_refused_by_the_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The same model on many chips: mean, interval, and every chip's value."""
+"""Monte Carlo evaluation: one model on many chips, with the mean, its interval and the value of every chip."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ MOST_CHIPS = 1_000_000
 
 
 class Interrupted(UserWarning):
-    """Ctrl-C came before all chips were done; the statistics are of those that were."""
+    """Ctrl-C came before all chips were evaluated, so the statistics cover only some of them."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What `monte_carlo` found.
+    """Statistics of a model over chips and samples, as `monte_carlo` returns them.
 
     Attributes:
-        mean: over all chips and samples, or what `summarize` made of them.
-        ci95: 95 % interval of that mean, over chips and samples (over samples only for one chip; NaN for one chip
-            without samples).
-        chips: every chip's mean or value, in order.
-        samples: scores per chip; None where `evaluate` gave one number.
-        interrupted: Ctrl-C came before all chips were done.
-        scores: [C, N] all scores; None where `evaluate` gave one number.
+        mean: mean score over all chips and samples, or the metric that `summarize` computed from the scores.
+        ci95: 95 % confidence interval of that mean, over chips and samples (over samples alone for one chip; NaN for
+            one chip without samples).
+        chips: the mean or value of every chip, in order.
+        samples: number of scores per chip; None if `evaluate` returned one number.
+        interrupted: True if Ctrl-C came before all chips were evaluated.
+        scores: all scores [C, N]; None if `evaluate` returned one number.
         left_out: as in `stats.intervals.Summary`.
     """
 
@@ -59,32 +59,29 @@ def monte_carlo(
 ) -> Stats:
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
-    Afterward the model is on the chip, and has the seed, that it had before. Ctrl-C keeps the chips that are done, if
-    there are any. The chip is that of the model, for all threads. So other threads cannot call it meanwhile; give each
+    Afterward the model has its former chip and seed again. After Ctrl-C the statistics cover the chips that were
+    evaluated. All threads share the chip of a model, so other threads cannot call the model meanwhile; give each
     thread a copy (`copy.deepcopy`).
 
     Args:
-        model: what `convert` returned.
-        evaluate: model -> scores [N], one per sample (such as 0 or 1), or a single number; an array, a tensor of any
-            type and device, or a list.
-        chips: how many.
-        seed: root of all noise; None takes the model's own, as `convert` was given it.
-        progress: show a bar on standard error where that is a terminal.
-        summarize: scores [C, N] to mean, interval and every chip's value, where that is no plain mean; the `summarize`
-            of a task whose metric is a correlation or a perplexity.
-
-    Returns:
-        Statistics of all scores.
+        model: a converted model.
+        evaluate: function of the model that returns scores [N], one per sample (such as 0 or 1), or a single number: an
+            array, a tensor of any type on any device, or a list.
+        chips: number of chips C.
+        seed: root of all noise; None takes the seed of the model.
+        progress: show a bar on standard error if that is a terminal.
+        summarize: function of the scores [C, N] that returns mean, interval and the value of every chip. The default
+            takes plain means; for a metric such as a correlation or a perplexity, pass the `summarize` of the task.
 
     Raises:
-        BadInput: chips or seed is no number of its kind, or `evaluate` returns something else, or another number of
-            samples each time; or another thread is inside a call of the model, or changes its settings.
-        KeyboardInterrupt: Ctrl-C before the first chip was done.
+        BadInput: chips or seed is out of range; `evaluate` returns something else, or another number of scores for
+            another chip; or another thread calls the model or changes its settings.
+        KeyboardInterrupt: Ctrl-C came before the first chip was evaluated.
     """
     chips = _count(chips)
     state = crossbars(model).state
     seed = state.seed if seed is None else check_seed(seed)
-    done: list[Floats] = []
+    by_chip: list[Floats] = []
     console = Console(stderr=True)
     hidden = not (progress and console.is_terminal)
     with state.changing("monte_carlo"):
@@ -92,26 +89,35 @@ def monte_carlo(
         try:
             for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
                 set_chip(model, chip, seed=seed)
-                done.append(_scores(evaluate(model), done))
+                by_chip.append(_scores(evaluate(model), by_chip))
         except KeyboardInterrupt:
-            if not done:
+            if not by_chip:
                 raise
-            warnings.warn(f"interrupted: statistics of {len(done)} of {chips} chips", Interrupted, stacklevel=2)
+            warnings.warn(f"interrupted: statistics of {len(by_chip)} of {chips} chips", Interrupted, stacklevel=2)
         finally:
             state.chip, state.seed = before
-    return _stats(done, summarize, interrupted=len(done) < chips)
+    return _stats(by_chip, summarize, interrupted=len(by_chip) < chips)
 
 
 def _count(chips: object) -> int:
-    """The number of chips, of any type of whole number."""
+    """Return the number of chips as an int.
+
+    Raises:
+        BadInput: it is not a whole number from 1 to `MOST_CHIPS`.
+    """
     number = whole_number(chips)
     if not 1 <= number <= MOST_CHIPS:
         raise BadInput(f"chips = {one_line(chips)}: must be a whole number from 1 to {MOST_CHIPS:,}")
     return number
 
 
-def _scores(found: object, before: list[Floats]) -> Floats:
-    scores = _numbers(found)
+def _scores(returned: object, before: list[Floats]) -> Floats:
+    """Return the scores of one chip as an array, [N] or of no axis; `before` are those of the chips before it.
+
+    Raises:
+        BadInput: they are not finite numbers, or not as many as before.
+    """
+    scores = _numbers(returned)
     if scores.ndim > 1 or scores.size == 0:
         raise BadInput(f"evaluate returned an array {list(scores.shape)}; return scores [N] or one number")
     if before and scores.shape != before[0].shape:
@@ -122,21 +128,29 @@ def _scores(found: object, before: list[Floats]) -> Floats:
     return scores
 
 
-def _numbers(found: object) -> Floats:
-    """What `evaluate` returned, as an array: tensors of any type, on any device, with or without gradient."""
-    if found is None:
+def _numbers(returned: object) -> Floats:
+    """Return numbers, lists of them, arrays or tensors (of any type and device, with gradient or not) as an array.
+
+    Raises:
+        BadInput: they are not real numbers.
+    """
+    if returned is None:
         raise BadInput("evaluate returned None; end it with `return` and the scores [N], or one number")
     try:
-        values = np.asarray([_plain(each) for each in found] if isinstance(found, (list, tuple)) else _plain(found))
+        values = np.asarray([_plain(v) for v in returned] if isinstance(returned, (list, tuple)) else _plain(returned))
     except (TypeError, ValueError, RuntimeError, OverflowError):
         values = np.asarray(None)
     if values.dtype.kind not in "biuf":
-        raise BadInput(f"evaluate returned a {type(found).__name__}; return real scores [N] or one number")
+        raise BadInput(f"evaluate returned a {type(returned).__name__}; return real scores [N] or one number")
     return values.astype(np.float64)
 
 
 def _plain(value: object) -> object:
-    """A tensor as an array, of a type that numpy has; anything else as it is."""
+    """Return a tensor as an array of a type that NumPy has, and anything else unchanged.
+
+    Raises:
+        BadInput: a masked array hides some values.
+    """
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
             raise BadInput("evaluate returned a masked array; return the scores that count, without a mask")
@@ -147,9 +161,9 @@ def _plain(value: object) -> object:
     return (value.double() if value.is_floating_point() else value).numpy()
 
 
-def _stats(done: list[Floats], summarize: Callable[[Floats], Summary], *, interrupted: bool) -> Stats:
-    scores = np.stack(done)
+def _stats(by_chip: list[Floats], summarize: Callable[[Floats], Summary], *, interrupted: bool) -> Stats:
+    scores = np.stack(by_chip)
     if scores.ndim == 1:
         return Stats(float(scores.mean()), value_interval(scores), tuple(scores.tolist()), None, interrupted)
-    found = summarize(scores)
-    return Stats(found.mean, found.ci95, found.chips, scores.shape[1], interrupted, scores, found.left_out)
+    summary = summarize(scores)
+    return Stats(summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.left_out)

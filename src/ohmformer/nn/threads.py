@@ -1,4 +1,4 @@
-"""How threads share one converted model: what each keeps for itself, and which one may change settings."""
+"""Threads that share one converted model: each has a record of its calls, and one at a time may change settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class OneThread(threading.local, Generic[T]):
-    """The values of the thread that reads them.
+    """Values that belong to one thread: each thread reads its own.
 
     Attributes:
-        call: what the thread keeps of its calls; None in a thread that has never called the whole model.
-        frames: what intercepts products now, innermost last; None where nothing does.
+        call: the record of the thread's calls; None in a thread that has never called the whole model.
+        frames: the active interceptions of products, innermost last; an entry None marks a module that runs digitally.
     """
 
     def __init__(self) -> None:
@@ -28,14 +28,16 @@ class OneThread(threading.local, Generic[T]):
 
 
 class Threads(Generic[T]):
-    """One record of calls for every thread that has called the whole model.
+    """Records of calls, one for every thread that has called the whole model.
 
-    Other threads, such as those in which gradients are computed, share the record of the thread that called it last.
+    Other threads, such as those in which gradients are computed, use the record of the thread that called it last.
 
     Attributes:
-        make: returns an empty record.
-        here: what belongs to the current thread alone.
-        latest: the record of the thread that called the whole model last; before any call, one that awaits its thread.
+        make: function that returns an empty record.
+        here: the values of the current thread.
+        latest: the record of the thread that called the whole model last; before any call, the record that the first
+            calling thread will take.
+        claimed: True once a thread has taken that first record.
     """
 
     def __init__(self, make: Callable[[], T], latest: T | None = None) -> None:
@@ -45,10 +47,10 @@ class Threads(Generic[T]):
         self.claimed = False
 
     def enter(self) -> T:
-        """The current thread calls the whole model: from now on it has a record of its own, which is returned."""
+        """Return the record of the current thread, which calls the whole model; its first call creates the record."""
         call = self.here.call
         if call is None:
-            # The first thread goes on with what was set before any call.
+            # Values that were set before any call belong to the first thread.
             call = self.here.call = self.make() if self.claimed else self.latest
             self.claimed = True
         self.latest = call
@@ -56,22 +58,22 @@ class Threads(Generic[T]):
 
     @property
     def call(self) -> T:
-        """The record that the current thread uses."""
+        """Return the record that the current thread uses."""
         call = self.here.call
         return self.latest if call is None else call
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies go on where the current thread is."""
+        """A copy starts with the record of the current thread."""
         return Threads, (self.make, self.call)
 
 
 @dataclass(eq=False)
 class Block:
-    """A piece of work that sets a model up differently, until it ends.
+    """A stretch of work during which one thread may change the settings of a model.
 
     Attributes:
         verb: the public function that began it.
-        unfinished: the model makes no sense inside, since its ranges are being calibrated.
+        unfinished: copies of the model made meanwhile are useless, since its ranges are being calibrated.
     """
 
     verb: str
@@ -79,23 +81,25 @@ class Block:
 
     @property
     def remedy(self) -> str:
-        """What another thread can do that needs the model meanwhile."""
+        """Return what another thread can do that needs the model meanwhile."""
         copies = "" if self.unfinished else ", or give each thread a copy of the model (copy.deepcopy)"
         return f"wait until it is done{copies}"
 
 
 class Users:
-    """Which threads are inside a call of a model, and which one changes its settings.
+    """The threads that are inside a call of a model, and the one that changes its settings.
 
     Settings belong to the model, not to a thread. So while one thread is inside a block that changes them, other
-    threads cannot call the model; and while one calls it, others cannot begin such a block. A block ends with its
-    thread, too: settings are then those of before. Copies have no users.
+    threads cannot call the model; and while one calls it, others cannot begin such a block. If a thread ends inside a
+    block, the block ends and the former settings return. Copies of a model have no users.
 
     Attributes:
         callers: identifiers of threads that have begun a call.
         owner: the thread that is inside blocks; None outside of blocks.
         blocks: its blocks, the outermost first.
-        before: the settings before the outermost block.
+        settings: the settings by name, which the block may change.
+        before: their values before the outermost block.
+        lock: held while a block begins or ends.
     """
 
     def __init__(self) -> None:
@@ -107,15 +111,16 @@ class Users:
         self.lock = threading.RLock()
 
     def begin_call(self, *, replica: bool = False) -> None:
-        """The current thread begins a call.
+        """Note that the current thread begins a call.
 
         Args:
-            replica: a thread of `nn.DataParallel` calls one of its replicas, for the thread that waits for it.
+            replica: the called model is a replica of `nn.DataParallel`; its thread works for one that may own blocks.
 
         Raises:
             BadInput: another thread changes the settings.
         """
-        self.callers.add(threading.get_ident())  # before the check, as `begin` does it the other way round
+        # Noted first and checked second; `begin` does both in the other order, so that one of the two sees the other.
+        self.callers.add(threading.get_ident())
         if self.owner is not None and not replica:
             try:
                 self.check()
@@ -124,15 +129,15 @@ class Users:
                 raise
 
     def end_call(self) -> None:
-        """The call of the current thread ends, if it ever began."""
+        """Note that the call of the current thread ends; a call that never began is ignored."""
         self.callers.discard(threading.get_ident())
 
     def foreign_block(self) -> Block | None:
-        """The outermost block of another thread, if one is inside a block. Gradient threads belong to any thread."""
+        """Return the outermost block of another thread; None without one, or in a thread that computes gradients."""
         owner, blocks, me = self.owner, list(self.blocks), threading.current_thread()
         if owner is None or owner is me or not blocks:
             return None
-        if in_backward() and isinstance(me, threading._DummyThread):  # PyTorch started it
+        if in_backward() and isinstance(me, threading._DummyThread):  # PyTorch started this thread
             return None
         if not owner.is_alive():
             self._abandon(owner)
@@ -140,10 +145,10 @@ class Users:
         return blocks[0]
 
     def check(self) -> None:
-        """Check that no other thread changes the settings.
+        """Refuse to go on while another thread changes the settings.
 
         Raises:
-            BadInput: one does.
+            BadInput: another thread is inside a block.
         """
         block = self.foreign_block()
         if block is not None:
@@ -153,12 +158,12 @@ class Users:
             )
 
     def begin(self, block: Block, settings: dict[str, Any], names: tuple[str, ...]) -> None:
-        """The current thread begins a block.
+        """Begin a block of the current thread.
 
         Args:
-            block: the block, for `end`.
-            settings: values by name, in which those of before are put back should the thread end inside.
-            names: names of the settings.
+            block: the block, which `end` ends.
+            settings: the attributes of the model's state by name; if the thread ends inside, they are restored here.
+            names: names of those attributes that are settings.
 
         Raises:
             BadInput: another thread is inside a block, or inside a call.
@@ -169,7 +174,7 @@ class Users:
             if len(self.blocks) == 1:
                 self.settings, self.before = settings, {name: settings[name] for name in names}
                 self.owner = threading.current_thread()
-            if any(_computing(thread) for thread in list(self.callers) if thread != threading.get_ident()):
+            if any(_inside_pytorch(thread) for thread in list(self.callers) if thread != threading.get_ident()):
                 self.end(block)
                 raise BadInput(
                     f"{block.verb}: another thread is calling this model, and settings hold for all threads; wait "
@@ -177,7 +182,7 @@ class Users:
                 )
 
     def end(self, block: Block) -> None:
-        """A block ends, in whichever thread."""
+        """End a block; any thread may do so."""
         with self.lock:
             if block in self.blocks:
                 self.blocks.remove(block)
@@ -185,7 +190,7 @@ class Users:
                 self.owner, self.before, self.settings = None, {}, {}
 
     def _abandon(self, owner: threading.Thread) -> None:
-        """The blocks of a thread end that has ended without leaving them."""
+        """End the blocks of a thread that has ended inside them, and restore the settings."""
         with self.lock:
             if self.owner is owner:
                 self.settings.update(self.before)
@@ -193,12 +198,12 @@ class Users:
                 self.owner, self.before, self.settings = None, {}, {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies have no users."""
+        """A copy has no users."""
         return Users, ()
 
 
-def _computing(thread: int) -> bool:
-    """True if a thread is inside PyTorch. One whose call was interrupted, or that has ended, is not."""
+def _inside_pytorch(thread: int) -> bool:
+    """True if the thread with this identifier runs PyTorch; False if its call was interrupted or it has ended."""
     frame = sys._current_frames().get(thread)
     while frame is not None:
         if str(frame.f_globals.get("__name__", "")).startswith("torch."):

@@ -1,8 +1,8 @@
-"""Variation-aware training: every step meets other cells, so that the weights it finds work in any.
+"""Variation-aware training: every step draws new noise, so that the trained weights work on any chip.
 
-A step is one call of the whole model in train mode. It draws all noise anew, of weights, of K and V, of reads and of
-faults, as if it were taken on another chip; gradients pass straight through (as Joshi et al. 2020 do with weights, and
-ClipFormer with K and V). Noise is in the cells, never in the parameters.
+A step is one call of the whole model in train mode. It draws the noise of weights, K, V, reads and faults anew, as if
+it ran on another chip. Gradients pass straight through, as in Joshi et al. 2020 (weights) and in ClipFormer (K and V).
+Noise is in the cells, never in the parameters.
 """
 
 from __future__ import annotations
@@ -26,51 +26,52 @@ from ohmformer.nn.threads import Block
 from ohmformer.streams import Stream
 
 Amount = float | tuple[float, float]
+"""A value, or (low, high) of a uniform distribution."""
 Factor = Amount | Mapping[str, Amount] | None
+"""An amount for all operands, or amounts by role."""
 
 ROLES = ("projection", "attention", "attention.key", "attention.value")
 _ALL = "all"
 
 
 class NoSteps(UserWarning):
-    """A block of variation-aware training ended, and nothing in it was a step."""
+    """A block of variation-aware training ended without a step."""
 
 
 def variation(model: nn.Module, *, seed: int | None = None, gamma: Factor = None, scale: Factor = None) -> Variation:
     """Train a converted model on noise that is drawn anew in every step: `with variation(model): train(model)`.
 
-    A step is one call of the whole model in train mode. So parts of a batch whose gradients are accumulated are steps
-    of their own. Layers that are recomputed for gradients (checkpointing) see the noise of the call from whose outputs
-    the gradients come, or else of the last one. Calls in eval mode, inside and after, meet the model's own chip, with
-    the weights as they are then. Rows of a batch have noise of their own, named with `samples` or not. Inside, other
-    threads cannot call the model; they can call copies, which are not in the block.
+    A step is one call of the whole model in train mode; with accumulated gradients, each part of a batch is a step.
+    Layers that are recomputed for gradients (checkpointing) see the noise of the call whose outputs the gradients come
+    from, or else of the last call. Calls in eval mode, inside the block and after it, use the model's chip and the
+    current weights. Each row of a batch has separate noise, named with `samples` or not. Inside the block other threads
+    cannot call the model; they can call copies, which are outside of the block.
 
-    Gradients are those of the exact product at the matrix that the cells hold: they pass quantizers, noise, clips and
-    saturation straight through. Parameters hold no noise at any time, and layers that rules keep digital none at all.
-    Ranges that the conversion calibrated stay as they are: to calibrate them for trained weights, convert what `revert`
-    returns.
+    Gradients are those of the exact product with the matrix that the cells hold: they pass quantizers, noise, clips and
+    saturation straight through. Parameters never hold noise, and layers that rules keep digital have none. Ranges stay
+    those of the conversion; to calibrate them for trained weights, revert the model and convert it again.
 
     Args:
-        model: what `convert` returned.
-        seed: root of the noise of training; step n of a seed draws the same whenever it comes. None takes the model's.
+        model: a converted model.
+        seed: root of the noise of training; step n of a seed always draws the same noise. None takes the model's seed.
         gamma: the factor gamma of the cells' write noise: a number; or (low, high), from which each step draws
-            uniformly; or these by role (`ROLES`; the first that fits counts), such as {"attention": (0, 5)}. Where it
-            does not say, the hardware's own.
-        scale: likewise a factor of the standard deviation of write noise of any kind (of ln G, for `lognormal`).
+            uniformly; or one of these by role, such as {"attention": (0, 5)}. Roles are those in `ROLES`; the first
+            that fits an operand counts. Operands without a value here keep the gamma of the hardware.
+        scale: likewise a factor of the standard deviation of write noise of any kind (of ln G for `lognormal`).
 
     Raises:
-        BadInput: the model is not converted, a value does not fit, gamma is asked of cells whose noise has none, or
-            what is asked for changes no cell.
+        BadInput: the model is not converted, a value is out of range, the write noise of some cells has no gamma, or
+            gamma or scale changes no cell.
     """
-    found = crossbars(model)
-    seed = found.state.seed if seed is None else seed
-    return Variation(found.state, found.operands, seed=seed, gamma=gamma, scale=scale)
+    handle = crossbars(model)
+    seed = handle.state.seed if seed is None else seed
+    return Variation(handle.state, handle.operands, seed=seed, gamma=gamma, scale=scale)
 
 
 class Variation:
-    """What `variation` returns: a context, which may be entered again, and the count of its steps.
+    """A context of variation-aware training, which may be entered repeatedly, and the count of its steps.
 
-    To resume a training, set `step` to what it was, or load what `state_dict` gave: the noise goes on to the bit.
+    To resume a training, set `step` to its former value or load the state dictionary: the noise is the same to the bit.
     """
 
     def __init__(self, state: State, operands: tuple[Operand, ...], *, seed: int, gamma: Factor, scale: Factor) -> None:
@@ -86,10 +87,10 @@ class Variation:
 
     @property
     def step(self) -> int:
-        """How many steps were drawn; the next one has this number.
+        """Number of steps drawn so far, which is also the index of the next step.
 
         Raises:
-            BadInput: it is set to something else than a whole number from 0 to 2^63 - 1.
+            BadInput: the new value is not a whole number from 0 to 2^63 - 1.
         """
         return self._step
 
@@ -98,18 +99,21 @@ class Variation:
         self._step = check_seed(value, "variation: step")
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming needs, as plain values: seed, step, and what gamma or scale are drawn from."""
-        gamma, scale = ({key: list(ends) for key, ends in found.items()} for found in (self._gamma, self._scale))
+        """Return the values that resuming needs, as JSON: seed, step, and [low, high] of gamma or scale by role."""
+        gamma, scale = ({key: list(ends) for key, ends in factor.items()} for factor in (self._gamma, self._scale))
         return {"seed": self.seed, "step": self.step, "gamma": gamma, "scale": scale}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a training was.
+        """Resume a training.
+
+        Args:
+            state: the state dictionary of that training.
 
         Raises:
-            BadInput: it had another seed, gamma or scale, or this is no such state.
+            BadInput: the training had another seed, gamma or scale, or `state` is not a state dictionary.
         """
-        own = self.state_dict()
-        for name, value in own.items():
+        current = self.state_dict()
+        for name, value in current.items():
             if not isinstance(state, Mapping) or name not in state:
                 raise BadInput(f"variation: the state has no {name!r}; give what state_dict() returned")
             if name != "step" and state[name] != value:
@@ -117,10 +121,10 @@ class Variation:
         self.step = state["step"]
 
     def draw(self) -> TrainingStep:
-        """The next step; a model in train mode asks for it when it is called."""
+        """Return the next step; each call of the model in train mode takes one."""
         stream = Stream("seed", self.seed, "variation", self._step)
         self._step += 1
-        return TrainingStep(stream, dict(self._noisy(stream)))
+        return TrainingStep(stream, dict(self._step_cells(stream)))
 
     def __enter__(self) -> Self:
         block = self._state.begin_block("variation")
@@ -144,22 +148,27 @@ class Variation:
                 stacklevel=2,
             )
 
-    def _noisy(self, stream: Stream) -> Iterator[tuple[str, Cell]]:
-        """The cells of a step, by operand, where they are not the hardware's."""
+    def _step_cells(self, stream: Stream) -> Iterator[tuple[str, Cell]]:
+        """Yield (operand name, cell) for each operand whose write noise this step changes."""
         drawn = {key: _drawn(ends, stream.child("factor", key)) for key, ends in (self._gamma or self._scale).items()}
-        made: dict[tuple[str, int], Cell] = {}
+        cells: dict[tuple[str, int], Cell] = {}
         for name, key in self._keys.items():
             cell = self._cells[name]
-            if (key, id(cell)) not in made:
-                made[key, id(cell)] = self._changed(cell, drawn[key])
-            yield name, made[key, id(cell)]
+            if (key, id(cell)) not in cells:
+                cells[key, id(cell)] = self._changed(cell, drawn[key])
+            yield name, cells[key, id(cell)]
 
     def _changed(self, cell: Cell, value: float) -> Cell:
+        """Return a cell with this gamma, or with its write noise scaled by this factor."""
         return noise.with_gamma(cell, value) if self._gamma else noise.scaled(cell, value)
 
     def _check_cells(self) -> None:
-        """Refuse factors that cells do not have, and those that change nothing."""
-        which = "gamma" if self._gamma else "scale"
+        """Refuse gamma for cells without one, and factors that change nothing.
+
+        Raises:
+            BadInput: a factor is of this kind.
+        """
+        factor = "gamma" if self._gamma else "scale"
         for name in self._keys:
             kind = self._cells[name].write_noise.kind
             if self._gamma and kind not in ("none", "sqrt_range"):
@@ -168,46 +177,56 @@ class Variation:
                     "of the noise of any kind"
                 )
         for key, (_, high) in (self._gamma or self._scale).items():
-            cells = [self._cells[name] for name, own in self._keys.items() if own == key]
+            cells = [self._cells[name] for name, its_key in self._keys.items() if its_key == key]
             if high > 0 and all(noise.silent(self._changed(cell, high)) for cell in cells):
                 where = "" if key == _ALL else f" for {key!r}"
                 raise BadInput(
-                    f"variation: {which}{where} changes nothing: no such cell has write noise; give the hardware some, "
-                    f"or leave {which} out"
+                    f"variation: {factor}{where} changes nothing: no such cell has write noise; give the hardware "
+                    f"some, or leave {factor} out"
                 )
 
 
 def _keys(operands: tuple[Operand, ...], ranges: Mapping[str, object]) -> dict[str, str]:
-    """For each operand, the first key that speaks of it; operands that none speaks of are left out."""
-    found = {}
+    """Return for each operand the first key of `ranges` that fits it; operands that no key fits are left out."""
+    keys = {}
     for operand in operands:
         role = {"K": "attention.key", "V": "attention.value"}[operand.name[-1]] if operand.dynamic else "projection"
         fitting = (key for key in ranges if key in (_ALL, role) or role.startswith(f"{key}."))
         if (key := next(fitting, None)) is not None:
-            found[operand.name] = key
-    return found
+            keys[operand.name] = key
+    return keys
 
 
-def _ranges(what: str, value: Any) -> dict[str, tuple[float, float]]:
-    """Lowest and highest value, by key."""
+def _ranges(name: str, value: Any) -> dict[str, tuple[float, float]]:
+    """Return (low, high) of a factor by role, or for "all"; empty for None.
+
+    Raises:
+        BadInput: a role is unknown, or a value is out of range.
+    """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        return {_ALL: _ends(f"variation: {what}", value)}
+        return {_ALL: _ends(f"variation: {name}", value)}
     for key in value:
         if key not in ROLES:
-            raise BadInput(f"variation: {what}: {key!r} is no role; {suggest(str(key), list(ROLES))}")
-    return {key: _ends(f"variation: {what}[{key!r}]", ends) for key, ends in value.items()}
+            raise BadInput(f"variation: {name}: {key!r} is no role; {suggest(str(key), list(ROLES))}")
+    return {key: _ends(f"variation: {name}[{key!r}]", ends) for key, ends in value.items()}
 
 
-def _ends(what: str, value: Any) -> tuple[float, float]:
+def _ends(title: str, value: Any) -> tuple[float, float]:
+    """Return a number, or (low, high), as (low, high).
+
+    Raises:
+        BadInput: it is neither, or below 0, or low is above high.
+    """
     ends = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     numbers = [end for end in ends if isinstance(end, (int, float)) and not isinstance(end, bool)]
     if len(ends) != 2 or len(numbers) != 2 or not 0 <= ends[0] <= ends[1] < math.inf:
-        raise BadInput(f"{what} = {value!r}: must be a number, 0 or more, or (low, high) with low <= high")
+        raise BadInput(f"{title} = {value!r}: must be a number, 0 or more, or (low, high) with low <= high")
     return float(ends[0]), float(ends[1])
 
 
 def _drawn(ends: tuple[float, float], stream: Stream) -> float:
+    """Draw a number between low and high."""
     low, high = ends
     return low if low == high else low + (high - low) * float(stream.uniform(1, like=torch.empty(0)))

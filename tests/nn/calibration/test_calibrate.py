@@ -12,8 +12,8 @@ from torch import nn
 import ohmformer as of
 from ohmformer import BadInput, Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.calibrate import CHIP, SingleInput, calibrate, protectable
-from ohmformer.nn.calibration.recipes import best_clips, candidates, slice_bases
+from ohmformer.nn.calibration.calibrate import CHIP, SingleInput, calibrate, protectable_operands
+from ohmformer.nn.calibration.recipes import best_clips, candidates, radixes
 from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder, SelfAttention
 from tests.study.small import model as small_model
@@ -45,9 +45,9 @@ def test_the_grid_starts_with_no_clip_and_leaves_out_what_leaves_nothing() -> No
 
 def test_slices_may_count_less_but_not_where_there_is_one() -> None:
     array = hardware(1).attention.array
-    assert slice_bases(array) == [None, 3, 2, 1]
-    assert slice_bases(of.replace(array, "bits_per_cell", 8)) == [None]
-    assert slice_bases(of.replace(array, "encoding", "offset")) == [None]
+    assert radixes(array) == [None, 3, 2, 1]
+    assert radixes(of.replace(array, "bits_per_cell", 8)) == [None]
+    assert radixes(of.replace(array, "encoding", "offset")) == [None]
 
 
 @pytest.mark.parametrize("remedy", ["clip", "auto"])
@@ -84,7 +84,7 @@ def test_at_strong_noise_conditioning_is_chosen_and_helps_on_other_inputs() -> N
     unprotected = error()
     found = calibrate(model, INPUTS)
     assert found.recipe in ("hadamard", "balanced")
-    assert set(found.kv) == {operand.name for operand in protectable(crossbars(model))}
+    assert set(found.kv) == {operand.name for operand in protectable_operands(crossbars(model))}
     assert error() < 0.5 * unprotected
     of.set_kv(model, None)
     assert error() == unprotected, "and it can be taken back"
@@ -99,7 +99,7 @@ def test_the_choice_does_not_depend_on_the_batch() -> None:
 @pytest.mark.parametrize("noise", [recipes.NOISE, recipes.FIRM])
 def test_clips_by_head_are_the_best_of_the_grid_for_each(noise: float) -> None:
     model = converted(6.0)
-    operand = protectable(crossbars(model))[0]
+    operand = protectable_operands(crossbars(model))[0]
     calibrate(model, INPUTS, remedy="clip")
     crossbars(model).state.mode = "observe tokens"
     with torch.no_grad(), of.samples(range(16)):
@@ -138,7 +138,7 @@ def test_a_decoder_is_calibrated_with_ranges_and_means_that_stay() -> None:
     model = of.convert(Decoder().eval(), hardware(6.0), sample=ids, level="noise")
     found = calibrate(model, ids)
     assert found.recipe in ("hadamard", "balanced")
-    for operand in protectable(crossbars(model)):
+    for operand in protectable_operands(crossbars(model)):
         assert operand.conditioner is not None
         assert operand.conditioner.mean is not None
         assert operand.w_range is not None
@@ -158,7 +158,7 @@ def test_a_clip_that_is_set_later_takes_the_place_of_calibrated_ones() -> None:
     model = converted(7.0)
     calibrate(model, INPUTS, remedy="clip")
     of.set_clip(model, KVClip(alpha=2.0, beta=0.25))
-    assert all(operand.clip == "model" for operand in protectable(crossbars(model)))
+    assert all(operand.clip == "model" for operand in protectable_operands(crossbars(model)))
 
 
 def test_what_cannot_be_calibrated_is_refused() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ohmformer.nn.calibration.comparison import Answer, best_recipe, chance_of, input_numbers
+from ohmformer.nn.calibration.comparison import Answer, best_recipe, chance_gain, input_numbers
 from ohmformer.stats.intervals import student_errors
 
 
@@ -26,14 +26,14 @@ def test_tokens_of_one_input_are_one_difference() -> None:
     inputs = torch.arange(4).repeat_interleave(10)
     assert best_recipe({"none": none, "clip": none - gains}) == "clip"
     assert best_recipe({"none": none, "clip": none - gains}, inputs_of=inputs) == "none"
-    assert chance_of(gains, inputs) == pytest.approx(chance_of(gains[::10], None))
-    assert chance_of(gains, torch.zeros(40, dtype=torch.long)) == math.inf
+    assert chance_gain(gains, inputs) == pytest.approx(chance_gain(gains[::10], None))
+    assert chance_gain(gains, torch.zeros(40, dtype=torch.long)) == math.inf
 
 
 def test_each_input_alone_is_the_plain_standard_error() -> None:
     gain = torch.randn(30, generator=torch.Generator().manual_seed(0)).double()
-    assert chance_of(gain, torch.arange(30)) == chance_of(gain, None)
-    assert chance_of(gain, None) == pytest.approx(student_errors(1.0, 30) * float(gain.std()) / 30**0.5)
+    assert chance_gain(gain, torch.arange(30)) == chance_gain(gain, None)
+    assert chance_gain(gain, None) == pytest.approx(student_errors(1.0, 30) * float(gain.std()) / 30**0.5)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])

@@ -36,7 +36,7 @@ class TwoInputs(nn.Module):
 
 
 def test_a_sample_of_zeros_is_told() -> None:
-    with pytest.warns(NothingSeen, match=r"nothing but zeros at q \(inputs\), k \(inputs\), v \(inputs\)"):
+    with pytest.warns(NothingSeen, match=r"saw only zeros at q \(inputs\), k \(inputs\), v \(inputs\)"):
         of.convert(SelfAttention().eval(), HARDWARE, sample=torch.zeros_like(TOKENS))
 
 
@@ -99,7 +99,7 @@ def test_an_expert_that_no_token_used_has_the_converter_range_of_the_others() ->
 @pytest.mark.parametrize("size", [1e-30, 1e-40, 1e-12])
 def test_inputs_that_vanish_beside_the_weights_are_told(size: float) -> None:
     with pytest.warns(
-        NothingSeen, match=r"nothing above .* at q \(inputs\), k \(inputs\), v \(inputs\), which vanishes"
+        NothingSeen, match=r"nothing above .* at q \(inputs\), k \(inputs\), v \(inputs\), which is negligible"
     ):
         of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS * size)
 

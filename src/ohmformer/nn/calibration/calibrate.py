@@ -1,7 +1,4 @@
-"""Choosing what is done for K and V on one piece of hardware, on unlabeled calibration inputs.
-
-N inputs, K classes: logits[N, K] or [N, T, K].
-"""
+"""Choose the clip or conditioning of K and V for one model and its hardware, on calibration inputs without labels."""
 
 from __future__ import annotations
 
@@ -34,33 +31,34 @@ from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.streams import samples
 
 CHIP = -1
-"""The chip that is calibrated on: none of 0, 1, ... that `monte_carlo` evaluates."""
+"""The chip of calibration, which is none of the chips 0, 1, ... of `monte_carlo`."""
 
-WATCHED = 16
-"""At most so many inputs tell what tokens are like; all inputs are used to compare recipes."""
+OBSERVED = 16
+"""Largest number of inputs whose tokens are observed to set up recipes; recipes are compared on all inputs."""
 
 REMEDIES: Mapping[str, tuple[str, ...]] = {
     "clip": ("none", "clip", "firm clip"),
     "auto": ("none", "clip", "firm clip", "hadamard", "balanced"),
 }
-"""What may be chosen from, the cheapest first. Recipes from elsewhere are tried only by name, so that what is
-installed decides no result."""
+"""Remedy -> its recipes, the cheapest first. Recipes of other packages are tried only by name, so that no result
+depends on what is installed."""
 
 Remedy = str | Recipe | Sequence[str | Recipe]
+"""A key of `REMEDIES`, a recipe or its name, or several of these."""
 
 
 class SingleInput(UserWarning):
-    """`calibrate` saw one input only, which does not show what chance does, so it chose nothing."""
+    """`calibrate` had a single input, which does not show how much chance matters, so it chose to do nothing."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was chosen.
+    """The result of `calibrate`.
 
     Attributes:
-        recipe: the best of those that were tried; "none" where nothing helps.
-        losses: recipe -> how far the model's answers are from those of the original; only "none" without noise.
-        clips: operand -> its clip, or those of its heads.
+        recipe: name of the best recipe; "none" if no recipe helps.
+        losses: recipe -> mean loss of the model's answers against those of the original; "none" alone without noise.
+        clips: operand -> its clip, or one for each of its heads.
         kv: operand -> its conditioning.
     """
 
@@ -70,7 +68,7 @@ class Calibration:
     kv: dict[str, Conditioning]
 
     def canonical(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the result as plain JSON values."""
         clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
         kv = {name: spec.canonical() for name, spec in self.kv.items()}
         return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
@@ -79,90 +77,92 @@ class Calibration:
 def calibrate(
     model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int | None = None
 ) -> Calibration:
-    """Protect K and V of a converted model against the noise of its hardware, as well as is known here.
+    """Protect K and V of a converted model against the noise of its hardware by the best of several recipes.
 
-    Each recipe is set up for every layer by the error that is expected of it in closed form. Then the whole model is
-    run with each, all with the same noise, and that is kept with which it speaks most like the original: the measure
-    is the cross-entropy of class probabilities where a model gives logits, and the relative square of the difference
-    of what it returns elsewhere. Something is done at all only where that is better than nothing by more than chance,
-    `CERTAIN` standard errors of the difference over inputs; so on these inputs it is never worse. Tokens of one input
-    share their noise and count as one difference, their mean. A single input does not show what chance does. So nothing
-    is done then, with a warning.
+    First each recipe is set up for every operand by the error that closed forms expect. Then the whole model runs with
+    each recipe, all with the same noise, and the recipe with the smallest loss against the answers of the original is
+    kept. The loss is the cross-entropy of class probabilities for a model with logits, and the relative squared
+    difference of outputs for others. A recipe is kept only if it is better than doing nothing by more than chance:
+    `STANDARD_ERRORS` standard errors of the difference over inputs. Tokens of one input share their noise, so their
+    mean counts as one difference. A single input does not show how much chance matters; then nothing is done, with a
+    warning.
 
     Args:
-        model: what `convert` made, in evaluation mode.
-        inputs: of N samples from a calibration set, never from the test set; no labels are needed.
-        remedy: "clip" for ClipFormer's clip with thresholds by head, "auto" for the best of all that is known here; or
-            recipes to choose from, by name or as they are, besides doing nothing.
-        batch: inputs per call.
-        seed: root of all noise; None takes the model's own.
+        model: a converted model in evaluation mode; it is changed.
+        inputs: inputs of N samples of a calibration set, never of the test set, without labels.
+        remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
+            package; or recipes to choose from beside doing nothing, as names or objects.
+        batch: number of samples per call.
+        seed: root of all noise; None takes the seed of the model.
+
+    Returns:
+        The chosen recipe, the losses of all recipes, and the clips and conditionings.
 
     Raises:
-        BadInput: the model was not converted, there are no inputs, they leave an operand unused, what its cells hold
-            has no closed form (offset encoding, drift), or batch is no whole number of 1 or more; or another thread is
-            inside a call of the model, or changes its settings.
+        BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no
+            closed form (offset encoding, drift); batch is not a whole number of 1 or more; or another thread calls the
+            model or changes its settings.
     """
-    found = crossbars(model)
+    handle = crossbars(model)
     tried = _recipes(remedy)
-    inputs = arrays_as_tensors(inputs)
-    if size(inputs) == 0:
+    if size(inputs := arrays_as_tensors(inputs)) == 0:
         raise BadInput("calibrate needs at least one input")
-    operands = protectable(found)
+    operands = protectable_operands(handle)
     _check_arrays(operands)
-    if all(noiseless(operand) for operand in operands):
+    if all(is_noiseless(operand) for operand in operands):
         tried = {"none": tried["none"]}
-    seed = found.state.seed if seed is None else check_seed(seed)
-    with _calibrating(found, seed), _unharmed(operands):
-        truth = _answers(model, found, inputs, batch, "bypass")
-        _answers(model, found, take(inputs, slice(0, WATCHED)), batch, "observe tokens")
-        _check_watched(operands)
+    seed = handle.state.seed if seed is None else check_seed(seed)
+    with _on_calibration_chip(handle, seed), _undone_on_failure(operands):
+        reference = _answers(model, handle, inputs, batch, "bypass")
+        _answers(model, handle, take(inputs, slice(0, OBSERVED)), batch, "observe tokens")
+        _check_observations(operands)
         losses: dict[str, Tensor] = {}
-        kept: dict[str, dict[str, _Setting]] = {}
+        settings: dict[str, dict[str, _Setting]] = {}
         for name, recipe in tried.items():
-            kept[name] = {}
+            settings[name] = {}
             for operand in operands:
                 recipes.apply(recipe, operand)
-                kept[name][operand.name] = _Setting.of(operand)
+                settings[name][operand.name] = _Setting.of(operand)
             calibrate_ranges(model)
-            losses[name] = losses_of(truth, _answers(model, found, inputs, batch, "run"))
-        inputs_of = input_numbers(truth, found.axis)
-        best = best_recipe(losses, losses_of(truth, truth), inputs_of)
+            losses[name] = losses_of(reference, _answers(model, handle, inputs, batch, "run"))
+        inputs_of = input_numbers(reference, handle.axis)
+        best = best_recipe(losses, losses_of(reference, reference), inputs_of)
         for operand in operands:
-            kept[best][operand.name].put(operand)
+            settings[best][operand.name].apply_to(operand)
             operand.watched.clear()
         calibrate_ranges(model)
-    warn_of_unseen(model, found.operands, stacklevel=2)
+    warn_of_unseen(model, handle.operands, stacklevel=2)
     _warn_of_single(tried, inputs_of)
-    return _calibration(best, losses, kept[best])
+    return _calibration(best, losses, settings[best])
 
 
 def _warn_of_single(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
     """Warn the caller of `calibrate` if there was a choice, and only one input to choose by."""
     if len(tried) > 1 and int(inputs_of.max()) == 0:
         warnings.warn(
-            "calibrate compared recipes on a single input, or a single call whose answers are not one per input, which "
-            "does not show what chance does, so nothing was done for K and V; give more inputs or a smaller batch, or "
-            "choose by set_clip or set_kv",
+            "calibrate compared recipes on a single input, or on a single call whose answers are not one per input, "
+            "which does not show how much chance matters, so K and V stay unprotected; give more inputs or a smaller "
+            "batch, or set a clip or conditioning by set_clip or set_kv",
             SingleInput,
             stacklevel=3,
         )
 
 
-def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str, _Setting]) -> Calibration:
-    clips = {name: one.clip for name, one in settings.items() if one.clip != "none"}
-    kv = {name: one.conditioner.spec for name, one in settings.items() if one.conditioner is not None}
-    return Calibration(best, {recipe: float(each.mean()) for recipe, each in losses.items()}, clips, kv)
+def _calibration(best: str, losses: Mapping[str, Tensor], chosen: Mapping[str, _Setting]) -> Calibration:
+    clips = {name: setting.clip for name, setting in chosen.items() if setting.clip != "none"}
+    kv = {name: setting.conditioner.spec for name, setting in chosen.items() if setting.conditioner is not None}
+    return Calibration(best, {recipe: float(loss.mean()) for recipe, loss in losses.items()}, clips, kv)
 
 
-def noiseless(operand: KVOperand) -> bool:
-    """Whether cells hold and give just what is written, so that there is nothing to protect."""
+def is_noiseless(operand: KVOperand) -> bool:
+    """True if cells hold and return exactly the values that are written, so that there is nothing to protect."""
     cell = operand.array.cell
     return writing.exact(operand.plain) and noise.exact_reads(cell) and not faults.faulty(cell)
 
 
 @contextmanager
-def _unharmed(operands: list[KVOperand]) -> Iterator[None]:
-    """Operands are as they were where something fails inside.
+def _undone_on_failure(operands: list[KVOperand]) -> Iterator[None]:
+    """Context after which operands have their former settings again if it fails.
 
     Raises:
         BadInput: the model cannot be called with the inputs.
@@ -173,40 +173,45 @@ def _unharmed(operands: list[KVOperand]) -> Iterator[None]:
     except Exception as error:
         for operand in operands:
             setting, x_range = before[operand.name]
-            setting.put(operand)
+            setting.apply_to(operand)
             operand.x_range = x_range
             operand.watched.clear()
         if isinstance(error, BadInput):
             raise
-        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         raise BadInput(
-            f"the model fails on the calibration inputs ({why}); give inputs of the type and width of the sample that "
-            "it was converted with"
+            f"the model fails on the calibration inputs ({reason}); give inputs of the type and width of the sample of "
+            "its conversion"
         ) from error
 
 
 def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
-    """The same conditioning for all K and V on memristive cells, fitted to the batch that `convert` was given; or none.
+    """Set one conditioning for all K and V on memristive cells, fitted to the sample of the conversion.
+
+    Args:
+        model: a converted model; it is changed.
+        spec: the conditioning; None for no conditioning.
 
     Raises:
-        BadInput: the model was not converted, its arrays cannot be used so, or another thread is inside a call of it,
-            or changes its settings.
+        BadInput: the model was not converted, its arrays cannot have this conditioning, or another thread calls the
+            model or changes its settings.
     """
-    found = crossbars(model)
-    with found.state.changing("set_kv", unfinished=True):
-        _condition(model, found, spec)
-    warn_of_unseen(model, found.operands, stacklevel=2)
+    handle = crossbars(model)
+    with handle.state.changing("set_kv", unfinished=True):
+        _condition(model, handle, spec)
+    warn_of_unseen(model, handle.operands, stacklevel=2)
 
 
-def _condition(model: nn.Module, found: Crossbars, spec: Conditioning | None) -> None:
-    operands = protectable(found)
+def _condition(model: nn.Module, handle: Crossbars, spec: Conditioning | None) -> None:
+    """Set the conditioning, fitted to observations of the sample, and calibrate all ranges anew."""
+    operands = protectable_operands(handle)
     if spec is not None:
         for operand in operands:
             operand.watched.clear()
-        with torch.no_grad(), named_rows(found.sample, found.axis), found.state.set_mode("observe tokens"):
-            call(model, found.sample)
-        with _unharmed(operands):
-            _check_watched(operands)
+        with torch.no_grad(), named_rows(handle.sample, handle.axis), handle.state.set_mode("observe tokens"):
+            call(model, handle.sample)
+        with _undone_on_failure(operands):
+            _check_observations(operands)
     for operand in operands:
         operand.condition(None if spec is None else recipes.fitted(operand, spec))
         operand.watched.clear()
@@ -214,37 +219,43 @@ def _condition(model: nn.Module, found: Crossbars, spec: Conditioning | None) ->
 
 
 def _recipes(remedy: Remedy) -> dict[str, Recipe]:
-    """The recipes to try by name, doing nothing first.
+    """Return the recipes of a remedy by name, with doing nothing first.
 
     Raises:
-        BadInput: there is no such remedy or recipe, or two have one name.
+        BadInput: the remedy or a recipe is unknown, or two recipes have one name.
     """
     if isinstance(remedy, str) and remedy in REMEDIES:
         return {name: recipe_of(name) for name in REMEDIES[remedy]}
-    call_info = remedy if isinstance(remedy, Sequence) and not isinstance(remedy, str) else (remedy,)
-    found = {"none": recipe_of("none")}
-    for each in call_info:
-        if not isinstance(each, Recipe):
-            each = recipe_of(each) if each in Recipe.kinds() else _unknown(each)
-        if each.kind in found and each.kind != "none":
-            raise BadInput(f"remedy: names {each.kind!r} twice; leave one of them out")
-        found[each.kind] = each
-    return found
+    choices = remedy if isinstance(remedy, Sequence) and not isinstance(remedy, str) else (remedy,)
+    recipes_by_name = {"none": recipe_of("none")}
+    for choice in choices:
+        recipe = choice if isinstance(choice, Recipe) else _named_recipe(choice)
+        if recipe.kind in recipes_by_name and recipe.kind != "none":
+            raise BadInput(f"remedy: names {recipe.kind!r} twice; leave one of them out")
+        recipes_by_name[recipe.kind] = recipe
+    return recipes_by_name
 
 
-def _unknown(remedy: object) -> Recipe:
-    raise BadInput(f"remedy = {remedy!r}: {suggest(str(remedy), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}")
+def _named_recipe(name: str) -> Recipe:
+    """Return the recipe of a name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if name not in Recipe.kinds():
+        raise BadInput(f"remedy = {name!r}: {suggest(str(name), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}")
+    return recipe_of(name)
 
 
-def protectable(found: Crossbars) -> list[KVOperand]:
-    """K and V that are written into memristive cells, and for which no rule has a clip of its own."""
-    operands = [op for op in found.operands if isinstance(op, KVOperand)]
+def protectable_operands(handle: Crossbars) -> list[KVOperand]:
+    """Return the operands K and V that are written into memristive cells and whose clip no rule sets."""
+    operands = [op for op in handle.operands if isinstance(op, KVOperand)]
     return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """What a recipe made of an operand."""
+    """Conditioning, clip and range of an operand, as a recipe set them."""
 
     conditioner: Conditioner | None
     clip: Any
@@ -252,17 +263,19 @@ class _Setting:
 
     @staticmethod
     def of(operand: KVOperand) -> _Setting:
+        """Return the setting of an operand."""
         return _Setting(operand.conditioner, operand.clip, operand.w_range)
 
-    def put(self, operand: KVOperand) -> None:
+    def apply_to(self, operand: KVOperand) -> None:
+        """Set an operand in this way."""
         operand.condition(self.conditioner)
         operand.clip, operand.w_range = self.clip, self.w_range
 
 
 @contextmanager
-def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
-    """Noise inside is that of the chip for calibration; the chip of before is put back."""
-    state = found.state
+def _on_calibration_chip(handle: Crossbars, seed: int) -> Iterator[None]:
+    """Context in which the model is on the chip of calibration; afterward it has its former chip and seed."""
+    state = handle.state
     with state.changing("calibrate", unfinished=True):
         before = state.seed, state.chip
         state.seed, state.chip = seed, CHIP
@@ -273,20 +286,29 @@ def _calibrating(found: Crossbars, seed: int) -> Iterator[None]:
 
 
 def _check_arrays(operands: list[KVOperand]) -> None:
-    """Refuse arrays for whose cells there is no closed form."""
+    """Refuse arrays whose cells have no closed form.
+
+    Raises:
+        BadInput: an array is refused.
+    """
     for operand in operands:
-        if why := no_closed_form(operand.array):
-            raise BadInput(f"{operand.name} cannot be calibrated: {why}")
+        if reason := no_closed_form(operand.array):
+            raise BadInput(f"{operand.name} cannot be calibrated: {reason}")
 
 
-def _check_watched(operands: list[KVOperand]) -> None:
+def _check_observations(operands: list[KVOperand]) -> None:
+    """Refuse operands that were not observed, or with another number of heads in each use.
+
+    Raises:
+        BadInput: an operand is refused.
+    """
     missed = next((operand.name for operand in operands if not operand.watched), None)
     if missed is not None:
         raise BadInput(f"{missed} is not used on the calibration inputs; give others, or keep it digital by a rule")
     for operand in operands:
-        rows = sorted({seen.tokens.shape[1] for seen in operand.watched})
-        if len(rows) > 1:
-            counts = " and ".join(map(str, rows))
+        heads = sorted({observation.tokens.shape[1] for observation in operand.watched})
+        if len(heads) > 1:
+            counts = " and ".join(map(str, heads))
             raise BadInput(
                 f"{operand.name} holds {counts} matrices for a sample in different uses, such as along axes of "
                 "different length, so one conditioning does not fit; leave it out with "
@@ -295,12 +317,12 @@ def _check_watched(operands: list[KVOperand]) -> None:
 
 
 def _answers(
-    model: nn.Module, found: Crossbars, inputs: Inputs, batch: int, mode: Literal["bypass", "run", "observe tokens"]
+    model: nn.Module, handle: Crossbars, inputs: Inputs, batch: int, mode: Literal["bypass", "run", "observe tokens"]
 ) -> list[Answer]:
-    """What the model says, batch by batch."""
-    said: list[Answer] = []
-    with torch.no_grad(), found.state.set_mode(mode):
+    """Run the model on all inputs in this mode, and return its answer to each batch."""
+    answers: list[Answer] = []
+    with torch.no_grad(), handle.state.set_mode(mode):
         for rows in batches(inputs, batch):
             with samples(f"calibration {n}" for n in range(rows.start, rows.stop)):
-                said.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
-    return said
+                answers.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
+    return answers

@@ -1,6 +1,6 @@
-"""Which recipe is best for K and V: how far the answers of a model are from true ones, and what chance explains of it.
+"""Comparison of recipes for K and V: the losses of a model's answers, and the gain that chance may explain.
 
-N inputs, K classes: logits[N, K] or [N, T, K].
+Shapes: N inputs, T tokens, K classes: logits[N, K] or [N, T, K].
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from torch import Tensor
 from ohmformer.nn.convert.self_check import floats
 from ohmformer.stats.intervals import student_errors
 
-CERTAIN = 1.0
-"""By how many standard errors of the paired difference a recipe must be better than nothing, were the deviation of
-differences known: a test that rarely lets chance pass would also forgo what helps a little, for which a hundred inputs
-are few. Since the deviation is estimated from the inputs, `student_errors` makes more of it for few: 1.84 for two."""
+STANDARD_ERRORS = 1.0
+"""A recipe must be better than doing nothing by this number of standard errors of the paired difference. A stricter
+test would miss small gains, which a hundred inputs hardly show. The number holds for many inputs; `student_errors`
+raises it for few, since the deviation is estimated from them: 1.84 for two inputs."""
 
-REAL = 1e-3
-"""Which part of the loss through noise a recipe must win back to be worth anything."""
+LEAST_GAIN = 1e-3
+"""Smallest share of the loss through noise that a recipe must remove to be chosen."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of the `rows` samples of a call.
+    """The output of a model for one call.
 
     Attributes:
-        values: log-probabilities [..., K], or what is returned of each sample [N, .].
-        classes: `values` are log-probabilities.
-        rows: number of samples N.
+        values: log-probabilities [..., K], or the flattened output of each sample [N, .].
+        classes: True if `values` are log-probabilities.
+        rows: number of samples N in the call.
     """
 
     values: Tensor
@@ -41,6 +41,10 @@ class Answer:
 
 
 def answer_of(output: Any, rows: int) -> Answer:
+    """Return the answer in an output for `rows` samples: log-probabilities if there are logits, all tensors otherwise.
+
+    Outputs without an axis of samples count as one sample.
+    """
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return Answer(F.log_softmax(logits.double(), dim=-1), True, rows)
@@ -49,61 +53,76 @@ def answer_of(output: Any, rows: int) -> Answer:
     return Answer(torch.cat(by_sample or [leaf.reshape(1, -1) for leaf in leaves], dim=1), False, rows)
 
 
-def losses_of(truth: list[Answer], said: list[Answer]) -> Tensor:
-    """How far answers are from the true ones: of every sample, or of each of its tokens."""
-    return torch.cat([_loss(t, s) for t, s in zip(truth, said, strict=True)])
+def losses_of(reference: list[Answer], answers: list[Answer]) -> Tensor:
+    """Return the loss of every sample, or of each of its tokens, in all calls.
 
-
-def _loss(truth: Answer, said: Answer) -> Tensor:
-    if truth.classes:
-        return -(truth.values.exp() * said.values).sum(dim=-1).flatten()
-    error = (truth.values - said.values).square().sum(dim=1)
-    return error / truth.values.square().sum(dim=1).clamp(min=1e-300)
-
-
-def input_numbers(said: list[Answer], axis: int) -> Tensor:
-    """For each loss the number of the input that it is of; of the call, where answers are not one or more per input.
-
-    Samples stand along `axis` of the inputs of the model, and where they can along the same axis of what it returns.
+    Args:
+        reference: answers of the original, call by call.
+        answers: answers to compare with them.
     """
-    found: list[Tensor] = []
+    return torch.cat([_loss(r, a) for r, a in zip(reference, answers, strict=True)])
+
+
+def _loss(reference: Answer, answer: Answer) -> Tensor:
+    """Return cross-entropies of class probabilities, or relative squared differences of other outputs."""
+    if reference.classes:
+        return -(reference.values.exp() * answer.values).sum(dim=-1).flatten()
+    error = (reference.values - answer.values).square().sum(dim=1)
+    return error / reference.values.square().sum(dim=1).clamp(min=1e-300)
+
+
+def input_numbers(answers: list[Answer], axis: int) -> Tensor:
+    """Return for each loss the number of its input, counted over all calls.
+
+    If a call does not return one or more losses per input, all its losses count as one input.
+
+    Args:
+        answers: the answers, call by call.
+        axis: the axis of the inputs of the model that holds the samples; tried first among the axes of answers.
+    """
+    numbers: list[Tensor] = []
     first = 0
-    for each in said:
-        shape = each.values.shape[:-1]
-        places = torch.zeros(shape, dtype=torch.long)
-        along = next((dim for dim in (axis, 0, 1) if dim < len(shape) and shape[dim] == each.rows), None)
-        if along is not None:
-            places = places.transpose(along, -1) + torch.arange(each.rows)
-            places = places.transpose(along, -1)
-        elif places.numel() % each.rows == 0:  # all tokens of all samples along one axis
-            places = torch.arange(each.rows).repeat_interleave(places.numel() // each.rows)
-        found.append(places.flatten() + first)
-        first += int(places.max()) + 1
-    return torch.cat(found)
+    for answer in answers:
+        shape = answer.values.shape[:-1]
+        in_call = torch.zeros(shape, dtype=torch.long)
+        sample_axis = next((dim for dim in (axis, 0, 1) if dim < len(shape) and shape[dim] == answer.rows), None)
+        if sample_axis is not None:
+            in_call = in_call.transpose(sample_axis, -1) + torch.arange(answer.rows)
+            in_call = in_call.transpose(sample_axis, -1)
+        elif in_call.numel() % answer.rows == 0:  # all tokens of all samples along one axis
+            in_call = torch.arange(answer.rows).repeat_interleave(in_call.numel() // answer.rows)
+        numbers.append(in_call.flatten() + first)
+        first += int(in_call.max()) + 1
+    return torch.cat(numbers)
 
 
 def best_recipe(losses: Mapping[str, Tensor], floor: Tensor | None = None, inputs_of: Tensor | None = None) -> str:
-    """The recipe with the smallest loss among those that are better than nothing by more than chance, and at all.
+    """Return the recipe with the smallest mean loss among "none" and those that gain more than chance may explain.
 
     Args:
-        losses: recipe -> loss of every answer.
-        floor: loss of the original itself, below which nothing can be won.
-        inputs_of: for each answer the number of its input; by default each is of another one.
+        losses: recipe -> all losses, in the same order.
+        floor: losses of the original itself, the smallest possible; None for no minimum gain.
+        inputs_of: for each loss the number of its input; None if each belongs to another input.
     """
-    helping = ["none"]
-    worth = 0.0 if floor is None else REAL * float((losses["none"] - floor).mean())
+    candidates = ["none"]
+    least = 0.0 if floor is None else LEAST_GAIN * float((losses["none"] - floor).mean())
     for recipe, loss in losses.items():
         gain = losses["none"] - loss
-        if float(gain.mean()) > max(chance_of(gain, inputs_of), worth, 0.0):
-            helping.append(recipe)
-    return min(helping, key=lambda recipe: float(losses[recipe].mean()))
+        if float(gain.mean()) > max(chance_gain(gain, inputs_of), least, 0.0):
+            candidates.append(recipe)
+    return min(candidates, key=lambda recipe: float(losses[recipe].mean()))
 
 
-def chance_of(gain: Tensor, inputs_of: Tensor | None) -> float:
-    """The mean gain that chance may explain; infinite for a single input."""
+def chance_gain(gain: Tensor, inputs_of: Tensor | None) -> float:
+    """Return the mean gain that chance may explain; infinite for a single input.
+
+    Args:
+        gain: losses without a recipe minus those with it.
+        inputs_of: for each the number of its input; None if each belongs to another input.
+    """
     if inputs_of is not None:
         inputs_of = inputs_of.to(gain.device)
         counts = inputs_of.bincount().to(gain.dtype)
         gain = torch.zeros_like(counts).index_add(0, inputs_of, gain) / counts
     n = len(gain)
-    return student_errors(CERTAIN, n) * float(gain.std()) / n**0.5 if n > 1 else float("inf")
+    return student_errors(STANDARD_ERRORS, n) * float(gain.std()) / n**0.5 if n > 1 else float("inf")

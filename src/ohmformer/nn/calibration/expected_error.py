@@ -1,6 +1,6 @@
-"""The error that cells are expected to make in a product of attention, in closed form: nothing is drawn.
+"""The error that cells are expected to make in a product of attention, in closed form, without random draws.
 
-Shapes: B samples, R heads of keys and values, M inputs, n tokens that are written, d features.
+Shapes: B samples, R heads of keys and values, M inputs, n written tokens, d features.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ohmformer.nn.operands.unpad import Unpadding
 
 
 def moments(watched: Sequence[Observation], axis: str, *, center: bool, fixed_mean: bool) -> Moments:
-    """The moments of all that was watched, in double precision.
+    """Return the moments of all observed inputs and tokens, in double precision.
 
     Args:
-        watched: of one operand.
+        watched: observations of one operand.
         axis: "K" or "V".
-        center: the mean of the tokens is removed.
-        fixed_mean: that of all tokens, not of each sample's.
+        center: True if the mean of the tokens is removed.
+        fixed_mean: True if that is the mean of all tokens, False if it is the mean of each sample.
     """
     counts = sum(
         float(w.tokens.shape[0] * w.tokens.shape[2] if w.unpadding is None else sum(w.unpadding.lengths))
@@ -44,55 +44,56 @@ def moments(watched: Sequence[Observation], axis: str, *, center: bool, fixed_me
 
 
 def _second(parts: Sequence[Tensor]) -> Tensor:
-    """Second moment [R, d, d], up to a factor, of parts[B, R, ., d]."""
+    """Return the second moment [R, d, d], up to a factor, of all parts[B, R, ., d]."""
     return torch.stack([torch.einsum("brnd,brne->rde", t, t).double() for t in parts]).sum(dim=0)
 
 
-class Written(Protocol):
-    """What is asked of an operand, as it is calibrated now."""
+class WrittenOperand(Protocol):
+    """The attributes of `KVOperand` that the expected error depends on."""
 
     array: Crossbar
     axis: str
     conditioner: Conditioner | None
 
     def range(self, values: Tensor, unpadding: Unpadding | None) -> Tensor:
-        """The range of tokens, broadcasting against them."""
+        """Return the range of tokens, which broadcasts against them."""
 
     @property
     def codec(self) -> Codec:
-        """How tokens become the codes that are written."""
+        """The codec that turns tokens into codes."""
 
 
-def expected_error(operand: Written, watched: Sequence[Observation], *, noise: float = 1.0) -> Tensor:
-    """Mean square [R] of the error that cells are expected to make in an operand's product, for each head.
+def expected_error(operand: WrittenOperand, watched: Sequence[Observation], *, noise: float = 1.0) -> Tensor:
+    """Return the expected mean square error [R] of an operand's product, for each head.
 
-    Rounding, saturation, clips and what write noise adds on average make the same error whenever the same is written;
-    the rest of write noise counts by its variance, tokens and features being independent. Of scores (the product with
-    K) the mean over tokens is left out, since softmax ignores it.
+    Rounding, saturation, clips and the mean of write noise make the same error whenever the same value is written. The
+    rest of write noise counts by its variance, with independent tokens and features. From scores (the product with K)
+    the mean error over tokens is subtracted, since softmax ignores it.
 
     Args:
-        operand: K or V, as it is set now.
-        watched: what it is given.
-        noise: weight of the variance; 1 for the mean square itself.
+        operand: K or V with its present conditioning and clip.
+        watched: observed inputs and tokens.
+        noise: weight of the variance; 1 gives the mean square error itself.
     """
-    total = [_error(operand, each, noise) for each in watched]
-    return torch.stack(total).mean(dim=0)
+    errors = [_error(operand, observation, noise) for observation in watched]
+    return torch.stack(errors).mean(dim=0)
 
 
-def _error(operand: Written, seen: Observation, weight: float) -> Tensor:
-    conditioner, x = operand.conditioner, seen.x
-    target = seen.tokens
+def _error(operand: WrittenOperand, observation: Observation, weight: float) -> Tensor:
+    """Return the expected mean square error [R] for one observation."""
+    conditioner, x = operand.conditioner, observation.x
+    target = observation.tokens
     if conditioner is not None:
         conditioner = conditioner.to(target)
-        target, _ = conditioner.tokens(target, seen.unpadding)
+        target, _ = conditioner.tokens(target, observation.unpadding)
         x = conditioner.inputs(x)
-    w_range = operand.range(target, seen.unpadding)
+    w_range = operand.range(target, observation.unpadding)
     codes = operand.codec.codes(target, w_range)
     mean, variance = (t.to(target) for t in held_moments(operand.array))
     unit = encoding.unit_of(w_range, operand.array.max_code)
-    place = codes.abs().long()
-    bias = codes.sign() * mean[place] * unit - target
-    noise = variance[place] * unit**2 * weight
+    magnitude = codes.abs().long()
+    bias = codes.sign() * mean[magnitude] * unit - target
+    noise = variance[magnitude] * unit**2 * weight
     if operand.axis == "K":
         shift, spread = x @ bias.transpose(-2, -1), x.square() @ noise.transpose(-2, -1)
         return ((shift - shift.mean(dim=-1, keepdim=True)).square() + spread).mean(dim=(0, 2, 3))

@@ -1,4 +1,7 @@
-"""Fit a conditioning of K or V to the tokens and inputs of calibration."""
+"""Fit a conditioning of K or V to tokens and inputs of calibration.
+
+Shapes: R heads of keys and values, d features.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,18 @@ from ohmformer.mitigation.spec import Conditioning
 from ohmformer.nn.operands.kv_transform import Conditioner
 
 RIDGE = 1e-3
-"""Share of the mean power of a feature that is added to all: features that are never used must not be scaled away."""
+"""Share of the mean power of features that is added to all of them, so that unused features are not scaled to zero."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What a fit needs to know of an operand.
+    """Moments of an operand's tokens and inputs, to which a conditioning is fitted.
 
     Attributes:
-        mean: [R, 1, d] of the tokens.
-        spread: [R, d, d] second moment of the tokens as they are written in their own basis.
-        metric: [R, d, d] what noise of a token is measured with: that of the queries for K, the identity for V.
+        mean: mean of the tokens [R, 1, d].
+        spread: second moment [R, d, d] of the tokens that would be written without another basis.
+        metric: matrix [R, d, d] that weighs noise of a token: for K the second moment of the queries, for V the
+            identity.
     """
 
     mean: Tensor
@@ -31,57 +35,58 @@ class Moments:
 
 
 def fit(spec: Conditioning, axis: str, moments: Moments, *, fixed_mean: bool) -> Conditioner:
-    """The conditioning for tokens with these moments.
+    """Fit a conditioning to tokens with these moments.
 
     Args:
-        spec: what is done.
+        spec: the conditioning.
         axis: "K" or "V".
-        moments: of calibration.
-        fixed_mean: tokens come one by one, so their mean is that of calibration.
+        moments: moments in the calibration.
+        fixed_mean: True if the mean is that of calibration, since tokens may come one by one.
     """
     mean = moments.mean if spec.mean and fixed_mean else None
     size, like = moments.mean.shape[-1], moments.spread
-    turn = (signs(size, device=like.device)[:, None] * hadamard(size, device=like.device)).to(like.dtype)
+    rotation = (signs(size, device=like.device)[:, None] * hadamard(size, device=like.device)).to(like.dtype)
     match spec.basis:
         case "own":
             return Conditioner(spec, axis, mean)
         case "hadamard":
-            basis = turn.expand_as(like)
+            basis = rotation.expand_as(like)
         case "rescaled":
-            factors = (_ridged(moments.metric) / _ridged(moments.spread)).pow(0.25)
+            factors = (_ridge_diagonal(moments.metric) / _ridge_diagonal(moments.spread)).pow(0.25)
             basis = torch.diag_embed(factors)
         case "balanced":
-            basis = balanced(moments.spread, moments.metric) @ turn
+            basis = balanced(moments.spread, moments.metric) @ rotation
     return Conditioner(spec, axis, mean, basis, torch.linalg.inv(basis))
 
 
 def balanced(spread: Tensor, metric: Tensor) -> Tensor:
-    """The basis M [R, d, d] in which tokens T M and inputs X M^-T have the smallest product of powers.
+    """Return the basis M [R, d, d] in which tokens T M and inputs X M^-T have the smallest product of powers.
 
-    With second moments C of tokens (`spread`) and Q of inputs (`metric`), tr(M^T C M) tr(M^-1 Q M^-T) is smallest where
-    M M^T is the geometric mean of C^-1 and Q: there both are the sum of the singular values of C^1/2 Q^1/2.
+    With second moments C of tokens (`spread`) and Q of inputs (`metric`), tr(M^T C M) tr(M^-1 Q M^-T) is smallest if
+    M M^T is the geometric mean of C^-1 and Q. Both traces then are the sum of the singular values of C^1/2 Q^1/2.
     """
     spread, metric = (_with_ridge(t) for t in (spread, metric))
-    root, inverse_root = _powers(spread)
-    middle, _ = _powers(root @ metric @ root)
+    root, inverse_root = _roots(spread)
+    middle, _ = _roots(root @ metric @ root)
     values, vectors = torch.linalg.eigh(inverse_root @ middle @ inverse_root)
-    found: Tensor = vectors * values.clamp(min=values.amax(-1, keepdim=True) * 1e-12).sqrt()[..., None, :]
-    return found
+    basis: Tensor = vectors * values.clamp(min=values.amax(-1, keepdim=True) * 1e-12).sqrt()[..., None, :]
+    return basis
 
 
-def _powers(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Square root of a symmetric positive t[R, d, d], and its inverse."""
+def _roots(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the square root of a symmetric positive t[R, d, d], and the inverse of the root."""
     values, vectors = torch.linalg.eigh(t)
     roots = values.clamp(min=values.amax(-1, keepdim=True) * 1e-12).sqrt()[..., None, :]
     return (vectors * roots) @ vectors.transpose(-2, -1), (vectors / roots) @ vectors.transpose(-2, -1)
 
 
-def _ridged(t: Tensor) -> Tensor:
+def _ridge_diagonal(t: Tensor) -> Tensor:
+    """Return the diagonal [R, d] of t[R, d, d] with the ridge added."""
     return _with_ridge(t).diagonal(dim1=-2, dim2=-1)
 
 
 def _with_ridge(t: Tensor) -> Tensor:
-    """t[R, d, d] with `RIDGE` times its mean diagonal added; the identity where it is zero."""
-    own = t.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
+    """Return t[R, d, d] plus `RIDGE` times its mean diagonal; plus the identity if that is zero."""
+    power = t.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
     eye = torch.eye(t.shape[-1], dtype=t.dtype, device=t.device)
-    return t + eye * torch.where(own > 0, own * RIDGE, 1.0)
+    return t + eye * torch.where(power > 0, power * RIDGE, 1.0)

@@ -1,8 +1,7 @@
-"""What can be done for K and V, with every number of it chosen for the model and the noise at hand.
+"""Recipes to protect K and V: each chooses clip and conditioning of an operand for the model and its noise.
 
-A recipe sets the conditioning and the clip of each operand so that the error expected of it
-(`ohmformer.nn.calibration.expected_error`) is smallest; nothing is drawn, and no labels are needed. Recipes are a
-family: one from elsewhere is tried where `calibrate` is given its name.
+A recipe takes the numbers with the smallest expected error (`ohmformer.nn.calibration.expected_error`), which needs
+neither random draws nor labels. Recipes are a family: `calibrate` tries a recipe of another package by its name.
 """
 
 from __future__ import annotations
@@ -25,21 +24,24 @@ from ohmformer.quantities import Fraction
 from ohmformer.registry import Family, named, register
 
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Grid of the clip's lower threshold."""
 BETAS = (1.0, 0.5, 0.25, 0.125)
+"""Grid of the clip's ceiling."""
 NOISE = 0.25
-"""Weight of the variance of write noise beside squares of errors that come again with every token, layer and image:
-what is drawn anew evens out on its way through a model, what is falsified adds up. With 1 saturation is mostly chosen
-too strong: found on the calibration images of the bundled model, where 0.1 to 0.5 are about as good."""
+"""Weight of the variance of write noise beside the squares of systematic errors. Random errors average out on the way
+through a model, and systematic ones add up. With weight 1 clips come out too strong on the calibration images of the
+bundled model; 0.1 to 0.5 are about as good there as this value."""
 
 FIRM = 1.0
-"""The same where noise is so strong that the mean square itself counts, as on the calibration photographs of ViT-S at
-γσ = 1. For conditionings it makes no difference there."""
+"""The same weight for strong noise, where the mean square itself counts, as on the calibration photographs of ViT-S at
+γσ = 1. For conditionings the weight makes no difference there."""
 
 RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)
+"""Grid of a conditioning's range, as shares of the largest magnitude."""
 
 
 class Recipe(Family):
-    """How the conditioning and the clip of an operand are chosen. A kind says `set_up`."""
+    """A way to choose the conditioning and the clip of an operand. A kind defines `set_up`."""
 
     family: ClassVar[str] = "recipe"
 
@@ -47,63 +49,63 @@ class Recipe(Family):
 
     @abstractmethod
     def set_up(self, operand: KVOperand) -> None:
-        """Set the conditioning and the clip of an operand that has watched the calibration inputs; it has neither yet.
+        """Set the conditioning and the clip of an operand that has observed the calibration inputs.
 
-        What may be used: `operand.watched`, `operand.array`, `operand.axis`; `fitted`, `widen` and `expected_error`.
-        The range of a causal operand has to be fixed by `widen` after its conditioning is set.
+        A kind may use `operand.watched`, `operand.array` and `operand.axis`, and the functions `fitted`, `widen` and
+        `expected_error`. After the conditioning, it must set the range of a causal operand by `widen`.
 
         Args:
-            operand: whose `condition(...)` is called and whose `clip` is set.
+            operand: K or V, without clip and conditioning; call its `condition(...)` and set its `clip`.
         """
 
 
 @register
 class Unprotected(Recipe):
-    """K and V as they come."""
+    """Neither clip nor conditioning."""
 
     kind: Literal["none"] = "none"
 
     def set_up(self, operand: KVOperand) -> None:
-        """The range alone."""
+        """Set the range alone."""
         widen(operand)
 
 
 @register
 class Clipped(Recipe):
-    """For each head the clip, or none, with the smallest expected error."""
+    """For each head the clip with the smallest expected error, or no clip."""
 
     kind: Literal["clip"] = "clip"
     variance: Fraction = NOISE
     """Weight of the variance of write noise."""
 
     def set_up(self, operand: KVOperand) -> None:
-        """A clip for each head."""
+        """Set a clip for each head."""
         widen(operand)
         operand.clip = best_clips(operand, self.variance)
 
 
 @register
 class FirmlyClipped(Clipped):
-    """The same where the mean square itself counts."""
+    """As `clip`, for strong noise: the variance of write noise has its full weight."""
 
     kind: Literal["firm clip"] = "firm clip"  # type: ignore[assignment]
     variance: Fraction = FIRM
 
 
 class Conditioned(Recipe):
-    """Features in another basis, with the range and the radix of the smallest expected error."""
+    """A conditioning in another basis, with the range and the radix of the smallest expected error."""
 
     basis: ClassVar[Literal["hadamard", "balanced"]]
 
     def set_up(self, operand: KVOperand) -> None:
-        """A conditioning."""
+        """Set a conditioning."""
         operand.condition(best_conditioner(operand, self.basis))
         widen(operand)
 
 
 @register
 class Rotated(Conditioned):
-    """Rotated by a Hadamard matrix."""
+    """Features rotated by a Hadamard matrix."""
 
     basis = "hadamard"
 
@@ -112,7 +114,7 @@ class Rotated(Conditioned):
 
 @register
 class Balanced(Conditioned):
-    """The basis with the smallest product of the power that is written and that of noise that is read."""
+    """Features in the basis in which the power of written tokens times the power of inputs is smallest."""
 
     basis = "balanced"
 
@@ -120,22 +122,22 @@ class Balanced(Conditioned):
 
 
 def recipe_of(recipe: Recipe | str) -> Recipe:
-    """A recipe, or the one of this name with what it takes by default.
+    """Return a recipe unchanged, or the recipe of this name with its default fields.
 
     Raises:
-        BadInput: there is none, or it cannot do without numbers that have to be given.
+        BadInput: there is no such recipe, or it has fields without a default.
     """
     if isinstance(recipe, Recipe):
         return recipe
-    found: Recipe = named(Recipe, recipe, "recipe")()
-    return found
+    default: Recipe = named(Recipe, recipe, "recipe")()
+    return default
 
 
 def apply(recipe: Recipe | str, operand: KVOperand) -> None:
-    """Set the conditioning and the clip of an operand that has watched the calibration inputs.
+    """Let a recipe set the conditioning and the clip of an operand that has observed the calibration inputs.
 
     Raises:
-        BadInput: the recipe sets something that is no clip.
+        BadInput: the recipe sets something else than a clip.
     """
     chosen = recipe_of(recipe)
     operand.condition(None)
@@ -147,23 +149,25 @@ def apply(recipe: Recipe | str, operand: KVOperand) -> None:
 
 
 def widen(operand: KVOperand) -> None:
-    """Fix the range of a causal operand to that of what it watched."""
+    """Set the range of a causal operand to that of its observed tokens."""
     if operand.causal:
         operand.w_range = None
-        for seen in operand.watched:
-            operand.observe_range(seen.tokens, seen.unpadding)
+        for observation in operand.watched:
+            operand.observe_range(observation.tokens, observation.unpadding)
 
 
 def candidates(array: Crossbar, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
-    """The grid of clips that leave something to write (beta r > 1), the gentlest first: least cut, least shifted."""
+    """Return the clips of a grid that leave values to write (beta r > 1), from the weakest to the strongest."""
     grid = [KVClip(alpha=alpha, beta=beta) for beta, alpha in product(sorted(betas, reverse=True), sorted(alphas))]
     return [clip for clip in grid if clip.fits(array)] if array.encoding == "differential" else []
 
 
 def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
-    """For each head the clip, or none, with the smallest expected error; the first of equals.
+    """Return for each head the clip with the smallest expected error, or "none"; the first of equals.
 
-    `noise` is the weight of the variance.
+    Args:
+        operand: K or V; its clip is changed by the search.
+        noise: weight of the variance of write noise.
     """
     clips: list[Clip] = ["none", *candidates(operand.array)[1:]]
     errors = []
@@ -175,29 +179,33 @@ def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
 
 
 def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"]) -> Conditioner:
-    """The conditioning in a basis with the smallest expected error over ranges and radixs; the first of equals."""
-    found: tuple[float, Conditioner] | None = None
+    """Return the conditioning in a basis with the smallest expected error over ranges and radixes; the first of equals.
+
+    Args:
+        operand: K or V; its conditioning and range are changed by the search.
+        basis: the basis.
+    """
+    best: tuple[float, Conditioner] | None = None
     start = fitted(operand, Conditioning(mean=True, basis=basis, scale="token", unbiased=True))
-    for base, share in product(slice_bases(operand.plain), RANGES):
-        tried = start.changed(range=share, radix=base)
-        operand.condition(tried)
+    for radix, share in product(radixes(operand.plain), RANGES):
+        candidate = start.changed(range=share, radix=radix)
+        operand.condition(candidate)
         widen(operand)
         error = float(expected_error(operand, operand.watched, noise=NOISE).sum())
-        if found is None or error < found[0]:
-            found = error, tried
-    assert found is not None
-    return found[1]
+        if best is None or error < best[0]:
+            best = error, candidate
+    assert best is not None
+    return best[1]
 
 
 def fitted(operand: KVOperand, spec: Conditioning) -> Conditioner:
-    """A conditioning with what it needs to know of the tokens that an operand watched."""
-    how = {"center": spec.mean, "fixed_mean": operand.causal}
-    seen = moments(operand.watched, operand.axis, **how)
-    return fit(spec, operand.axis, seen, fixed_mean=operand.causal)
+    """Return a conditioning that is fitted to the observed inputs and tokens of an operand."""
+    observed = moments(operand.watched, operand.axis, center=spec.mean, fixed_mean=operand.causal)
+    return fit(spec, operand.axis, observed, fixed_mean=operand.causal)
 
 
-def slice_bases(array: Crossbar) -> list[int | None]:
-    """What a slice may count more than the one below: as the array has it, or less, down to all slices alike."""
+def radixes(array: Crossbar) -> list[int | None]:
+    """Return the radixes to try: None, the array's own, and then each smaller one down to 1."""
     if array.encoding != "differential" or array.bits == array.bits_per_cell:
         return [None]
     return [None, *range((array.radix or 1 << array.bits_per_cell) - 1, 0, -1)]

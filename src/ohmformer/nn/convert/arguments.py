@@ -1,4 +1,4 @@
-"""What `convert` is given, checked before anything is done: each fault in one line with its remedy."""
+"""Checks of the arguments of `convert`, before anything is changed: each fault is one line with its remedy."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ QUANTIZERS = (
 
 
 def check_options(model: object, hardware: object, clip: object, rules: object, weights: object, level: object) -> None:
-    """Refuse arguments of another type, by name, and a clip that the arrays cannot have.
+    """Refuse arguments of a wrong type, and a clip that the arrays of K or V cannot have.
 
     Raises:
-        BadInput: one is.
+        BadInput: an argument is refused.
     """
-    expected: list[tuple[str, object, type | tuple[type, ...], str]] = [
+    typed: list[tuple[str, object, type | tuple[type, ...], str]] = [
         ("model", model, nn.Module, "an nn.Module"),
         ("hardware", hardware, Accelerator, 'an accelerator, such as load("clipformer_tcad_2024")'),
         ("clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None"),
         ("weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None"),
         ("rules", rules, (Mapping, type(None)), "a mapping of name patterns"),
     ]
-    for name, value, kinds, wanted in expected:
-        if not isinstance(value, kinds):
-            raise BadInput(f"{name} is of type {type(value).__name__}; give {wanted}")
+    for name, value, types, remedy in typed:
+        if not isinstance(value, types):
+            raise BadInput(f"{name} is of type {type(value).__name__}; give {remedy}")
     if level not in LEVELS:
         raise BadInput(f"level = {level!r}: {suggest(str(level), list(LEVELS))}")
     assert isinstance(hardware, Accelerator)
@@ -55,28 +55,34 @@ def check_options(model: object, hardware: object, clip: object, rules: object, 
 
 
 def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
-    """The sample batch as tensors where the model is; refuses one, or a model, that cannot be used as it is.
+    """Return the sample batch as tensors on the device of the model, after checking both.
+
+    Args:
+        model: the digital model.
+        sample: the sample batch.
+        rules: the rules; layers that they keep digital may be quantized.
 
     Raises:
-        BadInput: it is one.
+        BadInput: the sample is empty or has no axis of samples, or the model is converted, quantized, not initialized,
+            on the meta device, or holds NaN or infinity.
     """
     sample = at_home(model, as_sample(sample))
-    found = converted_part(model)
-    if found is not None:
-        what = f"{found} of this model" if found else "this model"
-        raise BadInput(f"{what} is on crossbars already; convert the original, or what revert() returns")
+    converted = converted_part(model)
+    if converted is not None:
+        where = f"{converted} of this model" if converted else "this model"
+        raise BadInput(f"{where} is on crossbars already; convert the original, or what revert() returns")
     if batch_size(sample) == 0:
         raise BadInput("sample is empty; give a batch of at least one input")
     first = next((leaf for leaf in tree_leaves(sample) if isinstance(leaf, Tensor)), None)
     if first is not None and first.dim() < 2 and first.is_floating_point():
         raise BadInput(f"a sample of shape {tuple(first.shape)} has no axis of samples; add a batch dimension")
-    book = RuleBook(rules)
+    rule_book = RuleBook(rules)
     for name, module in model.named_modules():
-        why = quantized(module)
-        if why and not book.rule((name,)).digital:
+        reason = quantization(module)
+        if reason and not rule_book.rule((name,)).digital:
             raise BadInput(
-                f"{name or 'the model itself'} ({type(module).__name__}) is quantized already ({why}); convert the "
-                "float model, since crossbars quantize weights by themselves"
+                f"{name or 'the model itself'} ({type(module).__name__}) is quantized already ({reason}); convert "
+                "the float model, since crossbars quantize its weights"
             )
     for name, parameter in model.named_parameters():
         _check_values(name, parameter)
@@ -84,18 +90,23 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
 
 
 def _check_values(name: str, parameter: nn.Parameter) -> None:
+    """Refuse a parameter without finite values.
+
+    Raises:
+        BadInput: it is not initialized, on the meta device, or holds NaN or infinity.
+    """
     if nn.parameter.is_lazy(parameter):
         raise BadInput(f"parameter {name} is not initialized; call the model once before it is converted")
     if parameter.is_meta:
         raise BadInput(f"parameter {name} is on the meta device and holds no values; load the weights first")
-    if own_dispatch(parameter):  # in a layer that a rule keeps digital
+    if own_dispatch(parameter):  # a rule keeps its layer digital, or it would have been refused
         return
     if not bool(torch.isfinite(stored_values(parameter)).all()):
         raise BadInput(f"parameter {name} holds NaN or infinity; load or train the model again")
 
 
-def quantized(module: nn.Module) -> str:
-    """By what a layer's weights are quantized; "" for others."""
+def quantization(module: nn.Module) -> str:
+    """Return the package or tensor type that quantizes the weights of a layer; "" for layers that are not quantized."""
     for cls in type(module).__mro__:
         if cls.__module__.startswith(QUANTIZERS):
             return str(cls.__module__.partition(".nn")[0])
@@ -103,13 +114,9 @@ def quantized(module: nn.Module) -> str:
     for t in (*parameters, *module._buffers.values()):
         if t is not None and not nn.parameter.is_lazy(t) and (t.is_quantized or own_dispatch(t)):
             return f"its weights are of type {type(t).__name__}"
-    if any(p.dim() > 1 and not _real(p) for p in parameters):
+    if any(p.dim() > 1 and not (p.is_floating_point() or p.is_complex()) for p in parameters):
         return "its weights are whole numbers"
     return ""
-
-
-def _real(t: Tensor) -> bool:
-    return t.is_floating_point() or t.is_complex()
 
 
 def as_config(
@@ -122,18 +129,18 @@ def as_config(
     seed: int | None,
     chip: int | None,
 ) -> ConvertConfig:
-    """The arguments of `convert` as one object, checked; or the configuration that stands in their place.
+    """Return the checked arguments of `convert` as one object; if that is the `hardware` argument, return it.
 
     Raises:
-        BadInput: an argument has the wrong type or value, or stands beside a configuration.
+        BadInput: an argument has a wrong type or value, or is given beside a configuration.
     """
     if isinstance(hardware, ConvertConfig):
-        beside = {"clip": clip, "weights": weights, "level": level, "rules": rules, "seed": seed, "chip": chip}
-        given = [name for name, value in beside.items() if value is not None]
-        if given:
+        arguments = {"clip": clip, "weights": weights, "level": level, "rules": rules, "seed": seed, "chip": chip}
+        surplus = [name for name, value in arguments.items() if value is not None]
+        if surplus:
             raise BadInput(
-                f"convert: {' and '.join(given)} given beside a configuration, but a ConvertConfig holds clip, "
-                f"weights, level, rules, seed and chip; change it there: replace(config, {given[0]!r}, ...)"
+                f"convert: {' and '.join(surplus)} given beside a configuration, but a ConvertConfig holds clip, "
+                f"weights, level, rules, seed and chip; change it there: replace(config, {surplus[0]!r}, ...)"
             )
         check_options(model, hardware.hardware, hardware.clip, None, hardware.weights, hardware.level)
         return hardware

@@ -1,4 +1,4 @@
-"""Find the ranges of inputs, of cached K and V and of converters by running the sample."""
+"""Calibration of ranges: of inputs, of K and V in causal attention, and of converters, by running the sample."""
 
 from __future__ import annotations
 
@@ -20,32 +20,36 @@ from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
 
 def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
-    """Find ranges of inputs and of cached K and V, and then, where needed, of converters.
+    """Calibrate the ranges of inputs and of K and V in causal attention, and then, where needed, of converters.
 
-    `convert` does so on its sample. More batches widen these ranges; what `calibrate` or `set_kv` set up later has
-    ranges of its own, so widen after them.
+    `convert` calls this on its sample. Further batches widen the ranges. `calibrate` and `set_kv` calibrate ranges
+    anew, so widen them afterward.
 
     Args:
-        model: what `convert` returned; it is changed.
-        batches: batches beside the sample, each as `convert` takes one; such as `(x for x, _ in loader)`.
+        model: a converted model; it is changed.
+        batches: further batches, each in the form of the sample, such as `(x for x, _ in loader)`.
 
     Raises:
-        BadInput: the model was not converted, or a batch is not a batch of inputs, or holds NaN or infinity, or another
-            thread is inside a call of the model, or changes its settings. The model then has the ranges of before.
+        BadInput: the model was not converted, a batch does not hold finite inputs of the model, or another thread calls
+            the model or changes its settings. The ranges then stay as they were.
     """
-    found = crossbars(model)
+    handle = crossbars(model)
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise BadInput(f"batches is of type {type(batches).__name__}; give a list of batches, such as [inputs]")
-    samples = [found.sample, *(_checked(model, batch) for batch in batches)]
-    with found.state.changing("calibrate_ranges", unfinished=True):
-        _widen(model, found, samples)
+    samples = [handle.sample, *(_checked_batch(model, batch) for batch in batches)]
+    with handle.state.changing("calibrate_ranges", unfinished=True):
+        _widen(model, handle, samples)
 
 
-def _widen(model: nn.Module, found: Crossbars, samples: Sequence[Any]) -> None:
-    """Widen all ranges, or leave them as they were where the model fails on a batch."""
-    before = [(op, op.x_range, op.adc_range, getattr(op, "w_range", None)) for op in found.operands]
+def _widen(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
+    """Widen all ranges to these batches, or restore them if the model fails on one.
+
+    Raises:
+        BadInput: the model fails on a batch.
+    """
+    before = [(op, op.x_range, op.adc_range, getattr(op, "w_range", None)) for op in handle.operands]
     try:
-        _observe(model, found, samples)
+        _observe(model, handle, samples)
     except Exception as error:
         for operand, x_range, adc_range, w_range in before:
             operand.x_range, operand.adc_range = x_range, adc_range
@@ -53,26 +57,31 @@ def _widen(model: nn.Module, found: Crossbars, samples: Sequence[Any]) -> None:
                 operand.w_range = w_range
         if isinstance(error, BadInput) or len(samples) == 1:
             raise
-        why = (str(error).splitlines() or [""])[0]
+        reason = (str(error).splitlines() or [""])[0]
         raise BadInput(
-            f"calibrate_ranges: the model fails on a batch ({type(error).__name__}: {why}); give inputs as the model "
-            "takes them"
+            f"calibrate_ranges: the model fails on a batch ({type(error).__name__}: {reason}); give inputs as the "
+            "model takes them"
         ) from error
 
 
-def _observe(model: nn.Module, found: Crossbars, samples: Sequence[Any]) -> None:
-    """Widen all ranges to what the model does on samples."""
+def _observe(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
+    """Run the model on these batches, and widen all ranges to the values that occur."""
     for sample in samples:
-        with torch.no_grad(), self_check.named_rows(sample, found.axis), found.state.set_mode("observe inputs"):
+        with torch.no_grad(), self_check.named_rows(sample, handle.axis), handle.state.set_mode("observe inputs"):
             call(model, sample)
-        for name, size in magnitudes_of_sample(model, sample).items():
-            found.largest_inputs[name] = max(size, found.largest_inputs.get(name, 0.0))
-    share_ranges(found.operands)
-    if any(operand.calibrates_converters() for operand in found.operands):
+        for name, magnitude in magnitudes_of_sample(model, sample).items():
+            handle.largest_inputs[name] = max(magnitude, handle.largest_inputs.get(name, 0.0))
+    share_ranges(handle.operands)
+    if any(operand.calibrates_converters() for operand in handle.operands):
         calibrate_converters(model, samples)
 
 
-def _checked(model: nn.Module, batch: Any) -> Any:
+def _checked_batch(model: nn.Module, batch: Any) -> Any:
+    """Return a batch as tensors on the device of the model.
+
+    Raises:
+        BadInput: it is empty, or holds NaN or infinity.
+    """
     batch = at_home(model, as_sample(batch))
     if batch_size(batch) == 0:
         raise BadInput("calibrate_ranges: a batch is empty; give batches of at least one input")
@@ -83,21 +92,26 @@ def _checked(model: nn.Module, batch: Any) -> Any:
 
 
 def calibrate_converters(model: nn.Module, samples: Sequence[Any] = ()) -> None:
-    """Run the sample of `convert`, or other batches, to find converter ranges: at level `array`, without dropout."""
-    found = crossbars(model)
-    samples = samples or [found.sample]
-    state, before = found.state, (found.state.level, found.state.seed, found.state.chip)
-    for operand in found.operands:
+    """Calibrate converter ranges at level `array`, without dropout.
+
+    Args:
+        model: a converted model; it is changed.
+        samples: batches to run; by default the sample of the conversion.
+    """
+    handle = crossbars(model)
+    samples = samples or [handle.sample]
+    state, before = handle.state, (handle.state.level, handle.state.seed, handle.state.chip)
+    for operand in handle.operands:
         operand.adc_range = None
     training = [module for module in model.modules() if module.training]
     model.eval()
-    state.level, (state.seed, state.chip) = "array", found.calibration
+    state.level, (state.seed, state.chip) = "array", handle.calibration
     try:
         for sample in samples:
-            with torch.no_grad(), self_check.named_rows(sample, found.axis), state.set_mode("observe converters"):
+            with torch.no_grad(), self_check.named_rows(sample, handle.axis), state.set_mode("observe converters"):
                 call(model, sample)
     finally:
         state.level, state.seed, state.chip = before
         for module in training:
             module.training = True
-    share_converter_ranges(found.operands)
+    share_converter_ranges(handle.operands)

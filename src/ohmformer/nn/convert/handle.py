@@ -1,4 +1,4 @@
-"""What a converted model knows about itself, and the settings that all its layers share."""
+"""The handle of a converted model, and the functions that read it or change the settings of the model."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from ohmformer.quantities import whole_number
 
 @dataclass(eq=False)
 class Crossbars:
-    """What a converted model knows about itself.
+    """The handle of a converted model: its settings, operands and conversion.
 
     Attributes:
-        state: what its layers share.
-        table: what runs where.
-        operands: all that lives on crossbars.
-        sample: what ranges are calibrated on.
-        calibration: seed and chip that converter ranges are calibrated on.
-        hardware: what runs where, and how well.
-        rules: what is different for some modules.
-        axis: along which samples stand in the inputs.
-        weights: how static weights are conditioned.
-        structure: its submodules at the conversion.
-        largest_inputs: argument -> largest magnitude that ranges are calibrated on; empty where that is not known.
+        state: the settings and calls that all layers share.
+        table: the capture table: the engine of every product.
+        operands: the operands on crossbars.
+        sample: the sample batch, on which ranges are calibrated.
+        calibration: seed and chip with which converter ranges are calibrated.
+        hardware: the accelerator.
+        rules: settings for single modules and operands.
+        axis: the axis of the inputs that holds the samples.
+        weights: mitigation for static weights.
+        structure: its submodules, classes and forwards at the conversion.
+        largest_inputs: argument -> largest magnitude in the calibration; empty if unknown.
     """
 
     state: State
@@ -53,7 +53,7 @@ class Crossbars:
 
 
 def crossbars(model: nn.Module) -> Crossbars:
-    """The `Crossbars` of a converted model.
+    """Return the handle of a converted model.
 
     Raises:
         BadInput: the model was not converted, or has been changed since.
@@ -64,7 +64,7 @@ def crossbars(model: nn.Module) -> Crossbars:
 
 
 def handle_of(model: nn.Module) -> Crossbars:
-    """As `crossbars`, also for a model that has been changed since.
+    """Return the handle of a converted model, which may have been changed since its conversion.
 
     Raises:
         BadInput: the model was not converted.
@@ -76,30 +76,34 @@ def handle_of(model: nn.Module) -> Crossbars:
 
 
 def _not_converted(model: object) -> str:
-    """Why a model is not what `convert` returned, and what to do."""
+    """Return the message for a model without a handle: the reason and the remedy."""
     if not isinstance(model, nn.Module):
         return f"model is of type {type(model).__name__}; give what ohmformer.convert returned"
     parts = [name for name, module in model.named_modules() if "ohmformer_crossbars" in vars(module)]
     if parts:
-        named = f"{parts[0]} of this model is" if len(parts) == 1 else f"{', '.join(parts)} of this model are"
+        subject = f"{parts[0]} of this model is" if len(parts) == 1 else f"{', '.join(parts)} of this model are"
         return (
-            f"only {named} on crossbars; pass that part, model.get_submodule({parts[0]!r}), or convert all of it: "
+            f"only {subject} on crossbars; pass that part, model.get_submodule({parts[0]!r}), or convert all of it: "
             "convert(revert(model), ...)"
         )
     part = converted_part(model)
     if part is None:
         return "this model is not on crossbars; pass it through ohmformer.convert first"
     return (
-        f"{part or 'this module'} is a part of a model on crossbars; pass that whole model, or convert this one by "
-        "itself: convert(revert(model), ...)"
+        f"{part or 'this module'} is a part of a model on crossbars; pass that whole model, or convert this part "
+        "alone: convert(revert(model), ...)"
     )
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
-    """The seed, or the number of a chip.
+    """Return a seed, the number of a chip or that of a step as an int.
+
+    Args:
+        seed: the value.
+        name: its name in messages.
 
     Raises:
-        BadInput: it is no whole number, 0 or more.
+        BadInput: it is not a whole number from 0 to 2^63 - 1.
     """
     number = whole_number(seed)
     if not 0 <= number < 2**63:
@@ -111,19 +115,19 @@ def check_seed(seed: object, name: str = "seed") -> int:
 
 
 def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
-    """Another specimen of the hardware: other noise in every cell. Weights are written again when next used.
+    """Choose another specimen of the hardware, with other noise in every cell.
 
-    The chip is that of the model, for all threads that call it. So is everything else that is set on a model; threads
-    that need different chips take a copy of the model each (`copy.deepcopy`).
+    Weights are written again when they are next used. Settings belong to the model, so all threads that call it share
+    the chip; threads that need different chips each take a copy of the model (`copy.deepcopy`).
 
     Args:
-        model: what `convert` returned; it is changed.
-        chip: the number of the specimen.
-        seed: root of all noise; None keeps the model's own.
+        model: a converted model; it is changed.
+        chip: number of the specimen.
+        seed: root of all noise; None keeps the seed of the model.
 
     Raises:
-        BadInput: the model was not converted, chip or seed is no whole number, 0 or more, or another thread is inside a
-            call of the model, or changes its settings.
+        BadInput: the model was not converted, chip or seed is not a whole number from 0 to 2^63 - 1, or another thread
+            calls the model or changes its settings.
     """
     state = crossbars(model).state
     chip, seed = check_seed(chip, "chip"), state.seed if seed is None else check_seed(seed)
@@ -133,14 +137,14 @@ def set_chip(model: nn.Module, chip: int, *, seed: int | None = None) -> None:
 
 @contextmanager
 def without_quantizers(model: nn.Module) -> Iterator[None]:
-    """Inside, inputs and stored values are not rounded to codes: what remains is noise, and saturation.
+    """Context in which inputs and stored values are not rounded to codes, so that only noise and saturation remain.
 
-    There are no digits then, so each value stands in one cell, and each input is one voltage. Without rounding ties to
-    flip, two ways of computing the same thing agree to the last digits. Only where converters are ideal. Inside, other
-    threads cannot call the model, since settings hold for all threads.
+    A value then is not cut into digits: it stands in one cell, and an input is one voltage. Two ways to compute the
+    same result agree to float precision, since no value near a tie is rounded another way. Converters must be ideal.
+    Inside, other threads cannot call the model, since they share its settings.
 
     Raises:
-        BadInput: the model was not converted, or another thread is inside a call of the model, or changes its settings.
+        BadInput: the model was not converted, or another thread calls the model or changes its settings.
     """
     state = crossbars(model).state
     with state.changing("without_quantizers"):
@@ -152,5 +156,5 @@ def without_quantizers(model: nn.Module) -> Iterator[None]:
 
 
 def capture_table(model: nn.Module) -> CaptureTable:
-    """What of a converted model runs where, and what stayed digital."""
+    """Return the capture table of a converted model: for each product its engine, or why it stays digital."""
     return crossbars(model).table

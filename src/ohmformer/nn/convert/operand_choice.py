@@ -1,4 +1,4 @@
-"""Makes the operands of a model that is being converted, where `hardware.assignment` places them."""
+"""Makes the operands of a conversion on the arrays that `hardware.assignment` gives them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TITLES = {"key": "Q K", "value": "P V"}
 
 
 def digital_row(module: str, product: str, reason: str) -> Captured:
-    """The row of what stays digital."""
+    """Return the row of the capture table for a product that stays digital."""
     return Captured(module, product, "digital", reason)
 
 
 @dataclass
 class OperandChoice:
-    """Makes operands, and lists them.
+    """Makes the operands of a conversion, and lists them.
 
     Attributes:
         hardware: the accelerator.
@@ -59,15 +59,18 @@ class OperandChoice:
         samples_known: bool = True,
         bank: str = "",
     ) -> tuple[WeightOperand | None, Captured]:
-        """The operand of a matrix of weights, None if it stays digital; and its row of the table.
+        """Make the operand of a matrix of weights.
 
         Args:
-            name: of the operand.
+            name: name of the operand.
             key: identity of the matrix: equal keys share cells.
-            calls_per_forward: how often a forward pass multiplies by it.
+            calls_per_forward: number of products with the matrix in a forward pass.
             rows: the axis of its inputs that holds samples.
             samples_known: False if that axis could not be found.
             bank: name of the layer if the matrix is one of a bank.
+
+        Returns:
+            The operand, None if it stays digital; and its row of the capture table.
         """
         pattern, rule = self.rules.match(weight_rule_names(name))
         assigned = assign_weight(self.hardware, rule, self.weights)
@@ -93,7 +96,16 @@ class OperandChoice:
     def kv(
         self, site: str, role: PairRole, calls_per_forward: int, product: Product
     ) -> tuple[KVOperand | None, Captured]:
-        """The operand of K or V at a site, None if it stays digital; and its row of the table.
+        """Make the operand of K or V at a site.
+
+        Args:
+            site: name of the site.
+            role: "key" or "value".
+            calls_per_forward: number of products with it in a forward pass.
+            product: the captured product.
+
+        Returns:
+            The operand, None if it stays digital; and its row of the capture table.
 
         Raises:
             BadInput: a rule has another number of clips than there are heads.
@@ -128,7 +140,7 @@ class OperandChoice:
         """Refuse rules without effect.
 
         Raises:
-            BadInput: a rule rotates what cannot be rotated, or matches nothing first.
+            BadInput: a rule rotates other operands than static weights on arrays, or is the first match of nothing.
         """
         for pattern, rule in self.rules.book.rules:
             if rule.rotate and pattern in self.rules.used and pattern not in self.rotating:
@@ -137,5 +149,5 @@ class OperandChoice:
 
 
 def _reason(rule: Rule) -> str:
-    """The reason why an operand that has no arrays stays digital."""
+    """Return the reason why an operand without arrays stays digital."""
     return BY_RULE if rule.digital else BY_HARDWARE

@@ -1,4 +1,4 @@
-"""Replace the parts of a model that multiply, following what the dry run saw and the rules of the user."""
+"""Replace the modules of a model that multiply, by the products of the dry run and the rules of the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.convert.operand_choice import OperandChoice, digital_row
 from ohmformer.nn.modules.activation_matmul import ActivationMatmulSite
 from ohmformer.nn.modules.attention import AttentionSite
-from ohmformer.nn.modules.class_swap import changing, swap_class
+from ohmformer.nn.modules.class_swap import set_attributes, swap_class
 from ohmformer.nn.modules.intercept import Frame, Weights, crossbar_class
 from ohmformer.nn.modules.linear import CrossbarLinear, is_plain_linear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
@@ -30,7 +30,7 @@ from ohmformer.routing.weight_names import geometry
 
 
 class Replacer(ProductHandler[Place, list[Captured]]):
-    """Turns modules into their crossbar classes, in place; what it makes of a product are the rows of the table."""
+    """Turns modules into crossbar classes, in place, and makes the rows of the capture table for each product."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         super().__init__(model, RecordedRules(RuleBook(rules)))
         self.choice = OperandChoice(hardware, state, self.rules, weights)
         self.modules, self.run = self.weights_of.modules, run
-        self.times = Counter(_matrix_key(p) for p in run.seen.products if p.kind == "weights")
+        self.matrix_calls = Counter(_matrix_key(p) for p in run.seen.products if p.kind == "weights")
         self.frames: dict[str, Frame] = {}
-        self.held_by: defaultdict[str, list[Weights]] = defaultdict(list)
+        self.weights_in: defaultdict[str, list[Weights]] = defaultdict(list)
 
     @property
     def operands(self) -> list[Operand]:
@@ -54,36 +54,36 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         return self.choice.operands
 
     def replace(self) -> CaptureTable:
-        """Replace whatever multiplies.
+        """Replace all modules that multiply, and return the capture table.
 
         Raises:
             BadInput: a product is not understood, or a rule matches no module.
         """
-        seen: set[object] = set()
+        handled: set[object] = set()
         rows: list[Captured] = []
         for product in self.run.seen.products:
             key = _matrix_key(product) if product.kind == "weights" else (product.module, product.position)
-            if key not in seen or product.kind == "unknown":
+            if key not in handled or product.kind == "unknown":
                 rows += self.handle(product, self.run.places[product])
-            seen.add(key)
-        self._follow()
+            handled.add(key)
+        self._follow_scores()
         for name, frame in self.frames.items():
-            frame.weights = self.held_by[name]
+            frame.weights = self.weights_in[name]
         if not rows:
             raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
         elsewhere = self.run.seen.elsewhere
         for name in unseen_layers(self.modules, self.run.seen.products):
-            rows.append(self._row_of_unused(name, "x W", ELSEWHERE if name in elsewhere else NOT_CALLED))
+            rows.append(self._unseen_row(name, ELSEWHERE if name in elsewhere else NOT_CALLED))
         self.choice.check_rules()
         return CaptureTable(tuple(rows))
 
-    def _row_of_unused(self, module: str, product: str, reason: str) -> Captured:
-        """What cannot be put on crossbars; a rule that asks for just that is the better reason."""
+    def _unseen_row(self, module: str, reason: str) -> Captured:
+        """Return the row of a layer that stays digital since the dry run shows no product of it, or by a rule."""
         digital = self.rules.rule((module,)).digital
-        return digital_row(module, product, BY_RULE if digital else reason)
+        return digital_row(module, "x W", BY_RULE if digital else reason)
 
-    def _follow(self) -> None:
-        """Scores are followed to their softmax, also where a module of its own computes them."""
+    def _follow_scores(self) -> None:
+        """Make each module that computes or normalizes scores follow them from Q K^T to their softmax."""
         products = [p for p in self.run.seen.products if p.role and p.module in self.frames]
         for product in products:
             frame = self._frame(product.scope if product.role == "value" else product.module)
@@ -91,24 +91,24 @@ class Replacer(ProductHandler[Place, list[Captured]]):
                 frame.scores.add(product.position)
 
     def unknown(self, product: Product, given: Place, rule: Rule) -> list[Captured]:
-        """Stays digital."""
+        """Keep a product digital that cannot be understood."""
         reason = BY_RULE if rule.digital else product.why or not_understood(product)
         return [digital_row(product.module, product.operation, reason)]
 
     def weights(self, product: Product, given: Place) -> list[Captured]:
-        """A linear layer, or weights that a module multiplies by itself."""
+        """Replace a linear layer, or intercept a product with weights in a module of another class."""
         module = self.modules[product.module]
         rows = given.left if given.left is not None or given.known else FIRST
         if is_plain_linear(module) and product.weights == self.weights_of.own_weight(product.module):
-            found = [self._linear(product, module, rows, known=given.known)]
+            captured = [self._linear(product, module, rows, known=given.known)]
         else:
-            found = self._functional(product, rows, known=given.known)
-        self._use_modules(product.module)
-        return found
+            captured = self._functional(product, rows, known=given.known)
+        self._disable_fused_encoders(product.module)
+        return captured
 
     def _linear(self, product: Product, module: nn.Module, rows: BatchAxis | None, *, known: bool) -> Captured:
         key = (product.weights, *geometry(product))
-        calls_per_forward, name = self.times[_matrix_key(product)], self.weights_of.matrix(product).name
+        calls_per_forward, name = self.matrix_calls[_matrix_key(product)], self.weights_of.matrix(product).name
         operand, row = self.choice.weight(name, key, calls_per_forward, rows=rows, samples_known=known)
         if operand is not None:
             operand.rows_of = self._rows_by_use(product)
@@ -116,38 +116,41 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         return row
 
     def _rows_by_use(self, product: Product) -> tuple[BatchAxis | None, ...]:
-        """Where samples stand in each use of a matrix, if that differs and is known."""
+        """Return the axis of samples in the inputs of each use of a matrix; empty if all agree or one is unknown."""
         calls = [p for p in self.run.seen.products if p.kind == "weights" and p.module == product.module]
         places = [self.run.places[p] for p in calls if _matrix_key(p) == _matrix_key(product)]
         rows = tuple(place.left for place in places)
         return rows if len(set(rows)) > 1 and all(place.known for place in places) else ()
 
     def _functional(self, product: Product, rows: BatchAxis | None, *, known: bool) -> list[Captured]:
-        """Weights that a module multiplies by itself: a whole parameter, a part, or a bank, of which all are held."""
+        """Intercept products with weights in the forward of a module: a whole parameter, a part of it, or a bank.
+
+        All matrices of a bank get operands, also those that the sample does not use.
+        """
         _, *form = geometry(product)
         owner, _, attribute = product.weights.rpartition(".")
-        held, bank = self.held_by[product.module], self.weights_of.bank(product)
-        same = (attribute, self.modules[owner], form[0])
-        if bank and any((w.parameter, w.owner, w.shape) == same for w in held):
+        module_weights, bank = self.weights_in[product.module], self.weights_of.bank(product)
+        bank_key = (attribute, self.modules[owner], form[0])
+        if bank and any((w.parameter, w.owner, w.shape) == bank_key for w in module_weights):
             return []
-        found = []
-        for each in bank or [self.weights_of.matrix(product)]:
+        captured = []
+        for matrix in bank or [self.weights_of.matrix(product)]:
             operand, row = self.choice.weight(
-                each.name,
-                (product.weights, each.start, *form),
-                self.times[_matrix_key(product)],
+                matrix.name,
+                (product.weights, matrix.start, *form),
+                self.matrix_calls[_matrix_key(product)],
                 rows=rows,
                 samples_known=known,
-                bank=each.layer if bank else "",
+                bank=matrix.layer if bank else "",
             )
-            found.append(row)
+            captured.append(row)
             if operand is not None:
                 self._frame(product.module)
-            held.append(Weights(operand, self.modules[owner], attribute, each.start, *form))
-        return found
+            module_weights.append(Weights(operand, self.modules[owner], attribute, matrix.start, *form))
+        return captured
 
     def _frame(self, name: str) -> Frame:
-        """What is intercepted in a module, which then intercepts."""
+        """Return the frame of a module; the first call makes the module intercept products."""
         if name not in self.frames:
             module = self.modules[name]
             self.frames[name] = Frame(name, self.choice.state, operations=self.run.seen.operations.get(name, {}))
@@ -155,86 +158,87 @@ class Replacer(ProductHandler[Place, list[Captured]]):
             swap_class(module, crossbar_class(cls), ohmformer_frame=self.frames[name])  # type: ignore[arg-type]
         return self.frames[name]
 
-    def _use_modules(self, name: str) -> None:
-        """Keep PyTorch's fused encoder from reading the weights of its layers past the layers themselves."""
+    def _disable_fused_encoders(self, name: str) -> None:
+        """Make PyTorch's encoders around a module call their layers, instead of a kernel that reads their weights."""
         parts = name.split(".")
         for depth in range(len(parts)):
             parent = self.modules.get(".".join(parts[:depth]))
             if isinstance(parent, nn.TransformerEncoderLayer):
-                changing(parent, activation_relu_or_gelu=0)
+                set_attributes(parent, activation_relu_or_gelu=0)
             if isinstance(parent, nn.TransformerEncoder):
-                changing(parent, use_nested_tensor=False)
+                set_attributes(parent, use_nested_tensor=False)
 
     def multihead(self, product: Product, given: Place, module: nn.MultiheadAttention) -> list[Captured]:
-        """PyTorch's own attention: three projections in, two products, and `out_proj`."""
-        name, calls_per_forward = product.module, self._uses(product)
+        """Replace `nn.MultiheadAttention`: three input projections, two products, and `out_proj`."""
+        name, calls_per_forward = product.module, self._calls_per_forward(product)
         check_place(product, given)
-        made = [self.choice.weight(weight_name(name, part=part), (name, part), calls_per_forward) for part in "qkv"]
-        site, found = self._site(product, FIRST, calls_per_forward)
-        operands = tuple(operand for operand, _ in made)
+        inputs = [self.choice.weight(weight_name(name, part=part), (name, part), calls_per_forward) for part in "qkv"]
+        site, kv_rows = self._site(product, FIRST, calls_per_forward)
+        operands = tuple(operand for operand, _ in inputs)
         swap_class(module, CrossbarMultiheadAttention, ohmformer_inputs=operands, ohmformer_sites=[site])
-        rows = [*(row for _, row in made), *found]
-        if isinstance(module.out_proj, CrossbarLinear):  # of another attention, too
+        rows = [*(row for _, row in inputs), *kv_rows]
+        if isinstance(module.out_proj, CrossbarLinear):  # another attention shares it
             module.out_proj.ohmformer_weight.calls_per_forward += calls_per_forward
         else:
-            last = f"{name}.out_proj".lstrip(".")
-            operand, row = self.choice.weight(last, (last,), calls_per_forward)
+            out_name = f"{name}.out_proj".lstrip(".")
+            operand, row = self.choice.weight(out_name, (out_name,), calls_per_forward)
             rows.append(row)
             if operand is not None:
                 swap_class(module.out_proj, CrossbarLinear, ohmformer_weight=operand)
-        self._use_modules(name)
+        self._disable_fused_encoders(name)
         return rows
 
     def attention(self, product: Product, given: Place) -> list[Captured]:
-        """Fused attention: K and V at one site."""
-        site, rows = self._site(product, given.right or given.left or FIRST, self._uses(product))
+        """Intercept fused attention: K and V at one site."""
+        site, rows = self._site(product, given.right or given.left or FIRST, self._calls_per_forward(product))
         if any(row.reason != BY_RULE for row in rows):
             check_place(product, given)
         if site.key or site.value:
             self._frame(product.module).sites[product.position] = site
         return rows
 
-    def _uses(self, product: Product) -> int:
-        """How often a forward pass comes to a product."""
+    def _calls_per_forward(self, product: Product) -> int:
+        """Return how often a forward pass computes a product."""
         return sum((p.module, p.position) == (product.module, product.position) for p in self.run.seen.products)
 
     def _site(self, product: Product, rows: BatchAxis, calls_per_forward: int) -> tuple[AttentionSite, list[Captured]]:
+        """Return a site of fused attention with its operands, and the rows of K and V for the capture table."""
         name = self.site(product, "attention")
         key, key_row = self.choice.kv(name, "key", calls_per_forward, product)
         value, value_row = self.choice.kv(name, "value", calls_per_forward, product)
         return AttentionSite(name, key, value, self.choice.state, rows, product.groups), [key_row, value_row]
 
     def pair(self, product: Product, given: Place, role: PairRole) -> list[Captured]:
-        """K or V of a product of two activations that the model writes out."""
+        """Intercept one product of written-out attention: Q K^T or P V."""
         known = given.known and (given.left is not None or given.right is not None)
         if product.kind == "computed weights" and not known:
             return self.digital(product, given, role, COMPUTED)
         check_place(product, given)
         name = self.site(product, role)
-        operand, row = self.choice.kv(name, role, self._uses(product), product)
+        operand, row = self.choice.kv(name, role, self._calls_per_forward(product), product)
         if operand is not None:
-            where = {"left": given.left, "right": given.right}
+            axes = {"left": given.left, "right": given.right}
             site = ActivationMatmulSite(
-                name, operand, self.choice.state, **where, groups=product.groups, swapped=product.swapped
+                name, operand, self.choice.state, **axes, groups=product.groups, swapped=product.swapped
             )
             self._frame(product.module).sites[product.position] = site
         return [row]
 
     def digital(self, product: Product, given: Place, role: PairRole | None, reason: str) -> list[Captured]:
-        """Nothing is changed."""
+        """Keep a product digital: the model stays as it is, and the table gets its rows."""
         name = product.module
         if product.kind == "multihead attention":
             rows = [digital_row(name, title, reason) for title in ("x W", "Q K", "P V")]
-            own = isinstance(self.modules[name], nn.MultiheadAttention)
-            return [*rows, *([digital_row(f"{name}.out_proj".lstrip("."), "x W", reason)] if own else [])]
+            has_out_proj = isinstance(self.modules[name], nn.MultiheadAttention)
+            return [*rows, *([digital_row(f"{name}.out_proj".lstrip("."), "x W", reason)] if has_out_proj else [])]
         title = f"x W ({product.operation})" if reason == COMPUTED else product.operation
         return [digital_row(name, title, reason)]
 
     def across_samples(self, product: Product, given: Place) -> bool:
-        """As the rows of its factors show."""
+        """True if no factor has an axis of samples."""
         return given.left is None and given.right is None
 
 
 def _matrix_key(product: Product) -> tuple[object, ...]:
-    """What tells one use of a matrix of weights from those of others."""
+    """Return a key that is the same for all products with one matrix of weights in one module."""
     return (product.module, product.weights, *(() if product.matrix is None else geometry(product)))

@@ -1,4 +1,4 @@
-"""The way back: the digital model that a converted one was."""
+"""Revert a conversion: make a digital model around the parameters of a converted one."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from torch import nn
 
 from ohmformer.capture.torch_private import post_hooks, pre_hooks, state_dict_hooks
 from ohmformer.nn.convert.handle import Crossbars, handle_of
-from ohmformer.nn.convert.hooks import OWN_HOOKS
+from ohmformer.nn.convert.hooks import CROSSBAR_HOOKS
 from ohmformer.nn.convert.sharing import Model, share_parameters
-from ohmformer.nn.convert.state_dict_ranges import OWN_STATE_HOOKS
+from ohmformer.nn.convert.state_dict_ranges import RANGE_HOOKS
 from ohmformer.nn.describing import forget_note
-from ohmformer.nn.modules.class_swap import converted_part, own_attributes, restore_class
+from ohmformer.nn.modules.class_swap import added_values, converted_part, restore_class
 
 
 def revert(model: Model) -> Model:
-    """The digital model around the parameters of a converted one: its classes, names and values, bit for bit.
+    """Make a digital model around the parameters of a converted one.
 
-    Parameters stay shared, so if the converted model was trained, so was this one. `model` stays converted. Changes
-    that were made to the converted model, such as another head or parametrized weights, are kept.
+    Parameters stay shared, so training of the converted model is included. `model` stays converted. Changes that were
+    made to the converted model, such as another head or parametrized weights, are kept.
 
     Args:
-        model: what `convert` returned, a part of it, or a model with converted parts.
+        model: a converted model, a part of it, or a model with converted parts.
+
+    Returns:
+        A model with the classes, names and values of a digital one; it computes the same bits as the original would.
 
     Raises:
-        BadInput: nothing of the model was converted, or it cannot be copied, since weights were pruned or normalized.
+        BadInput: no part of the model was converted, or it cannot be copied, such as after pruning of weights.
     """
     if not isinstance(model, nn.Module) or converted_part(model) is None:
         handle_of(model)
-    digital = share_parameters(model, *_shared(model))
+    digital = share_parameters(model, *_added_objects(model))
     for module in digital.modules():
         _drop_hooks(*pre_hooks(module))
         _drop_hooks(*post_hooks(module))
@@ -42,20 +45,22 @@ def revert(model: Model) -> Model:
     return digital
 
 
-def _shared(model: nn.Module) -> list[object]:
-    """What the conversion added to a model, which need not be copied."""
-    found: list[object] = []
+def _added_objects(model: nn.Module) -> list[object]:
+    """Return the objects that the conversion added to a model, which a digital copy does not need."""
+    added: list[object] = []
     for module in model.modules():
-        for value in own_attributes(module):
-            found += [value, value.state, *value.operands] if isinstance(value, Crossbars) else [value]
+        for value in added_values(module):
+            added += [value, value.state, *value.operands] if isinstance(value, Crossbars) else [value]
         for hooks, _ in (pre_hooks(module), post_hooks(module)):
-            found += [hook.args[0] for hook in hooks.values() if isinstance(hook, partial) and hook.func in OWN_HOOKS]
-    return found
+            ours = (h for h in hooks.values() if isinstance(h, partial) and h.func in CROSSBAR_HOOKS)
+            added += [hook.args[0] for hook in ours]
+    return added
 
 
-def _drop_hooks(hooks: dict[int, Any], marked: dict[int, Any]) -> None:
+def _drop_hooks(hooks: dict[int, Any], marks: dict[int, Any]) -> None:
+    """Remove the hooks of conversions from a table of hooks, and from the table that marks some of them."""
     for key, hook in list(hooks.items()):
         hook = getattr(hook, "hook", hook)
-        if (hook.func if isinstance(hook, partial) else hook) in (*OWN_HOOKS, *OWN_STATE_HOOKS):
+        if (hook.func if isinstance(hook, partial) else hook) in (*CROSSBAR_HOOKS, *RANGE_HOOKS):
             del hooks[key]
-            marked.pop(key, None)
+            marks.pop(key, None)

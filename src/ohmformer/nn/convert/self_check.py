@@ -1,4 +1,4 @@
-"""The proof that a conversion changed nothing but the hardware: exact crossbars must give the original output."""
+"""The self-check of a conversion: on exact hardware the converted model must give the output of the original."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ohmformer.nn.operands.state import State
 from ohmformer.streams import samples
 
 TOLERANCE = 1e-4
-"""Largest norm of the difference over norm of the output: far above float32 rounding, far below any mistake."""
+"""Limit of the norm of the difference over that of the output: far above float32 rounding, far below any mistake."""
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, all of a model is in evaluation mode."""
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Context in which all modules of a model are in evaluation mode."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -33,7 +33,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def tolerance(model: nn.Module) -> float:
-    """`TOLERANCE`, or four rounding steps of a model in half precision, or of one that autocast makes so."""
+    """Return `TOLERANCE`; for half precision, of the model or by autocast, four rounding steps."""
     parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
     steps = [torch.finfo(parameter.dtype).eps for parameter in parameters]
     for device in {parameter.device.type for parameter in parameters}:
@@ -43,82 +43,110 @@ def tolerance(model: nn.Module) -> float:
 
 
 def check(original: nn.Module, converted: nn.Module, state: State, names: list[str], sample: Any, axis: int) -> None:
-    """Compare both models on the sample, with products as ideal cells make them from what is written, without rounding.
+    """Compare both models on the sample, with ideal cells that hold written values without rounding or noise.
 
-    Where the sample has a mask of its tokens, also with other padding. All `names` must be used.
+    If the sample has a mask of its tokens, they are compared with other padding too.
+
+    Args:
+        original: the digital model.
+        converted: the converted model.
+        state: its settings.
+        names: names of the operands that the sample must use.
+        sample: the sample batch.
+        axis: the axis of the inputs that holds the samples.
 
     Raises:
-        BadInput: they differ (the first layer that does is named), or the check would prove nothing.
+        BadInput: the outputs differ (the message names the first module that does), or the check would prove nothing.
     """
-    with evaluating(original), torch.no_grad(), named_rows(sample, axis), state.set_mode("ideal"):
+    with evaluation_mode(original), torch.no_grad(), named_rows(sample, axis), state.set_mode("ideal"):
         expected = call(original, sample)
-        _compare(original, converted, state, sample, expected, names)
+        _compare(original, converted, sample, expected, names)
         used = state.threads.call.uses
         missed = [name for name in names if name not in used]
         if missed:
             raise BadInput(
-                f"{missed[0]} was put on crossbars but the model passes it by (a fused path?); keep it digital"
+                f"{missed[0]} was put on crossbars but the model does not call it (a fused path?); keep it digital"
             )
-        other = repadded(sample) if axis == 0 else None
-        expected = None if other is None else _attempt(original, other)
+        padded = change_padding(sample) if axis == 0 else None
+        expected = None if padded is None else _finite_output(original, padded)
         if expected is not None:
-            _compare(original, converted, state, other, expected, names, " with other padding")
+            _compare(original, converted, padded, expected, names, " with other padding")
 
 
 def _compare(
     original: nn.Module,
     converted: nn.Module,
-    state: State,
     sample: Any,
     expected: Any,
     names: list[str],
-    how: str = "",
+    condition: str = "",
 ) -> None:
-    """Refuse a converted model that gives another output on ideal cells, and name the first module that does."""
+    """Refuse a converted model whose output on ideal cells is not that expected.
+
+    Args:
+        original: the digital model.
+        converted: the converted model.
+        sample: inputs of both.
+        expected: output of the original.
+        names: names of the operands.
+        condition: phrase for the message if the inputs are not those of the sample.
+
+    Raises:
+        BadInput: the outputs differ, or those of the original differ from call to call.
+    """
     try:
-        found = call(converted, sample)
+        output = call(converted, sample)
     except BadInput:
-        if not how:
+        if not condition:
             raise
-        return  # a path that the sample itself does not take: that is refused when it is taken
-    error = difference(expected, found)
+        return  # another path through the model than that of the sample; calls that take it are refused
+    error = difference(expected, output)
     if error <= tolerance(original):
         return
     if not difference(expected, call(original, sample)) <= tolerance(original):
         raise BadInput("the model itself gives another output when it is called again; make it deterministic")
-    where = nearest(_first_difference(original, converted, sample), names)
+    module = nearest(_first_difference(original, converted, sample), names)
     raise BadInput(
         f"the converted model differs from the original by {error:.2g} (norm of the difference over norm of the "
-        f"output) on exact hardware{how}, first at {where}; keep it digital with rules={{{where!r}: None}}"
+        f"output) on exact hardware{condition}, first at {module}; keep it digital with rules={{{module!r}: None}}"
     )
 
 
-def nearest(where: str, names: list[str]) -> str:
-    """A module, or else the nearest one around it, that holds one of the operands, so that a rule can speak of it."""
+def nearest(module: str, names: list[str]) -> str:
+    """Return the innermost module, from this one outward, that has an operand, so that a rule for it takes effect.
+
+    Args:
+        module: name of a module.
+        names: names of the operands.
+
+    Returns:
+        The name of the module that has an operand; `module` itself if there is none.
+    """
     holders = {name.partition("#")[0] for name in names}
     holders |= {name.removesuffix(".K").removesuffix(".V") for name in holders}
-    parts = where.split(".")
-    around = (".".join(parts[:depth]) for depth in range(len(parts), 0, -1))
-    return next((name for name in around if name in holders), where)
+    parts = module.split(".")
+    outward = (".".join(parts[:depth]) for depth in range(len(parts), 0, -1))
+    return next((name for name in outward if name in holders), module)
 
 
-def repadded(sample: Any) -> Any | None:
-    """The sample with other padding, where it has masks [B, N] of its tokens by the names of Hugging Face.
+def change_padding(sample: Any) -> Any | None:
+    """Return the sample with other padding; None if it has no masks [B, N] of tokens by the names of Hugging Face.
 
-    Row by row tokens are taken away in front, behind, or not at all, and padding that there was changes its side.
+    Former padding changes its side. Then the mask hides further tokens in front (rows 0, 3, ...), behind (rows 1, 4,
+    ...) or none.
     """
     if not isinstance(sample, Mapping):
         return None
-    found = dict(sample)
+    padded = dict(sample)
     for name in ("attention_mask", "decoder_attention_mask"):
-        mask = found.get(name)
+        mask = padded.get(name)
         if isinstance(mask, Tensor) and mask.dim() == 2 and not mask.is_floating_point() and mask.shape[1] > 2:
-            found[name] = _other_padding(mask)
-    return found if any(value is not sample[name] for name, value in found.items()) else None
+            padded[name] = _other_padding(mask)
+    return padded if any(value is not sample[name] for name, value in padded.items()) else None
 
 
 def _other_padding(mask: Tensor) -> Tensor:
-    """A mask [B, N] whose padding stands elsewhere: every row keeps a token."""
+    """Return a mask [B, N] with other padding; a row that would lose all its tokens stays unchanged."""
     N = mask.shape[1]
     places = torch.arange(N, device=mask.device)
     rows = []
@@ -129,32 +157,34 @@ def _other_padding(mask: Tensor) -> Tensor:
     return torch.where(changed.any(dim=1, keepdim=True), changed, mask)
 
 
-def _attempt(model: nn.Module, sample: Any) -> Any | None:
-    """The output for a sample that was made up, or None where the model cannot use it."""
+def _finite_output(model: nn.Module, sample: Any) -> Any | None:
+    """Return the output of the original; None if it fails on these inputs or its output is not finite."""
     try:
         output = call(model, sample)
         if not all(bool(t.isfinite().all()) for t in floats(output)):
             return None
-    except Exception:  # anything that a model may do with padding it was not made for
+    except Exception:  # a model may raise anything on padding that it was not made for
         return None
     return output
 
 
 def named_rows(sample: Any, axis: int) -> AbstractContextManager[None]:
-    """Rows of the sample batch as samples 0..B-1."""
+    """Context in which the rows of a sample batch are the samples 0..B-1."""
     return samples(range(batch_size(sample, axis)))
 
 
-def difference(expected: Any, found: Any) -> float:
-    """Norm of the difference over norm of the expected output, over all floating tensors of a nested output.
+def difference(expected: Any, output: Any) -> float:
+    """Return the norm of the difference over the norm of the expected output, over all floating-point tensors in both.
 
     Raises:
-        BadInput: the expected output is zero or not finite, so that nothing can be compared.
+        BadInput: the expected output has no such tensor, is zero or is not finite.
     """
-    pairs = list(zip(floats(expected), floats(found), strict=True))
+    pairs = list(zip(floats(expected), floats(output), strict=True))
     total = sum(float(a.double().square().sum()) for a, _ in pairs)
     if not pairs:
-        raise BadInput("the model returns no floating-point tensor, so there is nothing to compare; convert what does")
+        raise BadInput(
+            "the model returns no floating-point tensor, so there is nothing to compare; convert a model that does"
+        )
     if total == 0:
         raise BadInput("the model's output on the sample is zero: the check would prove nothing; initialize its head")
     if not total < float("inf"):
@@ -164,41 +194,41 @@ def difference(expected: Any, found: Any) -> float:
 
 
 def floats(output: Any) -> list[Tensor]:
-    """All floating tensors of a nested output, complex ones as real."""
-    found: list[Tensor] = []
+    """Return all floating-point tensors of a nested output, and complex ones as pairs of real numbers."""
+    tensors: list[Tensor] = []
     for leaf in tree_leaves(output):
         if isinstance(leaf, Tensor):
-            found += [torch.view_as_real(leaf)] if leaf.is_complex() else [leaf] if leaf.is_floating_point() else []
+            tensors += [torch.view_as_real(leaf)] if leaf.is_complex() else [leaf] if leaf.is_floating_point() else []
         elif isinstance(leaf, Mapping):
-            found += floats(list(leaf.values()))
+            tensors += floats(list(leaf.values()))
         elif is_dataclass(leaf) and not isinstance(leaf, type):
-            found += floats([getattr(leaf, each.name) for each in fields(leaf)])
-    return found
+            tensors += floats([getattr(leaf, each.name) for each in fields(leaf)])
+    return tensors
 
 
 def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) -> str:
-    """Name of the first module, in order of completion, whose output differs."""
-    expected, found = outputs_of(original, sample), outputs_of(converted, sample)
+    """Return the name of the first module, in order of completion, whose output differs."""
+    expected, converted_outputs = outputs_of(original, sample), outputs_of(converted, sample)
     for name, outputs in expected.items():
-        for a, b in zip(outputs, found.get(name, []), strict=False):
+        for a, b in zip(outputs, converted_outputs.get(name, []), strict=False):
             if a.shape != b.shape or not float((a - b).norm()) <= tolerance(original) * float(a.norm()):
                 return name or "the model itself"
     return "the model itself"
 
 
 def outputs_of(model: nn.Module, sample: Any) -> dict[str, list[Tensor]]:
-    """Output tensors of every module, in order of completion."""
-    seen: dict[str, list[Tensor]] = {}
+    """Run a model and return name -> output tensors of every module, in order of completion."""
+    outputs: dict[str, list[Tensor]] = {}
     handles = []
     for name, module in model.named_modules():
 
-        def keep(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
-            seen.setdefault(name, []).extend(floats(output))
+        def record(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
+            outputs.setdefault(name, []).extend(floats(output))
 
-        handles.append(module.register_forward_hook(keep))
+        handles.append(module.register_forward_hook(record))
     try:
         call(model, sample)
     finally:
         for handle in handles:
             handle.remove()
-    return seen
+    return outputs

@@ -1,4 +1,4 @@
-"""Set another clip of K and V on a converted model."""
+"""Set the clip of K and V of a converted model."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from ohmformer.nn.operands.kv import KVOperand
 
 
 def set_clip(model: nn.Module, clip: KVClip | None) -> None:
-    """Another clip of K and V, or none. Calibrated converter ranges are calibrated again, as in `convert`.
+    """Set the clip of K and V. Converter ranges that were calibrated are calibrated again, on the sample of `convert`.
+
+    Args:
+        model: a converted model; it is changed.
+        clip: the clip; None for no clip.
 
     Raises:
-        BadInput: the arrays of K or V cannot have that clip, or another thread is inside a call of the model, or
-            changes its settings.
+        BadInput: the model was not converted, the arrays of K or V cannot have that clip, or another thread calls the
+            model or changes its settings.
     """
-    found = crossbars(model)
+    handle = crossbars(model)
     if clip is not None:
-        for operand in found.operands:
+        for operand in handle.operands:
             if isinstance(operand, KVOperand) and operand.plain_clip == "model":
                 clip.check(operand.array)
-    calibrated = any(operand.calibrates_converters() for operand in found.operands)
-    with found.state.changing("set_clip", unfinished=True):
-        for operand in found.operands:
+    calibrated = any(operand.calibrates_converters() for operand in handle.operands)
+    with handle.state.changing("set_clip", unfinished=True):
+        for operand in handle.operands:
             if isinstance(operand, KVOperand):
                 operand.clip = operand.plain_clip
-        found.state.clip = clip
+        handle.state.clip = clip
         if calibrated:
             calibrate_converters(model)
     if calibrated:
-        warn_of_unseen(model, found.operands, stacklevel=2)
+        warn_of_unseen(model, handle.operands, stacklevel=2)

@@ -1,4 +1,4 @@
-"""Copies of a model's structure around the very same parameters."""
+"""Copies of the structure of a model that share its parameters."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ Model = TypeVar("Model", bound=nn.Module)
 REMOVALS = (
     "torch.nn.utils.prune.remove, remove_weight_norm, remove_spectral_norm or parametrize.remove_parametrizations"
 )
-"""What makes parameters of weights that are computed before each call."""
+"""Functions that replace weights computed before each call by parameters."""
 
 
 def share_parameters(model: Model, *shared: object) -> Model:
-    """A copy of the model's structure around the very same parameters and buffers, and whatever else is shared.
+    """Copy the structure of a model around the very same parameters and buffers.
+
+    Args:
+        model: the model.
+        shared: further objects that the copy shares.
 
     Raises:
         BadInput: the model cannot be copied.
@@ -31,20 +35,22 @@ def share_parameters(model: Model, *shared: object) -> Model:
         where = f"{scripted} of the model" if scripted else "the model"
         raise BadInput(f"{where} is compiled by TorchScript, which hides its products; convert the original")
     try:
-        return copy.deepcopy(model, {id(one): one for one in (*model.parameters(), *model.buffers(), *shared)})
+        return copy.deepcopy(model, {id(obj): obj for obj in (*model.parameters(), *model.buffers(), *shared)})
     except Exception as error:
-        computed = computed_attribute(model)
-        if computed:
+        name = computed_attribute(model)
+        if name:
             raise BadInput(
-                f"{computed} is computed from other parameters (pruning, weight or spectral norm), so the model cannot "
+                f"{name} is computed from other parameters (pruning, weight or spectral norm), so the model cannot "
                 f"be copied; make it a parameter first: {REMOVALS}"
             ) from error
-        why = (str(error).splitlines() or [""])[0]
-        raise BadInput(f"the model cannot be copied ({type(error).__name__}: {why}); make it copyable first") from error
+        reason = (str(error).splitlines() or [""])[0]
+        raise BadInput(
+            f"the model cannot be copied ({type(error).__name__}: {reason}); make it copyable first"
+        ) from error
 
 
 def computed_attribute(model: nn.Module) -> str:
-    """Name of a tensor that a module keeps although it was computed with gradients; "" without any."""
+    """Return the name of an attribute of a module that is a tensor computed with gradients; "" without one."""
     for name, module in model.named_modules():
         for key, value in vars(module).items():
             if isinstance(value, torch.Tensor) and value.grad_fn is not None:

@@ -1,4 +1,4 @@
-"""One serializable object with all that `convert` needs beside a model and a sample. Free of torch."""
+"""The configuration of a conversion as one serializable object. Free of torch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ohmformer.schema import Spec, validate
 
 
 class ConvertConfig(Spec):
-    """How a model is put on crossbars: `convert(model, config, sample=...)`.
+    """The configuration of a conversion: `convert(model, config, sample=...)`.
 
-    `canonical()` gives plain JSON values, and `ConvertConfig.read` takes them back.
+    `canonical()` returns it as plain JSON values, and `ConvertConfig.read` reads these.
 
     Attributes:
         hardware: the accelerator.
-        clip: ClipFormer's clip of K and V; None for none.
-        weights: what is done to static weights before they are written.
-        level: how faithfully crossbars are simulated.
-        rules: (name pattern, rule) in order; the first match wins. A table of them is read in its order.
+        clip: ClipFormer's clip of K and V; None for no clip.
+        weights: mitigation for static weights.
+        level: how closely arrays are simulated.
+        rules: (name pattern, rule) in order of precedence; the first match wins. A table is read in its order.
         seed: root of all noise.
         chip: number of the specimen of the hardware.
     """
@@ -44,9 +44,9 @@ class ConvertConfig(Spec):
 
     @staticmethod
     def read(table: Any) -> ConvertConfig:
-        """The configuration of plain values, such as `canonical()` gives or a JSON file holds.
+        """Read a configuration from plain values, such as those of `canonical()` or of a JSON file.
 
         Raises:
-            BadInput: a key is unknown or missing, or a value does not fit; one line with its path and the remedy.
+            BadInput: a key is unknown or missing, or a value is out of range.
         """
         return validate(ConvertConfig, table, where="", top="config", in_file=False)

@@ -15,22 +15,24 @@ PREFIX = "ohmformer_ranges."
 
 
 def attach_ranges(model: nn.Module, operands: Sequence[Operand]) -> None:
-    """Let `state_dict` and `load_state_dict` of a converted model carry its calibrated ranges.
+    """Make `state_dict` and `load_state_dict` of a converted model include its calibrated ranges.
 
-    A dictionary without ranges, such as that of the digital model, leaves them as they are.
+    Loading a dictionary without ranges, such as that of the digital model, leaves them unchanged.
     """
-    model.register_state_dict_post_hook(partial(put, operands))
-    model.register_load_state_dict_pre_hook(partial(take, operands))
+    model.register_state_dict_post_hook(partial(add_ranges, operands))
+    model.register_load_state_dict_pre_hook(partial(load_ranges, operands))
 
 
-def put(operands: Sequence[Operand], _module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
-    """Put the ranges of all operands into a state dictionary."""
+def add_ranges(
+    operands: Sequence[Operand], _module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any
+) -> None:
+    """Add the ranges of all operands to a state dictionary."""
     for operand in operands:
         for name, tensor in ranges(operand).items():
             state[f"{prefix}{PREFIX}{operand.name}/{name}"] = tensor.detach()
 
 
-def take(
+def load_ranges(
     operands: Sequence[Operand],
     module: nn.Module,
     state: dict[str, Any],
@@ -41,26 +43,26 @@ def take(
     unexpected: list[str],
     errors: list[str],
 ) -> None:
-    """Take ranges out of a state dictionary that is loaded; all of them, or none if one does not fit."""
+    """Load the ranges in a state dictionary, and remove them from it; if one does not fit, load none."""
     start = prefix + PREFIX
     stored: dict[str, dict[str, Any]] = {}
     for key in [key for key in state if key.startswith(start)]:
         operand_name, _, name = key.removeprefix(start).rpartition("/")
         stored.setdefault(operand_name, {})[name] = state.pop(key)
-    named = {operand.name: operand for operand in operands}
+    by_name = {operand.name: operand for operand in operands}
     for name, tensors in stored.items():
-        wrong = unfit(named[name], tensors) if name in named else "operand"
-        if wrong:
+        misfit = unfit(by_name[name], tensors) if name in by_name else "operand"
+        if misfit:
             errors.append(
-                f"calibrated ranges of {name} ({wrong}) are those of another conversion; convert with the same "
+                f"calibrated ranges of {name} ({misfit}) are those of another conversion; convert with the same "
                 "hardware, rules and conditioning, or use ohmformer.save and restore"
             )
             return
     for name, tensors in stored.items():
-        set_ranges(named[name], tensors)
-    found = getattr(module, "ohmformer_crossbars", None)
-    if stored and found is not None:
-        found.largest_inputs.clear()  # what those ranges were calibrated on is not known
+        set_ranges(by_name[name], tensors)
+    handle = getattr(module, "ohmformer_crossbars", None)
+    if stored and handle is not None:
+        handle.largest_inputs.clear()  # the inputs behind the loaded ranges are unknown
 
 
-OWN_STATE_HOOKS = (put, take)
+RANGE_HOOKS = (add_ranges, load_ranges)

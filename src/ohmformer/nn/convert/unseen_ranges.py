@@ -1,4 +1,4 @@
-"""What a calibration did not see: operands and converters that met nothing but zeros, and far larger inputs."""
+"""Warnings of values that a calibration did not see: operands and converters that met only zeros, and larger inputs."""
 
 from __future__ import annotations
 
@@ -16,70 +16,77 @@ from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 
 SHOWN = 3
-"""So many names stand in the warning."""
+"""Number of operands that a warning names."""
 FAR = 5.0
-"""Inputs of so many times the magnitude that calibration saw are warned of."""
+"""Ratio to the largest magnitude in the calibration above which inputs raise a warning."""
 
 
 class NothingSeen(UserWarning):
-    """Calibration met nothing but zeros somewhere, or next to nothing, so a range there is a guess."""
+    """Calibration met only zeros or negligible values at some operand, so its range is a guess."""
 
 
 def warn_of_unseen(model: nn.Module, operands: Iterable[Operand], *, stacklevel: int) -> None:
     """Warn of operands whose inputs, tokens or converter currents were all zero while ranges were calibrated.
 
-    So are, as good as, inputs and tokens that vanish in rounding beside the largest weight of the model.
+    Inputs and tokens within float32 rounding of the largest weight of the model count as zero.
+
+    Args:
+        model: the converted model.
+        operands: its operands.
+        stacklevel: as in `warnings.warn`, counted from the caller.
     """
     operands = tuple(operands)
-    missed = {operand.name: what for operand in operands if (what := unseen(operand))}
+    missed = {operand.name: part for operand in operands if (part := unseen_part(operand))}
     if missed:
-        line = (
-            f"calibration saw nothing but zeros at {_listed(missed)}, so the range there is a guess and what comes "
-            "later may saturate; calibrate on a sample of real inputs, or keep it digital by a rule"
+        message = (
+            f"calibration saw only zeros at {_listed(missed)}, so the range there is a guess and later values may "
+            "saturate; calibrate on a sample of real inputs, or keep it digital by a rule"
         )
-        warnings.warn(line, NothingSeen, stacklevel=stacklevel + 1)
-    least = _least(model)
-    tiny = {op.name: what for op in operands if op.name not in missed and (what := unseen(op, least))}
+        warnings.warn(message, NothingSeen, stacklevel=stacklevel + 1)
+    limit = _negligible(model)
+    tiny = {op.name: part for op in operands if op.name not in missed and (part := unseen_part(op, limit))}
     if tiny:
-        line = (
-            f"calibration saw nothing above {least:.1g} at {_listed(tiny)}, which vanishes beside the weights of the "
-            "model, so all later values may saturate; calibrate on a sample of real inputs, or keep it digital by a "
-            "rule"
+        message = (
+            f"calibration saw nothing above {limit:.1g} at {_listed(tiny)}, which is negligible beside the weights of "
+            "the model, so all later values may saturate; calibrate on a sample of real inputs, or keep it digital by "
+            "a rule"
         )
-        warnings.warn(line, NothingSeen, stacklevel=stacklevel + 1)
+        warnings.warn(message, NothingSeen, stacklevel=stacklevel + 1)
 
 
 def _listed(missed: dict[str, str]) -> str:
-    named = ", ".join(f"{name} ({what})" for name, what in list(missed.items())[:SHOWN])
-    return named + (f" and {len(missed) - SHOWN} more" if len(missed) > SHOWN else "")
+    """Return the first names with their parts, and the number of further ones."""
+    listed = ", ".join(f"{name} ({part})" for name, part in list(missed.items())[:SHOWN])
+    return listed + (f" and {len(missed) - SHOWN} more" if len(missed) > SHOWN else "")
 
 
-def _least(model: nn.Module) -> float:
-    """A rounding step of the largest weight of a model."""
-    sizes = [float(p.detach().abs().amax()) for p in model.parameters() if p.is_floating_point() and p.numel()]
-    return torch.finfo(torch.float32).eps * max(sizes, default=0.0)
+def _negligible(model: nn.Module) -> float:
+    """Return the float32 rounding step of the largest weight of a model."""
+    magnitudes = [float(p.detach().abs().amax()) for p in model.parameters() if p.is_floating_point() and p.numel()]
+    return torch.finfo(torch.float32).eps * max(magnitudes, default=0.0)
 
 
-def unseen(operand: Operand, least: float = 0.0) -> str:
-    """What of an operand has no range from its calibration: "inputs", "tokens", "converters"; "" where nothing.
+def unseen_part(operand: Operand, limit: float = 0.0) -> str:
+    """Return the part of an operand without a range from calibration: "inputs", "tokens", "converters" or "" for none.
 
-    Ranges of at most `least` are no ranges.
+    A range counts as missing if all of it is at most `limit`.
     """
-    if operand.array.inputs.range == "calibrated" and not _above(operand.x_range, least):
+    if operand.array.inputs.range == "calibrated" and not _above(operand.x_range, limit):
         return "inputs"
-    if isinstance(operand, KVOperand) and operand.w_range is not None and not _above(operand.w_range, least):
+    if isinstance(operand, KVOperand) and operand.w_range is not None and not _above(operand.w_range, limit):
         return "tokens"
     if operand.calibrates_converters() and not _any_current(operand):
         return "converters"
     return ""
 
 
-def _above(found: Tensor | None, least: float) -> bool:
-    return found is not None and bool((found > least).any())
+def _above(values: Tensor | None, limit: float) -> bool:
+    """True if there are values above the limit."""
+    return values is not None and bool((values > limit).any())
 
 
 def _any_current(operand: Operand) -> bool:
-    """Whether a converter met any current: where all are zero, `column_percentiles` gives 0 to 1."""
+    """True if a converter met a current other than zero; without one, `column_percentiles` gives the range 0 to 1."""
     if operand.adc_range is None:
         return False
     low, high = (torch.as_tensor(end) for end in operand.adc_range)
@@ -87,38 +94,45 @@ def _any_current(operand: Operand) -> bool:
 
 
 class BeyondCalibration(UserWarning):
-    """Inputs are many times larger than those that ranges were calibrated on, so they saturate."""
+    """Inputs are many times larger than those of the calibration, so they saturate."""
 
 
 def magnitudes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, float]:
-    """The largest magnitude of each floating-point argument of a call, masks left out."""
-    found: dict[str, float] = {}
+    """Return the largest magnitude of each floating-point argument of a call, except masks."""
+    largest: dict[str, float] = {}
     for name, value in named_arguments(model, args, dict(kwargs)).items():
         if "mask" in name or not isinstance(value, (Tensor, tuple, list, Mapping)):
             continue
         for leaf in tree_leaves(value):
             if isinstance(leaf, Tensor) and plain(leaf) and leaf.is_floating_point() and leaf.numel():
                 low, high = torch.aminmax(leaf.detach())
-                found[name] = max(found.get(name, 0.0), -float(low), float(high))
-    return found
+                largest[name] = max(largest.get(name, 0.0), -float(low), float(high))
+    return largest
 
 
 def magnitudes_of_sample(model: nn.Module, sample: Any) -> dict[str, float]:
-    """`magnitudes` of a sample batch."""
+    """Return the magnitudes of a call with a sample batch; see `magnitudes`."""
     if isinstance(sample, Mapping):
         return magnitudes(model, (), sample)
     return magnitudes(model, tuple(sample) if isinstance(sample, (tuple, list)) else (sample,), {})
 
 
 def warn_beyond(largest: dict[str, float], model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Warn once of inputs that are far larger than those of the calibration, whose magnitudes `largest` holds."""
+    """Warn of inputs that are far larger than in the calibration, once: `largest` is emptied then.
+
+    Args:
+        largest: argument -> largest magnitude in the calibration.
+        model: the converted model.
+        args: positional arguments of the call.
+        kwargs: its keyword arguments.
+    """
     if not largest:
         return
-    for name, size in magnitudes(model, args, kwargs).items():
-        if 0 < FAR * largest.get(name, 0.0) < size < float("inf"):
+    for name, magnitude in magnitudes(model, args, kwargs).items():
+        if 0 < FAR * largest.get(name, 0.0) < magnitude < float("inf"):
             warnings.warn(
-                f"{name} reaches {size:.2g}, but ranges were calibrated on values up to {largest[name]:.2g}, so most "
-                "of what is larger saturates; convert with a sample of real inputs, or widen ranges by "
+                f"{name} reaches {magnitude:.2g}, but ranges were calibrated on values up to {largest[name]:.2g}, so "
+                "larger values mostly saturate; convert with a sample of real inputs, or widen ranges by "
                 "calibrate_ranges(model, batches)",
                 BeyondCalibration,
                 stacklevel=2,

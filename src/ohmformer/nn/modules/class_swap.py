@@ -1,6 +1,6 @@
-"""Modules that become others in place, and the way back.
+"""Swap the class of a module in place, and undo it.
 
-What is written onto modules of users is called `ohmformer_...`.
+Attributes that are written onto modules of users begin with `ohmformer_`.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from typing import Any
 
 from torch import nn
 
-OWN = "ohmformer_own"
-"""What the namespace of a class on crossbars holds, which tells it from classes that others derive from it."""
+CROSSBAR_CLASS = "ohmformer_own"
+"""Name in the namespace of each crossbar class; classes that are derived from it do not have the name themselves."""
 
 
 def swap_class(module: nn.Module, cls: type[nn.Module], **attributes: object) -> None:
-    """Give a module another class, in place, and what that class needs; `restore_class` takes it back."""
+    """Give a module another class in place, and the attributes that the class needs; `restore_class` undoes it."""
     vars(module).setdefault("ohmformer_classes", []).append((type(module), tuple(attributes)))
     module.__class__ = cls
     for name, value in attributes.items():
         setattr(module, name, value)
 
 
-def changing(module: nn.Module, **attributes: object) -> None:
-    """Set attributes of a module that it has; `restore_class` sets them back."""
+def set_attributes(module: nn.Module, **attributes: object) -> None:
+    """Change attributes of a module; `restore_class` undoes it."""
     before = vars(module).setdefault("ohmformer_values", {})
     for name, value in attributes.items():
         before.setdefault(name, getattr(module, name))
@@ -30,10 +30,10 @@ def changing(module: nn.Module, **attributes: object) -> None:
 
 
 def restore_class(module: nn.Module) -> None:
-    """Give a module its digital class and attributes again.
+    """Give a module its digital class and its former attributes again.
 
-    What others derived from its class on crossbars since, as parametrizations of PyTorch do, is derived from the
-    digital class.
+    If its class was derived from a crossbar class since, as parametrizations of PyTorch do, the new class is derived in
+    the same way from the digital class.
     """
     for name, value in vars(module).pop("ohmformer_values", {}).items():
         setattr(module, name, value)
@@ -44,19 +44,19 @@ def restore_class(module: nn.Module) -> None:
 
 
 def _derived(cls: type[Any], digital: type[nn.Module]) -> type[nn.Module]:
-    """A class with its base on crossbars exchanged for a digital one."""
-    own = next((each for each in cls.__mro__ if OWN in vars(each)), cls)
-    if own is cls:
+    """Return a class with its crossbar base replaced by a digital one."""
+    crossbar = next((base for base in cls.__mro__ if CROSSBAR_CLASS in vars(base)), cls)
+    if crossbar is cls:
         return digital
-    bases = tuple(_derived(base, digital) if issubclass(base, own) else base for base in cls.__bases__)
-    own_slots = ("__dict__", "__weakref__")
-    names: dict[str, Any] = {name: value for name, value in vars(cls).items() if name not in own_slots}
-    derived: type[nn.Module] = type(cls.__name__.replace(own.__name__, digital.__name__), bases, names)
+    bases = tuple(_derived(base, digital) if issubclass(base, crossbar) else base for base in cls.__bases__)
+    slots = ("__dict__", "__weakref__")  # each class gets new ones
+    names: dict[str, Any] = {name: value for name, value in vars(cls).items() if name not in slots}
+    derived: type[nn.Module] = type(cls.__name__.replace(crossbar.__name__, digital.__name__), bases, names)
     return derived
 
 
-def own_attributes(module: nn.Module) -> list[object]:
-    """What a module holds for its class on crossbars."""
+def added_values(module: nn.Module) -> list[object]:
+    """Return the values that a conversion added to a module."""
     return [
         value
         for name, value in vars(module).items()
@@ -65,7 +65,7 @@ def own_attributes(module: nn.Module) -> list[object]:
 
 
 def converted_part(model: nn.Module) -> str | None:
-    """Name of the first module that has become another (the model itself: ""); None where there is none."""
+    """Return the name of the first converted module in a model ("" is the model itself); None without one."""
     for name, module in model.named_modules():
         if vars(module).get("ohmformer_classes") or "ohmformer_crossbars" in vars(module):
             return str(name)

@@ -23,7 +23,7 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.activation_matmul import ActivationMatmulSite
 from ohmformer.nn.modules.attention import AttentionSite
-from ohmformer.nn.modules.class_swap import OWN
+from ohmformer.nn.modules.class_swap import CROSSBAR_CLASS
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.state import State
@@ -261,7 +261,7 @@ def crossbar_class(cls: type[nn.Module]) -> type[nn.Module]:
         "extra_repr": extra_repr,
         "__module__": cls.__module__,
         "__prepare_scriptable__": refuse_scripting,
-        OWN: True,
+        CROSSBAR_CLASS: True,
     }
     subclass: type[nn.Module] = type(f"Crossbar{cls.__name__}", (cls,), methods)
     return subclass

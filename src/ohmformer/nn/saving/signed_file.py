@@ -1,4 +1,4 @@
-"""Files of tensors and JSON that are written whole or not at all, and that carry a SHA-256 of what they hold."""
+"""Files of tensors and JSON that are written completely or not at all, and that hold a SHA-256 of their contents."""
 
 from __future__ import annotations
 
@@ -18,75 +18,78 @@ from torch import Tensor
 from ohmformer.errors import BadInput
 
 _KEY = "sha256"
+"""Name of the digest among the metadata."""
 
 
-def signed(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The metadata of a safetensors file: plain values as JSON, with a digest of them and of the tensors."""
-    return {"format": "pt", "ohmformer": json.dumps({**about, _KEY: digest(about, tensors)}, allow_nan=False)}
+def signed_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the header of a safetensors file: metadata as JSON, with a digest of them and of the tensors."""
+    return {"format": "pt", "ohmformer": json.dumps({**metadata, _KEY: digest(metadata, tensors)}, allow_nan=False)}
 
 
-def digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over plain values, and over names, types, shapes and values of tensors in main memory."""
-    kept = {name: value for name, value in about.items() if name != _KEY}
-    found = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
+def digest(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of metadata, and of names, types, shapes and values of tensors in main memory."""
+    unsigned = {name: value for name, value in metadata.items() if name != _KEY}
+    sha = hashlib.sha256(json.dumps(unsigned, sort_keys=True).encode())
     for name in sorted(tensors):
         t = tensors[name].contiguous()
-        found.update(json.dumps([name, str(t.dtype), list(t.shape)]).encode())
-        found.update(t.reshape(-1).view(torch.uint8).numpy().data if t.numel() else b"")
-    return found.hexdigest()
+        sha.update(json.dumps([name, str(t.dtype), list(t.shape)]).encode())
+        sha.update(t.reshape(-1).view(torch.uint8).numpy().data if t.numel() else b"")
+    return sha.hexdigest()
 
 
-def finite(value: Any) -> Any:
-    """Plain values with infinities as text, since JSON has none."""
+def infinities_as_text(value: Any) -> Any:
+    """Return plain values with infinities as text, since JSON has no infinity."""
     if isinstance(value, float) and math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    return [finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return {key: infinities_as_text(inner) for key, inner in value.items()}
+    return [infinities_as_text(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
-def unbounded(value: Any) -> Any:
-    """The inverse of `finite`."""
+def text_as_infinities(value: Any) -> Any:
+    """Return plain values with infinities as numbers: the inverse of `infinities_as_text`."""
     if isinstance(value, str):
         return {"Infinity": math.inf, "-Infinity": -math.inf}.get(value, value)
     if isinstance(value, Mapping):
-        return {key: unbounded(inner) for key, inner in value.items()}
-    return [unbounded(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return {key: text_as_infinities(inner) for key, inner in value.items()}
+    return [text_as_infinities(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 @contextmanager
-def replacing(file: str | Path) -> Iterator[Path]:
-    """A file beside another that takes its place when the block is done; links stay links.
+def replace_when_done(file: str | Path) -> Iterator[Path]:
+    """Context with the path of a new file, which replaces another when the context ends without an error.
+
+    A symbolic link stays, and its target is replaced.
 
     Raises:
-        OSError: the place holds something else than a file, or cannot be written.
+        OSError: the path holds something else than a file, or cannot be written.
     """
-    place = Path(os.path.realpath(file))
-    if place.exists() and not place.is_file():
-        raise OSError("it is no regular file")
-    new = place.with_name(f"{place.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(file))
+    if target.exists() and not target.is_file():
+        raise OSError("it is not a regular file")
+    new = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         yield new
-        os.replace(new, place)
+        os.replace(new, target)
     finally:
         new.unlink(missing_ok=True)
 
 
 def read_signed(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The plain values and the tensors of a file that `save` wrote; their digest is not looked at yet.
+    """Return the metadata and the tensors of a file that `save` wrote; the caller checks the digest.
 
     Raises:
-        BadInput: it is no such file.
+        BadInput: `save` did not write the file.
     """
     if not Path(file).is_file():
-        why = "is no regular file" if Path(file).exists() else "does not exist"
-        raise BadInput(f"{file}: {why}; give the file that save() wrote")
+        reason = "is not a regular file" if Path(file).exists() else "does not exist"
+        raise BadInput(f"{file}: {reason}; give the file that save() wrote")
     try:
         with safe_open(file, framework="pt") as content:
-            about = json.loads((content.metadata() or {})["ohmformer"])
+            metadata = json.loads((content.metadata() or {})["ohmformer"])
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise BadInput(f"{file}: is no converted model ({error}); give the file that save() wrote") from error
-    if not isinstance(about, dict):
+    if not isinstance(metadata, dict):
         raise BadInput(f"{file}: is no converted model (its metadata are no table); give the file that save() wrote")
-    return about, tensors
+    return metadata, tensors
