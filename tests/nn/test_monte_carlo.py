@@ -149,7 +149,7 @@ def test_every_chip_is_evaluated_once(chips_seen: list[tuple[int, int]]) -> None
     [
         ([[0.3], [0.31], [0.32]], "chips = 3, scores per chip = 1: too few .* score more samples"),
         ([[0.3, 0.3], [0.3, 0.3]], "chips = 2, scores per chip = 2: too few"),
-        ([0.5], "chips = 1, scores per chip = 1: too few .* take more chips"),
+        ([[0.5]], "chips = 1, scores per chip = 1: too few"),
         ([0.5, 0.5], "chips = 2, scores per chip = 1: too few .* take more chips"),
     ],
 )
@@ -158,6 +158,11 @@ def test_an_interval_that_cannot_be_known_is_nan_and_says_so(returned: list[obje
     with pytest.warns(UnknownInterval, match=said):
         found = run(lambda _: next(values), chips=len(returned))
     assert all(map(math.isnan, found.ci95))
+
+
+@pytest.mark.usefixtures("chips_seen")
+def test_one_number_of_one_chip_has_no_interval_and_no_warning() -> None:
+    assert all(map(math.isnan, run(lambda _: 0.5, chips=1).ci95))
 
 
 @pytest.mark.usefixtures("chips_seen")
