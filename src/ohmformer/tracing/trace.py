@@ -17,7 +17,7 @@ from ohmformer.capture.inputs import batch_size
 from ohmformer.capture.product import PassRecord
 from ohmformer.capture.pytorch_quirks import without_fast_path
 from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, check_type, one_line, shown, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare
 from ohmformer.tracing.operations import LeftOut, OperationBuilder, PassInfo
@@ -58,7 +58,7 @@ def trace(
     Raises:
         BadInput: a product is not understood, or the phase does not fit the model and the sample.
     """
-    ordered_rules = _check(model, sample, phase, context, rules or {})
+    ordered_rules = _check(model, sample, phase, context, {} if rules is None else rules)
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     if on_meta:
         sample = _on_meta(sample)
@@ -97,16 +97,14 @@ def _on_meta(sample: Any) -> Any:
 
 def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> OrderedRules:
     """Refuse arguments of `trace` that are not valid, and read the rules."""
-    if not isinstance(model, nn.Module):
-        raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
+    check_type("trace", "model", model, nn.Module, "an nn.Module, or a name as text")
     if hasattr(model, "ohmformer_crossbars"):
         raise BadInput("this model is on crossbars already; trace the original")
-    if not isinstance(rules, Mapping):
-        raise BadInput(f"rules is of type {type(rules).__name__}; give a mapping of name patterns")
-    if phase is not None and phase not in get_args(Phase):
-        raise BadInput(f"phase = {phase!r}: {suggest(str(phase), list(get_args(Phase)))}")
+    check_type("trace", "rules", rules, Mapping, "a mapping of name patterns")
+    if phase is not None and (not isinstance(phase, str) or phase not in get_args(Phase)):
+        raise BadInput(f"trace: phase = {one_line(phase)}: {suggest(shown(phase), list(get_args(Phase)))}")
     if context is not None and (isinstance(context, bool) or not isinstance(context, int) or context < 0):
-        raise BadInput(f"context = {context!r}: must be a whole number, 0 or more; correct it")
+        raise BadInput(f"context = {one_line(context)}: must be a whole number, 0 or more; correct it")
     if context and phase == "encode":
         raise BadInput(f"context = {context}: encoding has no cache; leave it out, or take prefill or decode")
     if batch_size(sample) == 0:
