@@ -143,7 +143,7 @@ def register(cls: K) -> K:
     if not families:
         names = ", ".join(sorted(family.__name__ for family in _roots.values()))
         raise BadInput(
-            f"register({getattr(cls, '__name__', cls)}): belongs to no family; derive it from one of {names}"
+            f"register({getattr(cls, '__name__', '') or shown(cls)}): belongs to no family; derive it from one of {names}"
         )
     kind = _kind_of(cls)
     missing = sorted(getattr(cls, "__abstractmethods__", ()))

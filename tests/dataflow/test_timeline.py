@@ -134,9 +134,10 @@ def test_the_largest_scores_of_a_layer_count() -> None:
 def test_what_is_no_workload_accelerator_or_sum_is_one_line() -> None:
     work = shapes("bert-base")
     for arguments, said in (
-        (("bert-base", XFORMER), r"workload = 'bert-base': is not of type Workload; take of.shapes\('bert-base'\)"),
-        ((work, "nvm_ideal"), r"hardware = 'nvm_ideal': is not of type Accelerator; take of.load\('nvm_ideal'\)"),
-        ((work, XFORMER, "layer_serial"), "dataflow = 'layer_serial': is not a dataflow; take LayerSerial"),
+        (("bert-base", XFORMER), r"workload is a str, 'bert-base'; give a Workload \(of.shapes\('bert-base'\)\)$"),
+        ((work, "nvm_ideal"), r"hardware is a str, 'nvm_ideal'; give an Accelerator \(of.load\('nvm_ideal'\)\)$"),
+        ((XFORMER, work), r"^simulate: workload is an Accelerator; give a Workload \(of.shapes or of.trace\)$"),
+        ((work, XFORMER, "layer_serial"), "dataflow is a str, 'layer_serial'; give LayerSerial"),
     ):
         with pytest.raises(BadInput, match=said):
             simulate(*arguments)  # type: ignore[arg-type]

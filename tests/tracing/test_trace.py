@@ -263,7 +263,7 @@ def test_tracing_leaves_the_model_as_it_was() -> None:
         ({"phase": "encode", "context": 4}, "context = 4: encoding has no cache"),
         ({"context": -1}, "context = -1"),
         ({"phase": "prefill"}, "phase = 'prefill': the model has no causal mask"),
-        ({"rules": ["a"]}, "rules is of type list"),
+        ({"rules": ["a"]}, "rules is a list"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_named(arguments: dict[str, object], message: str) -> None:

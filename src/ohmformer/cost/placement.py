@@ -229,7 +229,7 @@ def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
             raise BadInput(f"{where}: names no operand; {suggest(str(name), sorted(names))}")
         if not isinstance(spec, Conditioning | None):
             raise BadInput(
-                f"{where} is {given(spec)}; give a conditioning; take Conditioning(mean=True, basis='hadamard')"
+                f"{where} is {given(spec)}; which is not a conditioning; take Conditioning(mean=True, basis='hadamard')"
             )
 
 

@@ -86,8 +86,7 @@ def convert(
         state.causal = state.causal or all_cross_attention(run, sample)
         handle = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
-            run.axis, config.weights,
-        )  # fmt: skip
+            run.axis, config.weights)  # fmt: skip
         converted.ohmformer_crossbars = handle  # type: ignore[assignment]
         attach(converted, handle, run, set(replacer.frames))
         attach_ranges(converted, handle.operands)
