@@ -143,3 +143,18 @@ def test_what_is_no_workload_accelerator_or_sum_is_one_line() -> None:
             simulate(*arguments)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=r"energy_by.*'components'.*did you mean 'component'"):
         RUN.energy_by("components")  # type: ignore[arg-type]
+
+
+def test_the_rate_of_a_lifetime_is_a_number_or_a_quantity() -> None:
+    assert RUN.lifetime("20 Hz") == RUN.lifetime(20) == RUN.lifetime("0.02 kHz")
+    for rate, said in (
+        ("20", "has no unit"),
+        ("20 s", "has the unit"),
+        ([20], "rate is a list; give passes per second"),
+        (True, "rate is a bool"),
+        (0, "must be > 0"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            RUN.lifetime(rate)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="spare is a str"):
+        RUN.lifetime(20, spare="1")  # type: ignore[arg-type]

@@ -91,7 +91,8 @@ def _left_over(products: list[tuple[str, str]]) -> list[str]:
         return []
     module, reason = products[0]
     where = module or "the model itself"
-    return [f"{len(products)} products stay digital, the first in {where}: {reason}; they count as digital operations"]
+    count = f"{len(products)} products stay" if len(products) > 1 else "1 product stays"
+    return [f"{count} digital, the first in {where}: {reason}; the workload counts it as a digital operation"]
 
 
 def _on_meta(sample: Any) -> Any:
