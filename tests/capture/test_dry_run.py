@@ -187,8 +187,8 @@ def test_per_head_masks_are_not_taken_for_per_sample_masks() -> None:
     converted = of.convert(SelfAttention().eval(), HARDWARE, sample=(x, mask))
     key = next(o for o in crossbars(converted).operands if o.name.endswith("K"))
     seen: list[object] = []
-    original = key._product
-    key._product = lambda x, tokens, dense, *rest: (seen.append(dense), original(x, tokens, dense, *rest))[1]  # type: ignore
+    original = key.range
+    key.range = lambda values, unpadding: (seen.append(unpadding), original(values, unpadding))[1]  # type: ignore
     with torch.no_grad(), of.samples(range(4)):
         converted(x, mask)
     assert seen == [None]

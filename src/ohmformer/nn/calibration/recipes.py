@@ -153,7 +153,7 @@ def widen(operand: KVOperand) -> None:
     if operand.causal:
         operand.w_range = None
         for observation in operand.watched:
-            operand.observe_range(observation.tokens, observation.dense)
+            operand.observe_range(observation.tokens, observation.unpadding)
 
 
 def candidates(array: Crossbar, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
