@@ -355,7 +355,7 @@ def _unknown_key(cls: type[Spec], key: str) -> Misplaced:
     """The fault of a key that a specification does not have, with its new name if it was renamed."""
     if new := former_names(cls).get(key):
         return Misplaced((key,), None, f"is now called {new}; rename it")
-    if meant := vars(cls).get("synonyms", {}).get(key):
+    if meant := getattr(cls, "synonyms", {}).get(key):
         return Misplaced((key,), None, f"is called {meant} here; write {meant}")
     return Misplaced((key,), None, f"{NO_KEY}; {suggest(key, [*_fields(cls), *cls.aliases])}")
 

@@ -326,5 +326,5 @@ def test_computed_weights_are_named_as_by_convert() -> None:
 
 
 def test_a_sample_of_text_is_named() -> None:
-    with pytest.raises(BadInput, match="^trace: sample is a str, 'x'; give a batch"):
+    with pytest.raises(BadInput, match=r"^trace: sample is a str, 'x'; give a batch"):
         of.trace(Doubled(), "x")

@@ -222,5 +222,5 @@ def test_a_list_of_mappings_is_a_list_of_batches() -> None:
             of.calibrate(model, inputs)
     with pytest.raises(BadInput, match=r"^calibrate_ranges: batches\[0\] is of type str"):
         of.calibrate_ranges(model, ["x"])
-    with pytest.raises(BadInput, match="^convert: sample is a list of 2 mappings; give one of them"):
+    with pytest.raises(BadInput, match=r"^convert: sample is a list of 2 mappings; give one of them"):
         of.convert(layer, hardware, sample=[{"src": x}, {"src": x}])

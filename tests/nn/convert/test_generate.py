@@ -131,5 +131,5 @@ def test_beam_search_without_a_cache_equals_each_text_alone() -> None:
 @pytest.mark.parametrize("options", [{}, {"use_cache": True}, {"cache_implementation": "static"}])
 def test_beam_search_with_a_cache_is_refused_with_its_remedy(options: dict[str, Any]) -> None:
     model = of.convert(llama(), HARDWARE, sample=TOKENS)
-    with of.samples(range(9)), pytest.raises(of.BadInput, match="beam search would move .* use_cache=False"):
+    with of.samples(range(9)), pytest.raises(of.BadInput, match=r"beam search would move .* use_cache=False"):
         model.generate(TOKENS, num_beams=3, max_new_tokens=2, **options)  # type: ignore[operator]
