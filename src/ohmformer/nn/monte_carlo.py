@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput, one_line
+from ohmformer.errors import BadInput, check_type, one_line
 from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
 from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
@@ -84,6 +84,9 @@ def monte_carlo(
             another chip; or another thread calls the model or changes its settings.
         KeyboardInterrupt: Ctrl-C came before the first chip was evaluated.
     """
+    check_type("monte_carlo", "evaluate", evaluate, Callable, "a function of the model that returns scores [N]")
+    check_type("monte_carlo", "summarize", summarize, Callable, "a function such as task.summarize")
+    check_type("monte_carlo", "progress", progress, bool, "True or False")
     chips = _count(chips)
     state = crossbars(model).state
     seed = state.seed if seed is None else check_seed(seed)
@@ -178,4 +181,8 @@ def _stats(by_chip: list[Floats], summarize: Callable[[Floats], Summary], *, int
     if scores.ndim == 1:
         return Stats(float(scores.mean()), value_interval(scores), tuple(scores.tolist()), None, interrupted)
     summary = summarize(scores)
+    returned = "what summarize returned"
+    check_type(
+        "monte_carlo", returned, summary, Summary, "ohmformer.Summary(mean, ci95, chips), as task.summarize does"
+    )
     return Stats(summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.left_out)
