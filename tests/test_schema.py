@@ -224,6 +224,30 @@ def test_a_change_is_marked_as_the_users() -> None:
     assert sources["projection.array.columns"] == Source(source="clipformer2024", where="mapping, step 2")
 
 
+def test_a_change_marks_no_other_field() -> None:
+    before = {path: source for path, _, source in walk(load(Crossbar, "clipformer_2024"))}
+    changed = replace(load(Crossbar, "clipformer_2024"), "cell.write_noise.gamma", 2.0)
+    after = {path: source for path, _, source in walk(changed)}
+    assert {path for path in after if after[path] != before[path]} == {"cell.write_noise.gamma"}
+    assert after["cell.write_noise.gamma"] == Source(kind="user")
+    assert after["redundancy"] is after["percentile"] is after["age"] is None
+
+
+def test_a_change_of_kind_marks_what_it_states() -> None:
+    changed = replace(load(Crossbar, "clipformer_2024"), "inputs", {"kind": "amplitude", "bits": 4})
+    sources = {path: source for path, _, source in walk(changed)}
+    assert sources["inputs.bits"] == Source(kind="user")
+    assert sources["inputs.percentile"] is None
+
+
+def test_a_name_below_base_drops_the_source_of_the_base(write: Any) -> None:
+    text = '[array]\nbase = "isaac_2016"\n[array.cost]\ntiming = { value = "one_access", kind = "assumed" }\n'
+    array = load(Crossbar, write("array", "mine", text))
+    assert {path: source for path, _, source in walk(array)}["cost.timing"] == Source(kind="assumed")
+    array = load(Crossbar, write("array", "again", '[array]\nbase = "mine"\n"cost.timing" = "bit_serial"\n'))
+    assert {path: source for path, _, source in walk(array)}["cost.timing"] is None
+
+
 def test_validate_counts_the_keys_that_are_wrong() -> None:
     table = {"g_min": "0 S", "g_max": "-1 S", "levels": 0, "g_ceiling": 3}
     text = message(validate, Cell, table, where="study.toml", top="hardware.cell")
