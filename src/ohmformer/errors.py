@@ -304,9 +304,9 @@ def _single(entry: Any, expected: Any) -> str:
         case "union_tag_not_found":
             return f"is missing; add kind = {_kinds(expected)}"
         case "union_tag_invalid":
-            return f"is no kind; {suggest(str(entry['ctx']['tag']), list(_by_kind(expected)))}"
+            return f"is not a kind; {suggest(str(entry['ctx']['tag']), list(_by_kind(expected)))}"
         case "extra_forbidden":
-            return "is no key here; leave it out"
+            return "is not a key here; leave it out"
         case _:
             requirement, remedy = _requirement(entry, expected)
     if requirement:

@@ -338,7 +338,7 @@ def _table_of_kind(
     """The table of the kind that a patch names: the patch, and the values of the fields that both kinds have."""
     kind = patch.changes["kind"]
     if not isinstance(kind, str) or kind not in kinds:
-        raise Misplaced(("kind",), kind, f"is no kind; {suggest(str(kind), list(kinds))}")
+        raise Misplaced(("kind",), kind, f"is not a kind; {suggest(str(kind), list(kinds))}")
     cls = kinds[kind]
     new_values = cls._unwrap(patch.as_table())
     common = [key for key in _fields(cls) if key in _fields(type(old)) and key not in patch.changes]

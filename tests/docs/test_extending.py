@@ -124,5 +124,5 @@ def test_what_lacks_a_closed_form_is_refused_by_name(page: ModuleType) -> None:
     array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "laplace", "sigma": 0.05})
     with pytest.raises(of.BadInput, match=r"write noise 'laplace' .* give Laplace `moments`"):
         of.array.held_moments(array)
-    with pytest.raises(of.BadInput, match=r"verify: write noise 'laplace' .* `eps_of_error` and `parts`"):
+    with pytest.raises(of.BadInput, match=r"write_verify: write noise 'laplace' .* `eps_of_error` and `parts`"):
         of.replace(array, "write_verify", {"writes": 3, "tolerance": 0.1})
