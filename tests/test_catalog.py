@@ -44,7 +44,7 @@ BROKEN = [
     ("g_min = '1 uS'", r"has no table \[cell\]; put the cell into one"),
     ("cell = 3", r"has no table \[cell\]"),
     (f"{GOOD}\n[array]\n", "array: does not belong here; leave it out, or move it"),
-    ("\udc80", "cannot be read"),
+    ("\udc80", "is not text in UTF-8"),
 ]
 
 

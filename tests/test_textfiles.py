@@ -127,7 +127,8 @@ def test_a_long_list_and_long_text_are_no_long_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "Expecting"), ('{"a": NaN}', "NaN is not a JSON number"), ('{"a": [-Infinity]}', "-Infinity is not a JSON number"),
+        ("{", "Expecting"), ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": [-Infinity]}', "-Infinity is not a JSON number"),
         ("[" * 100_000, "nested too deeply"), (f"{'[' * 60}{']' * 60}", "nested too deeply"), ("9" * 5000, "digits"),
     ],
 )  # fmt: skip

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, one_line
 from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
 from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
+from ohmformer.terminal.progress import bar
 
 MOST_CHIPS = 1_000_000
 
@@ -82,14 +81,13 @@ def monte_carlo(
     state = crossbars(model).state
     seed = state.seed if seed is None else check_seed(seed)
     by_chip: list[Floats] = []
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)
-    with state.changing("monte_carlo"):
+    with state.changing("monte_carlo"), bar("chips", chips, show=progress) as shown:
         before = state.chip, state.seed
         try:
-            for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
+            for chip in range(chips):
                 set_chip(model, chip, seed=seed)
                 by_chip.append(_scores(evaluate(model), by_chip))
+                shown.advance()
         except KeyboardInterrupt:
             if not by_chip:
                 raise
