@@ -121,10 +121,10 @@ def one_line(value: object) -> str:
 
 
 def suggest(word: str, known: list[str]) -> str:
-    """A remedy for an unknown word: the closest known word, if one is close, and the list of all."""
+    """A remedy for an unknown word: the closest known word, if one is close, and the list of all, each once."""
     close = closest(word, known)
     hint = f"did you mean {close!r}? " if close else ""
-    return f"{hint}known: {', '.join(sorted(known))}"
+    return f"{hint}known: {', '.join(sorted(set(known)))}"
 
 
 def closest(word: str, known: list[str]) -> str:
