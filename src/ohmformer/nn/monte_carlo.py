@@ -35,7 +35,7 @@ class Stats:
         samples: number of scores per chip; None if `evaluate` returned one number.
         interrupted: True if Ctrl-C came before all chips were evaluated.
         scores: all scores [C, N]; None if `evaluate` returned one number.
-        left_out: as in `stats.intervals.Summary`.
+        jackknife_means: as in `stats.intervals.Summary`.
     """
 
     mean: float
@@ -44,7 +44,7 @@ class Stats:
     samples: int | None
     interrupted: bool = False
     scores: Floats | None = field(default=None, repr=False, compare=False)
-    left_out: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    jackknife_means: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
 
 def monte_carlo(
@@ -164,4 +164,6 @@ def _stats(by_chip: list[Floats], summarize: Callable[[Floats], Summary], *, int
     if scores.ndim == 1:
         return Stats(float(scores.mean()), value_interval(scores), tuple(scores.tolist()), None, interrupted)
     summary = summarize(scores)
-    return Stats(summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.left_out)
+    return Stats(
+        summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.jackknife_means
+    )
