@@ -150,10 +150,10 @@ def check_type(function: str, name: str, value: object, kinds: Any, remedy: str)
 
 
 def suggest(word: str, known: list[str]) -> str:
-    """A remedy for an unknown word: the closest known word, if one is close, and the list of all."""
+    """A remedy for an unknown word: the closest known word, if one is close, and the list of all, each once."""
     close = closest(word, known)
     hint = f"did you mean {close!r}? " if close else ""
-    return f"{hint}known: {', '.join(sorted(known))}"
+    return f"{hint}known: {', '.join(sorted(set(known)))}"
 
 
 def closest(word: str, known: list[str]) -> str:
@@ -333,9 +333,9 @@ def _single(entry: Any, expected: Any) -> str:
         case "union_tag_not_found":
             return f"is missing; add kind = {_kinds(expected)}"
         case "union_tag_invalid":
-            return f"is no kind; {suggest(str(entry['ctx']['tag']), list(_by_kind(expected)))}"
+            return f"is not a kind; {suggest(str(entry['ctx']['tag']), list(_by_kind(expected)))}"
         case "extra_forbidden":
-            return "is no key here; leave it out"
+            return "is not a key here; leave it out"
         case _:
             requirement, remedy = _requirement(entry, expected)
     if requirement:

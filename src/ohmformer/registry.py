@@ -190,7 +190,7 @@ def named(family: Any, kind: str, where: str) -> type[Any]:
     cls = _find(family.family, kind)
     if cls is None:
         raise BadInput(
-            f"{where} = {shown(kind)}: is no kind of {family.family}; {suggest(str(kind), list(family.kinds()))}"
+            f"{where} = {shown(kind)}: is not a kind of {family.family}; {suggest(str(kind), list(family.kinds()))}"
         )
     return cls
 

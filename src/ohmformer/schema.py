@@ -109,20 +109,25 @@ class Spec(BaseModel):
 
     @classmethod
     def _unwrap(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Separate the values of a table from their sources, and refuse unknown keys by name."""
+        """Separate the values of a table from their sources, and refuse unknown keys by name.
+
+        A bare number is marked as the user's. In the values of an existing specification, which bring their
+        `provenance`, a bare number without a source is a default and stays one.
+        """
         fields = _fields(cls)
         plain: dict[str, Any] = {}
         provenance = data.get("provenance")
+        exists = isinstance(provenance, tuple)
         sources = dict(provenance) if isinstance(provenance, tuple) else {}
         for key, value in data.items():
-            if key == "provenance" and isinstance(provenance, tuple):
+            if key == "provenance" and exists:
                 continue
             if key not in fields:
                 raise _unknown_key(cls, key)
             if _has_source(cls, key, value):
                 sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
-            elif is_stated(value):
+            elif not exists and is_stated(value):
                 sources.setdefault(key, Source(kind="user"))
             plain[key] = value
         return {**plain, "provenance": as_provenance(sources)}
@@ -284,11 +289,20 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
             except Misplaced as fault:
                 raise fault.moved((field, *inner_keys), (key,)) from None
         if key in values and not isinstance(change, Patch):
-            sources[key] = dict(cls._unwrap({key: change})["provenance"]).get(key, Source(kind="user"))
+            if source := _source_of_change(cls, key, change, in_entry=bool(context.get("merge"))):
+                sources[key] = source
+            else:
+                sources.pop(key, None)
     try:
         return cls.model_validate({**values, "provenance": as_provenance(sources)})
     except ValidationError as error:
         raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
+
+
+def _source_of_change(cls: type[Spec], key: str, change: Any, *, in_entry: bool) -> Source | None:
+    """The source of a field after a change; None for a name or table that an entry states below its `base`."""
+    stated: dict[str, Source] = dict(cls._unwrap({key: change})["provenance"])
+    return stated.get(key, None if in_entry else Source(kind="user"))
 
 
 def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:
@@ -326,7 +340,7 @@ def _table_of_kind(
     """The table of the kind that a patch names: the patch, and the values of the fields that both kinds have."""
     kind = patch.changes["kind"]
     if not isinstance(kind, str) or kind not in kinds:
-        raise Misplaced(("kind",), kind, f"is no kind; {suggest(str(kind), list(kinds))}")
+        raise Misplaced(("kind",), kind, f"is not a kind; {suggest(str(kind), list(kinds))}")
     cls = kinds[kind]
     new_values = cls._unwrap(patch.as_table())
     common = [key for key in _fields(cls) if key in _fields(type(old)) and key not in patch.changes]

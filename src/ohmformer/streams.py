@@ -260,8 +260,8 @@ class TokenSource(RandomSource):
     Attributes:
         generators: for each sample, one generator per place; None if the place holds no token.
         growing: see `TokenStreams`.
-        samples: the streams of the samples, from which the streams of places that are no tokens derive.
-        places: N -> the source of tensors with N places that are no tokens.
+        samples: the streams of the samples, from which the streams of places that are not tokens derive.
+        places: N -> the source of tensors with N places that are not tokens.
     """
 
     generators: tuple[tuple[torch.Generator | None, ...], ...]
@@ -286,7 +286,7 @@ class TokenSource(RandomSource):
         return drawn.movedim(1, -2).to(like.dtype)
 
     def _source_of_places(self, B: int, N: int, device: torch.device) -> RandomSource:
-        """The source of tensors whose N places are no tokens; the same one in every call, so numbers follow on."""
+        """The source of tensors whose N places are not tokens; the same one in every call, so numbers follow on."""
         if N not in self.places:
             numbers = tuple(tuple(range(N)) for _ in range(B))
             self.places[N] = TokenStreams(self.samples.child("place").streams, numbers=numbers).open(device)

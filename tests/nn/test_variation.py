@@ -251,7 +251,7 @@ def test_an_exception_leaves_the_model_as_it_was() -> None:
         ({"gamma": float("nan")}, "must be a number"),
         ({"gamma": True}, "must be a number"),
         ({"gamma": "3"}, "must be a number"),
-        ({"gamma": {"attention.keys": 1}}, "'attention.keys' is no role; did you mean 'attention.key'"),
+        ({"gamma": {"attention.keys": 1}}, "'attention.keys' is not a role; did you mean 'attention.key'"),
         ({"scale": {"attention": (1, 2, 3)}}, r"scale\['attention'\] = \(1, 2, 3\)"),
         ({"gamma": 1, "scale": 1}, "give one of them"),
         ({"seed": 1.5}, "seed = 1.5: must be a whole number"),

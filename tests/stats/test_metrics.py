@@ -140,7 +140,7 @@ def paired_coverage(kind: str, chips: int, count: int, runs: int = 300) -> tuple
             right = 1 / math.sqrt(3 + 0.05**2) - 1 / math.sqrt(2 + 0.05**2)
         difference = np.subtract(b.chips, a.chips)
         for n, (low, high) in enumerate(
-            (paired_interval(difference, np.subtract(b.left_out, a.left_out)), value_interval(difference))
+            (paired_interval(difference, np.subtract(b.jackknife_means, a.jackknife_means)), value_interval(difference))
         ):
             held[n] += low <= right <= high
     return float(held[0] / runs), float(held[1] / runs)

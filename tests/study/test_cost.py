@@ -121,7 +121,7 @@ def test_the_same_file_serves_both_halves() -> None:
         ),
         ({"hardware": {"base": "nvm_ideal", "projection.array": "generic_amplitude"}}, "projection.array.cost"),
         ({"hardware": {"base": "nvm_ideal", "chip.tiles": 3}}, "hardware.chip.tiles = 3: the model needs 13 tiles"),
-        ({"dataflow": {"kind": "blocks"}}, "dataflow.kind = 'blocks': is no kind; known: layer_serial"),
+        ({"dataflow": {"kind": "blocks"}}, "dataflow.kind = 'blocks': is not a kind; known: layer_serial"),
         ({"dataflow": {"kind": "sequence_blocking", "block": 0}}, "dataflow.block = 0: must be >= 1"),
         ({"model": {"source": "shapes:gpt2", "steps": 2}}, "model.steps = 2: only decoding has steps"),
         ({"hardware": {}}, "hardware.base: is missing; name one of: clipformer"),

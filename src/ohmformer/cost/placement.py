@@ -130,7 +130,7 @@ def place(
         clip: clip of K and V in memristive cells. Slices that it leaves empty take no cells. SRAM is not clipped.
         rules: engines, arrays, stored sides and clips of products by name, as in `convert` and `trace`. The workload
             must not contain a product that a rule keeps digital.
-        weights: mitigation for static weights. Rotating their inputs costs digital operations.
+        weights: mitigation of static weights. Rotating their inputs costs digital operations.
         kv: conditioning of K and V in memristive cells, which costs digital operations: one for all, or operand name ->
             its own.
 

@@ -64,7 +64,7 @@ class Run:
         """Energy [J], split by component, operation or engine.
 
         Raises:
-            BadInput: `kind` is none of these.
+            BadInput: `kind` is not one of these.
         """
         if not isinstance(kind, str) or kind not in get_args(By):
             raise BadInput(f"energy_by({shown(kind)}): {suggest(shown(kind), list(get_args(By)))}")
@@ -147,7 +147,7 @@ def simulate(
         dataflow: by default `LayerSerial()`.
         clip: clip of K and V in memristive cells. Slices that it leaves empty take no cells.
         rules: engines, arrays, stored sides and clips of products by name, as in `trace`.
-        weights: mitigation for static weights. Rotating their inputs costs digital operations.
+        weights: mitigation of static weights. Rotating their inputs costs digital operations.
         kv: conditioning of K and V in memristive cells, which costs digital operations: one for all, or operand name ->
             its own.
 

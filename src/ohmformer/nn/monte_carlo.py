@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, check_type, one_line
 from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
 from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
+from ohmformer.terminal.progress import bar
 
 MOST_CHIPS = 1_000_000
 
@@ -42,7 +41,7 @@ class Stats:
         samples: number of scores per chip; None if `evaluate` returned one number.
         interrupted: True if Ctrl-C came before all chips were evaluated.
         scores: all scores [C, N]; None if `evaluate` returned one number.
-        left_out: as in `stats.intervals.Summary`.
+        jackknife_means: as in `stats.intervals.Summary`.
     """
 
     mean: float
@@ -51,7 +50,7 @@ class Stats:
     samples: int | None
     interrupted: bool = False
     scores: Floats | None = field(default=None, repr=False, compare=False)
-    left_out: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    jackknife_means: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
 
 def monte_carlo(
@@ -91,14 +90,13 @@ def monte_carlo(
     state = crossbars(model).state
     seed = state.seed if seed is None else check_seed(seed)
     by_chip: list[Floats] = []
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)
-    with state.changing("monte_carlo"):
+    with state.changing("monte_carlo"), bar("chips", chips, show=progress) as shown:
         before = state.chip, state.seed
         try:
-            for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
+            for chip in range(chips):
                 set_chip(model, chip, seed=seed)
                 by_chip.append(_scores(evaluate(model), by_chip))
+                shown.advance()
         except KeyboardInterrupt:
             if not by_chip:
                 raise
@@ -185,4 +183,6 @@ def _stats(by_chip: list[Floats], summarize: Callable[[Floats], Summary], *, int
     check_type(
         "monte_carlo", returned, summary, Summary, "ohmformer.Summary(mean, ci95, chips), as task.summarize does"
     )
-    return Stats(summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.left_out)
+    return Stats(
+        summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.jackknife_means
+    )

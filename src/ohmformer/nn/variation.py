@@ -209,7 +209,7 @@ def _ranges(name: str, value: Any) -> dict[str, tuple[float, float]]:
         return {_ALL: _ends(f"variation: {name}", value)}
     for key in value:
         if key not in ROLES:
-            raise BadInput(f"variation: {name}: {shown(key)} is no role; {suggest(shown(key), list(ROLES))}")
+            raise BadInput(f"variation: {name}: {shown(key)} is not a role; {suggest(shown(key), list(ROLES))}")
     return {key: _ends(f"variation: {name}[{key!r}]", ends) for key, ends in value.items()}
 
 

@@ -33,14 +33,14 @@ class Summary:
         ci95: 95 % confidence interval of the mean, for other chips and other samples. Both bounds are NaN if the scores
             do not show how much samples or chips vary (see `mean_interval`).
         chips: value of every chip [C].
-        left_out: jackknife values: the mean over chips of the value with each part of the samples left out in turn
-            (see `paired_interval`). Empty if the value is a mean of scores, whose paired interval needs none.
+        jackknife_means: the mean over chips of the value with each part of the samples left out in turn (see
+            `paired_interval`). Empty if the value is a mean of scores, whose paired interval needs none.
     """
 
     mean: float
     ci95: Interval
     chips: tuple[float, ...]
-    left_out: tuple[float, ...] = ()
+    jackknife_means: tuple[float, ...] = ()
 
 
 def mean_summary(scores: Floats) -> Summary:
@@ -163,23 +163,23 @@ def student_errors(errors: float, count: int) -> float:
     return float(stats.t.ppf(stats.norm.cdf(errors), count - 1)) if count > 1 else math.inf
 
 
-def jackknife_half_width(left_out: Floats) -> float:
+def jackknife_half_width(jackknife_means: Floats) -> float:
     """Return the half-width of the 95 % interval of a statistic, by the jackknife (Tukey, 1958).
 
     Args:
-        left_out: [n], the statistic with each of n parts of the samples left out in turn.
+        jackknife_means: [n], the statistic with each of n parts of the samples left out in turn.
 
     Returns:
         The half-width; infinite for fewer than two parts and for two equal values.
     """
-    n = len(left_out)
-    if n < 2 or _two_equal(left_out):
+    n = len(jackknife_means)
+    if n < 2 or _two_equal(jackknife_means):
         return math.inf
-    error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+    error = math.sqrt((n - 1) / n * float(((jackknife_means - jackknife_means.mean()) ** 2).sum()))
     return quantile(n) * error
 
 
-def paired_interval(chips: Floats, left_out: Floats) -> Interval:
+def paired_interval(chips: Floats, jackknife_means: Floats) -> Interval:
     """Return the 95 % interval of the mean difference of two settings on the same chips and samples.
 
     Chips and samples are crossed, as in `crossed_interval`: chips contribute by Student's t (a single chip nothing),
@@ -187,10 +187,10 @@ def paired_interval(chips: Floats, left_out: Floats) -> Interval:
 
     Args:
         chips: [C], difference on each chip.
-        left_out: [n], mean difference over chips with each part of the samples left out in turn.
+        jackknife_means: [n], mean difference over chips with each part of the samples left out in turn.
     """
     mean = float(chips.mean())
-    half = math.hypot(_half_width(chips) if len(chips) > 1 else 0.0, jackknife_half_width(left_out))
+    half = math.hypot(_half_width(chips) if len(chips) > 1 else 0.0, jackknife_half_width(jackknife_means))
     return mean - half, mean + half
 
 

@@ -64,8 +64,8 @@ def correlation_summary(
         half.append(quantile(len(z)) * float(z.std(ddof=1)) / math.sqrt(len(z)))
     center, reach = float(z.mean()), math.hypot(*half)
     ci95 = math.tanh(center - reach), math.tanh(center + reach)
-    left_out = without.mean(axis=1).tolist() if len(kept) else ()
-    return Summary(float(chips.mean()), ci95, tuple(chips.tolist()), tuple(left_out))
+    jackknife_means = without.mean(axis=1).tolist() if len(kept) else ()
+    return Summary(float(chips.mean()), ci95, tuple(chips.tolist()), tuple(jackknife_means))
 
 
 def _half_width_of_pairs(left_out: Floats) -> float:
@@ -141,9 +141,9 @@ def perplexity_summary(scores: Floats, tokens: Floats) -> Summary:
     with np.errstate(over="ignore"):
         perplexities = np.exp(chips)
         rest = [np.exp(np.average(scores[:, rows], axis=1, weights=tokens[rows])) for rows in _window_rows(len(tokens))]
-        left_out = tuple(float(values.mean()) for values in rest)
+        jackknife_means = tuple(float(values.mean()) for values in rest)
         mean = math.exp(min(float(chips.mean()), 700.0))
-        summary = Summary(mean, _exp(low, high), tuple(perplexities.tolist()), left_out)
+        summary = Summary(mean, _exp(low, high), tuple(perplexities.tolist()), jackknife_means)
     if not np.isfinite(perplexities).all():
         raise BadInput("the perplexity is too large for a float64 number; lower the noise")
     return summary

@@ -121,7 +121,7 @@ def _accuracy(
         chips=stats.chips,
         samples=stats.samples,
         score_sums=_score_sums(task, stats.scores),
-        left_out=stats.left_out or None,
+        left_out=stats.jackknife_means or None,
         chosen=Chosen(**calibration.canonical()) if calibration else None,
     )
 

@@ -29,7 +29,7 @@ class Mitigation(Spec):
     Attributes:
         clip: ClipFormer's clip of K and V: fixed, or `calibrated` by layer and head on calibration data.
         kv: conditioning of K and V; `auto` chooses the best of the known recipes, clips included.
-        weights: conditioning of static weights.
+        weights: mitigation of static weights.
     """
 
     clip: Literal["none", "calibrated"] | KVClip = "none"

@@ -54,14 +54,14 @@ class PassInfo:
 
     Attributes:
         samples: possible numbers of samples, the likeliest first.
-        context: tokens in the KV cache.
+        cached_tokens: tokens in the KV cache before the pass.
         causal: True if attention counts as causal where neither its call nor its module shows it.
         decode: True if the pass makes one token.
         tokens: new tokens of each sample; None if its arguments do not show it.
     """
 
     samples: tuple[int, ...]
-    context: int
+    cached_tokens: int
     causal: bool
     decode: bool
     tokens: int | None = None
@@ -350,7 +350,7 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
     def _stored_tokens(self, tokens: int, origin: TensorOrigin) -> int:
         """Tokens with keys and values, without the empty slots of a cache of fixed size."""
         new = tokens - origin.cached
-        return min(tokens, self.info.context + new) if new > 0 and origin.cached else tokens
+        return min(tokens, self.info.cached_tokens + new) if new > 0 and origin.cached else tokens
 
     def _unfolded(self, heads: int, queries: int, origin: TensorOrigin) -> tuple[int, int]:
         """Heads, and queries of each head; some models put the queries of grouped heads along one axis."""

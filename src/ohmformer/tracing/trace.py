@@ -68,7 +68,7 @@ def trace(
         events = _events(step)
     causal = chosen in ("prefill", "decode") or (chosen is None and _generates(model))
     tokens = new_tokens(step.sample)
-    info = PassInfo(_sample_counts(step.sample), step.context, causal, chosen == "decode", tokens)
+    info = PassInfo(_sample_counts(step.sample), step.cached_tokens, causal, chosen == "decode", tokens)
     builder = OperationBuilder(step.model, ordered_rules, info)
     drafts = builder.drafts(events)
     for line in [*builder.left_out, *_left_over(builder.left_over)]:
@@ -136,7 +136,7 @@ def _infer_phase(step: TracedPass, phase: Phase | None) -> Phase | None:
             f"phase = 'decode': the sample has {tokens} tokens for each sequence; give one, and the number of tokens "
             "before it as context=N"
         )
-    if phase is None and step.context:
+    if phase is None and step.cached_tokens:
         return "decode" if tokens == 1 else "prefill"
     return phase
 
@@ -205,7 +205,7 @@ def _workload(
     tokens = max(1, (queries or first) // batch)
     config = getattr(model, "config", None)
     title = str(getattr(config, "_name_or_path", "") or type(model).__name__)
-    return Workload(title, final_phase, batch, tokens, info.context, causal, ops)
+    return Workload(title, final_phase, batch, tokens, info.cached_tokens, causal, ops)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import ohmformer as of
 from ohmformer import BadInput, Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibrate import CHIP, SingleInput, calibrate, protectable_operands
-from ohmformer.nn.calibration.recipes import best_clips, candidates, radixes
+from ohmformer.nn.calibration.recipes import best_clips, candidates, radices
 from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder, SelfAttention
 from tests.study.small import model as small_model
@@ -45,9 +45,9 @@ def test_the_grid_starts_with_no_clip_and_leaves_out_what_leaves_nothing() -> No
 
 def test_slices_may_count_less_but_not_where_there_is_one() -> None:
     array = hardware(1).attention.array
-    assert radixes(array) == [None, 3, 2, 1]
-    assert radixes(of.replace(array, "bits_per_cell", 8)) == [None]
-    assert radixes(of.replace(array, "encoding", "offset")) == [None]
+    assert radices(array) == [None, 3, 2, 1]
+    assert radices(of.replace(array, "bits_per_cell", 8)) == [None]
+    assert radices(of.replace(array, "encoding", "offset")) == [None]
 
 
 @pytest.mark.parametrize("remedy", ["clip", "auto"])

@@ -31,7 +31,7 @@ from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.streams import samples
 
 CHIP = -1
-"""The chip of calibration, which is none of the chips 0, 1, ... of `monte_carlo`."""
+"""The chip of calibration, which is not one of the chips 0, 1, ... of `monte_carlo`."""
 
 OBSERVED = 16
 """Largest number of inputs whose tokens are observed to set up recipes; recipes are compared on all inputs."""

@@ -86,7 +86,7 @@ def unmark_partial_attention(run: DryRun, model: nn.Module, sample: Any) -> None
 
     Two cases are recognized. In a window, which is folded among samples or heads, there are fewer queries than tokens
     in the sample, or, if nothing numbers these, more keys than queries although there is no cache. And keys that are
-    the same for all samples, such as codes of relative positions, are no text.
+    the same for all samples, such as codes of relative positions, are not text.
     """
     named = dict(sample) if isinstance(sample, Mapping) else {}
     args = () if named else tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)

@@ -56,7 +56,7 @@ def convert(
             of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
             output of the original.
         clip: ClipFormer's clip of K and V; None for no clip.
-        weights: mitigation for static weights, such as rotation; None for none.
+        weights: mitigation of static weights, such as rotation; None for none.
         level: how closely arrays are simulated (see `ohmformer.array.multiply`); None is "array".
         rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> settings for them.
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.

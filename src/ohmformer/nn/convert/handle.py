@@ -34,7 +34,7 @@ class Crossbars:
         hardware: the accelerator.
         rules: settings for single modules and operands.
         axis: the axis of the inputs that holds the samples.
-        weights: mitigation for static weights.
+        weights: mitigation of static weights.
         structure: its submodules, classes and forwards at the conversion.
         largest_inputs: argument -> largest magnitude in the calibration; empty if unknown.
     """

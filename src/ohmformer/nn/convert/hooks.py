@@ -200,7 +200,7 @@ def exclusive_prefix(model: nn.Module, part: nn.Module) -> str:
 
 
 def note_inputs(state: State, info: CallInfo, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Note the inputs of a call that are no new tokens: features of an image, or outputs of an encoder."""
+    """Note the inputs of a call that are not new tokens: features of an image, or outputs of an encoder."""
     if not info.numbers:
         return
     for name, value in named_arguments(model, args, kwargs).items():

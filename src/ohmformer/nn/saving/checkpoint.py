@@ -29,12 +29,12 @@ from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.nn.operands.ranges import FITTED, ranges, set_ranges, unfit
-from ohmformer.nn.saving.signed_file import (
+from ohmformer.nn.saving.checksummed_file import (
+    checksummed_metadata,
     digest,
     infinities_as_text,
-    read_signed,
+    read_checksummed,
     replace_when_done,
-    signed_metadata,
     text_as_infinities,
 )
 from ohmformer.schema import validate
@@ -87,7 +87,7 @@ def save(model: nn.Module, file: str | Path) -> None:
     stored = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
     try:
         with replace_when_done(file) as new_file:
-            save_file(stored, new_file, signed_metadata(infinities_as_text(metadata), stored))
+            save_file(stored, new_file, checksummed_metadata(infinities_as_text(metadata), stored))
     except (OSError, SafetensorError, ValueError) as error:
         raise BadInput(f"{file}: cannot be written ({error}); choose another place") from error
 
@@ -253,7 +253,7 @@ def _read(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         BadInput: `save` did not write the file, or it is damaged.
     """
-    metadata, tensors = read_signed(file)
+    metadata, tensors = read_checksummed(file)
     if metadata.get("schema") != SCHEMA:
         raise BadInput(
             f"{file}: has schema {metadata.get('schema')!r}, this version reads {SCHEMA}; save the model again"
