@@ -120,6 +120,35 @@ def one_line(value: object) -> str:
     return " ".join(shown(value).split())
 
 
+def given(value: object) -> str:
+    """What a user gave, as messages say it: 'an int, 3' for plain values, 'a Tensor' for all others."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    article = "an" if name[:1].lower() in "aeio" else "a"
+    plain = isinstance(value, (str, bytes, int, float, complex)) or (
+        isinstance(value, (list, tuple, dict, set)) and not value
+    )
+    return f"{article} {name}, {one_line(value)}" if plain else f"{article} {name}"
+
+
+def check_type(function: str, name: str, value: object, kinds: Any, remedy: str) -> None:
+    """Refuse an argument of a wrong type.
+
+    Args:
+        function: public name of the function, for the message.
+        name: name of the argument.
+        value: its value.
+        kinds: the types that it may have, as `isinstance` takes them.
+        remedy: what to give instead.
+
+    Raises:
+        BadInput: it has another type.
+    """
+    if not isinstance(value, kinds):
+        raise BadInput(f"{function}: {name} is {given(value)}; give {remedy}")
+
+
 def suggest(word: str, known: list[str]) -> str:
     """A remedy for an unknown word: the closest known word, if one is close, and the list of all, each once."""
     close = closest(word, known)

@@ -142,9 +142,8 @@ def register(cls: K) -> K:
     families = _families_of(cls) if isinstance(cls, type) else []
     if not families:
         names = ", ".join(sorted(family.__name__ for family in _roots.values()))
-        raise BadInput(
-            f"register({getattr(cls, '__name__', cls)}): belongs to no family; derive it from one of {names}"
-        )
+        title = getattr(cls, "__name__", "") or shown(cls)
+        raise BadInput(f"register({title}): belongs to no family; derive it from one of {names}")
     kind = _kind_of(cls)
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, suggest
+from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
 from ohmformer.key_search import NO_KEY, former_names, with_place
 from ohmformer.patch import Patch
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
@@ -257,6 +257,8 @@ def replace(spec: T, path: str, value: Any, *, in_file: bool = False) -> T:
     Raises:
         BadInput: there is no such field, or the value does not fit.
     """
+    check_type("replace", "spec", spec, Spec, "a specification, such as what of.load returns")
+    check_type("replace", "path", path, str, "the dotted path of a field, such as 'attention.array.rows'")
     try:
         return apply_patch(spec, Patch.of({path: value}), {"file": in_file})
     except Misplaced as fault:
@@ -367,6 +369,8 @@ def _unknown_key(cls: type[Spec], key: str) -> Misplaced:
     """The fault of a key that a specification does not have, with its new name if it was renamed."""
     if new := former_names(cls).get(key):
         return Misplaced((key,), None, f"is now called {new}; rename it")
+    if meant := getattr(cls, "synonyms", {}).get(key):
+        return Misplaced((key,), None, f"is called {meant} here; write {meant}")
     return Misplaced((key,), None, f"{NO_KEY}; {suggest(key, [*_fields(cls), *cls.aliases])}")
 
 

@@ -322,3 +322,14 @@ def test_limits_of_a_run_are_printed(ohmformer: Run, tmp_path: Path) -> None:
     assert "one chip: intervals cover samples only" in said
     assert "1 of 1 points lie there (γσ up to 0.6 in K, 0.6 in V)" in said
     assert "Level noise leaves converters and read noise out." in said
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "ohmformer", "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tokens_of_a_study_are_called_seq_len(ohmformer: Run) -> None:
+    code, _, said = ohmformer("cost", "bert_base", "--set", "model.tokens=8")
+    assert code == 2
+    assert "model.tokens: is called seq_len here; write seq_len" in said

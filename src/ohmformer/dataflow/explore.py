@@ -6,19 +6,19 @@ of the closed form covers the layers of all points.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ohmformer.cost.placement import PlacedLayer, Placement, place
+from ohmformer.cost.placement import PlacedLayer, Placement, check_cost_arguments, place
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, check_pipeline, latency
 from ohmformer.dataflow.jobs import cuts_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, check_type, given
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -74,19 +74,40 @@ def explore(
     Raises:
         BadInput: there are no points, a price is missing, or a chip is too small.
     """
-    designs = [DesignPoint(*point) for point in points]
-    if not designs:
-        raise BadInput("points: is empty; give at least one (workload, accelerator, dataflow)")
+    designs = _design_points(points)
     by_pair: dict[tuple[int, int], _Priced] = {}
     per_point = []
     for workload, hardware, _ in designs:
         pair = id(workload), id(hardware)
         if pair not in by_pair:
+            check_cost_arguments("explore", workload, hardware, clip, weights)
             by_pair[pair] = _Priced.of(place(workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv))
         per_point.append(by_pair[pair])
     latencies = _latencies(designs, per_point)
     joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in per_point]).T
     return Explored(latencies, joules + power * latencies, area, tuple(priced.placement for priced in per_point))
+
+
+def _design_points(points: Iterable[Any]) -> list[DesignPoint]:
+    """Return the design points, after checking that there are some and that each has three parts.
+
+    Raises:
+        BadInput: there are none, or one has another form.
+    """
+    form = "(workload, accelerator, dataflow)"
+    if isinstance(points, (str, Mapping)) or getattr(points, "ndim", None) == 0:
+        raise BadInput(f"explore: points is {given(points)}; give a list of {form}")
+    check_type("explore", "points", points, Iterable, f"a list of {form}")
+    designs = []
+    for number, point in enumerate(points):
+        if not isinstance(point, (tuple, list)) or len(point) != 3:
+            raise BadInput(f"explore: points[{number}] is {given(point)}; give {form}")
+        remedy = "LayerSerial() or SequenceBlocking(block=64)"
+        check_type("explore", f"dataflow of points[{number}]", point[2], Dataflow, remedy)
+        designs.append(DesignPoint(*point))
+    if not designs:
+        raise BadInput(f"points: is empty; give at least one {form}")
+    return designs
 
 
 class _Pipeline(NamedTuple):

@@ -96,6 +96,8 @@ class CostModel(ModelChoice):
         steps: number of decoding steps, of one token each; the cache grows by one token with each step.
     """
 
+    synonyms: ClassVar[dict[str, str]] = dict.fromkeys(("tokens", "length", "sequence_length"), "seq_len")
+
     seq_len: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     phase: Phase | None = None

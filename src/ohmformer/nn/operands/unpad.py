@@ -139,6 +139,8 @@ def _numbers_of_slots(
     if len(totals) != B or L > N:
         return None
     filled = torch.nn.functional.pad(padding[0].to(device), (0, N - L))
+    if filled.sum(dim=1).tolist() != list(totals):
+        return None
     return torch.where(filled, filled.long().cumsum(dim=1) - 1, -1)
 
 
