@@ -122,7 +122,7 @@ def _number(name: str, value: object, remedy: str) -> float:
     """Return a real number of any type as a float.
 
     Raises:
-        BadInput: the value is no real number.
+        BadInput: the value is not a real number.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise BadInput(f"lifetime: {name} is {given(value)}; give {remedy}")

@@ -68,16 +68,16 @@ def correlation_summary(
     return Summary(float(chips.mean()), ci95, tuple(chips.tolist()), tuple(jackknife_means))
 
 
-def _half_width_of_pairs(left_out: Floats) -> float:
+def _half_width_of_pairs(jackknife_means: Floats) -> float:
     """Return the jackknife's half-width of the mean z of the chips.
 
     It is infinite if z is the same without any part: all correlations are then 1 or -1, as ranks of a few pairs are by
     chance, and no jackknife shows how much other pairs would vary.
 
     Args:
-        left_out: [n], mean z over chips with each part of the pairs left out in turn.
+        jackknife_means: [n], mean z over chips with each part of the pairs left out in turn.
     """
-    return jackknife_half_width(left_out) if len(left_out) and np.ptp(left_out) > 0 else math.inf
+    return jackknife_half_width(jackknife_means) if len(jackknife_means) and np.ptp(jackknife_means) > 0 else math.inf
 
 
 def _fisher(correlations: Floats) -> Floats:

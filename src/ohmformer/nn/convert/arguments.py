@@ -89,7 +89,7 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
 
 
 def _one_batch(sample: Any) -> Any:
-    """Return a sample, after checking that it is no list of batches.
+    """Return a sample, after checking that it is not a list of batches.
 
     Raises:
         BadInput: it is a list of mappings.
