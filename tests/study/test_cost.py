@@ -179,7 +179,7 @@ def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -
         assert getattr(found.points[0].cost, key) == getattr(alone.points[0].cost, key), "not the model's table"
     with pytest.raises(BadInput, match="--platforms: is missing or empty"):
         compared(both, [" "])
-    with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is no accelerator"):
+    with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is not among the accelerators of the library"):
         compared(str(tmp_path / "a.toml"), ["gpu"])
 
 
