@@ -188,7 +188,7 @@ class Operand:
         if options.get("major") == "inputs":
             codes, column_range = codes.transpose(-2, -1), column_range.transpose(-2, -1)
         options["w_range"] = column_range
-        if array.max_code != self.array.max_code:  # with a slice_base codes have another maximum than without one
+        if array.max_code != self.array.max_code:  # with a radix codes have another maximum than without one
             codes = codes * (array.max_code / self.array.max_code)
         if self.needs_cells:
             return write(codes, array, **options)
