@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from turns import medians
 
 from ohmformer.array import Folded, fold, folded_product, mvm, program, write, write_folded
-from ohmformer.array.encoding import quantize
-from ohmformer.array.multiply import quantized_input
+from ohmformer.array.encoding import quantize, quantize_input
 from ohmformer.array.spec import Crossbar
 from ohmformer.schema import load, replace
 from ohmformer.streams import SampleStreams, Stream
@@ -41,7 +40,7 @@ def linear_cases(inputs: int, outputs: int) -> Cases:
     quiet = replace(ideal, "cell.read_noise", {"kind": "none"})
 
     def folded(hardware: Crossbar, held: Folded) -> torch.Tensor:
-        codes, unit = quantized_input(x, hardware, x_range, signed=True)
+        codes, unit = quantize_input(x, hardware, x_range, signed=True)
         return folded_product(codes, held, hardware, READS) * unit
 
     still = replace(converted, "cell.read_noise", {"kind": "none"})

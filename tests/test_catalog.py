@@ -26,7 +26,9 @@ def test_a_users_entry_hides_the_one_that_ships(library: Path) -> None:
 
 
 def test_an_unknown_name_is_met_with_the_closest_one() -> None:
-    with pytest.raises(BadInput, match=r"^rram_clipformer: is no cell of the library; did you mean 'rram_clipformer_"):
+    with pytest.raises(
+        BadInput, match=r"^rram_clipformer: is not among the cells of the library; did you mean 'rram_clipformer_"
+    ):
         load(Cell, "rram_clipformer")
 
 
@@ -42,7 +44,7 @@ BROKEN = [
     ("g_min = '1 uS'", r"has no table \[cell\]; put the cell into one"),
     ("cell = 3", r"has no table \[cell\]"),
     (f"{GOOD}\n[array]\n", "array: does not belong here; leave it out, or move it"),
-    ("\udc80", "cannot be read"),
+    ("\udc80", "is not text in UTF-8"),
 ]
 
 

@@ -86,3 +86,7 @@ KNOWN = ["bert_base", "vit_base", "gtx_1060", "head", "level", "write_noise", "a
 def test_near_words_are_suggested_and_others_are_not(word: str, meant: str) -> None:
     assert closest(word, KNOWN) == meant
     assert suggest(word, KNOWN).startswith(f"did you mean {meant!r}? known: array, " if meant else "known: array, ")
+
+
+def test_a_known_word_is_listed_once() -> None:
+    assert suggest("nosuch", ["cell_b", "cell_a", "cell_b"]) == "known: cell_a, cell_b"

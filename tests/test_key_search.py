@@ -42,10 +42,10 @@ def test_the_nearest_place_is_found() -> None:
 
 
 def test_messages_name_the_place() -> None:
-    with pytest.raises(BadInput, match="is no key here") as caught:
+    with pytest.raises(BadInput, match="is not a key here") as caught:
         validate(House, {"watts": 3}, where="f")
-    assert str(caught.value) == "f: watts: is no key here; did you mean attic.watts? known: attic, hall"
-    with pytest.raises(BadInput, match=r"^name: is no key here; did you mean hall\.name\? known: attic, hall$"):
+    assert str(caught.value) == "f: watts: is not a key here; did you mean attic.watts? known: attic, hall"
+    with pytest.raises(BadInput, match=r"^name: is not a key here; did you mean hall\.name\? known: attic, hall$"):
         replace(House(), "name", "x")
     other = Misplaced(("watts",), 3, "must be >= 5; raise it")
     assert with_place(other, House) is other

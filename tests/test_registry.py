@@ -100,7 +100,7 @@ def test_listing_and_schema_show_kinds_of_entry_points(installed: Any) -> None:
 def test_an_unknown_kind_is_told_with_those_of_entry_points(installed: Any) -> None:
     installed(PLUGIN, "flat = {module}:Flat")
     with pytest.raises(
-        of.BadInput, match=r"write_noise.kind = 'flut': is no kind; did you mean 'flat'\? known: flat, "
+        of.BadInput, match=r"write_noise.kind = 'flut': is not a kind; did you mean 'flat'\? known: flat, "
     ):
         cell(write_noise={"kind": "flut", "sigma": 0.1})
     with pytest.raises(of.BadInput, match=r"write_noise.sigma = -1: must be >= 0"):
@@ -125,7 +125,7 @@ def test_an_entry_point_that_fails_is_one_line_and_hinders_nothing_else(
         cell(write_noise={"kind": "flat", "sigma": 0.1})
     assert "\n" not in str(caught.value)
     assert cell(write_noise={"kind": "uniform", "sigma": 0.1})
-    with pytest.raises(of.BadInput, match="is no kind; did you mean 'uniform'"):
+    with pytest.raises(of.BadInput, match="is not a kind; did you mean 'uniform'"):
         cell(write_noise={"kind": "uniforn", "sigma": 0.1})
 
 

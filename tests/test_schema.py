@@ -66,7 +66,7 @@ def test_a_file_becomes_a_specification_with_sources(write: Any) -> None:
 
 
 BAD_CELLS = [
-    ('g_max = "10 uS"', 'g_maximum = "10 uS"', "cell.g_maximum: is no key here; did you mean 'g_max'?"),
+    ('g_max = "10 uS"', 'g_maximum = "10 uS"', "cell.g_maximum: is not a key here; did you mean 'g_max'?"),
     ('g_max = "10 uS"', "", "cell.g_max: is missing; add it"),
     ('g_max = "10 uS"', "g_max = 10", "cell.g_max = 10: has no unit; write '10 S'"),
     ('g_max = "10 uS"', "g_max = { value = 10.5 }", "cell.g_max = 10.5: has no unit; write '10.5 S'"),
@@ -81,15 +81,19 @@ BAD_CELLS = [
     ('g_max = "10 uS"', 'g_max = "1e999 S"', "cell.g_max = '1e999 S': must be finite; write a finite number"),
     ('g_max = "10 uS"', 'g_max = "0.01 uS"', "cell: g_min = 1e-07 S is not below g_max = 1e-08 S; correct one of them"),
     ('g_max = "10 uS"', "g_max = true", "cell.g_max = True: must be a number; write it without quotes"),
-    ('g_max = "10 uS"', 'g_max = { value = "10 uS", sauce = "x" }', "cell.g_max.sauce = 'x': is no key here; leave"),
+    ('g_max = "10 uS"', 'g_max = { value = "10 uS", sauce = "x" }', "cell.g_max.sauce = 'x': is not a key here; leave"),
     ('g_max = "10 uS"', 'g_max = { value = "10 uS", kind = "guess" }', "cell.g_max.kind = 'guess': must be 'publi"),
-    ('g_max = "10 uS"', 'g_max = "10 uS"\nprovenance = 3', "cell.provenance: is no key here"),
+    ('g_max = "10 uS"', 'g_max = "10 uS"\nprovenance = 3', "cell.provenance: is not a key here"),
     ("sigma = 0.1", "sigma = -0.1", "cell.write_noise.sigma = -0.1: must be >= 0; raise it"),
     ("sigma = 0.1", "sigma = nan", "cell.write_noise.sigma = nan: must be"),
     ("sigma = 0.1", 'sigma = "0.1"', "cell.write_noise.sigma = '0.1': must be a number; write it without quotes"),
     ("sigma = 0.1", "", "cell.write_noise.sigma: is missing; add it"),
-    ("sigma = 0.1", "sigma = 0.1\ngama = 3", "cell.write_noise.gama: is no key here; did you mean 'gamma'?"),
-    ('kind = "sqrt_range"', 'kind = "sqrt"', "cell.write_noise.kind = 'sqrt': is no kind; did you mean 'sqrt_range'?"),
+    ("sigma = 0.1", "sigma = 0.1\ngama = 3", "cell.write_noise.gama: is not a key here; did you mean 'gamma'?"),
+    (
+        'kind = "sqrt_range"',
+        'kind = "sqrt"',
+        "cell.write_noise.kind = 'sqrt': is not a kind; did you mean 'sqrt_range'?",
+    ),
     ('kind = "sqrt_range"', "", "cell.write_noise.kind: is missing; add kind = 'none', 'sqrt_range'"),
     ("[cell.write_noise]", "levels = 1\n[cell.write_noise]", "cell.levels = 1: must be >= 2; raise it"),
     ("[cell.write_noise]", "levels = 2.5\n[cell.write_noise]", "cell.levels = 2.5: must be a whole number; write it"),
@@ -111,13 +115,13 @@ BAD_ARRAYS = [
     ("cell.write_noise.sigma = -1", "array.cell.write_noise.sigma = -1: must be >= 0; raise it"),
     ("[array.cell.write_noise]\nsigma = -1", "array.cell.write_noise.sigma = -1: must be >= 0; raise it"),
     ('"cell.g_max" = 10', "array.cell.g_max = 10: has no unit; write '10 S'"),
-    ('"cell.colour" = 1', "array.cell.colour: is no key here; known:"),
+    ('"cell.colour" = 1', "array.cell.colour: is not a key here; known:"),
     ('"rows.x" = 1', "array.rows: has no keys of its own; set it as a whole"),
     ("bits = 1", "array.bits = 1: bits_per_cell = 2 is above bits = 1; lower it"),
     ("bits = 0", "array.bits = 0: must be >= 1; raise it"),
     ("adc.bits = 0", "array.adc.bits = 0: must be >= 1 or 'ideal'; correct it"),
     ('encoding = "ofset"', "array.encoding = 'ofset': must be 'differential' or 'offset'; did you mean 'offset'?"),
-    ('cell = "nope"', "array.cell = 'nope': is no cell of the library; known:"),
+    ('cell = "nope"', "array.cell = 'nope': is not among the cells of the library; known:"),
     ("cell = 3", "array.cell = 3: must be a table or the name of a library cell"),
     ('[array.adc.range]\nkind = "given"\nlow = 0.5\nhigh = 0.4', "array.adc.range: low = 0.5 is not below high = 0.4"),
 ]
@@ -131,7 +135,9 @@ def test_a_change_of_a_base_names_the_full_path(write: Any, line: str, expected:
 
 def test_a_base_that_is_missing_is_none_or_leads_back(write: Any, tmp_path: Path) -> None:
     text = message(load, Crossbar, write("array", "mine", '[array]\nbase = "clipformer_2042"'))
-    assert text.startswith(f"{tmp_path}/arrays/mine.toml: array.base = 'clipformer_2042': is no array of the library")
+    assert text.startswith(
+        f"{tmp_path}/arrays/mine.toml: array.base = 'clipformer_2042': is not among the arrays of the library"
+    )
     text = message(load, Crossbar, write("array", "mine", "[array]\nbase = 3"))
     assert text.startswith(f"{tmp_path}/arrays/mine.toml: array.base = 3: must be the name of a library array")
     text = message(load, Crossbar, write("array", "mine", '[array]\nbase = "mine"'))
@@ -188,9 +194,9 @@ BAD_CHANGES = [
     ("attention.key.array.cell.write_noise.gamma", "5", "must be a number; write it without quotes"),
     ("attention.array.bits", 1, "bits_per_cell = 2 is above bits = 1; lower it"),
     ("attention.array.cell.g_max", "1 nS", "g_min = 1e-07 S is not below g_max = 1e-09 S; correct one of them"),
-    ("attention.array.inputs.kind", "serial", "is no kind; did you mean 'bit_serial'?"),
+    ("attention.array.inputs.kind", "serial", "is not a kind; did you mean 'bit_serial'?"),
     ("attention.arrays", "some", "must be 'shared' or 'per_layer'; take one of them"),
-    ("projection.array", "clipformer_20", "is no array of the library; did you mean"),
+    ("projection.array", "clipformer_20", "is not among the arrays of the library; did you mean"),
 ]
 
 
@@ -204,7 +210,7 @@ def test_a_change_that_fails_deep_inside_shows_the_path_as_given(path: str, valu
     [("attention.aray.bits", "attention.aray", "array"), ("attention.array.cel.g_max", "attention.array.cel", "cell")],
 )
 def test_an_unknown_path_shows_where_it_ends(path: str, wrong: str, known: str) -> None:
-    assert message(replace, BASE, path, 1).startswith(f"{wrong}: is no key here; did you mean {known!r}?")
+    assert message(replace, BASE, path, 1).startswith(f"{wrong}: is not a key here; did you mean {known!r}?")
 
 
 def test_a_table_within_a_change_names_its_key() -> None:
@@ -222,6 +228,30 @@ def test_a_change_is_marked_as_the_users() -> None:
     sources = {path: source for path, _, source in walk(replace(BASE, "projection.array.rows", 128))}
     assert sources["projection.array.rows"] == Source(kind="user")
     assert sources["projection.array.columns"] == Source(source="clipformer2024", where="mapping, step 2")
+
+
+def test_a_change_marks_no_other_field() -> None:
+    before = {path: source for path, _, source in walk(load(Crossbar, "clipformer_2024"))}
+    changed = replace(load(Crossbar, "clipformer_2024"), "cell.write_noise.gamma", 2.0)
+    after = {path: source for path, _, source in walk(changed)}
+    assert {path for path in after if after[path] != before[path]} == {"cell.write_noise.gamma"}
+    assert after["cell.write_noise.gamma"] == Source(kind="user")
+    assert after["redundancy"] is after["percentile"] is after["age"] is None
+
+
+def test_a_change_of_kind_marks_what_it_states() -> None:
+    changed = replace(load(Crossbar, "clipformer_2024"), "inputs", {"kind": "amplitude", "bits": 4})
+    sources = {path: source for path, _, source in walk(changed)}
+    assert sources["inputs.bits"] == Source(kind="user")
+    assert sources["inputs.percentile"] is None
+
+
+def test_a_name_below_base_drops_the_source_of_the_base(write: Any) -> None:
+    text = '[array]\nbase = "isaac_2016"\n[array.cost]\ntiming = { value = "one_access", kind = "assumed" }\n'
+    array = load(Crossbar, write("array", "mine", text))
+    assert {path: source for path, _, source in walk(array)}["cost.timing"] == Source(kind="assumed")
+    array = load(Crossbar, write("array", "again", '[array]\nbase = "mine"\n"cost.timing" = "bit_serial"\n'))
+    assert {path: source for path, _, source in walk(array)}["cost.timing"] is None
 
 
 def test_validate_counts_the_keys_that_are_wrong() -> None:
@@ -242,7 +272,7 @@ def test_canonical_form_is_plain_and_knows_no_sources() -> None:
     [
         (lambda: KVClip(alpha=-1.0), "KVClip: alpha = -1.0: must be >= 0; raise it"),
         (lambda: Cell(g_min=2e-5, g_max=1e-5), "Cell: g_min = 2e-05 S is not below g_max = 1e-05 S"),
-        (lambda: Cell(g_min=1e-7, g_max=1e-5, g_mid=1e-6), "Cell: g_mid: is no key here"),  # type: ignore[call-arg]
+        (lambda: Cell(g_min=1e-7, g_max=1e-5, g_mid=1e-6), "Cell: g_mid: is not a key here"),  # type: ignore[call-arg]
         (
             lambda: Cell(g_min=1e-7, g_max=1e-5, write_noise={"kind": "uniform", "sigma": -1.0}),  # type: ignore[arg-type]
             "Cell: write_noise.sigma = -1.0: must be >= 0",

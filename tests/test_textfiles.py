@@ -127,14 +127,15 @@ def test_a_long_list_and_long_text_are_no_long_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "Expecting"), ('{"a": NaN}', "NaN is no number"), ('{"a": [-Infinity]}', "-Infinity is no number"),
+        ("{", "Expecting"), ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": [-Infinity]}', "-Infinity is not a JSON number"),
         ("[" * 100_000, "nested too deeply"), (f"{'[' * 60}{']' * 60}", "nested too deeply"), ("9" * 5000, "digits"),
     ],
 )  # fmt: skip
 def test_json_that_cannot_be_read_is_one_short_line(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "a.json"
     file.write_text(text)
-    with pytest.raises(BadInput, match=rf"a.json: is no JSON \(.*{said}.*\)") as caught:
+    with pytest.raises(BadInput, match=rf"a.json: is not JSON \(.*{said}.*\)") as caught:
         read_json(file)
     assert len(str(caught.value)) < 400
 

@@ -98,8 +98,8 @@ def magnitudes(operands: list[KVOperand]) -> Tensor:
         for seen in operand.watched:
             tokens = seen.tokens
             if operand.conditioner is not None:
-                tokens, _ = operand.conditioner.to(tokens).tokens(tokens, seen.dense)
-            codes = operand.codec.codes(tokens, operand.range(tokens, seen.dense))
+                tokens, _ = operand.conditioner.to(tokens).tokens(tokens, seen.unpadding)
+            codes = operand.codec.codes(tokens, operand.range(tokens, seen.unpadding))
             parts.append((codes.abs() / operand.array.max_code).flatten())
     return torch.cat(parts)
 

@@ -155,7 +155,7 @@ def descend(training: Training, loss: Tensor, lr: float) -> float:
 
 @contextmanager
 def reporting(training: Training, steps: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, or a line now and then where that is no terminal; yields what to call."""
+    """A progress bar on standard error, or a line now and then where that is not a terminal; yields what to call."""
     console = Console(stderr=True)
     columns = (
         TextColumn("steps"),

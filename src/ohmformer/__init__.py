@@ -74,6 +74,7 @@ _HOME = {
     "NothingSeen": "nn.convert.unseen_ranges",
     "SingleInput": "nn.calibration.calibrate",
     "StaysDigital": "nn.convert.convert",
+    "UnknownInterval": "nn.monte_carlo",
     "UnnamedSamples": "streams",
     "UnstableNoise": "nn.noise_check",
     # Families of kinds, for those who add one.
@@ -178,6 +179,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
+    from ohmformer.nn.monte_carlo import UnknownInterval as UnknownInterval
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
     from ohmformer.nn.noise_check import UnstableNoise as UnstableNoise
     from ohmformer.nn.saving.checkpoint import restore as restore

@@ -94,9 +94,9 @@ def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:
         raise ValueError(f"no such file; give the path of a TOML file, or the name of a library {kind}")
     library = entries(kind)
     if name not in library and looks_like_path(name):
-        raise ValueError(f"is no .toml file; give the path of a TOML file, or the name of a library {kind}")
+        raise ValueError(f"is not a .toml file; give the path of a TOML file, or the name of a library {kind}")
     if name not in library:
-        raise ValueError(f"is no {kind} of the library; {suggest(name, list(library))}")
+        raise ValueError(f"is not among the {KINDS[kind]} of the library; {suggest(name, list(library))}")
     return library[name]
 
 

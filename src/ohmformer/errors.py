@@ -120,11 +120,40 @@ def one_line(value: object) -> str:
     return " ".join(shown(value).split())
 
 
+def given(value: object) -> str:
+    """What a user gave, as messages say it: 'an int, 3' for plain values, 'a Tensor' for all others."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    article = "an" if name[:1].lower() in "aeio" else "a"
+    plain = isinstance(value, (str, bytes, int, float, complex)) or (
+        isinstance(value, (list, tuple, dict, set)) and not value
+    )
+    return f"{article} {name}, {one_line(value)}" if plain else f"{article} {name}"
+
+
+def check_type(function: str, name: str, value: object, kinds: Any, remedy: str) -> None:
+    """Refuse an argument of a wrong type.
+
+    Args:
+        function: public name of the function, for the message.
+        name: name of the argument.
+        value: its value.
+        kinds: the types that it may have, as `isinstance` takes them.
+        remedy: what to give instead.
+
+    Raises:
+        BadInput: it has another type.
+    """
+    if not isinstance(value, kinds):
+        raise BadInput(f"{function}: {name} is {given(value)}; give {remedy}")
+
+
 def suggest(word: str, known: list[str]) -> str:
-    """A remedy for an unknown word: the closest known word, if one is close, and the list of all."""
+    """A remedy for an unknown word: the closest known word, if one is close, and the list of all, each once."""
     close = closest(word, known)
     hint = f"did you mean {close!r}? " if close else ""
-    return f"{hint}known: {', '.join(sorted(known))}"
+    return f"{hint}known: {', '.join(sorted(set(known)))}"
 
 
 def closest(word: str, known: list[str]) -> str:
@@ -304,9 +333,9 @@ def _single(entry: Any, expected: Any) -> str:
         case "union_tag_not_found":
             return f"is missing; add kind = {_kinds(expected)}"
         case "union_tag_invalid":
-            return f"is no kind; {suggest(str(entry['ctx']['tag']), list(_by_kind(expected)))}"
+            return f"is not a kind; {suggest(str(entry['ctx']['tag']), list(_by_kind(expected)))}"
         case "extra_forbidden":
-            return "is no key here; leave it out"
+            return "is not a key here; leave it out"
         case _:
             requirement, remedy = _requirement(entry, expected)
     if requirement:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ohmformer.errors import Misplaced, models
 
-NO_KEY = "is no key here"
+NO_KEY = "is not a key here"
 """Beginning of the reason of a fault: a specification has no such key."""
 
 DEEPEST = 8

@@ -50,7 +50,7 @@ def _within(least: float, most: float) -> AfterValidator:
         low = least if least > TINY or (info.context or {}).get("file") else 0.0
         if value == 0 or low <= abs(value) <= most:
             return value
-        raise ValueError(f"is no magnitude that occurs here; take one between {least:g} and {most:g}")
+        raise ValueError(f"is not a magnitude that occurs here; take one between {least:g} and {most:g}")
 
     return AfterValidator(check)
 
@@ -77,7 +77,7 @@ def _lasting(value: float) -> float:
     """Accept an endurance: a number of writes, or infinity."""
     if 1 <= value <= 1e20 or value == math.inf:
         return value
-    raise ValueError("is no endurance; take a number between 1 and 1e+20, or inf if writing does not wear the cell")
+    raise ValueError("is not an endurance; take a number between 1 and 1e+20, or inf if writing does not wear the cell")
 
 
 Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S"), _bounded("S")]

@@ -142,9 +142,8 @@ def register(cls: K) -> K:
     families = _families_of(cls) if isinstance(cls, type) else []
     if not families:
         names = ", ".join(sorted(family.__name__ for family in _roots.values()))
-        raise BadInput(
-            f"register({getattr(cls, '__name__', cls)}): belongs to no family; derive it from one of {names}"
-        )
+        title = getattr(cls, "__name__", "") or shown(cls)
+        raise BadInput(f"register({title}): belongs to no family; derive it from one of {names}")
     kind = _kind_of(cls)
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
@@ -191,7 +190,7 @@ def named(family: Any, kind: str, where: str) -> type[Any]:
     cls = _find(family.family, kind)
     if cls is None:
         raise BadInput(
-            f"{where} = {shown(kind)}: is no kind of {family.family}; {suggest(str(kind), list(family.kinds()))}"
+            f"{where} = {shown(kind)}: is not a kind of {family.family}; {suggest(str(kind), list(family.kinds()))}"
         )
     return cls
 

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput, Misplaced, fault_of, members, models, suggest
+from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
 from ohmformer.key_search import NO_KEY, former_names, with_place
 from ohmformer.patch import Patch
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
@@ -112,20 +112,25 @@ class Spec(BaseModel):
 
     @classmethod
     def _unwrap(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Separate the values of a table from their sources, and refuse unknown keys by name."""
+        """Separate the values of a table from their sources, and refuse unknown keys by name.
+
+        A bare number is marked as the user's. In the values of an existing specification, which bring their
+        `provenance`, a bare number without a source is a default and stays one.
+        """
         fields = _fields(cls)
         plain: dict[str, Any] = {}
         provenance = data.get("provenance")
+        exists = isinstance(provenance, tuple)
         sources = dict(provenance) if isinstance(provenance, tuple) else {}
         for key, value in data.items():
-            if key == "provenance" and isinstance(provenance, tuple):
+            if key == "provenance" and exists:
                 continue
             if key not in fields:
                 raise _unknown_key(cls, key)
             if _has_source(cls, key, value):
                 sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
-            elif key not in sources and is_stated(value):
+            elif not exists and key not in sources and is_stated(value):
                 sources[key] = _USER
             plain[key] = value
         return {**plain, "provenance": as_provenance(sources)}
@@ -263,6 +268,8 @@ def replace(spec: T, path: str, value: Any, *, in_file: bool = False) -> T:
     Raises:
         BadInput: there is no such field, or the value does not fit.
     """
+    check_type("replace", "spec", spec, Spec, "a specification, such as what of.load returns")
+    check_type("replace", "path", path, str, "the dotted path of a field, such as 'attention.array.rows'")
     try:
         return apply_patch(spec, Patch.of({path: value}), {"file": in_file})
     except Misplaced as fault:
@@ -293,13 +300,21 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
             except Misplaced as fault:
                 raise fault.moved((field, *inner_keys), (key,)) from None
             if target in values and not isinstance(change, Patch):
-                given = dict(cls._unwrap({target: change})["provenance"])
-                sources[target] = given.get(target, _USER)
+                if source := _source_of_change(cls, target, change, in_entry=bool(context.get("merge"))):
+                    sources[target] = source
+                else:
+                    sources.pop(target, None)
     try:
         made = cls.model_validate({**values, "provenance": as_provenance(sources)})
     except ValidationError as error:
         raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
     return made.changed_from(spec)
+
+
+def _source_of_change(cls: type[Spec], key: str, change: Any, *, in_entry: bool) -> Source | None:
+    """The source of a field after a change; None for a name or table that an entry states below its `base`."""
+    stated: dict[str, Source] = dict(cls._unwrap({key: change})["provenance"])
+    return stated.get(key, None if in_entry else _USER)
 
 
 def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:
@@ -337,7 +352,7 @@ def _table_of_kind(
     """The table of the kind that a patch names: the patch, and the values of the fields that both kinds have."""
     kind = patch.changes["kind"]
     if not isinstance(kind, str) or kind not in kinds:
-        raise Misplaced(("kind",), kind, f"is no kind; {suggest(str(kind), list(kinds))}")
+        raise Misplaced(("kind",), kind, f"is not a kind; {suggest(str(kind), list(kinds))}")
     cls = kinds[kind]
     new_values = cls._unwrap(patch.as_table())
     common = [key for key in _fields(cls) if key in _fields(type(old)) and key not in patch.changes]
@@ -366,6 +381,8 @@ def _unknown_key(cls: type[Spec], key: str) -> Misplaced:
     """The fault of a key that a specification does not have, with its new name if it was renamed."""
     if new := former_names(cls).get(key):
         return Misplaced((key,), None, f"is now called {new}; rename it")
+    if meant := getattr(cls, "synonyms", {}).get(key):
+        return Misplaced((key,), None, f"is called {meant} here; write {meant}")
     return Misplaced((key,), None, f"{NO_KEY}; {suggest(key, [*_fields(cls), *cls.aliases])}")
 
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from operator import index
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -260,8 +260,8 @@ class TokenSource(RandomSource):
     Attributes:
         generators: for each sample, one generator per place; None if the place holds no token.
         growing: see `TokenStreams`.
-        samples: the streams of the samples, from which the streams of places that are no tokens derive.
-        places: N -> the source of tensors with N places that are no tokens.
+        samples: the streams of the samples, from which the streams of places that are not tokens derive.
+        places: N -> the source of tensors with N places that are not tokens.
     """
 
     generators: tuple[tuple[torch.Generator | None, ...], ...]
@@ -286,7 +286,7 @@ class TokenSource(RandomSource):
         return drawn.movedim(1, -2).to(like.dtype)
 
     def _source_of_places(self, B: int, N: int, device: torch.device) -> RandomSource:
-        """The source of tensors whose N places are no tokens; the same one in every call, so numbers follow on."""
+        """The source of tensors whose N places are not tokens; the same one in every call, so numbers follow on."""
         if N not in self.places:
             numbers = tuple(tuple(range(N)) for _ in range(B))
             self.places[N] = TokenStreams(self.samples.child("place").streams, numbers=numbers).open(device)
@@ -311,14 +311,16 @@ Streams = Stream | SampleStreams
 def _check_ids(ids: Iterable[Part]) -> tuple[Part, ...]:
     """The ids of `samples` as a tuple of integers and strings."""
     remedy = "pass one integer or string per row of the batch, such as samples(range(32))"
-    if isinstance(ids, str) or not isinstance(ids, Iterable):
-        raise BadInput(f"samples(ids): {ids!r} is not a list of ids; {remedy}")
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) or getattr(ids, "ndim", None) == 0:
+        raise BadInput(f"samples(ids): {one_line(ids)} is not a list of ids; {remedy}")
     names: list[Part] = []
     for name in ids:
         try:
             names.append(name if isinstance(name, str) else index(name))
         except TypeError:
-            raise BadInput(f"samples(ids): the id {name!r} is neither an integer nor a string; {remedy}") from None
+            raise BadInput(
+                f"samples(ids): the id {one_line(name)} is neither an integer nor a string; {remedy}"
+            ) from None
     if not names:
         raise BadInput(f"samples(ids) names no sample; {remedy}")
     return tuple(names)

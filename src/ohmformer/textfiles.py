@@ -145,12 +145,12 @@ def read_json(file: Path) -> Any:
         check_depth(content)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadInput(f"{file}: is no JSON ({reason}); correct it, or make it again") from None
+        raise BadInput(f"{file}: is not JSON ({reason}); correct it, or make it again") from None
     return content
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def check_depth(content: Any) -> None:

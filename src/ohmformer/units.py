@@ -97,7 +97,7 @@ def check_magnitude(value: float, unit: str) -> float:
     least, most = LIMITS[unit]
     if value == 0 or least <= abs(value) <= most:
         return value
-    raise ValueError(f"is no magnitude that occurs in {unit}; {remedy(unit)}")
+    raise ValueError(f"is not a magnitude that occurs in {unit}; {remedy(unit)}")
 
 
 def show(value: float, unit: str) -> str:

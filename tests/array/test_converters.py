@@ -8,7 +8,7 @@ import torch
 from ohmformer.array import mvm, program
 from ohmformer.array.calibrate_adc import column_percentiles, widest
 from ohmformer.array.converters import adc_range, convert_, full_scale
-from ohmformer.array.multiply import quantized_input
+from ohmformer.array.encoding import quantize_input
 from ohmformer.array.spec import Adc
 from tests.build import array
 
@@ -79,7 +79,7 @@ def test_a_calibrated_range_holds_what_was_seen(level: Any, encoding: str, subtr
     )
     x, w = torch.rand(4, 40).double(), torch.randn(6, 40).double()
     programmed = program(w, hardware)
-    codes, _ = quantized_input(x, hardware, None, signed=True)
+    codes, _ = quantize_input(x, hardware, None, signed=True)
     span = column_percentiles(codes, programmed, signed=True, percentile=100)
     assert len(span[0]) == len(span[1]) == programmed.slices
     y = mvm(x, programmed, level=level, adc_range=span)
@@ -89,7 +89,7 @@ def test_a_calibrated_range_holds_what_was_seen(level: Any, encoding: str, subtr
 def test_percentiles_cut_the_tails() -> None:
     hardware = array(bits=4)
     programmed = program(torch.randn(50, 40), hardware)
-    codes, _ = quantized_input(torch.rand(30, 40), hardware, None, signed=True)
+    codes, _ = quantize_input(torch.rand(30, 40), hardware, None, signed=True)
     all_of_it = column_percentiles(codes, programmed, signed=True, percentile=100)
     most = column_percentiles(codes, programmed, signed=True, percentile=90)
     assert bool((most[1] < all_of_it[1]).all())

@@ -93,7 +93,9 @@ def test_numbers_of_writes_by_slice_do_not_depend_on_copies() -> None:
         write(torch.full((300, 300), 170.0), hardware, stream=1).cells[0].sub(2).std((1, 2)) for hardware in (one, two)
     ]
     assert bool((error[0].repeat_interleave(2) / error[1] - 1).abs().lt(0.03).all()), "90,000 cells: 0.3 % each"
-    with pytest.raises(BadInput, match=r"verify.writes has 8 numbers for 4 slices; give one number, or one for each"):
+    with pytest.raises(
+        BadInput, match=r"write_verify.writes has 8 numbers for 4 slices; give one number, or one for each"
+    ):
         replace(array(redundancy=2), "write_verify", {"writes": [1] * 8, "tolerance": 0.05})
 
 

@@ -187,8 +187,8 @@ def test_per_head_masks_are_not_taken_for_per_sample_masks() -> None:
     converted = of.convert(SelfAttention().eval(), HARDWARE, sample=(x, mask))
     key = next(o for o in crossbars(converted).operands if o.name.endswith("K"))
     seen: list[object] = []
-    original = key._product
-    key._product = lambda x, tokens, dense, *rest: (seen.append(dense), original(x, tokens, dense, *rest))[1]  # type: ignore
+    original = key.range
+    key.range = lambda values, unpadding: (seen.append(unpadding), original(values, unpadding))[1]  # type: ignore
     with torch.no_grad(), of.samples(range(4)):
         converted(x, mask)
     assert seen == [None]
@@ -284,12 +284,12 @@ def test_a_computed_weight_stays_digital() -> None:
         (lambda: nn.Linear(5, 2), {}, "fails on the sample"),
         (lambda: nn.Linear(24, 2), {"sample": torch.ones(24)}, "no axis of samples"),
         (lambda: nn.Linear(24, 2), {"sample": None}, "sample is empty"),
-        (lambda: nn.Linear(24, 2), {"clip": (2, 0.25)}, "clip is of type tuple"),
+        (lambda: nn.Linear(24, 2), {"clip": (2, 0.25)}, "clip is a tuple"),
         (lambda: nn.Linear(24, 2), {"rules": {"*": 3}}, "of type int; give a Rule, a Crossbar"),
         (lambda: nn.Linear(24, 2), {"rules": {"*": "digitl"}}, "did you mean 'digital'"),
-        (lambda: nn.Linear(24, 2), {"hardware": of.load_crossbar("clipformer_2024")}, "hardware is of type Crossbar"),
+        (lambda: nn.Linear(24, 2), {"hardware": of.load_crossbar("clipformer_2024")}, "hardware is a Crossbar"),
         (lambda: torch.jit.script(nn.Linear(24, 2)), {}, "TorchScript"),
-        (lambda: lambda x: x, {}, "model is of type function"),
+        (lambda: lambda x: x, {}, "model is a function"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -284,7 +284,7 @@ def test_a_wrong_capture_is_refused_by_the_second_pass(monkeypatch: pytest.Monke
     def first_only(seen: Tensor, *_: Any) -> Tensor:
         return torch.arange(seen.shape[-1]).expand(3, -1) < 2
 
-    monkeypatch.setattr("ohmformer.nn.modules.activation_matmul._of_samples", first_only)
+    monkeypatch.setattr("ohmformer.nn.modules.activation_matmul._seen_by_samples", first_only)
     with pytest.raises(of.BadInput, match=r"on exact hardware, first at .*rules="):
         of.convert(Wrapped().eval(), NOISY, sample=batch(), level="noise")
 

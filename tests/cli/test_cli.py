@@ -112,7 +112,7 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
     ("arguments", "said"),
     {
         "missing file": (("run", "nowhere.toml"), "nowhere.toml: no such file"),
-        "unknown study": (("run", "nothing"), "nothing: is no study of the library"),
+        "unknown study": (("run", "nothing"), "nothing: is not a study of the library"),
         "unknown preset": (("run", "study.toml", "--set", "hardware.base=x"), "hardware.base = 'x'"),
         "wrong unit": (("run", "study.toml", "--set", "hardware.attention.array.cell.g_max=2 V"), "S is expected"),
         "negative sigma": (
@@ -133,7 +133,7 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "no workers": (("run", "study.toml", "--workers", "0"), "workers = 0: must be 1 or more"),
         "a dataflow that is none": (
             ("run", "study.toml", "--set", "dataflow.kind=x"),
-            "dataflow.kind = 'x': is no kind",
+            "dataflow.kind = 'x': is not a kind",
         ),
         "nowhere to write": (("run", "study.toml", "--json", "no/such/folder.json"), "--json no/such/folder.json"),
         "a file where results should go": (
@@ -148,7 +148,7 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
             ("cost", "bert_base", "--set", "dataflow.block=0"),
             "--set dataflow.block: the study sweeps dataflow, which would overwrite it; set dataflow as a whole",
         ),
-        "unknown study of cost": (("cost", "bert"), "bert: is no study of the library; did you mean 'bert_base'"),
+        "unknown study of cost": (("cost", "bert"), "bert: is not a study of the library; did you mean 'bert_base'"),
         "accuracy of a table": (("accuracy", "bert_base"), "bert_base: is a study of cost alone; take `ohmformer cost"),
         "no platforms": (("compare", "platforms", "--platforms", ","), "--platforms: is missing or empty; name some"),
         "platforms left out": (
@@ -157,15 +157,15 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         ),
         "unknown platform": (
             ("compare", "bert_base", "--platforms", "xformer_tvlsi_2023,tpu"),
-            "hardware.base = 'tpu': is no accelerator of the library",
+            "hardware.base = 'tpu': is not among the accelerators of the library",
         ),
         "unknown paper": (
             ("validate", "xformer"),
             "'xformer' is not a paper in the library; did you mean 'xformer_tvlsi",
         ),
         "unknown entry": (("show", "nothing"), "'nothing' is not in the library"),
-        "unknown kind": (("list", "things"), "'things' is no kind"),
-        "unknown kind of file": (("schema", "things"), "'things' is no kind of file"),
+        "unknown kind": (("list", "things"), "'things' is not a kind"),
+        "unknown kind of file": (("schema", "things"), "'things' is not a kind of file"),
     }.values(),
 )
 def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
@@ -325,3 +325,14 @@ def test_limits_of_a_run_are_printed(ohmformer: Run, tmp_path: Path) -> None:
     assert "one chip: intervals cover samples only" in said
     assert "1 of 1 points lie there (γσ up to 0.6 in K, 0.6 in V)" in said
     assert "Level noise leaves converters and read noise out." in said
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "ohmformer", "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tokens_of_a_study_are_called_seq_len(ohmformer: Run) -> None:
+    code, _, said = ohmformer("cost", "bert_base", "--set", "model.tokens=8")
+    assert code == 2
+    assert "model.tokens: is called seq_len here; write seq_len" in said

@@ -138,11 +138,27 @@ def test_the_largest_scores_of_a_layer_count() -> None:
 def test_what_is_no_workload_accelerator_or_sum_is_one_line() -> None:
     work = shapes("bert-base")
     for arguments, said in (
-        (("bert-base", XFORMER), r"workload = 'bert-base': is not of type Workload; take of.shapes\('bert-base'\)"),
-        ((work, "nvm_ideal"), r"hardware = 'nvm_ideal': is not of type Accelerator; take of.load\('nvm_ideal'\)"),
-        ((work, XFORMER, "layer_serial"), "dataflow = 'layer_serial': is not a dataflow; take LayerSerial"),
+        (("bert-base", XFORMER), r"workload is a str, 'bert-base'; give a Workload \(of.shapes\('bert-base'\)\)$"),
+        ((work, "nvm_ideal"), r"hardware is a str, 'nvm_ideal'; give an Accelerator \(of.load\('nvm_ideal'\)\)$"),
+        ((XFORMER, work), r"^simulate: workload is an Accelerator; give a Workload \(of.shapes or of.trace\)$"),
+        ((work, XFORMER, "layer_serial"), "dataflow is a str, 'layer_serial'; give LayerSerial"),
     ):
         with pytest.raises(BadInput, match=said):
             simulate(*arguments)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=r"energy_by.*'components'.*did you mean 'component'"):
         RUN.energy_by("components")  # type: ignore[arg-type]
+
+
+def test_the_rate_of_a_lifetime_is_a_number_or_a_quantity() -> None:
+    assert RUN.lifetime("20 Hz") == RUN.lifetime(20) == RUN.lifetime("0.02 kHz")
+    for rate, said in (
+        ("20", "has no unit"),
+        ("20 s", "has the unit"),
+        ([20], "rate is a list; give passes per second"),
+        (True, "rate is a bool"),
+        (0, "must be > 0"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            RUN.lifetime(rate)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="spare is a str"):
+        RUN.lifetime(20, spare="1")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ import ohmformer as of
 from ohmformer import registry
 from ohmformer.device import write_verify
 from ohmformer.report.library import FAMILIES
-from ohmformer.study.read_study import make_study
+from ohmformer.study.read_study import accuracy_half, cost_half, make_study, make_whole
 from ohmformer.study.results.key import Identity, code_from_outside, point_key
 from tests.study.small import document
 
@@ -57,6 +58,17 @@ def test_the_code_of_the_page_runs_and_adds_a_kind_to_every_family(page: ModuleT
     }
     assert added == set(FAMILIES)
     assert all(f"`{family}`" in PAGE for family in FAMILIES)
+
+
+def test_the_study_of_the_page_names_kinds_of_the_page(page: ModuleType) -> None:
+    (text,) = (text for text in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL) if "[sweep]" in text)
+    study = make_whole(tomllib.loads(text))
+    measured, priced = accuracy_half(study), cost_half(study)
+    assert len(measured.points) == len(priced.points) == 3
+    cells = [point.settings.hardware.attention.key.array.cell for point in measured.points]
+    assert [cell.write_noise for cell in cells] == [page.MidRange(sigma=sigma) for sigma in (0.02, 0.05, 0.1)]
+    assert {type(cell.drift) for cell in cells} == {page.Relaxation}
+    assert priced.points[0].settings.dataflow == page.EqualBlocks(blocks=2)
 
 
 def test_keys_hold_the_code_of_kinds_from_outside(page: ModuleType) -> None:
@@ -124,5 +136,5 @@ def test_what_lacks_a_closed_form_is_refused_by_name(page: ModuleType) -> None:
     array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "laplace", "sigma": 0.05})
     with pytest.raises(of.BadInput, match=r"write noise 'laplace' .* give Laplace `moments`"):
         of.array.held_moments(array)
-    with pytest.raises(of.BadInput, match=r"verify: write noise 'laplace' .* `eps_of_error` and `parts`"):
+    with pytest.raises(of.BadInput, match=r"write_verify: write noise 'laplace' .* `eps_of_error` and `parts`"):
         of.replace(array, "write_verify", {"writes": 3, "tolerance": 0.1})

@@ -94,7 +94,7 @@ def test_no_number_of_an_accelerator_takes_an_absurd_value(name: str) -> None:
 def test_the_message_names_the_bound_and_the_remedy() -> None:
     spec = load(Cell, "rram_clipformer_2024")
     for path, value, message in (
-        ("g_max", "1e300 S", r"g_max = '1e300 S': is no magnitude that occurs in S; take one between 1e-15 and 1 S"),
+        ("g_max", "1e300 S", r"g_max = '1e300 S': is not a magnitude that occurs in S; take one between 1e-15 and 1 S"),
         ("write_noise.sigma", 1e30, r"write_noise.sigma = 1e\+30: must be <= 10; lower it"),
         ("write_pulses", 10**18, r"write_pulses = 1000000000000000000: must be <= 1,000,000; lower it"),
         ("write_time", "1e-1000000 s", r"is beyond all numbers; take one between 1e-15 and 1e\+11 s"),

@@ -25,7 +25,7 @@ def test_every_kind_is_loaded_by_its_own_function() -> None:
         (of.load_crossbar, "clipformer_tcad_2024", r"is not of kind array: .* use of.load\('clipformer_tcad_2024'\)"),
         (of.load_cell, "puma_2019", "use of.load_crossbar"),
         (of.load, "clipformer_tcad_2023", "did you mean 'clipformer_tcad_2024'"),
-        (of.load, 3, "name is of type int"),
+        (of.load, 3, "name is an int, 3"),
         (of.load, "nowhere.toml", "nowhere.toml"),
     ],
 )

@@ -46,7 +46,7 @@ def test_rules_keep_their_order() -> None:
             {"scael": "column"},
             r"rules\['p'\]: has keys scael; a rule has on, array, .*put a pattern with dots in quotes",
         ),
-        ({"scale": "column", "bits": 3}, r"rules\['p'\]\.bits: is no key here"),
+        ({"scale": "column", "bits": 3}, r"rules\['p'\]\.bits: is not a key here"),
         ({"clip": "some"}, r"rules\['p'\]\.clip = 'some': is not a clip"),
         ({"clip": []}, r"rules\['p'\]\.clip"),
         ({"clip": [{"alpha": -1}]}, r"rules\['p'\]\.clip"),

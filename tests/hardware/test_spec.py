@@ -39,7 +39,7 @@ def test_attention_can_be_made_digital() -> None:
     assert digital.attention.key == digital.attention.value == DigitalEngine()
     with pytest.raises(BadInput):
         _ = digital.attention.array
-    with pytest.raises(BadInput, match=r"attention.array: is no key here"):
+    with pytest.raises(BadInput, match=r"attention.array: is not a key here"):
         replace(digital, "attention.array.bits", 4)
 
 

@@ -40,8 +40,8 @@ ORDER = (
         "models",
         "tasks",
     ),
-    *("nn", "tracing", "cost", "dataflow"),
-    *("terminal", "study", "validation", "report", "cli"),
+    *("terminal", "nn", "tracing", "cost", "dataflow"),
+    *("study", "validation", "report", "cli"),
 )
 """Folders and the command line, from left to right."""
 

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from ohmformer import catalog
+from ohmformer.report.library import SPECS
+from ohmformer.schema import load, walk
+
 LIBRARY = Path(__file__).parents[2] / "src" / "ohmformer" / "library"
 FOLDERS = ("cells", "arrays", "accelerators", "models")
 BIB_KEY = re.compile(r"^\s*@\w+\s*\{\s*([^\s,]+)\s*,", re.MULTILINE)
@@ -73,3 +77,22 @@ def test_a_quantity_is_recognized(text: str) -> None:
 @pytest.mark.parametrize("text", ["1T1R", "64x64", "2 bits per cell", "differential", "TSMC 28"])
 def test_prose_is_no_quantity(text: str) -> None:
     assert not is_number(text)
+
+
+def bare_keys(value: Any, key: str = "") -> Iterator[str]:
+    """Last part of the key of every value that a table states without a source."""
+    if isinstance(value, dict) and "value" not in value:
+        for inner_key, inner in value.items():
+            yield from bare_keys(inner, inner_key.rpartition(".")[2])
+    elif not isinstance(value, dict):
+        yield key
+
+
+@pytest.mark.parametrize("kind", sorted(SPECS))
+def test_only_what_a_file_states_is_marked_as_the_users(kind: str) -> None:
+    files = {name: tomllib.loads(file.read_text(encoding="utf-8")) for name, file in catalog.entries(kind).items()}
+    assert files
+    for name, table in files.items():
+        stated = set(bare_keys(table))
+        marked = {path for path, _, source in walk(load(SPECS[kind], name)) if source and source.kind == "user"}
+        assert {path for path in marked if path.rpartition(".")[2] not in stated} == set(), name

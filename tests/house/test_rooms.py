@@ -27,10 +27,11 @@ NO_ANSWERS = {
         "registry",
     ),
     *("study.spec", "dataflow.spec", "workload.spec"),
+    *("terminal.plain", "terminal.progress"),
     *("study.noise_labels", "study.results.key", "study.results.part", "study.results.spec"),
 }
-"""What turns files into settings, which are part of every key as values, what names them, and what
-makes keys and types of results."""
+"""What turns files into settings, which are part of every key as values, what names them, what makes keys and types of
+results, and what draws progress bars."""
 
 
 def modules() -> dict[str, Path]:
@@ -65,7 +66,7 @@ def imports_of(path: Path, known: dict[str, Path]) -> Iterator[str]:
 
 
 def graph() -> dict[str, set[str]]:
-    """Module -> what it imports; facades, which import on demand by name, are no part of it."""
+    """Module -> what it imports; facades, which import on demand by name, are not part of it."""
     known = modules()
     return {name: set(imports_of(path, known)) - {name} for name, path in known.items() if name}
 
@@ -105,4 +106,4 @@ def test_keys_cover_every_module_that_computes_answers() -> None:
     covered = {path for pattern in ANSWERING for path in PACKAGE.glob(pattern)}
     missing = sorted(name for name in reached - NO_ANSWERS if known[name] not in covered)
     assert len(reached) > 50, "the walk over imports found next to nothing"
-    assert not missing, f"{missing} compute answers, but their code is no part of result keys (study/results/key.py)"
+    assert not missing, f"{missing} compute answers, but their code is not part of result keys (study/results/key.py)"

@@ -203,7 +203,7 @@ def test_damaged_pickles_are_named(tmp_path: Path, content: Any, said: str, old_
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "weight_map: must be a table"),
         ('{"weight_map": {"a": 1}}', "weight_map: must be a table"),
         ('{"weight_map": {"a": "model-7.safetensors"}}', "names the file model-7.safetensors, which is not there"),

@@ -18,7 +18,7 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load
 from ohmformer.nn import monte_carlo as loop
 from ohmformer.nn.convert.convert import convert
-from ohmformer.nn.monte_carlo import Interrupted, monte_carlo
+from ohmformer.nn.monte_carlo import Interrupted, UnknownInterval, monte_carlo
 from ohmformer.nn.operands.state import State
 from ohmformer.stats.intervals import crossed_interval, mean_interval, value_interval
 
@@ -108,9 +108,10 @@ def test_known_intervals() -> None:
     assert mean_interval(np.full((2, 5), 0.3)) == (0.3, 0.3)
 
 
-def test_scores_of_one_chip_that_are_no_shares_are_resampled_and_repeat() -> None:
+def test_scores_of_one_chip_that_are_no_shares_have_a_student_interval_that_repeats() -> None:
     scores = np.random.default_rng(0).exponential(size=(1, 80))
     low, high = mean_interval(scores)
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 79, loc=scores.mean(), scale=stats.sem(scores[0])))
     assert low < scores.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / math.sqrt(80), rel=0.5)
     assert mean_interval(scores) == (low, high)
@@ -140,6 +141,28 @@ def test_every_chip_is_evaluated_once(chips_seen: list[tuple[int, int]]) -> None
     assert found.scores is not None
     assert found.ci95 == mean_interval(found.scores)
     assert not found.interrupted
+
+
+@pytest.mark.usefixtures("chips_seen")
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ([[0.3], [0.31], [0.32]], "chips = 3, scores per chip = 1: too few .* score more samples"),
+        ([[0.3, 0.3], [0.3, 0.3]], "chips = 2, scores per chip = 2: too few"),
+        ([[0.5]], "chips = 1, scores per chip = 1: too few"),
+        ([0.5, 0.5], "chips = 2, scores per chip = 1: too few .* take more chips"),
+    ],
+)
+def test_an_interval_that_cannot_be_known_is_nan_and_says_so(returned: list[object], said: str) -> None:
+    values = iter(returned)
+    with pytest.warns(UnknownInterval, match=said):
+        found = run(lambda _: next(values), chips=len(returned))
+    assert all(map(math.isnan, found.ci95))
+
+
+@pytest.mark.usefixtures("chips_seen")
+def test_one_number_of_one_chip_has_no_interval_and_no_warning() -> None:
+    assert all(map(math.isnan, run(lambda _: 0.5, chips=1).ci95))
 
 
 @pytest.mark.usefixtures("chips_seen")

@@ -219,8 +219,8 @@ def test_gradients_of_keys_and_values_are_those_of_what_the_cells_hold(axis: str
     tokens = torch.randn(B, R, N, d, requires_grad=True)
     x = torch.rand(B, R, M, d if axis == "K" else N, requires_grad=True)
     held = []
-    write = operand._write
-    operand._write = lambda *args: held.append(write(*args)) or held[-1]
+    write = operand.write_values
+    operand.write_values = lambda *args, **options: held.append(write(*args, **options)) or held[-1]
     with of.samples(range(B)):
         y = operand.product(x, tokens)
     grad = torch.randn_like(y)
@@ -251,7 +251,7 @@ def test_an_exception_leaves_the_model_as_it_was() -> None:
         ({"gamma": float("nan")}, "must be a number"),
         ({"gamma": True}, "must be a number"),
         ({"gamma": "3"}, "must be a number"),
-        ({"gamma": {"attention.keys": 1}}, "'attention.keys' is no role; did you mean 'attention.key'"),
+        ({"gamma": {"attention.keys": 1}}, "'attention.keys' is not a role; did you mean 'attention.key'"),
         ({"scale": {"attention": (1, 2, 3)}}, r"scale\['attention'\] = \(1, 2, 3\)"),
         ({"gamma": 1, "scale": 1}, "give one of them"),
         ({"seed": 1.5}, "seed = 1.5: must be a whole number"),

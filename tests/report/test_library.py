@@ -34,7 +34,7 @@ def test_every_entry_is_listed() -> None:
     found = text(list_table())
     assert all(name in found for _, name in ENTRIES)
     assert "bundled" not in text(list_table("cell"))
-    with pytest.raises(BadInput, match="'cells' is no kind of library entry; did you mean 'cell'"):
+    with pytest.raises(BadInput, match="'cells' is not a kind of library entry; did you mean 'cell'"):
         list_table("cells")
 
 
@@ -76,7 +76,9 @@ def test_what_cannot_be_shown_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(BadInput, match=rf"^a.toml: cannot be shown; {tables}{hint}$"):
             list(show_tables("a.toml"))
     for name in ("results.json", "./a", "a.TOML"):
-        with pytest.raises(BadInput, match=rf"^{name}: is no .toml file; give a study or hardware file, or the name"):
+        with pytest.raises(
+            BadInput, match=rf"^{name}: is not a .toml file; give a study or hardware file, or the name"
+        ):
             list(show_tables(name))
 
 

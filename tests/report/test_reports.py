@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from rich.console import Console
@@ -73,6 +74,49 @@ def test_a_gain_of_a_whole_metric_counts_samples_by_what_was_left_out() -> None:
     older = gain(1.0, perplexity([40.0, 40.1], None), reference)
     assert older.low > 0
     assert older.verdict == "undecided", "nothing is known of other windows"
+
+
+@pytest.mark.parametrize(
+    ("metric", "chips", "hits", "others", "x"),
+    [
+        ("top1", 2, [2], [0], 1.0),
+        ("top1", 1, [1], [0], 0.0),
+        ("top1", 2, [2, 2], [0, 0], 1.0),
+        ("top1", 2, [2] * 5, [0] * 5, 1.0),
+        ("top1", 1, [1] * 50, [1] * 20 + [0] * 30, 1.0),
+        ("fidelity", 2, [1.8], [1.2], 1.0),
+        ("fidelity", 2, [1.8, 1.8], [1.2, 1.2], 1.0),
+    ],
+)
+def test_a_gain_from_too_few_chips_or_samples_is_undecided(
+    metric: str, chips: int, hits: list[float], others: list[float], x: float
+) -> None:
+    def accuracy(sums: list[float]) -> Accuracy:
+        mean = sum(sums) / chips / len(sums)
+        values = {"software": 1.0, "mean": mean, "ci95": (0.0, 1.0), "chips": [mean] * chips, "samples": len(sums)}
+        return Accuracy.model_validate({"metric": metric, "level": "array", **values, "hits": sums})
+
+    found = gain(x, accuracy(hits), accuracy(others))
+    assert (found.low, found.high, found.verdict) == (-np.inf, np.inf, "undecided")
+
+
+@pytest.mark.parametrize("left_out", [[3.0], [3.0, 3.0], [3.0] * 4])
+def test_a_gain_from_jackknife_values_without_spread_is_undecided(left_out: list[float]) -> None:
+    def accuracy(value: float) -> Accuracy:
+        values = {"software": 1.0, "mean": value, "ci95": (value, value), "chips": [value] * 2, "samples": 4}
+        left = [value for _ in left_out]
+        return Accuracy.model_validate({"metric": "perplexity", "level": "array", **values, "left_out": left})
+
+    assert gain(1.0, accuracy(2.0), accuracy(3.0)).verdict == "undecided"
+
+
+def test_the_verdict_says_where_chips_are_too_few() -> None:
+    points = []
+    for found in DEMO.points:
+        hits = [count // 2 for count in found.accuracy.score_sums or ()]
+        points.append(changed(changed(found, "accuracy.hits", hits), "accuracy.chips", [found.accuracy.mean]))
+    for sentence in clip_verdicts(study(*points)):
+        assert "At γ = 3, 6 there are too few chips or samples to show how much they vary." in sentence
 
 
 def test_the_verdict_says_where_clipping_gains_and_loses_and_why() -> None:

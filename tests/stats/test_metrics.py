@@ -102,6 +102,22 @@ def test_perplexities_that_overflow_and_without_interval_are_refused() -> None:
         perplexity_summary(np.ones((1, 1)), np.ones(1))
 
 
+@pytest.mark.parametrize("kind", ["pearson", "spearman"])
+@pytest.mark.parametrize("chips", [1, 2])
+def test_a_correlation_that_is_perfect_on_a_few_pairs_may_be_any_on_others(kind: str, chips: int) -> None:
+    truth = np.arange(4.0)
+    for sign in (1.0, -1.0):
+        found = correlation_summary(np.tile(sign * truth, (chips, 1)), truth, kind)  # type: ignore[arg-type]
+        assert found.mean == pytest.approx(sign)
+        assert found.ci95 == (-1.0, 1.0)
+
+
+def test_windows_that_do_not_show_how_much_they_vary_give_no_interval() -> None:
+    for losses in ([[1.0], [2.0]], [[1.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]]):
+        found = perplexity_summary(np.array(losses), np.ones(len(losses[0])))
+        assert all(map(math.isnan, found.ci95))
+
+
 def paired_coverage(kind: str, chips: int, count: int, runs: int = 300) -> tuple[float, float]:
     """How often paired intervals hold the true gain, and how often those over chips alone do.
 
@@ -124,7 +140,7 @@ def paired_coverage(kind: str, chips: int, count: int, runs: int = 300) -> tuple
             right = 1 / math.sqrt(3 + 0.05**2) - 1 / math.sqrt(2 + 0.05**2)
         difference = np.subtract(b.chips, a.chips)
         for n, (low, high) in enumerate(
-            (paired_interval(difference, np.subtract(b.left_out, a.left_out)), value_interval(difference))
+            (paired_interval(difference, np.subtract(b.jackknife_means, a.jackknife_means)), value_interval(difference))
         ):
             held[n] += low <= right <= high
     return float(held[0] / runs), float(held[1] / runs)

@@ -121,7 +121,10 @@ def test_the_same_file_serves_both_halves() -> None:
         ),
         ({"hardware": {"base": "nvm_ideal", "projection.array": "generic_amplitude"}}, "projection.array.cost"),
         ({"hardware": {"base": "nvm_ideal", "chip.tiles": 3}}, "hardware.chip.tiles = 3: the model needs 13 tiles"),
-        ({"dataflow": {"kind": "blocks"}}, "dataflow.kind = 'blocks': is no kind; known: layer_overlap, layer_serial"),
+        (
+            {"dataflow": {"kind": "blocks"}},
+            "dataflow.kind = 'blocks': is not a kind; known: layer_overlap, layer_serial",
+        ),
         ({"dataflow": {"kind": "sequence_blocking", "block": 0}}, "dataflow.block = 0: must be >= 1"),
         ({"model": {"source": "shapes:gpt2", "steps": 2}}, "model.steps = 2: only decoding has steps"),
         ({"hardware": {}}, "hardware.base: is missing; name one of: a100_sxm_40gb, "),
@@ -179,7 +182,7 @@ def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -
         assert getattr(found.points[0].cost, key) == getattr(alone.points[0].cost, key), "not the model's table"
     with pytest.raises(BadInput, match="--platforms: is missing or empty"):
         compared(both, [" "])
-    with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is no accelerator"):
+    with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is not among the accelerators of the library"):
         compared(str(tmp_path / "a.toml"), ["gpu"])
 
 

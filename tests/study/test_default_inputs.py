@@ -145,6 +145,7 @@ def pictures_and_words() -> Any:
     return transformers.CLIPModel(config).eval()
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.tracing.operations.LeftOut")  # the comparison of texts with images
 def test_sound_and_pairs_of_text_and_image_need_no_task() -> None:
     library("transformers")
     heard = work({"source": "python:tests.study.test_default_inputs:sounds", "batch": 2})

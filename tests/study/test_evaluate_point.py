@@ -95,6 +95,11 @@ def test_what_is_no_conditioning_gets_one_line(sets: tuple[str, ...], message: s
     assert "\n" not in str(raised.value)
 
 
+def test_a_point_without_an_interval_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^small: samples = 1, trials\.chips = 2: too few to show how much fidelity"):
+        evaluate_point(settings("task.metric=fidelity", "task.limit=1"))
+
+
 def test_threads_are_left_as_they_were() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

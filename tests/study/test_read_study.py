@@ -46,7 +46,7 @@ NO_SWEEP = TEXT.partition("[sweep]")[0]
 WRONG = {
     "negative seed": ("seed = 0", "seed = -1", "seed = -1", ">= 0"),
     "unknown section": ("seed = 0", "sead = 0", "'sead'", "did you mean 'seed'"),
-    "a source that is no text": ('"bundled:fashion-vit"', "3", "model.source = 3", "quotes"),
+    "a source that is not text": ('"bundled:fashion-vit"', "3", "model.source = 3", "quotes"),
     "no samples": ("limit = 1000", "limit = 0", "task.limit = 0", ">= 1"),
     "unknown key": ("limit = 1000", "limits = 0", "task.limits", "did you mean 'limit'"),
     "unknown preset": ('"clipformer_tcad_2024"', '"clipformer"', "hardware.base = 'clipformer'", "did you mean"),
@@ -207,7 +207,10 @@ def test_a_labeled_sweep_stays_what_it_is_called() -> None:
 
 def test_what_only_labeled_sweeps_set_cannot_be_changed_unnoticed() -> None:
     change = "hardware.projection.array.cell.write_noise.gamma=4"
-    with pytest.raises(BadInput, match=r"study\.toml: --set hardware\.projection.*only labeled sweeps"):
+    with pytest.raises(
+        BadInput,
+        match=r"study\.toml: --set hardware\.projection.*a labeled sweep sets this path; edit the sweep in the file",
+    ):
         make_study(tomllib.loads(NO_SWEEP + LABELED), [change], where="study.toml")
 
 

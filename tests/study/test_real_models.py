@@ -104,6 +104,7 @@ def test_fidelity_of_random_weights_says_that_they_are_random(tmp_path: Path) ->
     assert any(sentence.startswith("Weights of hf:") and "random (seed 0)" in sentence for sentence in caveats(content))
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.nn.calibration.calibrate.SingleInput")
 def test_features_without_classes_can_be_calibrated_for(tmp_path: Path) -> None:
     task = {"source": f"csv:{tiny.ratings(tmp_path / 'p.csv')}"}
     asked = study({"source": f"hf:{tiny.bert(tmp_path / 'bert')}"}, task, mitigation={"kv": "auto"}, sweep=[])

@@ -68,7 +68,7 @@ def test_a_cache_changes_nothing_in_software(model: nn.Module, source: str) -> N
         ({"window": 99}, "task.window = 99: the model takes at most 32 tokens"),
         ({"window": 8, "stride": 9}, "task.stride = 9: must be from 1 to the window"),
         ({"window": 8, "prefill": 8}, "task.prefill = 8: must be below the window of 8"),
-        ({"window": 32, "calibration": 8}, r"has 260 tokens but needs 290 \(256 calibrate\)"),
+        ({"window": 32, "calibration": 8}, r"has 260 tokens but needs 290 \(256 of them for calibration\)"),
         ({"metric": "top1"}, "running text has perplexity"),
         ({"probe": True}, "does not apply to text: sources"),
         ({"step": 2}, "only a KV cache has steps"),

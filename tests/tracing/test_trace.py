@@ -263,7 +263,7 @@ def test_tracing_leaves_the_model_as_it_was() -> None:
         ({"phase": "encode", "context": 4}, "context = 4: encoding has no cache"),
         ({"context": -1}, "context = -1"),
         ({"phase": "prefill"}, "phase = 'prefill': the model has no causal mask"),
-        ({"rules": ["a"]}, "rules is of type list"),
+        ({"rules": ["a"]}, "rules is a list"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_named(arguments: dict[str, object], message: str) -> None:
@@ -300,3 +300,31 @@ def test_layers_that_run_several_times_are_several_layers() -> None:
     assert stages(work) == [(0, LAYER), (1, LAYER), (2, LAYER)]
     first, second = (layer.ops[0] for layer in work.layers()[:2])
     assert second == replace(first, layer=1, shared_with=first.name)  # type: ignore[arg-type, call-arg]
+
+
+class Doubled(nn.Module):
+    """A layer whose weights are computed from those of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(self.one(x), self.two.weight * 2)
+
+
+def test_computed_weights_are_named_as_by_convert() -> None:
+    sample = torch.randn(2, 3, 8)
+    with pytest.warns(LeftOut) as traced:
+        work = of.trace(Doubled(), sample)
+    with pytest.warns(of.StaysDigital) as converted:
+        of.convert(Doubled().eval(), of.load("clipformer_tcad_2024"), sample=sample, level="noise")
+    reason = "the first in the model itself: its weights are computed from other parameters"
+    assert reason in str(traced[0].message)
+    assert reason in str(converted[0].message)
+    assert work.ops[-1] == Elementwise("", "embedding2", None, 2 * 3 * 8 * 8, "add")
+
+
+def test_a_sample_of_text_is_named() -> None:
+    with pytest.raises(BadInput, match=r"^trace: sample is a str, 'x'; give a batch"):
+        of.trace(Doubled(), "x")

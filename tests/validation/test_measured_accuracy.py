@@ -94,7 +94,7 @@ def test_bad_files_and_tables_are_one_line(tmp_path: Path) -> None:
     fit = {"series": "standard.none", "gamma": [3], "accuracy": [0.7]}
     assert Measured.read(tmp_path, {**table, "fit": fit}).sigma is None
     (tmp_path / "accuracy.json").write_text("{")
-    with pytest.raises(BadInput, match="is no JSON"):
+    with pytest.raises(BadInput, match="is not JSON"):
         Measured.read(tmp_path, {**table, "fit": fit})
     (tmp_path / "accuracy.json").write_text(json.dumps({"series": {}, "gains": []}))
     found = Measured.read(tmp_path, {**table, "fit": fit})
@@ -108,7 +108,7 @@ BROKEN = [
     ("measured.fit = 3: must be a table", {"fit": 3}, None),
     ("measured.fit: gamma and accuracy have different numbers", {"fit": {**FIT, "gamma": [3, 4]}}, None),
     ("measured.fit.gamma.0 = 0: must be > 0", {"fit": {**FIT, "gamma": [0]}}, None),
-    ("accuracy.json: is no JSON", {}, '{"series": {"a": {"software": NaN}}}'),
+    ("accuracy.json: is not JSON", {}, '{"series": {"a": {"software": NaN}}}'),
     ("accuracy.json: must be a table", {}, "[]"),
     ("accuracy.json: series = 3: must be a table", {}, '{"series": 3}'),
     (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.crossbar import Programmed
-from ohmformer.array.multiply import column_currents, read_cycles
+from ohmformer.array.multiply import column_currents
 
 
 @torch.no_grad()
@@ -28,9 +28,8 @@ def column_percentiles(
         Two tensors [S], in digits times input units; the highest current is at least one unit above the lowest.
     """
     samples: list[list[Tensor]] = [[] for _ in range(programmed.slices)]
-    for s, _, rows, _, applied in read_cycles(codes, programmed, signed=signed):
-        for side in programmed.sides[s]:
-            samples[s].append(column_currents(applied, side, rows, programmed.array, None).flatten())
+    for s, _, currents in column_currents(codes, programmed, signed=signed, stream=None):
+        samples[s].append(currents.flatten())
     ends = [_extremes(torch.cat(parts), percentile) for parts in samples]
     lows, highs = torch.stack([low for low, _ in ends]), torch.stack([high for _, high in ends])
     return lows, torch.maximum(highs, lows + 1)

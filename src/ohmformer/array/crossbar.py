@@ -91,28 +91,19 @@ class Programmed:
         return tuple(self._sides(s) for s in range(self.slices))
 
     def _sides(self, s: int) -> tuple[Side, ...]:
-        plus, variance = self.cells[0, s], self.variance(0, s)
+        plus, written = self.cells[0, s], None if self.written is None else self.written[0, s]
+        variance = read_variance(plus, self.array, written)
         if self.reference is None:
-            minus, minus_variance = self.cells[1, s], self.variance(1, s)
-            if self.array.subtract == "analog":
-                both = None if variance is None or minus_variance is None else variance + minus_variance
-                return (Side(1.0, plus - minus, both),)
+            minus, written = self.cells[1, s], None if self.written is None else self.written[1, s]
         else:
-            minus, minus_variance = self.reference[s], self.reference_variance(s)
-            if self.array.subtract == "analog":
-                return (Side(1.0, plus - self.by_output(minus, -2), variance, minus_variance),)
-        return (Side(1.0, plus, variance), Side(-1.0, minus, minus_variance))
-
-    def variance(self, p: int, s: int) -> Tensor | None:
-        """Variance [..., O, I] of one read of slice s, polarity p, in digits squared; None without read noise."""
-        return read_variance(self.cells[p, s], self.array, None if self.written is None else self.written[p, s])
-
-    def reference_variance(self, s: int) -> Tensor | None:
-        """Variance [..., C, I] of one read of the reference columns of slice s, in digits squared; None without."""
-        if self.reference is None:
-            return None
-        written = None if self.reference_written is None else self.reference_written[s]
-        return read_variance(self.reference[s], self.array, written)
+            minus, written = self.reference[s], None if self.reference_written is None else self.reference_written[s]
+        minus_variance = read_variance(minus, self.array, written)
+        if self.array.subtract != "analog":
+            return (Side(1.0, plus, variance), Side(-1.0, minus, minus_variance))
+        if self.reference is not None:
+            return (Side(1.0, plus - self.by_output(minus, -2), variance, minus_variance),)
+        both = None if variance is None or minus_variance is None else variance + minus_variance
+        return (Side(1.0, plus - minus, both),)
 
 
 def read_variance(cells: Tensor, array: Crossbar, written: Tensor | None = None) -> Tensor | None:
@@ -242,8 +233,20 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     check_simulated(array, "array")
     stream, w_range, major = options.get("stream", 0), options.get("w_range"), options.get("major", "outputs")
     codes = encoding.checked_matrix(codes, "write: codes")
-    slices = _checked_slices(codes, array, options.get("max_code"))
-    unit = _code_unit(1.0 if w_range is None else w_range, codes, array)
+    slices = array.slices(options.get("max_code"))
+    largest = array.capacity(slices) if array.encoding == "differential" else array.max_code
+    low, high = codes.aminmax()
+    if not bool((low >= -largest) & (high <= largest)):
+        raise BadInput(
+            f"write: codes must be integers within {largest} of zero, the most that {slices} slices hold; clip them, "
+            "or correct max_code"
+        )
+    w_range = torch.as_tensor(1.0 if w_range is None else w_range).to(codes)
+    while w_range.dim() < 2:
+        w_range = w_range.unsqueeze(0)
+    if w_range.shape[-1] != 1:
+        raise BadInput("w_range differs along the inputs, whose currents are summed unscaled; scale the inputs instead")
+    unit = encoding.unit_of(w_range, array.max_code)
     stream = Stream(stream) if isinstance(stream, int) else stream
     _count_writes(codes, array, slices, stream, major)
     return WriteRequest(array, codes, slices, unit, stream, options.get("fault_stream") or stream, major)
@@ -259,37 +262,6 @@ def reference_targets(codes: Tensor, array: Crossbar, slices: int) -> list[Tenso
     """The digits [1, ..., C, I] to write into the reference columns of an `offset` array, by slice."""
     shape = (1, *codes.shape[:-2], -(-codes.shape[-2] // array.columns), codes.shape[-1])
     return [codes.new_full(shape, float(digit)) for digit in encoding.reference_digits(array, slices)]
-
-
-def _checked_slices(codes: Tensor, array: Crossbar, max_code: int | None) -> int:
-    """The number of slices that hold codes up to `max_code`.
-
-    Raises:
-        BadInput: a code does not fit into them.
-    """
-    slices = array.slices(max_code)
-    largest = array.capacity(slices) if array.encoding == "differential" else array.max_code
-    low, high = codes.aminmax()
-    if not bool((low >= -largest) & (high <= largest)):
-        raise BadInput(
-            f"write: codes must be integers within {largest} of zero, the most that {slices} slices hold; clip them, "
-            "or correct max_code"
-        )
-    return slices
-
-
-def _code_unit(w_range: Tensor | float, codes: Tensor, array: Crossbar) -> Tensor:
-    """The value of one code [..., O or 1, 1], from the value of the largest code.
-
-    Raises:
-        BadInput: the range differs along the inputs, whose currents are summed before anything can be scaled.
-    """
-    w_range = torch.as_tensor(w_range).to(codes)
-    while w_range.dim() < 2:
-        w_range = w_range.unsqueeze(0)
-    if w_range.shape[-1] != 1:
-        raise BadInput("w_range differs along the inputs, whose currents are summed unscaled; scale the inputs instead")
-    return encoding.unit_of(w_range, array.max_code)
 
 
 def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, major: Major) -> None:

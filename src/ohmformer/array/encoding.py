@@ -204,14 +204,15 @@ def mean_over_copies_(total: Tensor, array: Crossbar) -> Tensor:
 
 
 def quantize_input(
-    x: Tensor, array: Crossbar, x_range: Tensor, *, signed: bool, rounded: bool = True
+    x: Tensor, array: Crossbar, x_range: Tensor | float | None, *, signed: bool, rounded: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Quantize inputs to codes of the same shape and dtype.
 
     Args:
         x: real inputs [..., I]; values beyond the range saturate, as in a DAC.
         array: the hardware.
-        x_range: the value of the largest code; broadcasts against x.
+        x_range: the value of the largest code, broadcasts against x; None takes the largest magnitude, of each vector
+            if the range of the hardware is `dynamic`, otherwise of the whole of x.
         signed: False if inputs are never negative and use all codes.
         rounded: round to integers; False bypasses the quantizer.
 
@@ -221,6 +222,9 @@ def quantize_input(
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
+    if x_range is None:
+        x_range = x.abs().amax(-1, keepdim=True) if array.inputs.range == "dynamic" else x.abs().amax()
+    x_range = torch.as_tensor(x_range).to(x)
     if not bool(((x_range >= 0) & (x_range < math.inf)).all() & torch.isfinite(x.sum())):
         raise _unusable("an input of a crossbar", x_range)
     top = array.max_input(signed=signed)

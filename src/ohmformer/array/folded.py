@@ -8,7 +8,6 @@ matrices that share one call, such as samples and heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -82,21 +81,17 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         programmed: the matrix; not changed.
         read_noise: compute the variances of reads, too.
     """
+    before = programmed.written
+    groups = [(cells, None if before is None else before[p]) for p, cells in enumerate(programmed.cells.unbind(0))]
+    if programmed.reference is not None:
+        groups.append((programmed.reference, programmed.reference_written))
     sums = []
-    for cells, written in _column_groups(programmed):
+    for cells, written in groups:
         group = _SliceSum(programmed.array, read_noise)
         for s, part in enumerate(cells.unbind(0)):
             group.add(part, None if written is None else written[s])
         sums.append(group)
     return _difference(sums[0], sums[1], programmed.array, programmed.unit)
-
-
-def _column_groups(programmed: Programmed) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Digits [S, ..., O or C, I], and those before drift, of the positive columns, then of those subtracted."""
-    for p, cells in enumerate(programmed.cells.unbind(0)):
-        yield cells, None if programmed.written is None else programmed.written[p]
-    if programmed.reference is not None:
-        yield programmed.reference, programmed.reference_written
 
 
 def _difference(plus_sum: _SliceSum, minus_sum: _SliceSum, array: Crossbar, unit: Tensor) -> Folded:

@@ -10,6 +10,7 @@ Z input cycles; `...` are matrices that share one call, such as samples and head
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import get_args
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import cell_level, converters, encoding
-from ohmformer.array.crossbar import Programmed, Side
+from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded, fold, folded_product
 from ohmformer.array.spec import Crossbar, Level
 from ohmformer.device import noise
@@ -65,9 +66,13 @@ def mvm(
         return mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
-    codes, unit = quantized_input(x.to(programmed.cells), array, x_range, signed=signed)
-    read_stream = _read_stream(stream, array, level)
-    y = product(codes, programmed, array, level=level, signed=signed, stream=read_stream, adc_range=adc_range)
+    codes, unit = encoding.quantize_input(x.to(programmed.cells), array, x_range, signed=signed)
+    if level == "noise" or noise.exact_reads(array.cell):
+        stream = None
+    elif stream is None:
+        raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
+    stream = Stream(stream) if isinstance(stream, int) else stream
+    y = product(codes, programmed, array, level=level, signed=signed, stream=stream, adc_range=adc_range)
     return y.mul_(unit)
 
 
@@ -118,38 +123,6 @@ def product(
     return computed(codes, held, signed=signed, stream=stream, span=span).mul_(held.unit.transpose(-2, -1))
 
 
-def quantized_input(
-    x: Tensor, array: Crossbar, x_range: Tensor | float | None, *, signed: bool, rounded: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Quantize inputs.
-
-    Args:
-        x: real inputs [..., M, I].
-        array: the hardware.
-        x_range: the value of the largest code; None as in `mvm`.
-        signed: as in `mvm`.
-        rounded: round codes to integers; False bypasses the quantizer.
-
-    Returns:
-        Codes [..., M, I], and the value of one code.
-
-    Raises:
-        BadInput: x holds NaN or infinity.
-    """
-    if x_range is None:
-        x_range = x.abs().amax(-1, keepdim=True) if array.inputs.range == "dynamic" else x.abs().amax()
-    return encoding.quantize_input(x, array, torch.as_tensor(x_range).to(x), signed=signed, rounded=rounded)
-
-
-def _read_stream(stream: Streams | int | None, array: Crossbar, level: Level) -> Streams | None:
-    """The stream of the read noise; None if the level or the cells have none."""
-    if level == "noise" or noise.exact_reads(array.cell):
-        return None
-    if stream is None:
-        raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
-    return Stream(stream) if isinstance(stream, int) else stream
-
-
 def converted_product(
     codes: Tensor, programmed: Programmed, *, signed: bool, stream: Streams | None, span: converters.Range
 ) -> Tensor:
@@ -169,63 +142,45 @@ def converted_product(
     """
     array = programmed.array
     total = codes.new_zeros(())
-    for s, z, rows, weight, applied in read_cycles(codes, programmed, signed=signed):
-        slice_span = converters.at_slice(span, s)
-        for k, side in enumerate(programmed.sides[s]):
-            y = column_currents(applied, side, rows, array, stream and stream.child("read", z, s, rows.start, k))
-            y, step, zero = converters.to_codes_(y, array.adc, slice_span)
-            y = programmed.by_output(y, -1) if y.shape[-1] != programmed.outputs else y
-            factor = side.sign * weight
-            total = total.add_(y, alpha=factor * step) if total.dim() else y.mul_(factor * step)
-            if zero:
-                total += factor * zero
+    for s, weight, currents in column_currents(codes, programmed, signed=signed, stream=stream):
+        y, step, zero = converters.to_codes_(currents, array.adc, converters.at_slice(span, s))
+        y = programmed.by_output(y, -1) if y.shape[-1] != programmed.outputs else y
+        total = total.add_(y, alpha=weight * step) if total.dim() else y.mul_(weight * step)
+        if zero:
+            total += weight * zero
     return encoding.mean_over_copies_(total, array)
 
 
-def read_cycles(
-    codes: Tensor, programmed: Programmed, *, signed: bool
-) -> Iterator[tuple[int, int, slice, float, Tensor]]:
-    """Every read of every row block.
+def column_currents(
+    codes: Tensor, programmed: Programmed, *, signed: bool, stream: Streams | None
+) -> Iterator[tuple[int, float, Tensor]]:
+    """The currents of every read: of each row block, slice, input cycle and side (see `Programmed.sides`).
 
     Args:
         codes: integer inputs [..., M, I].
         programmed: the matrix [..., O, I].
         signed: as in `mvm`.
-
-    Returns:
-        For each read: slice s, input cycle z, rows of the block, weight of its result in the sum, and what is applied
-        to the rows [..., M, R].
-    """
-    array = programmed.array
-    planes, weights = encoding.bit_planes(codes, array, signed=signed)
-    for first in range(0, programmed.inputs, array.rows):
-        rows = slice(first, first + array.rows)
-        for s in range(programmed.slices):
-            for z, weight in enumerate(weights):
-                yield s, z, rows, float(weight * array.slice_weight(s)), planes[z][..., rows]
-
-
-def column_currents(applied: Tensor, side: Side, rows: slice, array: Crossbar, stream: Streams | None) -> Tensor:
-    """Column currents of one read of a row block.
-
-    Args:
-        applied: what is applied to the rows [..., M, R].
-        side: the columns [..., O or C, I].
-        rows: the row block.
-        array: the hardware.
         stream: key of the read noise; None for reads without noise.
 
     Returns:
-        Currents [..., M, O or C], in digits times input units: a new tensor.
+        For each read: the slice, the weight of its result in the sum, and currents [..., M, O or C] in digits times
+        input units, a new tensor.
     """
-    y = applied @ side.cells[..., rows].transpose(-2, -1)
-    if stream is None or side.variance is None:
-        return y
-    power = applied if array.inputs.kind == "bit_serial" else applied.square()
-    std = (power @ side.variance[..., rows].transpose(-2, -1)).sqrt_()
-    y = y.addcmul_(std, stream.normal(*std.shape, like=std))
-    if side.shared_variance is not None:
-        std = (power @ side.shared_variance[..., rows].transpose(-2, -1)).sqrt_()
-        shared = std.mul_(stream.child("reference").normal(*std.shape, like=std))
-        y -= shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
-    return y
+    array = programmed.array
+    planes, weights = encoding.bit_planes(codes, array, signed=signed)
+    reads = itertools.product(range(0, programmed.inputs, array.rows), range(programmed.slices), range(len(weights)))
+    for first, s, z in reads:
+        rows, weight = slice(first, first + array.rows), float(weights[z] * array.slice_weight(s))
+        applied = planes[z][..., rows]
+        for k, side in enumerate(programmed.sides[s]):
+            y = applied @ side.cells[..., rows].transpose(-2, -1)
+            if stream is not None and side.variance is not None:
+                numbers = stream.child("read", z, s, first, k)
+                power = applied if array.inputs.kind == "bit_serial" else applied.square()
+                std = (power @ side.variance[..., rows].transpose(-2, -1)).sqrt_()
+                y = y.addcmul_(std, numbers.normal(*std.shape, like=std))
+                if side.shared_variance is not None:
+                    std = (power @ side.shared_variance[..., rows].transpose(-2, -1)).sqrt_()
+                    shared = std.mul_(numbers.child("reference").normal(*std.shape, like=std))
+                    y -= shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
+            yield s, side.sign * weight, y

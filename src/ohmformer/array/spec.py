@@ -189,7 +189,7 @@ class Crossbar(Spec):
             raise ValueError(f"bits_per_cell = {self.bits_per_cell} is above bits = {self.bits}; lower it")
         if self.encoding == "offset" and self.bits < 2:
             raise ValueError("bits = 1 is too few for an offset; use 2 or more, or encoding = 'differential'")
-        self._check_slice_base()
+        self._check_radix()
         if self.cell.levels is not None and 2**self.bits_per_cell > self.cell.levels:
             raise ValueError(
                 f"bits_per_cell = {self.bits_per_cell} needs {2**self.bits_per_cell} levels but the cell has "
@@ -197,15 +197,15 @@ class Crossbar(Spec):
             )
         writes = self.write_verify.writes if self.write_verify else 1
         if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
-            raise ValueError(f"verify: {reason}")
+            raise ValueError(f"write_verify: {reason}")
         digits = self.slices() // self.redundancy
         if isinstance(writes, tuple) and len(writes) != digits:
             raise ValueError(
-                f"verify.writes has {len(writes)} numbers for {digits} slices; give one number, or one for each"
+                f"write_verify.writes has {len(writes)} numbers for {digits} slices; give one number, or one for each"
             )
         return self
 
-    def _check_slice_base(self) -> None:
+    def _check_radix(self) -> None:
         if self.radix is None:
             return
         if self.encoding == "offset":

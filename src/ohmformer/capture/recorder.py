@@ -143,7 +143,7 @@ class Recorder(TorchFunctionMode):
             return output
         if self.recorded_depth or opacity or not self.follower.concerns((args, kwargs)):
             return func(*args, **kwargs)
-        self.recorded_depth += 1  # the follower repeats calls on other values; these are no calls of the model
+        self.recorded_depth += 1  # the follower repeats calls on other values; these are not calls of the model
         try:
             return self.follower.call(func, args, kwargs)
         finally:

@@ -20,12 +20,13 @@ _REMEDIES: dict[type | tuple[type, ...], str] = {
 }
 
 
-def as_sample(sample: Any) -> Any:
+def as_sample(sample: Any, who: str = "sample") -> Any:
     """Convert the arrays and lists of numbers of a sample batch to tensors.
 
     Args:
         sample: a tensor, an array, a tuple or mapping of arguments, or inputs that are read from files by slices (such
             as `task.calibration` of image folders), which are read.
+        who: its name in messages.
 
     Returns:
         A tensor, or a tuple or mapping of arguments.
@@ -35,24 +36,24 @@ def as_sample(sample: Any) -> Any:
     """
     name = type(sample).__name__
     if sample is None:
-        raise BadInput(f"sample is empty: it is of type {name}; give a batch of real inputs")
+        raise BadInput(f"{who} is empty: it is None; give a batch of real inputs")
     for kind, remedy in _REMEDIES.items():
         if isinstance(sample, kind):
-            raise BadInput(f"sample is of type {name}; {remedy}")
+            raise BadInput(f"{who} is of type {name}; {remedy}")
     if isinstance(sample, Mapping):
         if not any(_holds_tensors(value) for value in sample.values()):
-            return {key: _tensor(value, f"sample[{key!r}]") for key, value in sample.items()}
+            return {key: _tensor(value, f"{who}[{key!r}]") for key, value in sample.items()}
         return _unless_equal(sample, {key: _array_as_tensor(value) for key, value in sample.items()})
     if isinstance(sample, (tuple, list)):
         if _is_numbers(sample):
-            return _tensor(sample, "sample")
+            return _tensor(sample, who)
         tensors = map(_array_as_tensor, sample)
         return type(sample)(*tensors) if hasattr(sample, "_fields") else type(sample)(tensors)
     if isinstance(sample, (Tensor, np.ndarray)):
         return _array_as_tensor(sample)
-    tensor = _read_by_slice(sample)
+    tensor = _read_by_slice(sample, who)
     if tensor is None:
-        raise BadInput(f"sample is of type {name}; give a tensor, a tuple of arguments or a mapping of arguments")
+        raise BadInput(f"{who} is of type {name}; give a tensor, a tuple of arguments or a mapping of arguments")
     return tensor
 
 
@@ -70,17 +71,17 @@ def _unless_equal(sample: Mapping[Any, Any], converted: dict[Any, Any]) -> Any:
     return sample if all(converted[key] is sample[key] for key in converted) else converted
 
 
-def _read_by_slice(sample: Any) -> Tensor | None:
+def _read_by_slice(sample: Any, who: str) -> Tensor | None:
     """All inputs of an object with a length and slices; None for other objects."""
     if isinstance(sample, Dataset) or not (hasattr(sample, "__len__") and hasattr(sample, "__getitem__")):
         if isinstance(sample, Dataset):
             raise BadInput(
-                f"sample is of type {type(sample).__name__}; give a batch of its inputs, such as "
+                f"{who} is of type {type(sample).__name__}; give a batch of its inputs, such as "
                 "torch.stack([dataset[n][0] for n in range(32)])"
             )
         return None
     if len(sample) == 0:
-        raise BadInput("sample is empty; give a batch of at least one input")
+        raise BadInput(f"{who} is empty; give a batch of at least one input")
     try:
         inputs = sample[0 : len(sample)]
     except (TypeError, KeyError, IndexError, ValueError):

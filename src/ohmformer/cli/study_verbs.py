@@ -104,7 +104,7 @@ def _measured(
         from ohmformer.study.join_cost import with_costs
 
         results = with_costs(results, costs)
-    from ohmformer.report.outputs import report_study
+    from ohmformer.cli.finished_study import report_study
 
     report_study(results, folder, to_stderr=goes_to_stdout(json))
     return results
@@ -112,7 +112,7 @@ def _measured(
 
 def _priced(study: Study[CostSettings], out: str | None, json: str | None) -> StudyCosts:
     """Compute the costs of a study without measurable accuracy, show them, and write results.json to its folder."""
-    from ohmformer.report.outputs import report_costs
+    from ohmformer.cli.finished_study import report_costs
     from ohmformer.study.join_cost import costs_alone
 
     stopping.says = NOTHING_STORED

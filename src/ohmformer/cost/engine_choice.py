@@ -89,7 +89,7 @@ class EngineChoice:
         hardware: the engines.
         clip: clip of K and V in memristive cells.
         rules: exceptions for products by name.
-        weights: mitigation for static weights.
+        weights: mitigation of static weights.
         kv: conditioning of K and V in memristive cells: one for all, or operand name -> its own.
     """
 

@@ -25,7 +25,7 @@ from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
 from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, check_type, given, shown, suggest
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
@@ -152,16 +152,18 @@ def place(
         clip: clip of K and V in memristive cells. Slices that it leaves empty take no cells. SRAM is not clipped.
         rules: engines, arrays, stored sides and clips of products by name, as in `convert` and `trace`. The workload
             must not contain a product that a rule keeps digital.
-        weights: mitigation for static weights. Rotating their inputs costs digital operations.
+        weights: mitigation of static weights. Rotating their inputs costs digital operations.
         kv: conditioning of K and V in memristive cells, which costs digital operations: one for all, or operand name ->
             its own.
-        kv_sets: number of sets of the K and V arrays that layers share.
+        kv_sets: number of sets of the K and V arrays that layers share, 1 or 2.
         softmax_sets: `one` set of softmax units, or `per_layer`, one for each K array of a layer's own.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not fit the arrays; one line with the
             field and the remedy.
     """
+    check_cost_arguments("place", workload, hardware, clip, weights)
+    _check_set_numbers(kv_sets, softmax_sets)
     _check_clip(hardware, clip)
     _check_kv(workload, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
@@ -229,6 +231,13 @@ def _kept(workload: Workload, layer: Layer) -> bool:
     return all(tiles.caches(workload, op, shared=False) == workload.batch for op in products)
 
 
+def _check_set_numbers(kv_sets: object, softmax_sets: object) -> None:
+    if type(kv_sets) is not int or kv_sets not in (1, 2):
+        raise BadInput(f"place: kv_sets is {given(kv_sets)}; give 1 or 2")
+    if not isinstance(softmax_sets, str) or softmax_sets not in ("one", "per_layer"):
+        raise BadInput(f"place: softmax_sets is {given(softmax_sets)}; give 'one' or 'per_layer'")
+
+
 def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> None:
     """Refuse a second set of cells that nothing would use.
 
@@ -282,6 +291,20 @@ def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> 
     return counts
 
 
+def check_cost_arguments(function: str, workload: object, hardware: object, clip: object, weights: object) -> None:
+    """Refuse arguments of a wrong type that the functions of cost share.
+
+    Raises:
+        BadInput: an argument is refused; `function` names the function in the message.
+    """
+    named_hardware = f"of.load({shown(hardware)})" if isinstance(hardware, str) else "of.load"
+    named_workload = f"of.shapes({shown(workload)})" if isinstance(workload, str) else "of.shapes or of.trace"
+    check_type(function, "workload", workload, Workload, f"a Workload ({named_workload})")
+    check_type(function, "hardware", hardware, Accelerator, f"an Accelerator ({named_hardware})")
+    check_type(function, "clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None")
+    check_type(function, "weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None")
+
+
 def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
     for engine in (hardware.attention.key, hardware.attention.value):
         if clip is not None and isinstance(engine, CrossbarEngine):
@@ -291,11 +314,13 @@ def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
 def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
     names = {op.name for op in workload.dynamic}
     for name, spec in kv.items() if isinstance(kv, Mapping) else [("", kv)]:
-        where = f"kv[{name!r}]" if name else "kv"
-        if name and name not in names:
-            raise BadInput(f"{where}: names no operand; {suggest(name, sorted(names))}")
+        where = f"kv[{shown(name)}]" if isinstance(kv, Mapping) else "kv"
+        if name not in names and isinstance(kv, Mapping):
+            raise BadInput(f"{where}: names no operand; {suggest(str(name), sorted(names))}")
         if not isinstance(spec, Conditioning | None):
-            raise BadInput(f"{where} = {spec!r}: is not a conditioning; take Conditioning(mean=True, basis='hadamard')")
+            raise BadInput(
+                f"{where} is {given(spec)}; which is not a conditioning; take Conditioning(mean=True, basis='hadamard')"
+            )
 
 
 def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:

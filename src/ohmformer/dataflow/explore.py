@@ -6,20 +6,20 @@ of the closed form covers the layers of all points.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.placement import PlacedLayer, Placement, check_cost_arguments
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
 from ohmformer.dataflow.layer_cuts import Segment, joined_segments
 from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, check_type, given
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -75,14 +75,13 @@ def explore(
     Raises:
         BadInput: there are no points, a price is missing, or a chip is too small.
     """
-    designs = [DesignPoint(*point) for point in points]
-    if not designs:
-        raise BadInput("points: is empty; give at least one (workload, accelerator, dataflow)")
+    designs = _design_points(points)
     by_pair: dict[tuple[object, ...], _Priced] = {}
     per_point = []
     for workload, hardware, dataflow in designs:
         pair = (id(workload), id(hardware), *sets_of(dataflow).values())
         if pair not in by_pair:
+            check_cost_arguments("explore", workload, hardware, clip, weights)
             by_pair[pair] = _Priced.of(
                 place_for(dataflow, workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
             )
@@ -91,6 +90,28 @@ def explore(
     latencies = _latencies(designs, per_point)
     joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in per_point]).T
     return Explored(latencies, joules + power * latencies, area, tuple(priced.placement for priced in per_point))
+
+
+def _design_points(points: Iterable[Any]) -> list[DesignPoint]:
+    """Return the design points, after checking that there are some and that each has three parts.
+
+    Raises:
+        BadInput: there are none, or one has another form.
+    """
+    form = "(workload, accelerator, dataflow)"
+    if isinstance(points, (str, Mapping)) or getattr(points, "ndim", None) == 0:
+        raise BadInput(f"explore: points is {given(points)}; give a list of {form}")
+    check_type("explore", "points", points, Iterable, f"a list of {form}")
+    designs = []
+    for number, point in enumerate(points):
+        if not isinstance(point, (tuple, list)) or len(point) != 3:
+            raise BadInput(f"explore: points[{number}] is {given(point)}; give {form}")
+        remedy = "LayerSerial() or SequenceBlocking(block=64)"
+        check_type("explore", f"dataflow of points[{number}]", point[2], Dataflow, remedy)
+        designs.append(DesignPoint(*point))
+    if not designs:
+        raise BadInput(f"points: is empty; give at least one {form}")
+    return designs
 
 
 class _Pipeline(NamedTuple):

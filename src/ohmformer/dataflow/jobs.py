@@ -35,7 +35,7 @@ def check_size(placement: Placement, dataflow: Dataflow) -> None:
     if count > MOST_JOBS:
         raise BadInput(
             f"model.batch = {placement.workload.batch}: takes {count:,} jobs to simulate with these blocks and "
-            f"layers, at most {MOST_JOBS:,} are possible; lower batch or seq_len, raise dataflow.block, or take "
+            f"layers; at most {MOST_JOBS:,} jobs are possible: lower batch or seq_len, raise dataflow.block, or take "
             "of.explore, which builds no jobs"
         )
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import get_args
 
-from ohmformer.cost.placement import Placement
+from ohmformer import units
+from ohmformer.cost.placement import Placement, check_cost_arguments
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import lifetime
 from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.timeline import Timeline, build_timeline
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, check_type, given, shown, suggest
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -62,17 +65,18 @@ class Run:
         """Energy [J], split by component, operation or engine.
 
         Raises:
-            BadInput: `kind` is none of these.
+            BadInput: `kind` is not one of these.
         """
-        if kind not in get_args(By):
-            raise BadInput(f"energy_by({kind!r}): {suggest(str(kind), list(get_args(By)))}")
+        if not isinstance(kind, str) or kind not in get_args(By):
+            raise BadInput(f"energy_by({shown(kind)}): {suggest(shown(kind), list(get_args(By)))}")
         return self.timeline.energy_by(kind)
 
-    def lifetime(self, rate: float | None = None, *, leveling: bool = False, spare: float = 0.0) -> float | None:
+    def lifetime(self, rate: float | str | None = None, *, leveling: bool = False, spare: float = 0.0) -> float | None:
         """Time until the first cells wear out [s].
 
         Args:
-            rate: passes per second; by default passes follow one another without a pause.
+            rate: passes per second, as a number or as text with a unit, such as "20 Hz"; by default passes follow one
+                another without a pause.
             leveling: see `dataflow.lifetime.lifetime`.
             spare: see `dataflow.lifetime.lifetime`.
 
@@ -82,7 +86,9 @@ class Run:
         Raises:
             BadInput: the rate or `spare` is out of range.
         """
-        passes_per_second = 1 / self.latency if rate is None else rate
+        passes_per_second = 1 / self.latency if rate is None else _rate(rate)
+        check_type("lifetime", "leveling", leveling, bool, "True or False")
+        spare = _number("spare", spare, "a fraction, such as 0.1")
         first_worn = lifetime(self.placement, passes_per_second, leveling=leveling, spare=spare)
         return None if first_worn is None else first_worn.seconds
 
@@ -92,10 +98,36 @@ class Run:
         Raises:
             BadInput: the file cannot be written.
         """
+        check_type("save_trace", "file", file, (str, PathLike), "the path of the file to write")
         try:
             Path(file).write_text(json.dumps(self.timeline.chrome_trace()), encoding="utf-8")
         except OSError as error:
             raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _rate(rate: object) -> float:
+    """Return a rate [Hz] that is given as a number, or as text with a unit.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    if not isinstance(rate, str):
+        return _number("rate", rate, 'passes per second, such as 20 or "20 Hz"')
+    try:
+        return units.parse(rate, "Hz")
+    except ValueError as error:
+        raise BadInput(f"lifetime: rate = {shown(rate)}: {error}") from None
+
+
+def _number(name: str, value: object, remedy: str) -> float:
+    """Return a real number of any type as a float.
+
+    Raises:
+        BadInput: the value is not a real number.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise BadInput(f"lifetime: {name} is {given(value)}; give {remedy}")
+    return float(value)
 
 
 def simulate(
@@ -116,21 +148,16 @@ def simulate(
         dataflow: by default `LayerSerial()`.
         clip: clip of K and V in memristive cells. Slices that it leaves empty take no cells.
         rules: engines, arrays, stored sides and clips of products by name, as in `trace`.
-        weights: mitigation for static weights. Rotating their inputs costs digital operations.
+        weights: mitigation of static weights. Rotating their inputs costs digital operations.
         kv: conditioning of K and V in memristive cells, which costs digital operations: one for all, or operand name ->
             its own.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or an argument has the wrong type.
     """
-    arguments = (("workload", workload, Workload, "of.shapes"), ("hardware", hardware, Accelerator, "of.load"))
-    for name, value, kind, maker in arguments:
-        if not isinstance(value, kind):
-            raise BadInput(
-                f"{name} = {value!r}: is not of type {kind.__name__}; take {maker}({value!r}) if that is its name"
-            )
-    if not isinstance(dataflow, Dataflow | None):
-        raise BadInput(f"dataflow = {dataflow!r}: is not a dataflow; take LayerSerial() or SequenceBlocking(block=64)")
+    check_cost_arguments("simulate", workload, hardware, clip, weights)
+    remedy = "LayerSerial() or SequenceBlocking(block=64)"
+    check_type("simulate", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     dataflow = dataflow or LayerSerial()
     placement = place_for(dataflow, workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
     check_size(placement, dataflow)

@@ -33,7 +33,7 @@ def check_cell(cell: Cell, age: float) -> None:
 
 
 class _Uncached:
-    """A cell as an argument of a cached function that is no part of the cache key."""
+    """A cell as an argument of a cached function that is not part of the cache key."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell

@@ -7,7 +7,7 @@ from typing import TypeVar
 from ohmformer import catalog, schema
 from ohmformer.array.spec import Crossbar
 from ohmformer.device.spec import Cell
-from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.errors import BadInput, check_type, shown, suggest
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import Spec
 
@@ -57,9 +57,8 @@ def _load(cls: type[Entry], name: str) -> Entry:
     Raises:
         BadInput: as in `load`. If the entry is of another kind, the message names the function that loads that kind.
     """
-    if not isinstance(name, str):
-        raise BadInput(f"name is of type {type(name).__name__}; give the name of a library entry, or of a .toml file")
     kind = cls.catalog_kind
+    check_type(_LOADERS[kind], "name", name, str, "the name of a library entry, or of a .toml file")
     if name.endswith(".toml") or name not in catalog.entries(kind):
         other = kind_of(name)
         if other != kind and not (name.endswith(".toml") and kind in catalog.read(catalog.find(kind, name))):

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ohmformer import catalog
 from ohmformer.array.spec import Crossbar, Scale
-from ohmformer.errors import BadInput, Misplaced, cut, fault_of, shown, suggest
+from ohmformer.errors import BadInput, Misplaced, cut, fault_of, given, shown, suggest
 from ohmformer.key_search import former_names
 from ohmformer.mitigation.spec import Clip, KVClip
 from ohmformer.quantities import Percentile
@@ -99,6 +99,8 @@ class RuleBook:
         """
         if isinstance(rules, RuleBook):
             return rules
+        if not isinstance(rules, Mapping | None):
+            raise BadInput(f"rules is {given(rules)}; give a mapping of name patterns to rules, or None")
         return cls(tuple((pattern, as_rule(pattern, value)) for pattern, value in (rules or {}).items()))
 
     @cached_property

@@ -1,4 +1,7 @@
-"""How many arrays does a matrix take, and how many pulses does writing it take?"""
+"""How many arrays does a matrix take, and how often are its cells written and read?
+
+Pulses are counted elsewhere: those of one write are `Cell.write_pulses`, and `cost/write_wear.py` multiplies the two.
+"""
 
 from ohmformer.mapping.planning import Plan, plan
 

@@ -116,7 +116,7 @@ KVConditioning = Conditioning | Mapping[str, Conditioning]
 
 
 class WeightMitigation(Spec):
-    """How static weights on memristive crossbars are conditioned in the whole model; a rule has precedence.
+    """Mitigation of the static weights on memristive crossbars, for the whole model; a rule has precedence.
 
     Attributes:
         rotate: rotate inputs and weights of every product by the same randomized Hadamard matrix, which changes no

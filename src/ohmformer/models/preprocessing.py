@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ohmformer.errors import BadInput, shown
+from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.models.images import ImageReader
 
 NO_IMAGES = (
@@ -58,7 +58,12 @@ def remember(model: nn.Module, preparation: Preparation) -> nn.Module:
 
     Returns:
         The same model.
+
+    Raises:
+        BadInput: an argument has the wrong type.
     """
+    check_type("remember", "model", model, nn.Module, "an nn.Module")
+    check_type("remember", "preparation", preparation, Preparation, "Preparation(images=..., tokenizer=...)")
     setattr(model, ATTRIBUTE, preparation)
     return model
 

@@ -190,7 +190,7 @@ def _pickled(file: Path) -> Mapping[str, Any]:
 
 
 def check_types(folder: Path, model: Any) -> None:
-    """Refuse weights that are stored as integers or in 8 bits, but are no part of a known quantization.
+    """Refuse weights that are stored as integers or in 8 bits, but are not part of a known quantization.
 
     Such codes have a scale elsewhere; taken as values they give wrong outputs.
 
@@ -217,7 +217,7 @@ def check_types(folder: Path, model: Any) -> None:
 def left_over(model: Any, unexpected: Iterable[str]) -> list[str]:
     """Return the names of weights in the files that belong to parts of the model but have no place in it.
 
-    Weights of other heads, and of a pooling layer that is left out, are no part of the model. Weights of a further
+    Weights of other heads, and of a pooling layer that is left out, are not part of the model. Weights of a further
     layer, a bias that the configuration leaves out, or a further part of the base model are.
 
     Args:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput, one_line
+from ohmformer.errors import BadInput, check_type, one_line
 from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
 from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
+from ohmformer.terminal.progress import bar
 
 MOST_CHIPS = 1_000_000
 
@@ -24,19 +23,25 @@ class Interrupted(UserWarning):
     """Ctrl-C came before all chips were evaluated, so the statistics cover only some of them."""
 
 
+class UnknownInterval(UserWarning):
+    """The scores do not show how much chips or samples vary, so the bounds of the interval are NaN."""
+
+
 @dataclass(frozen=True)
 class Stats:
     """Statistics of a model over chips and samples, as `monte_carlo` returns them.
 
     Attributes:
         mean: mean score over all chips and samples, or the metric that `summarize` computed from the scores.
-        ci95: 95 % confidence interval of that mean, over chips and samples (over samples alone for one chip; NaN for
-            one chip without samples).
+        ci95: 95 % confidence interval of that mean, over chips and samples (over samples alone for one chip). Both
+            bounds are NaN, with a warning, where scores do not show how much chips or samples vary: a single sample,
+            two samples that agree (unless scores are 0 or 1), or one number each from two equal chips. One number from
+            one chip has NaN for both bounds without a warning.
         chips: the mean or value of every chip, in order.
         samples: number of scores per chip; None if `evaluate` returned one number.
         interrupted: True if Ctrl-C came before all chips were evaluated.
         scores: all scores [C, N]; None if `evaluate` returned one number.
-        left_out: as in `stats.intervals.Summary`.
+        jackknife_means: as in `stats.intervals.Summary`.
     """
 
     mean: float
@@ -45,7 +50,7 @@ class Stats:
     samples: int | None
     interrupted: bool = False
     scores: Floats | None = field(default=None, repr=False, compare=False)
-    left_out: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    jackknife_means: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
 
 def monte_carlo(
@@ -78,25 +83,33 @@ def monte_carlo(
             another chip; or another thread calls the model or changes its settings.
         KeyboardInterrupt: Ctrl-C came before the first chip was evaluated.
     """
+    check_type("monte_carlo", "evaluate", evaluate, Callable, "a function of the model that returns scores [N]")
+    check_type("monte_carlo", "summarize", summarize, Callable, "a function such as task.summarize")
+    check_type("monte_carlo", "progress", progress, bool, "True or False")
     chips = _count(chips)
     state = crossbars(model).state
     seed = state.seed if seed is None else check_seed(seed)
     by_chip: list[Floats] = []
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal)
-    with state.changing("monte_carlo"):
+    with state.changing("monte_carlo"), bar("chips", chips, show=progress) as shown:
         before = state.chip, state.seed
         try:
-            for chip in track(range(chips), "chips", console=console, transient=True, disable=hidden):
+            for chip in range(chips):
                 set_chip(model, chip, seed=seed)
                 by_chip.append(_scores(evaluate(model), by_chip))
+                shown.advance()
         except KeyboardInterrupt:
             if not by_chip:
                 raise
             warnings.warn(f"interrupted: statistics of {len(by_chip)} of {chips} chips", Interrupted, stacklevel=2)
         finally:
             state.chip, state.seed = before
-    return _stats(by_chip, summarize, interrupted=len(by_chip) < chips)
+    stats = _stats(by_chip, summarize, interrupted=len(by_chip) < chips)
+    if np.isnan(stats.ci95).any() and (stats.samples, len(by_chip)) != (None, 1):  # one number alone: as expected
+        counts = f"chips = {len(by_chip)}, scores per chip = {stats.samples or 1}"
+        remedy = "take more chips" if stats.samples is None else "score more samples, on more chips"
+        said = f"{counts}: too few to show how much scores vary, so ci95 is NaN; {remedy}"
+        warnings.warn(said, UnknownInterval, stacklevel=2)
+    return stats
 
 
 def _count(chips: object) -> int:
@@ -166,4 +179,10 @@ def _stats(by_chip: list[Floats], summarize: Callable[[Floats], Summary], *, int
     if scores.ndim == 1:
         return Stats(float(scores.mean()), value_interval(scores), tuple(scores.tolist()), None, interrupted)
     summary = summarize(scores)
-    return Stats(summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.left_out)
+    returned = "what summarize returned"
+    check_type(
+        "monte_carlo", returned, summary, Summary, "ohmformer.Summary(mean, ci95, chips), as task.summarize does"
+    )
+    return Stats(
+        summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.jackknife_means
+    )

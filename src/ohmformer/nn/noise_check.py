@@ -23,6 +23,7 @@ from ohmformer.array import writing
 from ohmformer.capture.inputs import batch_size, call
 from ohmformer.capture.pytorch_quirks import unchanged_structure
 from ohmformer.nn.convert.call_info import forward_signature
+from ohmformer.nn.convert.hooks import ATTENDED
 from ohmformer.nn.convert.self_check import TOLERANCE, evaluation_mode, floats, nearest, outputs_of, tolerance
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
@@ -176,7 +177,8 @@ def _check_decoding(
     messages = []
     used = set(state.threads.call.uses)
     missed = [op.name for op in noisy if isinstance(op, WeightOperand) and not op.bank and op.name not in used]
-    if missed and not prefix:
+    # What a decoder looks at is projected once, with its first tokens.
+    if missed and not prefix and not any(name in alone for name in ATTENDED):
         messages.append(
             f"with a cache the model computes {missed[0]} without a matrix product for a single token, so the noise of "
             f"these weights is missing there; keep it digital with rules={{{missed[0]!r}: None}}"

@@ -18,7 +18,7 @@ from torch import nn
 
 from ohmformer.device import noise
 from ohmformer.device.spec import Cell
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, one_line, shown, suggest
 from ohmformer.nn.convert.handle import check_seed, crossbars
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.state import State, TrainingStep
@@ -209,7 +209,7 @@ def _ranges(name: str, value: Any) -> dict[str, tuple[float, float]]:
         return {_ALL: _ends(f"variation: {name}", value)}
     for key in value:
         if key not in ROLES:
-            raise BadInput(f"variation: {name}: {key!r} is no role; {suggest(str(key), list(ROLES))}")
+            raise BadInput(f"variation: {name}: {shown(key)} is not a role; {suggest(shown(key), list(ROLES))}")
     return {key: _ends(f"variation: {name}[{key!r}]", ends) for key, ends in value.items()}
 
 
@@ -222,7 +222,7 @@ def _ends(title: str, value: Any) -> tuple[float, float]:
     ends = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     numbers = [end for end in ends if isinstance(end, (int, float)) and not isinstance(end, bool)]
     if len(ends) != 2 or len(numbers) != 2 or not 0 <= ends[0] <= ends[1] < math.inf:
-        raise BadInput(f"{title} = {value!r}: must be a number, 0 or more, or (low, high) with low <= high")
+        raise BadInput(f"{title} = {one_line(value)}: must be a number, 0 or more, or (low, high) with low <= high")
     return float(ends[0]), float(ends[1])
 
 

@@ -1,1 +1,1 @@
-"""What does a person read? Pure functions of stored results."""
+"""What does a person read? Functions of stored results; only `figure` writes files."""

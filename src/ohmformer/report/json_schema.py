@@ -41,7 +41,7 @@ def file_schema(kind: str) -> Schema:
     if kind == "results":
         return results_schema()
     if kind not in SPECS:
-        raise BadInput(f"{shown(kind)} is no kind of file; {suggest(kind, ['study', 'costs', 'results', *SPECS])}")
+        raise BadInput(f"{shown(kind)} is not a kind of file; {suggest(kind, ['study', 'costs', 'results', *SPECS])}")
     entry, definitions = _described(SPECS[kind])
     return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
 

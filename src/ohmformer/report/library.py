@@ -65,7 +65,7 @@ def list_table(kind: str = "") -> Table:
     if kind in FAMILIES:
         return _family_table(kind)
     if kind and kind not in ALL:
-        raise BadInput(f"{shown(kind)} is no kind of library entry; {suggest(kind, [*ALL, *FAMILIES])}")
+        raise BadInput(f"{shown(kind)} is not a kind of library entry; {suggest(kind, [*ALL, *FAMILIES])}")
     table = _table("kind", "name", "from")
     for each in [kind] if kind else ALL:
         for name, file in names(each).items():
@@ -95,7 +95,7 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
     kinds = [_kind_of_file(name)] if name.endswith(".toml") else [kind for kind in ALL if name in names(kind)]
     if not kinds:
         if catalog.looks_like_path(name):
-            raise BadInput(f"{cut(name)}: is no .toml file; give a study or hardware file, or the name of an entry")
+            raise BadInput(f"{cut(name)}: is not a .toml file; give a study or hardware file, or the name of an entry")
         entries = [entry for kind in ALL for entry in names(kind)]
         raise BadInput(f"{shown(name)} is not in the library; {suggest(name, entries)}")
     for kind in kinds:
@@ -166,16 +166,16 @@ def _record(file: Path) -> dict[str, Any]:
     """The record beside a bundled file; empty if there is none.
 
     Raises:
-        BadInput: the record is no JSON table.
+        BadInput: the record is not a JSON table.
     """
     if not os.path.isfile(file):
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: is no JSON ({error}); correct it, or move it away") from error
+        raise BadInput(f"{file}: is not JSON ({error}); correct it, or move it away") from error
     if not isinstance(content, dict):
-        raise BadInput(f"{file}: is no table of names and values; correct it, or move it away")
+        raise BadInput(f"{file}: is not a table of names and values; correct it, or move it away")
     return content
 
 

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ohmformer.report.view import GAMMA, Series, clip_name, view
-from ohmformer.stats.intervals import crossed_interval, paired_interval
+from ohmformer.stats.intervals import ROUNDING, Floats, chip_interval, crossed_interval, paired_interval
 from ohmformer.study.results.spec import Accuracy, MeasuredPoint, StudyResults
 from ohmformer.tasks.metric_kinds import METRICS, Metric
+
+ENOUGH_EQUAL = 6
+"""Least number of samples that exclude chance at 95 % where all of them change alike (sign test: 2 / 2^6 < 5 %)."""
+
+UNBOUNDED = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class Gain:
     Attributes:
         x: the noise of both.
         mean: difference of the means.
-        low: lower bound.
-        high: upper bound.
+        low: lower bound; -inf where the results do not show how much chips or samples vary.
+        high: upper bound; inf likewise.
         metric: of both.
         over_samples: the interval is that of other chips and other samples; False where results hold nothing of
             single samples, so that it speaks of other chips alone.
@@ -54,7 +59,9 @@ def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
 
     Chips and samples are crossed. Where only all samples together have a value (a correlation, a perplexity), samples
     count by the jackknife of the difference: `left_out` of a result. Results without it speak of other chips alone, and
-    decide nothing.
+    decide nothing. The interval is unbounded where chips or samples cannot be judged: one chip with noise, one sample,
+    two samples that agree, fewer than six samples whose hits all change alike, and jackknife values without any spread
+    (perfect correlations of a few pairs).
 
     Args:
         x: the noise of both.
@@ -64,15 +71,24 @@ def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
     metric = accuracy.shown
     sign = -1 if metric.better == "lower" else 1
     chips = sign * np.subtract(accuracy.chips, reference.chips)
-    mean, over_samples = float(chips.mean()), True
+    over_samples = True
     if accuracy.score_sums is not None and reference.score_sums is not None:
-        low, high = crossed_interval(chips, np.subtract(accuracy.score_sums, reference.score_sums) / len(chips))
+        samples = np.subtract(accuracy.score_sums, reference.score_sums) / len(chips)
+        interval = UNBOUNDED if _by_chance(samples, metric) else crossed_interval(chips, samples)
     elif accuracy.left_out and len(accuracy.left_out) == len(reference.left_out or ()):
-        low, high = paired_interval(chips, sign * np.subtract(accuracy.left_out, reference.left_out or ()))
+        left_out = np.array([accuracy.left_out, reference.left_out])  # [2, n]
+        same = np.allclose(left_out, left_out[:, :1], rtol=ROUNDING, atol=0.0)  # no sample matters for either
+        interval = UNBOUNDED if same else paired_interval(chips, sign * (left_out[0] - left_out[1]))
     else:
-        low, high = crossed_interval(chips, chips[:1]) if len(chips) > 1 else (-np.inf, np.inf)
-        over_samples = False
-    return Gain(x, mean, low, high, metric, over_samples)
+        interval, over_samples = chip_interval(chips), False
+    low, high = UNBOUNDED if len(chips) == 1 and x != 0 else interval
+    return Gain(x, float(chips.mean()), low, high, metric, over_samples)
+
+
+def _by_chance(samples: Floats, metric: Metric) -> bool:
+    """True if hits that all change alike [N], but not all stay, may do so by chance, since samples are few."""
+    alike = metric.counts == "hit" and len(samples) < ENOUGH_EQUAL and bool(np.ptp(samples) == 0)
+    return alike and bool(samples[0] != 0)
 
 
 def clip_verdicts(results: StudyResults) -> list[str]:
@@ -91,7 +107,13 @@ def _verdict(series: Series, reference: Series) -> str:
     gains = [gain(x, point.accuracy, plain[x].accuracy) for x, point in series.points if x in plain]
     parts = [_where(gains, verdict) for verdict in ("loses", "undecided", "gains")]
     words = "; ".join(part for part in parts if part)
-    return f"{series.name}, against no mitigation: {words}.{_why(series, plain, gains)}"
+    return f"{series.name}, against no mitigation: {words}.{_unknown(gains)}{_why(series, plain, gains)}"
+
+
+def _unknown(gains: list[Gain]) -> str:
+    """Sentence on the noise at which intervals are unbounded; empty if there is none."""
+    places = ", ".join(f"{gain.x:g}" for gain in gains if np.isinf(gain.low))
+    return f" At γ = {places} there are too few chips or samples to show how much they vary." if places else ""
 
 
 def _where(gains: list[Gain], verdict: str) -> str:

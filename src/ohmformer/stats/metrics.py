@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ohmformer.errors import BadInput
-from ohmformer.stats.intervals import Floats, Summary, crossed_interval, jackknife_half_width, quantile
+from ohmformer.stats.intervals import (
+    Floats,
+    Summary,
+    crossed_interval,
+    jackknife_half_width,
+    nan_if_unbounded,
+    quantile,
+)
 
 MAX_BLOCKS = 200
 """Maximum number of blocks of the delete-a-block jackknife."""
@@ -29,7 +36,8 @@ def correlation_summary(
 
     On Fisher's scale z = atanh(r), where a correlation is close to normal, two half-widths add in squares: that of the
     chips by Student's t, and that of the pairs by the jackknife of the chips' mean z. Pairs that share an item are not
-    independent; the jackknife then leaves out items with all their pairs.
+    independent; the jackknife then leaves out items with all their pairs. Where these parts cannot be estimated (all
+    correlations are 1, without any of the pairs, too), the interval is [-1, 1].
 
     Args:
         scores: [C, P], score of each pair on each chip.
@@ -51,13 +59,25 @@ def correlation_summary(
     kept = [rows for rows in _jackknife_rows(len(truth), items) if len(rows) > 2]
     without = np.array([np.nan_to_num(_correlations(scores[:, rows], truth[rows], kind)) for rows in kept])  # [n, C]
     z = _fisher(chips)
-    half = [jackknife_half_width(_fisher(without).mean(axis=1) if len(kept) else without)]
+    half = [_half_width_of_pairs(_fisher(without).mean(axis=1) if len(kept) else without)]
     if len(z) > 1:
         half.append(quantile(len(z)) * float(z.std(ddof=1)) / math.sqrt(len(z)))
     center, reach = float(z.mean()), math.hypot(*half)
     ci95 = math.tanh(center - reach), math.tanh(center + reach)
-    left_out = without.mean(axis=1).tolist() if len(kept) else ()
-    return Summary(float(chips.mean()), ci95, tuple(chips.tolist()), tuple(left_out))
+    jackknife_means = without.mean(axis=1).tolist() if len(kept) else ()
+    return Summary(float(chips.mean()), ci95, tuple(chips.tolist()), tuple(jackknife_means))
+
+
+def _half_width_of_pairs(jackknife_means: Floats) -> float:
+    """Return the jackknife's half-width of the mean z of the chips.
+
+    It is infinite if z is the same without any part: all correlations are then 1 or -1, as ranks of a few pairs are by
+    chance, and no jackknife shows how much other pairs would vary.
+
+    Args:
+        jackknife_means: [n], mean z over chips with each part of the pairs left out in turn.
+    """
+    return jackknife_half_width(jackknife_means) if len(jackknife_means) and np.ptp(jackknife_means) > 0 else math.inf
 
 
 def _fisher(correlations: Floats) -> Floats:
@@ -102,7 +122,8 @@ def perplexity_summary(scores: Floats, tokens: Floats) -> Summary:
 
     The mean is a ratio of sums over windows. Its interval follows from the windows' deviations from the ratio, since
     tokens of one window are not independent. Mean and interval are exponentiated last, so `mean` is the geometric mean
-    of the chips' perplexities.
+    of the chips' perplexities. The bounds are NaN for one window and for two of equal contribution, which do not show
+    how much windows vary.
 
     Args:
         scores: [C, N], mean negative log-likelihood of the scored tokens of each window.
@@ -116,13 +137,13 @@ def perplexity_summary(scores: Floats, tokens: Floats) -> Summary:
     share = tokens / tokens.mean()
     chips = (scores * share).mean(axis=1)
     deviations = (scores - chips[:, None]) * share + chips[:, None]
-    low, high = crossed_interval(chips, deviations.mean(axis=0))
+    low, high = nan_if_unbounded(crossed_interval(chips, deviations.mean(axis=0)))
     with np.errstate(over="ignore"):
         perplexities = np.exp(chips)
         rest = [np.exp(np.average(scores[:, rows], axis=1, weights=tokens[rows])) for rows in _window_rows(len(tokens))]
-        left_out = tuple(float(values.mean()) for values in rest)
+        jackknife_means = tuple(float(values.mean()) for values in rest)
         mean = math.exp(min(float(chips.mean()), 700.0))
-        summary = Summary(mean, _exp(low, high), tuple(perplexities.tolist()), left_out)
+        summary = Summary(mean, _exp(low, high), tuple(perplexities.tolist()), jackknife_means)
     if not np.isfinite(perplexities).all():
         raise BadInput("the perplexity is too large for a float64 number; lower the noise")
     return summary
@@ -135,4 +156,4 @@ def _window_rows(count: int) -> list[NDArray[np.int64]]:
 
 def _exp(low: float, high: float) -> tuple[float, float]:
     """Exponentiate an interval, without overflow."""
-    return math.exp(min(low, 700.0)), math.exp(min(high, 700.0))
+    return math.exp(np.minimum(low, 700.0)), math.exp(np.minimum(high, 700.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import partial
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from ohmformer.capture.inputs import take
+from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import capture_table
-from ohmformer.nn.monte_carlo import Interrupted, Stats, monte_carlo
+from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
 from ohmformer.stats.intervals import Floats
 from ohmformer.study.loaded import all_rules, loaded, one_thread, software_metric
 from ohmformer.study.noise_labels import write_noise
@@ -85,15 +87,22 @@ def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Sta
     """Statistics of the scores on all chips.
 
     Raises:
+        BadInput: there are too few scores for an interval.
         KeyboardInterrupt: Ctrl-C came before all chips were done.
     """
     measure = partial(scores, task=task, batch=settings.simulation.batch)
     trials = {"chips": settings.trials.chips, "seed": settings.seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Interrupted)
+        warnings.simplefilter("ignore", UnknownInterval)  # refused below
         stats = monte_carlo(converted, measure, **trials, progress=False, summarize=task.summarize)
     if stats.interrupted:
         raise KeyboardInterrupt
+    if not all(map(math.isfinite, stats.ci95)):
+        raise BadInput(
+            f"{task.name}: samples = {stats.samples}, trials.chips = {len(stats.chips)}: too few to show how much "
+            f"{task.metric} varies, so it has no 95 % interval; score more samples (task.limit), on more chips"
+        )
     return stats
 
 
@@ -112,7 +121,7 @@ def _accuracy(
         chips=stats.chips,
         samples=stats.samples,
         score_sums=_score_sums(task, stats.scores),
-        left_out=stats.left_out or None,
+        left_out=stats.jackknife_means or None,
         chosen=Chosen(**calibration.canonical()) if calibration else None,
     )
 

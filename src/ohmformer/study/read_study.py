@@ -27,7 +27,7 @@ OTHER_KINDS = {
     **dict.fromkeys(("cell", "array", "accelerator", "shapes"), "give a study, or take `ohmformer show {}`"),
     "claim": "give a study, or take `ohmformer validate` for papers of the library",
 }
-"""Table of a file that is no study -> what to do with such a file."""
+"""Table of a file that is not a study -> what to do with such a file."""
 
 MANY = 200
 """Number of points from which on a progress bar is shown."""
@@ -43,9 +43,11 @@ def locate_study(name: str) -> Path:
     if name in studies or name.endswith(".toml"):
         return studies.get(name) or catalog.find("study", name)
     if catalog.looks_like_path(name):
-        raise BadInput(f"{cut(name)}: is no .toml file; give the path of a study file, or the name of a library study")
+        raise BadInput(
+            f"{cut(name)}: is not a .toml file; give the path of a study file, or the name of a library study"
+        )
     raise BadInput(
-        f"{cut(name)}: is no study of the library; {suggest(name, list(studies))}, or the path of a .toml file"
+        f"{cut(name)}: is not a study of the library; {suggest(name, list(studies))}, or the path of a .toml file"
     )
 
 
@@ -186,7 +188,7 @@ def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> 
     axes = {axis for sweep in sweeps if not sweep.label for axis, _ in sweep.axes}
     named = {axis for sweep in sweeps if sweep.label for axis, _ in sweep.axes}
     if path in named - axes:
-        raise BadInput(f"--set {path}: only labeled sweeps set it, each as its label says; change them in the file")
+        raise BadInput(f"--set {path}: a labeled sweep sets this path; edit the sweep in the file")
     check_reaches(path, axes | named)
     if path not in axes or not isinstance(value, list):
         document = put(document, path, value)

@@ -85,7 +85,7 @@ def run_study(
             store.check_in_place()
     if not set(keys) <= set(results):
         raise BadInput(
-            f"{store.file}: a result that was put there is not found again; move the file away and run again"
+            f"{store.file}: a result that was just stored cannot be read back; move the file away and run again"
         )
     return [results[key] for key in keys]
 

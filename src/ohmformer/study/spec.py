@@ -29,7 +29,7 @@ class Mitigation(Spec):
     Attributes:
         clip: ClipFormer's clip of K and V: fixed, or `calibrated` by layer and head on calibration data.
         kv: conditioning of K and V; `auto` chooses the best of the known recipes, clips included.
-        weights: conditioning of static weights.
+        weights: mitigation of static weights.
     """
 
     clip: Literal["none", "calibrated"] | KVClip = "none"
@@ -95,6 +95,8 @@ class CostModel(ModelChoice):
         context: number of tokens in the cache before the pass.
         steps: number of decoding steps, of one token each; the cache grows by one token with each step.
     """
+
+    synonyms: ClassVar[dict[str, str]] = dict.fromkeys(("tokens", "length", "sequence_length"), "seq_len")
 
     seq_len: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 1

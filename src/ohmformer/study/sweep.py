@@ -75,7 +75,7 @@ def put(document: Document, path: str, value: Any) -> Document:
     pattern, dots included; a new pattern is added after the existing ones.
 
     Raises:
-        BadInput: the path begins with no known section, has an empty key, or leads through a value that is no table.
+        BadInput: the path begins with no known section, has an empty key, or leads through a value that is not a table.
     """
     head, *rest = path.split(".")
     if head not in SECTIONS:
@@ -148,7 +148,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     """
     path, equals, written = text.partition("=")
     if not equals or not path.strip():
-        raise BadInput(f"--set {cut(text)}: is no change; write PATH=VALUE, such as --set trials.chips=5")
+        raise BadInput(f"--set {cut(text)}: is not a change; write PATH=VALUE, such as --set trials.chips=5")
     if not written.strip():
         raise BadInput(f"--set {cut(text)}: has no value; write PATH=VALUE, and an empty text as PATH=''")
     try:
@@ -222,14 +222,14 @@ def read_sweeps(table: Any) -> list[Sweep]:
     """
     tables = [table] if isinstance(table, dict) else table
     if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
-        raise BadInput(f"sweep = {shown(table)}: is no table; write [sweep], or [[sweep]] several times")
+        raise BadInput(f"sweep = {shown(table)}: is not a table; write [sweep], or [[sweep]] several times")
     return [_read_sweep(entry) for entry in tables] or [Sweep(())]
 
 
 def _read_sweep(table: Document) -> Sweep:
     label = table.get("label", "")
     if not isinstance(label, str):
-        raise BadInput(f"sweep.label = {shown(label)}: is no text; put it in quotes")
+        raise BadInput(f"sweep.label = {shown(label)}: is not text; put it in quotes")
     axes = flatten({key: value for key, value in table.items() if key != "label"})
     return Sweep(tuple((path, _values(path, value)) for path, value in axes), label)
 

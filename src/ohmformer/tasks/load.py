@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ohmformer.errors import BadInput, shown
+from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.models.preprocessing import preparation
 from ohmformer.models.sources import bundled_file, first_line, is_file, split
 from ohmformer.models.user_code import from_python
@@ -50,7 +50,8 @@ def load_task(source: str, limit: int | None = None, *, model: nn.Module | None 
         BadInput: the source does not exist or holds no samples, the limit exceeds the number of samples, or an option
             does not apply to the source.
     """
-    if limit is not None and limit < 1:
+    check_type("load_task", "model", model, (nn.Module, type(None)), "a model from of.load_model, or None")
+    if isinstance(limit, int) and limit < 1:
         raise BadInput(f"task.limit = {limit}: must be 1 or more; leave it out to take all samples")
     table = {"source": source, **({"limit": limit} if limit is not None else {}), **options}
     return make_task(validate(TaskChoice, table, where="", top="task", in_file=False), model)

@@ -74,8 +74,8 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     calibrating = (choice.calibration or CALIBRATION) * window
     if len(tokens) - calibrating < window + 2:
         raise BadInput(
-            f"{choice.where}: has {len(tokens)} tokens but needs {calibrating + window + 2} ({calibrating} calibrate): "
-            "give a longer text, or lower task.window or task.calibration"
+            f"{choice.where}: has {len(tokens)} tokens but needs {calibrating + window + 2} ({calibrating} of them for "
+            "calibration): give a longer text, or lower task.window or task.calibration"
         )
     pad = tokenizer.pad_token_id or 0
     test = _windows(tokens[calibrating:], window, stride, pad)

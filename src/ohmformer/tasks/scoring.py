@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, check_type
 from ohmformer.registry import is_own
 from ohmformer.tasks.sample_scores import sample_features
 from ohmformer.tasks.task import Task
@@ -40,6 +40,8 @@ def scores(model: nn.Module, task: Task, batch: int = 100) -> NDArray[np.float64
     Raises:
         BadInput: the model is in training mode, or its outputs are not finite or have another shape.
     """
+    check_type("scores", "model", model, nn.Module, "a model, such as what of.convert or of.load_model returns")
+    check_type("scores", "task", task, Task, "a task, such as what of.load_task returns")
     if model.training:
         raise BadInput(f"{type(model).__name__} is in training mode; call model.eval() before it is scored")
     found = task.metric_kind.scores(model, task, batch)

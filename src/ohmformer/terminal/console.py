@@ -16,7 +16,7 @@ from ohmformer.errors import BadInput
 from ohmformer.terminal.plain import clean, one_line
 
 WIDTH = 160
-"""Wide enough for any table where the output is no terminal."""
+"""Wide enough for any table where the output is not a terminal."""
 
 
 class _Console(Console):

@@ -11,7 +11,7 @@ HARMFUL = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks of direction, which show text in another order
     "\u2028\u2029\ufeff\ufff9-\ufffb\ufffe\uffff"  # other ends of lines, and marks that nobody sees
     "\U000e0000-\U000e007f"  # tags: invisible text
-    "\ud800-\udfff]"  # halves of characters, such as of a file name that is no UTF-8: cannot be encoded
+    "\ud800-\udfff]"  # halves of characters, such as of a file name that is not UTF-8: cannot be encoded
 )
 
 LONGEST = 1500

@@ -27,13 +27,13 @@ class TracedPass:
     Attributes:
         model: the model, or its encoder alone.
         sample: the batch to call it with, including its cache.
-        context: N, the tokens in the cache.
+        cached_tokens: N, the tokens in the cache.
         cache: keys and values [B, H, N, d] of the cache.
     """
 
     model: nn.Module
     sample: Any
-    context: int
+    cached_tokens: int
     cache: tuple[Tensor, ...]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ohmformer.capture.product import Product
+from ohmformer.capture.table import ASKED_FOR
 from ohmformer.hardware.operand_names import kv_name, kv_rule_names, weight_name, weight_rule_names
 from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
 from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
@@ -53,14 +54,14 @@ class PassInfo:
 
     Attributes:
         samples: possible numbers of samples, the likeliest first.
-        context: tokens in the KV cache.
+        cached_tokens: tokens in the KV cache before the pass.
         causal: True if attention counts as causal where neither its call nor its module shows it.
         decode: True if the pass makes one token.
         tokens: new tokens of each sample; None if its arguments do not show it.
     """
 
     samples: tuple[int, ...]
-    context: int
+    cached_tokens: int
     causal: bool
     decode: bool
     tokens: int | None = None
@@ -95,6 +96,7 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
     Attributes:
         info: facts about the pass.
         left_out: one line for each product that is not understood and that a rule leaves out.
+        left_over: (module, reason) of each product that stays digital although no rule requires it.
         stored: key of a matrix of weights -> name of the operation that stores it.
         heads: heads of the last attention, for a softmax whose shape does not show them.
     """
@@ -103,6 +105,7 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
         super().__init__(model, RecordedRules(RuleBook(rules)))
         self.info = info
         self.left_out: list[str] = []
+        self.left_over: list[tuple[str, str]] = []
         self.stored: dict[tuple[object, ...], str] = {}
         self.heads = 1
 
@@ -269,6 +272,8 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
             name = kv_name(self.site(product, role), role)
             pair = self._pair_op(product, given, role, name, turned=False)
             return [OpDraft(_in_lanes(pair), role, 1 << given.index, given.deps, given.blocks, pair)]
+        if reason not in ASKED_FOR:
+            self.left_over.append((product.module, reason))
         left, right = product.left.shape, product.right.shape
         macs = prod(torch.broadcast_shapes(left[:-2], right[:-2])) * left[-2] * left[-1] * right[-2]
         op = Elementwise(product.module, "", None, macs, "add")
@@ -345,7 +350,7 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
     def _stored_tokens(self, tokens: int, origin: TensorOrigin) -> int:
         """Tokens with keys and values, without the empty slots of a cache of fixed size."""
         new = tokens - origin.cached
-        return min(tokens, self.info.context + new) if new > 0 and origin.cached else tokens
+        return min(tokens, self.info.cached_tokens + new) if new > 0 and origin.cached else tokens
 
     def _unfolded(self, heads: int, queries: int, origin: TensorOrigin) -> tuple[int, int]:
         """Heads, and queries of each head; some models put the queries of grouped heads along one axis."""
@@ -355,7 +360,11 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
 
 
 class LeftOut(UserWarning):
-    """Warning: a product that is not understood is missing in a workload, because a rule leaves it out."""
+    """Warning: a workload has no product of arrays for a product of the model.
+
+    A rule leaves a product out that is not understood; or a product stays digital although no rule requires it, and is
+    counted as digital operations.
+    """
 
 
 def _in_lanes(op: StaticMatMul | DynamicMatMul) -> Elementwise:

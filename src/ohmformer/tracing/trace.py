@@ -17,7 +17,7 @@ from ohmformer.capture.inputs import batch_size
 from ohmformer.capture.product import PassRecord
 from ohmformer.capture.pytorch_quirks import without_fast_path
 from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, check_type, given, one_line, shown, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare
 from ohmformer.tracing.operations import LeftOut, OperationBuilder, PassInfo
@@ -58,7 +58,7 @@ def trace(
     Raises:
         BadInput: a product is not understood, or the phase does not fit the model and the sample.
     """
-    ordered_rules = _check(model, sample, phase, context, rules or {})
+    ordered_rules = _check(model, sample, phase, context, {} if rules is None else rules)
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     if on_meta:
         sample = _on_meta(sample)
@@ -68,10 +68,10 @@ def trace(
         events = _events(step)
     causal = chosen in ("prefill", "decode") or (chosen is None and _generates(model))
     tokens = new_tokens(step.sample)
-    info = PassInfo(_sample_counts(step.sample), step.context, causal, chosen == "decode", tokens)
+    info = PassInfo(_sample_counts(step.sample), step.cached_tokens, causal, chosen == "decode", tokens)
     builder = OperationBuilder(step.model, ordered_rules, info)
     drafts = builder.drafts(events)
-    for line in builder.left_out:
+    for line in [*builder.left_out, *_left_over(builder.left_over)]:
         warnings.warn(line, LeftOut, stacklevel=2)
     sizes = {name: len(list(module.children())) for name, module in step.model.named_modules()}
     if not any(draft.role != "other" for draft in drafts):
@@ -83,6 +83,16 @@ def trace(
         staged([replace(draft, op=draft.product or draft.op) for draft in drafts], sizes) if digital_by_rule else ops
     )
     return _workload(model, ops, products, info, chosen, phase)
+
+
+def _left_over(products: list[tuple[str, str]]) -> list[str]:
+    """One line for the products that stay digital without a rule, as `convert` has; none without such products."""
+    if not products:
+        return []
+    module, reason = products[0]
+    where = module or "the model itself"
+    count = f"{len(products)} products stay" if len(products) > 1 else "1 product stays"
+    return [f"{count} digital, the first in {where}: {reason}; the workload counts it as a digital operation"]
 
 
 def _on_meta(sample: Any) -> Any:
@@ -97,18 +107,18 @@ def _on_meta(sample: Any) -> Any:
 
 def _check(model: Any, sample: Any, phase: Any, context: Any, rules: Any) -> OrderedRules:
     """Refuse arguments of `trace` that are not valid, and read the rules."""
-    if not isinstance(model, nn.Module):
-        raise BadInput(f"model is of type {type(model).__name__}; give an nn.Module")
+    check_type("trace", "model", model, nn.Module, "an nn.Module, or a name as text")
     if hasattr(model, "ohmformer_crossbars"):
         raise BadInput("this model is on crossbars already; trace the original")
-    if not isinstance(rules, Mapping):
-        raise BadInput(f"rules is of type {type(rules).__name__}; give a mapping of name patterns")
-    if phase is not None and phase not in get_args(Phase):
-        raise BadInput(f"phase = {phase!r}: {suggest(str(phase), list(get_args(Phase)))}")
+    check_type("trace", "rules", rules, Mapping, "a mapping of name patterns")
+    if phase is not None and (not isinstance(phase, str) or phase not in get_args(Phase)):
+        raise BadInput(f"trace: phase = {one_line(phase)}: {suggest(shown(phase), list(get_args(Phase)))}")
     if context is not None and (isinstance(context, bool) or not isinstance(context, int) or context < 0):
-        raise BadInput(f"context = {context!r}: must be a whole number, 0 or more; correct it")
+        raise BadInput(f"context = {one_line(context)}: must be a whole number, 0 or more; correct it")
     if context and phase == "encode":
         raise BadInput(f"context = {context}: encoding has no cache; leave it out, or take prefill or decode")
+    if isinstance(sample, (str, bytes, int, float, complex)):
+        raise BadInput(f"trace: sample is {given(sample)}; give a batch of inputs, whose sizes are taken")
     if batch_size(sample) == 0:
         raise BadInput("sample is empty; give a batch of at least one input")
     return RuleBook.read(rules).rules
@@ -126,7 +136,7 @@ def _infer_phase(step: TracedPass, phase: Phase | None) -> Phase | None:
             f"phase = 'decode': the sample has {tokens} tokens for each sequence; give one, and the number of tokens "
             "before it as context=N"
         )
-    if phase is None and step.context:
+    if phase is None and step.cached_tokens:
         return "decode" if tokens == 1 else "prefill"
     return phase
 
@@ -195,7 +205,7 @@ def _workload(
     tokens = max(1, (queries or first) // batch)
     config = getattr(model, "config", None)
     title = str(getattr(config, "_name_or_path", "") or type(model).__name__)
-    return Workload(title, final_phase, batch, tokens, info.context, causal, ops)
+    return Workload(title, final_phase, batch, tokens, info.cached_tokens, causal, ops)
 
 
 @contextmanager

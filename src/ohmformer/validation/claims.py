@@ -3,7 +3,7 @@
 A paper is a folder `papers/<name>` of the library with a claims.toml: `[paper]`, `[runs.<name>]` (settings of the cost
 half), `[measured]` (see `ohmformer.validation.measured_accuracy`), and one `[[claim]]` for each number. Roles:
 
-- `calibration`: a parameter was fitted to the number, so agreement is no evidence;
+- `calibration`: a parameter was fitted to the number, so agreement is not evidence;
 - `validation`: no parameter was fitted to the number;
 - `shown`: not a number of the paper, but the result under another interpretation of it;
 - `not_checkable`: no source gives the data that would be needed;

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ohmformer.errors import BadInput, shown
+from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.quantities import Count
 from ohmformer.schema import Spec, load
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Phase, Softmax, StaticMatMul, Workload
@@ -134,8 +134,10 @@ def shapes(
     Raises:
         BadInput: the model is unknown, or it does not support the lengths or the phase.
     """
+    remedy = "the name of a table of dimensions, such as 'bert-base', or a Transformer"
+    check_type("shapes", "model", model, (str, Transformer), remedy)
     table = load(Transformer, model.removeprefix(PREFIX)) if isinstance(model, str) else model
-    chosen_phase: Phase = phase or ("encode" if table.kind == "encoder" else "prefill")
+    chosen_phase: Phase = phase if phase is not None else ("encode" if table.kind == "encoder" else "prefill")
     length = table.tokens if tokens is None else tokens
     if chosen_phase == "decode" and table.kind == "decoder" and tokens not in (None, 1):
         raise BadInput(
@@ -155,7 +157,7 @@ def shapes(
 def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int) -> None:
     """Refuse a phase or lengths that the model does not support."""
     where = f"model {shown(table.title)}"
-    if phase not in ("encode", "prefill", "decode"):
+    if not isinstance(phase, str) or phase not in ("encode", "prefill", "decode"):
         raise BadInput(f"{where}: phase = {shown(phase)}: is not a phase; take encode, prefill or decode")
     if table.kind == "encoder" and phase != "encode":
         raise BadInput(f"{where}: phase = {shown(phase)}: an encoder sees all tokens at once; take encode")

@@ -13,7 +13,7 @@ import ohmformer as of
 from ohmformer import BadInput, Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibrate import CHIP, SingleInput, calibrate, protectable_operands
-from ohmformer.nn.calibration.recipes import best_clips, candidates, radixes
+from ohmformer.nn.calibration.recipes import best_clips, candidates, radices
 from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder, SelfAttention
 from tests.study.small import model as small_model
@@ -45,9 +45,9 @@ def test_the_grid_starts_with_no_clip_and_leaves_out_what_leaves_nothing() -> No
 
 def test_slices_may_count_less_but_not_where_there_is_one() -> None:
     array = hardware(1).attention.array
-    assert radixes(array) == [None, 3, 2, 1]
-    assert radixes(of.replace(array, "bits_per_cell", 8)) == [None]
-    assert radixes(of.replace(array, "encoding", "offset")) == [None]
+    assert radices(array) == [None, 3, 2, 1]
+    assert radices(of.replace(array, "bits_per_cell", 8)) == [None]
+    assert radices(of.replace(array, "encoding", "offset")) == [None]
 
 
 @pytest.mark.parametrize("remedy", ["clip", "auto"])
@@ -199,3 +199,28 @@ def test_a_single_input_chooses_nothing() -> None:
         calibrate(model, INPUTS[:1], remedy="none")  # there is no choice
         calibrate(converted(0.0), INPUTS[:1], remedy="none")
         calibrate(model, INPUTS[:2])
+
+
+def test_a_list_of_mappings_is_a_list_of_batches() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    hardware = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
+    x = torch.randn(4, 5, 8)
+    model = of.convert(layer.eval(), hardware, sample={"src": x}, level="noise")
+    whole = of.calibrate(model, {"src": x}, remedy="clip", batch=2)
+    parts = of.calibrate(model, [{"src": x[:2]}, {"src": x[2:]}], remedy="clip")
+    assert parts.losses == whole.losses
+    of.calibrate(model, [{"src": x[:1, :3]}, {"src": x[1:]}], remedy="clip")
+    of.calibrate_ranges(model, {"src": 2 * x})
+    for inputs, said in (
+        (None, "inputs is None"),
+        ("x", "inputs is a str, 'x'"),
+        ({"src": "x"}, r"inputs\['src'\] is a str"),
+        ([{"src": x}, {}], r"inputs\[1\] holds no samples"),
+    ):
+        with pytest.raises(BadInput, match=f"^calibrate: {said}"):
+            of.calibrate(model, inputs)
+    with pytest.raises(BadInput, match=r"^calibrate_ranges: batches\[0\] is of type str"):
+        of.calibrate_ranges(model, ["x"])
+    with pytest.raises(BadInput, match=r"^convert: sample is a list of 2 mappings; give one of them"):
+        of.convert(layer, hardware, sample=[{"src": x}, {"src": x}])

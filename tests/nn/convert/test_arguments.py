@@ -72,7 +72,7 @@ def test_lists_of_numbers_are_tensors(sample: Any) -> None:
         (DataLoader(TensorDataset(TOKENS)), r"type DataLoader; .*next\(iter\(loader\)\)"),
         (TensorDataset(TOKENS), "type TensorDataset; give a batch"),
         (Endless(), "type Endless; give a batch"),
-        (None, "type NoneType; give a batch"),
+        (None, "sample is empty: it is None; give a batch"),
         ("a text", "type str; give what the tokenizer"),
         (iter([TOKENS]), "type list_iterator; give a tensor"),
         (3.5, "type float; give a tensor"),

@@ -27,11 +27,11 @@ PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
 HEAD = """# Models
 
-What of a model runs on crossbars, for tiny models of each family with random weights: how many matrices of weights
-(x W), and how many products Q K and P V of attention, experts of a mixture one by one. Every one of them gives the
+What of a model runs on crossbars, for tiny models of each family with random weights: how many matrices of weights (x
+W), and how many products Q K and P V of attention, experts of a mixture one by one. Every one of them gives the
 original output on exact hardware. What stays digital is named with its reason, and a family that is refused as it is
-stands there with the rule that helps: the key of a rule is a pattern of names of modules. Made with {versions} by
-`python -m tests.nn.convert.test_families`; a test compares.
+stands there with the rule that helps: the key of a rule is a pattern of names of modules. Made with
+{versions} by `python -m tests.nn.convert.test_families`; a test compares.
 
 | family | source | x W | Q K | P V | digital, and why | refused without |
 |---|---|---|---|---|---|---|
@@ -47,6 +47,9 @@ A conversion records the functions that the model calls on the sample, and the k
   operations that PyTorch did not define (`torch.library.custom_op`, as libraries of fused kernels have them) which take
   two activations, or an activation and a matrix, sparse or quantized weights, and matrices of activations that are
   handed to NumPy. `trace` refuses all of these unless a rule leaves them out.
+- Products whose weights are computed from other parameters, products with a constant, and products that compare samples
+  with one another stay digital: `convert` warns (`StaysDigital`), and `trace` counts them as digital operations and
+  warns with the same reason (`LeftOut`).
 - Two activations that are multiplied out of sight are refused, with the rule that keeps their module digital: inside
   `torch.vmap` and other transforms of `torch.func`, in `flex_attention` and `torch.cond`, of nested tensors, of complex
   values.
@@ -71,7 +74,9 @@ The noise of a token is that of its number in its sample. So a sample gives the 
 padding, and token by token with a cache that may be cut back. `tests/nn/test_noise_check.py` compares all families
 above in these ways; results differ by less than 1e-5 of their norm. Every conversion on cells with noise makes the same
 comparison on rows of its sample, and warns (`UnstableNoise`) where noise differs though the original gives the same
-result. These differ:
+result. Beam search needs `use_cache=False`, since it would move cached tokens between cells, and a name for each beam.
+It is for models without an encoder, which runs on texts and not on beams.
+These differ:
 
 - Local attention in blocks (LongT5, Longformer, LED, Pegasus-X): a token is written once for each block that it is seen
   from, and blocks begin where the padded text begins, so its copies stand elsewhere with other padding. The conversion

@@ -109,3 +109,27 @@ def test_samples_that_leave_a_batch_need_names(named: bool) -> None:
     else:
         with pytest.raises(of.BadInput, match="name the samples"):
             run(word[[0, 2]], [0, 1], past_key_values=cache)
+
+
+def test_beam_search_without_a_cache_equals_each_text_alone() -> None:
+    model = of.convert(llama(), HARDWARE, sample=TOKENS)
+    options = {"num_beams": 3, "use_cache": False, "do_sample": False, "max_new_tokens": 4}
+    options |= {"return_dict_in_generate": True, "output_scores": True}
+
+    def searched(rows: slice, names: list[str]) -> Any:
+        beams = [name for name in names for _ in range(3)]
+        with torch.no_grad(), of.samples(beams), of.without_quantizers(model):
+            return model.generate(TOKENS[rows], **options)  # type: ignore[operator]
+
+    together = searched(slice(0, 3), ["a", "b", "c"])
+    for row, name in enumerate("abc"):
+        alone = searched(slice(row, row + 1), [name])
+        assert torch.equal(together.sequences[row], alone.sequences[0])
+        assert torch.allclose(together.sequences_scores[row], alone.sequences_scores[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_cache": True}, {"cache_implementation": "static"}])
+def test_beam_search_with_a_cache_is_refused_with_its_remedy(options: dict[str, Any]) -> None:
+    model = of.convert(llama(), HARDWARE, sample=TOKENS)
+    with of.samples(range(9)), pytest.raises(of.BadInput, match=r"beam search would move .* use_cache=False"):
+        model.generate(TOKENS, num_beams=3, max_new_tokens=2, **options)  # type: ignore[operator]

@@ -2,15 +2,18 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import ohmformer as of
 from ohmformer.nn.convert.handle import crossbars
+from tests.nn.hub import library
 from tests.nn.models import vit
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -179,7 +182,7 @@ def test_converted_model_inside_a_converted_one(converted: Any) -> None:
 
 def test_revert_of_what_was_never_converted(digital: Any) -> None:
     assert "pass it through ohmformer.convert first" in refused(lambda: of.revert(digital))
-    assert "model is of type int" in refused(lambda: of.revert(3))  # type: ignore[type-var]
+    assert "model is an int, 3" in refused(lambda: of.revert(3))  # type: ignore[type-var]
 
 
 def test_restore_takes_no_model_with_converted_parts(converted: Any, tmp_path: Any) -> None:
@@ -195,3 +198,17 @@ def test_settings_of_a_part_hold_in_the_bigger_model(converted: Any) -> None:
     model = bigger(converted)
     of.set_chip(model.get_submodule("0"), 4)
     assert crossbars(model[0]).state.chip == 4
+
+
+def test_save_pretrained_after_revert_writes_the_plain_model(tmp_path: Path) -> None:
+    transformers = library("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = transformers.BertModel(transformers.BertConfig(vocab_size=20, **sizes)).eval()
+    ids = torch.tensor([[3, 4, 5]])
+    converted = of.convert(model, of.load("clipformer_tcad_2024"), sample={"input_ids": ids}, level="noise")
+    of.revert(converted).save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as content:
+        assert set(content.keys()) == set(model.state_dict())
+    read = transformers.BertModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.equal(read(ids).last_hidden_state, model(ids).last_hidden_state)

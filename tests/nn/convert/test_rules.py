@@ -132,7 +132,7 @@ def test_ranges_per_column_and_percentiles_help_weights_with_outliers() -> None:
         ({"nothing*": None}, "'nothing\\*' matches no module"),
         ({"head": "projektion"}, "did you mean 'projection'"),
         ({"head": 3}, "of type int"),
-        ([("head", None)], "rules is of type list"),
+        ([("head", None)], "rules is a list"),
         ({3: None}, "a name pattern is text"),
         ({"head": {"on": "digital", "array": "generic_amplitude"}}, "leave one of them out"),
     ],

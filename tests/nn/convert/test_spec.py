@@ -77,8 +77,8 @@ def test_the_model_comes_first_when_saving_and_when_restoring() -> None:
 @pytest.mark.parametrize(
     ("batches", "said"),
     [
-        (X, "of type Tensor; give a list of batches"),
-        (None, "of type NoneType; give a list of batches"),
+        (X, "batches is a Tensor; give a list of batches"),
+        (None, "batches is None; give a list of batches"),
         ([9 * X, X * float("nan")], "holds NaN or infinity"),
         ([9 * X, X[:, :3]], "the model fails on a batch"),
         ([9 * X, X.double()], "the model fails on a batch"),

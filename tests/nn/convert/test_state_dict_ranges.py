@@ -112,3 +112,13 @@ def test_arguments_beside_a_configuration() -> None:
     for argument in ({"seed": 0}, {"chip": 0}, {"level": "array"}, {"rules": {}}, {"weights": of.WeightMitigation()}):
         with pytest.raises(of.BadInput, match="a ConvertConfig holds"):
             of.convert(Model(), config, sample=X, **argument)
+
+
+def test_the_state_dictionary_after_revert_is_that_of_the_plain_model() -> None:
+    torch.manual_seed(0)
+    model = Model().eval()
+    converted = of.convert(model, HARDWARE, sample=X)
+    assert set(converted.state_dict()) > set(model.state_dict())
+    plain = of.revert(converted).state_dict()
+    assert set(plain) == set(model.state_dict())
+    Model().load_state_dict(plain)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import Tensor
@@ -87,10 +89,9 @@ def test_rows_in_which_everything_is_masked_are_zero() -> None:
 
 def written(operand: KVOperand, tokens: Tensor) -> Tensor:
     """What the cells hold of tokens of an attention that is not causal."""
-    use = operand.state.use(operand.name, 1)
-    streams = operand._streams(tokens, None, (), use, operand.array)
-    held, _ = operand._written(tokens, tokens, None, streams, tokens.shape[-2], operand.array, use)
-    return held.weight  # type: ignore[union-attr]
+    with patch.object(operand, "multiply", wraps=operand.multiply) as multiply:
+        operand.product(torch.zeros_like(tokens), tokens)
+    return multiply.call_args.args[2].weight  # type: ignore[no-any-return]
 
 
 def noise_of(batch: int, threads: int = 1) -> dict[int, Tensor]:
@@ -188,7 +189,7 @@ def test_grad_of_a_linear_layer_is_that_of_what_the_cells_hold() -> None:
     hardware = of.replace(HARDWARE, "projection.array.cell.write_noise.gamma", 20.0)
     converted = of.convert(layer, hardware, sample=x.detach())
     operand = crossbars(converted).operands[0]
-    held = operand.held(layer.weight.detach(), torch.float32, operand.state.use("", 1)).weight
+    held = operand.written_cells(layer.weight.detach(), torch.float32, operand.state.use("", 1)).weight
     grad = torch.randn(4, 5)
     with of.samples(range(4)):
         converted(x).backward(grad)

@@ -6,14 +6,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 import ohmformer as of
-from ohmformer import BadInput, KVClip
-from ohmformer.nn.operands.clipping import clip_codes
+from ohmformer import BadInput, Crossbar, KVClip
+from ohmformer.nn.operands.clipping import soft_clips
 from tests.nn.models import vit
 
 ARRAY = of.load_crossbar("clipformer_2024")
 CODES = torch.arange(-255.0, 256.0)
+
+
+def clip_codes(codes: Tensor, clip: KVClip, array: Crossbar) -> Tensor:
+    """Codes of one head, clipped."""
+    (soft,) = soft_clips(clip, array)
+    assert soft is not None
+    return soft.clip(codes, array)
 
 
 def by_conductance(code: float, alpha: float, beta: float) -> int:

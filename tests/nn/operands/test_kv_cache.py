@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer import Accelerator, BadInput, KVClip
 from ohmformer.array.event_counter import counting
+from ohmformer.array.folded import Folded
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import KVOperand
 from tests.nn.models import Decoder
@@ -68,17 +69,18 @@ def watching(model: nn.Module) -> Iterator[Drawn]:
     drawn = Drawn({})
     operands = [o for o in crossbars(model).operands if isinstance(o, KVOperand)]
     for operand in operands:
-        original = operand._written
+        original = operand.multiply
 
-        def keep(*args: Any, name: str = operand.name, original: Any = original) -> Any:
-            held, gain = original(*args)
-            drawn.weights[name] = held.weight
-            return held, gain
+        def keep(
+            x: Tensor, w: Tensor, cells: Folded, streams: Any, name: str = operand.name, original: Any = original
+        ) -> Any:
+            drawn.weights[name] = cells.weight
+            return original(x, w, cells, streams)
 
-        operand._written = keep  # type: ignore[method-assign]
+        operand.multiply = keep  # type: ignore[method-assign, assignment]
     yield drawn
     for operand in operands:
-        del operand._written
+        del operand.multiply
 
 
 SCALES = ["tensor", "head", "token", "column"]

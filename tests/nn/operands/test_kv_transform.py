@@ -75,11 +75,11 @@ def test_padding_does_not_move_the_mean() -> None:
     """What stands at padding may be anything; the mean is that of the tokens."""
     tokens, other = random(2, 3, 6, 4), random(2, 3, 6, 4, seed=1)
     valid = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool)
-    dense = unpad(valid, 2)
-    assert dense is not None
-    found = token_mean(dense.gather(tokens, -2), dense)
+    unpadding = unpad(valid, 2)
+    assert unpadding is not None
+    found = token_mean(unpadding.gather(tokens, -2), unpadding)
     changed = torch.where(valid[:, None, :, None], tokens, other)
-    assert torch.equal(found, token_mean(dense.gather(changed, -2), dense))
+    assert torch.equal(found, token_mean(unpadding.gather(changed, -2), unpadding))
     assert torch.allclose(found[0, :, 0], tokens[0, :, :4].mean(dim=1))
 
 

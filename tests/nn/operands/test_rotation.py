@@ -195,7 +195,7 @@ def test_rotations_of_nothing_are_refused(rules: dict[str, Any], words: str) -> 
 
 
 def test_a_switch_of_another_type_is_refused() -> None:
-    with pytest.raises(BadInput, match="weights is of type"):
+    with pytest.raises(BadInput, match="weights is a"):
         of.convert(vit(), HARDWARE, sample=IMAGES, weights=True)  # type: ignore[arg-type]
 
 

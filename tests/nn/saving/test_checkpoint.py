@@ -98,10 +98,10 @@ def test_a_file_that_does_not_fit_gets_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist"):
         of.restore(vit(), tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")
-    with pytest.raises(BadInput, match="is no converted model"):
+    with pytest.raises(BadInput, match="is not a converted model"):
         of.restore(vit(), tmp_path / "text.safetensors")
     save_file({"a": torch.ones(2)}, tmp_path / "plain.safetensors")
-    with pytest.raises(BadInput, match="is no converted model"):
+    with pytest.raises(BadInput, match="is not a converted model"):
         of.restore(vit(), tmp_path / "plain.safetensors")
     with pytest.raises(BadInput, match="cannot be written"):
         of.save(of.convert(vit(), HARDWARE, sample=IMAGES), tmp_path / "no" / "folder" / "model.safetensors")

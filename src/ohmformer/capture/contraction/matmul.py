@@ -27,7 +27,7 @@ class Contraction:
         left: left factor [..., M, I].
         right: right factor [..., O, I].
         finish: function from the product [..., M, O] to the result of the call.
-        views: for left and right factor, a view of the operand that the factor may be a copy of; None if it is no copy.
+        views: for left and right factor, the view of which the factor may be a copy; None if it is not a copy.
     """
 
     left: Tensor
@@ -108,7 +108,7 @@ _READERS: dict[Any, tuple[Callable[..., Contraction | None], dict[str, str]]] = 
 
 
 def contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Contraction | None:
-    """A call of PyTorch as a product of two factors; None if it is none, or if it is not understood."""
+    """A call of PyTorch as a product of two factors; None if it is not a product, or if it is not understood."""
     if kwargs.get("out") is not None:
         return None
     if func in CONVOLUTIONS:

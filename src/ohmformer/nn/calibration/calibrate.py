@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ohmformer.array import writing
 from ohmformer.array.code_moments import no_closed_form
 from ohmformer.capture.inputs import Inputs, batches, call, size, take
-from ohmformer.capture.sample_batch import arrays_as_tensors
 from ohmformer.device import faults, noise
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, check_type, given, shown, suggest
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
+from ohmformer.nn.calibration.calibration_inputs import first_inputs, input_batches
 from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
 from ohmformer.nn.calibration.recipes import Recipe, recipe_of
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
@@ -31,7 +31,7 @@ from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.streams import samples
 
 CHIP = -1
-"""The chip of calibration, which is none of the chips 0, 1, ... of `monte_carlo`."""
+"""The chip of calibration, which is not one of the chips 0, 1, ... of `monte_carlo`."""
 
 OBSERVED = 16
 """Largest number of inputs whose tokens are observed to set up recipes; recipes are compared on all inputs."""
@@ -88,7 +88,8 @@ def calibrate(
 
     Args:
         model: a converted model in evaluation mode; it is changed.
-        inputs: inputs of N samples of a calibration set, never of the test set, without labels.
+        inputs: inputs of N samples of a calibration set, never of the test set, without labels. Or a list of mappings,
+            each a batch of its own, for texts of different lengths.
         remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
             package; or recipes to choose from beside doing nothing, as names or objects.
         batch: number of samples per call.
@@ -101,16 +102,15 @@ def calibrate(
     """
     handle = crossbars(model)
     tried = _recipes(remedy)
-    if size(inputs := arrays_as_tensors(inputs)) == 0:
-        raise BadInput("calibrate needs at least one input")
+    parts = input_batches(inputs)
     operands = protectable_operands(handle)
     _check_arrays(operands)
     if all(is_noiseless(operand) for operand in operands):
         tried = {"none": tried["none"]}
     seed = handle.state.seed if seed is None else check_seed(seed)
     with _on_calibration_chip(handle, seed), _undone_on_failure(operands):
-        reference = _answers(model, handle, inputs, batch, "bypass")
-        _answers(model, handle, take(inputs, slice(0, OBSERVED)), batch, "observe tokens")
+        reference = _answers(model, handle, parts, batch, "bypass")
+        _answers(model, handle, first_inputs(parts, OBSERVED), batch, "observe tokens")
         _check_observations(operands)
         losses: dict[str, Tensor] = {}
         settings: dict[str, dict[str, _Setting]] = {}
@@ -120,7 +120,7 @@ def calibrate(
                 recipes.apply(recipe, operand)
                 settings[name][operand.name] = _Setting.of(operand)
             calibrate_ranges(model)
-            losses[name] = losses_of(reference, _answers(model, handle, inputs, batch, "run"))
+            losses[name] = losses_of(reference, _answers(model, handle, parts, batch, "run"))
         inputs_of = input_numbers(reference, handle.axis)
         best = best_recipe(losses, losses_of(reference, reference), inputs_of)
         for operand in operands:
@@ -194,6 +194,8 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
             model or changes its settings.
     """
     handle = crossbars(model)
+    remedy = "Conditioning(mean=True, basis='hadamard') for all K and V, or None"
+    check_type("set_kv", "spec", spec, (Conditioning, type(None)), remedy)
     with handle.state.changing("set_kv", unfinished=True):
         _condition(model, handle, spec)
     warn_of_unseen(model, handle.operands, stacklevel=2)
@@ -239,8 +241,12 @@ def _named_recipe(name: str) -> Recipe:
     Raises:
         BadInput: there is none.
     """
+    if not isinstance(name, str):
+        raise BadInput(f"calibrate: remedy is {given(name)}; give the name of a recipe, such as 'auto' or 'clip'")
     if name not in Recipe.kinds():
-        raise BadInput(f"remedy = {name!r}: {suggest(str(name), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}")
+        raise BadInput(
+            f"remedy = {shown(name)}: {suggest(shown(name), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}"
+        )
     return recipe_of(name)
 
 
@@ -314,12 +320,19 @@ def _check_observations(operands: list[KVOperand]) -> None:
 
 
 def _answers(
-    model: nn.Module, handle: Crossbars, inputs: Inputs, batch: int, mode: Literal["bypass", "run", "observe tokens"]
+    model: nn.Module,
+    handle: Crossbars,
+    parts: list[Inputs],
+    batch: int,
+    mode: Literal["bypass", "run", "observe tokens"],
 ) -> list[Answer]:
-    """Run the model on all inputs in this mode, and return its answer to each batch."""
+    """Run the model on all parts of the inputs in this mode, and return its answer to each batch."""
     answers: list[Answer] = []
+    first = 0
     with torch.no_grad(), handle.state.set_mode(mode):
-        for rows in batches(inputs, batch):
-            with samples(f"calibration {n}" for n in range(rows.start, rows.stop)):
-                answers.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
+        for inputs in parts:
+            for rows in batches(inputs, batch):
+                with samples(f"calibration {first + n}" for n in range(rows.start, rows.stop)):
+                    answers.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
+            first += size(inputs)
     return answers

@@ -31,7 +31,8 @@ def moments(watched: Sequence[Observation], axis: str, *, center: bool, fixed_me
         fixed_mean: True if that is the mean of all tokens, False if it is the mean of each sample.
     """
     counts = sum(
-        float(w.tokens.shape[0] * w.tokens.shape[2] if w.dense is None else sum(w.dense.lengths)) for w in watched
+        float(w.tokens.shape[0] * w.tokens.shape[2] if w.unpadding is None else sum(w.unpadding.lengths))
+        for w in watched
     )
     mean = torch.stack([w.tokens.double().sum(dim=(0, 2)) for w in watched]).sum(dim=0).unsqueeze(1) / max(1.0, counts)
     like = watched[0].tokens
@@ -54,7 +55,7 @@ class WrittenOperand(Protocol):
     axis: str
     conditioner: Conditioner | None
 
-    def range(self, tokens: Tensor, dense: Unpadding | None) -> Tensor:
+    def range(self, values: Tensor, unpadding: Unpadding | None) -> Tensor:
         """Return the range of tokens, which broadcasts against them."""
 
     @property
@@ -84,9 +85,9 @@ def _error(operand: WrittenOperand, observation: Observation, weight: float) -> 
     target = observation.tokens
     if conditioner is not None:
         conditioner = conditioner.to(target)
-        target, _ = conditioner.tokens(target, observation.dense)
+        target, _ = conditioner.tokens(target, observation.unpadding)
         x = conditioner.inputs(x)
-    w_range = operand.range(target, observation.dense)
+    w_range = operand.range(target, observation.unpadding)
     codes = operand.codec.codes(target, w_range)
     mean, variance = (t.to(target) for t in held_moments(operand.array))
     unit = encoding.unit_of(w_range, operand.array.max_code)

@@ -153,7 +153,7 @@ def widen(operand: KVOperand) -> None:
     if operand.causal:
         operand.w_range = None
         for observation in operand.watched:
-            operand.observe_range(observation.tokens, observation.dense)
+            operand.observe_range(observation.tokens, observation.unpadding)
 
 
 def candidates(array: Crossbar, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
@@ -179,7 +179,7 @@ def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
 
 
 def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"]) -> Conditioner:
-    """Return the conditioning in a basis with the smallest expected error over ranges and radixes; the first of equals.
+    """Return the conditioning in a basis with the smallest expected error over ranges and radices; the first of equals.
 
     Args:
         operand: K or V; its conditioning and range are changed by the search.
@@ -187,7 +187,7 @@ def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"])
     """
     best: tuple[float, Conditioner] | None = None
     start = fitted(operand, Conditioning(mean=True, basis=basis, scale="token", unbiased=True))
-    for radix, share in product(radixes(operand.plain), RANGES):
+    for radix, share in product(radices(operand.plain), RANGES):
         candidate = start.changed(range=share, radix=radix)
         operand.condition(candidate)
         widen(operand)
@@ -204,8 +204,8 @@ def fitted(operand: KVOperand, spec: Conditioning) -> Conditioner:
     return fit(spec, operand.axis, observed, fixed_mean=operand.causal)
 
 
-def radixes(array: Crossbar) -> list[int | None]:
-    """Return the radixes to try: None, the array's own, and then each smaller one down to 1."""
+def radices(array: Crossbar) -> list[int | None]:
+    """Return the radices to try: None, the array's own, and then each smaller one down to 1."""
     if array.encoding != "differential" or array.bits == array.bits_per_cell:
         return [None]
     return [None, *range((array.radix or 1 << array.bits_per_cell) - 1, 0, -1)]

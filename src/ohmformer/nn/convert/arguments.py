@@ -15,7 +15,7 @@ from ohmformer.capture.inputs import at_home, batch_size
 from ohmformer.capture.opaque_tensors import stored_values
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.capture.torch_private import own_dispatch
-from ohmformer.errors import BadInput, suggest
+from ohmformer.errors import BadInput, check_type, one_line, shown, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
@@ -44,10 +44,9 @@ def check_options(model: object, hardware: object, clip: object, rules: object, 
         ("rules", rules, (Mapping, type(None)), "a mapping of name patterns"),
     ]
     for name, value, types, remedy in typed:
-        if not isinstance(value, types):
-            raise BadInput(f"{name} is of type {type(value).__name__}; give {remedy}")
-    if level not in LEVELS:
-        raise BadInput(f"level = {level!r}: {suggest(str(level), list(LEVELS))}")
+        check_type("convert", name, value, types, remedy)
+    if not isinstance(level, str) or level not in LEVELS:
+        raise BadInput(f"convert: level = {one_line(level)}: {suggest(shown(level), list(LEVELS))}")
     assert isinstance(hardware, Accelerator)
     for engine in (hardware.attention.key, hardware.attention.value):
         if isinstance(clip, KVClip) and isinstance(engine, CrossbarEngine):
@@ -66,7 +65,7 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
         BadInput: the sample is empty or has no axis of samples, or the model is converted, quantized, not initialized,
             on the meta device, or holds NaN or infinity.
     """
-    sample = at_home(model, as_sample(sample))
+    sample = at_home(model, as_sample(_one_batch(sample)))
     converted = converted_part(model)
     if converted is not None:
         where = f"{converted} of this model" if converted else "this model"
@@ -86,6 +85,20 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
             )
     for name, parameter in model.named_parameters():
         _check_values(name, parameter)
+    return sample
+
+
+def _one_batch(sample: Any) -> Any:
+    """Return a sample, after checking that it is not a list of batches.
+
+    Raises:
+        BadInput: it is a list of mappings.
+    """
+    if isinstance(sample, list) and sample and all(isinstance(batch, Mapping) for batch in sample):
+        raise BadInput(
+            f"convert: sample is a list of {len(sample)} mappings; give one of them, such as sample=batches[0], and "
+            "the others to calibrate_ranges(model, batches)"
+        )
     return sample
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +14,9 @@ from ohmformer.nn.operands.state import Moved
 
 _REORDERING = {"_beam_search": "beam search", "_reorder_cache": "reordering of the cache"}
 """Methods of Hugging Face models that move cached tokens from one sample to another."""
+
+_CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
+"""Arguments of Hugging Face models that hold a cache."""
 
 
 def can_reorder(model: nn.Module) -> bool:
@@ -56,23 +59,33 @@ def check_cache(moved: Mapping[str, frozenset[Moved]], *, numbered: bool) -> Non
 
 @cache
 def guarded_class(cls: type[nn.Module]) -> type[nn.Module]:
-    """Return a subclass of a model's class, of the same name, that refuses to move cached tokens between samples."""
+    """Return a subclass of a model's class, of the same name, that refuses to move cached tokens between samples.
 
-    def refusal(action: str) -> Any:
-        def refuse(self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
+    Beam search without a cache computes all tokens of all beams anew, so it moves none.
+    """
+
+    def guarded(method: str, action: str) -> Any:
+        def run_or_refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if method == "_beam_search" and kwargs.get("use_cache") is False and not _holds_cache(kwargs):
+                return getattr(cls, method)(self, *args, **kwargs)
             raise BadInput(
                 f"{action} would move the K and V of cached tokens between cells, where they were written once; use "
-                "greedy search or sampling (num_beams=1)"
+                "greedy search or sampling (num_beams=1), or beam search with use_cache=False"
             )
 
-        return refuse
+        return run_or_refuse
 
     def reduce(self: Any) -> tuple[Any, ...]:
         return _empty_model, (cls,), self.__dict__
 
-    methods = {method: refusal(action) for method, action in _REORDERING.items() if hasattr(cls, method)}
+    methods = {method: guarded(method, action) for method, action in _REORDERING.items() if hasattr(cls, method)}
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__reduce__": reduce, CROSSBAR_CLASS: True}
     return type(cls.__name__, (cls,), {**methods, **names})
+
+
+def _holds_cache(arguments: Mapping[str, Any]) -> bool:
+    """True if the arguments of a call hold a cache under one of the names that Hugging Face uses."""
+    return any(arguments.get(name) is not None for name in _CACHES)
 
 
 def _empty_model(cls: type[nn.Module]) -> nn.Module:

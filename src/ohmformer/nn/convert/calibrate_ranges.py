@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import at_home, batch_size, call
 from ohmformer.capture.sample_batch import as_sample
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, given
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.unseen_ranges import magnitudes_of_sample
@@ -27,16 +27,18 @@ def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
 
     Args:
         model: a converted model; it is changed.
-        batches: further batches, each in the form of the sample, such as `(x for x, _ in loader)`.
+        batches: further batches, each in the form of the sample, such as `(x for x, _ in loader)`. A single mapping
+            counts as one batch.
 
     Raises:
         BadInput: the model was not converted, a batch does not hold finite inputs of the model, or another thread calls
             the model or changes its settings. The ranges then stay as they were.
     """
     handle = crossbars(model)
-    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
-        raise BadInput(f"batches is of type {type(batches).__name__}; give a list of batches, such as [inputs]")
-    samples = [handle.sample, *(_checked_batch(model, batch) for batch in batches)]
+    if isinstance(batches, (Tensor, str, bytes)) or not isinstance(batches, Iterable):
+        raise BadInput(f"calibrate_ranges: batches is {given(batches)}; give a list of batches, such as [inputs]")
+    listed = [batches] if isinstance(batches, Mapping) and batches else batches
+    samples = [handle.sample, *(_checked_batch(model, batch, n) for n, batch in enumerate(listed))]
     with handle.state.changing("calibrate_ranges", unfinished=True):
         _widen(model, handle, samples)
 
@@ -76,13 +78,13 @@ def _observe(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> Non
         calibrate_converters(model, samples)
 
 
-def _checked_batch(model: nn.Module, batch: Any) -> Any:
+def _checked_batch(model: nn.Module, batch: Any, number: int) -> Any:
     """Return a batch as tensors on the device of the model.
 
     Raises:
         BadInput: it is empty, or holds NaN or infinity.
     """
-    batch = at_home(model, as_sample(batch))
+    batch = at_home(model, as_sample(batch, f"calibrate_ranges: batches[{number}]"))
     if batch_size(batch) == 0:
         raise BadInput("calibrate_ranges: a batch is empty; give batches of at least one input")
     for leaf in tree_leaves(batch):

@@ -30,16 +30,22 @@ ATTENTION = ("attention", "multihead attention")
 """Kinds of products that are whole attentions."""
 
 
-def call_info(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int) -> CallInfo:
-    """Read the arguments of a call of a model; `axis` is the axis of its inputs that holds the samples."""
-    named = named_arguments(model, args, kwargs)
+def call_info(model: nn.Module, named: Mapping[str, Any], inputs: Any, axis: int) -> CallInfo:
+    """Read the arguments of a call of a model.
+
+    Args:
+        model: the model.
+        named: the arguments by name, see `named_arguments`.
+        inputs: all arguments, from which samples are counted if none holds tokens.
+        axis: the axis of the inputs that holds the samples.
+    """
     has_decoder_inputs, only_tokens = False, True
     for name, value in named.items():
         has_decoder_inputs = has_decoder_inputs or (name.startswith("decoder_") and value is not None)
         only_tokens = only_tokens and not is_other_input(name, value)
     prefix = "decoder_" if has_decoder_inputs else ""
     tokens = _tokens(named, prefix)
-    rows = _rows([args, dict(kwargs)] if tokens is None else tokens, axis)
+    rows = _rows(inputs if tokens is None else tokens, axis)
     mask_argument = named.get(f"{prefix}attention_mask")
     mask = token_mask(mask_argument)
     padding: tuple[Tensor, ...] = (mask,) if mask is not None and only_tokens else ()
@@ -76,7 +82,7 @@ def encoder_call_info(
         axis: the axis of its inputs that holds the samples.
         model_info: the call of the model around it; empty if the encoder is called separately.
     """
-    info = call_info(encoder, args, kwargs, axis)
+    info = call_info(encoder, named_arguments(encoder, args, kwargs), [args, dict(kwargs)], axis)
     names = info.names if model_info.rows != info.rows or model_info.names is None else model_info.names
     return CallInfo(names, info.rows, padding=info.padding, at_once=True)
 
@@ -86,11 +92,11 @@ def unmark_partial_attention(run: DryRun, model: nn.Module, sample: Any) -> None
 
     Two cases are recognized. In a window, which is folded among samples or heads, there are fewer queries than tokens
     in the sample, or, if nothing numbers these, more keys than queries although there is no cache. And keys that are
-    the same for all samples, such as codes of relative positions, are no text.
+    the same for all samples, such as codes of relative positions, are not text.
     """
     named = dict(sample) if isinstance(sample, Mapping) else {}
     args = () if named else tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)
-    info = call_info(model, args, named, run.axis)
+    info = call_info(model, named_arguments(model, args, named), [args, named], run.axis)
     for product in run.seen.products:
         if product.causal and product.left is not None and product.right is not None:
             M = product.left.shape[-2]

@@ -11,6 +11,7 @@ from ohmformer.array.spec import Level
 from ohmformer.capture.dry_run import dry_run
 from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
+from ohmformer.errors import check_type
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
@@ -55,7 +56,7 @@ def convert(
             of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
             output of the original.
         clip: ClipFormer's clip of K and V; None for no clip.
-        weights: mitigation for static weights, such as rotation; None for none.
+        weights: mitigation of static weights, such as rotation; None for none.
         level: how closely arrays are simulated (see `ohmformer.array.multiply`); None is "array".
         rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> settings for them.
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
@@ -70,6 +71,7 @@ def convert(
         BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing, or
             the converted model differs from the original on exact hardware.
     """
+    check_type("convert", "verbose", verbose, bool, "True or False")
     config = as_config(model, hardware, clip, weights, level, rules, seed, chip)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
@@ -84,8 +86,7 @@ def convert(
         state.causal = state.causal or all_cross_attention(run, sample)
         handle = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
-            run.axis, config.weights,
-        )  # fmt: skip
+            run.axis, config.weights)  # fmt: skip
         converted.ohmformer_crossbars = handle  # type: ignore[assignment]
         attach(converted, handle, run, set(replacer.frames))
         attach_ranges(converted, handle.operands)

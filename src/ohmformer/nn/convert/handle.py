@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ohmformer.capture.table import CaptureTable
-from ohmformer.errors import BadInput, one_line
+from ohmformer.errors import BadInput, given, one_line
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
@@ -34,7 +34,7 @@ class Crossbars:
         hardware: the accelerator.
         rules: settings for single modules and operands.
         axis: the axis of the inputs that holds the samples.
-        weights: mitigation for static weights.
+        weights: mitigation of static weights.
         structure: its submodules, classes and forwards at the conversion.
         largest_inputs: argument -> largest magnitude in the calibration; empty if unknown.
     """
@@ -78,7 +78,7 @@ def handle_of(model: nn.Module) -> Crossbars:
 def _not_converted(model: object) -> str:
     """Return the message for a model without a handle: the reason and the remedy."""
     if not isinstance(model, nn.Module):
-        return f"model is of type {type(model).__name__}; give what ohmformer.convert returned"
+        return f"model is {given(model)}; give what ohmformer.convert returned"
     parts = [name for name, module in model.named_modules() if "ohmformer_crossbars" in vars(module)]
     if parts:
         subject = f"{parts[0]} of this model is" if len(parts) == 1 else f"{', '.join(parts)} of this model are"

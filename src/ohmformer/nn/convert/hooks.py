@@ -95,12 +95,12 @@ def begin(handle: Handle, model: nn.Module, args: tuple[Any, ...], kwargs: dict[
     refuse_transforms(*args, *kwargs.values())
     refuse_valueless((args, kwargs))
     handle.structure.check()
-    state = handle.state
+    state, named = handle.state, named_arguments(model, args, kwargs)
     if state.mode == "run":
-        warn_beyond(handle.largest_inputs, model, args, kwargs)
+        warn_beyond(handle.largest_inputs, named)
     state.users.begin_call(replica=is_replica(model))
     call = state.threads.enter()
-    before, info = call.info, call_info(model, args, kwargs, handle.axis)
+    before, info = call.info, call_info(model, named, [args, dict(kwargs)], handle.axis)
     if in_backward():
         if info.rows == before.rows:
             info = replace(info, names=before.names)
@@ -118,7 +118,7 @@ def begin(handle: Handle, model: nn.Module, args: tuple[Any, ...], kwargs: dict[
         call.recomputed = {}
     call.uses.clear()
     state.threads.here.frames.clear()
-    note_inputs(state, info, model, args, kwargs)
+    note_inputs(state, info, named)
     if info.names is not None and info.rows is not None and len(info.names) != info.rows:
         raise BadInput(
             f"samples(ids) names {len(info.names)} samples but the batch has {info.rows} rows; name one per row"
@@ -199,11 +199,11 @@ def exclusive_prefix(model: nn.Module, part: nn.Module) -> str:
     return prefixes[0] if len(prefixes) == 1 and exclusive else ""
 
 
-def note_inputs(state: State, info: CallInfo, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Note the inputs of a call that are no new tokens: features of an image, or outputs of an encoder."""
+def note_inputs(state: State, info: CallInfo, named: Mapping[str, Any]) -> None:
+    """Note the inputs of a call that are not new tokens: features of an image, or outputs of an encoder."""
     if not info.numbers:
         return
-    for name, value in named_arguments(model, args, kwargs).items():
+    for name, value in named.items():
         if is_other_input(name, value):
             state.memory.note(value)
         elif name == "encoder_outputs":

@@ -36,7 +36,7 @@ class OperandChoice:
         hardware: the accelerator.
         state: the state that all operands share.
         rules: settings for operands by name.
-        weights: mitigation for all static weights.
+        weights: mitigation of all static weights.
         operands: the operands made so far.
         rotating: patterns of the rules that hold for static weights on arrays.
         cells: (matrix, array, basis) -> cells; equal weights are stored once.

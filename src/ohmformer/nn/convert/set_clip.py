@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from ohmformer.errors import check_type
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.convert.calibrate_ranges import calibrate_converters
 from ohmformer.nn.convert.handle import crossbars
@@ -23,6 +24,7 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
             model or changes its settings.
     """
     handle = crossbars(model)
+    check_type("set_clip", "clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) for all K and V, or None")
     if clip is not None:
         for operand in handle.operands:
             if isinstance(operand, KVOperand) and operand.plain_clip == "model":

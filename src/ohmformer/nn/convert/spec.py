@@ -22,7 +22,7 @@ class ConvertConfig(Spec):
     Attributes:
         hardware: the accelerator.
         clip: ClipFormer's clip of K and V; None for no clip.
-        weights: mitigation for static weights.
+        weights: mitigation of static weights.
         level: how closely arrays are simulated.
         rules: (name pattern, rule) in order of precedence; the first match wins. A table is read in its order.
         seed: root of all noise.

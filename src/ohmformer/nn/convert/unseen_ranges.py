@@ -97,10 +97,9 @@ class BeyondCalibration(UserWarning):
     """Inputs are many times larger than those of the calibration, so they saturate."""
 
 
-def magnitudes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, float]:
+def magnitudes(named: Mapping[str, Any]) -> dict[str, float]:
     """Return the largest magnitude of each argument of a call; none if a mask or whole numbers may hide values."""
     largest: dict[str, float] = {}
-    named = named_arguments(model, args, dict(kwargs))
     tensors = [leaf for leaf in tree_leaves(dict(named)) if isinstance(leaf, Tensor)]
     masked = any("mask" in name and value is not None for name, value in named.items())
     if masked or not all(leaf.is_floating_point() for leaf in tensors):
@@ -118,22 +117,21 @@ def magnitudes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 def magnitudes_of_sample(model: nn.Module, sample: Any) -> dict[str, float]:
     """Return the magnitudes of a call with a sample batch; see `magnitudes`."""
     if isinstance(sample, Mapping):
-        return magnitudes(model, (), sample)
-    return magnitudes(model, tuple(sample) if isinstance(sample, (tuple, list)) else (sample,), {})
+        return magnitudes(sample)
+    args = tuple(sample) if isinstance(sample, (tuple, list)) else (sample,)
+    return magnitudes(named_arguments(model, args, {}))
 
 
-def warn_beyond(largest: dict[str, float], model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def warn_beyond(largest: dict[str, float], named: Mapping[str, Any]) -> None:
     """Warn of inputs that are far larger than in the calibration, once: `largest` is emptied then.
 
     Args:
         largest: argument -> largest magnitude in the calibration.
-        model: the converted model.
-        args: positional arguments of the call.
-        kwargs: its keyword arguments.
+        named: arguments of the call by name.
     """
     if not largest:
         return
-    for name, magnitude in magnitudes(model, args, kwargs).items():
+    for name, magnitude in magnitudes(named).items():
         if 0 < FAR * largest.get(name, 0.0) < magnitude < float("inf"):
             warnings.warn(
                 f"{name} reaches {magnitude:.2g}, but ranges were calibrated on values up to {largest[name]:.2g}, so "

@@ -10,56 +10,52 @@ from torch import Tensor
 from ohmformer.nn.operands.kv import KVOperand
 
 
-def serve(operand: KVOperand, x: Tensor, tokens: Tensor, valid: Tensor | None, queries: int) -> Tensor:
-    """Inputs x[B, H, M, I] with tokens[B, G, N, d], each head of which serves H / G heads of inputs: [B, H, M, O]."""
-    B, H, M, I = x.shape
-    groups = tokens.shape[1]
-    own = x if groups == H else x.reshape(B, groups, H // groups * M, I)
-    y = operand.product(own, tokens, valid, queries)
-    return y.reshape(B, H, M, y.shape[-1])
-
-
-def multiply(operand: KVOperand, x: Tensor, w: Tensor, groups: int | None, valid: Tensor | None = None) -> Tensor:
-    """x[B, H, M, I] with w[B, G, O, I], one of which is written, as the operand says: [B, H, M, O].
+def multiply(
+    operand: KVOperand, x: Tensor, w: Tensor, groups: int | None, valid: Tensor | None, *, sees_unwritten: bool
+) -> Tensor:
+    """Multiply two activations, one of which is written.
 
     Args:
-        operand: holds it.
-        x: the left factor.
-        w: the right factor, each head of which serves H / G heads of the left one.
-        groups: heads of w, copies not counted; None where that is not known.
-        valid: [B or 1, tokens] which tokens of w are none of padding.
+        operand: the one that is written.
+        x: the left factor [B, H, M, I].
+        w: the right factor [B, G, O, I]; each of its heads serves H / G heads of x.
+        groups: heads of w without copies; None if not known.
+        valid: [B or 1, tokens] False where a token of w is padding; such tokens are not written.
+        sees_unwritten: rows of x, or of a softmax of the result, may be about padding; see `unwritten`.
+
+    Returns:
+        x @ w.T [B, H, M, O].
     """
+    M = x.shape[-2]
     if operand.write == "left":
-        packed = x.shape[-2] > 1 and operand.causal and _one_token(operand, w, valid)
-        heads = x.flatten(1, 2).unsqueeze(2) if packed else x
-        y = serve(operand, every_head(w, heads.shape[1]), heads, None, w.shape[-2]).transpose(-2, -1)
-        return y.reshape(*x.shape[:-1], w.shape[-2])
-    tokens = one_of_each(w if operand.axis == "K" else w.transpose(-2, -1), groups)
-    one = x.shape[-2] > 1 and operand.causal and _one_token(operand, tokens, valid)
-    return serve(operand, x, tokens, valid, 1 if one else x.shape[-2])
+        tokens = x.flatten(1, 2).unsqueeze(2) if M > 1 and operand.causal and _one_token(operand, w, valid) else x
+        y = operand.product(every_head(w, tokens.shape[1]), tokens, None, w.shape[-2])
+        return y.transpose(-2, -1).reshape(*x.shape[:-1], w.shape[-2])
+    tokens = w if operand.axis == "K" else w.transpose(-2, -1)
+    if groups is not None and tokens.shape[1] > groups and tokens.shape[1] % groups == 0:
+        # Models with grouped queries copy heads in some calls, such as those with a mask, and not in others.
+        copies = tokens.unflatten(1, (groups, -1))
+        tokens = copies[:, :, 0] if bool((copies == copies[:, :, :1]).all()) else tokens
+    B, H, _, I = x.shape
+    G = tokens.shape[1]
+    new = 1 if M > 1 and operand.causal and _one_token(operand, tokens, valid) else M
+    y = operand.product(x if G == H else x.reshape(B, G, H // G * M, I), tokens, valid, new)
+    y = y.reshape(B, H, M, y.shape[-1])
+    if valid is None or not sees_unwritten or not operand.simulated:
+        return y
+    return y + unwritten(x, w, valid, operand.axis)
 
 
 def _one_token(operand: KVOperand, tokens: Tensor, valid: Tensor | None) -> bool:
-    """Whether rows of inputs are heads of a single new token that share a head of tokens[B, G, N, d].
+    """True if input vectors are heads of a single new token that share a head of tokens [B, G, N, d].
 
-    Hugging Face packs them so where one token meets a cache; for `serve` they stand the same as heads that it packs.
+    Hugging Face packs them like that where one token meets a cache; `multiply` packs heads in the same order.
     """
-    call_info = operand.state.call_info
-    if len(call_info.numbers) != len(tokens) or len(call_info.numbers[0]) != 1 or not call_info.written:
+    info = operand.state.call_info
+    if len(info.numbers) != len(tokens) or len(info.numbers[0]) != 1 or not info.written:
         return False
-    held = tokens.shape[-2] if valid is None else int(valid.sum(dim=1).max())
-    return held <= max(call_info.written)
-
-
-def one_of_each(tokens: Tensor, groups: int | None) -> Tensor:
-    """tokens[B, H, N, d] without the copies of each head, where `groups` heads may come several times in a row each.
-
-    Models with grouped queries do that in some calls, such as those with a mask, and not in others.
-    """
-    if groups is None or tokens.shape[1] <= groups or tokens.shape[1] % groups:
-        return tokens
-    heads = tokens.unflatten(1, (groups, -1))
-    return heads[:, :, 0] if bool((heads == heads[:, :, :1]).all()) else tokens
+    count = tokens.shape[-2] if valid is None else int(valid.sum(dim=1).max())
+    return count <= max(info.written)
 
 
 def every_head(tokens: Tensor, heads: int) -> Tensor:
@@ -68,16 +64,19 @@ def every_head(tokens: Tensor, heads: int) -> Tensor:
 
 
 def unwritten(x: Tensor, w: Tensor, valid: Tensor, axis: str) -> Tensor:
-    """What the tokens that are not written add to x[B, H, M, I] times w[B, G, O, I], computed digitally: [B, H, M, O].
+    """The part of a product that comes from tokens that are not written, computed digitally.
 
-    Rows that see no token at all are padding themselves. A softmax spreads them over all tokens, those that are hidden
-    among them; nobody looks at such rows, but they come out as the model has them.
+    A query that sees no token at all is padding itself. A softmax spreads it over all tokens, hidden ones included.
+    Nobody uses its result, but it is the same as in the digital model.
 
     Args:
-        x: the left factor.
-        w: the right factor.
-        valid: [B or 1, tokens] which tokens of w are written.
-        axis: "K" where tokens are the outputs O, "V" where they are the inputs I.
+        x: the left factor [B, H, M, I].
+        w: the right factor [B, G, O, I].
+        valid: [B or 1, tokens] True for tokens of w that are written.
+        axis: "K" if tokens are the outputs O, "V" if they are the inputs I.
+
+    Returns:
+        [B, H, M, O].
     """
     hidden = (~valid)[:, None, None, :].to(x.dtype)
     product = (x if axis == "K" else x * hidden) @ every_head(w, x.shape[1]).transpose(-2, -1)

@@ -179,7 +179,7 @@ class Intercept(TorchFunctionMode):
         """Compute a product of two activations, or fused attention, on crossbars if it has a site."""
         site = self.frame.sites.get(position)
         if isinstance(site, AttentionSite):
-            return site.attend(*args, **kwargs)
+            return site.attend(*args, **kwargs)[0]
         # In the mode "bypass" products are exact, so masks do not matter.
         followed = self.frame.state.mode != "bypass"
         product = contraction(func, args, kwargs) if site is not None or position in self.frame.scores else None

@@ -1,4 +1,4 @@
-"""A linear layer with weights on crossbars: its digital class with another `forward`; parameters keep their names."""
+"""A linear layer with weights on crossbars: `nn.Linear` with another `forward`; parameters keep their names."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class CrossbarLinear(nn.Linear):
     __prepare_scriptable__ = refuse_scripting
 
     def extra_repr(self) -> str:
-        """As `nn.Linear`, and which arrays hold the weight."""
+        """As `nn.Linear`, followed by the arrays that hold the weight."""
         return joined(super().extra_repr(), on_arrays("weight", self.ohmformer_weight))
 
 
 def is_plain_linear(module: nn.Module) -> bool:
-    """Whether a module is `nn.Linear`, or a subclass that computes in the same way."""
+    """True if a module is `nn.Linear`, or a subclass that computes in the same way."""
     return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward

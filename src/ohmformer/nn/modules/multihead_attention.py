@@ -12,6 +12,7 @@ from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.intercept import with_values
+from ohmformer.nn.operands.memory import Mask
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
 
@@ -41,33 +42,16 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """As `nn.MultiheadAttention.forward`; masked positions are True in boolean masks."""
         refuse_transforms(query, key, value)
-        frames = self.ohmformer_sites[0].state.threads.here.frames
-        with unintercepted():  # the products of the simulation itself
-            query, key, value = with_values(frames, (query, key, value))
-            return self._attend(
-                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-            )
-
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None,
-        need_weights: bool,
-        attn_mask: Tensor | None,
-        average_attn_weights: bool,
-        is_causal: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        batched = query.dim() == 3
-        elsewhere = key is not query and not self._causal()
-        memory = _present(key_padding_mask) if elsewhere else None
-        q, k, v = self._project(memory, *(self._batch_first(t) for t in (query, key, value)))
-        mask = self._mask(attn_mask, key_padding_mask, q, k, is_causal)
-        p = self.dropout if self.training else 0.0
         site = self.ohmformer_sites[0]
-        heads, weights = site.attend_with_weights(q, k, v, mask, p, False, None, False)
-        out = self.out_proj(heads.transpose(1, 2).flatten(2))
+        with unintercepted():  # the products of the simulation itself
+            query, key, value = with_values(site.state.threads.here.frames, (query, key, value))
+            elsewhere = key is not query and not self._causal()
+            memory = _not_padding(key_padding_mask) if elsewhere else None
+            q, k, v = self._project(memory, *(self._batch_first(t) for t in (query, key, value)))
+            mask = self._mask(attn_mask, key_padding_mask, q, k, is_causal)
+            heads, weights = site.attend(q, k, v, mask, self.dropout if self.training else 0.0)
+            out = self.out_proj(heads.transpose(1, 2).flatten(2))
+        batched = query.dim() == 3
         if not batched:
             out = out.squeeze(0)
         elif not self.batch_first:
@@ -80,11 +64,11 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
     __prepare_scriptable__ = refuse_scripting
 
     def extra_repr(self) -> str:
-        """As `nn.MultiheadAttention`, and which arrays hold what."""
-        held = [on_arrays(f"W{part}", one) for part, one in zip("QKV", self.ohmformer_inputs, strict=True) if one]
+        """As `nn.MultiheadAttention`, followed by the arrays that hold each matrix."""
+        parts = [on_arrays(f"W{part}", each) for part, each in zip("QKV", self.ohmformer_inputs, strict=True) if each]
         for site in self.ohmformer_sites:
-            held += [on_arrays(one.axis, one) for one in (site.key, site.value) if one is not None]
-        return joined(super().extra_repr(), "; ".join(held))
+            parts += [on_arrays(each.axis, each) for each in (site.key, site.value) if each is not None]
+        return joined(super().extra_repr(), "; ".join(parts))
 
     def _batch_first(self, t: Tensor) -> Tensor:
         if t.dim() == 2:
@@ -98,17 +82,17 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
 
     def _causal(self) -> bool:
-        """Whether keys are the same tokens as queries, and come one by one."""
+        """True if keys are the same tokens as queries, and come one by one."""
         site = self.ohmformer_sites[0]
         return any(operand is not None and operand.causal for operand in (site.key, site.value))
 
-    def _project(self, memory: tuple[Tensor, ...] | None, *tokens: Tensor) -> list[Tensor]:
-        """Queries, keys and values [B, H, N, d] of tokens[B, N, .]; `memory` of keys and values as in `State`."""
+    def _project(self, memory: Mask | None, *tokens: Tensor) -> list[Tensor]:
+        """Queries, keys and values [B, H, N, d] of tokens[B, N, .]; `memory`, of keys, is as in `inputs_shown`."""
         biases = self.in_proj_bias.chunk(3) if self.in_proj_bias is not None else (None, None, None)
         heads = []
-        owns = (None, memory, memory)
-        for x, w, b, operand, own in zip(tokens, self._weights(), biases, self.ohmformer_inputs, owns, strict=True):
-            y = F.linear(x, w) if operand is None else operand.product(x, w, memory=own)
+        masks = (None, memory, memory)
+        for x, w, b, operand, mask in zip(tokens, self._weights(), biases, self.ohmformer_inputs, masks, strict=True):
+            y = F.linear(x, w) if operand is None else operand.product(x, w, memory=mask)
             y = y if b is None else y + b
             heads.append(y.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2))
         return heads
@@ -116,7 +100,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
     def _mask(
         self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor, is_causal: bool
     ) -> Tensor | None:
-        """One additive mask [B or 1, H or 1, M or 1, N] of all that is given; True means masked here."""
+        """One additive mask [B or 1, H or 1, M, N] from masks that are True at what they hide; None without any."""
         parts = []
         if attn_mask is not None:
             if attn_mask.dim() == 3:
@@ -133,12 +117,13 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         return mask.expand(*mask.shape[:-2], q.shape[-2], k.shape[-2])
 
 
-def _present(padding: Tensor | None) -> tuple[Tensor, ...]:
-    """Which keys [B, N] are no padding, of a mask that hides padding; empty if all are."""
-    return () if padding is None or padding.dim() == 1 else (~padding if padding.dtype == torch.bool else padding == 0,)
+def _not_padding(mask: Tensor | None) -> Mask:
+    """[B, N] True for keys that a padding mask does not hide; empty if there is none, or one without samples."""
+    return () if mask is None or mask.dim() == 1 else (~mask if mask.dtype == torch.bool else mask == 0,)
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask to add to scores, from one that is True at what it hides, or additive itself."""
     if mask.dtype != torch.bool:
         return mask.to(like.dtype)
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -torch.inf)

@@ -1,4 +1,4 @@
-"""What lives on crossbars, and the products with it: what static weights and run-time K and V have in common."""
+"""A matrix in the cells of crossbars, and products with it: what weights and K and V have in common."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from torch import Tensor
 
 from ohmformer.array import converters
 from ohmformer.array.calibrate_adc import column_percentiles, widest
+from ohmformer.array.codec import Codec
 from ohmformer.array.crossbar import Programmed, write
+from ohmformer.array.encoding import quantize_input
 from ohmformer.array.folded import Folded, fold, write_folded
-from ohmformer.array.multiply import needs_cells, product, quantized_input
+from ohmformer.array.multiply import needs_cells, product
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
-from ohmformer.nn.operands.state import CallInfo, State, Use
-from ohmformer.nn.operands.token_numbers import Numbers
-from ohmformer.streams import PaddedStreams, Streams, TokenStreams, sample_streams
+from ohmformer.nn.operands.state import State, Use
+from ohmformer.streams import Stream, Streams
 
 EXACT = ("bypass", "observe inputs", "observe tokens")
-"""Modes in which products are those of the model itself."""
+"""Modes in which products are exact, as in the digital model."""
 
 
 class StraightThrough(torch.autograd.Function):
-    """y, with the gradients of x @ w.T at the matrix that the cells really hold: quantizers and noise pass them."""
+    """y, with the gradients of x @ w.T at the matrix that the cells hold: they pass quantizers and noise unchanged."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, held: Tensor) -> Tensor:
-        """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], held[..., O, I]."""
-        ctx.save_for_backward(x, held)
+    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], weight[..., O, I] that the cells hold."""
+        ctx.save_for_backward(x, weight)
         ctx.shape = w.shape
         return y.clone()
 
@@ -39,9 +40,9 @@ class StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients for x and w."""
         (grad,) = grads
-        x, held = ctx.saved_tensors
-        grad, x = grad.to(held.dtype), x.to(held.dtype)  # under autocast they differ
-        grad_x = grad @ held if ctx.needs_input_grad[0] else None
+        x, weight = ctx.saved_tensors
+        grad, x = grad.to(weight.dtype), x.to(weight.dtype)  # under autocast they differ
+        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
         grad_w = None
         if ctx.needs_input_grad[1]:
             if len(ctx.shape) == 2:  # one matrix for all: one product, not one for each sample and then their sum
@@ -52,15 +53,15 @@ class StraightThrough(torch.autograd.Function):
 
 @dataclass(eq=False)
 class Operand:
-    """One matrix on crossbars, and the ranges of the inputs that are multiplied with it.
+    """One matrix on crossbars, with the calibrated ranges of its inputs and converters.
 
     Attributes:
         name: of the layer and the operand; keys its noise.
         array: the crossbars that hold it.
-        state: what the whole model shares.
-        signed: False where inputs are never negative.
+        state: settings and calls, which the whole model shares.
+        signed: False if inputs are never negative.
         x_range: calibrated input range, a scalar; None before calibration.
-        adc_range: calibrated converter range by slice; None before calibration, or where none is needed.
+        adc_range: calibrated converter range by slice; None before calibration, or if none is needed.
         calls_per_forward: how often one forward pass of the model uses the operand.
     """
 
@@ -76,109 +77,72 @@ class Operand:
 
     @property
     def needs_cells(self) -> bool:
-        """Whether converters or single devices are simulated, so that slices cannot be folded."""
+        """True if converters or single devices are simulated, so that slices cannot be folded."""
         return needs_cells(self.state.level, self.array)
 
     @property
     def simulated(self) -> bool:
-        """Whether products are those of cells now, not those of the model itself."""
+        """True if products are now those of cells, not exact."""
         return self.state.mode not in EXACT
 
     def calibrates_converters(self) -> bool:
-        """Whether the range of the converters comes from a calibration."""
+        """True if the range of the converters comes from a calibration."""
         return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
 
-    def multiply(
-        self,
-        x: Tensor,
-        w: Tensor,
-        held: Folded | Programmed | None,
-        use: Use,
-        *,
-        samples: bool = True,
-        queries: int | None = None,
-        columns: tuple[int, ...] | None = None,
-        own: tuple[Tensor, ...] | None = None,
-    ) -> Tensor:
-        """Inputs x[B, ..., M, I] with what the cells hold of w[..., O, I]: [B, ..., M, O].
+    def multiply(self, x: Tensor, w: Tensor, cells: Folded | Programmed | None, streams: Streams | None) -> Tensor:
+        """Multiply inputs by a matrix that is held in cells: about x @ w.T. Gradients pass.
 
-        Without `samples` the first axis of x is none of samples, and its rows are read as they come. M may be several
-        times the number of `queries`, one head of queries after the other. `columns` says how many of the outputs
-        each sample has, where that differs. `own` is given for inputs that are not the new tokens of the call (see
-        `State.memory`): which of them [B, M] are no padding. Cells that are ideal hold nothing but w.
+        Args:
+            x: inputs [..., M, I].
+            w: the matrix [..., O, I] that was written; gradients flow to it.
+            cells: what the cells hold of it; None for ideal cells, which hold w itself.
+            streams: keys of the read noise, see `read_streams`.
+
+        Returns:
+            Results [..., M, O].
+
+        Raises:
+            BadInput: quantizers are bypassed, but converters are simulated.
         """
-        if held is None:
+        if cells is None:
             return x @ w.transpose(-2, -1)
+        state, array, x_range = self.state, self.array, None if self.x_range is None else self.x_range.to(x)
         with torch.no_grad():
-            stream = self._read_stream(x, use, samples, queries, columns, own) if self.noisy_reads() else None
-            y = self._multiply(x.detach(), held, stream)
+            inputs, read = x.detach(), cells
+            if isinstance(read, Programmed) and state.mode == "observe converters":
+                self._observe_converters(inputs, read, x_range)
+                read, streams = fold(read, read_noise=False), None
+            if isinstance(read, Programmed):
+                inputs = inputs.to(read.cells)
+                if not state.rounded:
+                    raise BadInput(
+                        f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
+                    )
+            codes, unit = quantize_input(inputs, array, x_range, signed=self.signed, rounded=state.rounded)
+            array, level, adc_range = array if state.rounded else analog(array), state.level, self.adc_range
+            y = product(codes, read, array, level=level, signed=self.signed, stream=streams, adc_range=adc_range)
+            y = y * unit
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
-            weight = held.weight if isinstance(held, Folded) else fold(held, read_noise=False).weight
+            weight = cells.weight if isinstance(cells, Folded) else fold(cells, read_noise=False).weight
             return StraightThrough.apply(x, w, y, weight)  # type: ignore[no-any-return, no-untyped-call]
         return y
 
+    @property
     def noisy_reads(self) -> bool:
-        """Whether reading the cells draws noise."""
+        """True if reading the cells draws noise."""
         return self.state.level != "noise" and not noise.exact_reads(self.array.cell)
 
-    def _read_stream(
-        self,
-        x: Tensor,
-        use: Use,
-        samples: bool,
-        queries: int | None,
-        columns: tuple[int, ...] | None,
-        memory: tuple[Tensor, ...] | None,
-    ) -> Streams:
-        """What the noise of reading inputs x[B, ..., M, I] belongs to: a sample, or each token in causal models.
+    @property
+    def reads_by_token(self) -> bool:
+        """True if read noise belongs to tokens where inputs are tokens, not to samples."""
+        return self.state.causal and self.state.level != "cell"
 
-        Where a call does not number its tokens, inputs that are known to be tokens are numbered from 0.
-        """
-        state, info, B = self.state, use.info, len(x)
-        reads = use.stream.child(self.name, "read", *use.call_index)
-        if not samples:
-            return reads
-        found = sample_streams(reads, B, info.names)
-        numbers = info.numbers if queries is None else self.numbers_of_inputs(B, queries, info)
-        queries = x.shape[-2] if queries is None else queries
-        heads = x.shape[-2] // queries
-        tokens = len(numbers) == B and len(numbers[0]) >= queries and memory is None
-        if not (state.causal and tokens) or state.level == "cell":
-            own = _own_rows(B, queries, heads, info, memory)
-            if own is None and columns is None:
-                return found
-            return PaddedStreams(found.streams, places=x.shape[-2], rows=own, columns=columns)
-        # Heads of queries that share heads of keys are read one after the other: each has numbers of its own.
-        places = tuple(
-            tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in row[-queries:])
-            for row in numbers
-        )
-        return TokenStreams(found.streams, numbers=places, growing=True)
-
-    def numbers_of_inputs(self, B: int, queries: int, info: CallInfo) -> Numbers:
-        """The numbers of inputs that are tokens, `queries` of each of B samples; empty if they come all at once."""
-        return info.numbers or (() if info.at_once else numbers_by_place(B, queries, info))
-
-    def _multiply(self, x: Tensor, held: Folded | Programmed, stream: Streams | None) -> Tensor:
-        x_range = None if self.x_range is None else self.x_range.to(x)
-        rounded = self.state.rounded
-        if isinstance(held, Programmed) and self.state.mode == "observe converters":
-            self._observe_converters(x, held, x_range)
-            held, stream = fold(held, read_noise=False), None
-        if isinstance(held, Programmed):
-            x = x.to(held.cells)
-            if not rounded:
-                raise BadInput(
-                    f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
-                )
-        codes, unit = quantized_input(x, self.array, x_range, signed=self.signed, rounded=rounded)
-        array = self.array if rounded else analog(self.array)
-        level, adc_range = self.state.level, self.adc_range
-        y = product(codes, held, array, level=level, signed=self.signed, stream=stream, adc_range=adc_range)
-        return y * unit
+    def read_stream(self, use: Use) -> Stream:
+        """Root of the read noise of one use."""
+        return use.stream.child(self.name, "read", *use.call_index)
 
     def exact_product(self, x: Tensor, w: Tensor) -> Tensor:
-        """Inputs x[..., I] @ w[..., O, I].T where crossbars are bypassed or observed."""
+        """x[..., M, I] @ w[..., O, I].T, where crossbars are bypassed or ranges observed."""
         if self.state.mode == "observe inputs":
             self.observe_input(x)
         return x @ w.transpose(-2, -1)
@@ -189,50 +153,54 @@ class Operand:
             seen = percentile(x.detach().abs(), self.array.inputs.percentile)
             self.x_range = seen if self.x_range is None else torch.maximum(self.x_range, seen)
 
-    def _observe_converters(self, x: Tensor, held: Programmed, x_range: Tensor | None) -> None:
+    def _observe_converters(self, x: Tensor, cells: Programmed, x_range: Tensor | None) -> None:
+        """Widen the converter range to the currents that inputs cause."""
         choice = self.array.adc.range
         if self.calibrates_converters():
             assert isinstance(choice, Calibrated)
-            codes, _ = quantized_input(x, self.array, x_range, signed=self.signed)
-            seen = column_percentiles(codes, held, signed=self.signed, percentile=choice.percentile)
+            codes, _ = quantize_input(x, self.array, x_range, signed=self.signed)
+            seen = column_percentiles(codes, cells, signed=self.signed, percentile=choice.percentile)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
-    def hold(self, codes: Tensor, array: Crossbar, use: Use, **how: Any) -> Folded | Programmed:
-        """Write integer codes [..., O, I] (see `write`) into an array, and keep as much of them as the level needs."""
-        state = self.state
-        if array.max_code != self.array.max_code:  # a slice_base has codes of its own, which one cell need not have
+    def write_values(
+        self,
+        values: Tensor,
+        codec: Codec,
+        array: Crossbar,
+        use: Use,
+        code_range: Tensor,
+        column_range: Tensor | None = None,
+        **options: Any,
+    ) -> Folded | Programmed:
+        """Write values into cells, and keep as much of these as the level needs.
+
+        Args:
+            values: [..., O, I], or [..., I, O] if the option `major` is "inputs".
+            codec: turns values into codes.
+            array: the crossbars, see `written_array`.
+            use: the use of the operand.
+            code_range: the value of the largest code; broadcasts against values.
+            column_range: the same as results are scaled by it; None if it is `code_range`.
+            options: the other `WriteOptions`.
+        """
+        codes, state = codec.codes(values, code_range), self.state
+        column_range = code_range if column_range is None else column_range
+        if options.get("major") == "inputs":
+            codes, column_range = codes.transpose(-2, -1), column_range.transpose(-2, -1)
+        options["w_range"] = column_range
+        if array.max_code != self.array.max_code:  # with a radix codes have another maximum than without one
             codes = codes * (array.max_code / self.array.max_code)
         if self.needs_cells:
-            return write(codes, array, **how)
-        if use.step is not None and state.rounded and not self.noisy_reads() and writable(array):
-            return write_normal(codes, array, **how)
-        return write_folded(codes, array, read_noise=state.level != "noise", **how)
+            return write(codes, array, **options)
+        if use.step is not None and state.rounded and not self.noisy_reads and writable(array):
+            return write_normal(codes, array, **options)
+        return write_folded(codes, array, read_noise=state.level != "noise", **options)
 
     def written_array(self, use: Use) -> Crossbar:
-        """The array as it is written now: a step of training may have other write noise than the hardware."""
+        """The crossbars as they are written in a use: a training step may have other write noise than the hardware."""
         array, step = self.array if self.state.rounded else analog(self.array), use.step
         cell = None if step is None else step.cells.get(self.name)
         return array if cell is None else array.model_copy(update={"cell": cell})
-
-
-def numbers_by_place(B: int, queries: int, info: CallInfo) -> Numbers:
-    """The numbers of the tokens at `queries` places of each of B samples; -1 at padding."""
-    own = _own_rows(B, queries, 1, info, None)
-    if own is None:
-        return (tuple(range(queries)),) * B
-    found = [dict(zip(row, range(len(row)), strict=True)) for row in own]
-    return tuple(tuple(number.get(place, -1) for place in range(queries)) for number in found)
-
-
-def _own_rows(
-    B: int, queries: int, heads: int, info: CallInfo, memory: tuple[Tensor, ...] | None
-) -> tuple[tuple[int, ...], ...] | None:
-    """For each sample, which of its rows [heads * queries] are none of padding, as far as the model is told."""
-    masks = memory if memory is not None else info.padding if info.memory is None else ()
-    if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
-        return None
-    own = [row.nonzero().flatten().tolist() for row in masks[0]]
-    return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in own)
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:

@@ -1,17 +1,21 @@
-"""The tokens that the cells of a KV cache hold already, so that each is written, and counted, once.
+"""Which tokens of a call the cells hold already from earlier calls, so that each is written, and counted, once.
 
-Results do not depend on it: a token's noise belongs to its number, and what cells hold is used again only for the very
-same token. Shapes: B samples, R heads, n tokens, d features.
+Results do not depend on it: the noise of a token belongs to its number, and cells are used again only for the same
+token. Shapes: B samples, R heads, n tokens, d features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
+from ohmformer.nn.operands.kv_tokens import KVTokens
 from ohmformer.nn.operands.state import Moved
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
 from ohmformer.streams import SampleStreams, TokenStreams
@@ -19,136 +23,174 @@ from ohmformer.streams import SampleStreams, TokenStreams
 
 @dataclass(frozen=True, eq=False)
 class WrittenTokens:
-    """What was written last.
+    """The tokens that one K or V wrote last.
 
     Attributes:
-        settings: what decided how, beside the tokens and their streams.
-        tokens: [B, R, n, d] the tokens as they came.
-        streams: what their noise belongs to.
-        held: what the cells hold of them.
+        settings: everything beside the tokens and their streams that decided how they were written.
+        tokens: [B, R, n, d] tokens before conditioning.
+        streams: keys of their write noise.
+        cells: what the cells hold.
     """
 
     settings: tuple[object, ...]
     tokens: Tensor
     streams: SampleStreams
-    held: Folded
+    cells: Folded
 
-    def matches(self, tokens: Tensor, streams: SampleStreams, settings: tuple[object, ...]) -> bool:
-        """True if tokens[B, R, n, d] would be written in the same way, with noise of the same kind."""
-        old = self.tokens
+    def matches(self, batch: KVTokens, settings: tuple[object, ...]) -> bool:
+        """True if the tokens of a call would be written in the same way, with noise of the same kind."""
+        old, tokens = self.tokens, batch.tokens
         alike = old.shape[1::2] == tokens.shape[1::2] and (old.dtype, old.device) == (tokens.dtype, tokens.device)
         alike = alike and all(_same(a, b) for a, b in zip(self.settings, settings, strict=True))
-        return alike and type(self.streams) is type(streams)
+        return alike and type(self.streams) is type(batch.streams)
 
-    def equals(self, tokens: Tensor, streams: SampleStreams) -> bool:
-        """True if just these tokens[B, R, n, d] were written, with the noise of these streams."""
-        return self.streams == streams and torch.equal(self.tokens, tokens)
 
-    def split(self, tokens: Tensor, streams: TokenStreams, new: int) -> Split:
-        """Which of tokens[B, R, n, d] the cells hold, and which have to be written.
+class Lookup(NamedTuple):
+    """Where each token of a call stands.
 
-        The last `new` tokens of each sample come with this call: they are written whatever the cells hold.
-        """
-        assert isinstance(self.streams, TokenStreams)
-        n = self.tokens.shape[-2]
-        if _continues(self.streams, streams, new) and torch.equal(self.tokens, tokens[:, :, :n]):
-            return Split(TokenStreams(streams.streams, numbers=tuple(row[n:] for row in streams.numbers)), first=n)
-        where = {stream: row for row, stream in enumerate(self.streams.streams)}
-        rows = torch.tensor([where.get(stream, -1) for stream in streams.streams], device=tokens.device)
-        before = torch.tensor(self.streams.numbers, device=tokens.device)
-        own = torch.where((rows < 0)[:, None], -1, before[rows])
-        numbers = torch.tensor(streams.numbers, device=tokens.device)
-        order = own.argsort(dim=1)
-        place = order.gather(1, torch.searchsorted(own.gather(1, order), numbers).clamp(max=n - 1))
-        cached = (numbers >= 0) & (numbers <= numbers.amax(dim=1, keepdim=True) - new)
-        there = cached & (own.gather(1, place) == numbers)
-        index = place[:, None, :, None].expand(-1, tokens.shape[1], -1, tokens.shape[3])
-        known = there & (self.tokens[rows].gather(-2, index) == tokens).all(dim=-1).all(dim=1)
-        to_write = unpad_where((numbers >= 0) & ~known)
-        left = numbers.gather(1, to_write.index).masked_fill(~to_write.kept, -1).tolist()
-        replaced = cached & ~known & (there | (rows < 0)[:, None])
-        moved = self._moved(tokens, known, replaced, rows, before, numbers)
-        fresh = TokenStreams(streams.streams, numbers=tuple(tuple(row) for row in left))
-        return Split(fresh, to_write=to_write, known=known, rows=rows, place=place, moved=moved)
+    Attributes:
+        to_write: the index of each token to write.
+        known: [B, n] True if the cells hold the token.
+        row: [B] the sample among those that were written.
+        place: [B, n] the place among those of that sample.
+    """
 
-    def _moved(
-        self, tokens: Tensor, known: Tensor, replaced: Tensor, rows: Tensor, before: Tensor, numbers: Tensor
-    ) -> frozenset[Moved]:
-        """How the cells contradict tokens [B, n], some of which are `known`, and some `replaced` others.
-
-        So do, as it were, those of samples that were not written. Of each sample only the last one is looked for.
-        """
-        found: set[Moved] = set()
-        if bool((replaced.cumsum(dim=1).bool() & known).any()):
-            found.add("overwritten")
-        for b in replaced.any(dim=1).nonzero().flatten().tolist():
-            place = int(replaced[b].nonzero()[-1])
-            equal = (self.tokens == tokens[b, None, :, place, None]).all(dim=-1).all(dim=1) & (before >= 0)
-            if rows[b] >= 0 and bool(equal[rows[b]].any()):
-                found.add("number")
-            if bool((equal & (before == numbers[b, place])).any()):
-                found.add("sample")
-        return frozenset(found)
+    to_write: Unpadding
+    known: Tensor
+    row: Tensor
+    place: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Tokens [B, R, n, d] of which the cells hold some.
+    """The tokens of a call: those to write, and those that cells hold.
 
     Attributes:
-        streams: what the noise of those belongs to that have to be written.
-        first: where these begin, if all tokens before them are held in the same order; None if not.
-        to_write: where they stand, otherwise.
-        known: [B, n] whether a token is held.
-        rows: [B] as which of the samples that were written.
-        place: [B, n] at which place of that sample.
-        moved: how the cells contradict cached tokens that they do not hold.
+        to_write: tokens to write; None if the cells hold all.
+        cells: what was written before; None if the cells hold none.
+        lookup: where each token stands; None if those to write follow all others.
+        moved: contradictions between cells and cached tokens; None if they were not compared.
     """
 
-    streams: TokenStreams
-    first: int | None = None
-    to_write: Unpadding | None = None
-    known: Tensor | None = None
-    rows: Tensor | None = None
-    place: Tensor | None = None
-    moved: frozenset[Moved] = frozenset()
+    to_write: KVTokens | None
+    cells: Folded | None = None
+    lookup: Lookup | None = None
+    moved: frozenset[Moved] | None = None
 
-    def new(self, t: Tensor) -> Tensor:
-        """Of t[B, R, n, ...], or of what is the same for all tokens [B, R, 1, ...], what belongs to tokens to write."""
-        if self.first is not None:
-            return t[:, :, self.first :] if t.shape[-2] > self.first else t
-        assert self.to_write is not None
-        assert self.known is not None
-        return self.to_write.gather(t, -2) if t.shape[-2] == self.known.shape[1] > 1 else t
+    def merged(self, written: Folded | Programmed | None, axis: str, *, token_ranges: bool) -> Folded | Programmed:
+        """What the cells hold of all tokens of the call.
 
-    def merged(self, old: Folded, written: Folded, axis: str, *, own_units: bool) -> Folded:
-        """What the cells hold in the end; with `own_units` each output has a unit of its own."""
-        dim = -2 if axis == "K" else -1
+        Args:
+            written: what they hold of `to_write`.
+            axis: "K" (tokens are outputs) or "V" (tokens are inputs).
+            token_ranges: each token has a range of its own.
+        """
+        if self.cells is None:
+            assert written is not None
+            return written
+        if written is None:
+            return self.cells
+        assert isinstance(written, Folded)
+        old, variance, dim = self.cells, None, -2 if axis == "K" else -1
         weight = self._joined(old.weight, written.weight, dim)
-        variance = None
         if old.variance is not None and written.variance is not None:
             variance = self._joined(old.variance, written.variance, dim)
-        unit = self._joined(old.unit, written.unit, dim) if own_units and axis == "K" else written.unit
+        unit = self._joined(old.unit, written.unit, dim) if token_ranges and axis == "K" else written.unit
         return Folded(weight, variance, None, unit)
 
-    def _joined(self, before: Tensor, after: Tensor, dim: int) -> Tensor:
-        """Tokens along `dim` that are held, and those that were written now."""
-        if self.first is not None:
-            return torch.cat([before, after], dim=dim)
-        assert self.known is not None
-        assert self.rows is not None
-        assert self.place is not None
-        assert self.to_write is not None
-        shape = [1] * before.dim()
-        shape[0], shape[dim] = self.place.shape
-        size = list(before.shape)
-        size[0], size[dim] = self.place.shape
-        kept = before[self.rows].gather(dim, self.place.reshape(shape).expand(size))
-        return kept * self.known.reshape(shape).to(before.dtype) + self.to_write.scatter(after, dim)
+    def _joined(self, old: Tensor, written: Tensor, dim: int) -> Tensor:
+        """Values of all tokens along `dim`, from those of old and of written tokens."""
+        if self.lookup is None:
+            return torch.cat([old, written], dim=dim)
+        to_write, known, row, place = self.lookup
+        shape, size = [1] * old.dim(), list(old.shape)
+        shape[0], shape[dim] = size[0], size[dim] = place.shape
+        kept = old[row].gather(dim, place.reshape(shape).expand(size))
+        return kept * known.reshape(shape).to(old.dtype) + to_write.scatter(written, dim)
+
+
+def split(cache: WrittenTokens | None, batch: KVTokens, new: int, settings: tuple[object, ...]) -> Split:
+    """Split the tokens of a call into those to write and those that cells hold.
+
+    Args:
+        cache: what was written last; None if nothing was.
+        batch: the tokens of the call.
+        new: the last `new` tokens of each sample are those of the call itself: they are written in any case.
+        settings: as in `WrittenTokens`.
+    """
+    tokens, streams = batch.tokens, batch.streams
+    if cache is None or not cache.matches(batch, settings):
+        return Split(batch)
+    if not isinstance(streams, TokenStreams):
+        same = cache.streams == streams and torch.equal(cache.tokens, tokens)
+        return Split(None, cache.cells) if same else Split(batch)
+    if new >= tokens.shape[-2]:
+        return Split(batch)
+    assert isinstance(cache.streams, TokenStreams)
+    n = cache.tokens.shape[-2]
+    if _continues(cache.streams, streams, new) and torch.equal(cache.tokens, tokens[:, :, :n]):
+        rest = TokenStreams(streams.streams, numbers=tuple(row[n:] for row in streams.numbers))
+        to_write = _part(batch, rest, lambda t: t[:, :, n:] if t.shape[-2] > n else t)
+        return Split(to_write, cache.cells, moved=frozenset())
+    return _split_by_number(cache, cache.streams, batch, streams, new)
+
+
+def _split_by_number(
+    cache: WrittenTokens, before: TokenStreams, batch: KVTokens, streams: TokenStreams, new: int
+) -> Split:
+    """`split` where samples or tokens stand at other places than before: each token is looked up by its number."""
+    tokens, device = batch.tokens, batch.tokens.device
+    row_of = {stream: row for row, stream in enumerate(before.streams)}
+    row = torch.tensor([row_of.get(stream, -1) for stream in streams.streams], device=device)
+    old_numbers = torch.tensor(before.numbers, device=device)
+    numbers = torch.tensor(streams.numbers, device=device)
+    in_row = torch.where((row < 0)[:, None], -1, old_numbers[row])
+    order = in_row.argsort(dim=1)
+    place = torch.searchsorted(in_row.gather(1, order), numbers).clamp(max=in_row.shape[1] - 1)
+    place = order.gather(1, place)
+    cached = (numbers >= 0) & (numbers <= numbers.amax(dim=1, keepdim=True) - new)
+    numbered = cached & (in_row.gather(1, place) == numbers)
+    index = place[:, None, :, None].expand(-1, tokens.shape[1], -1, tokens.shape[3])
+    known = numbered & (cache.tokens[row].gather(-2, index) == tokens).all(dim=-1).all(dim=1)
+    places = unpad_where((numbers >= 0) & ~known)
+    rest = numbers.gather(1, places.index).masked_fill(~places.kept, -1).tolist()
+    replaced = cached & ~known & (numbered | (row < 0)[:, None])
+    moved = _moved(cache.tokens, tokens, known, replaced, row, old_numbers, numbers)
+    n = tokens.shape[-2]
+    rest_streams = TokenStreams(streams.streams, numbers=tuple(tuple(each) for each in rest))
+    to_write = _part(batch, rest_streams, lambda t: places.gather(t, -2) if t.shape[-2] == n > 1 else t)
+    return Split(to_write, cache.cells, Lookup(places, known, row, place), moved)
+
+
+def _part(batch: KVTokens, streams: TokenStreams, of: Callable[[Tensor], Tensor]) -> KVTokens:
+    """Some tokens of a call; `of` takes their part of a tensor [B, R, n or 1, ...]."""
+    values, code_range, column_range = (of(t) for t in (batch.values, batch.code_range, batch.column_range))
+    return replace(batch, values=values, streams=streams, code_range=code_range, column_range=column_range)
+
+
+def _moved(
+    old: Tensor, tokens: Tensor, known: Tensor, replaced: Tensor, row: Tensor, old_numbers: Tensor, numbers: Tensor
+) -> frozenset[Moved]:
+    """How cells that hold old tokens contradict cached tokens [B, R, n, d]; see `Moved`.
+
+    `known` [B, n] are tokens that cells hold, `replaced` are others that they should hold: another token has their
+    number, or their sample was not written. Only the last one of each sample is looked for.
+    """
+    moved: set[Moved] = set()
+    if bool((replaced.cumsum(dim=1).bool() & known).any()):
+        moved.add("overwritten")
+    for b in replaced.any(dim=1).nonzero().flatten().tolist():
+        place = int(replaced[b].nonzero()[-1])
+        equal = (old == tokens[b, None, :, place, None]).all(dim=-1).all(dim=1) & (old_numbers >= 0)
+        if row[b] >= 0 and bool(equal[row[b]].any()):
+            moved.add("number")
+        if bool((equal & (old_numbers == numbers[b, place])).any()):
+            moved.add("sample")
+    return frozenset(moved)
 
 
 def _continues(old: TokenStreams, now: TokenStreams, new: int) -> bool:
-    """True if the same samples have just `new` more tokens than before, behind all others."""
+    """True if the same samples have exactly `new` more tokens than before, behind all others."""
     if old.streams != now.streams:
         return False
     return all(

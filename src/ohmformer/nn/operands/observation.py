@@ -1,4 +1,4 @@
-"""What one use of K or V was given, kept for calibration."""
+"""Inputs and tokens of one use of K or V, kept for calibration."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from ohmformer.nn.operands.kv_transform import token_mean
 from ohmformer.nn.operands.unpad import Unpadding
 
 QUERIES = 64
-"""At most so many inputs of a sample are kept, evenly spread."""
+"""Largest number of inputs of a sample that are kept, evenly spread."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What one use of an operand was given, padding left out.
+    """Inputs and tokens of one use of an operand, without padding.
 
     Attributes:
         x: inputs [B, R, M, d] of K or [B, R, M, n] of V.
         tokens: [B, R, n, d].
-        dense: which of the tokens there are; None where all are.
+        unpadding: the places of tokens; None if every place holds one.
     """
 
     x: Tensor
     tokens: Tensor
-    dense: Unpadding | None
+    unpadding: Unpadding | None
 
     @staticmethod
-    def of(x: Tensor, tokens: Tensor, dense: Unpadding | None, axis: str) -> Observation:
-        """Inputs x[B, R, M, I] and tokens[B, R, N, d] of which `dense` says which are written."""
+    def of(x: Tensor, tokens: Tensor, unpadding: Unpadding | None, axis: str) -> Observation:
+        """Keep inputs x[B, R, M, .] and tokens [B, R, N, d] of K or V (`axis`) that are not padding."""
         x = x[..., :: -(-x.shape[-2] // QUERIES), :]
-        if dense is not None:
-            tokens = dense.gather(tokens, -2)
-            x = x if axis == "K" else dense.gather(x, -1)
-        return Observation(x, tokens, dense)
+        if unpadding is not None:
+            tokens = unpadding.gather(tokens, -2)
+            x = x if axis == "K" else unpadding.gather(x, -1)
+        return Observation(x, tokens, unpadding)
 
     def centered(self, mean: Tensor | None) -> Tensor:
-        """Tokens without their mean, or without that of calibration [R, 1, d]; places without a token stay zero."""
-        found = self.tokens - (token_mean(self.tokens, self.dense) if mean is None else mean)
-        return found if self.dense is None else found * self.dense.kept[:, None, :, None].to(found.dtype)
+        """Tokens minus a mean [R, 1, d], by default their own; places without a token stay zero."""
+        mean = token_mean(self.tokens, self.unpadding) if mean is None else mean
+        tokens = self.tokens - mean
+        return tokens if self.unpadding is None else tokens * self.unpadding.kept[:, None, :, None].to(tokens.dtype)

@@ -1,4 +1,4 @@
-"""Calibrated tensors of an operand by name: how files and state dictionaries hold them."""
+"""Calibrated tensors of an operand by name, as files and state dictionaries hold them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,24 @@ def ranges(operand: Operand) -> dict[str, Tensor]:
 
 def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
     """Name of the first tensor that is missing, not finite, of another shape, or unknown; "" if all fit."""
-    own = ranges(operand)
-    for name in [*own, *stored]:
+    current = ranges(operand)
+    for name in [*current, *stored]:
         tensor = stored.get(name)
-        if name not in own or tensor is None or tensor.shape != own[name].shape or not bool(tensor.isfinite().all()):
+        if (
+            name not in current
+            or tensor is None
+            or tensor.shape != current[name].shape
+            or not bool(tensor.isfinite().all())
+        ):
             return name
     return ""
 
 
 def set_ranges(operand: Operand, stored: Mapping[str, Tensor]) -> None:
     """Replace the calibrated tensors of an operand by stored ones that fit (see `unfit`), on its devices."""
-    tensors = {name: stored[name].detach().to(own.device, own.dtype) for name, own in ranges(operand).items()}
+    tensors = {
+        name: stored[name].detach().to(current.device, current.dtype) for name, current in ranges(operand).items()
+    }
     operand.x_range = tensors.get("x_range")
     if isinstance(operand, KVOperand):
         operand.w_range = tensors.get("w_range")

@@ -1,6 +1,6 @@
-"""The number of each new token among those of its sample, padding not counted, from the arguments of a call.
+"""The number of each new token among the tokens of its sample, without padding, from the arguments of a call.
 
-Names of arguments are those of Hugging Face. Shapes: B samples, M new tokens, L tokens that a mask speaks of.
+Names of arguments are those of Hugging Face. Shapes: B samples, M new tokens, L tokens that a mask covers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ohmformer.capture.masks import allowed, seen_keys
 from ohmformer.errors import BadInput
 
 Numbers = tuple[tuple[int, ...], ...]
+"""For each sample the number of the token at each place, negative where there is none."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Numbered:
     """The new tokens of a call.
 
     Attributes:
-        numbers: for each sample, those of its M new tokens; -1 at padding.
+        numbers: for each sample, the numbers of its M new tokens; -1 at padding.
         totals: for each sample, how many tokens it has had by the end of the call.
-        slots: how many places of a cache are in use by then, padding included.
-        padding: which places [B, slots] hold a token; empty if nothing says so.
+        slots: how many slots of a cache are in use by then, padding included.
+        padding: [B, slots] True where a slot holds a token; empty if no argument tells.
     """
 
     numbers: Numbers
@@ -39,47 +40,47 @@ class Numbered:
 def numbered(named: Mapping[str, Any], mask: Any, rows: int, M: int, *, own_cache: bool = False) -> Numbered:
     """The numbers of M new tokens of each sample.
 
-    The first of these that a call has decides: the places with a token in a mask [B, L]; `position_ids` beside a mask
-    [B, 1, M, N]; such a mask by itself; `cache_position`; how many tokens the cache says that it holds, or its size.
+    The first of these that a call has decides: a mask [B, L]; `position_ids` beside a mask [B, 1, M, N]; such a mask
+    alone; `cache_position`; the number of tokens that the cache reports, or its size.
 
     Args:
         named: the arguments of the call.
-        mask: which tokens may be seen: [B, L], [B, 1, M, N], or one of these for each kind of layer.
+        mask: the tokens that are seen: [B, L], [B, 1, M, N], or one of these for each kind of layer.
         rows: B.
-        M: how many tokens are new.
+        M: number of new tokens.
         own_cache: the model may keep a cache that the call does not show.
 
     Raises:
         BadInput: the mask has fewer columns than there are tokens.
     """
-    cache, given = named.get("past_key_values"), _positions(named.get("cache_position"), M)
+    cache, positions = named.get("past_key_values"), _positions(named.get("cache_position"), M)
     past = cached_tokens(cache)
-    begin = past if given is None else int(given[0, 0])
+    begin = past if positions is None else int(positions[0, 0])
     flat = token_mask(mask)
     if flat is not None and flat.shape[0] == rows and flat.shape[1] >= M:
         shown = hasattr(cache, "get_seq_length") or (cache is None and not own_cache)
-        if given is None and not shown:
+        if positions is None and not shown:
             begin = flat.shape[1] - M  # a cache of tensors may have slots to spare, or have lost its oldest tokens
         return _counted(flat, begin, M)
     slots, seen = begin + M, _seen(mask, rows, M)
     if seen is not None:
-        positions = named.get("position_ids")
-        if isinstance(positions, Tensor) and _in_order(positions, seen):
-            found = _tuples(torch.where(seen, positions, -1))
-            return Numbered(found, tuple(max(0, 1 + max(row)) for row in found), slots, _keys(mask))
-        if positions is None and _keys(mask)[0].shape == (rows, slots):
+        position_ids = named.get("position_ids")
+        if isinstance(position_ids, Tensor) and _in_order(position_ids, seen):
+            numbers = _tuples(torch.where(seen, position_ids, -1))
+            return Numbered(numbers, tuple(max(0, 1 + max(row)) for row in numbers), slots, _keys(mask))
+        if position_ids is None and _keys(mask)[0].shape == (rows, slots):
             return _counted(_keys(mask)[0], begin, M)
-    if given is not None:
-        found = _tuples(given.expand(rows, M))
+    if positions is not None:
+        numbers = _tuples(positions.expand(rows, M))
     elif past and not hasattr(cache, "get_seq_length") and _beyond(named.get("position_ids"), rows, M, past):
-        found = _tuples(named["position_ids"])  # the cache is a window that has lost its oldest tokens
+        numbers = _tuples(named["position_ids"])  # the cache is a window that has lost its oldest tokens
     else:
-        found = (tuple(range(past, past + M)),) * rows
-    return Numbered(found, tuple(1 + max(row) for row in found), slots)
+        numbers = (tuple(range(past, past + M)),) * rows
+    return Numbered(numbers, tuple(1 + max(row) for row in numbers), slots)
 
 
 def cached_tokens(cache: Any) -> int:
-    """Tokens in a cache: one that says so, or keys and values [B, H, N, d] in tuples or lists."""
+    """Number of tokens in a cache that reports it, or that holds keys and values [B, H, N, d] in tuples or lists."""
     if cache is None:
         return 0
     if hasattr(cache, "get_seq_length"):
@@ -92,14 +93,14 @@ def cached_tokens(cache: Any) -> int:
 
 
 def token_mask(value: Any) -> Tensor | None:
-    """A mask [B, L] of what holds a token; None if the value is no such mask."""
+    """A mask [B, L], True where there is a token; None if the value is not such a mask."""
     if isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point():
         return value.bool()
     return None
 
 
 def _counted(mask: Tensor, begin: int, M: int) -> Numbered:
-    """Tokens counted along a mask [B, L] of which M, from `begin` on, are new."""
+    """The numbers of tokens along a mask [B, L] of which M, from `begin` on, are new."""
     slots = begin + M
     if mask.shape[1] < slots:
         raise BadInput(
@@ -113,7 +114,7 @@ def _counted(mask: Tensor, begin: int, M: int) -> Numbered:
 
 
 def _positions(value: Any, M: int) -> Tensor | None:
-    """`cache_position` [M] or [B, M] as [1 or B, M]; None if it is not given."""
+    """`cache_position` [M] or [B, M] as [1 or B, M]; None without one."""
     if not isinstance(value, Tensor) or value.is_floating_point() or value.dim() not in (1, 2) or value.shape[-1] != M:
         return None
     return value.reshape(-1, M)
@@ -124,21 +125,21 @@ def _tuples(numbers: Tensor) -> Numbers:
 
 
 def _beyond(positions: Any, rows: int, M: int, past: int) -> bool:
-    """True if position_ids [B, M] say that there were more tokens than the `past` ones of the cache."""
+    """True if position_ids [B, M] show that there were more tokens than the `past` ones of the cache."""
     return isinstance(positions, Tensor) and positions.shape == (rows, M) and bool((positions[:, 0] > past).all())
 
 
 def _keys(value: Any) -> tuple[Tensor, ...]:
-    """Which keys [B, N] any query sees, for each of the masks [B, 1, M, N] of a model's layers; the widest first."""
+    """For each mask [B, 1, M, N] of a model's layers, [B, N] True for keys that any query sees; the widest first."""
     masks = list(value.values()) if isinstance(value, Mapping) else [value]
-    found = [seen_keys(mask) for mask in masks if isinstance(mask, Tensor) and mask.dim() == 4]
-    return tuple(sorted(found, key=lambda keys: -int(keys.sum())))
+    seen = [seen_keys(mask) for mask in masks if isinstance(mask, Tensor) and mask.dim() == 4]
+    return tuple(sorted(seen, key=lambda keys: -int(keys.sum())))
 
 
 def _seen(value: Any, rows: int, M: int) -> Tensor | None:
-    """Which of the new tokens [B, M] see anything, from a mask [B, 1, M, N]: padding sees nothing.
+    """[B, M] True for new tokens that see anything, from a mask [B, 1, M, N]: padding sees nothing.
 
-    Where layers have masks of their own, the first one decides: tokens that see nothing in one see nothing in all.
+    Of several masks, one for each kind of layer, the first decides: what sees nothing in one sees nothing in all.
     """
     mask = next(iter(value.values()), None) if isinstance(value, Mapping) else value
     if not isinstance(mask, Tensor) or mask.dim() != 4 or mask.shape[0] != rows or mask.shape[2] != M:
@@ -147,7 +148,7 @@ def _seen(value: Any, rows: int, M: int) -> Tensor | None:
 
 
 def _in_order(positions: Tensor, seen: Tensor) -> bool:
-    """True if positions [B, M] number the tokens that are no padding one by one."""
+    """True if positions [B, M] number the tokens that are not padding one by one."""
     if positions.shape != seen.shape:
         return False
     steps = positions.diff(dim=1) == 1

@@ -6,6 +6,7 @@ Nothing is pickled. The architecture is not stored, so restoring takes a digital
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ohmformer.capture.opaque_tensors import opaque
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, check_type
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
@@ -28,12 +29,12 @@ from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.nn.operands.ranges import FITTED, ranges, set_ranges, unfit
-from ohmformer.nn.saving.signed_file import (
+from ohmformer.nn.saving.checksummed_file import (
+    checksummed_metadata,
     digest,
     infinities_as_text,
-    read_signed,
+    read_checksummed,
     replace_when_done,
-    signed_metadata,
     text_as_infinities,
 )
 from ohmformer.schema import validate
@@ -64,6 +65,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         BadInput: the model was not converted, another thread changes its settings, or the file cannot be written.
     """
     handle = crossbars(model)
+    check_type("save", "file", file, (str, PathLike), "the path of the file to write")
     handle.state.users.check()
     weights, tied = _weights(model)
     tensors = dict(weights)
@@ -85,7 +87,7 @@ def save(model: nn.Module, file: str | Path) -> None:
     stored = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
     try:
         with replace_when_done(file) as new_file:
-            save_file(stored, new_file, signed_metadata(infinities_as_text(metadata), stored))
+            save_file(stored, new_file, checksummed_metadata(infinities_as_text(metadata), stored))
     except (OSError, SafetensorError, ValueError) as error:
         raise BadInput(f"{file}: cannot be written ({error}); choose another place") from error
 
@@ -106,8 +108,9 @@ def restore(model: Model, file: str | Path, *, hardware: Accelerator | None = No
     Raises:
         BadInput: `save` did not write the file, it is damaged, or the model has another architecture.
     """
-    if not isinstance(model, nn.Module):
-        raise BadInput(f"model is of type {type(model).__name__}; the model comes first: restore(model, file)")
+    check_type("restore", "model", model, nn.Module, "a digital model; the model comes first: restore(model, file)")
+    check_type("restore", "file", file, (str, PathLike), "the path of a file that save() wrote")
+    check_type("restore", "hardware", hardware, (Accelerator, type(None)), "an accelerator, from of.load, or None")
     metadata, tensors = _read(file)
     _load_weights(model, tensors, metadata["tied"], file)
     sample = _sample_from_json(metadata["sample"], tensors) if sample is None else sample
@@ -250,7 +253,7 @@ def _read(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         BadInput: `save` did not write the file, or it is damaged.
     """
-    metadata, tensors = read_signed(file)
+    metadata, tensors = read_checksummed(file)
     if metadata.get("schema") != SCHEMA:
         raise BadInput(
             f"{file}: has schema {metadata.get('schema')!r}, this version reads {SCHEMA}; save the model again"

@@ -24,7 +24,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False), Strict()]
 
 
 def is_number(value: Any) -> bool:
-    """True for a finite number that is no truth value."""
+    """True for a finite number that is not a truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -48,7 +48,7 @@ class Store:
         """Open the file, or make it; one that may not be written is opened for reading.
 
         Raises:
-            BadInput: it can be neither, is damaged, or is no store.
+            BadInput: it can be neither, is damaged, or is not a store.
         """
         self.file = file
         self.readonly = _is_readonly(file)
@@ -178,7 +178,7 @@ class Store:
     def begin(self, key: str) -> None:
         """Note that a point is under way: so one that ends this process is known to the next run.
 
-        It survives the end of the process, not that of the machine: it is no result, and need not wait for the disk.
+        It survives the end of the process, not that of the machine: it is not a result, and need not wait for the disk.
         """
         with self._in_one_line():
             self._database.execute("PRAGMA synchronous = OFF")

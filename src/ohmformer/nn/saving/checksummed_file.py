@@ -21,15 +21,15 @@ _KEY = "sha256"
 """Name of the digest among the metadata."""
 
 
-def signed_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+def checksummed_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Return the header of a safetensors file: metadata as JSON, with a digest of them and of the tensors."""
     return {"format": "pt", "ohmformer": json.dumps({**metadata, _KEY: digest(metadata, tensors)}, allow_nan=False)}
 
 
 def digest(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of metadata, and of names, types, shapes and values of tensors in main memory."""
-    unsigned = {name: value for name, value in metadata.items() if name != _KEY}
-    sha = hashlib.sha256(json.dumps(unsigned, sort_keys=True).encode())
+    content = {name: value for name, value in metadata.items() if name != _KEY}
+    sha = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for name in sorted(tensors):
         t = tensors[name].contiguous()
         sha.update(json.dumps([name, str(t.dtype), list(t.shape)]).encode())
@@ -75,7 +75,7 @@ def replace_when_done(file: str | Path) -> Iterator[Path]:
         new.unlink(missing_ok=True)
 
 
-def read_signed(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_checksummed(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the metadata and the tensors of a file that `save` wrote; the caller checks the digest.
 
     Raises:
@@ -89,7 +89,9 @@ def read_signed(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = json.loads((content.metadata() or {})["ohmformer"])
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: is no converted model ({error}); give the file that save() wrote") from error
+        raise BadInput(f"{file}: is not a converted model ({error}); give the file that save() wrote") from error
     if not isinstance(metadata, dict):
-        raise BadInput(f"{file}: is no converted model (its metadata are no table); give the file that save() wrote")
+        raise BadInput(
+            f"{file}: is not a converted model (its metadata are not a JSON object); give the file that save() wrote"
+        )
     return metadata, tensors

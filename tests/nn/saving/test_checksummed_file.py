@@ -17,7 +17,7 @@ from torch import Tensor
 import ohmformer as of
 from ohmformer import BadInput
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.saving import signed_file
+from ohmformer.nn.saving import checksummed_file
 from tests.nn.models import SelfAttention
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -55,13 +55,13 @@ def test_a_single_bit_is_never_lost(tmp_path: Path) -> None:
             assert str(file) in lines[0]
 
 
-def resigned(file: Path, change: Any) -> None:
+def with_new_digest(file: Path, change: Any) -> None:
     """Change what a file holds, with a digest that fits."""
     with safe_open(file, framework="pt") as content:
         about = json.loads(content.metadata()["ohmformer"])
         tensors: dict[str, Tensor] = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     change(about, tensors)
-    save_file(tensors, file, signed_file.signed_metadata(about, tensors))
+    save_file(tensors, file, checksummed_file.checksummed_metadata(about, tensors))
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
@@ -69,7 +69,7 @@ def resigned(file: Path, change: Any) -> None:
 def test_a_basis_without_its_inverse_is_refused(tmp_path: Path, part: str, value: float) -> None:
     file = saved(tmp_path / "model.safetensors", kv=of.Conditioning(mean=True, basis="balanced"))
     of.restore(SelfAttention(), file)
-    resigned(file, lambda _, tensors: tensors[f"ohmformer/.K/{part}"].fill_(value))
+    with_new_digest(file, lambda _, tensors: tensors[f"ohmformer/.K/{part}"].fill_(value))
     with pytest.raises(BadInput, match=r"is damaged .clip or conditioning of"):
         of.restore(SelfAttention(), file)
 
@@ -97,7 +97,7 @@ def test_hardware_that_never_wears_out_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("redundancy", [0, -1, 1.5, "many"])
 def test_absurd_numbers_in_the_metadata_are_refused(tmp_path: Path, redundancy: Any) -> None:
     file = saved(tmp_path / "model.safetensors", kv=of.Conditioning(mean=True, redundancy=2))
-    resigned(file, lambda about, _: about["remedies"][".K"]["kv"].update(redundancy=redundancy))
+    with_new_digest(file, lambda about, _: about["remedies"][".K"]["kv"].update(redundancy=redundancy))
     with pytest.raises(BadInput, match=r"model.safetensors"):
         of.restore(SelfAttention(), file)
 

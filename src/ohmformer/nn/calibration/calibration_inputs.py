@@ -1,0 +1,54 @@
+"""The inputs of `calibrate`: one batch, or a list of batches, each in the form that the model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ohmformer.capture.inputs import Inputs, leaves, size, take
+from ohmformer.capture.sample_batch import arrays_as_tensors
+from ohmformer.errors import BadInput, given
+
+_REMEDY = "give a tensor, a mapping of arguments, or a list of mappings"
+
+
+def input_batches(inputs: Inputs) -> list[Inputs]:
+    """Return the batches that a user gave, with arrays as tensors.
+
+    Args:
+        inputs: one batch, or a list of mappings, each of which is a batch.
+
+    Raises:
+        BadInput: there are no inputs, or one batch holds none.
+    """
+    several = isinstance(inputs, (list, tuple)) and inputs and all(isinstance(batch, Mapping) for batch in inputs)
+    parts = [arrays_as_tensors(batch) for batch in (inputs if several else [inputs])]
+    for number, part in enumerate(parts):
+        name = f"inputs[{number}]" if several else "inputs"
+        if isinstance(part, (str, bytes)) or not hasattr(part, "__len__"):
+            raise BadInput(f"calibrate: {name} is {given(part)}; {_REMEDY}")
+        tensors = [value for _, value in leaves(part) if isinstance(value, Tensor) or not _is_plain(value)]
+        if not tensors and any(True for _ in leaves(part)):
+            path, value = next(leaves(part))
+            where = f"{name}[{path!r}]" if path else name
+            raise BadInput(f"calibrate: {where} is {given(value)}; {_REMEDY} with tensors")
+        if size(part) == 0:
+            raise BadInput(f"calibrate: {name} holds no samples; calibrate needs at least one input")
+    return parts
+
+
+def first_inputs(parts: list[Inputs], count: int) -> list[Inputs]:
+    """Return the first `count` samples of all batches together, in the same batches."""
+    first: list[Inputs] = []
+    for part in parts:
+        if count <= 0:
+            break
+        first.append(take(part, slice(0, count)))
+        count -= size(part)
+    return first
+
+
+def _is_plain(value: object) -> bool:
+    """True if a value holds no samples: numbers, text and None."""
+    return value is None or isinstance(value, (str, bytes, int, float, complex)) or not hasattr(value, "__len__")

@@ -1,0 +1,87 @@
+"""Which random numbers the reads of a product draw: those of its samples, or of each token in causal models.
+
+Shapes: B samples, M input vectors of each: `queries` of one head after those of another.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ohmformer.nn.operands.memory import Mask
+from ohmformer.nn.operands.state import CallInfo
+from ohmformer.nn.operands.token_numbers import Numbers
+from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams, sample_streams
+
+
+def read_streams(
+    stream: Stream,
+    shape: torch.Size,
+    info: CallInfo,
+    queries: int | None,
+    *,
+    by_token: bool,
+    columns: tuple[int, ...] | None = None,
+    memory: Mask | None = None,
+    exactly: bool = False,
+) -> SampleStreams:
+    """One stream of each sample, from which padding draws nothing; or one of each token.
+
+    Heads of queries that share a head of keys are read one after the other, so tokens of each head have their own.
+
+    Args:
+        stream: of the operand.
+        shape: of the inputs [B, ..., M, I].
+        info: what the call says of its batch.
+        queries: inputs of one head; None if inputs count as tokens only where the call numbers them, M for each sample.
+        by_token: tokens have streams of their own, if inputs are known to be tokens.
+        columns: for each sample, how many of the outputs it has; None if all.
+        memory: as in `inputs_shown`.
+        exactly: as in `numbers_of_inputs`.
+    """
+    B, M = shape[0], shape[-2]
+    samples, per_head = sample_streams(stream, B, info.names), queries or M
+    heads = M // per_head
+    if by_token and memory is None:
+        numbers = info.numbers if queries is None else numbers_of_inputs(B, queries, info, exactly=exactly)
+        if len(numbers) == B and len(numbers[0]) >= per_head:
+            of_heads = tuple(
+                tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in row[-per_head:])
+                for row in numbers
+            )
+            return TokenStreams(samples.streams, numbers=of_heads, growing=True)
+    shown = inputs_shown(B, per_head, heads, info, memory)
+    if shown is None and columns is None:
+        return samples
+    return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns)
+
+
+def numbers_of_inputs(B: int, queries: int, info: CallInfo, *, exactly: bool = False) -> Numbers:
+    """The numbers of inputs that are tokens, `queries` for each of B samples.
+
+    They are those of the call if it has any (and, with `exactly`, as many as queries), otherwise those by place, -1 at
+    padding. Empty if tokens come all at once, as in an encoder.
+    """
+    if info.numbers and not (exactly and len(info.numbers[0]) != queries):
+        return info.numbers
+    if not info.numbers and info.at_once:
+        return ()
+    shown = inputs_shown(B, queries, 1, info, None)
+    if shown is None:
+        return (tuple(range(queries)),) * B
+    number_of = [dict(zip(row, range(len(row)), strict=True)) for row in shown]
+    return tuple(tuple(number.get(place, -1) for place in range(queries)) for number in number_of)
+
+
+def inputs_shown(
+    B: int, queries: int, heads: int, info: CallInfo, memory: Mask | None
+) -> tuple[tuple[int, ...], ...] | None:
+    """For each sample, which of its inputs [heads * queries] are not padding; None if all, or if nothing tells.
+
+    `memory` is given for inputs that are not the new tokens of the call (see `State.memory`): a mask [B, queries] that
+    is False at padding, or nothing.
+    """
+    masks = memory if memory is not None else info.padding if info.memory is None else ()
+    if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
+        return None
+    shown = [row.nonzero().flatten().tolist() for row in masks[0]]
+    return tuple(tuple(head * queries + n for head in range(heads) for n in row) for row in shown)
