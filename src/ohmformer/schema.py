@@ -291,7 +291,7 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
     cls = type(spec)
     values = {name: getattr(spec, name) for name in _fields(cls)}
     sources = dict(spec.provenance)
-    for key, change in _general_first(cls, patch.changes):
+    for key, change in patch.general_first(cls.aliases):
         for target in cls.aliases.get(key, (key,)):
             field, *inner_keys = target.split(".")
             inner = Patch.of({".".join(inner_keys): change}) if inner_keys else change
@@ -309,12 +309,6 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
     except ValidationError as error:
         raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
     return made.changed_from(spec)
-
-
-def _general_first(cls: type[Spec], changes: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The changes with aliases first, so that a key which sets one of their fields wins wherever it stands."""
-    depth = {alias: targets[0].count(".") for alias, targets in cls.aliases.items()}
-    return sorted(changes.items(), key=lambda change: depth.get(change[0], inf))
 
 
 def _source_of_change(cls: type[Spec], key: str, change: Any, *, in_entry: bool) -> Source | None:
