@@ -22,7 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ohmformer.capture.attention_roles import AttentionRoles
 from ohmformer.capture.contraction.convolution import CONVOLUTIONS
 from ohmformer.capture.contraction.grouped_matmul import GROUPED, group_contraction
-from ohmformer.capture.contraction.matmul import Contraction, contraction
+from ohmformer.capture.contraction.matmul import Contraction, as_contraction
 from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.masks import allowed, is_causal
 from ohmformer.capture.opaque_tensors import opaque, shape_of
@@ -191,7 +191,9 @@ class Recorder(TorchFunctionMode):
                 self._complete_multihead(product, args, kwargs)
             yield product
             return
-        contractions = group_contraction(func, args, kwargs) if func in GROUPED else [contraction(func, args, kwargs)]
+        contractions = (
+            group_contraction(func, args, kwargs) if func in GROUPED else [as_contraction(func, args, kwargs)]
+        )
         for factors in contractions:
             yield from self._products_of_factors(func, factors, inputs, args, kwargs)
 
@@ -212,7 +214,7 @@ class Recorder(TorchFunctionMode):
             two = len(activations) > 1 or len(tensors) < 2
             yield self._new_product("two activations" if two else "unknown", func, tensors)
             return
-        for form in (factors, factors.swapped()):
+        for form in (factors, factors.transposed()):
             name = self._parameter_of(form.origin)
             if name:
                 yield self._weight_product(func, tensors, name, form)
@@ -223,13 +225,13 @@ class Recorder(TorchFunctionMode):
         else:
             self.roles.assign(product, *tensors[:2])
         left, right = (tensors[1], tensors[0]) if product.swapped else (tensors[0], tensors[1])
-        factors = factors.swapped() if product.swapped else factors
+        factors = factors.transposed() if product.swapped else factors
         product.left = signature(factors.left, self.is_independent(left), matrix=True)
         product.right = signature(factors.right, self.is_independent(right), matrix=True)
         product.groups = count_distinct_heads(factors.right)
         visible = self.follower.seen_by(func, args, kwargs)
         if visible is not None:
-            product.causal = is_causal((visible.swapped() if product.swapped else visible).left)
+            product.causal = is_causal((visible.transposed() if product.swapped else visible).left)
         yield product
 
     def _is_parameter_by_constant(self, tensors: list[Tensor]) -> bool:
