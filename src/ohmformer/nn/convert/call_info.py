@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.opaque_tensors import shape_of
 from ohmformer.capture.product import Product
+from ohmformer.nn.operands.memory import Mask
 from ohmformer.nn.operands.state import CallInfo
-from ohmformer.nn.operands.token_numbers import numbered, token_mask
+from ohmformer.nn.operands.token_numbers import as_token_mask, numbered
 from ohmformer.streams import current_samples
 
 OTHER_INPUTS = ("pixel_values", "pixel_values_videos", "input_features", "input_values", "flattened_patches")
@@ -45,26 +46,26 @@ def call_info(model: nn.Module, named: Mapping[str, Any], inputs: Any, axis: int
         only_tokens = only_tokens and not is_other_input(name, value)
     prefix = "decoder_" if has_decoder_inputs else ""
     tokens = _tokens(named, prefix)
-    rows = _rows(inputs if tokens is None else tokens, axis)
+    B = _batch_size(inputs if tokens is None else tokens, axis)
     mask_argument = named.get(f"{prefix}attention_mask")
-    mask = token_mask(mask_argument)
-    padding: tuple[Tensor, ...] = (mask,) if mask is not None and only_tokens else ()
-    encoder_mask = token_mask(named.get("attention_mask")) if only_tokens else None
-    memory = None if not has_decoder_inputs else () if encoder_mask is None else (encoder_mask,)
+    mask = as_token_mask(mask_argument)
+    new_mask: Mask = (mask,) if mask is not None and only_tokens else ()
+    encoder_mask = as_token_mask(named.get("attention_mask")) if only_tokens else None
+    memory_mask = None if not has_decoder_inputs else () if encoder_mask is None else (encoder_mask,)
     cache, position = named.get("past_key_values"), named.get("cache_position")
     cached = cache is not None or named.get("use_cache") is True
     M = tokens.shape[1] if tokens is not None else position.shape[-1] if isinstance(position, Tensor) else None
-    if M is None or rows is None or axis != 0 or (tokens is not None and tokens.shape[0] != rows):
-        return CallInfo(current_samples(), rows, padding=padding, memory=memory, cached=cached)
+    if M is None or B is None or axis != 0 or (tokens is not None and tokens.shape[0] != B):
+        return CallInfo(current_samples(), B, token_mask=new_mask, memory_mask=memory_mask, cached=cached)
     own_cache = cache is None and not _takes_cache(model)
-    new = numbered(named, mask_argument, rows, M, own_cache=own_cache)
+    new = numbered(named, mask_argument, B, M, own_cache=own_cache)
     return CallInfo(
         current_samples(),
-        rows,
+        B,
         new.numbers,
-        () if has_decoder_inputs and mask is not None else new.totals,
-        new.padding if only_tokens or mask is None else (),
-        memory,
+        () if has_decoder_inputs and mask is not None else new.tokens_so_far,
+        new.token_mask if only_tokens or mask is None else (),
+        memory_mask,
         cached,
         ring=own_cache and isinstance(position, Tensor),
     )
@@ -83,8 +84,8 @@ def encoder_call_info(
         model_info: the call of the model around it; empty if the encoder is called separately.
     """
     info = call_info(encoder, named_arguments(encoder, args, kwargs), [args, dict(kwargs)], axis)
-    names = info.names if model_info.rows != info.rows or model_info.names is None else model_info.names
-    return CallInfo(names, info.rows, padding=info.padding, at_once=True)
+    names = info.names if model_info.batch_size != info.batch_size or model_info.names is None else model_info.names
+    return CallInfo(names, info.batch_size, token_mask=info.token_mask, at_once=True)
 
 
 def unmark_partial_attention(run: DryRun, model: nn.Module, sample: Any) -> None:
@@ -207,7 +208,7 @@ def _method_signature(function: Callable[..., Any]) -> inspect.Signature:
     return signature if first.kind is first.VAR_POSITIONAL else signature.replace(parameters=others)
 
 
-def _rows(arguments: Any, axis: int) -> int | None:
+def _batch_size(arguments: Any, axis: int) -> int | None:
     """Return the length of the first tensor along this axis; None if no tensor has the axis."""
     for leaf in tree_leaves(arguments):
         if isinstance(leaf, Tensor) and len(shape_of(leaf)) > axis:

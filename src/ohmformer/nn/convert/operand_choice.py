@@ -55,7 +55,7 @@ class OperandChoice:
         key: tuple[object, ...],
         calls_per_forward: int,
         *,
-        rows: BatchAxis | None = FIRST,
+        batch_axis: BatchAxis | None = FIRST,
         samples_known: bool = True,
         bank: str = "",
     ) -> tuple[WeightOperand | None, Captured]:
@@ -65,7 +65,7 @@ class OperandChoice:
             name: name of the operand.
             key: identity of the matrix: equal keys share cells.
             calls_per_forward: number of products with the matrix in a forward pass.
-            rows: the axis of its inputs that holds samples.
+            batch_axis: the axis of its inputs that holds samples.
             samples_known: False if that axis could not be found.
             bank: name of the layer if the matrix is one of a bank.
 
@@ -84,7 +84,7 @@ class OperandChoice:
             array,
             self.state,
             calls_per_forward=calls_per_forward,
-            rows=rows,
+            batch_axis=batch_axis,
             samples_known=samples_known,
             cells=cells,
             bank=bank,

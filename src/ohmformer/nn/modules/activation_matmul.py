@@ -85,10 +85,10 @@ class ActivationMatmulSite:
 
         What only padding sees (itself, in XLNet) is padding.
         """
-        padding = self.state.call_info.padding
-        if not padding or padding[0].shape != (B, M) or bool(padding[0].all()):
+        token_mask = self.state.call_info.token_mask
+        if not token_mask or token_mask[0].shape != (B, M) or bool(token_mask[0].all()):
             return None
-        return padding[0]
+        return token_mask[0]
 
     def _axis_after_broadcasting(self, factors: Contraction, axes: int) -> BatchAxis:
         """The batch axis among the leading axes that both factors share after broadcasting."""
