@@ -15,8 +15,8 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightCells, WeightOperand
+from ohmformer.nn.shared.state import State
 from ohmformer.routing.product_handler import PairRole
 
 _TITLES = {"key": "Q K", "value": "P V"}

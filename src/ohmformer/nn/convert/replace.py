@@ -23,7 +23,7 @@ from ohmformer.nn.modules.intercept import Frame, Weights, crossbar_class
 from ohmformer.nn.modules.linear import CrossbarLinear, is_plain_linear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.shared.state import State
 from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
 from ohmformer.routing.refusals import check_place, not_understood
 from ohmformer.routing.weight_names import geometry

@@ -19,8 +19,8 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.modules.grouped_query import every_head, multiply
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.plain_calls import refuse_hidden
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
+from ohmformer.nn.shared.state import State
 
 
 @dataclass(eq=False)

@@ -20,14 +20,14 @@ from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.opaque_tensors import opaque
 from ohmformer.capture.recorder import FUSED, multiplies
 from ohmformer.errors import BadInput
-from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.activation_matmul import ActivationMatmulSite
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.class_swap import CROSSBAR_CLASS
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.state import State
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from ohmformer.capture.torch_private import unintercepted
 from ohmformer.errors import BadInput
-from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.modules.intercept import with_values
-from ohmformer.nn.operands.memory import Mask
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.memory import Mask
 
 
 class CrossbarMultiheadAttention(nn.MultiheadAttention):

@@ -16,8 +16,8 @@ from torch import Tensor
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.nn.operands.kv_tokens import KVTokens
-from ohmformer.nn.operands.state import Moved
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
+from ohmformer.nn.shared.state import Moved
 from ohmformer.streams import SampleStreams, TokenStreams
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from ohmformer.nn.operands.memory import Mask
-from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import Numbers
+from ohmformer.nn.shared.memory import Mask
+from ohmformer.nn.shared.state import CallInfo
 from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams, sample_streams
 
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.masks import allowed, seen_keys
 from ohmformer.errors import BadInput
-from ohmformer.nn.operands.memory import Mask
+from ohmformer.nn.shared.memory import Mask
 
 Numbers = tuple[tuple[int, ...], ...]
 """For each sample the number of the token at each place, negative where there is none."""

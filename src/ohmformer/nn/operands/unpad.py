@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ohmformer.nn.operands.memory import Mask
-from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import Numbers
+from ohmformer.nn.shared.memory import Mask
+from ohmformer.nn.shared.state import CallInfo
 
 
 @dataclass(frozen=True, eq=False)

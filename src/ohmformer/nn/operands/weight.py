@@ -22,10 +22,10 @@ from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.memory import Mask
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.read_streams import read_streams
-from ohmformer.nn.operands.state import State, Use
+from ohmformer.nn.shared.memory import Mask
+from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Streams, current_samples
 
 
@@ -85,11 +85,8 @@ class WeightOperand(Operand):
             return x @ w.transpose(-2, -1)
         memory_mask = memory_mask if memory_mask is not None else self.state.memory.mask_of(x)
         use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, w.detach()
-        axis = (
-            self.batch_axis_of_use[use.call_index[0] if use.call_index else 0]
-            if self.batch_axis_of_use
-            else self.batch_axis
-        )
+        axes = self.batch_axis_of_use
+        axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.rotated:
             x = rotate(encoding.widened(x, self.name))
             w = self._rotated_if_used(w, x.dtype)

@@ -14,8 +14,8 @@ from ohmformer.capture.torch_private import in_backward
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.nn.operands.memory import Mask, Memory
-from ohmformer.nn.threads import SettingsBlock, Threads, Users
+from ohmformer.nn.shared.memory import Mask, Memory
+from ohmformer.nn.shared.threads import SettingsBlock, Threads, Users
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]

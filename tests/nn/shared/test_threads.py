@@ -15,7 +15,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 import ohmformer as of
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.state import CallInfo, State
+from ohmformer.nn.shared.state import CallInfo, State
 from tests.nn.models import Decoder, SelfAttention, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)

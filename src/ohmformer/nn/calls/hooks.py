@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.torch_private import in_backward, is_replica
 from ohmformer.errors import BadInput
-from ohmformer.nn.convert.beam_search_guard import can_reorder, check_cache, guarded_class
-from ohmformer.nn.convert.call_info import (
+from ohmformer.nn.calls.beam_search_guard import can_reorder, check_cache, guarded_class
+from ohmformer.nn.calls.call_info import (
     call_info,
     encoder_call_info,
     encoders_of,
@@ -23,8 +23,8 @@ from ohmformer.nn.convert.call_info import (
     is_other_input,
     named_arguments,
 )
-from ohmformer.nn.convert.self_check import floats
-from ohmformer.nn.convert.unseen_ranges import warn_beyond
+from ohmformer.nn.calls.larger_inputs import warn_beyond
+from ohmformer.nn.calls.outputs import float_tensors
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
@@ -32,8 +32,8 @@ from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.plain_calls import refuse_transforms, refuse_valueless
-from ohmformer.nn.operands.state import CallInfo, State, TrainingStep
 from ohmformer.nn.operands.token_numbers import as_token_mask
+from ohmformer.nn.shared.state import CallInfo, State, TrainingStep
 
 ATTENDED = ("encoder_hidden_states", "key_value_states", "cross_attention_states")
 """Arguments of Hugging Face that hold the tokens [B, N, features] to which a module attends."""
@@ -142,7 +142,7 @@ def finish(handle: Handle, _model: nn.Module, _args: object, output: object) -> 
     call.active = False
     check_cache(call.moved, numbered=bool(call.info.numbers))
     if state.training is not None:
-        for t in floats(output):
+        for t in float_tensors(output):
             if t.requires_grad:
                 t.register_hook(partial(restore_record, state, call.step, call.info, call.recomputed))
 
@@ -179,7 +179,7 @@ def finish_encoder(handle: Handle, _encoder: nn.Module, _args: object, output: o
     call = state.threads.here.call
     if call is not None and call.encoders:
         mask = call.encoders.pop().token_mask
-        for t in floats(output):
+        for t in float_tensors(output):
             state.memory.note(t, mask)
 
 
@@ -193,7 +193,7 @@ def exclusive_prefix(model: nn.Module, part: nn.Module) -> str:
     layers = {
         id(module)
         for module in part.modules()
-        if not isinstance(module, nn.Embedding) and floats([*module.parameters()])
+        if not isinstance(module, nn.Embedding) and float_tensors([*module.parameters()])
     }
     exclusive = all(f"{name}.".startswith(prefixes[0]) for name, module in named_modules if id(module) in layers)
     return prefixes[0] if len(prefixes) == 1 and exclusive else ""

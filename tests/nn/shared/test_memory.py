@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import torch
 
-from ohmformer.nn.operands.memory import Memory
+from ohmformer.nn.shared.memory import Memory
 
 MASK = (torch.tensor([[True, True, False], [True, False, False]]),)
 
