@@ -285,8 +285,8 @@ class Recorder(TorchFunctionMode):
         mask = kwargs.get("attn_mask")
         if isinstance(mask, Tensor):
             mask = ~mask if mask.dtype == torch.bool else mask
-            rows = (query.transpose(0, -2), key.transpose(0, -2))
-            product.causal = hides_later_keys(mask, *rows)
+            batch_first = (query.transpose(0, -2), key.transpose(0, -2))
+            product.causal = hides_later_keys(mask, *batch_first)
 
     def _parameter_of(self, factor: Tensor) -> str:
         """Name of the parameter that holds the values of a factor; "" if none does."""

@@ -19,7 +19,8 @@ from ohmformer.nn.operands.weight import WeightCells, WeightOperand
 from ohmformer.nn.shared.state import State
 from ohmformer.routing.product_handler import PairRole
 
-_TITLES = {"key": "Q K", "value": "P V"}
+_PRODUCT_TITLES = {"key": "Q K", "value": "P V"}
+"""Role of an operand -> the product in the capture table."""
 
 
 def digital_row(module: str, product: str, reason: str) -> Captured:
@@ -116,7 +117,7 @@ class OperandChoice:
         assigned = assign_kv(self.hardware, rule, kv_role)
         array, written = assigned.array, assigned.written
         if array is None:
-            return None, digital_row(site, _TITLES[role], _reason(rule))
+            return None, digital_row(site, _PRODUCT_TITLES[role], _reason(rule))
         if isinstance(rule.clip, tuple) and product.groups not in (None, len(rule.clip)):
             count = f"{len(rule.clip)} clips for {product.groups} heads of K and V"
             raise BadInput(f"rules: {name}: clip: {count}; give one for each head")
@@ -134,7 +135,7 @@ class OperandChoice:
             clip=assigned.clip,
         )
         self.operands.append(operand)
-        return operand, Captured(site, _TITLES[role], assigned.role)
+        return operand, Captured(site, _PRODUCT_TITLES[role], assigned.role)
 
     def check_rules(self) -> None:
         """Refuse rules without effect.

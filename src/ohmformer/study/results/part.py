@@ -28,14 +28,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _number(value: Any) -> float:
+def _checked_number(value: Any) -> float:
     """The value itself, so that a whole number stays one: a file that is read and written again keeps its digits."""
     if not is_number(value):
         raise PydanticCustomError("finite_number", "Input should be a finite number")
     return value  # type: ignore[no-any-return]
 
 
-Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
+Number = Annotated[float, PlainValidator(_checked_number), WithJsonSchema({"type": "number"})]
 """A finite number; unlike `Finite` it may be an int."""
 
 Count = Annotated[int, Field(ge=0), Strict()]
