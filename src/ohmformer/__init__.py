@@ -75,7 +75,7 @@ _HOME = {
     "StaysDigital": "nn.convert.convert",
     "UnknownInterval": "nn.monte_carlo",
     "UnnamedSamples": "streams",
-    "UnstableNoise": "nn.noise_check",
+    "UnstableNoise": "nn.checks.noise_check",
     # Families of kinds, for those who add one.
     "ArrayEngine": "hardware.spec",
     "CrossbarEngine": "hardware.spec",
@@ -155,6 +155,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
     from ohmformer.nn.calls.larger_inputs import BeyondCalibration as BeyondCalibration
+    from ohmformer.nn.checks.noise_check import UnstableNoise as UnstableNoise
     from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges as calibrate_ranges
     from ohmformer.nn.convert.convert import StaysDigital as StaysDigital
     from ohmformer.nn.convert.convert import convert as convert
@@ -169,7 +170,6 @@ if TYPE_CHECKING:
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import UnknownInterval as UnknownInterval
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
-    from ohmformer.nn.noise_check import UnstableNoise as UnstableNoise
     from ohmformer.nn.saving.checkpoint import restore as restore
     from ohmformer.nn.saving.checkpoint import save as save
     from ohmformer.nn.variation import NoSteps as NoSteps

@@ -49,11 +49,10 @@ APART = {frozenset(("nn", other)) for other in ("tracing", "cost", "dataflow")}
 """The accuracy half and the cost half."""
 
 ROOMS_OF_NN = (
-    *({"shared"}, {"operands"}, {"modules"}, {"calls"}, {"convert", "noise_check"}),
+    *({"shared"}, {"operands"}, {"modules"}, {"calls"}, {"checks"}, {"convert"}),
     {"calibration", "saving", "monte_carlo", "variation"},
 )
-"""Rooms and single files of `nn`, from left to right; those of one set do not import each other's room, except that a
-conversion runs the noise check, which compares outputs as the self-check does."""
+"""Rooms and single files of `nn`, from left to right; those of one set do not import each other's room."""
 
 FACADE = {"__init__", "__main__"}
 """Root files that gather public names: they may import everything, and nothing imports them."""

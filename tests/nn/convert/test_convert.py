@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer import BadInput, KVClip
 from ohmformer.capture.inputs import call
+from ohmformer.nn.checks.comparing import TOLERANCE, difference
 from ohmformer.nn.convert.convert import StaysDigital
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import TOLERANCE, difference
 from tests.nn.models import Encoder, SelfAttention, vit
 
 HARDWARE = of.load("clipformer_tcad_2024")

@@ -18,8 +18,8 @@ from torch import nn
 
 import ohmformer as of
 from ohmformer.capture.inputs import call
+from ohmformer.nn.checks.comparing import difference
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import difference
 from tests.nn.hub import library
 from tests.nn.zoo import FAMILIES, Family
 
@@ -71,11 +71,11 @@ conversion that sees this warns (`UnstableNoise`) and names the rule that keeps 
 ## Padding, batches and caches
 
 The noise of a token is that of its number in its sample. So a sample gives the same result alone, in a batch, beside
-padding, and token by token with a cache that may be cut back. `tests/nn/test_noise_check.py` compares all families
-above in these ways; results differ by less than 1e-5 of their norm. Every conversion on cells with noise makes the same
-comparison on rows of its sample, and warns (`UnstableNoise`) where noise differs though the original gives the same
-result. Beam search needs `use_cache=False`, since it would move cached tokens between cells, and a name for each beam.
-It is for models without an encoder, which runs on texts and not on beams.
+padding, and token by token with a cache that may be cut back. `tests/nn/checks/test_noise_check.py` compares all
+families above in these ways; results differ by less than 1e-5 of their norm. Every conversion on cells with noise makes
+the same comparison on rows of its sample, and warns (`UnstableNoise`) where noise differs though the original gives the
+same result. Beam search works for models without an encoder, with `use_cache=False` (a cache would have to move tokens
+between cells) and with a name for each beam.
 These differ:
 
 - Local attention in blocks (LongT5, Longformer, LED, Pegasus-X): a token is written once for each block that it is seen

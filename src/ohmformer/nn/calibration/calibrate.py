@@ -21,9 +21,9 @@ from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibration_inputs import first_inputs, input_batches
 from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
 from ohmformer.nn.calibration.recipes import Recipe, recipe_of
+from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
-from ohmformer.nn.convert.self_check import named_rows
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand

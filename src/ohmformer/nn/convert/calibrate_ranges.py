@@ -13,7 +13,7 @@ from ohmformer.capture.inputs import at_home, batch_size, call
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.errors import BadInput, given
 from ohmformer.nn.calls.larger_inputs import magnitudes_of_sample
-from ohmformer.nn.convert import self_check
+from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
@@ -69,7 +69,7 @@ def _widen(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
 def _observe(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
     """Run the model on these batches, and widen all ranges to the values that occur."""
     for sample in samples:
-        with torch.no_grad(), self_check.named_rows(sample, handle.axis), handle.state.set_mode("observe inputs"):
+        with torch.no_grad(), named_rows(sample, handle.axis), handle.state.set_mode("observe inputs"):
             call(model, sample)
         for name, magnitude in magnitudes_of_sample(model, sample).items():
             handle.largest_inputs[name] = max(magnitude, handle.largest_inputs.get(name, 0.0))
@@ -110,7 +110,7 @@ def calibrate_converters(model: nn.Module, samples: Sequence[Any] = ()) -> None:
     state.level, (state.seed, state.chip) = "array", handle.calibration
     try:
         for sample in samples:
-            with torch.no_grad(), self_check.named_rows(sample, handle.axis), state.set_mode("observe converters"):
+            with torch.no_grad(), named_rows(sample, handle.axis), state.set_mode("observe converters"):
                 call(model, sample)
     finally:
         state.level, state.seed, state.chip = before

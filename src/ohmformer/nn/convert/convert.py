@@ -16,7 +16,9 @@ from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.calls.hooks import attach
-from ohmformer.nn.convert import self_check
+from ohmformer.nn.checks import self_check
+from ohmformer.nn.checks.comparing import evaluation_mode
+from ohmformer.nn.checks.noise_check import warn_of_unstable_noise
 from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.attention_marks import all_cross_attention, mark_cross_attention, unmark_partial_attention
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
@@ -27,7 +29,6 @@ from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.modules.describing import note_digital
-from ohmformer.nn.noise_check import warn_of_unstable_noise
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import WeightOperand
@@ -76,7 +77,7 @@ def convert(
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
-    with self_check.evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
+    with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
         run = dry_run(converted, sample)
         unmark_partial_attention(run, converted, sample)
         mark_cross_attention(run, converted, sample)
