@@ -162,8 +162,8 @@ def parse_sets(texts: Sequence[str]) -> list[tuple[str, Any]]:
     """Paths and values of changes 'PATH=VALUE'.
 
     Raises:
-        BadInput: as `parse_set`; or a change leaves nothing of an earlier one, since their paths are equal, or since its
-            path is that of the table that the earlier one changes.
+        BadInput: as `parse_set`; or a change leaves nothing of an earlier one, since their paths are equal, or since
+            its path is that of the table that the earlier one changes.
     """
     changes: list[tuple[str, Any]] = []
     for path, value in map(parse_set, texts):
