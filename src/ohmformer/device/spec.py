@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ohmformer.device.families import Drift, FaultModel, PositiveSeconds, PositiveSiemens, ReadNoise, WriteNoise
+from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WriteNoise
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise, Polynomial
-from ohmformer.quantities import Endurance, Fraction, Joules, Siemens
+from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
 from ohmformer.schema import Spec
 
 Writes = Annotated[int, Field(ge=1, le=100_000)]
@@ -60,7 +60,7 @@ class Cell(Spec):
     read_noise: ReadNoise = NoNoise()
     drift: Drift = NoDrift()
     faults: FaultModel = Faults()
-    write_time: PositiveSeconds | None = None
+    write_time: Annotated[Duration, Field(gt=0)] | None = None
     """Time of one write with all its pulses, such as RESET and SET [s]. All cells of a row are written at once."""
     write_energy: Annotated[Joules, Field(ge=0)] | None = None
     """Energy of one write of one cell with all its pulses [J]."""

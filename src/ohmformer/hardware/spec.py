@@ -14,10 +14,10 @@ from ohmformer.hardware.chip import Chip
 from ohmformer.quantities import (
     BytesPerSecond,
     Count,
+    Duration,
     Factor,
     OpsPerSecond,
     PositiveShare,
-    Seconds,
     SquareMeters,
     Watts,
 )
@@ -160,7 +160,7 @@ class GpuEngine(ExactEngine):
     """Memory bandwidth [byte/s]."""
     bytes_per_value: Factor
     """Size of one value of an operand or result [byte]."""
-    launch_time: Annotated[Seconds, Field(ge=0)]
+    launch_time: Annotated[Duration, Field(ge=0)]
     """Time of one kernel launch [s]."""
     power: Annotated[Watts, Field(gt=0)]
     """Power while the GPU works [W]."""
