@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from math import inf
+from numbers import Real
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.chip import Chip
 from ohmformer.quantities import (
     BytesPerSecond,
@@ -21,7 +23,7 @@ from ohmformer.quantities import (
     SquareMeters,
     Watts,
 )
-from ohmformer.registry import Family, register
+from ohmformer.registry import Family, called, register
 from ohmformer.schema import Spec
 
 
@@ -121,6 +123,40 @@ class ExactEngine(Engine):
     def own_area(self) -> float:
         """Area of the engine in addition to that of tiles [m^2]."""
         return 0.0
+
+    def checked_price(self, work: Work) -> Price | None:
+        """`price`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a `Price` with numbers, or None.
+        """
+        price = called(self, "price", work)
+        if price is not None and not _holds_numbers(price):
+            raise BadInput(f"{type(self).__name__}.price: returns {shown(price)}; return an ohmformer.Price or None")
+        return cast("Price | None", price)
+
+    def checked_area(self) -> float:
+        """`own_area`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a finite number of 0 or more.
+        """
+        area = called(self, "own_area")
+        if not _is_number(area) or not 0 <= area < inf:
+            raise BadInput(f"{type(self).__name__}.own_area: returns {shown(area)}; return square meters, 0 or more")
+        return float(area)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _holds_numbers(price: object) -> bool:
+    """True if a price has numbers for seconds and for the joules of named components."""
+    if not isinstance(price, Price) or not isinstance(price.energy, Mapping):
+        return False
+    named = all(isinstance(component, str) for component in price.energy)
+    return named and all(map(_is_number, (price.seconds, *price.energy.values())))
 
 
 @register
