@@ -234,7 +234,7 @@ def _load(family: str, point: EntryPoint) -> None:
         point.load()
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(
             f"{where}: cannot be loaded ({type(error).__name__}: {error}); repair or remove the package"
         ) from error
