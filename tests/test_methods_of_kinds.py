@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
+import torch
 
 import ohmformer as of
 from ohmformer.errors import BadInput
@@ -91,3 +92,22 @@ def test_an_engine_without_usable_figures(price: Any, area: Any, message: str) -
         hardware = of.replace(hardware, role, {"kind": "own_engine"})
     with pytest.raises(BadInput, match=message):
         of.simulate(of.shapes("bert-base", tokens=16), hardware)
+
+
+@pytest.mark.parametrize(
+    ("write_std", "message"),
+    [
+        (fails, r"OwnNoise\.\w+: raised ZeroDivisionError"),
+        (lambda *_: None, r"OwnNoise\.\w+: raised TypeError"),
+        (lambda *_: 1e-6, r"OwnNoise\.write_std: returns float"),
+    ],
+)
+def test_a_write_noise_is_named_before_a_model_runs_on_it(write_std: Any, message: str) -> None:
+    body = {
+        "__annotations__": {"kind": "Literal['own_noise']"}, "kind": "own_noise", "__module__": __name__,
+        "write_std": write_std,
+    }  # fmt: skip
+    register(type("OwnNoise", (of.GaussianWriteNoise,), body))
+    hardware = of.replace(of.load("nvm_ideal"), "projection.array.cell.write_noise", {"kind": "own_noise"})
+    with pytest.raises(BadInput, match=message):
+        of.convert(torch.nn.Linear(4, 4), hardware, sample=torch.ones(2, 4), level="noise")(torch.ones(2, 4))
