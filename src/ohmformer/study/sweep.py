@@ -190,6 +190,8 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
         BadInput: there is no name, a sweep cannot be used, or a key names no section.
     """
     name = document.pop("name", None)
+    if name is not None and not isinstance(name, str):
+        raise BadInput(f"name = {shown(name)}: is not text; put it in quotes")
     if not isinstance(name, str) or not name.strip():
         raise BadInput("name: is missing; add a line such as name = 'my study'")
     sweeps = read_sweeps(document.pop("sweep", []))
