@@ -354,7 +354,7 @@ def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
     if kind in ("float_type", "int_type") and isinstance(entry["input"], str) and not _NUMBER.fullmatch(entry["input"]):
         return _TYPES[kind][0], "write the number alone, without unit and quotes"
     if kind in _TYPES:
-        return _TYPES[kind]
+        return _TYPES[kind][0], _for_value(entry["input"], kind) or _TYPES[kind][1]
     if kind == "literal_error":
         return str(context["expected"]), _closest(entry["input"], expected)
     if kind in ("model_type", "model_attributes_type"):
@@ -363,8 +363,24 @@ def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
         )
         kinds = "" if getattr(expected, "default_kind", "") else _kinds(expected)
         table = f"a table with kind = {kinds}" if kinds else "a table"
-        return (f"{table} or the name of a library {library}" if library else table), "put it in { }"
+        remedy = (
+            f"write {{ kind = {shown(entry['input'])} }}"
+            if str(entry["input"]) in _by_kind(expected)
+            else "write { KEY = VALUE }"
+        )
+        return (f"{table} or the name of a library {library}" if library else table), remedy
     return "", ""
+
+
+def _for_value(value: Any, kind: str) -> str:
+    """The remedy for this value where pydantic reports an error of this type; empty if the usual one works."""
+    if isinstance(value, (list, tuple, dict)) and kind not in ("tuple_type", "list_type", "dict_type"):
+        return "give one value; only [sweep] takes several"
+    if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return f"write {shown(int(value))}"
+    if kind in ("int_type", "float_type") and isinstance(value, str) and re.fullmatch(r"\s*[-+]?0[0-9]+\s*", value):
+        return "write it without leading zeros"
+    return ""
 
 
 def _number(bound: float) -> str:

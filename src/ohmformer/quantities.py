@@ -63,6 +63,18 @@ def _bounded(unit: str) -> AfterValidator:
     return AfterValidator(lambda value: units.check_magnitude(value, unit))
 
 
+def _narrowed(least: float, most: float, unit: str) -> AfterValidator:
+    """Accept zero and magnitudes from `least` to `most`, which lie within the limits of the unit."""
+
+    def check(value: float) -> float:
+        if value == 0 or least <= abs(value) <= most:
+            return value
+        bounds = f"{units.show(least, unit)} and {units.show(most, unit)}"
+        raise ValueError(f"is not a magnitude that occurs here; take one between {bounds}")
+
+    return AfterValidator(check)
+
+
 def _share(value: Any) -> Any:
     """Convert a percentage such as "3 %" to a fraction."""
     return units.parse(value, "%") if isinstance(value, str) and value.strip().endswith("%") else value
@@ -83,6 +95,10 @@ def _lasting(value: float) -> float:
 Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S"), _bounded("S")]
 Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s"), _bounded("s")]
 Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz"), _bounded("Hz")]
+Duration = Annotated[Seconds, _narrowed(1e-15, 100.0, "s")]
+"""Time of one operation, such as a write or a conversion; ages and times of drift may be longer."""
+Clock = Annotated[Hertz, _narrowed(1e3, 1e12, "Hz")]
+"""Clock frequency of digital logic."""
 Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J"), _bounded("J")]
 JoulesPerByte = Annotated[float, BeforeValidator(_quantity("J/B")), _in_unit("J/B"), _bounded("J/B")]
 Watts = Annotated[float, BeforeValidator(_quantity("W")), _in_unit("W"), _bounded("W")]

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ohmformer.device.spec import Cell, WriteVerify
-from ohmformer.quantities import Joules, Percentile, PositiveShare, Seconds, SignedFraction, SquareMeters
+from ohmformer.quantities import Duration, Joules, Percentile, PositiveShare, Seconds, SignedFraction, SquareMeters
 from ohmformer.schema import Spec
 
 Level = Literal["cell", "array", "noise"]
@@ -117,7 +117,7 @@ class ArrayCost(Spec):
     timing: Literal["bit_serial", "one_access"] = "bit_serial"
     """`bit_serial`: one access of the array takes `read_time` for every input bit. `one_access`: a whole input vector
     takes the time of a single access. The energy is that of all accesses in either case."""
-    read_time: Annotated[Seconds, Field(gt=0)]
+    read_time: Annotated[Duration, Field(gt=0)]
     """Time of one access [s], from the inputs to currents that can be sampled."""
     fill_cycles: Annotated[int, Field(ge=0, le=1_000_000)]
     """Depth of the pipeline behind the array (sample-and-hold, shift-and-add), in accesses."""
@@ -129,7 +129,7 @@ class ArrayCost(Spec):
     """Energy of sampling and holding one column once [J]."""
     adc_energy: Price
     """Energy of one conversion with `adc_bits` bits [J]; it scales in proportion to the bits."""
-    adc_time: Annotated[Seconds, Field(gt=0)]
+    adc_time: Annotated[Duration, Field(gt=0)]
     """Time of one conversion with `adc_bits` bits [s]; it scales in proportion to the bits."""
     adc_bits: Bits
     """Resolution for which `adc_energy` and `adc_time` are given."""

@@ -287,5 +287,5 @@ def chip_area(hardware: Accelerator, used: Tiles, workload: Workload) -> float:
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = heads * chip.softmax.area_per_head if chip.softmax else 0.0
     engines = dict.fromkeys((hardware.projection, hardware.attention.key, hardware.attention.value))
-    units += sum(engine.own_area() for engine in engines if isinstance(engine, ExactEngine))
+    units += sum(engine.checked_area() for engine in engines if isinstance(engine, ExactEngine))
     return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units

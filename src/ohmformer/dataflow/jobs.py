@@ -14,6 +14,7 @@ from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
+from ohmformer.registry import called
 
 
 def unit_name(layer: PlacedLayer, stage: Stage) -> str:
@@ -30,7 +31,7 @@ def cuts_of(layer: PlacedLayer, dataflow: Dataflow) -> tuple[int, int]:
     Returns:
         (0, 0) if no stage waits for all blocks; gather = join if only the stage `join` does.
     """
-    if layer.join is None or not dataflow.joins():
+    if layer.join is None or not called(dataflow, "joins"):
         return 0, 0
     return layer.join if layer.gather is None else layer.gather, layer.join
 
@@ -82,7 +83,7 @@ def jobs_of(placement: Placement, dataflow: Dataflow) -> list[Job]:
     Raises:
         BadInput: the dataflow defines its own jobs, and one of them cannot run, or a stage is not done exactly once.
     """
-    defined = dataflow.jobs(placement)
+    defined = called(dataflow, "jobs", placement)
     if defined is None:
         return _Builder(placement, dataflow).build()
     _check_jobs(defined, placement, type(dataflow).__name__)
