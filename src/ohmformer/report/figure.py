@@ -28,6 +28,9 @@ MARKERS = "osD^vPX"
 WIDE = 5.0
 """A perplexity that grows by more than this is drawn on a logarithmic axis."""
 
+LEGEND_ROOM = 0.4
+"""Share of the height of the axes that a legend may take."""
+
 TITLE = 300
 """Characters of a title; more would leave no room for the figure."""
 
@@ -135,11 +138,27 @@ def _lines(ax: Axes, seen: View) -> None:
             label=series.name,
         )
     ax.set_xlabel(axis_name(seen.x))
-    # Curves begin at their best, without noise: the legend stands where they are not.
-    lower = all(point.accuracy.shown.better == "lower" for series in seen.series for _, point in series.points)
-    ax.legend(frameon=False, loc="upper left" if lower else "lower left", fontsize=10)
+    ax.legend(frameon=False, loc=_legend_corner(seen), fontsize=10)
     _twin(ax, sigma(seen))
     _shade(ax, seen, xs[-1])
+
+
+def _legend_corner(seen: View) -> str:
+    """The corner of the legend: left, below or above the curves, or right where curves leave more room there."""
+    points = [(x, point.accuracy) for series in seen.series for x, point in series.points]
+    lower_is_better = all(accuracy.shown.better == "lower" for _, accuracy in points)
+    bounds = [bound for _, accuracy in points for bound in accuracy.ci95]
+    low, high = min(bounds), max(bounds)
+    if not lower_is_better:
+        low = min(low, 0.0)
+    middle = (min(x for x, _ in points) + max(x for x, _ in points)) / 2
+    rooms = {"left": 1.0, "right": 1.0}
+    for x, accuracy in points:
+        room = (high - accuracy.ci95[1] if lower_is_better else accuracy.ci95[0] - low) / ((high - low) or 1.0)
+        side = "right" if x > middle else "left"
+        rooms[side] = min(rooms[side], room)
+    side = "right" if rooms["left"] < min(LEGEND_ROOM, rooms["right"]) else "left"
+    return f"{'upper' if lower_is_better else 'lower'} {side}"
 
 
 def _shade(ax: Axes, seen: View, last: float) -> None:

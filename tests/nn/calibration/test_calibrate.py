@@ -208,7 +208,7 @@ def test_a_generator_or_a_data_loader_gives_batches() -> None:
     plain: DataLoader[torch.Tensor] = DataLoader(INPUTS[:12], batch_size=4)  # type: ignore[arg-type]
     assert calibrate(converted(4.0), (x for x, _ in labeled), remedy="clip").losses == whole.losses
     assert calibrate(converted(4.0), plain, remedy="clip").losses == whole.losses
-    with pytest.raises(BadInput, match="^calibrate: inputs yields no batch"):
+    with pytest.raises(BadInput, match=r"^calibrate: inputs yields no batch"):
         calibrate(converted(4.0), iter(()))
     model = converted(4.0)
     for calibrating in (calibrate, of.calibrate_ranges):
