@@ -7,7 +7,7 @@ from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, shorten
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -28,6 +28,7 @@ MARKERS = "osD^vPX"
 WIDE = 5.0
 """A perplexity that grows by more than this is drawn on a logarithmic axis."""
 
+Corner = Literal["upper left", "upper right", "lower left", "lower right"]
 LEGEND_ROOM = 0.4
 """Share of the height of the axes that a legend may take."""
 
@@ -143,7 +144,7 @@ def _lines(ax: Axes, seen: View) -> None:
     _shade(ax, seen, xs[-1])
 
 
-def _legend_corner(seen: View) -> str:
+def _legend_corner(seen: View) -> Corner:
     """The corner of the legend: left, below or above the curves, or right where curves leave more room there."""
     points = [(x, point.accuracy) for series in seen.series for x, point in series.points]
     lower_is_better = all(accuracy.shown.better == "lower" for _, accuracy in points)
@@ -158,7 +159,9 @@ def _legend_corner(seen: View) -> str:
         side = "right" if x > middle else "left"
         rooms[side] = min(rooms[side], room)
     side = "right" if rooms["left"] < min(LEGEND_ROOM, rooms["right"]) else "left"
-    return f"{'upper' if lower_is_better else 'lower'} {side}"
+    if lower_is_better:
+        return "upper right" if side == "right" else "upper left"
+    return "lower right" if side == "right" else "lower left"
 
 
 def _shade(ax: Axes, seen: View, last: float) -> None:
