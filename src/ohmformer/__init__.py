@@ -66,7 +66,7 @@ _HOME = {
     "variation": "nn.variation",
     "without_quantizers": "nn.convert.handle",
     # Warnings.
-    "BeyondCalibration": "nn.convert.unseen_ranges",
+    "BeyondCalibration": "nn.calls.larger_inputs",
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
     "NoSteps": "nn.variation",
@@ -154,6 +154,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.calibration.calibrate import calibrate as calibrate
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
+    from ohmformer.nn.calls.larger_inputs import BeyondCalibration as BeyondCalibration
     from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges as calibrate_ranges
     from ohmformer.nn.convert.convert import StaysDigital as StaysDigital
     from ohmformer.nn.convert.convert import convert as convert
@@ -163,7 +164,6 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
     from ohmformer.nn.convert.spec import ConvertConfig as ConvertConfig
-    from ohmformer.nn.convert.unseen_ranges import BeyondCalibration as BeyondCalibration
     from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from ohmformer import units
 
-TINY = 1e-12
+LEAST_MAGNITUDE = 1e-12
 """The smallest magnitude, apart from zero, of a number without a unit in a file."""
 
 
@@ -44,10 +44,10 @@ def _bare(value: float, unit: str, *, in_file: bool) -> float:
 
 
 def _within(least: float, most: float) -> AfterValidator:
-    """Accept zero and magnitudes from `least` to `most`; numbers that code computes may be smaller than TINY."""
+    """Accept zero and magnitudes from `least` to `most`; computed numbers may be below LEAST_MAGNITUDE."""
 
     def check(value: float, info: ValidationInfo) -> float:
-        low = least if least > TINY or (info.context or {}).get("file") else 0.0
+        low = least if least > LEAST_MAGNITUDE or (info.context or {}).get("file") else 0.0
         if value == 0 or low <= abs(value) <= most:
             return value
         raise ValueError(f"is not a magnitude that occurs here; take one between {least:g} and {most:g}")
@@ -90,18 +90,20 @@ SquareMeters = Annotated[float, BeforeValidator(_quantity("m^2")), _in_unit("m^2
 BytesPerSecond = Annotated[float, BeforeValidator(_quantity("B/s")), _in_unit("B/s"), _bounded("B/s")]
 OpsPerSecond = Annotated[float, BeforeValidator(_quantity("op/s")), _in_unit("op/s"), _bounded("op/s")]
 
-Real = Annotated[float, Field(allow_inf_nan=False), _within(TINY, 1e3)]
+Real = Annotated[float, Field(allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
 """A coefficient, positive or negative."""
 Factor = Annotated[float, Field(allow_inf_nan=False, gt=0), _within(1e-6, 1e6)]
 """A positive ratio, such as operations per element or bytes per value."""
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(TINY, 1)]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)]
 """A fraction from 0 to 1, also as text such as "3 %"."""
 PositiveShare = Annotated[Share, Field(gt=0)]
-Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(TINY, 1e3)]
+Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
 """A non-negative fraction that may exceed 1, such as a relative deviation; also as text such as "3 %"."""
-Deviation = Annotated[float, BeforeValidator(_share), Field(ge=0, le=10, allow_inf_nan=False), _within(TINY, 10)]
+Deviation = Annotated[
+    float, BeforeValidator(_share), Field(ge=0, le=10, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 10)
+]
 """A relative deviation or the exponent of a power law, from 0 to 10; also as text such as "3 %"."""
-SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(TINY, 1e3)]
+SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _within(1e-3, 100)]
 Nanometers = Annotated[float, Field(gt=0, allow_inf_nan=False), _within(0.5, 1e4)]
 """A feature size [nm]."""

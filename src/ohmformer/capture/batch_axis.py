@@ -96,7 +96,7 @@ def find_batch_axis(before: Signature, after: Signature, samples: int, *, prefer
     if before.values.shape != after.values.shape:
         return None
     a, b = before.values, after.values
-    candidates = (axis for axis in _candidates(a, samples, prefer) if axis.size == 1 or not before.constant)
+    candidates = (axis for axis in _candidate_axes(a, samples, prefer) if axis.size == 1 or not before.constant)
     matches = [axis for axis in candidates if _close(exchange_samples(a, axis, samples), b)]
     return matches[0] if matches else None
 
@@ -106,7 +106,7 @@ def same_for_all(before: Signature, after: Signature) -> bool:
     return before.constant or (before.values.shape == after.values.shape and _close(before.values, after.values))
 
 
-def _candidates(values: Tensor, samples: int, prefer: int) -> Iterator[BatchAxis]:
+def _candidate_axes(values: Tensor, samples: int, prefer: int) -> Iterator[BatchAxis]:
     """The axes that may hold B samples, by their sizes, the likeliest first."""
     axes = sorted(range(values.dim()), key=lambda axis: (axis != prefer, axis))
     whole = [axis for axis in axes if values.shape[axis] == samples]

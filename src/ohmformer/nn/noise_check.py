@@ -22,13 +22,13 @@ from torch.utils._pytree import tree_map_only
 from ohmformer.array import writing
 from ohmformer.capture.inputs import batch_size, call
 from ohmformer.capture.pytorch_quirks import unchanged_structure
-from ohmformer.nn.convert.call_info import forward_signature
-from ohmformer.nn.convert.hooks import ATTENDED
+from ohmformer.nn.calls.call_info import forward_signature
+from ohmformer.nn.calls.hooks import ATTENDED
 from ohmformer.nn.convert.self_check import TOLERANCE, evaluation_mode, floats, nearest, outputs_of, tolerance
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.state import State
 from ohmformer.streams import samples
 
 SHARE = 0.01

@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.capture.inputs import at_home, batch_size, call
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.errors import BadInput, given
+from ohmformer.nn.calls.larger_inputs import magnitudes_of_sample
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.handle import Crossbars, crossbars
-from ohmformer.nn.convert.unseen_ranges import magnitudes_of_sample
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 

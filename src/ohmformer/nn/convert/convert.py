@@ -15,23 +15,23 @@ from ohmformer.errors import check_type
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
+from ohmformer.nn.calls.hooks import attach
 from ohmformer.nn.convert import self_check
 from ohmformer.nn.convert.arguments import as_config, checked_sample
+from ohmformer.nn.convert.attention_marks import all_cross_attention, mark_cross_attention, unmark_partial_attention
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.call_info import all_cross_attention, mark_cross_attention, unmark_partial_attention
 from ohmformer.nn.convert.handle import Crossbars
-from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
-from ohmformer.nn.describing import note_digital
+from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.noise_check import warn_of_unstable_noise
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.state import State
 
 
 def convert(

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import batch_size, call
 from ohmformer.errors import BadInput
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.shared.state import State
 from ohmformer.streams import samples
 
 TOLERANCE = 1e-4

@@ -16,8 +16,8 @@ from torch import Tensor
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.nn.operands.kv_tokens import KVTokens
-from ohmformer.nn.operands.state import Moved
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
+from ohmformer.nn.shared.state import Moved
 from ohmformer.streams import SampleStreams, TokenStreams
 
 
@@ -41,7 +41,7 @@ class WrittenTokens:
         """True if the tokens of a call would be written in the same way, with noise of the same kind."""
         old, tokens = self.tokens, batch.tokens
         alike = old.shape[1::2] == tokens.shape[1::2] and (old.dtype, old.device) == (tokens.dtype, tokens.device)
-        alike = alike and all(_same(a, b) for a, b in zip(self.settings, settings, strict=True))
+        alike = alike and all(_same_setting(a, b) for a, b in zip(self.settings, settings, strict=True))
         return alike and type(self.streams) is type(batch.streams)
 
 
@@ -199,6 +199,6 @@ def _continues(old: TokenStreams, now: TokenStreams, new: int) -> bool:
     )
 
 
-def _same(a: object, b: object) -> bool:
+def _same_setting(a: object, b: object) -> bool:
     """True if two settings are the same one, or equal; tensors are compared by identity."""
     return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b))
