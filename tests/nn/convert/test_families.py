@@ -29,8 +29,8 @@ HEAD = """# Models
 
 What of a model runs on crossbars, for tiny models of each family with random weights: how many matrices of weights (x
 W), and how many products Q K and P V of attention, experts of a mixture one by one. Every one of them gives the
-original output on exact hardware. What stays digital is named with its reason, and a family that is refused as it is
-stands there with the rule that helps: the key of a rule is a pattern of names of modules. Made with
+original output on exact hardware. What stays digital is named with its reason. For a family that is refused without a
+rule, the last column names the rule that helps; its key is a pattern of names of modules. Made with
 {versions} by `python -m tests.nn.convert.test_families`; a test compares.
 
 | family | source | x W | Q K | P V | digital, and why | refused without |

@@ -62,7 +62,7 @@ def _widen(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
         reason = (str(error).splitlines() or [""])[0]
         raise BadInput(
             f"calibrate_ranges: the model fails on a batch ({type(error).__name__}: {reason}); give inputs as the "
-            "model takes them"
+            "model takes them, without labels, such as (x for x, _ in loader)"
         ) from error
 
 
