@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ohmformer.array.spec import Level
-from ohmformer.capture.dry_run import dry_run
+from ohmformer.capture.dry_run import dry_run, refusing_random_models
 from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
 from ohmformer.errors import check_type
@@ -77,11 +77,12 @@ def convert(
     converted = share_parameters(model)
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
     with self_check.evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
-        run = dry_run(converted, sample)
-        unmark_partial_attention(run, converted, sample)
-        mark_cross_attention(run, converted, sample)
-        replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
-        table = replacer.replace()
+        with refusing_random_models(model, sample):
+            run = dry_run(converted, sample)
+            unmark_partial_attention(run, converted, sample)
+            mark_cross_attention(run, converted, sample)
+            replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
+            table = replacer.replace()
         state.causal = any(isinstance(op, KVOperand) and op.causal for op in replacer.operands)
         state.causal = state.causal or all_cross_attention(run, sample)
         handle = Crossbars(
