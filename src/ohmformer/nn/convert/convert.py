@@ -83,8 +83,7 @@ def convert(
             mark_cross_attention(run, converted, sample)
             replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
             table = replacer.replace()
-        state.causal = any(isinstance(op, KVOperand) and op.causal for op in replacer.operands)
-        state.causal = state.causal or all_cross_attention(run, sample)
+        state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
         handle = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
             run.axis, config.weights)  # fmt: skip
@@ -95,6 +94,11 @@ def convert(
         _calibrate(model, converted, handle)
     _report(converted, handle, verbose)
     return converted
+
+
+def _is_causal(operand: Operand) -> bool:
+    """True if an operand is K or V of causal attention."""
+    return isinstance(operand, KVOperand) and operand.causal
 
 
 def _calibrate(model: nn.Module, converted: nn.Module, handle: Crossbars) -> None:
