@@ -51,12 +51,15 @@ class BatchAxis:
         return torch.movedim(split, self.axis if self.major else self.axis + 1, 0)
 
     def move_samples_back(self, factor: Tensor, places: int) -> Tensor:
-        """The inverse of `move_samples_first`, for a factor [B, ...] whose sample axis had `places` places."""
+        """The inverse of `move_samples_first`, for a factor [B, ...] whose sample axis had `places` places.
+
+        The result is contiguous, as that of a product is, so that models can call `view` on it.
+        """
         samples = len(factor)
         if places == samples:
-            return factor if self.axis == 0 else factor.movedim(0, self.axis)
+            return factor if self.axis == 0 else factor.movedim(0, self.axis).contiguous()
         moved = factor.movedim(0, self.axis if self.major else self.axis + 1)
-        return moved.flatten(self.axis, self.axis + 1)
+        return moved.flatten(self.axis, self.axis + 1).contiguous()
 
     def to_heads(self, factor: Tensor, samples: int) -> Tensor:
         """A factor [..., M, I] as [B, R, M, I]; R is the product of all leading axes but samples, such as heads."""

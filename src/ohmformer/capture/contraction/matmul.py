@@ -43,7 +43,8 @@ class Contraction:
     def transposed(self) -> Contraction:
         """The same product as the transpose of right times left, so that the left factor can be stored in cells."""
         views = (self.views[1], self.views[0])
-        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1)), views)
+        # The result of a product is contiguous, so models call `view` on it.
+        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1).contiguous()), views)
 
     @property
     def origin(self) -> Tensor:

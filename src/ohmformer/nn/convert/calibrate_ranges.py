@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -35,7 +36,7 @@ def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
             the model or changes its settings. The ranges then stay as they were.
     """
     handle = crossbars(model)
-    if isinstance(batches, (Tensor, str, bytes)) or not isinstance(batches, Iterable):
+    if isinstance(batches, (Tensor, np.ndarray, str, bytes)) or not isinstance(batches, Iterable):
         raise BadInput(f"calibrate_ranges: batches is {given(batches)}; give a list of batches, such as [inputs]")
     listed = [batches] if isinstance(batches, Mapping) and batches else batches
     samples = [handle.sample, *(_checked_batch(model, batch, n) for n, batch in enumerate(listed))]

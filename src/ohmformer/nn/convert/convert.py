@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ohmformer.array.spec import Level
-from ohmformer.capture.dry_run import dry_run
+from ohmformer.capture.dry_run import dry_run, refusing_random_models
 from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
 from ohmformer.errors import check_type
@@ -78,13 +78,13 @@ def convert(
     converted = share_parameters(model)
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
     with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
-        run = dry_run(converted, sample)
-        unmark_partial_attention(run, converted, sample)
-        mark_cross_attention(run, converted, sample)
-        replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
-        table = replacer.replace()
-        state.causal = any(isinstance(op, KVOperand) and op.causal for op in replacer.operands)
-        state.causal = state.causal or all_cross_attention(run, sample)
+        with refusing_random_models(model, sample):
+            run = dry_run(converted, sample)
+            unmark_partial_attention(run, converted, sample)
+            mark_cross_attention(run, converted, sample)
+            replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
+            table = replacer.replace()
+        state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
         handle = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
             run.axis, config.weights)  # fmt: skip
@@ -95,6 +95,11 @@ def convert(
         _calibrate(model, converted, handle)
     _report(converted, handle, verbose)
     return converted
+
+
+def _is_causal(operand: Operand) -> bool:
+    """True if an operand is K or V of causal attention."""
+    return isinstance(operand, KVOperand) and operand.causal
 
 
 def _calibrate(model: nn.Module, converted: nn.Module, handle: Crossbars) -> None:

@@ -140,12 +140,13 @@ def _keys(value: Any) -> tuple[Tensor, ...]:
 def _seen(value: Any, B: int, M: int) -> Tensor | None:
     """[B, M] True for new tokens that see anything, from a mask [B, 1, M, N]: padding sees nothing.
 
-    Of several masks, one for each kind of layer, the first decides: what sees nothing in one sees nothing in all.
+    Of several masks, one for each kind of layer, the first of this shape decides: what sees nothing in one sees nothing
+    in all. Layers without attention, such as convolutions, may have None or a mask of another shape.
     """
-    mask = next(iter(value.values()), None) if isinstance(value, Mapping) else value
-    if not isinstance(mask, Tensor) or mask.dim() != 4 or mask.shape[0] != B or mask.shape[2] != M:
-        return None
-    return allowed(mask).any(dim=-1).any(dim=1)
+    for mask in value.values() if isinstance(value, Mapping) else (value,):
+        if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[0] == B and mask.shape[2] == M:
+            return allowed(mask).any(dim=-1).any(dim=1)
+    return None
 
 
 def _in_order(positions: Tensor, seen: Tensor) -> bool:

@@ -108,7 +108,11 @@ class WeightOperand(Operand):
             x = x.reshape(1, -1, shape[-1]) if w.dim() == 2 else x
             streams = self.read_stream(use) if self.noisy_reads else None
             return self.multiply(x, w, cells, streams).reshape(*shape[:-1], w.shape[-2]).to(dtype)
-        x = axis.move_samples_first(x, self._samples(x, axis))
+        samples = self._samples(x, axis)
+        # A sample with a single input vector keeps its axis M, which a bank of matrices [G, O, I] needs.
+        single = w.dim() > 2 and axis.axis == x.dim() - 2 and x.shape[-2] == samples
+        x = axis.move_samples_first(x, samples)
+        x = x.unsqueeze(-2) if single else x
         lead, queries = x.shape[:-1], None
         if w.dim() == 2:
             queries = x.shape[-2] if x.dim() == 3 else None
@@ -119,6 +123,7 @@ class WeightOperand(Operand):
                 self.read_stream(use), x.shape, use.info, queries, by_token=by_token, memory_mask=memory_mask
             )
         y = self.multiply(x, w, cells, streams).reshape(*lead, w.shape[-2])
+        y = y.squeeze(-2) if single else y
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
 
     def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
