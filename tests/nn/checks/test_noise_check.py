@@ -162,3 +162,35 @@ def test_every_family_of_texts_is_compared() -> None:
     sample = TRIED["Doge"].sample(2)
     model = sharpened(TRIED["Doge"].make())
     assert {"left", "right", "cached", "cropped", "in a batch", "permuted"} == set(comparisons(sample, model))
+
+
+class CausalConvolution(nn.Module):
+    """A convolution padded on both sides, of which the first outputs count, before attention to earlier tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.conv = nn.Embedding(20, 8), nn.Conv1d(8, 8, 3, padding=2)
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Features [B, N, 8]."""
+        N, tokens = input_ids.shape[1], torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        x = self.conv((self.embed(input_ids) * tokens[..., None]).transpose(1, 2))[..., :N].transpose(1, 2)
+        q, k, v = self.qkv(x)[:, None].split(8, dim=-1)
+        seen = torch.ones(N, N, dtype=torch.bool).tril() & tokens[:, None, None].bool()
+        mask = torch.zeros(seen.shape).masked_fill(~seen, -1e9)
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)[:, 0])
+
+
+def test_read_noise_of_weights_that_depends_on_padding_is_told_with_a_remedy_that_works() -> None:
+    """The convolution has more outputs than the text has tokens, so their read noise cannot be that of tokens."""
+    torch.manual_seed(0)
+    model = CausalConvolution().eval()
+    reads = of.replace(HARDWARE, "projection.array.cell.read_noise", {"kind": "uniform", "sigma": 0.02})
+    sample = {"input_ids": torch.randint(1, 20, (3, 12))}
+    with pytest.warns(of.UnstableNoise, match=r"rules=\{'conv': None\}"):
+        of.convert(model, reads, sample=sample)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", of.UnstableNoise)
+        of.convert(model, reads, sample=sample, rules={"conv": None})
+        of.convert(model, HARDWARE, sample=sample)

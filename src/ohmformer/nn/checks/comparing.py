@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -70,22 +71,37 @@ def relative_difference(result: Tensor, expected: Tensor) -> float:
     return float((result - expected).norm() / expected.norm())
 
 
-def outputs_of(model: nn.Module, sample: Any) -> dict[str, list[Tensor]]:
-    """Run a model and return name -> output tensors of every module, in order of completion."""
-    outputs: dict[str, list[Tensor]] = {}
+@dataclass
+class ModuleCalls:
+    """The floating-point tensors that all calls of a module in one run of its model got and gave.
+
+    Attributes:
+        inputs: tensors among the arguments.
+        outputs: tensors in the outputs.
+    """
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+def module_calls(model: nn.Module, sample: Any) -> dict[str, ModuleCalls]:
+    """Run a model and return name -> calls of every module that ran, in order of completion."""
+    calls: dict[str, ModuleCalls] = {}
     handles = []
     for name, module in model.named_modules():
 
-        def record(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
-            outputs.setdefault(name, []).extend(float_tensors(output))
+        def record(_module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+            calls_of_module = calls.setdefault(name, ModuleCalls())
+            calls_of_module.inputs.extend(float_tensors((args, kwargs)))
+            calls_of_module.outputs.extend(float_tensors(output))
 
-        handles.append(module.register_forward_hook(record))
+        handles.append(module.register_forward_hook(record, with_kwargs=True))
     try:
         call(model, sample)
     finally:
         for handle in handles:
             handle.remove()
-    return outputs
+    return calls
 
 
 def nearest(module: str, names: list[str]) -> str:

@@ -1,8 +1,9 @@
 """The noise check of every conversion: the noise of a sample must not depend on padding, other rows or a cache.
 
 One row of the sample batch runs alone, in a batch, with padding, and with a cache. If the original gives the same
-result each time, the converted model must do so too, on cells that add noise and round nothing. A difference is a
-warning and no error, since it comes from the code of the model.
+result each time, the converted model must do so too, on cells that add noise and round nothing: first where only K and
+V have noise, as they are written; then, on hardware with read noise, with all noise. A difference is a warning and no
+error, since it comes from the code of the model.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.array import writing
+from ohmformer.array.spec import Level
 from ohmformer.capture.inputs import batch_size, call
 from ohmformer.capture.pytorch_quirks import unchanged_structure
+from ohmformer.device.noise import exact_reads
 from ohmformer.nn.calls.hooks import ATTENDED
 from ohmformer.nn.calls.outputs import float_tensors
 from ohmformer.nn.checks.comparing import (
     TOLERANCE,
+    ModuleCalls,
     evaluation_mode,
+    module_calls,
     nearest,
-    outputs_of,
     relative_difference,
     tolerance,
 )
@@ -34,10 +38,10 @@ from ohmformer.nn.checks.sample_variants import Variant, argument_names, in_a_ba
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import WeightOperand
-from ohmformer.nn.shared.state import State
+from ohmformer.nn.shared.state import Mode, State
 from ohmformer.streams import samples
 
-SHARE = 0.01
+SHARE = 0.001
 """Largest tolerated difference between two runs of a sample, as a share of what noise changes in its result."""
 LEAST = 1e-5
 """Relative differences up to this one count as rounding."""
@@ -68,43 +72,46 @@ def warn_of_unstable_noise(
         sample: the sample batch, with samples along the first axis.
         stacklevel: as in `warnings.warn`, counted from the caller.
     """
-    noisy = [op for op in operands if not writing.exact(op.array)]
-    if not noisy:
-        return
+    written = [op for op in operands if not writing.exact(op.array)]
+    read = [op for op in operands if not exact_reads(op.array.cell)]
     messages: list[str] = []
     with (
         torch.no_grad(),
         evaluation_mode(original),
         unchanged_structure(original),
         unchanged_structure(converted),
-        _noisy_cells(state),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        if any(isinstance(op, KVOperand) for op in noisy):
-            kv_names = [op.name for op in noisy if isinstance(op, KVOperand)]
-            messages += _check_variants(original, converted, kv_names, sample)
-        messages += _check_decoding(original, converted, state, noisy, sample)
+        if written:
+            with _noisy_cells(state, "noise", "written"):
+                if any(isinstance(op, KVOperand) for op in written):
+                    messages += _check_variants(original, converted, written, sample)
+                messages += _check_decoding(original, converted, state, written, sample)
+        if read and not messages:
+            with _noisy_cells(state, "array", "run"):
+                messages += _check_variants(original, converted, read, sample)
+                messages += _check_decoding(original, converted, state, read, sample)
     for message in messages:
         warnings.warn(message, UnstableNoise, stacklevel=stacklevel + 1)
 
 
 @contextmanager
-def _noisy_cells(state: State) -> Iterator[None]:
-    """Context in which K and V are written with noise, weights without, and nothing is rounded."""
+def _noisy_cells(state: State, level: Level, mode: Mode) -> Iterator[None]:
+    """Context with another level and mode, in which nothing is rounded."""
     before = state.level, state.rounded
-    state.level, state.rounded = "noise", False
+    state.level, state.rounded = level, False
     try:
-        with state.set_mode("written"):
+        with state.set_mode(mode):
             yield
     finally:
         state.level, state.rounded = before
         state.threads.call.written.clear()
 
 
-def _check_variants(original: nn.Module, converted: nn.Module, names: list[str], sample: Any) -> list[str]:
+def _check_variants(original: nn.Module, converted: nn.Module, noisy: list[Operand], sample: Any) -> list[str]:
     """Return a message for each change of the noise: by another row beside the sample, by padding left or right."""
-    row = row_alone(sample)
+    row, names = row_alone(sample), [op.name for op in noisy]
     messages = _compare(original, converted, names, row, in_a_batch(sample))
     if isinstance(row, Mapping):
         short = shortened(row)
@@ -115,7 +122,10 @@ def _check_variants(original: nn.Module, converted: nn.Module, names: list[str],
 def _compare(
     original: nn.Module, converted: nn.Module, names: list[str], alone: Any, variants: Iterator[Variant]
 ) -> list[str]:
-    """Return a message for each variant whose noise is not that of the sample `alone`; `names` are those of K and V."""
+    """Return a message for each variant whose noise is not that of the sample `alone`.
+
+    `names` are those of the noisy operands.
+    """
     noisy = _result(converted, alone)
     if noisy is None:
         return []
@@ -135,7 +145,7 @@ def _compare(
         remedy = f"keep it digital with rules={{{where!r}: None}}" if where else "keep such attention digital by rules"
         messages.append(
             f"the noise of a sample {variant.title} differs from that of the sample alone (by {error:.1g} of the "
-            f"result){f', first at {where}' if where else ''}, since the model then writes other values, or in another "
+            f"result){f', first at {where}' if where else ''}, since the cells then get other values, or in another "
             f"order; give samples of one length without padding, or {remedy}"
         )
     return messages
@@ -238,29 +248,54 @@ def _sample_result(model: nn.Module, variant: Variant, alone: Tensor) -> Tensor 
 
 
 def _first_module(original: nn.Module, converted: nn.Module, alone: Any, variant: Variant, names: list[str]) -> str:
-    """Return the name of the first module with K or V whose noise differs though its exact output does not.
+    """Return the name of the first module of noisy operands whose noise differs though its exact output does not.
 
-    Modules are in order of completion. The name is empty if outputs of modules do not show where noise differs.
+    Modules are in order of completion. If noise differs already in the input of that module, it is a function before it
+    in the module around both, or a module whose output does not show which part belongs to the sample. The name is
+    empty if outputs of modules do not show where noise differs.
     """
-    kv_modules = {name.partition("#")[0].removesuffix(".K").removesuffix(".V") for name in names}
+    holders = {name.partition("#")[0].removesuffix(".K").removesuffix(".V") for name in names}
     runs = []
     for model in (original, converted):
         for inputs in (alone, variant.inputs):
             with samples(NAMES[: batch_size(inputs)]):
-                runs.append(outputs_of(model, inputs))
+                runs.append(module_calls(model, inputs))
+    unclear = ""
     for name in runs[0]:
-        exact, exact_variant, noisy, noisy_variant = (run.get(name, [None])[0] for run in runs)
-        if exact is None or exact_variant is None or noisy is None or noisy_variant is None or not exact.dim():
-            continue
-        exact_part = variant.sample_part(exact_variant, exact)
-        noisy_part = variant.sample_part(noisy_variant, noisy)
-        if (
-            exact_part is None
-            or noisy_part is None
-            or not relative_difference(exact_part, exact) <= tolerance(original)
-        ):
-            continue
-        if relative_difference(noisy_part, noisy) > LEAST:
+        calls = [run.get(name, ModuleCalls()) for run in runs]
+        differs = _noise_differs(variant, [each.outputs for each in calls], tolerance(original))
+        if differs is None:
+            unclear = name if name in holders else unclear
+        elif not differs:
+            unclear = ""
+        elif not _noise_differs(variant, [each.inputs for each in calls], tolerance(original)):
             holder = nearest(name, names)
-            return holder if holder in kv_modules else ""
+            return holder if holder in holders else ""
+        else:
+            around = name.rpartition(".")[0]
+            return unclear or (around if any(holder.startswith(f"{around}.") for holder in holders) else "")
     return ""
+
+
+def _noise_differs(variant: Variant, tensors: list[list[Tensor]], largest: float) -> bool | None:
+    """Tell whether the noise of a value is not that of the sample alone.
+
+    Args:
+        variant: the other way to run the sample.
+        tensors: the value as the first tensor of each run: exact alone and in the variant, noisy alone and in the
+            variant.
+        largest: relative difference up to which exact values count as equal.
+
+    Returns:
+        True or False; None if a value is missing, its shape does not show the part of the sample, or exact values
+        differ.
+    """
+    if not all(tensors):
+        return None
+    exact, exact_variant, noisy, noisy_variant = (each[0] for each in tensors)
+    if not exact.dim():
+        return None
+    exact_part, noisy_part = variant.sample_part(exact_variant, exact), variant.sample_part(noisy_variant, noisy)
+    if exact_part is None or noisy_part is None or not relative_difference(exact_part, exact) <= largest:
+        return None
+    return relative_difference(noisy_part, noisy) > LEAST

@@ -10,7 +10,7 @@ from torch import nn
 from ohmformer.capture.inputs import call
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.outputs import float_tensors
-from ohmformer.nn.checks.comparing import difference, evaluation_mode, named_rows, nearest, outputs_of, tolerance
+from ohmformer.nn.checks.comparing import difference, evaluation_mode, module_calls, named_rows, nearest, tolerance
 from ohmformer.nn.checks.sample_variants import change_padding
 from ohmformer.nn.shared.state import State
 
@@ -98,9 +98,9 @@ def _finite_output(model: nn.Module, sample: Any) -> Any | None:
 
 def _first_difference(original: nn.Module, converted: nn.Module, sample: Any) -> str:
     """Return the name of the first module, in order of completion, whose output differs."""
-    expected, converted_outputs = outputs_of(original, sample), outputs_of(converted, sample)
-    for name, outputs in expected.items():
-        for a, b in zip(outputs, converted_outputs.get(name, []), strict=False):
+    expected, found = module_calls(original, sample), module_calls(converted, sample)
+    for name, calls in expected.items():
+        for a, b in zip(calls.outputs, found[name].outputs if name in found else [], strict=False):
             if a.shape != b.shape or not float((a - b).norm()) <= tolerance(original) * float(a.norm()):
                 return name or "the model itself"
     return "the model itself"
