@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,8 +85,8 @@ def warn_of_unstable_noise(
         warnings.simplefilter("ignore")
         if written:
             with _noisy_cells(state, "noise", "written"):
-                if any(isinstance(op, KVOperand) for op in written):
-                    messages += _check_variants(original, converted, written, sample)
+                if kv := [op for op in written if isinstance(op, KVOperand)]:
+                    messages += _check_variants(original, converted, kv, sample)
                 messages += _check_decoding(original, converted, state, written, sample)
         if read and not messages:
             with _noisy_cells(state, "array", "run"):
@@ -109,7 +109,7 @@ def _noisy_cells(state: State, level: Level, mode: Mode) -> Iterator[None]:
         state.threads.call.written.clear()
 
 
-def _check_variants(original: nn.Module, converted: nn.Module, noisy: list[Operand], sample: Any) -> list[str]:
+def _check_variants(original: nn.Module, converted: nn.Module, noisy: Sequence[Operand], sample: Any) -> list[str]:
     """Return a message for each change of the noise: by another row beside the sample, by padding left or right."""
     row, names = row_alone(sample), [op.name for op in noisy]
     messages = _compare(original, converted, names, row, in_a_batch(sample))
