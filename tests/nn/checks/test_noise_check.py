@@ -61,6 +61,8 @@ MORE = {
     )
 }
 TRIED: dict[str, Family] = {**FAMILIES, **MORE}
+READS = of.replace(HARDWARE, "projection.array.cell.read_noise", {"kind": "uniform", "sigma": 0.02})
+READS = of.replace(READS, "attention.array.cell.read_noise", {"kind": "uniform", "sigma": 0.02})
 TOLD = {
     "transformers: Longformer": {"right"},
     "transformers: LED": {"right"},
@@ -71,6 +73,11 @@ TOLD = {
 }
 """Local attention is cut into blocks where the padded text begins, so a token is written in other company; RoFormer
 rotates K by places that count padding. Their conversions warn."""
+TOLD_OF_READS = {
+    *(f"transformers: {name}" for name in ("DeBERTa", "XLNet", "Mamba", "Falcon Mamba", "Mamba 2", "RecurrentGemma")),
+    *("transformers: CLIP", "Doge"),
+}
+"""Products whose inputs are not the tokens of the call: codes of distances, convolutions over tokens, pooled texts."""
 UNSEEN = {
     "transformers: T5Gemma": {"decoder_left"},
     "transformers: Moonshine": {"decoder_left"},
@@ -79,7 +86,9 @@ UNSEEN = {
 docs/models.md says so."""
 
 
-def converted(name: str) -> tuple[nn.Module, nn.Module, set[str]]:
+def converted(
+    name: str, hardware: of.Accelerator = HARDWARE, level: of.Level = "noise"
+) -> tuple[nn.Module, nn.Module, set[str]]:
     """A tiny model, the same on crossbars, and what its conversion warned of."""
     family = TRIED[name]
     library(family.source)
@@ -88,7 +97,7 @@ def converted(name: str) -> tuple[nn.Module, nn.Module, set[str]]:
     torch.manual_seed(1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = of.convert(model, HARDWARE, sample=family.sample(3), level="noise", rules=family.rules)
+        found = of.convert(model, hardware, sample=family.sample(3), level=level, rules=family.rules)
     return model, found, {warning.category.__name__ for warning in caught}
 
 
@@ -110,6 +119,19 @@ def check(name: str) -> None:
 @pytest.mark.parametrize("name", TRIED)
 def test_noise_depends_on_the_sample_alone_or_the_conversion_says_so(name: str) -> None:
     check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRIED)
+def test_read_noise_that_is_not_that_of_tokens_is_told(name: str) -> None:
+    told, refusal = set(), ""
+    try:
+        _, _, told = converted(name, READS, level="array")
+    except of.BadInput as error:
+        refusal = str(error)
+    routed = "whose read noise is whose" in refusal  # the inputs of an expert come from any sample
+    assert not refusal or routed
+    assert routed or ("UnstableNoise" in told) == (name in TOLD_OF_READS or name in TOLD)
 
 
 @pytest.mark.parametrize("name", ["transformers: DeBERTa", "transformers: XLNet", "Doge"])
@@ -186,11 +208,10 @@ def test_read_noise_of_weights_that_depends_on_padding_is_told_with_a_remedy_tha
     """The convolution has more outputs than the text has tokens, so their read noise cannot be that of tokens."""
     torch.manual_seed(0)
     model = CausalConvolution().eval()
-    reads = of.replace(HARDWARE, "projection.array.cell.read_noise", {"kind": "uniform", "sigma": 0.02})
     sample = {"input_ids": torch.randint(1, 20, (3, 12))}
     with pytest.warns(of.UnstableNoise, match=r"rules=\{'conv': None\}"):
-        of.convert(model, reads, sample=sample)
+        of.convert(model, READS, sample=sample)
     with warnings.catch_warnings():
         warnings.simplefilter("error", of.UnstableNoise)
-        of.convert(model, reads, sample=sample, rules={"conv": None})
+        of.convert(model, READS, sample=sample, rules={"conv": None})
         of.convert(model, HARDWARE, sample=sample)

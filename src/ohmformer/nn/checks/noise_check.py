@@ -273,7 +273,7 @@ def _first_module(original: nn.Module, converted: nn.Module, alone: Any, variant
             return holder if holder in holders else ""
         else:
             around = name.rpartition(".")[0]
-            return unclear or (around if any(holder.startswith(f"{around}.") for holder in holders) else "")
+            return unclear or (around if any(f"{holder}.".startswith(f"{around}.") for holder in holders) else "")
     return ""
 
 
