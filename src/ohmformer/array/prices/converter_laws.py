@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from ohmformer.errors import BadInput, shown
-from ohmformer.quantities import Hertz, Nanometers, Volts
+from ohmformer.quantities import ConversionRate, Nanometers, Volts
 from ohmformer.registry import Family, called, register
 
 
@@ -177,7 +177,7 @@ class Survey(ConverterLaw):
     kind: Literal["survey"] = "survey"
     technology: Nanometers = 32.0
     """F, feature size [nm]."""
-    rate: Annotated[Hertz, Field(gt=0)] = 1.28e9
+    rate: Annotated[ConversionRate, Field(gt=0)] = 1.28e9
     """f without another rate [Hz]."""
 
     def figures(self, bits: int, rate: float | None = None) -> Converter:
