@@ -377,7 +377,7 @@ def _for_value(value: Any, kind: str) -> str:
     if isinstance(value, (list, tuple, dict)) and kind not in ("tuple_type", "list_type", "dict_type"):
         return "give one value; only [sweep] takes several"
     if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return f"write {shown(int(value))}"
+        return f"write {shown(int(value))}" if value >= 1 else "write a whole number"
     if kind in ("int_type", "float_type") and isinstance(value, str) and re.fullmatch(r"\s*[-+]?0[0-9]+\s*", value):
         return "write it without leading zeros"
     return ""
