@@ -267,7 +267,7 @@ def called(kind: Family, method: str, *arguments: Any) -> Any:
     """
     try:
         return getattr(kind, method)(*arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, BadInput) or is_own(type(kind)):
             raise
         where = f"{type(kind).__name__}.{method}"
