@@ -35,7 +35,7 @@ def test_a_number_without_a_unit_gets_a_remedy_that_is_accepted(field: str, numb
 
 @pytest.mark.parametrize("number", [0.0, -2.0])
 def test_a_whole_float_out_of_range_is_not_repeated_as_the_remedy(number: float) -> None:
-    with pytest.raises(BadInput, match="must be a whole number; write a whole number$"):
+    with pytest.raises(BadInput, match=r"must be a whole number; write a whole number$"):
         validate(Fields, {"count": number}, where="file")
-    with pytest.raises(BadInput, match="must be a whole number; write 3$"):
+    with pytest.raises(BadInput, match=r"must be a whole number; write 3$"):
         validate(Fields, {"count": 3.0}, where="file")

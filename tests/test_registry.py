@@ -328,7 +328,9 @@ def test_an_entry_point_whose_name_is_taken_is_refused_where_the_name_is_used(
 ) -> None:
     installed(code, "uniform = {module}:Flat")
     for _ in range(2):
-        with pytest.raises(of.BadInput, match=rf"entry point 'uniform' of ohmformer.write_noise .*: .*{told}") as caught:
+        with pytest.raises(
+            of.BadInput, match=rf"entry point 'uniform' of ohmformer.write_noise .*: .*{told}"
+        ) as caught:
             cell(write_noise={"kind": "uniform", "sigma": 0.1})
         assert "\n" not in str(caught.value)
     assert cell(write_noise={"kind": "proportional", "sigma": 0.1})

@@ -69,7 +69,11 @@ BAD_CELLS = [
     ('g_max = "10 uS"', 'g_maximum = "10 uS"', "cell.g_maximum: is not a key here; did you mean 'g_max'?"),
     ('g_max = "10 uS"', "", "cell.g_max: is missing; add it"),
     ('g_max = "10 uS"', "g_max = 10", "cell.g_max = 10: has no unit; write a number and a unit, such as '10 uS'"),
-    ('g_max = "10 uS"', "g_max = { value = 10.5 }", "cell.g_max = 10.5: has no unit; write a number and a unit, such as '10 uS'"),
+    (
+        'g_max = "10 uS"',
+        "g_max = { value = 10.5 }",
+        "cell.g_max = 10.5: has no unit; write a number and a unit, such as '10 uS'",
+    ),
     ('g_max = "10 uS"', 'g_max = "10"', "cell.g_max = '10': has no unit; write a number and a unit, such as '10 uS'"),
     (
         'g_max = "10 uS"',

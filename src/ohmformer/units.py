@@ -90,7 +90,7 @@ def no_unit(number: str, unit: str, limits: tuple[float, float] | None = None) -
         limits: smallest and largest value that is accepted; None for those of `LIMITS`.
     """
     least, most = limits or LIMITS.get(unit, (0.0, math.inf))
-    if 0 < float(number) and least <= float(number) <= most:
+    if float(number) > 0 and least <= float(number) <= most:
         return f"has no unit; write '{number} {unit}', with a prefix if you like"
     return f"has no unit; write a number and a unit, such as {_example(unit)}"
 

@@ -22,6 +22,7 @@ ROOT_MODULES = {
         "streams",
         "textfiles",
         "units",
+        "wording",
     ),
 }
 """Left of all folders; they may import each other."""

@@ -17,6 +17,7 @@ NO_ANSWERS = {
     *(
         "errors",
         "units",
+        "wording",
         "quantities",
         "textfiles",
         "provenance",
