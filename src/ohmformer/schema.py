@@ -30,6 +30,7 @@ from pydantic.json_schema import SkipJsonSchema
 from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
 from ohmformer.key_search import NO_KEY, former_names, with_place
+from ohmformer.lost_lines import lost_line
 from ohmformer.patch import Patch
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
 from ohmformer.wording import keywords
@@ -211,6 +212,10 @@ def _read_entry(cls: type[T], file: Path) -> T:
     token = _loading.set((*_loading.get(), Path(realpath(file))))
     try:
         data = catalog.read_table(cls.catalog_kind, file)
+        if lost := lost_line(cls, data):
+            path, by, why = lost
+            reason = f"is overwritten by {'.'.join((cls.catalog_kind, *by))}, which {why}; leave one of them out"
+            raise BadInput(f"{file}: {Misplaced((cls.catalog_kind, *path), None, reason)}")
         return validate(cls, data, where=str(file), top=cls.catalog_kind, folder=file.parent)
     finally:
         _loading.reset(token)

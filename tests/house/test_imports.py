@@ -14,6 +14,7 @@ ROOT_MODULES = {
         "catalog",
         "errors",
         "key_search",
+        "lost_lines",
         "patch",
         "provenance",
         "quantities",

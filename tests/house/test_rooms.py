@@ -23,6 +23,7 @@ NO_ANSWERS = {
         "provenance",
         "patch",
         "key_search",
+        "lost_lines",
         "schema",
         "catalog",
         "registry",
