@@ -74,9 +74,7 @@ def test_hardware_that_a_later_line_overwrites_is_refused(hardware: dict[str, ob
 
 
 def test_hardware_that_a_later_table_replaces_is_refused():
-    with pytest.raises(
-        BadInput, match=r"attention\.array\.rows: is overwritten by hardware\.attention, which"
-    ):
+    with pytest.raises(BadInput, match=r"attention\.array\.rows: is overwritten by hardware\.attention, which"):
         whole(hardware={"attention.array.rows": 64, "attention": {"key": {"array": {"columns": 32}}}})
     assert whole(hardware={"attention": {"array": {"rows": 64}}, "attention.key.array.columns": 32}) == [64]
 
