@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
+from inspect import signature
 from math import inf
 from os.path import realpath
 from pathlib import Path
@@ -29,8 +30,10 @@ from pydantic.json_schema import SkipJsonSchema
 from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
 from ohmformer.key_search import NO_KEY, former_names, with_place
+from ohmformer.lost_lines import lost_line
 from ohmformer.patch import Patch
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
+from ohmformer.wording import keywords
 
 T = TypeVar("T", bound="Spec")
 
@@ -59,12 +62,15 @@ class Spec(BaseModel):
     provenance: SkipJsonSchema[Provenance] = Field(default=(), exclude=True, repr=False)
     """(field, source) of the values with a known source, sorted by field."""
 
-    def __init__(self, /, **data: Any) -> None:
-        """Check the values.
+    def __init__(self, /, *positional: Any, **data: Any) -> None:
+        """Check the values, which must be given by keyword.
 
         Raises:
-            BadInput: a value does not fit; one line with field, value and remedy.
+            BadInput: a value does not fit, or has no keyword; one line with field, value and remedy.
         """
+        if positional:
+            by_keyword = keywords(type(self).__name__, _fields(type(self)), type(self).model_fields)
+            raise BadInput(f"{type(self).__name__}: takes no value without its keyword; write {by_keyword}")
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -72,6 +78,7 @@ class Spec(BaseModel):
 
     # With this mark, pydantic makes nested tables without calling this __init__, so errors keep their path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+    __init__.__signature__ = signature(BaseModel.__init__)  # type: ignore[attr-defined]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and type(self) is type(other) and self._values() == other._values()
@@ -205,6 +212,10 @@ def _read_entry(cls: type[T], file: Path) -> T:
     token = _loading.set((*_loading.get(), Path(realpath(file))))
     try:
         data = catalog.read_table(cls.catalog_kind, file)
+        if lost := lost_line(cls, data):
+            path, by, why = lost
+            reason = f"is overwritten by {'.'.join((cls.catalog_kind, *by))}, which {why}; leave one of them out"
+            raise BadInput(f"{file}: {Misplaced((cls.catalog_kind, *path), None, reason)}")
         return validate(cls, data, where=str(file), top=cls.catalog_kind, folder=file.parent)
     finally:
         _loading.reset(token)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, shown
+from ohmformer.errors import BadInput, printable, shown
 from ohmformer.hardware.chip import Chip
 from ohmformer.quantities import (
     BytesPerSecond,
@@ -258,3 +258,17 @@ class Accelerator(Spec):
     """Engines of products with K and V, which are written at run time."""
     chip: Chip | None = None
     """What surrounds the arrays; None without a description of it, so that pricing is refused."""
+
+    def __repr__(self) -> str:
+        """Title and engines in one line; `walk` and `ohmformer show` give all values."""
+        engines = {"projection": self.projection, "key": self.attention.key, "value": self.attention.value}
+        parts = ", ".join(f"{name} {_described(engine)}" for name, engine in engines.items())
+        return f"Accelerator({printable(self.title) or 'without a title'}; {parts}{'' if self.chip else ', no chip'})"
+
+    __str__ = __repr__
+
+
+def _described(engine: Engine) -> str:
+    """Kind of an engine, and the size of its arrays."""
+    size = f" {engine.array.rows} x {engine.array.columns}" if isinstance(engine, ArrayEngine) else ""
+    return f"{engine.kind}{size}"
