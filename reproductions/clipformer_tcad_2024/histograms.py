@@ -21,10 +21,10 @@ from ohmformer.capture.inputs import call, size, take
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.calibration import recipes
+from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import named_rows
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.stats.intervals import value_interval
 from ohmformer.streams import samples

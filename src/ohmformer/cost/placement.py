@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
+from ohmformer import units
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components, kv_conditioning, tiles
@@ -25,7 +26,7 @@ from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
 from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
-from ohmformer.errors import BadInput, check_type, given, shown, suggest
+from ohmformer.errors import BadInput, check_type, given, printable, shown, suggest
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
@@ -105,6 +106,15 @@ class Placement:
     wear: tuple[Wear, ...]
     kv_sets: int = 1
     softmax_sets: str = "one"
+
+    def __repr__(self) -> str:
+        """Workload, accelerator and sizes in one line, without the stages."""
+        arrays = ", ".join(f"{role} {count:,}" for role, count in self.arrays.items())
+        titles = f"{self.workload.title} on {self.hardware.title or 'an accelerator without a title'}"
+        return (
+            f"Placement({printable(titles)}; layers {len(self.layers):,}, arrays: {arrays}, tiles {self.tiles:,}, area "
+            f"{units.show(self.area, 'm^2')}, standing power {units.show(self.power, 'W')})"
+        )
 
     @cached_property
     def energy(self) -> dict[str, float]:

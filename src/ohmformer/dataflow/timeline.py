@@ -34,6 +34,10 @@ class Timeline:
     jobs: tuple[Job, ...]
     schedule: Schedule
 
+    def __repr__(self) -> str:
+        """Placement, dataflow and number of jobs in one line."""
+        return f"Timeline({self.placement!r}, dataflow {self.dataflow.kind}, jobs {len(self.jobs):,})"
+
     @cached_property
     def latency(self) -> float:
         """Time from the first start to the last end, for all samples [s]."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, Misplaced, shown
+from ohmformer.errors import BadInput, Misplaced, printable, shown
 from ohmformer.hardware.chip import Chip
 from ohmformer.quantities import (
     Bytes,
@@ -360,3 +360,18 @@ class Accelerator(Spec):
     def gpus(self) -> dict[str, GpuEngine]:
         """Role -> GPU that computes it, for the roles of a GPU."""
         return {role: engine for role, engine in self.engines.items() if isinstance(engine, GpuEngine)}
+
+    def __repr__(self) -> str:
+        """Title and engines in one line; `walk` and `ohmformer show` give all values."""
+        parts = ", ".join(
+            f"{role.removeprefix('attention.')} {_described(engine)}" for role, engine in self.engines.items()
+        )
+        return f"Accelerator({printable(self.title) or 'without a title'}; {parts}{'' if self.chip else ', no chip'})"
+
+    __str__ = __repr__
+
+
+def _described(engine: Engine) -> str:
+    """Kind of an engine, and the size of its arrays."""
+    size = f" {engine.array.rows} x {engine.array.columns}" if isinstance(engine, ArrayEngine) else ""
+    return f"{engine.kind}{size}"
