@@ -52,10 +52,11 @@ class Timeline:
     def energy_by(self, kind: By) -> dict[str, float]:
         """Energy [J] by component, operation (stage) or engine.
 
-        The entry `static` is the standing power of the chip times the latency.
+        The entry `static` is the energy of standing power: that of the chip times the latency, and that of gated tiles
+        times the time for which their stages work.
         """
         dynamic = total_energy(((job.stage, job.share) for job in self.jobs), kind)
-        static = self.placement.power * self.latency
+        static = self.placement.power * self.latency + sum(job.stage.standing * job.duration for job in self.jobs)
         return add_energy(dynamic, {"static": static}) if static else dynamic
 
     @cached_property

@@ -105,6 +105,9 @@ class Chip(Spec):
     """Memory outside the chip; None for none."""
     tile_power: Annotated[Watts, Field(ge=0)]
     """Standing power of a tile, whether it works or not [W]."""
+    idle_tiles: Literal["on", "gated"] = "on"
+    """`on`: all tiles draw their standing power all the time. `gated`: a tile draws it only while the stage whose
+    arrays or lanes it holds works."""
     core_area: Area
     """Area of a core without its arrays and converters [m^2]."""
     tile_area: Area
