@@ -114,3 +114,5 @@ class Chip(Spec):
     """Area of a tile without its cores [m^2]."""
     node_area: Area
     """Area of a node without its tiles [m^2]."""
+    link_power: Annotated[Watts, Field(ge=0)] | None = None
+    """Power of the links off a node at full load [W]; None if none are described. It counts at full load alone."""

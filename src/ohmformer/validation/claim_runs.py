@@ -118,7 +118,10 @@ class Priced:
             )
         return engine.array
 
-    def stage_energy(self, stages: tuple[str, ...]) -> float:
-        """Return the energy of some stages of one layer [J]."""
+    def stage_energy(self, stages: tuple[str, ...], components: tuple[str, ...] = ()) -> float:
+        """Return the energy of some stages of one layer [J]: of all components, or of those that are named."""
         placed = self.run.placement.layers[self.layer].stages
-        return sum(part.joules for stage in placed for part in stage.parts if part.name in stages)
+        parts = [part for stage in placed for part in stage.parts if part.name in stages]
+        if not components:
+            return sum(part.joules for part in parts)
+        return sum(part.energy.get(name, 0.0) for part in parts for name in components)
