@@ -31,7 +31,7 @@ class Claim(Spec):
         runs: names of runs.
         against: names of the runs that `runs` are compared with, pair by pair.
         operations: stages, or the engine, whose share is computed.
-        of: stages that the share refers to.
+        of: stages that the share, the energy or the time refers to.
         components: components of the energy whose share is computed, or parts at full load; all if there are none.
         tiles: number of tiles at full load; by default those of the chip, or of one node, or one tile.
         series: series of measured accuracies, as `model.method`.

@@ -125,3 +125,9 @@ class Priced:
         if not components:
             return sum(part.joules for part in parts)
         return sum(part.energy.get(name, 0.0) for part in parts for name in components)
+
+    def stage_time(self, stages: tuple[str, ...]) -> float:
+        """Return the time for which all tokens of a sample occupy some stages of one layer, one after another [s]."""
+        layer = self.run.placement.layers[self.layer]
+        parts = (part for stage in layer.stages for part in stage.parts if part.name in stages)
+        return sum(part.occupancy(layer.tokens) for part in parts)
