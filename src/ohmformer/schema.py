@@ -291,7 +291,7 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
     cls = type(spec)
     values = {name: getattr(spec, name) for name in _fields(cls)}
     sources = dict(spec.provenance)
-    for key, change in patch.changes.items():
+    for key, change in patch.general_first(cls.aliases):
         for target in cls.aliases.get(key, (key,)):
             field, *inner_keys = target.split(".")
             inner = Patch.of({".".join(inner_keys): change}) if inner_keys else change

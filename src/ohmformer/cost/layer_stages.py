@@ -46,8 +46,9 @@ def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
 class _Request:
     """A stage to be priced, as the key of a cache: two are equal if the same operations run on the same hardware.
 
-    Operations, engines and the chip are compared by identity, which needs no deep hash. So stages are priced once for
-    all accelerators of an exploration that have their engine and the chip in common. A request keeps what it compares.
+    Operations, engines and the chip are compared by identity, which needs no deep hash. So a stage is priced once for
+    all accelerators of an exploration that share its engine and the chip. A request refers to all objects that it
+    compares, so that no other object takes their `id` while it is in a cache.
     """
 
     __slots__ = ("context", "key", "name", "ops")

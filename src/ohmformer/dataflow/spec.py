@@ -157,7 +157,7 @@ class LayerOverlap(Dataflow):
         return min(self.block, tokens)
 
     def overlaps(self) -> bool:
-        """True."""
+        """True: a block enters the next layer when it has left this one."""
         return True
 
     def kv_sets(self) -> int:
@@ -165,5 +165,5 @@ class LayerOverlap(Dataflow):
         return 2 if self.kv_cells == "double" else 1
 
     def softmax_sets(self) -> Literal["one", "per_layer"]:
-        """As `softmax` says."""
+        """`one` if `softmax` is `shared`; otherwise `per_layer`."""
         return "one" if self.softmax == "shared" else "per_layer"

@@ -202,9 +202,9 @@ class GpuEngine(ExactEngine):
     launch_time: Annotated[Seconds, Field(ge=0)] = 3.5e-6
     """Time of a kernel in addition to its work: launch, start and end [s]."""
     fusion: Fusion = "full"
-    """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations,
-    additions and softmax join the products. `full`: attention is one kernel as well. `none`: every operation is a
-    kernel, as in a framework without a compiler."""
+    """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations and
+    additions join the products; Q K^T, softmax and P V are three kernels. `full`: attention is one kernel as well.
+    `none`: every operation is a kernel, as in a framework without a compiler."""
 
     @model_validator(mode="after")
     def _has_dynamic_power(self) -> GpuEngine:
@@ -315,11 +315,12 @@ class Accelerator(Spec):
         return {"projection": engine, **rest, "attention": attention}
 
     @property
+    def engines(self) -> dict[str, Engine]:
+        """Role -> engine that computes it."""
+        attention = self.attention
+        return {"projection": self.projection, "attention.key": attention.key, "attention.value": attention.value}
+
+    @property
     def gpus(self) -> dict[str, GpuEngine]:
         """Role -> GPU that computes it, for the roles of a GPU."""
-        roles = {
-            "projection": self.projection,
-            "attention.key": self.attention.key,
-            "attention.value": self.attention.value,
-        }
-        return {role: engine for role, engine in roles.items() if isinstance(engine, GpuEngine)}
+        return {role: engine for role, engine in self.engines.items() if isinstance(engine, GpuEngine)}

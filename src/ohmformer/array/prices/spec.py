@@ -40,7 +40,12 @@ class ArrayCost(Spec):
     """
 
     by_size: ClassVar[tuple[str, ...]] = (
-        *("read_time", "read_energy", "dac_energy", "area", "dac_area", "shift_add_area"),
+        "read_time",
+        "read_energy",
+        "dac_energy",
+        "area",
+        "dac_area",
+        "shift_add_area",
     )
     """Prices that depend on the size of the array."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.torch_private import plain
 from ohmformer.nn.convert.call_info import named_arguments
 from ohmformer.nn.operands.base import Operand
@@ -100,7 +101,7 @@ class BeyondCalibration(UserWarning):
 def magnitudes(named: Mapping[str, Any]) -> dict[str, float]:
     """Return the largest magnitude of each argument of a call; none if a mask or whole numbers may hide values."""
     largest: dict[str, float] = {}
-    tensors = [leaf for leaf in tree_leaves(dict(named)) if isinstance(leaf, Tensor)]
+    tensors = tensors_in(dict(named))
     masked = any("mask" in name and value is not None for name, value in named.items())
     if masked or not all(leaf.is_floating_point() for leaf in tensors):
         return {}

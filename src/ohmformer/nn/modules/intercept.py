@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from ohmformer.capture.contraction.grouped_matmul import GROUPED, group_contraction
 from ohmformer.capture.contraction.matmul import Contraction, contraction
+from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.opaque_tensors import opaque
 from ohmformer.capture.recorder import FUSED, multiplies
@@ -161,7 +162,7 @@ class Intercept(TorchFunctionMode):
         if any(self.follower.followed) and (innermost or not self.nested):
             args, kwargs = self.follower.known((args, kwargs))
             if innermost and not multiplies(func, args):
-                if self.follower.concerns((args, kwargs)):
+                if self.follower.concerns(tensors_in((args, kwargs))):
                     return self.follower.call(func, args, kwargs)
             elif self.follower.waiting:
                 args, kwargs = self.follower.computed((args, kwargs))
