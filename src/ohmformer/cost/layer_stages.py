@@ -125,7 +125,9 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     products = [op for op in ops if isinstance(op, PlacedOp)]
     sizes = [_values_moved(placed) for placed in products]
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
-    price = engine.price(Work(sum(placed.op.macs for placed in products), values_in, values_out, context.vectors))
+    price = engine.checked_price(
+        Work(sum(placed.op.macs for placed in products), values_in, values_out, context.vectors)
+    )
     where = f"hardware.{products[0].role}.kind = {engine.kind!r}"
     if price is None:
         raise BadInput(

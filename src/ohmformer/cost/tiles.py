@@ -288,7 +288,7 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
 def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_sets: int = 1) -> float:
     """Area of tiles with their arrays, nodes, sets of units for softmax, exact engines and the die of a GPU [m^2]."""
     exact = dict.fromkeys(engine for engine in hardware.engines.values() if isinstance(engine, ExactEngine))
-    exact_area = sum(engine.own_area() for engine in exact)
+    exact_area = sum(engine.checked_area() for engine in exact)
     die = max((gpu.area for gpu in hardware.gpus.values()), default=0.0)
     if die and not used.total:
         return die + exact_area

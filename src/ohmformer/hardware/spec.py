@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from math import inf
+from numbers import Real
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, Misplaced
+from ohmformer.errors import BadInput, Misplaced, shown
 from ohmformer.hardware.chip import Chip
 from ohmformer.quantities import (
     Bytes,
     BytesPerSecond,
     Count,
+    Duration,
     Factor,
     Joules,
     JoulesPerByte,
     Nanometers,
     OpsPerSecond,
     PositiveShare,
-    Seconds,
     Share,
     SquareMeters,
     Watts,
 )
-from ohmformer.registry import Family, register
+from ohmformer.registry import Family, called, register
 from ohmformer.schema import Spec
 
 Fusion = Literal["full", "elementwise", "none"]
@@ -129,6 +131,40 @@ class ExactEngine(Engine):
         """Area of the engine in addition to that of tiles [m^2]."""
         return 0.0
 
+    def checked_price(self, work: Work) -> Price | None:
+        """`price`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a `Price` with numbers, or None.
+        """
+        price = called(self, "price", work)
+        if price is not None and not _holds_numbers(price):
+            raise BadInput(f"{type(self).__name__}.price: returns {shown(price)}; return an ohmformer.Price or None")
+        return cast("Price | None", price)
+
+    def checked_area(self) -> float:
+        """`own_area`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a finite number of 0 or more.
+        """
+        area = called(self, "own_area")
+        if not _is_number(area) or not 0 <= area < inf:
+            raise BadInput(f"{type(self).__name__}.own_area: returns {shown(area)}; return square meters, 0 or more")
+        return float(area)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _holds_numbers(price: object) -> bool:
+    """True if a price has numbers for seconds and for the joules of named components."""
+    if not isinstance(price, Price) or not isinstance(price.energy, Mapping):
+        return False
+    named = all(isinstance(component, str) for component in price.energy)
+    return named and all(map(_is_number, (price.seconds, *price.energy.values())))
+
 
 @register
 class DigitalEngine(ExactEngine):
@@ -199,7 +235,7 @@ class GpuEngine(ExactEngine):
     """Share of the peak throughput that fused attention reaches."""
     memory_efficiency: PositiveShare = 0.75
     """Share of the peak bandwidth that kernels reach."""
-    launch_time: Annotated[Seconds, Field(ge=0)] = 3.5e-6
+    launch_time: Annotated[Duration, Field(ge=0)] = 3.5e-6
     """Time of a kernel in addition to its work: launch, start and end [s]."""
     fusion: Fusion = "full"
     """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations and
