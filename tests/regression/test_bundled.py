@@ -13,7 +13,7 @@ from ohmformer.study.compare_platforms import compared
 BUNDLED = Path(of.__file__).parent / "library" / "bundled"
 COSTS = {
     "xformer_tvlsi_2023": (138.61, 91.087),
-    "clipformer_tcad_2024_adc8": (177.73, 65.156),
+    "clipformer_tcad_2024_adc8": (177.73, 73.224),
     "nvm_ideal": (198.51, 91.782),
     "puma_asplos_2019": (245.15, 89.295),
     "gtx_1060": (597.41, 71689.6),

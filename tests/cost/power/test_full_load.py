@@ -23,7 +23,7 @@ def test_isaac_by_hand() -> None:
         "adc": 96 * 128 * 1.5625e-12 / 100e-9 * 129 / 128,  # 128 columns and the unit column
         "register": 512 * vectors * 5.03e-12,
         "network": 256 * vectors * 5.47e-12,
-        "vector": 48 * 1.2e9 * 0.475e-12,
+        "vector": 48 * 1.2e9 * 2.185e-12,
         "static": 9.06e-3,
     }
     assert {name: load_of_one.power[name] for name in power} == pytest.approx(power, rel=1e-9)
