@@ -15,11 +15,10 @@ import numpy as np
 from ohmformer.cost.placement import PlacedLayer, Placement, check_cost_arguments
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
-from ohmformer.dataflow.gated_energy import gated_energy
 from ohmformer.dataflow.layer_cuts import Segment, joined_segments
 from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.timeline import build_timeline
+from ohmformer.dataflow.timeline import build_timeline, gated_energy
 from ohmformer.errors import BadInput, check_type, given
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
