@@ -30,7 +30,9 @@ def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
     cost, prices = array_cost(array, role), priced(array, role)
     one_vector = plan.reads(1)
     conversions, cycles = one_vector.adc_conversions, array.cycles()
-    samples = conversions * cycles if array.inputs.kind == "integrated" else conversions
+    samples = conversions
+    if array.inputs.kind == "integrated":
+        samples = conversions // array.inputs.phases * cycles  # every pulse is sampled, every group of bits converted
     rows = cycles * plan.inputs * plan.column_blocks * plan.matrices * plan.slices * array.polarities
     energy = {
         "array": one_vector.activations * prices.read_energy,
@@ -46,7 +48,7 @@ def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
     interval, latency = cycles * prices.access_time, (cycles + fill) * prices.access_time
     if array.inputs.kind == "integrated":
         # the integrator of a column holds the sum until it is converted, so pulses and conversions follow one another
-        interval = cycles * prices.read_time + prices.conversion_time
+        interval = array.inputs.reads * prices.read_time + array.inputs.phases * prices.conversion_time
         latency = interval + fill * prices.access_time
     return Cost(energy, latency, interval)
 

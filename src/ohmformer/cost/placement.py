@@ -23,6 +23,7 @@ from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
 from ohmformer.cost.operands import LayerContext, chip_of
+from ohmformer.cost.power.standing import chip_power
 from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
 from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
@@ -89,7 +90,7 @@ class Placement:
         arrays_per_polarity: number of all arrays, counting a differential pair once.
         tiles: number of tiles; 0 for a GPU.
         area: area of the chip [m^2].
-        power: standing power [W].
+        power: standing power that does not depend on what works [W]; `Stage.standing` adds to it.
         wear: writes per cell of keys and values, for each kind of array.
         kv_sets: number of sets of the K and V arrays that layers share.
         softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
@@ -198,7 +199,7 @@ def place(
         sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
         used_tiles.total,
         tiles.chip_area(hardware, used_tiles, workload, softmax),
-        idle_power(hardware) + (chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0),
+        idle_power(hardware) + chip_power(hardware, used_tiles.total),
         tuple(wear(workload, kv_arrays)),
         kv_sets,
         softmax_sets,

@@ -35,6 +35,7 @@ class Stage:
         cap: number of tokens beyond which a block takes no longer, since more tokens go to other arrays.
         energy: component -> energy of all tokens of all samples [J].
         counts: events on arrays for all tokens of all samples.
+        standing: standing power of the tiles that are on only while the stage works [W]; 0 if tiles are always on.
         merged_from: if consecutive stages on the same unit were merged into this one: these stages, in order.
     """
 
@@ -48,6 +49,7 @@ class Stage:
     cap: float = inf
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
+    standing: float = 0.0
     merged_from: tuple[Stage, ...] = ()
 
     @property
@@ -118,5 +120,6 @@ def _joined(one: Stage, other: Stage) -> Stage:
         per_token=one.per_token + other.per_token,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
+        standing=max(one.standing, other.standing),
         merged_from=one.parts + other.parts,
     )
