@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
 from inspect import signature
-from math import inf
 from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -33,6 +32,7 @@ from ohmformer.key_search import unknown_key, with_place
 from ohmformer.lost_lines import lost_line
 from ohmformer.patch import Patch
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
+from ohmformer.textfiles import with_infinities_as_text
 from ohmformer.wording import keywords
 
 T = TypeVar("T", bound="Spec")
@@ -153,7 +153,7 @@ class Spec(BaseModel):
 
     def canonical(self) -> dict[str, Any]:
         """All values that decide a result, as plain JSON values in SI units, without sources."""
-        values: dict[str, Any] = _finite(self.model_dump(mode="json"))
+        values: dict[str, Any] = with_infinities_as_text(self.model_dump(mode="json"))
         return values
 
     def physical(self) -> dict[str, Any]:
@@ -167,16 +167,7 @@ class Spec(BaseModel):
         return values
 
     def _plain(self, name: str) -> Any:
-        return _finite(self.model_dump(mode="json", include={name})[name])
-
-
-def _finite(value: Any) -> Any:
-    """Plain values with infinities as text, since JSON has no infinity."""
-    if isinstance(value, float):
-        return "Infinity" if value == inf else value
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list) else value
+        return with_infinities_as_text(self.model_dump(mode="json", include={name})[name])
 
 
 @cache
