@@ -13,22 +13,22 @@ from functools import cached_property
 from math import prod
 
 from ohmformer.array.event_counter import Counts
-from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components, kv_conditioning, tiles
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
 from ohmformer.cost.gpu_memory import check_memory
-from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
+from ohmformer.cost.machine.arguments import check_clip, check_cost_arguments, check_kv, check_set_numbers, check_sets
+from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
-from ohmformer.cost.tiles import KVArrays, LayerArrays
+from ohmformer.cost.tiles import LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
-from ohmformer.errors import BadInput, check_type, given, shown, suggest
+from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import RuleBook, Rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
-from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
+from ohmformer.hardware.spec import Accelerator, SramEngine
+from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, Softmax, StaticMatMul, Workload
 
 
@@ -92,6 +92,8 @@ class Placement:
         wear: writes per cell of keys and values, for each kind of array.
         kv_sets: number of sets of the K and V arrays that layers share.
         softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
+        machine: what is built.
+        divided: the workload before it was priced.
     """
 
     workload: Workload
@@ -105,6 +107,22 @@ class Placement:
     wear: tuple[Wear, ...]
     kv_sets: int = 1
     softmax_sets: str = "one"
+    machine: Machine | None = field(default=None, repr=False)
+    divided: Divided | None = field(default=None, repr=False)
+
+    @classmethod
+    def on(
+        cls,
+        machine: Machine,
+        workload: Workload,
+        layers: tuple[PlacedLayer, ...],
+        wear: tuple[Wear, ...],
+        kv_sets: int,
+        softmax_sets: str,
+    ) -> Placement:
+        """Priced layers on a machine, which gives arrays, tiles, area and standing power."""
+        numbers = machine.arrays, machine.arrays_per_polarity, machine.used.total, machine.area, machine.power
+        return cls(workload, machine.hardware, layers, *numbers, wear, kv_sets, softmax_sets, machine)
 
     @cached_property
     def energy(self) -> dict[str, float]:
@@ -163,56 +181,89 @@ def place(
             field and the remedy.
     """
     check_cost_arguments("place", workload, hardware, clip, weights)
-    _check_set_numbers(kv_sets, softmax_sets)
-    _check_clip(hardware, clip)
-    _check_kv(workload, kv)
+    check_set_numbers(kv_sets, softmax_sets)
+    check_clip(hardware, clip)
+    check_kv(workload, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
-    tenants = choice.tenants(workload.ops)
-    layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
-    work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
-    check_memory(workload, hardware, [(work[first], count) for first, count in Counter(kinds).items()])
-    in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
-    all_arrays = list(in_arrays.values())
-    kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
-    _check_sets(hardware, workload, kv_arrays, kv_sets)
-    used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
-    projection = tiles.weight_arrays(hardware, all_arrays)
-    placed = _place_kinds(workload, hardware, kinds, work, in_arrays)
-    placed_layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
-    softmax = count_softmax_units(placed_layers) if softmax_sets == "per_layer" else 1
-    return Placement(
-        workload,
-        hardware,
-        placed_layers,
-        _by_role(projection, kv_arrays),
-        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
-        used_tiles.total,
-        tiles.chip_area(hardware, used_tiles, workload, softmax),
-        idle_power(hardware) + (chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0),
-        tuple(wear(workload, kv_arrays)),
-        kv_sets,
-        softmax_sets,
-    )
+    divided = Divided.of(workload, choice)
+    check_memory(workload, hardware, [(divided.work[first], count) for first, count in divided.counts.items()])
+    kv_arrays = tiles.kv_arrays(workload, divided.all_arrays, kv_sets)
+    check_sets(hardware, workload, kv_arrays, kv_sets)
+    placed = {first: divided.place_kind(first, divided.layers[first], ops) for first, ops in divided.work.items()}
+    layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(divided.kinds, divided.layers, strict=True))
+    softmax = count_softmax_units(layers) if softmax_sets == "per_layer" else 1
+    heads = max((op.heads for op in workload.dynamic), default=0)
+    own = Machine(hardware, tuple(divided.all_arrays), tuple(kv_arrays), heads, softmax)
+    placement = Placement.on(own, workload, layers, tuple(wear(workload, kv_arrays)), kv_sets, softmax_sets)
+    return replace(placement, divided=divided)
 
 
-def _place_kinds(
-    workload: Workload,
-    hardware: Accelerator,
-    kinds: tuple[int, ...],
-    work: Mapping[int, list[LayerOp]],
-    in_arrays: Mapping[int, LayerArrays],
-) -> dict[int, PlacedLayer]:
-    """Position of the first layer of each kind -> this layer, priced."""
-    placed, layers, all_arrays = {}, workload.layers(), list(in_arrays.values())
-    lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
-    for first, arrays in in_arrays.items():
-        layer = layers[first]
-        nearest = _neighbors(first, kinds) if layer.index is None else ()
-        layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
-        entry = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
-        placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
-    return placed
+@dataclass(frozen=True, eq=False)
+class Divided:
+    """The layers of a workload by kind, each with the engines of its products; it prices layers.
+
+    Attributes:
+        workload: the operations.
+        choice: engines, clips and conditionings.
+        kinds: for each layer, the position of the first layer of its kind.
+        tenants: products whose weights lie in the cells of others (see `EngineChoice.tenants`).
+        work: position of the first layer of a kind -> its operations, each product with its engine.
+        in_arrays: likewise -> its matrices in arrays.
+    """
+
+    workload: Workload
+    choice: EngineChoice
+    kinds: tuple[int, ...]
+    tenants: frozenset[int]
+    work: Mapping[int, list[LayerOp]]
+    in_arrays: Mapping[int, LayerArrays]
+
+    @classmethod
+    def of(cls, workload: Workload, choice: EngineChoice, *, singly: bool = False) -> Divided:
+        """Choose the engines of a workload; every layer is a kind of its own if `singly` is True.
+
+        Raises:
+            BadInput: see `EngineChoice.resolve`.
+        """
+        tenants, layers = choice.tenants(workload.ops), workload.layers()
+        kinds = tuple(range(len(layers))) if singly else _first_equal_layer(workload, choice, tenants)
+        work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
+        in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
+        return cls(workload, choice, kinds, tenants, work, in_arrays)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the workload."""
+        return self.workload.layers()
+
+    @cached_property
+    def counts(self) -> dict[int, int]:
+        """Position of the first layer of a kind -> number of layers of this kind."""
+        return dict(Counter(self.kinds))
+
+    @cached_property
+    def all_arrays(self) -> list[LayerArrays]:
+        """The matrices of each kind of layer."""
+        return list(self.in_arrays.values())
+
+    @cached_property
+    def _around(self) -> dict[int, tuple[LayerContext, Stage | None]]:
+        """Position of the first layer of a kind -> what prices it, and the stage that loads its weights."""
+        hardware, workload, found = self.choice.hardware, self.workload, {}
+        lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in self.in_arrays.items()}
+        for first, arrays in self.in_arrays.items():
+            layer = self.layers[first]
+            nearest = _neighbors(first, self.kinds) if layer.index is None else ()
+            layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
+            context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
+            found[first] = context, _load_stage(hardware, arrays, self.all_arrays)
+        return found
+
+    def place_kind(self, first: int, layer: Layer, work: list[LayerOp]) -> PlacedLayer:
+        """Price a layer of the kind whose first layer is at `first`; its K and V may have other lengths."""
+        context, setup = self._around[first]
+        entry = _place_layer(layer, work, context, setup)
+        return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
 
 
 def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:
@@ -229,35 +280,6 @@ def _kept(workload: Workload, layer: Layer) -> bool:
     """True if all K and V of a layer stay in cells for every sample of a batch (see `tiles.caches`)."""
     products = [op for op in layer.ops if isinstance(op, DynamicMatMul)]
     return all(tiles.caches(workload, op, shared=False) == workload.batch for op in products)
-
-
-def _check_set_numbers(kv_sets: object, softmax_sets: object) -> None:
-    if type(kv_sets) is not int or kv_sets not in (1, 2):
-        raise BadInput(f"place: kv_sets is {given(kv_sets)}; give 1 or 2")
-    if not isinstance(softmax_sets, str) or softmax_sets not in ("one", "per_layer"):
-        raise BadInput(f"place: softmax_sets is {given(softmax_sets)}; give 'one' or 'per_layer'")
-
-
-def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> None:
-    """Refuse a second set of cells that nothing would use.
-
-    Raises:
-        BadInput: no layers share arrays of K and V, or only one sample of one layer uses them.
-    """
-    if sets == 1:
-        return
-    turns = [workload.batch * sum(use.layers for use in entry.uses) for entry in arrays if entry.shared]
-    if max(turns, default=0) > 1:
-        return
-    reason = f"hardware.attention.arrays = {hardware.attention.arrays!r}"
-    if not arrays or (not any(entry.shared for entry in arrays) and hardware.attention.arrays == "shared"):
-        reason = "attention is not in arrays"
-    elif turns:
-        reason = "one layer and one sample"
-    raise BadInput(
-        f"dataflow.kv_cells = 'double': {reason}: no cells of K and V are written again while they are read; "
-        "leave it out (single)"
-    )
 
 
 def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
@@ -281,46 +303,6 @@ def _first_equal_layer(workload: Workload, choice: EngineChoice, tenants: frozen
     ]
     keys = enumerate(zip(workload.kinds, products, strict=True))
     return tuple(first.setdefault(key, position) for position, key in keys)
-
-
-def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> dict[str, int]:
-    """Role -> number of arrays."""
-    counts = {"projection": sum(count for _, count in weights)}
-    for entry in kv_arrays:
-        counts[entry.role] = counts.get(entry.role, 0) + entry.arrays
-    return counts
-
-
-def check_cost_arguments(function: str, workload: object, hardware: object, clip: object, weights: object) -> None:
-    """Refuse arguments of a wrong type that the functions of cost share.
-
-    Raises:
-        BadInput: an argument is refused; `function` names the function in the message.
-    """
-    named_hardware = f"of.load({shown(hardware)})" if isinstance(hardware, str) else "of.load"
-    named_workload = f"of.shapes({shown(workload)})" if isinstance(workload, str) else "of.shapes or of.trace"
-    check_type(function, "workload", workload, Workload, f"a Workload ({named_workload})")
-    check_type(function, "hardware", hardware, Accelerator, f"an Accelerator ({named_hardware})")
-    check_type(function, "clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None")
-    check_type(function, "weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None")
-
-
-def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
-    for engine in (hardware.attention.key, hardware.attention.value):
-        if clip is not None and isinstance(engine, CrossbarEngine):
-            clip.check(engine.array)
-
-
-def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
-    names = {op.name for op in workload.dynamic}
-    for name, spec in kv.items() if isinstance(kv, Mapping) else [("", kv)]:
-        where = f"kv[{shown(name)}]" if isinstance(kv, Mapping) else "kv"
-        if name not in names and isinstance(kv, Mapping):
-            raise BadInput(f"{where}: names no operand; {suggest(str(name), sorted(names))}")
-        if not isinstance(spec, Conditioning | None):
-            raise BadInput(
-                f"{where} is {given(spec)}; which is not a conditioning; take Conditioning(mean=True, basis='hadamard')"
-            )
 
 
 def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:

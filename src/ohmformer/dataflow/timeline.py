@@ -143,9 +143,14 @@ class Timeline:
         `arrives` of a job is the time at which its result has passed pipelines and links.
         """
         units = {unit: number for number, unit in enumerate(self.busy, 1)}
-        return {"displayTimeUnit": "ns", "traceEvents": [*_tracks(units), *self._events(units)]}
+        return {"displayTimeUnit": "ns", "traceEvents": [*tracks(units), *self.events(units)]}
 
-    def _events(self, units: dict[str, int]) -> Iterator[dict[str, Any]]:
+    def events(self, units: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """The events of `chrome_trace`.
+
+        Args:
+            units: unit -> number of its track.
+        """
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
             arrives = self.schedule.ready[number] * 1e6
@@ -172,7 +177,8 @@ def build_timeline(placement: Placement, dataflow: Dataflow) -> Timeline:
     return Timeline(placement, dataflow, tuple(jobs), run_jobs(jobs))
 
 
-def _tracks(units: dict[str, int]) -> Iterator[dict[str, Any]]:
+def tracks(units: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """The events of `chrome_trace` that name its tracks: unit -> number of its track."""
     yield {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": "accelerator"}}
     for unit, number in units.items():
         yield {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": unit}}

@@ -1,0 +1,56 @@
+"""The trace of a batch of requests: prefill and decoding steps on one time axis, with one track per unit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ohmformer.dataflow.jobs import MOST_JOBS
+from ohmformer.dataflow.timeline import Timeline, tracks
+from ohmformer.errors import BadInput, shown
+
+if TYPE_CHECKING:
+    from ohmformer.dataflow.serving.served import Served
+
+
+def request_trace(served: Served, steps: int | None) -> dict[str, Any]:
+    """The trace of the prefill and of the first `steps` decoding steps (None: of all), see `Timeline.chrome_trace`.
+
+    Every event has `pass` ("prefill" or "step 0", "step 1", ...) and `context`, the cached tokens before its pass.
+
+    Raises:
+        BadInput: there are fewer steps, or too many jobs.
+    """
+    count = len(served.step_latency)
+    wanted = count if steps is None else steps
+    if type(wanted) is not int or not 0 <= wanted <= count:
+        raise BadInput(f"chrome_trace: steps = {shown(steps)}: must be a whole number from 0 to {count}; correct it")
+    timelines = [served.timeline()]
+    if wanted:
+        jobs = len(timelines[0].jobs) + wanted * len(served.timeline(0).jobs)
+        if jobs > MOST_JOBS:
+            raise BadInput(
+                f"chrome_trace: steps = {wanted}: takes {jobs:,} jobs; at most {MOST_JOBS:,} jobs are possible: give "
+                "fewer steps"
+            )
+    timelines += [served.timeline(index) for index in range(wanted)]
+    found: dict[str, int] = {}
+    for unit in (unit for timeline in timelines for unit in timeline.busy):
+        found.setdefault(unit, len(found) + 1)
+    events: list[dict[str, Any]] = list(tracks(found))
+    now = 0.0
+    for number, timeline in enumerate(timelines, -1):
+        name = f"step {number}" if number >= 0 else "prefill"
+        more = {"pass": name, "context": timeline.placement.workload.context}
+        events += _shifted(timeline, found, now, more)
+        now += timeline.latency
+    return {"displayTimeUnit": "ns", "traceEvents": events}
+
+
+def _shifted(timeline: Timeline, found: dict[str, int], now: float, more: dict[str, Any]) -> list[dict[str, Any]]:
+    events = []
+    for event in timeline.events(found):
+        event["ts"] += now * 1e6
+        event["args"]["arrives"] += now * 1e6
+        event["args"].update(more)
+        events.append(event)
+    return events
