@@ -200,6 +200,10 @@ def listed_passes(prefill: object, steps: object, alone: Workload | None = None)
             raise BadInput(
                 f"serve: steps[{number}]: has batch = {step.batch}, the prefill {prefill.batch}; give equal batches"
             )
+    counts = [len(step.layers()) for step in steps]
+    for number, count in enumerate(counts):
+        if count != counts[-1]:
+            raise BadInput(f"serve: steps[{number}]: has {count} layers, the last step {counts[-1]}; give one model")
     if alone is None and prefill.batch == 1:
         alone = prefill
     return RequestPasses(prefill, ListedSteps(tuple(steps)) if steps else None, alone, prefill.tokens)

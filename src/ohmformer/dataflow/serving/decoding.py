@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.steps import StepPrices
 from ohmformer.cost.placement import PlacedLayer, Placement
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.stage import By, total_energy
 from ohmformer.dataflow.closed_form import latency
 from ohmformer.dataflow.serving.step_latency import KindTimes, step_latencies
 from ohmformer.dataflow.spec import Dataflow
@@ -36,14 +37,9 @@ class Decoding:
         self.machine, self.dataflow, self.steps = machine, dataflow, steps
         self.prices = StepPrices(last, steps)
 
-    @cached_property
-    def layers(self) -> list[dict[int, PlacedLayer]]:
-        """For each step: position of the first layer of a kind -> this layer, priced."""
-        return [self.prices.step(index) for index in range(self.steps.count)]
-
     def placement(self, index: int) -> Placement:
         """A step on the machine."""
-        last, priced = self.prices.last, self.layers[index]
+        last, priced = self.prices.last, self.prices.step(index)
         named = zip(self.prices.kind_of, last.layers, strict=True)
         layers = tuple(priced[kind].named(layer.name) for kind, layer in named)
         workload = self.steps.workload(index)
@@ -56,8 +52,8 @@ class Decoding:
         Raises:
             BadInput: there are too many jobs to compute.
         """
-        if self._one_pass:
-            return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._times)
+        if self._one_recursion:
+            return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._priced.times)
         count = self.steps.count
         if not self.dataflow.has_closed_form:
             return np.array([build_timeline(self.placement(index), self.dataflow).latency for index in range(count)])
@@ -69,44 +65,72 @@ class Decoding:
         Raises:
             BadInput: the dataflow defines its own jobs, or steps differ in more than the lengths of their caches.
         """
-        if not self._one_pass:
+        if not self._one_recursion:
             raise BadInput(
                 f"serve: dataflow {self.dataflow.kind!r}: the steady state needs a dataflow in blocks, and steps that "
                 "differ only in the lengths of their caches; take LayerSerial or LayerOverlap"
             )
-        return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._times, ahead)
+        return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._priced.times, ahead)
 
-    @cached_property
+    @property
     def energies(self) -> Array:
         """The energy of each step, standing power excluded [N] [J]."""
-        return np.array(
-            [sum(stage.joules * count for stage, count in self._stages(n)) for n in range(len(self.layers))]
-        )
+        return self._priced.energies
 
-    def stages(self) -> Iterator[tuple[Stage, int]]:
-        """The stages of all steps, each with the number of equal ones in its step."""
-        for number in range(self.steps.count):
-            yield from self._stages(number)
+    def energy_by(self, kind: By) -> dict[str, float]:
+        """The energy of all steps [J] by component, operation or engine, standing power excluded."""
+        return self._priced.energy_by[kind]
 
-    def _stages(self, index: int) -> Iterator[tuple[Stage, int]]:
-        for kind, layer in self.layers[index].items():
-            for stage in layer.all_stages():
-                yield stage, self.prices.kinds[kind]
-
-    @cached_property
-    def _one_pass(self) -> bool:
+    @property
+    def _one_recursion(self) -> bool:
         """True if one recursion serves all steps: one token per request, and the same stages in every step."""
-        shape = {kind: _shape(layer) for kind, layer in self.layers[-1].items()}
-        same = all(_shape(layer) == shape[kind] for step in self.layers for kind, layer in step.items())
-        return self.dataflow.has_closed_form and same and all(layer.tokens == 1 for layer in self.layers[-1].values())
+        return self.dataflow.has_closed_form and self._priced.alike
 
     @cached_property
-    def _times(self) -> dict[int, KindTimes]:
-        return {kind: KindTimes.of([step[kind] for step in self.layers]) for kind in self.prices.kinds}
+    def _priced(self) -> _Priced:
+        counts = self.prices.kinds
+        stages: dict[int, list[tuple[list[float], list[float]]]] = {kind: [] for kind in counts}
+        sums: dict[By, dict[str, float]] = {"component": {}, "operation": {}, "engine": {}}
+        shapes: dict[int, tuple[object, ...]] = {}
+        energies, alike = np.zeros(self.steps.count), True
+        for index in range(self.steps.count):
+            layers = self.prices.step(index)
+            done = [(stage, counts[kind]) for kind, layer in layers.items() for stage in layer.all_stages()]
+            energies[index] = sum(stage.joules * count for stage, count in done)
+            for kind, total in sums.items():
+                for name, value in total_energy(done, kind).items():
+                    total[name] = total.get(name, 0.0) + value
+            for first, layer in layers.items():
+                alike = alike and layer.tokens == 1 and shapes.setdefault(first, _shape(layer)) == _shape(layer)
+                busy = [stage.occupancy(1) for stage in layer.stages]
+                stages[first].append((busy, [stage.time(1) for stage in layer.stages]))
+        times = {}
+        for first, rows in stages.items() if alike else ():
+            setup = layers[first].setup
+            busy_all, time_all = (np.array(rows_of).T for rows_of in zip(*rows, strict=True))
+            times[first] = KindTimes(busy_all, time_all, setup.time(1) if setup else 0.0)
+        return _Priced(times, energies, sums, alike)
+
+
+@dataclass(frozen=True, eq=False)
+class _Priced:
+    """Sums over the stages of all steps, and their times.
+
+    Attributes:
+        times: position of the first layer of a kind -> times of its stages; empty unless `alike`.
+        energies: [N], energy of each step [J].
+        energy_by: how energy is split -> name -> energy of all steps [J].
+        alike: True if every request has one token in every layer, and all steps have the same stages.
+    """
+
+    times: dict[int, KindTimes]
+    energies: Array
+    energy_by: dict[By, dict[str, float]]
+    alike: bool
 
 
 def _shape(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides in which order the stages of a layer run."""
     stages = tuple((stage.name, stage.unit, stage.shared) for stage in layer.stages)
     setup = layer.setup.time(1) if layer.setup else 0.0
-    return stages, layer.tokens, layer.kept, layer.softmax, setup
+    return stages, layer.kept, layer.softmax, setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
@@ -61,18 +62,28 @@ def serve(
     remedy = "LayerSerial() or SequenceBlocking(block=64)"
     check_type("serve", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     flow = dataflow or LayerSerial()
-    options: dict[str, Any] = {"clip": clip, "rules": rules, "weights": weights, "kv": kv}
-    prefill = place_for(flow, passes.prefill, hardware, **options)
-    last = place_for(flow, passes.steps.last, hardware, **options) if passes.steps else prefill
+    options: dict[str, Any] = {"clip": clip, "rules": rules, "weights": weights}
+    prefill = place_for(flow, passes.prefill, hardware, kv=kv, **options)
+    last = prefill
+    if passes.steps:
+        last = place_for(flow, passes.steps.last, hardware, kv=_kv_of(passes.steps.last, kv), **options)
     assert prefill.machine is not None
     assert last.machine is not None
     machine = prefill.machine.joined(last.machine)
     decoding = Decoding(machine, flow, last, passes.steps) if passes.steps else None
     alone = None
     if passes.alone is not None:
-        single = prefill if passes.batch == 1 else place_for(flow, passes.alone, hardware, **options)
+        single = prefill if passes.batch == 1 else place_for(flow, passes.alone, hardware, kv=kv, **options)
         alone = _latency(single, flow), sum(single.energy.values())
     return Served(passes, machine, flow, prefill, decoding, _latency(prefill, flow), alone)
+
+
+def _kv_of(step: Workload, kv: KVConditioning | None) -> KVConditioning | None:
+    """The conditionings of the operands of a decoding step, which need not have all operands of the prefill."""
+    if not isinstance(kv, Mapping):
+        return kv
+    names = {op.name for op in step.dynamic}
+    return {name: spec for name, spec in kv.items() if name in names}
 
 
 def _latency(placement: Placement, dataflow: Dataflow) -> float:

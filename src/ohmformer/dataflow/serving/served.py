@@ -62,7 +62,7 @@ class Served:
         passes: the workloads of prefill and decoding steps.
         machine: the machine, sized for the longest cache of the requests.
         dataflow: the order of work in a pass.
-        prefill: the prefill, priced.
+        prefill: the prefill, priced; its own arrays, tiles and area are those of a machine for the prefill alone.
         decoding: the decoding steps, priced; None if one token is generated.
         ttft: time to first token: the latency of the prefill [s].
         alone: latency [s] and dynamic energy [J] of the prefill of one request; None if they are unknown.
@@ -157,8 +157,8 @@ class Served:
         """
         if not isinstance(kind, str) or kind not in get_args(By):
             raise BadInput(f"energy_by({shown(kind)}): {suggest(shown(kind), list(get_args(By)))}")
-        stages = [(stage, 1) for stage in self.prefill.stages()]
-        dynamic = total_energy([*stages, *(self.decoding.stages() if self.decoding else ())], kind)
+        prefill = total_energy(((stage, 1) for stage in self.prefill.stages()), kind)
+        dynamic = add_energy(prefill, self.decoding.energy_by(kind) if self.decoding else {})
         static = self.machine.power * self.latency
         return add_energy(dynamic, {"static": static}) if static else dynamic
 

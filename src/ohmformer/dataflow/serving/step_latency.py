@@ -45,14 +45,6 @@ class KindTimes:
     arrives: Array
     setup: float
 
-    @classmethod
-    def of(cls, layers: Sequence[PlacedLayer]) -> KindTimes:
-        """The times of one layer in N steps."""
-        busy = np.array([[stage.occupancy(1) for stage in layer.stages] for layer in layers]).T
-        arrives = np.array([[stage.time(1) for stage in layer.stages] for layer in layers]).T
-        setup = layers[0].setup
-        return cls(busy, arrives, setup.time(1) if setup else 0.0)
-
     def shifted(self, offset: int) -> tuple[Array, Array]:
         """`busy` and `arrives` of the steps that come `offset` later; after the last step comes the first."""
         return (
