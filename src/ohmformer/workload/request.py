@@ -66,6 +66,17 @@ class Steps:
         return {}
 
 
+def line(first: Workload, second: Workload, last: Workload, count: int) -> Steps | None:
+    """The steps from `first` to `last` whose sizes grow evenly; None if the sizes of `second` are not among them."""
+    if len(first.ops) != len(last.ops) or any(type(a) is not type(b) for a, b in zip(first.ops, last.ops, strict=True)):
+        return None
+    steps = Steps(first, last, count)
+    try:
+        return steps if steps.workload(1) == second else None
+    except BadInput:
+        return None
+
+
 @dataclass(frozen=True)
 class ListedSteps:
     """Decoding steps that are given one by one.

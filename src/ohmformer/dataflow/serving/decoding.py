@@ -17,7 +17,6 @@ from ohmformer.dataflow.closed_form import latency
 from ohmformer.dataflow.serving.step_latency import KindTimes, step_latencies
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
-from ohmformer.errors import BadInput
 from ohmformer.workload.request import ListedSteps, Steps
 
 Array = npt.NDArray[np.float64]
@@ -52,7 +51,7 @@ class Decoding:
         Raises:
             BadInput: there are too many jobs to compute.
         """
-        if self._one_recursion:
+        if self.one_recursion:
             return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._priced.times)
         count = self.steps.count
         if not self.dataflow.has_closed_form:
@@ -62,14 +61,11 @@ class Decoding:
     def mixed_latencies(self, ahead: Sequence[int]) -> Array:
         """The latency of each step in which request k is `ahead[k]` steps further than the first [N] [s].
 
+        It needs `one_recursion`.
+
         Raises:
-            BadInput: the dataflow defines its own jobs, or steps differ in more than the lengths of their caches.
+            BadInput: there are too many jobs to compute.
         """
-        if not self._one_recursion:
-            raise BadInput(
-                f"serve: dataflow {self.dataflow.kind!r}: the steady state needs a dataflow in blocks, and steps that "
-                "differ only in the lengths of their caches; take LayerSerial or LayerOverlap"
-            )
         return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._priced.times, ahead)
 
     @property
@@ -82,7 +78,7 @@ class Decoding:
         return self._priced.energy_by[kind]
 
     @property
-    def _one_recursion(self) -> bool:
+    def one_recursion(self) -> bool:
         """True if one recursion serves all steps: one token per request, and the same stages in every step."""
         return self.dataflow.has_closed_form and self._priced.alike
 

@@ -209,12 +209,15 @@ class Served:
 
     @cached_property
     def steady(self) -> SteadyState | None:
-        """The steady state of this many requests at a time; None if the prefill of one request is unknown.
+        """The steady state of as many requests at a time.
+
+        None if the prefill of one request is unknown, if the dataflow defines its own jobs, or if the decoding steps
+        differ in more than the lengths of their caches.
 
         Raises:
-            BadInput: see `Decoding.mixed_latencies`.
+            BadInput: there are too many jobs to compute.
         """
-        if self.alone is None:
+        if self.alone is None or (self.decoding is not None and not self.decoding.one_recursion):
             return None
         return steady_state(self.decoding, self.machine, self.passes.batch, *self.alone)
 
