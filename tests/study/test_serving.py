@@ -82,7 +82,10 @@ def test_real_models_are_traced(tmp_path: Path) -> None:
     [
         ({"generate": None}, "study: model.generate: is missing; say with --generate"),
         ({"seq_len": None}, "study: model.seq_len: is missing; say with --prompt"),
-        ({"phase": "decode"}, "study: model.phase = 'decode': a request has a prefill and then its steps; leave it out"),
+        (
+            {"phase": "decode"},
+            "study: model.phase = 'decode': a request has a prefill and then its steps; leave it out",
+        ),
         ({"context": 4}, "study: model.context = 4: a request has a prefill"),
         ({"steps": 4}, "study: model.steps = 4: a request has a prefill"),
         ({"source": "shapes:bert-base"}, "study: model 'BERT-base': is an encoder, which generates no tokens"),
