@@ -13,7 +13,9 @@ from ohmformer.cost.stage import CONDITIONING, By, Stage, total_energy
 from ohmformer.dataflow.event_engine import Schedule, run_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.jobs import jobs_of
+from ohmformer.dataflow.retention.pass_ages import TimedPass, pass_ages
 from ohmformer.dataflow.spec import Dataflow
+from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.spec import ArrayEngine, GpuEngine
 from ohmformer.workload.spec import StaticMatMul
 
@@ -112,6 +114,17 @@ class Timeline:
             seconds = part.occupancy(tokens) if job.lag else part.time(tokens)
             yield part, now, seconds
             now += seconds
+
+    def ages(self, sample: int = 0) -> Ages:
+        """How old keys and values in cells are when they are read, and how often their cells are written.
+
+        Args:
+            sample: number of the sample of the batch.
+
+        Raises:
+            BadInput: see `retention.pass_ages.pass_ages`.
+        """
+        return pass_ages(TimedPass(self.placement, self.jobs, self.schedule, self.latency), sample)
 
     def peak_buffer(self) -> dict[str, float]:
         """Largest number of bytes that memories must hold at once, by use.

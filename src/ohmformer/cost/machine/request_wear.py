@@ -29,8 +29,12 @@ class _Written:
     tokens: dict[str, int] = field(default_factory=dict)
 
 
-def request_wear(machine: Machine, passes: Iterable[tuple[Workload, list[KVArrays]]]) -> tuple[Wear, ...]:
-    """The writes per cell of all passes of a batch of requests.
+Writes = tuple[KVArrays, float, float]
+"""Arrays, writes of their most written cell, and mean writes of all their cells."""
+
+
+def request_writes(machine: Machine, passes: Iterable[tuple[Workload, list[KVArrays]]]) -> tuple[Writes, ...]:
+    """The writes per cell of all passes of a batch of requests, for each kind of array.
 
     Arrays of a layer's own hold a cache as a ring whose slots take turns, so a slot is written once by the request if
     there are cells for all tokens. Arrays that layers share are written anew by every layer and pass.
@@ -38,19 +42,23 @@ def request_wear(machine: Machine, passes: Iterable[tuple[Workload, list[KVArray
     Args:
         machine: the arrays.
         passes: each pass with its arrays of K and V.
-
-    Returns:
-        The wear of each kind of array; roles with cells of unknown endurance are left out.
     """
     written = {group_of(entry): _Written() for entry in machine.kv}
     for workload, arrays in passes:
         for entry in arrays:
             _add(written[group_of(entry)], workload, entry)
     return tuple(
-        write_wear.wear_of(entry, sums.slots + _ring_writes(entry, sums), sums.cells / entry.cells)
-        for entry in write_wear.worn(machine.kv)
+        (entry, sums.slots + _ring_writes(entry, sums), sums.cells / entry.cells)
+        for entry in machine.kv
         for sums in [written[group_of(entry)]]
     )
+
+
+def request_wear(writes: Iterable[Writes]) -> tuple[Wear, ...]:
+    """The wear of cells from `request_writes`; roles with cells of unknown endurance are left out."""
+    by_group = {group_of(entry): (entry, most, mean) for entry, most, mean in writes}
+    known = write_wear.worn([entry for entry, _, _ in by_group.values()])
+    return tuple(write_wear.wear_of(*by_group[group_of(entry)]) for entry in known)
 
 
 def _add(sums: _Written, workload: Workload, entry: KVArrays) -> None:

@@ -14,7 +14,7 @@ from ohmformer.cost.machine.steps import StepPrices
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import By, total_energy
 from ohmformer.dataflow.closed_form import latency
-from ohmformer.dataflow.serving.step_latency import KindTimes, step_latencies
+from ohmformer.dataflow.serving.step_latency import KindTimes, job_ends, step_latencies
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.workload.request import ListedSteps, Steps
@@ -67,6 +67,29 @@ class Decoding:
             BadInput: there are too many jobs to compute.
         """
         return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._priced.times, ahead)
+
+    def job_ends(self, request: int) -> dict[tuple[int, int], Array]:
+        """When the jobs of a request end in each step, from the start of the step.
+
+        Returns:
+            (position of the layer, position of the stage) -> ends [N] [s].
+
+        Raises:
+            BadInput: there are too many jobs to compute.
+        """
+        if self.one_recursion:
+            last, kinds, times = self.prices.last, self.prices.kind_of, self._priced.times
+            return job_ends(last, self.dataflow, kinds, times, request)
+        ends: dict[tuple[int, int], list[float]] = {}
+        for index in range(self.steps.count):
+            timeline = build_timeline(self.placement(index), self.dataflow)
+            layers = timeline.placement.layers
+            places = {(n, id(stage)): (n, i) for n, layer in enumerate(layers) for i, stage in enumerate(layer.stages)}
+            for number, job in enumerate(timeline.jobs):
+                place = places.get((job.layer, id(job.stage)))
+                if job.sample == request and place is not None:
+                    ends.setdefault(place, []).append(timeline.schedule.end[number])
+        return {place: np.array(times) for place, times in ends.items()}
 
     @property
     def energies(self) -> Array:

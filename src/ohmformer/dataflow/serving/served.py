@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -16,17 +16,19 @@ import numpy.typing as npt
 from ohmformer import units
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
-from ohmformer.cost.machine.request_wear import request_wear
+from ohmformer.cost.machine.request_wear import Writes, request_wear, request_writes
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, total_energy
 from ohmformer.cost.write_wear import Wear
 from ohmformer.dataflow.lifetime import Lifetime, given_rate, lifetime_of, real_number
 from ohmformer.dataflow.serving.decoding import Decoding
+from ohmformer.dataflow.serving.request_ages import request_ages
 from ohmformer.dataflow.serving.request_trace import request_trace
 from ohmformer.dataflow.serving.steady_state import SteadyState, steady_state
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import Timeline, build_timeline
 from ohmformer.errors import BadInput, check_type, shown, suggest
+from ohmformer.hardware.ages import Ages
 from ohmformer.workload.request import RequestPasses
 
 Array = npt.NDArray[np.float64]
@@ -163,13 +165,29 @@ class Served:
         return add_energy(dynamic, {"static": static}) if static else dynamic
 
     @cached_property
-    def wear(self) -> tuple[Wear, ...]:
+    def writes(self) -> tuple[Writes, ...]:
         """Writes per cell of keys and values over all passes of the batch, for each kind of array."""
         passes = [(self.prefill.workload, list(self.prefill.machine.kv if self.prefill.machine else ()))]
         if self.decoding is not None:
             prices = self.decoding.prices
             passes += [(prices.last.workload, prices.kv_arrays(index)) for index in range(self.decoding.steps.count)]
-        return request_wear(self.machine, passes)
+        return request_writes(self.machine, passes)
+
+    @property
+    def wear(self) -> tuple[Wear, ...]:
+        """The writes of cells whose endurance is known, for each kind of array."""
+        return request_wear(self.writes)
+
+    def ages(self, request: int = 0) -> Ages:
+        """How old keys and values in cells are when they are read, and how often their cells are written.
+
+        Args:
+            request: number of the request of the batch.
+
+        Raises:
+            BadInput: see `request_ages`.
+        """
+        return request_ages(self, request)
 
     def first_worn(self, rate: float | None = None, *, leveling: bool = False, spare: float = 0.0) -> Lifetime | None:
         """When the first cells that hold keys and values wear out, and what decides it.
@@ -242,7 +260,8 @@ class Served:
         if step is None:
             layers, work = self.prefill.layers, self.prefill.workload
             sets = self.prefill.kv_sets, self.prefill.softmax_sets
-            return build_timeline(Placement.on(self.machine, work, layers, (), *sets), self.dataflow)
+            placement = Placement.on(self.machine, work, layers, (), *sets)
+            return build_timeline(replace(placement, divided=self.prefill.divided), self.dataflow)
         if self.decoding is None or type(step) is not int or not 0 <= step < count:
             raise BadInput(f"timeline: step = {shown(step)}: is not a step; there are {count}, counted from 0")
         return build_timeline(self.decoding.placement(step), self.dataflow)

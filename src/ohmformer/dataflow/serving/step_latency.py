@@ -87,6 +87,30 @@ def step_latencies(
     return total
 
 
+def job_ends(
+    last: Placement, dataflow: Dataflow, kinds: Sequence[int], times: Mapping[int, KindTimes], sample: int
+) -> dict[tuple[int, int], Array]:
+    """When one sample leaves each stage of N decoding steps, from the start of the step.
+
+    Args:
+        last: see `step_latencies`.
+        dataflow: see `step_latencies`.
+        kinds: see `step_latencies`.
+        times: see `step_latencies`.
+        sample: number of the sample.
+
+    Returns:
+        (position of the layer, position of the stage) -> ends of its job [N] [s].
+    """
+    serial = dataflow.batching == "serial"
+    count = next(iter(times.values())).busy.shape[1]
+    samples = 1 if serial else last.workload.batch
+    _check_work(last, samples, count)
+    found = _Pass(last, kinds, times, follow=0 if serial else sample)
+    alone = found.run((0,) * samples)
+    return {place: end + sample * alone for place, end in found.ends.items()} if serial else found.ends
+
+
 def _check_work(last: Placement, samples: int, steps: int) -> None:
     jobs = samples * sum(len(layer.stages) for layer in last.layers)
     if jobs * (steps + OVERHEAD) > MOST_WORK:
@@ -103,10 +127,15 @@ class _Pass:
         arrived: for each sample, when it left the last layer, [N] [s].
         free: unit -> when it becomes free, [N] [s].
         readers: unit of a write stage -> times of the last reads of its cells, for the latest uses, [N] [s].
+        follow: number of the sample whose ends are kept, so that no layer is skipped; None for none.
+        ends: (position of the layer, position of the stage) -> ends of this sample's job, [N] [s].
     """
 
-    def __init__(self, last: Placement, kinds: Sequence[int], times: Mapping[int, KindTimes]) -> None:
-        self.placement, self.kinds, self.times = last, kinds, times
+    def __init__(
+        self, last: Placement, kinds: Sequence[int], times: Mapping[int, KindTimes], follow: int | None = None
+    ) -> None:
+        self.placement, self.kinds, self.times, self.follow = last, kinds, times, follow
+        self.ends: dict[tuple[int, int], Array] = {}
         self.free: dict[str, Array] = {}
         self.readers: dict[str, deque[Array]] = {}
         self.arrived: list[Array] = []
@@ -118,8 +147,8 @@ class _Pass:
         layers, index = self.placement.layers, 0
         while index < len(layers):
             before = self._state(layers[index])
-            self._layer(layers[index], self.times[self.kinds[index]], offsets)
-            equal = self._equal_after(index)
+            self._layer(index, self.times[self.kinds[index]], offsets)
+            equal = self._equal_after(index) if self.follow is None else 0
             gain = _gain(before, self._state(layers[index])) if equal else None
             if gain is not None:
                 self._move(layers[index], equal * gain)
@@ -135,7 +164,8 @@ class _Pass:
             end += 1
         return end - index - 1
 
-    def _layer(self, layer: PlacedLayer, times: KindTimes, offsets: Sequence[int]) -> None:
+    def _layer(self, index: int, times: KindTimes, offsets: Sequence[int]) -> None:
+        layer = self.placement.layers[index]
         units = [
             (unit_name(layer, stage), *further_units(self.placement, layer, place))
             for place, stage in enumerate(layer.stages)
@@ -148,7 +178,9 @@ class _Pass:
         shifted = {offset: times.shifted(offset) for offset in dict.fromkeys(offsets)}
         for sample, offset in enumerate(offsets):
             now = enter if sample == 0 else self.arrived[sample]
-            self.arrived[sample] = self._sample(layer, units, *shifted[offset], now)
+            self.arrived[sample], ends = self._sample(layer, units, *shifted[offset], now)
+            if sample == self.follow:
+                self.ends.update({(index, place): end for place, end in enumerate(ends)})
         shared = self._shared(layer)
         for unit in {unit for each in units for unit in each} - shared:  # no other layer uses it
             self.free.pop(unit, None)
@@ -156,8 +188,9 @@ class _Pass:
 
     def _sample(
         self, layer: PlacedLayer, units: list[tuple[str, ...]], busy: Array, arrives: Array, now: Array
-    ) -> Array:
-        """When a sample that enters a layer at `now` leaves it [N]."""
+    ) -> tuple[Array, list[Array]]:
+        """When a sample that enters a layer at `now` leaves it, and each of its stages [N]."""
+        ends: list[Array] = []
         last: dict[int, Array] = {}
         for place, stage in enumerate(layer.stages):
             if stage.name == "write":
@@ -166,13 +199,14 @@ class _Pass:
             for unit in units[place]:
                 if unit in self.free:
                     now = np.maximum(now, self.free[unit])
-            self.free.update(dict.fromkeys(units[place], now + busy[place]))
+            ends.append(now + busy[place])
+            self.free.update(dict.fromkeys(units[place], ends[-1]))
             now = now + arrives[place]
             if (writer := writer_of(layer.stages, place)) is not None:
                 last[writer] = now
         for writer, time in last.items():
             self.readers.setdefault(units[writer][0], deque(maxlen=2)).append(time)
-        return now
+        return now, ends
 
     def _shared(self, layer: PlacedLayer) -> set[str]:
         """The units of a layer that other layers use, too."""
