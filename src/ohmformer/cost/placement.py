@@ -21,6 +21,7 @@ from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
 from ohmformer.cost.machine.arguments import check_clip, check_cost_arguments, check_kv, check_set_numbers, check_sets
 from ohmformer.cost.machine.machine import Machine
+from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
 from ohmformer.cost.tiles import LayerArrays
@@ -94,6 +95,7 @@ class Placement:
         softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
         machine: what is built.
         divided: the workload before it was priced.
+        refresh: the refresh of K and V during the pass; None if cells keep their values.
     """
 
     workload: Workload
@@ -109,6 +111,7 @@ class Placement:
     softmax_sets: str = "one"
     machine: Machine | None = field(default=None, repr=False)
     divided: Divided | None = field(default=None, repr=False)
+    refresh: Refresh | None = None
 
     @classmethod
     def on(
@@ -195,7 +198,7 @@ def place(
     heads = max((op.heads for op in workload.dynamic), default=0)
     own = Machine(hardware, tuple(divided.all_arrays), tuple(kv_arrays), heads, softmax)
     placement = Placement.on(own, workload, layers, tuple(wear(workload, kv_arrays)), kv_sets, softmax_sets)
-    return replace(placement, divided=divided)
+    return replace(placement, divided=divided, refresh=refresh_of(workload, kv_arrays, hardware))
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,10 @@ class Wear:
     shared: bool
     engine: ArrayEngine
 
+    def with_refreshes(self, times: float) -> Wear:
+        """The wear if all cells are also written again `times` times."""
+        return replace(self, max_writes=self.max_writes + times, mean_writes=self.mean_writes + times)
+
 
 def wear(workload: Workload, arrays: list[KVArrays]) -> Iterator[Wear]:
     """The wear of the cells of keys and values, for each kind of array.

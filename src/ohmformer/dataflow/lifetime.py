@@ -42,7 +42,9 @@ class Lifetime:
     cell: Cell | None = None
 
 
-def lifetime(placement: Placement, rate: float, *, leveling: bool = False, spare: float = 0.0) -> Lifetime | None:
+def lifetime(
+    placement: Placement, rate: float, *, leveling: bool = False, spare: float = 0.0, refreshes: float = 0.0
+) -> Lifetime | None:
     """The lifetime of the cells that hold keys and values.
 
     Args:
@@ -51,6 +53,7 @@ def lifetime(placement: Placement, rate: float, *, leveling: bool = False, spare
         leveling: True if wear leveling spreads writes over all cells, used or not; otherwise the most written cell
             decides.
         spare: number of spare arrays divided by the number in use; the two take turns.
+        refreshes: refreshes of all cells in a pass.
 
     Returns:
         The lifetime, or None if cells are written whose endurance is unknown.
@@ -59,10 +62,11 @@ def lifetime(placement: Placement, rate: float, *, leveling: bool = False, spare
         BadInput: the rate is not positive and finite, or `spare` is negative or not finite.
     """
     written_roles = {role for role in placement.arrays if role != "projection"}
-    if placement.counts.cell_writes == 0:
+    if placement.counts.cell_writes == 0 and not refreshes:
         written_roles = set()
     kind = placement.hardware.attention.arrays
-    return lifetime_of(placement.wear, written_roles, rate, kind, leveling=leveling, spare=spare)
+    wear = [entry.with_refreshes(refreshes) for entry in placement.wear] if refreshes else placement.wear
+    return lifetime_of(wear, written_roles, rate, kind, leveling=leveling, spare=spare)
 
 
 def lifetime_of(

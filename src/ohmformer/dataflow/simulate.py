@@ -88,7 +88,8 @@ class Run:
         passes_per_second = 1 / self.latency if rate is None else given_rate(rate)
         check_type("lifetime", "leveling", leveling, bool, "True or False")
         spare = real_number("spare", spare, "a fraction, such as 0.1")
-        first_worn = lifetime(self.placement, passes_per_second, leveling=leveling, spare=spare)
+        again = self.timeline.refreshes
+        first_worn = lifetime(self.placement, passes_per_second, leveling=leveling, spare=spare, refreshes=again)
         return None if first_worn is None else first_worn.seconds
 
     def save_trace(self, file: str | Path) -> None:

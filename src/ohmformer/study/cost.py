@@ -200,11 +200,17 @@ def _counts(runs: list[Run]) -> dict[str, float]:
         "arrays": sum(placement.arrays.values()),
         "arrays_per_polarity": placement.arrays_per_polarity,
         "tiles": placement.tiles,
-        "cell_writes": total.cell_writes,
+        "cell_writes": total.cell_writes + sum(_rewritten(run) for run in runs),
         "cell_reads": total.cell_reads,
         "activations": total.activations,
         "adc_conversions": total.adc_conversions,
     }
+
+
+def _rewritten(run: Run) -> int:
+    """Number of writes of cells in refreshes."""
+    refresh = run.placement.refresh
+    return run.timeline.refreshes * refresh.cell_writes if refresh else 0
 
 
 def _lifetime(settings: CostSettings, runs: list[Run]) -> Lifetime | None:
@@ -212,7 +218,8 @@ def _lifetime(settings: CostSettings, runs: list[Run]) -> Lifetime | None:
     options = settings.cost
     mean_latency = sum(run.latency for run in runs) / len(runs)
     rate = options.rate or 1 / mean_latency
-    return lifetime(runs[-1].placement, rate, leveling=options.leveling, spare=options.spare)
+    again = sum(run.timeline.refreshes for run in runs) / len(runs)
+    return lifetime(runs[-1].placement, rate, leveling=options.leveling, spare=options.spare, refreshes=again)
 
 
 def wear_result(estimate: Lifetime | None) -> Wear | None:

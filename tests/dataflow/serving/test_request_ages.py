@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,3 +96,13 @@ def test_one_token_has_the_ages_of_the_prefill() -> None:
     assert served.ages().longest == pytest.approx(run.timeline.ages().longest, rel=1e-12)
     with pytest.raises(of.BadInput, match="request = 1: must be a whole number from 0 to 0"):
         served.ages(1)
+
+
+def test_the_page_on_cost_gives_the_age_that_its_example_computes() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "cost.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(served = of\.serve.*?)```", page, re.DOTALL)
+    (shown,) = re.findall(r"^keys\.age\(638, 0\) +# ([\d.]+) ms", code, re.MULTILINE)
+    names: dict[str, Any] = {"of": of}
+    exec(code, names)
+    assert f"{names['keys'].age(638, 0) * 1e3:.2f}" == shown
+    assert len(names["longest"]) == 639

@@ -8,7 +8,7 @@ every row of an array holds a part of each token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from ohmformer.cost.operands import attention_unit, windows_of
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.dataflow.event_engine import Schedule
 from ohmformer.dataflow.job import Job
+from ohmformer.dataflow.retention.pauses import Pauses
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.ages import Ages, CellWrites, OperandAges
 from ohmformer.hardware.spec import ArrayEngine
@@ -102,7 +103,7 @@ class TimedPass:
         placement: the workload on the accelerator.
         jobs: in program order.
         schedule: start and end of every job.
-        latency: time from the first start to the last end [s].
+        latency: time of computing, from the first start to the last end [s].
     """
 
     placement: Placement
@@ -111,8 +112,14 @@ class TimedPass:
     latency: float
 
 
-def pass_ages(timed: TimedPass, sample: int = 0) -> Ages:
+def pass_ages(timed: TimedPass, sample: int, pauses: Pauses | None, seconds: float) -> Ages:
     """The ages of keys and values of one sample in a pass without cached tokens.
+
+    Args:
+        timed: the pass.
+        sample: number of the sample.
+        pauses: the refreshes during the pass; None for none.
+        seconds: time of the pass, refreshes included [s].
 
     Raises:
         BadInput: the pass begins with cached tokens, whose writes it does not know; queries read before keys are
@@ -129,15 +136,25 @@ def pass_ages(timed: TimedPass, sample: int = 0) -> Ages:
         )
     jobs = _Jobs(timed, sample)
     operands = tuple(_operand(jobs, number, stored) for number, stored in stored_operands(placement))
-    return Ages(operands, cell_writes(placement, timed.latency), timed.latency, sample)
+    if pauses is not None:
+        operands = tuple(with_pauses(operand, pauses) for operand in operands)
+    return Ages(operands, cell_writes(placement, seconds, pauses), seconds, sample)
 
 
-def cell_writes(placement: Placement, seconds: float) -> tuple[CellWrites, ...]:
+def with_pauses(operand: OperandAges, pauses: Pauses) -> OperandAges:
+    """The times of an operand, given in time of computing, by the clock and with refreshes of its cells."""
+    written, rewritten = pauses.end(operand.written), pauses.end(operand.rewritten)
+    read, again = pauses.end(operand.read), pauses.last_start(operand.read)
+    return replace(operand, written=written, read=read, rewritten=np.maximum(rewritten, again))
+
+
+def cell_writes(placement: Placement, seconds: float, pauses: Pauses | None) -> tuple[CellWrites, ...]:
     """How often the cells of a pass are written in its time."""
-    found = []
+    found, again = [], len(pauses.seconds) if pauses else 0
     for entry in placement.machine.kv if placement.machine else ():
         mean = sum(use.layers * use.op.batch * write_wear.cells_of(use, entry) for use in entry.uses) / entry.cells
-        found.append(CellWrites(entry.role, write_wear.max_writes(placement.workload, entry), mean, seconds))
+        most = write_wear.max_writes(placement.workload, entry)
+        found.append(CellWrites(entry.role, most + again, mean + again, seconds))
     return tuple(found)
 
 

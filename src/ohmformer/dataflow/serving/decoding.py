@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost.machine.machine import Machine
+from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.machine.steps import StepPrices
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import By, total_energy
@@ -90,6 +91,17 @@ class Decoding:
                 if job.sample == request and place is not None:
                     ends.setdefault(place, []).append(timeline.schedule.end[number])
         return {place: np.array(times) for place, times in ends.items()}
+
+    @cached_property
+    def refreshes(self) -> list[Refresh]:
+        """The refresh of keys and values in each step; empty if cells keep their values.
+
+        Raises:
+            BadInput: see `refresh_of`.
+        """
+        last, hardware = self.prices.last.workload, self.machine.hardware
+        found = (refresh_of(last, self.prices.kv_arrays(index), hardware) for index in range(self.steps.count))
+        return [refresh for refresh in found if refresh is not None]
 
     @property
     def energies(self) -> Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ohmformer.dataflow.retention.pass_ages import NEVER, Array, StoredOperand, stored_operands
+from ohmformer.dataflow.retention.pass_ages import NEVER, Array, StoredOperand, stored_operands, with_pauses
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.ages import Ages, CellWrites, OperandAges
 
@@ -29,8 +29,8 @@ def request_ages(served: Served, request: int) -> Ages:
     first = served.timeline().ages(request)
     writes = tuple(CellWrites(entry.role, most, mean, served.latency) for entry, most, mean in served.writes)
     if served.decoding is None:
-        return replace(first, writes=writes)
-    starts = served.ttft + np.concatenate([[0.0], np.cumsum(served.step_latency)[:-1]])
+        return _by_clock(Ages(first.operands, writes, served.latency, request), served)
+    starts = served.prefill_work + np.concatenate([[0.0], np.cumsum(served.decoding.latencies)[:-1]])
     ends = served.decoding.job_ends(request)
     later = {stored.op.name: (layer, stored) for layer, stored in stored_operands(served.decoding.prices.last)}
     operands = []
@@ -45,7 +45,15 @@ def request_ages(served: Served, request: int) -> Ages:
         raise BadInput(
             f"ages: {shown(next(iter(later)))} is an operand of the steps alone; give workloads of one model"
         )
-    return Ages(tuple(operands), writes, served.latency, request)
+    return _by_clock(Ages(tuple(operands), writes, served.latency, request), served)
+
+
+def _by_clock(ages: Ages, served: Served) -> Ages:
+    """Ages in time of computing, by the clock and with refreshes."""
+    pauses = served.pauses_until(len(served.step_latency))
+    if pauses is None:
+        return ages
+    return replace(ages, operands=tuple(with_pauses(operand, pauses) for operand in ages.operands))
 
 
 def _continued(operand: OperandAges, stored: StoredOperand, read: Array, write: Array | None) -> OperandAges:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ohmformer.dataflow.jobs import MOST_JOBS
-from ohmformer.dataflow.timeline import Timeline, tracks
+from ohmformer.dataflow.timeline import trace
 from ohmformer.errors import BadInput, shown
 
 if TYPE_CHECKING:
@@ -33,24 +33,8 @@ def request_trace(served: Served, steps: int | None) -> dict[str, Any]:
                 "fewer steps"
             )
     timelines += [served.timeline(index) for index in range(wanted)]
-    found: dict[str, int] = {}
-    for unit in (unit for timeline in timelines for unit in timeline.busy):
-        found.setdefault(unit, len(found) + 1)
-    events: list[dict[str, Any]] = list(tracks(found))
-    now = 0.0
+    passes = []
     for number, timeline in enumerate(timelines, -1):
         name = f"step {number}" if number >= 0 else "prefill"
-        more = {"pass": name, "context": timeline.placement.workload.context}
-        events += _shifted(timeline, found, now, more)
-        now += timeline.latency
-    return {"displayTimeUnit": "ns", "traceEvents": events}
-
-
-def _shifted(timeline: Timeline, found: dict[str, int], now: float, more: dict[str, Any]) -> list[dict[str, Any]]:
-    events = []
-    for event in timeline.events(found):
-        event["ts"] += now * 1e6
-        event["args"]["arrives"] += now * 1e6
-        event["args"].update(more)
-        events.append(event)
-    return events
+        passes.append((timeline, {"pass": name, "context": timeline.placement.workload.context}))
+    return trace(passes, served.pauses_until(wanted))

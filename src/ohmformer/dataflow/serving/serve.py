@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
@@ -74,8 +75,8 @@ def serve(
     alone = None
     if passes.alone is not None:
         single = prefill if passes.batch == 1 else place_for(flow, passes.alone, hardware, kv=kv, **options)
-        alone = _latency(single, flow), sum(single.energy.values())
-    return Served(passes, machine, flow, prefill, decoding, _latency(prefill, flow), alone)
+        alone = _work(single, flow), sum(single.energy.values())
+    return Served(passes, machine, flow, prefill, decoding, _work(prefill, flow), alone)
 
 
 def _kv_of(step: Workload, kv: KVConditioning | None) -> KVConditioning | None:
@@ -86,8 +87,9 @@ def _kv_of(step: Workload, kv: KVConditioning | None) -> KVConditioning | None:
     return {name: spec for name, spec in kv.items() if name in names}
 
 
-def _latency(placement: Placement, dataflow: Dataflow) -> float:
-    """The latency of a pass [s]: from the closed form where there is one."""
+def _work(placed: Placement, dataflow: Dataflow) -> float:
+    """The time of computing of a pass [s]: from the closed form where there is one."""
+    placement = replace(placed, refresh=None)
     if dataflow.has_closed_form:
         return latency(placement, dataflow)
     check_size(placement, dataflow)

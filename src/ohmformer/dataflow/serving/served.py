@@ -21,8 +21,10 @@ from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, total_energy
 from ohmformer.cost.write_wear import Wear
 from ohmformer.dataflow.lifetime import Lifetime, given_rate, lifetime_of, real_number
+from ohmformer.dataflow.retention.pauses import Pauses
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.request_ages import request_ages
+from ohmformer.dataflow.serving.request_refresh import RequestRefresh
 from ohmformer.dataflow.serving.request_trace import request_trace
 from ohmformer.dataflow.serving.steady_state import SteadyState, steady_state
 from ohmformer.dataflow.spec import Dataflow
@@ -66,8 +68,8 @@ class Served:
         dataflow: the order of work in a pass.
         prefill: the prefill, priced; its own arrays, tiles and area are those of a machine for the prefill alone.
         decoding: the decoding steps, priced; None if one token is generated.
-        ttft: time to first token: the latency of the prefill [s].
-        alone: latency [s] and dynamic energy [J] of the prefill of one request; None if they are unknown.
+        prefill_work: time of computing of the prefill [s].
+        alone: time of computing [s] and dynamic energy [J] of the prefill of one request; None if they are unknown.
     """
 
     passes: RequestPasses
@@ -75,13 +77,32 @@ class Served:
     dataflow: Dataflow
     prefill: Placement
     decoding: Decoding | None
-    ttft: float
+    prefill_work: float
     alone: tuple[float, float] | None
+
+    @cached_property
+    def refresh(self) -> RequestRefresh | None:
+        """The refreshes of keys and values; None if cells keep their values."""
+        if self.prefill.refresh is None:
+            return None
+        work = [self.prefill_work]
+        kinds = [self.prefill.refresh]
+        if self.decoding is not None:
+            work += self.decoding.latencies.tolist()
+            kinds += self.decoding.refreshes
+        return RequestRefresh.during(tuple(kinds), np.array(work))
+
+    @cached_property
+    def ttft(self) -> float:
+        """Time to first token: the latency of the prefill, refreshes included [s]."""
+        return self.prefill_work + (float(self.refresh.seconds[0]) if self.refresh else 0.0)
 
     @cached_property
     def step_latency(self) -> Array:
         """The latency of each decoding step, which is the time between two tokens of a request [G - 1] [s]."""
-        return self.decoding.latencies if self.decoding else np.zeros(0)
+        if self.decoding is None:
+            return np.zeros(0)
+        return self.decoding.latencies + self.refresh.seconds[1:] if self.refresh else self.decoding.latencies
 
     @cached_property
     def step_energy(self) -> Array:
@@ -89,12 +110,13 @@ class Served:
         if self.decoding is None:
             return np.zeros(0)
         found: Array = self.decoding.energies + self.machine.power * self.step_latency
-        return found
+        return found + self.refresh.joules[1:] if self.refresh else found
 
     @cached_property
     def prefill_energy(self) -> float:
         """The energy of the prefill, for all requests, standing power included [J]."""
-        return sum(self.prefill.energy.values()) + self.machine.power * self.ttft
+        again = float(self.refresh.joules[0]) if self.refresh else 0.0
+        return sum(self.prefill.energy.values()) + again + self.machine.power * self.ttft
 
     @property
     def tpot(self) -> float | None:
@@ -161,6 +183,8 @@ class Served:
             raise BadInput(f"energy_by({shown(kind)}): {suggest(shown(kind), list(get_args(By)))}")
         prefill = total_energy(((stage, 1) for stage in self.prefill.stages()), kind)
         dynamic = add_energy(prefill, self.decoding.energy_by(kind) if self.decoding else {})
+        if self.refresh:
+            dynamic = add_energy(dynamic, self.refresh.energy_by(kind))
         static = self.machine.power * self.latency
         return add_energy(dynamic, {"static": static}) if static else dynamic
 
@@ -171,7 +195,12 @@ class Served:
         if self.decoding is not None:
             prices = self.decoding.prices
             passes += [(prices.last.workload, prices.kv_arrays(index)) for index in range(self.decoding.steps.count)]
-        return request_writes(self.machine, passes)
+        found = request_writes(self.machine, passes)
+        if self.refresh is None:
+            return found
+        again, cells = self.refresh.count, sum(entry.cells for entry, _, _ in found)
+        mean = self.refresh.cell_writes / cells
+        return tuple((entry, most + again, written + mean) for entry, most, written in found)
 
     @property
     def wear(self) -> tuple[Wear, ...]:
@@ -237,7 +266,8 @@ class Served:
         """
         if self.alone is None or (self.decoding is not None and not self.decoding.one_recursion):
             return None
-        return steady_state(self.decoding, self.machine, self.passes.batch, *self.alone)
+        again = self.refresh.kinds if self.refresh else ()
+        return steady_state(self.decoding, self.machine, self.passes.batch, *self.alone, again)
 
     def parts(self) -> tuple[PassCost, ...]:
         """Prefill, first, mean and last decoding step, and the whole, each for all requests."""
@@ -251,7 +281,7 @@ class Served:
         return (*found, PassCost("all", self.latency, self.energy, self.tokens))
 
     def timeline(self, step: int | None = None) -> Timeline:
-        """The jobs of the prefill (None) or of a decoding step, from 0, and when they ran.
+        """The jobs of the prefill (None) or of a decoding step, and when they ran, from 0 and without refreshes.
 
         Raises:
             BadInput: there is no such step.
@@ -265,6 +295,11 @@ class Served:
         if self.decoding is None or type(step) is not int or not 0 <= step < count:
             raise BadInput(f"timeline: step = {shown(step)}: is not a step; there are {count}, counted from 0")
         return build_timeline(self.decoding.placement(step), self.dataflow)
+
+    def pauses_until(self, steps: int) -> Pauses | None:
+        """The refreshes of the prefill and of the first `steps` decoding steps; None if there are none."""
+        pauses = self.refresh.pauses(1 + steps) if self.refresh else None
+        return pauses if pauses is not None and len(pauses.seconds) else None
 
     def chrome_trace(self, steps: int | None = None) -> dict[str, Any]:
         """Prefill and decoding steps, one after another, in the trace-event format of Perfetto: see `Timeline`.

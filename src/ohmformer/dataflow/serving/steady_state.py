@@ -6,15 +6,19 @@ After N = G - 1 steps B requests have ended, and everything repeats:
 
     T = B T_prefill + sum of the N steps.
 
-The cells of K and V of each request are free for the next one.
+The cells of K and V of each request are free for the next one. Where cells are refreshed, T is longer by the share of
+time that this takes, with the mean refresh over the contexts of a request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ohmformer.cost.machine.machine import Machine
+from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.dataflow.serving.decoding import Decoding
+from ohmformer.dataflow.serving.request_refresh import work_between
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,12 @@ class SteadyState:
 
 
 def steady_state(
-    decoding: Decoding | None, machine: Machine, batch: int, prefill_time: float, prefill_energy: float
+    decoding: Decoding | None,
+    machine: Machine,
+    batch: int,
+    prefill_time: float,
+    prefill_energy: float,
+    again: Sequence[Refresh] = (),
 ) -> SteadyState:
     """The steady state of `batch` requests.
 
@@ -51,19 +60,23 @@ def steady_state(
         batch: B, requests in flight.
         prefill_time: latency of the prefill of one request [s].
         prefill_energy: its energy, standing power excluded [J].
+        again: the refreshes of prefill and steps of a batch; empty if cells keep their values.
 
     Raises:
         BadInput: see `Decoding.mixed_latencies`.
     """
     if decoding is None:
-        rate = 1 / prefill_time
-        power = prefill_energy * rate + machine.power
+        slower, joules = _refreshed(prefill_time, again)
+        rate = 1 / (prefill_time + slower)
+        power = (prefill_energy + joules) * rate + machine.power
         return SteadyState(batch, rate, rate, None, None, power / rate, power)
     count = decoding.steps.count
     ahead = [number * count // batch for number in range(batch)]
     stepping = float(decoding.mixed_latencies(ahead).sum())
-    period = batch * prefill_time + stepping
-    joules = batch * prefill_energy + float(decoding.energies.sum()) + machine.power * period
+    work = batch * prefill_time + stepping
+    slower, joules = _refreshed(work, again)
+    period = work + slower
+    joules += batch * prefill_energy + float(decoding.energies.sum()) + machine.power * period
     tokens = batch * (count + 1)
     return SteadyState(
         batch,
@@ -74,3 +87,11 @@ def steady_state(
         joules / tokens,
         joules / period,
     )
+
+
+def _refreshed(work: float, kinds: Sequence[Refresh]) -> tuple[float, float]:
+    """Time [s] and energy [J] of the refreshes during `work` seconds of computing, on average over many periods."""
+    if not kinds:
+        return 0.0, 0.0
+    times = work / work_between(kinds) / len(kinds)
+    return times * sum(refresh.seconds for refresh in kinds), times * sum(refresh.joules for refresh in kinds)
