@@ -286,10 +286,12 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
 
 
 def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int = 1) -> float:
-    """Area of tiles with their arrays, nodes, sets of units for the softmax of `heads` heads, and a GPU's die [m^2]."""
+    """Area of tiles with their arrays, nodes, softmax units of `heads` heads, exact engines, a GPU's die [m^2]."""
+    exact = dict.fromkeys(engine for engine in hardware.engines.values() if isinstance(engine, ExactEngine))
+    exact_area = sum(engine.checked_area() for engine in exact)
     die = max((gpu.area for gpu in hardware.gpus.values()), default=0.0)
     if die and not used.total:
-        return die
+        return die + exact_area
     chip = chip_of(hardware)
     shell = chip.tile_area + chip.cores_per_tile * chip.core_area
     per_tile = chip.arrays_per_core * chip.cores_per_tile
@@ -298,7 +300,5 @@ def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int 
         arrays_area = per_tile * priced(array, role).area if count and array is not None else 0.0
         total += count * (shell + arrays_area)
     units = softmax_sets * heads * chip.softmax.area_per_head if chip.softmax else 0.0
-    engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
-    exact = dict.fromkeys(engine for engine in engines if isinstance(engine, ExactEngine))
-    units += sum(engine.own_area() for engine in exact)
-    return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units + die
+    nodes = ceil(used.total / (chip.tiles_per_node or used.total or 1))
+    return total + nodes * chip.node_area + (units + exact_area) + die

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from math import inf
+from numbers import Real
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, Misplaced
+from ohmformer.errors import BadInput, Misplaced, shown
 from ohmformer.hardware.chip import Chip
 from ohmformer.quantities import (
     Bytes,
     BytesPerSecond,
     Count,
+    Duration,
     Factor,
     Joules,
     JoulesPerByte,
@@ -26,7 +29,7 @@ from ohmformer.quantities import (
     SquareMeters,
     Watts,
 )
-from ohmformer.registry import Family, register
+from ohmformer.registry import Family, called, register
 from ohmformer.schema import Spec
 
 Fusion = Literal["full", "elementwise", "none"]
@@ -129,6 +132,40 @@ class ExactEngine(Engine):
         """Area of the engine in addition to that of tiles [m^2]."""
         return 0.0
 
+    def checked_price(self, work: Work) -> Price | None:
+        """`price`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a `Price` with numbers, or None.
+        """
+        price = called(self, "price", work)
+        if price is not None and not _holds_numbers(price):
+            raise BadInput(f"{type(self).__name__}.price: returns {shown(price)}; return an ohmformer.Price or None")
+        return cast("Price | None", price)
+
+    def checked_area(self) -> float:
+        """`own_area`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a finite number of 0 or more.
+        """
+        area = called(self, "own_area")
+        if not _is_number(area) or not 0 <= area < inf:
+            raise BadInput(f"{type(self).__name__}.own_area: returns {shown(area)}; return square meters, 0 or more")
+        return float(area)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _holds_numbers(price: object) -> bool:
+    """True if a price has numbers for seconds and for the joules of named components."""
+    if not isinstance(price, Price) or not isinstance(price.energy, Mapping):
+        return False
+    named = all(isinstance(component, str) for component in price.energy)
+    return named and all(map(_is_number, (price.seconds, *price.energy.values())))
+
 
 @register
 class DigitalEngine(ExactEngine):
@@ -199,12 +236,12 @@ class GpuEngine(ExactEngine):
     """Share of the peak throughput that fused attention reaches."""
     memory_efficiency: PositiveShare = 0.75
     """Share of the peak bandwidth that kernels reach."""
-    launch_time: Annotated[Seconds, Field(ge=0)] = 3.5e-6
+    launch_time: Annotated[Duration, Field(ge=0)] = 3.5e-6
     """Time of a kernel in addition to its work: launch, start and end [s]."""
     fusion: Fusion = "full"
-    """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations,
-    additions and softmax join the products. `full`: attention is one kernel as well. `none`: every operation is a
-    kernel, as in a framework without a compiler."""
+    """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations and
+    additions join the products; Q K^T, softmax and P V are three kernels. `full`: attention is one kernel as well.
+    `none`: every operation is a kernel, as in a framework without a compiler."""
 
     @model_validator(mode="after")
     def _has_dynamic_power(self) -> GpuEngine:
@@ -319,11 +356,12 @@ class Accelerator(Spec):
         return {"projection": engine, **rest, "attention": attention}
 
     @property
+    def engines(self) -> dict[str, Engine]:
+        """Role -> engine that computes it."""
+        attention = self.attention
+        return {"projection": self.projection, "attention.key": attention.key, "attention.value": attention.value}
+
+    @property
     def gpus(self) -> dict[str, GpuEngine]:
         """Role -> GPU that computes it, for the roles of a GPU."""
-        roles = {
-            "projection": self.projection,
-            "attention.key": self.attention.key,
-            "attention.value": self.attention.value,
-        }
-        return {role: engine for role, engine in roles.items() if isinstance(engine, GpuEngine)}
+        return {role: engine for role, engine in self.engines.items() if isinstance(engine, GpuEngine)}

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.machine.steps import StepPrices
@@ -119,28 +120,61 @@ class Decoding:
 
     @cached_property
     def _priced(self) -> _Priced:
-        counts = self.prices.kinds
-        stages: dict[int, list[tuple[list[float], list[float]]]] = {kind: [] for kind in counts}
-        sums: dict[By, dict[str, float]] = {"component": {}, "operation": {}, "engine": {}}
-        shapes: dict[int, tuple[object, ...]] = {}
-        energies, alike = np.zeros(self.steps.count), True
+        kinds = {first: _KindSums(self.steps.count) for first in self.prices.kinds}
         for index in range(self.steps.count):
-            layers = self.prices.step(index)
-            done = [(stage, counts[kind]) for kind, layer in layers.items() for stage in layer.all_stages()]
-            energies[index] = sum(stage.joules * count for stage, count in done)
-            for kind, total in sums.items():
-                for name, value in total_energy(done, kind).items():
-                    total[name] = total.get(name, 0.0) + value
-            for first, layer in layers.items():
-                alike = alike and layer.tokens == 1 and shapes.setdefault(first, _shape(layer)) == _shape(layer)
-                busy = [stage.occupancy(1) for stage in layer.stages]
-                stages[first].append((busy, [stage.time(1) for stage in layer.stages]))
-        times = {}
-        for first, rows in stages.items() if alike else ():
-            setup = layers[first].setup
-            busy_all, time_all = (np.array(rows_of).T for rows_of in zip(*rows, strict=True))
-            times[first] = KindTimes(busy_all, time_all, setup.time(1) if setup else 0.0)
-        return _Priced(times, energies, sums, alike)
+            for first, layer in self.prices.step(index).items():
+                kinds[first].add(index, layer)
+        energies, sums = np.zeros(self.steps.count), dict[By, dict[str, float]]()
+        for first, found in kinds.items():
+            energies += self.prices.kinds[first] * found.energies
+            for kind, parts in found.energy_by.items():
+                times = {name: self.prices.kinds[first] * value for name, value in parts.items()}
+                sums[kind] = add_energy(sums.get(kind, {}), times)
+        alike = all(found.alike for found in kinds.values())
+        return _Priced({first: found.times for first, found in kinds.items()} if alike else {}, energies, sums, alike)
+
+
+class _KindSums:
+    """Times and sums over the layers of one kind, in N steps.
+
+    Attributes:
+        energies: [N], energy of one layer in each step [J].
+        energy_by: how energy is split -> name -> energy of one layer in all steps [J].
+        alike: True if every request has one token, and all steps have the same stages.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.energies = np.zeros(count)
+        self.energy_by: dict[By, dict[str, float]] = {"component": {}, "operation": {}, "engine": {}}
+        self.alike, self._setup = True, 0.0
+        self._shape: tuple[object, ...] = ()
+        self._rows: list[tuple[list[float], list[float]]] = []
+        self._last: PlacedLayer | None = None
+        self._parts: dict[By, dict[str, float]] = {}
+
+    def add(self, index: int, layer: PlacedLayer) -> None:
+        """Add the layer of a step; one that is the same object as in the step before is not summed anew."""
+        if layer is self._last:
+            self.energies[index] = self.energies[index - 1]
+            self._rows.append(self._rows[-1])
+        else:
+            stages = [(stage, 1) for stage in layer.all_stages()]
+            self.energies[index] = sum(stage.joules for stage, _ in stages)
+            self._rows.append(([s.occupancy(1) for s in layer.stages], [s.time(1) for s in layer.stages]))
+            self._parts = {kind: total_energy(stages, kind) for kind in self.energy_by}
+            shape = _shape(layer)
+            self.alike = self.alike and layer.tokens == 1 and (self._last is None or shape == self._shape)
+            self._shape, self._setup, self._last = shape, layer.setup.time(1) if layer.setup else 0.0, layer
+        for kind, parts in self._parts.items():
+            total = self.energy_by[kind]
+            for name, value in parts.items():
+                total[name] = total.get(name, 0.0) + value
+
+    @property
+    def times(self) -> KindTimes:
+        """The times of the stages in all steps."""
+        busy, arrives = (np.array(part).T for part in zip(*self._rows, strict=True))
+        return KindTimes(busy, arrives, self._setup)
 
 
 @dataclass(frozen=True, eq=False)

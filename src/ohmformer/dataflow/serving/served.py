@@ -31,6 +31,7 @@ from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import Timeline, build_timeline
 from ohmformer.errors import BadInput, check_type, shown, suggest
 from ohmformer.hardware.ages import Ages
+from ohmformer.terminal.plain import clean
 from ohmformer.workload.request import RequestPasses
 
 Array = npt.NDArray[np.float64]
@@ -55,7 +56,7 @@ class PassCost:
     tokens: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Served:
     """A batch of requests that start together, on one machine.
 
@@ -340,9 +341,13 @@ class Served:
     @property
     def title(self) -> str:
         """One line: model, lengths and machine."""
-        passes, hardware = self.passes, self.machine.hardware.title or "accelerator"
+        passes, hardware = self.passes, clean(self.machine.hardware.title) or "(without a title)"
         lengths = f"prompt {passes.prompt:,}, {passes.generate:,} generated, batch {passes.batch:,}"
-        return f"{passes.prefill.title} on {hardware}: {lengths}, {self.area * 1e6:.4g} mm²"
+        return f"{clean(passes.prefill.title)} on {hardware}: {lengths}, {self.area * 1e6:.4g} mm²"
+
+    def __repr__(self) -> str:
+        """Model, lengths, machine, latency and energy in one line."""
+        return f"Served({self.title}, {units.show(self.latency, 's')}, {units.show(self.energy, 'J')})"
 
     def __str__(self) -> str:
         """The table as text."""
