@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning, tiles
@@ -94,7 +95,7 @@ class Placement:
         kv_sets: number of sets of the K and V arrays that layers share.
         softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
         machine: what is built.
-        divided: the workload before it was priced.
+        choice: engines, clips and conditionings of its products.
         refresh: the refresh of K and V during the pass; None if cells keep their values.
     """
 
@@ -110,7 +111,7 @@ class Placement:
     kv_sets: int = 1
     softmax_sets: str = "one"
     machine: Machine | None = field(default=None, repr=False)
-    divided: Divided | None = field(default=None, repr=False)
+    choice: EngineChoice | None = field(default=None, repr=False)
     refresh: Refresh | None = None
 
     @classmethod
@@ -122,10 +123,24 @@ class Placement:
         wear: tuple[Wear, ...],
         kv_sets: int,
         softmax_sets: str,
+        *,
+        choice: EngineChoice | None = None,
+        refresh: Refresh | None = None,
     ) -> Placement:
         """Priced layers on a machine, which gives arrays, tiles, area and standing power."""
         numbers = machine.arrays, machine.arrays_per_polarity, machine.used.total, machine.area, machine.power
-        return cls(workload, machine.hardware, layers, *numbers, wear, kv_sets, softmax_sets, machine)
+        further = (machine, choice, refresh)
+        return cls(workload, machine.hardware, layers, *numbers, wear, kv_sets, softmax_sets, *further)
+
+    def divided(self, *, singly: bool = False) -> Divided:
+        """The workload before it was priced, see `Divided.of`.
+
+        Raises:
+            BadInput: the placement was made by hand.
+        """
+        if self.choice is None:
+            raise BadInput("placement: was made by hand; take one of of.place, of.simulate or of.serve")
+        return Divided.of(self.workload, self.choice, singly=singly)
 
     @cached_property
     def energy(self) -> dict[str, float]:
@@ -192,34 +207,37 @@ def place(
     check_memory(workload, hardware, [(divided.work[first], count) for first, count in divided.counts.items()])
     kv_arrays = tiles.kv_arrays(workload, divided.all_arrays, kv_sets)
     check_sets(hardware, workload, kv_arrays, kv_sets)
-    placed = {first: divided.place_kind(first, divided.layers[first], ops) for first, ops in divided.work.items()}
-    layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(divided.kinds, divided.layers, strict=True))
+    parts = workload.layers()
+    placed = {first: divided.place_kind(first, parts[first], ops) for first, ops in divided.work.items()}
+    layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(divided.kinds, parts, strict=True))
     softmax = count_softmax_units(layers) if softmax_sets == "per_layer" else 1
     heads = max((op.heads for op in workload.dynamic), default=0)
-    own = Machine(hardware, tuple(divided.all_arrays), tuple(kv_arrays), heads, softmax)
-    placement = Placement.on(own, workload, layers, tuple(wear(workload, kv_arrays)), kv_sets, softmax_sets)
-    return replace(placement, divided=divided, refresh=refresh_of(workload, kv_arrays, hardware))
+    own = Machine.built(hardware, divided.all_arrays, kv_arrays, heads, softmax)
+    again = refresh_of(workload, kv_arrays, hardware)
+    worn = tuple(wear(workload, kv_arrays))
+    return Placement.on(own, workload, layers, worn, kv_sets, softmax_sets, choice=choice, refresh=again)
 
 
-@dataclass(frozen=True, eq=False)
-class Divided:
+class Divided(NamedTuple):
     """The layers of a workload by kind, each with the engines of its products; it prices layers.
 
     Attributes:
         workload: the operations.
         choice: engines, clips and conditionings.
         kinds: for each layer, the position of the first layer of its kind.
-        tenants: products whose weights lie in the cells of others (see `EngineChoice.tenants`).
         work: position of the first layer of a kind -> its operations, each product with its engine.
-        in_arrays: likewise -> its matrices in arrays.
+        counts: likewise -> number of layers of this kind.
+        all_arrays: the matrices in arrays of each kind, in the same order.
+        around: likewise -> what prices its operations, and the stage that loads its weights.
     """
 
     workload: Workload
     choice: EngineChoice
     kinds: tuple[int, ...]
-    tenants: frozenset[int]
     work: Mapping[int, list[LayerOp]]
-    in_arrays: Mapping[int, LayerArrays]
+    counts: Mapping[int, int]
+    all_arrays: list[LayerArrays]
+    around: Mapping[int, tuple[LayerContext, Stage | None]]
 
     @classmethod
     def of(cls, workload: Workload, choice: EngineChoice, *, singly: bool = False) -> Divided:
@@ -231,42 +249,32 @@ class Divided:
         tenants, layers = choice.tenants(workload.ops), workload.layers()
         kinds = tuple(range(len(layers))) if singly else _first_equal_layer(workload, choice, tenants)
         work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
-        in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
-        return cls(workload, choice, kinds, tenants, work, in_arrays)
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers of the workload."""
-        return self.workload.layers()
-
-    @cached_property
-    def counts(self) -> dict[int, int]:
-        """Position of the first layer of a kind -> number of layers of this kind."""
-        return dict(Counter(self.kinds))
-
-    @cached_property
-    def all_arrays(self) -> list[LayerArrays]:
-        """The matrices of each kind of layer."""
-        return list(self.in_arrays.values())
-
-    @cached_property
-    def _around(self) -> dict[int, tuple[LayerContext, Stage | None]]:
-        """Position of the first layer of a kind -> what prices it, and the stage that loads its weights."""
-        hardware, workload, found = self.choice.hardware, self.workload, {}
-        lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in self.in_arrays.items()}
-        for first, arrays in self.in_arrays.items():
-            layer = self.layers[first]
-            nearest = _neighbors(first, self.kinds) if layer.index is None else ()
-            layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-            context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
-            found[first] = context, _load_stage(hardware, arrays, self.all_arrays)
-        return found
+        counts = Counter(kinds)
+        in_arrays = {first: tiles.layer_arrays(ops, counts[first]) for first, ops in work.items()}
+        all_arrays = list(in_arrays.values())
+        around = _around(workload, choice.hardware, kinds, in_arrays)
+        return cls(workload, choice, kinds, work, counts, all_arrays, around)
 
     def place_kind(self, first: int, layer: Layer, work: list[LayerOp]) -> PlacedLayer:
         """Price a layer of the kind whose first layer is at `first`; its K and V may have other lengths."""
-        context, setup = self._around[first]
+        context, setup = self.around[first]
         entry = _place_layer(layer, work, context, setup)
         return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
+
+
+def _around(
+    workload: Workload, hardware: Accelerator, kinds: tuple[int, ...], in_arrays: Mapping[int, LayerArrays]
+) -> dict[int, tuple[LayerContext, Stage | None]]:
+    """Position of the first layer of a kind -> what prices it, and the stage that loads its weights."""
+    layers, all_arrays, found = workload.layers(), list(in_arrays.values()), {}
+    lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
+    for first, arrays in in_arrays.items():
+        layer = layers[first]
+        nearest = _neighbors(first, kinds) if layer.index is None else ()
+        layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
+        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
+        found[first] = context, _load_stage(hardware, arrays, all_arrays)
+    return found
 
 
 def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
-from ohmformer.array.spec import Crossbar
 from ohmformer.cost import tiles
 from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.operands import chip_of
@@ -24,63 +22,58 @@ class Machine:
         kv: the arrays of K and V.
         heads: the largest number of heads of an attention.
         softmax: number of sets of softmax units.
+        used: the tiles by what fills them.
+        arrays: role ("projection", "attention.key", "attention.value") -> number of arrays.
+        arrays_per_polarity: number of all arrays, counting a differential pair once.
+        area: area [m^2].
+        power: standing power [W].
     """
 
     hardware: Accelerator
-    weights: tuple[LayerArrays, ...]
-    kv: tuple[KVArrays, ...]
+    weights: list[LayerArrays]
+    kv: list[KVArrays]
     heads: int
     softmax: int
+    used: Tiles
+    arrays: dict[str, int]
+    arrays_per_polarity: int
+    area: float
+    power: float
 
-    @cached_property
-    def used(self) -> Tiles:
-        """The tiles by what fills them.
+    @classmethod
+    def built(
+        cls, hardware: Accelerator, weights: list[LayerArrays], kv: list[KVArrays], heads: int, softmax: int
+    ) -> Machine:
+        """The machine of these matrices.
 
         Raises:
-            BadInput: the chip has fewer.
+            BadInput: the chip has fewer tiles than they need, or a price is missing.
         """
-        return tiles.allocate_tiles(self.hardware, list(self.weights), list(self.kv))
-
-    @cached_property
-    def arrays(self) -> dict[str, int]:
-        """Role -> number of arrays."""
-        counts = {"projection": sum(count for _, count in self._weight_arrays)}
-        for entry in self.kv:
-            counts[entry.role] = counts.get(entry.role, 0) + entry.arrays
-        return counts
-
-    @cached_property
-    def arrays_per_polarity(self) -> int:
-        """Number of all arrays, counting a differential pair once."""
-        weights = sum(count // array.polarities for array, count in self._weight_arrays)
-        return weights + sum(entry.arrays_per_polarity for entry in self.kv)
-
-    @cached_property
-    def _weight_arrays(self) -> list[tuple[Crossbar, int]]:
-        return tiles.weight_arrays(self.hardware, list(self.weights))
-
-    @cached_property
-    def area(self) -> float:
-        """Area [m^2]."""
-        return tiles.chip_area(self.hardware, self.used, self.heads, self.softmax)
-
-    @cached_property
-    def power(self) -> float:
-        """Standing power [W]."""
-        total = self.used.total
-        return idle_power(self.hardware) + (chip_of(self.hardware).tile_power * total if total else 0.0)
+        used = tiles.allocate_tiles(hardware, weights, kv)
+        weight_arrays = tiles.weight_arrays(hardware, weights)
+        arrays = {"projection": sum(count for _, count in weight_arrays)}
+        for entry in kv:
+            arrays[entry.role] = arrays.get(entry.role, 0) + entry.arrays
+        per_polarity = sum(count // array.polarities for array, count in weight_arrays)
+        per_polarity += sum(entry.arrays_per_polarity for entry in kv)
+        area, total = tiles.chip_area(hardware, used, heads, softmax), used.total
+        power = idle_power(hardware) + (chip_of(hardware).tile_power * total if total else 0.0)
+        return cls(hardware, weights, kv, heads, softmax, used, arrays, per_polarity, area, power)
 
     def joined(self, other: Machine) -> Machine:
         """The machine that runs the passes of both: the larger of each kind of arrays and of units.
 
         Both must run the same model, so that the one with more weights has those of the other.
+
+        Raises:
+            BadInput: the chip has fewer tiles than both need.
         """
         weights = max(self.weights, other.weights, key=lambda layers: sum(each.count * each.arrays for each in layers))
         kv = {group_of(entry): entry for entry in self.kv}
         for entry in other.kv:
             kv[group_of(entry)] = _joined(kv[group_of(entry)], entry) if group_of(entry) in kv else entry
         heads, softmax = max(self.heads, other.heads), max(self.softmax, other.softmax)
-        return Machine(self.hardware, weights, tuple(kv.values()), heads, softmax)
+        return Machine.built(self.hardware, weights, list(kv.values()), heads, softmax)
 
 
 def group_of(entry: KVArrays) -> tuple[object, ...]:

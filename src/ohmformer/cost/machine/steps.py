@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ohmformer.cost.engine_choice import LayerOp
-from ohmformer.cost.placement import Divided, PlacedLayer, Placement
+from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.tiles import KVArrays, kv_arrays, layer_arrays
 from ohmformer.workload.request import ListedSteps, Steps
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul
@@ -18,10 +20,8 @@ class StepPrices:
     """
 
     def __init__(self, last: Placement, steps: Steps | ListedSteps) -> None:
-        assert last.divided is not None
-        self.last, self.steps, self._divided = last, steps, last.divided
-        if not steps.uniform:
-            self._divided = Divided.of(last.workload, last.divided.choice, singly=True)
+        self.last, self.steps = last, steps
+        self._divided = last.divided(singly=not steps.uniform)
         self._layers = last.workload.layers()
 
     @property
@@ -30,7 +30,7 @@ class StepPrices:
         return self._divided.kinds
 
     @property
-    def kinds(self) -> dict[int, int]:
+    def kinds(self) -> Mapping[int, int]:
         """Position of the first layer of a kind -> number of layers of this kind."""
         return self._divided.counts
 

@@ -62,9 +62,7 @@ def stored_operands(placement: Placement) -> Iterator[tuple[int, StoredOperand]]
     Raises:
         BadInput: tokens take turns in the same cells within a pass.
     """
-    divided = placement.divided
-    if divided is None:
-        raise BadInput("ages: this placement was made by hand; take one of of.place, of.simulate or of.serve")
+    divided = placement.divided()
     for number, (layer, placed) in enumerate(zip(placement.workload.layers(), placement.layers, strict=True)):
         work = divided.work[divided.kinds[number]]
         for op, entry in zip(layer.ops, work, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -291,8 +291,8 @@ class Served:
         if step is None:
             layers, work = self.prefill.layers, self.prefill.workload
             sets = self.prefill.kv_sets, self.prefill.softmax_sets
-            placement = Placement.on(self.machine, work, layers, (), *sets)
-            return build_timeline(replace(placement, divided=self.prefill.divided), self.dataflow)
+            placement = Placement.on(self.machine, work, layers, (), *sets, choice=self.prefill.choice)
+            return build_timeline(placement, self.dataflow)
         if self.decoding is None or type(step) is not int or not 0 <= step < count:
             raise BadInput(f"timeline: step = {shown(step)}: is not a step; there are {count}, counted from 0")
         return build_timeline(self.decoding.placement(step), self.dataflow)
