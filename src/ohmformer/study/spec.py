@@ -104,7 +104,7 @@ class CostModel(ModelChoice):
     phase: Phase | None = None
     context: WholeNumber = 0
     steps: Annotated[int, Field(ge=1, le=4_096)] = 1
-    generate: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    generate: Annotated[int, Field(ge=1, le=32_768)] | None = None
 
 
 class CostOptions(Spec):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ohmformer.dataflow.jobs import MOST_JOBS
 from ohmformer.dataflow.timeline import trace
 from ohmformer.errors import BadInput, shown
 
 if TYPE_CHECKING:
     from ohmformer.dataflow.serving.served import Served
+
+
+MOST_TRACED = 200_000
+"""Maximum number of jobs of a trace, which makes a file of about 50 MB."""
 
 
 def request_trace(served: Served, steps: int | None) -> dict[str, Any]:
@@ -20,16 +23,16 @@ def request_trace(served: Served, steps: int | None) -> dict[str, Any]:
     Raises:
         BadInput: there are fewer steps, or too many jobs.
     """
-    count = len(served.step_latency)
+    count = served.passes.generate - 1
     wanted = count if steps is None else steps
     if type(wanted) is not int or not 0 <= wanted <= count:
         raise BadInput(f"chrome_trace: steps = {shown(steps)}: must be a whole number from 0 to {count}; correct it")
     timelines = [served.timeline()]
     if wanted:
         jobs = len(timelines[0].jobs) + wanted * len(served.timeline(0).jobs)
-        if jobs > MOST_JOBS:
+        if jobs > MOST_TRACED:
             raise BadInput(
-                f"chrome_trace: steps = {wanted}: takes {jobs:,} jobs; at most {MOST_JOBS:,} jobs are possible: give "
+                f"chrome_trace: steps = {wanted}: takes {jobs:,} jobs; at most {MOST_TRACED:,} jobs are possible: give "
                 "fewer steps"
             )
     timelines += [served.timeline(index) for index in range(wanted)]

@@ -287,7 +287,7 @@ class Served:
         Raises:
             BadInput: there is no such step.
         """
-        count = len(self.step_latency)
+        count = self.passes.generate - 1
         if step is None:
             layers, work = self.prefill.layers, self.prefill.workload
             sets = self.prefill.kv_sets, self.prefill.softmax_sets

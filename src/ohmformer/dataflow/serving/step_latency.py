@@ -4,8 +4,8 @@ A job starts when the result that it needs has arrived and its units are free, i
 then stages. All times are arrays with one entry per step, so one pass over these jobs serves all steps. Samples may be
 at different steps of their requests: sample k then takes the times of another step.
 
-As there, equal layers add the same shift to all results that is added to all inputs. So when a layer has shifted
-arrivals and shared units by one constant, in every step, equal layers that follow add this constant again.
+As there, equal layers add the same shift to all results that is added to all inputs. So when some equal layers have
+shifted arrivals and shared units by one constant, in every step, as many equal layers that follow add it again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.dataflow.layer_cuts import further_units, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.steady import SAME
+from ohmformer.dataflow.steady import LONGEST_PERIOD, SAME
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -144,25 +144,24 @@ class _Pass:
         """Pass samples through all layers; sample k is `offsets[k]` steps ahead."""
         count = next(iter(self.times.values())).busy.shape[1]
         self.arrived = [np.zeros(count)] * len(offsets)
-        layers, index = self.placement.layers, 0
+        layers, index, ahead = self.placement.layers, 0, _equal_after(self.kinds)
+        states: deque[Array] = deque(maxlen=LONGEST_PERIOD + 1)
         while index < len(layers):
-            before = self._state(layers[index])
             self._layer(index, self.times[self.kinds[index]], offsets)
-            equal = self._equal_after(index) if self.follow is None else 0
-            gain = _gain(before, self._state(layers[index])) if equal else None
-            if gain is not None:
-                self._move(layers[index], equal * gain)
-                index += equal
+            equal = ahead[index] if self.follow is None else 0
+            state = self._state(layers[index]) if equal else None
+            if state is None:
+                states.clear()
+            elif found := _period(states, state):
+                period, gain = found
+                self._move(layers[index], equal // period * gain)
+                index += equal // period * period
+                states.clear()
+            else:
+                states.append(state)
             index += 1
         latest: Array = np.max(self.arrived, axis=0)
         return latest
-
-    def _equal_after(self, index: int) -> int:
-        """Number of layers of the same kind that follow directly."""
-        end = index + 1
-        while end < len(self.kinds) and self.kinds[end] == self.kinds[index]:
-            end += 1
-        return end - index - 1
 
     def _layer(self, index: int, times: KindTimes, offsets: Sequence[int]) -> None:
         layer = self.placement.layers[index]
@@ -231,9 +230,20 @@ class _Pass:
                 self.readers[stage.unit] = deque((time + gain for time in self.readers[stage.unit]), maxlen=2)
 
 
-def _gain(before: Array | None, after: Array | None) -> Array | None:
-    """By how much all times grew, in each step [N]; None if they did not grow alike."""
-    if before is None or after is None or before.shape != after.shape:
-        return None
-    gain: Array = after[0] - before[0]
-    return gain if bool(np.all(np.abs(after - before - gain) <= SAME * np.abs(after))) else None
+def _equal_after(kinds: Sequence[int]) -> list[int]:
+    """For each layer, the number of layers of the same kind that follow directly."""
+    ahead = [0] * len(kinds)
+    for index in range(len(kinds) - 2, -1, -1):
+        ahead[index] = ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
+    return ahead
+
+
+def _period(states: deque[Array], now: Array) -> tuple[int, Array] | None:
+    """After how many layers all times have grown alike, in each step, and by how much [N]; None if they have not."""
+    for period in range(1, len(states) + 1):
+        before = states[-period]
+        if before.shape == now.shape:
+            gain: Array = now[0] - before[0]
+            if bool(np.all(np.abs(now - before - gain) <= SAME * np.abs(now))):
+                return period, gain
+    return None
