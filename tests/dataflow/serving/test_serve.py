@@ -264,3 +264,9 @@ def test_a_chip_that_is_too_small_for_the_longest_cache_is_refused() -> None:
     of.serve("gpt2", small, prompt=100, generate=2)
     with pytest.raises(of.BadInput, match=r"hardware\.chip\.tiles"):
         of.serve("gpt2", small, prompt=100, generate=900)
+
+
+def test_a_trace_of_too_many_jobs_is_refused() -> None:
+    served = of.serve("llama-2-7b", of.load("nvm_ideal"), prompt=10, generate=2000)
+    with pytest.raises(of.BadInput, match=r"chrome_trace: steps = 1999: takes .* jobs; at most 200,000 .* trace fewer"):
+        served.chrome_trace()

@@ -32,8 +32,8 @@ def request_trace(served: Served, steps: int | None) -> dict[str, Any]:
         jobs = len(timelines[0].jobs) + wanted * len(served.timeline(0).jobs)
         if jobs > MOST_TRACED:
             raise BadInput(
-                f"chrome_trace: steps = {wanted}: takes {jobs:,} jobs; at most {MOST_TRACED:,} jobs are possible: give "
-                "fewer steps"
+                f"chrome_trace: steps = {wanted}: takes {jobs:,} jobs; at most {MOST_TRACED:,} jobs are possible: "
+                "trace fewer steps, or generate fewer tokens"
             )
     timelines += [served.timeline(index) for index in range(wanted)]
     passes = []
