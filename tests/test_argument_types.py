@@ -86,6 +86,10 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "samples": lambda: {"ids": [1, 2]},
     "save": lambda: {"model": converted(), "file": "other.safetensors"},
     "scores": lambda: {"model": fashion()[0], "task": fashion()[1], "batch": 100},
+    "serve": lambda: {
+        **{"model": "gpt2", "prompt": 3, "generate": 3, "batch": 1, "dataflow": None},
+        **{name: value for name, value in cost().items() if name != "workload"},
+    },
     "set_chip": lambda: {"model": converted(), "chip": 0, "seed": None},
     "set_clip": lambda: {"model": converted(), "clip": None},
     "set_kv": lambda: {"model": converted(), "spec": None},
@@ -147,6 +151,8 @@ def test_an_argument_is_taken_or_refused_in_one_line(
         ("simulate", "workload", of.load("nvm_ideal"), "^simulate: workload is an Accelerator; give a Workload"),
         ("place", "kv_sets", 3, "^place: kv_sets is an int, 3; give 1 or 2"),
         ("place", "softmax_sets", "two", "^place: softmax_sets is a str, 'two'; give 'one' or 'per_layer'"),
+        ("serve", "prompt", 2.5, "^serve: prompt is a float, 2.5; give a whole number"),
+        ("serve", "model", (1, 2), "^serve: prompt = 3: the workloads say it; leave it out"),
         ("explore", "points", ["x"], r"^explore: points\[0\] is a str, 'x'; give"),
     ],
 )

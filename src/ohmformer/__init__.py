@@ -32,7 +32,9 @@ _HOME = {
     "Rule": "hardware.rules",
     "Run": "dataflow.simulate",
     "SequenceBlocking": "dataflow.spec",
+    "Served": "dataflow.serving.served",
     "Stats": "nn.monte_carlo",
+    "SteadyState": "dataflow.serving.steady_state",
     "Stream": "streams",
     "Summary": "stats.intervals",
     "Task": "tasks.task",
@@ -62,6 +64,7 @@ _HOME = {
     "set_clip": "nn.convert.set_clip",
     "set_kv": "nn.calibration.calibrate",
     "shapes": "workload.shapes",
+    "serve": "dataflow.serving.serve",
     "simulate": "dataflow.simulate",
     "trace": "tracing.by_name",
     "variation": "nn.variation",
@@ -129,6 +132,9 @@ if TYPE_CHECKING:
     from ohmformer.dataflow.explore import DesignPoint as DesignPoint
     from ohmformer.dataflow.explore import Explored as Explored
     from ohmformer.dataflow.explore import explore as explore
+    from ohmformer.dataflow.serving.serve import serve as serve
+    from ohmformer.dataflow.serving.served import Served as Served
+    from ohmformer.dataflow.serving.steady_state import SteadyState as SteadyState
     from ohmformer.dataflow.simulate import Run as Run
     from ohmformer.dataflow.simulate import simulate as simulate
     from ohmformer.dataflow.spec import Dataflow as Dataflow

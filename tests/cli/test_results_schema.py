@@ -13,10 +13,12 @@ __all__ = ["ohmformer"]  # the fixture
 
 def test_every_verb_writes_what_the_schema_says(ohmformer: Run, tmp_path: Path) -> None:
     write_study(tmp_path / "study.toml", hardware={"base": "clipformer_tcad_2024_adc8"}, simulation={"level": "noise"})
+    (tmp_path / "gpt2.toml").write_text('name = "gpt2"\nmodel.source = "shapes:gpt2"\nhardware.base = "nvm_ideal"\n')
     for arguments in (
         ("run", "study.toml", "--workers", "1", "--set", "mitigation.clip=calibrated"),
         ("accuracy", "study.toml", "--workers", "1", "--set", "mitigation.clip=calibrated"),
         ("cost", "study.toml"),
+        ("serve", "gpt2.toml", "--prompt", "20", "--generate", "5", "--batch", "2"),
         ("compare", "study.toml", "--platforms", "clipformer_tcad_2024_adc8,gtx_1060", "--workers", "1"),
         ("run", "bert_base"),
         ("validate", "xformer_tvlsi_2023"),

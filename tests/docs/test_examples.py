@@ -43,6 +43,12 @@ def test_example_study_of_cost_runs() -> None:
     assert "lifetime" in run("-m", "ohmformer.cli", "cost", "examples/04_cost.toml")
 
 
+def test_the_page_on_cost_shows_what_the_example_of_serving_prints() -> None:
+    page = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^\$ python examples/09_serving.py\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE)
+    assert run("examples/09_serving.py").strip() == shown
+
+
 def test_readme_example_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(code.strip().splitlines()) <= 20

@@ -30,7 +30,7 @@ NO_ANSWERS = {
     ),
     *("study.spec", "dataflow.spec", "workload.spec"),
     *("terminal.plain", "terminal.progress"),
-    *("study.noise_labels", "study.results.key", "study.results.part", "study.results.spec"),
+    *("study.noise_labels", "study.results.costs", "study.results.key", "study.results.part", "study.results.spec"),
 }
 """What turns files into settings, which are part of every key as values, what names them, what makes keys and types of
 results, and what draws progress bars."""

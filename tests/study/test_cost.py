@@ -19,8 +19,9 @@ from ohmformer.schema import load
 from ohmformer.study.compare_platforms import compared
 from ohmformer.study.cost import make_costs, price, read_costs, study_costs
 from ohmformer.study.read_study import locate_study, make_study
+from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.document import to_json
-from ohmformer.study.results.spec import Accuracy, CostResult
+from ohmformer.study.results.spec import Accuracy
 from ohmformer.study.sweep import put
 
 BASE: dict[str, Any] = {
@@ -75,7 +76,8 @@ def test_steps_of_decoding_add_up() -> None:
     all_of_them = one(model={**model, "steps": 3}, hardware={"base": "nvm_ideal"})
     for key in ("latency_s", "energy_J"):
         assert getattr(all_of_them, key) == pytest.approx(sum(getattr(step, key) for step in steps))
-    assert all_of_them.throughput_per_s == pytest.approx(3 / all_of_them.latency_s)
+    assert all_of_them.throughput_per_s == pytest.approx(1 / all_of_them.latency_s)
+    assert all_of_them.tokens_per_s == pytest.approx(3 / all_of_them.latency_s)
     assert all_of_them.counts["cell_writes"] == 3 * steps[0].counts["cell_writes"]
     assert all(share <= 1 for share in all_of_them.utilization.values())
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from ohmformer.errors import BadInput
+from ohmformer.study.results.costs import EnergyBy
 from ohmformer.study.results.document import to_json
 from ohmformer.study.results.part import made
-from ohmformer.study.results.spec import Accuracy, EnergyBy, parse_result, results_schema
+from ohmformer.study.results.spec import Accuracy, parse_result, results_schema
 from ohmformer.study.results.store import Store, checksum
 from tests.report.results import answer, point, study
 

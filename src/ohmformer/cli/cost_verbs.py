@@ -1,8 +1,20 @@
-"""The verbs that price a study: cost and compare."""
+"""The verbs that price a study: cost, serve and compare."""
 
 from __future__ import annotations
 
-from ohmformer.cli.options import Json, Out, Platforms, Python, Sets, StudyName, Trace, Workers
+from ohmformer.cli.options import (
+    Batch,
+    Generate,
+    Json,
+    Out,
+    Platforms,
+    Prompt,
+    Python,
+    Sets,
+    StudyName,
+    Trace,
+    Workers,
+)
 from ohmformer.cli.output import (
     check_outputs,
     check_writable,
@@ -42,6 +54,39 @@ def cost(
         write(dumps(runs_of(points.points[0].settings)[0].timeline.chrome_trace()), trace)
     show(cost_tables(costs), to_stderr=goes_to_stdout(json) or goes_to_stdout(trace))
     write_document(costs, json)
+
+
+def serve(
+    study: StudyName,
+    prompt: Prompt = None,
+    generate: Generate = None,
+    batch: Batch = None,
+    sets: Sets = None,
+    json: Json = None,
+    trace: Trace = None,
+    python: Python = None,
+) -> None:
+    """Compute what requests to a study's language model take: time to first token, time per token, energy, wear."""
+    from json import dumps
+
+    from ohmformer.report.serving_table import serving_tables
+    from ohmformer.study.cost import read_costs
+    from ohmformer.study.permission import check_python
+    from ohmformer.study.serving import served_of, study_served
+
+    stopping.says = NOTHING_STORED
+    check_outputs(json=json, trace=trace)
+    if goes_to_stdout(json) and goes_to_stdout(trace):
+        raise BadInput("--json and --trace: both go to standard output; name a file for one of them")
+    lengths = {"model.seq_len": prompt, "model.generate": generate, "model.batch": batch}
+    given = [f"{path}={value}" for path, value in lengths.items() if value is not None]
+    points = read_costs(study, [*(sets or []), *given])
+    check_python((point.settings for point in points.points), python or (), points.where)
+    served = study_served(points)
+    if trace is not None:
+        write(dumps(served_of(points.points[0].settings).chrome_trace()), trace)
+    show(serving_tables(served), to_stderr=goes_to_stdout(json) or goes_to_stdout(trace))
+    write_document(served, json)
 
 
 def compare(

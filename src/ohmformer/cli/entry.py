@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ohmformer.cli.cost_verbs import compare, cost
+from ohmformer.cli.cost_verbs import compare, cost, serve
 from ohmformer.cli.library_verbs import list_entries, schema, show_entry
 from ohmformer.cli.output import show, tell
 from ohmformer.cli.stopping import Verbs, stopping
@@ -40,7 +40,8 @@ def _root(
 
 
 VERBS: dict[str, Callable[..., None]] = {
-    "demo": demo, "run": run, "accuracy": accuracy, "cost": cost, "compare": compare, "validate": validate,
+    "demo": demo, "run": run, "accuracy": accuracy, "cost": cost, "serve": serve,
+    "compare": compare, "validate": validate,
     "list": list_entries, "show": show_entry, "schema": schema,
 }  # fmt: skip
 """Verb -> its function, in the order of the help."""

@@ -75,3 +75,15 @@ Python = Annotated[
         help="Let the study call functions of this module and of its submodules (python: sources). May be repeated.",
     ),
 ]
+Prompt = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Tokens of the prompt, in place of model.seq_len.", show_default=False),
+]
+Generate = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Generated tokens of each request, in place of model.generate.", show_default=False),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Requests that start together, in place of model.batch.", show_default=False),
+]

@@ -11,26 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 from ohmformer import units
 from ohmformer.array.event_counter import Counts
-from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components, kv_conditioning, tiles
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
 from ohmformer.cost.gpu_memory import check_memory
-from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
+from ohmformer.cost.machine.arguments import check_clip, check_cost_arguments, check_kv, check_set_numbers, check_sets
+from ohmformer.cost.machine.machine import Machine
+from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.operands import LayerContext, chip_of
-from ohmformer.cost.power.standing import chip_power
 from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
-from ohmformer.cost.tiles import KVArrays, LayerArrays
+from ohmformer.cost.tiles import LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
-from ohmformer.errors import BadInput, check_type, given, printable, shown, suggest
+from ohmformer.errors import BadInput, printable
 from ohmformer.hardware.rules import RuleBook, Rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
-from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
+from ohmformer.hardware.spec import Accelerator, SramEngine
+from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, Softmax, StaticMatMul, Workload
 
 
@@ -94,6 +95,9 @@ class Placement:
         wear: writes per cell of keys and values, for each kind of array.
         kv_sets: number of sets of the K and V arrays that layers share.
         softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
+        machine: what is built.
+        choice: engines, clips and conditionings of its products.
+        refresh: the refresh of K and V during the pass; None if cells keep their values.
     """
 
     workload: Workload
@@ -107,6 +111,37 @@ class Placement:
     wear: tuple[Wear, ...]
     kv_sets: int = 1
     softmax_sets: str = "one"
+    machine: Machine | None = field(default=None, repr=False)
+    choice: EngineChoice | None = field(default=None, repr=False)
+    refresh: Refresh | None = None
+
+    @classmethod
+    def on(
+        cls,
+        machine: Machine,
+        workload: Workload,
+        layers: tuple[PlacedLayer, ...],
+        wear: tuple[Wear, ...],
+        kv_sets: int,
+        softmax_sets: str,
+        *,
+        choice: EngineChoice | None = None,
+        refresh: Refresh | None = None,
+    ) -> Placement:
+        """Priced layers on a machine, which gives arrays, tiles, area and standing power."""
+        numbers = machine.arrays, machine.arrays_per_polarity, machine.used.total, machine.area, machine.power
+        further = (machine, choice, refresh)
+        return cls(workload, machine.hardware, layers, *numbers, wear, kv_sets, softmax_sets, *further)
+
+    def divided(self, *, singly: bool = False) -> Divided:
+        """The workload before it was priced, see `Divided.of`.
+
+        Raises:
+            BadInput: the placement was made by hand.
+        """
+        if self.choice is None:
+            raise BadInput("placement: was made by hand; take one of of.place, of.simulate or of.serve")
+        return Divided.of(self.workload, self.choice, singly=singly)
 
     def __repr__(self) -> str:
         """Workload, accelerator and sizes in one line, without the stages."""
@@ -174,56 +209,82 @@ def place(
             field and the remedy.
     """
     check_cost_arguments("place", workload, hardware, clip, weights)
-    _check_set_numbers(kv_sets, softmax_sets)
-    _check_clip(hardware, clip)
-    _check_kv(workload, kv)
+    check_set_numbers(kv_sets, softmax_sets)
+    check_clip(hardware, clip)
+    check_kv(workload, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
-    tenants = choice.tenants(workload.ops)
-    layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
-    work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
-    check_memory(workload, hardware, [(work[first], count) for first, count in Counter(kinds).items()])
-    in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
-    all_arrays = list(in_arrays.values())
-    kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
-    _check_sets(hardware, workload, kv_arrays, kv_sets)
-    used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
-    projection = tiles.weight_arrays(hardware, all_arrays)
-    placed = _place_kinds(workload, hardware, kinds, work, in_arrays)
-    placed_layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
-    softmax = count_softmax_units(placed_layers) if softmax_sets == "per_layer" else 1
-    return Placement(
-        workload,
-        hardware,
-        placed_layers,
-        _by_role(projection, kv_arrays),
-        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
-        used_tiles.total,
-        tiles.chip_area(hardware, used_tiles, workload, softmax),
-        idle_power(hardware) + chip_power(hardware, used_tiles.total),
-        tuple(wear(workload, kv_arrays)),
-        kv_sets,
-        softmax_sets,
-    )
+    divided = Divided.of(workload, choice)
+    check_memory(workload, hardware, [(divided.work[first], count) for first, count in divided.counts.items()])
+    kv_arrays = tiles.kv_arrays(workload, divided.all_arrays, kv_sets)
+    check_sets(hardware, workload, kv_arrays, kv_sets)
+    parts = workload.layers()
+    placed = {first: divided.place_kind(first, parts[first], ops) for first, ops in divided.work.items()}
+    layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(divided.kinds, parts, strict=True))
+    softmax = count_softmax_units(layers) if softmax_sets == "per_layer" else 1
+    heads = max((op.heads for op in workload.dynamic), default=0)
+    own = Machine.built(hardware, divided.all_arrays, kv_arrays, heads, softmax)
+    again = refresh_of(workload, kv_arrays, hardware)
+    worn = tuple(wear(workload, kv_arrays))
+    return Placement.on(own, workload, layers, worn, kv_sets, softmax_sets, choice=choice, refresh=again)
 
 
-def _place_kinds(
-    workload: Workload,
-    hardware: Accelerator,
-    kinds: tuple[int, ...],
-    work: Mapping[int, list[LayerOp]],
-    in_arrays: Mapping[int, LayerArrays],
-) -> dict[int, PlacedLayer]:
-    """Position of the first layer of each kind -> this layer, priced."""
-    placed, layers, all_arrays = {}, workload.layers(), list(in_arrays.values())
+class Divided(NamedTuple):
+    """The layers of a workload by kind, each with the engines of its products; it prices layers.
+
+    Attributes:
+        workload: the operations.
+        choice: engines, clips and conditionings.
+        kinds: for each layer, the position of the first layer of its kind.
+        work: position of the first layer of a kind -> its operations, each product with its engine.
+        counts: likewise -> number of layers of this kind.
+        all_arrays: the matrices in arrays of each kind, in the same order.
+        around: likewise -> what prices its operations, and the stage that loads its weights.
+    """
+
+    workload: Workload
+    choice: EngineChoice
+    kinds: tuple[int, ...]
+    work: Mapping[int, list[LayerOp]]
+    counts: Mapping[int, int]
+    all_arrays: list[LayerArrays]
+    around: Mapping[int, tuple[LayerContext, Stage | None]]
+
+    @classmethod
+    def of(cls, workload: Workload, choice: EngineChoice, *, singly: bool = False) -> Divided:
+        """Choose the engines of a workload; every layer is a kind of its own if `singly` is True.
+
+        Raises:
+            BadInput: see `EngineChoice.resolve`.
+        """
+        tenants, layers = choice.tenants(workload.ops), workload.layers()
+        kinds = tuple(range(len(layers))) if singly else _first_equal_layer(workload, choice, tenants)
+        work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
+        counts = Counter(kinds)
+        in_arrays = {first: tiles.layer_arrays(ops, counts[first]) for first, ops in work.items()}
+        all_arrays = list(in_arrays.values())
+        around = _around(workload, choice.hardware, kinds, in_arrays)
+        return cls(workload, choice, kinds, work, counts, all_arrays, around)
+
+    def place_kind(self, first: int, layer: Layer, work: list[LayerOp]) -> PlacedLayer:
+        """Price a layer of the kind whose first layer is at `first`; its K and V may have other lengths."""
+        context, setup = self.around[first]
+        entry = _place_layer(layer, work, context, setup)
+        return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
+
+
+def _around(
+    workload: Workload, hardware: Accelerator, kinds: tuple[int, ...], in_arrays: Mapping[int, LayerArrays]
+) -> dict[int, tuple[LayerContext, Stage | None]]:
+    """Position of the first layer of a kind -> what prices it, and the stage that loads its weights."""
+    layers, all_arrays, found = workload.layers(), list(in_arrays.values()), {}
     lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
     for first, arrays in in_arrays.items():
         layer = layers[first]
         nearest = _neighbors(first, kinds) if layer.index is None else ()
         layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
         context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
-        entry = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
-        placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
-    return placed
+        found[first] = context, _load_stage(hardware, arrays, all_arrays)
+    return found
 
 
 def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:
@@ -240,35 +301,6 @@ def _kept(workload: Workload, layer: Layer) -> bool:
     """True if all K and V of a layer stay in cells for every sample of a batch (see `tiles.caches`)."""
     products = [op for op in layer.ops if isinstance(op, DynamicMatMul)]
     return all(tiles.caches(workload, op, shared=False) == workload.batch for op in products)
-
-
-def _check_set_numbers(kv_sets: object, softmax_sets: object) -> None:
-    if type(kv_sets) is not int or kv_sets not in (1, 2):
-        raise BadInput(f"place: kv_sets is {given(kv_sets)}; give 1 or 2")
-    if not isinstance(softmax_sets, str) or softmax_sets not in ("one", "per_layer"):
-        raise BadInput(f"place: softmax_sets is {given(softmax_sets)}; give 'one' or 'per_layer'")
-
-
-def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> None:
-    """Refuse a second set of cells that nothing would use.
-
-    Raises:
-        BadInput: no layers share arrays of K and V, or only one sample of one layer uses them.
-    """
-    if sets == 1:
-        return
-    turns = [workload.batch * sum(use.layers for use in entry.uses) for entry in arrays if entry.shared]
-    if max(turns, default=0) > 1:
-        return
-    reason = f"hardware.attention.arrays = {hardware.attention.arrays!r}"
-    if not arrays or (not any(entry.shared for entry in arrays) and hardware.attention.arrays == "shared"):
-        reason = "attention is not in arrays"
-    elif turns:
-        reason = "one layer and one sample"
-    raise BadInput(
-        f"dataflow.kv_cells = 'double': {reason}: no cells of K and V are written again while they are read; "
-        "leave it out (single)"
-    )
 
 
 def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
@@ -292,46 +324,6 @@ def _first_equal_layer(workload: Workload, choice: EngineChoice, tenants: frozen
     ]
     keys = enumerate(zip(workload.kinds, products, strict=True))
     return tuple(first.setdefault(key, position) for position, key in keys)
-
-
-def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> dict[str, int]:
-    """Role -> number of arrays."""
-    counts = {"projection": sum(count for _, count in weights)}
-    for entry in kv_arrays:
-        counts[entry.role] = counts.get(entry.role, 0) + entry.arrays
-    return counts
-
-
-def check_cost_arguments(function: str, workload: object, hardware: object, clip: object, weights: object) -> None:
-    """Refuse arguments of a wrong type that the functions of cost share.
-
-    Raises:
-        BadInput: an argument is refused; `function` names the function in the message.
-    """
-    named_hardware = f"of.load({shown(hardware)})" if isinstance(hardware, str) else "of.load"
-    named_workload = f"of.shapes({shown(workload)})" if isinstance(workload, str) else "of.shapes or of.trace"
-    check_type(function, "workload", workload, Workload, f"a Workload ({named_workload})")
-    check_type(function, "hardware", hardware, Accelerator, f"an Accelerator ({named_hardware})")
-    check_type(function, "clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None")
-    check_type(function, "weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None")
-
-
-def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
-    for engine in (hardware.attention.key, hardware.attention.value):
-        if clip is not None and isinstance(engine, CrossbarEngine):
-            clip.check(engine.array)
-
-
-def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
-    names = {op.name for op in workload.dynamic}
-    for name, spec in kv.items() if isinstance(kv, Mapping) else [("", kv)]:
-        where = f"kv[{shown(name)}]" if isinstance(kv, Mapping) else "kv"
-        if name not in names and isinstance(kv, Mapping):
-            raise BadInput(f"{where}: names no operand; {suggest(str(name), sorted(names))}")
-        if not isinstance(spec, Conditioning | None):
-            raise BadInput(
-                f"{where} is {given(spec)}; which is not a conditioning; take Conditioning(mean=True, basis='hadamard')"
-            )
 
 
 def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:

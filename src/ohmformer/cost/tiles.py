@@ -285,8 +285,8 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
     return sum(ceil(count / per_tile) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
-def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_sets: int = 1) -> float:
-    """Area of tiles with their arrays, nodes, sets of units for softmax, exact engines and the die of a GPU [m^2]."""
+def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int = 1) -> float:
+    """Area of tiles with their arrays, nodes, softmax units of `heads` heads, exact engines, a GPU's die [m^2]."""
     exact = dict.fromkeys(engine for engine in hardware.engines.values() if isinstance(engine, ExactEngine))
     exact_area = sum(engine.checked_area() for engine in exact)
     die = max((gpu.area for gpu in hardware.gpus.values()), default=0.0)
@@ -299,7 +299,6 @@ def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_se
     for role, array, count in used.kinds:
         arrays_area = per_tile * priced(array, role).area if count and array is not None else 0.0
         total += count * (shell + arrays_area)
-    heads = max((op.heads for op in workload.dynamic), default=0)
     units = softmax_sets * heads * chip.softmax.area_per_head if chip.softmax else 0.0
     nodes = ceil(used.total / (chip.tiles_per_node or used.total or 1))
     return total + nodes * chip.node_area + (units + exact_area) + die

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -37,6 +37,10 @@ class Wear:
     shared: bool
     engine: ArrayEngine
 
+    def with_refreshes(self, times: float) -> Wear:
+        """The wear if all cells are also written again `times` times."""
+        return replace(self, max_writes=self.max_writes + times, mean_writes=self.mean_writes + times)
+
 
 def wear(workload: Workload, arrays: list[KVArrays]) -> Iterator[Wear]:
     """The wear of the cells of keys and values, for each kind of array.
@@ -47,27 +51,28 @@ def wear(workload: Workload, arrays: list[KVArrays]) -> Iterator[Wear]:
         workload: phase and batch.
         arrays: the arrays of K and V.
     """
+    for entry in worn(arrays):
+        mean = sum(use.layers * use.op.batch * cells_of(use, entry) for use in entry.uses) / entry.cells
+        yield wear_of(entry, max_writes(workload, entry), mean)
+
+
+def worn(arrays: Sequence[KVArrays]) -> Iterator[KVArrays]:
+    """The arrays whose cells have a known endurance and number of pulses, without roles of which some have not."""
     cells = [(entry.role, entry.engine.array.cell) for entry in arrays]
     unknown = {role for role, cell in cells if cell.endurance is None or cell.write_pulses is None}
-    for entry in arrays:
-        cell = entry.engine.array.cell
-        if entry.role in unknown or cell.endurance is None or cell.write_pulses is None:
-            continue
-        mean = sum(use.layers * use.op.batch * _cells_written(use, entry) for use in entry.uses) / entry.cells
-        repetitions = max(effort(use.plan.array, use.plan.slices).worn for use in entry.uses)
-        yield Wear(
-            entry.role,
-            _max_writes(workload, entry),
-            mean,
-            entry.cells,
-            cell.write_pulses * repetitions,
-            cell.endurance,
-            entry.shared,
-            entry.engine,
-        )
+    return (entry for entry in arrays if entry.role not in unknown)
 
 
-def _max_writes(workload: Workload, entry: KVArrays) -> float:
+def wear_of(entry: KVArrays, most: float, mean: float) -> Wear:
+    """The wear of arrays from `worn`, from writes of their most used cell and mean writes of all their cells."""
+    cell = entry.engine.array.cell
+    assert cell.endurance is not None
+    assert cell.write_pulses is not None
+    pulses = cell.write_pulses * max(effort(use.plan.array, use.plan.slices).worn for use in entry.uses)
+    return Wear(entry.role, most, mean, entry.cells, pulses, cell.endurance, entry.shared, entry.engine)
+
+
+def max_writes(workload: Workload, entry: KVArrays) -> float:
     """Writes of the most written token slot, by all layers and all samples that share it."""
     slots = [slots_of(use.op, entry.engine) for use in entry.uses]
     if entry.shared:
@@ -92,7 +97,7 @@ def _slot_writes(workload: Workload, use: KVUse, entry: KVArrays, slots: int) ->
     return ceil(writes_per_slot) * windows_of(use.op, workload.batch)
 
 
-def _cells_written(use: KVUse, entry: KVArrays) -> int:
+def cells_of(use: KVUse, entry: KVArrays) -> int:
     """Number of cells that are written for one sample, or for one of its attention windows."""
     tokens = tokens_written(use.op, entry.engine, shared=entry.shared)
     plan = written_plan(use.op, entry.engine, use.plan.array, None, tokens)

@@ -80,7 +80,7 @@ def latency(placement: Placement, dataflow: Dataflow) -> float:
     longest = max(layer.tokens for layer in placement.layers)
     designs = Designs(np.array([dataflow.size_of_block(longest)]), {})
     if dataflow.has_closed_form and not _has_formula(placement, dataflow):
-        return recursive_latency(placement, dataflow)
+        return float(with_refresh(placement, np.array(recursive_latency(placement, dataflow))))
     return float(latencies(placement, dataflow, designs)[0])
 
 
@@ -103,12 +103,20 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
             f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
         )
     if not _has_formula(placement, dataflow):
-        return _by_recursion(placement, dataflow, designs)
+        return with_refresh(placement, _by_recursion(placement, dataflow, designs))
     total = np.zeros(len(designs.block))
     for layer, times in placement.distinct():
         ready = np.full(len(designs.block), layer.setup.time(1) if layer.setup else 0.0)
         total += times * alone_latency(layer.stages, segments(layer, dataflow), layer.tokens, designs, ready)
-    return total * placement.workload.batch
+    return with_refresh(placement, total * placement.workload.batch)
+
+
+def with_refresh(placement: Placement, work: Array) -> Array:
+    """Latencies with the refreshes of K and V, from the times of computing [s]."""
+    if placement.refresh is None:
+        return work
+    found: Array = np.vectorize(placement.refresh.latency, otypes=[float])(work)
+    return found
 
 
 def runs_one_by_one(placement: Placement, dataflow: Dataflow) -> bool:

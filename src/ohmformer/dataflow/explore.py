@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ohmformer.cost.placement import PlacedLayer, Placement, check_cost_arguments
+from ohmformer.cost.machine.arguments import check_cost_arguments
+from ohmformer.cost.machine.refresh import Refresh, refreshes
+from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
 from ohmformer.dataflow.layer_cuts import Segment, joined_segments
@@ -89,12 +91,19 @@ def explore(
         per_point.append(by_pair[pair])
     latencies = _latencies(designs, per_point)
     joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in per_point]).T
-    gated = [
-        gated_energy(priced.placement, design.dataflow) if priced.gated else 0.0
-        for design, priced in zip(designs, per_point, strict=True)
-    ]
-    energy = joules + power * latencies + np.array(gated)
-    return Explored(latencies, energy, area, tuple(priced.placement for priced in per_point))
+    joules = joules + power * latencies
+    for number, (design, priced) in enumerate(zip(designs, per_point, strict=True)):
+        if priced.gated:
+            joules[number] += gated_energy(priced.placement, design.dataflow)
+        if priced.placement.refresh:
+            joules[number] += _refresh_energy(priced.placement, float(latencies[number]))
+    return Explored(latencies, joules, area, tuple(priced.placement for priced in per_point))
+
+
+def _refresh_energy(placement: Placement, latency: float) -> float:
+    """Energy of all refreshes of K and V during a pass [J]."""
+    refresh = placement.refresh
+    return 0.0 if refresh is None else refresh.joules * refreshes(latency, refresh.interval)
 
 
 def _design_points(points: Iterable[Any]) -> list[DesignPoint]:
@@ -213,6 +222,7 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
     """
     total = np.zeros(len(points))
     buckets: dict[tuple[Segment, ...], _Bucket] = {}
+    refreshed: list[tuple[int, Refresh]] = []
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
         if not dataflow.has_closed_form:
             total[number] = build_timeline(priced.placement, dataflow).latency
@@ -220,6 +230,8 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
             total[number] = latency(priced.placement, dataflow)
         else:
             joins = dataflow.decides("joins")
+            if priced.placement.refresh:
+                refreshed.append((number, priced.placement.refresh))
             for layer, repeats, start, stage_times, parts in priced.pipelines:
                 block = dataflow.size_of_block(layer.tokens)
                 bucket = buckets.setdefault(parts[joins], _Bucket())
@@ -232,4 +244,6 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
         designs = Designs(block.astype(np.int64), {})
         passed = alone_latency(stages, segments, tokens.astype(np.int64), designs, start)
         np.add.at(total, number.astype(np.int64), count_each * passed)
+    for number, refresh in refreshed:
+        total[number] = refresh.latency(float(total[number]))
     return total

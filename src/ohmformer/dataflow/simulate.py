@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import get_args
 
-from ohmformer import units
-from ohmformer.cost.placement import Placement, check_cost_arguments
+from ohmformer.cost.machine.arguments import check_cost_arguments
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.jobs import check_size
-from ohmformer.dataflow.lifetime import lifetime
+from ohmformer.dataflow.lifetime import given_rate, lifetime, real_number
 from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.run_table import as_html, as_text, run_rows
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.timeline import Timeline, build_timeline
-from ohmformer.errors import BadInput, check_type, given, shown, suggest
+from ohmformer.errors import BadInput, check_type, shown, suggest
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -101,10 +100,11 @@ class Run:
         Raises:
             BadInput: the rate or `spare` is out of range.
         """
-        passes_per_second = 1 / self.latency if rate is None else _rate(rate)
+        passes_per_second = 1 / self.latency if rate is None else given_rate(rate)
         check_type("lifetime", "leveling", leveling, bool, "True or False")
-        spare = _number("spare", spare, "a fraction, such as 0.1")
-        first_worn = lifetime(self.placement, passes_per_second, leveling=leveling, spare=spare)
+        spare = real_number("spare", spare, "a fraction, such as 0.1")
+        again = self.timeline.refreshes
+        first_worn = lifetime(self.placement, passes_per_second, leveling=leveling, spare=spare, refreshes=again)
         return None if first_worn is None else first_worn.seconds
 
     def save_trace(self, file: str | Path) -> None:
@@ -118,31 +118,6 @@ class Run:
             Path(file).write_text(json.dumps(self.timeline.chrome_trace()), encoding="utf-8")
         except OSError as error:
             raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another place") from error
-
-
-def _rate(rate: object) -> float:
-    """Return a rate [Hz] that is given as a number, or as text with a unit.
-
-    Raises:
-        BadInput: it is neither.
-    """
-    if not isinstance(rate, str):
-        return _number("rate", rate, 'passes per second, such as 20 or "20 Hz"')
-    try:
-        return units.parse(rate, "Hz")
-    except ValueError as error:
-        raise BadInput(f"lifetime: rate = {shown(rate)}: {error}") from None
-
-
-def _number(name: str, value: object, remedy: str) -> float:
-    """Return a real number of any type as a float.
-
-    Raises:
-        BadInput: the value is not a real number.
-    """
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise BadInput(f"lifetime: {name} is {given(value)}; give {remedy}")
-    return float(value)
 
 
 def simulate(

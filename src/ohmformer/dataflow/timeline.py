@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import CONDITIONING, By, Stage, total_energy
 from ohmformer.dataflow.event_engine import Schedule, run_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.jobs import jobs_of
 from ohmformer.dataflow.layer_cuts import segments
+from ohmformer.dataflow.retention.pass_ages import TimedPass, pass_ages
+from ohmformer.dataflow.retention.pauses import Pauses
 from ohmformer.dataflow.spec import Dataflow
+from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.spec import ArrayEngine, GpuEngine
 from ohmformer.workload.spec import StaticMatMul
+
+REFRESH = "refresh"
+"""Name of the work of writing keys and values again, in splits of time and energy and in traces."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Timeline:
         placement: the workload on the accelerator.
         dataflow: the order of work.
         jobs: in program order.
-        schedule: start and end of every job.
+        schedule: start and end of every job, in time of computing, without refreshes.
     """
 
     placement: Placement
@@ -40,9 +49,25 @@ class Timeline:
         return f"Timeline({self.placement!r}, dataflow {self.dataflow.kind}, jobs {len(self.jobs):,})"
 
     @cached_property
-    def latency(self) -> float:
-        """Time from the first start to the last end, for all samples [s]."""
+    def work(self) -> float:
+        """Time of computing, from the first start to the last end, for all samples [s]; refreshes are left out."""
         return max(self.schedule.ready)
+
+    @cached_property
+    def refreshes(self) -> int:
+        """Number of refreshes of keys and values during the pass."""
+        return self.placement.refresh.count(self.work) if self.placement.refresh else 0
+
+    @cached_property
+    def latency(self) -> float:
+        """Time from the first start to the last end, for all samples, refreshes included [s]."""
+        return self.placement.refresh.latency(self.work) if self.placement.refresh else self.work
+
+    @property
+    def pauses(self) -> Pauses | None:
+        """The refreshes during the pass; None if there are none."""
+        refresh = self.placement.refresh
+        return Pauses(refresh.work, np.full(self.refreshes, refresh.seconds)) if refresh and self.refreshes else None
 
     @cached_property
     def energy(self) -> float:
@@ -62,6 +87,8 @@ class Timeline:
         """
         dynamic = total_energy(((job.stage, job.share) for job in self.jobs), kind)
         static = self.placement.power * self.latency + sum(job.stage.standing * job.duration for job in self.jobs)
+        if self.placement.refresh and self.refreshes:
+            dynamic = add_energy(dynamic, refresh_energy(self.placement.refresh, self.refreshes, kind))
         return add_energy(dynamic, {"static": static}) if static else dynamic
 
     @cached_property
@@ -80,7 +107,9 @@ class Timeline:
         for number in range(len(self.jobs)):
             for part, start, seconds in self._parts(number):
                 spans[part.engine].append((start, start + seconds))
-        return {engine: _covered(intervals) / self.latency for engine, intervals in spans.items()}
+        busy = {engine: _covered(intervals) for engine, intervals in spans.items()}
+        busy["attention"] += self.latency - self.work
+        return {engine: seconds / self.latency for engine, seconds in busy.items()}
 
     def critical_path(self) -> list[int]:
         """Positions of a chain of jobs from the first start to the last result.
@@ -101,10 +130,12 @@ class Timeline:
         for place, number in enumerate(path):
             parts = [(part.name, seconds) for part, _, seconds in self._parts(number)]
             if self.jobs[number].lag:
-                end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.latency
+                end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.work
                 parts.append((parts[-1][0], end - self.schedule.end[number]))
             for name, seconds in parts:
                 by_stage[name] = by_stage.get(name, 0.0) + seconds
+        if self.refreshes:
+            by_stage[REFRESH] = self.latency - self.work
         return by_stage
 
     def _parts(self, number: int) -> Iterator[tuple[Stage, float, float]]:
@@ -118,6 +149,18 @@ class Timeline:
             seconds = part.occupancy(tokens) if job.lag else part.time(tokens)
             yield part, now, seconds
             now += seconds
+
+    def ages(self, sample: int = 0) -> Ages:
+        """How old keys and values in cells are when they are read, and how often their cells are written.
+
+        Args:
+            sample: number of the sample of the batch.
+
+        Raises:
+            BadInput: see `retention.pass_ages.pass_ages`.
+        """
+        timed = TimedPass(self.placement, self.jobs, self.schedule, self.work)
+        return pass_ages(timed, sample, self.pauses, self.latency)
 
     def peak_buffer(self) -> dict[str, float]:
         """Largest number of bytes that memories must hold at once, by use.
@@ -146,15 +189,28 @@ class Timeline:
     def chrome_trace(self) -> dict[str, Any]:
         """The timeline in the trace-event format of chrome://tracing and Perfetto: one track per unit, times in us.
 
-        `arrives` of a job is the time at which its result has passed pipelines and links.
+        `arrives` of a job is the time at which its result has passed pipelines and links. A refresh has a track of its
+        own; jobs stop meanwhile.
         """
-        units = {unit: number for number, unit in enumerate(self.busy, 1)}
-        return {"displayTimeUnit": "ns", "traceEvents": [*_tracks(units), *self._events(units)]}
+        return trace([(self, {})], self.pauses)
 
-    def _events(self, units: dict[str, int]) -> Iterator[dict[str, Any]]:
+    def events(self, units: dict[str, int], start: float, pauses: Pauses | None) -> Iterator[dict[str, Any]]:
+        """The events of a trace, one for each job and unit.
+
+        Args:
+            units: unit -> number of its track.
+            start: time of computing before this pass [s].
+            pauses: the refreshes; None for none.
+        """
+        begins, ends, arrivals = (
+            np.array(times) + start for times in (self.schedule.start, self.schedule.end, self.schedule.ready)
+        )
+        durations = np.array([job.duration for job in self.jobs])
+        if pauses is not None:
+            begins, ends, arrivals = pauses.start(begins), pauses.end(ends), pauses.end(arrivals)
+            durations = np.maximum(ends - begins, 0.0)
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
-            arrives = self.schedule.ready[number] * 1e6
             for unit in (job.unit, *job.also):
                 yield {
                     "name": job.stage.name,
@@ -162,10 +218,42 @@ class Timeline:
                     "ph": "X",
                     "pid": 1,
                     "tid": units[unit],
-                    "ts": self.schedule.start[number] * 1e6,
-                    "dur": job.duration * 1e6,
-                    "args": {"layer": layer, "sample": job.sample, "block": job.block, "arrives": arrives},
+                    "ts": float(begins[number]) * 1e6,
+                    "dur": float(durations[number]) * 1e6,
+                    "args": {
+                        "layer": layer,
+                        "sample": job.sample,
+                        "block": job.block,
+                        "arrives": float(arrivals[number]) * 1e6,
+                    },
                 }
+
+
+def trace(passes: Sequence[tuple[Timeline, dict[str, Any]]], pauses: Pauses | None) -> dict[str, Any]:
+    """Passes that follow one another in the trace-event format.
+
+    Args:
+        passes: each with more `args` for its events.
+        pauses: the refreshes; None for none.
+    """
+    units: dict[str, int] = {}
+    for unit in (unit for timeline, _ in passes for unit in timeline.busy):
+        units.setdefault(unit, len(units) + 1)
+    if pauses is not None:
+        units[REFRESH] = len(units) + 1
+    events, start = list(_tracks(units)), 0.0
+    for timeline, more in passes:
+        for event in timeline.events(units, start, pauses):
+            event["args"].update(more)
+            events.append(event)
+        start += timeline.work
+    if pauses is not None:
+        for begin, seconds in zip(pauses.starts, pauses.seconds, strict=True):
+            span = {"ts": float(begin) * 1e6, "dur": float(seconds) * 1e6}
+            events.append(
+                {"name": REFRESH, "cat": "attention", "ph": "X", "pid": 1, "tid": units[REFRESH], **span, "args": {}}
+            )
+    return {"displayTimeUnit": "ns", "traceEvents": events}
 
 
 def build_timeline(placement: Placement, dataflow: Dataflow) -> Timeline:
@@ -199,10 +287,18 @@ def gated_energy(placement: Placement, dataflow: Dataflow) -> float:
 
 
 def _tracks(units: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """The events of `chrome_trace` that name its tracks: unit -> number of its track."""
     yield {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": "accelerator"}}
     for unit, number in units.items():
         yield {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": unit}}
         yield {"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": number, "args": {"sort_index": number}}
+
+
+def refresh_energy(refresh: Refresh, times: float, kind: By) -> dict[str, float]:
+    """Energy of refreshes [J], split by component, operation or engine."""
+    if kind == "component":
+        return {name: value * times for name, value in refresh.energy.items()}
+    return {REFRESH if kind == "operation" else "attention": refresh.joules * times}
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

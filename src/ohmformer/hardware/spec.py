@@ -24,6 +24,7 @@ from ohmformer.quantities import (
     Nanometers,
     OpsPerSecond,
     PositiveShare,
+    Seconds,
     Share,
     SquareMeters,
     Watts,
@@ -269,6 +270,7 @@ class GpuEngine(ExactEngine):
 class Attention(Spec):
     """The engines of attention. In files, `array = ...` sets the arrays of both."""
 
+    cost_fields: ClassVar[tuple[str, ...]] = ("refresh",)
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {
         "array": ("key.array", "value.array"),
         "kind": ("key.kind", "value.kind"),
@@ -281,6 +283,9 @@ class Attention(Spec):
     arrays: Literal["shared", "per_layer"] = "per_layer"
     """Whether all layers rewrite the same arrays, or each layer has its own. It decides the wear of the cells, and
     which faults a layer sees."""
+    refresh: Annotated[Seconds, Field(gt=0)] | None = None
+    """Time after which every cell of K and V has been written again, so that no value gets older [s]; None for cells
+    that keep their values. The machine stops computing for a refresh (see cost/machine/refresh.py)."""
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from rich.table import Table
 
 from ohmformer import units
 from ohmformer.report.view import axis_name, setting
+from ohmformer.study.results.costs import CostResult, ServedResult, Wear
 from ohmformer.study.results.spec import (
     Accuracy,
-    CostResult,
     MeasuredPoint,
     PricedPoint,
+    ServedPoint,
     StudyCosts,
     StudyResults,
-    Wear,
 )
 
 YEAR, DAY, HOUR = 31557600.0, 86400.0, 3600.0
@@ -31,15 +31,15 @@ def cost_tables(costs: StudyCosts) -> Group:
     for column in ("point", "latency", "energy", "power", "area", "arrays", "projection", "attention", "lifetime"):
         table.add_column(column, justify="left" if column == "point" else "right", overflow="fold")
     for point in points:
-        table.add_row(_name(point), *_numbers(point.cost))
+        table.add_row(point_name(point), *_numbers(point.cost))
     if len(points) > 1:
         return Group(table)
     (only,) = points
     return Group(
         table,
-        _shares("energy by component", only.cost.energy_by.component, "J"),
-        _shares("energy by operation", only.cost.energy_by.operation, "J"),
-        _shares("critical path", only.cost.critical_path_s, "s"),
+        shares("energy by component", only.cost.energy_by.component, "J"),
+        shares("energy by operation", only.cost.energy_by.operation, "J"),
+        shares("critical path", only.cost.critical_path_s, "s"),
     )
 
 
@@ -70,7 +70,7 @@ def _members(members: list[MeasuredPoint], points: list[MeasuredPoint]) -> str:
     """Points of a row by what sets them apart: those of plain sweeps, where there are some, or else by their labels."""
     plain = [point for point in members if not point.label]
     if not plain:
-        return "; ".join(map(_name, members))
+        return "; ".join(map(point_name, members))
     everywhere = [point for point in points if not point.label]
     words = []
     for path in dict.fromkeys(path for point in plain for path in point.set):
@@ -116,7 +116,7 @@ def _wear_words(wear: Wear, writes: str, rate: str) -> str:
     )
 
 
-def _name(point: MeasuredPoint | PricedPoint) -> str:
+def point_name(point: MeasuredPoint | PricedPoint | ServedPoint) -> str:
     """The label of a point, and what was set."""
     settings = ", ".join(_setting(path, value) for path, value in point.set.items())
     return ": ".join(filter(None, (point.label, settings))) or "as written"
@@ -149,7 +149,7 @@ def square_mm(area: float) -> str:
     return f"{area * 1e6:.4g} mm²"
 
 
-def duration(cost: CostResult) -> str:
+def duration(cost: CostResult | ServedResult) -> str:
     """A lifetime in words."""
     if cost.lifetime is None:
         return "not known"
@@ -163,6 +163,12 @@ def duration(cost: CostResult) -> str:
 
 
 def _caption(wears: Sequence[tuple[str, Wear | None]]) -> str:
+    """What the shares of engines mean, and the assumptions behind the lifetimes, as lines of a caption."""
+    about = "projection and attention: share of the time in which at least one unit is at work"
+    return "\n".join([about, *caption_of(wears)])
+
+
+def caption_of(wears: Sequence[tuple[str, Wear | None]]) -> list[str]:
     """Assumptions behind the lifetimes, as lines of a caption.
 
     Args:
@@ -173,11 +179,10 @@ def _caption(wears: Sequence[tuple[str, Wear | None]]) -> str:
         if _wears_out(wear):
             words = _wear_words(wear, f"{wear.writes_per_cell_s:.3g}", f"{wear.rate_per_s:.4g}")
             lines.setdefault(words, []).extend([name] if name else [])
-    sentences = [f"lifetime{' of ' + ', '.join(names) if names else ''}: {words}" for words, names in lines.items()]
-    return "\n".join(["projection and attention: share of the time in which at least one unit is at work", *sentences])
+    return [f"lifetime{' of ' + ', '.join(names) if names else ''}: {words}" for words, names in lines.items()]
 
 
-def _shares(title: str, parts: Mapping[str, float], unit: str) -> Table:
+def shares(title: str, parts: Mapping[str, float], unit: str) -> Table:
     """Parts of a sum, the largest first."""
     table = Table(title=title, title_justify="left")
     table.add_column("")

@@ -7,7 +7,8 @@ A study file of the cost half is that of the accuracy half, with `[dataflow]` an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from ohmformer.hardware.spec import ArrayEngine, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
+from ohmformer.study.results.costs import CostResult, EnergyBy, Wear
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.part import made
-from ohmformer.study.results.spec import CostResult, EnergyBy, PricedPoint, StudyCosts, Wear
+from ohmformer.study.results.spec import PricedPoint, StudyCosts
 from ohmformer.study.spec import CostSettings, Point, Study
 from ohmformer.study.sweep import Document
 from ohmformer.terminal.progress import bar
@@ -81,10 +83,12 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
     model = settings.model
     if model.steps > 1 and model.phase != "decode":
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
-    clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else None
-    works = _works(settings)
-    fixed = settings.mitigation.kv if isinstance(settings.mitigation.kv, Conditioning) else None
-    options: dict[str, Any] = {"clip": clip, "rules": dict(settings.rules), "weights": settings.mitigation.weights}
+    if model.generate is not None:
+        raise BadInput(
+            f"model.generate = {model.generate}: `ohmformer serve` generates tokens; take that verb, or leave it out"
+        )
+    works, options = _works(settings), cost_options(settings)
+    fixed = options.pop("kv")
     try:
         return [
             simulate(work, settings.hardware, settings.dataflow, kv=_of_workload(chosen, work) or fixed, **options)
@@ -92,6 +96,17 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
         ]
     except BadInput as error:
         raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+
+
+def cost_options(settings: CostSettings) -> dict[str, Any]:
+    """The arguments of `simulate` and `serve` that mitigation and rules decide."""
+    clip, kv = settings.mitigation.clip, settings.mitigation.kv
+    return {
+        "clip": clip if isinstance(clip, KVClip) else None,
+        "rules": dict(settings.rules),
+        "weights": settings.mitigation.weights,
+        "kv": kv if isinstance(kv, Conditioning) else None,
+    }
 
 
 def _of_workload(chosen: Mapping[str, Conditioning] | None, work: Workload) -> dict[str, Conditioning]:
@@ -102,17 +117,30 @@ def _of_workload(chosen: Mapping[str, Conditioning] | None, work: Workload) -> d
 
 def _works(settings: CostSettings) -> list[Workload]:
     """The workload of each pass."""
-    model = settings.model
-    tables = catalog.entries("shapes")
+    model, name = settings.model, table_name(settings)
+    if name is None:
+        from ohmformer.study.default_inputs import traced_steps
+
+        return traced_steps(model, settings.task, settings.rules)
+    contexts = range(model.context, model.context + model.steps)
+    sizes: dict[str, Any] = {"tokens": model.seq_len, "batch": model.batch, "phase": model.phase}
+    return [shapes(name, **sizes, context=context) for context in contexts]
+
+
+def table_name(settings: CostSettings) -> str | None:
+    """The name or file of a study's table of dimensions; None for a real model.
+
+    Raises:
+        BadInput: there is no such table, or rules are given beside it.
+    """
+    model, tables = settings.model, catalog.entries("shapes")
     if model.source in tables:
         raise BadInput(f"{model.where}: is a table of dimensions; write '{PREFIX}{model.source}'")
     sources = [f"{PREFIX}{entry}" for entry in tables]
     if not model.source.startswith(PREFIX):
         if split("model", model.source, sources)[0] == "bundled":
             bundled_file("model", model.source, sources)
-        from ohmformer.study.default_inputs import traced_steps
-
-        return traced_steps(model, settings.task, settings.rules)
+        return None
     name = model.source.removeprefix(PREFIX)
     if name not in tables and not name.endswith(".toml"):
         raise BadInput(f"{model.where}: no such table of dimensions; {suggest(model.source, sources)}")
@@ -122,9 +150,7 @@ def _works(settings: CostSettings) -> list[Workload]:
         raise BadInput(f"{model.where}: {error}") from None
     if settings.rules:
         raise BadInput(f"rules: name modules of a real model, and {shown(model.source)} has none; leave them out")
-    contexts = range(model.context, model.context + model.steps)
-    sizes: dict[str, Any] = {"tokens": model.seq_len, "batch": model.batch, "phase": model.phase}
-    return [shapes(name, **sizes, context=context) for context in contexts]
+    return name
 
 
 def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> CostResult:
@@ -140,7 +166,7 @@ def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = No
     runs = runs_of(settings, chosen)
     last = runs[-1]
     latency, energy = sum(run.latency for run in runs), sum(run.energy for run in runs)
-    samples = last.placement.workload.batch * len(runs)
+    batch = last.placement.workload.batch
     endurance = _lifetime(settings, runs)
     return made(
         CostResult,
@@ -148,10 +174,11 @@ def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = No
         energy_J=energy,
         power_W=energy / latency,
         area_m2=last.area,
-        throughput_per_s=samples / latency,
+        throughput_per_s=batch / latency,
+        tokens_per_s=batch * sum(run.placement.workload.tokens for run in runs) / latency,
         efficiency_op_per_J=sum(run.placement.workload.operations for run in runs) / energy,
-        lifetime_s=_finite(endurance.seconds) if endurance else None,
-        lifetime=_wear(endurance),
+        lifetime_s=finite(endurance.seconds) if endurance else None,
+        lifetime=wear_result(endurance),
         utilization=_mean([(run.utilization, run.latency / latency) for run in runs]),
         energy_by=_energy_by(runs),
         critical_path_s=add_energy(*(run.timeline.critical_stages() for run in runs)),
@@ -180,11 +207,17 @@ def _counts(runs: list[Run]) -> dict[str, float]:
         "arrays": sum(placement.arrays.values()),
         "arrays_per_polarity": placement.arrays_per_polarity,
         "tiles": placement.tiles,
-        "cell_writes": total.cell_writes,
+        "cell_writes": total.cell_writes + sum(_rewritten(run) for run in runs),
         "cell_reads": total.cell_reads,
         "activations": total.activations,
         "adc_conversions": total.adc_conversions,
     }
+
+
+def _rewritten(run: Run) -> int:
+    """Number of writes of cells in refreshes."""
+    refresh = run.placement.refresh
+    return run.timeline.refreshes * refresh.cell_writes if refresh else 0
 
 
 def _lifetime(settings: CostSettings, runs: list[Run]) -> Lifetime | None:
@@ -192,10 +225,11 @@ def _lifetime(settings: CostSettings, runs: list[Run]) -> Lifetime | None:
     options = settings.cost
     mean_latency = sum(run.latency for run in runs) / len(runs)
     rate = options.rate or 1 / mean_latency
-    return lifetime(runs[-1].placement, rate, leveling=options.leveling, spare=options.spare)
+    again = sum(run.timeline.refreshes for run in runs) / len(runs)
+    return lifetime(runs[-1].placement, rate, leveling=options.leveling, spare=options.spare, refreshes=again)
 
 
-def _wear(estimate: Lifetime | None) -> Wear | None:
+def wear_result(estimate: Lifetime | None) -> Wear | None:
     """The quantities from which a lifetime was computed; None if there is none."""
     if estimate is None:
         return None
@@ -208,13 +242,13 @@ def _wear(estimate: Lifetime | None) -> Wear | None:
         rate_per_s=estimate.rate,
         writes_per_cell_s=estimate.writes_per_second,
         pulses_per_write=estimate.pulses,
-        endurance=_finite(estimate.endurance),
+        endurance=finite(estimate.endurance),
         endurance_source=", ".join(part for part in parts if part),
         arrays=estimate.arrays,
     )
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
@@ -255,8 +289,15 @@ def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Mapp
     Raises:
         BadInput: the point has no price.
     """
-    try:
+    with named_point(study, point):
         return PricedPoint(set=point.set, label=point.label, cost=price(point.settings, chosen))
+
+
+@contextmanager
+def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Iterator[None]:
+    """Add the file, and the point where there are several, to messages."""
+    try:
+        yield
     except BadInput as error:
         values = ", ".join(f"{path} = {shown(value)}" for path, value in point.set.items())
         at = f" (at {values})" if len(study.points) > 1 and values else ""

@@ -27,6 +27,7 @@ from ohmformer.study.spec import CostModel
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tracing.kv_cache_sample import takes
 from ohmformer.tracing.trace import trace
+from ohmformer.workload.request import ListedSteps, RequestPasses, line
 from ohmformer.workload.spec import Op, Workload
 
 FIELD_PREFIXES = ("phase", "context")
@@ -94,6 +95,34 @@ def traced_steps(model_spec: CostModel, task: TaskChoice | None, rules: OrderedR
         if workloads[-1] == last:
             return workloads
     return [traced(model_spec, context, task, rules) for context in contexts]
+
+
+def traced_passes(model_spec: CostModel, task: TaskChoice | None, rules: OrderedRules, generate: int) -> RequestPasses:
+    """The passes of a request to a real model; `seq_len` is the prompt, or the source of an encoder-decoder.
+
+    Of many steps, three are traced; all others have the sizes on the line through them, if they lie on one.
+
+    Raises:
+        BadInput: as `traced`.
+    """
+    spec = model_spec.model_copy(update={"phase": "prefill", "generate": None})
+    prefill = traced(spec, 0, task, rules)
+    alone = prefill if spec.batch == 1 else traced(spec.model_copy(update={"batch": 1}), 0, task, rules)
+    if generate == 1:
+        return RequestPasses(prefill, None, alone, prefill.tokens)
+    across = any(op.across for op in prefill.dynamic)
+    start = 1 if across else prefill.tokens
+    update: dict[str, Any] = {"phase": "decode", "context": start, "steps": generate - 1}
+    if not across:
+        update["seq_len"] = None
+    step_spec = spec.model_copy(update=update)
+    if generate > len(TRACED_STEPS):
+        contexts = range(start, start + generate - 1)
+        first, second, last = (traced(step_spec, contexts[index], task, rules) for index in TRACED_STEPS)
+        if steps := line(first, second, last, generate - 1):
+            return RequestPasses(prefill, steps, alone, prefill.tokens)
+    listed = tuple(traced_steps(step_spec, task, rules))
+    return RequestPasses(prefill, ListedSteps(listed), alone, prefill.tokens)
 
 
 def _extrapolated(first: Workload, second: Workload, steps: int) -> Workload:

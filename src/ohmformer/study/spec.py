@@ -94,6 +94,7 @@ class CostModel(ModelChoice):
         phase: `encode`, `prefill` or `decode`.
         context: number of tokens in the cache before the pass.
         steps: number of decoding steps, of one token each; the cache grows by one token with each step.
+        generate: generated tokens of each request, for `ohmformer serve`, where `seq_len` is the prompt.
     """
 
     synonyms: ClassVar[dict[str, str]] = dict.fromkeys(("tokens", "length", "sequence_length"), "seq_len")
@@ -103,6 +104,7 @@ class CostModel(ModelChoice):
     phase: Phase | None = None
     context: WholeNumber = 0
     steps: Annotated[int, Field(ge=1, le=4_096)] = 1
+    generate: Annotated[int, Field(ge=1, le=32_768)] | None = None
 
 
 class CostOptions(Spec):

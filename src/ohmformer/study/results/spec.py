@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 
 from ohmformer.array.spec import Level
 from ohmformer.errors import BadInput
+from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
@@ -149,54 +150,6 @@ class PointResult(Part):
     notes: tuple[Text, ...] = ()
 
 
-class EnergyBy(Part):
-    """Energy by component, operation and engine [J]."""
-
-    component: dict[Text, Number]
-    operation: dict[Text, Number]
-    engine: dict[Text, Number]
-
-
-class Wear(Part):
-    """The quantities from which a lifetime was computed.
-
-    Attributes:
-        role: role of the cells that wear out first; empty where no cell is rewritten.
-        rate_per_s: passes per second.
-        writes_per_cell_s: writes of one cell per second.
-        pulses_per_write: pulses of one write.
-        endurance: pulses that a cell stands; None without end.
-        endurance_source: where that number comes from.
-        arrays: `shared` by all layers, or each layer's own.
-    """
-
-    role: Text
-    rate_per_s: Number
-    writes_per_cell_s: Number
-    pulses_per_write: Number
-    endurance: Number | None
-    endurance_source: Text
-    arrays: Text
-
-
-class CostResult(Part):
-    """The cost of one point, in SI units; None for a value that is unknown or infinite."""
-
-    latency_s: Number
-    energy_J: Number
-    power_W: Number
-    area_m2: Number
-    throughput_per_s: Number
-    efficiency_op_per_J: Number
-    lifetime_s: Number | None
-    lifetime: Wear | None
-    utilization: dict[Text, Number]
-    energy_by: EnergyBy
-    critical_path_s: dict[Text, Number]
-    buffer_B: dict[Text, Number]
-    counts: dict[Text, Number]
-
-
 class MeasuredPoint(Part):
     """A point of a study of accuracy.
 
@@ -253,6 +206,42 @@ class StudyCosts(Part):
     key: Text
     versions: dict[Text, Text]
     points: tuple[PricedPoint, ...]
+    notes: tuple[Text, ...] = ()
+
+
+class ServedPoint(Part):
+    """A point of a study whose model serves requests.
+
+    Attributes:
+        set: dotted path -> swept value, as written in the study.
+        label: label of the sweep; empty for none.
+        cost: what its requests take.
+    """
+
+    omitted_at_default = frozenset({"label"})
+
+    set: dict[Text, Any]
+    label: Text = ""
+    cost: ServedResult
+
+
+class StudyServed(Part):
+    """The document of `serve`.
+
+    Attributes:
+        version: version of the format; the key in JSON is `schema`.
+        study: name of the study.
+        key: hash of all settings.
+        versions: package -> version.
+        points: the points, in the order of the study.
+        notes: sentences that a reader must know.
+    """
+
+    version: Literal[1] = Field(alias="schema")
+    study: Text
+    key: Text
+    versions: dict[Text, Text]
+    points: tuple[ServedPoint, ...]
     notes: tuple[Text, ...] = ()
 
 
@@ -318,7 +307,7 @@ class ClaimResults(Part):
     papers: tuple[PaperResult, ...]
 
 
-Document = StudyResults | StudyCosts | ClaimResults
+Document = StudyResults | StudyCosts | StudyServed | ClaimResults
 """Every document that a verb writes."""
 
 DOCUMENTS: TypeAdapter[Document] = TypeAdapter(Document)

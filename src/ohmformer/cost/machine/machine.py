@@ -1,0 +1,104 @@
+"""`Machine`: the arrays, tiles, area and standing power of an accelerator that is built for one or several passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ohmformer.cost import tiles
+from ohmformer.cost.gpu_roofline import idle_power
+from ohmformer.cost.power.standing import chip_power
+from ohmformer.cost.tiles import KVArrays, KVUse, LayerArrays, Tiles
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.mapping.planning import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """What an accelerator is built of for the passes that it has to run.
+
+    Attributes:
+        hardware: the accelerator.
+        weights: the matrices of each kind of layer.
+        kv: the arrays of K and V.
+        heads: the largest number of heads of an attention.
+        softmax: number of sets of softmax units.
+        used: the tiles by what fills them.
+        arrays: role ("projection", "attention.key", "attention.value") -> number of arrays.
+        arrays_per_polarity: number of all arrays, counting a differential pair once.
+        area: area [m^2].
+        power: standing power [W].
+    """
+
+    hardware: Accelerator
+    weights: list[LayerArrays]
+    kv: list[KVArrays]
+    heads: int
+    softmax: int
+    used: Tiles
+    arrays: dict[str, int]
+    arrays_per_polarity: int
+    area: float
+    power: float
+
+    @classmethod
+    def built(
+        cls, hardware: Accelerator, weights: list[LayerArrays], kv: list[KVArrays], heads: int, softmax: int
+    ) -> Machine:
+        """The machine of these matrices.
+
+        Raises:
+            BadInput: the chip has fewer tiles than they need, or a price is missing.
+        """
+        used = tiles.allocate_tiles(hardware, weights, kv)
+        weight_arrays = tiles.weight_arrays(hardware, weights)
+        arrays = {"projection": sum(count for _, count in weight_arrays)}
+        for entry in kv:
+            arrays[entry.role] = arrays.get(entry.role, 0) + entry.arrays
+        per_polarity = sum(count // array.polarities for array, count in weight_arrays)
+        per_polarity += sum(entry.arrays_per_polarity for entry in kv)
+        area = tiles.chip_area(hardware, used, heads, softmax)
+        power = idle_power(hardware) + chip_power(hardware, used.total)
+        return cls(hardware, weights, kv, heads, softmax, used, arrays, per_polarity, area, power)
+
+    def joined(self, other: Machine) -> Machine:
+        """The machine that runs the passes of both: the larger of each kind of arrays and of units.
+
+        Both must run the same model, so that the one with more weights has those of the other.
+
+        Raises:
+            BadInput: the chip has fewer tiles than both need.
+        """
+        weights = max(self.weights, other.weights, key=lambda layers: sum(each.count * each.arrays for each in layers))
+        kv = {group_of(entry): entry for entry in self.kv}
+        for entry in other.kv:
+            kv[group_of(entry)] = _joined(kv[group_of(entry)], entry) if group_of(entry) in kv else entry
+        heads, softmax = max(self.heads, other.heads), max(self.softmax, other.softmax)
+        return Machine.built(self.hardware, weights, list(kv.values()), heads, softmax)
+
+
+def group_of(entry: KVArrays) -> tuple[object, ...]:
+    """Equal for arrays that hold the same operands in two passes."""
+    attention = entry.uses[0].op.stage if entry.shared else ""
+    return entry.role, id(entry.engine.array), entry.engine.written, entry.shared, attention
+
+
+def _joined(one: KVArrays, other: KVArrays) -> KVArrays:
+    """Arrays that hold the K or V of either pass, product by product where both passes have the same products."""
+    if one.shared or len(one.plans) != len(one.uses) or len(other.plans) != len(other.uses):
+        return max(one, other, key=_size)
+    wide, narrow = sorted((_by_name(one), _by_name(other)), key=len, reverse=True)
+    if any(name not in wide or wide[name][0].layers != use.layers for name, (use, _, _) in narrow.items()):
+        return max(one, other, key=_size)
+    for name, entry in narrow.items():
+        wide[name] = max(wide[name], entry, key=lambda each: (each[1].arrays * each[2], each[1].cells * each[2]))
+    uses = tuple(use for use, _, _ in wide.values())
+    return replace(one, uses=uses, plans=tuple((plan, count) for _, plan, count in wide.values()))
+
+
+def _by_name(entry: KVArrays) -> dict[str, tuple[KVUse, Plan, int]]:
+    """Name of a product -> the product, and the matrices that have cells, with their number."""
+    return {use.op.name: (use, *plan) for use, plan in zip(entry.uses, entry.plans, strict=True)}
+
+
+def _size(entry: KVArrays) -> tuple[int, int]:
+    return entry.arrays, entry.cells

@@ -1,0 +1,80 @@
+"""How often the cells of keys and values are written while requests are served on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import ceil
+
+from ohmformer.cost import write_wear
+from ohmformer.cost.machine.machine import Machine, group_of
+from ohmformer.cost.operands import tokens_written, windows_of
+from ohmformer.cost.tiles import KVArrays, caches, slots_of
+from ohmformer.cost.write_wear import Wear
+from ohmformer.workload.spec import Workload
+
+
+@dataclass
+class _Written:
+    """Writes of one group of arrays so far.
+
+    Attributes:
+        cells: cells that were written, each write counted.
+        slots: writes of the most written slot, of arrays that layers share, or whose cells are too few.
+        tokens: name of a product -> tokens that one sample has written.
+    """
+
+    cells: float = 0.0
+    slots: float = 0.0
+    tokens: dict[str, int] = field(default_factory=dict)
+
+
+Writes = tuple[KVArrays, float, float]
+"""Arrays, writes of their most written cell, and mean writes of all their cells."""
+
+
+def request_writes(machine: Machine, passes: Iterable[tuple[Workload, list[KVArrays]]]) -> tuple[Writes, ...]:
+    """The writes per cell of all passes of a batch of requests, for each kind of array.
+
+    Arrays of a layer's own hold a cache as a ring whose slots take turns, so a slot is written once by the request if
+    there are cells for all tokens. Arrays that layers share are written anew by every layer and pass.
+
+    Args:
+        machine: the arrays.
+        passes: each pass with its arrays of K and V.
+    """
+    written = {group_of(entry): _Written() for entry in machine.kv}
+    for workload, arrays in passes:
+        for entry in arrays:
+            _add(written[group_of(entry)], workload, entry)
+    return tuple(
+        (entry, sums.slots + _ring_writes(entry, sums), sums.cells / entry.cells)
+        for entry in machine.kv
+        for sums in [written[group_of(entry)]]
+    )
+
+
+def request_wear(writes: Iterable[Writes]) -> tuple[Wear, ...]:
+    """The wear of cells from `request_writes`; roles with cells of unknown endurance are left out."""
+    by_group = {group_of(entry): (entry, most, mean) for entry, most, mean in writes}
+    known = write_wear.worn([entry for entry, _, _ in by_group.values()])
+    return tuple(write_wear.wear_of(*by_group[group_of(entry)]) for entry in known)
+
+
+def _add(sums: _Written, workload: Workload, entry: KVArrays) -> None:
+    sums.cells += sum(use.layers * use.op.batch * write_wear.cells_of(use, entry) for use in entry.uses)
+    if entry.shared:
+        sums.slots += write_wear.max_writes(workload, entry)
+        return
+    for use in entry.uses:
+        in_turn = workload.batch / caches(workload, use.op, shared=False) * windows_of(use.op, workload.batch)
+        count = round(in_turn * tokens_written(use.op, entry.engine, shared=False))
+        sums.tokens[use.op.name] = sums.tokens.get(use.op.name, 0) + count
+
+
+def _ring_writes(entry: KVArrays, sums: _Written) -> float:
+    """Writes of the most written slot of arrays that belong to one layer."""
+    if entry.shared:
+        return 0.0
+    slots = {use.op.name: slots_of(use.op, entry.engine) for use in entry.uses}
+    return max((ceil(sums.tokens.get(name, 0) / count) for name, count in slots.items()), default=0)

@@ -1,0 +1,97 @@
+"""The steady state of serving: requests at different places in their answers share every decoding step.
+
+B requests are in flight. In every step each of them makes one token; their places in the answer are spread evenly, so
+their contexts differ. When a request has ended, a new one takes its place: its prefill runs alone, between two steps.
+After N = G - 1 steps B requests have ended, and everything repeats:
+
+    T = B T_prefill + sum of the N steps.
+
+The cells of K and V of each request are free for the next one. Where cells are refreshed, T is longer by the share of
+time that this takes, with the mean refresh over the contexts of a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ohmformer.cost.machine.machine import Machine
+from ohmformer.cost.machine.refresh import Refresh
+from ohmformer.dataflow.serving.decoding import Decoding
+from ohmformer.dataflow.serving.request_refresh import work_between
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """Rates of a machine that always has the same number of requests in flight.
+
+    Attributes:
+        requests: number of requests in flight.
+        requests_per_s: requests that end per second.
+        output_tokens_per_s: generated tokens per second.
+        step_latency: mean latency of a decoding step with mixed contexts [s]; None without decoding steps.
+        tpot: mean time between two tokens of a request, prefills of others included [s]; None without decoding steps.
+        energy_per_token: energy of a generated token, prefill and standing power included [J].
+        power: mean power [W].
+    """
+
+    requests: int
+    requests_per_s: float
+    output_tokens_per_s: float
+    step_latency: float | None
+    tpot: float | None
+    energy_per_token: float
+    power: float
+
+
+def steady_state(
+    decoding: Decoding | None,
+    machine: Machine,
+    batch: int,
+    prefill_time: float,
+    prefill_energy: float,
+    again: Sequence[Refresh] = (),
+) -> SteadyState:
+    """The steady state of `batch` requests.
+
+    Args:
+        decoding: the decoding steps of a batch of this size; None if one token is generated.
+        machine: the machine.
+        batch: B, requests in flight.
+        prefill_time: latency of the prefill of one request [s].
+        prefill_energy: its energy, standing power excluded [J].
+        again: the refreshes of prefill and steps of a batch; empty if cells keep their values.
+
+    Raises:
+        BadInput: see `Decoding.mixed_latencies`.
+    """
+    if decoding is None:
+        slower, joules = _refreshed(prefill_time, again)
+        rate = 1 / (prefill_time + slower)
+        power = (prefill_energy + joules) * rate + machine.power
+        return SteadyState(batch, rate, rate, None, None, power / rate, power)
+    count = decoding.steps.count
+    ahead = [number * count // batch for number in range(batch)]
+    stepping = float(decoding.mixed_latencies(ahead).sum())
+    work = batch * prefill_time + stepping
+    slower, joules = _refreshed(work, again)
+    period = work + slower
+    joules += batch * prefill_energy + float(decoding.energies.sum()) + machine.power * period
+    tokens = batch * (count + 1)
+    return SteadyState(
+        batch,
+        batch / period,
+        tokens / period,
+        stepping / count,
+        period / count,
+        joules / tokens,
+        joules / period,
+    )
+
+
+def _refreshed(work: float, kinds: Sequence[Refresh]) -> tuple[float, float]:
+    """Time [s] and energy [J] of the refreshes during `work` seconds of computing, on average over many periods."""
+    if not kinds:
+        return 0.0, 0.0
+    times = work / work_between(kinds) / len(kinds)
+    return times * sum(refresh.seconds for refresh in kinds), times * sum(refresh.joules for refresh in kinds)

@@ -1,0 +1,249 @@
+"""The latencies of many decoding steps at once: the recursion of `block_recursion.py` for one token per sample.
+
+A job starts when the result that it needs has arrived and its units are free, in the order of layers, then samples,
+then stages. All times are arrays with one entry per step, so one pass over these jobs serves all steps. Samples may be
+at different steps of their requests: sample k then takes the times of another step.
+
+As there, equal layers add the same shift to all results that is added to all inputs. So when some equal layers have
+shifted arrivals and shared units by one constant, in every step, as many equal layers that follow add it again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.dataflow.layer_cuts import further_units, sets_of_cells, unit_name, writer_of
+from ohmformer.dataflow.spec import Dataflow
+from ohmformer.dataflow.steady import LONGEST_PERIOD, SAME
+from ohmformer.errors import BadInput
+
+Array = npt.NDArray[np.float64]
+
+MOST_WORK = 4e9
+"""Maximum number of jobs of one step, times the number of steps and `OVERHEAD`, which take about 10 s."""
+OVERHEAD = 1500
+"""Number of steps as which the overhead of an array operation counts."""
+
+
+@dataclass(frozen=True)
+class KindTimes:
+    """Times of the layers of one kind in N steps.
+
+    Attributes:
+        busy: [S, N], time for which a sample occupies each of S stages [s].
+        arrives: [S, N], time until the result of each stage arrives [s].
+        setup: time of the setup [s]; 0 without one.
+    """
+
+    busy: Array
+    arrives: Array
+    setup: float
+
+    def shifted(self, offset: int) -> tuple[Array, Array]:
+        """`busy` and `arrives` of the steps that come `offset` later; after the last step comes the first."""
+        return (
+            (np.roll(self.busy, -offset, 1), np.roll(self.arrives, -offset, 1)) if offset else (self.busy, self.arrives)
+        )
+
+
+def step_latencies(
+    last: Placement,
+    dataflow: Dataflow,
+    kinds: Sequence[int],
+    times: Mapping[int, KindTimes],
+    offsets: Sequence[int] | None = None,
+) -> Array:
+    """The latencies of N decoding steps [s].
+
+    Args:
+        last: one of the steps; all have its units.
+        dataflow: one without jobs of its own.
+        kinds: the kind of each layer.
+        times: kind -> its times.
+        offsets: for each sample, by how many steps it is ahead; None if all samples of a step have the same context.
+
+    Raises:
+        BadInput: there are too many jobs to compute.
+    """
+    batch = last.workload.batch
+    ahead = tuple(offsets) if offsets is not None else (0,) * batch
+    serial = dataflow.batching == "serial"
+    count = next(iter(times.values())).busy.shape[1]
+    _check_work(last, 1 if serial and offsets is None else batch, count)
+    if not serial:
+        return _Pass(last, kinds, times).run(ahead)
+    if offsets is None:
+        return batch * _Pass(last, kinds, times).run((0,))
+    alone = _Pass(last, kinds, times).run((0,))
+    total = np.zeros(count)
+    for offset in ahead:
+        total += np.roll(alone, -offset)
+    return total
+
+
+def job_ends(
+    last: Placement, dataflow: Dataflow, kinds: Sequence[int], times: Mapping[int, KindTimes], sample: int
+) -> dict[tuple[int, int], Array]:
+    """When one sample leaves each stage of N decoding steps, from the start of the step.
+
+    Args:
+        last: see `step_latencies`.
+        dataflow: see `step_latencies`.
+        kinds: see `step_latencies`.
+        times: see `step_latencies`.
+        sample: number of the sample.
+
+    Returns:
+        (position of the layer, position of the stage) -> ends of its job [N] [s].
+    """
+    serial = dataflow.batching == "serial"
+    count = next(iter(times.values())).busy.shape[1]
+    samples = 1 if serial else last.workload.batch
+    _check_work(last, samples, count)
+    found = _Pass(last, kinds, times, follow=0 if serial else sample)
+    alone = found.run((0,) * samples)
+    return {place: end + sample * alone for place, end in found.ends.items()} if serial else found.ends
+
+
+def _check_work(last: Placement, samples: int, steps: int) -> None:
+    jobs = samples * sum(len(layer.stages) for layer in last.layers)
+    if jobs * (steps + OVERHEAD) > MOST_WORK:
+        raise BadInput(
+            f"serve: batch = {last.workload.batch}: takes {jobs:,} jobs in each of {steps:,} steps, too many to "
+            "compute; lower batch or generate, or set dataflow.batching = 'serial'"
+        )
+
+
+class _Pass:
+    """One pass over the jobs of a step, for all steps at once.
+
+    Attributes:
+        arrived: for each sample, when it left the last layer, [N] [s].
+        free: unit -> when it becomes free, [N] [s].
+        readers: unit of a write stage -> times of the last reads of its cells, for the latest uses, [N] [s].
+        follow: number of the sample whose ends are kept, so that no layer is skipped; None for none.
+        ends: (position of the layer, position of the stage) -> ends of this sample's job, [N] [s].
+    """
+
+    def __init__(
+        self, last: Placement, kinds: Sequence[int], times: Mapping[int, KindTimes], follow: int | None = None
+    ) -> None:
+        self.placement, self.kinds, self.times, self.follow = last, kinds, times, follow
+        self.ends: dict[tuple[int, int], Array] = {}
+        self.free: dict[str, Array] = {}
+        self.readers: dict[str, deque[Array]] = {}
+        self.arrived: list[Array] = []
+
+    def run(self, offsets: Sequence[int]) -> Array:
+        """Pass samples through all layers; sample k is `offsets[k]` steps ahead."""
+        count = next(iter(self.times.values())).busy.shape[1]
+        self.arrived = [np.zeros(count)] * len(offsets)
+        layers, index, ahead = self.placement.layers, 0, _equal_after(self.kinds)
+        states: deque[Array] = deque(maxlen=LONGEST_PERIOD + 1)
+        while index < len(layers):
+            self._layer(index, self.times[self.kinds[index]], offsets)
+            equal = ahead[index] if self.follow is None else 0
+            state = self._state(layers[index]) if equal else None
+            if state is None:
+                states.clear()
+            elif found := _period(states, state):
+                period, gain = found
+                self._move(layers[index], equal // period * gain)
+                index += equal // period * period
+                states.clear()
+            else:
+                states.append(state)
+            index += 1
+        latest: Array = np.max(self.arrived, axis=0)
+        return latest
+
+    def _layer(self, index: int, times: KindTimes, offsets: Sequence[int]) -> None:
+        layer = self.placement.layers[index]
+        units = [
+            (unit_name(layer, stage), *further_units(self.placement, layer, place))
+            for place, stage in enumerate(layer.stages)
+        ]
+        enter = self.arrived[0]
+        if layer.setup is not None:
+            unit = unit_name(layer, layer.setup)
+            enter = np.maximum(enter, self.free.get(unit, enter)) + times.setup
+            self.free[unit] = enter
+        shifted = {offset: times.shifted(offset) for offset in dict.fromkeys(offsets)}
+        for sample, offset in enumerate(offsets):
+            now = enter if sample == 0 else self.arrived[sample]
+            self.arrived[sample], ends = self._sample(layer, units, *shifted[offset], now)
+            if sample == self.follow:
+                self.ends.update({(index, place): end for place, end in enumerate(ends)})
+        shared = self._shared(layer)
+        for unit in {unit for each in units for unit in each} - shared:  # no other layer uses it
+            self.free.pop(unit, None)
+            self.readers.pop(unit, None)
+
+    def _sample(
+        self, layer: PlacedLayer, units: list[tuple[str, ...]], busy: Array, arrives: Array, now: Array
+    ) -> tuple[Array, list[Array]]:
+        """When a sample that enters a layer at `now` leaves it, and each of its stages [N]."""
+        ends: list[Array] = []
+        last: dict[int, Array] = {}
+        for place, stage in enumerate(layer.stages):
+            if stage.name == "write":
+                sets, uses = sets_of_cells(self.placement, layer, stage), self.readers.get(units[place][0], ())
+                now = now if sets is None or len(uses) < sets else np.maximum(now, uses[-sets])
+            for unit in units[place]:
+                if unit in self.free:
+                    now = np.maximum(now, self.free[unit])
+            ends.append(now + busy[place])
+            self.free.update(dict.fromkeys(units[place], ends[-1]))
+            now = now + arrives[place]
+            if (writer := writer_of(layer.stages, place)) is not None:
+                last[writer] = now
+        for writer, time in last.items():
+            self.readers.setdefault(units[writer][0], deque(maxlen=2)).append(time)
+        return now, ends
+
+    def _shared(self, layer: PlacedLayer) -> set[str]:
+        """The units of a layer that other layers use, too."""
+        further = {unit for place in range(len(layer.stages)) for unit in further_units(self.placement, layer, place)}
+        return further | {stage.unit for stage in layer.all_stages() if stage.shared}
+
+    def _state(self, layer: PlacedLayer) -> Array | None:
+        """All times on which the next equal layer depends [K, N]; None while some of them do not exist."""
+        shared = sorted(self._shared(layer))
+        writers = [stage.unit for stage in layer.stages if stage.shared and stage.name == "write"]
+        if any(unit not in self.free for unit in shared):
+            return None
+        reads = [time for unit in writers for time in self.readers.get(unit, ())]
+        return np.stack([*self.arrived, *(self.free[unit] for unit in shared), *reads])
+
+    def _move(self, layer: PlacedLayer, gain: Array) -> None:
+        self.arrived = [time + gain for time in self.arrived]
+        for unit in self._shared(layer):
+            self.free[unit] = self.free[unit] + gain
+        for stage in layer.stages:
+            if stage.shared and stage.unit in self.readers:
+                self.readers[stage.unit] = deque((time + gain for time in self.readers[stage.unit]), maxlen=2)
+
+
+def _equal_after(kinds: Sequence[int]) -> list[int]:
+    """For each layer, the number of layers of the same kind that follow directly."""
+    ahead = [0] * len(kinds)
+    for index in range(len(kinds) - 2, -1, -1):
+        ahead[index] = ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
+    return ahead
+
+
+def _period(states: deque[Array], now: Array) -> tuple[int, Array] | None:
+    """After how many layers all times have grown alike, in each step, and by how much [N]; None if they have not."""
+    for period in range(1, len(states) + 1):
+        before = states[-period]
+        if before.shape == now.shape:
+            gain: Array = now[0] - before[0]
+            if bool(np.all(np.abs(now - before - gain) <= SAME * np.abs(now))):
+                return period, gain
+    return None

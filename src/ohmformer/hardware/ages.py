@@ -1,0 +1,167 @@
+"""How old keys and values are when they are read, and how often their cells are written. Both halves may use it.
+
+A token of an operand is written once and read by many queries. So two times for each token say everything: when it is
+in its cells, and when its query reads. The age of key j for query i is
+
+    age(i, j) = read[i] - max(written[j], rewritten[i]),
+
+where rewritten[i] is the last time before this read at which all cells were written anew, such as by a refresh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ohmformer.errors import BadInput, shown
+
+Array = npt.NDArray[np.float64]
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, eq=False)
+class OperandAges:
+    """The times of one operand in one layer.
+
+    Attributes:
+        name: name of the product, such as `layers.0.attention.scores`.
+        role: attention.key or attention.value.
+        layer: index of the layer.
+        written: [K], time at which each token is in its cells [s].
+        read: [Q], time at which the query of each token has read [s]; `first_query` is the token of the first query.
+        rewritten: [Q], the last time before each read at which all cells were written anew [s]; -inf for never.
+        first_query: number of the token whose query comes first.
+        causal: True if a query reads the keys of its own token and of those before it; False if it reads all.
+        across: True for cross attention: keys are tokens of another sequence.
+    """
+
+    name: str
+    role: str
+    layer: int | None
+    written: Array
+    read: Array
+    rewritten: Array
+    first_query: int = 0
+    causal: bool = False
+    across: bool = False
+
+    def age(self, query: int, key: int) -> float:
+        """The age of a key (or value) when a query reads it [s].
+
+        Args:
+            query: number of the query's token.
+            key: number of the key's token.
+
+        Raises:
+            BadInput: there is no such token, or the query does not read this key.
+        """
+        place = query - self.first_query
+        if not 0 <= place < len(self.read) or not 0 <= key < len(self.written):
+            raise BadInput(
+                f"age: query = {shown(query)}, key = {shown(key)}: are not tokens of {self.name}, which has queries "
+                f"{self.first_query} to {self.first_query + len(self.read) - 1} and keys 0 to {len(self.written) - 1}"
+            )
+        if self.causal and not self.across and key > query:
+            raise BadInput(f"age: key = {key}: query {query} reads no later token; give a key up to {query}")
+        return float(self.read[place] - max(self.written[key], self.rewritten[place]))
+
+    def at_distance(self, distance: int) -> Array:
+        """The ages of all pairs of a query and the key `distance` tokens before it, in the order of queries [s].
+
+        A negative distance is a key after the query. Empty if no query reads such a key.
+
+        Raises:
+            BadInput: this is cross attention, whose tokens have no distance.
+        """
+        if self.across:
+            raise BadInput(f"at_distance: {self.name} is cross attention, whose tokens have no distance; take age")
+        if self.causal and distance < 0:
+            return np.zeros(0)
+        keys = np.arange(self.first_query, self.first_query + len(self.read)) - distance
+        places = np.flatnonzero((keys >= 0) & (keys < len(self.written)))
+        found: Array = self.read[places] - np.maximum(self.written[keys[places]], self.rewritten[places])
+        return found
+
+    def by_distance(self) -> tuple[npt.NDArray[np.int64], Array, Array]:
+        """The distances that occur, in ascending order, and the mean and the longest age at each [s]."""
+        last = self.first_query + len(self.read) - 1
+        distances, mean, longest = [], [], []
+        for distance in range(self.first_query - len(self.written) + 1, last + 1):
+            ages = self.at_distance(distance)
+            if len(ages):
+                distances.append(distance)
+                mean.append(ages.mean())
+                longest.append(ages.max())
+        return np.array(distances, dtype=np.int64), np.array(mean), np.array(longest)
+
+    @property
+    def longest(self) -> float:
+        """The longest age of any read [s]: a query reads the first key, too."""
+        return float((self.read - np.maximum(self.written.min(), self.rewritten)).max())
+
+
+@dataclass(frozen=True)
+class CellWrites:
+    """How often cells of one role are written.
+
+    Attributes:
+        role: attention.key or attention.value.
+        most: writes of the most written cell in the time of the ages.
+        mean: mean writes of all cells in this time.
+        seconds: this time [s].
+    """
+
+    role: str
+    most: float
+    mean: float
+    seconds: float
+
+    @property
+    def most_per_hour(self) -> float:
+        """Writes per hour of the most written cell, if the same is done again and again."""
+        return self.most / self.seconds * HOUR
+
+    @property
+    def mean_per_hour(self) -> float:
+        """Mean writes per hour of all cells, if the same is done again and again."""
+        return self.mean / self.seconds * HOUR
+
+
+@dataclass(frozen=True)
+class Ages:
+    """Ages and writes of all operands that lie in cells, over one pass or one request.
+
+    Attributes:
+        operands: the operands of every layer; empty if K and V are in no cells.
+        writes: the writes of each kind of arrays.
+        seconds: time from the start of the pass or request to its end [s].
+        sample: number of the sample (or request) of the batch.
+    """
+
+    operands: tuple[OperandAges, ...] = ()
+    writes: tuple[CellWrites, ...] = ()
+    seconds: float = 0.0
+    sample: int = field(default=0)
+
+    @property
+    def longest(self) -> float:
+        """The longest age of any read [s]; 0 without cells."""
+        return max((operand.longest for operand in self.operands), default=0.0)
+
+    def of(self, layer: int, role: str) -> OperandAges:
+        """The self attention of a layer.
+
+        Args:
+            layer: index of the layer.
+            role: attention.key or attention.value.
+
+        Raises:
+            BadInput: there are none.
+        """
+        for operand in self.operands:
+            if operand.layer == layer and operand.role == role and not operand.across:
+                return operand
+        raise BadInput(f"ages: layer = {shown(layer)}, role = {shown(role)}: nothing in cells; take one of `operands`")

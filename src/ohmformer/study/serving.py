@@ -1,0 +1,127 @@
+"""Computes what requests take at the points of a study, with `model.seq_len` as prompt and `model.generate`."""
+
+from __future__ import annotations
+
+from ohmformer.dataflow.serving.serve import serve
+from ohmformer.dataflow.serving.served import Served
+from ohmformer.errors import BadInput, shown
+from ohmformer.study.cost import MANY, cost_options, finite, named_point, notes, table_name, wear_result
+from ohmformer.study.results.costs import EnergyBy, PartCost, ServedResult, SteadyResult
+from ohmformer.study.results.document import SCHEMA
+from ohmformer.study.results.key import digest, versions
+from ohmformer.study.results.part import made
+from ohmformer.study.results.spec import ServedPoint, StudyServed
+from ohmformer.study.spec import CostSettings, Study
+from ohmformer.terminal.progress import bar
+from ohmformer.workload.request import RequestPasses, table_passes
+
+
+def served_of(settings: CostSettings) -> Served:
+    """The requests of a point.
+
+    Raises:
+        BadInput: lengths are missing, the model does not support them, or the accelerator has no prices.
+    """
+    try:
+        return serve(_passes(settings), settings.hardware, dataflow=settings.dataflow, **cost_options(settings))
+    except BadInput as error:
+        raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+
+
+def _passes(settings: CostSettings) -> RequestPasses:
+    model = settings.model
+    if model.generate is None:
+        raise BadInput("model.generate: is missing; say with --generate how many tokens each request generates")
+    for field, plain in (("phase", None), ("context", 0), ("steps", 1)):
+        if (value := getattr(model, field)) != plain and (field, value) != ("phase", "prefill"):
+            raise BadInput(f"model.{field} = {shown(value)}: a request has a prefill and then its steps; leave it out")
+    name = table_name(settings)
+    if name is None:
+        from ohmformer.study.default_inputs import traced_passes
+
+        return traced_passes(model, settings.task, settings.rules, model.generate)
+    if model.seq_len is None:
+        raise BadInput("model.seq_len: is missing; say with --prompt how many tokens a prompt has")
+    return table_passes(name, model.seq_len, model.generate, model.batch)
+
+
+def served_result(settings: CostSettings) -> ServedResult:
+    """What the requests of a point take.
+
+    Raises:
+        BadInput: as `served_of`, or a number is not finite.
+    """
+    served, options = served_of(settings), settings.cost
+    worn = served.first_worn(options.rate, leveling=options.leveling, spare=options.spare)
+    passes, machine = served.passes, served.machine
+    splits = {kind: served.energy_by(kind) for kind in ("component", "operation", "engine")}
+    return made(
+        ServedResult,
+        prompt=passes.prompt,
+        generate=passes.generate,
+        batch=passes.batch,
+        ttft_s=served.ttft,
+        tpot_s=served.tpot,
+        tpot_first_s=served.first_tpot,
+        tpot_last_s=served.last_tpot,
+        latency_s=served.latency,
+        energy_J=served.energy,
+        energy_per_token_J=served.energy_per_token,
+        power_W=served.power,
+        area_m2=served.area,
+        output_tokens_per_s=served.output_tokens_per_s,
+        requests_per_s=served.requests_per_s,
+        lifetime_s=finite(worn.seconds) if worn else None,
+        lifetime=wear_result(worn),
+        energy_by=made(EnergyBy, "energy_by.", **splits),
+        parts=tuple(
+            made(PartCost, "parts.", name=part.name, latency_s=part.seconds, energy_J=part.joules, tokens=part.tokens)
+            for part in served.parts()
+        ),
+        steady=_steady(served),
+        counts={
+            "arrays": sum(machine.arrays.values()),
+            "arrays_per_polarity": machine.arrays_per_polarity,
+            "tiles": machine.used.total,
+        },
+    )
+
+
+def _steady(served: Served) -> SteadyResult | None:
+    """The steady state; None where it is unknown."""
+    steady = served.steady
+    if steady is None:
+        return None
+    return made(
+        SteadyResult,
+        "steady.",
+        requests=steady.requests,
+        requests_per_s=steady.requests_per_s,
+        output_tokens_per_s=steady.output_tokens_per_s,
+        step_s=steady.step_latency,
+        tpot_s=steady.tpot,
+        energy_per_token_J=steady.energy_per_token,
+        power_W=steady.power,
+    )
+
+
+def study_served(study: Study[CostSettings]) -> StudyServed:
+    """What the requests of all points of a study take.
+
+    Raises:
+        BadInput: a point cannot be served; one line with the file, the field and the remedy.
+    """
+    found = []
+    with bar("requests", len(study.points), show=len(study.points) >= MANY) as display:
+        for point in study.points:
+            with named_point(study, point):
+                found.append(ServedPoint(set=point.set, label=point.label, cost=served_result(point.settings)))
+            display.advance()
+    return StudyServed(
+        schema=SCHEMA,
+        study=study.name,
+        key=digest([digest(repr(sorted(point.settings.canonical().items()))) for point in study.points]),
+        versions=versions(),
+        points=tuple(found),
+        notes=tuple(notes([point.settings for point in study.points])),
+    )

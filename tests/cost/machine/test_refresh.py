@@ -1,0 +1,84 @@
+"""The price of writing all keys and values again, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+import ohmformer as of
+from ohmformer.cost.machine.refresh import Refresh, refreshes
+
+INTERVAL = "10 ms"
+
+
+def refreshed(name: str = "nvm_ideal", interval: str = INTERVAL) -> of.Accelerator:
+    return of.replace(of.load(name), "attention.refresh", interval)
+
+
+def refresh_of(model: str, hardware: of.Accelerator, **sizes: object) -> Refresh:
+    found = of.place(of.shapes(model, **sizes), hardware).refresh  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def test_a_refresh_writes_every_cell_of_keys_and_values_once() -> None:
+    """BERT-base, 100 tokens on crossbars of 128 rows: 100 rows of V take longer than 64 of K."""
+    hardware = refreshed()
+    placement = of.place(of.shapes("bert-base", tokens=100), hardware)
+    cell = hardware.attention.key.array.cell
+    found = refresh_of("bert-base", hardware, tokens=100)
+    cells = placement.counts.cell_writes
+    assert found.seconds == pytest.approx(100 * cell.write_time, rel=1e-12)
+    assert found.cell_writes == cells
+    assert found.energy["write"] == pytest.approx(cells * cell.write_energy, rel=1e-12)
+    chip, size = hardware.chip, 12 * 2 * 100 * 768
+    assert chip is not None
+    assert found.energy["buffer"] == pytest.approx(size * chip.buffer_energy, rel=1e-12)
+    assert found.energy["register"] == pytest.approx(size * chip.register_energy, rel=1e-12)
+
+
+def test_short_caches_take_the_rows_of_a_head() -> None:
+    hardware = refreshed()
+    write_time = hardware.attention.key.array.cell.write_time
+    assert refresh_of("bert-base", hardware, tokens=10).seconds == pytest.approx(64 * write_time, rel=1e-12)
+    assert refresh_of("bert-base", hardware, tokens=500).seconds == pytest.approx(128 * write_time, rel=1e-12)
+
+
+def test_samples_with_caches_of_their_own_take_turns() -> None:
+    hardware = refreshed()
+    one, three = (refresh_of("gpt2", hardware, phase="decode", context=99, batch=n) for n in (1, 3))
+    assert three.seconds == pytest.approx(3 * one.seconds, rel=1e-12)
+    assert three.joules == pytest.approx(3 * one.joules, rel=1e-12)
+    assert refresh_of("bert-base", hardware, tokens=99, batch=3).seconds == pytest.approx(
+        one.seconds / 100 * 99, rel=1e-9
+    )
+
+
+def test_shared_arrays_hold_one_layer() -> None:
+    own = refresh_of("bert-base", refreshed(), tokens=100)
+    shared = refresh_of("bert-base", of.replace(refreshed(), "attention.arrays", "shared"), tokens=100)
+    assert own.cell_writes == 12 * shared.cell_writes
+    assert own.joules == pytest.approx(12 * shared.joules, rel=1e-12)
+    assert own.seconds == shared.seconds
+
+
+def test_refreshes_of_a_time_of_computing() -> None:
+    assert [refreshes(work, 2.0) for work in (0.0, 1.0, 2.0, 2.1, 4.0, 4.1, 9.0)] == [0, 0, 0, 1, 1, 2, 4]
+    assert refreshes(3 * 0.1, 0.1) == 2
+
+
+def test_cells_that_keep_their_values_are_not_refreshed() -> None:
+    assert of.place(of.shapes("bert-base", tokens=10), of.load("nvm_ideal")).refresh is None
+
+
+def test_what_cannot_be_met_is_refused() -> None:
+    with pytest.raises(of.BadInput) as caught:
+        refresh_of("bert-base", refreshed(interval="8 us"), tokens=100)
+    assert str(caught.value).startswith(
+        "hardware.attention.refresh = 8 us: writing all keys and values of BERT-base again takes 8.57 us; raise it"
+    )
+    for name in ("h100_sxm", "puma_asplos_2019"):
+        with pytest.raises(of.BadInput, match=r"hardware\.attention\.refresh: K and V are in no cells"):
+            refresh_of("bert-base", refreshed(name), tokens=100)
+    for value, message in (("0 s", "must be > 0"), ("-1 ms", "must be > 0"), ("5", "refresh"), ("1 V", "refresh")):
+        with pytest.raises(of.BadInput, match=message):
+            refreshed(interval=value)
