@@ -270,3 +270,10 @@ def test_a_trace_of_too_many_jobs_is_refused() -> None:
     served = of.serve("llama-2-7b", of.load("nvm_ideal"), prompt=10, generate=2000)
     with pytest.raises(of.BadInput, match=r"chrome_trace: steps = 1999: takes .* jobs; at most 200,000 .* trace fewer"):
         served.chrome_trace()
+
+
+def test_gated_tiles_are_refused() -> None:
+    hardware = of.replace(of.load("xformer_tvlsi_2023"), "chip.idle_tiles", "gated")
+    with pytest.raises(of.BadInput, match=r"^hardware\.chip\.idle_tiles = 'gated': .*write 'on'"):
+        of.serve("gpt2", hardware, prompt=8, generate=2)
+    of.serve("gpt2", of.replace(hardware, "chip.idle_tiles", "on"), prompt=8, generate=2)

@@ -60,6 +60,11 @@ def serve(
     """
     passes = _passes(model, prompt, generate, batch)
     check_cost_arguments("serve", passes.prefill, hardware, clip, weights)
+    if hardware.chip is not None and hardware.chip.idle_tiles == "gated":
+        raise BadInput(
+            "hardware.chip.idle_tiles = 'gated': serve has no time at work of each tile; write 'on', or price single "
+            "passes with of.simulate"
+        )
     remedy = "LayerSerial() or SequenceBlocking(block=64)"
     check_type("serve", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     flow = dataflow or LayerSerial()
