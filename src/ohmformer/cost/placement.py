@@ -111,7 +111,7 @@ class Placement:
     wear: tuple[Wear, ...]
     kv_sets: int = 1
     softmax_sets: str = "one"
-    machine: Machine | None = field(default=None, repr=False)
+    machine: Machine | None = field(default=None, repr=False, compare=False)
     choice: EngineChoice | None = field(default=None, repr=False)
     refresh: Refresh | None = None
 
