@@ -216,3 +216,10 @@ def test_a_sweep_of_gpus_gives_the_numbers_of_single_runs() -> None:
     for (work, machine, flow), latency, energy in zip(points, found.latency, found.energy, strict=True):
         run = of.simulate(work, machine, flow)
         assert (latency, energy) == (pytest.approx(run.latency), pytest.approx(run.energy))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_more_queries_never_take_less_where_a_second_thread_block_begins(causal: bool) -> None:
+    """The block with the most work decides, and it takes as many queries as one that stands alone."""
+    times = [on(A100, "gpt2" if causal else "bert-base", tokens=tokens).latency for tokens in (383, 384, 385, 400, 512)]
+    assert times == sorted(times)

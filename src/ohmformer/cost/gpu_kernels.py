@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 from ohmformer.hardware.spec import GpuEngine
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
@@ -29,7 +28,7 @@ class Kernel:
 
     Attributes:
         macs: multiply-accumulate operations of all thread blocks.
-        block_macs: multiply-accumulate operations of one thread block.
+        block_macs: multiply-accumulate operations of the thread block with the most of them.
         weights: weights that it reads, each once.
         values: activations that it reads and writes, each once.
         kv: keys or values that it reads.
@@ -96,11 +95,10 @@ def _block(rows: int, columns: int, inputs: int) -> int:
 
 def _fused_attention(op: DynamicMatMul, *, joined: bool) -> Kernel:
     """Half of a kernel of fused attention: Q K^T, which reads Q and K, or P V, which reads V and writes results."""
-    macs = op.batch * op.heads * visible_scores(op) * op.head_width
-    blocks = op.batch * op.heads * ceil(op.queries / QUERIES)
+    rows = min(op.queries, QUERIES)
     return Kernel(
-        macs=macs,
-        block_macs=macs / blocks,
+        macs=op.batch * op.heads * visible_scores(op) * op.head_width,
+        block_macs=visible_scores(replace(op, queries=rows)) * op.head_width,
         values=op.batch * op.heads * op.queries * op.head_width,
         kv=op.batch * op.kv_heads * op.tokens * op.head_width,
         attention=True,
