@@ -13,6 +13,7 @@ from itertools import pairwise
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from tests.dataflow.list_scheduler import busy_and_late
 
 
 @dataclass
@@ -87,8 +88,8 @@ def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> l
 
 
 def _visit(stage: Stage, tokens: int) -> Visit:
-    work = stage.per_token * min(tokens, stage.cap)
-    return Visit(max(stage.floor, work), max(stage.floor, stage.fixed + work)) if tokens else Visit(0.0, 0.0)
+    busy, late = busy_and_late(stage, tokens)
+    return Visit(busy, busy + late)
 
 
 def _parts(count: int, waits: set[int | None]) -> list[range]:

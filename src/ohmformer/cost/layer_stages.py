@@ -69,7 +69,7 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
         return id(op)
     engine: object = id(op.engine)
     if isinstance(op.engine, ArrayEngine) and not prices:
-        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident)
+        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident, op.engine.overflow)
     flags = (op.shared, op.rotated, op.holds_cells)
     return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.kv), *flags)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
+from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
@@ -116,19 +116,27 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
         return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
     if engine.written == "left":
         matrices = plan(op.queries, op.inputs, placed.array, matrices=op.heads, max_code=placed.max_code)
-        passes = ceil(op.queries / (engine.resident or op.queries))
+        passes = ceil(op.queries / slots_of(op, engine))
         return ArrayReads(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
     matrices = plan(op.outputs, op.inputs, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
-    passes = ceil(op.tokens / (engine.resident or op.tokens))
+    passes = ceil(op.tokens / slots_of(op, engine))
     vectors = op.batch * op.queries * op.group
     return ArrayReads(matrices, vectors, vectors * passes)
 
 
+def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
+    """Number of tokens per sample that cells can hold."""
+    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
+
+
 def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> int:
-    """Tokens per sample that a product writes: the new ones, or all if other layers have overwritten the cache."""
+    """Tokens per sample that a product writes: the new ones, or all if others have overwritten the cache.
+
+    Others are layers that share the cells, and tokens of the same cache that take turns in too few cells.
+    """
     if engine.written == "left":
         return op.queries
-    return op.tokens if shared else op.written
+    return op.tokens if shared or op.tokens > slots_of(op, engine) else op.written
 
 
 def written_plan(
@@ -154,9 +162,9 @@ def written_plan(
     return plan(*sizes, array, matrices=op.kv_heads, max_code=max_code)
 
 
-def cells_written(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, tokens: int) -> int:
-    """Number of cells of a plan that are written; K appended to a cache leaves out the reference columns."""
-    appended = op.role == "attention.key" and engine.written == "right" and tokens < op.tokens
+def cells_written(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, *, shared: bool) -> int:
+    """Number of cells of a plan that are written; K of a cache leaves out the reference columns, which it has."""
+    appended = op.role == "attention.key" and engine.written == "right" and op.written < op.tokens and not shared
     return cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
 
 
@@ -200,14 +208,24 @@ def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
         return []
     return [
         replace(
-            writes[-1],
+            _slower(writes[0], writes[-1], context.tokens),
             shared=any(stage.shared for stage in writes),
-            floor=max(stage.floor for stage in writes),
-            per_token=max(stage.per_token for stage in writes),
             energy=add_energy(*(stage.energy for stage in writes)),
             counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
         )
     ]
+
+
+def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
+    """The stage `other` with the times of two writes at the same time.
+
+    If they take turns of different lengths, blocks take equal shares of the slower one.
+    """
+    floor, per_token = max(one.floor, other.floor), max(one.per_token, other.per_token)
+    if one.turn == other.turn and (one.per_token == 0 or other.cap >= min(tokens, other.turn)):
+        return replace(other, floor=floor, per_token=per_token)
+    slower = max(one.time(tokens), other.time(tokens))
+    return replace(other, floor=floor, per_token=slower / tokens, cap=inf, turn=inf)
 
 
 def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
@@ -215,7 +233,7 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
 
     A token of V is a row. A token of K or Q is a column, so writing it takes all rows of the head. Tokens beyond the
     rows of one array are written to other arrays at the same time, unless there are cells for fewer tokens, which then
-    take turns. Attention windows of a sample also take turns.
+    take turns, each as long as if it were the only one. Attention windows of a sample also take turns.
     """
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
@@ -224,7 +242,7 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
     cells = written_plan(op, engine, placed.array, placed.max_code, count)
     if cells is None:
         return None
-    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, count)
+    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, shared=placed.shared)
     cost = components.write_cost(cells, placed.role, cells=number)
     stage = Stage(
         "write",
@@ -234,18 +252,25 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
         energy={name: value * op.batch for name, value in cost.energy.items()},
         counts=Counts(cell_writes=op.batch * number),
     )
-    rows = engine.array.rows
-    if op.role == "attention.key":
-        all_rows = min(op.inputs, rows) * cost.interval
-        return replace(stage, floor=all_rows, per_token=all_rows * windows / context.tokens if windows > 1 else 0.0)
-    if engine.written == "left":
+    if engine.written == "left" and op.role == "attention.value":
         raise BadInput(
             "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
             "take 'right', so that V is written"
         )
-    rows_per_token = count * windows / context.tokens
-    turns = windows * ceil(count / (engine.resident or count))
-    return replace(stage, per_token=cost.interval * rows_per_token, cap=turns * rows / rows_per_token)
+    rows, slots, tokens = engine.array.rows, slots_of(op, engine), context.tokens
+    all_rows = min(op.inputs, rows) * cost.interval
+    if count > slots and (windows > 1 or count != tokens):  # a cache that is written again, or windows
+        whole, rest = divmod(count, slots)
+        rows_in_turn = whole * min(slots, rows) + min(rest, rows)
+        time = all_rows * ceil(count / slots) if op.role == "attention.key" else rows_in_turn * cost.interval
+        return replace(stage, floor=all_rows if op.role == "attention.key" else 0.0, per_token=time * windows / tokens)
+    turn = slots if count > slots else inf
+    if op.role == "attention.key":
+        per_token = all_rows * windows / tokens if windows > 1 else 0.0
+        return replace(stage, floor=all_rows, per_token=per_token, turn=turn)
+    rows_per_token = count * windows / tokens
+    cap = windows * rows / rows_per_token
+    return replace(stage, per_token=cost.interval * rows_per_token, cap=cap, turn=turn)
 
 
 def partial_sums(placed: PlacedOp) -> int:

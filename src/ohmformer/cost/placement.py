@@ -17,7 +17,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components, kv_conditioning, tiles
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
-from ohmformer.cost.gpu_memory import check_memory
+from ohmformer.cost.memory.gpu_memory import check_memory
 from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages

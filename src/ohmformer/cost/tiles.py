@@ -13,7 +13,7 @@ from math import ceil
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import priced
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.operands import array_reads, chip_of, written_plan
+from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine
 from ohmformer.mapping.planning import Plan
@@ -159,11 +159,6 @@ def kv_arrays(workload: Workload, layers: list[LayerArrays], sets: int = 1) -> l
         number = sets if first.shared else 1
         result.append(KVArrays(first.op.role, first.engine, first.shared, tuple(uses), tuple(plans), number))
     return result
-
-
-def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
-    """Number of tokens per sample that cells can hold."""
-    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
 
 
 def caches(workload: Workload, op: DynamicMatMul, *, shared: bool) -> int:

@@ -70,6 +70,9 @@ class Timed(Protocol):
     @property
     def cap(self) -> float | Array: ...
 
+    @property
+    def turn(self) -> float | Array: ...
+
 
 def latency(placement: Placement, dataflow: Dataflow) -> float:
     """The latency of a workload [s]; it equals that of the event engine up to rounding.
@@ -181,11 +184,19 @@ def _times(stages: Sequence[Timed], size: IntArray, designs: Designs) -> list[tu
     """For each stage, the times for which a block of `size` tokens [N] occupies it and until it has arrived [s]."""
     times = []
     for stage in stages:
-        work = stage.per_token * np.minimum(size, stage.cap)
-        busy, time = np.maximum(stage.floor, work), np.maximum(stage.floor, stage.fixed + work)
+        last, before = _turns(stage, size) if np.any(stage.turn < size) else (size, 0.0)
+        work = stage.per_token * np.minimum(last, stage.cap)
+        busy, time = np.maximum(stage.floor, work) + before, np.maximum(stage.floor, stage.fixed + work) + before
         factor = designs.time.get(stage.name, 1.0)
         times.append((busy * factor, time * factor))
     return times
+
+
+def _turns(stage: Timed, size: IntArray) -> tuple[Array, Array]:
+    """Tokens of the last turn of a block [N], and the time of the turns before it [N] [s]."""
+    turn = np.minimum(stage.turn, size)
+    turns = np.ceil(size / turn) - 1
+    return size - turns * turn, turns * np.maximum(stage.floor, stage.per_token * np.minimum(turn, stage.cap))
 
 
 def advance(

@@ -30,6 +30,7 @@ from ohmformer.registry import Family, register
 from ohmformer.schema import Spec
 
 Fusion = Literal["full", "elementwise", "none"]
+Overflow = Literal["rewrite", "spill", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Engine(Family):
 class ArrayEngine(Engine):
     """Base of engines that compute on arrays of cells."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("resident",)
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow")
     simulated: ClassVar[bool] = True
 
     array: Crossbar
@@ -89,6 +90,16 @@ class ArrayEngine(Engine):
     always stored."""
     resident: Count | None = None
     """Number of tokens that have cells; None for as many as needed."""
+    overflow: Overflow = "rewrite"
+    """What happens to more tokens than `resident`. `rewrite`: they take turns in the cells, so that every use of a
+    cache writes all its tokens again. `spill`: the tokens beyond the cells are read from memory and multiplied in the
+    vector lanes. `refuse`: such a workload is refused."""
+
+    @model_validator(mode="after")
+    def _spills_what_it_keeps(self) -> ArrayEngine:
+        if self.overflow == "spill" and self.written == "left":
+            raise ValueError("overflow = 'spill': an engine that stores Q or P keeps no cache; take 'rewrite'")
+        return self
 
 
 @register
@@ -102,7 +113,7 @@ class CrossbarEngine(ArrayEngine):
 class SramEngine(ArrayEngine):
     """Computes with currents in arrays of SRAM cells, which hold one bit each and are written without error."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "arrays")
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow", "arrays")
 
     kind: Literal["sram"] = "sram"
     arrays: Count | None = None
