@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from math import inf
+from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
@@ -13,13 +13,14 @@ from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.gpu_roofline import kernels_cost
+from ohmformer.cost.memory.traffic import stored_bytes, tile_memory_time, with_memory_off_chip
 from ohmformer.cost.operands import (
     LayerContext,
     array_reads,
     first_attention,
+    kv_tokens_read,
     partial_sums,
     rotations,
-    tokens_written,
     write_stages,
 )
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
@@ -88,6 +89,12 @@ def _stage(request: _Request) -> Stage:
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
+    stage = _on_engine(request)
+    return stage if stage.unit == "gpu" else with_memory_off_chip(stage, request.ops, request.context)
+
+
+def _on_engine(request: _Request) -> Stage:
+    """As `_stage`, without the memory off the chip."""
     name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
@@ -117,7 +124,9 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     products = [op for op in ops if isinstance(op, PlacedOp)]
     sizes = [_values_moved(placed) for placed in products]
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
-    price = engine.price(Work(sum(placed.op.macs for placed in products), values_in, values_out, context.vectors))
+    weights = sum(op.op.inputs * op.op.outputs for op in products if isinstance(op.op, StaticMatMul))
+    macs = sum(placed.op.macs for placed in products)
+    price = engine.price(Work(macs, values_in, values_out, context.vectors, weights))
     where = f"hardware.{products[0].role}.kind = {engine.kind!r}"
     if price is None:
         raise BadInput(
@@ -129,7 +138,8 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     transfers = all_beside(_transfer(placed, context) for placed in products)
     rest = _digital(ops, context)
     energy = add_energy(dict(price.energy), transfers.energy, rest.energy)
-    time = max(price.seconds / context.vectors, rest.interval)
+    in_memory = tile_memory_time(products, context, context.homes.tiles)
+    time = max(price.seconds / context.vectors, rest.interval, in_memory)
     return Stage(name, side, engine.kind, True, fixed=context.chip.network_latency, per_token=time, energy=energy)
 
 
@@ -154,7 +164,8 @@ def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, cont
     transfers = all_beside(_transfer(placed, context) for placed in products)
     rest = _digital(ops, replace(context, lanes=count))
     energy = add_energy(product.energy, transfers.energy, rest.energy)
-    time = product.interval + rest.interval
+    tiles = ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
+    time = max(product.interval + rest.interval, tile_memory_time(products, context, tiles))
     shared = engine.lanes != "of_layer"  # a given number of lanes exists once, for all layers
     return Stage(name, side, "lanes", shared, fixed=chip.network_latency, per_token=time, energy=energy)
 
@@ -203,24 +214,25 @@ def _transfer(placed: PlacedOp, context: LayerContext) -> Cost:
     """Cost of moving inputs from and results to memories, for all samples."""
     size = context.bytes_per_value
     values_in, values_out = _values_moved(placed)
-    return components.transfer_cost(context.chip, values_in * size, values_out * size)
+    if isinstance(placed.engine, ArrayEngine):
+        return components.transfer_cost(context.chip, values_in * size, values_out * size)
+    stored = stored_bytes(placed, context)
+    kv = 0 if isinstance(placed.op, StaticMatMul) else _kv_read(placed.op, placed)
+    return components.transfer_cost(context.chip, (values_in - kv) * size + stored, values_out * size)
 
 
 def _values_moved(placed: PlacedOp) -> tuple[float, float]:
-    """Number of operand values read from memories and of result values written to them, for all samples."""
+    """Activations, keys and values read from memories, and results written to them, for all samples."""
     op = placed.op
     if isinstance(op, StaticMatMul):
         return op.vectors * op.inputs, op.vectors * op.outputs
     rows = op.batch * op.heads * op.queries
-    stored = op.batch * op.kv_heads * _tokens_moved(op, placed) * op.head_width
-    return rows * op.inputs + stored + kv_conditioning.scales_read(placed), rows * op.outputs
+    return rows * op.inputs + _kv_read(op, placed) + kv_conditioning.scales_read(placed), rows * op.outputs
 
 
-def _tokens_moved(op: DynamicMatMul, placed: PlacedOp) -> int:
-    """Tokens per sample whose K or V is read from memory: those that are written, or all if cells do not hold them."""
-    if isinstance(placed.engine, ArrayEngine) and placed.engine.written == "right":
-        return tokens_written(op, placed.engine, shared=placed.shared)
-    return op.tokens
+def _kv_read(op: DynamicMatMul, placed: PlacedOp) -> int:
+    """Number of values of K or V that a product reads from memories, for all samples."""
+    return op.batch * op.kv_heads * kv_tokens_read(op, placed) * op.head_width
 
 
 def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
@@ -245,7 +257,7 @@ def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
                 operations += (partial_sums(op) + rotations(op)) * chip.vector.add
                 conditioned += kv_conditioning.operations_beside(op) * chip.vector.add
             case Lookup():
-                transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width)
+                transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width * context.bytes_per_value)
                 total = total.beside(Cost(transfer.energy))
     for name, count in (("vector", operations), (CONDITIONING, conditioned)):
         if count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, inf
 
@@ -12,11 +12,12 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.stage import Stage
 from ohmformer.cost.technology import at_technology
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine, ExactEngine, GpuEngine
 from ohmformer.mapping.planning import Plan, plan
 from ohmformer.mitigation import rotation_ops
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
@@ -31,12 +32,14 @@ class LayerContext:
         batch: number of samples.
         tokens: tokens per sample.
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
+        homes: what lives in which memory.
     """
 
     hardware: Accelerator
     batch: int
     tokens: int
     lanes: int
+    homes: Homes = field(default_factory=Homes)
 
     @property
     def vectors(self) -> int:
@@ -51,8 +54,7 @@ class LayerContext:
     @property
     def bytes_per_value(self) -> float:
         """Bytes per value that is moved to and from memories."""
-        engine = self.hardware.projection
-        return engine.array.inputs.bits / 8 if isinstance(engine, ArrayEngine) else 1.0
+        return self.hardware.value_bytes
 
     @property
     def gpu_attention(self) -> bool:
@@ -66,7 +68,7 @@ class LayerContext:
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes)
+        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key)
 
     @property
     def chip(self) -> Chip:
@@ -137,6 +139,20 @@ def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> i
     if engine.written == "left":
         return op.queries
     return op.tokens if shared or op.tokens > slots_of(op, engine) else op.written
+
+
+def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
+    """Tokens per sample whose K or V is read from memory: those that are written, or all if cells do not hold them."""
+    engine = placed.engine
+    if isinstance(engine, ArrayEngine) and engine.written == "right":
+        return tokens_written(op, engine, shared=placed.shared)
+    return op.tokens
+
+
+def operand_bytes(engine: Engine, hardware: Accelerator) -> float:
+    """Size of one weight, key or value in a memory [byte]."""
+    bits = engine.operand_bits() if isinstance(engine, ExactEngine) else None
+    return hardware.value_bytes if bits is None else bits / 8
 
 
 def written_plan(

@@ -14,20 +14,22 @@ from math import prod
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost import components, kv_conditioning, tiles
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost import kv_conditioning, tiles
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
-from ohmformer.cost.memory.gpu_memory import check_memory
 from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
+from ohmformer.cost.memory.gpu_memory import check_memory
+from ohmformer.cost.memory.homes import Homes
+from ohmformer.cost.memory.loading import bytes_loaded, load_stage
+from ohmformer.cost.memory.residents import find_homes
 from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
 from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
 from ohmformer.hardware.rules import RuleBook, Rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, Softmax, StaticMatMul, Workload
 
@@ -92,6 +94,7 @@ class Placement:
         wear: writes per cell of keys and values, for each kind of array.
         kv_sets: number of sets of the K and V arrays that layers share.
         softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
+        homes: what lives in the memories of tiles, and what off the chip.
     """
 
     workload: Workload
@@ -105,6 +108,7 @@ class Placement:
     wear: tuple[Wear, ...]
     kv_sets: int = 1
     softmax_sets: str = "one"
+    homes: Homes = field(default_factory=Homes)
 
     @cached_property
     def energy(self) -> dict[str, float]:
@@ -177,7 +181,9 @@ def place(
     _check_sets(hardware, workload, kv_arrays, kv_sets)
     used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
     projection = tiles.weight_arrays(hardware, all_arrays)
-    placed = _place_kinds(workload, hardware, kinds, work, in_arrays)
+    distinct = [(work[first], count) for first, count in Counter(kinds).items()]
+    homes = find_homes(workload, hardware, distinct, used_tiles.total, bytes_loaded(hardware, all_arrays))
+    placed = _place_kinds(workload, hardware, kinds, work, in_arrays, homes)
     placed_layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
     softmax = count_softmax_units(placed_layers) if softmax_sets == "per_layer" else 1
     return Placement(
@@ -192,6 +198,7 @@ def place(
         tuple(wear(workload, kv_arrays)),
         kv_sets,
         softmax_sets,
+        homes,
     )
 
 
@@ -201,6 +208,7 @@ def _place_kinds(
     kinds: tuple[int, ...],
     work: Mapping[int, list[LayerOp]],
     in_arrays: Mapping[int, LayerArrays],
+    homes: Homes,
 ) -> dict[int, PlacedLayer]:
     """Position of the first layer of each kind -> this layer, priced."""
     placed, layers, all_arrays = {}, workload.layers(), list(in_arrays.values())
@@ -209,8 +217,8 @@ def _place_kinds(
         layer = layers[first]
         nearest = _neighbors(first, kinds) if layer.index is None else ()
         layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
-        entry = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
+        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes, homes)
+        entry = _place_layer(layer, work[first], context, load_stage(hardware, arrays, all_arrays))
         placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
     return placed
 
@@ -366,29 +374,3 @@ def _softmax_stages(
         return ()
     found = {op.stage for op in layer.ops if isinstance(op, Softmax)}
     return tuple(i for i, parts in enumerate(names) if stages[i].unit != "gpu" and not found.isdisjoint(parts))
-
-
-def _load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays]) -> Stage | None:
-    """The stage that loads a layer's weights from off-chip memory, once for all samples; None if all weights fit.
-
-    Products wait for it. A layer that is larger than the chip is loaded in parts, which takes the same time.
-
-    Raises:
-        BadInput: weights must be loaded and the chip has no off-chip memory.
-    """
-    engine = hardware.projection
-    if not isinstance(engine, SramEngine) or not engine.arrays:
-        return None
-    needed = sum(layer.count * plan.arrays for layer in layers for plan in tiles.projection_weights(hardware, layer))
-    weights = tiles.projection_weights(hardware, arrays)
-    if not weights or needed <= engine.arrays:
-        return None
-    chip = chip_of(hardware)
-    if chip.dram is None:
-        raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
-    size = sum(plan.inputs * plan.outputs * plan.matrices for plan in weights) * engine.array.bits / 8
-    writes = [components.write_cost(plan, "projection") for plan in weights]
-    energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
-    time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
-    counts = sum((plan.writes(1) for plan in weights), Counts())
-    return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)

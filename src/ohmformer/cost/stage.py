@@ -21,8 +21,8 @@ CONDITIONING = "conditioning"
 class Stage:
     """One stage of a layer.
 
-    A block of n tokens takes max(floor, fixed + per_token min(n, cap)) seconds. If it has more tokens than a turn, turns
-    follow one another, and each takes this time.
+    A block of n tokens takes max(floor, fixed + per_token min(n, cap)) seconds. If it has more tokens than a turn,
+    turns follow one another, and each takes this time.
 
     Attributes:
         name: name of the stage in the workload; `write` for writing K and V; `load` for loading weights from off-chip
@@ -35,6 +35,7 @@ class Stage:
         floor: minimum time of a block [s].
         cap: number of tokens beyond which a block takes no longer, since more tokens go to other arrays.
         turn: number of tokens that have cells at the same time.
+        off_chip: time per token for which it occupies the memory off the chip [s], at most `per_token`.
         energy: component -> energy of all tokens of all samples [J].
         counts: events on arrays for all tokens of all samples.
         merged_from: if consecutive stages on the same unit were merged into this one: these stages, in order.
@@ -49,6 +50,7 @@ class Stage:
     floor: float = 0.0
     cap: float = inf
     turn: float = inf
+    off_chip: float = 0.0
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     merged_from: tuple[Stage, ...] = ()
@@ -125,6 +127,7 @@ def _joined(one: Stage, other: Stage) -> Stage:
         name=f"{one.name}+{other.name}",
         fixed=one.fixed + other.fixed,
         per_token=one.per_token + other.per_token,
+        off_chip=one.off_chip + other.off_chip,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
         merged_from=one.parts + other.parts,

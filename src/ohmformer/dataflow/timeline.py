@@ -14,7 +14,6 @@ from ohmformer.dataflow.event_engine import Schedule, run_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.jobs import jobs_of
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.hardware.spec import ArrayEngine, GpuEngine
 from ohmformer.workload.spec import StaticMatMul
 
 
@@ -123,7 +122,7 @@ class Timeline:
             `conditioning`: only if K and V are conditioned: constants of all layers, and the scales and means of the
             tokens that are in cells.
         """
-        size = _bytes_per_value(self.placement)
+        size = self.placement.hardware.value_bytes
         scores, tokens = 0.0, 0.0
         for layer in self.placement.layers:
             if layer.scores is not None:
@@ -190,12 +189,3 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 
 def _layer_weights(placement: Placement) -> Iterator[StaticMatMul]:
     return (op for op in placement.workload.ops if isinstance(op, StaticMatMul) and op.layer is not None)
-
-
-def _bytes_per_value(placement: Placement) -> float:
-    match placement.hardware.projection:
-        case ArrayEngine(array=array):
-            return array.inputs.bits / 8
-        case GpuEngine(bytes_per_value=size):
-            return size
-    return 1.0

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ohmformer import units
-from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.tiles import stay_cached
+from ohmformer.cost.engine_choice import PlacedOp
+from ohmformer.cost.memory.residents import Layers, stays_cached
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.spec import Accelerator, GpuEngine
 from ohmformer.workload.spec import DynamicMatMul, Lookup, StaticMatMul, Workload
-
-Layers = Iterable[tuple[Sequence[LayerOp], int]]
-"""The operations of each distinct layer, with the number of equal layers."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ def memory_use(workload: Workload, hardware: Accelerator, layers: Layers) -> Mem
             activations = max(activations, _activations(product, gpu))
             if isinstance(product, StaticMatMul):
                 weights += count * product.inputs * product.outputs * gpu.weight_bytes if op.holds_cells else 0.0
-            elif stay_cached(workload, product):
+            elif stays_cached(workload.phase, product):
                 kept += count * _kv_bytes(product, gpu)
             else:
                 once += _kv_bytes(product, gpu)

@@ -1,0 +1,139 @@
+"""Which values need a memory, and where they find room.
+
+Keys and values come first, then weights: they fill the memories of tiles, and what finds no room there is off the chip.
+Embedding tables and weights that are loaded for every use are always off the chip; without a memory there, tables are
+in a read-only memory that is not described, and a look-up is a read of a tile's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ohmformer import units
+from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.memory.homes import KV, LOADED, TABLES, WEIGHTS, Homes
+from ohmformer.cost.operands import chip_of, operand_bytes, slots_of
+from ohmformer.errors import BadInput, shown
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, GpuEngine, SimdEngine
+from ohmformer.workload.spec import DynamicMatMul, Lookup, Phase, StaticMatMul, Workload
+
+Layers = Iterable[tuple[Sequence[LayerOp], int]]
+"""The operations of each distinct layer, with the number of equal layers."""
+
+
+def stays_cached(phase: Phase, op: DynamicMatMul) -> bool:
+    """True if keys and values of all samples and layers are kept.
+
+    A decoder keeps them for later tokens, from the prefill on. An encoder does not need them after its run, so samples
+    and layers use the same memory in turn.
+    """
+    return phase == "decode" or (phase == "prefill" and (op.causal or op.across))
+
+
+def is_digital(placed: PlacedOp) -> bool:
+    """True if the operands of a product stay in memories of the chip: neither cells nor a GPU hold them."""
+    return isinstance(placed.engine, ExactEngine) and not isinstance(placed.engine, GpuEngine)
+
+
+def kv_in_memory(placed: PlacedOp, op: DynamicMatMul, phase: Phase) -> bool:
+    """True if a memory keeps K or V: no cells hold all its tokens for as long as they are needed."""
+    engine = placed.engine
+    if not isinstance(engine, ArrayEngine):
+        return is_digital(placed)
+    if engine.written == "left":
+        return stays_cached(phase, op)
+    too_few = op.tokens > slots_of(op, engine)
+    return (too_few and engine.overflow == "spill") or (stays_cached(phase, op) and (placed.shared or too_few))
+
+
+def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[str, float]:
+    """Kind of values -> bytes that need a memory of the chip, or off the chip."""
+    kept = in_turn = weights = 0.0
+    tables: dict[tuple[str, int, int], None] = {}
+    on_gpu = isinstance(hardware.projection, GpuEngine)
+    for ops, count in layers:
+        once = 0.0
+        for placed in ops:
+            if isinstance(placed, Lookup) and not on_gpu:
+                tables[placed.name, placed.entries, placed.width] = None
+            if not isinstance(placed, PlacedOp):
+                continue
+            op = placed.op
+            if isinstance(op, StaticMatMul):
+                if placed.holds_cells and is_digital(placed):
+                    weights += count * op.inputs * op.outputs * operand_bytes(placed.engine, hardware)
+            elif kv_in_memory(placed, op, workload.phase):
+                size = op.batch * op.kv_heads * op.tokens * op.head_width * operand_bytes(placed.engine, hardware)
+                if stays_cached(workload.phase, op):
+                    kept += count * size
+                else:
+                    once += size / workload.batch
+        in_turn = max(in_turn, once)
+    entries = sum(rows * width for _, rows, width in tables)
+    return {KV: kept + in_turn, WEIGHTS: weights, TABLES: entries * hardware.value_bytes}
+
+
+def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles: int, loaded: float) -> Homes:
+    """Decide what lives where.
+
+    Args:
+        workload: phase and batch.
+        hardware: the accelerator, with the memories of its chip.
+        layers: the operations of each distinct layer, with the number of equal layers.
+        tiles: number of tiles.
+        loaded: bytes of weights that are loaded for every use.
+
+    Raises:
+        BadInput: no memory has room for what needs one, or a bandwidth is missing.
+    """
+    sizes = {**needed(workload, hardware, layers), LOADED: loaded}
+    if not any(sizes.values()):
+        return Homes(phase=workload.phase)
+    chip = chip_of(hardware)
+    room = tiles * (chip.buffer_capacity or 0.0)
+    on_chip = {KV: min(sizes[KV], room)}
+    on_chip[WEIGHTS] = min(sizes[WEIGHTS], room - on_chip[KV])
+    off_chip = {name: sizes[name] - on_chip[name] for name in (KV, WEIGHTS)}
+    if chip.dram is not None:
+        off_chip |= {TABLES: sizes[TABLES], LOADED: loaded}
+    on_chip, off_chip = ({name: size for name, size in home.items() if size} for home in (on_chip, off_chip))
+    if chip.dram is None and off_chip:
+        _refuse_without(hardware, workload, sizes, tiles)
+    if chip.dram is not None and chip.dram.capacity is not None and sum(off_chip.values()) > chip.dram.capacity:
+        raise BadInput(
+            f"hardware.chip.dram.capacity = {units.show(chip.dram.capacity, 'B')}: {shown(workload.title)} with batch "
+            f"= {workload.batch} needs {units.show(sum(off_chip.values()), 'B')} there ({_listed(off_chip)}); take a "
+            "larger memory, a smaller batch or a shorter sequence"
+        )
+    if on_chip and chip.buffer_bandwidth is None:
+        raise BadInput(
+            f"hardware.chip.buffer_bandwidth: is missing, but memories of tiles hold {_listed(on_chip)}; add it"
+        )
+    own = any(is_digital_engine(engine) and not isinstance(engine, SimdEngine) for engine in hardware.engines)
+    return Homes(on_chip, off_chip, workload.phase, tiles if own else 0)
+
+
+def is_digital_engine(engine: object) -> bool:
+    """True for an exact engine that is not a GPU, which has a memory of its own."""
+    return isinstance(engine, ExactEngine) and not isinstance(engine, GpuEngine)
+
+
+def _refuse_without(hardware: Accelerator, workload: Workload, sizes: dict[str, float], tiles: int) -> None:
+    """Refuse values for which neither memories of tiles nor a memory off the chip has room.
+
+    Raises:
+        BadInput: always.
+    """
+    chip = chip_of(hardware)
+    held = {name: sizes[name] for name in (KV, WEIGHTS) if sizes[name]}
+    each = "of unknown capacity" if chip.buffer_capacity is None else f"of {units.show(chip.buffer_capacity, 'B')}"
+    there = f"{tiles} memories of tiles {each} have no room" if tiles else "there are no tiles with memories"
+    raise BadInput(
+        f"hardware.chip.dram: is missing, and {there} for what no cell of {shown(workload.title)} with batch = "
+        f"{workload.batch} holds: {_listed(held)}; add chip.dram, or raise chip.buffer_capacity or chip.tiles"
+    )
+
+
+def _listed(sizes: dict[str, float]) -> str:
+    """Example: "weights 85 MB, keys and values 1.5 MB"."""
+    return ", ".join(f"{name} {units.show(size, 'B')}" for name, size in sizes.items())
