@@ -24,7 +24,7 @@ from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.memory.loading import bytes_loaded, load_stage
 from ohmformer.cost.memory.residents import find_homes
 from ohmformer.cost.operands import LayerContext, chip_of
-from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
+from ohmformer.cost.stage import CONDITIONING, MEMORY, Stage, total_energy
 from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
@@ -120,6 +120,19 @@ class Placement:
         """True if several units that compute Q K^T take turns with one set of softmax units."""
         return self.softmax_sets == "one" and count_softmax_units(self.layers) > 1
 
+    @cached_property
+    def shares_memory(self) -> bool:
+        """True if several units take turns with the memory off the chip."""
+        if not self.homes.off_chip:
+            return False
+        units = {
+            stage.unit if stage.shared else (layer.name, stage.unit)
+            for layer in self.layers
+            for stage in layer.all_stages()
+            if stage.off_chip or stage.unit == MEMORY
+        }
+        return len(units) > 1
+
     @property
     def counts(self) -> Counts:
         """Events on arrays, for all samples."""
@@ -174,24 +187,24 @@ def place(
     tenants = choice.tenants(workload.ops)
     layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
     work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
-    check_memory(workload, hardware, [(work[first], count) for first, count in Counter(kinds).items()])
+    distinct = [(work[first], count) for first, count in Counter(kinds).items()]
+    check_memory(workload, hardware, distinct)
     in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
     all_arrays = list(in_arrays.values())
     kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
     _check_sets(hardware, workload, kv_arrays, kv_sets)
     used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
-    projection = tiles.weight_arrays(hardware, all_arrays)
-    distinct = [(work[first], count) for first, count in Counter(kinds).items()]
     homes = find_homes(workload, hardware, distinct, used_tiles.total, bytes_loaded(hardware, all_arrays))
     placed = _place_kinds(workload, hardware, kinds, work, in_arrays, homes)
     placed_layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
     softmax = count_softmax_units(placed_layers) if softmax_sets == "per_layer" else 1
+    arrays, arrays_per_polarity = _by_role(tiles.weight_arrays(hardware, all_arrays), kv_arrays)
     return Placement(
         workload,
         hardware,
         placed_layers,
-        _by_role(projection, kv_arrays),
-        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
+        arrays,
+        arrays_per_polarity,
         used_tiles.total,
         tiles.chip_area(hardware, used_tiles, workload, softmax),
         idle_power(hardware) + (chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0),
@@ -291,12 +304,13 @@ def _first_equal_layer(workload: Workload, choice: EngineChoice, tenants: frozen
     return tuple(first.setdefault(key, position) for position, key in keys)
 
 
-def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> dict[str, int]:
-    """Role -> number of arrays."""
+def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> tuple[dict[str, int], int]:
+    """Role -> number of arrays; and the number of all arrays, counting a differential pair once."""
+    pairs = sum(count // array.polarities for array, count in weights) + sum(k.arrays_per_polarity for k in kv_arrays)
     counts = {"projection": sum(count for _, count in weights)}
     for entry in kv_arrays:
         counts[entry.role] = counts.get(entry.role, 0) + entry.arrays
-    return counts
+    return counts, pairs
 
 
 def check_cost_arguments(function: str, workload: object, hardware: object, clip: object, weights: object) -> None:

@@ -13,6 +13,9 @@ from ohmformer.cost.cost import add_energy
 By = Literal["component", "operation", "engine"]
 """How energy is split: by the component that draws it, by the stage that causes it, or by engine."""
 
+MEMORY = "memory"
+"""Name of the unit of the memory off the chip."""
+
 CONDITIONING = "conditioning"
 """Name of the stage that conditions K and V before they are written, and of the lanes' energy for this work."""
 

@@ -13,7 +13,7 @@ from math import ceil
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import priced
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.memory.residents import stays_cached
+from ohmformer.cost.memory.gpu_memory import stays_cached
 from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine

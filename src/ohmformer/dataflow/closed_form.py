@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
-from ohmformer.dataflow.layer_cuts import SOFTMAX, Segment, further_units, segments
+from ohmformer.dataflow.layer_cuts import Segment, further_units, segments
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 
@@ -124,8 +124,8 @@ def is_pipeline(placement: Placement, layer: PlacedLayer) -> bool:
     if layer.tokens == 1:
         return True
     units = [stage.unit for stage in layer.stages]
-    softmax = [unit for place in range(len(units)) for unit in further_units(placement, layer, place)]
-    return len(set(units)) == len(units) and softmax.count(SOFTMAX) <= 1
+    further = [unit for place in range(len(units)) for unit in further_units(placement, layer, place)]
+    return len(set(units)) == len(units) and len(set(further)) == len(further)
 
 
 def _runs_alone(placement: Placement, dataflow: Dataflow) -> bool:

@@ -12,7 +12,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ohmformer.cost.stage import MEMORY
 from ohmformer.dataflow.job import Job
+
+ENDS, ARRIVES, FREES_MEMORY = range(3)
+"""Kinds of events."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,10 @@ class _Engine:
         followers: for each job, the jobs that wait for it.
         queues: unit -> the jobs that it has not started.
         busy: the units that run a job.
-        last: unit -> the job that it ran last.
-        events: heap of (end [s], job) of the running jobs, and of (arrival [s], job + number of jobs) of results that
-            arrive later than their job ends.
+        last: unit -> when it became free [s], and the job that it ran last.
+        events: heap of (end [s], job) of the running jobs; of (arrival [s], job + number of jobs) of results that
+            arrive later than their job ends; and of (time [s], job + 2 number of jobs) where a job frees the memory
+            off the chip before its end.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
@@ -68,7 +73,7 @@ class _Engine:
             for other in job.after:
                 self.followers[other].append(number)
         self.busy: set[str] = set()
-        self.last: dict[str, int] = {}
+        self.last: dict[str, tuple[float, int]] = {}
         count = len(jobs)
         self.start, self.end, self.ready = [0.0] * count, [0.0] * count, [0.0] * count
         self.cause = [-1] * count
@@ -81,18 +86,18 @@ class _Engine:
         ended, count = 0, len(self.jobs)
         while self.events:
             now, event = heapq.heappop(self.events)
-            units: list[str] = []
-            number, arrival = (event, False) if event < count else (event - count, True)
-            if not arrival:
+            what, number = divmod(event, count)
+            job = self.jobs[number]
+            units = [MEMORY] if what == FREES_MEMORY else []
+            if what == ENDS:
                 ended += 1
-                job = self.jobs[number]
-                for unit in (job.unit, *job.also):
-                    self.busy.discard(unit)
-                    self.last[unit] = number
-                    units.append(unit)
+                units = [unit for unit, seconds in job.units() if seconds == job.duration]
                 if job.lag:
-                    heapq.heappush(self.events, (self.ready[number], number + count))
-            if arrival or not job.lag:
+                    heapq.heappush(self.events, (self.ready[number], number + ARRIVES * count))
+            for unit in units:
+                self.busy.discard(unit)
+                self.last[unit] = now, number
+            if what == ARRIVES or (what == ENDS and not job.lag):
                 units += self._released(number)
             for each in units:
                 self._start_next(each, now)
@@ -128,9 +133,11 @@ class _Engine:
         self.ready[number] = self.end[number] + job.lag
         self.cause[number] = self._cause(job, units)
         heapq.heappush(self.events, (self.end[number], number))
+        if MEMORY in job.also and job.memory < job.duration:
+            heapq.heappush(self.events, (now + job.memory, number + FREES_MEMORY * len(self.jobs)))
 
     def _cause(self, job: Job, units: tuple[str, ...]) -> int:
         """The job whose result came last or whose end freed a unit last; -1 if the job waited for none."""
         came = [(self.ready[other], other) for other in job.after]
-        came += [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
+        came += [self.last[unit] for unit in units if unit in self.last]
         return max(came, key=lambda entry: entry[0], default=(0.0, -1))[1]

@@ -62,8 +62,8 @@ class Timeline:
         """Unit -> time during which it is busy [s]."""
         seconds: dict[str, float] = {}
         for job in self.jobs:
-            for unit in (job.unit, *job.also):
-                seconds[unit] = seconds.get(unit, 0.0) + job.duration
+            for unit, busy in job.units():
+                seconds[unit] = seconds.get(unit, 0.0) + busy
         return seconds
 
     @property
@@ -93,8 +93,8 @@ class Timeline:
         path = self.critical_path()
         for place, number in enumerate(path):
             parts = [(part.name, seconds) for part, _, seconds in self._parts(number)]
-            if self.jobs[number].lag:
-                end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.latency
+            end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.latency
+            if end != self.schedule.end[number]:  # a result arrives later, or memory is free earlier
                 parts.append((parts[-1][0], end - self.schedule.end[number]))
             for name, seconds in parts:
                 by_stage[name] = by_stage.get(name, 0.0) + seconds
@@ -148,7 +148,7 @@ class Timeline:
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
             arrives = self.schedule.ready[number] * 1e6
-            for unit in (job.unit, *job.also):
+            for unit, busy in job.units():
                 yield {
                     "name": job.stage.name,
                     "cat": job.stage.engine,
@@ -156,7 +156,7 @@ class Timeline:
                     "pid": 1,
                     "tid": units[unit],
                     "ts": self.schedule.start[number] * 1e6,
-                    "dur": job.duration * 1e6,
+                    "dur": busy * 1e6,
                     "args": {"layer": layer, "sample": job.sample, "block": job.block, "arrives": arrives},
                 }
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ohmformer import units
-from ohmformer.cost.engine_choice import PlacedOp
-from ohmformer.cost.memory.residents import Layers, stays_cached
+from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.spec import Accelerator, GpuEngine
-from ohmformer.workload.spec import DynamicMatMul, Lookup, StaticMatMul, Workload
+from ohmformer.workload.spec import DynamicMatMul, Lookup, Phase, StaticMatMul, Workload
+
+Layers = Iterable[tuple[Sequence[LayerOp], int]]
+"""The operations of each distinct layer, with the number of equal layers."""
+
+
+def stays_cached(phase: Phase, op: DynamicMatMul) -> bool:
+    """True if keys and values of all samples and layers are kept.
+
+    A decoder keeps them for later tokens, from the prefill on. An encoder does not need them after its run, so samples
+    and layers use the same memory in turn.
+    """
+    return phase == "decode" or (phase == "prefill" and (op.causal or op.across))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
+from ohmformer.hardware.memory import Memory
 from ohmformer.workload.spec import Phase
 
 KV, WEIGHTS, TABLES, LOADED = "keys and values", "weights", "embedding tables", "loaded weights"
@@ -21,12 +22,14 @@ class Homes:
         on_chip: kind of values -> bytes in the memories of tiles.
         off_chip: kind of values -> bytes in the memory off the chip.
         phase: phase of the workload, which decides whether keys and values are kept.
+        memory: the memory off the chip; None if nothing is there.
         tiles: number of memories of tiles that serve an engine without tiles of its own; 0 if there is none.
     """
 
     on_chip: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     off_chip: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     phase: Phase = "encode"
+    memory: Memory | None = None
     tiles: int = 0
 
     @cached_property
@@ -37,8 +40,11 @@ class Homes:
     @cached_property
     def key(self) -> tuple[object, ...]:
         """All that decides the price of a stage."""
+        if self.memory is None:
+            return (self.tiles,)
         kv = self.shares.get(KV, 0.0)
-        return kv, self.phase if kv else "", self.shares.get(WEIGHTS, 0.0), TABLES in self.shares, self.tiles
+        shares = (kv, self.phase if kv else "", self.shares.get(WEIGHTS, 0.0), TABLES in self.shares)
+        return (*shares, self.memory.bandwidth, self.memory.energy, self.tiles)
 
     @property
     def bytes_off_chip(self) -> float:

@@ -6,7 +6,7 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.operands import chip_of
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.stage import MEMORY, Stage
 from ohmformer.cost.tiles import LayerArrays, projection_weights
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, SramEngine
@@ -48,4 +48,4 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
     time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
     counts = sum((plan.writes(1) for plan in weights), Counts())
-    return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)
+    return Stage("load", "projection", MEMORY, shared=True, floor=time, energy=energy, counts=counts)

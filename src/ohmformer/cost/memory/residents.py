@@ -7,27 +7,15 @@ in a read-only memory that is not described, and a look-up is a read of a tile's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from ohmformer import units
-from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.engine_choice import PlacedOp
+from ohmformer.cost.memory.gpu_memory import Layers, memory_use, stays_cached
 from ohmformer.cost.memory.homes import KV, LOADED, TABLES, WEIGHTS, Homes
 from ohmformer.cost.operands import chip_of, operand_bytes, slots_of
 from ohmformer.errors import BadInput, shown
+from ohmformer.hardware.memory import Memory
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, GpuEngine, SimdEngine
 from ohmformer.workload.spec import DynamicMatMul, Lookup, Phase, StaticMatMul, Workload
-
-Layers = Iterable[tuple[Sequence[LayerOp], int]]
-"""The operations of each distinct layer, with the number of equal layers."""
-
-
-def stays_cached(phase: Phase, op: DynamicMatMul) -> bool:
-    """True if keys and values of all samples and layers are kept.
-
-    A decoder keeps them for later tokens, from the prefill on. An encoder does not need them after its run, so samples
-    and layers use the same memory in turn.
-    """
-    return phase == "decode" or (phase == "prefill" and (op.causal or op.across))
 
 
 def is_digital(placed: PlacedOp) -> bool:
@@ -89,19 +77,24 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
     sizes = {**needed(workload, hardware, layers), LOADED: loaded}
     if not any(sizes.values()):
         return Homes(phase=workload.phase)
-    chip = chip_of(hardware)
+    chip, memory = chip_of(hardware), memory_off_chip(workload, hardware, layers)
     room = tiles * (chip.buffer_capacity or 0.0)
     on_chip = {KV: min(sizes[KV], room)}
     on_chip[WEIGHTS] = min(sizes[WEIGHTS], room - on_chip[KV])
     off_chip = {name: sizes[name] - on_chip[name] for name in (KV, WEIGHTS)}
-    if chip.dram is not None:
+    if memory is not None:
         off_chip |= {TABLES: sizes[TABLES], LOADED: loaded}
     on_chip, off_chip = ({name: size for name, size in home.items() if size} for home in (on_chip, off_chip))
-    if chip.dram is None and off_chip:
+    if memory is None and off_chip:
+        if not tiles and any(
+            isinstance(engine, SimdEngine) and engine.lanes == "of_layer" for engine in hardware.engines
+        ):
+            return Homes(phase=workload.phase)  # there are no lanes either, which is refused where they are priced
         _refuse_without(hardware, workload, sizes, tiles)
-    if chip.dram is not None and chip.dram.capacity is not None and sum(off_chip.values()) > chip.dram.capacity:
+    if memory is not None and memory.capacity is not None and sum(off_chip.values()) > memory.capacity:
+        field = "left of the GPU's memory" if chip.dram is None else "hardware.chip.dram.capacity"
         raise BadInput(
-            f"hardware.chip.dram.capacity = {units.show(chip.dram.capacity, 'B')}: {shown(workload.title)} with batch "
+            f"{field} = {units.show(memory.capacity, 'B')}: {shown(workload.title)} with batch "
             f"= {workload.batch} needs {units.show(sum(off_chip.values()), 'B')} there ({_listed(off_chip)}); take a "
             "larger memory, a smaller batch or a shorter sequence"
         )
@@ -110,7 +103,18 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
             f"hardware.chip.buffer_bandwidth: is missing, but memories of tiles hold {_listed(on_chip)}; add it"
         )
     own = any(is_digital_engine(engine) and not isinstance(engine, SimdEngine) for engine in hardware.engines)
-    return Homes(on_chip, off_chip, workload.phase, tiles if own else 0)
+    return Homes(on_chip, off_chip, workload.phase, memory if off_chip else None, tiles if own else 0)
+
+
+def memory_off_chip(workload: Workload, hardware: Accelerator, layers: Layers) -> Memory | None:
+    """The memory off the chip; without one, what is left of the memory of a GPU beside the chip."""
+    assert hardware.chip is not None
+    gpus = hardware.gpus.values()
+    if hardware.chip.dram is not None or not gpus:
+        return hardware.chip.dram
+    gpu = min(gpus, key=lambda each: each.memory)
+    left = max(1.0, gpu.memory - memory_use(workload, hardware, layers).total)
+    return Memory(capacity=left, bandwidth=gpu.bandwidth * gpu.memory_efficiency, energy=gpu.energy_per_byte)
 
 
 def is_digital_engine(engine: object) -> bool:

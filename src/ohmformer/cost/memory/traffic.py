@@ -46,17 +46,16 @@ def bytes_off_chip(ops: Iterable[LayerOp], context: LayerContext) -> float:
 
 def with_memory_off_chip(stage: Stage, ops: Iterable[LayerOp], context: LayerContext) -> Stage:
     """The stage with the energy and time of the memory off the chip; it works at the same time as the engine."""
-    if not context.homes.shares:
+    memory = context.homes.memory
+    size = bytes_off_chip(ops, context) if memory is not None else 0.0
+    if memory is None or not size:
         return stage
-    size, dram = bytes_off_chip(ops, context), context.chip.dram
-    if not size or dram is None:
-        return stage
-    per_token = size / dram.bandwidth / context.vectors
+    per_token = size / memory.bandwidth / context.vectors
     return replace(
         stage,
         per_token=max(stage.per_token, per_token),
         off_chip=per_token,
-        energy=add_energy(stage.energy, {"dram": size * dram.energy}),
+        energy=add_energy(stage.energy, {"dram": size * memory.energy}),
     )
 
 
