@@ -181,8 +181,7 @@ def place(
     """
     check_cost_arguments("place", workload, hardware, clip, weights)
     _check_set_numbers(kv_sets, softmax_sets)
-    _check_clip(hardware, clip)
-    _check_kv(workload, kv)
+    _check_mitigation(workload, hardware, clip, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
     tenants = choice.tenants(workload.ops)
     layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
@@ -191,23 +190,21 @@ def place(
     check_memory(workload, hardware, distinct)
     in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
     all_arrays = list(in_arrays.values())
-    kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
-    _check_sets(hardware, workload, kv_arrays, kv_sets)
+    kv_arrays = _check_sets(hardware, workload, tiles.kv_arrays(workload, all_arrays, kv_sets), kv_sets)
     used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
     homes = find_homes(workload, hardware, distinct, used_tiles.total, bytes_loaded(hardware, all_arrays))
-    placed = _place_kinds(workload, hardware, kinds, work, in_arrays, homes)
-    placed_layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
-    softmax = count_softmax_units(placed_layers) if softmax_sets == "per_layer" else 1
+    placed = _place_layers(workload, hardware, kinds, work, in_arrays, homes)
+    softmax = count_softmax_units(placed) if softmax_sets == "per_layer" else 1
     arrays, arrays_per_polarity = _by_role(tiles.weight_arrays(hardware, all_arrays), kv_arrays)
     return Placement(
         workload,
         hardware,
-        placed_layers,
+        placed,
         arrays,
         arrays_per_polarity,
         used_tiles.total,
         tiles.chip_area(hardware, used_tiles, workload, softmax),
-        idle_power(hardware) + (chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0),
+        _standing_power(hardware, used_tiles.total),
         tuple(wear(workload, kv_arrays)),
         kv_sets,
         softmax_sets,
@@ -215,15 +212,15 @@ def place(
     )
 
 
-def _place_kinds(
+def _place_layers(
     workload: Workload,
     hardware: Accelerator,
     kinds: tuple[int, ...],
     work: Mapping[int, list[LayerOp]],
     in_arrays: Mapping[int, LayerArrays],
     homes: Homes,
-) -> dict[int, PlacedLayer]:
-    """Position of the first layer of each kind -> this layer, priced."""
+) -> tuple[PlacedLayer, ...]:
+    """All layers; the first of each kind is priced."""
     placed, layers, all_arrays = {}, workload.layers(), list(in_arrays.values())
     lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
     for first, arrays in in_arrays.items():
@@ -233,7 +230,7 @@ def _place_kinds(
         context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes, homes)
         entry = _place_layer(layer, work[first], context, load_stage(hardware, arrays, all_arrays))
         placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
-    return placed
+    return tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
 
 
 def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:
@@ -259,17 +256,17 @@ def _check_set_numbers(kv_sets: object, softmax_sets: object) -> None:
         raise BadInput(f"place: softmax_sets is {given(softmax_sets)}; give 'one' or 'per_layer'")
 
 
-def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> None:
-    """Refuse a second set of cells that nothing would use.
+def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> list[KVArrays]:
+    """The arrays, after refusing a second set of cells that nothing would use.
 
     Raises:
         BadInput: no layers share arrays of K and V, or only one sample of one layer uses them.
     """
     if sets == 1:
-        return
+        return arrays
     turns = [workload.batch * sum(use.layers for use in entry.uses) for entry in arrays if entry.shared]
     if max(turns, default=0) > 1:
-        return
+        return arrays
     reason = f"hardware.attention.arrays = {hardware.attention.arrays!r}"
     if not arrays or (not any(entry.shared for entry in arrays) and hardware.attention.arrays == "shared"):
         reason = "attention is not in arrays"
@@ -279,6 +276,11 @@ def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays
         f"dataflow.kv_cells = 'double': {reason}: no cells of K and V are written again while they are read; "
         "leave it out (single)"
     )
+
+
+def _standing_power(hardware: Accelerator, count: int) -> float:
+    """Power that a GPU and `count` tiles draw all the time [W]."""
+    return idle_power(hardware) + (chip_of(hardware).tile_power * count if count else 0.0)
 
 
 def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
@@ -327,13 +329,17 @@ def check_cost_arguments(function: str, workload: object, hardware: object, clip
     check_type(function, "weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None")
 
 
-def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
+def _check_mitigation(
+    workload: Workload, hardware: Accelerator, clip: KVClip | None, kv: KVConditioning | None
+) -> None:
+    """Refuse a clip that does not fit the arrays, and conditionings of operands that do not exist.
+
+    Raises:
+        BadInput: one line with the field and the remedy.
+    """
     for engine in (hardware.attention.key, hardware.attention.value):
         if clip is not None and isinstance(engine, CrossbarEngine):
             clip.check(engine.array)
-
-
-def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
     names = {op.name for op in workload.dynamic}
     for name, spec in kv.items() if isinstance(kv, Mapping) else [("", kv)]:
         where = f"kv[{shown(name)}]" if isinstance(kv, Mapping) else "kv"

@@ -14,20 +14,20 @@ from ohmformer.cost.memory.homes import KV, LOADED, TABLES, WEIGHTS, Homes
 from ohmformer.cost.operands import chip_of, operand_bytes, slots_of
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.memory import Memory
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, GpuEngine, SimdEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine, ExactEngine, GpuEngine, SimdEngine
 from ohmformer.workload.spec import DynamicMatMul, Lookup, Phase, StaticMatMul, Workload
 
 
-def is_digital(placed: PlacedOp) -> bool:
-    """True if the operands of a product stay in memories of the chip: neither cells nor a GPU hold them."""
-    return isinstance(placed.engine, ExactEngine) and not isinstance(placed.engine, GpuEngine)
+def is_digital(engine: Engine) -> bool:
+    """True if the operands of an engine are in memories of the chip: neither in cells nor in those of a GPU."""
+    return isinstance(engine, ExactEngine) and not isinstance(engine, GpuEngine)
 
 
 def kv_in_memory(placed: PlacedOp, op: DynamicMatMul, phase: Phase) -> bool:
     """True if a memory keeps K or V: no cells hold all its tokens for as long as they are needed."""
     engine = placed.engine
     if not isinstance(engine, ArrayEngine):
-        return is_digital(placed)
+        return is_digital(placed.engine)
     if engine.written == "left":
         return stays_cached(phase, op)
     too_few = op.tokens > slots_of(op, engine)
@@ -48,7 +48,7 @@ def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[st
                 continue
             op = placed.op
             if isinstance(op, StaticMatMul):
-                if placed.holds_cells and is_digital(placed):
+                if placed.holds_cells and is_digital(placed.engine):
                     weights += count * op.inputs * op.outputs * operand_bytes(placed.engine, hardware)
             elif kv_in_memory(placed, op, workload.phase):
                 size = op.batch * op.kv_heads * op.tokens * op.head_width * operand_bytes(placed.engine, hardware)
@@ -79,31 +79,26 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
         return Homes(phase=workload.phase)
     chip, memory = chip_of(hardware), memory_off_chip(workload, hardware, layers)
     room = tiles * (chip.buffer_capacity or 0.0)
-    on_chip = {KV: min(sizes[KV], room)}
-    on_chip[WEIGHTS] = min(sizes[WEIGHTS], room - on_chip[KV])
-    off_chip = {name: sizes[name] - on_chip[name] for name in (KV, WEIGHTS)}
+    kv = min(sizes[KV], room)
+    on_chip = _not_empty({KV: kv, WEIGHTS: min(sizes[WEIGHTS], room - kv)})
+    off_chip = _not_empty({name: sizes[name] - on_chip.get(name, 0.0) for name in (KV, WEIGHTS)})
     if memory is not None:
-        off_chip |= {TABLES: sizes[TABLES], LOADED: loaded}
-    on_chip, off_chip = ({name: size for name, size in home.items() if size} for home in (on_chip, off_chip))
-    if memory is None and off_chip:
-        if not tiles and any(
-            isinstance(engine, SimdEngine) and engine.lanes == "of_layer" for engine in hardware.engines
-        ):
+        off_chip |= _not_empty({TABLES: sizes[TABLES], LOADED: loaded})
+    elif off_chip:
+        if not tiles and any(isinstance(one, SimdEngine) and one.lanes == "of_layer" for one in hardware.engines):
             return Homes(phase=workload.phase)  # there are no lanes either, which is refused where they are priced
         _refuse_without(hardware, workload, sizes, tiles)
-    if memory is not None and memory.capacity is not None and sum(off_chip.values()) > memory.capacity:
-        field = "left of the GPU's memory" if chip.dram is None else "hardware.chip.dram.capacity"
-        raise BadInput(
-            f"{field} = {units.show(memory.capacity, 'B')}: {shown(workload.title)} with batch "
-            f"= {workload.batch} needs {units.show(sum(off_chip.values()), 'B')} there ({_listed(off_chip)}); take a "
-            "larger memory, a smaller batch or a shorter sequence"
-        )
+    _check_capacity(hardware, workload, memory, off_chip)
     if on_chip and chip.buffer_bandwidth is None:
         raise BadInput(
             f"hardware.chip.buffer_bandwidth: is missing, but memories of tiles hold {_listed(on_chip)}; add it"
         )
-    own = any(is_digital_engine(engine) and not isinstance(engine, SimdEngine) for engine in hardware.engines)
+    own = any(is_digital(engine) and not isinstance(engine, SimdEngine) for engine in hardware.engines)
     return Homes(on_chip, off_chip, workload.phase, memory if off_chip else None, tiles if own else 0)
+
+
+def _not_empty(sizes: dict[str, float]) -> dict[str, float]:
+    return {name: size for name, size in sizes.items() if size > 0}
 
 
 def memory_off_chip(workload: Workload, hardware: Accelerator, layers: Layers) -> Memory | None:
@@ -117,9 +112,24 @@ def memory_off_chip(workload: Workload, hardware: Accelerator, layers: Layers) -
     return Memory(capacity=left, bandwidth=gpu.bandwidth * gpu.memory_efficiency, energy=gpu.energy_per_byte)
 
 
-def is_digital_engine(engine: object) -> bool:
-    """True for an exact engine that is not a GPU, which has a memory of its own."""
-    return isinstance(engine, ExactEngine) and not isinstance(engine, GpuEngine)
+def _check_capacity(
+    hardware: Accelerator, workload: Workload, memory: Memory | None, off_chip: dict[str, float]
+) -> None:
+    """Refuse more bytes than the memory off the chip has.
+
+    Raises:
+        BadInput: there are more.
+    """
+    total = sum(off_chip.values())
+    if memory is None or memory.capacity is None or total <= memory.capacity:
+        return
+    own = hardware.chip is not None and hardware.chip.dram is not None
+    field = "hardware.chip.dram.capacity" if own else "what is left of the memory of the GPU"
+    raise BadInput(
+        f"{field} = {units.show(memory.capacity, 'B')}: {shown(workload.title)} with batch = {workload.batch} needs "
+        f"{units.show(total, 'B')} there ({_listed(off_chip)}); take a larger memory, a smaller batch or a shorter "
+        "sequence"
+    )
 
 
 def _refuse_without(hardware: Accelerator, workload: Workload, sizes: dict[str, float], tiles: int) -> None:

@@ -22,7 +22,7 @@ def stored_bytes(placed: PlacedOp, context: LayerContext) -> float:
     """Bytes of the weights, or of the keys and values of all samples, that a product reads from a memory."""
     op, size = placed.op, operand_bytes(placed.engine, context.hardware)
     if isinstance(op, StaticMatMul):
-        return op.inputs * op.outputs * size if is_digital(placed) else 0.0
+        return op.inputs * op.outputs * size if is_digital(placed.engine) else 0.0
     return op.batch * op.kv_heads * kv_tokens_read(op, placed) * op.head_width * size
 
 
