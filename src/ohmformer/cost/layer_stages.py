@@ -19,6 +19,7 @@ from ohmformer.cost.operands import (
     array_reads,
     first_attention,
     kv_tokens_read,
+    lane_macs,
     partial_sums,
     rotations,
     write_stages,
@@ -190,13 +191,15 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         fill = cost.latency - cost.interval + chip.network_latency
         total = total.beside(Cost(add_energy(cost.energy, transfer.energy), fill, per_token))
         counts += reads.matrices.reads(reads.vectors)
+    tiles = context.working_lanes // (chip.cores_per_tile * chip.vector.lanes_per_core)
+    spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
     return Stage(
         name,
         side,
         f"{side}.{name}",
         any(placed.shared for placed in products),
         fixed=total.latency,
-        per_token=max(total.interval, rest.interval),
+        per_token=max(total.interval, rest.interval, spilled),
         energy=add_energy(total.energy, rest.energy),
         counts=counts,
     )
@@ -254,7 +257,7 @@ def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
             case Elementwise():
                 operations += op.elements * chip.vector.activation
             case PlacedOp():
-                operations += (partial_sums(op) + rotations(op)) * chip.vector.add
+                operations += (partial_sums(op) + rotations(op) + 2 * lane_macs(op)) * chip.vector.add
                 conditioned += kv_conditioning.operations_beside(op) * chip.vector.add
             case Lookup():
                 transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width * context.bytes_per_value)

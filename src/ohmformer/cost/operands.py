@@ -120,8 +120,10 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
         matrices = plan(op.queries, op.inputs, placed.array, matrices=op.heads, max_code=placed.max_code)
         passes = ceil(op.queries / slots_of(op, engine))
         return ArrayReads(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
-    matrices = plan(op.outputs, op.inputs, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
-    passes = ceil(op.tokens / slots_of(op, engine))
+    tokens = op.tokens - tokens_spilled(op, engine)
+    sizes = (tokens, op.head_width) if op.role == "attention.key" else (op.head_width, tokens)
+    matrices = plan(*sizes, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
+    passes = ceil(tokens / slots_of(op, engine))
     vectors = op.batch * op.queries * op.group
     return ArrayReads(matrices, vectors, vectors * passes)
 
@@ -138,14 +140,31 @@ def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> i
     """
     if engine.written == "left":
         return op.queries
+    if tokens_spilled(op, engine):
+        return min(op.tokens if shared else op.written, slots_of(op, engine))
     return op.tokens if shared or op.tokens > slots_of(op, engine) else op.written
 
 
+def tokens_spilled(op: DynamicMatMul, engine: Engine) -> int:
+    """Tokens per sample that have no cells, so that vector lanes multiply by them; 0 unless the engine spills."""
+    if not isinstance(engine, ArrayEngine) or engine.overflow != "spill":
+        return 0
+    return max(0, op.tokens - slots_of(op, engine))
+
+
+def lane_macs(placed: PlacedOp) -> int:
+    """Multiply-accumulate operations of vector lanes for the tokens of a product that have no cells."""
+    op = placed.op
+    if isinstance(op, StaticMatMul):
+        return 0
+    return op.batch * op.heads * op.queries * tokens_spilled(op, placed.engine) * op.head_width
+
+
 def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
-    """Tokens per sample whose K or V is read from memory: those that are written, or all if cells do not hold them."""
+    """Tokens per sample whose K or V is read from memory: those that are written, and those that cells do not hold."""
     engine = placed.engine
     if isinstance(engine, ArrayEngine) and engine.written == "right":
-        return tokens_written(op, engine, shared=placed.shared)
+        return tokens_written(op, engine, shared=placed.shared) + tokens_spilled(op, engine)
     return op.tokens
 
 
@@ -290,12 +309,15 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
 
 
 def partial_sums(placed: PlacedOp) -> int:
-    """Number of additions that sum the partial results of the row blocks of a matrix, for all samples."""
+    """Number of additions that sum the partial results of the row blocks of a matrix, and of lanes, for all samples."""
     op, engine = placed.op, placed.engine
     if not isinstance(engine, ArrayEngine):
         return 0
-    results = op.vectors * op.outputs if isinstance(op, StaticMatMul) else op.batch * op.heads * op.queries * op.outputs
-    return (ceil(op.inputs / engine.array.rows) - 1) * results
+    if isinstance(op, StaticMatMul):
+        return (ceil(op.inputs / engine.array.rows) - 1) * op.vectors * op.outputs
+    spilled = tokens_spilled(op, engine) if op.role == "attention.value" else 0
+    parts = ceil((op.inputs - spilled) / engine.array.rows) + (1 if spilled else 0)
+    return (parts - 1) * op.batch * op.heads * op.queries * op.outputs
 
 
 def rotations(placed: PlacedOp) -> int:

@@ -121,6 +121,8 @@ class Timeline:
             `tokens`: activations between layers.
             `conditioning`: only if K and V are conditioned: constants of all layers, and the scales and means of the
             tokens that are in cells.
+            `kept_on_chip`, `kept_off_chip`: only if it is not 0: weights, keys, values and embedding tables in the
+            memories of tiles, and in the memory off the chip.
         """
         size = self.placement.hardware.value_bytes
         scores, tokens = 0.0, 0.0
@@ -134,7 +136,10 @@ class Timeline:
         states = [layer.digital_state for layer in self.placement.layers]
         values = sum(state.constants + state.own for state in states) + max(state.shared for state in states)
         conditioning = {CONDITIONING: values * size} if values else {}
-        return {"scores": scores, "tokens": tokens * width * size, **conditioning}
+        homes = self.placement.homes
+        kept = {"kept_on_chip": sum(homes.on_chip.values()), "kept_off_chip": sum(homes.off_chip.values())}
+        kept = {name: held for name, held in kept.items() if held}
+        return {"scores": scores, "tokens": tokens * width * size, **conditioning, **kept}
 
     def chrome_trace(self) -> dict[str, Any]:
         """The timeline in the trace-event format of chrome://tracing and Perfetto: one track per unit, times in us.

@@ -45,8 +45,3 @@ class Homes:
         kv = self.shares.get(KV, 0.0)
         shares = (kv, self.phase if kv else "", self.shares.get(WEIGHTS, 0.0), TABLES in self.shares)
         return (*shares, self.memory.bandwidth, self.memory.energy, self.tiles)
-
-    @property
-    def bytes_off_chip(self) -> float:
-        """All bytes off the chip."""
-        return sum(self.off_chip.values())
