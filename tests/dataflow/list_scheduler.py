@@ -48,7 +48,7 @@ def list_schedule(placement: Placement, dataflow: LayerOverlap) -> tuple[float, 
             arrives[key] = start[key] + busy + late
             longest[key] = max([0.0, *(longest[o] for o in needs)]) + busy + late
             for unit in units:
-                free[unit] = start[key] + busy
+                free[unit] = start[key] + (min(busy, stage.off_chip * size) if unit == "off the chip" else busy)
                 queues[unit].pop(0)
     return max(arrives.values()), max(longest.values())
 
@@ -88,7 +88,8 @@ def _name(placement: Placement, layer: int, stage: Stage) -> str:
 def _units(placement: Placement, key: Key) -> list[str]:
     layer = placement.layers[key[0]]
     units = [_name(placement, key[0], layer.stages[key[3]])]
-    return [*units, "softmax units"] if placement.softmax_sets == "one" and key[3] in layer.softmax else units
+    units += ["softmax units"] if placement.softmax_sets == "one" and key[3] in layer.softmax else []
+    return [*units, "off the chip"] if layer.stages[key[3]].off_chip else units
 
 
 def _needs(placement: Placement, dataflow: LayerOverlap, key: Key, sizes: list[list[int]]) -> list[Key]:

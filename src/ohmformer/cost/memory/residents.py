@@ -123,10 +123,11 @@ def _check_capacity(
     total = sum(off_chip.values())
     if memory is None or memory.capacity is None or total <= memory.capacity:
         return
+    capacity = units.show(memory.capacity, "B")
     own = hardware.chip is not None and hardware.chip.dram is not None
-    field = "hardware.chip.dram.capacity" if own else "what is left of the memory of the GPU"
+    where = f"chip.dram.capacity = {capacity}" if own else f"{next(iter(hardware.gpus))}.memory: has {capacity} left"
     raise BadInput(
-        f"{field} = {units.show(memory.capacity, 'B')}: {shown(workload.title)} with batch = {workload.batch} needs "
+        f"hardware.{where}: {shown(workload.title)} with batch = {workload.batch} needs "
         f"{units.show(total, 'B')} there ({_listed(off_chip)}); take a larger memory, a smaller batch or a shorter "
         "sequence"
     )
