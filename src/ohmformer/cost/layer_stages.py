@@ -183,7 +183,7 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
     """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
-    transfers, rest = _around_arrays(_Request(name, ops, context, prices=False))
+    transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
     for placed, transfer in zip(products, transfers, strict=True):
         reads = array_reads(placed)
         cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role)
@@ -191,8 +191,6 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         fill = cost.latency - cost.interval + chip.network_latency
         total = total.beside(Cost(add_energy(cost.energy, transfer.energy), fill, per_token))
         counts += reads.matrices.reads(reads.vectors)
-    tiles = context.working_lanes // (chip.cores_per_tile * chip.vector.lanes_per_core)
-    spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
     return Stage(
         name,
         side,
@@ -206,11 +204,19 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
 
 
 @lru_cache(maxsize=512)
-def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Cost]:
-    """What the products of a stage on arrays move, each in turn, and the other operations of the stage."""
-    products = (op for op in request.ops if isinstance(op, PlacedOp))
-    transfers = tuple(_transfer(placed, request.context) for placed in products)
-    return transfers, _digital(request.ops, request.context)
+def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Cost, float]:
+    """What stands beside the arrays of a stage.
+
+    Returns:
+        What each product moves; the other operations of the stage; time per vector in which memories of tiles read the
+        tokens that have no cells [s].
+    """
+    ops, context = request.ops, request.context
+    products = [op for op in ops if isinstance(op, PlacedOp)]
+    transfers = tuple(_transfer(placed, context) for placed in products)
+    tiles = context.working_lanes // (context.chip.cores_per_tile * context.chip.vector.lanes_per_core)
+    spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
+    return transfers, _digital(ops, context), spilled
 
 
 def _transfer(placed: PlacedOp, context: LayerContext) -> Cost:

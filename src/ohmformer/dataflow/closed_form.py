@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -184,9 +185,11 @@ def _times(stages: Sequence[Timed], size: IntArray, designs: Designs) -> list[tu
     """For each stage, the times for which a block of `size` tokens [N] occupies it and until it has arrived [s]."""
     times = []
     for stage in stages:
-        last, before = _turns(stage, size) if np.any(stage.turn < size) else (size, 0.0)
+        last, before = (size, None) if stage.turn is inf else _turns(stage, size)
         work = stage.per_token * np.minimum(last, stage.cap)
-        busy, time = np.maximum(stage.floor, work) + before, np.maximum(stage.floor, stage.fixed + work) + before
+        busy, time = np.maximum(stage.floor, work), np.maximum(stage.floor, stage.fixed + work)
+        if before is not None:
+            busy, time = busy + before, time + before
         factor = designs.time.get(stage.name, 1.0)
         times.append((busy * factor, time * factor))
     return times

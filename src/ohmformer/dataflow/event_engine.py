@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from ohmformer.cost.stage import MEMORY
 from ohmformer.dataflow.job import Job
 
-ENDS, ARRIVES, FREES_MEMORY = range(3)
-"""Kinds of events."""
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -56,7 +53,7 @@ class _Engine:
         followers: for each job, the jobs that wait for it.
         queues: unit -> the jobs that it has not started.
         busy: the units that run a job.
-        last: unit -> when it became free [s], and the job that it ran last.
+        last: unit -> the job that it ran last.
         events: heap of (end [s], job) of the running jobs; of (arrival [s], job + number of jobs) of results that
             arrive later than their job ends; and of (time [s], job + 2 number of jobs) where a job frees the memory
             off the chip before its end.
@@ -73,7 +70,7 @@ class _Engine:
             for other in job.after:
                 self.followers[other].append(number)
         self.busy: set[str] = set()
-        self.last: dict[str, tuple[float, int]] = {}
+        self.last: dict[str, int] = {}
         count = len(jobs)
         self.start, self.end, self.ready = [0.0] * count, [0.0] * count, [0.0] * count
         self.cause = [-1] * count
@@ -86,19 +83,25 @@ class _Engine:
         ended, count = 0, len(self.jobs)
         while self.events:
             now, event = heapq.heappop(self.events)
-            what, number = divmod(event, count)
-            job = self.jobs[number]
-            units = [MEMORY] if what == FREES_MEMORY else []
-            if what == ENDS:
+            if event < count:
                 ended += 1
-                units = [unit for unit, seconds in job.units() if seconds == job.duration]
+                job = self.jobs[event]
+                units = [job.unit]
+                if job.also:
+                    units += [unit for unit in job.also if unit != MEMORY or job.memory == job.duration]
+                for unit in units:
+                    self.busy.discard(unit)
+                    self.last[unit] = event
                 if job.lag:
-                    heapq.heappush(self.events, (self.ready[number], number + ARRIVES * count))
-            for unit in units:
-                self.busy.discard(unit)
-                self.last[unit] = now, number
-            if what == ARRIVES or (what == ENDS and not job.lag):
-                units += self._released(number)
+                    heapq.heappush(self.events, (self.ready[event], event + count))
+                else:
+                    units += self._released(event)
+            elif event < 2 * count:
+                units = self._released(event - count)
+            else:
+                self.busy.discard(MEMORY)
+                self.last[MEMORY] = event - 2 * count
+                units = [MEMORY]
             for each in units:
                 self._start_next(each, now)
         if ended != len(self.jobs):
@@ -134,10 +137,14 @@ class _Engine:
         self.cause[number] = self._cause(job, units)
         heapq.heappush(self.events, (self.end[number], number))
         if MEMORY in job.also and job.memory < job.duration:
-            heapq.heappush(self.events, (now + job.memory, number + FREES_MEMORY * len(self.jobs)))
+            heapq.heappush(self.events, (now + job.memory, number + 2 * len(self.jobs)))
 
     def _cause(self, job: Job, units: tuple[str, ...]) -> int:
         """The job whose result came last or whose end freed a unit last; -1 if the job waited for none."""
         came = [(self.ready[other], other) for other in job.after]
-        came += [self.last[unit] for unit in units if unit in self.last]
+        came += [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
+        if MEMORY in units and MEMORY in self.last:  # some jobs free it before their end
+            last = self.last[MEMORY]
+            came.remove((self.end[last], last))
+            came.append((self.start[last] + dict(self.jobs[last].units())[MEMORY], last))
         return max(came, key=lambda entry: entry[0], default=(0.0, -1))[1]

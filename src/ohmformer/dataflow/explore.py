@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -196,7 +197,7 @@ class _Stages:
     per_token: Array
     floor: Array
     cap: Array
-    turn: Array
+    turn: float | Array
 
 
 def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
@@ -221,7 +222,8 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
     for segments, bucket in buckets.items():
         number, count_each, start, tokens, block = np.array(bucket.rows).T
         fields = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
-        stages = [_Stages("", *values) for values in zip(*fields, strict=True)]
+        turns = [turn if np.isfinite(turn).any() else inf for turn in fields[4]]
+        stages = [_Stages("", *values) for values in zip(*fields[:4], turns, strict=True)]
         designs = Designs(block.astype(np.int64), {})
         passed = alone_latency(stages, segments, tokens.astype(np.int64), designs, start)
         np.add.at(total, number.astype(np.int64), count_each * passed)

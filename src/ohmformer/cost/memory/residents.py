@@ -38,17 +38,17 @@ def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[st
     """Kind of values -> bytes that need a memory of the chip, or off the chip."""
     kept = in_turn = weights = 0.0
     tables: dict[tuple[str, int, int], None] = {}
-    on_gpu = isinstance(hardware.projection, GpuEngine)
+    on_gpu, digital = isinstance(hardware.projection, GpuEngine), is_digital(hardware.projection)
     for ops, count in layers:
         once = 0.0
         for placed in ops:
-            if isinstance(placed, Lookup) and not on_gpu:
-                tables[placed.name, placed.entries, placed.width] = None
             if not isinstance(placed, PlacedOp):
+                if isinstance(placed, Lookup) and not on_gpu:
+                    tables[placed.name, placed.entries, placed.width] = None
                 continue
             op = placed.op
             if isinstance(op, StaticMatMul):
-                if placed.holds_cells and is_digital(placed.engine):
+                if digital and placed.holds_cells and is_digital(placed.engine):
                     weights += count * op.inputs * op.outputs * operand_bytes(placed.engine, hardware)
             elif kv_in_memory(placed, op, workload.phase):
                 size = op.batch * op.kv_heads * op.tokens * op.head_width * operand_bytes(placed.engine, hardware)
@@ -59,6 +59,10 @@ def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[st
         in_turn = max(in_turn, once)
     entries = sum(rows * width for _, rows, width in tables)
     return {KV: kept + in_turn, WEIGHTS: weights, TABLES: entries * hardware.value_bytes}
+
+
+NOTHING = Homes()
+"""Nothing needs a memory."""
 
 
 def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles: int, loaded: float) -> Homes:
@@ -75,8 +79,10 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
         BadInput: no memory has room for what needs one, or a bandwidth is missing.
     """
     sizes = {**needed(workload, hardware, layers), LOADED: loaded}
-    if not any(sizes.values()):
-        return Homes(phase=workload.phase)
+    if not (sizes[KV] or sizes[WEIGHTS] or loaded or sizes[TABLES]):
+        return NOTHING
+    if hardware.chip is not None and hardware.chip.dram is None and not (sizes[KV] or sizes[WEIGHTS] or hardware.gpus):
+        return NOTHING
     chip, memory = chip_of(hardware), memory_off_chip(workload, hardware, layers)
     room = tiles * (chip.buffer_capacity or 0.0)
     kv = min(sizes[KV], room)
@@ -86,7 +92,7 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
         off_chip |= _not_empty({TABLES: sizes[TABLES], LOADED: loaded})
     elif off_chip:
         if not tiles and any(isinstance(one, SimdEngine) and one.lanes == "of_layer" for one in hardware.engines):
-            return Homes(phase=workload.phase)  # there are no lanes either, which is refused where they are priced
+            return NOTHING  # there are no lanes either, which is refused where they are priced
         _refuse_without(hardware, workload, sizes, tiles)
     _check_capacity(hardware, workload, memory, off_chip)
     if on_chip and chip.buffer_bandwidth is None:
