@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
 from math import inf
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -81,8 +82,8 @@ class Spec(BaseModel):
     def __hash__(self) -> int:
         return hash((type(self), self._values()))
 
-    def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in _fields(type(self)))
+    def _values(self) -> Any:
+        return _all_fields(type(self))(self)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -174,6 +175,13 @@ def _finite(value: Any) -> Any:
 @cache
 def _fields(cls: type[Spec]) -> tuple[str, ...]:
     return tuple(name for name in cls.model_fields if name != "provenance")
+
+
+@cache
+def _all_fields(spec: type[Spec]) -> Callable[[Spec], Any]:
+    """A function that returns the values of all fields that are part of equality; `getattr` in a loop is slower."""
+    names = _fields(spec)
+    return attrgetter(*names) if names else lambda each: ()
 
 
 def _has_source(cls: type[Spec], key: str, value: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
@@ -17,6 +18,8 @@ from ohmformer.workload.spec import Norm, Workload
 
 HARDWARE = load("xformer_tvlsi_2023")
 assert isinstance(HARDWARE, Accelerator)
+SOMETHING = Homes(off_chip={"weights": 1.0})
+"""Something off the chip, so that stages can wait for the memory there."""
 NAMES = ("qkv", "conditioning", "write", "key", "value", "output", "ffn1")
 
 
@@ -38,7 +41,7 @@ def placement(
     placed = tuple(
         PlacedLayer(f"layer {i}", tokens, tuple(stages), join, None, (1, tokens, tokens), gather) for i in range(layers)
     )
-    return Placement(work, HARDWARE, placed, {}, 0, 0, 0.0, 0.0, ())
+    return Placement(work, HARDWARE, placed, {}, 0, 0, 0.0, 0.0, (), homes=SOMETHING)
 
 
 times = st.floats(0, 5, allow_nan=False).map(lambda value: round(value, 3))
@@ -53,6 +56,9 @@ def stages(draw: st.DrawFn) -> list[Stage]:
     for name in NAMES[:count]:
         fields: dict[str, Any] = {"fixed": draw(times), "per_token": draw(times), "floor": draw(times)}
         fields["cap"] = draw(st.sampled_from([inf, 3.0]))
+        fields["turn"] = draw(st.sampled_from([inf, inf, 2.0, 5.0]))
+        if fields["cap"] == fields["turn"] == inf:
+            fields["off_chip"] = fields["per_token"] * draw(st.sampled_from([0.0, 0.0, 0.3, 1.0]))
         found.append(stage(name, shared=shared and name in ("write", "key", "value"), energy={"array": 1.0}, **fields))
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from math import inf
+from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
@@ -13,13 +13,15 @@ from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.gpu_roofline import kernels_cost
+from ohmformer.cost.memory.traffic import stored_bytes, tile_memory_time, with_memory_off_chip
 from ohmformer.cost.operands import (
     LayerContext,
     array_reads,
     first_attention,
+    kv_tokens_read,
+    lane_macs,
     partial_sums,
     rotations,
-    tokens_written,
     write_stages,
 )
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
@@ -70,7 +72,7 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
         return id(op)
     engine: object = id(op.engine)
     if isinstance(op.engine, ArrayEngine) and not prices:
-        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident)
+        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident, op.engine.overflow)
     flags = (op.shared, op.rotated, op.holds_cells)
     return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.kv), *flags)
 
@@ -89,6 +91,12 @@ def _stage(request: _Request) -> Stage:
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
+    stage = _on_engine(request)
+    return stage if stage.unit == "gpu" else with_memory_off_chip(stage, request.ops, request.context)
+
+
+def _on_engine(request: _Request) -> Stage:
+    """As `_stage`, without the memory off the chip."""
     name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
@@ -118,7 +126,9 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     products = [op for op in ops if isinstance(op, PlacedOp)]
     sizes = [_values_moved(placed) for placed in products]
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
-    price = engine.price(Work(sum(placed.op.macs for placed in products), values_in, values_out, context.vectors))
+    weights = sum(op.op.inputs * op.op.outputs for op in products if isinstance(op.op, StaticMatMul))
+    macs = sum(placed.op.macs for placed in products)
+    price = engine.price(Work(macs, values_in, values_out, context.vectors, weights))
     where = f"hardware.{products[0].role}.kind = {engine.kind!r}"
     if price is None:
         raise BadInput(
@@ -130,7 +140,8 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     transfers = all_beside(_transfer(placed, context) for placed in products)
     rest = _digital(ops, context)
     energy = add_energy(dict(price.energy), transfers.energy, rest.energy)
-    time = max(price.seconds / context.vectors, rest.interval)
+    in_memory = tile_memory_time(products, context, context.homes.tiles)
+    time = max(price.seconds / context.vectors, rest.interval, in_memory)
     return Stage(name, side, engine.kind, True, fixed=context.chip.network_latency, per_token=time, energy=energy)
 
 
@@ -155,7 +166,8 @@ def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, cont
     transfers = all_beside(_transfer(placed, context) for placed in products)
     rest = _digital(ops, replace(context, lanes=count))
     energy = add_energy(product.energy, transfers.energy, rest.energy)
-    time = product.interval + rest.interval
+    tiles = ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
+    time = max(product.interval + rest.interval, tile_memory_time(products, context, tiles))
     shared = engine.lanes != "of_layer"  # a given number of lanes exists once, for all layers
     return Stage(name, side, "lanes", shared, fixed=chip.network_latency, per_token=time, energy=energy)
 
@@ -172,7 +184,7 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
     """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
-    transfers, rest = _around_arrays(_Request(name, ops, context, prices=False))
+    transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
     for placed, transfer in zip(products, transfers, strict=True):
         reads = array_reads(placed)
         cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role)
@@ -186,42 +198,51 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         f"{side}.{name}",
         any(placed.shared for placed in products),
         fixed=total.latency,
-        per_token=max(total.interval, rest.interval),
+        per_token=max(total.interval, rest.interval, spilled),
         energy=add_energy(total.energy, rest.energy),
         counts=counts,
     )
 
 
 @lru_cache(maxsize=512)
-def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Cost]:
-    """What the products of a stage on arrays move, each in turn, and the other operations of the stage."""
-    products = (op for op in request.ops if isinstance(op, PlacedOp))
-    transfers = tuple(_transfer(placed, request.context) for placed in products)
-    return transfers, _digital(request.ops, request.context)
+def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Cost, float]:
+    """What stands beside the arrays of a stage.
+
+    Returns:
+        What each product moves; the other operations of the stage; time per vector in which memories of tiles read the
+        tokens that have no cells [s].
+    """
+    ops, context = request.ops, request.context
+    products = [op for op in ops if isinstance(op, PlacedOp)]
+    transfers = tuple(_transfer(placed, context) for placed in products)
+    tiles = context.working_lanes // (context.chip.cores_per_tile * context.chip.vector.lanes_per_core)
+    spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
+    return transfers, _digital(ops, context), spilled
 
 
 def _transfer(placed: PlacedOp, context: LayerContext) -> Cost:
     """Cost of moving inputs from and results to memories, for all samples."""
     size = context.bytes_per_value
     values_in, values_out = _values_moved(placed)
-    return components.transfer_cost(context.chip, values_in * size, values_out * size)
+    if isinstance(placed.engine, ArrayEngine):
+        return components.transfer_cost(context.chip, values_in * size, values_out * size)
+    stored = stored_bytes(placed, context)
+    kv = 0 if isinstance(placed.op, StaticMatMul) else _kv_read(placed.op, placed)
+    return components.transfer_cost(context.chip, (values_in - kv) * size + stored, values_out * size)
 
 
 def _values_moved(placed: PlacedOp) -> tuple[float, float]:
-    """Number of operand values read from memories and of result values written to them, for all samples."""
+    """Activations, keys and values read from memories, and results written to them, for all samples."""
     op = placed.op
     if isinstance(op, StaticMatMul):
         return op.vectors * op.inputs, op.vectors * op.outputs
     rows = op.batch * op.heads * op.queries
-    stored = op.batch * op.kv_heads * _tokens_moved(op, placed) * op.head_width
-    return rows * op.inputs + stored + kv_conditioning.scales_read(placed), rows * op.outputs
+    return rows * op.inputs + _kv_read(op, placed) + kv_conditioning.scales_read(placed), rows * op.outputs
 
 
-def _tokens_moved(op: DynamicMatMul, placed: PlacedOp) -> int:
-    """Tokens per sample whose K or V is read from memory: those that are written, or all if cells do not hold them."""
-    if isinstance(placed.engine, ArrayEngine) and placed.engine.written == "right":
-        return tokens_written(op, placed.engine, shared=placed.shared)
-    return op.tokens
+def _kv_read(op: DynamicMatMul, placed: PlacedOp) -> int:
+    """Number of values of K or V that a product reads from memories, for all samples."""
+    return op.batch * op.kv_heads * kv_tokens_read(op, placed) * op.head_width
 
 
 def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
@@ -243,10 +264,10 @@ def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
             case Elementwise():
                 operations += op.elements * chip.vector.activation
             case PlacedOp():
-                operations += (partial_sums(op) + rotations(op)) * chip.vector.add
+                operations += (partial_sums(op) + rotations(op) + 2 * lane_macs(op)) * chip.vector.add
                 conditioned += kv_conditioning.operations_beside(op) * chip.vector.add
             case Lookup():
-                transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width)
+                transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width * context.bytes_per_value)
                 total = total.beside(Cost(transfer.energy))
     for name, count in (("vector", operations), (CONDITIONING, conditioned)):
         if count:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import ceil
+from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.stage import Stage
 from ohmformer.cost.technology import at_technology
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine, ExactEngine, GpuEngine
 from ohmformer.mapping.planning import Plan, plan
 from ohmformer.mitigation import rotation_ops
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
@@ -31,12 +32,14 @@ class LayerContext:
         batch: number of samples.
         tokens: tokens per sample.
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
+        homes: what lives in which memory.
     """
 
     hardware: Accelerator
     batch: int
     tokens: int
     lanes: int
+    homes: Homes = field(default_factory=Homes)
 
     @property
     def vectors(self) -> int:
@@ -51,8 +54,7 @@ class LayerContext:
     @property
     def bytes_per_value(self) -> float:
         """Bytes per value that is moved to and from memories."""
-        engine = self.hardware.projection
-        return engine.array.inputs.bits / 8 if isinstance(engine, ArrayEngine) else 1.0
+        return self.hardware.value_bytes
 
     @property
     def gpu_attention(self) -> bool:
@@ -66,7 +68,7 @@ class LayerContext:
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes)
+        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key)
 
     @property
     def chip(self) -> Chip:
@@ -116,19 +118,60 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
         return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
     if engine.written == "left":
         matrices = plan(op.queries, op.inputs, placed.array, matrices=op.heads, max_code=placed.max_code)
-        passes = ceil(op.queries / (engine.resident or op.queries))
+        passes = ceil(op.queries / slots_of(op, engine))
         return ArrayReads(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
-    matrices = plan(op.outputs, op.inputs, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
-    passes = ceil(op.tokens / (engine.resident or op.tokens))
+    tokens = op.tokens - tokens_spilled(op, engine)
+    sizes = (tokens, op.head_width) if op.role == "attention.key" else (op.head_width, tokens)
+    matrices = plan(*sizes, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
+    passes = ceil(tokens / slots_of(op, engine))
     vectors = op.batch * op.queries * op.group
     return ArrayReads(matrices, vectors, vectors * passes)
 
 
+def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
+    """Number of tokens per sample that cells can hold."""
+    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
+
+
 def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> int:
-    """Tokens per sample that a product writes: the new ones, or all if other layers have overwritten the cache."""
+    """Tokens per sample that a product writes: the new ones, or all if others have overwritten the cache.
+
+    Others are layers that share the cells, and tokens of the same cache that take turns in too few cells.
+    """
     if engine.written == "left":
         return op.queries
-    return op.tokens if shared else op.written
+    if tokens_spilled(op, engine):
+        return min(op.tokens if shared else op.written, slots_of(op, engine))
+    return op.tokens if shared or op.tokens > slots_of(op, engine) else op.written
+
+
+def tokens_spilled(op: DynamicMatMul, engine: Engine) -> int:
+    """Tokens per sample that have no cells, so that vector lanes multiply by them; 0 unless the engine spills."""
+    if not isinstance(engine, ArrayEngine) or engine.overflow != "spill":
+        return 0
+    return max(0, op.tokens - slots_of(op, engine))
+
+
+def lane_macs(placed: PlacedOp) -> int:
+    """Multiply-accumulate operations of vector lanes for the tokens of a product that have no cells."""
+    op = placed.op
+    if isinstance(op, StaticMatMul):
+        return 0
+    return op.batch * op.heads * op.queries * tokens_spilled(op, placed.engine) * op.head_width
+
+
+def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
+    """Tokens per sample whose K or V is read from memory: those that are written, and those that cells do not hold."""
+    engine = placed.engine
+    if isinstance(engine, ArrayEngine) and engine.written == "right":
+        return tokens_written(op, engine, shared=placed.shared) + tokens_spilled(op, engine)
+    return op.tokens
+
+
+def operand_bytes(engine: Engine, hardware: Accelerator) -> float:
+    """Size of one weight, key or value in a memory [byte]."""
+    bits = engine.operand_bits() if isinstance(engine, ExactEngine) else None
+    return hardware.value_bytes if bits is None else bits / 8
 
 
 def written_plan(
@@ -154,9 +197,9 @@ def written_plan(
     return plan(*sizes, array, matrices=op.kv_heads, max_code=max_code)
 
 
-def cells_written(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, tokens: int) -> int:
-    """Number of cells of a plan that are written; K appended to a cache leaves out the reference columns."""
-    appended = op.role == "attention.key" and engine.written == "right" and tokens < op.tokens
+def cells_written(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, *, shared: bool) -> int:
+    """Number of cells of a plan that are written; K of a cache leaves out the reference columns, which it has."""
+    appended = op.role == "attention.key" and engine.written == "right" and op.written < op.tokens and not shared
     return cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
 
 
@@ -200,14 +243,24 @@ def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
         return []
     return [
         replace(
-            writes[-1],
+            _slower(writes[0], writes[-1], context.tokens),
             shared=any(stage.shared for stage in writes),
-            floor=max(stage.floor for stage in writes),
-            per_token=max(stage.per_token for stage in writes),
             energy=add_energy(*(stage.energy for stage in writes)),
             counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
         )
     ]
+
+
+def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
+    """The stage `other` with the times of two writes at the same time.
+
+    If they take turns of different lengths, blocks take equal shares of the slower one.
+    """
+    floor, per_token = max(one.floor, other.floor), max(one.per_token, other.per_token)
+    if one.turn == other.turn and (one.per_token == 0 or other.cap >= min(tokens, other.turn)):
+        return replace(other, floor=floor, per_token=per_token)
+    slower = max(one.time(tokens), other.time(tokens))
+    return replace(other, floor=floor, per_token=slower / tokens, cap=inf, turn=inf)
 
 
 def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
@@ -215,7 +268,7 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
 
     A token of V is a row. A token of K or Q is a column, so writing it takes all rows of the head. Tokens beyond the
     rows of one array are written to other arrays at the same time, unless there are cells for fewer tokens, which then
-    take turns. Attention windows of a sample also take turns.
+    take turns, each as long as if it were the only one. Attention windows of a sample also take turns.
     """
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
@@ -224,7 +277,7 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
     cells = written_plan(op, engine, placed.array, placed.max_code, count)
     if cells is None:
         return None
-    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, count)
+    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, shared=placed.shared)
     cost = components.write_cost(cells, placed.role, cells=number)
     stage = Stage(
         "write",
@@ -234,27 +287,37 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
         energy={name: value * op.batch for name, value in cost.energy.items()},
         counts=Counts(cell_writes=op.batch * number),
     )
-    rows = engine.array.rows
-    if op.role == "attention.key":
-        all_rows = min(op.inputs, rows) * cost.interval
-        return replace(stage, floor=all_rows, per_token=all_rows * windows / context.tokens if windows > 1 else 0.0)
-    if engine.written == "left":
+    if engine.written == "left" and op.role == "attention.value":
         raise BadInput(
             "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
             "take 'right', so that V is written"
         )
-    rows_per_token = count * windows / context.tokens
-    turns = windows * ceil(count / (engine.resident or count))
-    return replace(stage, per_token=cost.interval * rows_per_token, cap=turns * rows / rows_per_token)
+    rows, slots, tokens = engine.array.rows, slots_of(op, engine), context.tokens
+    all_rows = min(op.inputs, rows) * cost.interval
+    if count > slots and (windows > 1 or count != tokens):  # a cache that is written again, or windows
+        whole, rest = divmod(count, slots)
+        rows_in_turn = whole * min(slots, rows) + min(rest, rows)
+        time = all_rows * ceil(count / slots) if op.role == "attention.key" else rows_in_turn * cost.interval
+        return replace(stage, floor=all_rows if op.role == "attention.key" else 0.0, per_token=time * windows / tokens)
+    turn = slots if count > slots else inf
+    if op.role == "attention.key":
+        per_token = all_rows * windows / tokens if windows > 1 else 0.0
+        return replace(stage, floor=all_rows, per_token=per_token, turn=turn)
+    rows_per_token = count * windows / tokens
+    cap = windows * rows / rows_per_token
+    return replace(stage, per_token=cost.interval * rows_per_token, cap=cap, turn=turn)
 
 
 def partial_sums(placed: PlacedOp) -> int:
-    """Number of additions that sum the partial results of the row blocks of a matrix, for all samples."""
+    """Number of additions that sum the partial results of the row blocks of a matrix, and of lanes, for all samples."""
     op, engine = placed.op, placed.engine
     if not isinstance(engine, ArrayEngine):
         return 0
-    results = op.vectors * op.outputs if isinstance(op, StaticMatMul) else op.batch * op.heads * op.queries * op.outputs
-    return (ceil(op.inputs / engine.array.rows) - 1) * results
+    if isinstance(op, StaticMatMul):
+        return (ceil(op.inputs / engine.array.rows) - 1) * op.vectors * op.outputs
+    spilled = tokens_spilled(op, engine) if op.role == "attention.value" else 0
+    parts = ceil((op.inputs - spilled) / engine.array.rows) + (1 if spilled else 0)
+    return (parts - 1) * op.batch * op.heads * op.queries * op.outputs
 
 
 def rotations(placed: PlacedOp) -> int:

@@ -14,20 +14,22 @@ from math import prod
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost import components, kv_conditioning, tiles
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost import kv_conditioning, tiles
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
-from ohmformer.cost.gpu_memory import check_memory
 from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
+from ohmformer.cost.memory.gpu_memory import check_memory
+from ohmformer.cost.memory.homes import Homes
+from ohmformer.cost.memory.loading import bytes_loaded, load_stage
+from ohmformer.cost.memory.residents import find_homes
 from ohmformer.cost.operands import LayerContext, chip_of
-from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
+from ohmformer.cost.stage import CONDITIONING, MEMORY, Stage, total_energy
 from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
 from ohmformer.hardware.rules import RuleBook, Rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine, SramEngine
+from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, Softmax, StaticMatMul, Workload
 
@@ -92,6 +94,7 @@ class Placement:
         wear: writes per cell of keys and values, for each kind of array.
         kv_sets: number of sets of the K and V arrays that layers share.
         softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
+        homes: what lives in the memories of tiles, and what off the chip.
     """
 
     workload: Workload
@@ -105,6 +108,7 @@ class Placement:
     wear: tuple[Wear, ...]
     kv_sets: int = 1
     softmax_sets: str = "one"
+    homes: Homes = field(default_factory=Homes)
 
     @cached_property
     def energy(self) -> dict[str, float]:
@@ -115,6 +119,19 @@ class Placement:
     def shares_softmax(self) -> bool:
         """True if several units that compute Q K^T take turns with one set of softmax units."""
         return self.softmax_sets == "one" and count_softmax_units(self.layers) > 1
+
+    @cached_property
+    def shares_memory(self) -> bool:
+        """True if several units take turns with the memory off the chip."""
+        if not self.homes.off_chip:
+            return False
+        units = {
+            stage.unit if stage.shared else (layer.name, stage.unit)
+            for layer in self.layers
+            for stage in layer.all_stages()
+            if stage.off_chip or stage.unit == MEMORY
+        }
+        return len(units) > 1
 
     @property
     def counts(self) -> Counts:
@@ -164,55 +181,56 @@ def place(
     """
     check_cost_arguments("place", workload, hardware, clip, weights)
     _check_set_numbers(kv_sets, softmax_sets)
-    _check_clip(hardware, clip)
-    _check_kv(workload, kv)
+    _check_mitigation(workload, hardware, clip, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
     tenants = choice.tenants(workload.ops)
     layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
     work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
-    check_memory(workload, hardware, [(work[first], count) for first, count in Counter(kinds).items()])
+    distinct = [(work[first], count) for first, count in Counter(kinds).items()]
+    check_memory(workload, hardware, distinct)
     in_arrays = {first: tiles.layer_arrays(work[first], count) for first, count in Counter(kinds).items()}
     all_arrays = list(in_arrays.values())
-    kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
-    _check_sets(hardware, workload, kv_arrays, kv_sets)
+    kv_arrays = _check_sets(hardware, workload, tiles.kv_arrays(workload, all_arrays, kv_sets), kv_sets)
     used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
-    projection = tiles.weight_arrays(hardware, all_arrays)
-    placed = _place_kinds(workload, hardware, kinds, work, in_arrays)
-    placed_layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
-    softmax = count_softmax_units(placed_layers) if softmax_sets == "per_layer" else 1
+    homes = find_homes(workload, hardware, distinct, used_tiles.total, bytes_loaded(hardware, all_arrays))
+    placed = _place_layers(workload, hardware, kinds, work, in_arrays, homes)
+    softmax = count_softmax_units(placed) if softmax_sets == "per_layer" else 1
+    arrays, arrays_per_polarity = _by_role(tiles.weight_arrays(hardware, all_arrays), kv_arrays)
     return Placement(
         workload,
         hardware,
-        placed_layers,
-        _by_role(projection, kv_arrays),
-        sum(count // array.polarities for array, count in projection) + sum(s.arrays_per_polarity for s in kv_arrays),
+        placed,
+        arrays,
+        arrays_per_polarity,
         used_tiles.total,
         tiles.chip_area(hardware, used_tiles, workload, softmax),
-        idle_power(hardware) + (chip_of(hardware).tile_power * used_tiles.total if used_tiles.total else 0.0),
+        _standing_power(hardware, used_tiles.total),
         tuple(wear(workload, kv_arrays)),
         kv_sets,
         softmax_sets,
+        homes,
     )
 
 
-def _place_kinds(
+def _place_layers(
     workload: Workload,
     hardware: Accelerator,
     kinds: tuple[int, ...],
     work: Mapping[int, list[LayerOp]],
     in_arrays: Mapping[int, LayerArrays],
-) -> dict[int, PlacedLayer]:
-    """Position of the first layer of each kind -> this layer, priced."""
+    homes: Homes,
+) -> tuple[PlacedLayer, ...]:
+    """All layers; the first of each kind is priced."""
     placed, layers, all_arrays = {}, workload.layers(), list(in_arrays.values())
     lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
     for first, arrays in in_arrays.items():
         layer = layers[first]
         nearest = _neighbors(first, kinds) if layer.index is None else ()
         layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
-        entry = _place_layer(layer, work[first], context, _load_stage(hardware, arrays, all_arrays))
+        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes, homes)
+        entry = _place_layer(layer, work[first], context, load_stage(hardware, arrays, all_arrays))
         placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
-    return placed
+    return tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
 
 
 def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:
@@ -238,17 +256,17 @@ def _check_set_numbers(kv_sets: object, softmax_sets: object) -> None:
         raise BadInput(f"place: softmax_sets is {given(softmax_sets)}; give 'one' or 'per_layer'")
 
 
-def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> None:
-    """Refuse a second set of cells that nothing would use.
+def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> list[KVArrays]:
+    """The arrays, after refusing a second set of cells that nothing would use.
 
     Raises:
         BadInput: no layers share arrays of K and V, or only one sample of one layer uses them.
     """
     if sets == 1:
-        return
+        return arrays
     turns = [workload.batch * sum(use.layers for use in entry.uses) for entry in arrays if entry.shared]
     if max(turns, default=0) > 1:
-        return
+        return arrays
     reason = f"hardware.attention.arrays = {hardware.attention.arrays!r}"
     if not arrays or (not any(entry.shared for entry in arrays) and hardware.attention.arrays == "shared"):
         reason = "attention is not in arrays"
@@ -258,6 +276,11 @@ def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays
         f"dataflow.kv_cells = 'double': {reason}: no cells of K and V are written again while they are read; "
         "leave it out (single)"
     )
+
+
+def _standing_power(hardware: Accelerator, count: int) -> float:
+    """Power that a GPU and `count` tiles draw all the time [W]."""
+    return idle_power(hardware) + (chip_of(hardware).tile_power * count if count else 0.0)
 
 
 def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
@@ -283,12 +306,13 @@ def _first_equal_layer(workload: Workload, choice: EngineChoice, tenants: frozen
     return tuple(first.setdefault(key, position) for position, key in keys)
 
 
-def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> dict[str, int]:
-    """Role -> number of arrays."""
+def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> tuple[dict[str, int], int]:
+    """Role -> number of arrays; and the number of all arrays, counting a differential pair once."""
+    pairs = sum(count // array.polarities for array, count in weights) + sum(k.arrays_per_polarity for k in kv_arrays)
     counts = {"projection": sum(count for _, count in weights)}
     for entry in kv_arrays:
         counts[entry.role] = counts.get(entry.role, 0) + entry.arrays
-    return counts
+    return counts, pairs
 
 
 def check_cost_arguments(function: str, workload: object, hardware: object, clip: object, weights: object) -> None:
@@ -305,13 +329,17 @@ def check_cost_arguments(function: str, workload: object, hardware: object, clip
     check_type(function, "weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None")
 
 
-def _check_clip(hardware: Accelerator, clip: KVClip | None) -> None:
+def _check_mitigation(
+    workload: Workload, hardware: Accelerator, clip: KVClip | None, kv: KVConditioning | None
+) -> None:
+    """Refuse a clip that does not fit the arrays, and conditionings of operands that do not exist.
+
+    Raises:
+        BadInput: one line with the field and the remedy.
+    """
     for engine in (hardware.attention.key, hardware.attention.value):
         if clip is not None and isinstance(engine, CrossbarEngine):
             clip.check(engine.array)
-
-
-def _check_kv(workload: Workload, kv: KVConditioning | None) -> None:
     names = {op.name for op in workload.dynamic}
     for name, spec in kv.items() if isinstance(kv, Mapping) else [("", kv)]:
         where = f"kv[{shown(name)}]" if isinstance(kv, Mapping) else "kv"
@@ -366,29 +394,3 @@ def _softmax_stages(
         return ()
     found = {op.stage for op in layer.ops if isinstance(op, Softmax)}
     return tuple(i for i, parts in enumerate(names) if stages[i].unit != "gpu" and not found.isdisjoint(parts))
-
-
-def _load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays]) -> Stage | None:
-    """The stage that loads a layer's weights from off-chip memory, once for all samples; None if all weights fit.
-
-    Products wait for it. A layer that is larger than the chip is loaded in parts, which takes the same time.
-
-    Raises:
-        BadInput: weights must be loaded and the chip has no off-chip memory.
-    """
-    engine = hardware.projection
-    if not isinstance(engine, SramEngine) or not engine.arrays:
-        return None
-    needed = sum(layer.count * plan.arrays for layer in layers for plan in tiles.projection_weights(hardware, layer))
-    weights = tiles.projection_weights(hardware, arrays)
-    if not weights or needed <= engine.arrays:
-        return None
-    chip = chip_of(hardware)
-    if chip.dram is None:
-        raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
-    size = sum(plan.inputs * plan.outputs * plan.matrices for plan in weights) * engine.array.bits / 8
-    writes = [components.write_cost(plan, "projection") for plan in weights]
-    energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
-    time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
-    counts = sum((plan.writes(1) for plan in weights), Counts())
-    return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import ceil, inf
 from typing import Literal
 
 from ohmformer.array.event_counter import Counts
@@ -12,6 +12,9 @@ from ohmformer.cost.cost import add_energy
 
 By = Literal["component", "operation", "engine"]
 """How energy is split: by the component that draws it, by the stage that causes it, or by engine."""
+
+MEMORY = "memory"
+"""Name of the unit of the memory off the chip."""
 
 CONDITIONING = "conditioning"
 """Name of the stage that conditions K and V before they are written, and of the lanes' energy for this work."""
@@ -21,7 +24,8 @@ CONDITIONING = "conditioning"
 class Stage:
     """One stage of a layer.
 
-    A block of n tokens takes max(floor, fixed + per_token min(n, cap)) seconds.
+    A block of n tokens takes max(floor, fixed + per_token min(n, cap)) seconds. If it has more tokens than a turn,
+    turns follow one another, and each takes this time.
 
     Attributes:
         name: name of the stage in the workload; `write` for writing K and V; `load` for loading weights from off-chip
@@ -33,6 +37,8 @@ class Stage:
         per_token: time per token [s].
         floor: minimum time of a block [s].
         cap: number of tokens beyond which a block takes no longer, since more tokens go to other arrays.
+        turn: number of tokens that have cells at the same time.
+        off_chip: time per token for which it occupies the memory off the chip [s], at most `per_token`.
         energy: component -> energy of all tokens of all samples [J].
         counts: events on arrays for all tokens of all samples.
         merged_from: if consecutive stages on the same unit were merged into this one: these stages, in order.
@@ -46,6 +52,8 @@ class Stage:
     per_token: float = 0.0
     floor: float = 0.0
     cap: float = inf
+    turn: float = inf
+    off_chip: float = 0.0
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     merged_from: tuple[Stage, ...] = ()
@@ -56,11 +64,17 @@ class Stage:
         return self.merged_from or (self,)
 
     def time(self, tokens: float) -> float:
-        """Time for which a block of `tokens` tokens occupies the unit [s]."""
+        """Time from the start of a block of `tokens` tokens until its result has arrived [s]."""
+        if tokens > self.turn:
+            turns = ceil(tokens / self.turn) - 1
+            return turns * self.occupancy(self.turn) + self.time(tokens - turns * self.turn)
         return max(self.floor, self.fixed + self.per_token * min(tokens, self.cap)) if tokens else 0.0
 
     def occupancy(self, tokens: float) -> float:
         """Time after which a unit can take the next block [s]: `time` without `fixed`, which is latency."""
+        if tokens > self.turn:
+            turns = ceil(tokens / self.turn) - 1
+            return turns * self.occupancy(self.turn) + self.occupancy(tokens - turns * self.turn)
         return max(self.floor, self.per_token * min(tokens, self.cap)) if tokens else 0.0
 
     @property
@@ -116,6 +130,7 @@ def _joined(one: Stage, other: Stage) -> Stage:
         name=f"{one.name}+{other.name}",
         fixed=one.fixed + other.fixed,
         per_token=one.per_token + other.per_token,
+        off_chip=one.off_chip + other.off_chip,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
         merged_from=one.parts + other.parts,

@@ -13,7 +13,8 @@ from math import ceil
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import priced
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.operands import array_reads, chip_of, written_plan
+from ohmformer.cost.memory.gpu_memory import stays_cached
+from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine
 from ohmformer.mapping.planning import Plan
@@ -161,23 +162,9 @@ def kv_arrays(workload: Workload, layers: list[LayerArrays], sets: int = 1) -> l
     return result
 
 
-def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
-    """Number of tokens per sample that cells can hold."""
-    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
-
-
 def caches(workload: Workload, op: DynamicMatMul, *, shared: bool) -> int:
     """Number of samples whose keys and values stay in cells at the same time."""
-    return workload.batch if stay_cached(workload, op) and not shared else 1
-
-
-def stay_cached(workload: Workload, op: DynamicMatMul) -> bool:
-    """True if keys and values of all samples and layers are kept.
-
-    A decoder keeps them for later tokens, from the prefill on. An encoder does not need them after its run, so samples
-    and layers use the same memory in turn.
-    """
-    return workload.phase == "decode" or (workload.phase == "prefill" and (op.causal or op.across))
+    return workload.batch if stays_cached(workload.phase, op) and not shared else 1
 
 
 def _arrays(plan: Plan) -> int:

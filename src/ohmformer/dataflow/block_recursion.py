@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost.placement import PlacedLayer, Placement
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.stage import MEMORY, Stage
 from ohmformer.dataflow.layer_cuts import further_units, loops, segments, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
@@ -268,21 +268,27 @@ class _Flow:
         rest = layer.tokens - (count - 1) * min(size, layer.tokens)
         (busy, time), (last_busy, last_time) = self._times(stage, min(size, layer.tokens)), self._times(stage, rest)
         if arrival.size <= FEW_BLOCKS:
-            free, ready_at = max(self.free.get(unit, -np.inf) for unit in units), []
+            free, start_at, ready_at = max(self.free.get(unit, -np.inf) for unit in units), 0.0, []
             for block, came in enumerate(arrival.ravel().tolist(), 1):
                 start_at = max(came, free)
                 free = start_at + (busy if block % count else last_busy)
                 ready_at.append(start_at + (time if block % count else last_time))
-            self.free.update(dict.fromkeys(units, free))
+            self._occupy(stage, units, start_at, last_busy, rest)
             return np.array(ready_at).reshape(arrival.shape)
         sample = np.arange(samples)[:, None] * ((count - 1) * busy + last_busy)
         before = sample + np.arange(count) * busy
         latest = np.maximum.accumulate((arrival - before).ravel()).reshape(arrival.shape)
         start = np.maximum(latest, max(self.free.get(unit, -np.inf) for unit in units)) + before
-        self.free.update(dict.fromkeys(units, float(start[-1, -1]) + last_busy))
+        self._occupy(stage, units, float(start[-1, -1]), last_busy, rest)
         ready: Array = start + time
         ready[:, -1] = start[:, -1] + last_time
         return ready
+
+    def _occupy(self, stage: Stage, units: tuple[str, ...], start: float, busy: float, tokens: int) -> None:
+        """Note when the units of a stage become free after a block that starts at `start`."""
+        self.free.update(dict.fromkeys(units, start + busy))
+        if MEMORY in units[1:]:
+            self.free[MEMORY] = start + min(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
 
     def _one_by_one(self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]) -> Array:
         """The times [1, B] at which blocks of one sample leave stages that share units."""
@@ -295,7 +301,7 @@ class _Flow:
                 now = self._read_before(layer, place, now) if block == 0 else now
                 units, (busy, time) = self._units(layer, place), self._times(layer.stages[place], tokens)
                 start = max(float(now[0, 0]), *(self.free.get(unit, 0.0) for unit in units))
-                self.free.update(dict.fromkeys(units, start + busy))
+                self._occupy(layer.stages[place], units, start, busy, tokens)
                 now = np.array([[start + time]])
                 last[place] = start + time
             left[0, block] = now[0, 0]

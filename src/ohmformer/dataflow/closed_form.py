@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ import numpy.typing as npt
 
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
-from ohmformer.dataflow.layer_cuts import SOFTMAX, Segment, further_units, segments
+from ohmformer.dataflow.layer_cuts import Segment, further_units, segments
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 
@@ -69,6 +70,9 @@ class Timed(Protocol):
 
     @property
     def cap(self) -> float | Array: ...
+
+    @property
+    def turn(self) -> float | Array: ...
 
 
 def latency(placement: Placement, dataflow: Dataflow) -> float:
@@ -121,8 +125,8 @@ def is_pipeline(placement: Placement, layer: PlacedLayer) -> bool:
     if layer.tokens == 1:
         return True
     units = [stage.unit for stage in layer.stages]
-    softmax = [unit for place in range(len(units)) for unit in further_units(placement, layer, place)]
-    return len(set(units)) == len(units) and softmax.count(SOFTMAX) <= 1
+    further = [unit for place in range(len(units)) for unit in further_units(placement, layer, place)]
+    return len(set(units)) == len(units) and len(set(further)) == len(further)
 
 
 def _has_formula(placement: Placement, dataflow: Dataflow) -> bool:
@@ -181,11 +185,21 @@ def _times(stages: Sequence[Timed], size: IntArray, designs: Designs) -> list[tu
     """For each stage, the times for which a block of `size` tokens [N] occupies it and until it has arrived [s]."""
     times = []
     for stage in stages:
-        work = stage.per_token * np.minimum(size, stage.cap)
+        last, before = (size, None) if stage.turn is inf else _turns(stage, size)
+        work = stage.per_token * np.minimum(last, stage.cap)
         busy, time = np.maximum(stage.floor, work), np.maximum(stage.floor, stage.fixed + work)
+        if before is not None:
+            busy, time = busy + before, time + before
         factor = designs.time.get(stage.name, 1.0)
         times.append((busy * factor, time * factor))
     return times
+
+
+def _turns(stage: Timed, size: IntArray) -> tuple[Array, Array]:
+    """Tokens of the last turn of a block [N], and the time of the turns before it [N] [s]."""
+    turn = np.minimum(stage.turn, size)
+    turns = np.ceil(size / turn) - 1
+    return size - turns * turn, turns * np.maximum(stage.floor, stage.per_token * np.minimum(turn, stage.cap))
 
 
 def advance(

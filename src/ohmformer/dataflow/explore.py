@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,7 +122,7 @@ class _Pipeline(NamedTuple):
         layer: the first of them.
         repeats: how many there are.
         start: time at which their first stage may start [s].
-        stages: [4, S], the fields fixed, per_token, floor and cap of their S stages.
+        stages: [5, S], the fields fixed, per_token, floor, cap and turn of their S stages.
         parts: their segments (see `layer_cuts.segments`) if attention does not wait for all blocks, and if it does.
     """
 
@@ -171,7 +172,7 @@ class _Priced:
 
 
 def _stage_times(stages: tuple[Stage, ...]) -> Array:
-    return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap) for stage in stages]).T
+    return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap, stage.turn) for stage in stages]).T
 
 
 @dataclass
@@ -196,6 +197,7 @@ class _Stages:
     per_token: Array
     floor: Array
     cap: Array
+    turn: float | Array
 
 
 def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
@@ -219,8 +221,9 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
                 bucket.stages.append(stage_times)
     for segments, bucket in buckets.items():
         number, count_each, start, tokens, block = np.array(bucket.rows).T
-        fixed, per_token, floor, cap = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
-        stages = [_Stages("", *values) for values in zip(fixed, per_token, floor, cap, strict=True)]
+        fields = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
+        turns = [turn if np.isfinite(turn).any() else inf for turn in fields[4]]
+        stages = [_Stages("", *values) for values in zip(*fields[:4], turns, strict=True)]
         designs = Designs(block.astype(np.int64), {})
         passed = alone_latency(stages, segments, tokens.astype(np.int64), designs, start)
         np.add.at(total, number.astype(np.int64), count_each * passed)

@@ -51,9 +51,10 @@ class JobList:
         entry = placed.stages[stage]
         busy, time = entry.occupancy(tokens), entry.time(tokens)
         share = tokens / (placed.tokens * self.placement.workload.batch)
+        memory = min(busy, entry.off_chip * tokens) if entry.off_chip else 0.0
         also = further_units(self.placement, placed, stage)
         unit = unit_name(placed, entry)
-        self.jobs.append(Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also))
+        self.jobs.append(Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also, memory))
         return len(self.jobs) - 1
 
     def set_up(

@@ -14,7 +14,6 @@ from ohmformer.dataflow.event_engine import Schedule, run_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.jobs import jobs_of
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.hardware.spec import ArrayEngine, GpuEngine
 from ohmformer.workload.spec import StaticMatMul
 
 
@@ -63,8 +62,8 @@ class Timeline:
         """Unit -> time during which it is busy [s]."""
         seconds: dict[str, float] = {}
         for job in self.jobs:
-            for unit in (job.unit, *job.also):
-                seconds[unit] = seconds.get(unit, 0.0) + job.duration
+            for unit, busy in job.units():
+                seconds[unit] = seconds.get(unit, 0.0) + busy
         return seconds
 
     @property
@@ -94,8 +93,8 @@ class Timeline:
         path = self.critical_path()
         for place, number in enumerate(path):
             parts = [(part.name, seconds) for part, _, seconds in self._parts(number)]
-            if self.jobs[number].lag:
-                end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.latency
+            end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.latency
+            if end != self.schedule.end[number]:  # a result arrives later, or memory is free earlier
                 parts.append((parts[-1][0], end - self.schedule.end[number]))
             for name, seconds in parts:
                 by_stage[name] = by_stage.get(name, 0.0) + seconds
@@ -122,8 +121,10 @@ class Timeline:
             `tokens`: activations between layers.
             `conditioning`: only if K and V are conditioned: constants of all layers, and the scales and means of the
             tokens that are in cells.
+            `kept_on_chip`, `kept_off_chip`: only if it is not 0: weights, keys, values and embedding tables in the
+            memories of tiles, and in the memory off the chip.
         """
-        size = _bytes_per_value(self.placement)
+        size = self.placement.hardware.value_bytes
         scores, tokens = 0.0, 0.0
         for layer in self.placement.layers:
             if layer.scores is not None:
@@ -135,7 +136,10 @@ class Timeline:
         states = [layer.digital_state for layer in self.placement.layers]
         values = sum(state.constants + state.own for state in states) + max(state.shared for state in states)
         conditioning = {CONDITIONING: values * size} if values else {}
-        return {"scores": scores, "tokens": tokens * width * size, **conditioning}
+        homes = self.placement.homes
+        kept = {"kept_on_chip": sum(homes.on_chip.values()), "kept_off_chip": sum(homes.off_chip.values())}
+        kept = {name: held for name, held in kept.items() if held}
+        return {"scores": scores, "tokens": tokens * width * size, **conditioning, **kept}
 
     def chrome_trace(self) -> dict[str, Any]:
         """The timeline in the trace-event format of chrome://tracing and Perfetto: one track per unit, times in us.
@@ -149,7 +153,7 @@ class Timeline:
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
             arrives = self.schedule.ready[number] * 1e6
-            for unit in (job.unit, *job.also):
+            for unit, busy in job.units():
                 yield {
                     "name": job.stage.name,
                     "cat": job.stage.engine,
@@ -157,7 +161,7 @@ class Timeline:
                     "pid": 1,
                     "tid": units[unit],
                     "ts": self.schedule.start[number] * 1e6,
-                    "dur": job.duration * 1e6,
+                    "dur": busy * 1e6,
                     "args": {"layer": layer, "sample": job.sample, "block": job.block, "arrives": arrives},
                 }
 
@@ -190,12 +194,3 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 
 def _layer_weights(placement: Placement) -> Iterator[StaticMatMul]:
     return (op for op in placement.workload.ops if isinstance(op, StaticMatMul) and op.layer is not None)
-
-
-def _bytes_per_value(placement: Placement) -> float:
-    match placement.hardware.projection:
-        case ArrayEngine(array=array):
-            return array.inputs.bits / 8
-        case GpuEngine(bytes_per_value=size):
-            return size
-    return 1.0

@@ -135,8 +135,8 @@ def _engine(
     role = role if rule.on == "hardware" else rule.on
     engine = hardware.engines[role]
     if rule.array is not None:
-        resident = engine.resident if isinstance(engine, ArrayEngine) else None
-        engine = CrossbarEngine(array=rule.array, resident=resident)
+        cells = {"resident": engine.resident, "overflow": engine.overflow} if isinstance(engine, ArrayEngine) else {}
+        engine = CrossbarEngine.model_validate({"array": rule.array, **cells})
     if isinstance(engine, ArrayEngine):
         for name in ("scale", "percentile"):
             value = getattr(rule, name) if getattr(rule, name) is not None else getattr(mitigation, name)

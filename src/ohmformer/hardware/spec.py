@@ -29,7 +29,9 @@ from ohmformer.quantities import (
 from ohmformer.registry import Family, register
 from ohmformer.schema import Spec
 
+Bits = Annotated[int, Field(ge=1, le=64)]
 Fusion = Literal["full", "elementwise", "none"]
+Overflow = Literal["rewrite", "spill", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,17 @@ class Work:
 
     Attributes:
         macs: multiply-accumulate operations.
-        values_in: values of both operands that are read from memories.
+        values_in: activations, keys and values that are read from memories.
         values_out: values of results that are written to memories.
         vectors: input vectors, that is, tokens of all samples.
+        weights: weights that are read from memories, each once.
     """
 
     macs: int
     values_in: float
     values_out: float
     vectors: int
+    weights: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Engine(Family):
 class ArrayEngine(Engine):
     """Base of engines that compute on arrays of cells."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("resident",)
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow")
     simulated: ClassVar[bool] = True
 
     array: Crossbar
@@ -89,6 +93,16 @@ class ArrayEngine(Engine):
     always stored."""
     resident: Count | None = None
     """Number of tokens that have cells; None for as many as needed."""
+    overflow: Overflow = "rewrite"
+    """What happens to more tokens than `resident`. `rewrite`: they take turns in the cells, so that every use of a
+    cache writes all its tokens again. `spill`: the tokens beyond the cells are read from memory and multiplied in the
+    vector lanes. `refuse`: such a workload is refused."""
+
+    @model_validator(mode="after")
+    def _spills_what_it_keeps(self) -> ArrayEngine:
+        if self.overflow == "spill" and self.written == "left":
+            raise ValueError("overflow = 'spill': an engine that stores Q or P keeps no cache; take 'rewrite'")
+        return self
 
 
 @register
@@ -102,7 +116,7 @@ class CrossbarEngine(ArrayEngine):
 class SramEngine(ArrayEngine):
     """Computes with currents in arrays of SRAM cells, which hold one bit each and are written without error."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "arrays")
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow", "arrays")
 
     kind: Literal["sram"] = "sram"
     arrays: Count | None = None
@@ -119,10 +133,17 @@ class SramEngine(ArrayEngine):
 
 
 class ExactEngine(Engine):
-    """Base of engines with exact products. All layers share the engine, which processes one stage at a time."""
+    """Base of engines with exact products. All layers share the engine, which processes one stage at a time.
+
+    Their weights, keys and values are in the memories of the chip, which `price` does not include.
+    """
 
     def price(self, work: Work) -> Price | None:
         """Time and energy of some work, without those of memories; None if the cost of the engine is unknown."""
+        return None
+
+    def operand_bits(self) -> int | None:
+        """Width of one weight, key or value [bit]; None for that of the values that the chip moves."""
         return None
 
     def own_area(self) -> float:
@@ -141,13 +162,20 @@ class DigitalEngine(ExactEngine):
 class SimdEngine(ExactEngine):
     """Computes in the vector lanes of the cores (see `Chip.vector`)."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes")
+    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes", "bits")
 
     kind: Literal["simd"] = "simd"
     ops_per_mac: Factor
     """Lane operations per multiply-accumulate."""
     lanes: Count | Literal["of_layer"] = "of_layer"
     """Lanes that work in parallel: a number that all layers share, or those of the cores with the layer's weights."""
+    bits: Bits | None = None
+    """Width of one weight, key or value [bit]; None for that of the inputs of the projection arrays, or for 8 without
+    such arrays."""
+
+    def operand_bits(self) -> int | None:
+        """`bits`."""
+        return self.bits
 
 
 @register
@@ -319,6 +347,18 @@ class Accelerator(Spec):
         """Role -> engine that computes it."""
         attention = self.attention
         return {"projection": self.projection, "attention.key": attention.key, "attention.value": attention.value}
+
+    @property
+    def value_bytes(self) -> float:
+        """Size of one value that memories and links move [byte]."""
+        match self.projection:
+            case ArrayEngine(array=array):
+                return array.inputs.bits / 8
+            case GpuEngine(bytes_per_value=size):
+                return size
+            case ExactEngine() as engine:
+                return (engine.operand_bits() or 8) / 8
+        return 1.0
 
     @property
     def gpus(self) -> dict[str, GpuEngine]:
