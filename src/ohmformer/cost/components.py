@@ -7,10 +7,11 @@ vector, softmax, conditioning, simd, dram, gpu, static.
 from __future__ import annotations
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import array_cost, number, priced
+from ohmformer.cost.array_prices import array_cost, by_columns, number, priced
 from ohmformer.cost.cost import Cost
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip, SoftmaxUnit
+from ohmformer.hardware.spec import WriteLines
 from ohmformer.mapping.planning import Plan
 from ohmformer.mapping.write_effort import effort
 
@@ -51,7 +52,7 @@ def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
     return Cost(energy, latency, interval)
 
 
-def write_cost(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
+def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteLines = "rows") -> Cost:
     """Cost of writing the cells of a plan once.
 
     Verified writes are repeated. A verifying read between them drives one row and converts each of its columns.
@@ -60,15 +61,22 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
         plan: the matrices.
         role: role of the engine, for messages.
         cells: number of cells that are written; by default all cells of the plan.
+        lines: lines that writing selects.
 
     Returns:
-        The energy of all cells; as latency and interval the time of one row, which all arrays write at the same time.
+        The energy of all cells; as latency and interval the time of one line, which all arrays write at the same time.
 
     Raises:
-        BadInput: the cell has no write time or no write energy.
+        BadInput: the cell has no write time or no write energy, or the lines have no price.
     """
     array, cell = plan.array, plan.array.cell
-    prices = None if array.cost is None else priced(array, role)
+    if lines == "columns" and array.write_verify is not None:
+        raise BadInput(
+            f"hardware.{role}.write_lines = 'columns': verified writes are read back a row at a time, so a column has "
+            "no price; take 'rows' or 'transposable', or leave array.write_verify out"
+        )
+    written = array if lines != "columns" else by_columns(array, role)
+    prices = None if array.cost is None else priced(written, role)
     energy_each = cell.write_energy if prices is None else prices.write_energy
     row_time = cell.write_time if prices is None else prices.write_time
     for name, found in (("write_time", row_time), ("write_energy", energy_each)):

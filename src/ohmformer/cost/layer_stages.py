@@ -9,6 +9,7 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
+from ohmformer.cost.attention.write_stages import write_stages
 from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
@@ -22,7 +23,6 @@ from ohmformer.cost.operands import (
     lane_macs,
     partial_sums,
     rotations,
-    write_stages,
 )
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil, inf
+from math import ceil
 
-from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost import components
-from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import Homes
-from ohmformer.cost.stage import Stage
 from ohmformer.cost.technology import at_technology
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
@@ -228,84 +224,6 @@ def attention_unit(op: Op, work: str) -> str:
     Example: the stage "cross_key" and "write" give "attention.cross_write".
     """
     return f"attention.{op.stage.removesuffix('key').removesuffix('value')}{work}"
-
-
-def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
-    """The write of K (or Q) and V of the first attention among `ops`, as at most one stage.
-
-    K and V are written in parallel into separate arrays, so the stage takes as long as the slower of the two.
-
-    Returns:
-        The stage, or [] if nothing is written.
-    """
-    writes = [stage for placed in first_attention(ops) if (stage := _write_stage(placed, context)) is not None]
-    if not writes:
-        return []
-    return [
-        replace(
-            _slower(writes[0], writes[-1], context.tokens),
-            shared=any(stage.shared for stage in writes),
-            energy=add_energy(*(stage.energy for stage in writes)),
-            counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
-        )
-    ]
-
-
-def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
-    """The stage `other` with the times of two writes at the same time.
-
-    If they take turns of different lengths, blocks take equal shares of the slower one.
-    """
-    floor, per_token = max(one.floor, other.floor), max(one.per_token, other.per_token)
-    if one.turn == other.turn and (one.per_token == 0 or other.cap >= min(tokens, other.turn)):
-        return replace(other, floor=floor, per_token=per_token)
-    slower = max(one.time(tokens), other.time(tokens))
-    return replace(other, floor=floor, per_token=slower / tokens, cap=inf, turn=inf)
-
-
-def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
-    """The write of one operand, one row of every array at a time; None if it is not in cells or has no new tokens.
-
-    A token of V is a row. A token of K or Q is a column, so writing it takes all rows of the head. Tokens beyond the
-    rows of one array are written to other arrays at the same time, unless there are cells for fewer tokens, which then
-    take turns, each as long as if it were the only one. Attention windows of a sample also take turns.
-    """
-    op, engine = placed.op, placed.engine
-    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
-        return None
-    count = tokens_written(op, engine, shared=placed.shared)
-    cells = written_plan(op, engine, placed.array, placed.max_code, count)
-    if cells is None:
-        return None
-    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, shared=placed.shared)
-    cost = components.write_cost(cells, placed.role, cells=number)
-    stage = Stage(
-        "write",
-        "attention",
-        attention_unit(op, "write"),
-        placed.shared,
-        energy={name: value * op.batch for name, value in cost.energy.items()},
-        counts=Counts(cell_writes=op.batch * number),
-    )
-    if engine.written == "left" and op.role == "attention.value":
-        raise BadInput(
-            "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
-            "take 'right', so that V is written"
-        )
-    rows, slots, tokens = engine.array.rows, slots_of(op, engine), context.tokens
-    all_rows = min(op.inputs, rows) * cost.interval
-    if count > slots and (windows > 1 or count != tokens):  # a cache that is written again, or windows
-        whole, rest = divmod(count, slots)
-        rows_in_turn = whole * min(slots, rows) + min(rest, rows)
-        time = all_rows * ceil(count / slots) if op.role == "attention.key" else rows_in_turn * cost.interval
-        return replace(stage, floor=all_rows if op.role == "attention.key" else 0.0, per_token=time * windows / tokens)
-    turn = slots if count > slots else inf
-    if op.role == "attention.key":
-        per_token = all_rows * windows / tokens if windows > 1 else 0.0
-        return replace(stage, floor=all_rows, per_token=per_token, turn=turn)
-    rows_per_token = count * windows / tokens
-    cap = windows * rows / rows_per_token
-    return replace(stage, per_token=cost.interval * rows_per_token, cap=cap, turn=turn)
 
 
 def partial_sums(placed: PlacedOp) -> int:

@@ -6,12 +6,12 @@ A tile holds arrays of one kind. Weights take whole tiles per layer; keys and va
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import priced
+from ohmformer.cost.array_prices import priced, second_set_area
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.gpu_memory import stays_cached
 from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
@@ -107,9 +107,11 @@ class Tiles:
 
     Attributes:
         kinds: (role, kind of array, number of tiles); the array is None for tiles without arrays.
+        transposable: kind of array, number of tiles among those whose arrays are transposable.
     """
 
     kinds: list[tuple[str, Crossbar | None, int]]
+    transposable: list[tuple[Crossbar, int]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -149,7 +151,8 @@ def kv_arrays(workload: Workload, layers: list[LayerArrays], sets: int = 1) -> l
     for use in (use for layer in layers for use in layer.kv):
         attention = use.op.stage if use.shared else ""
         kind = _index_of(use.engine.array, arrays)
-        groups.setdefault((use.op.role, kind, use.engine.written, use.shared, attention), []).append(use)
+        engine = (kind, use.engine.written, use.engine.write_lines)
+        groups.setdefault((use.op.role, *engine, use.shared, attention), []).append(use)
     result = []
     for uses in groups.values():
         first = uses[0]
@@ -223,7 +226,10 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
         BadInput: the chip has fewer tiles.
     """
     weights = weight_arrays(hardware, layers)
-    in_attention = _by_kind((entry.engine.array, entry.arrays) for entry in kv)
+    double = [(entry.engine.array, entry.arrays) for entry in kv if entry.engine.write_lines == "transposable"]
+    transposable = _by_kind(double)
+    single = _by_kind((one.engine.array, one.arrays) for one in kv if one.engine.write_lines != "transposable")
+    in_attention = [*single, *transposable]
     total, attention = sum(count for _, count in weights), sum(count for _, count in in_attention)
     fixed = given_lanes(hardware)
     if not total and not attention and not fixed:
@@ -253,7 +259,8 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
             f"{attention} of keys and values, {per_tile} per tile); raise it, or leave it out to take as many as needed"
         )
     spare = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
-    return Tiles([*kinds, ("projection", spare, (chip.tiles or needed) - used)])
+    kinds.append(("projection", spare, (chip.tiles or needed) - used))
+    return Tiles(kinds, [(array, ceil(count / per_tile)) for array, count in transposable])
 
 
 def given_lanes(hardware: Accelerator) -> int:
@@ -286,6 +293,8 @@ def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_se
     for role, array, count in used.kinds:
         arrays_area = per_tile * priced(array, role).area if count and array is not None else 0.0
         total += count * (shell + arrays_area)
+    for array, count in used.transposable:
+        total += count * per_tile * second_set_area(array, "attention")
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = softmax_sets * heads * chip.softmax.area_per_head if chip.softmax else 0.0
     nodes = ceil(used.total / (chip.tiles_per_node or used.total or 1))

@@ -32,6 +32,7 @@ from ohmformer.schema import Spec
 Bits = Annotated[int, Field(ge=1, le=64)]
 Fusion = Literal["full", "elementwise", "none"]
 Overflow = Literal["rewrite", "spill", "refuse"]
+WriteLines = Literal["rows", "columns", "transposable"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Engine(Family):
 class ArrayEngine(Engine):
     """Base of engines that compute on arrays of cells."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow")
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow", "write_lines")
     simulated: ClassVar[bool] = True
 
     array: Crossbar
@@ -97,11 +98,28 @@ class ArrayEngine(Engine):
     """What happens to more tokens than `resident`. `rewrite`: they take turns in the cells, so that every use of a
     cache writes all its tokens again. `spill`: the tokens beyond the cells are read from memory and multiplied in the
     vector lanes. `refuse`: such a workload is refused."""
+    write_lines: WriteLines = "rows"
+    """Lines of an array that writing selects one after another, each with all its cells. Rows take the inputs of
+    products, columns are converted. `rows`: a token of V is one row; a token of K is a column, and takes a write of
+    each of its rows, alone or together with the tokens of its block. `columns`: a token of K is one column, and a token
+    of V takes a write of each of its columns. `transposable`: each token of K and V is one row, and Q K^T runs along
+    the other axis of the array, with a second set of drivers and converters, whose area counts. None of these changes
+    what is computed."""
 
     @model_validator(mode="after")
     def _spills_what_it_keeps(self) -> ArrayEngine:
         if self.overflow == "spill" and self.written == "left":
             raise ValueError("overflow = 'spill': an engine that stores Q or P keeps no cache; take 'rewrite'")
+        return self
+
+    @model_validator(mode="after")
+    def _same_along_both_axes(self) -> ArrayEngine:
+        rows, columns = self.array.rows, self.array.columns
+        if self.write_lines == "transposable" and rows != columns:
+            raise ValueError(
+                f"write_lines = 'transposable': array.rows = {rows} and array.columns = {columns}, so the other axis "
+                "would sum over another number of cells; give the array as many rows as columns, or take 'rows'"
+            )
         return self
 
 
@@ -116,7 +134,7 @@ class CrossbarEngine(ArrayEngine):
 class SramEngine(ArrayEngine):
     """Computes with currents in arrays of SRAM cells, which hold one bit each and are written without error."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow", "arrays")
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow", "write_lines", "arrays")
 
     kind: Literal["sram"] = "sram"
     arrays: Count | None = None
@@ -264,6 +282,7 @@ class Attention(Spec):
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {
         "array": ("key.array", "value.array"),
         "kind": ("key.kind", "value.kind"),
+        "write_lines": ("key.write_lines", "value.write_lines"),
     }
 
     key: Engine
@@ -276,11 +295,15 @@ class Attention(Spec):
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Expand `array = ...`, which stands for the same crossbar in both roles."""
-        if "array" not in data:
-            return data
-        both = {"kind": "crossbar", "array": data["array"]}
-        return {"key": both, "value": both, **{name: value for name, value in data.items() if name != "array"}}
+        """Expand `array = ...`, the same crossbar in both roles, and `write_lines = ...`, the same lines in both."""
+        if "array" in data:
+            both = {"kind": "crossbar", "array": data["array"]}
+            data = {"key": both, "value": both, **{name: value for name, value in data.items() if name != "array"}}
+        if "write_lines" in data and all(isinstance(data.get(role), dict) for role in ("key", "value")):
+            lines = {"write_lines": data["write_lines"]}
+            rest = {name: value for name, value in data.items() if name != "write_lines"}
+            data = {**rest, "key": {**lines, **data["key"]}, "value": {**lines, **data["value"]}}
+        return data
 
     @property
     def array(self) -> Crossbar:
@@ -341,6 +364,15 @@ class Accelerator(Spec):
             attention = {"key": engine, "value": engine, **shared, **attention}
         rest = {name: value for name, value in data.items() if name not in given}
         return {"projection": engine, **rest, "attention": attention}
+
+    @model_validator(mode="after")
+    def _weights_along_rows(self) -> Accelerator:
+        if isinstance(self.projection, ArrayEngine) and self.projection.write_lines == "transposable":
+            raise ValueError(
+                "projection.write_lines = 'transposable': inputs of weights come along the rows alone, so a second set "
+                "of drivers and converters would be idle; take 'rows' or 'columns'"
+            )
+        return self
 
     @property
     def engines(self) -> dict[str, Engine]:

@@ -44,8 +44,11 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
     if chip.dram is None:
         raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
     size = _bytes_of(weights)
-    writes = [components.write_cost(plan, "projection") for plan in weights]
+    by_columns = engine.write_lines == "columns"
+    writes = [components.write_cost(plan, "projection", lines=engine.write_lines) for plan in weights]
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
-    time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
+    time = max(
+        size / chip.dram.bandwidth, (engine.array.columns if by_columns else engine.array.rows) * writes[0].interval
+    )
     counts = sum((plan.writes(1) for plan in weights), Counts())
     return Stage("load", "projection", MEMORY, shared=True, floor=time, energy=energy, counts=counts)
