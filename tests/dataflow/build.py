@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
@@ -63,6 +64,24 @@ def stages(draw: st.DrawFn) -> list[Stage]:
     return found
 
 
+def _by_keys(one: Stage, tokens: int) -> Stage:
+    """The stage with times that rise with the keys that tokens see, if it has neither turns nor a cap."""
+    if one.cap < inf or one.turn < inf or one.off_chip or tokens == 1:
+        return one
+    parts = (KeySum(one.per_token), KeySum(0.1, ((0.3, 1, 5), (one.per_token, 4, inf))))
+    times = KeyTimes(SeenKeys(3, tokens, 1), parts)
+    return replace(one, by_keys=times, per_token=times.total / tokens)
+
+
+def slower(one: Stage, factor: float) -> Stage:
+    """The stage with all its times multiplied by a factor."""
+    times = {name: getattr(one, name) * factor for name in ("fixed", "per_token", "floor", "off_chip")}
+    if one.by_keys is not None:
+        parts = tuple(part.times(factor) for part in one.by_keys.parts)
+        return replace(one, by_keys=KeyTimes(one.by_keys.seen, parts), **times)
+    return replace(one, **times)
+
+
 WAITS = st.sampled_from([(None, None), (3, None), (3, 1), (3, 0), (3, 2)])
 """Which stages wait for all blocks: none, queries, or also what removes the mean of all tokens."""
 
@@ -74,6 +93,7 @@ def made_up(draw: st.DrawFn, *, most_layers: int = 6) -> Placement:
     join, gather = draw(WAITS) if len(pipeline) > 3 else (None, None)
     later = draw(st.sampled_from([(), (5,), (6,), (5, 6)])) if len(pipeline) == len(NAMES) else ()
     sizes = {"tokens": draw(st.integers(1, 11)), "batch": draw(st.integers(1, 3))}
+    pipeline = [_by_keys(one, sizes["tokens"]) if draw(st.integers(0, 3)) == 3 else one for one in pipeline]
     found = placement(pipeline, join=join, gather=gather, layers=draw(st.integers(1, most_layers)), **sizes)
     softmax = draw(st.sampled_from([(), (3,), (3, 5)])) if len(pipeline) > 5 else ()
     kept = draw(st.booleans())

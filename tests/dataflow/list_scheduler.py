@@ -6,6 +6,8 @@ of the package.
 
 from __future__ import annotations
 
+from math import ceil
+
 from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerOverlap
@@ -43,7 +45,7 @@ def list_schedule(placement: Placement, dataflow: LayerOverlap) -> tuple[float, 
                 continue
             placed = placement.layers[key[0]]
             stage, size = placed.stages[key[3]], placed.tokens if _whole(placed, key[3]) else sizes[key[0]][key[2]]
-            busy, late = busy_and_late(stage, size)
+            busy, late = busy_and_late(stage, size, sum(sizes[key[0]][: key[2]]))
             start[key] = max([0.0, *(arrives[other] for other in needs), *(free.get(unit, 0.0) for unit in units)])
             arrives[key] = start[key] + busy + late
             longest[key] = max([0.0, *(longest[o] for o in needs)]) + busy + late
@@ -53,8 +55,16 @@ def list_schedule(placement: Placement, dataflow: LayerOverlap) -> tuple[float, 
     return max(arrives.values()), max(longest.values())
 
 
-def busy_and_late(stage: Stage, tokens: int) -> tuple[float, float]:
-    """Time of a block on its unit, and how much later its result arrives: turn after turn."""
+def busy_and_late(stage: Stage, tokens: int, first: int) -> tuple[float, float]:
+    """Time of a block on its unit, and how much later its result arrives: turn after turn, or token after token."""
+    if stage.by_keys is not None and tokens:
+        seen = stage.by_keys.seen
+        keys = [seen.first + seen.step * (first + each) for each in range(tokens)]
+        work = sum(
+            max(part.constant + sum(c * ceil(min(n, most) / size) for c, size, most in part.terms) for part in parts)
+            for n, parts in ((n, stage.by_keys.parts) for n in keys)
+        )
+        return max(stage.floor, work), max(stage.floor, stage.fixed + work) - max(stage.floor, work)
     busy = late = 0.0
     while tokens > 0:
         taken = int(min(tokens, stage.turn))

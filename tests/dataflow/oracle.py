@@ -65,7 +65,7 @@ def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> l
                     here = tokens
                     if index in at_once:  # the whole sequence is the first block's, and nothing the others'
                         here = 0 if block else placed.tokens
-                    visit = _visit(placed.stages[index], here)
+                    visit = _visit(placed.stages[index], here, 0 if index in at_once else sum(counts[:block]))
                     if index == 0:
                         visit.results += started
                     elif index in waits:
@@ -89,8 +89,8 @@ def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> l
     return visits
 
 
-def _visit(stage: Stage, tokens: int) -> Visit:
-    busy, late = busy_and_late(stage, tokens)
+def _visit(stage: Stage, tokens: int, first: int) -> Visit:
+    busy, late = busy_and_late(stage, tokens, first)
     return Visit(busy, busy + late)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import array_cost, by_columns, number, priced
+from ohmformer.cost.attention.partial_reads import PartialReads
 from ohmformer.cost.cost import Cost
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip, SoftmaxUnit
@@ -16,25 +17,28 @@ from ohmformer.mapping.planning import Plan
 from ohmformer.mapping.write_effort import effort
 
 
-def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
+def mvm_cost(plan: Plan, vectors: float, role: str, *, partial: PartialReads | None = None) -> Cost:
     """Cost of matrix-vector products on arrays.
 
     Args:
         plan: the matrices.
         vectors: number of input vectors that each matrix multiplies.
         role: role of the engine, for messages.
+        partial: events of all vectors, if vectors use parts of the matrices; None if each uses all of them.
 
     Returns:
-        The energy of all vectors; latency and interval of one vector.
+        The energy of all vectors; latency and interval of one vector that uses a whole matrix.
     """
     array = plan.array
-    cost, prices = array_cost(array, role), priced(array, role)
-    one_vector = plan.reads(1)
-    conversions, cycles = one_vector.adc_conversions, array.cycles()
-    samples = conversions * cycles if array.inputs.kind == "integrated" else conversions
+    cost, prices, cycles = array_cost(array, role), priced(array, role), array.cycles()
+    reads = plan.reads(1)
     rows = cycles * plan.inputs * plan.column_blocks * plan.matrices * plan.slices * array.polarities
+    if partial is not None:
+        reads, rows, vectors = partial.counts, partial.rows, 1
+    conversions = reads.adc_conversions
+    samples = conversions * cycles if array.inputs.kind == "integrated" else conversions
     energy = {
-        "array": one_vector.activations * prices.read_energy,
+        "array": reads.activations * prices.read_energy,
         "dac": rows * prices.dac_energy,
         "adc": conversions * prices.adc_energy,
         "sample": samples * prices.sample_energy,
@@ -140,14 +144,14 @@ def lanes_cost(chip: Chip, operations: float, count: int, vectors: float, *, nam
     return Cost({name: operations * chip.vector.energy_per_op}, 0.0, time)
 
 
-def softmax_cost(chip: Chip, unit: SoftmaxUnit, rows: float, length: int) -> Cost:
+def softmax_cost(chip: Chip, unit: SoftmaxUnit, rows: float, length: float) -> Cost:
     """Cost of softmax in dedicated units, one per head.
 
     Args:
         chip: clock.
         unit: lanes and prices.
         rows: number of rows of scores, of all heads.
-        length: values per row.
+        length: values per row, as their mean.
 
     Returns:
         The energy of all rows; as interval the time of one row in the lanes of its head.

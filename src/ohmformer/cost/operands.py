@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil
+from math import ceil, inf
 
+from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
+from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads
+from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.technology import at_technology
@@ -99,11 +102,18 @@ class ArrayReads:
         vectors: input vectors that each matrix multiplies, over all samples.
         sequential_vectors: input vectors that arrays multiply one after another, over all samples. It exceeds
             `vectors` if tokens take several passes through fewer cells.
+        partial: events of all vectors, if causal vectors use parts of the matrices; None otherwise.
     """
 
     matrices: Plan
     vectors: int
     sequential_vectors: float
+    partial: PartialReads | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """Events of all vectors."""
+        return self.matrices.reads(self.vectors) if self.partial is None else self.partial.counts
 
 
 def array_reads(placed: PlacedOp) -> ArrayReads:
@@ -112,16 +122,48 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
     assert isinstance(engine, ArrayEngine)
     if isinstance(op, StaticMatMul):
         return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
-    if engine.written == "left":
-        matrices = plan(op.queries, op.inputs, placed.array, matrices=op.heads, max_code=placed.max_code)
-        passes = ceil(op.queries / slots_of(op, engine))
-        return ArrayReads(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
-    tokens = op.tokens - tokens_spilled(op, engine)
-    sizes = (tokens, op.head_width) if op.role == "attention.key" else (op.head_width, tokens)
-    matrices = plan(*sizes, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
-    passes = ceil(tokens / slots_of(op, engine))
-    vectors = op.batch * op.queries * op.group
-    return ArrayReads(matrices, vectors, vectors * passes)
+    left = engine.written == "left"
+    tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
+    key = op.role == "attention.key"
+    sizes = (tokens, op.inputs) if left else (tokens, op.head_width) if key else (op.head_width, tokens)
+    matrices = plan(*sizes, placed.array, matrices=op.heads if left else op.kv_heads, max_code=placed.max_code)
+    seen, slots = SeenKeys.of(op), slots_of(op, engine)
+    partial = partial_reads(op, matrices, seen, inf if left else tokens, left=left) if seen.step else None
+    if left:
+        vectors = op.batch * op.outputs
+        return ArrayReads(matrices, vectors, vectors * ceil(tokens / slots), partial)
+    passes = op.batch * op.group * seen.blocks(slots, tokens)
+    return ArrayReads(matrices, op.batch * op.queries * op.group, passes, partial)
+
+
+def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple[float, tuple[KeySum, ...]]:
+    """Time in which arrays multiply all input vectors of a product, one after another [s].
+
+    Args:
+        placed: the product.
+        reads: its matrices and vectors.
+        interval: time of one vector, if all columns of an array are in use [s].
+
+    Returns:
+        The time of all samples, and for a causal product on stored K or V the time of one token by the keys that it
+        sees: parts, the slowest of which counts.
+    """
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
+        return interval * reads.sequential_vectors, ()
+    array, slots, key = placed.array, slots_of(op, engine), op.role == "attention.key"
+    if reads.partial is None or engine.written == "left":
+        columns = min(reads.matrices.outputs, slots) if key else array.columns
+        if op.causal and columns < min(array.adc.columns_per_adc, array.columns):
+            interval = max(part.of(columns) for part in key_read_times(array, placed.role, columns))
+        return interval * reads.sequential_vectors, ()
+    cells = op.tokens - tokens_spilled(op, engine)
+    if key:
+        one_head = key_read_times(array, placed.role, slots, cells)
+    else:
+        one_head = (KeySum(0.0, ((interval, slots, cells),)) if cells > slots else KeySum(interval),)
+    parts = tuple(part.times(op.group) for part in one_head)
+    return op.batch * KeyTimes(SeenKeys.of(op), parts).total, parts
 
 
 def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
@@ -153,7 +195,7 @@ def lane_macs(placed: PlacedOp) -> int:
     op = placed.op
     if isinstance(op, StaticMatMul):
         return 0
-    return op.batch * op.heads * op.queries * tokens_spilled(op, placed.engine) * op.head_width
+    return int(op.batch * op.heads * lane_macs_by_keys(placed).total(SeenKeys.of(op)))
 
 
 def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
@@ -229,13 +271,41 @@ def attention_unit(op: Op, work: str) -> str:
 def partial_sums(placed: PlacedOp) -> int:
     """Number of additions that sum the partial results of the row blocks of a matrix, and of lanes, for all samples."""
     op, engine = placed.op, placed.engine
+    if isinstance(op, DynamicMatMul):
+        return int(op.batch * op.heads * sums_by_keys(placed).total(SeenKeys.of(op)))
     if not isinstance(engine, ArrayEngine):
         return 0
+    return (ceil(op.inputs / engine.array.rows) - 1) * op.vectors * op.outputs
+
+
+def sums_by_keys(placed: PlacedOp) -> KeySum:
+    """The additions of `partial_sums` for one query of a head, by the keys that it sees."""
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
+        return KeySum()
+    rows = engine.array.rows
+    if op.role == "attention.key":
+        return KeySum(0, ((ceil(op.inputs / rows) - 1, 1, inf),))
+    cells, spilled = op.tokens - tokens_spilled(op, engine), KeySum()
+    if cells < op.tokens:  # a query that sees more keys than have cells adds the sum of the lanes
+        spilled = KeySum(0, ((op.outputs, 1, cells + 1), (-op.outputs, 1, cells)))
+    return KeySum(-op.outputs, ((op.outputs, rows, cells),)) + spilled
+
+
+def lane_macs_by_keys(placed: PlacedOp) -> KeySum:
+    """The operations of `lane_macs` for one query of a head, by the keys that it sees."""
+    op = placed.op
+    if isinstance(op, StaticMatMul) or not tokens_spilled(op, placed.engine):
+        return KeySum()
+    cells = op.tokens - tokens_spilled(op, placed.engine)
+    return KeySum(0, ((op.head_width, 1, inf), (-op.head_width, 1, cells)))
+
+
+def computed_macs(op: StaticMatMul | DynamicMatMul) -> int:
+    """Multiply-accumulate operations of a product, without those for keys that a causal query does not see."""
     if isinstance(op, StaticMatMul):
-        return (ceil(op.inputs / engine.array.rows) - 1) * op.vectors * op.outputs
-    spilled = tokens_spilled(op, engine) if op.role == "attention.value" else 0
-    parts = ceil((op.inputs - spilled) / engine.array.rows) + (1 if spilled else 0)
-    return (parts - 1) * op.batch * op.heads * op.queries * op.outputs
+        return op.macs
+    return op.batch * op.heads * op.head_width * SeenKeys.of(op).blocks()
 
 
 def rotations(placed: PlacedOp) -> int:

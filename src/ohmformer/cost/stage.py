@@ -8,6 +8,7 @@ from math import ceil, inf
 from typing import Literal
 
 from ohmformer.array.event_counter import Counts
+from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes
 from ohmformer.cost.cost import add_energy
 
 By = Literal["component", "operation", "engine"]
@@ -38,6 +39,8 @@ class Stage:
         floor: minimum time of a block [s].
         cap: number of tokens beyond which a block takes no longer, since more tokens go to other arrays.
         turn: number of tokens that have cells at the same time.
+        by_keys: times of tokens that depend on the keys that they see; `per_token` is then their mean. None if all
+            tokens take the same time.
         off_chip: time per token for which it occupies the memory off the chip [s], at most `per_token`.
         energy: component -> energy of all tokens of all samples [J].
         counts: events on arrays for all tokens of all samples.
@@ -53,6 +56,7 @@ class Stage:
     floor: float = 0.0
     cap: float = inf
     turn: float = inf
+    by_keys: KeyTimes | None = None
     off_chip: float = 0.0
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
@@ -63,19 +67,37 @@ class Stage:
         """The stages that this one was merged from; the stage itself if it was not merged."""
         return self.merged_from or (self,)
 
-    def time(self, tokens: float) -> float:
-        """Time from the start of a block of `tokens` tokens until its result has arrived [s]."""
+    def time(self, tokens: float, first: int = 0) -> float:
+        """Time from the start of a block until its result has arrived [s].
+
+        Args:
+            tokens: tokens of the block.
+            first: tokens of the sample before the block.
+        """
         if tokens > self.turn:
             turns = ceil(tokens / self.turn) - 1
             return turns * self.occupancy(self.turn) + self.time(tokens - turns * self.turn)
-        return max(self.floor, self.fixed + self.per_token * min(tokens, self.cap)) if tokens else 0.0
+        return max(self.floor, self.fixed + self._work(tokens, first)) if tokens else 0.0
 
-    def occupancy(self, tokens: float) -> float:
+    def occupancy(self, tokens: float, first: int = 0) -> float:
         """Time after which a unit can take the next block [s]: `time` without `fixed`, which is latency."""
         if tokens > self.turn:
             turns = ceil(tokens / self.turn) - 1
             return turns * self.occupancy(self.turn) + self.occupancy(tokens - turns * self.turn)
-        return max(self.floor, self.per_token * min(tokens, self.cap)) if tokens else 0.0
+        return max(self.floor, self._work(tokens, first)) if tokens else 0.0
+
+    def _work(self, tokens: float, first: int) -> float:
+        """Time of the tokens of a block [s]."""
+        if self.by_keys is None or tokens >= self.by_keys.seen.queries:
+            return self.per_token * min(tokens, self.cap)
+        return self.by_keys.time(first, round(tokens))
+
+    def at_least(self, per_token: float) -> Stage:
+        """The stage if every token takes at least `per_token` seconds."""
+        if self.by_keys is None:
+            return replace(self, per_token=max(self.per_token, per_token))
+        times = self.by_keys.at_least(per_token)
+        return replace(self, per_token=times.total / times.seen.queries, by_keys=times)
 
     @property
     def joules(self) -> float:
@@ -130,8 +152,21 @@ def _joined(one: Stage, other: Stage) -> Stage:
         name=f"{one.name}+{other.name}",
         fixed=one.fixed + other.fixed,
         per_token=one.per_token + other.per_token,
+        by_keys=_in_turn(one, other),
         off_chip=one.off_chip + other.off_chip,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
         merged_from=one.parts + other.parts,
     )
+
+
+def _in_turn(one: Stage, other: Stage) -> KeyTimes | None:
+    """The times by keys of two stages one after the other; None if those of neither depend on keys.
+
+    The means are taken where the tokens of the two see different keys.
+    """
+    first, second = one.by_keys, other.by_keys
+    if first is None or second is None:
+        alone, constant = (second, one.per_token) if first is None else (first, other.per_token)
+        return None if alone is None else alone.and_then((KeySum(constant),))
+    return first.and_then(second.parts) if first.seen == second.seen else None

@@ -1,8 +1,8 @@
 """The latency of dataflows in blocks in closed form: max-plus algebra, for one or many designs at once.
 
 It gives the latency of the event engine, up to rounding, without building jobs. Samples that run one by one through
-layers that do not overlap take the closed form below, if the stages of each layer have a unit each. All others take
-the recursion of `block_recursion.py`.
+layers that do not overlap take the closed form below, if the stages of each layer have a unit each, and equal blocks
+take equal times. All others take the recursion of `block_recursion.py`.
 
 Symbols: p_i, time for which a block occupies stage i; t_i >= p_i, time until its result arrives; f_i, time at which
 stage i becomes free; r, time at which the blocks may start. After m equal blocks, the last result of stage i arrives at
@@ -83,7 +83,7 @@ def latency(placement: Placement, dataflow: Dataflow) -> float:
     """
     longest = max(layer.tokens for layer in placement.layers)
     designs = Designs(np.array([dataflow.size_of_block(longest)]), {})
-    if dataflow.has_closed_form and not _has_formula(placement, dataflow):
+    if dataflow.has_closed_form and not _has_formula(placement, dataflow, dataflow.size_of_block(longest)):
         return recursive_latency(placement, dataflow)
     return float(latencies(placement, dataflow, designs)[0])
 
@@ -106,7 +106,7 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
         raise BadInput(
             f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
         )
-    if not _has_formula(placement, dataflow):
+    if not _has_formula(placement, dataflow, int(designs.block.min())):
         return _by_recursion(placement, dataflow, designs)
     total = np.zeros(len(designs.block))
     for layer, times in placement.distinct():
@@ -129,10 +129,16 @@ def is_pipeline(placement: Placement, layer: PlacedLayer) -> bool:
     return len(set(units)) == len(units) and len(set(further)) == len(further)
 
 
-def _has_formula(placement: Placement, dataflow: Dataflow) -> bool:
-    """True if the formula at the top of this file gives the latency."""
-    distinct = placement.distinct()
-    return runs_one_by_one(placement, dataflow) and all(is_pipeline(placement, layer) for layer, _ in distinct)
+def has_equal_blocks(layer: PlacedLayer, block: int) -> bool:
+    """True if equal blocks of a layer take equal times, or one block holds all its tokens."""
+    return block >= layer.tokens or all(stage.by_keys is None for stage in layer.stages)
+
+
+def _has_formula(placement: Placement, dataflow: Dataflow, block: int) -> bool:
+    """True if the formula at the top of this file gives the latency for blocks of `block` tokens and more."""
+    return runs_one_by_one(placement, dataflow) and all(
+        is_pipeline(placement, layer) and has_equal_blocks(layer, block) for layer, _ in placement.distinct()
+    )
 
 
 def _by_recursion(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:

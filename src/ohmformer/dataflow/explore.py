@@ -15,7 +15,15 @@ import numpy as np
 
 from ohmformer.cost.placement import PlacedLayer, Placement, check_cost_arguments
 from ohmformer.cost.stage import Stage
-from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
+from ohmformer.dataflow.closed_form import (
+    Array,
+    Designs,
+    alone_latency,
+    has_equal_blocks,
+    is_pipeline,
+    latency,
+    runs_one_by_one,
+)
 from ohmformer.dataflow.layer_cuts import Segment, joined_segments
 from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
@@ -171,6 +179,12 @@ class _Priced:
         return cls(placement, pipelines, energy, placement.power, placement.area, closed)
 
 
+def _equal(priced: _Priced, dataflow: Dataflow) -> bool:
+    """True if equal blocks take equal times in each layer."""
+    layers = (pipeline.layer for pipeline in priced.pipelines)
+    return all(has_equal_blocks(layer, dataflow.size_of_block(layer.tokens)) for layer in layers)
+
+
 def _stage_times(stages: tuple[Stage, ...]) -> Array:
     return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap, stage.turn) for stage in stages]).T
 
@@ -210,7 +224,7 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
         if not dataflow.has_closed_form:
             total[number] = build_timeline(priced.placement, dataflow).latency
-        elif not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
+        elif not (priced.closed and runs_one_by_one(priced.placement, dataflow) and _equal(priced, dataflow)):
             total[number] = latency(priced.placement, dataflow)
         else:
             joins = bool(dataflow.joins())

@@ -23,6 +23,7 @@ class Job:
         lag: time from its end until its result has arrived [s]. Jobs that wait for it start no earlier; its units are
             free at its end.
         also: further units that it occupies, for the same time unless they are the memory off the chip.
+        first: tokens of the sample before the block.
         memory: time for which it occupies the memory off the chip [s], at most `duration`.
     """
 
@@ -37,6 +38,7 @@ class Job:
     lag: float = 0.0
     also: tuple[str, ...] = ()
     memory: float = 0.0
+    first: int = 0
 
     def units(self) -> list[tuple[str, float]]:
         """The units that it occupies, each with the time from its start [s]."""

@@ -108,7 +108,7 @@ class Timeline:
             return
         tokens = job.share * self.placement.workload.batch * self.placement.layers[job.layer].tokens
         for part in job.stage.merged_from:
-            seconds = part.occupancy(tokens) if job.lag else part.time(tokens)
+            seconds = part.occupancy(tokens, job.first) if job.lag else part.time(tokens, job.first)
             yield part, now, seconds
             now += seconds
 

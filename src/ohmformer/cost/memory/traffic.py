@@ -52,8 +52,7 @@ def with_memory_off_chip(stage: Stage, ops: Iterable[LayerOp], context: LayerCon
         return stage
     per_token = size / memory.bandwidth / context.vectors
     return replace(
-        stage,
-        per_token=max(stage.per_token, per_token),
+        stage.at_least(per_token),
         off_chip=per_token,
         energy=add_energy(stage.energy, {"dram": size * memory.energy}),
     )
