@@ -150,9 +150,10 @@ def test_x_former_meets_its_published_latency_with_exact_dependencies() -> None:
 
 @pytest.mark.parametrize(
     ("name", "tokens", "milliseconds"),
-    [("gpt2", 1024, 0.673), ("llama-3-8b", 2048, 3.608), ("llama-3-8b", 8192, 12.415)],
+    [("gpt2", 1024, 0.645), ("llama-3-8b", 2048, 3.589), ("llama-3-8b", 8192, 8.833)],
 )
 def test_causal_prefill_on_arrays_of_each_layer(name: str, tokens: int, milliseconds: float) -> None:
+    """Queries read only the keys up to their own."""
     work, hardware = of.shapes(name, tokens=tokens), machine("nvm_ideal")
     begin = time.process_time()
     found = of.explore([(work, hardware, LayerOverlap())]).latency[0]
