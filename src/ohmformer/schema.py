@@ -83,7 +83,7 @@ class Spec(BaseModel):
         return hash((type(self), self._values()))
 
     def _values(self) -> Any:
-        return _all_fields(type(self))(self)
+        return attrgetter(*names)(self) if (names := _fields(type(self))) else ()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -175,13 +175,6 @@ def _finite(value: Any) -> Any:
 @cache
 def _fields(cls: type[Spec]) -> tuple[str, ...]:
     return tuple(name for name in cls.model_fields if name != "provenance")
-
-
-@cache
-def _all_fields(spec: type[Spec]) -> Callable[[Spec], Any]:
-    """A function that returns the values of all fields that are part of equality; `getattr` in a loop is slower."""
-    names = _fields(spec)
-    return attrgetter(*names) if names else lambda each: ()
 
 
 def _has_source(cls: type[Spec], key: str, value: Any) -> bool:
