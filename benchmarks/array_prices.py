@@ -37,8 +37,8 @@ def main() -> None:
     for name in ARRAYS:
         for size in SIZES:
             print(row(name, of.replace(of.load_crossbar(name), "size", size)))
-    print("\n| model | " + " | ".join(f"{bits} bits" for bits in BITS) + " |\n|---" * 1, end="")
-    print("|---" * len(BITS) + "|")
+    print("\n| model | " + " | ".join(f"{bits} bits" for bits in BITS) + " |")
+    print("|---" * (len(BITS) + 1) + "|")
     for kind, law in ConverterLaw.kinds().items():
         found = [law().figures(bits) for bits in BITS]
         cells = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 
@@ -45,6 +46,15 @@ class Patch:
     def as_table(self) -> dict[str, Any]:
         """The changes as nested tables."""
         return {key: value.as_table() if isinstance(value, Patch) else value for key, value in self.changes.items()}
+
+    def general_first(self, aliases: Mapping[str, tuple[str, ...]]) -> list[tuple[str, Any]]:
+        """The changes with aliases first, so that a key which sets one of their fields wins wherever it stands.
+
+        Args:
+            aliases: alias -> the dotted paths of the fields that it sets.
+        """
+        depth = {alias: paths[0].count(".") for alias, paths in aliases.items()}
+        return sorted(self.changes.items(), key=lambda change: depth.get(change[0], inf))
 
     def only_change(self) -> tuple[tuple[str, ...], Any]:
         """Keys and value of the only change; ((), None) if there are several."""

@@ -234,12 +234,27 @@ def _load(family: str, point: EntryPoint) -> None:
         point.load()
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(
             f"{where}: cannot be loaded ({type(error).__name__}: {error}); repair or remove the package"
         ) from error
     if point.name not in _kinds[family]:
         raise BadInput(f"{where}: registers no {family} of that kind; mark the class with @register, under this name")
+
+
+def called(kind: Family, method: str, *arguments: Any) -> Any:
+    """The result of a method of a kind.
+
+    Raises:
+        BadInput: the method belongs to a kind of another package, and raises an exception.
+    """
+    try:
+        return getattr(kind, method)(*arguments)
+    except Exception as error:
+        if isinstance(error, BadInput) or is_own(type(kind)):
+            raise
+        where = f"{type(kind).__name__}.{method}"
+        raise BadInput(f"{where}: raised {type(error).__name__}: {error}; correct the method or the file") from error
 
 
 def outside(values: Any) -> Iterator[type[Family]]:

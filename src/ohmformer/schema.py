@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from functools import cache
 from math import inf
 from operator import attrgetter
+from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -194,8 +195,9 @@ def _entry(cls: type[T], name: str, context: Mapping[str, Any]) -> T:
     chain = _loading.get()
     if len(chain) >= LONGEST_CHAIN:
         raise ValueError(f"is one of more than {LONGEST_CHAIN} files that start from one another; join some of them")
-    if file.resolve() in chain:
-        names = [path.stem for path in chain[chain.index(file.resolve()) :]]
+    real = Path(realpath(file))
+    if real in chain:
+        names = [path.stem for path in chain[chain.index(real) :]]
         raise ValueError(f"leads back to itself ({' -> '.join([*names, names[0]])}); start from another entry")
     return _load(cls, file)
 
@@ -212,7 +214,7 @@ def _read_shipped_entry(cls: type[T], file: Path) -> T:
 
 def _read_entry(cls: type[T], file: Path) -> T:
     """The specification in the file of an entry."""
-    token = _loading.set((*_loading.get(), file.resolve()))
+    token = _loading.set((*_loading.get(), Path(realpath(file))))
     try:
         data = catalog.read_table(cls.catalog_kind, file)
         return validate(cls, data, where=str(file), top=cls.catalog_kind, folder=file.parent)
@@ -292,7 +294,7 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
     cls = type(spec)
     values = {name: getattr(spec, name) for name in _fields(cls)}
     sources = dict(spec.provenance)
-    for key, change in patch.changes.items():
+    for key, change in patch.general_first(cls.aliases):
         for target in cls.aliases.get(key, (key,)):
             field, *inner_keys = target.split(".")
             inner = Patch.of({".".join(inner_keys): change}) if inner_keys else change

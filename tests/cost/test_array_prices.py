@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +23,12 @@ from ohmformer.hardware.entries import load, load_crossbar
 from ohmformer.mapping.planning import plan
 from ohmformer.registry import _kinds, register
 from ohmformer.schema import replace
-from ohmformer.study.cost import make_costs, study_costs
+from ohmformer.study.cost import make_costs, price_notes, study_costs
 from ohmformer.workload.shapes import shapes
 
 PRICED = ("puma_2019", "isaac_2016", "clipformer_2024", "xformer_2023_sram")
 UNSCALED = {"kind": "none"}
+LINES = {"cost__law": {"kind": "lines"}}
 
 
 def changed(array: Crossbar, **changes: Any) -> Crossbar:
@@ -198,6 +200,10 @@ def test_pulses_of_a_code_are_those_of_a_measured_chip() -> None:
             r"array.cost.read_time = 1e-08 s: is shorter than the .* s in which the lines of the published",
         ),
         ({"cost__adc_energy": "included", "adc__bits": 6}, r"array.cost.adc_energy = 'included': another price"),
+        ({"cost__adc_area": "included", "adc__bits": 6}, r"array.cost.adc_area = 'included': another price"),
+        ({"cost__adc_area": "included", "adc__rate": 1e9}, r"array.cost.adc_area = 'included': another price"),
+        ({**LINES, "cost__area": "included", "size": 64}, r"array.cost.area = 'included': another price contains it"),
+        ({**LINES, "cost__read_energy": "included", "size": 64}, r"array.cost.read_energy = 'included': another price"),
     ],
 )
 def test_what_no_law_covers_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -250,15 +256,24 @@ def test_all_prices_stated_with_a_new_size_hold_for_it(tmp_path: Path) -> None:
         written(["read_energy"])
 
 
-def test_a_law_that_gives_no_price_is_named() -> None:
-    """A write that only charges columns cannot cost less than nothing; a law from outside may say so."""
+def test_a_write_takes_the_same_time_whatever_the_inputs() -> None:
+    """A write drives a row with two levels, so it does not settle to half a step of a DAC."""
+    plain = changed(load_crossbar("puma_2019"), cost__dac_energy=0.0, size=512)
+    amplitude = replace(plain, "inputs.kind", "amplitude")
+    assert priced(amplitude, "p").write_time == priced(plain, "p").write_time
+    assert priced(amplitude, "p").read_time > priced(plain, "p").read_time
+
+
+@pytest.mark.parametrize("price", [lambda: float("nan"), lambda: float("inf"), lambda: -1.0, lambda: 1 / 0])
+def test_a_law_that_gives_no_price_is_named(price: Callable[[], float]) -> None:
+    """Laws of the package give prices above zero; one that a user defines may not."""
 
     @register
     class Broken(LineLaw):
         kind: Literal["broken"] = "broken"  # type: ignore[assignment]
 
         def read_energy(self, old: ArraySize, new: ArraySize) -> float:
-            return float("nan")
+            return price()
 
     try:
         array = changed(load_crossbar("puma_2019"), cost__law={"kind": "broken"}, size=64)
@@ -287,6 +302,20 @@ def test_square_arrays_need_one_axis() -> None:
         "prices of attention arrays are derived by law 'lines': 64 x 64 instead of 128 x 128, 256 x 256 instead of "
         "128 x 128, 512 x 512 instead of 128 x 128 and 1 more",
     )
+
+
+def test_notes_name_arrays_of_rules() -> None:
+    study = {
+        "name": "rules",
+        "model": {"source": "bundled:fashion-vit"},
+        "task": {"source": "bundled:fashion-mnist"},
+        "hardware": {"base": "nvm_ideal"},
+        "rules": {"*mlp*": {"array": {"base": "puma_2019", "size": 256}}},
+    }
+    (point,) = make_costs(study).points
+    assert price_notes([point.settings]) == [
+        "prices of rules['*mlp*'] arrays are derived by law 'lines': 256 x 256 instead of 128 x 128"
+    ]
 
 
 def test_the_best_array_is_not_the_largest_with_the_fewest_bits() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ohmformer.array.spec import bits_needed
+from ohmformer.array.spec import Crossbar, bits_needed
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, DigitalEngine, SramEngine
 from ohmformer.schema import load, replace, validate
@@ -79,7 +79,7 @@ def test_engines_say_whether_cells_compute() -> None:
 
 
 def test_what_things_cost_decides_no_answer_of_the_accuracy_half() -> None:
-    dearer = replace(replace(BASE, "attention.array.cell.endurance", 1.0), "projection.array.cost.read_energy", 1.0)
+    dearer = replace(replace(BASE, "attention.array.cell.endurance", 1.0), "projection.array.cost.read_energy", 1e-6)
     assert dearer != BASE
     assert dearer.physical() == BASE.physical()
     assert replace(BASE, "chip", None).physical() == BASE.physical()
@@ -138,3 +138,18 @@ def test_engine_and_array_change_all_engines() -> None:
 def test_a_shorthand_that_sets_nothing_is_refused(table: dict[str, object], name: str) -> None:
     with pytest.raises(BadInput, match=rf"^file: {name}: is given beside keys that set the same engines; leave it out"):
         validate(Accelerator, table, where="file")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_key_of_one_role_wins_over_one_of_all_wherever_it_stands(order: int) -> None:
+    changes = [("array.size", 64), ("attention.array.size", 128), ("attention.key.array.size", 256)]
+    hardware = validate(Accelerator, {"base": "nvm_ideal", **dict(changes[::order])}, where="x")
+    engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
+    assert [engine.array.rows for engine in engines if isinstance(engine, ArrayEngine)] == [64, 256, 128]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_win_over_the_size_wherever_they_stand(order: int) -> None:
+    changes = dict([("size", 64), ("rows", 256)][::order])
+    made = validate(Crossbar, {"base": "puma_2019", **changes}, where="x")
+    assert (made.rows, made.columns) == (256, 64)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+from ohmformer.array.spec import Crossbar
 from ohmformer.hardware.entries import load, load_crossbar
-from ohmformer.report.array_prices import derived_cost, price_tables
+from ohmformer.report.array_prices import price_tables
 from ohmformer.report.library import show_tables
 from ohmformer.schema import replace
 
@@ -17,20 +18,38 @@ def cells(table: Table) -> list[list[str]]:
     return [[str(cell) for cell in row] for row in zip(*(column.cells for column in table.columns), strict=True)]
 
 
+def derived(array: Crossbar) -> dict[str, list[str]]:
+    """Field -> published, here, kind, source, where and how, for the prices that a law carried over."""
+    table = next(table for table in price_tables(array, sources=True) if str(table.title).startswith("derived"))
+    return {row[0]: row[1:] for row in cells(table)}
+
+
 def test_a_derived_price_says_from_which_value_and_by_which_law() -> None:
-    cost = derived_cost(replace(replace(load_crossbar("isaac_2016"), "size", 256), "adc.bits", 10), "projection")
-    sources = dict(cost.provenance)
-    read, adc, sample = sources["read_energy"], sources["adc_energy"], sources["sample_energy"]
-    assert (read.kind, read.source) == ("derived", "isaac2016")
-    assert read.how == "in 100 ns; 30 pJ, 256 x 256 instead of 128 x 128 by law 'lines'"
-    assert adc.how.endswith("1.562 pJ, converters of 10 bits instead of 8 by adc_law 'sar'")
-    assert "law" not in sample.how
-    assert cost.read_energy == pytest.approx(120e-12)
+    rows = derived(replace(replace(load_crossbar("isaac_2016"), "size", 256), "adc.bits", 10))
+    read, adc = rows["cost.read_energy"], rows["cost.adc_energy"]
+    assert read[:4] == ["30 pJ", "120 pJ", "derived", "isaac2016"]
+    assert read[4].endswith("in 100 ns; 30 pJ, 256 x 256 instead of 128 x 128 by law 'lines'")
+    assert adc[4].endswith("1.562 pJ, converters of 10 bits instead of 8 by adc_law 'sar'")
+    assert "cost.sample_energy" not in rows
+
+
+def test_converters_of_another_feature_size_say_so() -> None:
+    rows = derived(replace(load_crossbar("puma_2019"), "cost.technology", 16.0))
+    assert rows["cost.adc_energy"][4].endswith("; 812.5 fJ, 16 nm instead of 32 nm by law 'lines'")
+    assert rows["cost.adc_energy"][1] == "406.2 fJ"
+
+
+def test_derived_prices_of_a_write_are_listed() -> None:
+    rows = derived(replace(load_crossbar("puma_2019"), "size", 256))
+    published, here, kind, source, how = rows["cell.write_energy"]
+    assert (kind, source) == ("derived", "pumasim")
+    assert float(here.split()[0]) == pytest.approx(1.05 * float(published.split()[0]), rel=1e-3)
+    assert how.endswith(f"{published}, 256 x 256 instead of 128 x 128 by law 'lines'")
+    assert "cell.write_time" in rows
 
 
 def test_a_published_array_has_no_derived_prices() -> None:
     array = load_crossbar("isaac_2016")
-    assert derived_cost(array, "projection") == array.cost
     assert [table.title for table in price_tables(array)] == [
         "converters of the array: published, and by models of others"
     ]
@@ -51,6 +70,7 @@ def test_show_lists_derived_prices_of_a_file(tmp_path: Path) -> None:
     assert derived.title == "derived prices of projection.array"
     assert {row[0] for row in cells(derived)} == {
         *("cost.read_time", "cost.read_energy", "cost.area", "cost.dac_area", "cost.shift_add_area"),
+        *("cell.write_time", "cell.write_energy"),
     }
     assert len(converters) == 2
     rows = {row[0]: row[2] for row in cells(spec)}
@@ -60,4 +80,4 @@ def test_show_lists_derived_prices_of_a_file(tmp_path: Path) -> None:
 def test_an_array_that_no_law_covers_says_so() -> None:
     array = replace(replace(load_crossbar("puma_2019"), "cost.law", {"kind": "none"}), "rows", 64)
     (table,) = price_tables(replace(load("xformer_tvlsi_2023"), "projection.array", array).projection)
-    assert "has no price: hardware.array.array.rows = 64" in str(table.title)
+    assert str(table.title).startswith("array has no price: array.rows = 64: the prices of the array hold for")

@@ -222,8 +222,9 @@ class Crossbar(Spec):
     def changed_from(self, old: Self) -> Self:
         """This array, as it was made from another one by changes.
 
-        A price that is stated together with a new size holds for one of both sizes. If all prices are stated anew, they
-        hold for the new size. A price that is stated later holds for `priced_at`, as the others do.
+        Prices that are stated together with a new size hold for the new size if all of `ArrayCost.by_size` are stated.
+        If only some are, they may belong to the old size or to the new one, and are refused. A price that is stated
+        later holds for `priced_at`, as the others do.
 
         Raises:
             Misplaced: only some prices are stated anew, and `priced_at` does not tell for which size.

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -130,6 +131,21 @@ def _tensors_inside(sample: Any) -> list[Tensor]:
         elif not isinstance(value, (type, nn.Module)):
             todo.extend(getattr(value, "__dict__", {}).values())
     return tensors
+
+
+_WITHOUT_TENSORS = {int, float, bool, str, type(None), torch.dtype, torch.device}
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """The tensors among nested arguments or outputs, in order."""
+    if isinstance(values, Tensor):
+        return [values]
+    kind = type(values)
+    if kind in _WITHOUT_TENSORS or (kind is dict and not values):
+        return []
+    if kind is tuple or kind is list:  # the usual arguments, in a fraction of the time of `tree_leaves`
+        return [t for value in values for t in tensors_in(value)]
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def batch_size(sample: Any, axis: int = 0) -> int:

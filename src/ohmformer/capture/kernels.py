@@ -9,6 +9,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.opaque_tensors import custom_operator, may_multiply
 from ohmformer.capture.recorder import Recorder
 
@@ -43,6 +44,7 @@ class Kernels(TorchDispatchMode):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
+        recorder.kernels = self
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record a kernel that multiplies, or may hide a product, unless a recorded function called it; then run it."""
@@ -63,12 +65,15 @@ class Kernels(TorchDispatchMode):
             if may_multiply(func, len(activations), len(matrices)):
                 self.recorder.record_unknown(custom, (activations + matrices)[:2])
             return
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         words = {name, *name.split("_")}
+        of_layer = not _LAYER_WORDS.isdisjoint(words)
         of_matrices = (name not in _NO_PRODUCTS and not _MATRIX_WORDS.isdisjoint(words)) or _is_weighted_bag(name, args)
+        if not of_layer and not of_matrices:
+            return
+        tensors = tensors_in((args, kwargs))
         # An input-independent product, such as a parametrization of weights, is computed once and needs no hardware.
         varies = not self.recorder.independent_depth and not all(map(self.recorder.is_independent, tensors))
-        if not _LAYER_WORDS.isdisjoint(words) or (of_matrices and varies):
+        if of_layer or varies:
             self.recorder.record_unknown(name, tensors[:2])
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ohmformer.capture.contraction.matmul import Contraction, contraction
+from ohmformer.capture.contraction.matmul import Contraction, as_contraction
+from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.score_chain import (
     FACTORIES,
     FILL,
@@ -34,7 +35,6 @@ from ohmformer.capture.score_chain import (
     Chain,
     Scores,
     is_in_place,
-    tensors_in,
     visible_masks,
 )  # fmt: skip
 
@@ -94,9 +94,9 @@ class Follower:
         """True if scores are followed that have not reached a softmax."""
         return bool(self.chains.data)
 
-    def concerns(self, values: Any) -> bool:
-        """True if there are scores or probabilities among the arguments of a call."""
-        return any(isinstance(t, Tensor) and (t in self.chains or t in self.visible) for t in tree_leaves(values))
+    def concerns(self, tensors: list[Tensor]) -> bool:
+        """True if there are scores or probabilities among the tensors in the arguments of a call."""
+        return any(t in self.chains or t in self.visible for t in tensors)
 
     def _finish_chain(self, chain: Chain, softmax_input: Tensor | None = None) -> None:
         """Compute the deferred products of a chain, repeat its calls on their values, and stop following it.
@@ -235,4 +235,4 @@ class Follower:
             return None
         visible = self.visible[probabilities[0]].expand(probabilities[0].shape)
         changed = tree_map_only(Tensor, lambda t: visible if t is probabilities[0] else t, (args, kwargs))
-        return contraction(func, *changed)
+        return as_contraction(func, *changed)

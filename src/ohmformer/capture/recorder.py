@@ -16,19 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.attention_roles import AttentionRoles
 from ohmformer.capture.contraction.convolution import CONVOLUTIONS
 from ohmformer.capture.contraction.grouped_matmul import GROUPED, group_contraction
-from ohmformer.capture.contraction.matmul import Contraction, contraction
+from ohmformer.capture.contraction.matmul import Contraction, as_contraction
+from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.masks import allowed, is_causal
 from ohmformer.capture.opaque_tensors import opaque, shape_of
 from ohmformer.capture.product import DigitalStep, Kind, PassRecord, Product
 from ohmformer.capture.signature import signature
-from ohmformer.capture.torch_private import storage_id
+from ohmformer.capture.torch_private import storage_id, without_innermost
 
 FUSED = F.scaled_dot_product_attention
 _WEIGHT_FUNCTIONS = {
@@ -61,6 +63,8 @@ _ADDEND_FIRST = {"baddbmm", "addmm", "addbmm", "addmv", "addr"}
 """Functions whose first argument is added to the product."""
 _EXPORTS = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
 """Functions that hand values to other libraries."""
+_BOOKKEEPING = vars(nn.Module()).keys() - {"_parameters", "_buffers"}
+"""Attributes of every module that hold no tensors of its own, such as hooks and the modules inside it."""
 _EXPORTED = "it hands values to another library, whose products are not recorded"
 
 
@@ -79,6 +83,7 @@ class Recorder(TorchFunctionMode):
         overwritten: storage id -> storage into which a call wrote values that depend on the input.
         positions: (module, number of its call) -> number of products so far.
         parameters: storage id -> (name, parameter) of each parameter in that storage.
+        kernels: the dispatch mode that records kernels, if one does; it is off while a recorded product is computed.
     """
 
     def __init__(self, model: nn.Module, record: PassRecord) -> None:
@@ -94,25 +99,26 @@ class Recorder(TorchFunctionMode):
         self.overwritten: dict[int, object] = {}
         self.positions: Counter[tuple[str, int]] = Counter()
         self.parameters: dict[int, list[tuple[str, Tensor]]] = {}
+        self.kernels: TorchDispatchMode | None = None
         for name, parameter in model.named_parameters():
             self.parameters.setdefault(storage_id(parameter), []).append((name, parameter))
         for module in model.modules():
-            for value in tree_leaves([dict(module._parameters), dict(module._buffers), list(vars(module).values())]):
-                if isinstance(value, Tensor):
-                    self.independent[value] = True
+            own = [value for name, value in vars(module).items() if name not in _BOOKKEEPING]
+            self.independent.update((t, True) for t in tensors_in(own))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record one call of a function, and run it."""
         kwargs = kwargs or {}
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = tensors_in((args, kwargs))
         multiplying = multiplies(func, args)
         opacity = next((why for t in inputs if (why := opaque(t))), "")
         independent = all(self.is_independent(t) for t in inputs)
         self.recorded_depth += multiplying
         self.independent_depth += independent
         try:
-            products = list(self._products_of_call(func, args, kwargs, inputs, opacity)) if multiplying else []
-            output = self._run_call(func, args, kwargs, products, opacity)
+            with without_innermost(self.kernels if multiplying else None):
+                products = list(self._products_of_call(func, args, kwargs, inputs, opacity)) if multiplying else []
+                output = self._run_call(func, args, kwargs, products, inputs, opacity)
         except Exception:
             self.record.failed = self.module if self.record.failed is None else self.record.failed
             raise
@@ -120,7 +126,7 @@ class Recorder(TorchFunctionMode):
             self.recorded_depth -= multiplying
             self.independent_depth -= independent
         self.record.products += products
-        outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        outputs = tensors_in(output)
         outputs += self._changed_in_place(func, args)
         if independent or func.__name__ in _FILLED:
             self.independent.update((leaf, True) for leaf in outputs)
@@ -131,7 +137,9 @@ class Recorder(TorchFunctionMode):
             self._record_digital_step(func, outputs)
         return output
 
-    def _run_call(self, func: Any, args: Any, kwargs: Any, products: list[Product], opacity: str) -> Any:
+    def _run_call(
+        self, func: Any, args: Any, kwargs: Any, products: list[Product], inputs: list[Tensor], opacity: str
+    ) -> Any:
         """Run a call and return its output; scores are followed to their softmax, to see what their mask hides."""
         if func in _EXPORTS and args[0].is_floating_point() and args[0].dim() > 1 and not self.independent_depth:
             self.record_unknown(func.__name__, [args[0]], why=_EXPORTED)
@@ -141,7 +149,7 @@ class Recorder(TorchFunctionMode):
             if product.kind in ("two activations", "computed weights") and factors is not None and not output.is_meta:
                 self.follower.begin(factors, output, partial(_set_causal, product, factors))
             return output
-        if self.recorded_depth or opacity or not self.follower.concerns((args, kwargs)):
+        if self.recorded_depth or opacity or not self.follower.concerns(inputs):
             return func(*args, **kwargs)
         self.recorded_depth += 1  # the follower repeats calls on other values; these are not calls of the model
         try:
@@ -191,7 +199,9 @@ class Recorder(TorchFunctionMode):
                 self._complete_multihead(product, args, kwargs)
             yield product
             return
-        contractions = group_contraction(func, args, kwargs) if func in GROUPED else [contraction(func, args, kwargs)]
+        contractions = (
+            group_contraction(func, args, kwargs) if func in GROUPED else [as_contraction(func, args, kwargs)]
+        )
         for factors in contractions:
             yield from self._products_of_factors(func, factors, inputs, args, kwargs)
 
@@ -212,7 +222,7 @@ class Recorder(TorchFunctionMode):
             two = len(activations) > 1 or len(tensors) < 2
             yield self._new_product("two activations" if two else "unknown", func, tensors)
             return
-        for form in (factors, factors.swapped()):
+        for form in (factors, factors.transposed()):
             name = self._parameter_of(form.origin)
             if name:
                 yield self._weight_product(func, tensors, name, form)
@@ -223,13 +233,13 @@ class Recorder(TorchFunctionMode):
         else:
             self.roles.assign(product, *tensors[:2])
         left, right = (tensors[1], tensors[0]) if product.swapped else (tensors[0], tensors[1])
-        factors = factors.swapped() if product.swapped else factors
+        factors = factors.transposed() if product.swapped else factors
         product.left = signature(factors.left, self.is_independent(left), matrix=True)
         product.right = signature(factors.right, self.is_independent(right), matrix=True)
         product.groups = count_distinct_heads(factors.right)
         visible = self.follower.seen_by(func, args, kwargs)
         if visible is not None:
-            product.causal = is_causal((visible.swapped() if product.swapped else visible).left)
+            product.causal = is_causal((visible.transposed() if product.swapped else visible).left)
         yield product
 
     def _is_parameter_by_constant(self, tensors: list[Tensor]) -> bool:
@@ -283,8 +293,8 @@ class Recorder(TorchFunctionMode):
         mask = kwargs.get("attn_mask")
         if isinstance(mask, Tensor):
             mask = ~mask if mask.dtype == torch.bool else mask
-            rows = (query.transpose(0, -2), key.transpose(0, -2))
-            product.causal = hides_later_keys(mask, *rows)
+            batch_first = (query.transpose(0, -2), key.transpose(0, -2))
+            product.causal = hides_later_keys(mask, *batch_first)
 
     def _parameter_of(self, factor: Tensor) -> str:
         """Name of the parameter that holds the values of a factor; "" if none does."""

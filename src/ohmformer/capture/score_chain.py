@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.contraction.matmul import Contraction
+from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.masks import HIDDEN, allowed
 
 SOFTMAX = {"softmax", "_softmax"}
@@ -120,11 +121,6 @@ class Chain:
     def deferred(self) -> bool:
         """True if a product of the chain is not computed yet."""
         return any(scores.compute is not None for scores in self.products)
-
-
-def tensors_in(values: Any) -> list[Tensor]:
-    """The tensors among nested arguments or outputs."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def is_in_place(func: Any) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef  # its cdata is not used again meanwhile
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
 
 _TRACING_MODES = tuple(torch._C._TorchDispatchModeKey.__members__.values())
 """Keys of the dispatch modes of fake tensors, proxies and functional tensors."""
@@ -88,6 +89,11 @@ def plain(t: Tensor) -> bool:
 def unintercepted() -> AbstractContextManager[None]:
     """Context in which no `TorchFunctionMode` sees an operation, nor is slowed down by one."""
     return torch._C.DisableTorchFunction()
+
+
+def without_innermost(mode: TorchDispatchMode | None) -> AbstractContextManager[Any]:
+    """Context in which a dispatch mode sees no operation, if it is the innermost one; else a context without effect."""
+    return _pop_mode_temporarily() if mode is not None and _get_current_dispatch_mode() is mode else nullcontext()
 
 
 def compiling() -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, inf
+from typing import NamedTuple
 
 from ohmformer.array.prices.array_laws import ArraySize
 from ohmformer.array.prices.converter_laws import Converter
@@ -64,9 +65,14 @@ class ArrayPrices:
     write_energy: float | None
     write_time: float | None
 
+    def possible(self) -> bool:
+        """True if no price is negative or infinite, and no access or conversion takes no time."""
+        values = [0.0 if value is None else value for value in vars(self).values()]
+        return all(0 <= value < inf for value in values) and self.read_time > 0 and self.adc_time > 0
+
 
 class Same:
-    """An object as the key of a cache: two keys are equal if they hold the same object, which needs no deep hash."""
+    """A key of a cache: an object, compared by identity, so that its values are not hashed."""
 
     __slots__ = ("value",)
 
@@ -138,9 +144,28 @@ def _priced(key: Same, role: str) -> ArrayPrices:
     array = key.value
     assert isinstance(array, Crossbar)
     cost = array_cost(array, role)
-    old, new = sizes(array, cost)
-    bits = converter_bits(array)
     check_laws(array, f"hardware.{role}.array")
+    try:
+        prices: ArrayPrices | None = _carried_over(array, cost, role)
+    except ArithmeticError:
+        prices = None
+    if prices is None or not prices.possible():
+        laws = f"law {cost.law.kind!r}, dac_law {cost.dac_law.kind!r} or adc_law {cost.adc_law.kind!r}"
+        raise BadInput(
+            f"hardware.{role}.array.cost: {laws} gives a price below zero, without a time or beyond all numbers; "
+            "correct its values, or take another law"
+        )
+    return prices
+
+
+def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
+    """The prices of an array by the laws of its table.
+
+    Raises:
+        BadInput: `law` gives no time.
+        ArithmeticError: a law that a user defines divides by zero or exceeds all numbers.
+    """
+    old, new = sizes(array, cost)
     law = cost.law
     read_energy, read_time = number(cost.read_energy), cost.read_time
     dac_energy, dac_area = number(cost.dac_energy), number(cost.dac_area)
@@ -157,15 +182,10 @@ def _priced(key: Same, role: str) -> ArrayPrices:
         if write_energy is not None:
             write_energy *= law.write_energy(old, new)
         if write_time is not None:
-            write_time = _time(array, role, "cell.write_time", write_time, old, new)
-    converter = _converter(cost, bits, array.adc.rate, old, new)
-    scaled = (read_energy, dac_energy, dac_area, cell_area, adder_area, *converter, write_energy or 0.0)
-    if not (all(0 <= value < inf for value in scaled) and 0 < read_time < inf and 0 < converter.time < inf):
-        laws = f"law {law.kind!r}, dac_law {cost.dac_law.kind!r} or adc_law {cost.adc_law.kind!r}"
-        raise BadInput(
-            f"hardware.{role}.array.cost: {laws} gives a price below zero, without a time or beyond all numbers; "
-            "correct its values, or take another law"
-        )
+            # a write has two levels, whatever the inputs
+            sizes_of_write = old._replace(dac_bits=1), new._replace(dac_bits=1)
+            write_time = _time(array, role, "cell.write_time", write_time, *sizes_of_write)
+    converter = _converter(cost, converter_bits(array), array.adc.rate, old, new)
     conversion_time = min(array.adc.columns_per_adc, array.columns) * converter.time
     converters = ceil(array.columns / array.adc.columns_per_adc)
     sample_area = number(cost.sample_area)
@@ -253,11 +273,14 @@ def check_laws(array: Crossbar, where: str) -> None:
             f"{where}.adc.bits = 'ideal': a converter that loses nothing would have {bits} bits, for which no price "
             f"holds; give it up to {MOST_BITS} bits"
         )
-    if cost.adc_energy == "included" and (old != new or bits != cost.adc_bits or array.adc.rate is not None):
-        raise BadInput(
-            f"{where}.cost.adc_energy = 'included': another price contains the converters, so neither follows a law; "
-            f"state both apart, or keep {old.rows} x {old.columns} and {cost.adc_bits} bits"
-        )
+    converter_differs = bits != cost.adc_bits or array.adc.rate is not None
+    for name in ("read_energy", "area", "adc_energy", "adc_area"):
+        differs = old != new or (converter_differs and name.startswith("adc"))
+        if differs and getattr(cost, name) == "included":
+            raise BadInput(
+                f"{where}.cost.{name} = 'included': another price contains it, so neither follows a law; state both "
+                f"apart, or keep {old.rows} x {old.columns} and {cost.adc_bits} bits"
+            )
 
 
 def _check_drivers(array: Crossbar, where: str, old: ArraySize, new: ArraySize) -> None:
@@ -290,27 +313,40 @@ def _bits(count: int) -> str:
     return f"{count} bit" if count == 1 else f"{count} bits"
 
 
-def differences(array: Crossbar) -> list[tuple[str, str]]:
+class Difference(NamedTuple):
     """What differs between an array with prices and the array that its prices hold for.
 
-    Returns:
-        (difference, law) for each, such as ("256 x 256 instead of 128 x 128", "law 'lines'"); empty if prices are
-        used as they are published.
+    Attributes:
+        what: the difference, such as "256 x 256 instead of 128 x 128".
+        law: the law that carries prices over, such as "law 'lines'".
+        array: True if it changes prices of the array without its converters.
+        converters: True if it changes prices of converters.
     """
+
+    what: str
+    law: str
+    array: bool = True
+    converters: bool = False
+
+
+def differences(array: Crossbar) -> list[Difference]:
+    """All differences between an array with prices and the array that its prices hold for."""
     cost = array.cost
     assert cost is not None
     old, new = sizes(array, cost)
     bits, law = converter_bits(array), f"law '{cost.law.kind}'"
     found = []
     if (old.rows, old.columns) != (new.rows, new.columns):
-        found.append((f"{new.rows} x {new.columns} instead of {old.rows} x {old.columns}", law))
+        found.append(Difference(f"{new.rows} x {new.columns} instead of {old.rows} x {old.columns}", law))
     if old.technology != new.technology:
-        found.append((f"{new.technology:g} nm instead of {old.technology:g} nm", law))
+        found.append(Difference(f"{new.technology:g} nm instead of {old.technology:g} nm", law, converters=True))
     if old.dac_bits != new.dac_bits:
-        found.append((f"drivers of {_bits(new.dac_bits)} instead of {old.dac_bits}", f"dac_law '{cost.dac_law.kind}'"))
+        drivers = f"drivers of {_bits(new.dac_bits)} instead of {old.dac_bits}"
+        found.append(Difference(drivers, f"dac_law '{cost.dac_law.kind}'"))
+    converter: list[str] = []
     if bits != cost.adc_bits:
-        found.append((f"converters of {_bits(bits)} instead of {cost.adc_bits}", f"adc_law '{cost.adc_law.kind}'"))
+        converter.append(f"converters of {_bits(bits)} instead of {cost.adc_bits}")
     if array.adc.rate is not None:
-        rates = f"{array.adc.rate:.3g} instead of {1 / cost.adc_time:.3g} conversions per second"
-        found.append((rates, f"adc_law '{cost.adc_law.kind}'"))
-    return found
+        converter.append(f"{array.adc.rate:.3g} instead of {1 / cost.adc_time:.3g} conversions per second")
+    adc_law = f"adc_law '{cost.adc_law.kind}'"
+    return [*found, *(Difference(what, adc_law, array=False, converters=True) for what in converter)]

@@ -47,8 +47,9 @@ def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
 class _Request:
     """A stage to be priced, as the key of a cache: two are equal if the same operations run on the same hardware.
 
-    Operations, engines and the chip are compared by identity, which needs no deep hash. So stages are priced once for
-    all accelerators of an exploration that have their engine and the chip in common. A request keeps what it compares.
+    Operations, engines and the chip are compared by identity, which needs no deep hash. So a stage is priced once for
+    all accelerators of an exploration that share its engine and the chip. A request refers to all objects that it
+    compares, so that no other object takes their `id` while it is in a cache.
     """
 
     __slots__ = ("context", "key", "name", "ops")
@@ -127,7 +128,7 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
     weights = sum(op.op.inputs * op.op.outputs for op in products if isinstance(op.op, StaticMatMul))
     macs = sum(placed.op.macs for placed in products)
-    price = engine.price(Work(macs, values_in, values_out, context.vectors, weights))
+    price = engine.checked_price(Work(macs, values_in, values_out, context.vectors, weights))
     where = f"hardware.{products[0].role}.kind = {engine.kind!r}"
     if price is None:
         raise BadInput(

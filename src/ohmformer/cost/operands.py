@@ -170,7 +170,7 @@ def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
 
 def operand_bytes(engine: Engine, hardware: Accelerator) -> float:
     """Size of one weight, key or value in a memory [byte]."""
-    bits = engine.operand_bits() if isinstance(engine, ExactEngine) else None
+    bits = engine.checked_bits() if isinstance(engine, ExactEngine) else None
     return hardware.value_bytes if bits is None else bits / 8
 
 

@@ -68,7 +68,7 @@ class PlacedLayer:
     softmax: tuple[int, ...] = ()
 
     def named(self, name: str) -> PlacedLayer:
-        """A copy with another name; plainer than `replace`, since a deep model has many layers."""
+        """A copy with another name, made without `replace`, which is slow for a model of many layers."""
         copy = object.__new__(PlacedLayer)
         copy.__dict__.update(self.__dict__, name=name)
         return copy

@@ -273,10 +273,12 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
 
 
 def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_sets: int = 1) -> float:
-    """Area of tiles with their arrays, nodes, sets of units for softmax, and the die of a GPU [m^2]."""
+    """Area of tiles with their arrays, nodes, sets of units for softmax, exact engines and the die of a GPU [m^2]."""
+    exact = dict.fromkeys(engine for engine in hardware.engines.values() if isinstance(engine, ExactEngine))
+    exact_area = sum(engine.checked_area() for engine in exact)
     die = max((gpu.area for gpu in hardware.gpus.values()), default=0.0)
     if die and not used.total:
-        return die
+        return die + exact_area
     chip = chip_of(hardware)
     shell = chip.tile_area + chip.cores_per_tile * chip.core_area
     per_tile = chip.arrays_per_core * chip.cores_per_tile
@@ -286,7 +288,5 @@ def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_se
         total += count * (shell + arrays_area)
     heads = max((op.heads for op in workload.dynamic), default=0)
     units = softmax_sets * heads * chip.softmax.area_per_head if chip.softmax else 0.0
-    engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
-    exact = dict.fromkeys(engine for engine in engines if isinstance(engine, ExactEngine))
-    units += sum(engine.own_area() for engine in exact)
-    return total + ceil(used.total / (chip.tiles_per_node or used.total or 1)) * chip.node_area + units + die
+    nodes = ceil(used.total / (chip.tiles_per_node or used.total or 1))
+    return total + nodes * chip.node_area + (units + exact_area) + die

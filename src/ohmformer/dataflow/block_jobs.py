@@ -24,14 +24,14 @@ class _Builder:
     """Builds the jobs.
 
     Attributes:
-        todo: the jobs so far.
+        built: the jobs so far.
         left: for each sample, tokens per pass of its last layer, and the last job of each of its blocks there.
         readers: unit of a write stage -> for each use of its cells so far, the last job that reads them.
     """
 
     def __init__(self, placement: Placement, dataflow: Dataflow) -> None:
         self.placement, self.dataflow = placement, dataflow
-        self.todo = JobList(placement)
+        self.built = JobList(placement)
         self.left: list[tuple[int, list[int]]] = [(0, []) for _ in range(placement.workload.batch)]
         self.readers: dict[str, list[int]] = {}
 
@@ -42,12 +42,12 @@ class _Builder:
             for index in range(count):
                 for sample in range(batch):
                     self._layer(index, sample)
-            return self.todo.jobs
+            return self.built.jobs
         for sample in range(batch):
             self.left[sample] = (0, self.left[sample - 1][1][-1:]) if sample else (0, [])
             for index in range(count):
                 self._layer(index, sample)
-        return self.todo.jobs
+        return self.built.jobs
 
     def _layer(self, index: int, sample: int) -> None:
         """Add the jobs of one sample in one layer."""
@@ -56,9 +56,9 @@ class _Builder:
         loaded: tuple[int, ...] = ()
         if sample == 0 or self.dataflow.batching == "serial":
             share = 1.0 if self.dataflow.batching == "pipelined" else 1.0 / self.placement.workload.batch
-            loaded = self.todo.set_up(index, tuple(before[-1:]), sample=sample, share=share) if layer.setup else ()
+            loaded = self.built.set_up(index, tuple(before[-1:]), sample=sample, share=share) if layer.setup else ()
         sizes = blocks(layer.tokens, self.dataflow.size_of_block(layer.tokens))
-        one_by_one = self.dataflow.overlaps() and tokens == layer.tokens
+        one_by_one = self.dataflow.decides("overlaps") and tokens == layer.tokens
         last: dict[int, int] = {}
         for first, end, whole in segments(layer, self.dataflow):
             ends = []
@@ -67,7 +67,7 @@ class _Builder:
                 after += loaded if first == 0 else ()
                 for place in range(first, end):
                     after += self._read_before(layer, place) if block == 0 else ()
-                    last[place] = self.todo.add(index, place, size, after, sample=sample, block=block)
+                    last[place] = self.built.add(index, place, size, after, sample=sample, block=block)
                     after = (last[place],)
                 ends.append(after[0])
             before, one_by_one = ends, False

@@ -32,11 +32,11 @@ MOST_VALUES = 300_000_000
 MOST_AT_ONCE = 20_000_000
 """Maximum number of blocks of all samples, which take about 1 GB."""
 MOST_STEPS = 1_000_000
-"""Maximum number of steps in which blocks or samples cannot be computed at once, which take about 10 s."""
-FEW = 100
+"""Maximum number of steps that are computed one after another, which take about 10 s."""
+FEW_BLOCKS = 100
 """Number of blocks up to which a loop in Python is faster than NumPy."""
-SLOWER = 10
-"""Number of steps as which a stage counts that takes the blocks of one sample at once."""
+STEPS_PER_PASS = 10
+"""Steps that NumPy's pass over all blocks of one sample in one stage counts for: its time is about that of ten."""
 
 
 def recursive_latency(
@@ -149,7 +149,7 @@ class _Flow:
         """Pass all samples through a layer."""
         count = -(-layer.tokens // self._size(layer.tokens))
         self._allow(count, len(layer.stages))
-        same = self.dataflow.overlaps() and self.tokens == layer.tokens
+        same = self.dataflow.decides("overlaps") and self.tokens == layer.tokens
         enter = self.arrived if same else np.broadcast_to(self.arrived[:, -1:], (self.samples, count)).copy()
         if layer.setup is not None:
             unit = unit_name(layer, layer.setup)
@@ -176,7 +176,7 @@ class _Flow:
         passed: list[Array] = []
         steady, number, next_look = Steady(), 0, 1
         while number < self.samples:
-            self._count(SLOWER * (part.end - part.first))
+            self._count(STEPS_PER_PASS * (part.end - part.first))
             passed.append(self._pass(part, enter[number : number + 1]))
             number += 1
             found = steady.add(self._times_of(part))
@@ -267,7 +267,7 @@ class _Flow:
         samples, count = arrival.shape
         rest = layer.tokens - (count - 1) * min(size, layer.tokens)
         (busy, time), (last_busy, last_time) = self._times(stage, min(size, layer.tokens)), self._times(stage, rest)
-        if arrival.size <= FEW:
+        if arrival.size <= FEW_BLOCKS:
             free, start_at, ready_at = max(self.free.get(unit, -np.inf) for unit in units), 0.0, []
             for block, came in enumerate(arrival.ravel().tolist(), 1):
                 start_at = max(came, free)

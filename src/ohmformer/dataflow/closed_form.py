@@ -83,7 +83,7 @@ def latency(placement: Placement, dataflow: Dataflow) -> float:
     """
     longest = max(layer.tokens for layer in placement.layers)
     designs = Designs(np.array([dataflow.size_of_block(longest)]), {})
-    if dataflow.has_closed_form and not _runs_alone(placement, dataflow):
+    if dataflow.has_closed_form and not _has_formula(placement, dataflow):
         return recursive_latency(placement, dataflow)
     return float(latencies(placement, dataflow, designs)[0])
 
@@ -106,8 +106,8 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
         raise BadInput(
             f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
         )
-    if not _runs_alone(placement, dataflow):
-        return _one_by_one(placement, dataflow, designs)
+    if not _has_formula(placement, dataflow):
+        return _by_recursion(placement, dataflow, designs)
     total = np.zeros(len(designs.block))
     for layer, times in placement.distinct():
         ready = np.full(len(designs.block), layer.setup.time(1) if layer.setup else 0.0)
@@ -117,7 +117,7 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
 
 def runs_one_by_one(placement: Placement, dataflow: Dataflow) -> bool:
     """True if a sample starts a layer when no other sample runs and all blocks have left the layer before."""
-    return not dataflow.overlaps() and (placement.workload.batch == 1 or dataflow.batching == "serial")
+    return not dataflow.decides("overlaps") and (placement.workload.batch == 1 or dataflow.batching == "serial")
 
 
 def is_pipeline(placement: Placement, layer: PlacedLayer) -> bool:
@@ -129,13 +129,13 @@ def is_pipeline(placement: Placement, layer: PlacedLayer) -> bool:
     return len(set(units)) == len(units) and len(set(further)) == len(further)
 
 
-def _runs_alone(placement: Placement, dataflow: Dataflow) -> bool:
+def _has_formula(placement: Placement, dataflow: Dataflow) -> bool:
     """True if the formula at the top of this file gives the latency."""
     distinct = placement.distinct()
     return runs_one_by_one(placement, dataflow) and all(is_pipeline(placement, layer) for layer, _ in distinct)
 
 
-def _one_by_one(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
+def _by_recursion(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
     """Latencies [N] from the recursion."""
     found = []
     for number, block in enumerate(designs.block):

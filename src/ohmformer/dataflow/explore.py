@@ -213,7 +213,7 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
         elif not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
             total[number] = latency(priced.placement, dataflow)
         else:
-            joins = bool(dataflow.joins())
+            joins = dataflow.decides("joins")
             for layer, repeats, start, stage_times, parts in priced.pipelines:
                 block = dataflow.size_of_block(layer.tokens)
                 bucket = buckets.setdefault(parts[joins], _Bucket())

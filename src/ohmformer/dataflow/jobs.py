@@ -11,6 +11,7 @@ from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.layer_cuts import segments
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
+from ohmformer.registry import called
 
 MOST_JOBS = 1_000_000
 """Maximum number of jobs of one run, which take about 12 s of one core and 0.6 GB, reports included."""
@@ -46,7 +47,7 @@ def jobs_of(placement: Placement, dataflow: Dataflow) -> list[Job]:
     Raises:
         BadInput: the dataflow defines its own jobs, and one of them cannot run, or a stage is not done exactly once.
     """
-    defined = dataflow.jobs(placement)
+    defined = called(dataflow, "jobs", placement)
     if defined is None:
         return block_jobs(placement, dataflow)
     _check_jobs(defined, placement, type(dataflow).__name__)

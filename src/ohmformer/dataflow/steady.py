@@ -1,4 +1,4 @@
-"""Steady states of max-plus recursions: from when on do all times only grow by one constant per period?
+"""Steady states of max-plus recursions: the step from which on all times grow by one constant per period.
 
 A max-plus map f adds c to all its results if c is added to all its inputs, and no result falls if an input rises. So
 when p steps have shifted the state by one constant g, the next p steps shift it by g again, if what enters from outside

@@ -82,12 +82,6 @@ class KVAssignment(Assignment):
         return chosen if self.clip == "model" else None
 
 
-def engine_of(hardware: Accelerator, role: Role) -> Engine:
-    """The engine with a role in an accelerator."""
-    attention = hardware.attention
-    return {"projection": hardware.projection, "attention.key": attention.key, "attention.value": attention.value}[role]
-
-
 def assign_weight(hardware: Accelerator, rule: Rule, mitigation: WeightMitigation) -> WeightAssignment:
     """Assign static weights to an engine.
 
@@ -113,7 +107,7 @@ def assign_kv(hardware: Accelerator, rule: Rule, role: KVRole) -> KVAssignment:
         rule: the rule that holds for the operand; `Rule()` if none matches.
         role: "attention.key" for K, "attention.value" for V.
     """
-    default = engine_of(hardware, role)
+    default = hardware.engines[role]
     placed_role, engine = _engine(hardware, role, rule, _NO_MITIGATION)
     written = rule.write
     if written == "hardware":
@@ -139,7 +133,7 @@ def _engine(
     if rule.on == "digital":
         return "", None
     role = role if rule.on == "hardware" else rule.on
-    engine = engine_of(hardware, role)
+    engine = hardware.engines[role]
     if rule.array is not None:
         cells = {"resident": engine.resident, "overflow": engine.overflow} if isinstance(engine, ArrayEngine) else {}
         engine = CrossbarEngine.model_validate({"array": rule.array, **cells})

@@ -2,68 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from math import inf
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, Misplaced
+from ohmformer.errors import BadInput, Misplaced, shown
 from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.work import Price as Price
+from ohmformer.hardware.work import Work as Work
+from ohmformer.hardware.work import holds_numbers, is_number
 from ohmformer.quantities import (
     Bytes,
     BytesPerSecond,
     Count,
+    Duration,
     Factor,
     Joules,
     JoulesPerByte,
     Nanometers,
     OpsPerSecond,
     PositiveShare,
-    Seconds,
     Share,
     SquareMeters,
     Watts,
 )
-from ohmformer.registry import Family, register
+from ohmformer.registry import Family, called, register
 from ohmformer.schema import Spec
 
 Bits = Annotated[int, Field(ge=1, le=64)]
 Fusion = Literal["full", "elementwise", "none"]
 Overflow = Literal["rewrite", "spill", "refuse"]
-
-
-@dataclass(frozen=True)
-class Work:
-    """The matrix products of one stage of a layer, over all samples.
-
-    Attributes:
-        macs: multiply-accumulate operations.
-        values_in: activations, keys and values that are read from memories.
-        values_out: values of results that are written to memories.
-        vectors: input vectors, that is, tokens of all samples.
-        weights: weights that are read from memories, each once.
-    """
-
-    macs: int
-    values_in: float
-    values_out: float
-    vectors: int
-    weights: float = 0.0
-
-
-@dataclass(frozen=True)
-class Price:
-    """Time and energy of an engine for some `Work`.
-
-    Attributes:
-        seconds: time for which the engine is busy [s].
-        energy: component -> energy [J].
-    """
-
-    seconds: float
-    energy: Mapping[str, float]
 
 
 class Engine(Family):
@@ -150,6 +120,39 @@ class ExactEngine(Engine):
         """Area of the engine in addition to that of tiles [m^2]."""
         return 0.0
 
+    def checked_price(self, work: Work) -> Price | None:
+        """`price`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a `Price` with numbers, or None.
+        """
+        price = called(self, "price", work)
+        if price is not None and not holds_numbers(price):
+            raise BadInput(f"{type(self).__name__}.price: returns {shown(price)}; return an ohmformer.Price or None")
+        return cast("Price | None", price)
+
+    def checked_bits(self) -> int | None:
+        """`operand_bits`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a whole number from 1 to 64, or None.
+        """
+        bits = called(self, "operand_bits")
+        if bits is not None and (type(bits) is not int or not 1 <= bits <= 64):
+            raise BadInput(f"{type(self).__name__}.operand_bits: returns {shown(bits)}; return 1 to 64, or None")
+        return bits
+
+    def checked_area(self) -> float:
+        """`own_area`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a finite number of 0 or more.
+        """
+        area = called(self, "own_area")
+        if not is_number(area) or not 0 <= area < inf:
+            raise BadInput(f"{type(self).__name__}.own_area: returns {shown(area)}; return square meters, 0 or more")
+        return float(area)
+
 
 @register
 class DigitalEngine(ExactEngine):
@@ -227,12 +230,12 @@ class GpuEngine(ExactEngine):
     """Share of the peak throughput that fused attention reaches."""
     memory_efficiency: PositiveShare = 0.75
     """Share of the peak bandwidth that kernels reach."""
-    launch_time: Annotated[Seconds, Field(ge=0)] = 3.5e-6
+    launch_time: Annotated[Duration, Field(ge=0)] = 3.5e-6
     """Time of a kernel in addition to its work: launch, start and end [s]."""
     fusion: Fusion = "full"
-    """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations,
-    additions and softmax join the products. `full`: attention is one kernel as well. `none`: every operation is a
-    kernel, as in a framework without a compiler."""
+    """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations and
+    additions join the products; Q K^T, softmax and P V are three kernels. `full`: attention is one kernel as well.
+    `none`: every operation is a kernel, as in a framework without a compiler."""
 
     @model_validator(mode="after")
     def _has_dynamic_power(self) -> GpuEngine:
@@ -343,9 +346,10 @@ class Accelerator(Spec):
         return {"projection": engine, **rest, "attention": attention}
 
     @property
-    def engines(self) -> tuple[Engine, Engine, Engine]:
-        """The engines of projections, of Q K^T and of P V."""
-        return self.projection, self.attention.key, self.attention.value
+    def engines(self) -> dict[str, Engine]:
+        """Role -> engine that computes it."""
+        attention = self.attention
+        return {"projection": self.projection, "attention.key": attention.key, "attention.value": attention.value}
 
     @property
     def value_bytes(self) -> float:
@@ -356,15 +360,10 @@ class Accelerator(Spec):
             case GpuEngine(bytes_per_value=size):
                 return size
             case ExactEngine() as engine:
-                return (engine.operand_bits() or 8) / 8
+                return (engine.checked_bits() or 8) / 8
         return 1.0
 
     @property
     def gpus(self) -> dict[str, GpuEngine]:
         """Role -> GPU that computes it, for the roles of a GPU."""
-        roles = {
-            "projection": self.projection,
-            "attention.key": self.attention.key,
-            "attention.value": self.attention.value,
-        }
-        return {role: engine for role, engine in roles.items() if isinstance(engine, GpuEngine)}
+        return {role: engine for role, engine in self.engines.items() if isinstance(engine, GpuEngine)}

@@ -14,9 +14,9 @@ from ohmformer import units
 from ohmformer.array.prices.converter_laws import Converter, ConverterLaw
 from ohmformer.array.prices.spec import ArrayCost
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import ArrayPrices, converter_bits, differences, priced
+from ohmformer.cost.array_prices import ArrayPrices, check_laws, converter_bits, differences, priced
 from ohmformer.errors import BadInput
-from ohmformer.provenance import Source, as_provenance
+from ohmformer.provenance import Source
 from ohmformer.report.describe import friendly
 from ohmformer.schema import Spec
 
@@ -28,34 +28,42 @@ PRICES = {
 """Field of `ArrayCost` -> field of `ArrayPrices`, for the prices that laws carry over."""
 
 
-def derived_cost(array: Crossbar, role: str) -> ArrayCost:
-    """The prices of an array at its own size and converter, each with its source.
-
-    A price that a law carried over is marked as derived; its source says from which published value and by which law.
-
-    Args:
-        array: an array with prices.
-        role: role of its engine, for messages.
-
-    Raises:
-        BadInput: a price has no law for what differs.
-    """
-    cost, prices = array.cost, priced(array, role)
-    assert cost is not None
-    sources, values = dict(cost.provenance), _carried_over(cost, prices)
-    found = differences(array)
-    for name in values:
-        old = sources.get(name, Source())
-        part = "adc" if name.startswith("adc") else "array"
-        laws = ", ".join(f"{what} by {law}" for what, law in found if _concerns(part, law))
-        how = "; ".join(text for text in (old.how, f"{friendly(cost, name, getattr(cost, name))}, {laws}") if text)
-        sources[name] = Source(source=old.source, where=old.where, how=how, kind="derived")
-    return cost.model_copy(update={**values, "provenance": as_provenance(sources)})
+def price_tables(spec: Spec, *, sources: bool = False) -> Iterator[Table]:
+    """For each different array of a specification: its derived prices, if there are any, and a table of converters."""
+    seen: set[Crossbar] = set()
+    for path, array in _arrays(spec):
+        if array.cost is None or array in seen:
+            continue
+        seen.add(array)
+        name, role = path or "the array", path.removesuffix("array").removesuffix(".")
+        try:
+            check_laws(array, path or "array")
+            if differences(array):
+                yield _derived_table(array, name, role, sources=sources)
+            yield converter_table(array, role, f"converters of {name}: published, and by models of others")
+        except BadInput as error:
+            yield Table(title=f"{name} has no price: {error}", title_justify="left")
 
 
-def _concerns(part: str, law: str) -> bool:
-    """True if a law carries over the prices of a converter ("adc") or of the array around it ("array")."""
-    return law.startswith("adc_law") == (part == "adc")
+def _derived_table(array: Crossbar, name: str, role: str, *, sources: bool) -> Table:
+    """The prices of an array and of writing its cells that a law carried over: published, derived, and how."""
+    assert array.cost is not None
+    table = Table(title=f"derived prices of {name}", title_justify="left")
+    for column in ("field", "published", "here", "kind", "source", *(["where, how"] if sources else [])):
+        table.add_column(column, overflow="fold")
+    prices = priced(array, role)
+    rows: list[tuple[str, Spec, str, float]] = [
+        ("cost", array.cost, field, value) for field, value in _carried_over(array.cost, prices).items()
+    ]
+    for field in ("write_time", "write_energy"):
+        if getattr(prices, field) != getattr(array.cell, field):
+            rows.append(("cell", array.cell, field, getattr(prices, field)))
+    for part, spec, field, value in rows:
+        origin = _derived_source(array, spec, field)
+        where = "; ".join(text for text in (origin.where, origin.how) if text)
+        values = friendly(spec, field, getattr(spec, field)), friendly(spec, field, value)
+        table.add_row(f"{part}.{field}", *values, origin.kind, origin.source, *([where] if sources else []))
+    return table
 
 
 def _carried_over(cost: ArrayCost, prices: ArrayPrices) -> dict[str, float]:
@@ -68,36 +76,13 @@ def _carried_over(cost: ArrayCost, prices: ArrayPrices) -> dict[str, float]:
     }
 
 
-def price_tables(spec: Spec, *, sources: bool = False) -> Iterator[Table]:
-    """For each different array of a specification: its derived prices, if there are any, and a table of converters."""
-    seen: set[Crossbar] = set()
-    for path, array in _arrays(spec):
-        if array.cost is None or array in seen:
-            continue
-        seen.add(array)
-        name = path or "the array"
-        try:
-            if differences(array):
-                yield _derived_table(array, name, sources=sources)
-            yield converter_table(array, f"converters of {name}: published, and by models of others")
-        except BadInput as error:
-            yield Table(title=f"{name} has no price: {error}", title_justify="left")
-
-
-def _derived_table(array: Crossbar, name: str, *, sources: bool) -> Table:
-    """The prices of an array that a law carried over: published, derived, and how."""
-    assert array.cost is not None
-    table = Table(title=f"derived prices of {name}", title_justify="left")
-    for column in ("field", "published", "here", "kind", "source", *(["where, how"] if sources else [])):
-        table.add_column(column, overflow="fold")
-    cost = derived_cost(array, name)
-    origins = dict(cost.provenance)
-    for field in _carried_over(array.cost, priced(array, name)):
-        origin = origins[field]
-        where = "; ".join(part for part in (origin.where, origin.how) if part)
-        values = (friendly(array.cost, field, getattr(array.cost, field)), friendly(cost, field, getattr(cost, field)))
-        table.add_row(f"cost.{field}", *values, origin.kind, origin.source, *([where] if sources else []))
-    return table
+def _derived_source(array: Crossbar, spec: Spec, name: str) -> Source:
+    """The source of a price of an array or its cell that a law carried over: the published value and the law."""
+    old, converter = dict(spec.provenance).get(name, Source()), name.startswith("adc")
+    found = [each for each in differences(array) if (each.converters if converter else each.array)]
+    laws = ", ".join(f"{each.what} by {each.law}" for each in found)
+    how = "; ".join(text for text in (old.how, f"{friendly(spec, name, getattr(spec, name))}, {laws}") if text)
+    return Source(source=old.source, where=old.where, how=how, kind="derived")
 
 
 def _arrays(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Crossbar]]:
@@ -111,15 +96,16 @@ def _arrays(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Crossbar]]:
             yield from _arrays(value, f"{prefix}.{name}" if prefix else name)
 
 
-def converter_table(array: Crossbar, title: str) -> Table:
+def converter_table(array: Crossbar, role: str, title: str) -> Table:
     """Energy, time and area of a converter with the bits of the array: as it is priced, and by every law's own figures.
 
+    `role` is the role of the array's engine, for messages.
     The spread between the rows is the uncertainty of the price. A law that cannot be made without values is left out.
     """
     table = Table(title=title, title_justify="left")
     for column in ("model", "bits", "energy", "time", "area"):
         table.add_column(column, overflow="fold")
-    prices, bits = priced(array, "projection"), converter_bits(array)
+    prices, bits = priced(array, role), converter_bits(array)
     _row(table, "as priced", bits, Converter(prices.adc_energy, prices.adc_time, prices.adc_area))
     for kind, cls in ConverterLaw.kinds().items():
         try:

@@ -281,16 +281,16 @@ def price_notes(settings: list[CostSettings]) -> list[str]:
     """Notes on the arrays whose prices are carried over from another size, converter or technology, each once."""
     laws: dict[tuple[str, str], dict[str, None]] = {}
     for point in settings:
-        attention = point.hardware.attention
-        engines = {"projection": point.hardware.projection, "key": attention.key, "value": attention.value}
-        for role, engine in engines.items():
-            if isinstance(engine, ArrayEngine) and engine.array.cost is not None:
-                for difference, law in differences(engine.array):
-                    laws.setdefault((role if role == "projection" else "attention", law), {})[difference] = None
+        engines = point.hardware.engines.items()
+        arrays = [(role.partition(".")[0], engine.array) for role, engine in engines if isinstance(engine, ArrayEngine)]
+        arrays += [(f"rules[{pattern!r}]", rule.array) for pattern, rule in point.rules if rule.array is not None]
+        for place, array in arrays:
+            for found in differences(array) if array.cost is not None else []:
+                laws.setdefault((place, found.law), {})[found.what] = None
     return [
-        f"prices of {role} arrays are derived by {law}: {', '.join(list(found)[:MOST_DIFFERENCES])}"
-        + (f" and {len(found) - MOST_DIFFERENCES} more" if len(found) > MOST_DIFFERENCES else "")
-        for (role, law), found in laws.items()
+        f"prices of {place} arrays are derived by {law}: {', '.join(list(texts)[:MOST_DIFFERENCES])}"
+        + (f" and {len(texts) - MOST_DIFFERENCES} more" if len(texts) > MOST_DIFFERENCES else "")
+        for (place, law), texts in laws.items()
     ]
 
 

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.contraction.grouped_matmul import GROUPED
+from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.product import PassRecord, Product
 from ohmformer.capture.recorder import PRODUCTS, Recorder
 
@@ -109,9 +110,9 @@ class TraceRecorder(Recorder):
         """Run one call of a function, and record its events and the origin of its output."""
         self.flush()
         arguments = args[:1] if func is Tensor.__deepcopy__ else (args, kwargs or {})
-        inputs = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
+        inputs = tensors_in(arguments)
         output = super().__torch_function__(func, types, args, kwargs)
-        outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        outputs = tensors_in(output)
         origins = [self._origin(t) for t in inputs]
         deps = 0
         for origin in origins:
@@ -284,7 +285,7 @@ class AssumedValues(TorchFunctionMode):
         first = next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
         if first is not None and first.is_meta:
             if func in GROUPED:
-                tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+                tensors = tensors_in((args, kwargs))
                 return first.new_empty(first.shape[0], tensors[1].shape[-1])
             if func in (Tensor.__bool__, Tensor.item) and first.dtype == torch.bool:
                 return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -10,7 +10,8 @@ from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.memory.gpu_memory import MemoryUse, memory_use
 from ohmformer.cost.placement import place
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator
+from ohmformer.hardware.spec import Accelerator, ExactEngine, Price, Work
+from ohmformer.registry import _kinds, register
 from ohmformer.schema import load, replace
 from ohmformer.workload.shapes import shapes
 from ohmformer.workload.spec import Workload
@@ -107,3 +108,25 @@ def test_a_mixed_machine_counts_what_its_gpu_holds() -> None:
     assert 88 < found.power < 88 + own.power
     with pytest.raises(BadInput, match=r"hardware.projection.memory = 100 MB"):
         place(work, replace(mixed, "projection.memory", 1e8))
+
+
+def test_an_exact_engine_beside_a_gpu_has_its_area() -> None:
+    """Attention on an engine of its own, beside a GPU and without any tile."""
+
+    @register
+    class Beside(ExactEngine):
+        kind: Literal["beside"] = "beside"
+
+        def price(self, work: Work) -> Price:
+            return Price(1e-6, {"beside": 1e-9})
+
+        def own_area(self) -> float:
+            return 2e-6
+
+    try:
+        mixed = replace(replace(A100, "attention.key", {"kind": "beside"}), "attention.value", {"kind": "beside"})
+        chip = load(Accelerator, "xformer_tvlsi_2023").chip
+        found = place(shapes("bert-base", tokens=128), replace(mixed, "chip", chip))
+        assert found.area == pytest.approx(828e-6, rel=1e-12)
+    finally:
+        del _kinds["engine"]["beside"]

@@ -176,8 +176,8 @@ class PumaTables(ArrayLaw):
     """The tables of PUMA's simulator: power and area times 4, latency times 2 where rows and columns are doubled.
 
     include/constants.py: xbar_pow_dict, xbar_area_dict and xbar_lat_dict from 32 x 32 to 256 x 256. Energy is power
-    times latency, so E = E0 n^3 and t = t0 n with n^2 = R C / (R0 C0). That charges the cells for as long as one
-    converter takes for all columns, and is the dear reading.
+    times latency, so E = E0 n^3 and t = t0 n with n^2 = R C / (R0 C0). Cells then conduct for as long as one converter
+    takes for all columns, so this law gives the highest energies of large arrays.
     """
 
     kind: Literal["puma_tables"] = "puma_tables"

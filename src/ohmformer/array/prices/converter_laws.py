@@ -1,8 +1,8 @@
 """How energy, time and area of an analog-to-digital converter follow its bits and its rate.
 
 A law has absolute figures of its own, which `ohmformer show` sets beside the published ones. A published converter is
-scaled by the ratio of a law's figures, so it stays exact at its own resolution and rate. b bits, f conversions per
-second.
+scaled by the ratio of a law's figures, so it stays exact at its own resolution and rate. Factors that do not depend on
+the resolution cancel in the ratio, such as the square of the supply voltage. b bits, f conversions per second.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ class Converter(NamedTuple):
     energy: float
     time: float
     area: float
+
+
+def _comparisons_and_noise(comparisons: float, bits: int, voltage: float) -> float:
+    """Energy of a conversion [J]: 100 fF V^2 for each comparison, and 0.001 4^b fF V^2 against thermal noise."""
+    return (100.0 * comparisons + 0.001 * 4.0**bits) * 1e-15 * voltage**2
+
+
+def _capacitor_area(bits: int) -> float:
+    """Area of comparator, logic and capacitor array [m^2]: 81.7 b + 2.134 2^b um^2, see `Sar`."""
+    return (81.7 * bits + 2.134 * 2.0**bits) * 1e-12
 
 
 class ConverterLaw(Family):
@@ -79,8 +89,7 @@ class Sar(ConverterLaw):
 
     def figures(self, bits: int) -> Converter:
         """The equations above."""
-        energy = (100.0 * bits + 0.001 * 4.0**bits) * 1e-15 * self.voltage**2
-        return Converter(energy, 0.640e-9 * bits, (81.7 * bits + 2.134 * 2.0**bits) * 1e-12)
+        return Converter(_comparisons_and_noise(bits, bits, self.voltage), 0.640e-9 * bits, _capacitor_area(bits))
 
 
 @register
@@ -99,14 +108,14 @@ class BitLineSar(ConverterLaw):
 
     def figures(self, bits: int) -> Converter:
         """The equations above."""
-        energy = (100.0 * bits + 0.001 * 4.0**bits) * 1e-15 * self.voltage**2
+        energy = _comparisons_and_noise(bits, bits, self.voltage)
         time = bits * (0.00653 * self.rows + 0.640) * 1e-9
         return Converter(energy, time, 10 ** (1.206 - 0.0369 * bits) * 2.0**bits * 1e-12)
 
 
 @register
 class CapacitorSar(ConverterLaw):
-    """Successive approximation whose capacitor array, not noise, sets the growth: the mild reading.
+    """Successive approximation whose energy grows with its capacitor array. Noise is left out, so that it grows slowly.
 
     The converter of ISAAC (8 bits: 1.67 pJ, 1,200 um^2, 1.2 GS/s) as CiMLoop's library scales it by Saberi et al.
     (2011): E = 0.195 b + 0.00042 2^b pJ, area = 81.7 b + 2.134 2^b um^2; time in proportion to b.
@@ -117,7 +126,7 @@ class CapacitorSar(ConverterLaw):
     def figures(self, bits: int) -> Converter:
         """The equations above."""
         energy = (0.195 * bits + 0.00042 * 2.0**bits) * 1e-12
-        return Converter(energy, bits / 8 / 1.2e9, (81.7 * bits + 2.134 * 2.0**bits) * 1e-12)
+        return Converter(energy, bits / 8 / 1.2e9, _capacitor_area(bits))
 
 
 @register
@@ -125,7 +134,7 @@ class Flash(ConverterLaw):
     """Flash: 2^b - 1 comparators decide at once.
 
     The comparators are those of the kind `sar`: each costs 100 fF V^2 and takes 0.640 ns and 81.7 um^2, and thermal
-    noise asks 0.001 4^b fF V^2 of each conversion.
+    noise takes 0.001 4^b fF V^2 of each conversion.
     """
 
     kind: Literal["flash"] = "flash"
@@ -135,7 +144,7 @@ class Flash(ConverterLaw):
     def figures(self, bits: int) -> Converter:
         """The equations above."""
         comparators = 2.0**bits - 1
-        energy = (100.0 * comparators + 0.001 * 4.0**bits) * 1e-15 * self.voltage**2
+        energy = _comparisons_and_noise(comparators, bits, self.voltage)
         return Converter(energy, 0.640e-9, 81.7e-12 * comparators)
 
 
@@ -175,7 +184,8 @@ class Survey(ConverterLaw):
 class LinearConverter(ConverterLaw):
     """Energy and time in proportion to bits, the same area for all: PUMA's simulator (src/ima.py, constants.py).
 
-    It has no noise and no capacitors, so it is too cheap above 8 bits and too large below. Figures are those of ISAAC.
+    It leaves out noise and capacitors, so its energy is too low above 8 bits and its area too large below. Figures are
+    those of ISAAC.
     """
 
     kind: Literal["linear"] = "linear"

@@ -91,7 +91,9 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
     if memory is not None:
         off_chip |= _not_empty({TABLES: sizes[TABLES], LOADED: loaded})
     elif off_chip:
-        if not tiles and any(isinstance(one, SimdEngine) and one.lanes == "of_layer" for one in hardware.engines):
+        if not tiles and any(
+            isinstance(one, SimdEngine) and one.lanes == "of_layer" for one in hardware.engines.values()
+        ):
             return NOTHING  # there are no lanes either, which is refused where they are priced
         _refuse_without(hardware, workload, sizes, tiles)
     _check_capacity(hardware, workload, memory, off_chip)
@@ -99,7 +101,7 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
         raise BadInput(
             f"hardware.chip.buffer_bandwidth: is missing, but memories of tiles hold {_listed(on_chip)}; add it"
         )
-    own = any(is_digital(engine) and not isinstance(engine, SimdEngine) for engine in hardware.engines)
+    own = any(is_digital(engine) and not isinstance(engine, SimdEngine) for engine in hardware.engines.values())
     return Homes(on_chip, off_chip, workload.phase, memory if off_chip else None, tiles if own else 0)
 
 
