@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 
+from ohmformer import units
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import priced
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
@@ -248,12 +249,20 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
             raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
         needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
     if chip.tiles is not None and needed > chip.tiles:
+        size = units.show(_weight_bytes(layers), "B")
         raise BadInput(
             f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
-            f"{attention} of keys and values, {per_tile} per tile); raise it, or leave it out to take as many as needed"
+            f"{attention} of keys and values, {per_tile} per tile; weights of {size}); "
+            "raise it, or leave it out to take as many as needed"
         )
     spare = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
     return Tiles([*kinds, ("projection", spare, (chip.tiles or needed) - used)])
+
+
+def _weight_bytes(layers: list[LayerArrays]) -> float:
+    """Bytes of all weights in arrays."""
+    plans = ((layer.count, plan) for layer in layers for plan in layer.weights)
+    return sum(count * plan.inputs * plan.outputs * plan.matrices * plan.array.bits / 8 for count, plan in plans)
 
 
 def given_lanes(hardware: Accelerator) -> int:

@@ -15,6 +15,7 @@ from ohmformer.dataflow.spec import LayerOverlap, LayerSerial, SequenceBlocking
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import load, replace
+from ohmformer.study.cost import NO_USE_OF_DRAM, make_costs, study_costs
 from ohmformer.workload.shapes import shapes
 from ohmformer.workload.spec import Workload
 
@@ -222,6 +223,32 @@ def test_stages_take_turns_with_one_memory_in_all_schedulers(flow: Any) -> None:
             assert sum(run.timeline.critical_stages().values()) == pytest.approx(run.latency, rel=1e-9)
             least = dram(run) / GDDR["energy"] / GDDR["bandwidth"]
             assert run.latency >= least * (1 - 1e-9), "all bytes pass one memory"
+
+
+def test_weights_that_a_rule_puts_into_lanes_need_a_memory() -> None:
+    work, rules = shapes("bert-base", tokens=16), {"layers.0.mlp.up": "attention.key"}
+    hardware = replace(PUMA, "attention.key", LANES)
+    placed = place(work, hardware, rules=rules)
+    assert placed.homes.on_chip[WEIGHTS] == 768 * 3072
+    with pytest.raises(BadInput, match=r"hardware.chip.dram: is missing, .* weights 2.359 MB"):
+        place(work, chip(hardware, buffer_capacity=None), rules=rules)
+    off = place(work, chip(hardware, buffer_capacity=None, dram=GDDR), rules=rules)
+    assert off.homes.off_chip[WEIGHTS] == 768 * 3072
+
+
+def test_a_note_says_if_nothing_uses_the_memory_off_the_chip() -> None:
+    table = {"bandwidth": "1 GB/s", "energy": "1 pJ/B"}
+    document = {
+        "name": "x",
+        "hardware": {"base": "nvm_ideal", "chip.dram": table},
+        "dataflow": {"kind": "layer_serial"},
+    }
+    notes = {
+        model: study_costs(make_costs({**document, "model": {"source": f"shapes:{model}"}})).notes
+        for model in ("vit-base", "bert-base")
+    }
+    assert notes["vit-base"] == (NO_USE_OF_DRAM,)
+    assert notes["bert-base"] == ()
 
 
 def test_more_of_everything_costs_more() -> None:

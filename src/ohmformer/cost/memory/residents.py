@@ -38,7 +38,8 @@ def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[st
     """Kind of values -> bytes that need a memory of the chip, or off the chip."""
     kept = in_turn = weights = 0.0
     tables: dict[tuple[str, int, int], None] = {}
-    on_gpu, digital = isinstance(hardware.projection, GpuEngine), is_digital(hardware.projection)
+    on_gpu = isinstance(hardware.projection, GpuEngine)
+    digital = any(is_digital(engine) for engine in hardware.engines.values())
     for ops, count in layers:
         once = 0.0
         for placed in ops:
