@@ -225,6 +225,21 @@ def test_stages_take_turns_with_one_memory_in_all_schedulers(flow: Any) -> None:
             assert run.latency >= least * (1 - 1e-9), "all bytes pass one memory"
 
 
+def test_an_encoder_needs_room_for_one_layer_if_the_capacity_is_known() -> None:
+    """Its keys and values are activations, which need no room in a memory of unknown capacity."""
+    work = shapes("bert-base", tokens=100, batch=4)
+    assert place(work, PUMA).homes.on_chip == {KV: 2 * 100 * 768}
+    unknown = chip(PUMA, buffer_capacity=None)
+    assert place(work, unknown).homes.on_chip == place(work, unknown).homes.off_chip == {}
+    assert place(work, unknown).energy == place(work, PUMA).energy
+    with pytest.raises(BadInput, match=r"memories of tiles of 100 B have no room .* keys and values 153.6 kB"):
+        place(work, chip(PUMA, buffer_capacity=100.0))
+    placed = place(work, chip(PUMA, buffer_capacity=100.0, dram=GDDR))
+    share = 1 - 100 * placed.tiles / (2 * 100 * 768)
+    moved = 2 * 12 * 2 * 400 * 768 * share + 400 * 768  # written and read; the look-ups
+    assert dram(placed) == pytest.approx(moved * 112e-12, rel=1e-12)
+
+
 def test_weights_that_a_rule_puts_into_lanes_need_a_memory() -> None:
     work, rules = shapes("bert-base", tokens=16), {"layers.0.mlp.up": "attention.key"}
     hardware = replace(PUMA, "attention.key", LANES)

@@ -35,7 +35,11 @@ def kv_in_memory(placed: PlacedOp, op: DynamicMatMul, phase: Phase) -> bool:
 
 
 def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[str, float]:
-    """Kind of values -> bytes that need a memory of the chip, or off the chip."""
+    """Kind of values -> bytes that need a memory of the chip, or off the chip.
+
+    What an encoder needs of one layer at a time counts only if the capacity of the memories of tiles is known, as for
+    other activations.
+    """
     kept = in_turn = weights = 0.0
     tables: dict[tuple[str, int, int], None] = {}
     on_gpu = isinstance(hardware.projection, GpuEngine)
@@ -59,7 +63,8 @@ def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[st
                     once += size / workload.batch
         in_turn = max(in_turn, once)
     entries = sum(rows * width for _, rows, width in tables)
-    return {KV: kept + in_turn, WEIGHTS: weights, TABLES: entries * hardware.value_bytes}
+    known = hardware.chip is not None and hardware.chip.buffer_capacity is not None
+    return {KV: kept + in_turn if known else kept, WEIGHTS: weights, TABLES: entries * hardware.value_bytes}
 
 
 NOTHING = Homes()
