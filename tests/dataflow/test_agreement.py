@@ -84,7 +84,8 @@ def test_one_set_of_softmax_units_serves_one_layer_at_a_time_in_every_dataflow()
 
 
 def _slower(one: Stage, factor: float) -> Stage:
-    return replace(one, fixed=one.fixed * factor, per_token=one.per_token * factor, floor=one.floor * factor)
+    times = {name: factor * getattr(one, name) for name in ("fixed", "per_token", "floor", "off_chip")}
+    return replace(one, **times)
 
 
 @given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 12), st.floats(0.1, 3), WAITS)

@@ -33,6 +33,7 @@ class LayerContext:
         tokens: tokens per sample.
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
         homes: what lives in which memory.
+        weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
     """
 
     hardware: Accelerator
@@ -40,6 +41,7 @@ class LayerContext:
     tokens: int
     lanes: int
     homes: Homes = field(default_factory=Homes)
+    weight_uses: int = 1
 
     @property
     def vectors(self) -> int:
@@ -68,7 +70,7 @@ class LayerContext:
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key)
+        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses)
 
     @property
     def chip(self) -> Chip:

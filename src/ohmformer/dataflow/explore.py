@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ohmformer.cost.placement import PlacedLayer, Placement, check_cost_arguments
+from ohmformer.cost.argument_checks import check_cost_arguments
+from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
 from ohmformer.dataflow.layer_cuts import Segment, joined_segments

@@ -23,7 +23,7 @@ def sets_of(dataflow: Dataflow) -> dict[str, Any]:
         raise BadInput(f"{name}.kv_sets(): gives {shown(kv)}; return 1 or 2")
     if not isinstance(softmax, str) or softmax not in ("one", "per_layer"):
         raise BadInput(f"{name}.softmax_sets(): gives {shown(softmax)}; return 'one' or 'per_layer'")
-    return {"kv_sets": kv, "softmax_sets": softmax}
+    return {"kv_sets": kv, "softmax_sets": softmax, "batching": dataflow.batching}
 
 
 def place_for(dataflow: Dataflow, workload: Workload, hardware: Accelerator, **options: Any) -> Placement:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import get_args
 
 from ohmformer import units
-from ohmformer.cost.placement import Placement, check_cost_arguments
+from ohmformer.cost.argument_checks import check_cost_arguments
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import lifetime

@@ -266,6 +266,18 @@ def test_a_note_says_if_nothing_uses_the_memory_off_the_chip() -> None:
     assert notes["bert-base"] == ()
 
 
+def test_samples_one_by_one_read_and_load_weights_anew() -> None:
+    work, one = shapes("bert-base", tokens=32, batch=4), shapes("bert-base", tokens=32)
+    for hardware in (on_lanes(dram=GDDR), SRAM):
+        for flow in (LayerSerial(batching="serial"), SequenceBlocking(block=8, batching="serial")):
+            run, alone = simulate(work, hardware, flow), simulate(one, hardware, flow)
+            assert dram(run) == pytest.approx(4 * dram(alone), rel=1e-12)
+            assert run.latency == pytest.approx(4 * alone.latency, rel=1e-9)
+            assert explore([(work, hardware, flow)]).latency[0] == pytest.approx(run.latency, rel=1e-9)
+            assert run.placement.counts.cell_writes == 4 * alone.placement.counts.cell_writes
+        assert dram(simulate(work, hardware)) < 1.1 * dram(alone)
+
+
 def test_more_of_everything_costs_more() -> None:
     hardware = on_lanes(dram=GDDR)
     for works in (

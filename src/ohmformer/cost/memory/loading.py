@@ -28,8 +28,8 @@ def _bytes_of(weights: list[Plan]) -> float:
     return sum(plan.inputs * plan.outputs * plan.matrices * plan.array.bits / 8 for plan in weights)
 
 
-def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays]) -> Stage | None:
-    """The stage that loads a layer's weights from off-chip memory, once for all samples; None if all weights fit.
+def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays], uses: int) -> Stage | None:
+    """The stage that loads a layer's weights from off-chip memory, `uses` times; None if all weights fit.
 
     Products wait for it. A layer that is larger than the chip is loaded in parts, which takes the same time.
 
@@ -47,5 +47,6 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
     writes = [components.write_cost(plan, "projection") for plan in weights]
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
     time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
-    counts = sum((plan.writes(1) for plan in weights), Counts())
+    energy = {name: uses * joules for name, joules in energy.items()}
+    counts = sum((plan.writes(uses) for plan in weights), Counts())
     return Stage("load", "projection", MEMORY, shared=True, floor=time, energy=energy, counts=counts)
