@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
 import torch
 
 import ohmformer as of
-from ohmformer.errors import BadInput
+from ohmformer.array.prices.array_laws import Ladder, LineLaw
+from ohmformer.array.prices.converter_laws import Sar
+from ohmformer.cost.array_prices import priced
+from ohmformer.dataflow.block_jobs import block_jobs
+from ohmformer.dataflow.job import Job
+from ohmformer.errors import BadInput, shown
 from ohmformer.registry import _kinds, called, register
+from ohmformer.report.array_prices import converter_table
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +45,7 @@ def fails(*_: Any, **__: Any) -> Any:
     return 1 // 0
 
 
-@pytest.mark.parametrize("method", ["block_size", "joins", "jobs"])
+@pytest.mark.parametrize("method", ["block_size", "joins", "overlaps", "kv_sets", "softmax_sets", "jobs"])
 def test_a_dataflow_whose_method_fails(method: str) -> None:
     work, hardware = of.shapes("bert-base", tokens=16), of.load("nvm_ideal")
     with pytest.raises(BadInput, match=rf"OwnFlow\.{method}: raised ZeroDivisionError: .*; correct the method"):
@@ -47,6 +55,87 @@ def test_a_dataflow_whose_method_fails(method: str) -> None:
 def test_blocks_of_another_type() -> None:
     with pytest.raises(BadInput, match=r"OwnFlow\.block_size\(8\): gives True; return a whole number"):
         dataflow(block_size=lambda self, tokens: True).size_of_block(8)
+
+
+@pytest.mark.parametrize(("method", "value", "remedy"), [
+    ("joins", None, "return True or False"), ("overlaps", "yes", "return True or False"),
+    ("kv_sets", 3, "return 1 or 2"), ("kv_sets", True, "return 1 or 2"),
+    ("softmax_sets", "both", "return 'one' or 'per_layer'"), ("softmax_sets", [], "return 'one' or 'per_layer'"),
+])  # fmt: skip
+def test_a_dataflow_whose_method_gives_something_else(method: str, value: Any, remedy: str) -> None:
+    points = [(of.shapes("bert-base", tokens=16), of.load("nvm_ideal"), dataflow(**{method: lambda self: value}))]
+    for price in (lambda: of.simulate(*points[0]), lambda: of.explore(points)):
+        with pytest.raises(BadInput, match=rf"OwnFlow\.{method}\(\): gives {re.escape(shown(value))}; {remedy}"):
+            price()
+
+
+@pytest.mark.parametrize("jobs", [5, "jobs", {1: 2}])
+def test_jobs_that_are_no_list(jobs: Any) -> None:
+    work, hardware = of.shapes("bert-base", tokens=16), of.load("nvm_ideal")
+    with pytest.raises(BadInput, match=r"OwnFlow\.jobs: returns .*; return a list of ohmformer.dataflow.job.Job"):
+        of.simulate(work, hardware, dataflow(jobs=lambda self, placement: jobs))
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("layer", 0.0), ("stage", "Q K"), ("unit", 3), ("duration", "1 us"), ("share", None), ("lag", True),
+    ("after", 0), ("after", ("first",)), ("also", "softmax"), ("also", (1,)),
+])  # fmt: skip
+def test_a_job_with_a_value_of_another_type(field: str, value: Any) -> None:
+    def jobs(self: Any, placement: Any) -> list[Job]:
+        return [replace(block_jobs(placement, of.LayerSerial())[0], **{field: value})]
+
+    with pytest.raises(BadInput, match=rf"OwnFlow\.jobs: number 0: {field} = .*: is of another type; give (a|the) "):
+        of.simulate(of.shapes("bert-base", tokens=16), of.load("nvm_ideal"), dataflow(jobs=jobs))
+
+
+def law(base: Any, **methods: Any) -> dict[str, str]:
+    """The table that chooses a law whose methods are these."""
+    body = {"__annotations__": {"kind": "Literal['own_law']"}, "kind": "own_law", "__module__": __name__, **methods}
+    register(type("OwnLaw", (base,), body))
+    return {"kind": "own_law"}
+
+
+LAWS = [
+    ("law", "size", 64, LineLaw, ("read_energy", "time", "write_energy", "area", "driver_energy", "driver_area",
+                                  "adder_area"), "return a number"),
+    ("dac_law", "inputs", {"kind": "amplitude"}, Ladder, ("units",), "return a number"),
+    ("adc_law", "adc.bits", 5, Sar, ("figures", "scaled"), "return an ohmformer.Converter of numbers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "changed", "value", "base", "method", "remedy"), [
+    (*rest, method, remedy) for *rest, methods, remedy in LAWS for method in methods
+])  # fmt: skip
+def test_a_law_of_prices_that_fails_or_gives_something_else(
+    where: str, changed: str, value: Any, base: Any, method: str, remedy: str
+) -> None:
+    array = of.load_crossbar("isaac_2016" if where == "dac_law" else "puma_2019")
+
+    def unusable(*_: Any) -> Any:
+        raise KeyError("rows")
+
+    for function, told in ((unusable, r"raised KeyError: .*; correct the method"), (lambda *_: "1 pJ", remedy)):
+        table = law(base, **{method: function})
+        priced_array = of.replace(of.replace(array, f"cost.{where}", table), changed, value)
+        with pytest.raises(BadInput, match=rf"OwnLaw\.{method}: .*{told}"):
+            priced(priced_array, "projection")
+
+
+def test_the_reason_of_a_law_why_no_array_is_that_fast_is_told() -> None:
+    def time(*_: Any) -> float:
+        raise ValueError("is too short; correct it")
+
+    array = of.replace(of.load_crossbar("puma_2019"), "cost.law", law(LineLaw, time=time))
+    with pytest.raises(BadInput, match=r"^hardware.projection.array.cost.read_time = .* s: is too short; correct it$"):
+        priced(of.replace(array, "size", 64), "projection")
+
+
+def test_a_converter_law_without_figures_is_left_out_of_the_table() -> None:
+    law(Sar, figures=fails)
+    table = converter_table(of.load_crossbar("puma_2019"), "projection", "")
+    names = list(table.columns[0].cells)
+    assert "sar" in names
+    assert "own_law" not in names
 
 
 def test_a_fault_model_whose_states_fail() -> None:

@@ -102,6 +102,8 @@ Duration = Annotated[Seconds, _narrowed(1e-15, 100.0, "s")]
 """Time of one operation, such as a write or a conversion; ages and times of drift may be longer."""
 Clock = Annotated[Hertz, _narrowed(1e3, 1e12, "Hz")]
 """Clock frequency of digital logic."""
+ConversionRate = Annotated[Hertz, _narrowed(1.0, 1e12, "Hz")]
+"""Conversions per second of a converter."""
 Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J"), _bounded("J")]
 JoulesPerByte = Annotated[float, BeforeValidator(_quantity("J/B")), _in_unit("J/B"), _bounded("J/B")]
 Watts = Annotated[float, BeforeValidator(_quantity("W")), _in_unit("W"), _bounded("W")]

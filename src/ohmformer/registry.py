@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
@@ -242,19 +243,39 @@ def _load(family: str, point: EntryPoint) -> None:
         raise BadInput(f"{where}: registers no {family} of that kind; mark the class with @register, under this name")
 
 
-def called(kind: Family, method: str, *arguments: Any) -> Any:
+def called(kind: Family, method: str, *arguments: Any, passing: tuple[type[Exception], ...] = ()) -> Any:
     """The result of a method of a kind.
 
+    Args:
+        kind: the object whose method is called.
+        method: name of the method.
+        arguments: its arguments.
+        passing: exceptions that the caller handles, so they are raised as they are.
+
     Raises:
-        BadInput: the method belongs to a kind of another package, and raises an exception.
+        BadInput: the method belongs to a kind of another package, and raises another exception.
     """
     try:
         return getattr(kind, method)(*arguments)
+    except passing:
+        raise
     except Exception as error:
         if isinstance(error, BadInput) or is_own(type(kind)):
             raise
         where = f"{type(kind).__name__}.{method}"
         raise BadInput(f"{where}: raised {type(error).__name__}: {error}; correct the method or the file") from error
+
+
+def number_from(kind: Family, method: str, *arguments: Any, passing: tuple[type[Exception], ...] = ()) -> float:
+    """The number that a method of a kind returns; the arguments are those of `called`.
+
+    Raises:
+        BadInput: as `called`, or the method returns something else.
+    """
+    value = called(kind, method, *arguments, passing=passing)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise BadInput(f"{type(kind).__name__}.{method}: returns {shown(value)}; return a number")
+    return float(value)
 
 
 def outside(values: Any) -> Iterator[type[Family]]:

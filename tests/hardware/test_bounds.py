@@ -201,6 +201,7 @@ ABSURD = [
     ("chip.bus_energy", "1 J/B"), ("attention.array.cell.write_time", "3000 years"),
     ("attention.array.cell.write_energy", "1 J"), ("attention.array.cost.read_time", "2 h"),
     ("attention.array.cost.read_energy", "1 J"), ("attention.array.cost.area", "1 m^2"),
+    ("attention.array.adc.rate", "1 uHz"), ("attention.array.adc.rate", "0.9 Hz"),
 ]  # fmt: skip
 
 
