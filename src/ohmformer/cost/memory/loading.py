@@ -37,8 +37,10 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
         BadInput: weights must be loaded and the chip has no off-chip memory.
     """
     engine = hardware.projection
+    if not isinstance(engine, SramEngine) or not engine.arrays:
+        return None
     weights = projection_weights(hardware, arrays)
-    if not isinstance(engine, SramEngine) or not weights or not bytes_loaded(hardware, layers):
+    if not weights or not bytes_loaded(hardware, layers):
         return None
     chip = chip_of(hardware)
     if chip.dram is None:

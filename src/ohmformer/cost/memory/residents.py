@@ -30,8 +30,10 @@ def kv_in_memory(placed: PlacedOp, op: DynamicMatMul, phase: Phase) -> bool:
         return is_digital(placed.engine)
     if engine.written == "left":
         return stays_cached(phase, op)
-    too_few = op.tokens > slots_of(op, engine)
-    return (too_few and engine.overflow == "spill") or (stays_cached(phase, op) and (placed.shared or too_few))
+    kept = stays_cached(phase, op)
+    if kept and placed.shared:
+        return True
+    return (kept or engine.overflow == "spill") and op.tokens > slots_of(op, engine)
 
 
 def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[str, float]:
