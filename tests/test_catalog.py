@@ -72,3 +72,11 @@ def test_every_entry_that_ships_can_be_loaded(kind: str) -> None:
     assert names
     for name in names:
         load({"cell": Cell, "array": Crossbar, "accelerator": Accelerator}[kind], name)  # type: ignore[type-var]
+
+
+def test_a_link_that_leads_to_itself_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "loop.toml").symlink_to("loop.toml")
+    monkeypatch.setenv("OHMFORMER_LIBRARY", str(tmp_path))
+    with pytest.raises(BadInput, match=r"loop\.toml: cannot be read .*; check the path"):
+        load(Cell, "loop")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ohmformer.errors import LINE, SHOWN, BadInput, Misplaced, closest, cut, printable, shown, suggest
+from ohmformer.errors import LONGEST_LINE, SHOWN, BadInput, Misplaced, closest, cut, printable, shown, suggest
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_no_text_breaks_a_line(text: str) -> None:
 
 def test_long_text_keeps_both_ends() -> None:
     said = str(BadInput(f"file.toml: {'x ' * 50_000}; take another one"))
-    assert len(said) == LINE
+    assert len(said) == LONGEST_LINE
     assert said.startswith("file.toml: x x")
     assert said.endswith("x x ; take another one")
     assert cut("short") == "short"

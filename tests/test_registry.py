@@ -112,6 +112,7 @@ def test_an_unknown_kind_is_told_with_those_of_entry_points(installed: Any) -> N
     [
         ("import nothing_of_this_name", "flat = {module}:Flat", "cannot be loaded .ModuleNotFoundError"),
         ("1 / 0", "flat = {module}:Flat", "cannot be loaded .ZeroDivisionError"),
+        ("import sys; sys.exit(0)", "flat = {module}:Flat", "cannot be loaded .SystemExit"),
         (PLUGIN, "flat = {module}:Missing", "cannot be loaded .AttributeError"),
         (PLUGIN.replace("@register", ""), "flat = {module}:Flat", "registers no write_noise of that kind"),
         (PLUGIN.replace('Literal["flat"] = "flat"', 'str = "flat"'), "flat = {module}:Flat", "has no kind"),

@@ -97,7 +97,7 @@ BAD_CELLS = [
     ('kind = "sqrt_range"', "", "cell.write_noise.kind: is missing; add kind = 'none', 'sqrt_range'"),
     ("[cell.write_noise]", "levels = 1\n[cell.write_noise]", "cell.levels = 1: must be >= 2; raise it"),
     ("[cell.write_noise]", "levels = 2.5\n[cell.write_noise]", "cell.levels = 2.5: must be a whole number; write it"),
-    ("[cell.write_noise]", "faults = 3\n[cell.write_noise]", "cell.faults = 3: must be a table; put it in { }"),
+    ("[cell.write_noise]", "faults = 3\n[cell.write_noise]", "cell.faults = 3: must be a table; write { KEY = VALUE }"),
 ]
 
 
@@ -364,3 +364,22 @@ def test_renamed_keys_of_studies_and_rules_are_refused(tmp_path: Path, monkeypat
     file.write_text(study)
     for path, new in (("cost.former", "rate"), ("former.rate", "cost")):
         assert f"is now called {new}; rename it" in message(read_costs, str(file), [f"{path}=1"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("bits = [4, 8]", "bits = [4, 8]: must be a whole number; give one value; only [sweep] takes several"),
+        ("bits = 8.0", "bits = 8.0: must be a whole number; write 8"),
+        ("bits = 1e300", "bits = 1e+300: must be a whole number; write it without quotes and decimals"),
+        ('bits = "08"', "bits = '08': must be a whole number; write it without leading zeros"),
+        ('"cell.write_noise" = "none"', "or 'lognormal'; write { kind = 'none' }"),
+        ('"cell.write_noise" = 3', "or 'lognormal'; write { KEY = VALUE }"),
+    ],
+)
+def test_the_remedy_for_a_value_of_another_type_works_as_written(tmp_path: Path, line: str, message: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(f'[array]\nbase = "clipformer_2024"\n{line}\n')
+    with pytest.raises(BadInput) as caught:
+        load(Crossbar, str(file))
+    assert str(caught.value).endswith(message)

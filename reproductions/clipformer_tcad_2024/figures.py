@@ -151,6 +151,7 @@ def _ablation(results: Path) -> Figure:
         axes[-1].set_yticks(range(len(labeled)), [name for name, _ in labeled][::-1], fontsize=8)
         axes[-1].yaxis.tick_right()
         axes[-1].set_title("no mitigation", fontsize=11)
+    _legend(figure, axes)
     return figure
 
 
@@ -158,7 +159,7 @@ def _bars(ax: Axes, entries: list[tuple[str, Point]], order: list[str]) -> None:
     means, errors = _heights([point for _, point in entries])
     places = [order.index(name) for name, _ in entries]
     ax.barh(places, means, xerr=errors, color=COLORS[5], edgecolor="0.2", height=0.65, capsize=3)
-    ax.axvline(100 * entries[0][1].accuracy.software, color="0.4", linestyle="--", linewidth=1)
+    ax.axvline(100 * entries[0][1].accuracy.software, color="0.4", linestyle="--", linewidth=1, label=SOFTWARE)
     ax.set_ylim(-0.7, len(order) - 0.3)
     ax.set_xlim(0, 100)
     ax.set_xlabel("accuracy / %")
@@ -188,9 +189,9 @@ def _histograms(results: Path) -> Figure:
             for method, written in found.items():
                 _shares(ax, method, np.array(written[axis]), edges)
             ax.set_yscale("log")
-            ax.set_title(f"{STUDIES[name].split(',')[0]}: {axis}", fontsize=10)
+            ax.set_title(f"{STUDIES[name].split(',')[0]}: {axis}, γ = {gamma}", fontsize=10)
             ax.set_xlabel("(G − G_min) / (G_max − G_min) of the whole value")
-        panels[0].set_ylabel("share of values")
+        panels[0].set_ylabel("share of values, per bin or code")
     _legend(figure, rows.flatten())
     figure.suptitle("Conductances that K and V ask for", fontsize=12)
     return figure

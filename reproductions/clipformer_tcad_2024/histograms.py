@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ohmformer.nn.convert.self_check import named_rows
 from stored import HERE, RESULTS
 from torch import Tensor, nn
 
@@ -24,7 +25,6 @@ from ohmformer.nn.calibration import recipes
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import named_rows
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.stats.intervals import value_interval
 from ohmformer.streams import samples

@@ -67,7 +67,7 @@ _HOME = {
     "variation": "nn.variation",
     "without_quantizers": "nn.convert.handle",
     # Warnings.
-    "BeyondCalibration": "nn.convert.unseen_ranges",
+    "BeyondCalibration": "nn.calls.larger_inputs",
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
     "NoSteps": "nn.variation",
@@ -76,7 +76,7 @@ _HOME = {
     "StaysDigital": "nn.convert.convert",
     "UnknownInterval": "nn.monte_carlo",
     "UnnamedSamples": "streams",
-    "UnstableNoise": "nn.noise_check",
+    "UnstableNoise": "nn.checks.noise_check",
     # Families of kinds, for those who add one.
     "ArrayEngine": "hardware.spec",
     "ArrayLaw": "array.prices.array_laws",
@@ -166,6 +166,8 @@ if TYPE_CHECKING:
     from ohmformer.nn.calibration.calibrate import calibrate as calibrate
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
+    from ohmformer.nn.calls.larger_inputs import BeyondCalibration as BeyondCalibration
+    from ohmformer.nn.checks.noise_check import UnstableNoise as UnstableNoise
     from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges as calibrate_ranges
     from ohmformer.nn.convert.convert import StaysDigital as StaysDigital
     from ohmformer.nn.convert.convert import convert as convert
@@ -175,13 +177,11 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.revert import revert as revert
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
     from ohmformer.nn.convert.spec import ConvertConfig as ConvertConfig
-    from ohmformer.nn.convert.unseen_ranges import BeyondCalibration as BeyondCalibration
     from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import UnknownInterval as UnknownInterval
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
-    from ohmformer.nn.noise_check import UnstableNoise as UnstableNoise
     from ohmformer.nn.saving.checkpoint import restore as restore
     from ohmformer.nn.saving.checkpoint import save as save
     from ohmformer.nn.variation import NoSteps as NoSteps

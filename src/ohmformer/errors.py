@@ -13,11 +13,11 @@ _NOTHING = object()
 
 SHOWN = 80
 """Maximum number of characters of a value or key in a message."""
-WORD = 300
+LONGEST_WORD = 300
 """Maximum number of characters without a space in a message, such as a path; longer ones are cut to `SHOWN`."""
-LINE = 1500
+LONGEST_LINE = 1500
 """Maximum number of characters of a message."""
-NEAR = 0.6
+LEAST_SIMILARITY = 0.6
 """Least similarity of a suggestion to the word that it replaces, as a share of equal letters (`difflib`)."""
 NEARER = 0.75
 """The same for a suggestion with another first letter."""
@@ -26,7 +26,7 @@ SHORTEST_PART = 3
 """Least number of letters of an unknown word for which a longer word that contains it is suggested."""
 
 _BREAKS = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+\s*")
-_LONG_WORD = re.compile(rf"\S{{{WORD + 1},}}")
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 _NUMBER = re.compile(r"\s*[-+]?[0-9.]{1,40}\s*")
 _JOINERS = frozenset("\u200c\u200d")
 """Invisible characters that many scripts and emoji need."""
@@ -55,7 +55,7 @@ _TYPES = {
 class BadInput(Exception):
     """Bad input: a file, a field, a model or data that cannot be used as it is.
 
-    Its text is one line of at most `LINE` characters that is safe to print, whatever the input contains.
+    Its text is one line of at most `LONGEST_LINE` characters that is safe to print, whatever the input contains.
 
     It is deliberately not a `ValueError`: pydantic passes other exceptions through nested validation unchanged, so the
     message names the file and the field of the innermost document.
@@ -88,9 +88,9 @@ def cut(text: str) -> str:
 
 
 def shortened(message: str) -> str:
-    """A message with long words cut, and of at most `LINE` characters."""
+    """A message with long words cut, and of at most `LONGEST_LINE` characters."""
     message = _LONG_WORD.sub(_cut_word, message)
-    return message if len(message) <= LINE else _ends(message, LINE)
+    return message if len(message) <= LONGEST_LINE else _ends(message, LONGEST_LINE)
 
 
 def _cut_word(found: re.Match[str]) -> str:
@@ -169,7 +169,7 @@ def closest(word: str, known: list[str]) -> str:
     by_plain = {_plain_word(name): name for name in reversed(known)}
     if plain in by_plain:
         return by_plain[plain]
-    alike = difflib.get_close_matches(plain, list(by_plain), n=5, cutoff=NEAR)
+    alike = difflib.get_close_matches(plain, list(by_plain), n=5, cutoff=LEAST_SIMILARITY)
     nearer = difflib.get_close_matches(plain, list(by_plain), n=5, cutoff=NEARER)
     same_start = [name for name in alike if name in nearer or name[:1] == plain[:1]]
     longer = sorted((name for name in by_plain if plain in name), key=lambda name: (name.find(plain) > 0, name))
@@ -354,7 +354,7 @@ def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
     if kind in ("float_type", "int_type") and isinstance(entry["input"], str) and not _NUMBER.fullmatch(entry["input"]):
         return _TYPES[kind][0], "write the number alone, without unit and quotes"
     if kind in _TYPES:
-        return _TYPES[kind]
+        return _TYPES[kind][0], _for_value(entry["input"], kind) or _TYPES[kind][1]
     if kind == "literal_error":
         return str(context["expected"]), _closest(entry["input"], expected)
     if kind in ("model_type", "model_attributes_type"):
@@ -363,8 +363,24 @@ def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
         )
         kinds = "" if getattr(expected, "default_kind", "") else _kinds(expected)
         table = f"a table with kind = {kinds}" if kinds else "a table"
-        return (f"{table} or the name of a library {library}" if library else table), "put it in { }"
+        remedy = (
+            f"write {{ kind = {shown(entry['input'])} }}"
+            if str(entry["input"]) in _by_kind(expected)
+            else "write { KEY = VALUE }"
+        )
+        return (f"{table} or the name of a library {library}" if library else table), remedy
     return "", ""
+
+
+def _for_value(value: Any, kind: str) -> str:
+    """The remedy for this value where pydantic reports an error of this type; empty if the usual one works."""
+    if isinstance(value, (list, tuple, dict)) and kind not in ("tuple_type", "list_type", "dict_type"):
+        return "give one value; only [sweep] takes several"
+    if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return f"write {shown(int(value))}"
+    if kind in ("int_type", "float_type") and isinstance(value, str) and re.fullmatch(r"\s*[-+]?0[0-9]+\s*", value):
+        return "write it without leading zeros"
+    return ""
 
 
 def _number(bound: float) -> str:

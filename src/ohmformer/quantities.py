@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from ohmformer import units
 
-TINY = 1e-12
+LEAST_MAGNITUDE = 1e-12
 """The smallest magnitude, apart from zero, of a number without a unit in a file."""
 
 
@@ -44,10 +44,10 @@ def _bare(value: float, unit: str, *, in_file: bool) -> float:
 
 
 def _within(least: float, most: float) -> AfterValidator:
-    """Accept zero and magnitudes from `least` to `most`; numbers that code computes may be smaller than TINY."""
+    """Accept zero and magnitudes from `least` to `most`; computed numbers may be below LEAST_MAGNITUDE."""
 
     def check(value: float, info: ValidationInfo) -> float:
-        low = least if least > TINY or (info.context or {}).get("file") else 0.0
+        low = least if least > LEAST_MAGNITUDE or (info.context or {}).get("file") else 0.0
         if value == 0 or low <= abs(value) <= most:
             return value
         raise ValueError(f"is not a magnitude that occurs here; take one between {least:g} and {most:g}")
@@ -61,6 +61,18 @@ def _in_unit(unit: str) -> Any:
 
 def _bounded(unit: str) -> AfterValidator:
     return AfterValidator(lambda value: units.check_magnitude(value, unit))
+
+
+def _narrowed(least: float, most: float, unit: str) -> AfterValidator:
+    """Accept zero and magnitudes from `least` to `most`, which lie within the limits of the unit."""
+
+    def check(value: float) -> float:
+        if value == 0 or least <= abs(value) <= most:
+            return value
+        bounds = f"{units.show(least, unit)} and {units.show(most, unit)}"
+        raise ValueError(f"is not a magnitude that occurs here; take one between {bounds}")
+
+    return AfterValidator(check)
 
 
 def _share(value: Any) -> Any:
@@ -86,6 +98,12 @@ Farads = Annotated[float, BeforeValidator(_quantity("F")), _in_unit("F"), _bound
 Volts = Annotated[float, BeforeValidator(_quantity("V")), _in_unit("V"), _bounded("V")]
 Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s"), _bounded("s")]
 Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz"), _bounded("Hz")]
+Duration = Annotated[Seconds, _narrowed(1e-15, 100.0, "s")]
+"""Time of one operation, such as a write or a conversion; ages and times of drift may be longer."""
+Clock = Annotated[Hertz, _narrowed(1e3, 1e12, "Hz")]
+"""Clock frequency of digital logic."""
+ConversionRate = Annotated[Hertz, _narrowed(1.0, 1e12, "Hz")]
+"""Conversions per second of a converter."""
 Joules = Annotated[float, BeforeValidator(_quantity("J")), _in_unit("J"), _bounded("J")]
 JoulesPerByte = Annotated[float, BeforeValidator(_quantity("J/B")), _in_unit("J/B"), _bounded("J/B")]
 Watts = Annotated[float, BeforeValidator(_quantity("W")), _in_unit("W"), _bounded("W")]
@@ -94,18 +112,20 @@ Bytes = Annotated[float, BeforeValidator(_quantity("B")), _in_unit("B"), _bounde
 BytesPerSecond = Annotated[float, BeforeValidator(_quantity("B/s")), _in_unit("B/s"), _bounded("B/s")]
 OpsPerSecond = Annotated[float, BeforeValidator(_quantity("op/s")), _in_unit("op/s"), _bounded("op/s")]
 
-Real = Annotated[float, Field(allow_inf_nan=False), _within(TINY, 1e3)]
+Real = Annotated[float, Field(allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
 """A coefficient, positive or negative."""
 Factor = Annotated[float, Field(allow_inf_nan=False, gt=0), _within(1e-6, 1e6)]
 """A positive ratio, such as operations per element or bytes per value."""
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(TINY, 1)]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)]
 """A fraction from 0 to 1, also as text such as "3 %"."""
 PositiveShare = Annotated[Share, Field(gt=0)]
-Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(TINY, 1e3)]
+Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
 """A non-negative fraction that may exceed 1, such as a relative deviation; also as text such as "3 %"."""
-Deviation = Annotated[float, BeforeValidator(_share), Field(ge=0, le=10, allow_inf_nan=False), _within(TINY, 10)]
+Deviation = Annotated[
+    float, BeforeValidator(_share), Field(ge=0, le=10, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 10)
+]
 """A relative deviation or the exponent of a power law, from 0 to 10; also as text such as "3 %"."""
-SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(TINY, 1e3)]
+SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _within(1e-3, 100)]
 Nanometers = Annotated[float, Field(gt=0, allow_inf_nan=False), _within(0.5, 1e4)]
 """A feature size [nm]."""

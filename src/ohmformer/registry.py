@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
@@ -234,12 +235,47 @@ def _load(family: str, point: EntryPoint) -> None:
         point.load()
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(
             f"{where}: cannot be loaded ({type(error).__name__}: {error}); repair or remove the package"
         ) from error
     if point.name not in _kinds[family]:
         raise BadInput(f"{where}: registers no {family} of that kind; mark the class with @register, under this name")
+
+
+def called(kind: Family, method: str, *arguments: Any, passing: tuple[type[Exception], ...] = ()) -> Any:
+    """The result of a method of a kind.
+
+    Args:
+        kind: the object whose method is called.
+        method: name of the method.
+        arguments: its arguments.
+        passing: exceptions that the caller handles, so they are raised as they are.
+
+    Raises:
+        BadInput: the method belongs to a kind of another package, and raises another exception.
+    """
+    try:
+        return getattr(kind, method)(*arguments)
+    except passing:
+        raise
+    except Exception as error:
+        if isinstance(error, BadInput) or is_own(type(kind)):
+            raise
+        where = f"{type(kind).__name__}.{method}"
+        raise BadInput(f"{where}: raised {type(error).__name__}: {error}; correct the method or the file") from error
+
+
+def number_from(kind: Family, method: str, *arguments: Any, passing: tuple[type[Exception], ...] = ()) -> float:
+    """The number that a method of a kind returns; the arguments are those of `called`.
+
+    Raises:
+        BadInput: as `called`, or the method returns something else.
+    """
+    value = called(kind, method, *arguments, passing=passing)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise BadInput(f"{type(kind).__name__}.{method}: returns {shown(value)}; return a number")
+    return float(value)
 
 
 def outside(values: Any) -> Iterator[type[Family]]:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from functools import cache
 from math import inf
 from operator import attrgetter
+from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -83,7 +84,7 @@ class Spec(BaseModel):
         return hash((type(self), self._values()))
 
     def _values(self) -> Any:
-        return _all_fields(type(self))(self)
+        return attrgetter(*names)(self) if (names := _fields(type(self))) else ()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -177,13 +178,6 @@ def _fields(cls: type[Spec]) -> tuple[str, ...]:
     return tuple(name for name in cls.model_fields if name != "provenance")
 
 
-@cache
-def _all_fields(spec: type[Spec]) -> Callable[[Spec], Any]:
-    """A function that returns the values of all fields that are part of equality; `getattr` in a loop is slower."""
-    names = _fields(spec)
-    return attrgetter(*names) if names else lambda each: ()
-
-
 def _has_source(cls: type[Spec], key: str, value: Any) -> bool:
     """True if a field is written as `{ value = ..., source = ... }`, not as the table of a spec with a key `value`."""
     if not isinstance(value, dict) or "value" not in value:
@@ -201,8 +195,9 @@ def _entry(cls: type[T], name: str, context: Mapping[str, Any]) -> T:
     chain = _loading.get()
     if len(chain) >= LONGEST_CHAIN:
         raise ValueError(f"is one of more than {LONGEST_CHAIN} files that start from one another; join some of them")
-    if file.resolve() in chain:
-        names = [path.stem for path in chain[chain.index(file.resolve()) :]]
+    real = Path(realpath(file))
+    if real in chain:
+        names = [path.stem for path in chain[chain.index(real) :]]
         raise ValueError(f"leads back to itself ({' -> '.join([*names, names[0]])}); start from another entry")
     return _load(cls, file)
 
@@ -219,7 +214,7 @@ def _read_shipped_entry(cls: type[T], file: Path) -> T:
 
 def _read_entry(cls: type[T], file: Path) -> T:
     """The specification in the file of an entry."""
-    token = _loading.set((*_loading.get(), file.resolve()))
+    token = _loading.set((*_loading.get(), Path(realpath(file))))
     try:
         data = catalog.read_table(cls.catalog_kind, file)
         return validate(cls, data, where=str(file), top=cls.catalog_kind, folder=file.parent)

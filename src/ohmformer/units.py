@@ -22,10 +22,11 @@ _LONGEST = 64
 
 LIMITS = {
     "S": (1e-15, 1.0), "ohm": (1e-3, 1e15), "V": (1e-9, 1e4), "A": (1e-18, 1e4), "F": (1e-21, 1.0), "m": (1e-12, 10.0),
-    "m^2": (1e-18, 1.0), "J": (1e-24, 1e3), "J/B": (1e-21, 1.0), "W": (1e-15, 1e6), "s": (1e-15, 1e11),
+    "m^2": (1e-18, 0.1), "J": (1e-24, 1e-3), "J/B": (1e-21, 1e-6), "W": (1e-15, 1e5), "s": (1e-15, 1e11),
     "Hz": (1e-9, 1e12), "B": (1.0, 1e15), "B/s": (1.0, 1e17), "op/s": (1.0, 1e17),
 }  # fmt: skip
-"""SI unit -> smallest and largest magnitude that is accepted; a value beyond them is taken for a typing error."""
+"""SI unit -> smallest and largest magnitude that is accepted; a value beyond them is taken for a typing error. Energies
+are those of one event, such as a conversion or a write; areas are those of one part, at most a wafer."""
 
 
 def _factor(written: str, unit: str) -> Decimal | None:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.capture.masks import is_causal
+from ohmformer.nn.checks.comparing import difference
+from ohmformer.nn.checks.sample_variants import change_padding
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import change_padding, difference
 from ohmformer.nn.operands.kv import KVOperand
 
 BASE = of.load("clipformer_tcad_2024")

@@ -193,3 +193,25 @@ def test_what_would_take_for_ever_is_refused_at_once(path: str, value: int) -> N
     }
     with pytest.raises(BadInput, match=r"at most|must be <=|must be <"):
         price(make_costs(document, [f"{path}={value}"]).points[0].settings)
+
+
+ABSURD = [
+    ("chip.clock", "1 Hz"), ("chip.clock", "999 Hz"), ("chip.network_latency", "1 year"),
+    ("chip.tile_area", "1 m^2"), ("chip.tile_power", "1 MW"), ("chip.vector.energy_per_op", "1 J"),
+    ("chip.bus_energy", "1 J/B"), ("attention.array.cell.write_time", "3000 years"),
+    ("attention.array.cell.write_energy", "1 J"), ("attention.array.cost.read_time", "2 h"),
+    ("attention.array.cost.read_energy", "1 J"), ("attention.array.cost.area", "1 m^2"),
+    ("attention.array.adc.rate", "1 uHz"), ("attention.array.adc.rate", "0.9 Hz"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value"), ABSURD)
+def test_magnitudes_that_no_part_of_a_chip_has_are_refused(path: str, value: str) -> None:
+    document = {"name": "s", "model": {"source": "shapes:bert-base"}, "hardware": "nvm_ideal"}
+    with pytest.raises(BadInput, match=rf"{path} = '.*': is not a magnitude that occurs .*; take one between"):
+        make_costs(document, [f"hardware.{path}='{value}'"])
+
+
+def test_ages_may_be_years() -> None:
+    document = {"name": "s", "model": {"source": "shapes:bert-base"}, "hardware": "nvm_ideal"}
+    make_costs(document, ["hardware.attention.array.age='10 years'", "hardware.chip.clock='1 kHz'"])

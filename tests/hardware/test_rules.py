@@ -50,7 +50,7 @@ def test_rules_keep_their_order() -> None:
         ({"clip": "some"}, r"rules\['p'\]\.clip = 'some': is not a clip"),
         ({"clip": []}, r"rules\['p'\]\.clip"),
         ({"clip": [{"alpha": -1}]}, r"rules\['p'\]\.clip"),
-        (3, r"rules\['p'\]: is of type int"),
+        (3, r"rules\['p'\] = 3: is of type int"),
     ],
 )
 def test_what_is_not_a_rule_is_refused_in_one_line(value: object, message: str) -> None:

@@ -79,7 +79,7 @@ def test_engines_say_whether_cells_compute() -> None:
 
 
 def test_what_things_cost_decides_no_answer_of_the_accuracy_half() -> None:
-    dearer = replace(replace(BASE, "attention.array.cell.endurance", 1.0), "projection.array.cost.read_energy", 1.0)
+    dearer = replace(replace(BASE, "attention.array.cell.endurance", 1.0), "projection.array.cost.read_energy", 1e-6)
     assert dearer != BASE
     assert dearer.physical() == BASE.physical()
     assert replace(BASE, "chip", None).physical() == BASE.physical()

@@ -48,6 +48,12 @@ ORDER = (
 APART = {frozenset(("nn", other)) for other in ("tracing", "cost", "dataflow")}
 """The accuracy half and the cost half."""
 
+ROOMS_OF_NN = (
+    *({"shared"}, {"operands"}, {"modules"}, {"calls"}, {"checks"}, {"convert"}),
+    {"calibration", "saving", "monte_carlo", "variation"},
+)
+"""Rooms and single files of `nn`, from left to right; those of one set do not import each other's room."""
+
 FACADE = {"__init__", "__main__"}
 """Root files that gather public names: they may import everything, and nothing imports them."""
 
@@ -116,3 +122,23 @@ def test_every_part_of_the_package_has_its_place_in_the_order() -> None:
         f"{unknown}: not in the import order. Add a folder to ORDER and a root module to ROOT_MODULES or ORDER, both in"
         f" {Path(__file__).name}, where it imports only what lies to its left. (library/ holds data, no code.)"
     )
+
+
+def rank_in_nn(module: str) -> int:
+    """Place of a module of `nn` in `ROOMS_OF_NN`."""
+    room = module.split(".")[2]
+    return next(rank for rank, rooms in enumerate(ROOMS_OF_NN) if room in rooms)
+
+
+def test_a_room_of_nn_imports_only_rooms_to_its_left() -> None:
+    wrong = []
+    for path in sorted((PACKAGE / "nn").rglob("[!_]*.py")):
+        module = ".".join(["ohmformer", *path.relative_to(PACKAGE).with_suffix("").parts])
+        room, rank = module.split(".")[2], rank_in_nn(module)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            for name in imported(node, module.rpartition(".")[0]):
+                if not name.startswith("ohmformer.nn.") or name.split(".")[2] == room:
+                    continue
+                if rank_in_nn(name) > rank or {room, name.split(".")[2]} <= ROOMS_OF_NN[-1]:
+                    wrong.append(f"{module} imports {name}")
+    assert not wrong, "; ".join(wrong)

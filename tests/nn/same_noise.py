@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_map_only
 
 import ohmformer as of
 from ohmformer.capture.inputs import batch_size, call
+from ohmformer.nn.calls.outputs import float_tensors
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import floats
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
 LARGEST = 1e-5
@@ -41,7 +41,7 @@ def texts(model: nn.Module, names: list[str]) -> Iterator[None]:
 def result(model: nn.Module, inputs: Any, names: list[str]) -> Tensor:
     """The first output with one result, or one for each token, of every sample."""
     with texts(model, names):
-        found = floats(call(model, inputs))
+        found = float_tensors(call(model, inputs))
     return found[0]
 
 

@@ -19,7 +19,7 @@ from ohmformer.hardware.entries import load
 from ohmformer.nn import monte_carlo as loop
 from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.monte_carlo import Interrupted, UnknownInterval, monte_carlo
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.shared.state import State
 from ohmformer.stats.intervals import crossed_interval, mean_interval, value_interval
 
 RUNS = 600

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import ohmformer as of
 from ohmformer import BadInput
@@ -52,6 +53,15 @@ def test_calibration_on_other_inputs_is_refused_and_changes_nothing(inputs: Tens
         with pytest.raises(BadInput, match=r"^the model fails on the calibration inputs .*give inputs of the type"):
             of.calibrate(converted, inputs)
         assert torch.equal(converted(TOKENS), before)
+
+
+def test_inputs_of_other_kinds_are_named() -> None:
+    """A loader is not empty, and the rows of an array are not batches."""
+    converted = of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS)
+    with pytest.raises(BadInput, match=r"inputs is of type DataLoader; give .*torch\.cat"):
+        of.calibrate(converted, DataLoader(TensorDataset(TOKENS)))
+    with pytest.raises(BadInput, match="batches is a ndarray; give a list of batches"):
+        of.calibrate_ranges(converted, TOKENS.numpy())
 
 
 def test_calibration_takes_arrays() -> None:

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from rich.console import Console
 
 from ohmformer.report.caveats import caveats
-from ohmformer.report.figure import draw, save_figure
+from ohmformer.report.figure import _legend_corner, draw, save_figure
 from ohmformer.report.table import capture_lines, study_tables
 from ohmformer.report.verdict import Gain, clip_verdicts, gain
+from ohmformer.report.view import view
 from ohmformer.study.results.spec import Accuracy, StudyResults
 from tests.report.results import DEMO, FIXED, changed, point, study, swept
 
@@ -147,6 +148,18 @@ def lines_of(ax: Axes) -> dict[str, list[float]]:
         line = handle[0] if isinstance(handle, tuple) else handle
         found[label] = [round(float(y), 6) for y in line.get_ydata()]
     return found
+
+
+@pytest.mark.parametrize(
+    ("heights", "corner"),
+    [
+        ({0: 0.9, 3: 0.8, 6: 0.2}, "lower left"),
+        ({0: 0.1, 3: 0.8, 6: 0.9}, "lower right"),
+        ({0: 0.6, 6: 0.8}, "lower left"),
+    ],
+)  # fmt: skip
+def test_the_legend_stands_where_no_curve_is(heights: dict[int, float], corner: str) -> None:
+    assert _legend_corner(view(swept({"none": heights}))) == corner
 
 
 def test_the_figure_draws_the_numbers_of_the_results() -> None:

@@ -44,7 +44,7 @@ def test_a_point_that_kills_its_worker_is_named_and_blocks_no_other(
     assert log.read_text() == before, "computed again what was stored"
     assert gammas(run_study(asked, out, evaluate=note)) == [0, 1, 2, 3, 4, 5]
     with Store(out / "results.sqlite") as store:
-        assert not store.begun()
+        assert not store.unfinished_attempts()
 
 
 def test_a_point_that_kills_the_only_process_is_the_last_one_of_the_next_run(tmp_path: Path, log: Path) -> None:

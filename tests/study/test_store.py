@@ -162,11 +162,11 @@ def test_attempts_are_known_to_the_next_run_until_they_end(tmp_path: Path) -> No
     file = tmp_path / "results.sqlite"
     with Store(file) as store:
         for key in "abc":
-            store.begin(key)
+            store.begin_attempt(key)
         store.put("a", EMPTY)
-        store.end(["b"])
+        store.end_attempts(["b"])
     with Store(file) as store:
-        assert store.begun() == {"c"}
+        assert store.unfinished_attempts() == {"c"}
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["closed", "with a log"])
@@ -184,7 +184,7 @@ def test_a_store_in_a_read_only_folder_is_read(tmp_path: Path, killed: bool, mon
     with Store(file) as store:
         assert store.readonly
         assert store.get(["a", "b"]) == {"a": ONE}
-        assert store.begun() == set()
+        assert store.unfinished_attempts() == set()
         with pytest.raises(BadInput, match="--fresh cannot be had"):
             store.forget(["a"])
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ohmformer.errors import BadInput
-from ohmformer.study.sweep import Sweep, flatten, has, parse_set, put
+from ohmformer.study.sweep import Sweep, flatten, has, opened, parse_set, put
 
 NAMES = st.text("abc", min_size=1, max_size=2)
 SCALARS = st.integers() | st.booleans() | st.text(max_size=3)
@@ -82,3 +82,8 @@ def test_a_sweep_has_every_combination_once_and_the_last_axis_runs_fastest(axes:
 )
 def test_a_change_is_a_toml_value_or_text(text: str, value: Any) -> None:
     assert parse_set(text) == ("a.b", value)
+
+
+def test_a_name_that_is_not_text_is_told_from_a_missing_one() -> None:
+    with pytest.raises(BadInput, match="name = 3: is not text; put it in quotes"):
+        opened({"name": 3})

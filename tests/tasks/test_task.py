@@ -164,3 +164,8 @@ def test_tasks_that_cannot_be_scored_are_refused(changes: dict[str, Any], said: 
     with pytest.raises(BadInput, match=said) as caught:
         make(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_prints_its_sizes_and_not_its_data() -> None:
+    task = load_task("bundled:fashion-mnist", 3)
+    assert repr(task) == "Task(bundled:fashion-mnist: 3 test and 500 calibration samples, top1)"

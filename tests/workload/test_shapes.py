@@ -127,3 +127,24 @@ def test_a_table_of_ones_own(tmp_path: pytest.TempPathFactory) -> None:
 def test_sizes_are_whole_numbers(sizes: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="must be a whole number"):
         shapes("gpt2", **sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("bert-base", {"decoder_layers": 3}, "decoder_layers = 3: this kind has one stack of layers; leave it out"),
+        ("bert-base", {"patch": 768}, "patch and entries: tokens are either patches or token ids"),
+        ("bert-base", {"extra_tokens": 1}, "extra_tokens = 1: are counted beside patches; give patch"),
+        ("vit-base", {"extra_tokens": 197}, "extra_tokens = 197: leaves no patch of tokens = 197; correct one"),
+    ],
+)
+def test_a_dimension_that_would_have_no_effect_is_refused(name: str, changes: dict[str, int], message: str) -> None:
+    values = {**load(Transformer, name).canonical(), **changes}
+    with pytest.raises(BadInput, match=message):
+        Transformer(**values)
+
+
+def test_images_have_at_least_one_patch() -> None:
+    assert shapes("vit-base", tokens=2).tokens == 2
+    with pytest.raises(BadInput, match="seq_len = 1: leaves no patch beside 1 extra tokens; raise it"):
+        shapes("vit-base", tokens=1)

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from ohmformer.array.prices.spec import ArrayCost, Bits, LineCount
 from ohmformer.device.spec import Cell, WriteVerify
 from ohmformer.errors import BadInput, Misplaced
-from ohmformer.quantities import Hertz, Percentile, PositiveShare, Seconds, SignedFraction
+from ohmformer.quantities import ConversionRate, Percentile, PositiveShare, Seconds, SignedFraction
 from ohmformer.schema import Spec
 
 Level = Literal["cell", "array", "noise"]
@@ -112,7 +112,7 @@ class Adc(Spec):
     """Lowest and highest current that it represents."""
     columns_per_adc: LineCount = 1
     """Columns that share one converter in turn."""
-    rate: Annotated[Hertz, Field(gt=0)] | None = None
+    rate: Annotated[ConversionRate, Field(gt=0)] | None = None
     """Conversions per second [Hz]; None for the speed that its price and its resolution give."""
 
 

@@ -61,7 +61,7 @@ class AttentionRoles:
     def assign(self, product: Product, left: Tensor, right: Tensor) -> None:
         """Set the role of a new product to "value" if one of its factors descends from scores, and theirs to "key".
 
-        If the right factor holds the probabilities, the product is marked as swapped.
+        If the right factor holds the probabilities, `Product.swapped` is set.
         """
         descent, other = self._descent([left]), self._descent([right])
         if other is not None and other.softmax and self._live(other) and not (descent is not None and descent.softmax):

@@ -51,12 +51,15 @@ class BatchAxis:
         return torch.movedim(split, self.axis if self.major else self.axis + 1, 0)
 
     def move_samples_back(self, factor: Tensor, places: int) -> Tensor:
-        """The inverse of `move_samples_first`, for a factor [B, ...] whose sample axis had `places` places."""
+        """The inverse of `move_samples_first`, for a factor [B, ...] whose sample axis had `places` places.
+
+        The result is contiguous, as that of a product is, so that models can call `view` on it.
+        """
         samples = len(factor)
         if places == samples:
-            return factor if self.axis == 0 else factor.movedim(0, self.axis)
+            return factor if self.axis == 0 else factor.movedim(0, self.axis).contiguous()
         moved = factor.movedim(0, self.axis if self.major else self.axis + 1)
-        return moved.flatten(self.axis, self.axis + 1)
+        return moved.flatten(self.axis, self.axis + 1).contiguous()
 
     def to_heads(self, factor: Tensor, samples: int) -> Tensor:
         """A factor [..., M, I] as [B, R, M, I]; R is the product of all leading axes but samples, such as heads."""
@@ -96,7 +99,7 @@ def find_batch_axis(before: Signature, after: Signature, samples: int, *, prefer
     if before.values.shape != after.values.shape:
         return None
     a, b = before.values, after.values
-    candidates = (axis for axis in _candidates(a, samples, prefer) if axis.size == 1 or not before.constant)
+    candidates = (axis for axis in _candidate_axes(a, samples, prefer) if axis.size == 1 or not before.constant)
     matches = [axis for axis in candidates if _close(exchange_samples(a, axis, samples), b)]
     return matches[0] if matches else None
 
@@ -106,7 +109,7 @@ def same_for_all(before: Signature, after: Signature) -> bool:
     return before.constant or (before.values.shape == after.values.shape and _close(before.values, after.values))
 
 
-def _candidates(values: Tensor, samples: int, prefer: int) -> Iterator[BatchAxis]:
+def _candidate_axes(values: Tensor, samples: int, prefer: int) -> Iterator[BatchAxis]:
     """The axes that may hold B samples, by their sizes, the likeliest first."""
     axes = sorted(range(values.dim()), key=lambda axis: (axis != prefer, axis))
     whole = [axis for axis in axes if values.shape[axis] == samples]

@@ -5,7 +5,7 @@ Shapes: B samples in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import get_ident
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ohmformer.capture.batch_axis import FIRST, BatchAxis, find_batch_axis, same_for_all
 from ohmformer.capture.inputs import as_plain_dict, batch_size, call
@@ -100,6 +100,50 @@ def _runs(model: nn.Module, sample: Any) -> bool:
     except Exception:
         return False
     return True
+
+
+@contextmanager
+def refusing_random_models(model: nn.Module, sample: Any) -> Iterator[None]:
+    """Context in which the refusal of a model names the cause if its outputs are random.
+
+    The dry run compares two calls, so it cannot tell samples apart in such a model, and other remedies do not help.
+
+    Raises:
+        BadInput: the context refused the model, and two calls of it on one sample differ.
+    """
+    try:
+        yield
+    except BadInput as error:
+        if _repeats(model, sample):
+            raise
+        raise BadInput(
+            "the model itself gives another output when it is called again; make it deterministic (it may draw a mask, "
+            "an order or a dropout in its forward)"
+        ) from error
+
+
+def _repeats(model: nn.Module, sample: Any) -> bool:
+    """True if two calls of a model in evaluation mode give equal outputs, or if it cannot be called."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad(), uncompiled():
+            first, second = (_tensors(call(model, sample)) for _ in range(2))
+    except Exception:  # a model may raise anything
+        return True
+    finally:
+        for module in training:
+            module.training = True
+    return len(first) == len(second) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """The tensors of an output."""
+    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def dry_run(model: nn.Module, sample: Any) -> DryRun:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ohmformer.capture.contraction.matmul import Contraction, contraction
+from ohmformer.capture.contraction.matmul import Contraction, as_contraction
 from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.score_chain import (
     FACTORIES,
@@ -235,4 +235,4 @@ class Follower:
             return None
         visible = self.visible[probabilities[0]].expand(probabilities[0].shape)
         changed = tree_map_only(Tensor, lambda t: visible if t is probabilities[0] else t, (args, kwargs))
-        return contraction(func, *changed)
+        return as_contraction(func, *changed)

@@ -37,7 +37,7 @@ class Product:
         causal: True if no query sees a later key; None if the dry run does not show it.
         across: True if the keys belong to other tokens than the queries, which may come one by one.
         groups: heads of the right factor, where adjacent copies of a head count once; None without an axis of heads.
-        swapped: True if the model writes V P^T for P V; `left` and `right` are those of P V.
+        swapped: True if the call multiplies V P^T in place of P V; `left` and `right` are those of P V.
         scope: for P V, name of the module inside which the scores became probabilities.
         why: the reason why the product cannot be followed, if there is one.
     """

@@ -23,7 +23,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ohmformer.capture.attention_roles import AttentionRoles
 from ohmformer.capture.contraction.convolution import CONVOLUTIONS
 from ohmformer.capture.contraction.grouped_matmul import GROUPED, group_contraction
-from ohmformer.capture.contraction.matmul import Contraction, contraction
+from ohmformer.capture.contraction.matmul import Contraction, as_contraction
 from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.masks import allowed, is_causal
@@ -199,7 +199,9 @@ class Recorder(TorchFunctionMode):
                 self._complete_multihead(product, args, kwargs)
             yield product
             return
-        contractions = group_contraction(func, args, kwargs) if func in GROUPED else [contraction(func, args, kwargs)]
+        contractions = (
+            group_contraction(func, args, kwargs) if func in GROUPED else [as_contraction(func, args, kwargs)]
+        )
         for factors in contractions:
             yield from self._products_of_factors(func, factors, inputs, args, kwargs)
 
@@ -220,7 +222,7 @@ class Recorder(TorchFunctionMode):
             two = len(activations) > 1 or len(tensors) < 2
             yield self._new_product("two activations" if two else "unknown", func, tensors)
             return
-        for form in (factors, factors.swapped()):
+        for form in (factors, factors.transposed()):
             name = self._parameter_of(form.origin)
             if name:
                 yield self._weight_product(func, tensors, name, form)
@@ -231,13 +233,13 @@ class Recorder(TorchFunctionMode):
         else:
             self.roles.assign(product, *tensors[:2])
         left, right = (tensors[1], tensors[0]) if product.swapped else (tensors[0], tensors[1])
-        factors = factors.swapped() if product.swapped else factors
+        factors = factors.transposed() if product.swapped else factors
         product.left = signature(factors.left, self.is_independent(left), matrix=True)
         product.right = signature(factors.right, self.is_independent(right), matrix=True)
         product.groups = count_distinct_heads(factors.right)
         visible = self.follower.seen_by(func, args, kwargs)
         if visible is not None:
-            product.causal = is_causal((visible.swapped() if product.swapped else visible).left)
+            product.causal = is_causal((visible.transposed() if product.swapped else visible).left)
         yield product
 
     def _is_parameter_by_constant(self, tensors: list[Tensor]) -> bool:
@@ -291,8 +293,8 @@ class Recorder(TorchFunctionMode):
         mask = kwargs.get("attn_mask")
         if isinstance(mask, Tensor):
             mask = ~mask if mask.dtype == torch.bool else mask
-            rows = (query.transpose(0, -2), key.transpose(0, -2))
-            product.causal = hides_later_keys(mask, *rows)
+            batch_first = (query.transpose(0, -2), key.transpose(0, -2))
+            product.causal = hides_later_keys(mask, *batch_first)
 
     def _parameter_of(self, factor: Tensor) -> str:
         """Name of the parameter that holds the values of a factor; "" if none does."""

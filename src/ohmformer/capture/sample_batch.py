@@ -45,7 +45,7 @@ def as_sample(sample: Any, who: str = "sample") -> Any:
             return {key: _tensor(value, f"{who}[{key!r}]") for key, value in sample.items()}
         return _unless_equal(sample, {key: _array_as_tensor(value) for key, value in sample.items()})
     if isinstance(sample, (tuple, list)):
-        if _is_numbers(sample):
+        if _holds_only_numbers(sample):
             return _tensor(sample, who)
         tensors = map(_array_as_tensor, sample)
         return type(sample)(*tensors) if hasattr(sample, "_fields") else type(sample)(tensors)
@@ -99,13 +99,18 @@ def _array_as_tensor(value: Any) -> Any:
 
 
 def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray)) or not isinstance(value, (list, tuple)) or not _is_numbers(value)
+    """False for nested lists of numbers, which are one tensor themselves; True for everything else."""
+    return (
+        isinstance(value, (Tensor, np.ndarray))
+        or not isinstance(value, (list, tuple))
+        or not _holds_only_numbers(value)
+    )
 
 
-def _is_numbers(value: Any) -> bool:
+def _holds_only_numbers(value: Any) -> bool:
     """True for a number, and for nested lists that hold numbers only."""
     if isinstance(value, (list, tuple)):
-        return len(value) > 0 and all(_is_numbers(item) for item in value)
+        return len(value) > 0 and all(_holds_only_numbers(item) for item in value)
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ohmformer.array.prices.array_laws import ArraySize
 from ohmformer.array.prices.converter_laws import Converter
 from ohmformer.array.prices.spec import ArrayCost
 from ohmformer.array.spec import Crossbar, bits_needed
 from ohmformer.errors import BadInput
+from ohmformer.registry import Family, number_from
 
 MOST_BITS = 16
 """Largest resolution of a converter that is priced [bits]."""
@@ -162,7 +163,7 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
     """The prices of an array by the laws of its table.
 
     Raises:
-        BadInput: `law` gives no time.
+        BadInput: `law` gives no time, or a method of a law fails or does not return a number.
         ArithmeticError: a law that a user defines divides by zero or exceeds all numbers.
     """
     old, new = sizes(array, cost)
@@ -172,15 +173,17 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
     cell_area, adder_area = number(cost.area), number(cost.shift_add_area)
     write_energy, write_time = array.cell.write_energy, array.cell.write_time
     if old.dac_bits != new.dac_bits:
-        units = cost.dac_law.units(new.dac_bits) / cost.dac_law.units(old.dac_bits)
+        units = _number_from(cost.dac_law, "units", new.dac_bits) / _number_from(cost.dac_law, "units", old.dac_bits)
         dac_energy, dac_area = dac_energy * units, dac_area * units
     if old != new and law.scales:
-        read_energy *= law.read_energy(old, new)
-        dac_energy, dac_area = dac_energy * law.driver_energy(old, new), dac_area * law.driver_area(old, new)
-        cell_area, adder_area = cell_area * law.area(old, new), adder_area * law.adder_area(old, new)
+        read_energy *= _number_from(law, "read_energy", old, new)
+        dac_energy *= _number_from(law, "driver_energy", old, new)
+        dac_area *= _number_from(law, "driver_area", old, new)
+        cell_area *= _number_from(law, "area", old, new)
+        adder_area *= _number_from(law, "adder_area", old, new)
         read_time = _time(array, role, "cost.read_time", read_time, old, new)
         if write_energy is not None:
-            write_energy *= law.write_energy(old, new)
+            write_energy *= _number_from(law, "write_energy", old, new)
         if write_time is not None:
             # a write has two levels, whatever the inputs
             sizes_of_write = old._replace(dac_bits=1), new._replace(dac_bits=1)
@@ -210,53 +213,16 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
     )
 
 
-def by_columns(array: Crossbar, role: str) -> Crossbar:
-    """The array whose rows are the columns of an array: writing a column costs what writing its rows does.
-
-    Raises:
-        BadInput: the array is not square, and no law carries the price of its rows over.
-    """
-    if array.rows == array.columns:
-        return array
-    if array.cost is not None and not array.cost.law.scales:
-        raise BadInput(
-            f"hardware.{role}.write_lines = 'columns': the price of a write holds for rows of {array.columns} cells, "
-            f"and no law carries it over to columns of {array.rows}; take write_lines = 'rows', an array with as many "
-            "rows as columns, or a law such as cost.law.kind = 'lines'"
-        )
-    return _turned(Same(array))
-
-
-@lru_cache(maxsize=256)
-def _turned(key: Same) -> Crossbar:
-    array = key.value
-    assert isinstance(array, Crossbar)
-    return array.model_copy(update={"rows": array.columns, "columns": array.rows})
-
-
-def second_set_area(array: Crossbar, role: str) -> float:
-    """Area of what a transposable array has a second time: drivers of columns, converters of rows, and adders [m^2].
-
-    Raises:
-        BadInput: the area of one of them is part of another price.
-    """
-    prices, cost = priced(array, role), array_cost(array, role)
-    for name in ("dac_area", "sample_area", "adc_area", "shift_add_area"):
-        if getattr(cost, name) == "included":
-            raise BadInput(
-                f"hardware.{role}.array.cost.{name} = 'included': write_lines = 'transposable' takes a second set of "
-                "drivers and converters, whose area is unknown; state it apart, or take write_lines = 'rows'"
-            )
-    converters = ceil(array.rows / array.adc.columns_per_adc)
-    drivers = array.columns * prices.dac_area
-    return drivers + array.rows * prices.sample_area + converters * prices.adc_area + prices.shift_add_area
+def _number_from(law: Family, method: str, *arguments: Any) -> float:
+    """As `number_from`; errors of arithmetic, which become a message about the price, are raised as they are."""
+    return number_from(law, method, *arguments, passing=(ArithmeticError,))
 
 
 def _converter(cost: ArrayCost, bits: int, rate: float | None, old: ArraySize, new: ArraySize) -> Converter:
     """Energy, time and area of a converter; energy and area follow the feature size in proportion."""
     found = Converter(number(cost.adc_energy), cost.adc_time, number(cost.adc_area))
     if bits != cost.adc_bits or rate is not None:
-        found = cost.adc_law.scaled(found, cost.adc_bits, bits, rate)
+        found = cost.adc_law.checked("scaled", found, cost.adc_bits, bits, rate)
     if old.technology and new.technology and old.technology != new.technology:
         shrink = new.technology / old.technology
         found = Converter(found.energy * shrink, found.time, found.area * shrink)
@@ -268,10 +234,11 @@ def _time(array: Crossbar, role: str, field: str, seconds: float, old: ArraySize
 
     Raises:
         BadInput: the law cannot give one.
+        ArithmeticError: it divides by zero or exceeds all numbers.
     """
     assert array.cost is not None
     try:
-        return array.cost.law.time(seconds, old, new)
+        return number_from(array.cost.law, "time", seconds, old, new, passing=(ArithmeticError, ValueError))
     except ValueError as error:
         raise BadInput(f"hardware.{role}.array.{field} = {seconds:.3g} s: {error}") from None
 

@@ -7,7 +7,8 @@ vector, softmax, conditioning, simd, dram, gpu, static.
 from __future__ import annotations
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import array_cost, by_columns, number, priced
+from ohmformer.cost.array_prices import array_cost, number, priced
+from ohmformer.cost.attention.array_sides import by_columns
 from ohmformer.cost.attention.partial_reads import PartialReads
 from ohmformer.cost.cost import Cost
 from ohmformer.errors import BadInput

@@ -171,7 +171,7 @@ class EngineChoice:
         assert engine is not None
         if op.turned and isinstance(engine, ArrayEngine):  # the trace has already exchanged the factors
             engine = engine.model_copy(update={"written": "right"})
-        if isinstance(engine, ArrayEngine):
+        if isinstance(engine, ArrayEngine) and engine.overflow == "refuse":
             _check_cells(op, engine, assigned.role)
         kv = assigned.conditioning(op.name, self.kv)
         clip = (self.clip or "none") if assigned.clip == "model" else assigned.clip
@@ -209,13 +209,13 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
 
 
 def _check_cells(op: DynamicMatMul, engine: ArrayEngine, role: str) -> None:
-    """Refuse more tokens than cells, where the engine is not to handle them.
+    """Refuse more tokens than cells.
 
     Raises:
-        BadInput: `overflow` is "refuse", and the product needs cells for more tokens than there are.
+        BadInput: the product needs cells for more tokens than there are.
     """
     tokens = op.queries if engine.written == "left" else op.tokens
-    if engine.overflow == "refuse" and engine.resident is not None and tokens > engine.resident:
+    if engine.resident is not None and tokens > engine.resident:
         raise BadInput(
             f"hardware.{role}.resident = {engine.resident}: {op.name} needs cells for {tokens:,} tokens, and overflow "
             "= 'refuse'; raise resident, shorten the sequence, or take overflow = 'rewrite'"

@@ -129,8 +129,8 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     sizes = [_values_moved(placed) for placed in products]
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
     weights = sum(op.op.inputs * op.op.outputs for op in products if isinstance(op.op, StaticMatMul))
-    macs = sum(computed_macs(placed.op) for placed in products)
-    price = engine.price(Work(macs, values_in, values_out, context.vectors, weights))
+    weights, macs = weights * context.weight_uses, sum(computed_macs(placed.op) for placed in products)
+    price = engine.checked_price(Work(macs, values_in, values_out, context.vectors, weights))
     where = f"hardware.{products[0].role}.kind = {engine.kind!r}"
     if price is None:
         raise BadInput(

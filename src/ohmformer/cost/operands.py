@@ -32,6 +32,7 @@ class LayerContext:
         tokens: tokens per sample.
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
         homes: what lives in which memory.
+        weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
     """
 
     hardware: Accelerator
@@ -39,6 +40,7 @@ class LayerContext:
     tokens: int
     lanes: int
     homes: Homes = field(default_factory=Homes)
+    weight_uses: int = 1
 
     @property
     def vectors(self) -> int:
@@ -67,7 +69,7 @@ class LayerContext:
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key)
+        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses)
 
     @property
     def chip(self) -> Chip:
@@ -208,7 +210,7 @@ def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
 
 def operand_bytes(engine: Engine, hardware: Accelerator) -> float:
     """Size of one weight, key or value in a memory [byte]."""
-    bits = engine.operand_bits() if isinstance(engine, ExactEngine) else None
+    bits = engine.checked_bits() if isinstance(engine, ExactEngine) else None
     return hardware.value_bytes if bits is None else bits / 8
 
 

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import Literal
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import kv_conditioning, tiles
+from ohmformer.cost.argument_checks import check_cost_arguments, check_options
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
 from ohmformer.cost.gpu_roofline import idle_power
 from ohmformer.cost.kv_conditioning import DigitalState
@@ -27,11 +29,14 @@ from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import CONDITIONING, MEMORY, Stage, total_energy
 from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
-from ohmformer.errors import BadInput, check_type, given, shown, suggest
+from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import RuleBook, Rules
-from ohmformer.hardware.spec import Accelerator, CrossbarEngine
-from ohmformer.mitigation.spec import Conditioning, KVClip, KVConditioning, WeightMitigation
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import DynamicMatMul, Layer, Softmax, StaticMatMul, Workload
+
+Batching = Literal["pipelined", "serial"]
+"""How samples follow one another: through the stages of a layer, or each alone through all layers."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,7 @@ def place(
     kv: KVConditioning | None = None,
     kv_sets: int = 1,
     softmax_sets: str = "one",
+    batching: Batching = "pipelined",
 ) -> Placement:
     """Price a workload on an accelerator.
 
@@ -174,14 +180,14 @@ def place(
             its own.
         kv_sets: number of sets of the K and V arrays that layers share, 1 or 2.
         softmax_sets: `one` set of softmax units, or `per_layer`, one for each K array of a layer's own.
+        batching: `pipelined` if all samples use weights that are read or loaded once, `serial` if each needs them anew.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not fit the arrays; one line with the
             field and the remedy.
     """
     check_cost_arguments("place", workload, hardware, clip, weights)
-    _check_set_numbers(kv_sets, softmax_sets)
-    _check_mitigation(workload, hardware, clip, kv)
+    check_options(workload, hardware, clip, kv, kv_sets=kv_sets, softmax_sets=softmax_sets, batching=batching)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
     tenants = choice.tenants(workload.ops)
     layers, kinds = workload.layers(), _first_equal_layer(workload, choice, tenants)
@@ -193,8 +199,7 @@ def place(
     kv_arrays = _check_sets(hardware, workload, tiles.kv_arrays(workload, all_arrays, kv_sets), kv_sets)
     used_tiles = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
     homes = find_homes(workload, hardware, distinct, used_tiles.total, bytes_loaded(hardware, all_arrays))
-    placed = _place_layers(workload, hardware, kinds, work, in_arrays, homes)
-    softmax = count_softmax_units(placed) if softmax_sets == "per_layer" else 1
+    placed = _place_layers(workload, hardware, kinds, work, in_arrays, homes, batching)
     arrays, arrays_per_polarity = _by_role(tiles.weight_arrays(hardware, all_arrays), kv_arrays)
     return Placement(
         workload,
@@ -203,7 +208,7 @@ def place(
         arrays,
         arrays_per_polarity,
         used_tiles.total,
-        tiles.chip_area(hardware, used_tiles, workload, softmax),
+        tiles.chip_area(hardware, used_tiles, workload, _number_of_sets(placed, softmax_sets)),
         _standing_power(hardware, used_tiles.total),
         tuple(wear(workload, kv_arrays)),
         kv_sets,
@@ -219,16 +224,18 @@ def _place_layers(
     work: Mapping[int, list[LayerOp]],
     in_arrays: Mapping[int, LayerArrays],
     homes: Homes,
+    batching: Batching,
 ) -> tuple[PlacedLayer, ...]:
     """All layers; the first of each kind is priced."""
+    uses = workload.batch if batching == "serial" and homes.moves_weights else 1
     placed, layers, all_arrays = {}, workload.layers(), list(in_arrays.values())
     lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
     for first, arrays in in_arrays.items():
         layer = layers[first]
         nearest = _neighbors(first, kinds) if layer.index is None else ()
         layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes, homes)
-        entry = _place_layer(layer, work[first], context, load_stage(hardware, arrays, all_arrays))
+        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes, homes, uses)
+        entry = _place_layer(layer, work[first], context, load_stage(hardware, arrays, all_arrays, uses))
         placed[first] = replace(entry, kept=_kept(workload, layer)) if workload.batch > 1 else entry
     return tuple(placed[kind].named(layer.name) for kind, layer in zip(kinds, layers, strict=True))
 
@@ -243,17 +250,15 @@ def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:
     return max(1, len(units))
 
 
+def _number_of_sets(layers: tuple[PlacedLayer, ...], softmax_sets: str) -> int:
+    """Number of sets of softmax units on the chip."""
+    return count_softmax_units(layers) if softmax_sets == "per_layer" else 1
+
+
 def _kept(workload: Workload, layer: Layer) -> bool:
     """True if all K and V of a layer stay in cells for every sample of a batch (see `tiles.caches`)."""
     products = [op for op in layer.ops if isinstance(op, DynamicMatMul)]
     return all(tiles.caches(workload, op, shared=False) == workload.batch for op in products)
-
-
-def _check_set_numbers(kv_sets: object, softmax_sets: object) -> None:
-    if type(kv_sets) is not int or kv_sets not in (1, 2):
-        raise BadInput(f"place: kv_sets is {given(kv_sets)}; give 1 or 2")
-    if not isinstance(softmax_sets, str) or softmax_sets not in ("one", "per_layer"):
-        raise BadInput(f"place: softmax_sets is {given(softmax_sets)}; give 'one' or 'per_layer'")
 
 
 def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays], sets: int) -> list[KVArrays]:
@@ -313,42 +318,6 @@ def _by_role(weights: list[tuple[Crossbar, int]], kv_arrays: list[KVArrays]) -> 
     for entry in kv_arrays:
         counts[entry.role] = counts.get(entry.role, 0) + entry.arrays
     return counts, pairs
-
-
-def check_cost_arguments(function: str, workload: object, hardware: object, clip: object, weights: object) -> None:
-    """Refuse arguments of a wrong type that the functions of cost share.
-
-    Raises:
-        BadInput: an argument is refused; `function` names the function in the message.
-    """
-    named_hardware = f"of.load({shown(hardware)})" if isinstance(hardware, str) else "of.load"
-    named_workload = f"of.shapes({shown(workload)})" if isinstance(workload, str) else "of.shapes or of.trace"
-    check_type(function, "workload", workload, Workload, f"a Workload ({named_workload})")
-    check_type(function, "hardware", hardware, Accelerator, f"an Accelerator ({named_hardware})")
-    check_type(function, "clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None")
-    check_type(function, "weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None")
-
-
-def _check_mitigation(
-    workload: Workload, hardware: Accelerator, clip: KVClip | None, kv: KVConditioning | None
-) -> None:
-    """Refuse a clip that does not fit the arrays, and conditionings of operands that do not exist.
-
-    Raises:
-        BadInput: one line with the field and the remedy.
-    """
-    for engine in (hardware.attention.key, hardware.attention.value):
-        if clip is not None and isinstance(engine, CrossbarEngine):
-            clip.check(engine.array)
-    names = {op.name for op in workload.dynamic}
-    for name, spec in kv.items() if isinstance(kv, Mapping) else [("", kv)]:
-        where = f"kv[{shown(name)}]" if isinstance(kv, Mapping) else "kv"
-        if name not in names and isinstance(kv, Mapping):
-            raise BadInput(f"{where}: names no operand; {suggest(str(name), sorted(names))}")
-        if not isinstance(spec, Conditioning | None):
-            raise BadInput(
-                f"{where} is {given(spec)}; which is not a conditioning; take Conditioning(mean=True, basis='hadamard')"
-            )
 
 
 def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 
+from ohmformer import units
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import priced, second_set_area
+from ohmformer.cost.array_prices import priced
+from ohmformer.cost.attention.array_sides import second_set_area
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.gpu_memory import stays_cached
 from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
@@ -254,13 +256,21 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
             raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
         needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
     if chip.tiles is not None and needed > chip.tiles:
+        size = units.show(_weight_bytes(layers), "B")
         raise BadInput(
             f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
-            f"{attention} of keys and values, {per_tile} per tile); raise it, or leave it out to take as many as needed"
+            f"{attention} of keys and values, {per_tile} per tile; weights of {size}); "
+            "raise it, or leave it out to take as many as needed"
         )
     spare = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
     kinds.append(("projection", spare, (chip.tiles or needed) - used))
     return Tiles(kinds, [(array, ceil(count / per_tile)) for array, count in transposable])
+
+
+def _weight_bytes(layers: list[LayerArrays]) -> float:
+    """Bytes of all weights in arrays."""
+    plans = ((layer.count, plan) for layer in layers for plan in layer.weights)
+    return sum(count * plan.inputs * plan.outputs * plan.matrices * plan.array.bits / 8 for count, plan in plans)
 
 
 def given_lanes(hardware: Accelerator) -> int:
@@ -282,7 +292,7 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
 def chip_area(hardware: Accelerator, used: Tiles, workload: Workload, softmax_sets: int = 1) -> float:
     """Area of tiles with their arrays, nodes, sets of units for softmax, exact engines and the die of a GPU [m^2]."""
     exact = dict.fromkeys(engine for engine in hardware.engines.values() if isinstance(engine, ExactEngine))
-    exact_area = sum(engine.own_area() for engine in exact)
+    exact_area = sum(engine.checked_area() for engine in exact)
     die = max((gpu.area for gpu in hardware.gpus.values()), default=0.0)
     if die and not used.total:
         return die + exact_area

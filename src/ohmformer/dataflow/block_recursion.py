@@ -152,7 +152,7 @@ class _Flow:
         """Pass all samples through a layer."""
         count = -(-layer.tokens // self._size(layer.tokens))
         self._allow(count, len(layer.stages))
-        same = self.dataflow.overlaps() and self.tokens == layer.tokens
+        same = self.dataflow.decides("overlaps") and self.tokens == layer.tokens
         enter = self.arrived if same else np.broadcast_to(self.arrived[:, -1:], (self.samples, count)).copy()
         if layer.setup is not None:
             unit = unit_name(layer, layer.setup)

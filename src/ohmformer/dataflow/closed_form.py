@@ -117,7 +117,7 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
 
 def runs_one_by_one(placement: Placement, dataflow: Dataflow) -> bool:
     """True if a sample starts a layer when no other sample runs and all blocks have left the layer before."""
-    return not dataflow.overlaps() and (placement.workload.batch == 1 or dataflow.batching == "serial")
+    return not dataflow.decides("overlaps") and (placement.workload.batch == 1 or dataflow.batching == "serial")
 
 
 def is_pipeline(placement: Placement, layer: PlacedLayer) -> bool:

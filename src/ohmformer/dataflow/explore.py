@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ohmformer.cost.placement import PlacedLayer, Placement, check_cost_arguments
+from ohmformer.cost.argument_checks import check_cost_arguments
+from ohmformer.cost.placement import PlacedLayer, Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import (
     Array,
@@ -227,7 +228,7 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
         elif not (priced.closed and runs_one_by_one(priced.placement, dataflow) and _equal(priced, dataflow)):
             total[number] = latency(priced.placement, dataflow)
         else:
-            joins = bool(dataflow.joins())
+            joins = dataflow.decides("joins")
             for layer, repeats, start, stage_times, parts in priced.pipelines:
                 block = dataflow.size_of_block(layer.tokens)
                 bucket = buckets.setdefault(parts[joins], _Bucket())

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf, isclose
+from numbers import Integral, Real
 
 from ohmformer.cost.placement import Placement
+from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.block_jobs import block_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.layer_cuts import segments
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
+from ohmformer.registry import called
 
 MOST_JOBS = 1_000_000
 """Maximum number of jobs of one run, which take about 12 s of one core and 0.6 GB, reports included."""
+
+_VALUES: dict[str, tuple[type, str]] = {
+    "stage": (Stage, "a stage of placement.layers"),
+    "unit": (str, "the name of a unit"),
+    **dict.fromkeys(("layer", "sample", "block"), (Integral, "a whole number")),
+    **dict.fromkeys(("duration", "lag", "share"), (Real, "a number")),
+}
+"""Field of a job -> type of its value, and what to give, for messages."""
+_LISTS: dict[str, tuple[type, str]] = {
+    "after": (Integral, "a tuple of positions of jobs"),
+    "also": (str, "a tuple of names of units"),
+}
+"""The same for fields with several values."""
 
 
 def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
@@ -46,11 +62,27 @@ def jobs_of(placement: Placement, dataflow: Dataflow) -> list[Job]:
     Raises:
         BadInput: the dataflow defines its own jobs, and one of them cannot run, or a stage is not done exactly once.
     """
-    defined = dataflow.jobs(placement)
+    defined = called(dataflow, "jobs", placement)
     if defined is None:
         return block_jobs(placement, dataflow)
     _check_jobs(defined, placement, type(dataflow).__name__)
     return list(defined)
+
+
+def _check_types(job: Job, where: str) -> None:
+    """Refuse a job with a value of another type.
+
+    Raises:
+        BadInput: one line with the field and its value.
+    """
+    for field, (kind, remedy) in _VALUES.items():
+        value = getattr(job, field)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise BadInput(f"{where}: {field} = {shown(value)}: is of another type; give {remedy}")
+    for field, (kind, remedy) in _LISTS.items():
+        values = getattr(job, field)
+        if not isinstance(values, (tuple, list)) or not all(isinstance(value, kind) for value in values):
+            raise BadInput(f"{where}: {field} = {shown(values)}: is of another type; give {remedy}")
 
 
 def _check_jobs(jobs: Sequence[Job], placement: Placement, name: str) -> None:
@@ -59,11 +91,14 @@ def _check_jobs(jobs: Sequence[Job], placement: Placement, name: str) -> None:
     Raises:
         BadInput: a job or a stage breaks these rules.
     """
+    if not isinstance(jobs, Sequence) or isinstance(jobs, str):
+        raise BadInput(f"{name}.jobs: returns {shown(jobs)}; return a list of ohmformer.dataflow.job.Job, or None")
     shares: dict[tuple[int, int], float] = {}
     for number, job in enumerate(jobs):
         where = f"{name}.jobs: number {number}"
         if not isinstance(job, Job):
             raise BadInput(f"{where}: is of type {type(job).__name__}; give ohmformer.dataflow.job.Job")
+        _check_types(job, where)
         if not all(0 <= other < number for other in job.after):
             raise BadInput(f"{where}: after = {job.after}; name positions of jobs that stand before it")
         if not 0 <= job.duration < inf or not 0 <= job.lag < inf or not 0 <= job.layer < len(placement.layers):

@@ -44,7 +44,7 @@ def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:
 
     Stages from `gather` up to `join` take the sequence whole, all others block by block.
     """
-    return joined_segments(layer) if dataflow.joins() else ((0, len(layer.stages), False),)
+    return joined_segments(layer) if dataflow.decides("joins") else ((0, len(layer.stages), False),)
 
 
 def joined_segments(layer: PlacedLayer) -> tuple[Segment, ...]:

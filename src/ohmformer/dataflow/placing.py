@@ -6,8 +6,9 @@ from typing import Any
 
 from ohmformer.cost.placement import Placement, count_softmax_units, place
 from ohmformer.dataflow.spec import Dataflow, LayerOverlap
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.spec import Accelerator
+from ohmformer.registry import called
 from ohmformer.workload.spec import Workload
 
 
@@ -15,14 +16,14 @@ def sets_of(dataflow: Dataflow) -> dict[str, Any]:
     """The arguments of `place` that a dataflow decides.
 
     Raises:
-        BadInput: the dataflow gives other values than its methods may give.
+        BadInput: a method of the dataflow fails, or gives another value than it may give.
     """
-    name, kv, softmax = type(dataflow).__name__, dataflow.kv_sets(), dataflow.softmax_sets()
+    name, kv, softmax = type(dataflow).__name__, called(dataflow, "kv_sets"), called(dataflow, "softmax_sets")
     if type(kv) is not int or kv not in (1, 2):
-        raise BadInput(f"{name}.kv_sets(): gives {kv!r}; return 1 or 2")
-    if softmax not in ("one", "per_layer"):
-        raise BadInput(f"{name}.softmax_sets(): gives {softmax!r}; return 'one' or 'per_layer'")
-    return {"kv_sets": kv, "softmax_sets": softmax}
+        raise BadInput(f"{name}.kv_sets(): gives {shown(kv)}; return 1 or 2")
+    if not isinstance(softmax, str) or softmax not in ("one", "per_layer"):
+        raise BadInput(f"{name}.softmax_sets(): gives {shown(softmax)}; return 'one' or 'per_layer'")
+    return {"kv_sets": kv, "softmax_sets": softmax, "batching": dataflow.batching}
 
 
 def place_for(dataflow: Dataflow, workload: Workload, hardware: Accelerator, **options: Any) -> Placement:

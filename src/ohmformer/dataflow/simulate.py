@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import get_args
 
 from ohmformer import units
-from ohmformer.cost.placement import Placement, check_cost_arguments
+from ohmformer.cost.argument_checks import check_cost_arguments
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import lifetime
 from ohmformer.dataflow.placing import place_for
+from ohmformer.dataflow.run_table import as_html, as_text, run_rows
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.timeline import Timeline, build_timeline
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
@@ -24,9 +26,9 @@ from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import Workload
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """A workload on an accelerator under a dataflow: the result of `simulate`.
+    """A workload on an accelerator under a dataflow: the result of `simulate`. It prints as a table, also in notebooks.
 
     Attributes:
         placement: the priced stages of every layer, arrays, tiles and area.
@@ -35,6 +37,20 @@ class Run:
 
     placement: Placement
     timeline: Timeline
+
+    def __repr__(self) -> str:
+        """Workload, accelerator, latency and energy in one line."""
+        shown = dict(run_rows(self.timeline))
+        parts = ", ".join(shown[name] for name in ("workload", "accelerator", "latency", "energy"))
+        return f"Run({parts})"
+
+    def __str__(self) -> str:
+        """Latency, energy, power, area and utilization as lines of text."""
+        return as_text(run_rows(self.timeline))
+
+    def _repr_html_(self) -> str:
+        """The same as an HTML table, for notebooks."""
+        return as_html(run_rows(self.timeline))
 
     @property
     def latency(self) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.quantities import Count
-from ohmformer.registry import Family, register
+from ohmformer.registry import Family, called, register
 
 if TYPE_CHECKING:
     from ohmformer.cost.placement import Placement
@@ -82,14 +82,26 @@ class Dataflow(Family):
         """`block_size`, checked.
 
         Raises:
-            BadInput: it is not a whole number from 1 to `tokens`.
+            BadInput: it is not a whole number from 1 to `tokens`, or there is none, since the method fails.
         """
-        size = self.block_size(tokens)
-        if not isinstance(size, int) or not 1 <= size <= tokens:
+        size = called(self, "block_size", tokens)
+        if type(size) is not int or not 1 <= size <= tokens:
             raise BadInput(
-                f"{type(self).__name__}.block_size({tokens}): gives {size!r}; return a whole number from 1 to {tokens}"
+                f"{type(self).__name__}.block_size({tokens}): gives {shown(size)}; "
+                f"return a whole number from 1 to {tokens}"
             )
         return size
+
+    def decides(self, method: Literal["joins", "overlaps"]) -> bool:
+        """What one of these methods returns, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but True or False.
+        """
+        value = called(self, method)
+        if type(value) is not bool:
+            raise BadInput(f"{type(self).__name__}.{method}(): gives {shown(value)}; return True or False")
+        return value
 
 
 @register

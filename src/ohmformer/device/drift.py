@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from ohmformer.device.spec import Cell
+from ohmformer.registry import called
 
 
 def drifts(cell: Cell, age: float) -> bool:
     """True if conductances change at all within `age` seconds."""
-    return cell.drift.acts(age)
+    return bool(called(cell.drift, "acts", age))
 
 
 def drift(g: Tensor, target: Tensor, cell: Cell, eps: Tensor, *, age: float) -> Tensor:

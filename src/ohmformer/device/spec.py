@@ -9,12 +9,28 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ohmformer.device.families import Drift, FaultModel, PositiveSeconds, PositiveSiemens, ReadNoise, WriteNoise
+from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WriteNoise
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise, Polynomial
-from ohmformer.quantities import Endurance, Fraction, Joules, Siemens
+from ohmformer.errors import BadInput, shown
+from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
+from ohmformer.registry import called
 from ohmformer.schema import Spec
 
 Writes = Annotated[int, Field(ge=1, le=100_000)]
+
+
+def _states(faults: FaultModel) -> Any:
+    """The states of a fault model.
+
+    Raises:
+        BadInput: its method fails, or returns anything but pairs of numbers.
+    """
+    states = called(faults, "states")
+    try:
+        return tuple((float(place), float(chance)) for place, chance in states)
+    except (TypeError, ValueError):
+        name = type(faults).__name__
+        raise BadInput(f"{name}.states: returns {shown(states)}; return pairs of place and probability") from None
 
 
 def _tuple(value: Any) -> Any:
@@ -60,7 +76,7 @@ class Cell(Spec):
     read_noise: ReadNoise = NoNoise()
     drift: Drift = NoDrift()
     faults: FaultModel = Faults()
-    write_time: PositiveSeconds | None = None
+    write_time: Annotated[Duration, Field(gt=0)] | None = None
     """Time of one write with all its pulses, such as RESET and SET [s]. All cells of a row are written at once."""
     write_energy: Annotated[Joules, Field(ge=0)] | None = None
     """Energy of one write of one cell with all its pulses [J]."""
@@ -75,7 +91,7 @@ class Cell(Spec):
             raise ValueError(f"g_min = {self.g_min:g} S is not below g_max = {self.g_max:g} S; correct one of them")
         if self.g_ceiling is not None and self.g_ceiling < self.g_max:
             raise ValueError("g_ceiling is below g_max; raise it or leave it out")
-        states = self.faults.states()
+        states = _states(self.faults)
         if not all(0 <= share <= 1 and 0 <= chance <= 1 for share, chance in states) or sum(p for _, p in states) > 1:
             raise ValueError(
                 f"faults: states {states} must be shares of the range, and probabilities that sum to 1 at most"

@@ -15,13 +15,13 @@ from ohmformer.hardware.memory import Memory
 from ohmformer.quantities import (
     Bytes,
     BytesPerSecond,
+    Clock,
     Count,
+    Duration,
     Factor,
-    Hertz,
     Joules,
     JoulesPerByte,
     Nanometers,
-    Seconds,
     SquareMeters,
     Watts,
 )
@@ -72,7 +72,7 @@ class Chip(Spec):
     If it differs, they are scaled (see cost/technology.py). Prices of arrays and converters are never scaled."""
     scaling: Scaling = "linear"
     """Rule by which prices are scaled from `priced_at` to `technology`."""
-    clock: Annotated[Hertz, Field(gt=0)]
+    clock: Annotated[Clock, Field(gt=0)]
     """Clock frequency of the digital logic [Hz]."""
     arrays_per_core: Count
     cores_per_tile: Count
@@ -93,7 +93,7 @@ class Chip(Spec):
     """Energy of the bus inside a tile [J/byte]."""
     network_energy: PerByte
     """Energy of the network between tiles, over the usual distance [J/byte]."""
-    network_latency: Annotated[Seconds, Field(ge=0)]
+    network_latency: Annotated[Duration, Field(ge=0)]
     """Latency from one stage to the next [s]."""
     vector: VectorUnit
     softmax: SoftmaxUnit | None = None

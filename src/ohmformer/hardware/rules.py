@@ -54,6 +54,8 @@ class Rule(Spec):
         """Read one clip, or a list with one clip for each head."""
         if value == "model":
             return value
+        if value == [] or value == ():
+            raise ValueError("is empty; give one clip for each head, or leave the line out")
         return tuple(_clip(entry) for entry in value) if isinstance(value, (list, tuple)) else _clip(value)
 
     @model_validator(mode="after")
@@ -230,7 +232,7 @@ def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
             return _read(dict(value), context)
     raise Misplaced(
         (),
-        None,
+        value if isinstance(value, (int, float, list)) else None,
         f"is of type {type(value).__name__}; give a Rule, a Crossbar, the name of an engine or array, a table or None",
     )
 

@@ -2,69 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from math import inf
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, Misplaced
+from ohmformer.errors import BadInput, Misplaced, shown
 from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.work import Price as Price
+from ohmformer.hardware.work import Work as Work
+from ohmformer.hardware.work import holds_numbers, is_number
 from ohmformer.quantities import (
     Bytes,
     BytesPerSecond,
     Count,
+    Duration,
     Factor,
     Joules,
     JoulesPerByte,
     Nanometers,
     OpsPerSecond,
     PositiveShare,
-    Seconds,
     Share,
     SquareMeters,
     Watts,
 )
-from ohmformer.registry import Family, register
+from ohmformer.registry import Family, called, register
 from ohmformer.schema import Spec
 
 Bits = Annotated[int, Field(ge=1, le=64)]
 Fusion = Literal["full", "elementwise", "none"]
 Overflow = Literal["rewrite", "spill", "refuse"]
 WriteLines = Literal["rows", "columns", "transposable"]
-
-
-@dataclass(frozen=True)
-class Work:
-    """The matrix products of one stage of a layer, over all samples.
-
-    Attributes:
-        macs: multiply-accumulate operations.
-        values_in: activations, keys and values that are read from memories.
-        values_out: values of results that are written to memories.
-        vectors: input vectors, that is, tokens of all samples.
-        weights: weights that are read from memories, each once.
-    """
-
-    macs: int
-    values_in: float
-    values_out: float
-    vectors: int
-    weights: float = 0.0
-
-
-@dataclass(frozen=True)
-class Price:
-    """Time and energy of an engine for some `Work`.
-
-    Attributes:
-        seconds: time for which the engine is busy [s].
-        energy: component -> energy [J].
-    """
-
-    seconds: float
-    energy: Mapping[str, float]
 
 
 class Engine(Family):
@@ -99,12 +69,10 @@ class ArrayEngine(Engine):
     cache writes all its tokens again. `spill`: the tokens beyond the cells are read from memory and multiplied in the
     vector lanes. `refuse`: such a workload is refused."""
     write_lines: WriteLines = "rows"
-    """Lines of an array that writing selects one after another, each with all its cells. Rows take the inputs of
-    products, columns are converted. `rows`: a token of V is one row; a token of K is a column, and takes a write of
-    each of its rows, alone or together with the tokens of its block. `columns`: a token of K is one column, and a token
-    of V takes a write of each of its columns. `transposable`: each token of K and V is one row, and Q K^T runs along
-    the other axis of the array, with a second set of drivers and converters, whose area counts. None of these changes
-    what is computed."""
+    """Lines of an array that writing selects one after another. `rows` take the inputs of products: a token of V is one
+    row, a token of K takes a write of each row of its column, alone or with its block. `columns`: the reverse.
+    `transposable`: tokens of K and V are rows, and Q K^T runs along the other axis of the array, with a second set of
+    drivers and converters, whose area counts. None of these changes what is computed."""
 
     @model_validator(mode="after")
     def _spills_what_it_keeps(self) -> ArrayEngine:
@@ -167,6 +135,39 @@ class ExactEngine(Engine):
     def own_area(self) -> float:
         """Area of the engine in addition to that of tiles [m^2]."""
         return 0.0
+
+    def checked_price(self, work: Work) -> Price | None:
+        """`price`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a `Price` with numbers, or None.
+        """
+        price = called(self, "price", work)
+        if price is not None and not holds_numbers(price):
+            raise BadInput(f"{type(self).__name__}.price: returns {shown(price)}; return an ohmformer.Price or None")
+        return cast("Price | None", price)
+
+    def checked_bits(self) -> int | None:
+        """`operand_bits`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a whole number from 1 to 64, or None.
+        """
+        bits = called(self, "operand_bits")
+        if bits is not None and (type(bits) is not int or not 1 <= bits <= 64):
+            raise BadInput(f"{type(self).__name__}.operand_bits: returns {shown(bits)}; return 1 to 64, or None")
+        return bits
+
+    def checked_area(self) -> float:
+        """`own_area`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a finite number of 0 or more.
+        """
+        area = called(self, "own_area")
+        if not is_number(area) or not 0 <= area < inf:
+            raise BadInput(f"{type(self).__name__}.own_area: returns {shown(area)}; return square meters, 0 or more")
+        return float(area)
 
 
 @register
@@ -245,7 +246,7 @@ class GpuEngine(ExactEngine):
     """Share of the peak throughput that fused attention reaches."""
     memory_efficiency: PositiveShare = 0.75
     """Share of the peak bandwidth that kernels reach."""
-    launch_time: Annotated[Seconds, Field(ge=0)] = 3.5e-6
+    launch_time: Annotated[Duration, Field(ge=0)] = 3.5e-6
     """Time of a kernel in addition to its work: launch, start and end [s]."""
     fusion: Fusion = "full"
     """Which operations share a kernel, so that values between them stay on the chip. `elementwise`: activations and
@@ -389,7 +390,7 @@ class Accelerator(Spec):
             case GpuEngine(bytes_per_value=size):
                 return size
             case ExactEngine() as engine:
-                return (engine.operand_bits() or 8) / 8
+                return (engine.checked_bits() or 8) / 8
         return 1.0
 
     @property

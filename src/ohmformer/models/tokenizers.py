@@ -25,7 +25,7 @@ NO_LIMIT = 10**9
 TRIAL_TEXTS = ("a b c", "d")
 """Texts that a tokenizer must be able to encode."""
 
-POSITIONS = re.compile(r"(?:^|\.)(?:position_embeddings?|embed_positions|wpe)$")
+POSITION_EMBEDDINGS = re.compile(r"(?:^|\.)(?:position_embeddings?|embed_positions|wpe)$")
 """Names of learned position embeddings, in models that reserve some positions for padding."""
 
 
@@ -175,7 +175,7 @@ def _reserved(model: nn.Module, positions: int) -> int:
     """Return how many rows of its position embedding a model reserves for padding."""
     for name, module in model.named_modules():
         table, padding = getattr(module, "weight", None), getattr(module, "padding_idx", None)
-        if POSITIONS.search(name) and isinstance(table, Tensor) and len(table) == positions:
+        if POSITION_EMBEDDINGS.search(name) and isinstance(table, Tensor) and len(table) == positions:
             return padding + 1 if isinstance(padding, int) else 0
     return 0
 

@@ -21,8 +21,8 @@ from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput, one_line, shown, suggest
 from ohmformer.nn.convert.handle import check_seed, crossbars
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.state import State, TrainingStep
-from ohmformer.nn.threads import SettingsBlock
+from ohmformer.nn.shared.state import State, TrainingStep
+from ohmformer.nn.shared.threads import SettingsBlock
 from ohmformer.streams import Stream
 
 Amount = float | tuple[float, float]

@@ -100,7 +100,11 @@ def converter_table(array: Crossbar, role: str, title: str) -> Table:
     """Energy, time and area of a converter with the bits of the array: as it is priced, and by every law's own figures.
 
     `role` is the role of the array's engine, for messages.
-    The spread between the rows is the uncertainty of the price. A law that cannot be made without values is left out.
+    The spread between the rows is the uncertainty of the price. A law that cannot be made without values, or
+    that gives no figures, is left out.
+
+    Raises:
+        BadInput: the array has no prices.
     """
     table = Table(title=title, title_justify="left")
     for column in ("model", "bits", "energy", "time", "area"):
@@ -109,10 +113,10 @@ def converter_table(array: Crossbar, role: str, title: str) -> Table:
     _row(table, "as priced", bits, Converter(prices.adc_energy, prices.adc_time, prices.adc_area))
     for kind, cls in ConverterLaw.kinds().items():
         try:
-            law = cls()
-        except (BadInput, ValidationError):
+            figures = cls().checked("figures", bits)
+        except (BadInput, ValidationError, ArithmeticError):
             continue
-        _row(table, kind, bits, law.figures(bits))
+        _row(table, kind, bits, figures)
     return table
 
 

@@ -7,7 +7,7 @@ from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, shorten
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -27,6 +27,10 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = "osD^vPX"
 WIDE = 5.0
 """A perplexity that grows by more than this is drawn on a logarithmic axis."""
+
+Corner = Literal["upper left", "upper right", "lower left", "lower right"]
+LEGEND_ROOM = 0.4
+"""Share of the height of the axes that a legend may take."""
 
 TITLE = 300
 """Characters of a title; more would leave no room for the figure."""
@@ -135,11 +139,29 @@ def _lines(ax: Axes, seen: View) -> None:
             label=series.name,
         )
     ax.set_xlabel(axis_name(seen.x))
-    # Curves begin at their best, without noise: the legend stands where they are not.
-    lower = all(point.accuracy.shown.better == "lower" for series in seen.series for _, point in series.points)
-    ax.legend(frameon=False, loc="upper left" if lower else "lower left", fontsize=10)
+    ax.legend(frameon=False, loc=_legend_corner(seen), fontsize=10)
     _twin(ax, sigma(seen))
     _shade(ax, seen, xs[-1])
+
+
+def _legend_corner(seen: View) -> Corner:
+    """The corner of the legend: left, below or above the curves, or right where curves leave more room there."""
+    points = [(x, point.accuracy) for series in seen.series for x, point in series.points]
+    lower_is_better = all(accuracy.shown.better == "lower" for _, accuracy in points)
+    bounds = [bound for _, accuracy in points for bound in accuracy.ci95]
+    low, high = min(bounds), max(bounds)
+    if not lower_is_better:
+        low = min(low, 0.0)
+    middle = (min(x for x, _ in points) + max(x for x, _ in points)) / 2
+    rooms = {"left": 1.0, "right": 1.0}
+    for x, accuracy in points:
+        room = (high - accuracy.ci95[1] if lower_is_better else accuracy.ci95[0] - low) / ((high - low) or 1.0)
+        side = "right" if x > middle else "left"
+        rooms[side] = min(rooms[side], room)
+    side = "right" if rooms["left"] < min(LEGEND_ROOM, rooms["right"]) else "left"
+    if lower_is_better:
+        return "upper right" if side == "right" else "upper left"
+    return "lower right" if side == "right" else "lower left"
 
 
 def _shade(ax: Axes, seen: View, last: float) -> None:

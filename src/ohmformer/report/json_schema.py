@@ -37,7 +37,7 @@ def file_schema(kind: str) -> Schema:
         BadInput: there is no such kind of file.
     """
     if kind in ("study", "costs"):
-        return _study(*(Settings, CostSettings) if kind == "study" else (CostSettings, Settings))
+        return _study_schema(*(Settings, CostSettings) if kind == "study" else (CostSettings, Settings))
     if kind == "results":
         return results_schema()
     if kind not in SPECS:
@@ -46,7 +46,7 @@ def file_schema(kind: str) -> Schema:
     return {**_table({kind: entry}, [kind]), "title": f"Ohmformer {kind}", "$defs": definitions}
 
 
-def _study(cls: type[Spec], other: type[Spec]) -> Schema:
+def _study_schema(cls: type[Spec], other: type[Spec]) -> Schema:
     """Schema of a study file: sections that one half requires, and optional sections of the other half."""
     by_half = {half.__name__: _described(half)[1] for half in (other, cls)}
     definitions = {name: schema for half in by_half.values() for name, schema in half.items() if name not in by_half}

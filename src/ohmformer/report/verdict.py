@@ -107,10 +107,10 @@ def _verdict(series: Series, reference: Series) -> str:
     gains = [gain(x, point.accuracy, plain[x].accuracy) for x, point in series.points if x in plain]
     parts = [_where(gains, verdict) for verdict in ("loses", "undecided", "gains")]
     words = "; ".join(part for part in parts if part)
-    return f"{series.name}, against no mitigation: {words}.{_unknown(gains)}{_why(series, plain, gains)}"
+    return f"{series.name}, against no mitigation: {words}.{_unbounded(gains)}{_why(series, plain, gains)}"
 
 
-def _unknown(gains: list[Gain]) -> str:
+def _unbounded(gains: list[Gain]) -> str:
     """Sentence on the noise at which intervals are unbounded; empty if there is none."""
     places = ", ".join(f"{gain.x:g}" for gain in gains if np.isinf(gain.low))
     return f" At γ = {places} there are too few chips or samples to show how much they vary." if places else ""

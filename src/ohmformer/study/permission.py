@@ -6,6 +6,7 @@ somebody else can run any code, and the command line asks the user to allow each
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 
 from ohmformer.errors import BadInput, shown
@@ -24,9 +25,13 @@ def check_python(settings: Iterable[Settings | CostSettings | Whole], allowed: C
         where: beginning of the message, such as the file.
 
     Raises:
-        BadInput: code of another module would run; the message names it and the option that allows it.
+        BadInput: code of another module would run; the message names it and the option that allows it. Or a source
+            has another form.
     """
     wanted = dict.fromkeys(source for point in settings for source in _sources(point))
+    for field, source in wanted:
+        if not re.fullmatch(r"python:[^\s:]+:[^\s:]+", source):
+            raise BadInput(f"{f'{where}: ' if where else ''}{field} = {shown(source)}: write python:MODULE:FUNCTION")
     refused = [(field, source) for field, source in wanted if not _is_allowed(_module(source), allowed)]
     if not refused:
         return
@@ -47,7 +52,7 @@ def _sources(point: Settings | CostSettings | Whole) -> list[tuple[str, str]]:
     named = [("model.source", point.model.source)]
     if point.task is not None:
         named.append(("task.source", point.task.source))
-    return [(field, source) for field, source in named if source.partition(":")[0] == "python" and _module(source)]
+    return [(field, source) for field, source in named if source.partition(":")[0] == "python"]
 
 
 def _module(source: str) -> str:

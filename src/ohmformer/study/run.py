@@ -116,7 +116,7 @@ def _store(out: Path) -> Iterator[Store]:
             try:
                 yield store
             finally:
-                unused = store.is_in_place() and len(store) == 0 and not store.begun()
+                unused = store.is_in_place() and len(store) == 0 and not store.unfinished_attempts()
     finally:
         if fresh and unused:
             with suppress(OSError):
@@ -155,7 +155,7 @@ class _Computation:
 
     def run(self, workers: int, progress: bool) -> None:
         """Evaluate all points and store each when it is done; then raise what failed."""
-        suspects = self.store.begun()
+        suspects = self.store.unfinished_attempts()
         first = {key: job for key, job in self.todo.items() if key not in suspects}
         last = {key: job for key, job in self.todo.items() if key in suspects}
         try:
@@ -166,7 +166,7 @@ class _Computation:
                     self._alone(last, display)
         except KeyboardInterrupt:
             with suppress(BadInput):
-                self.store.end(self.under_way)
+                self.store.end_attempts(self.under_way)
             raise Stopped(f"stopped: {self._count()}; run again to go on") from None
         if self.failed:
             self._report()
@@ -197,7 +197,7 @@ class _Computation:
 
     def _begin(self, key: str) -> None:
         self.under_way.add(key)
-        self.store.begin(key)
+        self.store.begin_attempt(key)
 
     def _keep(self, key: str, job: _Job, future: Future[PointResult], display: Bar) -> None:
         """Store a result, or record a failure. The store keeps the keys of points whose processes died."""
@@ -209,7 +209,7 @@ class _Computation:
             self.failed.append((job, BadInput(_unguarded() or DIED)))
         else:
             self.failed.append((job, error))
-            self.store.end([key])
+            self.store.end_attempts([key])
         self.under_way.discard(key)
         display.advance()
 

@@ -17,6 +17,7 @@ from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.key_search import former_names, nearest_paths
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import Spec
+from ohmformer.study.overwriting import overwrites, overwritten
 from ohmformer.study.spec import Whole
 from ohmformer.textfiles import DEEPEST, parse_toml
 
@@ -161,13 +162,13 @@ def parse_sets(texts: Sequence[str]) -> list[tuple[str, Any]]:
     """Paths and values of changes 'PATH=VALUE'.
 
     Raises:
-        BadInput: as `parse_set`; or a change overwrites an earlier one, since their paths are equal, or since its path
-            is that of the table that the earlier one changes.
+        BadInput: as `parse_set`; or a change leaves nothing of an earlier one, since their paths are equal, or since
+            its path is that of the table that the earlier one changes.
     """
     changes: list[tuple[str, Any]] = []
     for path, value in map(parse_set, texts):
         for earlier, old in changes:
-            if f"{earlier}.".startswith(f"{path}."):
+            if overwrites(path, earlier):
                 first, second = f"--set {cut(earlier)}={shown(old)}", f"--set {cut(path)}={shown(value)}"
                 raise BadInput(f"{second}: overwrites {first}; leave one of them out")
         changes.append((path, value))
@@ -189,9 +190,12 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
         BadInput: there is no name, a sweep cannot be used, or a key names no section.
     """
     name = document.pop("name", None)
+    if name is not None and not isinstance(name, str):
+        raise BadInput(f"name = {shown(name)}: is not text; put it in quotes")
     if not isinstance(name, str) or not name.strip():
         raise BadInput("name: is missing; add a line such as name = 'my study'")
     sweeps = read_sweeps(document.pop("sweep", []))
+    _check_hardware(document.get("hardware"))
     for unknown in sorted(set(document) - set(SECTIONS)):
         if new := former_names(Whole).get(unknown):
             raise BadInput(f"{cut(unknown)}: is now called {new}; rename it")
@@ -201,14 +205,23 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
     return name, sweeps
 
 
+def _check_hardware(table: Any) -> None:
+    """Refuse two changes of the hardware in one file of which the later leaves nothing of the earlier."""
+    if not isinstance(table, dict):
+        return
+    if fault := overwritten([path for path, _ in flatten(table, "hardware.")]):
+        path, by = map(cut, fault)
+        raise BadInput(f"{path}: is overwritten by {by}, which comes later; leave one of them out")
+
+
 def check_reaches(path: str, axes: Iterable[str]) -> None:
-    """Refuse to set a path below a swept path.
+    """Refuse to set a path that a swept path overwrites.
 
     Raises:
         BadInput: it would have no effect.
     """
     for axis in axes:
-        if path.startswith(f"{axis}."):
+        if axis != path and overwrites(axis, path):
             raise BadInput(
                 f"--set {cut(path)}: the study sweeps {axis}, which would overwrite it; set {axis} as a whole"
             )
@@ -230,7 +243,11 @@ def _read_sweep(table: Document) -> Sweep:
     label = table.get("label", "")
     if not isinstance(label, str):
         raise BadInput(f"sweep.label = {shown(label)}: is not text; put it in quotes")
-    axes = flatten({key: value for key, value in table.items() if key != "label"})
+    axes = tuple(flatten({key: value for key, value in table.items() if key != "label"}))
+    if fault := overwritten([path for path, _ in axes]):
+        path, by = map(cut, fault)
+        remedy = "write it once" if path == by else f"write {by} before it, or leave one of them out"
+        raise BadInput(f"sweep.{path}: is overwritten by sweep.{by}, which comes later; {remedy}")
     return Sweep(tuple((path, _values(path, value)) for path, value in axes), label)
 
 

@@ -39,7 +39,7 @@ PARTS = ("calibration", "train", "test")
 MAX_FIELD = 2**31 - 1
 """Maximum number of characters in a field."""
 
-_FIELD_LIMIT = Lock()
+_FIELD_LIMIT_LOCK = Lock()
 """The field limit of `csv` is global to the process. It is raised only while a table is read, and this lock makes one
 thread at a time raise it and restore it."""
 
@@ -92,7 +92,7 @@ def _read_fields(file: Path, limit: int | None = None) -> list[list[str]]:
         BadInput: the file is not text in UTF-8, or its quotes do not match.
     """
     text = read_text(file, LARGEST_TEXT)
-    with _FIELD_LIMIT:
+    with _FIELD_LIMIT_LOCK:
         limit_before = csv.field_size_limit(MAX_FIELD)
         try:
             reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -74,7 +74,7 @@ def run_model(
     except (BadInput, KeyboardInterrupt):
         raise
     except BaseException as error:  # also those by which code of the user would end the process
-        shapes = "; ".join(f"{path or 'inputs'} {_shape(leaf)}" for path, leaf in leaves(inputs))
+        shapes = "; ".join(f"{path or 'inputs'} {_shape_and_dtype(leaf)}" for path, leaf in leaves(inputs))
         which = f" {rows.start} to {rows.stop - 1}" if rows else ""
         raise BadInput(
             f"{type(model).__name__} fails on {what}{which} ({first_line(error)}); the inputs are {shapes}: "
@@ -82,7 +82,7 @@ def run_model(
         ) from error
 
 
-def _shape(leaf: Any) -> str:
+def _shape_and_dtype(leaf: Any) -> str:
     return (
         f"{list(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}" if isinstance(leaf, Tensor) else repr(leaf)[:80]
     )

@@ -18,7 +18,7 @@ from ohmformer.tasks.metric_kinds import METRICS, Metric
 from ohmformer.tasks.reading import IGNORED, Reading
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
     """A labeled test set of N samples and a separate calibration set of M samples.
 
@@ -56,6 +56,11 @@ class Task:
     reference: Tensor | None = None
     reading: Reading = field(default_factory=Reading)
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Name, numbers of samples and metric; never the data."""
+        counts = f"{len(self.labels)} test and {size(self.calibration)} calibration samples"
+        return f"Task({self.name}: {counts}, {self.metric})"
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:

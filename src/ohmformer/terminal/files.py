@@ -52,7 +52,7 @@ def write_bytes(file: Path, data: bytes) -> None:
     try:
         if os.path.isdir(file):
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        if _is_stream(file):
+        if _is_pipe_or_device(file):
             _write_through(file, data)
         else:
             _replace(Path(os.path.realpath(file)), data)
@@ -148,7 +148,7 @@ def _is_ours(file: str) -> bool:
     return start.startswith(OUR_BEGINNINGS)
 
 
-def _is_stream(file: Path) -> bool:
+def _is_pipe_or_device(file: Path) -> bool:
     """True for pipes, devices, and files that this process has already open."""
     if os.path.abspath(file).startswith(OPEN_FILES):
         return True
@@ -169,11 +169,11 @@ def _is_open_as(status: os.stat_result, number: int) -> bool:
 def _write_through(file: Path, data: bytes) -> None:
     if stat.S_ISBLK(os.stat(file).st_mode):
         raise OSError(errno.EPERM, "it is a disk")
-    with open(_opened(file), "wb") as content:
+    with open(_open_for_appending(file), "wb") as content:
         content.write(data)
 
 
-def _opened(file: Path) -> int:
+def _open_for_appending(file: Path) -> int:
     """Open a file for appending. A pipe without a reader is an error after `READER_SECONDS`."""
     end = time.monotonic() + READER_SECONDS
     while True:

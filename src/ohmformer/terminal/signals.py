@@ -49,7 +49,7 @@ class Stopping:
             ends: True if the process ends with the block. After a stop, further signals are then ignored.
         """
         self.number, self.says, self._last = None, NOTHING_YET, 0.0
-        before = self._take() if threading.current_thread() is threading.main_thread() else {}
+        before = self._replace_default_handlers() if threading.current_thread() is threading.main_thread() else {}
         try:
             yield
         finally:
@@ -59,10 +59,11 @@ class Stopping:
                 elif signal.getsignal(number) == self._stop:
                     signal.signal(number, handler)
 
-    def _take(self) -> dict[int, Any]:
-        wanted = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    def _replace_default_handlers(self) -> dict[int, Any]:
+        """Handle the signals that have Python's default handlers; return signal number -> handler before."""
+        default_handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
         taken = {}
-        for name, default in wanted.items():
+        for name, default in default_handlers.items():
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is default:
                 taken[int(number)] = signal.signal(number, self._stop)

@@ -19,7 +19,7 @@ from itertools import groupby
 from ohmformer.tracing.operations import OpDraft
 from ohmformer.workload.spec import DynamicMatMul, Norm, Op
 
-Block = tuple[str, str, int]
+BlockCall = tuple[str, str, int]
 """One call of a block, which may be a layer: name of its container, name of the block in it, number of the call."""
 
 
@@ -42,7 +42,7 @@ def staged(drafts: Sequence[OpDraft], sizes: Mapping[str, int]) -> tuple[Op, ...
         The operations of each layer together, in order.
     """
     containers = _containers(drafts)
-    order: dict[Block, int] = {}
+    order: dict[BlockCall, int] = {}
     layers = [_block(draft, containers) for draft in drafts]
     for block in layers:
         if block is not None:
@@ -76,7 +76,7 @@ def _pre_before_qkv(ops: list[Op]) -> list[Op]:
     return ops
 
 
-def _layers_of_missing_encoder(order: Mapping[Block, int], sizes: Mapping[str, int]) -> int:
+def _layers_of_missing_encoder(order: Mapping[BlockCall, int], sizes: Mapping[str, int]) -> int:
     """The number of layers of an encoder that did not run although its decoder did; otherwise 0."""
     first = next(iter(order), ("", "", 1))[0]
     encoder = first.replace("decoder", "encoder")
@@ -131,7 +131,7 @@ def _outermost(container: str, containers: dict[str, set[str]]) -> bool:
     return not any(container.startswith(f"{other}.") for other in containers if other != container)
 
 
-def _block(draft: OpDraft, containers: set[str]) -> Block | None:
+def _block(draft: OpDraft, containers: set[str]) -> BlockCall | None:
     """The innermost block in which an operation lies; None outside of all."""
     for container, child in reversed(list(_parts(_module(draft)))):
         if container in containers:

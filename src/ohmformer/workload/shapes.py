@@ -88,6 +88,18 @@ class Transformer(Spec):
             raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}; correct one")
         if self.head_width is None and self.width % self.heads:
             raise ValueError(f"width = {self.width} is not a multiple of heads = {self.heads}; give head_width")
+        if self.decoder_layers is not None and self.kind != "encoder_decoder":
+            raise ValueError(f"decoder_layers = {self.decoder_layers}: this kind has one stack of layers; leave it out")
+        if self.patch is not None and self.entries is not None:
+            raise ValueError("patch and entries: tokens are either patches or token ids; leave one of them out")
+        if self.extra_tokens and self.patch is None:
+            raise ValueError(
+                f"extra_tokens = {self.extra_tokens}: are counted beside patches; give patch, or leave it out"
+            )
+        if self.extra_tokens >= self.tokens:
+            raise ValueError(
+                f"extra_tokens = {self.extra_tokens}: leaves no patch of tokens = {self.tokens}; correct one"
+            )
         return self
 
     @property
@@ -170,6 +182,10 @@ def _check(table: Transformer, phase: str, tokens: int, batch: int, context: int
             raise BadInput(f"{where}: {name} = {shown(value)}: must be {minimum} or more; raise it")
         if value > LONGEST[name]:
             raise BadInput(f"{where}: {name} = {shown(value)}: must be at most {LONGEST[name]:,}; lower it")
+    if table.patch is not None and tokens <= table.extra_tokens:
+        raise BadInput(
+            f"{where}: seq_len = {tokens}: leaves no patch beside {table.extra_tokens} extra tokens; raise it"
+        )
     if phase == "encode" and context:
         raise BadInput(f"{where}: context = {context}: encoding has no cache; leave it out, or take prefill or decode")
     longest = context + (1 if phase == "decode" and table.kind == "decoder" else tokens)

@@ -253,7 +253,7 @@ class Workload:
             if not groups or groups[-1][0].layer != op.layer:
                 groups.append([])
             groups[-1].append(op)
-        return tuple(Layer(_title(ops[0]), ops[0].layer, self._tokens(ops), tuple(ops)) for ops in groups)
+        return tuple(Layer(_title(ops[0]), ops[0].layer, self._tokens_of_layer(ops), tuple(ops)) for ops in groups)
 
     @cached_property
     def kinds(self) -> tuple[int, ...]:
@@ -264,7 +264,7 @@ class Workload:
             for position, layer in enumerate(self.layers())
         )
 
-    def _tokens(self, ops: list[Op]) -> int:
+    def _tokens_of_layer(self, ops: list[Op]) -> int:
         """M of one sample, from the first operation that has a number of vectors."""
         for op in ops:
             match op:

@@ -15,6 +15,7 @@ from ohmformer.dataflow.spec import LayerOverlap, LayerSerial, SequenceBlocking
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import load, replace
+from ohmformer.study.cost import NO_USE_OF_DRAM, make_costs, study_costs
 from ohmformer.workload.shapes import shapes
 from ohmformer.workload.spec import Workload
 
@@ -222,6 +223,59 @@ def test_stages_take_turns_with_one_memory_in_all_schedulers(flow: Any) -> None:
             assert sum(run.timeline.critical_stages().values()) == pytest.approx(run.latency, rel=1e-9)
             least = dram(run) / GDDR["energy"] / GDDR["bandwidth"]
             assert run.latency >= least * (1 - 1e-9), "all bytes pass one memory"
+
+
+def test_an_encoder_needs_room_for_one_layer_if_the_capacity_is_known() -> None:
+    """Its keys and values are activations, which need no room in a memory of unknown capacity."""
+    work = shapes("bert-base", tokens=100, batch=4)
+    assert place(work, PUMA).homes.on_chip == {KV: 2 * 100 * 768}
+    unknown = chip(PUMA, buffer_capacity=None)
+    assert place(work, unknown).homes.on_chip == place(work, unknown).homes.off_chip == {}
+    assert place(work, unknown).energy == place(work, PUMA).energy
+    with pytest.raises(BadInput, match=r"memories of tiles of 100 B have no room .* keys and values 153.6 kB"):
+        place(work, chip(PUMA, buffer_capacity=100.0))
+    placed = place(work, chip(PUMA, buffer_capacity=100.0, dram=GDDR))
+    share = 1 - 100 * placed.tiles / (2 * 100 * 768)
+    moved = 2 * 12 * 2 * 400 * 768 * share + 400 * 768  # written and read; the look-ups
+    assert dram(placed) == pytest.approx(moved * 112e-12, rel=1e-12)
+
+
+def test_weights_that_a_rule_puts_into_lanes_need_a_memory() -> None:
+    work, rules = shapes("bert-base", tokens=16), {"layers.0.mlp.up": "attention.key"}
+    hardware = replace(PUMA, "attention.key", LANES)
+    placed = place(work, hardware, rules=rules)
+    assert placed.homes.on_chip[WEIGHTS] == 768 * 3072
+    with pytest.raises(BadInput, match=r"hardware.chip.dram: is missing, .* weights 2.359 MB"):
+        place(work, chip(hardware, buffer_capacity=None), rules=rules)
+    off = place(work, chip(hardware, buffer_capacity=None, dram=GDDR), rules=rules)
+    assert off.homes.off_chip[WEIGHTS] == 768 * 3072
+
+
+def test_a_note_says_if_nothing_uses_the_memory_off_the_chip() -> None:
+    table = {"bandwidth": "1 GB/s", "energy": "1 pJ/B"}
+    document = {
+        "name": "x",
+        "hardware": {"base": "nvm_ideal", "chip.dram": table},
+        "dataflow": {"kind": "layer_serial"},
+    }
+    notes = {
+        model: study_costs(make_costs({**document, "model": {"source": f"shapes:{model}"}})).notes
+        for model in ("vit-base", "bert-base")
+    }
+    assert notes["vit-base"] == (NO_USE_OF_DRAM,)
+    assert notes["bert-base"] == ()
+
+
+def test_samples_one_by_one_read_and_load_weights_anew() -> None:
+    work, one = shapes("bert-base", tokens=32, batch=4), shapes("bert-base", tokens=32)
+    for hardware in (on_lanes(dram=GDDR), SRAM):
+        for flow in (LayerSerial(batching="serial"), SequenceBlocking(block=8, batching="serial")):
+            run, alone = simulate(work, hardware, flow), simulate(one, hardware, flow)
+            assert dram(run) == pytest.approx(4 * dram(alone), rel=1e-12)
+            assert run.latency == pytest.approx(4 * alone.latency, rel=1e-9)
+            assert explore([(work, hardware, flow)]).latency[0] == pytest.approx(run.latency, rel=1e-9)
+            assert run.placement.counts.cell_writes == 4 * alone.placement.counts.cell_writes
+        assert dram(simulate(work, hardware)) < 1.1 * dram(alone)
 
 
 def test_more_of_everything_costs_more() -> None:

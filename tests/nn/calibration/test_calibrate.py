@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import ohmformer as of
 from ohmformer import BadInput, Conditioning, KVClip
@@ -199,6 +200,20 @@ def test_a_single_input_chooses_nothing() -> None:
         calibrate(model, INPUTS[:1], remedy="none")  # there is no choice
         calibrate(converted(0.0), INPUTS[:1], remedy="none")
         calibrate(model, INPUTS[:2])
+
+
+def test_a_generator_or_a_data_loader_gives_batches() -> None:
+    whole = calibrate(converted(4.0), INPUTS[:12], remedy="clip", batch=4)
+    labeled = DataLoader(TensorDataset(INPUTS[:12], torch.zeros(12)), batch_size=4)
+    plain: DataLoader[torch.Tensor] = DataLoader(INPUTS[:12], batch_size=4)  # type: ignore[arg-type]
+    assert calibrate(converted(4.0), (x for x, _ in labeled), remedy="clip").losses == whole.losses
+    assert calibrate(converted(4.0), plain, remedy="clip").losses == whole.losses
+    with pytest.raises(BadInput, match=r"^calibrate: inputs yields no batch"):
+        calibrate(converted(4.0), iter(()))
+    model = converted(4.0)
+    for calibrating in (calibrate, of.calibrate_ranges):
+        with pytest.raises(BadInput, match=r"such as \(x for x, _ in loader\)$"):
+            calibrating(model, labeled)
 
 
 def test_a_list_of_mappings_is_a_list_of_batches() -> None:

@@ -81,6 +81,13 @@ def test_lists_of_numbers_are_tensors(sample: Any) -> None:
         ([], "sample is empty"),
         ({}, "sample is empty"),
         (np.array(["a"]), "array of type <U1; give numbers"),
+        (["a text", "another"], "sample holds texts; give what the tokenizer"),
+        (TOKENS.to_sparse(), r"sample holds a sparse tensor; give sample.to_dense\(\)"),
+        (
+            torch.nested.nested_tensor([TOKENS[0], TOKENS[1, :3]], layout=torch.jagged),
+            "sample holds a nested tensor; pad it",
+        ),
+        (TOKENS[:, :0], r"sample of shape \(3, 0, 24\) holds no values"),
     ],
 )
 def test_other_samples_are_named(sample: Any, why: str) -> None:

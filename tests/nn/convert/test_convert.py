@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer import BadInput, KVClip
 from ohmformer.capture.inputs import call
+from ohmformer.nn.checks.comparing import TOLERANCE, difference
 from ohmformer.nn.convert.convert import StaysDigital
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import TOLERANCE, difference
 from tests.nn.models import Encoder, SelfAttention, vit
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -299,3 +299,23 @@ def test_outputs_of_any_structure_are_compared(wrap: Callable[[Tensor], object])
 def test_layers_that_wait_for_their_first_call_are_refused_by_name() -> None:
     with pytest.raises(BadInput, match="call the model once"):
         of.convert(nn.Sequential(nn.LazyLinear(4)), HARDWARE, sample=torch.randn(3, 8))
+
+
+class Shuffled(nn.Module):
+    """Attention to some tokens, drawn anew in every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = SelfAttention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = torch.rand(x.shape[:2]).argsort(dim=1)[:, :3, None]
+        return self.attention(x.gather(1, chosen.expand(-1, -1, x.shape[2])))  # type: ignore[no-any-return]
+
+
+def test_a_model_that_draws_is_named_as_the_cause() -> None:
+    """Keeping its attention digital, one module after the other, would not help."""
+    model = Shuffled()
+    with pytest.raises(BadInput, match="the model itself gives another output when it is called again"):
+        of.convert(model, HARDWARE, sample=TOKENS)
+    assert all(module.training for module in model.modules())

@@ -18,8 +18,8 @@ from torch import nn
 
 import ohmformer as of
 from ohmformer.capture.inputs import call
+from ohmformer.nn.checks.comparing import difference
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import difference
 from tests.nn.hub import library
 from tests.nn.zoo import FAMILIES, Family
 
@@ -29,8 +29,8 @@ HEAD = """# Models
 
 What of a model runs on crossbars, for tiny models of each family with random weights: how many matrices of weights (x
 W), and how many products Q K and P V of attention, experts of a mixture one by one. Every one of them gives the
-original output on exact hardware. What stays digital is named with its reason, and a family that is refused as it is
-stands there with the rule that helps: the key of a rule is a pattern of names of modules. Made with
+original output on exact hardware. What stays digital is named with its reason. For a family that is refused without a
+rule, the last column names the rule that helps; its key is a pattern of names of modules. Made with
 {versions} by `python -m tests.nn.convert.test_families`; a test compares.
 
 | family | source | x W | Q K | P V | digital, and why | refused without |
@@ -71,11 +71,11 @@ conversion that sees this warns (`UnstableNoise`) and names the rule that keeps 
 ## Padding, batches and caches
 
 The noise of a token is that of its number in its sample. So a sample gives the same result alone, in a batch, beside
-padding, and token by token with a cache that may be cut back. `tests/nn/test_noise_check.py` compares all families
-above in these ways; results differ by less than 1e-5 of their norm. Every conversion on cells with noise makes the same
-comparison on rows of its sample, and warns (`UnstableNoise`) where noise differs though the original gives the same
-result. Beam search needs `use_cache=False`, since it would move cached tokens between cells, and a name for each beam.
-It is for models without an encoder, which runs on texts and not on beams.
+padding, and token by token with a cache that may be cut back. `tests/nn/checks/test_noise_check.py` compares all
+families above in these ways; results differ by less than 1e-5 of their norm. Every conversion on cells with noise makes
+the same comparison on rows of its sample, and warns (`UnstableNoise`) where noise differs though the original gives the
+same result. Beam search works for models without an encoder, with `use_cache=False` (a cache would have to move tokens
+between cells) and with a name for each beam.
 These differ:
 
 - Local attention in blocks (LongT5, Longformer, LED, Pegasus-X): a token is written once for each block that it is seen
@@ -86,6 +86,10 @@ These differ:
   no argument for positions, and its conversion warns. Decoders take them as `position_ids` (T5Gemma as
   `decoder_position_ids`), and `generate` passes them; a call with padding on the left that does not has other noise,
   without a warning. Moonshine takes none for its decoder: pad it on the right.
+- Read noise belongs to a token where the inputs of a product are the tokens of the call. It does not in convolutions
+  over tokens (Mamba, Falcon Mamba, Mamba 2, LFM2), products with codes of distances (DeBERTa, XLNet), masks computed
+  from values with a cache (Doge) and the projection of a pooled text (CLIP). On hardware with read noise their
+  conversions warn.
 
 Models that number padding themselves (absolute positions and padding on the left), that mix it in (ConvBERT, Funnel),
 or whose sparse blocks follow from the padded length (BigBird) give another result without any noise, too. So does

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.capture.table import CONSTANT
+from ohmformer.nn.checks.comparing import difference
 from ohmformer.nn.convert.convert import StaysDigital
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.convert.self_check import difference
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
 READ_NOISE = of.replace(HARDWARE, "projection.array.cell.read_noise", {"kind": "proportional", "sigma": 0.1})

@@ -245,3 +245,23 @@ def test_one_prompt_goes_on_in_several_rows_of_its_name(model: nn.Module, case: 
     with of.samples(["a", "a", "a"]):
         text = torch.cat([PROMPT[:1].expand(3, -1), MORE[:3, 0, :1]], dim=1)
         assert same(model(input_ids=text[:, -1:], past_key_values=held).logits, full(model, text)[:, -1:])
+
+
+@pytest.mark.parametrize("case", [("llama", SDPA, "write"), ("mistral", SDPA, "read")])
+def test_rows_of_one_name_may_go_on_and_leave(model: nn.Module, case: Any) -> None:
+    """Samples that are drawn from one prompt have its name; a row is not taken for another sample of that name.
+
+    In a window each step shifts the tokens, and a row that leaves shifts the rows.
+    """
+    prompt, words = PROMPT[:1].expand(3, -1), torch.cat([MORE[0], MORE[1][:1]])[:3]
+    with of.samples(["a"] * 3):
+        held = model(input_ids=prompt, use_cache=True).past_key_values
+        text = torch.cat([prompt, words], dim=1)
+        once = full(model, text)
+        for n in range(12, 15):
+            logits = model(input_ids=text[:, n : n + 1], past_key_values=held).logits
+            assert same(logits, once[:, n : n + 1]), n
+    held.batch_select_indices(torch.tensor([1]))
+    with of.samples(["a"]):
+        logits = model(input_ids=text[1:2, 15:16], past_key_values=held).logits
+    assert same(logits, once[1:2, 15:16])

@@ -206,7 +206,9 @@ def test_the_first_tokens_of_a_decoder_are_read_as_all_are(batch_first: bool) ->
     assert error(part, whole[:, :4] if batch_first else whole[:4]) < 1e-6
 
 
-@pytest.mark.filterwarnings("ignore::ohmformer.nn.noise_check.UnstableNoise")  # the encoder writes queries of padding
+@pytest.mark.filterwarnings(
+    "ignore::ohmformer.nn.checks.noise_check.UnstableNoise"
+)  # the encoder writes queries of padding
 @pytest.mark.parametrize("hardware", [HARDWARE, READ])
 def test_written_queries_draw_the_noise_of_their_numbers(hardware: of.Accelerator) -> None:
     left = {"*.K": Rule(write="left")}

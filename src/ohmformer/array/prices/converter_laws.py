@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from math import exp, log
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from numbers import Real
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from ohmformer.quantities import Hertz, Nanometers, Volts
-from ohmformer.registry import Family, register
+from ohmformer.errors import BadInput, shown
+from ohmformer.quantities import ConversionRate, Nanometers, Volts
+from ohmformer.registry import Family, called, register
 
 
 class Converter(NamedTuple):
@@ -56,6 +58,20 @@ class ConverterLaw(Family):
     def figures(self, bits: int) -> Converter:
         """Energy, time and area of a converter of `bits` bits at its own speed."""
 
+    def checked(self, method: Literal["figures", "scaled"], *arguments: Any) -> Converter:
+        """The converter that one of these methods returns, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a `Converter` of numbers.
+            ArithmeticError: it divides by zero or exceeds all numbers.
+        """
+        found = called(self, method, *arguments, passing=(ArithmeticError,))
+        if not isinstance(found, Converter) or not all(isinstance(value, Real) for value in found):
+            raise BadInput(
+                f"{type(self).__name__}.{method}: returns {shown(found)}; return an ohmformer.Converter of numbers"
+            )
+        return found
+
     def scaled(self, published: Converter, old_bits: int, bits: int, rate: float | None = None) -> Converter:
         """A published converter with another resolution or rate.
 
@@ -67,7 +83,7 @@ class ConverterLaw(Family):
         """
         found = published
         if bits != old_bits:
-            old, new = self.figures(old_bits), self.figures(bits)
+            old, new = self.checked("figures", old_bits), self.checked("figures", bits)
             found = Converter(*(value * (b / a) for value, a, b in zip(published, old, new, strict=True)))
         if rate is None:
             return found
@@ -161,7 +177,7 @@ class Survey(ConverterLaw):
     kind: Literal["survey"] = "survey"
     technology: Nanometers = 32.0
     """F, feature size [nm]."""
-    rate: Annotated[Hertz, Field(gt=0)] = 1.28e9
+    rate: Annotated[ConversionRate, Field(gt=0)] = 1.28e9
     """f without another rate [Hz]."""
 
     def figures(self, bits: int, rate: float | None = None) -> Converter:

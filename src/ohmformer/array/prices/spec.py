@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ohmformer.array.prices.array_laws import ArrayLaw, DacLaw, NoArrayLaw, NoDacLaw
 from ohmformer.array.prices.converter_laws import ConverterLaw, Sar
-from ohmformer.quantities import Joules, Nanometers, Seconds, SquareMeters
+from ohmformer.quantities import Duration, Joules, Nanometers, SquareMeters
 from ohmformer.schema import Spec
 
 Bits = Annotated[int, Field(ge=1, le=16)]
@@ -52,7 +52,7 @@ class ArrayCost(Spec):
     timing: Literal["bit_serial", "one_access"] = "bit_serial"
     """`bit_serial`: one access of the array takes `read_time` for every input bit. `one_access`: a whole input vector
     takes the time of a single access. The energy is that of all accesses in either case."""
-    read_time: Annotated[Seconds, Field(gt=0)]
+    read_time: Annotated[Duration, Field(gt=0)]
     """Time of one access [s], from the inputs to currents that can be sampled."""
     fill_cycles: Annotated[int, Field(ge=0, le=1_000_000)]
     """Depth of the pipeline behind the array (sample-and-hold, shift-and-add), in accesses."""
@@ -64,7 +64,7 @@ class ArrayCost(Spec):
     """Energy of sampling and holding one column once [J]."""
     adc_energy: Price
     """Energy of one conversion with `adc_bits` bits [J]."""
-    adc_time: Annotated[Seconds, Field(gt=0)]
+    adc_time: Annotated[Duration, Field(gt=0)]
     """Time of one conversion with `adc_bits` bits [s]."""
     adc_bits: Bits
     """Resolution for which `adc_energy`, `adc_time` and `adc_area` are given."""

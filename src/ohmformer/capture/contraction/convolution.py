@@ -55,7 +55,8 @@ def as_product(
         left, right = left.squeeze(1), weight.flatten(1)
 
     def finish(y: Tensor) -> Tensor:
-        y = y.transpose(-2, -1).reshape(len(y), weight.shape[0], *positions)
+        # The digital result is contiguous, so models call `view` on it.
+        y = y.transpose(-2, -1).reshape(len(y), weight.shape[0], *positions).contiguous()
         return y if bias is None else y + bias.reshape(-1, *(1,) * dims)
 
     return left, right, finish

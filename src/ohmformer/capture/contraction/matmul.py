@@ -40,10 +40,11 @@ class Contraction:
         """True if the call returns the product [..., M, O] unchanged."""
         return self.finish is _identity
 
-    def swapped(self) -> Contraction:
+    def transposed(self) -> Contraction:
         """The same product as the transpose of right times left, so that the left factor can be stored in cells."""
         views = (self.views[1], self.views[0])
-        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1)), views)
+        # The result of a product is contiguous, so models call `view` on it.
+        return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1).contiguous()), views)
 
     @property
     def origin(self) -> Tensor:
@@ -107,7 +108,7 @@ _READERS: dict[Any, tuple[Callable[..., Contraction | None], dict[str, str]]] = 
 """Function -> the reader of its arguments, and its argument names -> those of the reader where they differ."""
 
 
-def contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Contraction | None:
+def as_contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Contraction | None:
     """A call of PyTorch as a product of two factors; None if it is not a product, or if it is not understood."""
     if kwargs.get("out") is not None:
         return None

@@ -37,6 +37,11 @@ class Homes:
         """Kind of values -> share that is off the chip."""
         return {name: size / (size + self.on_chip.get(name, 0.0)) for name, size in self.off_chip.items() if size}
 
+    @property
+    def moves_weights(self) -> bool:
+        """True if weights are read or loaded in every pass."""
+        return any(kind in home for kind in (WEIGHTS, LOADED) for home in (self.on_chip, self.off_chip))
+
     @cached_property
     def key(self) -> tuple[object, ...]:
         """All that decides the price of a stage."""

@@ -28,8 +28,8 @@ def _bytes_of(weights: list[Plan]) -> float:
     return sum(plan.inputs * plan.outputs * plan.matrices * plan.array.bits / 8 for plan in weights)
 
 
-def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays]) -> Stage | None:
-    """The stage that loads a layer's weights from off-chip memory, once for all samples; None if all weights fit.
+def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays], uses: int) -> Stage | None:
+    """The stage that loads a layer's weights from off-chip memory, `uses` times; None if all weights fit.
 
     Products wait for it. A layer that is larger than the chip is loaded in parts, which takes the same time.
 
@@ -37,18 +37,19 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
         BadInput: weights must be loaded and the chip has no off-chip memory.
     """
     engine = hardware.projection
+    if not isinstance(engine, SramEngine) or not engine.arrays:
+        return None
     weights = projection_weights(hardware, arrays)
-    if not isinstance(engine, SramEngine) or not weights or not bytes_loaded(hardware, layers):
+    if not weights or not bytes_loaded(hardware, layers):
         return None
     chip = chip_of(hardware)
     if chip.dram is None:
         raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
     size = _bytes_of(weights)
-    by_columns = engine.write_lines == "columns"
     writes = [components.write_cost(plan, "projection", lines=engine.write_lines) for plan in weights]
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
-    time = max(
-        size / chip.dram.bandwidth, (engine.array.columns if by_columns else engine.array.rows) * writes[0].interval
-    )
-    counts = sum((plan.writes(1) for plan in weights), Counts())
+    lines = engine.array.columns if engine.write_lines == "columns" else engine.array.rows
+    time = max(size / chip.dram.bandwidth, lines * writes[0].interval)
+    energy = {name: uses * joules for name, joules in energy.items()}
+    counts = sum((plan.writes(uses) for plan in weights), Counts())
     return Stage("load", "projection", MEMORY, shared=True, floor=time, energy=energy, counts=counts)

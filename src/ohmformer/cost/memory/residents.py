@@ -30,15 +30,22 @@ def kv_in_memory(placed: PlacedOp, op: DynamicMatMul, phase: Phase) -> bool:
         return is_digital(placed.engine)
     if engine.written == "left":
         return stays_cached(phase, op)
-    too_few = op.tokens > slots_of(op, engine)
-    return (too_few and engine.overflow == "spill") or (stays_cached(phase, op) and (placed.shared or too_few))
+    kept = stays_cached(phase, op)
+    if kept and placed.shared:
+        return True
+    return (kept or engine.overflow == "spill") and op.tokens > slots_of(op, engine)
 
 
 def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[str, float]:
-    """Kind of values -> bytes that need a memory of the chip, or off the chip."""
+    """Kind of values -> bytes that need a memory of the chip, or off the chip.
+
+    What an encoder needs of one layer at a time counts only if the capacity of the memories of tiles is known, as for
+    other activations.
+    """
     kept = in_turn = weights = 0.0
     tables: dict[tuple[str, int, int], None] = {}
-    on_gpu, digital = isinstance(hardware.projection, GpuEngine), is_digital(hardware.projection)
+    on_gpu = isinstance(hardware.projection, GpuEngine)
+    digital = any(is_digital(engine) for engine in hardware.engines.values())
     for ops, count in layers:
         once = 0.0
         for placed in ops:
@@ -58,7 +65,8 @@ def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[st
                     once += size / workload.batch
         in_turn = max(in_turn, once)
     entries = sum(rows * width for _, rows, width in tables)
-    return {KV: kept + in_turn, WEIGHTS: weights, TABLES: entries * hardware.value_bytes}
+    known = hardware.chip is not None and hardware.chip.buffer_capacity is not None
+    return {KV: kept + in_turn if known else kept, WEIGHTS: weights, TABLES: entries * hardware.value_bytes}
 
 
 NOTHING = Homes()
@@ -91,8 +99,9 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
     if memory is not None:
         off_chip |= _not_empty({TABLES: sizes[TABLES], LOADED: loaded})
     elif off_chip:
-        engines = hardware.engines.values()
-        if not tiles and any(isinstance(one, SimdEngine) and one.lanes == "of_layer" for one in engines):
+        if not tiles and any(
+            isinstance(one, SimdEngine) and one.lanes == "of_layer" for one in hardware.engines.values()
+        ):
             return NOTHING  # there are no lanes either, which is refused where they are priced
         _refuse_without(hardware, workload, sizes, tiles)
     _check_capacity(hardware, workload, memory, off_chip)

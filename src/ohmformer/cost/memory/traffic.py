@@ -1,7 +1,7 @@
 """What the operations of a stage move to and from memories, beside the activations that every product moves.
 
-Weights are read once per pass, for all tokens and samples. Keys and values are read once per pass and sample, and new
-ones are written. A look-up reads its rows.
+Weights are read once per pass, for all tokens and samples (for each sample if they run one by one). Keys and values
+are read once per pass and sample, and new ones are written. A look-up reads its rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def stored_bytes(placed: PlacedOp, context: LayerContext) -> float:
     """Bytes of the weights, or of the keys and values of all samples, that a product reads from a memory."""
     op, size = placed.op, operand_bytes(placed.engine, context.hardware)
     if isinstance(op, StaticMatMul):
-        return op.inputs * op.outputs * size if is_digital(placed.engine) else 0.0
+        return context.weight_uses * op.inputs * op.outputs * size if is_digital(placed.engine) else 0.0
     return op.batch * op.kv_heads * kv_tokens_read(op, placed) * op.head_width * size
 
 

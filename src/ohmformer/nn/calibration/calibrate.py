@@ -21,9 +21,9 @@ from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibration_inputs import first_inputs, input_batches
 from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
 from ohmformer.nn.calibration.recipes import Recipe, recipe_of
+from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
-from ohmformer.nn.convert.self_check import named_rows
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
@@ -88,8 +88,8 @@ def calibrate(
 
     Args:
         model: a converted model in evaluation mode; it is changed.
-        inputs: inputs of N samples of a calibration set, never of the test set, without labels. Or a list of mappings,
-            each a batch of its own, for texts of different lengths.
+        inputs: inputs of N samples of a calibration set, never of the test set, without labels. Or several batches, for
+            example of texts of different lengths: a list of mappings, or a generator such as `(x for x, _ in loader)`.
         remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
             package; or recipes to choose from beside doing nothing, as names or objects.
         batch: number of samples per call.
@@ -178,7 +178,7 @@ def _undone_on_failure(operands: list[KVOperand]) -> Iterator[None]:
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         raise BadInput(
             f"the model fails on the calibration inputs ({reason}); give inputs of the type and width of the sample of "
-            "its conversion"
+            "its conversion, and batches without labels, such as (x for x, _ in loader)"
         ) from error
 
 

@@ -1,31 +1,43 @@
-"""The inputs of `calibrate`: one batch, or a list of batches, each in the form that the model takes."""
+"""The inputs of `calibrate`: one batch, or several batches, each in the form that the model takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ohmformer.capture.inputs import Inputs, leaves, size, take
 from ohmformer.capture.sample_batch import arrays_as_tensors
 from ohmformer.errors import BadInput, given
 
-_REMEDY = "give a tensor, a mapping of arguments, or a list of mappings"
+_REMEDY = "give a tensor, a mapping of arguments, a list of mappings, or a generator of batches"
 
 
 def input_batches(inputs: Inputs) -> list[Inputs]:
     """Return the batches that a user gave, with arrays as tensors.
 
     Args:
-        inputs: one batch, or a list of mappings, each of which is a batch.
+        inputs: one batch; or a list of mappings, a data loader or a generator, each of whose items is a batch.
 
     Raises:
         BadInput: there are no inputs, or one batch holds none.
     """
-    several = isinstance(inputs, (list, tuple)) and inputs and all(isinstance(batch, Mapping) for batch in inputs)
+    loaded = isinstance(inputs, (DataLoader, Iterator))
+    if loaded:
+        inputs = list(inputs)
+        if not inputs:
+            raise BadInput("calibrate: inputs yields no batch; calibrate needs at least one input")
+    mappings = isinstance(inputs, (list, tuple)) and inputs and all(isinstance(batch, Mapping) for batch in inputs)
+    several = loaded or mappings
     parts = [arrays_as_tensors(batch) for batch in (inputs if several else [inputs])]
     for number, part in enumerate(parts):
         name = f"inputs[{number}]" if several else "inputs"
+        if isinstance(part, DataLoader):
+            raise BadInput(
+                f"calibrate: {name} is of type {type(part).__name__}; give its inputs as one tensor, such as "
+                "torch.cat([inputs for inputs, _ in loader]), or a list of mappings"
+            )
         if isinstance(part, (str, bytes)) or not hasattr(part, "__len__"):
             raise BadInput(f"calibrate: {name} is {given(part)}; {_REMEDY}")
         tensors = [value for _, value in leaves(part) if isinstance(value, Tensor) or not _is_plain(value)]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ohmformer.nn.convert.self_check import floats
+from ohmformer.nn.calls.outputs import float_tensors
 from ohmformer.stats.intervals import student_errors
 
 STANDARD_ERRORS = 1.0
@@ -48,7 +48,7 @@ def answer_of(output: Any, rows: int) -> Answer:
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return Answer(F.log_softmax(logits.double(), dim=-1), True, rows)
-    leaves = [leaf.double() for leaf in floats(output)]
+    leaves = [leaf.double() for leaf in float_tensors(output)]
     by_sample = [leaf.flatten(1) for leaf in leaves if leaf.dim() > 1 and len(leaf) == rows]
     return Answer(torch.cat(by_sample or [leaf.reshape(1, -1) for leaf in leaves], dim=1), False, rows)
 

@@ -1,5 +1,5 @@
-"""How does a model get onto crossbars and off again, and what does each call of a converted model begin and end with?
+"""How does a model get onto crossbars and off again, and how are its settings changed in between?
 
-`convert`, `revert`, `replace`, `operand_choice`, `sharing`, `self_check` and `calibrate_ranges` run once. `hooks`,
-`call_info`, `beam_search_guard` and `unseen_ranges` act at each call; `handle` holds what calls share.
+`convert`, `revert`, `replace`, `operand_choice`, `attention_marks` and `sharing` run once;
+`calibrate_ranges` and `set_clip` run again on request. `handle` is the record of a converted model.
 """

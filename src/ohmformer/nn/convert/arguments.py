@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from ohmformer.array.multiply import LEVELS
 from ohmformer.array.spec import Level
-from ohmformer.capture.inputs import at_home, batch_size
+from ohmformer.capture.inputs import as_plain_dict, at_home, batch_size
 from ohmformer.capture.opaque_tensors import stored_values
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.capture.torch_private import own_dispatch
@@ -70,8 +70,7 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
     if converted is not None:
         where = f"{converted} of this model" if converted else "this model"
         raise BadInput(f"{where} is on crossbars already; convert the original, or what revert() returns")
-    if batch_size(sample) == 0:
-        raise BadInput("sample is empty; give a batch of at least one input")
+    _check_tensors(sample)
     first = next((leaf for leaf in tree_leaves(sample) if isinstance(leaf, Tensor)), None)
     if first is not None and first.dim() < 2 and first.is_floating_point():
         raise BadInput(f"a sample of shape {tuple(first.shape)} has no axis of samples; add a batch dimension")
@@ -86,6 +85,26 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
     for name, parameter in model.named_parameters():
         _check_values(name, parameter)
     return sample
+
+
+def _check_tensors(sample: Any) -> None:
+    """Refuse a sample whose tensors hold no values of a batch.
+
+    Raises:
+        BadInput: it has no tensor, or one is sparse, nested or without elements.
+    """
+    tensors = [leaf for leaf in tree_leaves(as_plain_dict(sample)) if isinstance(leaf, Tensor)]
+    if not tensors and any(isinstance(leaf, str) for leaf in tree_leaves(as_plain_dict(sample))):
+        raise BadInput("sample holds texts; give what the tokenizer makes of them, with return_tensors='pt'")
+    for t in tensors:
+        if t.is_nested or t.layout is not torch.strided:
+            kind, remedy = ("nested", "pad it") if t.is_nested else ("sparse", "give sample.to_dense()")
+            raise BadInput(f"sample holds a {kind} tensor; {remedy}, since crossbars multiply all values")
+    if batch_size(sample) == 0:
+        raise BadInput("sample is empty; give a batch of at least one input")
+    empty = next((t for t in tensors if t.numel() == 0 and t.dim() > 1), None)
+    if empty is not None and not any(t.numel() for t in tensors):
+        raise BadInput(f"sample of shape {tuple(empty.shape)} holds no values; give inputs of at least one token")
 
 
 def _one_batch(sample: Any) -> Any:

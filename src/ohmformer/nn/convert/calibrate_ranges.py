@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -12,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.capture.inputs import at_home, batch_size, call
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.errors import BadInput, given
-from ohmformer.nn.convert import self_check
+from ohmformer.nn.calls.larger_inputs import magnitudes_of_sample
+from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.handle import Crossbars, crossbars
-from ohmformer.nn.convert.unseen_ranges import magnitudes_of_sample
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
@@ -35,7 +36,7 @@ def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
             the model or changes its settings. The ranges then stay as they were.
     """
     handle = crossbars(model)
-    if isinstance(batches, (Tensor, str, bytes)) or not isinstance(batches, Iterable):
+    if isinstance(batches, (Tensor, np.ndarray, str, bytes)) or not isinstance(batches, Iterable):
         raise BadInput(f"calibrate_ranges: batches is {given(batches)}; give a list of batches, such as [inputs]")
     listed = [batches] if isinstance(batches, Mapping) and batches else batches
     samples = [handle.sample, *(_checked_batch(model, batch, n) for n, batch in enumerate(listed))]
@@ -62,14 +63,14 @@ def _widen(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
         reason = (str(error).splitlines() or [""])[0]
         raise BadInput(
             f"calibrate_ranges: the model fails on a batch ({type(error).__name__}: {reason}); give inputs as the "
-            "model takes them"
+            "model takes them, without labels, such as (x for x, _ in loader)"
         ) from error
 
 
 def _observe(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
     """Run the model on these batches, and widen all ranges to the values that occur."""
     for sample in samples:
-        with torch.no_grad(), self_check.named_rows(sample, handle.axis), handle.state.set_mode("observe inputs"):
+        with torch.no_grad(), named_rows(sample, handle.axis), handle.state.set_mode("observe inputs"):
             call(model, sample)
         for name, magnitude in magnitudes_of_sample(model, sample).items():
             handle.largest_inputs[name] = max(magnitude, handle.largest_inputs.get(name, 0.0))
@@ -110,7 +111,7 @@ def calibrate_converters(model: nn.Module, samples: Sequence[Any] = ()) -> None:
     state.level, (state.seed, state.chip) = "array", handle.calibration
     try:
         for sample in samples:
-            with torch.no_grad(), self_check.named_rows(sample, handle.axis), state.set_mode("observe converters"):
+            with torch.no_grad(), named_rows(sample, handle.axis), state.set_mode("observe converters"):
                 call(model, sample)
     finally:
         state.level, state.seed, state.chip = before

@@ -8,30 +8,31 @@ from typing import Any
 from torch import nn
 
 from ohmformer.array.spec import Level
-from ohmformer.capture.dry_run import dry_run
+from ohmformer.capture.dry_run import dry_run, refusing_random_models
 from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
 from ohmformer.errors import check_type
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
-from ohmformer.nn.convert import self_check
+from ohmformer.nn.calls.hooks import attach
+from ohmformer.nn.checks import self_check
+from ohmformer.nn.checks.comparing import evaluation_mode
+from ohmformer.nn.checks.noise_check import warn_of_unstable_noise
 from ohmformer.nn.convert.arguments import as_config, checked_sample
+from ohmformer.nn.convert.attention_marks import all_cross_attention, mark_cross_attention, unmark_partial_attention
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.call_info import all_cross_attention, mark_cross_attention, unmark_partial_attention
 from ohmformer.nn.convert.handle import Crossbars
-from ohmformer.nn.convert.hooks import attach
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
-from ohmformer.nn.describing import note_digital
-from ohmformer.nn.noise_check import warn_of_unstable_noise
+from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.state import State
 
 
 def convert(
@@ -76,14 +77,14 @@ def convert(
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
-    with self_check.evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
-        run = dry_run(converted, sample)
-        unmark_partial_attention(run, converted, sample)
-        mark_cross_attention(run, converted, sample)
-        replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
-        table = replacer.replace()
-        state.causal = any(isinstance(op, KVOperand) and op.causal for op in replacer.operands)
-        state.causal = state.causal or all_cross_attention(run, sample)
+    with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
+        with refusing_random_models(model, sample):
+            run = dry_run(converted, sample)
+            unmark_partial_attention(run, converted, sample)
+            mark_cross_attention(run, converted, sample)
+            replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
+            table = replacer.replace()
+        state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
         handle = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
             run.axis, config.weights)  # fmt: skip
@@ -94,6 +95,11 @@ def convert(
         _calibrate(model, converted, handle)
     _report(converted, handle, verbose)
     return converted
+
+
+def _is_causal(operand: Operand) -> bool:
+    """True if an operand is K or V of causal attention."""
+    return isinstance(operand, KVOperand) and operand.causal
 
 
 def _calibrate(model: nn.Module, converted: nn.Module, handle: Crossbars) -> None:

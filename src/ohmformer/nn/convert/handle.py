@@ -17,7 +17,7 @@ from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.modules.class_swap import converted_part
 from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.shared.state import State
 from ohmformer.quantities import whole_number
 
 

@@ -16,11 +16,12 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightCells, WeightOperand
+from ohmformer.nn.shared.state import State
 from ohmformer.routing.product_handler import PairRole
 
-_TITLES = {"key": "Q K", "value": "P V"}
+_PRODUCT_TITLES = {"key": "Q K", "value": "P V"}
+"""Role of an operand -> the product in the capture table."""
 
 
 def digital_row(module: str, product: str, reason: str) -> Captured:
@@ -56,7 +57,7 @@ class OperandChoice:
         key: tuple[object, ...],
         calls_per_forward: int,
         *,
-        rows: BatchAxis | None = FIRST,
+        batch_axis: BatchAxis | None = FIRST,
         samples_known: bool = True,
         bank: str = "",
     ) -> tuple[WeightOperand | None, Captured]:
@@ -66,7 +67,7 @@ class OperandChoice:
             name: name of the operand.
             key: identity of the matrix: equal keys share cells.
             calls_per_forward: number of products with the matrix in a forward pass.
-            rows: the axis of its inputs that holds samples.
+            batch_axis: the axis of its inputs that holds samples.
             samples_known: False if that axis could not be found.
             bank: name of the layer if the matrix is one of a bank.
 
@@ -86,7 +87,7 @@ class OperandChoice:
             array,
             self.state,
             calls_per_forward=calls_per_forward,
-            rows=rows,
+            batch_axis=batch_axis,
             samples_known=samples_known,
             cells=cells,
             bank=bank,
@@ -118,7 +119,7 @@ class OperandChoice:
         assigned = assign_kv(self.hardware, rule, kv_role)
         array, written = assigned.array, assigned.written
         if array is None:
-            return None, digital_row(site, _TITLES[role], _reason(rule))
+            return None, digital_row(site, _PRODUCT_TITLES[role], _reason(rule))
         check_simulated(array, _array_path(pattern, rule, assigned.role))
         if isinstance(rule.clip, tuple) and product.groups not in (None, len(rule.clip)):
             count = f"{len(rule.clip)} clips for {product.groups} heads of K and V"
@@ -137,7 +138,7 @@ class OperandChoice:
             clip=assigned.clip,
         )
         self.operands.append(operand)
-        return operand, Captured(site, _TITLES[role], assigned.role)
+        return operand, Captured(site, _PRODUCT_TITLES[role], assigned.role)
 
     def check_rules(self) -> None:
         """Refuse rules without effect.

@@ -23,7 +23,7 @@ from ohmformer.nn.modules.intercept import Frame, Weights, crossbar_class
 from ohmformer.nn.modules.linear import CrossbarLinear, is_plain_linear
 from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.shared.state import State
 from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
 from ohmformer.routing.refusals import check_place, not_understood
 from ohmformer.routing.weight_names import geometry
@@ -98,31 +98,31 @@ class Replacer(ProductHandler[Place, list[Captured]]):
     def weights(self, product: Product, given: Place) -> list[Captured]:
         """Replace a linear layer, or intercept a product with weights in a module of another class."""
         module = self.modules[product.module]
-        rows = given.left if given.left is not None or given.known else FIRST
+        batch_axis = given.left if given.left is not None or given.known else FIRST
         if is_plain_linear(module) and product.weights == self.weights_of.own_weight(product.module):
-            captured = [self._linear(product, module, rows, known=given.known)]
+            captured = [self._linear(product, module, batch_axis, known=given.known)]
         else:
-            captured = self._functional(product, rows, known=given.known)
+            captured = self._functional(product, batch_axis, known=given.known)
         self._disable_fused_encoders(product.module)
         return captured
 
-    def _linear(self, product: Product, module: nn.Module, rows: BatchAxis | None, *, known: bool) -> Captured:
+    def _linear(self, product: Product, module: nn.Module, batch_axis: BatchAxis | None, *, known: bool) -> Captured:
         key = (product.weights, *geometry(product))
         calls_per_forward, name = self.matrix_calls[_matrix_key(product)], self.weights_of.matrix(product).name
-        operand, row = self.choice.weight(name, key, calls_per_forward, rows=rows, samples_known=known)
+        operand, row = self.choice.weight(name, key, calls_per_forward, batch_axis=batch_axis, samples_known=known)
         if operand is not None:
-            operand.rows_of = self._rows_by_use(product)
+            operand.batch_axis_of_use = self._batch_axis_of_use(product)
             swap_class(module, CrossbarLinear, ohmformer_weight=operand)
         return row
 
-    def _rows_by_use(self, product: Product) -> tuple[BatchAxis | None, ...]:
+    def _batch_axis_of_use(self, product: Product) -> tuple[BatchAxis | None, ...]:
         """Return the axis of samples in the inputs of each use of a matrix; empty if all agree or one is unknown."""
         calls = [p for p in self.run.seen.products if p.kind == "weights" and p.module == product.module]
         places = [self.run.places[p] for p in calls if _matrix_key(p) == _matrix_key(product)]
-        rows = tuple(place.left for place in places)
-        return rows if len(set(rows)) > 1 and all(place.known for place in places) else ()
+        axes = tuple(place.left for place in places)
+        return axes if len(set(axes)) > 1 and all(place.known for place in places) else ()
 
-    def _functional(self, product: Product, rows: BatchAxis | None, *, known: bool) -> list[Captured]:
+    def _functional(self, product: Product, batch_axis: BatchAxis | None, *, known: bool) -> list[Captured]:
         """Intercept products with weights in the forward of a module: a whole parameter, a part of it, or a bank.
 
         All matrices of a bank get operands, also those that the sample does not use.
@@ -139,7 +139,7 @@ class Replacer(ProductHandler[Place, list[Captured]]):
                 matrix.name,
                 (product.weights, matrix.start, *form),
                 self.matrix_calls[_matrix_key(product)],
-                rows=rows,
+                batch_axis=batch_axis,
                 samples_known=known,
                 bank=matrix.layer if bank else "",
             )
@@ -201,12 +201,14 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         """Return how often a forward pass computes a product."""
         return sum((p.module, p.position) == (product.module, product.position) for p in self.run.seen.products)
 
-    def _site(self, product: Product, rows: BatchAxis, calls_per_forward: int) -> tuple[AttentionSite, list[Captured]]:
+    def _site(
+        self, product: Product, batch_axis: BatchAxis, calls_per_forward: int
+    ) -> tuple[AttentionSite, list[Captured]]:
         """Return a site of fused attention with its operands, and the rows of K and V for the capture table."""
         name = self.site(product, "attention")
         key, key_row = self.choice.kv(name, "key", calls_per_forward, product)
         value, value_row = self.choice.kv(name, "value", calls_per_forward, product)
-        return AttentionSite(name, key, value, self.choice.state, rows, product.groups), [key_row, value_row]
+        return AttentionSite(name, key, value, self.choice.state, batch_axis, product.groups), [key_row, value_row]
 
     def pair(self, product: Product, given: Place, role: PairRole) -> list[Captured]:
         """Intercept one product of written-out attention: Q K^T or P V."""

@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 
 from ohmformer.capture.torch_private import post_hooks, pre_hooks, state_dict_hooks
+from ohmformer.nn.calls.hooks import CROSSBAR_HOOKS
 from ohmformer.nn.convert.handle import Crossbars, handle_of
-from ohmformer.nn.convert.hooks import CROSSBAR_HOOKS
 from ohmformer.nn.convert.sharing import Model, share_parameters
 from ohmformer.nn.convert.state_dict_ranges import RANGE_HOOKS
-from ohmformer.nn.describing import forget_note
 from ohmformer.nn.modules.class_swap import added_values, converted_part, restore_class
+from ohmformer.nn.modules.describing import forget_note
 
 
 def revert(model: Model) -> Model:

@@ -19,8 +19,8 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.modules.grouped_query import multiply
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.plain_calls import refuse_hidden
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
+from ohmformer.nn.shared.state import State
 
 
 @dataclass(eq=False)
@@ -45,11 +45,11 @@ class ActivationMatmulSite:
     groups: int | None = None
     swapped: bool = False
 
-    def apply(self, product: Contraction, seen: Tensor | None = None) -> Tensor:
+    def apply(self, factors: Contraction, seen: Tensor | None = None) -> Tensor:
         """Compute the product, one factor of which is written.
 
         Args:
-            product: the call of the model.
+            factors: the factors in the call of the model.
             seen: broadcasts against [..., M, tokens]; True where a row of the left factor sees a token of the right one
                 (as the site stores them, which may be the other way around than in the model). None if all is seen, or
                 nothing tells. A token that no row sees is padding, and is not written.
@@ -57,18 +57,18 @@ class ActivationMatmulSite:
         Raises:
             BadInput: nothing tells which rows belong to which sample.
         """
-        product = product.swapped() if self.swapped else product
-        refuse_hidden(self.name, product.left, product.right)
-        if product.left.numel() == 0 or product.right.numel() == 0:  # an empty batch, or no tokens
-            return product.finish(product.left @ product.right.transpose(-2, -1))
-        dtype = product.left.dtype
-        lead = torch.broadcast_shapes(product.left.shape[:-2], product.right.shape[:-2])
-        left, right = (f.expand(*lead, *f.shape[-2:]) for f in (product.left, product.right))
-        axis = self._batch_axis(product, len(lead))
+        factors = factors.transposed() if self.swapped else factors
+        refuse_hidden(self.name, factors.left, factors.right)
+        if factors.left.numel() == 0 or factors.right.numel() == 0:  # an empty batch, or no tokens
+            return factors.finish(factors.left @ factors.right.transpose(-2, -1))
+        dtype = factors.left.dtype
+        lead = torch.broadcast_shapes(factors.left.shape[:-2], factors.right.shape[:-2])
+        left, right = (f.expand(*lead, *f.shape[-2:]) for f in (factors.left, factors.right))
+        axis = self._axis_after_broadcasting(factors, len(lead))
         B = samples_in(left, axis, self.state)
         if B is None:
             raise BadInput(
-                f"{self.name}: a product of {tuple(product.left.shape)} with {tuple(product.right.shape)} for "
+                f"{self.name}: a product of {tuple(factors.left.shape)} with {tuple(factors.right.shape)} for "
                 f"{self.state.samples} samples: cannot tell which rows belong to which sample; name one sample per row"
             )
         x, w = (axis.to_heads(widened(f, self.name), B) for f in (left, right))
@@ -78,21 +78,21 @@ class ActivationMatmulSite:
             valid = _seen_by_samples(seen, axis, tuple(lead), B, shown)
             spread = self.operand.simulated and (shown is not None or shows_nothing(seen))
         y = multiply(self.operand, x, w, self.groups, valid, sees_unwritten=spread)
-        return product.finish(axis.from_heads(y, tuple(lead)).to(dtype))
+        return factors.finish(axis.from_heads(y, tuple(lead)).to(dtype))
 
     def _shown_queries(self, B: int, M: int) -> Tensor | None:
         """[B, M] True for queries that are not padding; None if none is, or nothing tells.
 
         What only padding sees (itself, in XLNet) is padding.
         """
-        padding = self.state.call_info.padding
-        if not padding or padding[0].shape != (B, M) or bool(padding[0].all()):
+        token_mask = self.state.call_info.token_mask
+        if not token_mask or token_mask[0].shape != (B, M) or bool(token_mask[0].all()):
             return None
-        return padding[0]
+        return token_mask[0]
 
-    def _batch_axis(self, product: Contraction, axes: int) -> BatchAxis:
+    def _axis_after_broadcasting(self, factors: Contraction, axes: int) -> BatchAxis:
         """The batch axis among the leading axes that both factors share after broadcasting."""
-        axis, factor = (self.right, product.right) if self.right is not None else (self.left, product.left)
+        axis, factor = (self.right, factors.right) if self.right is not None else (self.left, factors.left)
         assert axis is not None
         return BatchAxis(axis.axis + axes - (factor.dim() - 2), axis.size, axis.major)
 

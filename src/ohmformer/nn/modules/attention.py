@@ -19,8 +19,8 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.modules.grouped_query import every_head, multiply
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.plain_calls import refuse_hidden
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import samples_in
+from ohmformer.nn.shared.state import State
 
 
 @dataclass(eq=False)
@@ -32,7 +32,7 @@ class AttentionSite:
         key: K on crossbars; None if Q K^T stays digital.
         value: V on crossbars; None if P V stays digital.
         state: what the whole model shares.
-        rows: the batch axis of queries [..., M, d].
+        batch_axis: the batch axis of queries [..., M, d].
         groups: heads of K and V, without copies of them for the heads of queries; None if not known.
     """
 
@@ -40,7 +40,7 @@ class AttentionSite:
     key: KVOperand | None
     value: KVOperand | None
     state: State
-    rows: BatchAxis = FIRST
+    batch_axis: BatchAxis = FIRST
     groups: int | None = None
 
     def attend(
@@ -70,7 +70,7 @@ class AttentionSite:
             return query.new_zeros(*rows, value.shape[-1]), query.new_zeros(*rows, key.shape[-2])
         B, dtype = self._samples(query), query.dtype
         key, value = (_each_sample(t, query) for t in (key, value))
-        q, k, v = (self.rows.to_heads(widened(t, self.name), B) for t in (query, key, value))
+        q, k, v = (self.batch_axis.to_heads(widened(t, self.name), B) for t in (query, key, value))
         H = q.shape[1]
         if k.shape[1] not in (1, H) and not enable_gqa:
             raise BadInput(f"{self.name}: {H} heads of queries meet {k.shape[1]} of keys; pass enable_gqa=True")
@@ -90,11 +90,11 @@ class AttentionSite:
             output = p @ every_head(v, H)
         else:
             output = multiply(self.value, p, v.transpose(-2, -1), self.groups, valid, sees_unwritten=spread)
-        return self.rows.from_heads(output, query.shape[:-2]).to(dtype), weights
+        return self.batch_axis.from_heads(output, query.shape[:-2]).to(dtype), weights
 
     def _samples(self, query: Tensor) -> int:
         """The number of samples in a query."""
-        samples = samples_in(query, self.rows, self.state) if query.dim() > 2 else None
+        samples = samples_in(query, self.batch_axis, self.state) if query.dim() > 2 else None
         if samples is None:
             names = "" if self.state.samples is None else f" for {self.state.samples} samples"
             raise BadInput(
@@ -109,9 +109,9 @@ class AttentionSite:
         if mask is None:
             return None
         mask = mask[(None,) * (query.dim() - mask.dim())]
-        if query.dim() == 4 and self.rows == FIRST and query.shape[0] == B:
+        if query.dim() == 4 and self.batch_axis == FIRST and query.shape[0] == B:
             return mask
-        return self.rows.to_heads(mask.expand(*query.shape[:-2], *mask.shape[-2:]), B)
+        return self.batch_axis.to_heads(mask.expand(*query.shape[:-2], *mask.shape[-2:]), B)
 
 
 def _spreads(mask: Tensor) -> bool:

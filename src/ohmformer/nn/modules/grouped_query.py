@@ -52,10 +52,10 @@ def _one_token(operand: KVOperand, tokens: Tensor, valid: Tensor | None) -> bool
     Hugging Face packs them like that where one token meets a cache; `multiply` packs heads in the same order.
     """
     info = operand.state.call_info
-    if len(info.numbers) != len(tokens) or len(info.numbers[0]) != 1 or not info.written:
+    if len(info.numbers) != len(tokens) or len(info.numbers[0]) != 1 or not info.tokens_so_far:
         return False
     count = tokens.shape[-2] if valid is None else int(valid.sum(dim=1).max())
-    return count <= max(info.written)
+    return count <= max(info.tokens_so_far)
 
 
 def every_head(tokens: Tensor, heads: int) -> Tensor:

@@ -15,20 +15,20 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from ohmformer.capture.contraction.grouped_matmul import GROUPED, group_contraction
-from ohmformer.capture.contraction.matmul import Contraction, contraction
+from ohmformer.capture.contraction.matmul import Contraction, as_contraction
 from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.opaque_tensors import opaque
 from ohmformer.capture.recorder import FUSED, multiplies
 from ohmformer.errors import BadInput
-from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.activation_matmul import ActivationMatmulSite
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.class_swap import CROSSBAR_CLASS
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
-from ohmformer.nn.operands.state import State
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.state import State
 
 T = TypeVar("T")
 
@@ -183,19 +183,19 @@ class Intercept(TorchFunctionMode):
             return site.attend(*args, **kwargs)[0]
         # In the mode "bypass" products are exact, so masks do not matter.
         followed = self.frame.state.mode != "bypass"
-        product = contraction(func, args, kwargs) if site is not None or position in self.frame.scores else None
+        factors = as_contraction(func, args, kwargs) if site is not None or position in self.frame.scores else None
         if site is None:
             output = func(*args, **kwargs)
-            if product is not None and followed:
-                self.follower.begin(product, output)
+            if factors is not None and followed:
+                self.follower.begin(factors, output)
             return output
-        assert product is not None
+        assert factors is not None
         if followed and position in self.frame.scores and site.operand.write == "right":
-            return self.follower.wait(product, partial(site.apply, product))
+            return self.follower.wait(factors, partial(site.apply, factors))
         seen = self.follower.seen_by(func, args, kwargs) if followed else None
         if seen is None:
-            return site.apply(product)
-        return site.apply(product, (seen.swapped() if site.swapped else seen).left)
+            return site.apply(factors)
+        return site.apply(factors, (seen.transposed() if site.swapped else seen).left)
 
     def _check_operation(self, position: int, func: Any) -> None:
         """Refuse a product that the dry run did not record at this position.
@@ -221,23 +221,23 @@ class Intercept(TorchFunctionMode):
             parts = [self._multiply(part) for part in group_contraction(func, args, kwargs)]
             ys = [y for y in parts if y is not None]
             return torch.cat(ys) if parts and len(ys) == len(parts) else None
-        return self._multiply(contraction(func, args, kwargs))
+        return self._multiply(as_contraction(func, args, kwargs))
 
-    def _multiply(self, contracted: Contraction | None) -> Tensor | None:
+    def _multiply(self, factors: Contraction | None) -> Tensor | None:
         """Compute one matrix product with weights of the frame; None if no factor is such a matrix."""
-        if contracted is None:
+        if factors is None:
             return None
-        for product in (contracted, contracted.swapped()):
-            matrix, origin = product.right, product.origin
+        for form in (factors, factors.transposed()):
+            matrix, origin = form.right, form.origin
             if opaque(origin):
                 continue
             address, shape = _address(origin), tuple(matrix.shape)
             key: tuple[Any, ...] = (address, tuple(origin.shape), origin.stride(), shape)
             key = key if key in self.weights else (address, shape)
             if key in self.weights:
-                operand, x = self.weights[key], product.left
+                operand, x = self.weights[key], form.left
                 y = x @ matrix.transpose(-2, -1) if operand is None else operand.product(x, matrix, origin)
-                return product.finish(y)
+                return form.finish(y)
         return None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ohmformer.capture.torch_private import unintercepted
-from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.modules.intercept import with_values
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand

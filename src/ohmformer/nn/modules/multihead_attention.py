@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from ohmformer.capture.torch_private import unintercepted
 from ohmformer.errors import BadInput
-from ohmformer.nn.describing import joined, on_arrays
 from ohmformer.nn.modules.attention import AttentionSite
 from ohmformer.nn.modules.compile_guard import eager
+from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.modules.intercept import with_values
-from ohmformer.nn.operands.memory import Mask
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.memory import Mask
 
 
 class CrossbarMultiheadAttention(nn.MultiheadAttention):
@@ -46,8 +46,8 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         with unintercepted():  # the products of the simulation itself
             query, key, value = with_values(site.state.threads.here.frames, (query, key, value))
             elsewhere = key is not query and not self._causal()
-            memory = _not_padding(key_padding_mask) if elsewhere else None
-            q, k, v = self._project(memory, *(self._batch_first(t) for t in (query, key, value)))
+            memory_mask = _not_padding(key_padding_mask) if elsewhere else None
+            q, k, v = self._project(memory_mask, *(self._batch_first(t) for t in (query, key, value)))
             mask = self._mask(attn_mask, key_padding_mask, q, k, is_causal)
             heads, weights = site.attend(q, k, v, mask, self.dropout if self.training else 0.0)
             out = self.out_proj(heads.transpose(1, 2).flatten(2))
@@ -86,13 +86,13 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         site = self.ohmformer_sites[0]
         return any(operand is not None and operand.causal for operand in (site.key, site.value))
 
-    def _project(self, memory: Mask | None, *tokens: Tensor) -> list[Tensor]:
-        """Queries, keys and values [B, H, N, d] of tokens[B, N, .]; `memory`, of keys, is as in `inputs_shown`."""
+    def _project(self, memory_mask: Mask | None, *tokens: Tensor) -> list[Tensor]:
+        """Queries, keys and values [B, H, N, d] of tokens[B, N, .]; `memory_mask`, of keys, is as in `inputs_shown`."""
         biases = self.in_proj_bias.chunk(3) if self.in_proj_bias is not None else (None, None, None)
         heads = []
-        masks = (None, memory, memory)
+        masks = (None, memory_mask, memory_mask)
         for x, w, b, operand, mask in zip(tokens, self._weights(), biases, self.ohmformer_inputs, masks, strict=True):
-            y = F.linear(x, w) if operand is None else operand.product(x, w, memory=mask)
+            y = F.linear(x, w) if operand is None else operand.product(x, w, memory_mask=mask)
             y = y if b is None else y + b
             heads.append(y.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2))
         return heads

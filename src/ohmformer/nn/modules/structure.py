@@ -35,7 +35,7 @@ def is_bare(module: nn.Module) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ModuleRecord:
     """One module as it was at its conversion.
 
     Attributes:
@@ -45,7 +45,7 @@ class Part:
         forward: the forward of that class.
         own_forward: a forward that was set as an attribute of the module; None without one.
         children: its submodules.
-        names: names of the submodules.
+        child_names: names of the submodules.
         exchangeable: True if it has no parameters and multiplied nothing, so that another such module may replace it.
     """
 
@@ -55,7 +55,7 @@ class Part:
     forward: Callable[..., Any]
     own_forward: Callable[..., Any] | None
     children: tuple[nn.Module | None, ...]
-    names: tuple[str, ...]
+    child_names: tuple[str, ...]
     exchangeable: bool = False
 
     def difference(self, exchangeable: set[int]) -> str:
@@ -65,7 +65,7 @@ class Part:
             exchangeable: `id`s of the modules that other modules without products may replace.
         """
         now = {name: child for name, child in self.module._modules.items() if name != PARAMETRIZED}
-        before = {n: c for n, c in zip(self.names, self.children, strict=True) if n != PARAMETRIZED}
+        before = {n: c for n, c in zip(self.child_names, self.children, strict=True) if n != PARAMETRIZED}
         for name in [*now, *before]:
             if name not in before:
                 return f"has a new submodule {name!r}"
@@ -96,10 +96,10 @@ class Part:
 
 
 class Structure:
-    """The parts of a converted model; a copied or unpickled model has a separate structure."""
+    """The records of a converted model; a copied or unpickled model has a separate structure."""
 
     def __init__(self) -> None:
-        self.parts: tuple[Part, ...] = ()
+        self.records: tuple[ModuleRecord, ...] = ()
 
     def note(self, model: nn.Module, multiplying: Iterable[str]) -> None:
         """Record the modules of the model in their present form.
@@ -109,8 +109,8 @@ class Structure:
             multiplying: names of the modules that compute products.
         """
         names = set(multiplying)
-        self.parts = tuple(
-            _part(name, module, exchangeable=name not in names and is_bare(module))
+        self.records = tuple(
+            _record(name, module, exchangeable=name not in names and is_bare(module))
             for name, module in model.named_modules()
         )
 
@@ -121,76 +121,78 @@ class Structure:
             BadInput: the model was changed.
         """
         exchanged = False
-        for part in self.parts:
-            module = part.module
+        for record in self.records:
+            module = record.module
             if (
-                tuple(module._modules.values()) != part.children
-                or module.__class__ is not part.cls
-                or part.cls.forward is not part.forward
-                or module.__dict__.get("forward") is not part.own_forward
+                tuple(module._modules.values()) != record.children
+                or module.__class__ is not record.cls
+                or record.cls.forward is not record.forward
+                or module.__dict__.get("forward") is not record.own_forward
             ):
-                difference = part.difference({id(each.module) for each in self.parts if each.exchangeable})
+                difference = record.difference({id(each.module) for each in self.records if each.exchangeable})
                 if difference:
                     raise BadInput(
-                        f"{part.name or 'the model itself'} {difference} since the model was converted, which would "
+                        f"{record.name or 'the model itself'} {difference} since the model was converted, which would "
                         "run digitally; undo the change, or convert the changed model again: "
                         "convert(revert(model), ...)"
                     )
-                exchanged = exchanged or tuple(module._modules) == part.names
+                exchanged = exchanged or tuple(module._modules) == record.child_names
         if exchanged:
             self._note_exchanged()
 
     def _note_exchanged(self) -> None:
         """Record the modules without products that replaced others."""
-        by_id = {id(part.module): part for part in self.parts}
-        parts = []
-        for name, module in self.parts[0].module.named_modules():
-            part = by_id.get(id(module))
-            if part is None and without_products(module):
-                part = _part(name, module, exchangeable=True)
-            elif part is not None and tuple(module._modules) == part.names:
-                part = replace(part, children=tuple(module._modules.values()))
-            if part is not None:
-                parts.append(part)
-        self.parts = tuple(parts)
+        by_id = {id(record.module): record for record in self.records}
+        records = []
+        for name, module in self.records[0].module.named_modules():
+            record = by_id.get(id(module))
+            if record is None and without_products(module):
+                record = _record(name, module, exchangeable=True)
+            elif record is not None and tuple(module._modules) == record.child_names:
+                record = replace(record, children=tuple(module._modules.values()))
+            if record is not None:
+                records.append(record)
+        self.records = tuple(records)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Structure:
         """Return the structure of the copied model."""
         copied = Structure()
         memo[id(self)] = copied
-        copied.parts = tuple(
+        copied.records = tuple(
             replace(
-                part,
-                module=deepcopy(part.module, memo),
-                own_forward=deepcopy(part.own_forward, memo),
-                children=tuple(deepcopy(child, memo) for child in part.children),
+                record,
+                module=deepcopy(record.module, memo),
+                own_forward=deepcopy(record.own_forward, memo),
+                children=tuple(deepcopy(child, memo) for child in record.children),
             )
-            for part in self.parts
+            for record in self.records
         )
         return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the parts without classes and forwards, since crossbar classes are made when they are needed."""
+        """Pickle the records without classes and forwards, since crossbar classes are made when they are needed."""
         state = []
-        for part in self.parts:
-            unchanged = part.own_forward is vars(part.module).get("forward")
-            forward = part.own_forward if unchanged else _lost_forward
-            state.append((part.name, part.module, forward, part.children, part.names, part.exchangeable))
+        for record in self.records:
+            unchanged = record.own_forward is vars(record.module).get("forward")
+            forward = record.own_forward if unchanged else _lost_forward
+            state.append(
+                (record.name, record.module, forward, record.children, record.child_names, record.exchangeable)
+            )
         return Structure, (), state
 
     def __setstate__(self, state: list[tuple[Any, ...]]) -> None:
-        """Restore the parts; classes are those of the unpickled modules."""
-        self.parts = tuple(
-            Part(name, module, type(module), type(module).forward, forward, children, names, exchangeable)
+        """Restore the records; classes are those of the unpickled modules."""
+        self.records = tuple(
+            ModuleRecord(name, module, type(module), type(module).forward, forward, children, names, exchangeable)
             for name, module, forward, children, names, exchangeable in state
         )
 
 
-def _part(name: str, module: nn.Module, *, exchangeable: bool) -> Part:
+def _record(name: str, module: nn.Module, *, exchangeable: bool) -> ModuleRecord:
     """Return a module in its present form."""
     cls, own_forward = type(module), vars(module).get("forward")
     children = tuple(module._modules.values())
-    return Part(name, module, cls, cls.forward, own_forward, children, tuple(module._modules), exchangeable)
+    return ModuleRecord(name, module, cls, cls.forward, own_forward, children, tuple(module._modules), exchangeable)
 
 
 def _lost_forward(*_: object) -> None:

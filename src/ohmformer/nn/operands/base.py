@@ -19,7 +19,7 @@ from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
-from ohmformer.nn.operands.state import State, Use
+from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Stream, Streams
 
 EXACT = ("bypass", "observe inputs", "observe tokens")

@@ -25,9 +25,9 @@ from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_a
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
 from ohmformer.nn.operands.read_streams import read_streams
-from ohmformer.nn.operands.state import Use
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.operands.unpad import Unpadding, place_tokens, unpad
+from ohmformer.nn.shared.state import Use
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.nn.operands.kv_tokens import KVTokens
-from ohmformer.nn.operands.state import Moved
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
+from ohmformer.nn.shared.state import Moved
 from ohmformer.streams import SampleStreams, TokenStreams
 
 
@@ -41,7 +41,7 @@ class WrittenTokens:
         """True if the tokens of a call would be written in the same way, with noise of the same kind."""
         old, tokens = self.tokens, batch.tokens
         alike = old.shape[1::2] == tokens.shape[1::2] and (old.dtype, old.device) == (tokens.dtype, tokens.device)
-        alike = alike and all(_same(a, b) for a, b in zip(self.settings, settings, strict=True))
+        alike = alike and all(_same_setting(a, b) for a, b in zip(self.settings, settings, strict=True))
         return alike and type(self.streams) is type(batch.streams)
 
 
@@ -140,8 +140,7 @@ def _split_by_number(
 ) -> Split:
     """`split` where samples or tokens stand at other places than before: each token is looked up by its number."""
     tokens, device = batch.tokens, batch.tokens.device
-    row_of = {stream: row for row, stream in enumerate(before.streams)}
-    row = torch.tensor([row_of.get(stream, -1) for stream in streams.streams], device=device)
+    row = torch.tensor(_rows_before(before, streams), device=device)
     old_numbers = torch.tensor(before.numbers, device=device)
     numbers = torch.tensor(streams.numbers, device=device)
     in_row = torch.where((row < 0)[:, None], -1, old_numbers[row])
@@ -155,7 +154,8 @@ def _split_by_number(
     places = unpad_where((numbers >= 0) & ~known)
     rest = numbers.gather(1, places.index).masked_fill(~places.kept, -1).tolist()
     replaced = cached & ~known & (numbered | (row < 0)[:, None])
-    moved = _moved(cache.tokens, tokens, known, replaced, row, old_numbers, numbers)
+    same_sample = torch.tensor([[a == b for b in before.streams] for a in streams.streams], device=device)
+    moved = _moved(cache.tokens, tokens, known, replaced, row, same_sample, old_numbers, numbers)
     n = tokens.shape[-2]
     rest_streams = TokenStreams(streams.streams, numbers=tuple(tuple(each) for each in rest))
     to_write = _part(batch, rest_streams, lambda t: places.gather(t, -2) if t.shape[-2] == n > 1 else t)
@@ -168,13 +168,33 @@ def _part(batch: KVTokens, streams: TokenStreams, of: Callable[[Tensor], Tensor]
     return replace(batch, values=values, streams=streams, code_range=code_range, column_range=column_range)
 
 
+def _rows_before(before: TokenStreams, now: TokenStreams) -> list[int]:
+    """For each sample of a call, its row among those that were written; -1 if it was not.
+
+    Several rows may have one name, such as samples that are drawn from one prompt. Then the same row comes first.
+    """
+    row_of = {stream: row for row, stream in enumerate(before.streams)}
+    stays = [a == b for a, b in zip(before.streams, now.streams, strict=False)]
+    return [
+        row if row < len(stays) and stays[row] else row_of.get(stream, -1) for row, stream in enumerate(now.streams)
+    ]
+
+
 def _moved(
-    old: Tensor, tokens: Tensor, known: Tensor, replaced: Tensor, row: Tensor, old_numbers: Tensor, numbers: Tensor
+    old: Tensor,
+    tokens: Tensor,
+    known: Tensor,
+    replaced: Tensor,
+    row: Tensor,
+    same_sample: Tensor,
+    old_numbers: Tensor,
+    numbers: Tensor,
 ) -> frozenset[Moved]:
     """How cells that hold old tokens contradict cached tokens [B, R, n, d]; see `Moved`.
 
     `known` [B, n] are tokens that cells hold, `replaced` are others that they should hold: another token has their
-    number, or their sample was not written. Only the last one of each sample is looked for.
+    number, or their sample was not written. Only the last one of each sample is looked for. `same_sample` [B, rows
+    written] is True where a row that was written has the name of a sample: its tokens are those of that sample.
     """
     moved: set[Moved] = set()
     if bool((replaced.cumsum(dim=1).bool() & known).any()):
@@ -184,7 +204,7 @@ def _moved(
         equal = (old == tokens[b, None, :, place, None]).all(dim=-1).all(dim=1) & (old_numbers >= 0)
         if row[b] >= 0 and bool(equal[row[b]].any()):
             moved.add("number")
-        if bool((equal & (old_numbers == numbers[b, place])).any()):
+        if bool((equal & (old_numbers == numbers[b, place]) & ~same_sample[b, :, None]).any()):
             moved.add("sample")
     return frozenset(moved)
 
@@ -199,6 +219,6 @@ def _continues(old: TokenStreams, now: TokenStreams, new: int) -> bool:
     )
 
 
-def _same(a: object, b: object) -> bool:
+def _same_setting(a: object, b: object) -> bool:
     """True if two settings are the same one, or equal; tensors are compared by identity."""
     return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from ohmformer.nn.operands.memory import Mask
-from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import Numbers
+from ohmformer.nn.shared.memory import Mask
+from ohmformer.nn.shared.state import CallInfo
 from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams, sample_streams
 
 
@@ -21,7 +21,7 @@ def read_streams(
     *,
     by_token: bool,
     columns: tuple[int, ...] | None = None,
-    memory: Mask | None = None,
+    memory_mask: Mask | None = None,
     exactly: bool = False,
 ) -> SampleStreams:
     """One stream of each sample, from which padding draws nothing; or one of each token.
@@ -35,13 +35,13 @@ def read_streams(
         queries: inputs of one head; None if inputs count as tokens only where the call numbers them, M for each sample.
         by_token: tokens have streams of their own, if inputs are known to be tokens.
         columns: for each sample, how many of the outputs it has; None if all.
-        memory: as in `inputs_shown`.
+        memory_mask: as in `inputs_shown`.
         exactly: as in `numbers_of_inputs`.
     """
     B, M = shape[0], shape[-2]
     samples, per_head = sample_streams(stream, B, info.names), queries or M
     heads = M // per_head
-    if by_token and memory is None:
+    if by_token and memory_mask is None:
         numbers = info.numbers if queries is None else numbers_of_inputs(B, queries, info, exactly=exactly)
         if len(numbers) == B and len(numbers[0]) >= per_head:
             of_heads = tuple(
@@ -49,7 +49,7 @@ def read_streams(
                 for row in numbers
             )
             return TokenStreams(samples.streams, numbers=of_heads, growing=True)
-    shown = inputs_shown(B, per_head, heads, info, memory)
+    shown = inputs_shown(B, per_head, heads, info, memory_mask)
     if shown is None and columns is None:
         return samples
     return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns)
@@ -73,14 +73,14 @@ def numbers_of_inputs(B: int, queries: int, info: CallInfo, *, exactly: bool = F
 
 
 def inputs_shown(
-    B: int, queries: int, heads: int, info: CallInfo, memory: Mask | None
+    B: int, queries: int, heads: int, info: CallInfo, memory_mask: Mask | None
 ) -> tuple[tuple[int, ...], ...] | None:
     """For each sample, which of its inputs [heads * queries] are not padding; None if all, or if nothing tells.
 
-    `memory` is given for inputs that are not the new tokens of the call (see `State.memory`): a mask [B, queries] that
-    is False at padding, or nothing.
+    `memory_mask` [B, queries], False at padding, is given for inputs that are not the new tokens of the call (see
+    `State.memory`); it is empty if none of them is padding.
     """
-    masks = memory if memory is not None else info.padding if info.memory is None else ()
+    masks = memory_mask if memory_mask is not None else info.token_mask if info.memory_mask is None else ()
     if not masks or masks[0].shape != (B, queries) or bool(masks[0].all()):
         return None
     shown = [row.nonzero().flatten().tolist() for row in masks[0]]

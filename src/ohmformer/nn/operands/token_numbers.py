@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.masks import allowed, seen_keys
 from ohmformer.errors import BadInput
+from ohmformer.nn.shared.memory import Mask
 
 Numbers = tuple[tuple[int, ...], ...]
 """For each sample the number of the token at each place, negative where there is none."""
@@ -26,18 +27,18 @@ class Numbered:
 
     Attributes:
         numbers: for each sample, the numbers of its M new tokens; -1 at padding.
-        totals: for each sample, how many tokens it has had by the end of the call.
+        tokens_so_far: for each sample, its number of tokens at the end of the call, cached ones included.
         slots: how many slots of a cache are in use by then, padding included.
-        padding: [B, slots] True where a slot holds a token; empty if no argument tells.
+        token_mask: [B, slots] True where a slot holds a token; empty if no argument tells.
     """
 
     numbers: Numbers
-    totals: tuple[int, ...]
+    tokens_so_far: tuple[int, ...]
     slots: int
-    padding: tuple[Tensor, ...] = ()
+    token_mask: Mask = ()
 
 
-def numbered(named: Mapping[str, Any], mask: Any, rows: int, M: int, *, own_cache: bool = False) -> Numbered:
+def numbered(named: Mapping[str, Any], mask: Any, B: int, M: int, *, own_cache: bool = False) -> Numbered:
     """The numbers of M new tokens of each sample.
 
     The first of these that a call has decides: a mask [B, L]; `position_ids` beside a mask [B, 1, M, N]; such a mask
@@ -46,7 +47,7 @@ def numbered(named: Mapping[str, Any], mask: Any, rows: int, M: int, *, own_cach
     Args:
         named: the arguments of the call.
         mask: the tokens that are seen: [B, L], [B, 1, M, N], or one of these for each kind of layer.
-        rows: B.
+        B: number of samples.
         M: number of new tokens.
         own_cache: the model may keep a cache that the call does not show.
 
@@ -56,26 +57,26 @@ def numbered(named: Mapping[str, Any], mask: Any, rows: int, M: int, *, own_cach
     cache, positions = named.get("past_key_values"), _positions(named.get("cache_position"), M)
     past = cached_tokens(cache)
     begin = past if positions is None else int(positions[0, 0])
-    flat = token_mask(mask)
-    if flat is not None and flat.shape[0] == rows and flat.shape[1] >= M:
+    flat = as_token_mask(mask)
+    if flat is not None and flat.shape[0] == B and flat.shape[1] >= M:
         shown = hasattr(cache, "get_seq_length") or (cache is None and not own_cache)
         if positions is None and not shown:
             begin = flat.shape[1] - M  # a cache of tensors may have slots to spare, or have lost its oldest tokens
         return _counted(flat, begin, M)
-    slots, seen = begin + M, _seen(mask, rows, M)
+    slots, seen = begin + M, _seen(mask, B, M)
     if seen is not None:
         position_ids = named.get("position_ids")
         if isinstance(position_ids, Tensor) and _in_order(position_ids, seen):
             numbers = _tuples(torch.where(seen, position_ids, -1))
             return Numbered(numbers, tuple(max(0, 1 + max(row)) for row in numbers), slots, _keys(mask))
-        if position_ids is None and _keys(mask)[0].shape == (rows, slots):
+        if position_ids is None and _keys(mask)[0].shape == (B, slots):
             return _counted(_keys(mask)[0], begin, M)
     if positions is not None:
-        numbers = _tuples(positions.expand(rows, M))
-    elif past and not hasattr(cache, "get_seq_length") and _beyond(named.get("position_ids"), rows, M, past):
+        numbers = _tuples(positions.expand(B, M))
+    elif past and not hasattr(cache, "get_seq_length") and _beyond(named.get("position_ids"), B, M, past):
         numbers = _tuples(named["position_ids"])  # the cache is a window that has lost its oldest tokens
     else:
-        numbers = (tuple(range(past, past + M)),) * rows
+        numbers = (tuple(range(past, past + M)),) * B
     return Numbered(numbers, tuple(1 + max(row) for row in numbers), slots)
 
 
@@ -92,7 +93,7 @@ def cached_tokens(cache: Any) -> int:
     return 0 if keys is None else int(keys.shape[-2])
 
 
-def token_mask(value: Any) -> Tensor | None:
+def as_token_mask(value: Any) -> Tensor | None:
     """A mask [B, L], True where there is a token; None if the value is not such a mask."""
     if isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point():
         return value.bool()
@@ -124,9 +125,9 @@ def _tuples(numbers: Tensor) -> Numbers:
     return tuple(tuple(row) for row in numbers.tolist())
 
 
-def _beyond(positions: Any, rows: int, M: int, past: int) -> bool:
+def _beyond(positions: Any, B: int, M: int, past: int) -> bool:
     """True if position_ids [B, M] show that there were more tokens than the `past` ones of the cache."""
-    return isinstance(positions, Tensor) and positions.shape == (rows, M) and bool((positions[:, 0] > past).all())
+    return isinstance(positions, Tensor) and positions.shape == (B, M) and bool((positions[:, 0] > past).all())
 
 
 def _keys(value: Any) -> tuple[Tensor, ...]:
@@ -136,15 +137,16 @@ def _keys(value: Any) -> tuple[Tensor, ...]:
     return tuple(sorted(seen, key=lambda keys: -int(keys.sum())))
 
 
-def _seen(value: Any, rows: int, M: int) -> Tensor | None:
+def _seen(value: Any, B: int, M: int) -> Tensor | None:
     """[B, M] True for new tokens that see anything, from a mask [B, 1, M, N]: padding sees nothing.
 
-    Of several masks, one for each kind of layer, the first decides: what sees nothing in one sees nothing in all.
+    Of several masks, one for each kind of layer, the first of this shape decides: what sees nothing in one sees nothing
+    in all. Layers without attention, such as convolutions, may have None or a mask of another shape.
     """
-    mask = next(iter(value.values()), None) if isinstance(value, Mapping) else value
-    if not isinstance(mask, Tensor) or mask.dim() != 4 or mask.shape[0] != rows or mask.shape[2] != M:
-        return None
-    return allowed(mask).any(dim=-1).any(dim=1)
+    for mask in value.values() if isinstance(value, Mapping) else (value,):
+        if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[0] == B and mask.shape[2] == M:
+            return allowed(mask).any(dim=-1).any(dim=1)
+    return None
 
 
 def _in_order(positions: Tensor, seen: Tensor) -> bool:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ohmformer.nn.operands.state import CallInfo
 from ohmformer.nn.operands.token_numbers import Numbers
+from ohmformer.nn.shared.memory import Mask
+from ohmformer.nn.shared.state import CallInfo
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +97,14 @@ def place_tokens(
             return None, info.numbers
         return place_by_number(torch.tensor(info.numbers, device=device))
     if info.ring and numbered and len(info.numbers[0]) < N:
-        last = torch.tensor(info.written, device=device)[:, None] - 1
+        last = torch.tensor(info.tokens_so_far, device=device)[:, None] - 1
         numbers = last - (last - torch.arange(N, device=device)) % N
         return place_by_number(numbers if unpadding is None else torch.where(unpadding.seen, numbers, -1))
     lengths = (N,) * B if unpadding is None else unpadding.lengths
-    totals = info.written if len(info.written) == B else lengths
-    starts = [max(0, total - length) for total, length in zip(totals, lengths, strict=True)]
+    tokens_so_far = info.tokens_so_far if len(info.tokens_so_far) == B else lengths
+    starts = [max(0, total - length) for total, length in zip(tokens_so_far, lengths, strict=True)]
     if unpadding is not None and any(starts):
-        of_slots = _numbers_of_slots(info.padding, totals, N, device)
+        of_slots = _numbers_of_slots(info.token_mask, tokens_so_far, N, device)
         if of_slots is not None and by_number:
             return place_by_number(torch.where(unpadding.seen, of_slots, -1))
         if of_slots is not None:
@@ -122,24 +123,22 @@ def place_tokens(
     return place_by_number(torch.where(seen, seen.long().cumsum(dim=1) - 1 + first, -1))
 
 
-def _numbers_of_slots(
-    padding: tuple[Tensor, ...], totals: Sequence[int], N: int, device: torch.device
-) -> Tensor | None:
+def _numbers_of_slots(token_mask: Mask, tokens_so_far: Sequence[int], N: int, device: torch.device) -> Tensor | None:
     """The number of the token in each of N slots [B, N], -1 at padding, where no token of a sample is missing.
 
     A mask may hide tokens between others that it shows (sparse attention, or a mask that depends on values), so the
-    visible tokens alone do not tell the numbers; `padding` [B, L] does, of whose columns none is hidden by a mask.
+    visible tokens alone do not tell the numbers; `token_mask` [B, L] does, of whose columns none is hidden by a mask.
 
-    None if older tokens may be missing, as from the cache of a window, so that they are fewer than `totals`.
+    None if older tokens may be missing, as from the cache of a window, so that they are fewer than `tokens_so_far`.
     """
-    if not padding:
-        slots = torch.arange(N, device=device).expand(len(totals), N)
-        return slots if max(totals) <= N and len(set(totals)) == 1 else None
-    B, L = padding[0].shape
-    if len(totals) != B or L > N:
+    if not token_mask:
+        slots = torch.arange(N, device=device).expand(len(tokens_so_far), N)
+        return slots if max(tokens_so_far) <= N and len(set(tokens_so_far)) == 1 else None
+    B, L = token_mask[0].shape
+    if len(tokens_so_far) != B or L > N:
         return None
-    filled = torch.nn.functional.pad(padding[0].to(device), (0, N - L))
-    if filled.sum(dim=1).tolist() != list(totals):
+    filled = torch.nn.functional.pad(token_mask[0].to(device), (0, N - L))
+    if filled.sum(dim=1).tolist() != list(tokens_so_far):
         return None
     return torch.where(filled, filled.long().cumsum(dim=1) - 1, -1)
 

@@ -22,10 +22,10 @@ from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.operands.memory import Mask
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.read_streams import read_streams
-from ohmformer.nn.operands.state import State, Use
+from ohmformer.nn.shared.memory import Mask
+from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Streams, current_samples
 
 
@@ -51,29 +51,31 @@ class WeightOperand(Operand):
     """Weights: written once per chip, and again when they change.
 
     Attributes:
-        rows: the batch axis of the inputs [..., M, I]; None if inputs are the same for all samples.
+        batch_axis: the batch axis of the inputs [..., M, I]; None if inputs are the same for all samples.
         samples_known: False if nothing tells to which sample a row of the inputs belongs.
         cells: the cells that hold the weights.
         bank: the parameter that holds this matrix among others, of which an input uses only some; or empty.
-        rows_of: `rows` of each use in a forward pass, if they differ: DeBERTa projects tokens and positions alike.
+        batch_axis_of_use: `batch_axis` of each use in a forward pass, if they differ: DeBERTa projects tokens and
+            positions alike.
         rotated: the cells hold w R and take x R, which changes no product.
     """
 
-    rows: BatchAxis | None = FIRST
+    batch_axis: BatchAxis | None = FIRST
     samples_known: bool = True
     cells: WeightCells = field(default_factory=lambda: WeightCells(""))
     bank: str = ""
-    rows_of: tuple[BatchAxis | None, ...] = ()
+    batch_axis_of_use: tuple[BatchAxis | None, ...] = ()
     rotated: bool = False
 
-    def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory: Mask | None = None) -> Tensor:
+    def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory_mask: Mask | None = None) -> Tensor:
         """Multiply inputs by weights on crossbars: x @ w.T.
 
         Args:
             x: inputs [..., M, I], or [..., G, M, I].
             w: the weights [O, I], or [G, O, I].
             origin: the parameter that w is a copy of; None if it is not a copy.
-            memory: for inputs that are not the new tokens of the call, as in `inputs_shown`; None asks `State.memory`.
+            memory_mask: the mask of inputs that are not the new tokens of the call, as in `inputs_shown`; None if
+                `State.memory` knows it.
 
         Raises:
             BadInput: inputs and weights have different types; or read noise is drawn and the samples are not known.
@@ -81,9 +83,10 @@ class WeightOperand(Operand):
         refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        memory = memory if memory is not None else self.state.memory.padding_of(x)
+        memory_mask = memory_mask if memory_mask is not None else self.state.memory.mask_of(x)
         use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, w.detach()
-        axis = self.rows_of[use.call_index[0] if use.call_index else 0] if self.rows_of else self.rows
+        axes = self.batch_axis_of_use
+        axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.rotated:
             x = rotate(encoding.widened(x, self.name))
             w = self._rotated_if_used(w, x.dtype)
@@ -105,15 +108,22 @@ class WeightOperand(Operand):
             x = x.reshape(1, -1, shape[-1]) if w.dim() == 2 else x
             streams = self.read_stream(use) if self.noisy_reads else None
             return self.multiply(x, w, cells, streams).reshape(*shape[:-1], w.shape[-2]).to(dtype)
-        x = axis.move_samples_first(x, self._samples(x, axis))
+        samples = self._samples(x, axis)
+        # A sample with a single input vector keeps its axis M, which a bank of matrices [G, O, I] needs.
+        single = w.dim() > 2 and axis.axis == x.dim() - 2 and x.shape[-2] == samples
+        x = axis.move_samples_first(x, samples)
+        x = x.unsqueeze(-2) if single else x
         lead, queries = x.shape[:-1], None
         if w.dim() == 2:
             queries = x.shape[-2] if x.dim() == 3 else None
             x = x.flatten(1, -2) if x.dim() > 2 else x.unsqueeze(1)
         if cells is not None:
-            memory, by_token = memory if w.dim() == 2 else None, self.reads_by_token
-            streams = read_streams(self.read_stream(use), x.shape, use.info, queries, by_token=by_token, memory=memory)
+            memory_mask, by_token = memory_mask if w.dim() == 2 else None, self.reads_by_token
+            streams = read_streams(
+                self.read_stream(use), x.shape, use.info, queries, by_token=by_token, memory_mask=memory_mask
+            )
         y = self.multiply(x, w, cells, streams).reshape(*lead, w.shape[-2])
+        y = y.squeeze(-2) if single else y
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
 
     def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:

@@ -28,14 +28,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _number(value: Any) -> float:
+def _checked_number(value: Any) -> float:
     """The value itself, so that a whole number stays one: a file that is read and written again keeps its digits."""
     if not is_number(value):
         raise PydanticCustomError("finite_number", "Input should be a finite number")
     return value  # type: ignore[no-any-return]
 
 
-Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
+Number = Annotated[float, PlainValidator(_checked_number), WithJsonSchema({"type": "number"})]
 """A finite number; unlike `Finite` it may be an int."""
 
 Count = Annotated[int, Field(ge=0), Strict()]
@@ -55,15 +55,15 @@ class Part(BaseModel):
     """A table of a document: immutable, without keys that its type does not declare.
 
     Attributes:
-        optional: fields that are not written where they have their default.
+        omitted_at_default: fields that are not written where they have their default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-    optional: ClassVar[frozenset[str]] = frozenset()
+    omitted_at_default: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, write: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
-        fields = {name: type(self).model_fields[name] for name in self.optional}
+        fields = {name: type(self).model_fields[name] for name in self.omitted_at_default}
         absent = {field.alias or name for name, field in fields.items() if getattr(self, name) == field.default}
         return {key: value for key, value in write(self).items() if key not in absent}
 

@@ -51,7 +51,7 @@ class Accuracy(Part):
         chosen: choice of calibration; None if nothing was calibrated.
     """
 
-    optional = frozenset({"score_sums", "left_out", "chosen"})
+    omitted_at_default = frozenset({"score_sums", "left_out", "chosen"})
 
     metric: MetricName
     level: Level
@@ -97,7 +97,7 @@ class CellNoise(Part):
     """
 
     model_config = ConfigDict(extra="allow")
-    optional = frozenset({"gamma", "sigma"})
+    omitted_at_default = frozenset({"gamma", "sigma"})
 
     kind: Text
     gamma: Any = None
@@ -207,7 +207,7 @@ class MeasuredPoint(Part):
         cost: cost of the point; None if it has no price, or costs were not requested.
     """
 
-    optional = frozenset({"label", "cost"})
+    omitted_at_default = frozenset({"label", "cost"})
 
     set: dict[Text, Any]
     label: Text = ""
@@ -228,7 +228,7 @@ class PricedPoint(Part):
         accuracy: measured accuracy; None if only costs were requested.
     """
 
-    optional = frozenset({"label", "accuracy"})
+    omitted_at_default = frozenset({"label", "accuracy"})
 
     set: dict[Text, Any]
     label: Text = ""
@@ -270,7 +270,7 @@ class StudyResults(Part):
         comparisons: the same or other models on several accelerators.
     """
 
-    optional = frozenset({"cost_notes", "comparisons"})
+    omitted_at_default = frozenset({"cost_notes", "comparisons"})
 
     version: Literal[1] = Field(alias="schema")
     study: Text
@@ -283,7 +283,13 @@ class StudyResults(Part):
 
 
 class ClaimResult(Part):
-    """One number of a paper, what the model gives, and whether they agree."""
+    """One number of a paper, what the model gives, and whether they agree.
+
+    Attributes:
+        where: place in the paper.
+        role: role of the claim; see `ohmformer.validation.claims`.
+        ratio: modeled over reported; None without one of them.
+    """
 
     id: Text
     claim: Text

@@ -175,7 +175,7 @@ class Store:
         with self._in_one_line(), self._database:
             self._database.executemany("DELETE FROM results WHERE key = ?", ((key,) for key in keys))
 
-    def begin(self, key: str) -> None:
+    def begin_attempt(self, key: str) -> None:
         """Note that a point is under way: so one that ends this process is known to the next run.
 
         It survives the end of the process, not that of the machine: it is not a result, and need not wait for the disk.
@@ -188,12 +188,12 @@ class Store:
             finally:
                 self._database.execute("PRAGMA synchronous = FULL")
 
-    def end(self, keys: Iterable[str]) -> None:
+    def end_attempts(self, keys: Iterable[str]) -> None:
         """These points ended, with or without a result."""
         with self._in_one_line(), self._database:
             self._database.executemany("DELETE FROM attempts WHERE key = ?", ((key,) for key in keys))
 
-    def begun(self) -> set[str]:
+    def unfinished_attempts(self) -> set[str]:
         """Points that were begun and never ended: that of a process that died, and those beside it."""
         if self.readonly:
             return set()

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
 
 from ohmformer.array.spec import Level
 from ohmformer.capture.torch_private import in_backward
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.nn.operands.memory import Memory
-from ohmformer.nn.threads import SettingsBlock, Threads, Users
+from ohmformer.nn.shared.memory import Mask, Memory
+from ohmformer.nn.shared.threads import SettingsBlock, Threads, Users
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]
@@ -32,13 +31,14 @@ class CallInfo:
 
     Attributes:
         names: names of the samples from `samples`; None without them.
-        rows: B; None if the inputs do not show it.
+        batch_size: B; None if the inputs do not show it.
         numbers: for each sample, the number of each of its M tokens, padding not counted (-1 at padding); empty if the
             inputs are not tokens.
-        written: for each sample, its number of tokens at the end of this call; empty if unknown.
-        padding: mask [B, N], True at tokens and False at padding, as a tuple; empty if unknown, or if it might be taken
-            for the mask of other inputs.
-        memory: the same mask for the tokens to which a decoder attends; None without a decoder with separate inputs.
+        tokens_so_far: for each sample, its number of tokens at the end of this call, cached ones included; empty if
+            unknown.
+        token_mask: mask [B, N], True at tokens and False at padding, as a tuple; empty if unknown, or if it might be
+            taken for the mask of other inputs.
+        memory_mask: such a mask of the tokens to which a decoder attends; None without a decoder with separate inputs.
         cached: True if there is a KV cache.
         at_once: True if tokens never come one by one, as in an encoder.
         ring: True if the model keeps its cache itself and takes the positions of its tokens as an argument; token n
@@ -46,11 +46,11 @@ class CallInfo:
     """
 
     names: tuple[Part, ...] | None = None
-    rows: int | None = None
+    batch_size: int | None = None
     numbers: tuple[tuple[int, ...], ...] = ()
-    written: tuple[int, ...] = ()
-    padding: tuple[Tensor, ...] = ()
-    memory: tuple[Tensor, ...] | None = None
+    tokens_so_far: tuple[int, ...] = ()
+    token_mask: Mask = ()
+    memory_mask: Mask | None = None
     cached: bool = False
     at_once: bool = False
     ring: bool = False
@@ -281,7 +281,7 @@ class State:
         if names is None:
             info = self.call_info
             if info.names is None:
-                return info.rows
+                return info.batch_size
             names = info.names
         return len(names)
 

@@ -15,7 +15,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 import ohmformer as of
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.state import CallInfo, State
+from ohmformer.nn.shared.state import CallInfo, State
 from tests.nn.models import Decoder, SelfAttention, vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
@@ -96,15 +96,15 @@ def test_what_a_call_keeps_is_that_of_its_thread() -> None:
     def keeps(n: int) -> bool:
         state.threads.enter()
         wait.wait()
-        call, encoder = state.threads.call, CallInfo(rows=10 + n)
-        call.info = CallInfo(rows=n)
+        call, encoder = state.threads.call, CallInfo(batch_size=10 + n)
+        call.info = CallInfo(batch_size=n)
         call.encoders.append(encoder)
         call.moved[f"K{n}"] = frozenset()
         call.uses[f"K{n}"] = 1
         state.threads.here.frames.append(n)
         wait.wait()
         call = state.threads.call
-        kept = (call.info.rows, call.encoders, set(call.moved), set(call.uses), state.threads.here.frames)
+        kept = (call.info.batch_size, call.encoders, set(call.moved), set(call.uses), state.threads.here.frames)
         wait.wait()
         return kept == (n, [encoder], {f"K{n}"}, {f"K{n}"}, [n])
 
@@ -130,7 +130,7 @@ def test_encoders_that_are_called_by_themselves_at_the_same_time_know_their_own_
 
     def look(_module: nn.Module, _args: Any) -> None:
         both.wait()
-        known[threading.get_ident()] = [part.padding for part in state.threads.call.encoders]
+        known[threading.get_ident()] = [part.token_mask for part in state.threads.call.encoders]
         both.wait()
 
     encoder.layers[0].register_forward_pre_hook(look)

@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.torch_private import in_backward, is_replica
 from ohmformer.errors import BadInput
-from ohmformer.nn.convert.beam_search_guard import can_reorder, check_cache, guarded_class
-from ohmformer.nn.convert.call_info import (
+from ohmformer.nn.calls.beam_search_guard import can_reorder, check_cache, guarded_class
+from ohmformer.nn.calls.call_info import (
     call_info,
     encoder_call_info,
     encoders_of,
@@ -23,8 +23,8 @@ from ohmformer.nn.convert.call_info import (
     is_other_input,
     named_arguments,
 )
-from ohmformer.nn.convert.self_check import floats
-from ohmformer.nn.convert.unseen_ranges import warn_beyond
+from ohmformer.nn.calls.larger_inputs import warn_beyond
+from ohmformer.nn.calls.outputs import float_tensors
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
@@ -32,8 +32,8 @@ from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.plain_calls import refuse_transforms, refuse_valueless
-from ohmformer.nn.operands.state import CallInfo, State, TrainingStep
-from ohmformer.nn.operands.token_numbers import token_mask
+from ohmformer.nn.operands.token_numbers import as_token_mask
+from ohmformer.nn.shared.state import CallInfo, State, TrainingStep
 
 ATTENDED = ("encoder_hidden_states", "key_value_states", "cross_attention_states")
 """Arguments of Hugging Face that hold the tokens [B, N, features] to which a module attends."""
@@ -102,13 +102,13 @@ def begin(handle: Handle, model: nn.Module, args: tuple[Any, ...], kwargs: dict[
     call = state.threads.enter()
     before, info = call.info, call_info(model, named, [args, dict(kwargs)], handle.axis)
     if in_backward():
-        if info.rows == before.rows:
+        if info.batch_size == before.batch_size:
             info = replace(info, names=before.names)
     elif state.training is not None and model.training:
         call.step = state.training.draw()
-        if info.names is None and info.rows is not None:
+        if info.names is None and info.batch_size is not None:
             # Every step draws anew, so numbers do as names of the rows.
-            info = replace(info, names=tuple(range(info.rows)))
+            info = replace(info, names=tuple(range(info.batch_size)))
     else:
         call.step = None
     call.info, call.active = info, True
@@ -119,9 +119,9 @@ def begin(handle: Handle, model: nn.Module, args: tuple[Any, ...], kwargs: dict[
     call.uses.clear()
     state.threads.here.frames.clear()
     note_inputs(state, info, named)
-    if info.names is not None and info.rows is not None and len(info.names) != info.rows:
+    if info.names is not None and info.batch_size is not None and len(info.names) != info.batch_size:
         raise BadInput(
-            f"samples(ids) names {len(info.names)} samples but the batch has {info.rows} rows; name one per row"
+            f"samples(ids) names {len(info.names)} samples but the batch has {info.batch_size} rows; name one per row"
         )
 
 
@@ -142,7 +142,7 @@ def finish(handle: Handle, _model: nn.Module, _args: object, output: object) -> 
     call.active = False
     check_cache(call.moved, numbered=bool(call.info.numbers))
     if state.training is not None:
-        for t in floats(output):
+        for t in float_tensors(output):
             if t.requires_grad:
                 t.register_hook(partial(restore_record, state, call.step, call.info, call.recomputed))
 
@@ -178,9 +178,9 @@ def finish_encoder(handle: Handle, _encoder: nn.Module, _args: object, output: o
         state.users.end_call()
     call = state.threads.here.call
     if call is not None and call.encoders:
-        padding = call.encoders.pop().padding
-        for t in floats(output):
-            state.memory.note(t, padding)
+        mask = call.encoders.pop().token_mask
+        for t in float_tensors(output):
+            state.memory.note(t, mask)
 
 
 def exclusive_prefix(model: nn.Module, part: nn.Module) -> str:
@@ -193,7 +193,7 @@ def exclusive_prefix(model: nn.Module, part: nn.Module) -> str:
     layers = {
         id(module)
         for module in part.modules()
-        if not isinstance(module, nn.Embedding) and floats([*module.parameters()])
+        if not isinstance(module, nn.Embedding) and float_tensors([*module.parameters()])
     }
     exclusive = all(f"{name}.".startswith(prefixes[0]) for name, module in named_modules if id(module) in layers)
     return prefixes[0] if len(prefixes) == 1 and exclusive else ""
@@ -209,7 +209,7 @@ def note_inputs(state: State, info: CallInfo, named: Mapping[str, Any]) -> None:
         elif name == "encoder_outputs":
             for t in tree_leaves(dict(value) if isinstance(value, Mapping) else value):
                 if isinstance(t, Tensor) and t.is_floating_point():
-                    state.memory.note(t, info.memory or ())
+                    state.memory.note(t, info.memory_mask or ())
 
 
 def attach_to_decoders(model: nn.Module, state: State, skip: Sequence[nn.Module]) -> None:
@@ -244,7 +244,7 @@ def begin_decoder(
         return
     others = (*args[:position], *args[position + 1 :], *(value for key, value in kwargs.items() if key != name))
     if not any(other is attended for other in others):
-        mask = token_mask(kwargs.get("encoder_attention_mask"))
+        mask = as_token_mask(kwargs.get("encoder_attention_mask"))
         state.memory.note(attended, () if mask is None else (mask,))
 
 

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import torch
 
-from ohmformer.nn.operands.memory import Memory
+from ohmformer.nn.shared.memory import Memory
 
 MASK = (torch.tensor([[True, True, False], [True, False, False]]),)
 
@@ -22,18 +22,18 @@ def test_views_of_a_tensor_are_known() -> None:
     t = torch.randn(2, 3, 4)
     memory = noted(t)
     for view in (t, t.detach(), t.view(6, 4), t.transpose(0, 1), t.view(2, 3, 4)):
-        assert memory.padding_of(view) == MASK
-    assert memory.padding_of(t[:, :2]) == ()
-    assert memory.padding_of(t.clone()) is None
+        assert memory.mask_of(view) == MASK
+    assert memory.mask_of(t[:, :2]) == ()
+    assert memory.mask_of(t.clone()) is None
 
 
 def test_a_part_of_a_storage_does_not_stand_for_all_of_it() -> None:
     both = torch.randn(2, 7, 4)
     memory, tokens = both[:, :3], both[:, 3:]
     known = noted(memory)
-    assert known.padding_of(memory) == MASK
-    assert known.padding_of(tokens) is None
-    assert known.padding_of(both) is None
+    assert known.mask_of(memory) == MASK
+    assert known.mask_of(tokens) is None
+    assert known.mask_of(both) is None
 
 
 def test_another_tensor_at_the_same_address_is_not_known() -> None:
@@ -42,11 +42,11 @@ def test_another_tensor_at_the_same_address_is_not_known() -> None:
     memory = noted(t)
     del t
     other = torch.from_numpy(values)
-    assert memory.padding_of(other) is None
+    assert memory.mask_of(other) is None
     memory.note(torch.randn(2, 3, 4))
     assert len(memory.noted) == 1
 
 
 def test_copies_start_empty() -> None:
     t = torch.randn(2, 3, 4)
-    assert copy.deepcopy(noted(t)).padding_of(t) is None
+    assert copy.deepcopy(noted(t)).mask_of(t) is None

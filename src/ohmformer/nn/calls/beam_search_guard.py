@@ -10,7 +10,7 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.nn.modules.class_swap import CROSSBAR_CLASS
-from ohmformer.nn.operands.state import Moved
+from ohmformer.nn.shared.state import Moved
 
 _REORDERING = {"_beam_search": "beam search", "_reorder_cache": "reordering of the cache"}
 """Methods of Hugging Face models that move cached tokens from one sample to another."""

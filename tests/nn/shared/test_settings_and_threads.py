@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import ohmformer as of
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.operands.state import State
+from ohmformer.nn.shared.state import State
 from tests.nn.models import vit
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)

@@ -27,25 +27,25 @@ class MemoryTensor:
         layout: its storage offset, shape and stride.
         contiguous: True if its values are contiguous.
         whole: True if it fills its storage, so that every view of the storage is a part of it.
-        padding: its mask.
+        mask: its mask.
     """
 
     storage: StorageWeakRef
     layout: tuple[int, tuple[int, ...], tuple[int, ...]]
     contiguous: bool
     whole: bool
-    padding: Mask
+    mask: Mask
 
-    def padding_of(self, x: Tensor) -> Mask | None:
+    def mask_of(self, x: Tensor) -> Mask | None:
         """Return the mask of the rows of x, which has the same storage; None if x is not a part of this tensor."""
         same = _layout(x) == self.layout
         rows = self.contiguous and x.is_contiguous() and x.storage_offset() == self.layout[0]
         shape = self.layout[1]
         if same or (rows and x.shape[-1] == shape[-1] and x.numel() == prod(shape)):
-            return self.padding
+            return self.mask
         if not self.whole:
             return None
-        return self.padding if x.numel() == prod(shape) else ()
+        return self.mask if x.numel() == prod(shape) else ()
 
 
 class Memory:
@@ -60,18 +60,18 @@ class Memory:
         self.noted: dict[int, MemoryTensor] = {}
         self.lock = Lock()
 
-    def note(self, t: Tensor, padding: Mask = ()) -> None:
+    def note(self, t: Tensor, mask: Mask = ()) -> None:
         """Remember a tensor; tensors with one axis, or without a storage, are ignored.
 
         Args:
             t: a tensor that does not hold new tokens.
-            padding: its mask; ignored if it has another shape.
+            mask: its mask; ignored if it has another shape.
         """
         key = storage_id(t) if t.dim() > 1 else -1
         if key == -1 or not t.numel():
             return
         whole = t.numel() * t.element_size() == t.untyped_storage().nbytes()
-        fits = bool(padding) and t.dim() == 3 and padding[0].shape == t.shape[:2]
+        fits = bool(mask) and t.dim() == 3 and mask[0].shape == t.shape[:2]
         with self.lock:
             previous = self.noted.get(key)
             if previous is not None and previous.layout != _layout(t) and previous.whole:
@@ -80,12 +80,12 @@ class Memory:
                 self.noted = {other: noted for other, noted in self.noted.items() if not noted.storage.expired()}
             if previous is None or previous.layout != _layout(t) or fits:
                 storage = StorageWeakRef(t.untyped_storage())
-                self.noted[key] = MemoryTensor(storage, _layout(t), t.is_contiguous(), whole, padding if fits else ())
+                self.noted[key] = MemoryTensor(storage, _layout(t), t.is_contiguous(), whole, mask if fits else ())
 
-    def padding_of(self, x: Tensor) -> Mask | None:
+    def mask_of(self, x: Tensor) -> Mask | None:
         """Return the mask of the rows of x if it is a tensor of this memory; None otherwise."""
         noted = self.noted.get(storage_id(x)) if self.noted else None
-        return None if noted is None else noted.padding_of(x)
+        return None if noted is None else noted.mask_of(x)
 
     def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
         """A copy starts empty."""

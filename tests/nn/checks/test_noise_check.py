@@ -61,6 +61,8 @@ MORE = {
     )
 }
 TRIED: dict[str, Family] = {**FAMILIES, **MORE}
+READS = of.replace(HARDWARE, "projection.array.cell.read_noise", {"kind": "uniform", "sigma": 0.02})
+READS = of.replace(READS, "attention.array.cell.read_noise", {"kind": "uniform", "sigma": 0.02})
 TOLD = {
     "transformers: Longformer": {"right"},
     "transformers: LED": {"right"},
@@ -71,6 +73,11 @@ TOLD = {
 }
 """Local attention is cut into blocks where the padded text begins, so a token is written in other company; RoFormer
 rotates K by places that count padding. Their conversions warn."""
+TOLD_OF_READS = {
+    *(f"transformers: {name}" for name in ("DeBERTa", "XLNet", "Mamba", "Falcon Mamba", "Mamba 2", "RecurrentGemma")),
+    *("transformers: CLIP", "Doge"),
+}
+"""Products whose inputs are not the tokens of the call: codes of distances, convolutions over tokens, pooled texts."""
 UNSEEN = {
     "transformers: T5Gemma": {"decoder_left"},
     "transformers: Moonshine": {"decoder_left"},
@@ -79,7 +86,9 @@ UNSEEN = {
 docs/models.md says so."""
 
 
-def converted(name: str) -> tuple[nn.Module, nn.Module, set[str]]:
+def converted(
+    name: str, hardware: of.Accelerator = HARDWARE, level: of.Level = "noise"
+) -> tuple[nn.Module, nn.Module, set[str]]:
     """A tiny model, the same on crossbars, and what its conversion warned of."""
     family = TRIED[name]
     library(family.source)
@@ -88,7 +97,7 @@ def converted(name: str) -> tuple[nn.Module, nn.Module, set[str]]:
     torch.manual_seed(1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = of.convert(model, HARDWARE, sample=family.sample(3), level="noise", rules=family.rules)
+        found = of.convert(model, hardware, sample=family.sample(3), level=level, rules=family.rules)
     return model, found, {warning.category.__name__ for warning in caught}
 
 
@@ -110,6 +119,19 @@ def check(name: str) -> None:
 @pytest.mark.parametrize("name", TRIED)
 def test_noise_depends_on_the_sample_alone_or_the_conversion_says_so(name: str) -> None:
     check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRIED)
+def test_read_noise_that_is_not_that_of_tokens_is_told(name: str) -> None:
+    told, refusal = set(), ""
+    try:
+        _, _, told = converted(name, READS, level="array")
+    except of.BadInput as error:
+        refusal = str(error)
+    routed = "whose read noise is whose" in refusal  # the inputs of an expert come from any sample
+    assert not refusal or routed
+    assert routed or ("UnstableNoise" in told) == (name in TOLD_OF_READS or name in TOLD)
 
 
 @pytest.mark.parametrize("name", ["transformers: DeBERTa", "transformers: XLNet", "Doge"])
@@ -162,3 +184,34 @@ def test_every_family_of_texts_is_compared() -> None:
     sample = TRIED["Doge"].sample(2)
     model = sharpened(TRIED["Doge"].make())
     assert {"left", "right", "cached", "cropped", "in a batch", "permuted"} == set(comparisons(sample, model))
+
+
+class CausalConvolution(nn.Module):
+    """A convolution padded on both sides, of which the first outputs count, before attention to earlier tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.conv = nn.Embedding(20, 8), nn.Conv1d(8, 8, 3, padding=2)
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Features [B, N, 8]."""
+        N, tokens = input_ids.shape[1], torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        x = self.conv((self.embed(input_ids) * tokens[..., None]).transpose(1, 2))[..., :N].transpose(1, 2)
+        q, k, v = self.qkv(x)[:, None].split(8, dim=-1)
+        seen = torch.ones(N, N, dtype=torch.bool).tril() & tokens[:, None, None].bool()
+        mask = torch.zeros(seen.shape).masked_fill(~seen, -1e9)
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)[:, 0])
+
+
+def test_read_noise_of_weights_that_depends_on_padding_is_told_with_a_remedy_that_works() -> None:
+    """The convolution has more outputs than the text has tokens, so their read noise cannot be that of tokens."""
+    torch.manual_seed(0)
+    model = CausalConvolution().eval()
+    sample = {"input_ids": torch.randint(1, 20, (3, 12))}
+    with pytest.warns(of.UnstableNoise, match=r"rules=\{'conv': None\}"):
+        of.convert(model, READS, sample=sample)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", of.UnstableNoise)
+        of.convert(model, READS, sample=sample, rules={"conv": None})
+        of.convert(model, HARDWARE, sample=sample)

@@ -1,0 +1,121 @@
+"""Runs of two models on the same inputs, and the difference between their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ohmformer.capture.inputs import batch_size, call
+from ohmformer.errors import BadInput
+from ohmformer.nn.calls.outputs import float_tensors
+from ohmformer.streams import samples
+
+TOLERANCE = 1e-4
+"""Limit of the norm of the difference over that of the output: far above float32 rounding, far below any mistake."""
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Context in which all modules of a model are in evaluation mode."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def named_rows(sample: Any, axis: int) -> AbstractContextManager[None]:
+    """Context in which the rows of a sample batch are the samples 0..B-1."""
+    return samples(range(batch_size(sample, axis)))
+
+
+def tolerance(model: nn.Module) -> float:
+    """Return `TOLERANCE`; for half precision, of the model or by autocast, four rounding steps."""
+    parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
+    steps = [torch.finfo(parameter.dtype).eps for parameter in parameters]
+    for device in {parameter.device.type for parameter in parameters}:
+        if torch.is_autocast_enabled(device):
+            steps.append(torch.finfo(torch.get_autocast_dtype(device)).eps)
+    return max(TOLERANCE, 4 * max(steps, default=0.0))
+
+
+def difference(expected: Any, output: Any) -> float:
+    """Return the norm of the difference over the norm of the expected output, over all floating-point tensors in both.
+
+    Raises:
+        BadInput: the expected output has no such tensor, is zero or is not finite.
+    """
+    pairs = list(zip(float_tensors(expected), float_tensors(output), strict=True))
+    total = sum(float(a.double().square().sum()) for a, _ in pairs)
+    if not pairs:
+        raise BadInput(
+            "the model returns no floating-point tensor, so there is nothing to compare; convert a model that does"
+        )
+    if total == 0:
+        raise BadInput("the model's output on the sample is zero: the check would prove nothing; initialize its head")
+    if not total < float("inf"):
+        raise BadInput("the model's output on the sample holds NaN or infinity; check the sample and the model")
+    error = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs)
+    return float((error / total) ** 0.5)
+
+
+def relative_difference(result: Tensor, expected: Tensor) -> float:
+    """Return the norm of the difference over the norm of the expected result."""
+    return float((result - expected).norm() / expected.norm())
+
+
+@dataclass
+class ModuleCalls:
+    """The floating-point tensors that all calls of a module in one run of its model got and gave.
+
+    Attributes:
+        inputs: tensors among the arguments.
+        outputs: tensors in the outputs.
+    """
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+def module_calls(model: nn.Module, sample: Any) -> dict[str, ModuleCalls]:
+    """Run a model and return name -> calls of every module that ran, in order of completion."""
+    calls: dict[str, ModuleCalls] = {}
+    handles = []
+    for name, module in model.named_modules():
+
+        def record(_module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+            calls_of_module = calls.setdefault(name, ModuleCalls())
+            calls_of_module.inputs.extend(float_tensors((args, kwargs)))
+            calls_of_module.outputs.extend(float_tensors(output))
+
+        handles.append(module.register_forward_hook(record, with_kwargs=True))
+    try:
+        call(model, sample)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def nearest(module: str, names: list[str]) -> str:
+    """Return the innermost module, from this one outward, that has an operand, so that a rule for it takes effect.
+
+    Args:
+        module: name of a module.
+        names: names of the operands.
+
+    Returns:
+        The name of the module that has an operand; `module` itself if there is none.
+    """
+    holders = {name.partition("#")[0] for name in names}
+    holders |= {name.removesuffix(".K").removesuffix(".V") for name in holders}
+    parts = module.split(".")
+    outward = (".".join(parts[:depth]) for depth in range(len(parts), 0, -1))
+    return next((name for name in outward if name in holders), module)

@@ -1,0 +1,1 @@
+"""What do all layers and threads of a converted model share: settings, the record of calls, and memory tensors?"""
