@@ -9,7 +9,7 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
-from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, stage_keys, timed_by_keys
+from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, timed_by_keys
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.attention.write_stages import write_stages
 from ohmformer.cost.cost import Cost, add_energy, all_beside
@@ -145,7 +145,7 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     in_memory = tile_memory_time(products, context, context.homes.tiles)
     fixed = context.chip.network_latency
     stage = Stage(name, side, engine.kind, True, fixed=fixed, per_token=rest.cost.interval, energy=energy)
-    stage = timed_by_keys(stage, stage_keys(ops, context), rest.parts)
+    stage = timed_by_keys(stage, rest.seen, rest.parts)
     return stage.at_least(max(price.seconds / context.vectors, in_memory))
 
 
@@ -174,9 +174,9 @@ def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, cont
     shared = engine.lanes != "of_layer"  # a given number of lanes exists once, for all layers
     time = product.interval + rest.cost.interval
     stage = Stage(name, side, "lanes", shared, fixed=chip.network_latency, per_token=time, energy=energy)
-    if (seen := stage_keys(ops, context)) is not None:
-        first = _macs_by_keys(products, seen, context).times(engine.ops_per_mac / (count * chip.clock))
-        stage = timed_by_keys(stage, seen, tuple(first + part for part in rest.parts))
+    if rest.seen is not None:
+        first = _macs_by_keys(products, rest.seen, context).times(engine.ops_per_mac / (count * chip.clock))
+        stage = timed_by_keys(stage, rest.seen, tuple(first + part for part in rest.parts))
     return stage.at_least(tile_memory_time(products, context, tiles))
 
 
@@ -203,7 +203,7 @@ def _without_products(name: str, ops: list[LayerOp], context: LayerContext) -> S
 def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> Stage:
     """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
-    chip, counts, total, seen = context.chip, Counts(), Cost(), stage_keys(ops, context)
+    chip, counts, total = context.chip, Counts(), Cost()
     transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
     parts = [*rest.parts]
     for placed, transfer in zip(products, transfers, strict=True):
@@ -211,7 +211,8 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role, partial=reads.partial)
         time, by_keys = time_of_reads(placed, reads, cost.interval)
         per_token = time / context.vectors
-        parts += by_keys if by_keys and sees(placed.op, seen) else (KeySum(per_token),)
+        if rest.seen is not None:
+            parts += by_keys if by_keys and sees(placed.op, rest.seen) else (KeySum(per_token),)
         fill = cost.latency - cost.interval + chip.network_latency
         total = total.beside(Cost(add_energy(cost.energy, transfer.energy), fill, per_token))
         counts += reads.counts
@@ -225,7 +226,7 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         energy=add_energy(total.energy, rest.cost.energy),
         counts=counts,
     )
-    return timed_by_keys(stage, seen, (*parts, KeySum(spilled)))
+    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled)))
 
 
 @lru_cache(maxsize=512)

@@ -228,10 +228,10 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
         BadInput: the chip has fewer tiles.
     """
     weights = weight_arrays(hardware, layers)
-    double = [(entry.engine.array, entry.arrays) for entry in kv if entry.engine.write_lines == "transposable"]
-    transposable = _by_kind(double)
-    single = _by_kind((one.engine.array, one.arrays) for one in kv if one.engine.write_lines != "transposable")
-    in_attention = [*single, *transposable]
+    double = [entry for entry in kv if entry.engine.write_lines == "transposable"]
+    transposable = _by_kind((entry.engine.array, entry.arrays) for entry in double) if double else []
+    single = [entry for entry in kv if entry.engine.write_lines != "transposable"] if double else kv
+    in_attention = [*_by_kind((entry.engine.array, entry.arrays) for entry in single), *transposable]
     total, attention = sum(count for _, count in weights), sum(count for _, count in in_attention)
     fixed = given_lanes(hardware)
     if not total and not attention and not fixed:

@@ -153,6 +153,7 @@ class _Priced:
         power: standing power [W].
         area: area of the chip [m^2].
         closed: True if each layer is a pipeline (see `is_pipeline`).
+        equal: True if equal blocks of each layer take equal times.
     """
 
     placement: Placement
@@ -161,6 +162,7 @@ class _Priced:
     power: float
     area: float
     closed: bool
+    equal: bool
 
     @classmethod
     def of(cls, placement: Placement) -> _Priced:
@@ -177,13 +179,16 @@ class _Priced:
         ]
         energy = sum(placement.energy.values())
         closed = all(is_pipeline(placement, layer) for layer, _ in distinct)
-        return cls(placement, pipelines, energy, placement.power, placement.area, closed)
+        equal = all(has_equal_blocks(layer, 1) for layer, _ in distinct)
+        return cls(placement, pipelines, energy, placement.power, placement.area, closed, equal)
 
 
-def _equal(priced: _Priced, dataflow: Dataflow) -> bool:
-    """True if equal blocks take equal times in each layer."""
+def _has_formula(priced: _Priced, dataflow: Dataflow) -> bool:
+    """True if one formula gives the latency of the point (top of `closed_form.py`)."""
+    if not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
+        return False
     layers = (pipeline.layer for pipeline in priced.pipelines)
-    return all(has_equal_blocks(layer, dataflow.size_of_block(layer.tokens)) for layer in layers)
+    return priced.equal or all(has_equal_blocks(layer, dataflow.size_of_block(layer.tokens)) for layer in layers)
 
 
 def _stage_times(stages: tuple[Stage, ...]) -> Array:
@@ -225,7 +230,7 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
         if not dataflow.has_closed_form:
             total[number] = build_timeline(priced.placement, dataflow).latency
-        elif not (priced.closed and runs_one_by_one(priced.placement, dataflow) and _equal(priced, dataflow)):
+        elif not _has_formula(priced, dataflow):
             total[number] = latency(priced.placement, dataflow)
         else:
             joins = dataflow.decides("joins")

@@ -31,10 +31,12 @@ class Beside(NamedTuple):
 
     Attributes:
         cost: the energy of all samples; as interval the mean time of a token.
-        parts: times of a token that count at the same time, by the keys that it sees [s].
+        seen: see `stage_keys`.
+        parts: times of a token that count at the same time, by the keys that it sees [s]; empty if `seen` is None.
     """
 
     cost: Cost
+    seen: SeenKeys | None
     parts: tuple[KeySum, ...]
 
 
@@ -119,9 +121,9 @@ def beside_products(ops: list[LayerOp], context: LayerContext) -> Beside:
                 operations, steady = operations + count, steady + count
     cost = total.beside(_in_lanes(operations, conditioned, context))
     if seen is None:
-        return Beside(cost, (KeySum(cost.interval),))
+        return Beside(cost, None, ())
     lanes = (KeySum(steady / context.vectors) + by_keys).times(1 / (context.working_lanes * chip.clock))
-    return Beside(cost, (lanes, *units))
+    return Beside(cost, seen, (lanes, *units))
 
 
 def _in_lanes(operations: float, conditioned: float, context: LayerContext) -> Cost:
