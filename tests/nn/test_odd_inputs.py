@@ -55,11 +55,9 @@ def test_calibration_on_other_inputs_is_refused_and_changes_nothing(inputs: Tens
         assert torch.equal(converted(TOKENS), before)
 
 
-def test_inputs_of_other_kinds_are_named() -> None:
-    """A loader is not empty, and the rows of an array are not batches."""
+def test_rows_of_an_array_are_not_batches() -> None:
     converted = of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS)
-    with pytest.raises(BadInput, match=r"inputs is of type DataLoader; give .*torch\.cat"):
-        of.calibrate(converted, DataLoader(TensorDataset(TOKENS)))
+    assert of.calibrate(converted, DataLoader(TensorDataset(TOKENS), batch_size=3)) == of.calibrate(converted, TOKENS)
     with pytest.raises(BadInput, match="batches is a ndarray; give a list of batches"):
         of.calibrate_ranges(converted, TOKENS.numpy())
 

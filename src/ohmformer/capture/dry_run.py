@@ -5,7 +5,7 @@ Shapes: B samples in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import get_ident
@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.batch_axis import FIRST, BatchAxis, find_batch_axis, same_for_all
-from ohmformer.capture.inputs import as_plain_dict, batch_size, call
+from ohmformer.capture.inputs import as_plain_dict, batch_size, call, tensors_in
 from ohmformer.capture.kernels import Kernels
 from ohmformer.capture.product import DigitalStep, PassRecord, Product
 from ohmformer.capture.pytorch_quirks import compiler_loaded, forget_compiled, uncompiled
@@ -128,7 +128,7 @@ def _repeats(model: nn.Module, sample: Any) -> bool:
     model.eval()
     try:
         with torch.no_grad(), uncompiled():
-            first, second = (_tensors(call(model, sample)) for _ in range(2))
+            first, second = (tensors_in(as_plain_dict(call(model, sample))) for _ in range(2))
     except Exception:  # a model may raise anything
         return True
     finally:
@@ -138,12 +138,6 @@ def _repeats(model: nn.Module, sample: Any) -> bool:
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
         for a, b in zip(first, second, strict=True)
     )
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """The tensors of an output."""
-    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def dry_run(model: nn.Module, sample: Any) -> DryRun:

@@ -86,6 +86,8 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
     Raises:
         BadInput: no memory has room for what needs one, or a bandwidth is missing.
     """
+    if not loaded and _all_in_cells(workload, hardware):
+        return NOTHING
     sizes = {**needed(workload, hardware, layers), LOADED: loaded}
     if not (sizes[KV] or sizes[WEIGHTS] or loaded or sizes[TABLES]):
         return NOTHING
@@ -111,6 +113,14 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
         )
     own = any(is_digital(engine) and not isinstance(engine, SimdEngine) for engine in hardware.engines.values())
     return Homes(on_chip, off_chip, workload.phase, memory if off_chip else None, tiles if own else 0)
+
+
+def _all_in_cells(workload: Workload, hardware: Accelerator) -> bool:
+    """True if it is known without a look at the operations that nothing needs a memory: an encoder in arrays alone."""
+    if workload.phase != "encode" or hardware.chip is None or hardware.chip.dram is not None:
+        return False
+    engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
+    return all(isinstance(engine, ArrayEngine) and engine.overflow != "spill" for engine in engines)
 
 
 def _not_empty(sizes: dict[str, float]) -> dict[str, float]:

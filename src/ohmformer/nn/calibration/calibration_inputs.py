@@ -33,11 +33,6 @@ def input_batches(inputs: Inputs) -> list[Inputs]:
     parts = [arrays_as_tensors(batch) for batch in (inputs if several else [inputs])]
     for number, part in enumerate(parts):
         name = f"inputs[{number}]" if several else "inputs"
-        if isinstance(part, DataLoader):
-            raise BadInput(
-                f"calibrate: {name} is of type {type(part).__name__}; give its inputs as one tensor, such as "
-                "torch.cat([inputs for inputs, _ in loader]), or a list of mappings"
-            )
         if isinstance(part, (str, bytes)) or not hasattr(part, "__len__"):
             raise BadInput(f"calibrate: {name} is {given(part)}; {_REMEDY}")
         tensors = [value for _, value in leaves(part) if isinstance(value, Tensor) or not _is_plain(value)]
