@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,8 +18,12 @@ from ohmformer.cost.array_prices import priced
 from ohmformer.dataflow.block_jobs import block_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.errors import BadInput, shown
+from ohmformer.nn.calibration import recipes
 from ohmformer.registry import _kinds, called, register
 from ohmformer.report.array_prices import converter_table
+from ohmformer.tasks.scoring import scores
+from tests.study.small import model as small_model
+from tests.study.small import task as small_task
 
 
 @pytest.fixture(autouse=True)
@@ -200,3 +206,41 @@ def test_a_write_noise_is_named_before_a_model_runs_on_it(write_std: Any, messag
     hardware = of.replace(of.load("nvm_ideal"), "projection.array.cell.write_noise", {"kind": "own_noise"})
     with pytest.raises(BadInput, match=message):
         of.convert(torch.nn.Linear(4, 4), hardware, sample=torch.ones(2, 4), level="noise")(torch.ones(2, 4))
+
+
+def leaves(*_: Any, **__: Any) -> Any:
+    raise SystemExit(0)
+
+
+def metric(**methods: Any) -> str:
+    body = {
+        "__annotations__": {"kind": "Literal['own_metric']"}, "kind": "own_metric", "__module__": __name__,
+        "title": "own", "scores": lambda self, model, task, batch: np.ones(len(task)), **methods,
+    }  # fmt: skip
+    register(type("OwnMetric", (of.Metric,), body))
+    return "own_metric"
+
+
+@pytest.mark.parametrize("method", [fails, leaves])
+def test_a_metric_that_fails(method: Any) -> None:
+    data = dataclasses.replace(small_task(), metric=metric(summarize=method, scores=method))
+    with pytest.raises(BadInput, match=r"^OwnMetric\.summarize: raised (ZeroDivisionError|SystemExit): "):
+        data.summarize(np.ones((2, len(data))))
+    with pytest.raises(BadInput, match=r"^OwnMetric\.scores: raised (ZeroDivisionError|SystemExit): "):
+        scores(small_model().eval(), data)
+
+
+def test_a_metric_whose_summary_is_none() -> None:
+    data = dataclasses.replace(small_task(), metric=metric(summarize=lambda *_: 0.5))
+    with pytest.raises(BadInput, match=r"^OwnMetric\.summarize: returns a float, 0\.5; return an ohmformer\.Summary"):
+        data.summarize(np.ones((2, len(data))))
+
+
+@pytest.mark.parametrize("method", [fails, leaves])
+def test_a_recipe_that_fails(method: Any) -> None:
+    body = {"__annotations__": {"kind": "Literal['own']"}, "kind": "own", "__module__": __name__, "set_up": method}
+    register(type("OwnRecipe", (recipes.Recipe,), body))
+    inputs = small_task().inputs[:4]
+    model = of.convert(small_model().eval(), of.load("clipformer_tcad_2024"), sample=inputs, level="noise")
+    with pytest.raises(BadInput, match=r"^OwnRecipe\.set_up: raised (ZeroDivisionError|SystemExit): "):
+        of.calibrate(model, inputs, remedy=["none", "own"])

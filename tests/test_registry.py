@@ -310,3 +310,51 @@ def test_an_engine_without_a_price_that_can_be_added_is_refused(price: Any) -> N
         hardware = of.replace(hardware, role, {"kind": "unpriced"})
     with pytest.raises(of.BadInput, match=r"hardware.attention.key.kind = 'unpriced': (has no price|its price is)"):
         of.simulate(of.shapes("bert-base", tokens=16), hardware)
+
+
+TAKEN = PLUGIN.replace('"flat"', '"uniform"')
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (TAKEN, r"write_noise has a kind 'uniform' already, ohmformer.device.kinds.Uniform\w*; choose another name"),
+        (PLUGIN, r"write_noise has a kind 'uniform' already, ohmformer.device.kinds.Uniform\w*; rename the kind of"),
+        ("import nothing_of_this_name", "cannot be loaded .ModuleNotFoundError"),
+    ],
+)
+def test_an_entry_point_whose_name_is_taken_is_refused_where_the_name_is_used(
+    installed: Any, code: str, told: str
+) -> None:
+    installed(code, "uniform = {module}:Flat")
+    for _ in range(2):
+        with pytest.raises(
+            of.BadInput, match=rf"entry point 'uniform' of ohmformer.write_noise .*: .*{told}"
+        ) as caught:
+            cell(write_noise={"kind": "uniform", "sigma": 0.1})
+        assert "\n" not in str(caught.value)
+    assert cell(write_noise={"kind": "proportional", "sigma": 0.1})
+
+
+def test_two_packages_with_the_same_kind_are_refused(installed: Any, tmp_path: Path) -> None:
+    installed(PLUGIN, "flat = {module}:Flat")
+    (tmp_path / "second_package.py").write_text(PLUGIN)
+    info = tmp_path / "second_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: second_package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ohmformer.write_noise]\nflat = second_package:Flat\n")
+    registry._entry_points.cache_clear()
+    with pytest.raises(of.BadInput, match=r"entry point 'flat' .*: write_noise has a kind 'flat' already, \w+\.Flat"):
+        cell(write_noise={"kind": "flat", "sigma": 0.1})
+
+
+def test_an_entry_point_of_a_class_that_is_registered_already_is_no_conflict(installed: Any) -> None:
+    installed("from ohmformer.device.kinds import Uniform", "uniform = {module}:Uniform")
+    assert cell(write_noise={"kind": "uniform", "sigma": 0.1})
+
+
+def test_what_an_import_prints_goes_to_standard_error(installed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    installed(f"print('hello')\n{PLUGIN}", "flat = {module}:Flat")
+    assert cell(write_noise={"kind": "flat", "sigma": 0.1})
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "hello\n")

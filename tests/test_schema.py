@@ -68,9 +68,13 @@ def test_a_file_becomes_a_specification_with_sources(write: Any) -> None:
 BAD_CELLS = [
     ('g_max = "10 uS"', 'g_maximum = "10 uS"', "cell.g_maximum: is not a key here; did you mean 'g_max'?"),
     ('g_max = "10 uS"', "", "cell.g_max: is missing; add it"),
-    ('g_max = "10 uS"', "g_max = 10", "cell.g_max = 10: has no unit; write '10 S'"),
-    ('g_max = "10 uS"', "g_max = { value = 10.5 }", "cell.g_max = 10.5: has no unit; write '10.5 S'"),
-    ('g_max = "10 uS"', 'g_max = "10"', "cell.g_max = '10': has no unit; write '10 S'"),
+    ('g_max = "10 uS"', "g_max = 10", "cell.g_max = 10: has no unit; write a number and a unit, such as '10 uS'"),
+    (
+        'g_max = "10 uS"',
+        "g_max = { value = 10.5 }",
+        "cell.g_max = 10.5: has no unit; write a number and a unit, such as '10 uS'",
+    ),
+    ('g_max = "10 uS"', 'g_max = "10"', "cell.g_max = '10': has no unit; write a number and a unit, such as '10 uS'"),
     (
         'g_max = "10 uS"',
         'g_max = "10 uA"',
@@ -114,7 +118,7 @@ BAD_ARRAYS = [
     ('"cell.write_noise.sigma" = -1', "array.cell.write_noise.sigma = -1: must be >= 0; raise it"),
     ("cell.write_noise.sigma = -1", "array.cell.write_noise.sigma = -1: must be >= 0; raise it"),
     ("[array.cell.write_noise]\nsigma = -1", "array.cell.write_noise.sigma = -1: must be >= 0; raise it"),
-    ('"cell.g_max" = 10', "array.cell.g_max = 10: has no unit; write '10 S'"),
+    ('"cell.g_max" = 10', "array.cell.g_max = 10: has no unit; write a number and a unit, such as '10 uS'"),
     ('"cell.colour" = 1', "array.cell.colour: is not a key here; known:"),
     ('"rows.x" = 1', "array.rows: has no keys of its own; set it as a whole"),
     ("bits = 1", "array.bits = 1: bits_per_cell = 2 is above bits = 1; lower it"),

@@ -37,7 +37,7 @@ def test_parsed_is_exactly_the_literal(text: str, unit: str, value: float) -> No
 
 
 REFUSED = [
-    ("10", "S", "has no unit; write '10 S', with a prefix if you like"),
+    ("10", "S", "has no unit; write a number and a unit, such as '10 uS'"),
     ("10 uA", "S", "has the unit 'uA' where S is expected; write it in S, such as '10 uS'"),
     ("10 xS", "S", "has the unit 'xS' where S is expected"),
     ("5 %", "S", "has the unit '%' where S is expected"),
@@ -98,3 +98,18 @@ def test_bytes_have_decimal_and_binary_prefixes(text: str, count: float) -> None
 def test_binary_prefixes_are_for_bytes_alone(text: str, unit: str) -> None:
     with pytest.raises(ValueError, match="has the unit"):
         units.parse(text, unit)
+
+
+@pytest.mark.parametrize("unit", units.LIMITS)
+def test_an_example_of_a_unit_is_accepted(unit: str) -> None:
+    example = units._example(unit).strip("'")
+    assert units.check_magnitude(units.parse(example, unit), unit) > 0
+
+
+@pytest.mark.parametrize("number", ["0", "-5", "0.001", "1000", "1e300", "1e400"])
+@pytest.mark.parametrize("unit", ["S", "Hz", "s", "J", "J/B"])
+def test_the_remedy_for_a_number_without_a_unit_works_when_followed(number: str, unit: str) -> None:
+    with pytest.raises(ValueError, match="has no unit") as caught:
+        units.parse(number, unit)
+    advised = re.findall("'(.*?)'", str(caught.value))[-1]
+    assert units.check_magnitude(units.parse(advised, unit), unit) > 0

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ohmformer.nn.convert.self_check import named_rows
 from stored import HERE, RESULTS
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from ohmformer.capture.inputs import call, size, take
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.calibration import recipes
+from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import crossbars

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -53,8 +54,9 @@ def _plugins(path: tuple[str, ...]) -> tuple[Path, ...]:
     folders = []
     for plugin in entry_points(group="ohmformer.library"):
         try:
-            folders.append(Path(str(files(plugin.value))))
-        except Exception as error:
+            with redirect_stdout(sys.stderr):  # standard output may be for results alone
+                folders.append(Path(str(files(plugin.value))))
+        except (Exception, SystemExit) as error:
             raise BadInput(
                 f"plug-in {plugin.name}: {plugin.value} cannot be imported ({error}); repair or remove it"
             ) from error

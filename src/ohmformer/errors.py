@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from ohmformer.wording import with_article
+
 _NOTHING = object()
 
 SHOWN = 80
@@ -21,7 +23,6 @@ LEAST_SIMILARITY = 0.6
 """Least similarity of a suggestion to the word that it replaces, as a share of equal letters (`difflib`)."""
 NEARER = 0.75
 """The same for a suggestion with another first letter."""
-
 SHORTEST_PART = 3
 """Least number of letters of an unknown word for which a longer word that contains it is suggested."""
 
@@ -125,11 +126,10 @@ def given(value: object) -> str:
     if value is None:
         return "None"
     name = type(value).__name__
-    article = "an" if name[:1].lower() in "aeio" else "a"
     plain = isinstance(value, (str, bytes, int, float, complex)) or (
         isinstance(value, (list, tuple, dict, set)) and not value
     )
-    return f"{article} {name}, {one_line(value)}" if plain else f"{article} {name}"
+    return f"{with_article(name)}, {one_line(value)}" if plain else with_article(name)
 
 
 def check_type(function: str, name: str, value: object, kinds: Any, remedy: str) -> None:
@@ -377,7 +377,7 @@ def _for_value(value: Any, kind: str) -> str:
     if isinstance(value, (list, tuple, dict)) and kind not in ("tuple_type", "list_type", "dict_type"):
         return "give one value; only [sweep] takes several"
     if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return f"write {shown(int(value))}"
+        return f"write {shown(int(value))}" if value >= 1 else "write a whole number"
     if kind in ("int_type", "float_type") and isinstance(value, str) and re.fullmatch(r"\s*[-+]?0[0-9]+\s*", value):
         return "write it without leading zeros"
     return ""

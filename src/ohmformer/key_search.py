@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ohmformer.errors import Misplaced, models
+from ohmformer.errors import Misplaced, models, suggest
 
 NO_KEY = "is not a key here"
 """Beginning of the reason of a fault: a specification has no such key."""
@@ -26,6 +26,18 @@ def former_names(cls: type[BaseModel]) -> dict[str, str]:
     for base in reversed(cls.__mro__):
         names |= vars(base).get("renamed", {})
     return names
+
+
+def unknown_key(cls: type[BaseModel], key: str, known: list[str]) -> Misplaced:
+    """The fault of a key that a specification does not have, with its new name if it was renamed.
+
+    `known` are the keys that it has.
+    """
+    if new := former_names(cls).get(key):
+        return Misplaced((key,), None, f"is now called {new}; rename it")
+    if meant := getattr(cls, "synonyms", {}).get(key):
+        return Misplaced((key,), None, f"is called {meant} here; write {meant}")
+    return Misplaced((key,), None, f"{NO_KEY}; {suggest(key, known)}")
 
 
 def with_place(fault: Misplaced, cls: type[BaseModel]) -> Misplaced:

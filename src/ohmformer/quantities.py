@@ -19,27 +19,33 @@ LEAST_MAGNITUDE = 1e-12
 """The smallest magnitude, apart from zero, of a number without a unit in a file."""
 
 
-def _quantity(unit: str) -> Callable[[Any, ValidationInfo], Any]:
-    """A validator that converts text with a unit to an SI float."""
+def _quantity(unit: str, limits: tuple[float, float] | None = None) -> Callable[[Any, ValidationInfo], Any]:
+    """A validator that converts text with a unit to an SI float.
+
+    Args:
+        unit: the SI unit.
+        limits: smallest and largest value that the field accepts, for messages; None for those of the unit.
+    """
 
     def convert(value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
-            return units.parse(value, unit)
+            return units.parse(value, unit, limits)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return _bare(value, unit, in_file=bool((info.context or {}).get("file")))
+            return _bare(value, unit, limits, in_file=bool((info.context or {}).get("file")))
         return value
 
     return convert
 
 
-def _bare(value: float, unit: str, *, in_file: bool) -> float:
+def _bare(value: float, unit: str, limits: tuple[float, float] | None, *, in_file: bool) -> float:
     """A number without a unit as an SI float; in a file it is refused."""
     try:
         number = float(value)
     except OverflowError:
         raise ValueError(f"is too large; {units.remedy(unit)}") from None
     if in_file and math.isfinite(number):
-        raise ValueError(f"has no unit; write '{number:g} {unit}', with a prefix if you like")
+        text = f"{number:g}" if float(f"{number:g}") == number else repr(number)
+        raise ValueError(units.no_unit(text, unit, limits))
     return number
 
 
@@ -98,9 +104,11 @@ Farads = Annotated[float, BeforeValidator(_quantity("F")), _in_unit("F"), _bound
 Volts = Annotated[float, BeforeValidator(_quantity("V")), _in_unit("V"), _bounded("V")]
 Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s"), _bounded("s")]
 Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz"), _bounded("Hz")]
-Duration = Annotated[Seconds, _narrowed(1e-15, 100.0, "s")]
+Duration = Annotated[
+    float, BeforeValidator(_quantity("s", (1e-15, 100.0))), _in_unit("s"), _narrowed(1e-15, 100.0, "s")
+]
 """Time of one operation, such as a write or a conversion; ages and times of drift may be longer."""
-Clock = Annotated[Hertz, _narrowed(1e3, 1e12, "Hz")]
+Clock = Annotated[float, BeforeValidator(_quantity("Hz", (1e3, 1e12))), _in_unit("Hz"), _narrowed(1e3, 1e12, "Hz")]
 """Clock frequency of digital logic."""
 ConversionRate = Annotated[Hertz, _narrowed(1.0, 1e12, "Hz")]
 """Conversions per second of a converter."""

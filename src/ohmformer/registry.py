@@ -9,7 +9,8 @@ without an import:
     my_kind = "my_package.noise:MyKind"
 
 The group is "ohmformer." followed by the family; the name is the kind. An entry point is loaded when a file names its
-kind, or when all kinds are listed. Free of torch.
+kind, or when all kinds are listed; what its import prints goes to standard error. A kind whose name another package
+uses as well is refused where a file names it. Free of torch.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from numbers import Real
 from pathlib import Path
+from threading import RLock
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationInfo
@@ -37,6 +40,9 @@ PACKAGE = __name__.split(".")[0]
 _roots: dict[str, type[Family]] = {}
 _kinds: dict[str, dict[str, type[Family]]] = {}
 """Family -> kind -> class."""
+
+_loading = RLock()
+"""Held while an entry point is loaded, since the redirection of standard output is global to the process."""
 
 
 def _is_root(cls: type[Any]) -> bool:
@@ -211,11 +217,14 @@ def families() -> dict[str, type[Family]]:
 
 
 def _find(family: str, kind: str) -> type[Family] | None:
-    """The class of a kind, from its entry point if it is not registered yet; None if there is none."""
-    if kind not in _kinds[family]:
-        for point in _entry_points(family):
-            if point.name == kind:
-                _load(family, point)
+    """The class of a kind, from its entry point if it is not registered yet; None if there is none.
+
+    Raises:
+        BadInput: an entry point of this name cannot be loaded, or names another class than the registered one.
+    """
+    for point in _entry_points(family):
+        if point.name == kind:
+            _load(family, point)
     return _kinds[family].get(kind)
 
 
@@ -228,19 +237,27 @@ def _load(family: str, point: EntryPoint) -> None:
     """Import the class that an entry point names.
 
     Raises:
-        BadInput: the import fails, or does not register a kind of the family with the name of the entry point.
+        BadInput: the import fails, or does not register a kind of the family with the name of the entry point; or the
+            name is that of a kind of another package.
     """
     where = f"entry point {shown(point.name)} of {PACKAGE}.{family} ({point.value})"
     try:
-        point.load()
+        with _loading, redirect_stdout(sys.stderr):  # standard output may be for results alone
+            loaded = point.load()
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
     except (Exception, SystemExit) as error:
         raise BadInput(
             f"{where}: cannot be loaded ({type(error).__name__}: {error}); repair or remove the package"
         ) from error
-    if point.name not in _kinds[family]:
+    cls = _kinds[family].get(point.name)
+    if cls is None:
         raise BadInput(f"{where}: registers no {family} of that kind; mark the class with @register, under this name")
+    if cls is not loaded and cls.__module__.split(".")[0] != point.module.split(".")[0]:
+        raise BadInput(
+            f"{where}: {family} has a kind {shown(point.name)} already, {cls.__module__}.{cls.__qualname__}; rename "
+            "the kind of the entry point, or remove its package"
+        )
 
 
 def called(kind: Family, method: str, *arguments: Any, passing: tuple[type[Exception], ...] = ()) -> Any:
@@ -259,7 +276,7 @@ def called(kind: Family, method: str, *arguments: Any, passing: tuple[type[Excep
         return getattr(kind, method)(*arguments)
     except passing:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, BadInput) or is_own(type(kind)):
             raise
         where = f"{type(kind).__name__}.{method}"

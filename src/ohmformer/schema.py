@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
-from math import inf
+from inspect import signature
 from operator import attrgetter
 from os.path import realpath
 from pathlib import Path
@@ -29,9 +29,12 @@ from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
-from ohmformer.key_search import NO_KEY, former_names, with_place
+from ohmformer.key_search import unknown_key, with_place
+from ohmformer.lost_lines import lost_line
 from ohmformer.patch import Patch
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
+from ohmformer.textfiles import with_infinities_as_text
+from ohmformer.wording import keywords
 
 T = TypeVar("T", bound="Spec")
 
@@ -63,12 +66,15 @@ class Spec(BaseModel):
     provenance: SkipJsonSchema[Provenance] = Field(default=(), exclude=True, repr=False)
     """(field, source) of the values with a known source, sorted by field."""
 
-    def __init__(self, /, **data: Any) -> None:
-        """Check the values.
+    def __init__(self, /, *positional: Any, **data: Any) -> None:
+        """Check the values, which must be given by keyword.
 
         Raises:
-            BadInput: a value does not fit; one line with field, value and remedy.
+            BadInput: a value does not fit, or has no keyword; one line with field, value and remedy.
         """
+        if positional:
+            by_keyword = keywords(type(self).__name__, _fields(type(self)), type(self).model_fields)
+            raise BadInput(f"{type(self).__name__}: takes no value without its keyword; write {by_keyword}")
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -76,6 +82,7 @@ class Spec(BaseModel):
 
     # With this mark, pydantic makes nested tables without calling this __init__, so errors keep their path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+    __init__.__signature__ = signature(BaseModel.__init__)  # type: ignore[attr-defined]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and type(self) is type(other) and self._values() == other._values()
@@ -128,7 +135,7 @@ class Spec(BaseModel):
             if key == "provenance" and exists:
                 continue
             if key not in fields:
-                raise _unknown_key(cls, key)
+                raise unknown_key(cls, key, [*_fields(cls), *cls.aliases])
             if _has_source(cls, key, value):
                 sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
@@ -147,7 +154,7 @@ class Spec(BaseModel):
 
     def canonical(self) -> dict[str, Any]:
         """All values that decide a result, as plain JSON values in SI units, without sources."""
-        values: dict[str, Any] = _finite(self.model_dump(mode="json"))
+        values: dict[str, Any] = with_infinities_as_text(self.model_dump(mode="json"))
         return values
 
     def physical(self) -> dict[str, Any]:
@@ -161,16 +168,7 @@ class Spec(BaseModel):
         return values
 
     def _plain(self, name: str) -> Any:
-        return _finite(self.model_dump(mode="json", include={name})[name])
-
-
-def _finite(value: Any) -> Any:
-    """Plain values with infinities as text, since JSON has no infinity."""
-    if isinstance(value, float):
-        return "Infinity" if value == inf else value
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list) else value
+        return with_infinities_as_text(self.model_dump(mode="json", include={name})[name])
 
 
 @cache
@@ -217,6 +215,11 @@ def _read_entry(cls: type[T], file: Path) -> T:
     token = _loading.set((*_loading.get(), Path(realpath(file))))
     try:
         data = catalog.read_table(cls.catalog_kind, file)
+        if lost := lost_line(cls, data):
+            reason = (
+                f"is overwritten by {'.'.join((cls.catalog_kind, *lost[1]))}, which {lost[2]}; leave one of them out"
+            )
+            raise BadInput(f"{file}: {Misplaced((cls.catalog_kind, *lost[0]), None, reason)}")
         return validate(cls, data, where=str(file), top=cls.catalog_kind, folder=file.parent)
     finally:
         _loading.reset(token)
@@ -323,7 +326,7 @@ def _source_of_change(cls: type[Spec], key: str, change: Any, *, in_entry: bool)
 def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:
     """The value of a field after a change: a new value, or a patch of the specification that it holds."""
     if name not in _fields(cls):
-        raise _unknown_key(cls, name)
+        raise unknown_key(cls, name, [*_fields(cls), *cls.aliases])
     table = isinstance(change, dict) and "base" not in change
     if table and context.get("merge") and isinstance(old, Spec) and not _changes_kind(old, change):
         change = Patch.of(change)
@@ -378,15 +381,6 @@ def field_adapter(cls: type[Spec], name: str) -> TypeAdapter[Any]:
     field = cls.model_fields[name]
     annotation: Any = Annotated[field.annotation, field]
     return TypeAdapter(annotation)
-
-
-def _unknown_key(cls: type[Spec], key: str) -> Misplaced:
-    """The fault of a key that a specification does not have, with its new name if it was renamed."""
-    if new := former_names(cls).get(key):
-        return Misplaced((key,), None, f"is now called {new}; rename it")
-    if meant := getattr(cls, "synonyms", {}).get(key):
-        return Misplaced((key,), None, f"is called {meant} here; write {meant}")
-    return Misplaced((key,), None, f"{NO_KEY}; {suggest(key, [*_fields(cls), *cls.aliases])}")
 
 
 def walk(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any, Source | None]]:

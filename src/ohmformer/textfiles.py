@@ -13,6 +13,7 @@ import stat
 import time
 import tomllib
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,12 @@ def copied(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: copied(value) for key, value in content.items()}
     return [copied(value) for value in content] if isinstance(content, list) else content
+
+
+def with_infinities_as_text(value: Any) -> Any:
+    """Plain values with infinities as the text "Infinity", since JSON has no infinity."""
+    if isinstance(value, float):
+        return "Infinity" if value == inf else value
+    if isinstance(value, dict):
+        return {key: with_infinities_as_text(inner) for key, inner in value.items()}
+    return [with_infinities_as_text(inner) for inner in value] if isinstance(value, list) else value

@@ -14,8 +14,17 @@ _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "year": 31557600}
 _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name in (word, f"{word}s")}
 _EXAMPLE = {"S": "10 uS", "ohm": "100 kohm", "V": "200 mV", "A": "10 uA", "J": "2 pJ", "W": "5 mW", "s": "50 ns"}
-_EXAMPLE |= {"Hz": "1 GHz", "m^2": "25 um^2", "F": "0.1 fF", "B": "80 GB", "%": "1 %"}
-"""SI unit -> an example of a quantity, for messages."""
+_EXAMPLE |= {
+    "Hz": "1 GHz",
+    "m^2": "25 um^2",
+    "m": "30 nm",
+    "F": "10 fF",
+    "B": "80 GB",
+    "J/B": "10 pJ/B",
+    "B/s": "10 GB/s",
+}
+_EXAMPLE |= {"op/s": "10 Top/s", "%": "1 %"}
+"""SI unit -> an example of a quantity within `LIMITS`, for messages."""
 _QUANTITY = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9.]\S*)?")
 _LONGEST = 64
 """Maximum number of characters of a quantity."""
@@ -50,13 +59,14 @@ def _example(unit: str) -> str:
     return repr(_EXAMPLE.get(unit, f"10 {unit}"))
 
 
-def parse(text: str, unit: str) -> float:
+def parse(text: str, unit: str, limits: tuple[float, float] | None = None) -> float:
     """Read a quantity: parse('2 pJ', 'J') is exactly the float of the literal 2e-12.
 
     Args:
         text: a number and a unit with any prefix from f to T; times also in min, h, day, month and year, bytes in KiB,
             MiB, GiB and TiB.
         unit: the SI unit expected: 'S', 'ohm', 'V', 'A', 'J', 'W', 's', 'Hz', 'm^2', 'B', or '%' (a fraction).
+        limits: smallest and largest value that the caller accepts, for messages; None for those of `LIMITS`.
 
     Raises:
         ValueError: the text is not a number with a unit, its unit has another dimension, or the number is too small or
@@ -67,7 +77,7 @@ def parse(text: str, unit: str) -> float:
         raise ValueError(f"is not a quantity; write a number and a unit, such as {_example(unit)}")
     number, written = match.groups()
     if not written:
-        raise ValueError(f"has no unit; write '{number} {unit}', with a prefix if you like")
+        raise ValueError(no_unit(number, unit, limits))
     factor = _factor(written, unit)
     if factor is None:
         raise ValueError(
@@ -81,6 +91,20 @@ def parse(text: str, unit: str) -> float:
     if value == 0 and exact != 0:
         raise ValueError(f"is beyond all numbers; {remedy(unit)}")
     return value
+
+
+def no_unit(number: str, unit: str, limits: tuple[float, float] | None = None) -> str:
+    """Fault and remedy of a number without a unit. The number is repeated only where it would be accepted with one.
+
+    Args:
+        number: the number as text.
+        unit: the SI unit expected.
+        limits: smallest and largest value that is accepted; None for those of `LIMITS`.
+    """
+    least, most = limits or LIMITS.get(unit, (0.0, math.inf))
+    if float(number) > 0 and least <= float(number) <= most:
+        return f"has no unit; write '{number} {unit}', with a prefix if you like"
+    return f"has no unit; write a number and a unit, such as {_example(unit)}"
 
 
 def remedy(unit: str) -> str:

@@ -131,6 +131,18 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
             "the only point failed",
         ),
         "no workers": (("run", "study.toml", "--workers", "0"), "workers = 0: must be 1 or more"),
+        "workers of a study of cost": (
+            ("run", "bert_base", "--workers", "0"),
+            "bert_base.toml: --workers 0: has no effect, since the study has no accuracy, and costs are computed in",
+        ),
+        "workers of a comparison of cost": (
+            ("compare", "bert_base", "--platforms", "nvm_ideal", "--workers", "2"),
+            "bert_base.toml: --workers 2: has no effect, since the study has no accuracy, and costs are computed in",
+        ),
+        "a folder of a comparison of cost": (
+            ("compare", "bert_base", "--platforms", "nvm_ideal", "--out", "here"),
+            "bert_base.toml: --out here: has no effect, since the study has no accuracy, whose results it keeps",
+        ),
         "a dataflow that is none": (
             ("run", "study.toml", "--set", "dataflow.kind=x"),
             "dataflow.kind = 'x': is not a kind",

@@ -59,7 +59,7 @@ def test_scores_need_blocks_or_the_square_of_the_sequence() -> None:
 def test_energy_adds_up_and_static_power_takes_the_time_it_takes() -> None:
     by = RUN.energy_by("component")
     assert sum(by.values()) == pytest.approx(RUN.energy)
-    assert by["static"] == pytest.approx(448 * 9.06e-3 * RUN.latency)
+    assert by["static"] == pytest.approx(448 * 24.2e-3 * RUN.latency)
     assert sum(RUN.energy_by("operation").values()) == pytest.approx(RUN.energy)
     assert set(RUN.energy_by("engine")) == {"projection", "attention", "static"}
     placed = dict(RUN.placement.energy.items())

@@ -14,6 +14,7 @@ ROOT_MODULES = {
         "catalog",
         "errors",
         "key_search",
+        "lost_lines",
         "patch",
         "provenance",
         "quantities",
@@ -22,6 +23,7 @@ ROOT_MODULES = {
         "streams",
         "textfiles",
         "units",
+        "wording",
     ),
 }
 """Left of all folders; they may import each other."""

@@ -17,11 +17,13 @@ NO_ANSWERS = {
     *(
         "errors",
         "units",
+        "wording",
         "quantities",
         "textfiles",
         "provenance",
         "patch",
         "key_search",
+        "lost_lines",
         "schema",
         "catalog",
         "registry",

@@ -73,6 +73,12 @@ def test_hardware_that_a_later_line_overwrites_is_refused(hardware: dict[str, ob
         whole(hardware=hardware)
 
 
+def test_hardware_that_a_later_table_replaces_is_refused():
+    with pytest.raises(BadInput, match=r"attention\.array\.rows: is overwritten by hardware\.attention, which"):
+        whole(hardware={"attention.array.rows": 64, "attention": {"key": {"array": {"columns": 32}}}})
+    assert whole(hardware={"attention": {"array": {"rows": 64}}, "attention.key.array.columns": 32}) == [64]
+
+
 def test_rules_of_two_patterns_may_be_set_together():
     document = {"name": "x", "model": {"source": "bundled:fashion-vit"}, "hardware": {"base": "nvm_ideal"}}
     document["task"] = {"source": "bundled:fashion-mnist", "limit": 2}

@@ -13,6 +13,7 @@ from ohmformer.array.spec import VERIFY_FORMS, Crossbar
 from ohmformer.device import drift, faults, write_verify
 from ohmformer.device.moments import write_moments
 from ohmformer.errors import BadInput
+from ohmformer.wording import with_article
 
 
 def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, Tensor]:
@@ -48,7 +49,7 @@ def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, 
 def no_closed_form(array: Crossbar) -> str:
     """Why `held_moments` has no closed form for an array, and what to change; empty if it has one."""
     if array.encoding != "differential":
-        return f"an {array.encoding!r} array has no magnitudes of its own; use encoding = 'differential'"
+        return f"{with_article(repr(array.encoding))} array has no magnitudes of its own; use encoding = 'differential'"
     if drift.drifts(array.cell, array.age):
         return (
             f"the cells drift for age = {array.age:g} s, for which there is no closed form; set age = 0 for what they "

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.prices.spec import ArrayCost, Bits, LineCount
 from ohmformer.device.spec import Cell, WriteVerify
 from ohmformer.errors import BadInput, Misplaced
@@ -24,44 +25,6 @@ VERIFY_FORMS = ("eps_of_error", "parts")
 """Methods of a kind of write noise, its closed forms, that write-verify needs."""
 Scale = Literal["tensor", "head", "token", "column"]
 """What shares one scale: a whole matrix (K, V: all heads of a sample), a head, a token, or an output column."""
-
-
-class Inputs(Spec):
-    """Fields common to all ways of sending inputs to the rows."""
-
-    bits: Annotated[int, Field(ge=2, le=16)] = 8
-    """Bits of an input code."""
-    range: Literal["calibrated", "dynamic"] = "calibrated"
-    """Value of the largest input code. `calibrated`: a percentile of the magnitudes in calibration data, fixed
-    afterward. `dynamic`: the largest magnitude of each input vector, found by digital logic at run time."""
-    percentile: Percentile = 100.0
-    """Percentile of a `calibrated` range, in percent; 100 is the maximum."""
-
-
-class BitSerial(Inputs):
-    """Inputs are sent bit by bit, with one read of the array per bit: two's complement if signed, otherwise binary."""
-
-    kind: Literal["bit_serial"] = "bit_serial"
-
-
-class Amplitude(Inputs):
-    """Inputs are voltages of either sign from a DAC of `bits` bits, with one read of the array per input vector."""
-
-    kind: Literal["amplitude"] = "amplitude"
-
-
-class Integrated(Inputs):
-    """Inputs are sent bit by bit, and a column is converted once for all bits.
-
-    Every bit is a pulse on its row, whose sign is that of the input: `bits` - 1 pulses for the magnitude of a code. The
-    charge of each pulse is added in the analog domain with the weight of its bit, and the sum is converted, as in
-    NeuRRAM (Wan et al., Nature 608, 2022) and many SRAM macros. It has a price, but is not simulated yet.
-    """
-
-    kind: Literal["integrated"] = "integrated"
-
-
-InputStreaming = Annotated[BitSerial | Amplitude | Integrated, Field(discriminator="kind")]
 
 
 class FullScale(Spec):
@@ -304,11 +267,13 @@ class Crossbar(Spec):
 
     def cycles(self) -> int:
         """Input cycles: reads of the array per input vector."""
-        kind, bits = self.inputs.kind, self.inputs.bits  # comparing kinds is faster than `isinstance`
-        return bits if kind == "bit_serial" else bits - 1 if kind == "integrated" else 1
+        inputs = self.inputs  # comparing kinds is faster than `isinstance`
+        return inputs.bits if inputs.kind == "bit_serial" else inputs.pulses if inputs.kind == "integrated" else 1
 
     def conversions(self) -> int:
         """Conversions of one column per input vector."""
+        if self.inputs.kind == "integrated":
+            return self.inputs.phases
         return self.cycles() if self.inputs.kind == "bit_serial" else 1
 
     @property

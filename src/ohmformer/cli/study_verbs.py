@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ohmformer.cli.options import Json, Out, Python, Resume, Sets, StudyName, Workers
 from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document
 from ohmformer.cli.stopping import stopping
+from ohmformer.errors import BadInput
 from ohmformer.terminal.signals import GO_ON, NOTHING_STORED
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def run(
         results = _measured(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
         write_document(results, json)
     else:
+        if workers is not None:
+            raise BadInput(
+                f"{whole.where}: --workers {workers}: has no effect, since the study has no accuracy, and costs are "
+                "computed in one process; leave it out"
+            )
         write_document(_priced(cost_half(whole), out, json), json)
 
 

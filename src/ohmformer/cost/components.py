@@ -13,7 +13,7 @@ from ohmformer.cost.attention.partial_reads import PartialReads
 from ohmformer.cost.cost import Cost
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip, SoftmaxUnit
-from ohmformer.hardware.spec import WriteLines
+from ohmformer.hardware.write_lines import WriteLines
 from ohmformer.mapping.planning import Plan
 from ohmformer.mapping.write_effort import effort
 
@@ -37,7 +37,9 @@ def mvm_cost(plan: Plan, vectors: float, role: str, *, partial: PartialReads | N
     if partial is not None:
         reads, rows, vectors = partial.counts, partial.rows, 1
     conversions = reads.adc_conversions
-    samples = conversions * cycles if array.inputs.kind == "integrated" else conversions
+    samples = conversions
+    if array.inputs.kind == "integrated":
+        samples = conversions // array.inputs.phases * cycles  # every pulse is sampled, every group of bits converted
     energy = {
         "array": reads.activations * prices.read_energy,
         "dac": rows * prices.dac_energy,
@@ -52,7 +54,7 @@ def mvm_cost(plan: Plan, vectors: float, role: str, *, partial: PartialReads | N
     interval, latency = cycles * prices.access_time, (cycles + fill) * prices.access_time
     if array.inputs.kind == "integrated":
         # the integrator of a column holds the sum until it is converted, so pulses and conversions follow one another
-        interval = cycles * prices.read_time + prices.conversion_time
+        interval = array.inputs.reads * prices.read_time + array.inputs.phases * prices.conversion_time
         latency = interval + fill * prices.access_time
     return Cost(energy, latency, interval)
 

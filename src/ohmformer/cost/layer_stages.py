@@ -26,7 +26,8 @@ from ohmformer.cost.operands import (
     lane_macs,
     time_of_reads,
 )
-from ohmformer.cost.stage import Stage, merged
+from ohmformer.cost.power.standing import powered
+from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, Work
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
@@ -83,11 +84,17 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
 def _written_stages(request: _Request) -> tuple[Stage, ...]:
     """The stages that condition and write K and V before the operations of a request."""
     ops, context = request.ops, request.context
-    return (*kv_conditioning.stages(ops, context), *write_stages(ops, context))
+    stages = (*kv_conditioning.stages(ops, context), *write_stages(ops, context))
+    return tuple(powered(stage, () if stage.name == CONDITIONING else ops, context) for stage in stages)
 
 
 @lru_cache(maxsize=512)
 def _stage(request: _Request) -> Stage:
+    """The stage of a request with its prices and the standing power of its tiles; see `_priced_stage`."""
+    return powered(_priced_stage(request), request.ops, request.context)
+
+
+def _priced_stage(request: _Request) -> Stage:
     """Price the operations of one stage on the engine of its products.
 
     Raises:

@@ -13,6 +13,7 @@ from functools import cached_property
 from math import prod
 from typing import Literal
 
+from ohmformer import units
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import kv_conditioning, tiles
@@ -25,11 +26,12 @@ from ohmformer.cost.memory.gpu_memory import check_memory
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.memory.loading import bytes_loaded, load_stage
 from ohmformer.cost.memory.residents import find_homes
-from ohmformer.cost.operands import LayerContext, chip_of
+from ohmformer.cost.operands import LayerContext
+from ohmformer.cost.power.standing import chip_power
 from ohmformer.cost.stage import CONDITIONING, MEMORY, Stage, total_energy
 from ohmformer.cost.tiles import KVArrays, LayerArrays
 from ohmformer.cost.write_wear import Wear, wear
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, printable
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -95,7 +97,7 @@ class Placement:
         arrays_per_polarity: number of all arrays, counting a differential pair once.
         tiles: number of tiles; 0 for a GPU.
         area: area of the chip [m^2].
-        power: standing power [W].
+        power: standing power that does not depend on what works [W]; `Stage.standing` adds to it.
         wear: writes per cell of keys and values, for each kind of array.
         kv_sets: number of sets of the K and V arrays that layers share.
         softmax_sets: `one` set of softmax units for all layers, or `per_layer`, one for each K array of a layer's own.
@@ -114,6 +116,15 @@ class Placement:
     kv_sets: int = 1
     softmax_sets: str = "one"
     homes: Homes = field(default_factory=Homes)
+
+    def __repr__(self) -> str:
+        """Workload, accelerator and sizes in one line, without the stages."""
+        arrays = ", ".join(f"{role} {count:,}" for role, count in self.arrays.items())
+        titles = f"{self.workload.title} on {self.hardware.title or 'an accelerator without a title'}"
+        return (
+            f"Placement({printable(titles)}; layers {len(self.layers):,}, arrays: {arrays}, tiles {self.tiles:,}, area "
+            f"{units.show(self.area, 'm^2')}, standing power {units.show(self.power, 'W')})"
+        )
 
     @cached_property
     def energy(self) -> dict[str, float]:
@@ -209,7 +220,7 @@ def place(
         arrays_per_polarity,
         used_tiles.total,
         tiles.chip_area(hardware, used_tiles, workload, _number_of_sets(placed, softmax_sets)),
-        _standing_power(hardware, used_tiles.total),
+        idle_power(hardware) + chip_power(hardware, used_tiles.total),
         tuple(wear(workload, kv_arrays)),
         kv_sets,
         softmax_sets,
@@ -281,11 +292,6 @@ def _check_sets(hardware: Accelerator, workload: Workload, arrays: list[KVArrays
         f"dataflow.kv_cells = 'double': {reason}: no cells of K and V are written again while they are read; "
         "leave it out (single)"
     )
-
-
-def _standing_power(hardware: Accelerator, count: int) -> float:
-    """Power that a GPU and `count` tiles draw all the time [W]."""
-    return idle_power(hardware) + (chip_of(hardware).tile_power * count if count else 0.0)
 
 
 def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ class Stage:
         off_chip: time per token for which it occupies the memory off the chip [s], at most `per_token`.
         energy: component -> energy of all tokens of all samples [J].
         counts: events on arrays for all tokens of all samples.
+        standing: standing power of the tiles that are on only while the stage works [W]; 0 if tiles are always on.
         merged_from: if consecutive stages on the same unit were merged into this one: these stages, in order.
     """
 
@@ -60,6 +61,7 @@ class Stage:
     off_chip: float = 0.0
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
+    standing: float = 0.0
     merged_from: tuple[Stage, ...] = ()
 
     @property
@@ -156,6 +158,7 @@ def _joined(one: Stage, other: Stage) -> Stage:
         off_chip=one.off_chip + other.off_chip,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
+        standing=max(one.standing, other.standing),
         merged_from=one.parts + other.parts,
     )
 

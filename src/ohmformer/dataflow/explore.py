@@ -28,7 +28,7 @@ from ohmformer.dataflow.closed_form import (
 from ohmformer.dataflow.layer_cuts import Segment, joined_segments
 from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.timeline import build_timeline
+from ohmformer.dataflow.timeline import build_timeline, gated_energy
 from ohmformer.errors import BadInput, check_type, given
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
@@ -99,7 +99,12 @@ def explore(
         per_point.append(by_pair[pair])
     latencies = _latencies(designs, per_point)
     joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in per_point]).T
-    return Explored(latencies, joules + power * latencies, area, tuple(priced.placement for priced in per_point))
+    gated = [
+        gated_energy(priced.placement, design.dataflow) if priced.gated else 0.0
+        for design, priced in zip(designs, per_point, strict=True)
+    ]
+    energy = joules + power * latencies + np.array(gated)
+    return Explored(latencies, energy, area, tuple(priced.placement for priced in per_point))
 
 
 def _design_points(points: Iterable[Any]) -> list[DesignPoint]:
@@ -154,6 +159,7 @@ class _Priced:
         area: area of the chip [m^2].
         closed: True if each layer is a pipeline (see `is_pipeline`).
         equal: True if equal blocks of each layer take equal times.
+        gated: True if tiles draw standing power only at work.
     """
 
     placement: Placement
@@ -163,6 +169,7 @@ class _Priced:
     area: float
     closed: bool
     equal: bool
+    gated: bool
 
     @classmethod
     def of(cls, placement: Placement) -> _Priced:
@@ -180,7 +187,8 @@ class _Priced:
         energy = sum(placement.energy.values())
         closed = all(is_pipeline(placement, layer) for layer, _ in distinct)
         equal = all(has_equal_blocks(layer, 1) for layer, _ in distinct)
-        return cls(placement, pipelines, energy, placement.power, placement.area, closed, equal)
+        gated = any(stage.standing for layer, _ in distinct for stage in layer.stages)
+        return cls(placement, pipelines, energy, placement.power, placement.area, closed, equal, gated)
 
 
 def _has_formula(priced: _Priced, dataflow: Dataflow) -> bool:

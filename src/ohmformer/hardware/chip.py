@@ -103,9 +103,14 @@ class Chip(Spec):
     weights, keys and values that neither cells nor the memories of tiles hold."""
     tile_power: Annotated[Watts, Field(ge=0)]
     """Standing power of a tile, whether it works or not [W]."""
+    idle_tiles: Literal["on", "gated"] = "on"
+    """`on`: all tiles draw their standing power all the time. `gated`: a tile draws it only while the stage whose
+    arrays or lanes it holds works."""
     core_area: Area
     """Area of a core without its arrays and converters [m^2]."""
     tile_area: Area
     """Area of a tile without its cores [m^2]."""
     node_area: Area
     """Area of a node without its tiles [m^2]."""
+    link_power: Annotated[Watts, Field(ge=0)] | None = None
+    """Power of the links off a node at full load [W]; None if none are described. It counts at full load alone."""

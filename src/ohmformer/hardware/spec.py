@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, Misplaced, shown
+from ohmformer.errors import BadInput, Misplaced, printable, shown
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.work import Price as Price
 from ohmformer.hardware.work import Work as Work
 from ohmformer.hardware.work import holds_numbers, is_number
+from ohmformer.hardware.write_lines import WriteLines, check_transposable, check_weights, in_both_roles
 from ohmformer.quantities import (
     Bytes,
     BytesPerSecond,
@@ -34,7 +35,6 @@ from ohmformer.schema import Spec
 Bits = Annotated[int, Field(ge=1, le=64)]
 Fusion = Literal["full", "elementwise", "none"]
 Overflow = Literal["rewrite", "spill", "refuse"]
-WriteLines = Literal["rows", "columns", "transposable"]
 
 
 class Engine(Family):
@@ -70,9 +70,8 @@ class ArrayEngine(Engine):
     vector lanes. `refuse`: such a workload is refused."""
     write_lines: WriteLines = "rows"
     """Lines of an array that writing selects one after another. `rows` take the inputs of products: a token of V is one
-    row, a token of K takes a write of each row of its column, alone or with its block. `columns`: the reverse.
-    `transposable`: tokens of K and V are rows, and Q K^T runs along the other axis of the array, with a second set of
-    drivers and converters, whose area counts. None of these changes what is computed."""
+    row, a token of K takes a write of each row of its column. `columns`: the reverse. `transposable`: tokens of K and V
+    are rows, and Q K^T runs along the other axis, with a second set of drivers and converters, whose area counts."""
 
     @model_validator(mode="after")
     def _spills_what_it_keeps(self) -> ArrayEngine:
@@ -82,12 +81,7 @@ class ArrayEngine(Engine):
 
     @model_validator(mode="after")
     def _same_along_both_axes(self) -> ArrayEngine:
-        rows, columns = self.array.rows, self.array.columns
-        if self.write_lines == "transposable" and rows != columns:
-            raise ValueError(
-                f"write_lines = 'transposable': array.rows = {rows} and array.columns = {columns}, so the other axis "
-                "would sum over another number of cells; give the array as many rows as columns, or take 'rows'"
-            )
+        check_transposable(self.write_lines, self.array)
         return self
 
 
@@ -300,11 +294,7 @@ class Attention(Spec):
         if "array" in data:
             both = {"kind": "crossbar", "array": data["array"]}
             data = {"key": both, "value": both, **{name: value for name, value in data.items() if name != "array"}}
-        if "write_lines" in data and all(isinstance(data.get(role), dict) for role in ("key", "value")):
-            lines = {"write_lines": data["write_lines"]}
-            rest = {name: value for name, value in data.items() if name != "write_lines"}
-            data = {**rest, "key": {**lines, **data["key"]}, "value": {**lines, **data["value"]}}
-        return data
+        return in_both_roles(data)
 
     @property
     def array(self) -> Crossbar:
@@ -368,11 +358,7 @@ class Accelerator(Spec):
 
     @model_validator(mode="after")
     def _weights_along_rows(self) -> Accelerator:
-        if isinstance(self.projection, ArrayEngine) and self.projection.write_lines == "transposable":
-            raise ValueError(
-                "projection.write_lines = 'transposable': inputs of weights come along the rows alone, so a second set "
-                "of drivers and converters would be idle; take 'rows' or 'columns'"
-            )
+        check_weights(self.projection.write_lines if isinstance(self.projection, ArrayEngine) else None)
         return self
 
     @property
@@ -397,3 +383,18 @@ class Accelerator(Spec):
     def gpus(self) -> dict[str, GpuEngine]:
         """Role -> GPU that computes it, for the roles of a GPU."""
         return {role: engine for role, engine in self.engines.items() if isinstance(engine, GpuEngine)}
+
+    def __repr__(self) -> str:
+        """Title and engines in one line; `walk` and `ohmformer show` give all values."""
+        parts = ", ".join(
+            f"{role.removeprefix('attention.')} {_described(engine)}" for role, engine in self.engines.items()
+        )
+        return f"Accelerator({printable(self.title) or 'without a title'}; {parts}{'' if self.chip else ', no chip'})"
+
+    __str__ = __repr__
+
+
+def _described(engine: Engine) -> str:
+    """Kind of an engine, and the size of its arrays."""
+    size = f" {engine.array.rows} x {engine.array.columns}" if isinstance(engine, ArrayEngine) else ""
+    return f"{engine.kind}{size}"

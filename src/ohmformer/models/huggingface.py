@@ -33,6 +33,7 @@ from ohmformer.models.weight_files import (
     check_undamaged,
 )
 from ohmformer.textfiles import home_expanded
+from ohmformer.wording import with_article
 
 AUTO = {
     "image-classification": "AutoModelForImageClassification",
@@ -170,8 +171,8 @@ def _class(transformers: Any, config: Any, head: str, choice: ModelChoice) -> An
         cls = model_class(getattr(transformers, AUTO[head]), config)
         if cls is None:
             raise BadInput(
-                f"{choice.where}: a {config.model_type} model has no head for {head}; choose another model, "
-                "or another task"
+                f"{choice.where}: {with_article(config.model_type)} model has no head for {head}; choose another "
+                "model, or another task"
             )
         return cls
     architecture = (getattr(config, "architectures", None) or [""])[0]

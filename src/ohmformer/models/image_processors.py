@@ -26,6 +26,7 @@ from ohmformer.models.images import LARGEST_INPUT, ImagePreparation, ImageReader
 from ohmformer.models.silence_loaders import quietly
 from ohmformer.models.sources import first_line
 from ohmformer.models.torchvision_stub import stand_in
+from ohmformer.wording import with_article
 
 RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """PIL's number of a resampling filter, as in preprocessor_config.json -> its name."""
@@ -176,8 +177,8 @@ def _classes(transformers: Any, file: Path, settings: Settings, config: Any) -> 
     name = settings.class_name or image_processor_name(model_type)
     if not name:
         raise BadInput(
-            f"{file}: image_processor_type: is missing, and a {model_type} model has no default; add it, such as "
-            "'ViTImageProcessor'"
+            f"{file}: image_processor_type: is missing, and {with_article(str(model_type))} model has no default; "
+            "add it, such as 'ViTImageProcessor'"
         )
     base = name.removesuffix("Pil").removesuffix("Fast")
     processor_base = image_processor_base()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ohmformer.catalog import roots
@@ -24,22 +25,26 @@ PREFIXES = {kind: tuple(form.split(":")[0] for form in forms) for kind, forms in
 """Kind of source -> prefixes of sources outside the library."""
 
 
-def split(kind: str, source: str) -> tuple[str, str]:
+def split(kind: str, source: str, also: Sequence[str] = ()) -> tuple[str, str]:
     """Split a source into its prefix and the rest, such as 'hf' and 'bert-base-uncased'.
 
     Args:
         kind: `model` or `task`.
         source: the source.
+        also: further sources that the caller accepts, for the message.
 
     Raises:
         BadInput: the prefix is unknown, or nothing follows it.
     """
     prefix, _, rest = source.partition(":")
     if prefix not in ("bundled", *PREFIXES[kind]) or not (rest.strip() or prefix == "python"):
-        raise BadInput(
-            f"{kind}.source = {shown(source)}: no such {kind}; {suggest(source, [*bundled(kind), *FORMS[kind]])}"
-        )
+        raise _unknown(kind, source, also)
     return prefix, rest
+
+
+def _unknown(kind: str, source: str, also: Sequence[str]) -> BadInput:
+    known = [*bundled(kind), *FORMS[kind], *also]
+    return BadInput(f"{kind}.source = {shown(source)}: no such {kind}; {suggest(source, known)}")
 
 
 def existing(kind: str, source: str, *, folder: bool = False) -> Path:
@@ -112,8 +117,8 @@ def bundled(kind: str) -> dict[str, Path]:
     return files
 
 
-def bundled_file(kind: str, source: str) -> Path:
-    """Return the file of a bundled source.
+def bundled_file(kind: str, source: str, also: Sequence[str] = ()) -> Path:
+    """Return the file of a bundled source; `also` as in `split`.
 
     Raises:
         BadInput: there is no such source.
@@ -121,4 +126,4 @@ def bundled_file(kind: str, source: str) -> Path:
     known = bundled(kind)
     if source in known:
         return known[source]
-    raise BadInput(f"{kind}.source = {shown(source)}: no such {kind}; {suggest(source, [*known, *FORMS[kind]])}")
+    raise _unknown(kind, source, also)

@@ -25,6 +25,7 @@ import torch
 
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.sources import first_line
+from ohmformer.wording import with_article
 
 T = TypeVar("T")
 
@@ -215,7 +216,7 @@ def from_python(kind: str, source: str, expected: type[T]) -> T:
             raise BadInput(f"{where}: fails ({first_line(error)}); correct the function") from error
     if not isinstance(result, expected):
         name = f"{expected.__module__}.{expected.__qualname__}"
-        raise BadInput(f"{where}: returns {type(result).__name__}; return a {name}")
+        raise BadInput(f"{where}: returns {type(result).__name__}; return {with_article(name)}")
     return result
 
 

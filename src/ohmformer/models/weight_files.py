@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.sources import is_file, is_folder
 from ohmformer.textfiles import read_json
+from ohmformer.wording import with_article
 
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 """Suffixes of files of weights."""
@@ -183,7 +184,8 @@ def _pickled(file: Path) -> Mapping[str, Any]:
     nested = [value for value in content.values() if isinstance(value, Mapping)] if isinstance(content, Mapping) else []
     tables = [content, *nested] if isinstance(content, Mapping) else []
     if not any(isinstance(value, Tensor) for table in tables for value in table.values()):
-        what = f"{shown(list(content)[:3])} by name" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        named = isinstance(content, Mapping)
+        what = f"{shown(list(content)[:3])} by name" if named else with_article(type(content).__name__)
         raise BadInput(f"{file}: holds {what} instead of a table of tensors; save the model's state_dict() alone")
     table: Mapping[str, Any] = content
     return table

@@ -15,6 +15,7 @@ from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
 from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 from ohmformer.terminal.progress import bar
+from ohmformer.wording import with_article
 
 MOST_CHIPS = 1_000_000
 
@@ -154,7 +155,8 @@ def _numbers(returned: object) -> Floats:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         values = np.asarray(None)
     if values.dtype.kind not in "biuf":
-        raise BadInput(f"evaluate returned a {type(returned).__name__}; return real scores [N] or one number")
+        what = with_article(type(returned).__name__)
+        raise BadInput(f"evaluate returned {what}; return real scores [N] or one number")
     return values.astype(np.float64)
 
 

@@ -17,6 +17,7 @@ from ohmformer.hardware.entries import KINDS
 from ohmformer.models.sources import FORMS, bundled
 from ohmformer.report.array_prices import price_tables
 from ohmformer.report.describe import spec_table
+from ohmformer.report.full_load import full_load_tables
 from ohmformer.schema import Spec, load
 from ohmformer.study.join_cost import has_accuracy
 from ohmformer.study.read_study import accuracy_half, locate_study, read_whole
@@ -103,6 +104,7 @@ def show_tables(name: str, *, sources: bool = False) -> Iterator[Table]:
             spec = load(SPECS[kind], name)
             yield spec_table(spec, f"{kind} {name}", sources=sources)
             yield from price_tables(spec, sources=sources)
+            yield from full_load_tables(spec)
         elif kind in ("study", "costs"):
             yield _study_table(name, kind)
         else:

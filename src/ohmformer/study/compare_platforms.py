@@ -60,7 +60,8 @@ def compared(
         One point for each platform, in the order of `platforms`.
 
     Raises:
-        BadInput: no platforms, or one of them has no accelerator, no price or no such field.
+        BadInput: no platforms, or one of them has no accelerator, no price or no such field; or `out` or `workers` is
+            given and the study has no accuracy.
     """
     names = _named(platforms)
     file = locate_study(name)
@@ -72,8 +73,10 @@ def compared(
         if python is not None:
             check_python([machine.settings for machine in machines], python, "")
         costs = [machine.settings.costs() for machine in machines]
-        priced = _priced(title, names, costs)
         measured = _is_measurable(costs[0])
+        if not measured:
+            _check_unused(out, workers)
+        priced = _priced(title, names, costs)
         if measured:
             priced = _with_accuracy(priced, machines, out or default_folder(title), workers)
     except BadInput as error:
@@ -113,6 +116,19 @@ def _on_platforms(document: Document, names: Sequence[str], folder: Path) -> lis
         _Platform(name, _on_platform(bare, name, folder) if reason else whole, reason)
         for name, whole, reason in zip(names, wholes, reasons, strict=True)
     ]
+
+
+def _check_unused(out: Path | None, workers: int | None) -> None:
+    """Refuse options of the accuracy half for a study without one.
+
+    Raises:
+        BadInput: one of them is given.
+    """
+    no_effect = "has no effect, since the study has no accuracy"
+    if out is not None:
+        raise BadInput(f"--out {out}: {no_effect}, whose results it keeps; leave it out, or write costs with --json")
+    if workers is not None:
+        raise BadInput(f"--workers {workers}: {no_effect}, and costs are computed in one process; leave it out")
 
 
 def _is_measurable(settings: CostSettings) -> bool:

@@ -19,6 +19,7 @@ from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.spec import ArrayEngine, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
+from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import digest, versions
@@ -108,14 +109,20 @@ def _works(settings: CostSettings) -> list[Workload]:
     tables = catalog.entries("shapes")
     if model.source in tables:
         raise BadInput(f"{model.where}: is a table of dimensions; write '{PREFIX}{model.source}'")
-    prefix, _, name = model.source.partition(":")
-    if f"{prefix}:" != PREFIX:
+    sources = [f"{PREFIX}{entry}" for entry in tables]
+    if not model.source.startswith(PREFIX):
+        if split("model", model.source, sources)[0] == "bundled":
+            bundled_file("model", model.source, sources)
         from ohmformer.study.default_inputs import traced_steps
 
         return traced_steps(model, settings.task, settings.rules)
+    name = model.source.removeprefix(PREFIX)
     if name not in tables and not name.endswith(".toml"):
-        hint = suggest(model.source, [f"{PREFIX}{entry}" for entry in tables])
-        raise BadInput(f"model.source = {shown(model.source)}: no such table of dimensions; {hint}")
+        raise BadInput(f"{model.where}: no such table of dimensions; {suggest(model.source, sources)}")
+    try:
+        catalog.locate("shapes", name)
+    except ValueError as error:
+        raise BadInput(f"{model.where}: {error}") from None
     if settings.rules:
         raise BadInput(f"rules: name modules of a real model, and {shown(model.source)} has none; leave them out")
     contexts = range(model.context, model.context + model.steps)

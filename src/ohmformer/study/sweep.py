@@ -14,7 +14,9 @@ from math import prod
 from typing import Any
 
 from ohmformer.errors import BadInput, cut, shown, suggest
+from ohmformer.hardware.spec import Accelerator
 from ohmformer.key_search import former_names, nearest_paths
+from ohmformer.lost_lines import lost_line
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import Spec
 from ohmformer.study.overwriting import overwrites, overwritten
@@ -212,6 +214,10 @@ def _check_hardware(table: Any) -> None:
     if fault := overwritten([path for path, _ in flatten(table, "hardware.")]):
         path, by = map(cut, fault)
         raise BadInput(f"{path}: is overwritten by {by}, which comes later; leave one of them out")
+    if lost := lost_line(Accelerator, table):
+        line, by_line, why = lost
+        names = [cut(".".join(("hardware", *keys))) for keys in (line, by_line)]
+        raise BadInput(f"{names[0]}: is overwritten by {names[1]}, which {why}; leave one of them out")
 
 
 def check_reaches(path: str, axes: Iterable[str]) -> None:

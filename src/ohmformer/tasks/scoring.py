@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ohmformer.errors import BadInput, check_type
-from ohmformer.registry import is_own
+from ohmformer.registry import called, is_own
 from ohmformer.tasks.sample_scores import sample_features
 from ohmformer.tasks.task import Task
 
@@ -44,7 +44,7 @@ def scores(model: nn.Module, task: Task, batch: int = 100) -> NDArray[np.float64
     check_type("scores", "task", task, Task, "a task, such as what of.load_task returns")
     if model.training:
         raise BadInput(f"{type(model).__name__} is in training mode; call model.eval() before it is scored")
-    found = task.metric_kind.scores(model, task, batch)
+    found: NDArray[np.float64] = called(task.metric_kind, "scores", model, task, batch)
     if is_own(type(task.metric_kind)):
         return found
     where = f"{type(task.metric_kind).__name__}.scores on {task.name}"

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ohmformer.capture.inputs import Inputs, leaves, size, take
-from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.errors import BadInput, given, shown, suggest
 from ohmformer.models.load import tensor_bytes
+from ohmformer.registry import called
 from ohmformer.stats.intervals import Floats, Summary
 from ohmformer.tasks.metric_kinds import METRICS, Metric
 from ohmformer.tasks.reading import IGNORED, Reading
@@ -178,9 +179,16 @@ class Task:
             The mean over chips, its 95 % interval and the value of every chip.
 
         Raises:
-            BadInput: there are too few scores for the metric, or all of them are equal where they are correlated.
+            BadInput: there are too few scores for the metric, or all of them are equal where they are correlated; or a
+            metric of another package raises an exception or returns something else.
         """
-        return self.metric_kind.summarize(scores, self)
+        summary = called(self.metric_kind, "summarize", scores, self)
+        if not isinstance(summary, Summary):
+            raise BadInput(
+                f"{type(self.metric_kind).__name__}.summarize: returns {given(summary)}; return an "
+                "ohmformer.Summary(mean, ci95, chips)"
+            )
+        return summary
 
     @cached_property
     def digest(self) -> str:

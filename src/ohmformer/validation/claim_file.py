@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ohmformer import units
 from ohmformer.errors import BadInput, shown
-from ohmformer.quantities import Fraction
+from ohmformer.quantities import Count, Fraction
 from ohmformer.schema import Spec
 
 SMALLEST, LARGEST = 1e-24, 1e17
@@ -31,7 +31,9 @@ class Claim(Spec):
         runs: names of runs.
         against: names of the runs that `runs` are compared with, pair by pair.
         operations: stages, or the engine, whose share is computed.
-        of: stages that the share refers to.
+        of: stages that the share, the energy or the time refers to.
+        components: components of the energy whose share is computed, or parts at full load; all if there are none.
+        tiles: number of tiles at full load; by default those of the chip, or of one node, or one tile.
         series: series of measured accuracies, as `model.method`.
         gamma: noise levels of these accuracies.
         why: why the model may differ, or why the claim cannot be checked.
@@ -48,6 +50,8 @@ class Claim(Spec):
     against: tuple[str, ...] = ()
     operations: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
+    tiles: Count | None = None
     series: tuple[str, ...] = ()
     gamma: tuple[Fraction, ...] = ()
     why: Annotated[str, Field(min_length=1)]

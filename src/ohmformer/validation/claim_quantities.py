@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
+from ohmformer.cost.power.full_load import FullLoad, full_load
 from ohmformer.errors import BadInput
 from ohmformer.validation.claim_file import Claim
 from ohmformer.validation.claim_runs import Evaluator, Priced
@@ -38,9 +39,9 @@ def _efficiency_ratio(evaluator: Evaluator, claim: Claim) -> float:
 
 
 def _share(evaluator: Evaluator, claim: Claim) -> float:
-    """Return the share of the stages `operations` in the energy of the stages `of`."""
+    """Return the share of the stages `operations` (of their `components`, if any) in the energy of the stages `of`."""
     priced = _first(evaluator, claim)
-    return priced.stage_energy(claim.operations) / priced.stage_energy(claim.of)
+    return priced.stage_energy(claim.operations, claim.components) / priced.stage_energy(claim.of)
 
 
 def _adc_share(evaluator: Evaluator, claim: Claim) -> float:
@@ -120,11 +121,28 @@ def _tokens_per_second(evaluator: Evaluator, claim: Claim) -> float:
     return work.batch * steps / (prompt.latency + steps * (first.latency + last.latency) / 2)
 
 
+def _full_load(evaluator: Evaluator, claim: Claim) -> FullLoad:
+    """Return the hardware of the first run at full load."""
+    return full_load(_first(evaluator, claim).settings.hardware, claim.tiles)
+
+
+def _of_parts(claim: Claim, values: Mapping[str, float]) -> float:
+    """Return the sum over the parts that a claim names; over all if it names none."""
+    return sum(values.get(name, 0.0) for name in claim.components) if claim.components else sum(values.values())
+
+
+def _peak_efficiency(evaluator: Evaluator, claim: Claim) -> float:
+    """Return operations per energy of the named parts at full load [op/J]."""
+    load = _full_load(evaluator, claim)
+    return load.rate / _of_parts(claim, load.power)
+
+
 QUANTITIES: dict[str, tuple[str, Compute]] = {
     "tokens_per_second": ("", _tokens_per_second),
     "latency": ("s", lambda evaluator, claim: _first(evaluator, claim).run.latency),
     "energy": ("J", lambda evaluator, claim: _first(evaluator, claim).run.energy),
-    "layer_energy": ("J", lambda evaluator, claim: _first(evaluator, claim).stage_energy(claim.of)),
+    "layer_energy": ("J", lambda evaluator, claim: _first(evaluator, claim).stage_energy(claim.of, claim.components)),
+    "layer_time": ("s", lambda evaluator, claim: _first(evaluator, claim).stage_time(claim.of)),
     "speedup": ("", lambda evaluator, claim: max(_ratios(evaluator, claim, "latency"))),
     "mean_speedup": ("", lambda evaluator, claim: sum(_ratios(evaluator, claim, "latency")) / len(claim.runs)),
     "energy_ratio": ("", lambda evaluator, claim: max(_ratios(evaluator, claim, "energy"))),
@@ -133,8 +151,13 @@ QUANTITIES: dict[str, tuple[str, Compute]] = {
     "efficiency": ("op/J", _efficiency),
     "efficiency_ratio": ("", _efficiency_ratio),
     "energy_share": ("%", _share),
+    "energy_rest": ("%", lambda evaluator, claim: 1 - _share(evaluator, claim)),
     "adc_share": ("%", _adc_share),
     "time_share": ("%", _time_share),
+    "peak_rate": ("op/s", lambda evaluator, claim: _full_load(evaluator, claim).rate),
+    "peak_power": ("W", lambda evaluator, claim: _of_parts(claim, _full_load(evaluator, claim).power)),
+    "peak_area": ("m^2", lambda evaluator, claim: _of_parts(claim, _full_load(evaluator, claim).area)),
+    "peak_efficiency": ("op/J", _peak_efficiency),
     "falls": ("", _falls),
     "layer_arrays": ("", _layer_arrays),
     "attention_arrays": ("", _attention_arrays),

@@ -118,7 +118,16 @@ class Priced:
             )
         return engine.array
 
-    def stage_energy(self, stages: tuple[str, ...]) -> float:
-        """Return the energy of some stages of one layer [J]."""
+    def stage_energy(self, stages: tuple[str, ...], components: tuple[str, ...] = ()) -> float:
+        """Return the energy of some stages of one layer [J]: of all components, or of those that are named."""
         placed = self.run.placement.layers[self.layer].stages
-        return sum(part.joules for stage in placed for part in stage.parts if part.name in stages)
+        parts = [part for stage in placed for part in stage.parts if part.name in stages]
+        if not components:
+            return sum(part.joules for part in parts)
+        return sum(part.energy.get(name, 0.0) for part in parts for name in components)
+
+    def stage_time(self, stages: tuple[str, ...]) -> float:
+        """Return the time for which all tokens of a sample occupy some stages of one layer, one after another [s]."""
+        layer = self.run.placement.layers[self.layer]
+        parts = (part for stage in layer.stages for part in stage.parts if part.name in stages)
+        return sum(part.occupancy(layer.tokens) for part in parts)

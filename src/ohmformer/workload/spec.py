@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, printable
 
 Phase = Literal["encode", "prefill", "decode"]
 AttentionRole = Literal["attention.key", "attention.value"]
@@ -214,6 +214,15 @@ class Workload:
     context: int
     causal: bool
     ops: tuple[Op, ...]
+
+    def __repr__(self) -> str:
+        """Title, phase and sizes in one line, without the operations."""
+        layers = len({op.layer for op in self.ops} - {None})
+        tokens = f"tokens {self.tokens:,}" + (f", {self.context:,} cached" if self.context else "")
+        return (
+            f"Workload({printable(str(self.title))}: {self.phase}, batch {self.batch:,}, {tokens}; "
+            f"layers {layers:,}, operations {len(self.ops):,}, multiply-accumulates {self.macs:.4g})"
+        )
 
     def __post_init__(self) -> None:
         for name in ("batch", "tokens"):

@@ -75,9 +75,9 @@ TOLD = {
 rotates K by places that count padding. Their conversions warn."""
 TOLD_OF_READS = {
     *(f"transformers: {name}" for name in ("DeBERTa", "XLNet", "Mamba", "Falcon Mamba", "Mamba 2", "RecurrentGemma")),
-    *("transformers: CLIP", "Doge"),
+    "Doge",
 }
-"""Products whose inputs are not the tokens of the call: codes of distances, convolutions over tokens, pooled texts."""
+"""Inputs of products that are not the tokens of the call: distances, windows of tokens, masks made from values."""
 UNSEEN = {
     "transformers: T5Gemma": {"decoder_left"},
     "transformers: Moonshine": {"decoder_left"},

@@ -87,9 +87,8 @@ These differ:
   `decoder_position_ids`), and `generate` passes them; a call with padding on the left that does not has other noise,
   without a warning. Moonshine takes none for its decoder: pad it on the right.
 - Read noise belongs to a token where the inputs of a product are the tokens of the call. It does not in convolutions
-  over tokens (Mamba, Falcon Mamba, Mamba 2, LFM2), products with codes of distances (DeBERTa, XLNet), masks computed
-  from values with a cache (Doge) and the projection of a pooled text (CLIP). On hardware with read noise their
-  conversions warn.
+  over tokens (Mamba, Falcon Mamba, Mamba 2, LFM2), products with codes of distances (DeBERTa, XLNet) and masks computed
+  from values with a cache (Doge). On hardware with read noise their conversions warn.
 
 Models that number padding themselves (absolute positions and padding on the left), that mix it in (ConvBERT, Funnel),
 or whose sparse blocks follow from the padded length (BigBird) give another result without any noise, too. So does

@@ -31,6 +31,6 @@ class Cache:
 )
 def test_masks_of_attention_decide_beside_those_of_other_layers(mask: object) -> None:
     """Models of attention and convolutions name a mask for each kind of layer, None for some."""
-    new = numbered({"past_key_values": Cache(), "position_ids": POSITIONS}, mask, rows=2, M=1)
+    new = numbered({"past_key_values": Cache(), "position_ids": POSITIONS}, mask, B=2, M=1)
     assert new.numbers == ((3,), (1,))
-    assert new.totals == (4, 2)
+    assert new.tokens_so_far == (4, 2)

@@ -97,12 +97,11 @@ def key_read_times(array: Crossbar, role: str, slots: float, most: float = inf) 
         slots: number of tokens that have cells at the same time.
         most: number of tokens that have cells.
     """
-    prices, cycles = priced(array, role), array.cycles()
-    if array_cost(array, role).timing == "one_access" and array.inputs.kind != "integrated":
-        cycles = 1
-    shared = min(array.adc.columns_per_adc, array.columns, slots)
-    times = 1 if array.inputs.kind == "integrated" else cycles
-    seconds = times * prices.adc_time
+    prices, integrated = priced(array, role), array.inputs.kind == "integrated"
+    reads = conversions = 1 if array_cost(array, role).timing == "one_access" else array.cycles()
+    if array.inputs.kind == "integrated":
+        reads, conversions = array.inputs.reads, array.inputs.phases
+    shared, seconds = min(array.adc.columns_per_adc, array.columns, slots), conversions * prices.adc_time
     converting = KeySum(-seconds * shared, ((seconds, 1, min(shared, most)), (seconds * shared, slots, most)))
-    reading = KeySum(0.0, ((cycles * prices.read_time, slots, most),))
-    return (reading + converting,) if array.inputs.kind == "integrated" else (reading, converting)
+    reading = KeySum(0.0, ((reads * prices.read_time, slots, most),))
+    return (reading + converting,) if integrated else (reading, converting)

@@ -21,7 +21,7 @@ from ohmformer.nn.calibration.fit import fit
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.quantities import Fraction
-from ohmformer.registry import Family, named, register
+from ohmformer.registry import Family, called, named, register
 
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Grid of the clip's lower threshold."""
@@ -137,12 +137,12 @@ def apply(recipe: Recipe | str, operand: KVOperand) -> None:
     """Let a recipe set the conditioning and the clip of an operand that has observed the calibration inputs.
 
     Raises:
-        BadInput: the recipe sets something else than a clip.
+        BadInput: the recipe sets something else than a clip, or a recipe of another package raises an exception.
     """
     chosen = recipe_of(recipe)
     operand.condition(None)
     operand.clip = "none"
-    chosen.set_up(operand)
+    called(chosen, "set_up", operand)
     clips = operand.clip if isinstance(operand.clip, tuple) else (operand.clip,)
     if not all(isinstance(clip, KVClip) or clip == "none" for clip in clips):
         raise BadInput(f"{type(chosen).__name__}.set_up: the clip of {operand.name} is {operand.clip!r}; set a KVClip")

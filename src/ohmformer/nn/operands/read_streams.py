@@ -45,7 +45,7 @@ def read_streams(
         numbers = info.numbers if queries is None else numbers_of_inputs(B, queries, info, exactly=exactly)
         if len(numbers) == B and len(numbers[0]) >= per_head:
             of_heads = tuple(
-                tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in row[-per_head:])
+                tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in _last(row, per_head))
                 for row in numbers
             )
             return TokenStreams(samples.streams, numbers=of_heads, growing=True)
@@ -53,6 +53,18 @@ def read_streams(
     if shown is None and columns is None:
         return samples
     return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns)
+
+
+def _last(numbers: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The numbers of the inputs that a product gets: those of all tokens of the call, or of its last tokens only.
+
+    Fewer inputs than tokens, such as the token of a text that stands for all of it, are taken for the last tokens that
+    are not padding.
+    """
+    if count == len(numbers):
+        return numbers
+    tokens = tuple(number for number in numbers if number >= 0)[-count:]
+    return (-1,) * (count - len(tokens)) + tokens
 
 
 def numbers_of_inputs(B: int, queries: int, info: CallInfo, *, exactly: bool = False) -> Numbers:

@@ -1,0 +1,1 @@
+"""Which power does a chip draw when it does nothing, and which at full load?"""

@@ -1,0 +1,64 @@
+"""Standing power: what tiles draw whether they work or not, all the time or, if idle tiles are gated, only at work.
+
+A gated tile is off while its arrays and lanes are idle. So a stage adds
+
+    P = tile_power * max(arrays / arrays of a tile, lanes / lanes of a tile)
+
+for as long as it occupies its unit. Waking up takes no time and no energy. PUMA's simulator (src/hw_stats.py) gates
+more coarsely: a tile is on until its program ends, waiting included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.operands import LayerContext, array_reads, chip_of, slots_of, written_plan
+from ohmformer.cost.stage import Stage
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, SimdEngine
+from ohmformer.workload.spec import DynamicMatMul
+
+
+def chip_power(hardware: Accelerator, tiles: int) -> float:
+    """Power that the tiles of a chip draw all the time [W]; 0 if idle tiles are gated."""
+    if not tiles:
+        return 0.0
+    chip = chip_of(hardware)
+    return 0.0 if chip.idle_tiles == "gated" else chip.tile_power * tiles
+
+
+def powered(stage: Stage, ops: Iterable[LayerOp], context: LayerContext) -> Stage:
+    """A stage with the power that its tiles draw while it works.
+
+    Args:
+        stage: the stage; it is returned as it is if tiles are always on.
+        ops: the operations of the stage, or the products whose operands it writes.
+        context: chip, and the lanes of the layer.
+    """
+    if context.hardware.chip is None or context.chip.idle_tiles == "on":
+        return stage
+    chip, products = context.chip, [op for op in ops if isinstance(op, PlacedOp)]
+    arrays = sum(_arrays(placed) for placed in products)
+    lanes = max((_lanes(placed, context) for placed in products), default=context.working_lanes)
+    arrays_per_tile = chip.arrays_per_core * chip.cores_per_tile
+    lanes_per_tile = chip.vector.lanes_per_core * chip.cores_per_tile
+    return replace(stage, standing=chip.tile_power * max(arrays / arrays_per_tile, lanes / lanes_per_tile))
+
+
+def _arrays(placed: PlacedOp) -> int:
+    """Number of arrays that hold an operand of a product; 0 if no arrays compute it."""
+    op, engine = placed.op, placed.engine
+    if not isinstance(engine, ArrayEngine):
+        return 0
+    if not isinstance(op, DynamicMatMul):
+        return array_reads(placed).matrices.arrays
+    plan = written_plan(op, engine, placed.array, placed.max_code, slots_of(op, engine))
+    return 0 if plan is None else plan.arrays
+
+
+def _lanes(placed: PlacedOp, context: LayerContext) -> int:
+    """Number of vector lanes that compute a product; 0 if no lanes compute it."""
+    if not isinstance(placed.engine, SimdEngine):
+        return 0
+    return context.lanes if placed.engine.lanes == "of_layer" else placed.engine.lanes
