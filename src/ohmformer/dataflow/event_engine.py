@@ -136,14 +136,14 @@ class _Engine:
         self.ready[number] = self.end[number] + job.lag
         self.cause[number] = self._cause(job, units)
         heapq.heappush(self.events, (self.end[number], number))
-        if MEMORY in job.also and job.memory < job.duration:
+        if job.also and MEMORY in job.also and job.memory < job.duration:
             heapq.heappush(self.events, (now + job.memory, number + 2 * len(self.jobs)))
 
     def _cause(self, job: Job, units: tuple[str, ...]) -> int:
         """The job whose result came last or whose end freed a unit last; -1 if the job waited for none."""
         came = [(self.ready[other], other) for other in job.after]
         came += [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
-        if MEMORY in units and MEMORY in self.last:  # some jobs free it before their end
+        if MEMORY in self.last and MEMORY in units:  # some jobs free it before their end
             last = self.last[MEMORY]
             came.remove((self.end[last], last))
             came.append((self.start[last] + dict(self.jobs[last].units())[MEMORY], last))
