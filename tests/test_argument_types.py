@@ -77,7 +77,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
         **{"model": converted(), "evaluate": lambda _: torch.ones(3), "chips": 1, "seed": None, "progress": False},
         "summarize": mean_summary,
     },
-    "place": lambda: {**cost(), "kv_sets": 1, "softmax_sets": "one"},
+    "place": lambda: {**cost(), "kv_sets": 1, "softmax_sets": "one", "batching": "pipelined"},
     "register": lambda: {"cls": None},
     "remember": lambda: {"model": nn.Linear(2, 2), "preparation": of.Preparation()},
     "replace": lambda: {"spec": of.load("nvm_ideal"), "path": "title", "value": "mine", "in_file": False},
@@ -153,6 +153,7 @@ def test_an_argument_is_taken_or_refused_in_one_line(
         ("place", "softmax_sets", "two", "^place: softmax_sets is a str, 'two'; give 'one' or 'per_layer'"),
         ("serve", "prompt", 2.5, "^serve: prompt is a float, 2.5; give a whole number"),
         ("serve", "model", (1, 2), "^serve: prompt = 3: the workloads say it; leave it out"),
+        ("place", "batching", "parallel", "^place: batching is a str, 'parallel'; give 'pipelined' or 'serial'"),
         ("explore", "points", ["x"], r"^explore: points\[0\] is a str, 'x'; give"),
     ],
 )

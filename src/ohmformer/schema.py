@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache
 from inspect import signature
+from operator import attrgetter
 from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -89,8 +90,8 @@ class Spec(BaseModel):
     def __hash__(self) -> int:
         return hash((type(self), self._values()))
 
-    def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in _fields(type(self)))
+    def _values(self) -> Any:
+        return attrgetter(*names)(self) if (names := _fields(type(self))) else ()
 
     @model_validator(mode="wrap")
     @classmethod

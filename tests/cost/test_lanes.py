@@ -17,7 +17,7 @@ PER_TILE = CHIP.cores_per_tile * CHIP.vector.lanes_per_core
 
 def on_lanes(count: int, batch: int = 1) -> Run:
     engine = {"kind": "simd", "ops_per_mac": 2.0, "lanes": count}
-    hardware = PUMA
+    hardware = replace(PUMA, "chip.dram", {"bandwidth": 1e12, "energy": 1e-12})
     for role in ("projection", "attention.key", "attention.value"):
         hardware = replace(hardware, role, engine)
     return simulate(shapes("bert-base", tokens=32, batch=batch), hardware)

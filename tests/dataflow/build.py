@@ -8,7 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.memory.homes import Homes
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.hardware.entries import load
@@ -17,6 +20,8 @@ from ohmformer.workload.spec import Norm, Workload
 
 HARDWARE = load("xformer_tvlsi_2023")
 assert isinstance(HARDWARE, Accelerator)
+SOMETHING = Homes(off_chip={"weights": 1.0})
+"""Something off the chip, so that stages can wait for the memory there."""
 NAMES = ("qkv", "conditioning", "write", "key", "value", "output", "ffn1")
 
 
@@ -38,7 +43,7 @@ def placement(
     placed = tuple(
         PlacedLayer(f"layer {i}", tokens, tuple(stages), join, None, (1, tokens, tokens), gather) for i in range(layers)
     )
-    return Placement(work, HARDWARE, placed, {}, 0, 0, 0.0, 0.0, ())
+    return Placement(work, HARDWARE, placed, {}, 0, 0, 0.0, 0.0, (), homes=SOMETHING)
 
 
 times = st.floats(0, 5, allow_nan=False).map(lambda value: round(value, 3))
@@ -53,8 +58,29 @@ def stages(draw: st.DrawFn) -> list[Stage]:
     for name in NAMES[:count]:
         fields: dict[str, Any] = {"fixed": draw(times), "per_token": draw(times), "floor": draw(times)}
         fields["cap"] = draw(st.sampled_from([inf, 3.0]))
+        fields["turn"] = draw(st.sampled_from([inf, inf, 2.0, 5.0]))
+        if fields["cap"] == fields["turn"] == inf:
+            fields["off_chip"] = fields["per_token"] * draw(st.sampled_from([0.0, 0.0, 0.3, 1.0]))
         found.append(stage(name, shared=shared and name in ("write", "key", "value"), energy={"array": 1.0}, **fields))
     return found
+
+
+def _by_keys(one: Stage, tokens: int) -> Stage:
+    """The stage with times that rise with the keys that tokens see, if it has neither turns nor a cap."""
+    if one.cap < inf or one.turn < inf or one.off_chip or tokens == 1:
+        return one
+    parts = (KeySum(one.per_token), KeySum(0.1, ((0.3, 1, 5), (one.per_token, 4, inf))))
+    times = KeyTimes(SeenKeys(3, tokens, 1), parts)
+    return replace(one, by_keys=times, per_token=times.total / tokens)
+
+
+def slower(one: Stage, factor: float) -> Stage:
+    """The stage with all its times multiplied by a factor."""
+    times = {name: getattr(one, name) * factor for name in ("fixed", "per_token", "floor", "off_chip")}
+    if one.by_keys is not None:
+        parts = tuple(part.times(factor) for part in one.by_keys.parts)
+        return replace(one, by_keys=KeyTimes(one.by_keys.seen, parts), **times)
+    return replace(one, **times)
 
 
 WAITS = st.sampled_from([(None, None), (3, None), (3, 1), (3, 0), (3, 2)])
@@ -68,6 +94,7 @@ def made_up(draw: st.DrawFn, *, most_layers: int = 6) -> Placement:
     join, gather = draw(WAITS) if len(pipeline) > 3 else (None, None)
     later = draw(st.sampled_from([(), (5,), (6,), (5, 6)])) if len(pipeline) == len(NAMES) else ()
     sizes = {"tokens": draw(st.integers(1, 11)), "batch": draw(st.integers(1, 3))}
+    pipeline = [_by_keys(one, sizes["tokens"]) if draw(st.integers(0, 3)) == 3 else one for one in pipeline]
     found = placement(pipeline, join=join, gather=gather, layers=draw(st.integers(1, most_layers)), **sizes)
     softmax = draw(st.sampled_from([(), (3,), (3, 5)])) if len(pipeline) > 5 else ()
     kept = draw(st.booleans())

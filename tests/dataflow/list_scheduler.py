@@ -6,7 +6,10 @@ of the package.
 
 from __future__ import annotations
 
-from ohmformer.cost.placement import PlacedLayer, Placement
+from math import ceil
+
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerOverlap
 
@@ -43,14 +46,34 @@ def list_schedule(placement: Placement, dataflow: LayerOverlap) -> tuple[float, 
                 continue
             placed = placement.layers[key[0]]
             stage, size = placed.stages[key[3]], placed.tokens if _whole(placed, key[3]) else sizes[key[0]][key[2]]
-            work = stage.per_token * min(size, stage.cap)
+            busy, late = busy_and_late(stage, size, sum(sizes[key[0]][: key[2]]))
             start[key] = max([0.0, *(arrives[other] for other in needs), *(free.get(unit, 0.0) for unit in units)])
-            arrives[key] = start[key] + max(stage.floor, stage.fixed + work)
-            longest[key] = max([0.0, *(longest[o] for o in needs)]) + max(stage.floor, stage.fixed + work)
+            arrives[key] = start[key] + busy + late
+            longest[key] = max([0.0, *(longest[o] for o in needs)]) + busy + late
             for unit in units:
-                free[unit] = start[key] + max(stage.floor, work)
+                free[unit] = start[key] + (min(busy, stage.off_chip * size) if unit == "off the chip" else busy)
                 queues[unit].pop(0)
     return max(arrives.values()), max(longest.values())
+
+
+def busy_and_late(stage: Stage, tokens: int, first: int) -> tuple[float, float]:
+    """Time of a block on its unit, and how much later its result arrives: turn after turn, or token after token."""
+    if stage.by_keys is not None and tokens:
+        seen = stage.by_keys.seen
+        keys = [seen.first + seen.step * (first + each) for each in range(tokens)]
+        work = sum(
+            max(part.constant + sum(c * ceil(min(n, most) / size) for c, size, most in part.terms) for part in parts)
+            for n, parts in ((n, stage.by_keys.parts) for n in keys)
+        )
+        return max(stage.floor, work), max(stage.floor, stage.fixed + work) - max(stage.floor, work)
+    busy = late = 0.0
+    while tokens > 0:
+        taken = int(min(tokens, stage.turn))
+        work = stage.per_token * min(taken, stage.cap)
+        busy += max(stage.floor, work)
+        late = max(stage.floor, stage.fixed + work) - max(stage.floor, work)
+        tokens -= taken
+    return busy, late
 
 
 def _sizes(layer: PlacedLayer, dataflow: LayerOverlap) -> list[int]:
@@ -76,7 +99,8 @@ def _name(placement: Placement, layer: int, stage: Stage) -> str:
 def _units(placement: Placement, key: Key) -> list[str]:
     layer = placement.layers[key[0]]
     units = [_name(placement, key[0], layer.stages[key[3]])]
-    return [*units, "softmax units"] if placement.softmax_sets == "one" and key[3] in layer.softmax else units
+    units += ["softmax units"] if placement.softmax_sets == "one" and key[3] in layer.softmax else []
+    return [*units, "off the chip"] if layer.stages[key[3]].off_chip else units
 
 
 def _needs(placement: Placement, dataflow: LayerOverlap, key: Key, sizes: list[list[int]]) -> list[Key]:

@@ -10,19 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
+from tests.dataflow.list_scheduler import busy_and_late
 
 
 @dataclass
 class Visit:
-    """One block at one station: its times, and the visits whose result, or whose leaving, it waits for."""
+    """One block at one station: its times, the visits whose result it waits for, and those whose leaving, with the time
+    after which they leave."""
 
     busy: float
     time: float
     results: list[int] = field(default_factory=list)
-    leaves: list[int] = field(default_factory=list)
+    leaves: list[tuple[int, float]] = field(default_factory=list)
 
 
 def queueing_latency(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> float:
@@ -34,7 +37,7 @@ def queueing_latency(placement: Placement, dataflow: LayerSerial | SequenceBlock
         moved = False
         for number, visit in enumerate(visits):
             came = [start[other] + visits[other].time for other in visit.results]
-            left = [start[other] + visits[other].busy for other in visit.leaves]
+            left = [start[other] + stayed for other, stayed in visit.leaves]
             earliest = max([*came, *left], default=0.0)
             if earliest > start[number] + 1e-18:
                 start[number], moved = earliest, True
@@ -44,7 +47,7 @@ def queueing_latency(placement: Placement, dataflow: LayerSerial | SequenceBlock
 def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> list[Visit]:
     visits: list[Visit] = []
     where: dict[tuple[int, int, int, int], int] = {}
-    served: dict[str, list[int]] = {}
+    served: dict[str, list[tuple[int, float]]] = {}
     ends: dict[int, list[int]] = {sample: [] for sample in range(placement.workload.batch)}
     reads: dict[str, list[int]] = {}
     everything: list[int] = []
@@ -63,7 +66,7 @@ def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> l
                     here = tokens
                     if index in at_once:  # the whole sequence is the first block's, and nothing the others'
                         here = 0 if block else placed.tokens
-                    visit = _visit(placed.stages[index], here)
+                    visit = _visit(placed.stages[index], here, 0 if index in at_once else sum(counts[:block]))
                     if index == 0:
                         visit.results += started
                     elif index in waits:
@@ -76,7 +79,8 @@ def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> l
                     where[layer, sample, block, index] = len(visits)
                     for station in _stations(placement, layer, index) if here else ():
                         visit.leaves += served.setdefault(station, [])
-                        served[station].append(len(visits))
+                        memory = min(visit.busy, placed.stages[index].off_chip * here)
+                        served[station].append((len(visits), memory if station == "off the chip" else visit.busy))
                     visits.append(visit)
         for block in range(len(counts)):
             for index, writer in _readers(placed):
@@ -86,9 +90,9 @@ def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> l
     return visits
 
 
-def _visit(stage: Stage, tokens: int) -> Visit:
-    work = stage.per_token * min(tokens, stage.cap)
-    return Visit(max(stage.floor, work), max(stage.floor, stage.fixed + work)) if tokens else Visit(0.0, 0.0)
+def _visit(stage: Stage, tokens: int, first: int) -> Visit:
+    busy, late = busy_and_late(stage, tokens, first)
+    return Visit(busy, busy + late)
 
 
 def _parts(count: int, waits: set[int | None]) -> list[range]:
@@ -100,7 +104,8 @@ def _stations(placement: Placement, layer: int, index: int) -> list[str]:
     placed = placement.layers[layer]
     stage = placed.stages[index]
     own = stage.unit if stage.shared else f"{layer} {stage.unit}"
-    return [own, "all softmax"] if placement.softmax_sets == "one" and index in placed.softmax else [own]
+    found = [own, "all softmax"] if placement.softmax_sets == "one" and index in placed.softmax else [own]
+    return [*found, "off the chip"] if stage.off_chip else found
 
 
 def _readers(placed: PlacedLayer) -> list[tuple[int, int]]:

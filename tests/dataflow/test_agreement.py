@@ -18,7 +18,7 @@ from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.hardware.entries import load
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.workload.shapes import shapes
-from tests.dataflow.build import WAITS, dataflows, made_up, placement, stage, stages
+from tests.dataflow.build import WAITS, dataflows, made_up, placement, slower, stage, stages
 from tests.dataflow.oracle import queueing_latency
 
 DATAFLOWS = dataflows(largest_block=12)
@@ -83,17 +83,13 @@ def test_one_set_of_softmax_units_serves_one_layer_at_a_time_in_every_dataflow()
     assert build_timeline(one, LayerSerial()).latency == closed_form.latency(one, LayerSerial()) == 17.0
 
 
-def _slower(one: Stage, factor: float) -> Stage:
-    return replace(one, fixed=one.fixed * factor, per_token=one.per_token * factor, floor=one.floor * factor)
-
-
 @given(stages(), st.integers(1, 11), st.integers(1, 3), st.integers(1, 12), st.floats(0.1, 3), WAITS)
 def test_designs_are_what_slower_stages_give(
     pipeline: list[Stage], tokens: int, batch: int, block: int, factor: float, waits: Waits
 ) -> None:
     join, gather = waits if len(pipeline) > 3 else (None, None)
     made = placement(pipeline, tokens=tokens, batch=batch, join=join, gather=gather)
-    slowed = [_slower(one, factor) if one.name == "key" else one for one in pipeline]
+    slowed = [slower(one, factor) if one.name == "key" else one for one in pipeline]
     again = placement(slowed, tokens=tokens, batch=batch, join=join, gather=gather)
     found = closed_form.latencies(
         made, SequenceBlocking(), closed_form.Designs(np.array([block, 5]), {"key": np.array([factor, 1.0])})

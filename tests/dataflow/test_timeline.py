@@ -107,7 +107,7 @@ def test_weights_that_do_not_fit_are_loaded_for_every_layer() -> None:
     loads = [job for job in run.timeline.jobs if job.stage.name == "load"]
     assert len(loads) == 12
     assert loads[0].duration == pytest.approx(7_077_888 / 192e9)
-    assert run.energy_by("component")["dram"] == pytest.approx(12 * 7_077_888 * 112e-12)
+    assert run.energy_by("component")["dram"] == pytest.approx((12 * 7_077_888 + 512 * 768) * 112e-12)
 
 
 def test_what_one_unit_does_in_turn_is_told_apart() -> None:

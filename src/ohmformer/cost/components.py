@@ -8,34 +8,40 @@ from __future__ import annotations
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import array_cost, number, priced
+from ohmformer.cost.attention.array_sides import by_columns
+from ohmformer.cost.attention.partial_reads import PartialReads
 from ohmformer.cost.cost import Cost
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip, SoftmaxUnit
+from ohmformer.hardware.write_lines import WriteLines
 from ohmformer.mapping.planning import Plan
 from ohmformer.mapping.write_effort import effort
 
 
-def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
+def mvm_cost(plan: Plan, vectors: float, role: str, *, partial: PartialReads | None = None) -> Cost:
     """Cost of matrix-vector products on arrays.
 
     Args:
         plan: the matrices.
         vectors: number of input vectors that each matrix multiplies.
         role: role of the engine, for messages.
+        partial: events of all vectors, if vectors use parts of the matrices; None if each uses all of them.
 
     Returns:
-        The energy of all vectors; latency and interval of one vector.
+        The energy of all vectors; latency and interval of one vector that uses a whole matrix.
     """
     array = plan.array
-    cost, prices = array_cost(array, role), priced(array, role)
-    one_vector = plan.reads(1)
-    conversions, cycles = one_vector.adc_conversions, array.cycles()
+    cost, prices, cycles = array_cost(array, role), priced(array, role), array.cycles()
+    reads = plan.reads(1)
+    rows = cycles * plan.inputs * plan.column_blocks * plan.matrices * plan.slices * array.polarities
+    if partial is not None:
+        reads, rows, vectors = partial.counts, partial.rows, 1
+    conversions = reads.adc_conversions
     samples = conversions
     if array.inputs.kind == "integrated":
         samples = conversions // array.inputs.phases * cycles  # every pulse is sampled, every group of bits converted
-    rows = cycles * plan.inputs * plan.column_blocks * plan.matrices * plan.slices * array.polarities
     energy = {
-        "array": one_vector.activations * prices.read_energy,
+        "array": reads.activations * prices.read_energy,
         "dac": rows * prices.dac_energy,
         "adc": conversions * prices.adc_energy,
         "sample": samples * prices.sample_energy,
@@ -53,7 +59,7 @@ def mvm_cost(plan: Plan, vectors: float, role: str) -> Cost:
     return Cost(energy, latency, interval)
 
 
-def write_cost(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
+def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteLines = "rows") -> Cost:
     """Cost of writing the cells of a plan once.
 
     Verified writes are repeated. A verifying read between them drives one row and converts each of its columns.
@@ -62,15 +68,22 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None) -> Cost:
         plan: the matrices.
         role: role of the engine, for messages.
         cells: number of cells that are written; by default all cells of the plan.
+        lines: lines that writing selects.
 
     Returns:
-        The energy of all cells; as latency and interval the time of one row, which all arrays write at the same time.
+        The energy of all cells; as latency and interval the time of one line, which all arrays write at the same time.
 
     Raises:
-        BadInput: the cell has no write time or no write energy.
+        BadInput: the cell has no write time or no write energy, or the lines have no price.
     """
     array, cell = plan.array, plan.array.cell
-    prices = None if array.cost is None else priced(array, role)
+    if lines == "columns" and array.write_verify is not None:
+        raise BadInput(
+            f"hardware.{role}.write_lines = 'columns': verified writes are read back a row at a time, so a column has "
+            "no price; take 'rows' or 'transposable', or leave array.write_verify out"
+        )
+    written = array if lines != "columns" else by_columns(array, role)
+    prices = None if array.cost is None else priced(written, role)
     energy_each = cell.write_energy if prices is None else prices.write_energy
     row_time = cell.write_time if prices is None else prices.write_time
     for name, found in (("write_time", row_time), ("write_energy", energy_each)):
@@ -134,14 +147,14 @@ def lanes_cost(chip: Chip, operations: float, count: int, vectors: float, *, nam
     return Cost({name: operations * chip.vector.energy_per_op}, 0.0, time)
 
 
-def softmax_cost(chip: Chip, unit: SoftmaxUnit, rows: float, length: int) -> Cost:
+def softmax_cost(chip: Chip, unit: SoftmaxUnit, rows: float, length: float) -> Cost:
     """Cost of softmax in dedicated units, one per head.
 
     Args:
         chip: clock.
         unit: lanes and prices.
         rows: number of rows of scores, of all heads.
-        length: values per row.
+        length: values per row, as their mean.
 
     Returns:
         The energy of all rows; as interval the time of one row in the lanes of its head.

@@ -171,6 +171,8 @@ class EngineChoice:
         assert engine is not None
         if op.turned and isinstance(engine, ArrayEngine):  # the trace has already exchanged the factors
             engine = engine.model_copy(update={"written": "right"})
+        if isinstance(engine, ArrayEngine) and engine.overflow == "refuse":
+            _check_cells(op, engine, assigned.role)
         kv = assigned.conditioning(op.name, self.kv)
         clip = (self.clip or "none") if assigned.clip == "model" else assigned.clip
         try:
@@ -204,6 +206,20 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
             f"rules[{pattern!r}].array.{name}: is missing, so these arrays have no price; add it, or take another array"
         )
     check_laws(array, f"rules[{pattern!r}].array")
+
+
+def _check_cells(op: DynamicMatMul, engine: ArrayEngine, role: str) -> None:
+    """Refuse more tokens than cells.
+
+    Raises:
+        BadInput: the product needs cells for more tokens than there are.
+    """
+    tokens = op.queries if engine.written == "left" else op.tokens
+    if engine.resident is not None and tokens > engine.resident:
+        raise BadInput(
+            f"hardware.{role}.resident = {engine.resident}: {op.name} needs cells for {tokens:,} tokens, and overflow "
+            "= 'refuse'; raise resident, shorten the sequence, or take overflow = 'rewrite'"
+        )
 
 
 def _max_code(clip: Clip | tuple[Clip, ...], engine: Engine, kv: Conditioning | None) -> int | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import inf
 
 from ohmformer.cost import components
+from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import LayerContext, attention_unit, first_attention
@@ -81,12 +83,15 @@ def product_operations(op: DynamicMatMul, spec: Conditioning) -> int:
     of V is added to results unweighted, since rows of P sum to one after softmax. The mean of K needs no operation,
     since softmax ignores a constant per row.
     """
+    return int(op.batch * op.heads * operations_by_keys(op, spec).total(SeenKeys.of(op)))
+
+
+def operations_by_keys(op: DynamicMatMul, spec: Conditioning) -> KeySum:
+    """The operations of `product_operations` for one query of a head, by the keys that it sees."""
     per_query = basis_operations(spec, op.head_width)
-    if _has_token_scale(op, spec):
-        per_query += op.tokens
     if op.role == "attention.value":
         per_query += op.head_width * (spec.mean + (spec.scale == "column"))
-    return op.batch * op.heads * op.queries * per_query
+    return KeySum(per_query, ((1, 1, inf),) if _has_token_scale(op, spec) else ())
 
 
 def _has_token_scale(op: DynamicMatMul, spec: Conditioning) -> bool:
@@ -126,6 +131,11 @@ def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
 def operations_beside(placed: PlacedOp) -> int:
     """`product_operations` of a product; 0 if its K or V is not conditioned."""
     return sum(product_operations(op, spec) for _, op, spec in _conditioned([placed]))
+
+
+def operations_beside_by_keys(placed: PlacedOp) -> KeySum:
+    """The operations of `operations_beside` for one query of a head, by the keys that it sees."""
+    return sum((operations_by_keys(op, spec) for _, op, spec in _conditioned([placed])), KeySum())
 
 
 def scales_read(placed: PlacedOp) -> int:

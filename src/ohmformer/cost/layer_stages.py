@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from math import inf
+from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
+from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, timed_by_keys
+from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.write_stages import write_stages
 from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.gpu_roofline import kernels_cost
+from ohmformer.cost.memory.traffic import stored_bytes, tile_memory_time, with_memory_off_chip
 from ohmformer.cost.operands import (
     LayerContext,
     array_reads,
+    computed_macs,
     first_attention,
-    partial_sums,
-    rotations,
-    tokens_written,
-    write_stages,
+    kv_tokens_read,
+    lane_macs,
+    time_of_reads,
 )
 from ohmformer.cost.power.standing import powered
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, Work
-from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Softmax, StaticMatMul
+from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 
 
 def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
@@ -71,7 +75,7 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
         return id(op)
     engine: object = id(op.engine)
     if isinstance(op.engine, ArrayEngine) and not prices:
-        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident)
+        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident, op.engine.overflow)
     flags = (op.shared, op.rotated, op.holds_cells)
     return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.kv), *flags)
 
@@ -96,6 +100,12 @@ def _priced_stage(request: _Request) -> Stage:
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
+    stage = _on_engine(request)
+    return stage if stage.unit == "gpu" else with_memory_off_chip(stage, request.ops, request.context)
+
+
+def _on_engine(request: _Request) -> Stage:
+    """As `_stage`, without the memory off the chip."""
     name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
@@ -125,9 +135,9 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     products = [op for op in ops if isinstance(op, PlacedOp)]
     sizes = [_values_moved(placed) for placed in products]
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
-    price = engine.checked_price(
-        Work(sum(placed.op.macs for placed in products), values_in, values_out, context.vectors)
-    )
+    weights = sum(op.op.inputs * op.op.outputs for op in products if isinstance(op.op, StaticMatMul))
+    weights, macs = weights * context.weight_uses, sum(computed_macs(placed.op) for placed in products)
+    price = engine.checked_price(Work(macs, values_in, values_out, context.vectors, weights))
     where = f"hardware.{products[0].role}.kind = {engine.kind!r}"
     if price is None:
         raise BadInput(
@@ -137,10 +147,13 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     if not all(0 <= number < inf for number in numbers):
         raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
     transfers = all_beside(_transfer(placed, context) for placed in products)
-    rest = _digital(ops, context)
-    energy = add_energy(dict(price.energy), transfers.energy, rest.energy)
-    time = max(price.seconds / context.vectors, rest.interval)
-    return Stage(name, side, engine.kind, True, fixed=context.chip.network_latency, per_token=time, energy=energy)
+    rest = beside_products(ops, context)
+    energy = add_energy(dict(price.energy), transfers.energy, rest.cost.energy)
+    in_memory = tile_memory_time(products, context, context.homes.tiles)
+    fixed = context.chip.network_latency
+    stage = Stage(name, side, engine.kind, True, fixed=fixed, per_token=rest.cost.interval, energy=energy)
+    stage = timed_by_keys(stage, rest.seen, rest.parts)
+    return stage.at_least(max(price.seconds / context.vectors, in_memory))
 
 
 def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
@@ -159,21 +172,38 @@ def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, cont
             f"hardware.{products[0].role}.lanes = 'of_layer': no weights of {name} lie on arrays, so "
             "the layer has no cores; give a number of lanes"
         )
-    chip, macs = context.chip, sum(placed.op.macs for placed in products)
+    chip, macs = context.chip, sum(computed_macs(placed.op) for placed in products)
     product = components.lanes_cost(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
     transfers = all_beside(_transfer(placed, context) for placed in products)
-    rest = _digital(ops, replace(context, lanes=count))
-    energy = add_energy(product.energy, transfers.energy, rest.energy)
-    time = product.interval + rest.interval
+    rest = beside_products(ops, replace(context, lanes=count))
+    energy = add_energy(product.energy, transfers.energy, rest.cost.energy)
+    tiles = ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
     shared = engine.lanes != "of_layer"  # a given number of lanes exists once, for all layers
-    return Stage(name, side, "lanes", shared, fixed=chip.network_latency, per_token=time, energy=energy)
+    time = product.interval + rest.cost.interval
+    stage = Stage(name, side, "lanes", shared, fixed=chip.network_latency, per_token=time, energy=energy)
+    if rest.seen is not None:
+        first = _macs_by_keys(products, rest.seen, context).times(engine.ops_per_mac / (count * chip.clock))
+        stage = timed_by_keys(stage, rest.seen, tuple(first + part for part in rest.parts))
+    return stage.at_least(tile_memory_time(products, context, tiles))
+
+
+def _macs_by_keys(products: list[PlacedOp], seen: SeenKeys, context: LayerContext) -> KeySum:
+    """Multiply-accumulate operations for one token, by the keys that it sees."""
+    total = KeySum()
+    for placed in products:
+        op = placed.op
+        if isinstance(op, DynamicMatMul) and sees(op, seen):
+            total += KeySum(0.0, ((op.heads * op.head_width, 1, inf),))
+        else:
+            total += KeySum(computed_macs(op) / context.vectors)
+    return total
 
 
 def _without_products(name: str, ops: list[LayerOp], context: LayerContext) -> Stage:
     """A stage without products: on the GPU if it holds the weights, else in vector lanes."""
     if isinstance(context.hardware.projection, GpuEngine):
         return _on_gpu(name, "projection", ops, context.hardware.projection, context)
-    cost = _digital(ops, replace(context, lanes=context.working_lanes))
+    cost = beside_products(ops, replace(context, lanes=context.working_lanes)).cost
     return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
 
 
@@ -181,84 +211,69 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
     """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
-    transfers, rest = _around_arrays(_Request(name, ops, context, prices=False))
+    transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
+    parts = [*rest.parts]
     for placed, transfer in zip(products, transfers, strict=True):
         reads = array_reads(placed)
-        cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role)
-        per_token = cost.interval * reads.sequential_vectors / context.vectors
+        cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role, partial=reads.partial)
+        time, by_keys = time_of_reads(placed, reads, cost.interval)
+        per_token = time / context.vectors
+        if rest.seen is not None:
+            parts += by_keys if by_keys and sees(placed.op, rest.seen) else (KeySum(per_token),)
         fill = cost.latency - cost.interval + chip.network_latency
         total = total.beside(Cost(add_energy(cost.energy, transfer.energy), fill, per_token))
-        counts += reads.matrices.reads(reads.vectors)
-    return Stage(
+        counts += reads.counts
+    stage = Stage(
         name,
         side,
         f"{side}.{name}",
         any(placed.shared for placed in products),
         fixed=total.latency,
-        per_token=max(total.interval, rest.interval),
-        energy=add_energy(total.energy, rest.energy),
+        per_token=max(total.interval, rest.cost.interval, spilled),
+        energy=add_energy(total.energy, rest.cost.energy),
         counts=counts,
     )
+    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled)))
 
 
 @lru_cache(maxsize=512)
-def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Cost]:
-    """What the products of a stage on arrays move, each in turn, and the other operations of the stage."""
-    products = (op for op in request.ops if isinstance(op, PlacedOp))
-    transfers = tuple(_transfer(placed, request.context) for placed in products)
-    return transfers, _digital(request.ops, request.context)
+def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Beside, float]:
+    """What stands beside the arrays of a stage.
+
+    Returns:
+        What each product moves; the other operations of the stage; time per vector in which memories of tiles read the
+        tokens that have no cells [s].
+    """
+    ops, context = request.ops, request.context
+    products = [op for op in ops if isinstance(op, PlacedOp)]
+    transfers = tuple(_transfer(placed, context) for placed in products)
+    tiles = context.working_lanes // (context.chip.cores_per_tile * context.chip.vector.lanes_per_core)
+    spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
+    return transfers, beside_products(ops, context), spilled
 
 
 def _transfer(placed: PlacedOp, context: LayerContext) -> Cost:
     """Cost of moving inputs from and results to memories, for all samples."""
     size = context.bytes_per_value
     values_in, values_out = _values_moved(placed)
-    return components.transfer_cost(context.chip, values_in * size, values_out * size)
+    if isinstance(placed.engine, ArrayEngine):
+        return components.transfer_cost(context.chip, values_in * size, values_out * size)
+    stored = stored_bytes(placed, context)
+    kv = 0 if isinstance(placed.op, StaticMatMul) else _kv_read(placed.op, placed)
+    return components.transfer_cost(context.chip, (values_in - kv) * size + stored, values_out * size)
 
 
 def _values_moved(placed: PlacedOp) -> tuple[float, float]:
-    """Number of operand values read from memories and of result values written to them, for all samples."""
+    """Activations, keys and values read from memories, and results written to them, for all samples."""
     op = placed.op
     if isinstance(op, StaticMatMul):
         return op.vectors * op.inputs, op.vectors * op.outputs
     rows = op.batch * op.heads * op.queries
-    stored = op.batch * op.kv_heads * _tokens_moved(op, placed) * op.head_width
-    return rows * op.inputs + stored + kv_conditioning.scales_read(placed), rows * op.outputs
+    scores = op.batch * op.heads * SeenKeys.of(op).blocks()
+    activations, results = (rows * op.inputs, scores) if op.role == "attention.key" else (scores, rows * op.outputs)
+    return activations + _kv_read(op, placed) + kv_conditioning.scales_read(placed), results
 
 
-def _tokens_moved(op: DynamicMatMul, placed: PlacedOp) -> int:
-    """Tokens per sample whose K or V is read from memory: those that are written, or all if cells do not hold them."""
-    if isinstance(placed.engine, ArrayEngine) and placed.engine.written == "right":
-        return tokens_written(op, placed.engine, shared=placed.shared)
-    return op.tokens
-
-
-def _digital(ops: list[LayerOp], context: LayerContext) -> Cost:
-    """Cost of the softmax, normalization, activations and additions of a stage, which run beside its products."""
-    chip, total, in_lanes = context.chip, Cost(), Cost()
-    operations = conditioned = 0.0
-    for op in ops:
-        match op:
-            case Softmax() if chip.softmax is not None:
-                rows_per_token = op.rows / (op.heads * context.vectors)
-                units = components.softmax_cost(chip, chip.softmax, op.rows, op.length)
-                total = total.beside(Cost(units.energy, 0.0, units.interval * rows_per_token))
-            case Softmax():
-                operations += op.rows * op.length * chip.vector.softmax
-            case Norm():
-                operations += op.vectors * op.width * chip.vector.norm
-            case Elementwise(kind="add"):
-                operations += op.elements * chip.vector.add
-            case Elementwise():
-                operations += op.elements * chip.vector.activation
-            case PlacedOp():
-                operations += (partial_sums(op) + rotations(op)) * chip.vector.add
-                conditioned += kv_conditioning.operations_beside(op) * chip.vector.add
-            case Lookup():
-                transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width)
-                total = total.beside(Cost(transfer.energy))
-    for name, count in (("vector", operations), (CONDITIONING, conditioned)):
-        if count:
-            work = components.lanes_cost(chip, count, context.working_lanes, context.vectors, name=name)
-            in_lanes = in_lanes.in_turn(work)
-    return total.beside(in_lanes)
+def _kv_read(op: DynamicMatMul, placed: PlacedOp) -> int:
+    """Number of values of K or V that a product reads from memories, for all samples."""
+    return op.batch * op.kv_heads * kv_tokens_read(op, placed) * op.head_width

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil
+from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost import components
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads
+from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.technology import at_technology
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, GpuEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine, ExactEngine, GpuEngine
 from ohmformer.mapping.planning import Plan, plan
 from ohmformer.mitigation import rotation_ops
 from ohmformer.workload.spec import DynamicMatMul, Op, StaticMatMul
@@ -31,12 +31,16 @@ class LayerContext:
         batch: number of samples.
         tokens: tokens per sample.
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
+        homes: what lives in which memory.
+        weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
     """
 
     hardware: Accelerator
     batch: int
     tokens: int
     lanes: int
+    homes: Homes = field(default_factory=Homes)
+    weight_uses: int = 1
 
     @property
     def vectors(self) -> int:
@@ -51,8 +55,7 @@ class LayerContext:
     @property
     def bytes_per_value(self) -> float:
         """Bytes per value that is moved to and from memories."""
-        engine = self.hardware.projection
-        return engine.array.inputs.bits / 8 if isinstance(engine, ArrayEngine) else 1.0
+        return self.hardware.value_bytes
 
     @property
     def gpu_attention(self) -> bool:
@@ -66,7 +69,7 @@ class LayerContext:
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes)
+        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses)
 
     @property
     def chip(self) -> Chip:
@@ -101,11 +104,18 @@ class ArrayReads:
         vectors: input vectors that each matrix multiplies, over all samples.
         sequential_vectors: input vectors that arrays multiply one after another, over all samples. It exceeds
             `vectors` if tokens take several passes through fewer cells.
+        partial: events of all vectors, if causal vectors use parts of the matrices; None otherwise.
     """
 
     matrices: Plan
     vectors: int
     sequential_vectors: float
+    partial: PartialReads | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """Events of all vectors."""
+        return self.matrices.reads(self.vectors) if self.partial is None else self.partial.counts
 
 
 def array_reads(placed: PlacedOp) -> ArrayReads:
@@ -114,21 +124,94 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
     assert isinstance(engine, ArrayEngine)
     if isinstance(op, StaticMatMul):
         return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
-    if engine.written == "left":
-        matrices = plan(op.queries, op.inputs, placed.array, matrices=op.heads, max_code=placed.max_code)
-        passes = ceil(op.queries / (engine.resident or op.queries))
-        return ArrayReads(matrices, op.batch * op.outputs, op.batch * op.outputs * passes)
-    matrices = plan(op.outputs, op.inputs, placed.array, matrices=op.kv_heads, max_code=placed.max_code)
-    passes = ceil(op.tokens / (engine.resident or op.tokens))
-    vectors = op.batch * op.queries * op.group
-    return ArrayReads(matrices, vectors, vectors * passes)
+    left = engine.written == "left"
+    tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
+    key = op.role == "attention.key"
+    sizes = (tokens, op.inputs) if left else (tokens, op.head_width) if key else (op.head_width, tokens)
+    matrices = plan(*sizes, placed.array, matrices=op.heads if left else op.kv_heads, max_code=placed.max_code)
+    seen, slots = SeenKeys.of(op), slots_of(op, engine)
+    partial = partial_reads(op, matrices, seen, inf if left else tokens, left=left) if seen.step else None
+    if left:
+        vectors = op.batch * op.outputs
+        return ArrayReads(matrices, vectors, vectors * ceil(tokens / slots), partial)
+    passes = op.batch * op.group * seen.blocks(slots, tokens)
+    return ArrayReads(matrices, op.batch * op.queries * op.group, passes, partial)
+
+
+def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple[float, tuple[KeySum, ...]]:
+    """Time in which arrays multiply all input vectors of a product, one after another [s].
+
+    Args:
+        placed: the product.
+        reads: its matrices and vectors.
+        interval: time of one vector, if all columns of an array are in use [s].
+
+    Returns:
+        The time of all samples, and for a causal product on stored K or V the time of one token by the keys that it
+        sees: parts, the slowest of which counts.
+    """
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
+        return interval * reads.sequential_vectors, ()
+    array, slots, key = placed.array, slots_of(op, engine), op.role == "attention.key"
+    if reads.partial is None or engine.written == "left":
+        columns = min(reads.matrices.outputs, slots) if key else array.columns
+        if op.causal and columns < min(array.adc.columns_per_adc, array.columns):
+            interval = max(part.of(columns) for part in key_read_times(array, placed.role, columns))
+        return interval * reads.sequential_vectors, ()
+    cells = op.tokens - tokens_spilled(op, engine)
+    if key:
+        one_head = key_read_times(array, placed.role, slots, cells)
+    else:
+        one_head = (KeySum(0.0, ((interval, slots, cells),)) if cells > slots else KeySum(interval),)
+    parts = tuple(part.times(op.group) for part in one_head)
+    return op.batch * KeyTimes(SeenKeys.of(op), parts).total, parts
+
+
+def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
+    """Number of tokens per sample that cells can hold."""
+    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
 
 
 def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> int:
-    """Tokens per sample that a product writes: the new ones, or all if other layers have overwritten the cache."""
+    """Tokens per sample that a product writes: the new ones, or all if others have overwritten the cache.
+
+    Others are layers that share the cells, and tokens of the same cache that take turns in too few cells.
+    """
     if engine.written == "left":
         return op.queries
-    return op.tokens if shared else op.written
+    if tokens_spilled(op, engine):
+        return min(op.tokens if shared else op.written, slots_of(op, engine))
+    return op.tokens if shared or op.tokens > slots_of(op, engine) else op.written
+
+
+def tokens_spilled(op: DynamicMatMul, engine: Engine) -> int:
+    """Tokens per sample that have no cells, so that vector lanes multiply by them; 0 unless the engine spills."""
+    if not isinstance(engine, ArrayEngine) or engine.overflow != "spill":
+        return 0
+    return max(0, op.tokens - slots_of(op, engine))
+
+
+def lane_macs(placed: PlacedOp) -> int:
+    """Multiply-accumulate operations of vector lanes for the tokens of a product that have no cells."""
+    op = placed.op
+    if isinstance(op, StaticMatMul):
+        return 0
+    return int(op.batch * op.heads * lane_macs_by_keys(placed).total(SeenKeys.of(op)))
+
+
+def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
+    """Tokens per sample whose K or V is read from memory: those that are written, and those that cells do not hold."""
+    engine = placed.engine
+    if isinstance(engine, ArrayEngine) and engine.written == "right":
+        return tokens_written(op, engine, shared=placed.shared) + tokens_spilled(op, engine)
+    return op.tokens
+
+
+def operand_bytes(engine: Engine, hardware: Accelerator) -> float:
+    """Size of one weight, key or value in a memory [byte]."""
+    bits = engine.checked_bits() if isinstance(engine, ExactEngine) else None
+    return hardware.value_bytes if bits is None else bits / 8
 
 
 def written_plan(
@@ -154,9 +237,9 @@ def written_plan(
     return plan(*sizes, array, matrices=op.kv_heads, max_code=max_code)
 
 
-def cells_written(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, tokens: int) -> int:
-    """Number of cells of a plan that are written; K appended to a cache leaves out the reference columns."""
-    appended = op.role == "attention.key" and engine.written == "right" and tokens < op.tokens
+def cells_written(op: DynamicMatMul, engine: ArrayEngine, cells: Plan, *, shared: bool) -> int:
+    """Number of cells of a plan that are written; K of a cache leaves out the reference columns, which it has."""
+    appended = op.role == "attention.key" and engine.written == "right" and op.written < op.tokens and not shared
     return cells.cells - (cells.inputs * cells.reference_columns if appended else 0)
 
 
@@ -187,74 +270,44 @@ def attention_unit(op: Op, work: str) -> str:
     return f"attention.{op.stage.removesuffix('key').removesuffix('value')}{work}"
 
 
-def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
-    """The write of K (or Q) and V of the first attention among `ops`, as at most one stage.
-
-    K and V are written in parallel into separate arrays, so the stage takes as long as the slower of the two.
-
-    Returns:
-        The stage, or [] if nothing is written.
-    """
-    writes = [stage for placed in first_attention(ops) if (stage := _write_stage(placed, context)) is not None]
-    if not writes:
-        return []
-    return [
-        replace(
-            writes[-1],
-            shared=any(stage.shared for stage in writes),
-            floor=max(stage.floor for stage in writes),
-            per_token=max(stage.per_token for stage in writes),
-            energy=add_energy(*(stage.energy for stage in writes)),
-            counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
-        )
-    ]
-
-
-def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
-    """The write of one operand, one row of every array at a time; None if it is not in cells or has no new tokens.
-
-    A token of V is a row. A token of K or Q is a column, so writing it takes all rows of the head. Tokens beyond the
-    rows of one array are written to other arrays at the same time, unless there are cells for fewer tokens, which then
-    take turns. Attention windows of a sample also take turns.
-    """
-    op, engine = placed.op, placed.engine
-    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
-        return None
-    count = tokens_written(op, engine, shared=placed.shared)
-    cells = written_plan(op, engine, placed.array, placed.max_code, count)
-    if cells is None:
-        return None
-    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, count)
-    cost = components.write_cost(cells, placed.role, cells=number)
-    stage = Stage(
-        "write",
-        "attention",
-        attention_unit(op, "write"),
-        placed.shared,
-        energy={name: value * op.batch for name, value in cost.energy.items()},
-        counts=Counts(cell_writes=op.batch * number),
-    )
-    rows = engine.array.rows
-    if op.role == "attention.key":
-        all_rows = min(op.inputs, rows) * cost.interval
-        return replace(stage, floor=all_rows, per_token=all_rows * windows / context.tokens if windows > 1 else 0.0)
-    if engine.written == "left":
-        raise BadInput(
-            "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
-            "take 'right', so that V is written"
-        )
-    rows_per_token = count * windows / context.tokens
-    turns = windows * ceil(count / (engine.resident or count))
-    return replace(stage, per_token=cost.interval * rows_per_token, cap=turns * rows / rows_per_token)
-
-
 def partial_sums(placed: PlacedOp) -> int:
-    """Number of additions that sum the partial results of the row blocks of a matrix, for all samples."""
+    """Number of additions that sum the partial results of the row blocks of a matrix, and of lanes, for all samples."""
     op, engine = placed.op, placed.engine
+    if isinstance(op, DynamicMatMul):
+        return int(op.batch * op.heads * sums_by_keys(placed).total(SeenKeys.of(op)))
     if not isinstance(engine, ArrayEngine):
         return 0
-    results = op.vectors * op.outputs if isinstance(op, StaticMatMul) else op.batch * op.heads * op.queries * op.outputs
-    return (ceil(op.inputs / engine.array.rows) - 1) * results
+    return (ceil(op.inputs / engine.array.rows) - 1) * op.vectors * op.outputs
+
+
+def sums_by_keys(placed: PlacedOp) -> KeySum:
+    """The additions of `partial_sums` for one query of a head, by the keys that it sees."""
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
+        return KeySum()
+    rows = engine.array.rows
+    if op.role == "attention.key":
+        return KeySum(0, ((ceil(op.inputs / rows) - 1, 1, inf),))
+    cells, spilled = op.tokens - tokens_spilled(op, engine), KeySum()
+    if cells < op.tokens:  # a query that sees more keys than have cells adds the sum of the lanes
+        spilled = KeySum(0, ((op.outputs, 1, cells + 1), (-op.outputs, 1, cells)))
+    return KeySum(-op.outputs, ((op.outputs, rows, cells),)) + spilled
+
+
+def lane_macs_by_keys(placed: PlacedOp) -> KeySum:
+    """The operations of `lane_macs` for one query of a head, by the keys that it sees."""
+    op = placed.op
+    if isinstance(op, StaticMatMul) or not tokens_spilled(op, placed.engine):
+        return KeySum()
+    cells = op.tokens - tokens_spilled(op, placed.engine)
+    return KeySum(0, ((op.head_width, 1, inf), (-op.head_width, 1, cells)))
+
+
+def computed_macs(op: StaticMatMul | DynamicMatMul) -> int:
+    """Multiply-accumulate operations of a product, without those for keys that a causal query does not see."""
+    if isinstance(op, StaticMatMul):
+        return op.macs
+    return op.batch * op.heads * op.head_width * SeenKeys.of(op).blocks()
 
 
 def rotations(placed: PlacedOp) -> int:

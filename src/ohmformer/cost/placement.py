@@ -8,75 +8,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
-from typing import NamedTuple
+from typing import Any
 
 from ohmformer import units
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost import components, kv_conditioning, tiles
-from ohmformer.cost.cost import add_energy
-from ohmformer.cost.engine_choice import EngineChoice, LayerOp
-from ohmformer.cost.gpu_memory import check_memory
-from ohmformer.cost.kv_conditioning import DigitalState
-from ohmformer.cost.layer_stages import layer_stages
-from ohmformer.cost.machine.arguments import check_clip, check_cost_arguments, check_kv, check_set_numbers, check_sets
+from ohmformer.cost import tiles
+from ohmformer.cost.engine_choice import EngineChoice
+from ohmformer.cost.layers import Batching, Divided, PlacedLayer, count_softmax_units
+from ohmformer.cost.machine.arguments import check_choices, check_clip, check_cost_arguments, check_kv, check_sets
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
-from ohmformer.cost.operands import LayerContext, chip_of
-from ohmformer.cost.stage import CONDITIONING, Stage, total_energy
-from ohmformer.cost.tiles import LayerArrays
+from ohmformer.cost.memory.gpu_memory import check_memory
+from ohmformer.cost.memory.homes import Homes
+from ohmformer.cost.memory.loading import bytes_loaded
+from ohmformer.cost.memory.residents import find_homes
+from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, printable
 from ohmformer.hardware.rules import RuleBook, Rules
-from ohmformer.hardware.spec import Accelerator, SramEngine
+from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
-from ohmformer.workload.spec import DynamicMatMul, Layer, Softmax, StaticMatMul, Workload
-
-
-@dataclass(frozen=True)
-class PlacedLayer:
-    """One layer on the hardware.
-
-    Attributes:
-        name: name of the layer.
-        tokens: tokens per sample that pass through its stages.
-        stages: its stages, in order.
-        join: position of the stage that needs all tokens of the previous stages, since every query sees every key;
-            None if a query needs no later token.
-        setup: a stage that must end before the first one starts, such as loading weights; None if there is none.
-        scores: heads, queries and keys of its largest attention; None without attention.
-        gather: position of a stage before `join` that also needs all tokens, since their mean is removed; it and the
-            stages up to `join` take the whole sequence at once. None if there is none.
-        digital_state: values that memory keeps for the conditioning of K and V.
-        later_joins: positions of further stages that need all tokens of the previous stages, such as those of cross
-            attention whose K and V are new.
-        kept: True if K and V of each sample have cells of their own in this layer.
-        softmax: positions of the stages that use softmax units.
-    """
-
-    name: str
-    tokens: int
-    stages: tuple[Stage, ...]
-    join: int | None
-    setup: Stage | None
-    scores: tuple[int, int, int] | None
-    gather: int | None = None
-    digital_state: DigitalState = field(default_factory=DigitalState)
-    later_joins: tuple[int, ...] = ()
-    kept: bool = False
-    softmax: tuple[int, ...] = ()
-
-    def named(self, name: str) -> PlacedLayer:
-        """A copy with another name, made without `replace`, which is slow for a model of many layers."""
-        copy = object.__new__(PlacedLayer)
-        copy.__dict__.update(self.__dict__, name=name)
-        return copy
-
-    def all_stages(self) -> tuple[Stage, ...]:
-        """The setup, if there is one, and the stages."""
-        return self.stages if self.setup is None else (self.setup, *self.stages)
+from ohmformer.workload.spec import Workload
 
 
 @dataclass(frozen=True)
@@ -98,6 +52,8 @@ class Placement:
         machine: what is built.
         choice: engines, clips and conditionings of its products.
         refresh: the refresh of K and V during the pass; None if cells keep their values.
+        homes: what lives in the memories of tiles, and what off the chip.
+        weight_uses: how often weights in memories are read or loaded.
     """
 
     workload: Workload
@@ -114,6 +70,8 @@ class Placement:
     machine: Machine | None = field(default=None, repr=False, compare=False)
     choice: EngineChoice | None = field(default=None, repr=False)
     refresh: Refresh | None = None
+    homes: Homes = field(default_factory=Homes)
+    weight_uses: int = 1
 
     @classmethod
     def on(
@@ -124,14 +82,12 @@ class Placement:
         wear: tuple[Wear, ...],
         kv_sets: int,
         softmax_sets: str,
-        *,
-        choice: EngineChoice | None = None,
-        refresh: Refresh | None = None,
+        **further: Any,
     ) -> Placement:
-        """Priced layers on a machine, which gives arrays, tiles, area and standing power."""
+        """Priced layers on a machine, which gives arrays, tiles, area and power; `further` are more fields."""
         numbers = machine.arrays, machine.arrays_per_polarity, machine.used.total, machine.area, machine.power
-        further = (machine, choice, refresh)
-        return cls(workload, machine.hardware, layers, *numbers, wear, kv_sets, softmax_sets, *further)
+        sets = kv_sets, softmax_sets
+        return cls(workload, machine.hardware, layers, *numbers, wear, *sets, machine=machine, **further)
 
     def divided(self, *, singly: bool = False) -> Divided:
         """The workload before it was priced, see `Divided.of`.
@@ -141,7 +97,8 @@ class Placement:
         """
         if self.choice is None:
             raise BadInput("placement: was made by hand; take one of of.place, of.simulate or of.serve")
-        return Divided.of(self.workload, self.choice, singly=singly)
+        divided = Divided.of(self.workload, self.choice, singly=singly)
+        return divided.with_homes(self.homes, self.weight_uses)
 
     def __repr__(self) -> str:
         """Workload, accelerator and sizes in one line, without the stages."""
@@ -161,6 +118,19 @@ class Placement:
     def shares_softmax(self) -> bool:
         """True if several units that compute Q K^T take turns with one set of softmax units."""
         return self.softmax_sets == "one" and count_softmax_units(self.layers) > 1
+
+    @cached_property
+    def shares_memory(self) -> bool:
+        """True if several units take turns with the memory off the chip."""
+        if not self.homes.off_chip:
+            return False
+        units = {
+            stage.unit if stage.shared else (layer.name, stage.unit)
+            for layer in self.layers
+            for stage in layer.all_stages()
+            if stage.off_chip or stage.unit == MEMORY
+        }
+        return len(units) > 1
 
     @property
     def counts(self) -> Counts:
@@ -189,6 +159,7 @@ def place(
     kv: KVConditioning | None = None,
     kv_sets: int = 1,
     softmax_sets: str = "one",
+    batching: Batching = "pipelined",
 ) -> Placement:
     """Price a workload on an accelerator.
 
@@ -203,195 +174,29 @@ def place(
             its own.
         kv_sets: number of sets of the K and V arrays that layers share, 1 or 2.
         softmax_sets: `one` set of softmax units, or `per_layer`, one for each K array of a layer's own.
+        batching: `pipelined` if all samples use weights that are read or loaded once, `serial` if each needs them anew.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not fit the arrays; one line with the
             field and the remedy.
     """
     check_cost_arguments("place", workload, hardware, clip, weights)
-    check_set_numbers(kv_sets, softmax_sets)
+    check_choices(kv_sets=kv_sets, softmax_sets=softmax_sets, batching=batching)
     check_clip(hardware, clip)
     check_kv(workload, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
     divided = Divided.of(workload, choice)
-    check_memory(workload, hardware, [(divided.work[first], count) for first, count in divided.counts.items()])
-    kv_arrays = tiles.kv_arrays(workload, divided.all_arrays, kv_sets)
+    check_memory(workload, hardware, divided.distinct)
+    all_arrays = divided.all_arrays
+    kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
     check_sets(hardware, workload, kv_arrays, kv_sets)
-    parts = workload.layers()
-    placed = {first: divided.place_kind(first, parts[first], ops) for first, ops in divided.work.items()}
-    layers = tuple(placed[kind].named(layer.name) for kind, layer in zip(divided.kinds, parts, strict=True))
+    used = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
+    homes = find_homes(workload, hardware, divided.distinct, used.total, bytes_loaded(hardware, all_arrays))
+    uses = workload.batch if batching == "serial" and homes.moves_weights else 1
+    layers = divided.with_homes(homes, uses).placed()
     softmax = count_softmax_units(layers) if softmax_sets == "per_layer" else 1
     heads = max((op.heads for op in workload.dynamic), default=0)
-    own = Machine.built(hardware, divided.all_arrays, kv_arrays, heads, softmax)
-    again = refresh_of(workload, kv_arrays, hardware)
-    worn = tuple(wear(workload, kv_arrays))
-    return Placement.on(own, workload, layers, worn, kv_sets, softmax_sets, choice=choice, refresh=again)
-
-
-class Divided(NamedTuple):
-    """The layers of a workload by kind, each with the engines of its products; it prices layers.
-
-    Attributes:
-        workload: the operations.
-        choice: engines, clips and conditionings.
-        kinds: for each layer, the position of the first layer of its kind.
-        work: position of the first layer of a kind -> its operations, each product with its engine.
-        counts: likewise -> number of layers of this kind.
-        all_arrays: the matrices in arrays of each kind, in the same order.
-        around: likewise -> what prices its operations, and the stage that loads its weights.
-    """
-
-    workload: Workload
-    choice: EngineChoice
-    kinds: tuple[int, ...]
-    work: Mapping[int, list[LayerOp]]
-    counts: Mapping[int, int]
-    all_arrays: list[LayerArrays]
-    around: Mapping[int, tuple[LayerContext, Stage | None]]
-
-    @classmethod
-    def of(cls, workload: Workload, choice: EngineChoice, *, singly: bool = False) -> Divided:
-        """Choose the engines of a workload; every layer is a kind of its own if `singly` is True.
-
-        Raises:
-            BadInput: see `EngineChoice.resolve`.
-        """
-        tenants, layers = choice.tenants(workload.ops), workload.layers()
-        kinds = tuple(range(len(layers))) if singly else _first_equal_layer(workload, choice, tenants)
-        work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
-        counts = Counter(kinds)
-        in_arrays = {first: tiles.layer_arrays(ops, counts[first]) for first, ops in work.items()}
-        all_arrays = list(in_arrays.values())
-        around = _around(workload, choice.hardware, kinds, in_arrays)
-        return cls(workload, choice, kinds, work, counts, all_arrays, around)
-
-    def place_kind(self, first: int, layer: Layer, work: list[LayerOp]) -> PlacedLayer:
-        """Price a layer of the kind whose first layer is at `first`; its K and V may have other lengths."""
-        context, setup = self.around[first]
-        entry = _place_layer(layer, work, context, setup)
-        return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
-
-
-def _around(
-    workload: Workload, hardware: Accelerator, kinds: tuple[int, ...], in_arrays: Mapping[int, LayerArrays]
-) -> dict[int, tuple[LayerContext, Stage | None]]:
-    """Position of the first layer of a kind -> what prices it, and the stage that loads its weights."""
-    layers, all_arrays, found = workload.layers(), list(in_arrays.values()), {}
-    lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in in_arrays.items()}
-    for first, arrays in in_arrays.items():
-        layer = layers[first]
-        nearest = _neighbors(first, kinds) if layer.index is None else ()
-        layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-        context = LayerContext(hardware, workload.batch, layer.tokens, layer_lanes)
-        found[first] = context, _load_stage(hardware, arrays, all_arrays)
-    return found
-
-
-def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:
-    """Number of units that compute Q K^T beside softmax units: each has a set of them; at least 1."""
-    units = {
-        layer.stages[place].unit if layer.stages[place].shared else (layer.name, layer.stages[place].unit)
-        for layer in layers
-        for place in layer.softmax
-    }
-    return max(1, len(units))
-
-
-def _kept(workload: Workload, layer: Layer) -> bool:
-    """True if all K and V of a layer stay in cells for every sample of a batch (see `tiles.caches`)."""
-    products = [op for op in layer.ops if isinstance(op, DynamicMatMul)]
-    return all(tiles.caches(workload, op, shared=False) == workload.batch for op in products)
-
-
-def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
-    """The layers whose lanes an operation between layers may use: those after it, then those before, nearest first."""
-    return (*kinds[position + 1 :], *reversed(kinds[:position]))
-
-
-def _first_equal_layer(workload: Workload, choice: EngineChoice, tenants: frozenset[int]) -> tuple[int, ...]:
-    """For each layer, the position of the first layer with the same operations, engines and conditioning."""
-    kv_by_name = choice.kv if isinstance(choice.kv, Mapping) else {}
-    if not choice.rules.rules and not kv_by_name:
-        return workload.kinds
-    first: dict[tuple[object, ...], int] = {}
-    products = [
-        tuple(
-            (choice.pattern(op), kv_by_name.get(op.name), id(op) in tenants)
-            for op in layer.ops
-            if isinstance(op, (StaticMatMul, DynamicMatMul))
-        )
-        for layer in workload.layers()
-    ]
-    keys = enumerate(zip(workload.kinds, products, strict=True))
-    return tuple(first.setdefault(key, position) for position, key in keys)
-
-
-def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:
-    """Price a layer, and find the stages that wait for all tokens."""
-    stages = tuple(layer_stages(work, context))
-    keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
-    scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)
-    names = [stage.name.split("+") for stage in stages]
-    waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
-    join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
-    gather = None
-    if join and kv_conditioning.needs_all_tokens(work):
-        gather = next((i for i, parts in enumerate(names) if CONDITIONING in parts), None)
-    state = kv_conditioning.digital_state(work)
-    waiting = [op.stage for op in keys if _needs_all_tokens(op)]
-    later = tuple(i for i, parts in enumerate(names) if i and i != join and any(name in parts for name in waiting))
-    softmax = _softmax_stages(layer, stages, names, context)
-    return PlacedLayer(
-        layer.name,
-        layer.tokens,
-        stages,
-        join or None,
-        setup,
-        scores,
-        gather,
-        state,
-        later_joins=later,
-        softmax=softmax,
-    )
-
-
-def _needs_all_tokens(op: DynamicMatMul) -> bool:
-    """True if every query of a product Q K^T needs keys that all tokens of this pass make."""
-    return op.written > 0 if op.across else not op.causal and op.written == op.queries
-
-
-def _softmax_stages(
-    layer: Layer, stages: tuple[Stage, ...], names: list[list[str]], context: LayerContext
-) -> tuple[int, ...]:
-    """Positions of the stages that use softmax units; none where lanes or a GPU compute softmax."""
-    chip = context.hardware.chip
-    if chip is None or chip.softmax is None:
-        return ()
-    found = {op.stage for op in layer.ops if isinstance(op, Softmax)}
-    return tuple(i for i, parts in enumerate(names) if stages[i].unit != "gpu" and not found.isdisjoint(parts))
-
-
-def _load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays]) -> Stage | None:
-    """The stage that loads a layer's weights from off-chip memory, once for all samples; None if all weights fit.
-
-    Products wait for it. A layer that is larger than the chip is loaded in parts, which takes the same time.
-
-    Raises:
-        BadInput: weights must be loaded and the chip has no off-chip memory.
-    """
-    engine = hardware.projection
-    if not isinstance(engine, SramEngine) or not engine.arrays:
-        return None
-    needed = sum(layer.count * plan.arrays for layer in layers for plan in tiles.projection_weights(hardware, layer))
-    weights = tiles.projection_weights(hardware, arrays)
-    if not weights or needed <= engine.arrays:
-        return None
-    chip = chip_of(hardware)
-    if chip.dram is None:
-        raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
-    size = sum(plan.inputs * plan.outputs * plan.matrices for plan in weights) * engine.array.bits / 8
-    writes = [components.write_cost(plan, "projection") for plan in weights]
-    energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
-    time = max(size / chip.dram.bandwidth, engine.array.rows * writes[0].interval)
-    counts = sum((plan.writes(1) for plan in weights), Counts())
-    return Stage("load", "projection", "memory", shared=True, floor=time, energy=energy, counts=counts)
+    own = Machine.built(hardware, all_arrays, kv_arrays, heads, softmax, used)
+    further: dict[str, Any] = {"choice": choice, "refresh": refresh_of(workload, kv_arrays, hardware)}
+    further |= {"homes": homes, "weight_uses": uses}
+    return Placement.on(own, workload, layers, tuple(wear(workload, kv_arrays)), kv_sets, softmax_sets, **further)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import ceil, inf
 from typing import Literal
 
 from ohmformer.array.event_counter import Counts
+from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes
 from ohmformer.cost.cost import add_energy
 
 By = Literal["component", "operation", "engine"]
 """How energy is split: by the component that draws it, by the stage that causes it, or by engine."""
+
+MEMORY = "memory"
+"""Name of the unit of the memory off the chip."""
 
 CONDITIONING = "conditioning"
 """Name of the stage that conditions K and V before they are written, and of the lanes' energy for this work."""
@@ -21,7 +25,8 @@ CONDITIONING = "conditioning"
 class Stage:
     """One stage of a layer.
 
-    A block of n tokens takes max(floor, fixed + per_token min(n, cap)) seconds.
+    A block of n tokens takes max(floor, fixed + per_token min(n, cap)) seconds. If it has more tokens than a turn,
+    turns follow one another, and each takes this time.
 
     Attributes:
         name: name of the stage in the workload; `write` for writing K and V; `load` for loading weights from off-chip
@@ -33,6 +38,10 @@ class Stage:
         per_token: time per token [s].
         floor: minimum time of a block [s].
         cap: number of tokens beyond which a block takes no longer, since more tokens go to other arrays.
+        turn: number of tokens that have cells at the same time.
+        by_keys: times of tokens that depend on the keys that they see; `per_token` is then their mean. None if all
+            tokens take the same time.
+        off_chip: time per token for which it occupies the memory off the chip [s], at most `per_token`.
         energy: component -> energy of all tokens of all samples [J].
         counts: events on arrays for all tokens of all samples.
         standing: standing power of the tiles that are on only while the stage works [W]; 0 if tiles are always on.
@@ -47,6 +56,9 @@ class Stage:
     per_token: float = 0.0
     floor: float = 0.0
     cap: float = inf
+    turn: float = inf
+    by_keys: KeyTimes | None = None
+    off_chip: float = 0.0
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     standing: float = 0.0
@@ -57,13 +69,37 @@ class Stage:
         """The stages that this one was merged from; the stage itself if it was not merged."""
         return self.merged_from or (self,)
 
-    def time(self, tokens: float) -> float:
-        """Time for which a block of `tokens` tokens occupies the unit [s]."""
-        return max(self.floor, self.fixed + self.per_token * min(tokens, self.cap)) if tokens else 0.0
+    def time(self, tokens: float, first: int = 0) -> float:
+        """Time from the start of a block until its result has arrived [s].
 
-    def occupancy(self, tokens: float) -> float:
+        Args:
+            tokens: tokens of the block.
+            first: tokens of the sample before the block.
+        """
+        if tokens > self.turn:
+            turns = ceil(tokens / self.turn) - 1
+            return turns * self.occupancy(self.turn) + self.time(tokens - turns * self.turn)
+        return max(self.floor, self.fixed + self._work(tokens, first)) if tokens else 0.0
+
+    def occupancy(self, tokens: float, first: int = 0) -> float:
         """Time after which a unit can take the next block [s]: `time` without `fixed`, which is latency."""
-        return max(self.floor, self.per_token * min(tokens, self.cap)) if tokens else 0.0
+        if tokens > self.turn:
+            turns = ceil(tokens / self.turn) - 1
+            return turns * self.occupancy(self.turn) + self.occupancy(tokens - turns * self.turn)
+        return max(self.floor, self._work(tokens, first)) if tokens else 0.0
+
+    def _work(self, tokens: float, first: int) -> float:
+        """Time of the tokens of a block [s]."""
+        if self.by_keys is None or tokens >= self.by_keys.seen.queries:
+            return self.per_token * min(tokens, self.cap)
+        return self.by_keys.time(first, round(tokens))
+
+    def at_least(self, per_token: float) -> Stage:
+        """The stage if every token takes at least `per_token` seconds."""
+        if self.by_keys is None:
+            return replace(self, per_token=max(self.per_token, per_token))
+        times = self.by_keys.at_least(per_token)
+        return replace(self, per_token=times.total / times.seen.queries, by_keys=times)
 
     @property
     def joules(self) -> float:
@@ -118,8 +154,22 @@ def _joined(one: Stage, other: Stage) -> Stage:
         name=f"{one.name}+{other.name}",
         fixed=one.fixed + other.fixed,
         per_token=one.per_token + other.per_token,
+        by_keys=_in_turn(one, other),
+        off_chip=one.off_chip + other.off_chip,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
         standing=max(one.standing, other.standing),
         merged_from=one.parts + other.parts,
     )
+
+
+def _in_turn(one: Stage, other: Stage) -> KeyTimes | None:
+    """The times by keys of two stages one after the other; None if those of neither depend on keys.
+
+    The means are taken where the tokens of the two see different keys.
+    """
+    first, second = one.by_keys, other.by_keys
+    if first is None or second is None:
+        alone, constant = (second, one.per_token) if first is None else (first, other.per_token)
+        return None if alone is None else alone.and_then((KeySum(constant),))
+    return first.and_then(second.parts) if first.seen == second.seen else None

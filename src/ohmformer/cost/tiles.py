@@ -6,14 +6,17 @@ A tile holds arrays of one kind. Weights take whole tiles per layer; keys and va
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 
+from ohmformer import units
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import priced
+from ohmformer.cost.attention.array_sides import second_set_area
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.operands import array_reads, chip_of, written_plan
+from ohmformer.cost.memory.gpu_memory import stays_cached
+from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine
 from ohmformer.mapping.planning import Plan
@@ -106,9 +109,11 @@ class Tiles:
 
     Attributes:
         kinds: (role, kind of array, number of tiles); the array is None for tiles without arrays.
+        transposable: kind of array, number of tiles among those whose arrays are transposable.
     """
 
     kinds: list[tuple[str, Crossbar | None, int]]
+    transposable: list[tuple[Crossbar, int]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -148,7 +153,8 @@ def kv_arrays(workload: Workload, layers: list[LayerArrays], sets: int = 1) -> l
     for use in (use for layer in layers for use in layer.kv):
         attention = use.op.stage if use.shared else ""
         kind = _index_of(use.engine.array, arrays)
-        groups.setdefault((use.op.role, kind, use.engine.written, use.shared, attention), []).append(use)
+        engine = (kind, use.engine.written, use.engine.write_lines)
+        groups.setdefault((use.op.role, *engine, use.shared, attention), []).append(use)
     result = []
     for uses in groups.values():
         first = uses[0]
@@ -161,23 +167,9 @@ def kv_arrays(workload: Workload, layers: list[LayerArrays], sets: int = 1) -> l
     return result
 
 
-def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
-    """Number of tokens per sample that cells can hold."""
-    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
-
-
 def caches(workload: Workload, op: DynamicMatMul, *, shared: bool) -> int:
     """Number of samples whose keys and values stay in cells at the same time."""
-    return workload.batch if stay_cached(workload, op) and not shared else 1
-
-
-def stay_cached(workload: Workload, op: DynamicMatMul) -> bool:
-    """True if keys and values of all samples and layers are kept.
-
-    A decoder keeps them for later tokens, from the prefill on. An encoder does not need them after its run, so samples
-    and layers use the same memory in turn.
-    """
-    return workload.phase == "decode" or (workload.phase == "prefill" and (op.causal or op.across))
+    return workload.batch if stays_cached(workload.phase, op) and not shared else 1
 
 
 def _arrays(plan: Plan) -> int:
@@ -236,7 +228,10 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
         BadInput: the chip has fewer tiles.
     """
     weights = weight_arrays(hardware, layers)
-    in_attention = _by_kind((entry.engine.array, entry.arrays) for entry in kv)
+    double = [entry for entry in kv if entry.engine.write_lines == "transposable"]
+    transposable = _by_kind((entry.engine.array, entry.arrays) for entry in double) if double else []
+    single = [entry for entry in kv if entry.engine.write_lines != "transposable"] if double else kv
+    in_attention = [*_by_kind((entry.engine.array, entry.arrays) for entry in single), *transposable]
     total, attention = sum(count for _, count in weights), sum(count for _, count in in_attention)
     fixed = given_lanes(hardware)
     if not total and not attention and not fixed:
@@ -261,12 +256,21 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
             raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
         needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
     if chip.tiles is not None and needed > chip.tiles:
+        size = units.show(_weight_bytes(layers), "B")
         raise BadInput(
             f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
-            f"{attention} of keys and values, {per_tile} per tile); raise it, or leave it out to take as many as needed"
+            f"{attention} of keys and values, {per_tile} per tile; weights of {size}); "
+            "raise it, or leave it out to take as many as needed"
         )
     spare = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
-    return Tiles([*kinds, ("projection", spare, (chip.tiles or needed) - used)])
+    kinds.append(("projection", spare, (chip.tiles or needed) - used))
+    return Tiles(kinds, [(array, ceil(count / per_tile)) for array, count in transposable])
+
+
+def _weight_bytes(layers: list[LayerArrays]) -> float:
+    """Bytes of all weights in arrays."""
+    plans = ((layer.count, plan) for layer in layers for plan in layer.weights)
+    return sum(count * plan.inputs * plan.outputs * plan.matrices * plan.array.bits / 8 for count, plan in plans)
 
 
 def given_lanes(hardware: Accelerator) -> int:
@@ -299,6 +303,8 @@ def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int 
     for role, array, count in used.kinds:
         arrays_area = per_tile * priced(array, role).area if count and array is not None else 0.0
         total += count * (shell + arrays_area)
+    for array, count in used.transposable:
+        total += count * per_tile * second_set_area(array, "attention")
     units = softmax_sets * heads * chip.softmax.area_per_head if chip.softmax else 0.0
     nodes = ceil(used.total / (chip.tiles_per_node or used.total or 1))
     return total + nodes * chip.node_area + (units + exact_area) + die

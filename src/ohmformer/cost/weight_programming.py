@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ohmformer.cost import components
+from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.cost import Cost
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.operands import array_reads
@@ -14,8 +15,8 @@ from ohmformer.workload.spec import StaticMatMul, Workload
 def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | None = None) -> Cost:
     """Cost of writing all static weights that lie in memristive cells.
 
-    All arrays are written at the same time, the rows of an array one after another. A matrix that several modules share
-    is written once.
+    All arrays are written at the same time, the lines of an array one after another. A matrix that several modules
+    share is written once.
 
     Args:
         workload: the products.
@@ -23,7 +24,7 @@ def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | Non
         rules: see `place`.
 
     Returns:
-        The energy of all weights; as latency and interval the time of the array with the most rows.
+        The energy of all weights; as latency and interval the time of the array with the most lines.
 
     Raises:
         BadInput: a price is missing; one line with the field and the remedy.
@@ -36,7 +37,7 @@ def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | Non
         placed = choice.resolve(op)
         if isinstance(placed.engine, CrossbarEngine):
             plan = array_reads(placed).matrices
-            row = components.write_cost(plan, placed.role)
-            time = min(plan.inputs, plan.array.rows) * row.interval
-            total = total.beside(Cost(row.energy, time, time))
+            line = components.write_cost(plan, placed.role, lines=placed.engine.write_lines)
+            time = matrix_lines(plan, placed.engine) * line.interval
+            total = total.beside(Cost(line.energy, time, time))
     return total

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from ohmformer.cost.operands import cells_written, tokens_written, windows_of, written_plan
-from ohmformer.cost.tiles import KVArrays, KVUse, caches, slots_of
+from ohmformer.cost.operands import cells_written, slots_of, tokens_written, windows_of, written_plan
+from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.hardware.spec import ArrayEngine
 from ohmformer.mapping.write_effort import effort
 from ohmformer.workload.spec import Workload
@@ -101,4 +101,6 @@ def cells_of(use: KVUse, entry: KVArrays) -> int:
     """Number of cells that are written for one sample, or for one of its attention windows."""
     tokens = tokens_written(use.op, entry.engine, shared=entry.shared)
     plan = written_plan(use.op, entry.engine, use.plan.array, None, tokens)
-    return cells_written(use.op, entry.engine, replace(plan, slices=use.plan.slices), tokens) if plan else 0
+    return (
+        cells_written(use.op, entry.engine, replace(plan, slices=use.plan.slices), shared=entry.shared) if plan else 0
+    )

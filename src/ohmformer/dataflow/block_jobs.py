@@ -8,7 +8,8 @@ is the length of a longest path. With overlap it is never longer, since the same
 
 from __future__ import annotations
 
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.job_list import JobList
 from ohmformer.dataflow.layer_cuts import blocks, segments, sets_of_cells, unit_name, writer_of

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.cost.placement import PlacedLayer, Placement
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
+from ohmformer.cost.stage import MEMORY, Stage
 from ohmformer.dataflow.layer_cuts import further_units, loops, segments, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
@@ -79,6 +80,8 @@ class _Flow:
         free: unit -> time at which it becomes free [s].
         readers: unit of a write stage -> times of the last reads of its cells, for the latest uses [s].
         names: name and stages of a layer -> the units of each stage.
+        by_block: stage and tokens per block -> for each block, the time for which it occupies the unit, and the time
+            from then until its result arrives [s].
         values: blocks times stages so far.
         steps: steps so far that take blocks or samples one by one.
     """
@@ -91,6 +94,7 @@ class _Flow:
         self.free: dict[str, float] = {}
         self.readers: dict[str, deque[float]] = {}
         self.names: dict[tuple[str, int], list[tuple[str, ...]]] = {}
+        self.by_block: dict[tuple[int, int], tuple[Array, Array]] = {}
         self.values = self.steps = 0
 
     def run(self) -> float:
@@ -266,23 +270,51 @@ class _Flow:
         stage, units = layer.stages[place], self._units(layer, place)
         samples, count = arrival.shape
         rest = layer.tokens - (count - 1) * min(size, layer.tokens)
+        if stage.by_keys is not None and count > 1:
+            return self._unequal_blocks(stage, units, arrival, size, rest)
         (busy, time), (last_busy, last_time) = self._times(stage, min(size, layer.tokens)), self._times(stage, rest)
         if arrival.size <= FEW_BLOCKS:
-            free, ready_at = max(self.free.get(unit, -np.inf) for unit in units), []
+            free, start_at, ready_at = max(self.free.get(unit, -np.inf) for unit in units), 0.0, []
             for block, came in enumerate(arrival.ravel().tolist(), 1):
                 start_at = max(came, free)
                 free = start_at + (busy if block % count else last_busy)
                 ready_at.append(start_at + (time if block % count else last_time))
-            self.free.update(dict.fromkeys(units, free))
+            self._occupy(stage, units, start_at, last_busy, rest)
             return np.array(ready_at).reshape(arrival.shape)
         sample = np.arange(samples)[:, None] * ((count - 1) * busy + last_busy)
-        before = sample + np.arange(count) * busy
-        latest = np.maximum.accumulate((arrival - before).ravel()).reshape(arrival.shape)
-        start = np.maximum(latest, max(self.free.get(unit, -np.inf) for unit in units)) + before
-        self.free.update(dict.fromkeys(units, float(start[-1, -1]) + last_busy))
+        start = self._starts(units, arrival, sample + np.arange(count) * busy)
+        self._occupy(stage, units, float(start[-1, -1]), last_busy, rest)
         ready: Array = start + time
         ready[:, -1] = start[:, -1] + last_time
         return ready
+
+    def _unequal_blocks(self, stage: Stage, units: tuple[str, ...], arrival: Array, size: int, rest: int) -> Array:
+        """As `_stage`, where later blocks see more keys."""
+        key = id(stage), size
+        if key not in self.by_block:
+            assert stage.by_keys is not None
+            work = stage.by_keys.by_block(size)
+            busy = np.maximum(stage.floor, work)
+            self.by_block[key] = busy, np.maximum(stage.floor, stage.fixed + work) - busy
+        factor = self.speed.get(stage.name, 1.0)
+        busy, late = (times * factor for times in self.by_block[key])
+        sample = np.arange(len(arrival))[:, None] * busy.sum()
+        start = self._starts(units, arrival, sample + np.concatenate([[0.0], np.cumsum(busy[:-1])]))
+        self._occupy(stage, units, float(start[-1, -1]), float(busy[-1]), rest)
+        ready: Array = start + busy + late
+        return ready
+
+    def _starts(self, units: tuple[str, ...], arrival: Array, before: Array) -> Array:
+        """The times [n, B] at which blocks start; blocks before each take the unit for `before` in all."""
+        latest = np.maximum.accumulate((arrival - before).ravel()).reshape(arrival.shape)
+        start: Array = np.maximum(latest, max(self.free.get(unit, -np.inf) for unit in units)) + before
+        return start
+
+    def _occupy(self, stage: Stage, units: tuple[str, ...], start: float, busy: float, tokens: int) -> None:
+        """Note when the units of a stage become free after a block that starts at `start`."""
+        self.free.update(dict.fromkeys(units, start + busy))
+        if MEMORY in units[1:]:
+            self.free[MEMORY] = start + min(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
 
     def _one_by_one(self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]) -> Array:
         """The times [1, B] at which blocks of one sample leave stages that share units."""
@@ -293,9 +325,9 @@ class _Flow:
             now = times[:, block : block + 1]
             for place in places:
                 now = self._read_before(layer, place, now) if block == 0 else now
-                units, (busy, time) = self._units(layer, place), self._times(layer.stages[place], tokens)
+                units, (busy, time) = self._units(layer, place), self._times(layer.stages[place], tokens, block * size)
                 start = max(float(now[0, 0]), *(self.free.get(unit, 0.0) for unit in units))
-                self.free.update(dict.fromkeys(units, start + busy))
+                self._occupy(layer.stages[place], units, start, busy, tokens)
                 now = np.array([[start + time]])
                 last[place] = start + time
             left[0, block] = now[0, 0]
@@ -312,10 +344,10 @@ class _Flow:
         delayed[0, 0] = max(delayed[0, 0], uses[-sets])
         return delayed
 
-    def _times(self, stage: Stage, tokens: int) -> tuple[float, float]:
+    def _times(self, stage: Stage, tokens: int, first: int = 0) -> tuple[float, float]:
         """Time of a block for which its unit is busy, and until its result has arrived [s]."""
         factor = self.speed.get(stage.name, 1.0)
-        return stage.occupancy(tokens) * factor, stage.time(tokens) * factor
+        return stage.occupancy(tokens, first) * factor, stage.time(tokens, first) * factor
 
     def _size(self, tokens: int) -> int:
         """Tokens per block."""

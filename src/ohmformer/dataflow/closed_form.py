@@ -1,8 +1,8 @@
 """The latency of dataflows in blocks in closed form: max-plus algebra, for one or many designs at once.
 
 It gives the latency of the event engine, up to rounding, without building jobs. Samples that run one by one through
-layers that do not overlap take the closed form below, if the stages of each layer have a unit each. All others take
-the recursion of `block_recursion.py`.
+layers that do not overlap take the closed form below, if the stages of each layer have a unit each, and equal blocks
+take equal times. All others take the recursion of `block_recursion.py`.
 
 Symbols: p_i, time for which a block occupies stage i; t_i >= p_i, time until its result arrives; f_i, time at which
 stage i becomes free; r, time at which the blocks may start. After m equal blocks, the last result of stage i arrives at
@@ -21,14 +21,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
-from ohmformer.dataflow.layer_cuts import SOFTMAX, Segment, further_units, segments
+from ohmformer.dataflow.layer_cuts import Segment, further_units, segments
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 
@@ -70,6 +72,9 @@ class Timed(Protocol):
     @property
     def cap(self) -> float | Array: ...
 
+    @property
+    def turn(self) -> float | Array: ...
+
 
 def latency(placement: Placement, dataflow: Dataflow) -> float:
     """The latency of a workload [s]; it equals that of the event engine up to rounding.
@@ -79,7 +84,7 @@ def latency(placement: Placement, dataflow: Dataflow) -> float:
     """
     longest = max(layer.tokens for layer in placement.layers)
     designs = Designs(np.array([dataflow.size_of_block(longest)]), {})
-    if dataflow.has_closed_form and not _has_formula(placement, dataflow):
+    if dataflow.has_closed_form and not _has_formula(placement, dataflow, dataflow.size_of_block(longest)):
         return float(with_refresh(placement, np.array(recursive_latency(placement, dataflow))))
     return float(latencies(placement, dataflow, designs)[0])
 
@@ -102,7 +107,7 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
         raise BadInput(
             f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
         )
-    if not _has_formula(placement, dataflow):
+    if not _has_formula(placement, dataflow, int(designs.block.min())):
         return with_refresh(placement, _by_recursion(placement, dataflow, designs))
     total = np.zeros(len(designs.block))
     for layer, times in placement.distinct():
@@ -129,14 +134,20 @@ def is_pipeline(placement: Placement, layer: PlacedLayer) -> bool:
     if layer.tokens == 1:
         return True
     units = [stage.unit for stage in layer.stages]
-    softmax = [unit for place in range(len(units)) for unit in further_units(placement, layer, place)]
-    return len(set(units)) == len(units) and softmax.count(SOFTMAX) <= 1
+    further = [unit for place in range(len(units)) for unit in further_units(placement, layer, place)]
+    return len(set(units)) == len(units) and len(set(further)) == len(further)
 
 
-def _has_formula(placement: Placement, dataflow: Dataflow) -> bool:
-    """True if the formula at the top of this file gives the latency."""
-    distinct = placement.distinct()
-    return runs_one_by_one(placement, dataflow) and all(is_pipeline(placement, layer) for layer, _ in distinct)
+def has_equal_blocks(layer: PlacedLayer, block: int) -> bool:
+    """True if equal blocks of a layer take equal times, or one block holds all its tokens."""
+    return block >= layer.tokens or all(stage.by_keys is None for stage in layer.stages)
+
+
+def _has_formula(placement: Placement, dataflow: Dataflow, block: int) -> bool:
+    """True if the formula at the top of this file gives the latency for blocks of `block` tokens and more."""
+    return runs_one_by_one(placement, dataflow) and all(
+        is_pipeline(placement, layer) and has_equal_blocks(layer, block) for layer, _ in placement.distinct()
+    )
 
 
 def _by_recursion(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
@@ -189,11 +200,21 @@ def _times(stages: Sequence[Timed], size: IntArray, designs: Designs) -> list[tu
     """For each stage, the times for which a block of `size` tokens [N] occupies it and until it has arrived [s]."""
     times = []
     for stage in stages:
-        work = stage.per_token * np.minimum(size, stage.cap)
+        last, before = (size, None) if stage.turn is inf else _turns(stage, size)
+        work = stage.per_token * np.minimum(last, stage.cap)
         busy, time = np.maximum(stage.floor, work), np.maximum(stage.floor, stage.fixed + work)
+        if before is not None:
+            busy, time = busy + before, time + before
         factor = designs.time.get(stage.name, 1.0)
         times.append((busy * factor, time * factor))
     return times
+
+
+def _turns(stage: Timed, size: IntArray) -> tuple[Array, Array]:
+    """Tokens of the last turn of a block [N], and the time of the turns before it [N] [s]."""
+    turn = np.minimum(stage.turn, size)
+    turns = np.ceil(size / turn) - 1
+    return size - turns * turn, turns * np.maximum(stage.floor, stage.per_token * np.minimum(turn, stage.cap))
 
 
 def advance(

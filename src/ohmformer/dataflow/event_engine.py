@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ohmformer.cost.stage import MEMORY
 from ohmformer.dataflow.job import Job
 
 
@@ -53,8 +54,9 @@ class _Engine:
         queues: unit -> the jobs that it has not started.
         busy: the units that run a job.
         last: unit -> the job that it ran last.
-        events: heap of (end [s], job) of the running jobs, and of (arrival [s], job + number of jobs) of results that
-            arrive later than their job ends.
+        events: heap of (end [s], job) of the running jobs; of (arrival [s], job + number of jobs) of results that
+            arrive later than their job ends; and of (time [s], job + 2 number of jobs) where a job frees the memory
+            off the chip before its end.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
@@ -81,19 +83,25 @@ class _Engine:
         ended, count = 0, len(self.jobs)
         while self.events:
             now, event = heapq.heappop(self.events)
-            units: list[str] = []
-            number, arrival = (event, False) if event < count else (event - count, True)
-            if not arrival:
+            if event < count:
                 ended += 1
-                job = self.jobs[number]
-                for unit in (job.unit, *job.also):
+                job = self.jobs[event]
+                units = [job.unit]
+                if job.also:
+                    units += [unit for unit in job.also if unit != MEMORY or job.memory == job.duration]
+                for unit in units:
                     self.busy.discard(unit)
-                    self.last[unit] = number
-                    units.append(unit)
+                    self.last[unit] = event
                 if job.lag:
-                    heapq.heappush(self.events, (self.ready[number], number + count))
-            if arrival or not job.lag:
-                units += self._released(number)
+                    heapq.heappush(self.events, (self.ready[event], event + count))
+                else:
+                    units += self._released(event)
+            elif event < 2 * count:
+                units = self._released(event - count)
+            else:
+                self.busy.discard(MEMORY)
+                self.last[MEMORY] = event - 2 * count
+                units = [MEMORY]
             for each in units:
                 self._start_next(each, now)
         if ended != len(self.jobs):
@@ -128,9 +136,15 @@ class _Engine:
         self.ready[number] = self.end[number] + job.lag
         self.cause[number] = self._cause(job, units)
         heapq.heappush(self.events, (self.end[number], number))
+        if job.also and MEMORY in job.also and job.memory < job.duration:
+            heapq.heappush(self.events, (now + job.memory, number + 2 * len(self.jobs)))
 
     def _cause(self, job: Job, units: tuple[str, ...]) -> int:
         """The job whose result came last or whose end freed a unit last; -1 if the job waited for none."""
         came = [(self.ready[other], other) for other in job.after]
         came += [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
+        if MEMORY in self.last and MEMORY in units:  # some jobs free it before their end
+            last = self.last[MEMORY]
+            came.remove((self.end[last], last))
+            came.append((self.start[last] + dict(self.jobs[last].units())[MEMORY], last))
         return max(came, key=lambda entry: entry[0], default=(0.0, -1))[1]

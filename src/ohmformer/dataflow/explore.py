@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.arguments import check_cost_arguments
 from ohmformer.cost.machine.refresh import Refresh, refreshes
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage
-from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, is_pipeline, latency, runs_one_by_one
+from ohmformer.dataflow.closed_form import (
+    Array,
+    Designs,
+    alone_latency,
+    has_equal_blocks,
+    is_pipeline,
+    latency,
+    runs_one_by_one,
+)
 from ohmformer.dataflow.layer_cuts import Segment, joined_segments
 from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
 from ohmformer.dataflow.spec import Dataflow
@@ -135,7 +145,7 @@ class _Pipeline(NamedTuple):
         layer: the first of them.
         repeats: how many there are.
         start: time at which their first stage may start [s].
-        stages: [4, S], the fields fixed, per_token, floor and cap of their S stages.
+        stages: [5, S], the fields fixed, per_token, floor, cap and turn of their S stages.
         parts: their segments (see `layer_cuts.segments`) if attention does not wait for all blocks, and if it does.
     """
 
@@ -157,6 +167,7 @@ class _Priced:
         power: standing power [W].
         area: area of the chip [m^2].
         closed: True if each layer is a pipeline (see `is_pipeline`).
+        equal: True if equal blocks of each layer take equal times.
         gated: True if tiles draw standing power only at work.
     """
 
@@ -166,6 +177,7 @@ class _Priced:
     power: float
     area: float
     closed: bool
+    equal: bool
     gated: bool
 
     @classmethod
@@ -183,12 +195,21 @@ class _Priced:
         ]
         energy = sum(placement.energy.values())
         closed = all(is_pipeline(placement, layer) for layer, _ in distinct)
+        equal = all(has_equal_blocks(layer, 1) for layer, _ in distinct)
         gated = any(stage.standing for layer, _ in distinct for stage in layer.stages)
-        return cls(placement, pipelines, energy, placement.power, placement.area, closed, gated)
+        return cls(placement, pipelines, energy, placement.power, placement.area, closed, equal, gated)
+
+
+def _has_formula(priced: _Priced, dataflow: Dataflow) -> bool:
+    """True if one formula gives the latency of the point (top of `closed_form.py`)."""
+    if not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
+        return False
+    layers = (pipeline.layer for pipeline in priced.pipelines)
+    return priced.equal or all(has_equal_blocks(layer, dataflow.size_of_block(layer.tokens)) for layer in layers)
 
 
 def _stage_times(stages: tuple[Stage, ...]) -> Array:
-    return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap) for stage in stages]).T
+    return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap, stage.turn) for stage in stages]).T
 
 
 @dataclass
@@ -213,6 +234,7 @@ class _Stages:
     per_token: Array
     floor: Array
     cap: Array
+    turn: float | Array
 
 
 def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
@@ -226,7 +248,7 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
     for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
         if not dataflow.has_closed_form:
             total[number] = build_timeline(priced.placement, dataflow).latency
-        elif not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
+        elif not _has_formula(priced, dataflow):
             total[number] = latency(priced.placement, dataflow)
         else:
             joins = dataflow.decides("joins")
@@ -239,8 +261,9 @@ def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
                 bucket.stages.append(stage_times)
     for segments, bucket in buckets.items():
         number, count_each, start, tokens, block = np.array(bucket.rows).T
-        fixed, per_token, floor, cap = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
-        stages = [_Stages("", *values) for values in zip(fixed, per_token, floor, cap, strict=True)]
+        fields = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
+        turns = [turn if np.isfinite(turn).any() else inf for turn in fields[4]]
+        stages = [_Stages("", *values) for values in zip(*fields[:4], turns, strict=True)]
         designs = Designs(block.astype(np.int64), {})
         passed = alone_latency(stages, segments, tokens.astype(np.int64), designs, start)
         np.add.at(total, number.astype(np.int64), count_each * passed)

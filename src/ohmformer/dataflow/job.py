@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ohmformer.cost.stage import Stage
+from ohmformer.cost.stage import MEMORY, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,9 @@ class Job:
         share: the part of the stage's energy that this job takes. The shares of all jobs of a stage add up to 1.
         lag: time from its end until its result has arrived [s]. Jobs that wait for it start no earlier; its units are
             free at its end.
-        also: further units that it occupies for the same time.
+        also: further units that it occupies, for the same time unless they are the memory off the chip.
+        first: tokens of the sample before the block.
+        memory: time for which it occupies the memory off the chip [s], at most `duration`.
     """
 
     layer: int
@@ -35,3 +37,10 @@ class Job:
     share: float
     lag: float = 0.0
     also: tuple[str, ...] = ()
+    memory: float = 0.0
+    first: int = 0
+
+    def units(self) -> list[tuple[str, float]]:
+        """The units that it occupies, each with the time from its start [s]."""
+        further = [(unit, self.memory if unit == MEMORY else self.duration) for unit in self.also]
+        return [(self.unit, self.duration), *further]

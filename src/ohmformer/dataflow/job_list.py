@@ -19,12 +19,15 @@ class JobList:
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
         self.jobs: list[Job] = []
+        self._tokens: dict[tuple[int, int, int], int] = {}
+        self._by_keys: dict[tuple[int, int, int], tuple[float, float]] = {}
 
     def add(
         self, layer: int, stage: int, tokens: int, after: tuple[int, ...] = (), *, sample: int = 0, block: int = 0
     ) -> int:
         """Append the job of `tokens` tokens in a stage.
 
+        Tokens of a sample pass a stage in order, so that the first job of a sample there has its first tokens.
         Its units are busy for `Stage.occupancy(tokens)`; its result arrives `Stage.time(tokens)` after its start.
 
         Args:
@@ -49,11 +52,21 @@ class JobList:
             )
         placed = self.placement.layers[layer]
         entry = placed.stages[stage]
-        busy, time = entry.occupancy(tokens), entry.time(tokens)
+        first = 0
+        if entry.by_keys is None:
+            busy, time = entry.occupancy(tokens), entry.time(tokens)
+        else:  # later tokens of a sample see more keys
+            first = self._tokens.get((layer, stage, sample), 0)
+            self._tokens[layer, stage, sample] = first + tokens
+            key = id(entry), tokens, first
+            if key not in self._by_keys:
+                self._by_keys[key] = entry.occupancy(tokens, first), entry.time(tokens, first)
+            busy, time = self._by_keys[key]
         share = tokens / (placed.tokens * self.placement.workload.batch)
+        memory = min(busy, entry.off_chip * tokens) if entry.off_chip else 0.0
         also = further_units(self.placement, placed, stage)
         unit = unit_name(placed, entry)
-        self.jobs.append(Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also))
+        self.jobs.append(Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also, memory, first))
         return len(self.jobs) - 1
 
     def set_up(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ohmformer.cost.placement import PlacedLayer, Placement
-from ohmformer.cost.stage import CONDITIONING, Stage
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
+from ohmformer.cost.stage import CONDITIONING, MEMORY, Stage
 from ohmformer.dataflow.spec import Dataflow
 
 Segment = tuple[int, int, bool]
@@ -34,8 +35,9 @@ def blocks(tokens: int, size: int) -> list[int]:
 
 
 def further_units(placement: Placement, layer: PlacedLayer, index: int) -> tuple[str, ...]:
-    """The units that the stage at `index` occupies beside its own: the softmax units, if others wait for them."""
-    return (SOFTMAX,) if index in layer.softmax and placement.shares_softmax else ()
+    """The units that a stage occupies beside its own: softmax units, and the memory off the chip, if others wait."""
+    softmax = (SOFTMAX,) if index in layer.softmax and placement.shares_softmax else ()
+    return (*softmax, MEMORY) if layer.stages[index].off_chip and placement.shares_memory else softmax
 
 
 def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ohmformer.cost.placement import Placement, count_softmax_units, place
+from ohmformer.cost.layers import count_softmax_units
+from ohmformer.cost.placement import Placement, place
 from ohmformer.dataflow.spec import Dataflow, LayerOverlap
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.spec import Accelerator
@@ -23,7 +24,7 @@ def sets_of(dataflow: Dataflow) -> dict[str, Any]:
         raise BadInput(f"{name}.kv_sets(): gives {shown(kv)}; return 1 or 2")
     if not isinstance(softmax, str) or softmax not in ("one", "per_layer"):
         raise BadInput(f"{name}.softmax_sets(): gives {shown(softmax)}; return 'one' or 'per_layer'")
-    return {"kv_sets": kv, "softmax_sets": softmax}
+    return {"kv_sets": kv, "softmax_sets": softmax, "batching": dataflow.batching}
 
 
 def place_for(dataflow: Dataflow, workload: Workload, hardware: Accelerator, **options: Any) -> Placement:

@@ -12,7 +12,7 @@ import numpy as np
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import CONDITIONING, By, Stage, total_energy
+from ohmformer.cost.stage import CONDITIONING, MEMORY, By, Stage, total_energy
 from ohmformer.dataflow.event_engine import Schedule, run_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.jobs import jobs_of
@@ -21,7 +21,6 @@ from ohmformer.dataflow.retention.pass_ages import TimedPass, pass_ages
 from ohmformer.dataflow.retention.pauses import Pauses
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.hardware.ages import Ages
-from ohmformer.hardware.spec import ArrayEngine, GpuEngine
 from ohmformer.workload.spec import StaticMatMul
 
 REFRESH = "refresh"
@@ -96,8 +95,8 @@ class Timeline:
         """Unit -> time during which it is busy [s]."""
         seconds: dict[str, float] = {}
         for job in self.jobs:
-            for unit in (job.unit, *job.also):
-                seconds[unit] = seconds.get(unit, 0.0) + job.duration
+            for unit, busy in job.units():
+                seconds[unit] = seconds.get(unit, 0.0) + busy
         return seconds
 
     @property
@@ -129,8 +128,8 @@ class Timeline:
         path = self.critical_path()
         for place, number in enumerate(path):
             parts = [(part.name, seconds) for part, _, seconds in self._parts(number)]
-            if self.jobs[number].lag:
-                end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.work
+            end = self.schedule.start[path[place + 1]] if place + 1 < len(path) else self.work
+            if end != self.schedule.end[number]:  # a result arrives later, or memory is free earlier
                 parts.append((parts[-1][0], end - self.schedule.end[number]))
             for name, seconds in parts:
                 by_stage[name] = by_stage.get(name, 0.0) + seconds
@@ -146,7 +145,7 @@ class Timeline:
             return
         tokens = job.share * self.placement.workload.batch * self.placement.layers[job.layer].tokens
         for part in job.stage.merged_from:
-            seconds = part.occupancy(tokens) if job.lag else part.time(tokens)
+            seconds = part.occupancy(tokens, job.first) if job.lag else part.time(tokens, job.first)
             yield part, now, seconds
             now += seconds
 
@@ -171,8 +170,10 @@ class Timeline:
             `tokens`: activations between layers.
             `conditioning`: only if K and V are conditioned: constants of all layers, and the scales and means of the
             tokens that are in cells.
+            `kept_on_chip`, `kept_off_chip`: only if it is not 0: weights, keys, values and embedding tables in the
+            memories of tiles, and in the memory off the chip.
         """
-        size = _bytes_per_value(self.placement)
+        size = self.placement.hardware.value_bytes
         scores, tokens = 0.0, 0.0
         for layer in self.placement.layers:
             if layer.scores is not None:
@@ -184,7 +185,10 @@ class Timeline:
         states = [layer.digital_state for layer in self.placement.layers]
         values = sum(state.constants + state.own for state in states) + max(state.shared for state in states)
         conditioning = {CONDITIONING: values * size} if values else {}
-        return {"scores": scores, "tokens": tokens * width * size, **conditioning}
+        homes = self.placement.homes
+        kept = {"kept_on_chip": sum(homes.on_chip.values()), "kept_off_chip": sum(homes.off_chip.values())}
+        kept = {name: held for name, held in kept.items() if held}
+        return {"scores": scores, "tokens": tokens * width * size, **conditioning, **kept}
 
     def chrome_trace(self) -> dict[str, Any]:
         """The timeline in the trace-event format of chrome://tracing and Perfetto: one track per unit, times in us.
@@ -205,13 +209,15 @@ class Timeline:
         begins, ends, arrivals = (
             np.array(times) + start for times in (self.schedule.start, self.schedule.end, self.schedule.ready)
         )
-        durations = np.array([job.duration for job in self.jobs])
+        durations, memory = (np.array([(job.duration, job.memory) for job in self.jobs])).T
         if pauses is not None:
+            freed = pauses.end(begins + memory)
             begins, ends, arrivals = pauses.start(begins), pauses.end(ends), pauses.end(arrivals)
-            durations = np.maximum(ends - begins, 0.0)
+            durations, memory = np.maximum(ends - begins, 0.0), np.maximum(freed - begins, 0.0)
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
-            for unit in (job.unit, *job.also):
+            for unit, _ in job.units():
+                busy = memory[number] if unit == MEMORY != job.unit else durations[number]
                 yield {
                     "name": job.stage.name,
                     "cat": job.stage.engine,
@@ -219,7 +225,7 @@ class Timeline:
                     "pid": 1,
                     "tid": units[unit],
                     "ts": float(begins[number]) * 1e6,
-                    "dur": float(durations[number]) * 1e6,
+                    "dur": float(busy) * 1e6,
                     "args": {
                         "layer": layer,
                         "sample": job.sample,
@@ -280,7 +286,7 @@ def gated_energy(placement: Placement, dataflow: Dataflow) -> float:
         for first, end, whole in segments(layer, dataflow):
             for stage in layer.stages[first:end]:
                 seconds = stage.occupancy(layer.tokens)
-                if not whole:
+                if not whole and stage.by_keys is None:  # times by keys add up over blocks
                     seconds = blocks * stage.occupancy(size) + stage.occupancy(rest)
                 total += count * placement.workload.batch * stage.standing * seconds
     return total
@@ -312,12 +318,3 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 
 def _layer_weights(placement: Placement) -> Iterator[StaticMatMul]:
     return (op for op in placement.workload.ops if isinstance(op, StaticMatMul) and op.layer is not None)
-
-
-def _bytes_per_value(placement: Placement) -> float:
-    match placement.hardware.projection:
-        case ArrayEngine(array=array):
-            return array.inputs.bits / 8
-        case GpuEngine(bytes_per_value=size):
-            return size
-    return 1.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ohmformer.array.spec import Crossbar
+from ohmformer.errors import BadInput
 from ohmformer.hardware.rules import Role, Rule
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, Engine
 from ohmformer.mitigation.spec import Clip, Conditioning, KVConditioning, WeightMitigation
@@ -135,11 +136,29 @@ def _engine(
     role = role if rule.on == "hardware" else rule.on
     engine = hardware.engines[role]
     if rule.array is not None:
-        resident = engine.resident if isinstance(engine, ArrayEngine) else None
-        engine = CrossbarEngine(array=rule.array, resident=resident)
+        engine = _with_array(engine, rule.array, role)
     if isinstance(engine, ArrayEngine):
         for name in ("scale", "percentile"):
             value = getattr(rule, name) if getattr(rule, name) is not None else getattr(mitigation, name)
             if value is not None and value != getattr(engine.array, name):
                 engine = engine.model_copy(update={"array": replace(engine.array, name, value)})
     return role, engine
+
+
+def _with_array(engine: Engine, array: Crossbar, role: str) -> CrossbarEngine:
+    """An engine with the array that a rule names, whose cells are used and written as those of `engine`.
+
+    Raises:
+        BadInput: they are transposable, and the array is not square.
+    """
+    if not isinstance(engine, ArrayEngine):
+        return CrossbarEngine(array=array)
+    if engine.write_lines == "transposable" and array.rows != array.columns:
+        raise BadInput(
+            f"rules: an array of {array.rows} x {array.columns} on hardware.{role}, whose write_lines = "
+            "'transposable': sums along its other axis would have another length; take an array with as many rows as "
+            "columns, or write_lines = 'rows'"
+        )
+    return CrossbarEngine(
+        array=array, resident=engine.resident, overflow=engine.overflow, write_lines=engine.write_lines
+    )

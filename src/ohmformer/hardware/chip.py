@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ohmformer.array.prices.spec import Included
+from ohmformer.hardware.memory import Memory
 from ohmformer.quantities import (
+    Bytes,
     BytesPerSecond,
     Clock,
     Count,
@@ -60,15 +62,6 @@ class SoftmaxUnit(Spec):
     """Feature size that energy and area are for [nm]; None for that of the chip's prices."""
 
 
-class Dram(Spec):
-    """Memory outside the chip."""
-
-    bandwidth: Annotated[BytesPerSecond, Field(gt=0)]
-    """In byte/s."""
-    energy: Annotated[JoulesPerByte, Field(ge=0)]
-    """Energy of moving one byte [J/byte]."""
-
-
 class Chip(Spec):
     """Hierarchy and periphery of a chip."""
 
@@ -92,6 +85,10 @@ class Chip(Spec):
     """Energy of the input and output registers of a core [J/byte]."""
     buffer_energy: PerByte
     """Energy of the memory of a tile [J/byte]."""
+    buffer_capacity: Annotated[Bytes, Field(gt=0)] | None = None
+    """Capacity of the memory of a tile [byte]; None if it is unknown, so that no weights and no cache stay there."""
+    buffer_bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
+    """Bandwidth of the memory of a tile [byte/s]; needed where weights, keys or values are there."""
     bus_energy: PerByte
     """Energy of the bus inside a tile [J/byte]."""
     network_energy: PerByte
@@ -101,8 +98,9 @@ class Chip(Spec):
     vector: VectorUnit
     softmax: SoftmaxUnit | None = None
     """Softmax units; None if the vector lanes compute softmax."""
-    dram: Dram | None = None
-    """Memory outside the chip; None for none."""
+    dram: Memory | None = None
+    """Memory outside the chip; None for none. Embedding tables are there, weights that are loaded for every use, and
+    weights, keys and values that neither cells nor the memories of tiles hold."""
     tile_power: Annotated[Watts, Field(ge=0)]
     """Standing power of a tile, whether it works or not [W]."""
     idle_tiles: Literal["on", "gated"] = "on"

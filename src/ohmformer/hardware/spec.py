@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from math import inf
-from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
@@ -13,6 +10,10 @@ from pydantic import Field, model_validator
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput, Misplaced, printable, shown
 from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.work import Price as Price
+from ohmformer.hardware.work import Work as Work
+from ohmformer.hardware.work import holds_numbers, is_number
+from ohmformer.hardware.write_lines import WriteLines, check_transposable, check_weights, in_both_roles
 from ohmformer.quantities import (
     Bytes,
     BytesPerSecond,
@@ -32,37 +33,9 @@ from ohmformer.quantities import (
 from ohmformer.registry import Family, called, register
 from ohmformer.schema import Spec
 
+Bits = Annotated[int, Field(ge=1, le=64)]
 Fusion = Literal["full", "elementwise", "none"]
-
-
-@dataclass(frozen=True)
-class Work:
-    """The matrix products of one stage of a layer, over all samples.
-
-    Attributes:
-        macs: multiply-accumulate operations.
-        values_in: values of both operands that are read from memories.
-        values_out: values of results that are written to memories.
-        vectors: input vectors, that is, tokens of all samples.
-    """
-
-    macs: int
-    values_in: float
-    values_out: float
-    vectors: int
-
-
-@dataclass(frozen=True)
-class Price:
-    """Time and energy of an engine for some `Work`.
-
-    Attributes:
-        seconds: time for which the engine is busy [s].
-        energy: component -> energy [J].
-    """
-
-    seconds: float
-    energy: Mapping[str, float]
+Overflow = Literal["rewrite", "spill", "refuse"]
 
 
 class Engine(Family):
@@ -82,7 +55,7 @@ class Engine(Family):
 class ArrayEngine(Engine):
     """Base of engines that compute on arrays of cells."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("resident",)
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow", "write_lines")
     simulated: ClassVar[bool] = True
 
     array: Crossbar
@@ -92,6 +65,25 @@ class ArrayEngine(Engine):
     always stored."""
     resident: Count | None = None
     """Number of tokens that have cells; None for as many as needed."""
+    overflow: Overflow = "rewrite"
+    """What happens to more tokens than `resident`. `rewrite`: they take turns in the cells, so that every use of a
+    cache writes all its tokens again. `spill`: the tokens beyond the cells are read from memory and multiplied in the
+    vector lanes. `refuse`: such a workload is refused."""
+    write_lines: WriteLines = "rows"
+    """Lines of an array that writing selects one after another. `rows` take the inputs of products: a token of V is one
+    row, a token of K takes a write of each row of its column. `columns`: the reverse. `transposable`: tokens of K and V
+    are rows, and Q K^T runs along the other axis, with a second set of drivers and converters, whose area counts."""
+
+    @model_validator(mode="after")
+    def _spills_what_it_keeps(self) -> ArrayEngine:
+        if self.overflow == "spill" and self.written == "left":
+            raise ValueError("overflow = 'spill': an engine that stores Q or P keeps no cache; take 'rewrite'")
+        return self
+
+    @model_validator(mode="after")
+    def _same_along_both_axes(self) -> ArrayEngine:
+        check_transposable(self.write_lines, self.array)
+        return self
 
 
 @register
@@ -105,7 +97,7 @@ class CrossbarEngine(ArrayEngine):
 class SramEngine(ArrayEngine):
     """Computes with currents in arrays of SRAM cells, which hold one bit each and are written without error."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "arrays")
+    cost_fields: ClassVar[tuple[str, ...]] = ("resident", "overflow", "write_lines", "arrays")
 
     kind: Literal["sram"] = "sram"
     arrays: Count | None = None
@@ -122,10 +114,17 @@ class SramEngine(ArrayEngine):
 
 
 class ExactEngine(Engine):
-    """Base of engines with exact products. All layers share the engine, which processes one stage at a time."""
+    """Base of engines with exact products. All layers share the engine, which processes one stage at a time.
+
+    Their weights, keys and values are in the memories of the chip, which `price` does not include.
+    """
 
     def price(self, work: Work) -> Price | None:
         """Time and energy of some work, without those of memories; None if the cost of the engine is unknown."""
+        return None
+
+    def operand_bits(self) -> int | None:
+        """Width of one weight, key or value [bit]; None for that of the values that the chip moves."""
         return None
 
     def own_area(self) -> float:
@@ -139,9 +138,20 @@ class ExactEngine(Engine):
             BadInput: the method fails, or returns anything but a `Price` with numbers, or None.
         """
         price = called(self, "price", work)
-        if price is not None and not _holds_numbers(price):
+        if price is not None and not holds_numbers(price):
             raise BadInput(f"{type(self).__name__}.price: returns {shown(price)}; return an ohmformer.Price or None")
         return cast("Price | None", price)
+
+    def checked_bits(self) -> int | None:
+        """`operand_bits`, checked.
+
+        Raises:
+            BadInput: the method fails, or returns anything but a whole number from 1 to 64, or None.
+        """
+        bits = called(self, "operand_bits")
+        if bits is not None and (type(bits) is not int or not 1 <= bits <= 64):
+            raise BadInput(f"{type(self).__name__}.operand_bits: returns {shown(bits)}; return 1 to 64, or None")
+        return bits
 
     def checked_area(self) -> float:
         """`own_area`, checked.
@@ -150,21 +160,9 @@ class ExactEngine(Engine):
             BadInput: the method fails, or returns anything but a finite number of 0 or more.
         """
         area = called(self, "own_area")
-        if not _is_number(area) or not 0 <= area < inf:
+        if not is_number(area) or not 0 <= area < inf:
             raise BadInput(f"{type(self).__name__}.own_area: returns {shown(area)}; return square meters, 0 or more")
         return float(area)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _holds_numbers(price: object) -> bool:
-    """True if a price has numbers for seconds and for the joules of named components."""
-    if not isinstance(price, Price) or not isinstance(price.energy, Mapping):
-        return False
-    named = all(isinstance(component, str) for component in price.energy)
-    return named and all(map(_is_number, (price.seconds, *price.energy.values())))
 
 
 @register
@@ -178,13 +176,20 @@ class DigitalEngine(ExactEngine):
 class SimdEngine(ExactEngine):
     """Computes in the vector lanes of the cores (see `Chip.vector`)."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes")
+    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes", "bits")
 
     kind: Literal["simd"] = "simd"
     ops_per_mac: Factor
     """Lane operations per multiply-accumulate."""
     lanes: Count | Literal["of_layer"] = "of_layer"
     """Lanes that work in parallel: a number that all layers share, or those of the cores with the layer's weights."""
+    bits: Bits | None = None
+    """Width of one weight, key or value [bit]; None for that of the inputs of the projection arrays, or for 8 without
+    such arrays."""
+
+    def operand_bits(self) -> int | None:
+        """`bits`."""
+        return self.bits
 
 
 @register
@@ -274,6 +279,7 @@ class Attention(Spec):
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {
         "array": ("key.array", "value.array"),
         "kind": ("key.kind", "value.kind"),
+        "write_lines": ("key.write_lines", "value.write_lines"),
     }
 
     key: Engine
@@ -289,11 +295,11 @@ class Attention(Spec):
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Expand `array = ...`, which stands for the same crossbar in both roles."""
-        if "array" not in data:
-            return data
-        both = {"kind": "crossbar", "array": data["array"]}
-        return {"key": both, "value": both, **{name: value for name, value in data.items() if name != "array"}}
+        """Expand `array = ...`, the same crossbar in both roles, and `write_lines = ...`, the same lines in both."""
+        if "array" in data:
+            both = {"kind": "crossbar", "array": data["array"]}
+            data = {"key": both, "value": both, **{name: value for name, value in data.items() if name != "array"}}
+        return in_both_roles(data)
 
     @property
     def array(self) -> Crossbar:
@@ -355,11 +361,28 @@ class Accelerator(Spec):
         rest = {name: value for name, value in data.items() if name not in given}
         return {"projection": engine, **rest, "attention": attention}
 
+    @model_validator(mode="after")
+    def _weights_along_rows(self) -> Accelerator:
+        check_weights(self.projection.write_lines if isinstance(self.projection, ArrayEngine) else None)
+        return self
+
     @property
     def engines(self) -> dict[str, Engine]:
         """Role -> engine that computes it."""
         attention = self.attention
         return {"projection": self.projection, "attention.key": attention.key, "attention.value": attention.value}
+
+    @property
+    def value_bytes(self) -> float:
+        """Size of one value that memories and links move [byte]."""
+        match self.projection:
+            case ArrayEngine(array=array):
+                return array.inputs.bits / 8
+            case GpuEngine(bytes_per_value=size):
+                return size
+            case ExactEngine() as engine:
+                return (engine.checked_bits() or 8) / 8
+        return 1.0
 
     @property
     def gpus(self) -> dict[str, GpuEngine]:

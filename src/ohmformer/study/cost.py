@@ -33,6 +33,9 @@ from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX, shapes
 from ohmformer.workload.spec import Workload
 
+NO_USE_OF_DRAM = "hardware.chip.dram changes nothing, since no table, weights, keys or values are off the chip"
+"""Note on a memory that nothing uses."""
+
 MANY = 100
 """Number of points from which on a progress bar is shown."""
 
@@ -279,7 +282,7 @@ def study_costs(study: Study[CostSettings], chosen: Sequence[Mapping[str, Condit
         key=digest([digest(_plain(point.settings, conditionings)) for point, conditionings in pairs]),
         versions=versions(),
         points=tuple(priced),
-        notes=tuple(notes([point.settings for point in study.points])),
+        notes=tuple(notes([point.settings for point in study.points], [point.cost for point in priced])),
     )
 
 
@@ -304,9 +307,22 @@ def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Itera
         raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
 
 
-def notes(settings: list[CostSettings]) -> list[str]:
-    """Notes on what prices hold for and on what has no effect, each once."""
-    return [*remedy_notes(settings), *price_notes(settings)]
+def notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
+    """Notes on what prices hold for and on what has no effect, each once, for points and what they cost."""
+    return [*remedy_notes(settings), *memory_notes(settings, costs), *price_notes(settings)]
+
+
+def memory_notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
+    """A note if the accelerator of a point has a memory off the chip that nothing uses."""
+    chips = [point.hardware.chip for point in settings]
+    unused = [
+        chip is not None and chip.dram is not None and not cost.buffer_B.get("kept_off_chip")
+        for chip, cost in zip(chips, costs, strict=True)
+    ]
+    if not any(unused):
+        return []
+    where = "" if all(unused) else f" at {sum(unused)} of {len(unused)} points"
+    return [NO_USE_OF_DRAM + where]
 
 
 def price_notes(settings: list[CostSettings]) -> list[str]:

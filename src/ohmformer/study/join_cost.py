@@ -61,7 +61,8 @@ def with_costs(measured: StudyResults, costs: Study[CostSettings]) -> StudyResul
         else:
             points.append(answer.model_copy(update={"cost": cost}))
             priced.append(settings)
-    notes = (*notes_of(priced), *_refusals(refused, len(points)))
+    costs_found = [point.cost for point in points if point.cost is not None]
+    notes = (*notes_of(priced, costs_found), *_refusals(refused, len(points)))
     return measured.model_copy(update={"points": tuple(points), "cost_notes": notes})
 
 

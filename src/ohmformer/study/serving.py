@@ -5,7 +5,16 @@ from __future__ import annotations
 from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.errors import BadInput, shown
-from ohmformer.study.cost import MANY, cost_options, finite, named_point, notes, table_name, wear_result
+from ohmformer.study.cost import (
+    MANY,
+    cost_options,
+    finite,
+    named_point,
+    price_notes,
+    remedy_notes,
+    table_name,
+    wear_result,
+)
 from ohmformer.study.results.costs import EnergyBy, PartCost, ServedResult, SteadyResult
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import digest, versions
@@ -117,11 +126,12 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
             with named_point(study, point):
                 found.append(ServedPoint(set=point.set, label=point.label, cost=served_result(point.settings)))
             display.advance()
+    settings = [point.settings for point in study.points]
     return StudyServed(
         schema=SCHEMA,
         study=study.name,
         key=digest([digest(repr(sorted(point.settings.canonical().items()))) for point in study.points]),
         versions=versions(),
         points=tuple(found),
-        notes=tuple(notes([point.settings for point in study.points])),
+        notes=(*remedy_notes(settings), *price_notes(settings)),
     )

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ohmformer as of
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.event_engine import run_jobs
 from ohmformer.dataflow.job_list import JobList
 from ohmformer.dataflow.layer_cuts import sets_of_cells, unit_name, writer_of

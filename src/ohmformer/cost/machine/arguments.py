@@ -25,16 +25,24 @@ def check_cost_arguments(function: str, workload: object, hardware: object, clip
     check_type(function, "weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None")
 
 
-def check_set_numbers(kv_sets: object, softmax_sets: object) -> None:
-    """Refuse numbers of sets that do not exist.
+CHOICES: dict[str, tuple[object, object]] = {
+    "kv_sets": (1, 2),
+    "softmax_sets": ("one", "per_layer"),
+    "batching": ("pipelined", "serial"),
+}
+"""Option of `place` -> its two values."""
+
+
+def check_choices(**choices: object) -> None:
+    """Refuse options of `place` that do not exist.
 
     Raises:
-        BadInput: a number is refused.
+        BadInput: one line with the option and the remedy.
     """
-    if type(kv_sets) is not int or kv_sets not in (1, 2):
-        raise BadInput(f"place: kv_sets is {given(kv_sets)}; give 1 or 2")
-    if not isinstance(softmax_sets, str) or softmax_sets not in ("one", "per_layer"):
-        raise BadInput(f"place: softmax_sets is {given(softmax_sets)}; give 'one' or 'per_layer'")
+    for name, value in choices.items():
+        one, other = CHOICES[name]
+        if type(value) is not type(one) or value not in (one, other):
+            raise BadInput(f"place: {name} is {given(value)}; give {one!r} or {other!r}")
 
 
 def check_clip(hardware: Accelerator, clip: KVClip | None) -> None:

@@ -42,14 +42,20 @@ class Machine:
 
     @classmethod
     def built(
-        cls, hardware: Accelerator, weights: list[LayerArrays], kv: list[KVArrays], heads: int, softmax: int
+        cls,
+        hardware: Accelerator,
+        weights: list[LayerArrays],
+        kv: list[KVArrays],
+        heads: int,
+        softmax: int,
+        used: Tiles | None = None,
     ) -> Machine:
-        """The machine of these matrices.
+        """The machine of these matrices; `used` are its tiles, where they are known already.
 
         Raises:
             BadInput: the chip has fewer tiles than they need, or a price is missing.
         """
-        used = tiles.allocate_tiles(hardware, weights, kv)
+        used = tiles.allocate_tiles(hardware, weights, kv) if used is None else used
         weight_arrays = tiles.weight_arrays(hardware, weights)
         arrays = {"projection": sum(count for _, count in weight_arrays)}
         for entry in kv:

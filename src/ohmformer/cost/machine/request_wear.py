@@ -8,8 +8,8 @@ from math import ceil
 
 from ohmformer.cost import write_wear
 from ohmformer.cost.machine.machine import Machine, group_of
-from ohmformer.cost.operands import tokens_written, windows_of
-from ohmformer.cost.tiles import KVArrays, caches, slots_of
+from ohmformer.cost.operands import slots_of, tokens_written, windows_of
+from ohmformer.cost.tiles import KVArrays, caches
 from ohmformer.cost.write_wear import Wear
 from ohmformer.workload.spec import Workload
 

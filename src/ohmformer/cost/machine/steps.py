@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ohmformer.cost.engine_choice import LayerOp
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.tiles import KVArrays, kv_arrays, layer_arrays
 from ohmformer.workload.request import ListedSteps, Steps
 from ohmformer.workload.spec import DynamicMatMul, Layer, StaticMatMul

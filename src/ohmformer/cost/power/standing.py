@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.operands import LayerContext, array_reads, chip_of, written_plan
+from ohmformer.cost.operands import LayerContext, array_reads, chip_of, slots_of, written_plan
 from ohmformer.cost.stage import Stage
-from ohmformer.cost.tiles import slots_of
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, SimdEngine
 from ohmformer.workload.spec import DynamicMatMul
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from ohmformer.cost import write_wear
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.operands import attention_unit, windows_of
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.event_engine import Schedule
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.retention.pauses import Pauses

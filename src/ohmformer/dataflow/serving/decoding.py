@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.machine.steps import StepPrices
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, total_energy
 from ohmformer.dataflow.closed_form import latency
 from ohmformer.dataflow.serving.step_latency import KindTimes, job_ends, step_latencies
@@ -115,8 +116,10 @@ class Decoding:
 
     @property
     def one_recursion(self) -> bool:
-        """True if one recursion serves all steps: one token per request, and the same stages in every step."""
-        return self.dataflow.has_closed_form and self._priced.alike
+        """True if one recursion serves all steps: one token per request, the same stages in every step, which do not
+        share a memory.
+        """
+        return self.dataflow.has_closed_form and self._priced.alike and not self.prices.last.shares_memory
 
     @cached_property
     def _priced(self) -> _Priced:

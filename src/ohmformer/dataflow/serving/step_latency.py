@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.cost.placement import PlacedLayer, Placement
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.layer_cuts import further_units, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import LONGEST_PERIOD, SAME

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 from ohmformer import units
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.tiles import stay_cached
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.spec import Accelerator, GpuEngine
-from ohmformer.workload.spec import DynamicMatMul, Lookup, StaticMatMul, Workload
+from ohmformer.workload.spec import DynamicMatMul, Lookup, Phase, StaticMatMul, Workload
 
 Layers = Iterable[tuple[Sequence[LayerOp], int]]
 """The operations of each distinct layer, with the number of equal layers."""
+
+
+def stays_cached(phase: Phase, op: DynamicMatMul) -> bool:
+    """True if keys and values of all samples and layers are kept.
+
+    A decoder keeps them for later tokens, from the prefill on. An encoder does not need them after its run, so samples
+    and layers use the same memory in turn.
+    """
+    return phase == "decode" or (phase == "prefill" and (op.causal or op.across))
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ def memory_use(workload: Workload, hardware: Accelerator, layers: Layers) -> Mem
             activations = max(activations, _activations(product, gpu))
             if isinstance(product, StaticMatMul):
                 weights += count * product.inputs * product.outputs * gpu.weight_bytes if op.holds_cells else 0.0
-            elif stay_cached(workload, product):
+            elif stays_cached(workload.phase, product):
                 kept += count * _kv_bytes(product, gpu)
             else:
                 once += _kv_bytes(product, gpu)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from ohmformer.cost.engine_choice import EngineChoice
-from ohmformer.cost.gpu_memory import MemoryUse, memory_use
+from ohmformer.cost.memory.gpu_memory import MemoryUse, memory_use
 from ohmformer.cost.placement import place
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ExactEngine, Price, Work

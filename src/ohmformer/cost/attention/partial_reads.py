@@ -1,0 +1,107 @@
+"""Reads of arrays by causal products: columns, rows and arrays of keys that a query does not see take no part.
+
+Where K is stored, a query converts the columns of the keys up to its own. Where Q is stored, a key converts the columns
+of the queries from its own on. Where V is stored, a query drives the rows of the keys that it sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, inf
+
+from ohmformer.array.event_counter import Counts
+from ohmformer.array.spec import Crossbar
+from ohmformer.cost.array_prices import array_cost, priced
+from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.mapping.planning import Plan
+from ohmformer.workload.spec import DynamicMatMul
+
+
+@dataclass(frozen=True)
+class PartialReads:
+    """Events of all queries of all samples.
+
+    Attributes:
+        counts: reads, accesses of arrays, and conversions.
+        rows: how often a row of an array is driven.
+    """
+
+    counts: Counts
+    rows: int
+
+
+def partial_reads(op: DynamicMatMul, matrices: Plan, seen: SeenKeys, most: float, *, left: bool) -> PartialReads:
+    """The events of a causal product.
+
+    Args:
+        op: the product.
+        matrices: the matrices of one sample.
+        seen: the keys that queries see.
+        most: number of tokens that have cells.
+        left: True if Q is stored instead of K.
+    """
+    array = matrices.array
+    heads = op.batch * (1 if left else op.group)
+    if op.role == "attention.value":
+        keys, blocks = heads * seen.blocks(1, most), heads * seen.blocks(array.rows, most)
+        return _rows_in_part(matrices, keys, blocks)
+    scores = heads * seen.blocks(1, most)
+    blocks = heads * (_query_blocks(seen, array.columns) if left else seen.blocks(array.columns, most))
+    return _columns_in_part(matrices, scores, blocks)
+
+
+def _query_blocks(seen: SeenKeys, columns: int) -> int:
+    """Sum over all keys of the blocks of columns that hold queries from the key on."""
+    cached, whole = seen.first - 1, ceil(seen.queries / columns)
+    before = SeenKeys(1, seen.queries, 1).blocks(columns) - seen.queries
+    return (cached + seen.queries) * whole - before
+
+
+def _columns_in_part(matrices: Plan, columns: int, blocks: int) -> PartialReads:
+    """Events if `columns` columns, in `blocks` blocks of columns, of each matrix are used; sums over all vectors."""
+    array, cycles = matrices.array, matrices.array.cycles()
+    copies = matrices.matrices * matrices.slices
+    reference = copies * blocks if array.encoding == "offset" else 0
+    halves = 2 if array.encoding == "differential" and array.subtract != "analog" else 1
+    converted = copies * columns * halves + (0 if array.subtract == "analog" else reference)
+    arrays = copies * array.polarities * blocks
+    counts = Counts(
+        cell_reads=cycles * matrices.inputs * (copies * array.polarities * columns + reference),
+        activations=cycles * matrices.row_blocks * arrays,
+        adc_conversions=array.conversions() * matrices.row_blocks * converted,
+    )
+    return PartialReads(counts, cycles * matrices.inputs * arrays)
+
+
+def _rows_in_part(matrices: Plan, rows: int, blocks: int) -> PartialReads:
+    """Events if `rows` rows, in `blocks` blocks of rows, of each matrix are used; sums over all vectors."""
+    array, one = matrices.array, matrices.reads(1)
+    cycles = array.cycles()
+    arrays = matrices.matrices * matrices.slices * array.polarities * matrices.column_blocks
+    counts = Counts(
+        cell_reads=one.cell_reads // matrices.inputs * rows,
+        activations=cycles * arrays * blocks,
+        adc_conversions=one.adc_conversions // matrices.row_blocks * blocks,
+    )
+    return PartialReads(counts, cycles * arrays * rows)
+
+
+def key_read_times(array: Crossbar, role: str, slots: float, most: float = inf) -> tuple[KeySum, ...]:
+    """Time in which an array multiplies a query by the keys that it sees [s]: parts, the slowest of which counts.
+
+    A converter that columns share converts those of keys alone. Tokens beyond `slots` take turns.
+
+    Args:
+        array: the array.
+        role: role of its engine, for messages.
+        slots: number of tokens that have cells at the same time.
+        most: number of tokens that have cells.
+    """
+    prices, integrated = priced(array, role), array.inputs.kind == "integrated"
+    reads = conversions = 1 if array_cost(array, role).timing == "one_access" else array.cycles()
+    if array.inputs.kind == "integrated":
+        reads, conversions = array.inputs.reads, array.inputs.phases
+    shared, seconds = min(array.adc.columns_per_adc, array.columns, slots), conversions * prices.adc_time
+    converting = KeySum(-seconds * shared, ((seconds, 1, min(shared, most)), (seconds * shared, slots, most)))
+    reading = KeySum(0.0, ((reads * prices.read_time, slots, most),))
+    return (reading + converting,) if integrated else (reading, converting)

@@ -1,0 +1,135 @@
+"""The keys that queries see: all, or in causal attention those up to the query. Sums over queries are closed forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, inf
+
+import numpy as np
+import numpy.typing as npt
+
+from ohmformer.workload.spec import DynamicMatMul
+
+Array = npt.NDArray[np.float64]
+Term = tuple[float, float, float]
+"""A coefficient c, a size s and a limit m, which stand for c ceil(min(n, m) / s)."""
+
+AT_ONCE = 1_000_000
+"""Number of queries whose times are computed together."""
+
+
+@dataclass(frozen=True)
+class SeenKeys:
+    """How many keys each query of a head sees: query i, from 0, sees first + step i.
+
+    Attributes:
+        first: keys that the first query sees.
+        queries: number of queries.
+        step: 1 if attention is causal, 0 if all queries see the same keys.
+    """
+
+    first: int
+    queries: int
+    step: int = 0
+
+    @classmethod
+    def of(cls, op: DynamicMatMul) -> SeenKeys:
+        """The keys that the queries of a product see. The last query of a causal product sees all keys."""
+        if op.causal and 1 < op.queries <= op.tokens:
+            return cls(op.tokens - op.queries + 1, op.queries, 1)
+        return cls(op.tokens, op.queries)
+
+    def blocks(self, size: int = 1, most: float = inf) -> int:
+        """Sum over all queries of ceil(min(n, most) / size), where n is the number of keys that a query sees."""
+        if not self.step:
+            return self.queries * ceil(min(self.first, most) / size)
+        return _blocks_up_to(self.first + self.queries - 1, size, most) - _blocks_up_to(self.first - 1, size, most)
+
+
+def _blocks_up_to(last: int, size: int, most: float) -> int:
+    """Sum of ceil(min(n, most) / size) for n from 1 to `last`."""
+    rising = int(min(last, most))
+    whole, rest = divmod(rising, size)
+    total = size * whole * (whole + 1) // 2 + rest * (whole + 1)
+    return total + (ceil(most / size) * (last - rising) if last > rising else 0)
+
+
+@dataclass(frozen=True)
+class KeySum:
+    """A quantity of one query that depends on the number n of keys that it sees: constant + sum of its terms."""
+
+    constant: float = 0.0
+    terms: tuple[Term, ...] = ()
+
+    def total(self, seen: SeenKeys) -> float:
+        """Sum over all queries."""
+        parts = (c * seen.blocks(int(size), most) for c, size, most in self.terms)
+        return sum(parts, self.constant * seen.queries)
+
+    def of(self, keys: int) -> float:
+        """The quantity of a query that sees `keys` keys."""
+        return self.constant + sum(c * ceil(min(keys, most) / size) for c, size, most in self.terms)
+
+    def at(self, keys: Array) -> Array:
+        """The quantity of each query, by the number of keys that it sees."""
+        found: Array = np.full(keys.shape, float(self.constant))
+        for c, size, most in self.terms:
+            found += c * np.ceil(np.minimum(keys, most) / size)
+        return found
+
+    def __add__(self, other: KeySum) -> KeySum:
+        return KeySum(self.constant + other.constant, self.terms + other.terms)
+
+    def times(self, factor: float) -> KeySum:
+        """The quantity, multiplied by a factor."""
+        return KeySum(self.constant * factor, tuple((c * factor, size, most) for c, size, most in self.terms))
+
+
+@dataclass(frozen=True)
+class KeyTimes:
+    """Times of queries one after another that depend on the keys that they see.
+
+    Attributes:
+        seen: the keys.
+        parts: what works at the same time for a query, as time of each [s]; the slowest one counts.
+    """
+
+    seen: SeenKeys
+    parts: tuple[KeySum, ...]
+
+    @cached_property
+    def total(self) -> float:
+        """Time of all queries [s]."""
+        return self.time(0, self.seen.queries)
+
+    def time(self, first: int, count: int) -> float:
+        """Time of `count` queries from query `first` on [s]."""
+        if len(self.parts) == 1 and count == self.seen.queries:
+            return self.parts[0].total(self.seen)
+        starts = range(first, first + count, AT_ONCE)
+        return float(sum(self._times(start, min(AT_ONCE, first + count - start)).sum() for start in starts))
+
+    def by_block(self, size: int) -> Array:
+        """Time of each block of `size` queries [s]; the last block may be smaller."""
+        found = []
+        step = max(1, AT_ONCE // size) * size
+        for start in range(0, self.seen.queries, step):
+            count = min(step, self.seen.queries - start)
+            found.append(np.add.reduceat(self._times(start, count), np.arange(0, count, size)))
+        return np.concatenate(found)
+
+    def _times(self, first: int, count: int) -> Array:
+        keys = self.seen.first + self.seen.step * np.arange(first, first + count, dtype=np.float64)
+        times = self.parts[0].at(keys)
+        for part in self.parts[1:]:
+            times = np.maximum(times, part.at(keys))
+        return times
+
+    def at_least(self, seconds: float) -> KeyTimes:
+        """The times if every query takes at least `seconds`."""
+        return KeyTimes(self.seen, (*self.parts, KeySum(seconds)))
+
+    def and_then(self, parts: tuple[KeySum, ...]) -> KeyTimes:
+        """The times if what takes the slowest of `parts` follows on the same unit."""
+        return KeyTimes(self.seen, tuple(one + other for one in self.parts for other in parts))

@@ -1,0 +1,135 @@
+"""The stage that writes keys and values to arrays: its time by block, its energy and its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from math import ceil, inf
+from typing import NamedTuple
+
+from ohmformer.array.event_counter import Counts
+from ohmformer.cost import components
+from ohmformer.cost.attention.write_lines import feature_lines, reference_lines, token_is_line, token_lines
+from ohmformer.cost.cost import add_energy
+from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.operands import (
+    LayerContext,
+    attention_unit,
+    cells_written,
+    first_attention,
+    slots_of,
+    tokens_written,
+    windows_of,
+    written_plan,
+)
+from ohmformer.cost.stage import Stage
+from ohmformer.errors import BadInput
+from ohmformer.hardware.spec import ArrayEngine
+from ohmformer.workload.spec import DynamicMatMul
+
+
+def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
+    """The write of K (or Q) and V of the first attention among `ops`, as at most one stage.
+
+    K and V are written in parallel into separate arrays, so the stage takes as long as the slower of the two.
+
+    Returns:
+        The stage, or [] if nothing is written.
+    """
+    writes = [stage for placed in first_attention(ops) if (stage := _write_stage(placed, context)) is not None]
+    if not writes:
+        return []
+    return [
+        replace(
+            _slower(writes[0], writes[-1], context.tokens),
+            shared=any(stage.shared for stage in writes),
+            energy=add_energy(*(stage.energy for stage in writes)),
+            counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
+        )
+    ]
+
+
+def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
+    """The stage `other` with the times of two writes at the same time.
+
+    If they take turns of different lengths, blocks take equal shares of the slower one.
+    """
+    floor, per_token = max(one.floor, other.floor), max(one.per_token, other.per_token)
+    if one.turn == other.turn:
+        if one.per_token == 0 or one.cap == other.cap or other.cap >= min(tokens, other.turn):
+            return replace(other, floor=floor, per_token=per_token)
+        if other.per_token == 0:
+            return replace(other, floor=floor, per_token=per_token, cap=one.cap)
+    slower = max(one.time(tokens), other.time(tokens))
+    return replace(other, floor=floor, per_token=slower / tokens, cap=inf, turn=inf)
+
+
+def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
+    """The write of one operand, one line of every array at a time; None if it is not in cells or has no new tokens.
+
+    Where a token is a line, its lines follow one another. Otherwise a line is one feature of all tokens, so a block
+    takes as many lines as features, however few tokens it has. Tokens beyond the lines of one array are written to
+    other arrays at the same time, unless there are cells for fewer tokens, which then take turns, each as long as if it
+    were the only one. Attention windows of a sample also take turns.
+    """
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
+        return None
+    count = tokens_written(op, engine, shared=placed.shared)
+    cells = written_plan(op, engine, placed.array, placed.max_code, count)
+    if cells is None:
+        return None
+    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, shared=placed.shared)
+    cost = components.write_cost(cells, placed.role, cells=number, lines=engine.write_lines)
+    stage = Stage(
+        "write",
+        "attention",
+        attention_unit(op, "write"),
+        placed.shared,
+        energy={name: value * op.batch for name, value in cost.energy.items()},
+        counts=Counts(cell_writes=op.batch * number),
+    )
+    if engine.written == "left" and op.role == "attention.value":
+        raise BadInput(
+            "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
+            "take 'right', so that V is written"
+        )
+    timed = _timed_by_token if token_is_line(op, engine) else _timed_by_feature
+    return timed(stage, op, engine, _Written(count, windows, cost.interval, number < cells.cells), context.tokens)
+
+
+class _Written(NamedTuple):
+    """What a write stage writes: tokens per sample and window, windows per sample, seconds per line, and whether tokens
+    are appended to a cache."""
+
+    tokens: int
+    windows: float
+    line: float
+    appended: bool
+
+
+def _timed_by_token(stage: Stage, op: DynamicMatMul, engine: ArrayEngine, written: _Written, tokens: int) -> Stage:
+    """The write stage with its times, if a line is a token."""
+    count, windows, line, appended = written
+    lines, slots = token_lines(op, engine), slots_of(op, engine)
+    reference = reference_lines(op, engine, appended=appended)
+    if count > slots and (windows > 1 or count != tokens):  # a cache that is written again, or windows
+        whole, rest = divmod(count, slots)
+        in_turn = whole * (min(slots, lines) + reference) + min(rest, lines) + (reference if rest else 0)
+        return replace(stage, floor=0.0, per_token=in_turn * line * windows / tokens)
+    turn = slots if count > slots else inf
+    lines_per_token = count * windows / tokens
+    cap = windows * lines / lines_per_token
+    if reference:  # each array has one, beside at most `lines` tokens
+        lines_per_token *= 1 + reference / min(count, slots, lines)
+    return replace(stage, per_token=line * lines_per_token, cap=cap, turn=turn)
+
+
+def _timed_by_feature(stage: Stage, op: DynamicMatMul, engine: ArrayEngine, written: _Written, tokens: int) -> Stage:
+    """The write stage with its times, if a line is a feature."""
+    count, windows, line, _ = written
+    slots, features = slots_of(op, engine), feature_lines(op, engine) * line
+    if count > slots and (windows > 1 or count != tokens):
+        return replace(stage, floor=features, per_token=features * ceil(count / slots) * windows / tokens)
+    per_token = features * windows / tokens if windows > 1 else 0.0
+    return replace(stage, floor=features, per_token=per_token, turn=slots if count > slots else inf)
