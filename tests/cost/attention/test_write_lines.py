@@ -11,6 +11,7 @@ import ohmformer as of
 from ohmformer.array.prices.array_laws import NoArrayLaw
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import priced
+from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.components import write_cost
 from ohmformer.cost.placement import Placement, place
 from ohmformer.cost.stage import Stage
@@ -135,6 +136,15 @@ def test_weights_are_programmed_by_columns_in_as_many_writes_as_the_fullest_arra
         for one in (of.replace(turned, "projection.write_lines", "rows"), turned)
     ]
     assert times == pytest.approx([40 * 85.7e-9, 64 * 85.7e-9], rel=1e-3)
+
+
+@pytest.mark.parametrize(("lines", "keys", "values"), [("rows", 30, 50), ("columns", 51, 31), ("transposable", 51, 50)])
+def test_a_whole_matrix_takes_as_many_lines_as_an_array_has_of_it(lines: str, keys: int, values: int) -> None:
+    """50 tokens with 30 features, and a reference column."""
+    engine = machine(write_lines=lines, array__encoding="offset").attention.key
+    assert isinstance(engine, ArrayEngine)
+    assert matrix_lines(plan(50, 30, engine.array), engine, tokens_in_columns=True) == keys
+    assert matrix_lines(plan(30, 50, engine.array), engine) == values
 
 
 @pytest.mark.parametrize("lines", ["columns", "transposable"])

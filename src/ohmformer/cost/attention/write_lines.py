@@ -36,9 +36,15 @@ def reference_lines(op: DynamicMatMul, engine: ArrayEngine, *, appended: bool) -
     return int(op.role == "attention.key" and engine.array.encoding == "offset" and not appended)
 
 
-def matrix_lines(cells: Plan, engine: ArrayEngine) -> int:
-    """Number of lines of an array that a matrix of weights takes."""
+def matrix_lines(cells: Plan, engine: ArrayEngine, *, tokens_in_columns: bool = False) -> int:
+    """Number of lines of an array that writing a whole matrix takes.
+
+    Args:
+        cells: the matrix.
+        engine: its engine.
+        tokens_in_columns: True for K^T and Q^T, which transposable arrays write column by column.
+    """
     array = engine.array
-    if engine.write_lines == "columns":
+    if engine.write_lines == "columns" or (engine.write_lines == "transposable" and tokens_in_columns):
         return min(cells.outputs, array.columns) + (array.encoding == "offset")
     return min(cells.inputs, array.rows)
