@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, Misplaced, printable, shown
+from ohmformer.errors import BadInput, printable, shown
 from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.shared_engine import with_shared_engine
 from ohmformer.hardware.work import Price as Price
 from ohmformer.hardware.work import Work as Work
 from ohmformer.hardware.work import holds_numbers, is_number
@@ -341,25 +342,7 @@ class Accelerator(Spec):
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Expand `engine = ...`, one engine that all roles without one share, or `array = ...`, their crossbars.
-
-        Raises:
-            Misplaced: both are given, or every role has an engine of its own.
-        """
-        given = [name for name in ("array", "engine") if name in data]
-        if not given:
-            return data
-        attention = data.get("attention", {})
-        own = set(attention) if isinstance(attention, dict) else {"array"}
-        if len(given) > 1 or ("projection" in data and ("array" in own or {"key", "value"} <= own)):
-            reason = "is given beside keys that set the same engines; leave it out, or leave those out"
-            raise Misplaced((given[0],), None, reason)
-        engine = data["engine"] if "engine" in data else {"kind": "crossbar", "array": data["array"]}
-        if "array" not in own:
-            shared = {"arrays": "shared"} if "engine" in data else {}
-            attention = {"key": engine, "value": engine, **shared, **attention}
-        rest = {name: value for name, value in data.items() if name not in given}
-        return {"projection": engine, **rest, "attention": attention}
+        return with_shared_engine(data)
 
     @model_validator(mode="after")
     def _weights_along_rows(self) -> Accelerator:

@@ -69,7 +69,7 @@ def test_wear_counts_refreshes() -> None:
 
 @pytest.mark.parametrize("flow", [of.LayerSerial(), of.SequenceBlocking(block=16)], ids=str)
 def test_no_value_gets_older_than_the_interval(flow: of.Dataflow) -> None:
-    work = of.shapes("gpt2", tokens=200)
+    work = of.shapes("gpt2", tokens=300)
     for interval in (12e-6, 20e-6, 50e-6):
         ages = of.simulate(work, hardware(interval), flow).timeline.ages()
         assert ages.longest <= interval * (1 + 1e-9)

@@ -22,9 +22,9 @@ from tests.dataflow.build import made_up
 
 
 def kind_times(layers: list[PlacedLayer]) -> KindTimes:
-    rows = [([s.occupancy(1) for s in layer.stages], [s.time(1) for s in layer.stages]) for layer in layers]
-    busy, arrives = (np.array(part).T for part in zip(*rows, strict=True))
-    return KindTimes(busy, arrives, 0.0)
+    rows = [[(s.occupancy(1), s.time(1), min(s.occupancy(1), s.off_chip)) for s in layer.stages] for layer in layers]
+    busy, arrives, memory = np.array(rows).transpose(2, 1, 0)
+    return KindTimes(busy, arrives, memory, 0.0)
 
 
 def faster(layer: PlacedLayer, factor: float) -> PlacedLayer:
@@ -104,8 +104,8 @@ def test_steady_state_of_one_request_is_that_request() -> None:
 def test_steady_state_by_hand() -> None:
     """Equal steps: B prefills of one request and G - 1 steps pass for each B requests that end."""
     hardware, batch = of.load("nvm_ideal"), 4
-    served = of.serve("gpt2", hardware, prompt=40, generate=21, batch=batch)
-    alone = of.simulate(of.shapes("gpt2", tokens=40, phase="prefill"), hardware)
+    served = of.serve("gpt2", hardware, prompt=200, generate=21, batch=batch)
+    alone = of.simulate(of.shapes("gpt2", tokens=200, phase="prefill"), hardware)
     assert served.step_latency == pytest.approx(served.first_tpot, rel=1e-9)
     period = batch * alone.latency + 20 * served.step_latency[0]
     steady = served.steady

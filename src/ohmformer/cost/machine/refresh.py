@@ -1,8 +1,8 @@
 """The price of a refresh: all cells of keys and values are written again, from the memory that keeps the values.
 
 The machine stops computing for it. All layers refresh at the same time, and so do K and V, since each has its own
-arrays and drivers; the samples of a batch follow one another. A row of every array is written at a time, as when tokens
-are written for the first time.
+arrays and drivers; the samples of a batch follow one another. A line of every array is written at a time, as when
+tokens are written for the first time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from math import ceil
 
 from ohmformer import units
 from ohmformer.cost import components
+from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.operands import chip_of
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
@@ -84,9 +85,10 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
     seconds, cells, energy = 0.0, 0, dict[str, float]()
     for entry in arrays:
         for use, plan, count in _held(workload, entry):
-            write = components.write_cost(plan, entry.role)
+            write = components.write_cost(plan, entry.role, lines=use.engine.write_lines)
             in_turn = entry.sets if entry.shared else caches(workload, use.op, shared=False)
-            seconds = max(seconds, in_turn * _rows(use, plan) * write.interval)
+            lines = matrix_lines(plan, use.engine, tokens_in_columns=entry.role == "attention.key")
+            seconds = max(seconds, in_turn * lines * write.interval)
             size = plan.inputs * plan.outputs * plan.matrices * _bytes_per_value(hardware)
             moved = components.transfer_cost(chip_of(hardware), size, 0.0)
             energy = add_energy(
@@ -108,11 +110,6 @@ def _held(workload: Workload, entry: KVArrays) -> list[tuple[KVUse, Plan, int]]:
         ((plan, count),) = entry.plans
         return [(next(use for use in entry.uses if use.plan is plan), plan, count)]
     return [(use, plan, count) for use, (plan, count) in zip(entry.uses, entry.plans, strict=True)]
-
-
-def _rows(use: KVUse, plan: Plan) -> int:
-    """Rows of an array that are written one after another: those of the head for K and Q, the tokens for V."""
-    return min(plan.inputs, use.engine.array.rows)
 
 
 def _bytes_per_value(hardware: Accelerator) -> float:

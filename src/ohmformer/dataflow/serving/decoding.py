@@ -45,7 +45,8 @@ class Decoding:
         named = zip(self.prices.kind_of, last.layers, strict=True)
         layers = tuple(priced[kind].named(layer.name) for kind, layer in named)
         workload = self.steps.workload(index)
-        return Placement.on(self.machine, workload, layers, (), last.kv_sets, last.softmax_sets)
+        sets, uses = (last.kv_sets, last.softmax_sets), last.weight_uses
+        return Placement.on(self.machine, workload, layers, (), *sets, homes=last.homes, weight_uses=uses)
 
     @cached_property
     def latencies(self) -> Array:
@@ -116,10 +117,8 @@ class Decoding:
 
     @property
     def one_recursion(self) -> bool:
-        """True if one recursion serves all steps: one token per request, the same stages in every step, which do not
-        share a memory.
-        """
-        return self.dataflow.has_closed_form and self._priced.alike and not self.prices.last.shares_memory
+        """True if one recursion serves all steps: one token per request, and the same stages in every step."""
+        return self.dataflow.has_closed_form and self._priced.alike
 
     @cached_property
     def _priced(self) -> _Priced:
@@ -151,7 +150,7 @@ class _KindSums:
         self.energy_by: dict[By, dict[str, float]] = {"component": {}, "operation": {}, "engine": {}}
         self.alike, self._setup = True, 0.0
         self._shape: tuple[object, ...] = ()
-        self._rows: list[tuple[list[float], list[float]]] = []
+        self._rows: list[tuple[list[float], list[float], list[float]]] = []
         self._last: PlacedLayer | None = None
         self._parts: dict[By, dict[str, float]] = {}
 
@@ -163,7 +162,9 @@ class _KindSums:
         else:
             stages = [(stage, 1) for stage in layer.all_stages()]
             self.energies[index] = sum(stage.joules for stage, _ in stages)
-            self._rows.append(([s.occupancy(1) for s in layer.stages], [s.time(1) for s in layer.stages]))
+            busy = [stage.occupancy(1) for stage in layer.stages]
+            memory = [min(time, stage.off_chip) for time, stage in zip(busy, layer.stages, strict=True)]
+            self._rows.append((busy, [stage.time(1) for stage in layer.stages], memory))
             self._parts = {kind: total_energy(stages, kind) for kind in self.energy_by}
             shape = _shape(layer)
             self.alike = self.alike and layer.tokens == 1 and (self._last is None or shape == self._shape)
@@ -176,8 +177,8 @@ class _KindSums:
     @property
     def times(self) -> KindTimes:
         """The times of the stages in all steps."""
-        busy, arrives = (np.array(part).T for part in zip(*self._rows, strict=True))
-        return KindTimes(busy, arrives, self._setup)
+        busy, arrives, memory = (np.array(part).T for part in zip(*self._rows, strict=True))
+        return KindTimes(busy, arrives, memory, self._setup)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +200,6 @@ class _Priced:
 
 def _shape(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides in which order the stages of a layer run."""
-    stages = tuple((stage.name, stage.unit, stage.shared) for stage in layer.stages)
+    stages = tuple((stage.name, stage.unit, stage.shared, stage.off_chip > 0) for stage in layer.stages)
     setup = layer.setup.time(1) if layer.setup else 0.0
     return stages, layer.kept, layer.softmax, setup

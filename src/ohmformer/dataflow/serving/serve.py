@@ -39,7 +39,8 @@ def serve(
 ) -> Served:
     """Time, energy, area and wear of requests that a machine of fixed size serves: one prefill, then decoding steps.
 
-    The machine is sized once, for the longest cache of the requests. All requests of the batch start together.
+    The machine is sized once, for the longest cache of the requests. What lives in which memory while it decodes is
+    decided for the last step, whose cache is the longest. All requests of the batch start together.
 
     Args:
         model: the name of a table of dimensions ('gpt2'), a `Transformer`, or workloads: (prefill, list of decoding

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
+from ohmformer.cost.stage import MEMORY
 from ohmformer.dataflow.layer_cuts import further_units, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import LONGEST_PERIOD, SAME
@@ -39,18 +40,21 @@ class KindTimes:
     Attributes:
         busy: [S, N], time for which a sample occupies each of S stages [s].
         arrives: [S, N], time until the result of each stage arrives [s].
+        memory: [S, N], time for which a sample occupies the memory off the chip [s].
         setup: time of the setup [s]; 0 without one.
     """
 
     busy: Array
     arrives: Array
+    memory: Array
     setup: float
 
-    def shifted(self, offset: int) -> tuple[Array, Array]:
-        """`busy` and `arrives` of the steps that come `offset` later; after the last step comes the first."""
-        return (
-            (np.roll(self.busy, -offset, 1), np.roll(self.arrives, -offset, 1)) if offset else (self.busy, self.arrives)
-        )
+    def shifted(self, offset: int) -> KindTimes:
+        """The times of the steps that come `offset` later; after the last step comes the first."""
+        if not offset:
+            return self
+        busy, arrives, memory = (np.roll(each, -offset, 1) for each in (self.busy, self.arrives, self.memory))
+        return KindTimes(busy, arrives, memory, self.setup)
 
 
 def step_latencies(
@@ -178,7 +182,7 @@ class _Pass:
         shifted = {offset: times.shifted(offset) for offset in dict.fromkeys(offsets)}
         for sample, offset in enumerate(offsets):
             now = enter if sample == 0 else self.arrived[sample]
-            self.arrived[sample], ends = self._sample(layer, units, *shifted[offset], now)
+            self.arrived[sample], ends = self._sample(layer, units, shifted[offset], now)
             if sample == self.follow:
                 self.ends.update({(index, place): end for place, end in enumerate(ends)})
         shared = self._shared(layer)
@@ -187,7 +191,7 @@ class _Pass:
             self.readers.pop(unit, None)
 
     def _sample(
-        self, layer: PlacedLayer, units: list[tuple[str, ...]], busy: Array, arrives: Array, now: Array
+        self, layer: PlacedLayer, units: list[tuple[str, ...]], times: KindTimes, now: Array
     ) -> tuple[Array, list[Array]]:
         """When a sample that enters a layer at `now` leaves it, and each of its stages [N]."""
         ends: list[Array] = []
@@ -199,9 +203,11 @@ class _Pass:
             for unit in units[place]:
                 if unit in self.free:
                     now = np.maximum(now, self.free[unit])
-            ends.append(now + busy[place])
+            ends.append(now + times.busy[place])
             self.free.update(dict.fromkeys(units[place], ends[-1]))
-            now = now + arrives[place]
+            if MEMORY in units[place][1:]:
+                self.free[MEMORY] = now + times.memory[place]
+            now = now + times.arrives[place]
             if (writer := writer_of(layer.stages, place)) is not None:
                 last[writer] = now
         for writer, time in last.items():
