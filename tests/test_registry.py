@@ -44,10 +44,11 @@ def cell(**fields: Any) -> of.Cell:
 @pytest.fixture(autouse=True)
 def _forgotten() -> Iterator[None]:
     """Kinds of a test are forgotten after it, and so are entry points."""
+    before = {family: set(kinds) for family, kinds in registry._kinds.items()}
     yield
     registry._entry_points.cache_clear()
-    for kinds in registry._kinds.values():
-        for name in [name for name, each in kinds.items() if not registry.is_own(each)]:
+    for family, kinds in registry._kinds.items():
+        for name in [each for each in kinds if each not in before.get(family, set())]:
             del kinds[name]
 
 
