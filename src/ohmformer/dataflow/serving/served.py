@@ -291,7 +291,8 @@ class Served:
         if step is None:
             layers, work = self.prefill.layers, self.prefill.workload
             sets = self.prefill.kv_sets, self.prefill.softmax_sets
-            placement = Placement.on(self.machine, work, layers, (), *sets, choice=self.prefill.choice)
+            further: dict[str, Any] = {"homes": self.prefill.homes, "weight_uses": self.prefill.weight_uses}
+            placement = Placement.on(self.machine, work, layers, (), *sets, choice=self.prefill.choice, **further)
             return build_timeline(placement, self.dataflow)
         if self.decoding is None or type(step) is not int or not 0 <= step < count:
             raise BadInput(f"timeline: step = {shown(step)}: is not a step; there are {count}, counted from 0")
