@@ -10,7 +10,7 @@ from ohmformer.cost.operands import cells_written, slots_of, tokens_written, win
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.hardware.spec import ArrayEngine
 from ohmformer.mapping.write_effort import effort
-from ohmformer.workload.spec import Workload
+from ohmformer.workload.spec import DynamicMatMul, Workload
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,15 @@ def _slot_writes(workload: Workload, use: KVUse, entry: KVArrays, slots: int) ->
     """
     writes_per_slot = tokens_written(use.op, entry.engine, shared=entry.shared) / slots
     if workload.phase == "decode" and not entry.shared:
-        return writes_per_slot
+        return max(writes_per_slot, reference_writes(use.op, entry) * windows_of(use.op, workload.batch))
     return ceil(writes_per_slot) * windows_of(use.op, workload.batch)
+
+
+def reference_writes(op: DynamicMatMul, entry: KVArrays) -> int:
+    """Writes of a reference cell of Q or K by one layer and sample: 1, or 0 if tokens are appended to a cache."""
+    engine = entry.engine
+    appended = engine.written == "right" and op.written < op.tokens and not entry.shared
+    return int(op.role == "attention.key" and engine.array.encoding == "offset" and not appended)
 
 
 def cells_of(use: KVUse, entry: KVArrays) -> int:

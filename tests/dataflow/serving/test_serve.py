@@ -277,3 +277,27 @@ def test_gated_tiles_are_refused() -> None:
     with pytest.raises(of.BadInput, match=r"^hardware\.chip\.idle_tiles = 'gated': .*write 'on'"):
         of.serve("gpt2", hardware, prompt=8, generate=2)
     of.serve("gpt2", of.replace(hardware, "chip.idle_tiles", "on"), prompt=8, generate=2)
+
+
+@pytest.mark.parametrize("batching", ["pipelined", "serial"])
+def test_the_timeline_of_a_prefill_waits_for_the_memory(batching: str) -> None:
+    """Lanes with all weights off the chip: stages of the prefill take turns with the memory, in the trace as well."""
+    hardware = of.replace(of.load("puma_asplos_2019"), "chip.dram", {"bandwidth": 1e8, "energy": 112e-12})
+    hardware = of.replace(hardware, "chip.buffer_capacity", 64)
+    hardware = of.replace(hardware, "chip.buffer_bandwidth", 16e9)
+    flow = of.SequenceBlocking.model_validate({"block": 7, "batching": batching})
+    served = of.serve("gpt2", hardware, prompt=17, generate=2, batch=2, dataflow=flow)
+    assert served.timeline().latency == pytest.approx(served.prefill_work, rel=1e-9)
+
+
+def test_references_of_stored_queries_wear_most() -> None:
+    """Cells for 8 queries, a prompt of 2 and three steps: five queries in five cells, and four writes of references."""
+    hardware = of.load("isaac_isca_2016")
+    for name, value in (("written", "left"), ("resident", 8)):
+        hardware = of.replace(hardware, f"attention.key.{name}", value)
+    assert hardware.attention.key.array.encoding == "offset"
+    served = of.serve("gpt2", hardware, prompt=2, generate=4)
+    writes = {entry.role: (most, mean) for entry, most, mean in served.writes}
+    assert writes["attention.key"] == (4.0, pytest.approx((5 + 4) / 9))
+    step = of.place(of.shapes("gpt2", phase="decode", context=9), hardware)
+    assert all(entry.max_writes >= entry.mean_writes for entry in step.wear)

@@ -85,7 +85,8 @@ class Machine:
 def group_of(entry: KVArrays) -> tuple[object, ...]:
     """Equal for arrays that hold the same operands in two passes."""
     attention = entry.uses[0].op.stage if entry.shared else ""
-    return entry.role, id(entry.engine.array), entry.engine.written, entry.shared, attention
+    engine = id(entry.engine.array), entry.engine.written, entry.engine.write_lines
+    return entry.role, *engine, entry.shared, attention
 
 
 def _joined(one: KVArrays, other: KVArrays) -> KVArrays:

@@ -22,11 +22,13 @@ class _Written:
         cells: cells that were written, each write counted.
         slots: writes of the most written slot, of arrays that layers share, or whose cells are too few.
         tokens: name of a product -> tokens that one sample has written.
+        references: name of a product -> writes of its reference cells, of arrays that belong to one layer.
     """
 
     cells: float = 0.0
     slots: float = 0.0
     tokens: dict[str, int] = field(default_factory=dict)
+    references: dict[str, float] = field(default_factory=dict)
 
 
 Writes = tuple[KVArrays, float, float]
@@ -70,6 +72,8 @@ def _add(sums: _Written, workload: Workload, entry: KVArrays) -> None:
         in_turn = workload.batch / caches(workload, use.op, shared=False) * windows_of(use.op, workload.batch)
         count = round(in_turn * tokens_written(use.op, entry.engine, shared=False))
         sums.tokens[use.op.name] = sums.tokens.get(use.op.name, 0) + count
+        references = in_turn * write_wear.reference_writes(use.op, entry)
+        sums.references[use.op.name] = sums.references.get(use.op.name, 0.0) + references
 
 
 def _ring_writes(entry: KVArrays, sums: _Written) -> float:
@@ -77,4 +81,5 @@ def _ring_writes(entry: KVArrays, sums: _Written) -> float:
     if entry.shared:
         return 0.0
     slots = {use.op.name: slots_of(use.op, entry.engine) for use in entry.uses}
-    return max((ceil(sums.tokens.get(name, 0) / count) for name, count in slots.items()), default=0)
+    rings = (ceil(sums.tokens.get(name, 0) / count) for name, count in slots.items())
+    return max(*sums.references.values(), *rings, 0)
