@@ -197,6 +197,6 @@ def place(
     softmax = count_softmax_units(layers) if softmax_sets == "per_layer" else 1
     heads = max((op.heads for op in workload.dynamic), default=0)
     own = Machine.built(hardware, all_arrays, kv_arrays, heads, softmax, used)
-    further: dict[str, Any] = {"choice": choice, "refresh": refresh_of(workload, kv_arrays, hardware)}
+    further: dict[str, Any] = {"choice": choice, "refresh": refresh_of(workload, kv_arrays, hardware, homes)}
     further |= {"homes": homes, "weight_uses": uses}
     return Placement.on(own, workload, layers, tuple(wear(workload, kv_arrays)), kv_sets, softmax_sets, **further)

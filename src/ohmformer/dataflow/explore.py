@@ -113,7 +113,7 @@ def explore(
 def _refresh_energy(placement: Placement, latency: float) -> float:
     """Energy of all refreshes of K and V during a pass [J]."""
     refresh = placement.refresh
-    return 0.0 if refresh is None else refresh.joules * refreshes(latency, refresh.interval)
+    return 0.0 if refresh is None else (refresh.joules + refresh.static) * refreshes(latency, refresh.interval)
 
 
 def _design_points(points: Iterable[Any]) -> list[DesignPoint]:
@@ -196,7 +196,7 @@ class _Priced:
         energy = sum(placement.energy.values())
         closed = all(is_pipeline(placement, layer) for layer, _ in distinct)
         equal = all(has_equal_blocks(layer, 1) for layer, _ in distinct)
-        gated = any(stage.standing for layer, _ in distinct for stage in layer.stages)
+        gated = any(stage.standing for layer, _ in distinct for stage in layer.all_stages())
         return cls(placement, pipelines, energy, placement.power, placement.area, closed, equal, gated)
 
 

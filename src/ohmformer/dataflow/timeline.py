@@ -82,12 +82,13 @@ class Timeline:
         """Energy [J] by component, operation (stage) or engine.
 
         The entry `static` is the energy of standing power: that of the chip times the latency, and that of gated tiles
-        times the time for which their stages work.
+        times the time for which their stages work, or cells of K and V are refreshed.
         """
         dynamic = total_energy(((job.stage, job.share) for job in self.jobs), kind)
         static = self.placement.power * self.latency + sum(job.stage.standing * job.duration for job in self.jobs)
         if self.placement.refresh and self.refreshes:
             dynamic = add_energy(dynamic, refresh_energy(self.placement.refresh, self.refreshes, kind))
+            static += self.placement.refresh.static * self.refreshes
         return add_energy(dynamic, {"static": static}) if static else dynamic
 
     @cached_property
@@ -283,6 +284,8 @@ def gated_energy(placement: Placement, dataflow: Dataflow) -> float:
     for layer, count in placement.distinct():
         size = dataflow.size_of_block(layer.tokens)
         blocks, rest = divmod(layer.tokens, size)
+        if layer.setup is not None:
+            total += count * placement.weight_uses * layer.setup.standing * layer.setup.time(1)
         for first, end, whole in segments(layer, dataflow):
             for stage in layer.stages[first:end]:
                 seconds = stage.occupancy(layer.tokens)

@@ -82,3 +82,34 @@ def test_what_cannot_be_met_is_refused() -> None:
     for value, message in (("0 s", "must be > 0"), ("-1 ms", "must be > 0"), ("5", "refresh"), ("1 V", "refresh")):
         with pytest.raises(of.BadInput, match=message):
             refreshed(interval=value)
+
+
+def test_a_refresh_reads_its_values_from_the_memory_that_keeps_them() -> None:
+    """Decoding with shared arrays: the caches are off the chip, and a slow memory decides how long a refresh takes."""
+    hardware = of.replace(refreshed(interval="1 s"), "attention.arrays", "shared")
+    hardware = of.replace(hardware, "chip.dram", {"bandwidth": 1e8, "energy": 112e-12})
+    hardware = of.replace(hardware, "chip.buffer_capacity", None)
+    found = refresh_of("gpt2", hardware, phase="decode", context=99)
+    size = 2 * 100 * 768  # K and V of the one layer that the cells hold
+    assert found.energy["dram"] == pytest.approx(size * 112e-12, rel=1e-12)
+    assert found.seconds == pytest.approx(size / 1e8, rel=1e-12)
+
+
+@pytest.mark.parametrize("flow", [of.LayerSerial(), of.LayerOverlap(block=8)])
+def test_gated_tiles_are_on_during_a_refresh(flow: of.Dataflow) -> None:
+    hardware = of.replace(refreshed(interval="20 us"), "chip.idle_tiles", "gated")
+    work, chip = of.shapes("bert-base", tokens=100), hardware.chip
+    run, without = (
+        of.simulate(work, each, flow) for each in (hardware, of.replace(hardware, "attention.refresh", None))
+    )
+    again = run.placement.refresh
+    assert again is not None
+    assert chip is not None
+    count = run.timeline.refreshes
+    assert count > 0
+    arrays = sum(run.placement.arrays[role] for role in ("attention.key", "attention.value"))
+    more = count * again.seconds * chip.tile_power * arrays / (chip.arrays_per_core * chip.cores_per_tile)
+    for kind in ("component", "operation", "engine"):
+        static = run.energy_by(kind)["static"] - without.energy_by(kind)["static"]
+        assert static == pytest.approx(more, rel=1e-6)
+    assert of.explore([(work, hardware, flow)]).energy[0] == pytest.approx(run.energy, rel=1e-9)

@@ -68,3 +68,20 @@ def test_gating_saves_energy_and_both_ways_of_timing_agree(
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(BadInput, match=r"chip\.idle_tiles"):
         replace(load("xformer_tvlsi_2023"), "chip.idle_tiles", "sleepy")
+
+
+@pytest.mark.parametrize("batching", ["pipelined", "serial"])
+def test_gated_tiles_are_on_while_their_weights_are_loaded(batching: str) -> None:
+    """512 arrays that all layers share: each layer of BERT-base fills them, once for all samples or once for each."""
+    hardware, work = replace(gated("sram_iso_area"), "projection.arrays", 512), shapes("bert-base", tokens=8, batch=3)
+    flow = LayerSerial.model_validate({"batching": batching})
+    run = simulate(work, hardware, flow)
+    loads = [job for job in run.timeline.jobs if job.stage.name == "load"]
+    chip = hardware.chip
+    assert chip is not None
+    tiles = 512 / (chip.arrays_per_core * chip.cores_per_tile)
+    assert len(loads) >= (36 if batching == "serial" else 12)
+    assert loads[1].stage.standing == pytest.approx(tiles * chip.tile_power, rel=1e-12)
+    working = sum(job.stage.standing * job.duration for job in run.timeline.jobs)
+    assert run.energy_by("component")["static"] == pytest.approx(working, rel=1e-9)
+    assert explore([(work, hardware, flow)]).energy[0] == pytest.approx(run.energy, rel=1e-9)

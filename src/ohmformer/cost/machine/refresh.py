@@ -15,10 +15,13 @@ from ohmformer import units
 from ohmformer.cost import components
 from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.memory.homes import KV, Homes
+from ohmformer.cost.memory.residents import kv_in_memory
 from ohmformer.cost.operands import chip_of
+from ohmformer.cost.power.standing import tiles_at_work
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import Workload
 
@@ -35,12 +38,14 @@ class Refresh:
         seconds: time of a refresh, in which nothing is computed [s].
         energy: component -> energy of a refresh [J].
         cell_writes: number of cells.
+        static: energy of gated tiles, which are on during a refresh [J]; 0 if tiles are always on.
     """
 
     interval: float
     seconds: float
     energy: Mapping[str, float]
     cell_writes: int
+    static: float = 0.0
 
     @property
     def work(self) -> float:
@@ -49,7 +54,7 @@ class Refresh:
 
     @property
     def joules(self) -> float:
-        """Energy of a refresh [J]."""
+        """Energy of a refresh, without standing power [J]."""
         return sum(self.energy.values())
 
     def count(self, work: float) -> int:
@@ -66,13 +71,14 @@ def refreshes(work: float, between: float) -> int:
     return max(0, ceil(work / between * (1 - ROUNDING)) - 1)
 
 
-def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator) -> Refresh | None:
+def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator, homes: Homes) -> Refresh | None:
     """The refresh that an accelerator needs for a pass; None if its cells keep their values.
 
     Args:
         workload: phase and batch.
         arrays: the arrays of K and V.
         hardware: the accelerator.
+        homes: what lives in which memory.
 
     Raises:
         BadInput: K and V are in no cells, or a refresh takes longer than its interval.
@@ -82,26 +88,33 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
         return None
     if not arrays:
         raise BadInput("hardware.attention.refresh: K and V are in no cells on this accelerator; leave it out")
-    seconds, cells, energy = 0.0, 0, dict[str, float]()
+    seconds, cells, off_chip, energy = 0.0, 0, 0.0, dict[str, float]()
     for entry in arrays:
         for use, plan, count in _held(workload, entry):
             write = components.write_cost(plan, entry.role, lines=use.engine.write_lines)
             in_turn = entry.sets if entry.shared else caches(workload, use.op, shared=False)
             lines = matrix_lines(plan, use.engine, tokens_in_columns=entry.role == "attention.key")
             seconds = max(seconds, in_turn * lines * write.interval)
-            size = plan.inputs * plan.outputs * plan.matrices * _bytes_per_value(hardware)
+            size = plan.inputs * plan.outputs * plan.matrices * hardware.value_bytes
             moved = components.transfer_cost(chip_of(hardware), size, 0.0)
             energy = add_energy(
                 energy, *({name: count * value for name, value in cost.energy.items()} for cost in (write, moved))
             )
             cells += count * plan.cells
+            if kv_in_memory(use, use.op, homes.phase):
+                off_chip += count * size * homes.shares.get(KV, 0.0)
+    if homes.memory is not None and off_chip:
+        seconds = max(seconds, off_chip / homes.memory.bandwidth)
+        energy = add_energy(energy, {"dram": off_chip * homes.memory.energy})
     if seconds >= interval:
         raise BadInput(
             f"hardware.attention.refresh = {units.show(interval, 's')}: writing all keys and values of "
             f"{workload.title} again takes {units.show(seconds, 's')}; raise it, or take a smaller batch or cells that "
             "are written faster"
         )
-    return Refresh(interval, seconds, energy, cells)
+    return Refresh(
+        interval, seconds, energy, cells, seconds * tiles_at_work(hardware, sum(each.arrays for each in arrays))
+    )
 
 
 def _held(workload: Workload, entry: KVArrays) -> list[tuple[KVUse, Plan, int]]:
@@ -110,8 +123,3 @@ def _held(workload: Workload, entry: KVArrays) -> list[tuple[KVUse, Plan, int]]:
         ((plan, count),) = entry.plans
         return [(next(use for use in entry.uses if use.plan is plan), plan, count)]
     return [(use, plan, count) for use, (plan, count) in zip(entry.uses, entry.plans, strict=True)]
-
-
-def _bytes_per_value(hardware: Accelerator) -> float:
-    engine = hardware.projection
-    return engine.array.inputs.bits / 8 if isinstance(engine, ArrayEngine) else 1.0

@@ -6,6 +6,7 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.operands import chip_of
+from ohmformer.cost.power.standing import tiles_at_work
 from ohmformer.cost.stage import MEMORY, Stage
 from ohmformer.cost.tiles import LayerArrays, projection_weights
 from ohmformer.errors import BadInput
@@ -52,4 +53,5 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
     time = max(size / chip.dram.bandwidth, lines * writes[0].interval)
     energy = {name: uses * joules for name, joules in energy.items()}
     counts = sum((plan.writes(uses) for plan in weights), Counts())
-    return Stage("load", "projection", MEMORY, shared=True, floor=time, energy=energy, counts=counts)
+    standing = tiles_at_work(hardware, min(engine.arrays, sum(plan.arrays for plan in weights)))
+    return Stage("load", "projection", MEMORY, True, floor=time, energy=energy, counts=counts, standing=standing)

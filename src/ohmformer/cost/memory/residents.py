@@ -12,6 +12,7 @@ from ohmformer.cost.engine_choice import PlacedOp
 from ohmformer.cost.memory.gpu_memory import Layers, memory_use, stays_cached
 from ohmformer.cost.memory.homes import KV, LOADED, TABLES, WEIGHTS, Homes
 from ohmformer.cost.operands import chip_of, operand_bytes, slots_of
+from ohmformer.cost.tiles import KVUse
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.memory import Memory
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine, ExactEngine, GpuEngine, SimdEngine
@@ -23,7 +24,7 @@ def is_digital(engine: Engine) -> bool:
     return isinstance(engine, ExactEngine) and not isinstance(engine, GpuEngine)
 
 
-def kv_in_memory(placed: PlacedOp, op: DynamicMatMul, phase: Phase) -> bool:
+def kv_in_memory(placed: PlacedOp | KVUse, op: DynamicMatMul, phase: Phase) -> bool:
     """True if a memory keeps K or V: no cells hold all its tokens for as long as they are needed."""
     engine = placed.engine
     if not isinstance(engine, ArrayEngine):

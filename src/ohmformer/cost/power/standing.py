@@ -46,6 +46,12 @@ def powered(stage: Stage, ops: Iterable[LayerOp], context: LayerContext) -> Stag
     return replace(stage, standing=chip.tile_power * max(arrays / arrays_per_tile, lanes / lanes_per_tile))
 
 
+def tiles_at_work(hardware: Accelerator, arrays: int) -> float:
+    """Power that gated tiles draw while this number of their arrays is written [W]; 0 if tiles are always on."""
+    chip = chip_of(hardware)
+    return 0.0 if chip.idle_tiles == "on" else chip.tile_power * arrays / (chip.arrays_per_core * chip.cores_per_tile)
+
+
 def _arrays(placed: PlacedOp) -> int:
     """Number of arrays that hold an operand of a product; 0 if no arrays compute it."""
     op, engine = placed.op, placed.engine

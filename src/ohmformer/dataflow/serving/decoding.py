@@ -102,8 +102,11 @@ class Decoding:
         Raises:
             BadInput: see `refresh_of`.
         """
-        last, hardware = self.prices.last.workload, self.machine.hardware
-        found = (refresh_of(last, self.prices.kv_arrays(index), hardware) for index in range(self.steps.count))
+        last, hardware = self.prices.last, self.machine.hardware
+        found = (
+            refresh_of(last.workload, self.prices.kv_arrays(index), hardware, last.homes)
+            for index in range(self.steps.count)
+        )
         return [refresh for refresh in found if refresh is not None]
 
     @property
