@@ -301,3 +301,27 @@ def test_references_of_stored_queries_wear_most() -> None:
     assert writes["attention.key"] == (4.0, pytest.approx((5 + 4) / 9))
     step = of.place(of.shapes("gpt2", phase="decode", context=9), hardware)
     assert all(entry.max_writes >= entry.mean_writes for entry in step.wear)
+
+
+def test_weights_of_the_encoder_stay_in_memory_while_the_decoder_decodes() -> None:
+    """T5-base on lanes: 223 MB of weights and 25 MB of tables beside the 37 MB of the longest cache."""
+    hardware = of.replace(of.load("puma_asplos_2019"), "engine", {"kind": "simd", "ops_per_mac": 2.0, "lanes": 1024})
+    hardware = of.replace(hardware, "chip.buffer_capacity", None)
+    memory = {"bandwidth": 192e9, "energy": 112e-12}
+    tables, weights, cache = 32128 * 768, 222_855_168, 37_029_888
+    enough = of.replace(hardware, "chip.dram", {**memory, "capacity": tables + weights + cache})
+    assert of.serve("t5-base", enough, prompt=8, generate=2001).latency > 0
+    small = of.replace(hardware, "chip.dram", {**memory, "capacity": tables + weights + cache - 1000})
+    with pytest.raises(
+        of.BadInput, match=r"hardware\.chip\.dram\.capacity = 284.*requests to 'T5-base'.*larger memory"
+    ):
+        of.serve("t5-base", small, prompt=8, generate=2001)
+
+
+def test_weights_of_the_encoder_stay_in_the_memory_of_a_gpu() -> None:
+    gpu = of.load("h100_sxm")
+    for role in ("projection", "attention.key", "attention.value"):
+        gpu = of.replace(gpu, f"{role}.memory", 540e6)  # weights and tables 495 MB, caches of 2,000 tokens 74 MB
+    with pytest.raises(of.BadInput, match=r"hardware\.projection\.memory = 540 MB: requests to 'T5-base'"):
+        of.serve("t5-base", gpu, prompt=8, generate=2001)
+    assert of.serve("t5-base", gpu, prompt=8, generate=200).latency > 0

@@ -47,11 +47,12 @@ class MemoryUse:
 def memory_use(workload: Workload, hardware: Accelerator, layers: Layers) -> MemoryUse:
     """The bytes that the operations on a GPU need."""
     weights = kept = in_turn = activations = 0.0
+    tables: dict[tuple[str, int, int], None] = {}
     for ops, count in layers:
         once = 0.0
         for op in ops:
             if isinstance(op, Lookup) and isinstance(hardware.projection, GpuEngine):
-                weights += count * op.entries * op.width * hardware.projection.weight_bytes
+                tables[op.name, op.entries, op.width] = None
             if not isinstance(op, PlacedOp) or not isinstance(op.engine, GpuEngine):
                 continue
             product, gpu = op.op, op.engine
@@ -63,6 +64,8 @@ def memory_use(workload: Workload, hardware: Accelerator, layers: Layers) -> Mem
             else:
                 once += _kv_bytes(product, gpu)
         in_turn = max(in_turn, once)
+    if isinstance(hardware.projection, GpuEngine):
+        weights += sum(entries * width for _, entries, width in tables) * hardware.projection.weight_bytes
     return MemoryUse(weights, kept + in_turn, activations)
 
 

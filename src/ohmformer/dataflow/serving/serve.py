@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
+from ohmformer.cost.memory.request_room import check_room
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.closed_form import latency
 from ohmformer.dataflow.jobs import check_size
@@ -77,6 +78,8 @@ def serve(
     assert prefill.machine is not None
     assert last.machine is not None
     machine = prefill.machine.joined(last.machine)
+    if passes.steps:
+        check_room(prefill, last, machine.used.total)
     decoding = Decoding(machine, flow, last, passes.steps) if passes.steps else None
     alone = None
     if passes.alone is not None:
