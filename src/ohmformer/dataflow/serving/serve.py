@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
+from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.memory.request_room import check_room
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.closed_form import latency
@@ -75,17 +76,27 @@ def serve(
     last = prefill
     if passes.steps:
         last = place_for(flow, passes.steps.last, hardware, kv=_kv_of(passes.steps.last, kv), **options)
-    assert prefill.machine is not None
-    assert last.machine is not None
-    machine = prefill.machine.joined(last.machine)
-    if passes.steps:
-        check_room(prefill, last, machine.used.total)
+    machine = _machine(prefill, last)
     decoding = Decoding(machine, flow, last, passes.steps) if passes.steps else None
     alone = None
     if passes.alone is not None:
         single = prefill if passes.batch == 1 else place_for(flow, passes.alone, hardware, kv=kv, **options)
         alone = _work(single, flow), sum(single.energy.values())
     return Served(passes, machine, flow, prefill, decoding, _work(prefill, flow), alone)
+
+
+def _machine(prefill: Placement, last: Placement) -> Machine:
+    """The machine that runs the prefill and the last step.
+
+    Raises:
+        BadInput: the chip has fewer tiles than both need, or a memory has no room for both.
+    """
+    assert prefill.machine is not None
+    assert last.machine is not None
+    machine = prefill.machine.joined(last.machine)
+    if last is not prefill:
+        check_room(prefill, last, machine.used.total)
+    return machine
 
 
 def _kv_of(step: Workload, kv: KVConditioning | None) -> KVConditioning | None:
