@@ -235,3 +235,18 @@ def test_lines_without_a_price_are_one_line(hardware: Accelerator, rules: Any, s
     with pytest.raises(BadInput, match=said) as caught:
         place(shapes("bert-base", tokens=64), hardware, rules=rules)
     assert "\n" not in str(caught.value)
+
+
+def test_turns_of_unequal_lengths_take_the_time_of_the_slower_write() -> None:
+    """K in 3 cells, V with cells for all tokens: a block of 16 tokens takes six turns of K, whatever follows it."""
+    hardware = of.replace(of.load("clipformer_tcad_2024"), "attention.key.resident", 3)
+    for tokens in (17, 18, 33):
+        placed = of.place(of.shapes("bert-base", tokens=tokens), hardware)
+        write = next(stage for stage in placed.layers[1].stages if stage.name == "write")
+        again = of.replace(hardware, "attention.value.resident", 3)
+        equal = next(
+            s for s in of.place(of.shapes("bert-base", tokens=tokens), again).layers[1].stages if s.name == "write"
+        )
+        assert [write.time(n) for n in (1, 3, 7, 16, tokens)] == pytest.approx(
+            [equal.time(n) for n in (1, 3, 7, 16, tokens)]
+        )

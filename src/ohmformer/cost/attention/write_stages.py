@@ -7,6 +7,9 @@ from dataclasses import replace
 from math import ceil, inf
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components
 from ohmformer.cost.attention.write_lines import feature_lines, reference_lines, token_is_line, token_lines
@@ -26,6 +29,9 @@ from ohmformer.cost.stage import Stage
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine
 from ohmformer.workload.spec import DynamicMatMul
+
+MOST_COMPARED = 1_000_000
+"""Maximum number of sizes of blocks for which two writes are compared."""
 
 
 def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
@@ -52,7 +58,8 @@ def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
 def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
     """The stage `other` with the times of two writes at the same time.
 
-    If they take turns of different lengths, blocks take equal shares of the slower one.
+    If they take turns of different lengths and neither is the slower one for every size of a block, blocks take equal
+    shares of the slower one.
     """
     floor, per_token = max(one.floor, other.floor), max(one.per_token, other.per_token)
     if one.turn == other.turn:
@@ -60,8 +67,26 @@ def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
             return replace(other, floor=floor, per_token=per_token)
         if other.per_token == 0:
             return replace(other, floor=floor, per_token=per_token, cap=one.cap)
+    if tokens <= MOST_COMPARED:
+        sizes = np.arange(1, tokens + 1)
+        times, others = _times(one, sizes), _times(other, sizes)
+        if bool(np.all(times <= others)):
+            return other
+        if bool(np.all(times >= others)):
+            return one
     slower = max(one.time(tokens), other.time(tokens))
     return replace(other, floor=floor, per_token=slower / tokens, cap=inf, turn=inf)
+
+
+def _times(stage: Stage, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Times of blocks of N sizes in a write stage [N] [s]."""
+    turn = np.minimum(stage.turn, sizes)
+    before = np.ceil(sizes / turn) - 1
+    whole, last = (
+        np.maximum(stage.floor, stage.per_token * np.minimum(n, stage.cap)) for n in (turn, sizes - before * turn)
+    )
+    found: npt.NDArray[np.float64] = before * whole + last
+    return found
 
 
 def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
