@@ -325,3 +325,17 @@ def test_weights_of_the_encoder_stay_in_the_memory_of_a_gpu() -> None:
     with pytest.raises(of.BadInput, match=r"hardware\.projection\.memory = 540 MB: requests to 'T5-base'"):
         of.serve("t5-base", gpu, prompt=8, generate=2001)
     assert of.serve("t5-base", gpu, prompt=8, generate=200).latency > 0
+
+
+def test_a_prefill_has_the_memories_of_all_tiles_of_the_machine() -> None:
+    """The longest cache takes more tiles than the prefill, whose weights and caches use their memories, too."""
+    hardware = of.replace(of.load("nvm_ideal"), "projection", {"kind": "simd", "ops_per_mac": 2.0, "lanes": 64})
+    hardware = of.replace(hardware, "chip.dram", {"bandwidth": 1e9, "energy": 112e-12})
+    served = of.serve("gpt2", hardware, prompt=17, generate=300)
+    fixed = of.replace(hardware, "chip.tiles", served.machine.used.total)
+    assert served.prefill.homes.off_chip
+    assert of.place(of.shapes("gpt2", tokens=17, phase="prefill"), hardware).tiles < served.machine.used.total
+    run = of.simulate(of.shapes("gpt2", tokens=17, phase="prefill"), fixed)
+    assert served.ttft == pytest.approx(run.latency, rel=1e-9)
+    assert served.prefill_energy == pytest.approx(run.energy, rel=1e-9)
+    assert served.area == of.place(of.shapes("gpt2", phase="decode", context=315), hardware).area

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
 from ohmformer.cost.machine.machine import Machine
+from ohmformer.cost.memory.homes import KV, WEIGHTS
 from ohmformer.cost.memory.request_room import check_room
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.closed_form import latency
@@ -77,6 +78,9 @@ def serve(
     if passes.steps:
         last = place_for(flow, passes.steps.last, hardware, kv=_kv_of(passes.steps.last, kv), **options)
     machine = _machine(prefill, last)
+    sized = _with_all_tiles(hardware, machine, (prefill, last))
+    if sized is not hardware:
+        return serve(passes, sized, dataflow=flow, kv=kv, **options)
     decoding = Decoding(machine, flow, last, passes.steps) if passes.steps else None
     alone = None
     if passes.alone is not None:
@@ -97,6 +101,16 @@ def _machine(prefill: Placement, last: Placement) -> Machine:
     if last is not prefill:
         check_room(prefill, last, machine.used.total)
     return machine
+
+
+def _with_all_tiles(hardware: Accelerator, machine: Machine, placed: Sequence[Placement]) -> Accelerator:
+    """The accelerator with the tiles of a machine, if a pass that needs fewer lacks room in the memories of its own."""
+    chip, total = hardware.chip, machine.used.total
+    if chip is None or chip.tiles is not None or chip.buffer_capacity is None:
+        return hardware
+    if not any(each.tiles < total and {KV, WEIGHTS} & each.homes.off_chip.keys() for each in placed):
+        return hardware
+    return hardware.model_copy(update={"chip": chip.model_copy(update={"tiles": total})})
 
 
 def _kv_of(step: Workload, kv: KVConditioning | None) -> KVConditioning | None:
