@@ -277,3 +277,25 @@ def test_gated_tiles_are_refused() -> None:
     with pytest.raises(of.BadInput, match=r"^hardware\.chip\.idle_tiles = 'gated': .*write 'on'"):
         of.serve("gpt2", hardware, prompt=8, generate=2)
     of.serve("gpt2", of.replace(hardware, "chip.idle_tiles", "on"), prompt=8, generate=2)
+
+
+def test_wrong_arguments_of_results_are_refused() -> None:
+    served = of.serve("gpt2", of.load("nvm_ideal"), prompt=20, generate=4)
+    for rate in ("x", True, [1]):
+        with pytest.raises(of.BadInput, match="rate"):
+            served.first_worn(rate)  # type: ignore[arg-type]
+    with pytest.raises(of.BadInput, match="leveling"):
+        served.first_worn(leveling="yes")  # type: ignore[arg-type]
+    with pytest.raises(of.BadInput, match="spare"):
+        served.first_worn(spare="half")  # type: ignore[arg-type]
+    for file in ("a\0b", ""):
+        with pytest.raises(of.BadInput, match="cannot be written"):
+            served.save_trace(file)
+        with pytest.raises(of.BadInput, match="cannot be written"):
+            of.simulate(served.passes.prefill, of.load("nvm_ideal")).save_trace(file)
+
+
+def test_serial_batches_are_not_told_to_be_serial() -> None:
+    flow = of.LayerSerial(batching="serial")
+    with pytest.raises(of.BadInput, match=r"lower batch or generate$"):
+        _ = of.serve("gpt2", of.load("nvm_ideal"), prompt=20, generate=4, batch=1_000_000, dataflow=flow).steady
