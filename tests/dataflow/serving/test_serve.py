@@ -206,7 +206,7 @@ def test_a_thousand_steps() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"model": "bert-base"}, "model 'BERT-base': is an encoder, which generates no tokens; take of.simulate"),
+    ({"model": "bert-base"}, "model 'BERT-base': is an encoder, which generates no tokens; take `ohmformer cost` or "),
     ({"prompt": 0}, "serve: prompt = 0: must be 1 or more; raise it"),
     ({"prompt": -1}, "serve: prompt = -1: must be 1 or more; raise it"),
     ({"generate": 0}, "serve: generate = 0: must be 1 or more; raise it"),
