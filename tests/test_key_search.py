@@ -7,8 +7,9 @@ from typing import ClassVar
 import pytest
 
 from ohmformer.errors import BadInput, Misplaced
+from ohmformer.hardware.spec import Accelerator
 from ohmformer.key_search import former_names, nearest_paths, with_place
-from ohmformer.schema import Spec, replace, validate
+from ohmformer.schema import Spec, load, replace, validate
 
 
 class Lamp(Spec):
@@ -49,3 +50,20 @@ def test_messages_name_the_place() -> None:
         replace(House(), "name", "x")
     other = Misplaced(("watts",), 3, "must be >= 5; raise it")
     assert with_place(other, House) is other
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("array.size", "array: is not a key here, since not all of projection.array and attention.array exist"),
+        ("attention.array.size", "since not all of attention.key.array and attention.value.array exist on this one"),
+        ("attention.write_lines", "since not all of attention.key.write_lines and attention.value.write_lines exist"),
+        ("attention.key.write_lines", "attention.key.write_lines: is not a key here, but one of another kind; take"),
+        ("projection.lanes", "projection.lanes: is not a key here, but one of another kind; take that kind, or a key"),
+    ],
+)
+def test_a_key_that_another_kind_of_engine_has_names_no_other_engine_without_it(path: str, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        replace(load(Accelerator, "puma_asplos_2019"), path, 64)
+    assert message in str(caught.value)
+    assert "did you mean" not in str(caught.value)

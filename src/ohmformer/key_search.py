@@ -50,11 +50,29 @@ def with_place(fault: Misplaced, cls: type[BaseModel]) -> Misplaced:
     if not fault.keys or not fault.reason.startswith(NO_KEY):
         return fault
     *parents, key = fault.keys
+    _, known, rest = fault.reason.partition("known: ")
+    if targets := _alias_targets(cls, fault.keys):
+        reason = f"not all of {' and '.join(targets)} exist on this one; set those that do"
+        return Misplaced(fault.keys, fault.value, f"{NO_KEY}, since {reason}")
+    if fault.keys in _paths(cls).get(key, ()):
+        reason = f"but one of another kind; take that kind, or a key of this one; {known}{rest}"
+        return Misplaced(fault.keys, fault.value, f"{NO_KEY}, {reason}")
     paths = nearest_paths(cls, key, parents)
     if not paths:
         return fault
-    _, known, rest = fault.reason.partition("known: ")
     return Misplaced(fault.keys, fault.value, f"{NO_KEY}; did you mean {' or '.join(paths)}? {known}{rest}".rstrip())
+
+
+def _alias_targets(cls: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The dotted paths that an alias at this path stands for; empty if it is no alias."""
+    options = [cls]
+    for part in path[:-1]:
+        fields = [option.model_fields[part].annotation for option in options if part in option.model_fields]
+        options = [model for annotation in fields for model in models(annotation)]
+    for option in options:
+        if targets := getattr(option, "aliases", {}).get(path[-1]):
+            return [".".join((*path[:-1], target)) for target in targets]
+    return []
 
 
 def nearest_paths(cls: type[BaseModel], key: str, parents: Sequence[str] = ()) -> list[str]:

@@ -331,3 +331,10 @@ def test_one_key_sets_the_arrays_of_all_engines(name: str) -> None:
     arrays = [engine.array for engine in (hardware.projection, hardware.attention.key, hardware.attention.value)]  # type: ignore[union-attr]
     assert {(array.rows, array.columns) for array in arrays} == {(64, 64)}
     assert dict(arrays[0].provenance)["rows"].kind == "user"
+
+
+def test_an_array_with_included_prices_is_not_told_to_take_a_law() -> None:
+    """A law would be refused, too, since the price of its converters is part of another."""
+    hardware = replace(load("gain_cell_leroux_2025"), "attention.array.size", 128)
+    with pytest.raises(BadInput, match=r"cost.priced_at.rows = 128, or keep 64 x 64, since prices that others include"):
+        simulate(shapes("gpt2", tokens=16), hardware)

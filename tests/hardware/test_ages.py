@@ -66,3 +66,17 @@ def test_what_does_not_exist_is_refused() -> None:
         dataclasses.replace(CAUSAL, across=True).at_distance(0)
     with pytest.raises(BadInput, match=r"layer = 1, role = 'attention.key': nothing in cells"):
         Ages((CAUSAL,)).of(1, "attention.key")
+
+
+@pytest.mark.parametrize("wrong", [1.0, 1.5, "a", None, [1], True, float("nan")])
+def test_a_token_or_distance_that_is_no_whole_number_is_refused(wrong: object) -> None:
+    for call in (lambda: CAUSAL.age(wrong, 0), lambda: CAUSAL.age(2, wrong), lambda: CAUSAL.at_distance(wrong)):  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match="give a whole number"):
+            call()
+    with pytest.raises(BadInput, match="nothing in cells"):
+        Ages((CAUSAL, dataclasses.replace(CAUSAL, layer=1))).of(wrong, "attention.key")  # type: ignore[arg-type]
+
+
+def test_tokens_may_be_numbers_of_numpy() -> None:
+    assert CAUSAL.age(np.int64(2), np.int64(0)) == 8  # type: ignore[arg-type]
+    assert BOTH.at_distance(np.int64(-1)).tolist() == [2, 3]  # type: ignore[arg-type]

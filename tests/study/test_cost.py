@@ -128,6 +128,10 @@ def test_the_same_file_serves_both_halves() -> None:
         ({"hardware": {"base": "nvm_ideal", "projection.array": "generic_amplitude"}}, "projection.array.cost"),
         ({"hardware": {"base": "nvm_ideal", "chip.tiles": 3}}, "hardware.chip.tiles = 3: the model needs 13 tiles"),
         (
+            {"hardware": {"base": "puma_asplos_2019", "attention.key.lanes": 8000, "chip.tiles": 100}},
+            "; 8000 lanes, 32 per tile); raise it",
+        ),
+        (
             {"dataflow": {"kind": "blocks"}},
             "dataflow.kind = 'blocks': is not a kind; known: layer_overlap, layer_serial",
         ),

@@ -88,6 +88,10 @@ def test_real_models_are_traced(tmp_path: Path) -> None:
         ),
         ({"context": 4}, "study: model.context = 4: a request has a prefill"),
         ({"steps": 4}, "study: model.steps = 4: a request has a prefill"),
+        (
+            {"source": "bundled:fashion-vit", "seq_len": None},
+            "study: model.source = 'bundled:fashion-vit': the model has ",
+        ),
         ({"source": "shapes:bert-base"}, "study: model 'BERT-base': is an encoder, which generates no tokens"),
         ({"seq_len": 1024}, "prompt = 1024, generate = 12: takes 1035 positions, which end at 1024"),
         ({"generate": 0}, "study: model.generate = 0: must be >= 1"),

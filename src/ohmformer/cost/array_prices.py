@@ -22,6 +22,8 @@ from ohmformer.registry import Family, number_from
 
 MOST_BITS = 16
 """Largest resolution of a converter that is priced [bits]."""
+CARRIED = ("read_energy", "area", "adc_energy", "adc_area")
+"""Prices that no law carries over where another price includes one of them."""
 
 
 @dataclass(frozen=True)
@@ -259,10 +261,13 @@ def check_laws(array: Crossbar, where: str) -> None:
     for name in ("rows", "columns"):
         published, wanted = getattr(old, name), getattr(new, name)
         if published != wanted and not cost.law.scales:
+            inseparable = any(getattr(cost, price) == "included" for price in CARRIED)
+            law = f"keep {old.rows} x {old.columns}, since prices that others include follow no law"
+            if not inseparable:
+                law = "choose a law such as cost.law.kind = 'lines' (`ohmformer list array_law`)"
             raise BadInput(
                 f"{where}.{name} = {wanted}: the prices of the array hold for {old.rows} x {old.columns} and no law "
-                f"carries them over; state the new prices with cost.priced_at.{name} = {wanted}, or choose a law such "
-                "as cost.law.kind = 'lines' (`ohmformer list array_law`)"
+                f"carries them over; state the new prices with cost.priced_at.{name} = {wanted}, or {law}"
             )
     if cost.technology is not None and old.technology is None:
         raise BadInput(
@@ -283,7 +288,7 @@ def check_laws(array: Crossbar, where: str) -> None:
             f"holds; give it up to {MOST_BITS} bits"
         )
     converter_differs = bits != cost.adc_bits or array.adc.rate is not None
-    for name in ("read_energy", "area", "adc_energy", "adc_area"):
+    for name in CARRIED:
         differs = old != new or (converter_differs and name.startswith("adc"))
         if differs and getattr(cost, name) == "included":
             raise BadInput(

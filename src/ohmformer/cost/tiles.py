@@ -257,9 +257,11 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
         needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
     if chip.tiles is not None and needed > chip.tiles:
         size = units.show(_weight_bytes(layers), "B")
+        per_tile_lanes = chip.cores_per_tile * chip.vector.lanes_per_core
+        lanes = f"; {fixed} lanes, {per_tile_lanes} per tile" if without > 0 else ""
         raise BadInput(
             f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
-            f"{attention} of keys and values, {per_tile} per tile; weights of {size}); "
+            f"{attention} of keys and values, {per_tile} per tile; weights of {size}{lanes}); "
             "raise it, or leave it out to take as many as needed"
         )
     spare = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None

@@ -21,6 +21,7 @@ from ohmformer.errors import BadInput, check_type, shown, suggest
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
+from ohmformer.terminal.files import write_text
 from ohmformer.workload.spec import Workload
 
 
@@ -114,10 +115,7 @@ class Run:
             BadInput: the file cannot be written.
         """
         check_type("save_trace", "file", file, (str, PathLike), "the path of the file to write")
-        try:
-            Path(file).write_text(json.dumps(self.timeline.chrome_trace()), encoding="utf-8")
-        except OSError as error:
-            raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another place") from error
+        write_text(Path(file), json.dumps(self.timeline.chrome_trace()))
 
 
 def simulate(

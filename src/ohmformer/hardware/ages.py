@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.errors import BadInput, shown
+from ohmformer.errors import BadInput, given, shown
+from ohmformer.quantities import whole_number
 
 Array = npt.NDArray[np.float64]
 
@@ -58,6 +59,7 @@ class OperandAges:
         Raises:
             BadInput: there is no such token, or the query does not read this key.
         """
+        query, key = _token("age: query", query), _token("age: key", key)
         place = query - self.first_query
         if not 0 <= place < len(self.read) or not 0 <= key < len(self.written):
             raise BadInput(
@@ -74,8 +76,9 @@ class OperandAges:
         A negative distance is a key after the query. Empty if no query reads such a key.
 
         Raises:
-            BadInput: this is cross attention, whose tokens have no distance.
+            BadInput: this is cross attention, whose tokens have no distance, or the distance is no whole number.
         """
+        distance = _token("at_distance: distance", distance)
         if self.across:
             raise BadInput(f"at_distance: {self.name} is cross attention, whose tokens have no distance; take age")
         if self.causal and distance < 0:
@@ -161,7 +164,22 @@ class Ages:
         Raises:
             BadInput: there are none.
         """
+        index = whole_number(layer)
         for operand in self.operands:
-            if operand.layer == layer and operand.role == role and not operand.across:
+            if operand.layer == index and operand.role == role and not operand.across:
                 return operand
         raise BadInput(f"ages: layer = {shown(layer)}, role = {shown(role)}: nothing in cells; take one of `operands`")
+
+
+def _token(name: str, value: object) -> int:
+    """A number or distance of tokens, of any integer type, as an int.
+
+    Raises:
+        BadInput: it is no whole number.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = whole_number(value)
+    if number == -1 and value != -1:
+        raise BadInput(f"{name} is {given(value)}; give a whole number")
+    return number

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.inputs import size, take
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.load import make_model
@@ -26,7 +26,7 @@ from ohmformer.study.loaded import all_rules, loaded, one_thread
 from ohmformer.study.spec import CostModel
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tracing.kv_cache_sample import takes
-from ohmformer.tracing.trace import trace
+from ohmformer.tracing.trace import NO_CAUSAL_MASK, trace
 from ohmformer.workload.request import ListedSteps, RequestPasses, line
 from ohmformer.workload.spec import Op, Workload
 
@@ -103,10 +103,18 @@ def traced_passes(model_spec: CostModel, task: TaskChoice | None, rules: Ordered
     Of many steps, three are traced; all others have the sizes on the line through them, if they lie on one.
 
     Raises:
-        BadInput: as `traced`.
+        BadInput: the model is an encoder, or as `traced`.
     """
     spec = model_spec.model_copy(update={"phase": "prefill", "generate": None})
-    prefill = traced(spec, 0, task, rules)
+    try:
+        prefill = traced(spec, 0, task, rules)
+    except BadInput as error:
+        if NO_CAUSAL_MASK not in str(error):
+            raise
+        raise BadInput(
+            f"model.source = {shown(model_spec.source)}: {NO_CAUSAL_MASK}, so it is an encoder, which generates no "
+            "tokens; take `ohmformer cost`, or a decoder"
+        ) from None
     alone = prefill if spec.batch == 1 else traced(spec.model_copy(update={"batch": 1}), 0, task, rules)
     if generate == 1:
         return RequestPasses(prefill, None, alone, prefill.tokens)

@@ -25,6 +25,9 @@ from ohmformer.tracing.recorder import AssumedValues, Event, TraceRecorder
 from ohmformer.tracing.stages import staged
 from ohmformer.workload.spec import DynamicMatMul, Op, Phase, StaticMatMul, Workload
 
+NO_CAUSAL_MASK = "the model has no causal mask"
+"""Reason why a phase of generation is refused for an encoder."""
+
 
 def trace(
     model: nn.Module,
@@ -191,7 +194,7 @@ def _workload(
     if phase == "encode" and causal:
         raise BadInput("phase = 'encode': the model has a causal mask; take prefill or decode")
     if phase in ("prefill", "decode") and keys and not any(op.causal for op in self_attention):
-        raise BadInput(f"phase = {phase!r}: the model has no causal mask, so it sees all tokens at once; take encode")
+        raise BadInput(f"phase = {phase!r}: {NO_CAUSAL_MASK}, so it sees all tokens at once; take encode")
     count = max((op.queries for op in self_attention), default=1)
     if phase == "decode" and count > 1:
         raise BadInput(

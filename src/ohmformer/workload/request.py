@@ -163,7 +163,10 @@ def table_passes(model: Transformer | str, prompt: object, generate: object, bat
     check_type("serve", "model", model, (str, Transformer), remedy)
     table = load(Transformer, model.removeprefix(PREFIX)) if isinstance(model, str) else model
     if table.kind == "encoder":
-        raise BadInput(f"model {shown(table.title)}: is an encoder, which generates no tokens; take of.simulate")
+        raise BadInput(
+            f"model {shown(table.title)}: is an encoder, which generates no tokens; take `ohmformer cost` or "
+            "of.simulate, or a decoder"
+        )
     tokens, made, requests = (_count(*pair) for pair in (("prompt", prompt), ("generate", generate), ("batch", batch)))
     check_generated(made)
     decoder = table.kind == "decoder"

@@ -250,3 +250,17 @@ def test_turns_of_unequal_lengths_take_the_time_of_the_slower_write() -> None:
         assert [write.time(n) for n in (1, 3, 7, 16, tokens)] == pytest.approx(
             [equal.time(n) for n in (1, 3, 7, 16, tokens)]
         )
+
+
+@pytest.mark.parametrize("tokens", [64, 128, 512, 1024])
+@pytest.mark.parametrize(("write_lines", "beside"), [("rows", 0), ("columns", 1), ("transposable", 1)])
+def test_the_arrays_of_a_long_sequence_are_written_at_the_same_time(tokens: int, write_lines: str, beside: int) -> None:
+    """GPT-2 on arrays of 128 lines: no more than 128 lines and a reference, where one of K and V goes by feature."""
+    hardware = of.replace(of.load("nvm_ideal"), "attention.write_lines", write_lines)
+    shared = of.replace(hardware, "attention.arrays", "shared")
+    line = 85.7e-9
+    prefill = of.simulate(of.shapes("gpt2", tokens=tokens), hardware)
+    step = of.simulate(of.shapes("gpt2", phase="decode", context=tokens - 1), shared)
+    for run, new in ((prefill, tokens), (step, 1)):
+        (write,) = (stage for stage in run.placement.layers[1].stages if stage.name == "write")
+        assert write.time(new) == pytest.approx((min(tokens, 128) + beside) * line, rel=1e-12)

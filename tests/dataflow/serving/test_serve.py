@@ -206,7 +206,7 @@ def test_a_thousand_steps() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"model": "bert-base"}, "model 'BERT-base': is an encoder, which generates no tokens; take of.simulate"),
+    ({"model": "bert-base"}, "model 'BERT-base': is an encoder, which generates no tokens; take `ohmformer cost` or "),
     ({"prompt": 0}, "serve: prompt = 0: must be 1 or more; raise it"),
     ({"prompt": -1}, "serve: prompt = -1: must be 1 or more; raise it"),
     ({"generate": 0}, "serve: generate = 0: must be 1 or more; raise it"),
@@ -339,3 +339,25 @@ def test_a_prefill_has_the_memories_of_all_tiles_of_the_machine() -> None:
     assert served.ttft == pytest.approx(run.latency, rel=1e-9)
     assert served.prefill_energy == pytest.approx(run.energy, rel=1e-9)
     assert served.area == of.place(of.shapes("gpt2", phase="decode", context=315), hardware).area
+
+
+def test_wrong_arguments_of_results_are_refused() -> None:
+    served = of.serve("gpt2", of.load("nvm_ideal"), prompt=20, generate=4)
+    for rate in ("x", True, [1]):
+        with pytest.raises(of.BadInput, match="rate"):
+            served.first_worn(rate)  # type: ignore[arg-type]
+    with pytest.raises(of.BadInput, match="leveling"):
+        served.first_worn(leveling="yes")  # type: ignore[arg-type]
+    with pytest.raises(of.BadInput, match="spare"):
+        served.first_worn(spare="half")  # type: ignore[arg-type]
+    for file in ("a\0b", ""):
+        with pytest.raises(of.BadInput, match="cannot be written"):
+            served.save_trace(file)
+        with pytest.raises(of.BadInput, match="cannot be written"):
+            of.simulate(served.passes.prefill, of.load("nvm_ideal")).save_trace(file)
+
+
+def test_serial_batches_are_not_told_to_be_serial() -> None:
+    flow = of.LayerSerial(batching="serial")
+    with pytest.raises(of.BadInput, match=r"lower batch or generate$"):
+        _ = of.serve("gpt2", of.load("nvm_ideal"), prompt=20, generate=4, batch=1_000_000, dataflow=flow).steady

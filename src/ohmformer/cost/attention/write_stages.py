@@ -63,7 +63,9 @@ def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
     """
     floor, per_token = max(one.floor, other.floor), max(one.per_token, other.per_token)
     if one.turn == other.turn:
-        if one.per_token == 0 or one.cap == other.cap or other.cap >= min(tokens, other.turn):
+        most = min(tokens, other.turn)
+        other_decides = other.cap >= most and (one.cap >= most or other.per_token >= one.per_token)
+        if one.per_token == 0 or one.cap == other.cap or other_decides:
             return replace(other, floor=floor, per_token=per_token)
         if other.per_token == 0:
             return replace(other, floor=floor, per_token=per_token, cap=one.cap)

@@ -31,6 +31,7 @@ from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import Timeline, build_timeline
 from ohmformer.errors import BadInput, check_type, shown, suggest
 from ohmformer.hardware.ages import Ages
+from ohmformer.terminal.files import write_text
 from ohmformer.terminal.plain import clean
 from ohmformer.workload.request import RequestPasses
 
@@ -219,11 +220,13 @@ class Served:
         """
         return request_ages(self, request)
 
-    def first_worn(self, rate: float | None = None, *, leveling: bool = False, spare: float = 0.0) -> Lifetime | None:
+    def first_worn(
+        self, rate: float | str | None = None, *, leveling: bool = False, spare: float = 0.0
+    ) -> Lifetime | None:
         """When the first cells that hold keys and values wear out, and what decides it.
 
         Args:
-            rate: batches of requests per second; by default one follows another.
+            rate: batches of requests per second, as a number or as text with a unit; by default one follows another.
             leveling: see `dataflow.lifetime.lifetime`.
             spare: see `dataflow.lifetime.lifetime`.
 
@@ -231,10 +234,12 @@ class Served:
             The lifetime, or None if cells are written whose endurance is unknown.
 
         Raises:
-            BadInput: the rate or `spare` is out of range.
+            BadInput: an argument has the wrong type, or the rate or `spare` is out of range.
         """
+        check_type("first_worn", "leveling", leveling, bool, "True or False")
+        spare = real_number("spare", spare, "a fraction, such as 0.1")
         roles = {role for role, count in self.machine.arrays.items() if role != "projection" and count}
-        batches_per_second = 1 / self.latency if rate is None else rate
+        batches_per_second = 1 / self.latency if rate is None else given_rate(rate)
         kind = self.machine.hardware.attention.arrays
         return lifetime_of(self.wear, roles, batches_per_second, kind, leveling=leveling, spare=spare)
 
@@ -247,12 +252,9 @@ class Served:
             spare: see `dataflow.lifetime.lifetime`.
 
         Raises:
-            BadInput: the rate or `spare` is out of range.
+            BadInput: see `first_worn`.
         """
-        batches_per_second = None if rate is None else given_rate(rate)
-        check_type("lifetime", "leveling", leveling, bool, "True or False")
-        spare = real_number("spare", spare, "a fraction, such as 0.1")
-        worn = self.first_worn(batches_per_second, leveling=leveling, spare=spare)
+        worn = self.first_worn(rate, leveling=leveling, spare=spare)
         return None if worn is None else worn.seconds
 
     @cached_property
@@ -321,11 +323,7 @@ class Served:
             BadInput: the file cannot be written, or as `chrome_trace`.
         """
         check_type("save_trace", "file", file, (str, PathLike), "the path of the file to write")
-        text = json.dumps(self.chrome_trace(steps))
-        try:
-            Path(file).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another place") from error
+        write_text(Path(file), json.dumps(self.chrome_trace(steps)))
 
     def rows(self) -> list[tuple[str, ...]]:
         """The cells of the table of `parts`, one tuple per row; see `COLUMNS`."""

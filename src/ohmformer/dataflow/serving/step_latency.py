@@ -80,7 +80,7 @@ def step_latencies(
     ahead = tuple(offsets) if offsets is not None else (0,) * batch
     serial = dataflow.batching == "serial"
     count = next(iter(times.values())).busy.shape[1]
-    _check_work(last, 1 if serial and offsets is None else batch, count)
+    _check_work(last, 1 if serial and offsets is None else batch, count, serial)
     if not serial:
         return _Pass(last, kinds, times).run(ahead)
     if offsets is None:
@@ -110,18 +110,19 @@ def job_ends(
     serial = dataflow.batching == "serial"
     count = next(iter(times.values())).busy.shape[1]
     samples = 1 if serial else last.workload.batch
-    _check_work(last, samples, count)
+    _check_work(last, samples, count, serial)
     found = _Pass(last, kinds, times, follow=0 if serial else sample)
     alone = found.run((0,) * samples)
     return {place: end + sample * alone for place, end in found.ends.items()} if serial else found.ends
 
 
-def _check_work(last: Placement, samples: int, steps: int) -> None:
+def _check_work(last: Placement, samples: int, steps: int, serial: bool) -> None:
     jobs = samples * sum(len(layer.stages) for layer in last.layers)
     if jobs * (steps + OVERHEAD) > MOST_WORK:
+        remedy = "lower batch or generate" + ("" if serial else ", or set dataflow.batching = 'serial'")
         raise BadInput(
             f"serve: batch = {last.workload.batch}: takes {jobs:,} jobs in each of {steps:,} steps, too many to "
-            "compute; lower batch or generate, or set dataflow.batching = 'serial'"
+            f"compute; {remedy}"
         )
 
 
