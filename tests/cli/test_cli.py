@@ -224,6 +224,7 @@ def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:
     assert "51.48 ms (1x)" in err
 
 
+@pytest.mark.slow
 def test_claims_and_where_their_page_goes(ohmformer: Run, tmp_path: Path) -> None:
     page = tmp_path / "docs" / "validation.md"
     missed, out, _ = ohmformer("validate", "clipformer_tcad_2024")
