@@ -19,7 +19,7 @@ from ohmformer.capture.batch_axis import FIRST, BatchAxis, find_batch_axis, same
 from ohmformer.capture.inputs import as_plain_dict, batch_size, call, tensors_in
 from ohmformer.capture.kernels import Kernels
 from ohmformer.capture.product import DigitalStep, PassRecord, Product
-from ohmformer.capture.pytorch_quirks import compiler_loaded, forget_compiled, uncompiled
+from ohmformer.capture.pytorch_quirks import compiler_loaded, evaluation_mode, forget_compiled, uncompiled
 from ohmformer.capture.recorder import Recorder
 from ohmformer.errors import BadInput
 
@@ -124,16 +124,11 @@ def refusing_random_models(model: nn.Module, sample: Any) -> Iterator[None]:
 
 def _repeats(model: nn.Module, sample: Any) -> bool:
     """True if two calls of a model in evaluation mode give equal outputs, or if it cannot be called."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
     try:
-        with torch.no_grad(), uncompiled():
+        with evaluation_mode(model), torch.no_grad(), uncompiled():
             first, second = (tensors_in(as_plain_dict(call(model, sample))) for _ in range(2))
     except Exception:  # a model may raise anything
         return True
-    finally:
-        for module in training:
-            module.training = True
     return len(first) == len(second) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
         for a, b in zip(first, second, strict=True)

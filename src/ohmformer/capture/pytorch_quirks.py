@@ -45,6 +45,18 @@ def unchanged_structure(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Context in which all modules of a model are in evaluation mode."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+@contextmanager
 def without_fast_path() -> Iterator[None]:
     """Context without PyTorch's fused encoder layer, which makes nested tensors and sets outputs at padding to zero."""
     before = torch.backends.mha.get_fastpath_enabled()

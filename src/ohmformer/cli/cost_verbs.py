@@ -44,15 +44,13 @@ def cost(
     from ohmformer.study.permission import check_python
 
     stopping.says = NOTHING_STORED
-    check_outputs(json=json, trace=trace)
-    if goes_to_stdout(json) and goes_to_stdout(trace):
-        raise BadInput("--json and --trace: both go to standard output; name a file for one of them")
+    _check_files(json, trace)
     points = read_costs(study, sets or [])
     check_python((point.settings for point in points.points), python or (), points.where)
     costs = study_costs(points)
     if trace is not None:
         write(dumps(runs_of(points.points[0].settings)[0].timeline.chrome_trace()), trace)
-    show(cost_tables(costs), to_stderr=goes_to_stdout(json) or goes_to_stdout(trace))
+    show(cost_tables(costs), to_stderr=_to_stdout(json, trace))
     write_document(costs, json)
 
 
@@ -75,9 +73,7 @@ def serve(
     from ohmformer.study.serving import served_of, study_served
 
     stopping.says = NOTHING_STORED
-    check_outputs(json=json, trace=trace)
-    if goes_to_stdout(json) and goes_to_stdout(trace):
-        raise BadInput("--json and --trace: both go to standard output; name a file for one of them")
+    _check_files(json, trace)
     lengths = {"model.seq_len": prompt, "model.generate": generate, "model.batch": batch}
     given = [f"{path}={value}" for path, value in lengths.items() if value is not None]
     points = read_costs(study, [*(sets or []), *given])
@@ -85,7 +81,7 @@ def serve(
     served = study_served(points)
     if trace is not None:
         write(dumps(served_of(points.points[0].settings).chrome_trace()), trace)
-    show(serving_tables(served), to_stderr=goes_to_stdout(json) or goes_to_stdout(trace))
+    show(serving_tables(served), to_stderr=_to_stdout(json, trace))
     write_document(served, json)
 
 
@@ -108,3 +104,19 @@ def compare(
     costs = compared(study, platforms.split(","), sets or [], out=folder, workers=workers, python=python or ())
     show(compare_table(costs), to_stderr=goes_to_stdout(json))
     write_document(costs, json)
+
+
+def _check_files(json: str | None, trace: str | None) -> None:
+    """Refuse files that cannot be written, and two documents on standard output.
+
+    Raises:
+        BadInput: one of these.
+    """
+    check_outputs(json=json, trace=trace)
+    if goes_to_stdout(json) and goes_to_stdout(trace):
+        raise BadInput("--json and --trace: both go to standard output; name a file for one of them")
+
+
+def _to_stdout(*files: str | None) -> bool:
+    """True if one of the documents goes to standard output, so that tables must not."""
+    return any(map(goes_to_stdout, files))

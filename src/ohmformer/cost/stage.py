@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
-from typing import Literal
+from typing import Literal, get_args
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes
 from ohmformer.cost.cost import add_energy
+from ohmformer.errors import BadInput, shown, suggest
 
 By = Literal["component", "operation", "engine"]
 """How energy is split: by the component that draws it, by the stage that causes it, or by engine."""
+
+
+def check_split(kind: object) -> None:
+    """Refuse a way to split energy that does not exist.
+
+    Raises:
+        BadInput: `kind` is not one of `By`.
+    """
+    if not isinstance(kind, str) or kind not in get_args(By):
+        raise BadInput(f"energy_by({shown(kind)}): {suggest(shown(kind), list(get_args(By)))}")
+
 
 MEMORY = "memory"
 """Name of the unit of the memory off the chip."""

@@ -6,18 +6,17 @@ import json
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import get_args
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import By
+from ohmformer.cost.stage import By, check_split
 from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.lifetime import given_rate, lifetime, real_number
 from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.run_table import as_html, as_text, run_rows
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.dataflow.timeline import Timeline, build_timeline
-from ohmformer.errors import BadInput, check_type, shown, suggest
+from ohmformer.errors import check_type
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -82,8 +81,7 @@ class Run:
         Raises:
             BadInput: `kind` is not one of these.
         """
-        if not isinstance(kind, str) or kind not in get_args(By):
-            raise BadInput(f"energy_by({shown(kind)}): {suggest(shown(kind), list(get_args(By)))}")
+        check_split(kind)
         return self.timeline.energy_by(kind)
 
     def lifetime(self, rate: float | str | None = None, *, leveling: bool = False, spare: float = 0.0) -> float | None:

@@ -7,7 +7,7 @@ A study file of the cost half is that of the accuracy half, with `[dataflow]` an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -279,7 +279,7 @@ def study_costs(study: Study[CostSettings], chosen: Sequence[Mapping[str, Condit
     return StudyCosts(
         schema=SCHEMA,
         study=study.name,
-        key=digest([digest(_plain(point.settings, conditionings)) for point, conditionings in pairs]),
+        key=study_key((point.settings, conditionings) for point, conditionings in pairs),
         versions=versions(),
         points=tuple(priced),
         notes=tuple(notes([point.settings for point in study.points], [point.cost for point in priced])),
@@ -353,6 +353,11 @@ def remedy_notes(settings: list[CostSettings]) -> list[str]:
             elif value != "none" and not any(isinstance(engine, CrossbarEngine) for engine in engines):
                 notes.append(UNUSED.format(name))
     return list(dict.fromkeys(notes))
+
+
+def study_key(pairs: Iterable[tuple[CostSettings, Mapping[str, Conditioning]]]) -> str:
+    """The hash of the settings of all points, each with the conditionings that were chosen for it."""
+    return digest([digest(_plain(settings, chosen)) for settings, chosen in pairs])
 
 
 def _plain(settings: CostSettings, chosen: Mapping[str, Conditioning]) -> str:

@@ -12,12 +12,13 @@ from ohmformer.study.cost import (
     named_point,
     price_notes,
     remedy_notes,
+    study_key,
     table_name,
     wear_result,
 )
 from ohmformer.study.results.costs import EnergyBy, PartCost, ServedResult, SteadyResult
 from ohmformer.study.results.document import SCHEMA
-from ohmformer.study.results.key import digest, versions
+from ohmformer.study.results.key import versions
 from ohmformer.study.results.part import made
 from ohmformer.study.results.spec import ServedPoint, StudyServed
 from ohmformer.study.spec import CostSettings, Study
@@ -130,7 +131,7 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
     return StudyServed(
         schema=SCHEMA,
         study=study.name,
-        key=digest([digest(repr(sorted(point.settings.canonical().items()))) for point in study.points]),
+        key=study_key((point, {}) for point in settings),
         versions=versions(),
         points=tuple(found),
         notes=(*remedy_notes(settings), *price_notes(settings)),

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 from ohmformer.capture.dry_run import record_pass
 from ohmformer.capture.inputs import batch_size
 from ohmformer.capture.product import PassRecord
-from ohmformer.capture.pytorch_quirks import without_fast_path
+from ohmformer.capture.pytorch_quirks import evaluation_mode, without_fast_path
 from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation
 from ohmformer.errors import BadInput, check_type, given, one_line, shown, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
@@ -214,14 +214,8 @@ def _workload(
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     """Context in which a model is in eval mode and computes no gradients: without dropout and batch statistics."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with evaluation_mode(model), torch.no_grad():
+        yield
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.request_wear import Writes, request_wear, request_writes
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import By, total_energy
+from ohmformer.cost.stage import By, check_split, total_energy
 from ohmformer.cost.write_wear import Wear
 from ohmformer.dataflow.lifetime import Lifetime, given_rate, lifetime_of, real_number
 from ohmformer.dataflow.retention.pauses import Pauses
@@ -29,7 +29,7 @@ from ohmformer.dataflow.serving.request_trace import request_trace
 from ohmformer.dataflow.serving.steady_state import SteadyState, steady_state
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import Timeline, build_timeline
-from ohmformer.errors import BadInput, check_type, shown, suggest
+from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.hardware.ages import Ages
 from ohmformer.terminal.files import write_text
 from ohmformer.terminal.plain import clean
@@ -181,8 +181,7 @@ class Served:
         Raises:
             BadInput: `kind` is not one of these.
         """
-        if not isinstance(kind, str) or kind not in get_args(By):
-            raise BadInput(f"energy_by({shown(kind)}): {suggest(shown(kind), list(get_args(By)))}")
+        check_split(kind)
         prefill = total_energy(((stage, 1) for stage in self.prefill.stages()), kind)
         dynamic = add_energy(prefill, self.decoding.energy_by(kind) if self.decoding else {})
         if self.refresh:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,18 +16,6 @@ from ohmformer.streams import samples
 
 TOLERANCE = 1e-4
 """Limit of the norm of the difference over that of the output: far above float32 rounding, far below any mistake."""
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Context in which all modules of a model are in evaluation mode."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
 
 
 def named_rows(sample: Any, axis: int) -> AbstractContextManager[None]:

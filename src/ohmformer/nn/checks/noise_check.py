@@ -21,14 +21,13 @@ from torch import Tensor, nn
 from ohmformer.array import writing
 from ohmformer.array.spec import Level
 from ohmformer.capture.inputs import batch_size, call
-from ohmformer.capture.pytorch_quirks import unchanged_structure
+from ohmformer.capture.pytorch_quirks import evaluation_mode, unchanged_structure
 from ohmformer.device.noise import exact_reads
 from ohmformer.nn.calls.hooks import ATTENDED
 from ohmformer.nn.calls.outputs import float_tensors
 from ohmformer.nn.checks.comparing import (
     TOLERANCE,
     ModuleCalls,
-    evaluation_mode,
     module_calls,
     nearest,
     relative_difference,

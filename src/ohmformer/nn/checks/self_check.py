@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from ohmformer.capture.inputs import call
+from ohmformer.capture.pytorch_quirks import evaluation_mode
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.outputs import float_tensors
-from ohmformer.nn.checks.comparing import difference, evaluation_mode, module_calls, named_rows, nearest, tolerance
+from ohmformer.nn.checks.comparing import difference, module_calls, named_rows, nearest, tolerance
 from ohmformer.nn.checks.sample_variants import change_padding
 from ohmformer.nn.shared.state import State
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import at_home, batch_size, call
+from ohmformer.capture.pytorch_quirks import evaluation_mode
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.errors import BadInput, given
 from ohmformer.nn.calls.larger_inputs import magnitudes_of_sample
@@ -106,15 +107,16 @@ def calibrate_converters(model: nn.Module, samples: Sequence[Any] = ()) -> None:
     state, before = handle.state, (handle.state.level, handle.state.seed, handle.state.chip)
     for operand in handle.operands:
         operand.adc_range = None
-    training = [module for module in model.modules() if module.training]
-    model.eval()
     state.level, (state.seed, state.chip) = "array", handle.calibration
     try:
         for sample in samples:
-            with torch.no_grad(), named_rows(sample, handle.axis), state.set_mode("observe converters"):
+            with (
+                evaluation_mode(model),
+                torch.no_grad(),
+                named_rows(sample, handle.axis),
+                state.set_mode("observe converters"),
+            ):
                 call(model, sample)
     finally:
         state.level, state.seed, state.chip = before
-        for module in training:
-            module.training = True
     share_converter_ranges(handle.operands)

@@ -9,7 +9,7 @@ from torch import nn
 
 from ohmformer.array.spec import Level
 from ohmformer.capture.dry_run import dry_run, refusing_random_models
-from ohmformer.capture.pytorch_quirks import unchanged_buffers, without_fast_path
+from ohmformer.capture.pytorch_quirks import evaluation_mode, unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
 from ohmformer.errors import check_type
 from ohmformer.hardware.rules import Rules
@@ -17,7 +17,6 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.calls.hooks import attach
 from ohmformer.nn.checks import self_check
-from ohmformer.nn.checks.comparing import evaluation_mode
 from ohmformer.nn.checks.noise_check import warn_of_unstable_noise
 from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.attention_marks import all_cross_attention, mark_cross_attention, unmark_partial_attention
