@@ -33,6 +33,7 @@ class LayerContext:
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
+        sharing: number of chips that share the layer, each of which does what its operations say.
     """
 
     hardware: Accelerator
@@ -41,6 +42,7 @@ class LayerContext:
     lanes: int
     homes: Homes = field(default_factory=Homes)
     weight_uses: int = 1
+    sharing: int = 1
 
     @property
     def vectors(self) -> int:
@@ -68,8 +70,8 @@ class LayerContext:
         """All that decides the prices of a layer, apart from its operations and their engines; objects by identity."""
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
-        owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses)
+        owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention, id(hardware.system))
+        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses, self.sharing)
 
     @property
     def chip(self) -> Chip:

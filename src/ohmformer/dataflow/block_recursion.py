@@ -21,7 +21,15 @@ import numpy.typing as npt
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import MEMORY, Stage
-from ohmformer.dataflow.layer_cuts import further_units, loops, segments, sets_of_cells, unit_name, writer_of
+from ohmformer.dataflow.layer_cuts import (
+    further_units,
+    loops,
+    on_chip,
+    segments,
+    sets_of_cells,
+    unit_name,
+    writer_of,
+)
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
 from ohmformer.errors import BadInput
@@ -133,11 +141,12 @@ class _Flow:
     def _shared(self, layer: PlacedLayer) -> list[str]:
         """The units of a layer that other layers use, too."""
         units = {unit for place in range(len(layer.stages)) for unit in self._units(layer, place)[1:]}
-        return sorted(units | {stage.unit for stage in layer.all_stages() if stage.shared})
+        return sorted(units | {on_chip(layer, stage.unit) for stage in layer.all_stages() if stage.shared})
 
     def _cells(self, layer: PlacedLayer) -> list[str]:
         """Units that write cells which layers share, as far as something has read these cells."""
-        return sorted({one.unit for one in layer.stages if one.shared and one.unit in self.readers})
+        units = {on_chip(layer, one.unit) for one in layer.stages if one.shared}
+        return sorted(units & self.readers.keys())
 
     def _units(self, layer: PlacedLayer, place: int) -> tuple[str, ...]:
         """The units of the stage at `place`."""
@@ -313,8 +322,8 @@ class _Flow:
     def _occupy(self, stage: Stage, units: tuple[str, ...], start: float, busy: float, tokens: int) -> None:
         """Note when the units of a stage become free after a block that starts at `start`."""
         self.free.update(dict.fromkeys(units, start + busy))
-        if MEMORY in units[1:]:
-            self.free[MEMORY] = start + min(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
+        if stage.off_chip and len(units) > 1 and units[-1].endswith(MEMORY):
+            self.free[units[-1]] = start + min(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
 
     def _one_by_one(self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]) -> Array:
         """The times [1, B] at which blocks of one sample leave stages that share units."""
@@ -373,4 +382,4 @@ class _Flow:
 def _kind(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides the times of a layer, beside those at which blocks enter it."""
     waits = layer.join, layer.gather, layer.later_joins, layer.softmax
-    return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup)
+    return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup), layer.chip

@@ -17,8 +17,13 @@ SOFTMAX = "softmax"
 
 
 def unit_name(layer: PlacedLayer, stage: Stage) -> str:
-    """Name of the unit that a stage occupies: the same for all layers if they share it."""
-    return stage.unit if stage.shared else f"{layer.name}: {stage.unit}"
+    """Name of the unit that a stage occupies: the same for all layers of a chip if they share it."""
+    return on_chip(layer, stage.unit) if stage.shared else f"{layer.name}: {stage.unit}"
+
+
+def on_chip(layer: PlacedLayer, unit: str) -> str:
+    """Name of a unit that the layers of a chip share."""
+    return unit if layer.chip is None else f"chip {layer.chip}: {unit}"
 
 
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
@@ -36,8 +41,10 @@ def blocks(tokens: int, size: int) -> list[int]:
 
 def further_units(placement: Placement, layer: PlacedLayer, index: int) -> tuple[str, ...]:
     """The units that a stage occupies beside its own: softmax units, and the memory off the chip, if others wait."""
-    softmax = (SOFTMAX,) if index in layer.softmax and placement.shares_softmax else ()
-    return (*softmax, MEMORY) if layer.stages[index].off_chip and placement.shares_memory else softmax
+    softmax = (on_chip(layer, SOFTMAX),) if index in layer.softmax and placement.shares_softmax else ()
+    if not layer.stages[index].off_chip or not placement.shares_memory:
+        return softmax
+    return *softmax, on_chip(layer, MEMORY)
 
 
 def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:

@@ -69,6 +69,11 @@ def serve(
             "hardware.chip.idle_tiles = 'gated': serve has no time at work of each tile; write 'on', or price single "
             "passes with of.simulate"
         )
+    if hardware.system is not None:
+        raise BadInput(
+            "hardware.system: serve sizes a single chip or GPU; leave system out, or price single passes of several "
+            "chips with of.simulate"
+        )
     remedy = "LayerSerial() or SequenceBlocking(block=64)"
     check_type("serve", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     flow = dataflow or LayerSerial()

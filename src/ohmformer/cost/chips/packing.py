@@ -1,0 +1,259 @@
+"""How consecutive layers are put into groups of chips.
+
+A group takes as many whole layers as fit into the arrays and memories of its chips or, where the number of chips is
+given, an even share of all weights. A part outside of layers that is larger than a chip, such as the head of a large
+vocabulary, takes a group with more chips, which share its columns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+from ohmformer.cost.chips.contents import contents_of
+from ohmformer.cost.chips.tensor import layer_share
+from ohmformer.cost.engine_choice import EngineChoice
+from ohmformer.cost.layers import Divided
+from ohmformer.cost.tiles import LayerArrays
+from ohmformer.errors import BadInput, shown
+from ohmformer.workload.spec import Op, StaticMatMul, Workload
+
+MOST_SHARES = 4096
+"""Largest number of groups' worth of chips that share a part outside of layers."""
+
+
+class Packed(NamedTuple):
+    """The layers of each group.
+
+    Attributes:
+        ends: for each group, the position after its last layer.
+        sharing: for each group, the number of its chips.
+    """
+
+    ends: tuple[int, ...]
+    sharing: tuple[int, ...]
+
+
+def packed(workload: Workload, choice: EngineChoice, kv_sets: int) -> Packed:
+    """Put the layers of a workload into groups of chips.
+
+    Args:
+        workload: the operations.
+        choice: the engines.
+        kv_sets: see `place`.
+
+    Raises:
+        BadInput: there are too few chips or too many, a layer has no room on a chip, or it cannot be shared.
+    """
+    return _Packing(workload, choice, kv_sets).packed()
+
+
+def on_one_group(ops: list[Op]) -> list[Op]:
+    """The operations of a group, in which weights are stored that modules share with those of another group."""
+    stored = {op.name: op.name for op in ops if isinstance(op, StaticMatMul) and not op.shared_with}
+    result: list[Op] = []
+    for op in ops:
+        if isinstance(op, StaticMatMul) and op.shared_with and op.shared_with not in stored:
+            stored[op.shared_with] = op.name
+            op = replace(op, shared_with="")
+        elif isinstance(op, StaticMatMul) and op.shared_with and stored[op.shared_with] != op.shared_with:
+            op = replace(op, shared_with=stored[op.shared_with])
+        result.append(op)
+    return result
+
+
+class _Packing:
+    """Puts layers into groups.
+
+    Attributes:
+        chips: number of chips that share each layer.
+        share: what one of them computes of each layer.
+        tied: True if modules share weights, so that what a layer stores depends on the other layers of its group.
+    """
+
+    def __init__(self, workload: Workload, choice: EngineChoice, kv_sets: int) -> None:
+        assert choice.hardware.system is not None
+        self.workload, self.choice, self.kv_sets = workload, choice, kv_sets
+        self.hardware, self.system = choice.hardware, choice.hardware.system
+        self.chips = self.system.sharing
+        self.share = self._shared(self.chips)
+        self.layers = self.share.layers()
+        self.tied = any(isinstance(op, StaticMatMul) and op.shared_with for op in workload.ops)
+        self.divided = Divided.of(self.share, choice)
+
+    def _shared(self, chips: int) -> Workload:
+        """What one of `chips` chips computes of all layers."""
+        layers = self.workload.layers()
+        ops = tuple(op for layer in layers for op in layer_share(layer, chips, self.workload.title))
+        return replace(self.workload, ops=ops)
+
+    def packed(self) -> Packed:
+        """The layers of each group.
+
+        Raises:
+            BadInput: see `packed`.
+        """
+        wanted = self.system.groups
+        even = None if wanted is None else self._even(wanted)
+        if wanted is None or even is None:
+            found = self._fewest()
+            return found if wanted is None else self._spread(found)
+        return Packed(even, (self.chips,) * wanted)
+
+    def _fewest(self) -> Packed:
+        """Fill one group after another."""
+        ends: list[int] = []
+        sharing: list[int] = []
+        while (first := ends[-1] if ends else 0) < len(self.layers):
+            end, chips = self._next_group(first)
+            ends.append(end)
+            sharing.append(chips)
+        return Packed(tuple(ends), tuple(sharing))
+
+    def _next_group(self, first: int) -> tuple[int, int]:
+        """The position after the last layer that a group has room for from `first` on, and its number of chips."""
+        try:
+            self._check_room(first, first + 1)
+        except BadInput as error:
+            return first + 1, self._wider(first, error)
+        step, end = 1, first + 1
+        while step:
+            further = min(end + step, len(self.layers))
+            if further > end and self._fits(first, further):
+                end, step = further, 2 * step
+            else:
+                step //= 2
+        return end, self.chips
+
+    def _wider(self, first: int, error: BadInput) -> int:
+        """Number of chips that share a part outside of layers which a usual group has no room for.
+
+        Raises:
+            BadInput: it is a layer, or has no room on more chips either.
+        """
+        layer, times = self.workload.layers()[first], 2
+        while layer.index is None and times <= MOST_SHARES:
+            ops = tuple(layer_share(layer, times * self.chips, self.workload.title))
+            share = replace(self.workload, ops=ops)
+            if self._has_room(Divided.of(share, self.choice)):
+                return times * self.chips
+            times += 1 if times < 32 else times // 8
+        reason = str(error).rpartition("; ")[0] or str(error)
+        now = f"degree = {self.chips}" if self.chips > 1 else "partition = 'pipeline'"
+        raise BadInput(
+            f"{reason}: so much for {layer.name} alone, with hardware.system.{now}; let more chips share each layer "
+            "(partition = 'tensor', degree), or take larger chips"
+        ) from error
+
+    def _even(self, groups: int) -> tuple[int, ...] | None:
+        """Ends of groups that have as many weights as possible alike; None if some have no room for theirs.
+
+        Raises:
+            BadInput: there are fewer layers with weights than groups.
+        """
+        sizes = self._weights()
+        full = sum(size > 0 for size in sizes)
+        if groups > full and all(self._fits(first, first + 1) for first in dict.fromkeys(self.divided.kinds)):
+            raise self._too_many(full * self.chips)
+        sums = [0, *accumulate(sizes)]
+        ends: list[int] = []
+        for left in range(groups, 0, -1):
+            first = ends[-1] if ends else 0
+            goal = sums[first] + (sums[-1] - sums[first]) / left
+            end = len(sizes) if left == 1 else first + 1
+            while left > 1 and _has_weights(sizes[end + 1 :], left - 1):
+                if sums[end] > sums[first] and abs(sums[end + 1] - goal) > abs(sums[end] - goal):
+                    break
+                end += 1
+            if not first < end <= len(sizes) or not self._fits(first, end):
+                return None
+            ends.append(end)
+        return tuple(ends)
+
+    def _spread(self, found: Packed) -> Packed:
+        """The groups, with those of most weights divided in two until all chips have layers.
+
+        Raises:
+            BadInput: there are fewer chips than the model needs, or more than it can use.
+        """
+        assert self.system.chips is not None
+        needed = sum(found.sharing)
+        if needed > self.system.chips:
+            raise BadInput(
+                f"hardware.system.chips = {self.system.chips}: {shown(self.workload.title)} with batch = "
+                f"{self.workload.batch} needs {needed}; raise it, or leave it out to take as many as needed"
+            )
+        sizes = self._weights()
+        ranges = zip(pairwise((0, *found.ends)), found.sharing, strict=True)
+        groups = [(first, end, chips) for (first, end), chips in ranges]
+        for _ in range((self.system.chips - needed) // self.chips):
+            cuts = [
+                (sum(sizes[first:end]), place, cut)
+                for place, (first, end, _) in enumerate(groups)
+                for cut in range(first + 1, end)
+                if 2 * sum(sizes[first:cut]) >= sum(sizes[first:end]) and _has_weights(sizes[cut:end], 1)
+            ]
+            if not cuts:
+                break
+            largest = max(size for size, _, _ in cuts)
+            _, place, cut = next(entry for entry in cuts if entry[0] == largest)
+            first, end, chips = groups[place]
+            groups[place : place + 1] = [(first, cut, chips), (cut, end, chips)]
+        used = sum(chips for _, _, chips in groups)
+        if used != self.system.chips:
+            raise self._too_many(used)
+        return Packed(tuple(end for _, end, _ in groups), tuple(chips for _, _, chips in groups))
+
+    def _too_many(self, most: int) -> BadInput:
+        return BadInput(
+            f"hardware.system.chips = {self.system.chips}: {shown(self.workload.title)} can use {most}, since a group "
+            f"of {self.chips} chips holds whole layers with weights; lower it to {most}"
+        )
+
+    def _weights(self) -> list[int]:
+        """Number of weights of each layer."""
+        return [
+            sum(op.inputs * op.outputs for op in layer.ops if isinstance(op, StaticMatMul)) for layer in self.layers
+        ]
+
+    def _fits(self, first: int, end: int) -> bool:
+        try:
+            self._check_room(first, end)
+        except BadInput:
+            return False
+        return True
+
+    def _check_room(self, first: int, end: int) -> None:
+        """Refuse layers for which a chip has no room in its arrays and memories.
+
+        Raises:
+            BadInput: it has none.
+        """
+        if self.tied:
+            ops = on_one_group([op for layer in self.layers[first:end] for op in layer.ops])
+            divided = Divided.of(replace(self.share, ops=tuple(ops)), self.choice)
+            return self._contents(divided, divided.counts)
+        self._contents(self.divided, Counter(self.divided.kinds[first:end]))
+
+    def _has_room(self, divided: Divided) -> bool:
+        try:
+            self._contents(divided, divided.counts)
+        except BadInput:
+            return False
+        return True
+
+    def _contents(self, divided: Divided, counts: Mapping[int, int]) -> None:
+        distinct = [(divided.work[kind], count) for kind, count in counts.items()]
+        arrays = []
+        for kind, count in counts.items():
+            one = divided.in_arrays[kind]
+            arrays.append(LayerArrays(count, one.weights, [replace(use, layers=count) for use in one.kv]))
+        contents_of(self.workload, self.hardware, distinct, arrays, self.kv_sets)
+
+
+def _has_weights(sizes: Sequence[int], count: int) -> bool:
+    """True if at least `count` layers have weights."""
+    return sum(size > 0 for size in sizes) >= count
