@@ -21,7 +21,7 @@ from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Batching, Divided, PlacedLayer, count_softmax_units
 from ohmformer.cost.machine.arguments import check_choices, check_clip, check_cost_arguments, check_kv, check_sets
 from ohmformer.cost.machine.machine import Machine
-from ohmformer.cost.machine.refresh import Refresh, refresh_of
+from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
@@ -211,17 +211,21 @@ def place(
     uses = workload.batch if batching == "serial" and any(home.moves_weights for home in homes) else 1
     layers = divided.with_homes(homes, uses).placed()
     heads = max((op.heads for op in divided.workload.dynamic), default=0)
-    built = []
-    for group, chip in enumerate(chips):
-        held = layers if layout is None else layers[slice(*layout.range_of(group))]
-        softmax = count_softmax_units(held) if softmax_sets == "per_layer" else 1
-        built.append(Machine.built(hardware, chip.arrays, chip.kv, heads, softmax, chip.used))
-    further: dict[str, Any] = {"choice": choice, "weight_uses": uses}
-    if layout is None:
-        own, further["homes"] = built[0], homes[0]
-        further["refresh"] = refresh_of(workload, kv_arrays, hardware, homes[0])
-    else:
-        own, further["homes"] = Machine.of_groups(built, layout.sharing), homes_of_chips(homes, layout.sharing)
-        further["refresh"] = refresh_of_chips(workload, chips, hardware, layout.sharing)
-        further |= {"layout": layout, "homes_of": tuple(homes)}
+    built = [
+        Machine.built(hardware, chip.arrays, chip.kv, heads, sets, chip.used)
+        for chip, sets in zip(chips, _sets_of_softmax(layers, layout, softmax_sets), strict=True)
+    ]
+    sharing = divided.sharing
+    further: dict[str, Any] = {"choice": choice, "weight_uses": uses, "layout": layout}
+    further |= {"refresh": refresh_of_chips(workload, chips, hardware, sharing), "homes": homes[0]}
+    own = built[0]
+    if layout is not None:
+        own = Machine.of_groups(built, sharing)
+        further |= {"homes": homes_of_chips(homes, sharing), "homes_of": tuple(homes)}
     return Placement.on(own, workload, layers, tuple(wear(workload, kv_arrays)), kv_sets, softmax_sets, **further)
+
+
+def _sets_of_softmax(layers: tuple[PlacedLayer, ...], layout: Layout | None, softmax_sets: str) -> list[int]:
+    """For each group of chips, the number of sets of softmax units of one of its chips."""
+    held = [layers] if layout is None else [layers[slice(*layout.range_of(group))] for group in range(len(layout.ends))]
+    return [count_softmax_units(each) if softmax_sets == "per_layer" else 1 for each in held]

@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import MEMORY, Stage
+from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.layer_cuts import (
     further_units,
+    is_memory,
     loops,
     on_chip,
     segments,
@@ -322,7 +323,7 @@ class _Flow:
     def _occupy(self, stage: Stage, units: tuple[str, ...], start: float, busy: float, tokens: int) -> None:
         """Note when the units of a stage become free after a block that starts at `start`."""
         self.free.update(dict.fromkeys(units, start + busy))
-        if stage.off_chip and len(units) > 1 and units[-1].endswith(MEMORY):
+        if len(units) > 1 and is_memory(units[-1]):
             self.free[units[-1]] = start + min(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
 
     def _one_by_one(self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]) -> Array:

@@ -26,6 +26,11 @@ def on_chip(layer: PlacedLayer, unit: str) -> str:
     return unit if layer.chip is None else f"chip {layer.chip}: {unit}"
 
 
+def is_memory(unit: str) -> bool:
+    """True if a further unit of a stage is a memory off the chip, of which each of several chips has one."""
+    return unit == MEMORY or unit.endswith(f": {MEMORY}")
+
+
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
     """Position of the stage that writes the cells which the stage at `index` reads; None if it reads no such cells."""
     if stages[index].engine != "attention" or stages[index].name in ("write", CONDITIONING):

@@ -33,9 +33,8 @@ def homes_of_chips(groups: Sequence[Homes], sharing: Sequence[int]) -> Homes:
 
 def _sum(parts: Iterable[Mapping[str, float]], times: Sequence[int]) -> dict[str, float]:
     """Sum of numbers by name, each part taken several times."""
-    return add_energy(
-        *({name: n * value for name, value in part.items()} for part, n in zip(parts, times, strict=True))
-    )
+    pairs = zip(parts, times, strict=True)
+    return add_energy(*({name: count * value for name, value in part.items()} for part, count in pairs))
 
 
 def refresh_of_chips(
@@ -55,8 +54,8 @@ def refresh_of_chips(
     with_cells = [pair for pair in zip(groups, sharing, strict=True) if pair[0].kv] or [(groups[0], 1)]
     found = [(refresh_of(workload, each.kv, hardware, each.homes), times) for each, times in with_cells]
     kinds = [(refresh, times) for refresh, times in found if refresh is not None]
-    if not kinds:
-        return None
+    if not kinds or kinds == [(kinds[0][0], 1)]:
+        return kinds[0][0] if kinds else None
     return replace(
         kinds[0][0],
         seconds=max(refresh.seconds for refresh, _ in kinds),

@@ -157,8 +157,8 @@ class _Splitter:
         for product in products:
             if product.inputs not in self.cut.widths:
                 raise self._refused(
-                    f"{product.name} multiplies {product.inputs:,} values, which are not those that the products before it "
-                    "have made"
+                    f"{product.name} multiplies {product.inputs:,} values, which are not those that the products "
+                    "before it have made"
                 )
         reduced = 0
         self.cut = None

@@ -64,16 +64,7 @@ def serve(
     """
     passes = _passes(model, prompt, generate, batch)
     check_cost_arguments("serve", passes.prefill, hardware, clip, weights)
-    if hardware.chip is not None and hardware.chip.idle_tiles == "gated":
-        raise BadInput(
-            "hardware.chip.idle_tiles = 'gated': serve has no time at work of each tile; write 'on', or price single "
-            "passes with of.simulate"
-        )
-    if hardware.system is not None:
-        raise BadInput(
-            "hardware.system: serve sizes a single chip or GPU; leave system out, or price single passes of several "
-            "chips with of.simulate"
-        )
+    _check_machine(hardware)
     remedy = "LayerSerial() or SequenceBlocking(block=64)"
     check_type("serve", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     flow = dataflow or LayerSerial()
@@ -92,6 +83,24 @@ def serve(
         single = prefill if passes.batch == 1 else place_for(flow, passes.alone, hardware, kv=kv, **options)
         alone = _work(single, flow), sum(single.energy.values())
     return Served(passes, machine, flow, prefill, decoding, _work(prefill, flow), alone)
+
+
+def _check_machine(hardware: Accelerator) -> None:
+    """Refuse machines whose requests have no price.
+
+    Raises:
+        BadInput: idle tiles are gated, or there are several chips.
+    """
+    if hardware.chip is not None and hardware.chip.idle_tiles == "gated":
+        raise BadInput(
+            "hardware.chip.idle_tiles = 'gated': serve has no time at work of each tile; write 'on', or price single "
+            "passes with of.simulate"
+        )
+    if hardware.system is not None:
+        raise BadInput(
+            "hardware.system: serve sizes a single chip or GPU; leave system out, or price single passes of several "
+            "chips with of.simulate"
+        )
 
 
 def _machine(prefill: Placement, last: Placement) -> Machine:
