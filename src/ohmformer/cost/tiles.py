@@ -259,7 +259,7 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
     without = ceil(fixed / (chip.cores_per_tile * chip.vector.lanes_per_core)) - sum(count for _, _, count in kinds)
     kinds.append(("projection", None, max(0, without)))
     needed = used = sum(count for _, _, count in kinds)
-    if chip.granularity == "node":
+    if chip.granularity == "node" and hardware.system is None:
         if chip.tiles_per_node is None:
             raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
         needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node

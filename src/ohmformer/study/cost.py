@@ -21,6 +21,7 @@ from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.spec import ArrayEngine, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
+from ohmformer.study.chips import chip_notes, chips_result
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.results.costs import CostResult, EnergyBy, Wear
 from ohmformer.study.results.document import SCHEMA
@@ -187,6 +188,7 @@ def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = No
         critical_path_s=add_energy(*(run.timeline.critical_stages() for run in runs)),
         buffer_B=last.timeline.peak_buffer(),
         counts=_counts(runs),
+        chips=chips_result([run.placement for run in runs]),
     )
 
 
@@ -309,7 +311,7 @@ def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Itera
 
 def notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
     """Notes on what prices hold for and on what has no effect, each once, for points and what they cost."""
-    return [*remedy_notes(settings), *memory_notes(settings, costs), *price_notes(settings)]
+    return [*remedy_notes(settings), *memory_notes(settings, costs), *price_notes(settings), *chip_notes(costs)]
 
 
 def memory_notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:

@@ -7,7 +7,8 @@ On a ring of T chips that share V bytes (Patarasuk and Yuan, Journal of Parallel
     all_reduce   2 (T - 1) / T V               2 (T - 1)
     gather       (T - 1) / T V                 T - 1
 
-It takes bytes / bandwidth, for which the link is occupied, and steps x latency, for which it is not. Each of the T
+It takes bytes / bandwidth, for which the link is occupied, and steps x latency, for which it is not. On a GPU, an
+exchange is a kernel, which is launched. Each of the T
 chips sends all values that cross to the next group, to the chip with its own number there, or to several if that group
 has more chips.
 """
@@ -40,7 +41,9 @@ def exchange_stage(op: Exchange, context: LayerContext) -> Stage:
     steps = {"send": 1, "all_reduce": 2 * (op.chips - 1), "gather": op.chips - 1}[op.kind]
     unit = LINK if system.links == 1 else f"{LINK} {1 + op.number % system.links}"
     energy = {LINK: size * system.link.energy} if size else {}
-    per_token = size / system.link.bandwidth / context.vectors
+    gpu = context.hardware.projection
+    launch = gpu.launch_time if isinstance(gpu, GpuEngine) else 0.0
+    per_token = (size / system.link.bandwidth + launch) / context.vectors
     stage = Stage(LINK, LINK, unit, True, fixed=steps * system.link.latency, per_token=per_token, energy=energy)
     return _with_sums(stage, op, context) if op.kind == "all_reduce" else stage
 

@@ -35,6 +35,24 @@ class Wear(Part):
     arrays: Text
 
 
+class ChipsResult(Part):
+    """The chips of a system of several, for one pass, or for all decoding steps of a point.
+
+    Attributes:
+        count: number of chips.
+        groups: number of groups of chips that form a pipeline.
+        sharing: number of chips of the largest group, which share its layers.
+        largest_area_m2: area of the largest chip.
+        links_B: bytes that all chips send over their links.
+    """
+
+    count: Count
+    groups: Count
+    sharing: Count
+    largest_area_m2: Number
+    links_B: Number
+
+
 class CostResult(Part):
     """The cost of one point, in SI units; None for a value that is unknown or infinite.
 
@@ -42,6 +60,7 @@ class CostResult(Part):
         throughput_per_s: samples per second. A sample is done when all its passes are: one pass over its tokens, or all
             decoding steps of the point.
         tokens_per_s: new tokens per second: those of a sample, or one for each decoding step.
+        chips: the chips; None if there is one.
     """
 
     latency_s: Number
@@ -58,6 +77,7 @@ class CostResult(Part):
     critical_path_s: dict[Text, Number]
     buffer_B: dict[Text, Number]
     counts: dict[Text, Number]
+    chips: ChipsResult | None = None
 
 
 class PartCost(Part):
