@@ -190,7 +190,7 @@ class _Splitter:
     def _share(self, count: int, who: str, what: str) -> int:
         share, rest = divmod(count, self.chips)
         if rest:
-            raise self._refused(f"{who} {count:,} {what}, which is not a multiple of it")
+            raise self._refused(f"{who} {count:,} {what}, which {self.chips} chips cannot divide evenly")
         return share
 
     def _exchange(self, kind: str, stage: str, values: int) -> None:
