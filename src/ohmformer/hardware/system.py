@@ -39,7 +39,8 @@ class System(Spec):
     """`pipeline`: each chip holds whole layers, which follow one another. `tensor`: `degree` chips share each layer, by
     heads, columns and rows. If they cannot hold the model, several such groups form a pipeline."""
     degree: Count | None = None
-    """Number of chips that share each layer, for `tensor` alone."""
+    """Number of chips that share each layer, for `tensor` alone; None for all `chips` or, without these, for as few as
+    hold the model."""
     link: Link
     """The links between chips."""
     links: Count = 1
@@ -52,23 +53,19 @@ class System(Spec):
                 f"degree = {self.degree}: in a pipeline, no chips share a layer; take partition = 'tensor', or leave "
                 "degree out"
             )
-        if self.partition == "tensor" and self.degree is None and self.chips is None:
-            raise ValueError("degree: is missing, so it is unknown how many chips share a layer; add it, or chips")
-        if self.chips is not None and self.chips % self.sharing:
+        if self.chips is not None and self.chips % (self.degree or 1):
             raise ValueError(
-                f"chips = {self.chips}: is not a multiple of degree = {self.sharing}; correct one, since each group "
+                f"chips = {self.chips}: is not a multiple of degree = {self.degree}; correct one, since each group "
                 "of a pipeline has as many chips"
             )
         return self
 
     @property
-    def sharing(self) -> int:
-        """Number of chips that share each layer: `degree`, or all `chips` of a tensor partition without it."""
-        if self.partition == "pipeline":
-            return 1
-        return self.degree or self.chips or 1
+    def sharing(self) -> int | None:
+        """Number of chips that share each layer; None for as few as hold the model."""
+        return 1 if self.partition == "pipeline" else self.degree or self.chips
 
     @property
     def groups(self) -> int | None:
         """Number of groups of chips that form a pipeline; None for as few as the model needs."""
-        return None if self.chips is None else self.chips // self.sharing
+        return None if self.chips is None else self.chips // (self.sharing or 1)

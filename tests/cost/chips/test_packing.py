@@ -72,6 +72,12 @@ def test_each_chip_has_memories_of_its_own() -> None:
     assert held == pytest.approx([held[0]] * 4 + [0.0])
 
 
+def test_as_few_chips_share_each_layer_as_hold_the_model() -> None:
+    work = shapes("llama-2-7b", phase="decode", context=100)
+    assert spans(placed(work, "gtx_1060", partition="tensor")) == ((34,), (8,))  # 4 would need 6.8 GB each
+    assert spans(placed(BERT, "puma_asplos_2019", 138, partition="tensor")) == ((13,), (4,))
+
+
 def test_gpus_of_a_pipeline_hold_a_model_that_is_too_large_for_one() -> None:
     work = shapes("llama-2-7b", phase="decode", context=100)
     with pytest.raises(BadInput, match=r"needs 27.06 GB"):
@@ -104,6 +110,7 @@ REFUSALS = [
     (GPT2, (PUMA,), {}, r"hardware.chip.tiles: is missing, so it is unknown when a chip"),
     (GPT2, (PUMA,), {"partition": "tensor", "degree": 5}, r"hardware.system.degree = 5: .* cannot divide evenly"),
     (T5, ("nvm_ideal",), {"chips": 2}, r"hardware.system: .* is an encoder-decoder"),
+    (LLAMA, (PUMA, 138), {"partition": "tensor"}, r"hardware.system.degree: is missing, and no 256 chips"),
     (LLAMA, ("gtx_1060",), {"chips": 3}, r"hardware.system.chips = 3: .* needs 5"),
 ]
 
@@ -143,8 +150,6 @@ def test_fields_are_checked(path: str, value: object, message: str) -> None:
 def test_chips_are_a_multiple_of_the_degree() -> None:
     with pytest.raises(BadInput, match=r"chips = 6: is not a multiple of degree = 4"):
         several("nvm_ideal", partition="tensor", chips=6, degree=4)
-    with pytest.raises(BadInput, match=r"degree: is missing"):
-        several("nvm_ideal", partition="tensor")
     assert several("nvm_ideal", partition="tensor", chips=6).system.sharing == 6  # type: ignore[union-attr]
 
 

@@ -94,7 +94,8 @@ def _check(workload: Workload, hardware: Accelerator, system: System) -> None:
             f"hardware.system: {shown(workload.title)} is an encoder-decoder, all of whose decoder layers read the "
             "result of the encoder, which no link of a pipeline carries; leave system out, or take another model"
         )
-    if system.groups is None and system.sharing == 1 and tiles.tiles_of_chip(hardware) is None and not hardware.gpus:
+    open_ended = system.groups is None and system.sharing in (None, 1)
+    if open_ended and tiles.tiles_of_chip(hardware) is None and not hardware.gpus:
         raise BadInput(
             "hardware.chip.tiles: is missing, so it is unknown when a chip of hardware.system is full; add it (or "
             "chip.tiles_per_node, where a node is a chip), or give system.chips"

@@ -19,10 +19,10 @@ from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Divided
 from ohmformer.cost.tiles import LayerArrays
 from ohmformer.errors import BadInput, shown
-from ohmformer.workload.spec import Op, StaticMatMul, Workload
+from ohmformer.workload.spec import Layer, Op, StaticMatMul, Workload
 
-MOST_SHARES = 4096
-"""Largest number of groups' worth of chips that share a part outside of layers."""
+MOST_CHIPS = 256
+"""Largest number of chips that share each layer, where the number is not given."""
 
 
 class Packed(NamedTuple):
@@ -48,7 +48,22 @@ def packed(workload: Workload, choice: EngineChoice, kv_sets: int) -> Packed:
     Raises:
         BadInput: there are too few chips or too many, a layer has no room on a chip, or it cannot be shared.
     """
-    return _Packing(workload, choice, kv_sets).packed()
+    system = choice.hardware.system
+    assert system is not None
+    if system.sharing is not None:
+        return _Packing(workload, choice, kv_sets, system.sharing).packed()
+    for chips in range(1, MOST_CHIPS + 1):
+        try:
+            packing = _Packing(workload, choice, kv_sets, chips)
+        except BadInput:  # the layers cannot be shared by this number of chips
+            continue
+        if packing.holds_all():
+            return Packed((len(workload.layers()),), (chips,))
+    raise BadInput(
+        f"hardware.system.degree: is missing, and no {MOST_CHIPS} chips or fewer that share each layer hold "
+        f"{shown(workload.title)} with batch = {workload.batch}; give degree, so that several groups of chips form a "
+        "pipeline"
+    )
 
 
 def on_one_group(ops: list[Op]) -> list[Op]:
@@ -74,11 +89,11 @@ class _Packing:
         tied: True if modules share weights, so that what a layer stores depends on the other layers of its group.
     """
 
-    def __init__(self, workload: Workload, choice: EngineChoice, kv_sets: int) -> None:
+    def __init__(self, workload: Workload, choice: EngineChoice, kv_sets: int, chips: int) -> None:
         assert choice.hardware.system is not None
         self.workload, self.choice, self.kv_sets = workload, choice, kv_sets
         self.hardware, self.system = choice.hardware, choice.hardware.system
-        self.chips = self.system.sharing
+        self.chips = chips
         self.share = self._shared(self.chips)
         self.layers = self.share.layers()
         self.tied = any(isinstance(op, StaticMatMul) and op.shared_with for op in workload.ops)
@@ -102,6 +117,10 @@ class _Packing:
             found = self._fewest()
             return found if wanted is None else self._spread(found)
         return Packed(even, (self.chips,) * wanted)
+
+    def holds_all(self) -> bool:
+        """True if one group has room for all layers."""
+        return self._fits(0, len(self.layers))
 
     def _fewest(self) -> Packed:
         """Fill one group after another."""
@@ -134,19 +153,28 @@ class _Packing:
         Raises:
             BadInput: it is a layer, or has no room on more chips either.
         """
-        layer, times = self.workload.layers()[first], 2
-        while layer.index is None and times <= MOST_SHARES:
-            ops = tuple(layer_share(layer, times * self.chips, self.workload.title))
-            share = replace(self.workload, ops=ops)
-            if self._has_room(Divided.of(share, self.choice)):
-                return times * self.chips
-            times += 1 if times < 32 else times // 8
+        layer = self.workload.layers()[first]
+        if layer.index is None:
+            multiples = [times * self.chips for times in (*range(2, 33), *range(36, 257, 4))]
+            wide: int | None = next((chips for chips in multiples if self._shares_fit(layer, chips)), None)
+            if wide is not None:
+                return wide
+        more = range(self.chips + 1, MOST_CHIPS + 1)
+        enough = next((chips for chips in more if self._shares_fit(layer, chips)), None)
         reason = str(error).rpartition("; ")[0] or str(error)
         now = f"degree = {self.chips}" if self.chips > 1 else "partition = 'pipeline'"
+        remedy = f"let {enough} chips share each layer (partition = 'tensor', degree = {enough}), or " if enough else ""
         raise BadInput(
-            f"{reason}: so much for {layer.name} alone, with hardware.system.{now}; let more chips share each layer "
-            "(partition = 'tensor', degree), or take larger chips"
+            f"{reason}: so much for {layer.name} alone, with hardware.system.{now}; {remedy}take larger chips"
         ) from error
+
+    def _shares_fit(self, layer: Layer, chips: int) -> bool:
+        """True if this number of chips can share a layer, and each has room for its share."""
+        try:
+            share = replace(self.workload, ops=tuple(layer_share(layer, chips, self.workload.title)))
+        except BadInput:
+            return False
+        return self._has_room(Divided.of(share, self.choice))
 
     def _even(self, groups: int) -> tuple[int, ...] | None:
         """Ends of groups that have as many weights as possible alike; None if some have no room for theirs.
