@@ -1,7 +1,7 @@
 """What the resistance of wires costs: by size of the arrays, and by solution. Writes a page as Markdown.
 
 The bundled vision transformer on Fashion-MNIST, weights, K and V in pairs of 2-bit cells of 1 to 50 uS (the library's
-`generic` cell without noise), wires of 1 and 3 ohm from cell to cell along rows and columns. All losses come from wires.
+`generic` cell) without noise, wires of 1 and 3 ohm from cell to cell along rows and columns: all loss is that of wires.
 
     python benchmarks/ir_drop.py [--images 500] [--write benchmarks/ir_drop.md]
 """

@@ -198,8 +198,8 @@ class Crossbar(Spec):
         how = self.wires.ir_drop
         if loss > MAX_LOSS.get(how, loss):
             raise ValueError(
-                f"wires.ir_drop = {how!r} holds up to a loss of {MAX_LOSS[how]:g}, but cells at g_max lose {loss:.3g} in "
-                f"{self.rows} x {self.columns} cells; set it to 'exact', or lower resistances or the size"
+                f"wires.ir_drop = {how!r} holds up to a loss of {MAX_LOSS[how]:g}, but cells at g_max lose {loss:.3g} "
+                f"in {self.rows} x {self.columns} cells; set it to 'exact', or lower resistances or the size"
             )
 
     def changed_from(self, old: Self) -> Self:

@@ -32,8 +32,8 @@ the mean of such a cell by less than phi(4) - 4 Q(4) = 7e-6 of its standard devi
 def writable(array: Crossbar) -> bool:
     """True if `write_normal` supports the array.
 
-    It supports pairs that are written once with Gaussian noise, without drift, faults and losses in wires. If the clamp matters, the
-    unused half of a pair must also be free of noise.
+    It supports pairs that are written once with Gaussian noise, without drift, faults and losses in wires. If the clamp
+    matters, the unused half of a pair must also be free of noise.
     """
     cell = array.cell
     if array.encoding != "differential" or array.write_verify or array.wires or not noise.gaussian(cell):

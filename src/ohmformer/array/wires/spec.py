@@ -33,9 +33,9 @@ class Wires(Spec):
     sense: Resistance = 0.0
     """Input resistance of what senses the current of a column, in series with the column [ohm]."""
     ir_drop: IRDrop = "exact"
-    """`exact`: all voltages of the array are solved for every input. `sweeps`: they are solved for equal voltages on all
-    rows, and other inputs lose the same share in each cell. `first_order`: each cell loses voltage as if the currents of
-    all cells were those without loss. The last two are faster, and refused beyond `MAX_LOSS`."""
+    """`exact`: all voltages of the array are solved for every input. `sweeps`: they are solved for equal voltages on
+    all rows, and other inputs lose the same share in each cell. `first_order`: each cell loses voltage as if the
+    currents of all cells were those without loss. The last two are faster, and refused beyond `MAX_LOSS`."""
 
 
 def largest_loss(wires: Wires, rows: int, columns: int, g_max: float) -> float:
