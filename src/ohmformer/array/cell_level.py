@@ -20,7 +20,6 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.device import noise
 from ohmformer.streams import Streams
 
-
 VALUES = 1 << 20
 """Largest number of devices whose reads are computed together, if that is more than one input vector."""
 
@@ -49,7 +48,8 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
             for s in range(programmed.slices):
                 for first in range(0, programmed.inputs, array.rows):
                     rows = slice(first, first + array.rows)
-                    streams = stream and [stream.child(m, z, s, first) for m in vectors.tolist()]
+                    keys = [(m, z, s, first) for m in vectors.tolist()]
+                    streams = None if stream is None else [stream.child(*key) for key in keys]
                     applied = planes[z][..., int(vectors[0]) : int(vectors[-1]) + 1, rows]
                     result = _one_read(applied, programmed, s, rows, streams, at_slice(span, s))
                     total = total + weight * array.slice_weight(s) * result
@@ -67,7 +67,7 @@ def _one_read(
     array = programmed.array
     sides = []
     for k, side in enumerate(("plus", "minus")):
-        of_side = streams and [stream.child(side) for stream in streams]
+        of_side = None if streams is None else [stream.child(side) for stream in streams]
         sides.append(_currents(applied, *_columns(programmed, k, s, rows), array, of_side))
     plus, minus = sides
     counter = event_counter.current()
