@@ -9,6 +9,7 @@ Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column bloc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -39,18 +40,19 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
     """
     array, M = programmed.array, codes.shape[-2]
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
-    matrices = max(codes[..., 0, 0].numel(), programmed.cells[0, 0, ..., 0, 0].numel())
+    matrices = max(prod(codes.shape[:-2]), prod(programmed.cells.shape[2:-2]))
     together = max(1, VALUES // (matrices * programmed.outputs * min(array.rows, programmed.inputs)))
     results = []
-    for vectors in torch.arange(M).split(together):
+    for start in range(0, max(1, M), together):
+        vectors = range(start, min(M, start + together))
         total = torch.zeros((), dtype=codes.dtype, device=codes.device)
         for z, weight in enumerate(weights):
             for s in range(programmed.slices):
                 for first in range(0, programmed.inputs, array.rows):
                     rows = slice(first, first + array.rows)
-                    keys = [(m, z, s, first) for m in vectors.tolist()]
+                    keys = [(m, z, s, first) for m in vectors]
                     streams = None if stream is None else [stream.child(*key) for key in keys]
-                    applied = planes[z][..., int(vectors[0]) : int(vectors[-1]) + 1, rows]
+                    applied = planes[z][..., vectors.start : vectors.stop, rows]
                     result = _one_read(applied, programmed, s, rows, streams, at_slice(span, s))
                     total = total + weight * array.slice_weight(s) * result
         results.append(total / array.redundancy)
@@ -111,7 +113,8 @@ def _currents(
         g_written = None
         if written is not None:
             g_written = (array.cell.g_min + array.step * written.unsqueeze(-3)).expand(*lead, M, O, R)
-        eps = torch.stack([stream.normal(*lead, O, R, like=cells) for stream in streams], dim=-3)
+        drawn = [stream.normal(*lead, O, R, like=cells) for stream in streams]
+        eps = torch.stack(drawn, dim=-3) if drawn else cells.new_empty(*lead, 0, O, R)
         cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
     currents = applied * cells
     counter = event_counter.current()
