@@ -160,8 +160,8 @@ class Divided(NamedTuple):
         for first, arrays in self.in_arrays.items():
             layer, group = layers[first], self.group_of(first)
             nearest = _neighbors(first, self.kinds) if layer.index is None else ()
-            near = (kind for kind in (first, *nearest) if self.group_of(kind) == group)
-            layer_lanes = next((lanes[kind] for kind in near if lanes[kind]), 0)
+            near = (kind for kind in (first, *nearest) if lanes[kind] and self.group_of(kind) == group)
+            layer_lanes = next((lanes[kind] for kind in near), 0)
             sizes = self.workload.batch, layer.tokens, layer_lanes
             context = LayerContext(hardware, *sizes, homes[group], weight_uses, self.sharing[group])
             load = load_stage(hardware, arrays, arrays_of[group], weight_uses)

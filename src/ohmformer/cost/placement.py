@@ -227,5 +227,7 @@ def place(
 
 def _sets_of_softmax(layers: tuple[PlacedLayer, ...], layout: Layout | None, softmax_sets: str) -> list[int]:
     """For each group of chips, the number of sets of softmax units of one of its chips."""
+    if softmax_sets == "one":
+        return [1] * (1 if layout is None else len(layout.ends))
     held = [layers] if layout is None else [layers[slice(*layout.range_of(group))] for group in range(len(layout.ends))]
-    return [count_softmax_units(each) if softmax_sets == "per_layer" else 1 for each in held]
+    return [count_softmax_units(each) for each in held]

@@ -18,7 +18,9 @@ SOFTMAX = "softmax"
 
 def unit_name(layer: PlacedLayer, stage: Stage) -> str:
     """Name of the unit that a stage occupies: the same for all layers of a chip if they share it."""
-    return on_chip(layer, stage.unit) if stage.shared else f"{layer.name}: {stage.unit}"
+    if stage.shared:
+        return stage.unit if layer.chip is None else on_chip(layer, stage.unit)
+    return f"{layer.name}: {stage.unit}"
 
 
 def on_chip(layer: PlacedLayer, unit: str) -> str:

@@ -51,6 +51,8 @@ def refresh_of_chips(
     Raises:
         BadInput: see `refresh_of`.
     """
+    if hardware.attention.refresh is None:
+        return None
     with_cells = [pair for pair in zip(groups, sharing, strict=True) if pair[0].kv] or [(groups[0], 1)]
     found = [(refresh_of(workload, each.kv, hardware, each.homes), times) for each, times in with_cells]
     kinds = [(refresh, times) for refresh, times in found if refresh is not None]
