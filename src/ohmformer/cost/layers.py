@@ -121,12 +121,13 @@ class Divided(NamedTuple):
             BadInput: see `EngineChoice.resolve`.
         """
         tenants, layers = choice.tenants(workload.ops), workload.layers()
-        kinds = tuple(range(len(layers))) if singly else _first_equal_layer(workload, choice, tenants)
+        kinds = alike = tuple(range(len(layers))) if singly else _first_equal_layer(workload, choice, tenants)
         if groups:
             first_of: dict[tuple[int, int], int] = {}
             pairs = enumerate(zip(groups, kinds, strict=True))
             kinds = tuple(first_of.setdefault(pair, position) for position, pair in pairs)
-        work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
+        chosen = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(alike)}
+        work = {first: chosen[alike[first]] for first in dict.fromkeys(kinds)} if groups else chosen
         counts = Counter(kinds)
         in_arrays = {first: tiles.layer_arrays(ops, counts[first]) for first, ops in work.items()}
         members: list[list[int]] = [[] for _ in range(groups[-1] + 1 if groups else 1)]

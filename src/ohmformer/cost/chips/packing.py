@@ -8,12 +8,13 @@ vocabulary, takes a group with more chips, which share its columns.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 from ohmformer.cost.chips.contents import contents_of
+from ohmformer.cost.chips.even_shares import divided_further, even_ends
 from ohmformer.cost.chips.tensor import layer_share
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Divided
@@ -98,6 +99,7 @@ class _Packing:
         self.layers = self.share.layers()
         self.tied = any(isinstance(op, StaticMatMul) and op.shared_with for op in workload.ops)
         self.divided = Divided.of(self.share, choice)
+        self._known: dict[tuple[object, ...], bool] = {}
 
     def _shared(self, chips: int) -> Workload:
         """What one of `chips` chips computes of all layers."""
@@ -134,10 +136,8 @@ class _Packing:
 
     def _next_group(self, first: int) -> tuple[int, int]:
         """The position after the last layer that a group has room for from `first` on, and its number of chips."""
-        try:
-            self._check_room(first, first + 1)
-        except BadInput as error:
-            return first + 1, self._wider(first, error)
+        if not self._fits(first, first + 1):
+            return first + 1, self._wider(first)
         step, end = 1, first + 1
         while step:
             further = min(end + step, len(self.layers))
@@ -147,7 +147,7 @@ class _Packing:
                 step //= 2
         return end, self.chips
 
-    def _wider(self, first: int, error: BadInput) -> int:
+    def _wider(self, first: int) -> int:
         """Number of chips that share a part outside of layers which a usual group has no room for.
 
         Raises:
@@ -161,12 +161,16 @@ class _Packing:
                 return wide
         more = range(self.chips + 1, MOST_CHIPS + 1)
         enough = next((chips for chips in more if self._shares_fit(layer, chips)), None)
-        reason = str(error).rpartition("; ")[0] or str(error)
         now = f"degree = {self.chips}" if self.chips > 1 else "partition = 'pipeline'"
         remedy = f"let {enough} chips share each layer (partition = 'tensor', degree = {enough}), or " if enough else ""
-        raise BadInput(
-            f"{reason}: so much for {layer.name} alone, with hardware.system.{now}; {remedy}take larger chips"
-        ) from error
+        try:
+            self._check_room(first, first + 1)
+        except BadInput as error:
+            reason = str(error).rpartition("; ")[0] or str(error)
+            raise BadInput(
+                f"{reason}: so much for {layer.name} alone, with hardware.system.{now}; {remedy}take larger chips"
+            ) from error
+        raise AssertionError(first)
 
     def _shares_fit(self, layer: Layer, chips: int) -> bool:
         """True if this number of chips can share a layer, and each has room for its share."""
@@ -184,22 +188,12 @@ class _Packing:
         """
         sizes = self._weights()
         full = sum(size > 0 for size in sizes)
-        if groups > full and all(self._fits(first, first + 1) for first in dict.fromkeys(self.divided.kinds)):
-            raise self._too_many(full * self.chips)
-        sums = [0, *accumulate(sizes)]
-        ends: list[int] = []
-        for left in range(groups, 0, -1):
-            first = ends[-1] if ends else 0
-            goal = sums[first] + (sums[-1] - sums[first]) / left
-            end = len(sizes) if left == 1 else first + 1
-            while left > 1 and _has_weights(sizes[end + 1 :], left - 1):
-                if sums[end] > sums[first] and abs(sums[end + 1] - goal) > abs(sums[end] - goal):
-                    break
-                end += 1
-            if not first < end <= len(sizes) or not self._fits(first, end):
-                return None
-            ends.append(end)
-        return tuple(ends)
+        if groups > full:
+            if all(self._fits(first, first + 1) for first in dict.fromkeys(self.divided.kinds)):
+                raise self._too_many(full * self.chips)
+            return None
+        ends = even_ends(sizes, groups)
+        return ends if all(self._fits(first, end) for first, end in pairwise((0, *ends))) else None
 
     def _spread(self, found: Packed) -> Packed:
         """The groups, with those of most weights divided in two until all chips have layers.
@@ -214,22 +208,9 @@ class _Packing:
                 f"hardware.system.chips = {self.system.chips}: {shown(self.workload.title)} with batch = "
                 f"{self.workload.batch} needs {needed}; raise it, or leave it out to take as many as needed"
             )
-        sizes = self._weights()
         ranges = zip(pairwise((0, *found.ends)), found.sharing, strict=True)
         groups = [(first, end, chips) for (first, end), chips in ranges]
-        for _ in range((self.system.chips - needed) // self.chips):
-            cuts = [
-                (sum(sizes[first:end]), place, cut)
-                for place, (first, end, _) in enumerate(groups)
-                for cut in range(first + 1, end)
-                if 2 * sum(sizes[first:cut]) >= sum(sizes[first:end]) and _has_weights(sizes[cut:end], 1)
-            ]
-            if not cuts:
-                break
-            largest = max(size for size, _, _ in cuts)
-            _, place, cut = next(entry for entry in cuts if entry[0] == largest)
-            first, end, chips = groups[place]
-            groups[place : place + 1] = [(first, cut, chips), (cut, end, chips)]
+        groups = divided_further(groups, self._weights(), (self.system.chips - needed) // self.chips)
         used = sum(chips for _, _, chips in groups)
         if used != self.system.chips:
             raise self._too_many(used)
@@ -248,11 +229,14 @@ class _Packing:
         ]
 
     def _fits(self, first: int, end: int) -> bool:
-        try:
-            self._check_room(first, end)
-        except BadInput:
-            return False
-        return True
+        key = (first, end) if self.tied else tuple(sorted(Counter(self.divided.kinds[first:end]).items()))
+        if key not in self._known:
+            try:
+                self._check_room(first, end)
+                self._known[key] = True
+            except BadInput:
+                self._known[key] = False
+        return self._known[key]
 
     def _check_room(self, first: int, end: int) -> None:
         """Refuse layers for which a chip has no room in its arrays and memories.
@@ -280,8 +264,3 @@ class _Packing:
             one = divided.in_arrays[kind]
             arrays.append(LayerArrays(count, one.weights, [replace(use, layers=count) for use in one.kv]))
         contents_of(self.workload, self.hardware, distinct, arrays, self.kv_sets)
-
-
-def _has_weights(sizes: Sequence[int], count: int) -> bool:
-    """True if at least `count` layers have weights."""
-    return sum(size > 0 for size in sizes) >= count
