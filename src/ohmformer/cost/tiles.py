@@ -272,7 +272,7 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
             f"hardware.chip.{'tiles' if chip.tiles else 'tiles_per_node'} = {size}: "
             f"{'the model' if hardware.system is None else 'a chip'} needs {needed} tiles ({total} arrays of weights, "
             f"{attention} of keys and values, {per_tile} per tile; weights of {stored}{lanes}); "
-            "raise it, or leave it out to take as many as needed"
+            f"raise it{', or leave it out to take as many as needed' if hardware.system is None else ''}"
         )
     spare = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
     kinds.append(("projection", spare, (size or needed) - used))

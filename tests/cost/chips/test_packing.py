@@ -103,7 +103,7 @@ REFUSALS = [
         GPT2,
         (PUMA, 20),
         {},
-        r"hardware.chip.tiles = 20: a chip needs 36 tiles .* layer 0 alone, .*'pipeline'",
+        r"hardware.chip.tiles = 20: a chip needs 36 tiles .*; raise it, or take .* degree = 2 \(layer 0: it has",
     ),
     (GPT2, (PUMA, 138), {"chips": 5}, r"hardware.system.chips = 5: 'GPT-2 \(124 M\)' with batch = 1 needs 6"),
     (GPT2, (PUMA,), {"chips": 20}, r"hardware.system.chips = 20: .* can use 13"),

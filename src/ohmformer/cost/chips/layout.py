@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ohmformer.cost import tiles
-from ohmformer.cost.chips.packing import Packed, on_one_group, packed
+from ohmformer.cost.chips.packing import on_one_group, packed
 from ohmformer.cost.chips.tensor import layer_share
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Divided
@@ -53,14 +53,13 @@ class Layout:
         return Divided.of(self.workload, choice, singly=singly, groups=self.groups, sharing=self.sharing)
 
 
-def layout_of(workload: Workload, choice: EngineChoice, kv_sets: int = 1, like: Layout | None = None) -> Layout | None:
+def layout_of(workload: Workload, choice: EngineChoice, kv_sets: int) -> Layout | None:
     """Divide a workload among the chips of a system; None for an accelerator without one.
 
     Args:
         workload: the operations.
         choice: the engines.
         kv_sets: see `place`.
-        like: the layout of another pass of the model, whose chips hold the same layers; None to find one.
 
     Raises:
         BadInput: there are too few chips or too many, a layer has no room on a chip, or it cannot be shared.
@@ -69,7 +68,7 @@ def layout_of(workload: Workload, choice: EngineChoice, kv_sets: int = 1, like: 
     if system is None:
         return None
     _check(workload, choice.hardware, system)
-    found = Packed(like.ends, like.sharing) if like else packed(workload, choice, kv_sets)
+    found = packed(workload, choice, kv_sets)
     layers, parts = workload.layers(), []
     for (first, end), chips in zip(pairwise((0, *found.ends)), found.sharing, strict=True):
         ops = [op for layer in layers[first:end] for op in layer_share(layer, chips, workload.title)]

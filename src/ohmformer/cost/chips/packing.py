@@ -161,15 +161,12 @@ class _Packing:
                 return wide
         more = range(self.chips + 1, MOST_CHIPS + 1)
         enough = next((chips for chips in more if self._shares_fit(layer, chips)), None)
-        now = f"degree = {self.chips}" if self.chips > 1 else "partition = 'pipeline'"
-        remedy = f"let {enough} chips share each layer (partition = 'tensor', degree = {enough}), or " if enough else ""
+        more_chips = f", or take hardware.system.partition = 'tensor' and degree = {enough}" if enough else ""
         try:
             self._check_room(first, first + 1)
         except BadInput as error:
-            reason = str(error).rpartition("; ")[0] or str(error)
-            raise BadInput(
-                f"{reason}: so much for {layer.name} alone, with hardware.system.{now}; {remedy}take larger chips"
-            ) from error
+            part = "it" if self.chips == 1 else f"its share for one of {self.chips} chips"
+            raise BadInput(f"{error}{more_chips} ({layer.name}: {part} has no room on a chip)") from error
         raise AssertionError(first)
 
     def _shares_fit(self, layer: Layer, chips: int) -> bool:
