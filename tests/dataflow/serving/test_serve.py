@@ -272,13 +272,6 @@ def test_a_trace_of_too_many_jobs_is_refused() -> None:
         served.chrome_trace()
 
 
-def test_gated_tiles_are_refused() -> None:
-    hardware = of.replace(of.load("xformer_tvlsi_2023"), "chip.idle_tiles", "gated")
-    with pytest.raises(of.BadInput, match=r"^hardware\.chip\.idle_tiles = 'gated': .*write 'on'"):
-        of.serve("gpt2", hardware, prompt=8, generate=2)
-    of.serve("gpt2", of.replace(hardware, "chip.idle_tiles", "on"), prompt=8, generate=2)
-
-
 @pytest.mark.parametrize("batching", ["pipelined", "serial"])
 def test_the_timeline_of_a_prefill_waits_for_the_memory(batching: str) -> None:
     """Lanes with all weights off the chip: stages of the prefill take turns with the memory, in the trace as well."""

@@ -19,7 +19,7 @@ from ohmformer.cost.stage import By, total_energy
 from ohmformer.dataflow.closed_form import latency
 from ohmformer.dataflow.serving.step_latency import KindTimes, job_ends, step_latencies
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.timeline import build_timeline
+from ohmformer.dataflow.timeline import build_timeline, gated_energy_of
 from ohmformer.workload.request import ListedSteps, Steps
 
 Array = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ class Decoding:
             return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._priced.times)
         count = self.steps.count
         if not self.dataflow.has_closed_form:
-            return np.array([build_timeline(self.placement(index), self.dataflow).latency for index in range(count)])
+            return self._events[0]
         return np.array([latency(self.placement(index), self.dataflow) for index in range(count)])
 
     def mixed_latencies(self, ahead: Sequence[int]) -> Array:
@@ -114,6 +114,13 @@ class Decoding:
         """The energy of each step, standing power excluded [N] [J]."""
         return self._priced.energies
 
+    @property
+    def gated(self) -> Array:
+        """The energy of gated tiles at work in each step [N] [J]; 0 if tiles are always on."""
+        if self.dataflow.has_closed_form or not self._priced.gated.any():
+            return self._priced.gated
+        return self._events[1]
+
     def energy_by(self, kind: By) -> dict[str, float]:
         """The energy of all steps [J] by component, operation or engine, standing power excluded."""
         return self._priced.energy_by[kind]
@@ -124,19 +131,31 @@ class Decoding:
         return self.dataflow.has_closed_form and self._priced.alike
 
     @cached_property
+    def _events(self) -> tuple[Array, Array]:
+        """Latency [s] and energy of gated tiles [J] of each step, from the event engine."""
+        runs = (build_timeline(self.placement(index), self.dataflow) for index in range(self.steps.count))
+        latencies, gated = np.array([(run.work, run.gated) for run in runs]).T
+        return latencies, gated
+
+    @cached_property
     def _priced(self) -> _Priced:
-        kinds = {first: _KindSums(self.steps.count) for first in self.prices.kinds}
+        last = self.prices.last
+        sizes = self.dataflow, last.workload.batch, last.weight_uses
+        kinds = {first: _KindSums(self.steps.count, *sizes) for first in self.prices.kinds}
         for index in range(self.steps.count):
             for first, layer in self.prices.step(index).items():
                 kinds[first].add(index, layer)
-        energies, sums = np.zeros(self.steps.count), dict[By, dict[str, float]]()
+        energies, gated, sums = np.zeros(self.steps.count), np.zeros(self.steps.count), dict[By, dict[str, float]]()
         for first, found in kinds.items():
             energies += self.prices.kinds[first] * found.energies
+            gated += self.prices.kinds[first] * found.gated
             for kind, parts in found.energy_by.items():
                 times = {name: self.prices.kinds[first] * value for name, value in parts.items()}
                 sums[kind] = add_energy(sums.get(kind, {}), times)
         alike = all(found.alike for found in kinds.values())
-        return _Priced({first: found.times for first, found in kinds.items()} if alike else {}, energies, sums, alike)
+        return _Priced(
+            {first: found.times for first, found in kinds.items()} if alike else {}, energies, gated, sums, alike
+        )
 
 
 class _KindSums:
@@ -144,12 +163,14 @@ class _KindSums:
 
     Attributes:
         energies: [N], energy of one layer in each step [J].
+        gated: [N], energy of gated tiles of one layer in each step [J].
         energy_by: how energy is split -> name -> energy of one layer in all steps [J].
         alike: True if every request has one token, and all steps have the same stages.
     """
 
-    def __init__(self, count: int) -> None:
-        self.energies = np.zeros(count)
+    def __init__(self, count: int, dataflow: Dataflow, batch: int, weight_uses: int) -> None:
+        self._sizes = dataflow, batch, weight_uses
+        self.energies, self.gated = np.zeros(count), np.zeros(count)
         self.energy_by: dict[By, dict[str, float]] = {"component": {}, "operation": {}, "engine": {}}
         self.alike, self._setup = True, 0.0
         self._shape: tuple[object, ...] = ()
@@ -160,11 +181,13 @@ class _KindSums:
     def add(self, index: int, layer: PlacedLayer) -> None:
         """Add the layer of a step; one that is the same object as in the step before is not summed anew."""
         if layer is self._last:
-            self.energies[index] = self.energies[index - 1]
+            self.energies[index], self.gated[index] = self.energies[index - 1], self.gated[index - 1]
             self._rows.append(self._rows[-1])
         else:
             stages = [(stage, 1) for stage in layer.all_stages()]
             self.energies[index] = sum(stage.joules for stage, _ in stages)
+            if any(stage.standing for stage, _ in stages):
+                self.gated[index] = gated_energy_of(layer, *self._sizes)
             busy = [stage.occupancy(1) for stage in layer.stages]
             memory = [min(time, stage.off_chip) for time, stage in zip(busy, layer.stages, strict=True)]
             self._rows.append((busy, [stage.time(1) for stage in layer.stages], memory))
@@ -190,13 +213,15 @@ class _Priced:
 
     Attributes:
         times: position of the first layer of a kind -> times of its stages; empty unless `alike`.
-        energies: [N], energy of each step [J].
+        energies: [N], energy of each step, standing power excluded [J].
+        gated: [N], energy of gated tiles in each step [J].
         energy_by: how energy is split -> name -> energy of all steps [J].
         alike: True if every request has one token in every layer, and all steps have the same stages.
     """
 
     times: dict[int, KindTimes]
     energies: Array
+    gated: Array
     energy_by: dict[By, dict[str, float]]
     alike: bool
 

@@ -17,7 +17,7 @@ from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
-from ohmformer.dataflow.timeline import build_timeline
+from ohmformer.dataflow.timeline import build_timeline, gated_energy
 from ohmformer.errors import BadInput, check_type, given
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
@@ -64,11 +64,6 @@ def serve(
     """
     passes = _passes(model, prompt, generate, batch)
     check_cost_arguments("serve", passes.prefill, hardware, clip, weights)
-    if hardware.chip is not None and hardware.chip.idle_tiles == "gated":
-        raise BadInput(
-            "hardware.chip.idle_tiles = 'gated': serve has no time at work of each tile; write 'on', or price single "
-            "passes with of.simulate"
-        )
     remedy = "LayerSerial() or SequenceBlocking(block=64)"
     check_type("serve", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     flow = dataflow or LayerSerial()
@@ -85,7 +80,7 @@ def serve(
     alone = None
     if passes.alone is not None:
         single = prefill if passes.batch == 1 else place_for(flow, passes.alone, hardware, kv=kv, **options)
-        alone = _work(single, flow), sum(single.energy.values())
+        alone = _work(single, flow), sum(single.energy.values()) + gated_energy(single, flow)
     return Served(passes, machine, flow, prefill, decoding, _work(prefill, flow), alone)
 
 

@@ -59,7 +59,7 @@ def steady_state(
         machine: the machine.
         batch: B, requests in flight.
         prefill_time: latency of the prefill of one request [s].
-        prefill_energy: its energy, standing power excluded [J].
+        prefill_energy: its energy, without power that the machine draws all the time [J].
         again: the refreshes of prefill and steps of a batch; empty if cells keep their values.
 
     Raises:
@@ -76,7 +76,7 @@ def steady_state(
     work = batch * prefill_time + stepping
     slower, joules = _refreshed(work, again)
     period = work + slower
-    joules += batch * prefill_energy + float(decoding.energies.sum()) + machine.power * period
+    joules += batch * prefill_energy + float(decoding.energies.sum() + decoding.gated.sum()) + machine.power * period
     tokens = batch * (count + 1)
     return SteadyState(
         batch,
@@ -94,4 +94,5 @@ def _refreshed(work: float, kinds: Sequence[Refresh]) -> tuple[float, float]:
     if not kinds:
         return 0.0, 0.0
     times = work / work_between(kinds) / len(kinds)
-    return times * sum(refresh.seconds for refresh in kinds), times * sum(refresh.joules for refresh in kinds)
+    joules = sum(refresh.joules + refresh.static for refresh in kinds)
+    return times * sum(refresh.seconds for refresh in kinds), times * joules
