@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, inf
 
@@ -70,6 +70,11 @@ class LayerContext:
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
         return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses)
+
+    @cached_property
+    def without_memory(self) -> LayerContext:
+        """The same layer if nothing is off the chip."""
+        return replace(self, homes=Homes(tiles=self.homes.tiles))
 
     @property
     def chip(self) -> Chip:

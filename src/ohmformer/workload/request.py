@@ -41,10 +41,16 @@ class Steps:
         return self.first.kinds == self.last.kinds
 
     def layer(self, position: int, index: int) -> Layer:
-        """A layer of a step; operations that do not change are those of the last step."""
+        """A layer of a step; operations that do not change are those of the last step, and so is a layer of them."""
         last = self.last.layers()[position]
-        ops = zip(self.first.layers()[position].ops, last.ops, strict=True)
-        return Layer(last.name, last.index, last.tokens, tuple(self._op(one, other, index) for one, other in ops))
+        if position in self._constant:
+            return last
+        pairs = zip(self.first.layers()[position].ops, last.ops, strict=True)
+        ops = tuple(self._op(one, other, index) for one, other in pairs)
+        if all(one is other for one, other in zip(ops, last.ops, strict=True)):
+            self._constant.add(position)
+            return last
+        return Layer(last.name, last.index, last.tokens, ops)
 
     def workload(self, index: int) -> Workload:
         """The workload of a step."""
@@ -59,6 +65,11 @@ class Steps:
             return other
         sizes: Any = {name: value + index * step for name, (value, step) in growth.items()}
         return replace(one, **sizes)
+
+    @cached_property
+    def _constant(self) -> set[int]:
+        """The positions of layers that were found to be the same in all steps."""
+        return set()
 
     @cached_property
     def _growth(self) -> dict[int, dict[str, tuple[int, int]]]:
@@ -108,11 +119,13 @@ class ListedSteps:
         return all(work.kinds == self.last.kinds for work in self.workloads)
 
     def layer(self, position: int, index: int) -> Layer:
-        """A layer of a step; operations that do not change are those of the last step."""
+        """A layer of a step; operations that do not change are those of the last step, and so is a layer of them."""
         layer, last = self.workloads[index].layers()[position], self.last.layers()[position]
         if len(layer.ops) != len(last.ops):
             return layer
         ops = tuple(other if one == other else one for one, other in zip(layer.ops, last.ops, strict=True))
+        if layer.tokens == last.tokens and all(one is other for one, other in zip(ops, last.ops, strict=True)):
+            return last
         return replace(layer, ops=ops)
 
     def workload(self, index: int) -> Workload:

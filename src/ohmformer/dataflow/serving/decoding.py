@@ -14,6 +14,7 @@ from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.machine.steps import StepPrices
+from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, total_energy
 from ohmformer.dataflow.closed_form import latency
@@ -32,12 +33,27 @@ class Decoding:
         machine: the machine.
         dataflow: the order of work in a step. A step starts when the step before it has ended for all requests.
         steps: the steps.
+        homes: what lives in which memory in all steps; None if that is decided for each step.
         prices: their prices.
     """
 
-    def __init__(self, machine: Machine, dataflow: Dataflow, last: Placement, steps: Steps | ListedSteps) -> None:
-        self.machine, self.dataflow, self.steps = machine, dataflow, steps
-        self.prices = StepPrices(last, steps)
+    def __init__(
+        self,
+        machine: Machine,
+        dataflow: Dataflow,
+        last: Placement,
+        steps: Steps | ListedSteps,
+        homes: Homes | None = None,
+    ) -> None:
+        self.machine, self.dataflow, self.steps, self.homes = machine, dataflow, steps, homes
+        self.prices = StepPrices(last, steps, machine.used.total, homes)
+
+    @cached_property
+    def mixed(self) -> Decoding:
+        """The same steps, if contexts are mixed: memories then hold the mean number of bytes in every step."""
+        if not self.prices.moving:
+            return self
+        return Decoding(self.machine, self.dataflow, self.prices.last, self.steps, self.prices.mean_homes())
 
     def placement(self, index: int) -> Placement:
         """A step on the machine."""
@@ -46,7 +62,8 @@ class Decoding:
         layers = tuple(priced[kind].named(layer.name) for kind, layer in named)
         workload = self.steps.workload(index)
         sets, uses = (last.kv_sets, last.softmax_sets), last.weight_uses
-        return Placement.on(self.machine, workload, layers, (), *sets, homes=last.homes, weight_uses=uses)
+        homes = self.prices.homes(index)
+        return Placement.on(self.machine, workload, layers, (), *sets, homes=homes, weight_uses=uses)
 
     @cached_property
     def latencies(self) -> Array:
@@ -104,7 +121,7 @@ class Decoding:
         """
         last, hardware = self.prices.last, self.machine.hardware
         found = (
-            refresh_of(last.workload, self.prices.kv_arrays(index), hardware, last.homes)
+            refresh_of(last.workload, self.prices.kv_arrays(index), hardware, self.prices.homes(index))
             for index in range(self.steps.count)
         )
         return [refresh for refresh in found if refresh is not None]
@@ -152,7 +169,7 @@ class Decoding:
             for kind, parts in found.energy_by.items():
                 times = {name: self.prices.kinds[first] * value for name, value in parts.items()}
                 sums[kind] = add_energy(sums.get(kind, {}), times)
-        alike = all(found.alike for found in kinds.values())
+        alike = all(found.alike and found.waits_for_memory_last for found in kinds.values())
         return _Priced(
             {first: found.times for first, found in kinds.items()} if alike else {}, energies, gated, sums, alike
         )
@@ -201,6 +218,12 @@ class _KindSums:
                 total[name] = total.get(name, 0.0) + value
 
     @property
+    def waits_for_memory_last(self) -> bool:
+        """True if the last step has all stages that use the memory off the chip in any step."""
+        memory = self.times.memory
+        return not bool(((memory > 0).any(1) & ~(memory[:, -1] > 0)).any())
+
+    @cached_property
     def times(self) -> KindTimes:
         """The times of the stages in all steps."""
         busy, arrives, memory = (np.array(part).T for part in zip(*self._rows, strict=True))
@@ -228,6 +251,6 @@ class _Priced:
 
 def _shape(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides in which order the stages of a layer run."""
-    stages = tuple((stage.name, stage.unit, stage.shared, stage.off_chip > 0) for stage in layer.stages)
+    stages = tuple((stage.name, stage.unit, stage.shared) for stage in layer.stages)
     setup = layer.setup.time(1) if layer.setup else 0.0
     return stages, layer.kept, layer.softmax, setup

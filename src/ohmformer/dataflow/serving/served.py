@@ -71,8 +71,7 @@ class Served:
         prefill: the prefill, priced; its own arrays, tiles and area are those of a machine for the prefill alone.
         decoding: the decoding steps, priced; None if one token is generated.
         prefill_work: time of computing of the prefill [s].
-        alone: time of computing [s] of the prefill of one request, and its energy without power that the machine draws
-            all the time [J]; None if they are unknown.
+        alone: the prefill of one request, priced; None if it is unknown.
     """
 
     passes: RequestPasses
@@ -81,7 +80,7 @@ class Served:
     prefill: Placement
     decoding: Decoding | None
     prefill_work: float
-    alone: tuple[float, float] | None
+    alone: Placement | None
 
     @cached_property
     def refresh(self) -> RequestRefresh | None:
@@ -281,7 +280,7 @@ class Served:
         if self.alone is None or (self.decoding is not None and not self.decoding.one_recursion):
             return None
         again = self.refresh.kinds if self.refresh else ()
-        return steady_state(self.decoding, self.machine, self.passes.batch, *self.alone, again)
+        return steady_state(self.decoding, self.machine, self.dataflow, self.passes.batch, self.alone, again)
 
     def parts(self) -> tuple[PassCost, ...]:
         """Prefill, first, mean and last decoding step, and the whole, each for all requests."""

@@ -13,12 +13,17 @@ time that this takes, with the mean refresh over the contexts of a request.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh
+from ohmformer.cost.memory.homes import KV, WEIGHTS, Homes
+from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.serving.decoding import Decoding
+from ohmformer.dataflow.serving.pass_work import work_of
 from ohmformer.dataflow.serving.request_refresh import work_between
+from ohmformer.dataflow.spec import Dataflow
+from ohmformer.dataflow.timeline import gated_energy
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ class SteadyState:
 def steady_state(
     decoding: Decoding | None,
     machine: Machine,
+    dataflow: Dataflow,
     batch: int,
-    prefill_time: float,
-    prefill_energy: float,
+    alone: Placement,
     again: Sequence[Refresh] = (),
 ) -> SteadyState:
     """The steady state of `batch` requests.
@@ -57,14 +62,19 @@ def steady_state(
     Args:
         decoding: the decoding steps of a batch of this size; None if one token is generated.
         machine: the machine.
+        dataflow: the order of work in a pass.
         batch: B, requests in flight.
-        prefill_time: latency of the prefill of one request [s].
-        prefill_energy: its energy, without power that the machine draws all the time [J].
+        alone: the prefill of one request, priced.
         again: the refreshes of prefill and steps of a batch; empty if cells keep their values.
 
     Raises:
         BadInput: see `Decoding.mixed_latencies`.
     """
+    if decoding is not None and batch > 1:
+        decoding = decoding.mixed
+        alone = _beside_caches(alone, decoding.prices.last.homes if decoding.homes is None else decoding.homes)
+    prefill_time = work_of(alone, dataflow)
+    prefill_energy = sum(alone.energy.values()) + gated_energy(alone, dataflow)
     if decoding is None:
         slower, joules = _refreshed(prefill_time, again)
         rate = 1 / (prefill_time + slower)
@@ -87,6 +97,15 @@ def steady_state(
         joules / tokens,
         joules / period,
     )
+
+
+def _beside_caches(alone: Placement, homes: Homes) -> Placement:
+    """The prefill of a request while the caches of other requests fill the memories; `homes` are those of the steps."""
+    if not homes.off_chip.keys() & {KV, WEIGHTS}:
+        return alone
+    homes = replace(homes, phase=alone.homes.phase)
+    layers = alone.divided().with_homes(homes, alone.weight_uses).placed()
+    return replace(alone, layers=layers, homes=homes)
 
 
 def _refreshed(work: float, kinds: Sequence[Refresh]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ class KindTimes:
     Attributes:
         busy: [S, N], time for which a sample occupies each of S stages [s].
         arrives: [S, N], time until the result of each stage arrives [s].
-        memory: [S, N], time for which a sample occupies the memory off the chip [s].
+        memory: [S, N], time for which a sample occupies the memory off the chip [s]; 0 in steps that do not use it.
         setup: time of the setup [s]; 0 without one.
     """
 
@@ -48,6 +49,12 @@ class KindTimes:
     arrives: Array
     memory: Array
     setup: float
+
+    @cached_property
+    def skips(self) -> list[bool]:
+        """For each stage, True if some steps do not use the memory off the chip [S]."""
+        found: list[bool] = (self.memory <= 0).any(1).tolist()
+        return found
 
     def shifted(self, offset: int) -> KindTimes:
         """The times of the steps that come `offset` later; after the last step comes the first."""
@@ -201,13 +208,18 @@ class _Pass:
             if stage.name == "write":
                 sets, uses = sets_of_cells(self.placement, layer, stage), self.readers.get(units[place][0], ())
                 now = now if sets is None or len(uses) < sets else np.maximum(now, uses[-sets])
+            off_chip = MEMORY in units[place][1:]
             for unit in units[place]:
                 if unit in self.free:
-                    now = np.maximum(now, self.free[unit])
+                    free = self.free[unit]
+                    waits = unit == MEMORY and off_chip and times.skips[place]
+                    now = np.maximum(now, np.where(times.memory[place] > 0, free, now) if waits else free)
             ends.append(now + times.busy[place])
+            memory = self.free.get(MEMORY, now)
             self.free.update(dict.fromkeys(units[place], ends[-1]))
-            if MEMORY in units[place][1:]:
-                self.free[MEMORY] = now + times.memory[place]
+            if off_chip:
+                until = now + times.memory[place]
+                self.free[MEMORY] = np.where(times.memory[place] > 0, until, memory) if times.skips[place] else until
             now = now + times.arrives[place]
             if (writer := writer_of(layer.stages, place)) is not None:
                 last[writer] = now
