@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -350,7 +351,19 @@ def test_wrong_arguments_of_results_are_refused() -> None:
             of.simulate(served.passes.prefill, of.load("nvm_ideal")).save_trace(file)
 
 
-def test_serial_batches_are_not_told_to_be_serial() -> None:
-    flow = of.LayerSerial(batching="serial")
-    with pytest.raises(of.BadInput, match=r"lower batch or generate$"):
-        _ = of.serve("gpt2", of.load("nvm_ideal"), prompt=20, generate=4, batch=1_000_000, dataflow=flow).steady
+def test_a_million_requests_that_run_one_by_one_have_a_steady_state() -> None:
+    """Requests that run alone, one after another, take the sum of their times, wherever they are in their answers."""
+    flow, hardware = of.LayerSerial(batching="serial"), of.load("nvm_ideal")
+    served = of.serve("gpt2", hardware, prompt=20, generate=4, batch=1_000_000, dataflow=flow)
+    assert served.steady is not None
+    assert served.tpot is not None
+    one = of.serve("gpt2", hardware, prompt=20, generate=4, dataflow=flow).steady
+    assert one is not None
+    assert served.steady.requests_per_s == pytest.approx(one.requests_per_s, rel=1e-9)
+
+
+def test_too_many_requests_are_refused_before_they_are_priced() -> None:
+    start = time.process_time()
+    with pytest.raises(of.BadInput, match=r"serve: batch = 1000000: takes .* too many to compute; lower batch"):
+        of.serve("gpt2", of.load("nvm_ideal"), prompt=20, generate=4, batch=1_000_000)
+    assert time.process_time() - start < 1

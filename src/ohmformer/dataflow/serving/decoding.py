@@ -79,15 +79,18 @@ class Decoding:
             return self._events[0]
         return np.array([latency(self.placement(index), self.dataflow) for index in range(count)])
 
-    def mixed_latencies(self, ahead: Sequence[int]) -> Array:
-        """The latency of each step in which request k is `ahead[k]` steps further than the first [N] [s].
+    def mixed_time(self, ahead: Sequence[int]) -> float:
+        """The time of all steps together, in which request k is `ahead[k]` steps further than the first [s].
 
         It needs `one_recursion`.
 
         Raises:
             BadInput: there are too many jobs to compute.
         """
-        return step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._priced.times, ahead)
+        if self.dataflow.batching == "serial":
+            return float(self.latencies.sum())  # every request passes every step once, alone
+        found = step_latencies(self.prices.last, self.dataflow, self.prices.kind_of, self._priced.times, ahead)
+        return float(found.sum())
 
     def job_ends(self, request: int) -> dict[tuple[int, int], Array]:
         """When the jobs of a request end in each step, from the start of the step.

@@ -14,12 +14,13 @@ from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.pass_work import work_of
 from ohmformer.dataflow.serving.served import Served
+from ohmformer.dataflow.serving.step_latency import check_work
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, check_type, given
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
-from ohmformer.workload.request import RequestPasses, listed_passes, table_passes
+from ohmformer.workload.request import RequestPasses, Steps, listed_passes, table_passes
 from ohmformer.workload.shapes import Transformer
 from ohmformer.workload.spec import Workload
 
@@ -74,6 +75,8 @@ def serve(
     sized = _with_all_tiles(hardware, machine, (prefill, last))
     if sized is not hardware:
         return serve(passes, sized, dataflow=flow, kv=kv, **options)
+    if isinstance(passes.steps, Steps) and flow.has_closed_form:
+        check_work(last, flow, passes.steps.count)
     decoding = Decoding(machine, flow, last, passes.steps) if passes.steps else None
     alone = prefill if passes.alone is not None else None
     if passes.alone is not None and passes.batch > 1:

@@ -68,7 +68,7 @@ def steady_state(
         again: the refreshes of prefill and steps of a batch; empty if cells keep their values.
 
     Raises:
-        BadInput: see `Decoding.mixed_latencies`.
+        BadInput: see `Decoding.mixed_time`.
     """
     if decoding is not None and batch > 1:
         decoding = decoding.mixed
@@ -82,7 +82,7 @@ def steady_state(
         return SteadyState(batch, rate, rate, None, None, power / rate, power)
     count = decoding.steps.count
     ahead = [number * count // batch for number in range(batch)]
-    stepping = float(decoding.mixed_latencies(ahead).sum())
+    stepping = decoding.mixed_time(ahead)
     work = batch * prefill_time + stepping
     slower, joules = _refreshed(work, again)
     period = work + slower
