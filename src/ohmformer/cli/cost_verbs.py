@@ -78,9 +78,10 @@ def serve(
     given = [f"{path}={value}" for path, value in lengths.items() if value is not None]
     points = read_costs(study, [*(sets or []), *given])
     check_python((point.settings for point in points.points), python or (), points.where)
+    events = None if trace is None else dumps(served_of(points.points[0].settings).chrome_trace())  # or is refused
     served = study_served(points)
-    if trace is not None:
-        write(dumps(served_of(points.points[0].settings).chrome_trace()), trace)
+    if trace is not None and events is not None:
+        write(events, trace)
     show(serving_tables(served), to_stderr=_to_stdout(json, trace))
     write_document(served, json)
 

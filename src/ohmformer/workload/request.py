@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from ohmformer.errors import BadInput, check_type, given, shown
 from ohmformer.quantities import whole_number
 from ohmformer.schema import load
 from ohmformer.workload.shapes import PREFIX, Transformer, shapes
-from ohmformer.workload.spec import Layer, Op, Workload
+from ohmformer.workload.spec import Layer, Op, StaticMatMul, Workload
 
 MOST_GENERATED = 32_768
 """Maximum number of generated tokens, whose steps take about 20 s to price."""
@@ -231,9 +232,45 @@ def listed_passes(prefill: object, steps: object, alone: Workload | None = None)
     for number, count in enumerate(counts):
         if count != counts[-1]:
             raise BadInput(f"serve: steps[{number}]: has {count} layers, the last step {counts[-1]}; give one model")
+    _check_order(steps)
+    _check_weights(prefill, steps)
     if alone is None and prefill.batch == 1:
         alone = prefill
     return RequestPasses(prefill, ListedSteps(tuple(steps)) if steps else None, alone, prefill.tokens)
+
+
+def _check_order(steps: Sequence[Workload]) -> None:
+    """Refuse steps whose caches shrink, since a machine is sized for the last one.
+
+    Raises:
+        BadInput: a step has fewer cached tokens than the step before it.
+    """
+    for number, (before, step) in enumerate(pairwise(steps), 1):
+        if step.context < before.context:
+            raise BadInput(
+                f"serve: steps[{number}]: has context = {step.context} after {before.context}; list the steps in order"
+            )
+
+
+def _check_weights(prefill: Workload, steps: Sequence[Workload]) -> None:
+    """Refuse steps of another model than the prefill, which has all their weights; the first and the last one are read.
+
+    Raises:
+        BadInput: a step has weights that the prefill has not.
+    """
+    known = set(_weights(prefill))
+    for number in sorted({0, len(steps) - 1}) if steps else ():
+        for name, inputs, outputs in _weights(steps[number]):
+            if (name, inputs, outputs) not in known:
+                raise BadInput(
+                    f"serve: steps[{number}]: has weights {shown(name)} of {inputs} x {outputs}, which the prefill "
+                    "lacks; give passes of one model"
+                )
+
+
+def _weights(workload: Workload) -> list[tuple[str, int, int]]:
+    """Name, inputs and outputs of each static weight."""
+    return [(op.name, op.inputs, op.outputs) for op in workload.ops if isinstance(op, StaticMatMul)]
 
 
 def check_generated(count: int) -> None:

@@ -242,6 +242,11 @@ def test_bad_workloads_are_refused() -> None:
         ((prefill, 3), "serve: steps is an int, 3; give a list"),
         ((prefill,), "give (prefill, list of decoding steps)"),
         ((prefill, [of.shapes("gpt2", phase="decode", context=4, batch=2)]), "has batch = 2, the prefill 1"),
+        ((prefill, [of.shapes("gpt2", phase="decode", context=5), step]), "serve: steps[1]: has context = 4 after 5;"),
+        (
+            (prefill, [of.shapes("llama-3-8b", phase="decode", context=4)]),
+            "serve: steps[0]: has weights 'layers.0.attention.query' of 4096 x 4096, which the prefill lacks; give",
+        ),
         (
             (prefill, [of.shapes("llama-3-8b", phase="decode", context=4), step]),
             "serve: steps[0]: has 34 layers, the last",

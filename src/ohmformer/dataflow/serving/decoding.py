@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +35,7 @@ class Decoding:
         steps: the steps.
         homes: what lives in which memory in all steps; None if that is decided for each step.
         prices: their prices.
+        report: is called when a step is priced, to show progress.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Decoding:
         homes: Homes | None = None,
     ) -> None:
         self.machine, self.dataflow, self.steps, self.homes = machine, dataflow, steps, homes
+        self.report: Callable[[], None] = lambda: None
         self.prices = StepPrices(last, steps, machine.used.total, homes)
 
     @cached_property
@@ -165,6 +167,7 @@ class Decoding:
         for index in range(self.steps.count):
             for first, layer in self.prices.step(index).items():
                 kinds[first].add(index, layer)
+            self.report()
         energies, gated, sums = np.zeros(self.steps.count), np.zeros(self.steps.count), dict[By, dict[str, float]]()
         for first, found in kinds.items():
             energies += self.prices.kinds[first] * found.energies
