@@ -9,7 +9,7 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads
+from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads, query_read_time
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import Homes
@@ -159,6 +159,8 @@ def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
         return interval * reads.sequential_vectors, ()
     array, slots, key = placed.array, slots_of(op, engine), op.role == "attention.key"
+    if reads.partial is not None and engine.written == "left" and key:
+        return op.batch * query_read_time(array, placed.role, slots, SeenKeys.of(op)), ()
     if reads.partial is None or engine.written == "left":
         columns = min(reads.matrices.outputs, slots) if key else array.columns
         if op.causal and columns < min(array.adc.columns_per_adc, array.columns):

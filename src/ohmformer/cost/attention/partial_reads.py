@@ -12,7 +12,7 @@ from math import ceil, inf
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import array_cost, priced
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import DynamicMatMul
 
@@ -105,3 +105,26 @@ def key_read_times(array: Crossbar, role: str, slots: float, most: float = inf) 
     converting = KeySum(-seconds * shared, ((seconds, 1, min(shared, most)), (seconds * shared, slots, most)))
     reading = KeySum(0.0, ((reads * prices.read_time, slots, most),))
     return (reading + converting,) if integrated else (reading, converting)
+
+
+def query_read_time(array: Crossbar, role: str, slots: int, seen: SeenKeys) -> float:
+    """Time in which an array that stores Q multiplies all queries of a head by the keys that they see [s].
+
+    Queries take turns in the cells. In a turn, the keys up to its last query pass through the array, one after another,
+    and each is converted for the queries of the turn that see it.
+
+    Args:
+        array: the array.
+        role: role of its engine, for messages.
+        slots: number of queries that have cells at the same time.
+        seen: the keys that queries see.
+    """
+    parts = key_read_times(array, role, slots)
+    turns, rest = divmod(seen.queries, slots)
+    total = 0.0
+    for size, count, before in ((slots, turns, slots * turns * (turns - 1) // 2), (rest, min(rest, 1), slots * turns)):
+        if count:
+            all_queries = count * seen.first + before  # keys that all queries of their turn see
+            total += all_queries * max(part.of(size) for part in parts)
+            total += count * KeyTimes(SeenKeys(1, size - 1, 1), parts).total if size > 1 else 0.0
+    return total
