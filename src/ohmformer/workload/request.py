@@ -143,12 +143,14 @@ class RequestPasses:
         steps: the decoding steps; None if one token is generated.
         alone: the prefill of a single request; None if it is not known.
         prompt: tokens of the prompt.
+        table: the dimensions of the model; None if the passes are listed.
     """
 
     prefill: Workload
     steps: Steps | ListedSteps | None
     alone: Workload | None
     prompt: int
+    table: Transformer | None = None
 
     @property
     def generate(self) -> int:
@@ -193,13 +195,13 @@ def table_passes(model: Transformer | str, prompt: object, generate: object, bat
     prefill = shapes(table, batch=requests, **sizes)
     alone = prefill if requests == 1 else shapes(table, batch=1, **sizes)
     if made == 1:
-        return RequestPasses(prefill, None, alone, tokens)
+        return RequestPasses(prefill, None, alone, tokens, table)
     start, source = (tokens, None) if decoder else (1, tokens)
     ends = [
         shapes(table, batch=requests, phase="decode", tokens=source, context=context)
         for context in (start, start + made - 2)
     ]
-    return RequestPasses(prefill, Steps(ends[0], ends[1], made - 1), alone, tokens)
+    return RequestPasses(prefill, Steps(ends[0], ends[1], made - 1), alone, tokens, table)
 
 
 def listed_passes(prefill: object, steps: object, alone: Workload | None = None) -> RequestPasses:

@@ -132,7 +132,8 @@ def test_steady_state_by_hand() -> None:
     assert steady is not None
     assert steady.requests_per_s == pytest.approx(batch / period, rel=1e-9)
     assert steady.output_tokens_per_s == pytest.approx(21 * batch / period, rel=1e-9)
-    assert steady.tpot == pytest.approx(period / 20, rel=1e-9)
+    assert steady.tpot == pytest.approx((period - alone.latency) / 20, rel=1e-9)
+    assert steady.ttft == pytest.approx(alone.latency, rel=1e-9)
     dynamic = batch * sum(alone.placement.energy.values()) + served.step_energy.sum()
     static = served.machine.power * (period - served.step_latency.sum())
     assert steady.energy_per_token == pytest.approx((dynamic + static) / (21 * batch), rel=1e-9)

@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost.cost import add_energy
-from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.machine.steps import StepPrices
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import By, total_energy
+from ohmformer.cost.stage import By
 from ohmformer.dataflow.closed_form import latency
+from ohmformer.dataflow.serving.kind_sums import sum_kinds
 from ohmformer.dataflow.serving.step_latency import KindTimes, job_ends, step_latencies
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.timeline import build_timeline, gated_energy_of
+from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.workload.request import ListedSteps, Steps
 
 Array = npt.NDArray[np.float64]
@@ -132,6 +132,11 @@ class Decoding:
         return [refresh for refresh in found if refresh is not None]
 
     @property
+    def times(self) -> dict[int, KindTimes]:
+        """Position of the first layer of a kind -> times of its stages; needs `one_recursion`."""
+        return self._priced.times
+
+    @property
     def energies(self) -> Array:
         """The energy of each step, standing power excluded [N] [J]."""
         return self._priced.energies
@@ -149,7 +154,7 @@ class Decoding:
 
     @property
     def one_recursion(self) -> bool:
-        """True if one recursion serves all steps: one token per request, and the same stages in every step."""
+        """True if one recursion serves all steps: a request is one block, and all steps have the same stages."""
         return self.dataflow.has_closed_form and self._priced.alike
 
     @cached_property
@@ -161,13 +166,7 @@ class Decoding:
 
     @cached_property
     def _priced(self) -> _Priced:
-        last = self.prices.last
-        sizes = self.dataflow, last.workload.batch, last.weight_uses
-        kinds = {first: _KindSums(self.steps.count, *sizes) for first in self.prices.kinds}
-        for index in range(self.steps.count):
-            for first, layer in self.prices.step(index).items():
-                kinds[first].add(index, layer)
-            self.report()
+        kinds = sum_kinds(self.prices, self.dataflow, self.report)
         energies, gated, sums = np.zeros(self.steps.count), np.zeros(self.steps.count), dict[By, dict[str, float]]()
         for first, found in kinds.items():
             energies += self.prices.kinds[first] * found.energies
@@ -181,61 +180,6 @@ class Decoding:
         )
 
 
-class _KindSums:
-    """Times and sums over the layers of one kind, in N steps.
-
-    Attributes:
-        energies: [N], energy of one layer in each step [J].
-        gated: [N], energy of gated tiles of one layer in each step [J].
-        energy_by: how energy is split -> name -> energy of one layer in all steps [J].
-        alike: True if every request has one token, and all steps have the same stages.
-    """
-
-    def __init__(self, count: int, dataflow: Dataflow, batch: int, weight_uses: int) -> None:
-        self._sizes = dataflow, batch, weight_uses
-        self.energies, self.gated = np.zeros(count), np.zeros(count)
-        self.energy_by: dict[By, dict[str, float]] = {"component": {}, "operation": {}, "engine": {}}
-        self.alike, self._setup = True, 0.0
-        self._shape: tuple[object, ...] = ()
-        self._rows: list[tuple[list[float], list[float], list[float]]] = []
-        self._last: PlacedLayer | None = None
-        self._parts: dict[By, dict[str, float]] = {}
-
-    def add(self, index: int, layer: PlacedLayer) -> None:
-        """Add the layer of a step; one that is the same object as in the step before is not summed anew."""
-        if layer is self._last:
-            self.energies[index], self.gated[index] = self.energies[index - 1], self.gated[index - 1]
-            self._rows.append(self._rows[-1])
-        else:
-            stages = [(stage, 1) for stage in layer.all_stages()]
-            self.energies[index] = sum(stage.joules for stage, _ in stages)
-            if any(stage.standing for stage, _ in stages):
-                self.gated[index] = gated_energy_of(layer, *self._sizes)
-            busy = [stage.occupancy(1) for stage in layer.stages]
-            memory = [min(time, stage.off_chip) for time, stage in zip(busy, layer.stages, strict=True)]
-            self._rows.append((busy, [stage.time(1) for stage in layer.stages], memory))
-            self._parts = {kind: total_energy(stages, kind) for kind in self.energy_by}
-            shape = _shape(layer)
-            self.alike = self.alike and layer.tokens == 1 and (self._last is None or shape == self._shape)
-            self._shape, self._setup, self._last = shape, layer.setup.time(1) if layer.setup else 0.0, layer
-        for kind, parts in self._parts.items():
-            total = self.energy_by[kind]
-            for name, value in parts.items():
-                total[name] = total.get(name, 0.0) + value
-
-    @property
-    def waits_for_memory_last(self) -> bool:
-        """True if the last step has all stages that use the memory off the chip in any step."""
-        memory = self.times.memory
-        return not bool(((memory > 0).any(1) & ~(memory[:, -1] > 0)).any())
-
-    @cached_property
-    def times(self) -> KindTimes:
-        """The times of the stages in all steps."""
-        busy, arrives, memory = (np.array(part).T for part in zip(*self._rows, strict=True))
-        return KindTimes(busy, arrives, memory, self._setup)
-
-
 @dataclass(frozen=True, eq=False)
 class _Priced:
     """Sums over the stages of all steps, and their times.
@@ -245,7 +189,7 @@ class _Priced:
         energies: [N], energy of each step, standing power excluded [J].
         gated: [N], energy of gated tiles in each step [J].
         energy_by: how energy is split -> name -> energy of all steps [J].
-        alike: True if every request has one token in every layer, and all steps have the same stages.
+        alike: True if the tokens of a request pass every layer as one block, and all steps have the same stages.
     """
 
     times: dict[int, KindTimes]
@@ -253,10 +197,3 @@ class _Priced:
     gated: Array
     energy_by: dict[By, dict[str, float]]
     alike: bool
-
-
-def _shape(layer: PlacedLayer) -> tuple[object, ...]:
-    """What decides in which order the stages of a layer run."""
-    stages = tuple((stage.name, stage.unit, stage.shared) for stage in layer.stages)
-    setup = layer.setup.time(1) if layer.setup else 0.0
-    return stages, layer.kept, layer.softmax, setup

@@ -22,6 +22,7 @@ from ohmformer.cost.stage import By, check_split, total_energy
 from ohmformer.cost.write_wear import Wear
 from ohmformer.dataflow.lifetime import Lifetime, given_rate, lifetime_of, real_number
 from ohmformer.dataflow.retention.pauses import Pauses
+from ohmformer.dataflow.serving.chunked_prefill import chunked_prefill
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.request_ages import request_ages
 from ohmformer.dataflow.serving.request_refresh import RequestRefresh
@@ -281,6 +282,16 @@ class Served:
             return None
         again = self.refresh.kinds if self.refresh else ()
         return steady_state(self.decoding, self.machine, self.dataflow, self.passes.batch, self.alone, again)
+
+    def chunked_prefill(self, chunk: int) -> SteadyState:
+        """The steady state if `chunk` tokens of a new prompt join each decoding step, and no prefill runs alone.
+
+        It holds for decoders whose weights are in cells.
+
+        Raises:
+            BadInput: see `serving.chunked_prefill.chunked_prefill`.
+        """
+        return chunked_prefill(self, chunk)
 
     def parts(self) -> tuple[PassCost, ...]:
         """Prefill, first, mean and last decoding step, and the whole, each for all requests."""

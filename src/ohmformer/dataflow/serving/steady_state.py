@@ -6,6 +6,7 @@ After N = G - 1 steps B requests have ended, and everything repeats:
 
     T = B T_prefill + sum of the N steps.
 
+A request waits for the prefills of B - 1 others between its tokens: its time per output token is (T - T_prefill) / N.
 The cells of K and V of each request are free for the next one. Where cells are refreshed, T is longer by the share of
 time that this takes, with the mean refresh over the contexts of a request.
 """
@@ -38,6 +39,7 @@ class SteadyState:
         tpot: mean time between two tokens of a request, prefills of others included [s]; None without decoding steps.
         energy_per_token: energy of a generated token, prefill and standing power included [J].
         power: mean power [W].
+        ttft: mean time from the start of a prefill to its first token [s].
     """
 
     requests: int
@@ -47,6 +49,7 @@ class SteadyState:
     tpot: float | None
     energy_per_token: float
     power: float
+    ttft: float
 
 
 def steady_state(
@@ -76,26 +79,27 @@ def steady_state(
     prefill_time = work_of(alone, dataflow)
     prefill_energy = sum(alone.energy.values()) + gated_energy(alone, dataflow)
     if decoding is None:
-        slower, joules = _refreshed(prefill_time, again)
+        slower, joules = refreshed(prefill_time, again)
         rate = 1 / (prefill_time + slower)
         power = (prefill_energy + joules) * rate + machine.power
-        return SteadyState(batch, rate, rate, None, None, power / rate, power)
+        return SteadyState(batch, rate, rate, None, None, power / rate, power, 1 / rate)
     count = decoding.steps.count
     ahead = [number * count // batch for number in range(batch)]
     stepping = decoding.mixed_time(ahead)
     work = batch * prefill_time + stepping
-    slower, joules = _refreshed(work, again)
+    slower, joules = refreshed(work, again)
     period = work + slower
     joules += batch * prefill_energy + float(decoding.energies.sum() + decoding.gated.sum()) + machine.power * period
-    tokens = batch * (count + 1)
+    tokens, ttft = batch * (count + 1), prefill_time * period / work
     return SteadyState(
         batch,
         batch / period,
         tokens / period,
         stepping / count,
-        period / count,
+        (period - ttft) / count,
         joules / tokens,
         joules / period,
+        ttft,
     )
 
 
@@ -108,7 +112,7 @@ def _beside_caches(alone: Placement, homes: Homes) -> Placement:
     return replace(alone, layers=layers, homes=homes)
 
 
-def _refreshed(work: float, kinds: Sequence[Refresh]) -> tuple[float, float]:
+def refreshed(work: float, kinds: Sequence[Refresh]) -> tuple[float, float]:
     """Time [s] and energy [J] of the refreshes during `work` seconds of computing, on average over many periods."""
     if not kinds:
         return 0.0, 0.0

@@ -43,12 +43,14 @@ class KindTimes:
         arrives: [S, N], time until the result of each stage arrives [s].
         memory: [S, N], time for which a sample occupies the memory off the chip [s]; 0 in steps that do not use it.
         setup: time of the setup [s]; 0 without one.
+        absent: [N], True in steps whose samples leave out these layers; None if there are none.
     """
 
     busy: Array
     arrives: Array
     memory: Array
     setup: float
+    absent: npt.NDArray[np.bool_] | None = None
 
     @cached_property
     def skips(self) -> list[bool]:
@@ -61,7 +63,8 @@ class KindTimes:
         if not offset:
             return self
         busy, arrives, memory = (each[:, offset : offset + each.shape[1] // 2] for each in self._twice)
-        return KindTimes(busy, arrives, memory, self.setup)
+        absent = None if self.absent is None else np.roll(self.absent, -offset)
+        return KindTimes(busy, arrives, memory, self.setup, absent)
 
     @cached_property
     def _twice(self) -> tuple[Array, Array, Array]:
@@ -197,7 +200,12 @@ class _Pass:
         shifted = {offset: times.shifted(offset) for offset in dict.fromkeys(offsets)}
         for sample, offset in enumerate(offsets):
             now = enter if sample == 0 else self.arrived[sample]
+            before = {} if times.absent is None else dict(self.free)
             self.arrived[sample], ends = self._sample(layer, units, shifted[offset], now)
+            if (absent := shifted[offset].absent) is not None:
+                self.arrived[sample] = np.where(absent, now, self.arrived[sample])
+                for unit in {unit for each in units for unit in each}:
+                    self.free[unit] = np.where(absent, before.get(unit, -np.inf), self.free[unit])
             if sample == self.follow:
                 self.ends.update({(index, place): end for place, end in enumerate(ends)})
         shared = self._shared(layer)
