@@ -100,7 +100,7 @@ def served_result(settings: CostSettings, report: Callable[[], None] = lambda: N
             made(PartCost, "parts.", name=part.name, latency_s=part.seconds, energy_J=part.joules, tokens=part.tokens)
             for part in served.parts()
         ),
-        steady=_steady(served),
+        steady=_steady(served, settings.model.chunk),
         counts={
             "arrays": sum(machine.arrays.values()),
             "arrays_per_polarity": machine.arrays_per_polarity,
@@ -109,9 +109,9 @@ def served_result(settings: CostSettings, report: Callable[[], None] = lambda: N
     )
 
 
-def _steady(served: Served) -> SteadyResult | None:
-    """The steady state; None where it is unknown."""
-    steady = served.steady
+def _steady(served: Served, chunk: int | None) -> SteadyResult | None:
+    """The steady state, with chunked prefill if `chunk` is a number of tokens; None where it is unknown."""
+    steady = served.steady if chunk is None else served.chunked_prefill(chunk)
     if steady is None:
         return None
     return made(
@@ -120,6 +120,8 @@ def _steady(served: Served) -> SteadyResult | None:
         requests=steady.requests,
         requests_per_s=steady.requests_per_s,
         output_tokens_per_s=steady.output_tokens_per_s,
+        chunk=chunk,
+        ttft_s=steady.ttft,
         step_s=steady.step_latency,
         tpot_s=steady.tpot,
         energy_per_token_J=steady.energy_per_token,

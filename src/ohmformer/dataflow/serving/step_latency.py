@@ -55,8 +55,7 @@ class KindTimes:
     @cached_property
     def skips(self) -> list[bool]:
         """For each stage, True if some steps do not use the memory off the chip [S]."""
-        found: list[bool] = (self.memory <= 0).any(1).tolist()
-        return found
+        return [bool((stage <= 0).any()) for stage in self.memory]
 
     def shifted(self, offset: int) -> KindTimes:
         """The times of the steps that come `offset` later; after the last step comes the first."""
