@@ -170,7 +170,7 @@ REFUSED: list[tuple[dict[str, Any], Any, str]] = [
     (
         {"batch": 4, "generate": 5},
         1,
-        "chunked_prefill: chunk = 1: 4 prompts of 20 chunks do not fit into 24 steps, one",
+        "chunked_prefill: chunk = 1: 4 prompts of 20 chunks each do not fit into 24 steps, one",
     ),
     ({"dataflow": of.LayerOverlap(block=4)}, 8, "chunked_prefill: chunk = 8: the dataflow cuts it into blocks of 4;"),
 ]

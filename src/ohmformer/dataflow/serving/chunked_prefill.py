@@ -61,8 +61,8 @@ def chunked_prefill(served: Served, chunk: object) -> SteadyState:
     cycle = parts + decoding.steps.count
     if batch > 1 and cycle // batch < parts:
         raise BadInput(
-            f"chunked_prefill: chunk = {size}: {batch} prompts of {parts} chunks do not fit into {cycle} steps, one "
-            "chunk in a step; take a larger chunk, a smaller batch, or generate more tokens"
+            f"chunked_prefill: chunk = {size}: {batch} prompts of {parts} chunks each do not fit into {cycle} steps, "
+            "one chunk in a step; take a larger chunk, a smaller batch, or generate more tokens"
         )
     ahead = [number * cycle // batch for number in range(batch)]
     last = decoding.prices.last
