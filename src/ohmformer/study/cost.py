@@ -89,7 +89,8 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
     for field, value in (("generate", model.generate), ("chunk", model.chunk)):
         if value is not None:
             raise BadInput(
-                f"model.{field} = {value}: is for requests, which `ohmformer serve` prices; take that verb, or leave it out"
+                f"model.{field} = {value}: is for requests, which `ohmformer serve` prices; take that verb, or leave "
+                "it out"
             )
     works, options = _works(settings), cost_options(settings)
     fixed = options.pop("kv")
