@@ -101,9 +101,10 @@ def _priced_stage(request: _Request) -> Stage:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
     context = request.context
-    if context.homes.memory is None:
-        return _on_engine(request)
-    stage = _on_chip(_Request(request.name, request.ops, context.without_memory))
+    if context.moving:
+        stage = _on_chip(_Request(request.name, request.ops, context.without_memory))
+    else:
+        stage = _on_engine(request)
     return stage if stage.unit == "gpu" else with_memory_off_chip(stage, request.ops, context)
 
 

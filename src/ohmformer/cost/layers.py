@@ -141,7 +141,7 @@ class Divided(NamedTuple):
             homes: what lives in which memory meanwhile; None for the homes of the workload.
         """
         context, setup = self.around[first]
-        context = context if homes is None else replace(context, homes=homes)
+        context = context if homes is None else replace(context, homes=homes, moving=True)
         entry = _place_layer(layer, work, context, setup)
         return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
 

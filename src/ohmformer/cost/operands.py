@@ -33,6 +33,7 @@ class LayerContext:
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
+        moving: True if what is off the chip changes from pass to pass; prices without it are then kept.
     """
 
     hardware: Accelerator
@@ -41,6 +42,7 @@ class LayerContext:
     lanes: int
     homes: Homes = field(default_factory=Homes)
     weight_uses: int = 1
+    moving: bool = False
 
     @property
     def vectors(self) -> int:
@@ -74,7 +76,7 @@ class LayerContext:
     @cached_property
     def without_memory(self) -> LayerContext:
         """The same layer if nothing is off the chip."""
-        return replace(self, homes=Homes(tiles=self.homes.tiles))
+        return replace(self, homes=Homes(tiles=self.homes.tiles), moving=False)
 
     @property
     def chip(self) -> Chip:

@@ -214,15 +214,19 @@ def test_a_million_tokens_answer_in_seconds() -> None:
     assert run > 1e6 * 1e6 / 2 / 8 * 1e-9 * 3
 
 
-@given(st.integers(1, 60), st.integers(0, 40), st.integers(1, 70), st.integers(1, 16), st.booleans())
-def test_stored_queries_are_read_for_the_keys_that_they_see(
-    queries: int, cached: int, slots: int, shared: int, once: bool
-) -> None:
+ONE_ACCESS = of.load("xformer_tvlsi_2023").attention.key.array
+BIT_SERIAL = of.load("xformer_tvlsi_2023_bit_serial").attention.key.array
+INTEGRATED = of.load("neurram_nature_2022").projection.array
+STORING_Q = [
+    INTEGRATED,
+    *(of.replace(array, "adc.columns_per_adc", 2**n) for array in (ONE_ACCESS, BIT_SERIAL) for n in range(8)),
+]
+
+
+@given(st.integers(1, 60), st.integers(0, 40), st.integers(1, 70), st.sampled_from(STORING_Q))
+def test_stored_queries_are_read_for_the_keys_that_they_see(queries: int, cached: int, slots: int, array: Any) -> None:
     """Turn by turn and key by key: a key passes if a query of the turn sees it, and is converted for these alone."""
-    name = "xformer_tvlsi_2023" if once else "xformer_tvlsi_2023_bit_serial"
-    array = of.replace(
-        of.load(name), "attention.key.array.adc.columns_per_adc", 2**shared % 128 or 1
-    ).attention.key.array
+    assert INTEGRATED.inputs.kind == "integrated"
     seen = SeenKeys(cached + 1, queries, 1)
     parts, total = key_read_times(array, "attention.key", slots), 0.0
     for first in range(0, queries, slots):
