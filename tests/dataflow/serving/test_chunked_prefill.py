@@ -17,6 +17,8 @@ SMALL = of.Transformer(
     title="small", kind="decoder", layers=3, width=64, heads=4, hidden=128, entries=100, tokens=8, head=100
 )
 
+LANES = {"kind": "simd", "ops_per_mac": 2.0, "lanes": 64}
+
 Sample = tuple[Placement, bool]
 """A pass of one request, and whether it makes a token."""
 
@@ -112,6 +114,32 @@ def test_a_chunk_of_the_whole_prompt_of_one_request_is_its_prefill() -> None:
                 assert getattr(whole, name) == pytest.approx(getattr(steady, name), rel=1e-9), name
 
 
+def test_a_cache_that_overflows_is_priced_chunk_by_chunk() -> None:
+    """K and V in memories of tiles that are too small for the whole prompt, whose chunks start on the chip."""
+    hardware = of.load("xformer_tvlsi_2023")
+    chip = {"dram": {"bandwidth": 2e9, "energy": 112e-12}, "buffer_capacity": 1024, "buffer_bandwidth": 16e9}
+    for path, value in {f"chip.{name}": value for name, value in chip.items()}.items():
+        hardware = of.replace(hardware, path, value)
+    for role in ("key", "value"):
+        hardware = of.replace(hardware, f"attention.{role}", {**LANES, "lanes": "of_layer"})
+    served = of.serve(SMALL, hardware, prompt=20, generate=30)
+    steady = served.steady
+    assert steady is not None
+    assert served.decoding is not None
+    assert served.decoding.prices.moving
+    whole = served.chunked_prefill(20)
+    assert whole.ttft == pytest.approx(steady.ttft, rel=1e-9)
+    assert whole.energy_per_token == pytest.approx(steady.energy_per_token, rel=1e-9)
+    fixed = of.replace(hardware, "chip.tiles", served.machine.used.total)
+    passes = passes_of(fixed, 20, 30, 6, 1, of.LayerSerial())
+    assert "keys and values" not in passes[0][0].homes.off_chip
+    assert "keys and values" in passes[3][0].homes.off_chip
+    times = [step_latency([one], passes[-1][0]) for one in passes]
+    assert served.chunked_prefill(6).ttft == pytest.approx(sum(times[:4]), rel=1e-9)
+    several = of.serve(SMALL, hardware, prompt=20, generate=30, batch=3)
+    assert several.chunked_prefill(6).ttft > 0
+
+
 def test_one_request_by_hand() -> None:
     """Four chunks of 16 tokens and one of 6 take the sum of their passes without the head, which the last one has."""
     hardware = of.load("nvm_ideal")
@@ -155,7 +183,6 @@ def test_refreshes_slow_chunks_down() -> None:
     assert slower.energy_per_token > plain.energy_per_token
 
 
-LANES = {"kind": "simd", "ops_per_mac": 2.0, "lanes": 64}
 REFUSED: list[tuple[dict[str, Any], Any, str]] = [
     ({}, 0, "chunked_prefill: chunk is an int, 0; give a whole number of 1 or more"),
     ({}, -3, "chunked_prefill: chunk is an int, -3;"),

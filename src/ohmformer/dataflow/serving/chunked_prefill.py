@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from ohmformer.cost.layers import Divided
 from ohmformer.cost.machine.steps import StepPrices
+from ohmformer.cost.memory.residents import find_homes
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.kind_sums import sum_kinds
@@ -113,17 +114,20 @@ class _Chunks:
     """
 
     def __init__(self, decoding: Decoding, served: Served, alone: Placement, steps: Steps | ListedSteps) -> None:
-        homes = replace(decoding.homes or decoding.prices.last.homes, phase="prefill")
         assert alone.choice is not None
-        divided = Divided.of(steps.last, alone.choice).with_homes(homes, alone.weight_uses)
-        last = replace(alone, workload=steps.last, layers=divided.placed(), homes=homes)
+        divided, tiles = Divided.of(steps.last, alone.choice), served.machine.used.total
+        if served.passes.batch == 1:  # no other caches are there
+            fixed, homes = None, find_homes(steps.last, alone.hardware, divided.distinct, tiles, 0.0)
+        else:
+            fixed = homes = replace(decoding.homes or decoding.prices.last.homes, phase="prefill")
+        layers = divided.with_homes(homes, alone.weight_uses).placed()
+        last = replace(alone, workload=steps.last, layers=layers, homes=homes)
         self.count = steps.count
-        prices = StepPrices(last, steps, served.machine.used.total, homes)
+        prices = StepPrices(last, steps, tiles, fixed)
         if prices.kind_of != decoding.prices.kind_of:
             raise BadInput("chunked_prefill: chunks and decoding steps differ in their layers; leave out the rules")
         self.sums, self.kinds = sum_kinds(prices, served.dataflow), prices.kinds
-        layers = steps.last.layers()
-        final = max(place for place, layer in enumerate(layers) if layer.index is not None)
+        final = max(place for place, layer in enumerate(steps.last.layers()) if layer.index is not None)
         self.after = {kind for kind in self.kinds if kind > final}
 
     def energy(self, *, final: bool) -> float:
