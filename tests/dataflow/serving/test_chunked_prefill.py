@@ -199,6 +199,7 @@ REFUSED: list[tuple[dict[str, Any], Any, str]] = [
         1,
         "chunked_prefill: chunk = 1: 4 prompts of 20 chunks each do not fit into 24 steps, one",
     ),
+    ({"prompt": 40_000}, 1, "chunk = 1: a prompt of 40,000 tokens takes 40,000 chunks, at most 32,768 are possible;"),
     ({"dataflow": of.LayerOverlap(block=4)}, 8, "chunked_prefill: chunk = 8: the dataflow cuts it into blocks of 4;"),
 ]
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from ohmformer.dataflow.serving.steady_state import SteadyState, refreshed
 from ohmformer.dataflow.serving.step_latency import KindTimes, step_latencies
 from ohmformer.errors import BadInput, given, shown
 from ohmformer.quantities import whole_number
-from ohmformer.workload.request import ListedSteps, Steps
+from ohmformer.workload.request import MOST_GENERATED, ListedSteps, Steps
 from ohmformer.workload.shapes import Transformer, shapes
 
 if TYPE_CHECKING:
@@ -57,14 +58,19 @@ def chunked_prefill(served: Served, chunk: object) -> SteadyState:
             f"chunked_prefill: chunk = {size}: the dataflow cuts it into blocks of "
             f"{served.dataflow.size_of_block(size)}; take a smaller chunk or larger blocks"
         )
-    chunks = [_Chunks(decoding, served, alone, steps) for steps in _chunks_of(table, prompt, size)]
-    parts = sum(each.count for each in chunks)
+    parts = ceil(prompt / size)
+    if parts > MOST_GENERATED:
+        raise BadInput(
+            f"chunked_prefill: chunk = {size}: a prompt of {prompt:,} tokens takes {parts:,} chunks, at most "
+            f"{MOST_GENERATED:,} are possible; take a larger chunk"
+        )
     cycle = parts + decoding.steps.count
     if batch > 1 and cycle // batch < parts:
         raise BadInput(
             f"chunked_prefill: chunk = {size}: {batch} prompts of {parts} chunks each do not fit into {cycle} steps, "
             "one chunk in a step; take a larger chunk, a smaller batch, or generate more tokens"
         )
+    chunks = [_Chunks(decoding, served, alone, steps) for steps in _chunks_of(table, prompt, size)]
     ahead = [number * cycle // batch for number in range(batch)]
     last = decoding.prices.last
     times = _joined(last, chunks, decoding)
