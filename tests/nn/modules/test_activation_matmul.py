@@ -42,3 +42,26 @@ def test_v_is_written_whichever_way_around_a_model_multiplies(padded: bool) -> N
     with torch.no_grad():
         assert torch.equal(one(TOKENS), other(TOKENS))
         assert not torch.allclose(one(TOKENS), plain(TOKENS), atol=1e-3)
+
+
+class InParts(nn.Module):
+    """Attention that computes the scores of all parts of the queries first, and then all results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        scores = [part @ k.transpose(1, 2) for part in q.split(2, dim=1)]
+        return torch.cat([s.softmax(dim=-1) @ v for s in scores], dim=1)
+
+
+def test_a_call_with_fewer_parts_does_not_take_v_for_k() -> None:
+    """Products are told apart by position, so with fewer parts a P V would stand where a Q K^T stood."""
+    torch.manual_seed(0)
+    converted = of.convert(InParts().eval(), HARDWARE, sample=TOKENS)
+    with torch.no_grad(), of.samples(range(2)):
+        converted(TOKENS[:, :7])
+        with pytest.raises(of.BadInput, match="a call ended after 4 products of activations, but there were 8 on the"):
+            converted(TOKENS[:, :4])
