@@ -225,7 +225,7 @@ class Recorder(TorchFunctionMode):
         for form in (factors, factors.transposed()):
             name = self._parameter_of(form.origin)
             if name:
-                yield self._weight_product(func, tensors, name, form)
+                yield self._weight_product(func, tensors, name, form.without_copies())
                 return
         product = self._new_product("two activations" if len(activations) > 1 else "computed weights", func, tensors)
         if any(t in self.constants and self.is_independent(t) for t in tensors[:2]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ohmformer as of
@@ -65,3 +66,40 @@ def test_a_call_with_fewer_parts_does_not_take_v_for_k() -> None:
         converted(TOKENS[:, :7])
         with pytest.raises(of.BadInput, match="a call ended after 4 products of activations, but there were 8 on the"):
             converted(TOKENS[:, :4])
+
+
+class Expanded(nn.Module):
+    """A projection by `bmm` with the weights expanded to the samples, or by `linear` with a vector of weights."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.how = how
+        self.weight = nn.Parameter(torch.randn(24, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Results [B, N, 5] or [B, N]."""
+        copies = self.weight.expand(len(x), 24, 5)
+        if self.how == "bmm":
+            return torch.bmm(x, copies)
+        if self.how == "baddbmm":
+            return torch.baddbmm(x[:, :, :5], x, copies)
+        if self.how == "weights first":
+            return (copies.transpose(1, 2) @ x.transpose(1, 2)).transpose(1, 2)
+        return F.linear(x, self.weight[:, 0])
+
+
+@pytest.mark.parametrize("how", ["bmm", "baddbmm", "weights first", "linear"])
+def test_weights_that_are_expanded_to_the_samples_lie_in_one_matrix(how: str) -> None:
+    """Each sample, in a batch of any size, meets the same cells."""
+    model = Expanded(how).eval()
+    converted = of.convert(model, HARDWARE, sample=TOKENS, level="noise")
+    names = ["a", "b", "c"]
+    x = torch.randn(3, 4, 24, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), of.without_quantizers(converted):
+        with of.samples(names):
+            together = converted(x)
+        for row, name in enumerate(names):
+            with of.samples([name]):
+                torch.testing.assert_close(converted(x[row : row + 1]), together[row : row + 1])
+        assert not torch.allclose(together, model(x), rtol=1e-3)

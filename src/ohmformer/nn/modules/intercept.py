@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial, wraps
@@ -251,10 +251,8 @@ class Intercept(TorchFunctionMode):
         """Compute one matrix product with weights of the frame; None if no factor is such a matrix."""
         if factors is None:
             return None
-        for form in (factors, factors.transposed()):
+        for form in _forms(factors):
             matrix, origin = form.right, form.origin
-            if opaque(origin):
-                continue
             address, shape = _address(origin), tuple(matrix.shape)
             key: tuple[Any, ...] = (address, tuple(origin.shape), origin.stride(), shape)
             key = key if key in self.weights else (address, shape)
@@ -263,6 +261,16 @@ class Intercept(TorchFunctionMode):
                 y = x @ matrix.transpose(-2, -1) if operand is None else operand.product(x, matrix, origin)
                 return form.finish(y)
         return None
+
+
+def _forms(factors: Contraction) -> Iterator[Contraction]:
+    """Yield the forms of a product whose right factor may be a matrix of weights: as it is, or one of its copies."""
+    for form in (factors, factors.transposed()):
+        if not opaque(form.origin):
+            yield form
+            shared = form.without_copies(single=True)
+            if shared is not form:
+                yield shared
 
 
 def with_values(frames: list[object | None], tensors: T) -> T:
