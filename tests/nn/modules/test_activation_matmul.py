@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ohmformer as of
+from ohmformer.nn.convert.handle import crossbars
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
 TOKENS = torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(0))
@@ -103,3 +104,44 @@ def test_weights_that_are_expanded_to_the_samples_lie_in_one_matrix(how: str) ->
             with of.samples([name]):
                 torch.testing.assert_close(converted(x[row : row + 1]), together[row : row + 1])
         assert not torch.allclose(together, model(x), rtol=1e-3)
+
+
+class Around(nn.Module):
+    """Attention between the tokens of two texts, the second of which comes from an attention of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = Scaled(), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        other = self.inner(other)
+        y: Tensor = self.out((x @ other.transpose(1, 2) * 24**-0.5).softmax(dim=-1) @ other)
+        return y
+
+
+class Scaled(nn.Module):
+    """Causal attention that scales and masks its scores step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(24, 72)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        scores = (q @ k.transpose(1, 2)) * 24**-0.5
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
+        return scores.softmax(dim=-1) @ v
+
+
+def test_attention_written_inside_a_module_that_writes_attention_too() -> None:
+    """The scores of the inner module are followed once, not by the module around it as well."""
+    torch.manual_seed(0)
+    model, other = Around().eval(), torch.randn(2, 5, 24)
+    converted = of.convert(model, HARDWARE, sample=(TOKENS, other))
+    assert of.capture_table(converted).summary()["crossbars"] == {"x W": 2, "Q K": 2, "P V": 2}
+    state = crossbars(converted).state
+    assert {operand.name: getattr(operand, "causal", None) for operand in crossbars(converted).operands} == {
+        "inner.qkv": None, "inner.K": True, "inner.V": True, ".K": False, ".V": False, "out": None
+    }  # fmt: skip
+    with torch.no_grad(), of.samples(range(2)), state.set_mode("ideal"):
+        torch.testing.assert_close(converted(TOKENS, other), model(TOKENS, other))

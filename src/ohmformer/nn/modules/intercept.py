@@ -165,7 +165,10 @@ class Intercept(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace a product, and pass on all other calls."""
         kwargs = kwargs or {}
-        innermost = self.frames[-1] is self
+        inner = self.frames[-1]
+        innermost = inner is self
+        if not innermost and isinstance(inner, Intercept) and inner.follower is self.follower:
+            return func(*args, **kwargs)  # it is done with the call; what follows scores reads their shape, too
         if any(self.follower.followed) and (innermost or not self.nested):
             args, kwargs = self.follower.known((args, kwargs))
             if innermost and not multiplies(func, args):
