@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, check_type, one_line
 from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
+from ohmformer.nn.shared.state import State
 from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 from ohmformer.terminal.progress import bar
@@ -98,11 +99,7 @@ def monte_carlo(
             for chip in range(chips):
                 set_chip(model, chip, seed=seed)
                 returned = evaluate(model)
-                if (state.chip, state.seed) != (chip, seed):
-                    raise BadInput(
-                        f"evaluate changed the chip of the model from {chip} to {state.chip}, or its seed, so chips "
-                        "would not be independent; leave set_chip out of it, since monte_carlo chooses the chip"
-                    )
+                _check_chip(state, chip, seed)
                 by_chip.append(_scores(returned, by_chip))
                 shown.advance()
         except KeyboardInterrupt:
@@ -118,6 +115,19 @@ def monte_carlo(
         said = f"{counts}: too few to show how much scores vary, so ci95 is NaN; {remedy}"
         warnings.warn(said, UnknownInterval, stacklevel=2)
     return stats
+
+
+def _check_chip(state: State, chip: int, seed: int) -> None:
+    """Refuse an evaluation after which the model has another chip or seed.
+
+    Raises:
+        BadInput: it has.
+    """
+    if (state.chip, state.seed) != (chip, seed):
+        raise BadInput(
+            f"evaluate changed the chip of the model from {chip} to {state.chip}, or its seed, so chips would not be "
+            "independent; leave set_chip out of it, since monte_carlo chooses the chip"
+        )
 
 
 def _count(chips: object) -> int:
