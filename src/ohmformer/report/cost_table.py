@@ -231,6 +231,6 @@ def _accuracy(accuracy: Accuracy | None, first: Accuracy | None) -> str:
     if accuracy is None:
         return "-"
     metric = accuracy.shown
-    low, high = (metric.show(value) for value in accuracy.ci95)
+    low, high = (metric.text(value) for value in accuracy.ci95)
     unit = f" {metric.unit}" if metric.unit else ""
-    return _ratio(f"{metric.show(accuracy.mean)}{unit} [{low}, {high}]", accuracy.mean, first.mean if first else None)
+    return _ratio(f"{metric.text(accuracy.mean)}{unit} [{low}, {high}]", accuracy.mean, first.mean if first else None)
