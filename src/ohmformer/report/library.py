@@ -77,6 +77,14 @@ def list_table(kind: str = "") -> Table:
     return table
 
 
+def left_out(family: str) -> list[str]:
+    """A message for each kind of a family that an installed package names but that cannot be loaded."""
+    if family not in FAMILIES:
+        return []
+    import_module(FAMILIES[family])
+    return registry.families()[family].failures()
+
+
 def _family_table(family: str) -> Table:
     """The kinds of a family, those of other packages too."""
     import_module(FAMILIES[family])
