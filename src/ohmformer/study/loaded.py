@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import call, take
+from ohmformer.capture.torch_private import tree_leaves
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.rules import OrderedRules, Rule
 from ohmformer.hardware.spec import CrossbarEngine
