@@ -227,7 +227,7 @@ def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
             return _read({"array": value}, context)
         case str():
             known = ["digital", *get_args(Role), *catalog.entries("array")]
-            raise Misplaced((), value, suggest(value, known))
+            raise Misplaced((), value, f"is neither an engine nor an array; {suggest(value, known)}")
         case Mapping():
             return _read(dict(value), context)
     raise Misplaced(

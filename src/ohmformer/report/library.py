@@ -140,7 +140,8 @@ def _study_table(name: str, kind: str) -> Table:
     study = read_whole(name)
     if has_accuracy(study):
         accuracy_half(study)
-    table = _table("path", "value", title=f"{kind} {name}: {len(study.points)} points")
+    points = f"{len(study.points)} point{'' if len(study.points) == 1 else 's'}"
+    table = _table("path", "value", title=f"{kind} {name}: {points}")
     content = catalog.read(locate_study(name))
     sweeps = content.pop("sweep", [])
     hardware = content.pop("hardware", {})

@@ -188,3 +188,16 @@ def test_a_store_in_a_read_only_folder_is_read(tmp_path: Path, killed: bool, mon
         with pytest.raises(BadInput, match="--fresh cannot be had"):
             store.forget(["a"])
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_a_disk_without_room_for_a_new_store_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The empty file that is there was once opened for reading, and told to lack a table."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+
+    def full(self: Store) -> None:
+        raise error
+
+    monkeypatch.setattr(Store, "_make_tables", full)
+    with pytest.raises(BadInput, match=r"cannot hold results \(database or disk is full\); make room on the disk"):
+        Store(tmp_path / "results.sqlite")
