@@ -111,7 +111,7 @@ def _span(values: Sequence[float]) -> str:
 def _wear_words(wear: Wear, writes: str, rate: str) -> str:
     return (
         f"endurance {wear.endurance:.3g} pulses ({wear.endurance_source or 'no source'}), "
-        f"{wear.pulses_per_write} to a write, {writes} writes of a cell per second at {rate} passes per second, "
+        f"{wear.pulses_per_write:.4g} to a write, {writes} writes of a cell per second at {rate} passes per second, "
         f"arrays {'shared by all layers' if wear.arrays == 'shared' else 'of each layer'}"
     )
 

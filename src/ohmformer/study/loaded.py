@@ -48,7 +48,7 @@ _body = lru_cache(maxsize=KEPT)(make_model)
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One torch thread inside the block, so that sums are added in the same order everywhere."""
+    """Context with one thread of PyTorch, so that sums have the same order, and the same bits, everywhere."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -53,6 +53,16 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_what_is_not_a_regular_file_is_told_as_such(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("fifo", "folder", "dangling", "loop"):
+        with pytest.raises(BadInput, match=rf"{name}: is not a regular file; move it away or choose another --out$"):
+            Store(tmp_path / name)
+
+
 @pytest.mark.parametrize("text", ["{", "3", "", "null"])
 def test_a_damaged_row_is_one_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "results.sqlite"

@@ -53,6 +53,8 @@ class Store:
         self.file = file
         self.readonly = _is_readonly(file)
         self._identity: dict[str, tuple[int, int]] = {}
+        if os.path.lexists(file) and not os.path.isfile(file):
+            raise BadInput(f"{file}: is not a regular file; move it away or choose another --out")
         with self._in_one_line():
             try:
                 self._database = self._opened()
