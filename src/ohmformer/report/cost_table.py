@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.report.view import axis_name, setting
+from ohmformer.report.view import axis_name, setting, table_words
 from ohmformer.study.results.costs import CostResult, ServedResult, Wear
 from ohmformer.study.results.spec import (
     Accuracy,
@@ -125,8 +125,7 @@ def point_name(point: MeasuredPoint | PricedPoint | ServedPoint) -> str:
 def _setting(path: str, value: Any) -> str:
     """One swept value in words; a table by its kind and what else it says."""
     if isinstance(value, dict) and "kind" in value:
-        rest = [f"{name} {part}" for name, part in value.items() if name != "kind"]
-        return ", ".join([str(value["kind"]).replace("_", " "), *rest])
+        return table_words(value)
     return setting(path, value)
 
 
