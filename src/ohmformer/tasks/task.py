@@ -34,7 +34,7 @@ class Task:
         inputs: [N, ...], inputs of the model.
         labels: for classification, class numbers from 0, [N] int64 (whole numbers of other types are converted); for
             perplexity, token numbers [N, T], `IGNORED` where a token is not scored; for correlations, the reported
-            similarity of each pair [P].
+            similarity of each pair [P]. `Metric.labels` says which of them a metric reads.
         calibration: [M, ...], inputs of the calibration set, which is never scored.
         calibration_labels: [M, ...] int64; any values if the metric has no labels per sample.
         metric: name of the metric, a key of `ohmformer.tasks.metric_kinds.METRICS`.
@@ -99,15 +99,14 @@ class Task:
 
     def _check_labels(self) -> None:
         """Refuse labels that do not fit the metric, and convert class numbers to int64."""
-        match self.metric:
-            case "pearson" | "spearman":
+        match self.metric_kind.labels:
+            case "numbers":
                 if self.labels.dim() != 1 or not _is_dense_real(self.labels) or not self.labels.isfinite().all():
-                    raise BadInput(
-                        f"{self.name}: labels must be one finite similarity per pair; correct or remove the others"
-                    )
-            case "fidelity":
+                    what = "similarity per pair" if self.pairs is not None else "number per sample"
+                    raise BadInput(f"{self.name}: labels must be one finite {what}; correct or remove the others")
+            case "none":
                 return
-            case "perplexity":
+            case "tokens":
                 self._set("labels", _class_numbers(self.name, "labels", self.labels, 2, IGNORED))
                 empty = (self.labels[:, 1:] == IGNORED).all(dim=1)
                 if empty.any():

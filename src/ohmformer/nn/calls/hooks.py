@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.dry_run import DryRun
-from ohmformer.capture.torch_private import in_backward, is_replica
+from ohmformer.capture.torch_private import in_backward, is_replica, tree_leaves
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.beam_search_guard import can_reorder, check_cache, guarded_class
 from ohmformer.nn.calls.call_info import (
