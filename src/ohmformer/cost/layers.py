@@ -135,6 +135,16 @@ class Divided(NamedTuple):
             members[groups[first] if groups else 0].append(first)
         return cls(workload, choice, kinds, work, counts, in_arrays, {}, groups, tuple(map(tuple, members)), sharing)
 
+    @property
+    def all_arrays(self) -> list[LayerArrays]:
+        """The matrices in arrays of each kind."""
+        return list(self.in_arrays.values())
+
+    @property
+    def distinct(self) -> list[tuple[list[LayerOp], int]]:
+        """The operations of each kind, with the number of its layers."""
+        return [(self.work[first], count) for first, count in self.counts.items()]
+
     def group_of(self, position: int) -> int:
         """The number of the group of chips that holds a layer; 0 if there is one chip."""
         return self.groups[position] if self.groups else 0
@@ -147,7 +157,11 @@ class Divided(NamedTuple):
         """The operations of each kind of layer that a group of chips holds, with the number of such layers."""
         return [(self.work[first], self.counts[first]) for first in self.members[group]]
 
-    def with_homes(self, homes: Sequence[Homes], weight_uses: int) -> Divided:
+    def with_homes(self, homes: Homes, weight_uses: int) -> Divided:
+        """The same layers on one chip, ready to be priced; see `with_homes_of`."""
+        return self.with_homes_of((homes,), weight_uses)
+
+    def with_homes_of(self, homes: Sequence[Homes], weight_uses: int) -> Divided:
         """The same layers, ready to be priced.
 
         Args:
@@ -164,14 +178,22 @@ class Divided(NamedTuple):
             near = (kind for kind in (first, *nearest) if lanes[kind] and self.group_of(kind) == group)
             layer_lanes = next((lanes[kind] for kind in near), 0)
             sizes = self.workload.batch, layer.tokens, layer_lanes
-            context = LayerContext(hardware, *sizes, homes[group], weight_uses, self.sharing[group])
+            context = LayerContext(hardware, *sizes, homes[group], weight_uses, sharing=self.sharing[group])
             load = load_stage(hardware, arrays, arrays_of[group], weight_uses)
             around[first] = context, on_chips(load, context.sharing) if load else None
         return self._replace(around=around)
 
-    def place_kind(self, first: int, layer: Layer, work: list[LayerOp]) -> PlacedLayer:
-        """Price a layer of the kind whose first layer is at `first`; its K and V may have other lengths."""
+    def place_kind(self, first: int, layer: Layer, work: list[LayerOp], homes: Homes | None = None) -> PlacedLayer:
+        """Price a layer of the kind whose first layer is at `first`.
+
+        Args:
+            first: its position.
+            layer: the layer, whose K and V may have other lengths.
+            work: its operations.
+            homes: what lives in which memory meanwhile; None for the homes of the workload.
+        """
         context, setup = self.around[first]
+        context = context if homes is None else replace(context, homes=homes, moving=True)
         entry = _place_layer(layer, work, context, setup)
         entry = replace(entry, chip=self.group_of(first) + 1) if self.groups else entry
         return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry

@@ -104,7 +104,7 @@ class Placement:
             divided = Divided.of(self.workload, self.choice, singly=singly)
         else:
             divided = self.layout.divided(self.choice, singly=singly)
-        return divided.with_homes(self.homes_of or (self.homes,), self.weight_uses)
+        return divided.with_homes_of(self.homes_of or (self.homes,), self.weight_uses)
 
     def __repr__(self) -> str:
         """Workload, accelerator and sizes in one line, without the stages."""
@@ -209,7 +209,7 @@ def place(
     check_sets(hardware, workload, kv_arrays, kv_sets)
     homes = [chip.homes for chip in chips]
     uses = workload.batch if batching == "serial" and any(home.moves_weights for home in homes) else 1
-    layers = divided.with_homes(homes, uses).placed()
+    layers = divided.with_homes_of(homes, uses).placed()
     heads = max((op.heads for op in divided.workload.dynamic), default=0)
     built = [
         Machine.built(hardware, chip.arrays, chip.kv, heads, sets, chip.used)

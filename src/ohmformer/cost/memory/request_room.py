@@ -53,7 +53,7 @@ def _check_gpu(prefill: Placement, last: Placement) -> None:
 
 
 def _on_gpu(placed: Placement) -> MemoryUse:
-    return memory_use(placed.workload, placed.hardware, placed.divided().distinct_of(0))
+    return memory_use(placed.workload, placed.hardware, placed.divided().distinct)
 
 
 def _sizes(placed: Placement) -> dict[str, float]:
