@@ -16,20 +16,21 @@ from ohmformer.cost.cost import Cost, add_energy, all_beside
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.gpu_roofline import kernels_cost
-from ohmformer.cost.memory.traffic import stored_bytes, tile_memory_time, with_memory_off_chip
+from ohmformer.cost.memory.traffic import tile_memory_time, with_memory_off_chip
+from ohmformer.cost.network.links import NO_LINKS, Links, carried, links_of, tiles_with_arrays
+from ohmformer.cost.network.moves import moved_by, values_moved
 from ohmformer.cost.operands import (
     LayerContext,
     array_reads,
     computed_macs,
     first_attention,
-    kv_tokens_read,
     lane_macs,
     time_of_reads,
 )
 from ohmformer.cost.power.standing import powered
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, Work
+from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, SramEngine, Work
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 
 
@@ -75,9 +76,15 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
         return id(op)
     engine: object = id(op.engine)
     if isinstance(op.engine, ArrayEngine) and not prices:
-        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident, op.engine.overflow)
+        engine = (type(op.engine), op.engine.written, op.engine.resident, op.engine.overflow, *_sizes(op))
     flags = (op.shared, op.rotated, op.holds_cells)
     return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.kv), *flags)
+
+
+def _sizes(op: PlacedOp) -> tuple[object, ...]:
+    """What decides where the matrices of an operation lie, and how wide their sums are."""
+    array, most = op.array, op.engine.arrays if isinstance(op.engine, SramEngine) else None
+    return array.rows, array.columns, array.slices(op.max_code), array.polarities, array.bits, array.inputs.bits, most
 
 
 @lru_cache(maxsize=512)
@@ -100,16 +107,19 @@ def _priced_stage(request: _Request) -> Stage:
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
-    stage = _on_engine(request)
-    return stage if stage.unit == "gpu" else with_memory_off_chip(stage, request.ops, request.context)
+    stage, links = _on_engine(request)
+    if stage.unit == "gpu":
+        return stage
+    stage = with_memory_off_chip(stage, request.ops, request.context)
+    return stage if links is NO_LINKS else carried(stage, links, request.context.chip)
 
 
-def _on_engine(request: _Request) -> Stage:
-    """As `_stage`, without the memory off the chip."""
+def _on_engine(request: _Request) -> tuple[Stage, Links]:
+    """As `_stage`, without the memory off the chip; and the times of the links of its tiles."""
     name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
-        return _without_products(name, ops, context)
+        return _without_products(name, ops, context), NO_LINKS
     first = products[0]
     engine, side = first.engine, role_of(first.op).partition(".")[0]
     kinds = {type(each.engine) if not isinstance(each.engine, ArrayEngine) else ArrayEngine for each in products}
@@ -120,7 +130,7 @@ def _on_engine(request: _Request) -> Stage:
         )
     match engine:
         case GpuEngine():
-            return _on_gpu(name, side, ops, engine, context)
+            return _on_gpu(name, side, ops, engine, context), NO_LINKS
         case SimdEngine():
             return _on_lanes(name, side, ops, engine, context)
         case ArrayEngine():
@@ -130,10 +140,12 @@ def _on_engine(request: _Request) -> Stage:
     raise AssertionError(engine)
 
 
-def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngine, context: LayerContext) -> Stage:
+def _on_exact_engine(
+    name: str, side: str, ops: list[LayerOp], engine: ExactEngine, context: LayerContext
+) -> tuple[Stage, Links]:
     """Products on an engine that defines its own price; the other operations run in vector lanes at the same time."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
-    sizes = [_values_moved(placed) for placed in products]
+    sizes = [values_moved(placed) for placed in products]
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
     weights = sum(op.op.inputs * op.op.outputs for op in products if isinstance(op.op, StaticMatMul))
     weights, macs = weights * context.weight_uses, sum(computed_macs(placed.op) for placed in products)
@@ -146,14 +158,16 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     numbers = (price.seconds, *price.energy.values())
     if not all(0 <= number < inf for number in numbers):
         raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
-    transfers = all_beside(_transfer(placed, context) for placed in products)
+    moved = [moved_by(placed, context) for placed in products]
+    transfers = all_beside(each.cost(context.chip) for each in moved)
     rest = beside_products(ops, context)
     energy = add_energy(dict(price.energy), transfers.energy, rest.cost.energy)
     in_memory = tile_memory_time(products, context, context.homes.tiles)
     fixed = context.chip.network_latency
     stage = Stage(name, side, engine.kind, True, fixed=fixed, per_token=rest.cost.interval, energy=energy)
     stage = timed_by_keys(stage, rest.seen, rest.parts)
-    return stage.at_least(max(price.seconds / context.vectors, in_memory))
+    links = links_of(products, moved, context, context.homes.tiles, rest.seen)
+    return stage.at_least(max(price.seconds / context.vectors, in_memory)), links
 
 
 def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
@@ -163,7 +177,9 @@ def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: L
     return Stage(name, side, "gpu", shared=True, per_token=cost.latency / context.vectors, energy=cost.energy)
 
 
-def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext) -> Stage:
+def _on_lanes(
+    name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext
+) -> tuple[Stage, Links]:
     """Products in vector lanes, followed by the other operations of the stage in the same lanes."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     count = context.lanes if engine.lanes == "of_layer" else engine.lanes
@@ -174,7 +190,8 @@ def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, cont
         )
     chip, macs = context.chip, sum(computed_macs(placed.op) for placed in products)
     product = components.lanes_cost(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
-    transfers = all_beside(_transfer(placed, context) for placed in products)
+    moved = [moved_by(placed, context) for placed in products]
+    transfers = all_beside(each.cost(chip) for each in moved)
     rest = beside_products(ops, replace(context, lanes=count))
     energy = add_energy(product.energy, transfers.energy, rest.cost.energy)
     tiles = ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
@@ -184,7 +201,8 @@ def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, cont
     if rest.seen is not None:
         first = _macs_by_keys(products, rest.seen, context).times(engine.ops_per_mac / (count * chip.clock))
         stage = timed_by_keys(stage, rest.seen, tuple(first + part for part in rest.parts))
-    return stage.at_least(tile_memory_time(products, context, tiles))
+    links = links_of(products, moved, context, tiles, rest.seen)
+    return stage.at_least(tile_memory_time(products, context, tiles)), links
 
 
 def _macs_by_keys(products: list[PlacedOp], seen: SeenKeys, context: LayerContext) -> KeySum:
@@ -207,11 +225,11 @@ def _without_products(name: str, ops: list[LayerOp], context: LayerContext) -> S
     return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
 
 
-def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> Stage:
+def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> tuple[Stage, Links]:
     """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
-    transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
+    transfers, rest, spilled, links = _around_arrays(_Request(name, ops, context, prices=False))
     parts = [*rest.parts]
     for placed, transfer in zip(products, transfers, strict=True):
         reads = array_reads(placed)
@@ -233,47 +251,22 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         energy=add_energy(total.energy, rest.cost.energy),
         counts=counts,
     )
-    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled)))
+    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled))), links
 
 
 @lru_cache(maxsize=512)
-def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Beside, float]:
+def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Beside, float, Links]:
     """What stands beside the arrays of a stage.
 
     Returns:
         What each product moves; the other operations of the stage; time per vector in which memories of tiles read the
-        tokens that have no cells [s].
+        tokens that have no cells [s]; times of the links of its tiles.
     """
     ops, context = request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
-    transfers = tuple(_transfer(placed, context) for placed in products)
+    moved = [moved_by(placed, context) for placed in products]
+    rest = beside_products(ops, context)
+    links = links_of(products, moved, context, tiles_with_arrays(products, context), rest.seen)
     tiles = context.working_lanes // (context.chip.cores_per_tile * context.chip.vector.lanes_per_core)
     spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
-    return transfers, beside_products(ops, context), spilled
-
-
-def _transfer(placed: PlacedOp, context: LayerContext) -> Cost:
-    """Cost of moving inputs from and results to memories, for all samples."""
-    size = context.bytes_per_value
-    values_in, values_out = _values_moved(placed)
-    if isinstance(placed.engine, ArrayEngine):
-        return components.transfer_cost(context.chip, values_in * size, values_out * size)
-    stored = stored_bytes(placed, context)
-    kv = 0 if isinstance(placed.op, StaticMatMul) else _kv_read(placed.op, placed)
-    return components.transfer_cost(context.chip, (values_in - kv) * size + stored, values_out * size)
-
-
-def _values_moved(placed: PlacedOp) -> tuple[float, float]:
-    """Activations, keys and values read from memories, and results written to them, for all samples."""
-    op = placed.op
-    if isinstance(op, StaticMatMul):
-        return op.vectors * op.inputs, op.vectors * op.outputs
-    rows = op.batch * op.heads * op.queries
-    scores = op.batch * op.heads * SeenKeys.of(op).blocks()
-    activations, results = (rows * op.inputs, scores) if op.role == "attention.key" else (scores, rows * op.outputs)
-    return activations + _kv_read(op, placed) + kv_conditioning.scales_read(placed), results
-
-
-def _kv_read(op: DynamicMatMul, placed: PlacedOp) -> int:
-    """Number of values of K or V that a product reads from memories, for all samples."""
-    return op.batch * op.kv_heads * kv_tokens_read(op, placed) * op.head_width
+    return tuple(each.cost(context.chip) for each in moved), rest, spilled, links

@@ -33,6 +33,7 @@ class LayerContext:
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
+        filled: share of the arrays in the tiles of the layer's weights that hold its weights.
     """
 
     hardware: Accelerator
@@ -41,6 +42,7 @@ class LayerContext:
     lanes: int
     homes: Homes = field(default_factory=Homes)
     weight_uses: int = 1
+    filled: float = 1.0
 
     @property
     def vectors(self) -> int:
@@ -69,7 +71,7 @@ class LayerContext:
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses)
+        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses, self.filled)
 
     @property
     def chip(self) -> Chip:
@@ -122,13 +124,11 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
     """The matrices and input vectors of a product; for two activations, the engine decides which one is stored."""
     op, engine = placed.op, placed.engine
     assert isinstance(engine, ArrayEngine)
+    matrices = array_matrices(placed)
     if isinstance(op, StaticMatMul):
-        return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
+        return ArrayReads(matrices, op.vectors, op.vectors)
     left = engine.written == "left"
     tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
-    key = op.role == "attention.key"
-    sizes = (tokens, op.inputs) if left else (tokens, op.head_width) if key else (op.head_width, tokens)
-    matrices = plan(*sizes, placed.array, matrices=op.heads if left else op.kv_heads, max_code=placed.max_code)
     seen, slots = SeenKeys.of(op), slots_of(op, engine)
     partial = partial_reads(op, matrices, seen, inf if left else tokens, left=left) if seen.step else None
     if left:
@@ -136,6 +136,30 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
         return ArrayReads(matrices, vectors, vectors * ceil(tokens / slots), partial)
     passes = op.batch * op.group * seen.blocks(slots, tokens)
     return ArrayReads(matrices, op.batch * op.queries * op.group, passes, partial)
+
+
+def array_matrices(placed: PlacedOp) -> Plan:
+    """The matrices of one sample that arrays multiply by, or the weights, as if all tokens had cells at once."""
+    op, engine = placed.op, placed.engine
+    assert isinstance(engine, ArrayEngine)
+    if isinstance(op, StaticMatMul):
+        return plan(op.outputs, op.inputs, placed.array)
+    left = engine.written == "left"
+    tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
+    key = op.role == "attention.key"
+    sizes = (tokens, op.inputs) if left else (tokens, op.head_width) if key else (op.head_width, tokens)
+    return plan(*sizes, placed.array, matrices=op.heads if left else op.kv_heads, max_code=placed.max_code)
+
+
+def arrays_of(placed: PlacedOp) -> int:
+    """Number of arrays that hold an operand of a product; 0 if no arrays compute it."""
+    op, engine = placed.op, placed.engine
+    if not isinstance(engine, ArrayEngine):
+        return 0
+    if isinstance(op, StaticMatMul):
+        return array_matrices(placed).arrays
+    cells = written_plan(op, engine, placed.array, placed.max_code, slots_of(op, engine))
+    return 0 if cells is None else cells.arrays
 
 
 def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple[float, tuple[KeySum, ...]]:
@@ -282,16 +306,22 @@ def partial_sums(placed: PlacedOp) -> int:
 
 def sums_by_keys(placed: PlacedOp) -> KeySum:
     """The additions of `partial_sums` for one query of a head, by the keys that it sees."""
+    op, engine, blocks = placed.op, placed.engine, block_sums_by_keys(placed)
+    if not isinstance(op, DynamicMatMul) or op.role == "attention.key" or not tokens_spilled(op, engine):
+        return blocks
+    cells = op.tokens - tokens_spilled(op, engine)  # a query that sees more keys adds the sum of the lanes
+    return blocks + KeySum(0, ((op.outputs, 1, cells + 1), (-op.outputs, 1, cells)))
+
+
+def block_sums_by_keys(placed: PlacedOp) -> KeySum:
+    """Those of the additions of `sums_by_keys` that sum row blocks."""
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
         return KeySum()
     rows = engine.array.rows
     if op.role == "attention.key":
         return KeySum(0, ((ceil(op.inputs / rows) - 1, 1, inf),))
-    cells, spilled = op.tokens - tokens_spilled(op, engine), KeySum()
-    if cells < op.tokens:  # a query that sees more keys than have cells adds the sum of the lanes
-        spilled = KeySum(0, ((op.outputs, 1, cells + 1), (-op.outputs, 1, cells)))
-    return KeySum(-op.outputs, ((op.outputs, rows, cells),)) + spilled
+    return KeySum(-op.outputs, ((op.outputs, rows, op.tokens - tokens_spilled(op, engine)),))
 
 
 def lane_macs_by_keys(placed: PlacedOp) -> KeySum:

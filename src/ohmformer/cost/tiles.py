@@ -291,6 +291,14 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
     return sum(ceil(count / per_tile) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
+def share_filled(hardware: Accelerator, layer: LayerArrays) -> float:
+    """Share of the arrays in the tiles of a layer's weights that hold its weights; 1 without such tiles."""
+    if not layer.weights or hardware.chip is None:
+        return 1.0
+    per_tile = hardware.chip.arrays_per_core * hardware.chip.cores_per_tile
+    return layer.arrays / (sum(ceil(count / per_tile) for _, count in layer.kinds) * per_tile)
+
+
 def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int = 1) -> float:
     """Area of tiles with their arrays, nodes, softmax units of `heads` heads, exact engines, a GPU's die [m^2]."""
     exact = dict.fromkeys(engine for engine in hardware.engines.values() if isinstance(engine, ExactEngine))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ohmformer.array.prices.spec import Included
 from ohmformer.hardware.memory import Memory
@@ -30,6 +30,10 @@ from ohmformer.schema import Spec
 PerByte = Annotated[JoulesPerByte, Field(ge=0)] | Included
 Area = Annotated[SquareMeters, Field(ge=0)]
 Scaling = Literal["linear", "dennard"]
+Overload = Literal["slow", "refuse", "note"]
+AttentionTiles = Literal["by_operand", "by_head"]
+Load = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1_000)]
+"""Packets per cycle and tile."""
 
 
 class VectorUnit(Spec):
@@ -95,6 +99,19 @@ class Chip(Spec):
     """Energy of the network between tiles, over the usual distance [J/byte]."""
     network_latency: Annotated[Duration, Field(ge=0)]
     """Latency from one stage to the next [s]."""
+    network_packet: Annotated[Bytes, Field(gt=0)] | None = None
+    """Bytes of a packet of the network; None if unknown, so that its bandwidth is taken to suffice."""
+    network_max_load: Load | None = None
+    """Packets that a tile may send per cycle of `clock`; beyond, the latency of the network no longer holds."""
+    overload: Overload = "slow"
+    """What happens to a stage that sends more than `network_max_load`, or moves more bytes through the memories of its
+    tiles than `buffer_bandwidth`. `slow`: it takes the time in which these bytes pass. `refuse`: the workload is
+    refused. `note`: it takes no longer, and results carry a note."""
+    attention_tiles: AttentionTiles = "by_operand"
+    """Where K and V lie. `by_operand`: in different tiles, so that scores pass the network. `by_head`: those of a head
+    share tiles, so that scores stay in their memories."""
+    partial_sum_bits: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Bits of a partial sum that travels between arrays, cores and tiles; None for as many as the exact sum needs."""
     vector: VectorUnit
     softmax: SoftmaxUnit | None = None
     """Softmax units; None if the vector lanes compute softmax."""
@@ -114,3 +131,22 @@ class Chip(Spec):
     """Area of a node without its tiles [m^2]."""
     link_power: Annotated[Watts, Field(ge=0)] | None = None
     """Power of the links off a node at full load [W]; None if none are described. It counts at full load alone."""
+
+    @model_validator(mode="after")
+    def _knows_its_network(self) -> Chip:
+        for name, other in (("network_packet", "network_max_load"), ("network_max_load", "network_packet")):
+            if getattr(self, name) is None and getattr(self, other) is not None:
+                raise ValueError(f"{name}: is missing beside {other}; give both, or leave both out")
+        if self.overload == "refuse" and self.network_packet is None and self.buffer_bandwidth is None:
+            raise ValueError(
+                "overload = 'refuse': there is no limit to exceed; give network_packet and network_max_load, or "
+                "buffer_bandwidth"
+            )
+        return self
+
+    @property
+    def network_bandwidth(self) -> float | None:
+        """Bytes per second that a tile may send [byte/s]; None if it is unknown."""
+        if self.network_packet is None or self.network_max_load is None:
+            return None
+        return self.network_packet * self.network_max_load * self.clock

@@ -17,6 +17,7 @@ from math import ceil
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
 from ohmformer.cost.array_prices import priced
+from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import chip_of
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
@@ -65,7 +66,7 @@ def full_load(hardware: Accelerator, tiles: int | None = None) -> FullLoad:
     matrices = arrays / (array.slices() * array.polarities)
     cost = components.mvm_cost(plan(array.columns, array.rows, array), 1, "projection")
     vectors = matrices / cost.interval
-    moved = components.transfer_cost(chip, *(size * array.inputs.bits / 8 for size in (array.rows, array.columns)))
+    moved = transfer_cost(chip, *(size * array.inputs.bits / 8 for size in (array.rows, array.columns)))
     lanes = chip.vector.lanes_per_core * chip.cores_per_tile
     power = {name: joules * vectors for name, joules in {**cost.energy, **moved.energy}.items()}
     power |= {"vector": lanes * chip.clock * chip.vector.energy_per_op, "static": chip.tile_power}
