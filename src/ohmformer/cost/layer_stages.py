@@ -9,16 +9,16 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
-from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, timed_by_keys
+from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, stage_keys, timed_by_keys
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.attention.write_stages import write_stages
-from ohmformer.cost.cost import Cost, add_energy, all_beside
+from ohmformer.cost.cost import Cost, add_energy
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.gpu_roofline import kernels_cost
 from ohmformer.cost.memory.traffic import tile_memory_time, with_memory_off_chip
-from ohmformer.cost.network.links import NO_LINKS, Links, carried, links_of, tiles_with_arrays
-from ohmformer.cost.network.moves import moved_by, values_moved
+from ohmformer.cost.network.links import carried
+from ohmformer.cost.network.traffic import Traffic, traffic_of, values_moved
 from ohmformer.cost.operands import (
     LayerContext,
     array_reads,
@@ -56,12 +56,20 @@ class _Request:
     compares, so that no other object takes their `id` while it is in a cache.
     """
 
-    __slots__ = ("context", "key", "name", "ops")
+    __slots__ = ("context", "key", "name", "ops", "work")
 
     def __init__(self, name: str, ops: list[LayerOp], context: LayerContext, *, prices: bool = True) -> None:
-        """`prices` is False if the prices of arrays do not count, but only their rows."""
+        """`prices` is False if the prices of arrays do not count, but only their sizes."""
         self.name, self.ops, self.context = name, ops, context
-        self.key = (name, context.key, *(_identity(op, prices=prices) for op in ops))
+        self.work = tuple(_identity(op, prices=prices) for op in ops)
+        self.key: tuple[object, ...] = (name, context.key, self.work)
+
+    def moves(self) -> _Request:
+        """The request for what its products move, which is the same for all chips with the same cores and tiles."""
+        copy = object.__new__(_Request)
+        copy.name, copy.ops, copy.context, copy.work = "", self.ops, self.context, self.work
+        copy.key = ("", self.context.sizes, self.work)
+        return copy
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -75,16 +83,18 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
     if not isinstance(op, PlacedOp):
         return id(op)
     engine: object = id(op.engine)
-    if isinstance(op.engine, ArrayEngine) and not prices:
-        engine = (type(op.engine), op.engine.written, op.engine.resident, op.engine.overflow, *_sizes(op))
+    if not prices and isinstance(op.engine, ArrayEngine):
+        engine = _without_prices(op.engine)
     flags = (op.shared, op.rotated, op.holds_cells)
     return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.kv), *flags)
 
 
-def _sizes(op: PlacedOp) -> tuple[object, ...]:
-    """What decides where the matrices of an operation lie, and how wide their sums are."""
-    array, most = op.array, op.engine.arrays if isinstance(op.engine, SramEngine) else None
-    return array.rows, array.columns, array.slices(op.max_code), array.polarities, array.bits, array.inputs.bits, most
+def _without_prices(engine: ArrayEngine) -> tuple[object, ...]:
+    """What an engine says of where matrices lie, how wide their sums are, and what is written."""
+    array, most = engine.array, engine.arrays if isinstance(engine, SramEngine) else None
+    cells = array.encoding, array.bits, array.bits_per_cell, array.radix, array.redundancy
+    place = array.rows, array.columns, array.inputs.bits, most
+    return (type(engine), engine.written, engine.resident, engine.overflow, *cells, *place)
 
 
 @lru_cache(maxsize=512)
@@ -107,19 +117,19 @@ def _priced_stage(request: _Request) -> Stage:
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
-    stage, links = _on_engine(request)
+    stage, traffic = _on_engine(request)
     if stage.unit == "gpu":
         return stage
     stage = with_memory_off_chip(stage, request.ops, request.context)
-    return stage if links is NO_LINKS else carried(stage, links, request.context.chip)
+    return stage if traffic is None else carried(stage, traffic, request.context.chip)
 
 
-def _on_engine(request: _Request) -> tuple[Stage, Links]:
-    """As `_stage`, without the memory off the chip; and the times of the links of its tiles."""
+def _on_engine(request: _Request) -> tuple[Stage, Traffic | None]:
+    """As `_stage`, without the memory off the chip; and what its products move, None if nothing that is priced here."""
     name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
-        return _without_products(name, ops, context), NO_LINKS
+        return _without_products(name, ops, context), None
     first = products[0]
     engine, side = first.engine, role_of(first.op).partition(".")[0]
     kinds = {type(each.engine) if not isinstance(each.engine, ArrayEngine) else ArrayEngine for each in products}
@@ -130,7 +140,7 @@ def _on_engine(request: _Request) -> tuple[Stage, Links]:
         )
     match engine:
         case GpuEngine():
-            return _on_gpu(name, side, ops, engine, context), NO_LINKS
+            return _on_gpu(name, side, ops, engine, context), None
         case SimdEngine():
             return _on_lanes(name, side, ops, engine, context)
         case ArrayEngine():
@@ -142,7 +152,7 @@ def _on_engine(request: _Request) -> tuple[Stage, Links]:
 
 def _on_exact_engine(
     name: str, side: str, ops: list[LayerOp], engine: ExactEngine, context: LayerContext
-) -> tuple[Stage, Links]:
+) -> tuple[Stage, Traffic | None]:
     """Products on an engine that defines its own price; the other operations run in vector lanes at the same time."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     sizes = [values_moved(placed) for placed in products]
@@ -158,16 +168,13 @@ def _on_exact_engine(
     numbers = (price.seconds, *price.energy.values())
     if not all(0 <= number < inf for number in numbers):
         raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
-    moved = [moved_by(placed, context) for placed in products]
-    transfers = all_beside(each.cost(context.chip) for each in moved)
-    rest = beside_products(ops, context)
-    energy = add_energy(dict(price.energy), transfers.energy, rest.cost.energy)
+    traffic, rest = _traffic(_Request(name, ops, context).moves()), beside_products(ops, context)
+    energy = add_energy(dict(price.energy), traffic.energy(context.chip), rest.cost.energy)
     in_memory = tile_memory_time(products, context, context.homes.tiles)
     fixed = context.chip.network_latency
     stage = Stage(name, side, engine.kind, True, fixed=fixed, per_token=rest.cost.interval, energy=energy)
     stage = timed_by_keys(stage, rest.seen, rest.parts)
-    links = links_of(products, moved, context, context.homes.tiles, rest.seen)
-    return stage.at_least(max(price.seconds / context.vectors, in_memory)), links
+    return stage.at_least(max(price.seconds / context.vectors, in_memory)), traffic
 
 
 def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
@@ -179,7 +186,7 @@ def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: L
 
 def _on_lanes(
     name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext
-) -> tuple[Stage, Links]:
+) -> tuple[Stage, Traffic | None]:
     """Products in vector lanes, followed by the other operations of the stage in the same lanes."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     count = context.lanes if engine.lanes == "of_layer" else engine.lanes
@@ -190,10 +197,9 @@ def _on_lanes(
         )
     chip, macs = context.chip, sum(computed_macs(placed.op) for placed in products)
     product = components.lanes_cost(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
-    moved = [moved_by(placed, context) for placed in products]
-    transfers = all_beside(each.cost(chip) for each in moved)
+    traffic = _traffic(_Request(name, ops, context).moves())
     rest = beside_products(ops, replace(context, lanes=count))
-    energy = add_energy(product.energy, transfers.energy, rest.cost.energy)
+    energy = add_energy(product.energy, traffic.energy(chip), rest.cost.energy)
     tiles = ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
     shared = engine.lanes != "of_layer"  # a given number of lanes exists once, for all layers
     time = product.interval + rest.cost.interval
@@ -201,8 +207,7 @@ def _on_lanes(
     if rest.seen is not None:
         first = _macs_by_keys(products, rest.seen, context).times(engine.ops_per_mac / (count * chip.clock))
         stage = timed_by_keys(stage, rest.seen, tuple(first + part for part in rest.parts))
-    links = links_of(products, moved, context, tiles, rest.seen)
-    return stage.at_least(tile_memory_time(products, context, tiles)), links
+    return stage.at_least(tile_memory_time(products, context, tiles)), traffic
 
 
 def _macs_by_keys(products: list[PlacedOp], seen: SeenKeys, context: LayerContext) -> KeySum:
@@ -225,13 +230,13 @@ def _without_products(name: str, ops: list[LayerOp], context: LayerContext) -> S
     return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
 
 
-def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> tuple[Stage, Links]:
+def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> tuple[Stage, Traffic | None]:
     """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
-    transfers, rest, spilled, links = _around_arrays(_Request(name, ops, context, prices=False))
+    traffic, transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
     parts = [*rest.parts]
-    for placed, transfer in zip(products, transfers, strict=True):
+    for placed in products:
         reads = array_reads(placed)
         cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role, partial=reads.partial)
         time, by_keys = time_of_reads(placed, reads, cost.interval)
@@ -239,7 +244,7 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         if rest.seen is not None:
             parts += by_keys if by_keys and sees(placed.op, rest.seen) else (KeySum(per_token),)
         fill = cost.latency - cost.interval + chip.network_latency
-        total = total.beside(Cost(add_energy(cost.energy, transfer.energy), fill, per_token))
+        total = total.beside(Cost(cost.energy, fill, per_token))
         counts += reads.counts
     stage = Stage(
         name,
@@ -248,25 +253,30 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         any(placed.shared for placed in products),
         fixed=total.latency,
         per_token=max(total.interval, rest.cost.interval, spilled),
-        energy=add_energy(total.energy, rest.cost.energy),
+        energy=add_energy(total.energy, transfers, rest.cost.energy),
         counts=counts,
     )
-    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled))), links
+    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled))), traffic
 
 
 @lru_cache(maxsize=512)
-def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Beside, float, Links]:
+def _around_arrays(request: _Request) -> tuple[Traffic, dict[str, float], Beside, float]:
     """What stands beside the arrays of a stage.
 
     Returns:
-        What each product moves; the other operations of the stage; time per vector in which memories of tiles read the
-        tokens that have no cells [s]; times of the links of its tiles.
+        What the products move, and its energy [J]; the other operations of the stage; time per vector in which memories
+        of tiles read the tokens that have no cells [s].
     """
     ops, context = request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
-    moved = [moved_by(placed, context) for placed in products]
-    rest = beside_products(ops, context)
-    links = links_of(products, moved, context, tiles_with_arrays(products, context), rest.seen)
     tiles = context.working_lanes // (context.chip.cores_per_tile * context.chip.vector.lanes_per_core)
     spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
-    return tuple(each.cost(context.chip) for each in moved), rest, spilled, links
+    traffic = _traffic(request.moves())
+    return traffic, traffic.energy(context.chip), beside_products(ops, context), spilled
+
+
+@lru_cache(maxsize=512)
+def _traffic(request: _Request) -> Traffic:
+    """What the products of a stage move."""
+    products = [op for op in request.ops if isinstance(op, PlacedOp)]
+    return traffic_of(products, request.context, stage_keys(request.ops, request.context))

@@ -127,7 +127,8 @@ class Divided(NamedTuple):
             layer = layers[first]
             nearest = _neighbors(first, self.kinds) if layer.index is None else ()
             layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-            sizes, filled = (self.workload.batch, layer.tokens, layer_lanes), tiles.share_filled(hardware, arrays)
+            filled = tiles.share_filled(hardware, arrays, lanes[first])
+            sizes = self.workload.batch, layer.tokens, layer_lanes
             context = LayerContext(hardware, *sizes, homes, weight_uses, filled)
             around[first] = context, load_stage(hardware, arrays, all_arrays, weight_uses)
         return self._replace(around=around)

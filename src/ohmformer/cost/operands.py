@@ -66,6 +66,14 @@ class LayerContext:
         return isinstance(attention.key, GpuEngine) and isinstance(attention.value, GpuEngine)
 
     @cached_property
+    def sizes(self) -> tuple[object, ...]:
+        """All that decides what the products of a layer move, apart from the products and their engines."""
+        chip = self.chip
+        places = (chip.arrays_per_core, chip.cores_per_tile, chip.vector.lanes_per_core, self.lanes, self.filled)
+        counts = (self.batch, self.tokens, self.weight_uses, self.bytes_per_value, self.homes.tiles)
+        return (*places, *counts, chip.partial_sum_bits, chip.attention_tiles)
+
+    @cached_property
     def key(self) -> tuple[object, ...]:
         """All that decides the prices of a layer, apart from its operations and their engines; objects by identity."""
         hardware = self.hardware
@@ -73,7 +81,7 @@ class LayerContext:
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
         return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses, self.filled)
 
-    @property
+    @cached_property
     def chip(self) -> Chip:
         """The chip around the arrays, see `chip_of`.
 
@@ -124,9 +132,9 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
     """The matrices and input vectors of a product; for two activations, the engine decides which one is stored."""
     op, engine = placed.op, placed.engine
     assert isinstance(engine, ArrayEngine)
-    matrices = array_matrices(placed)
     if isinstance(op, StaticMatMul):
-        return ArrayReads(matrices, op.vectors, op.vectors)
+        return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
+    matrices = array_matrices(placed)
     left = engine.written == "left"
     tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
     seen, slots = SeenKeys.of(op), slots_of(op, engine)

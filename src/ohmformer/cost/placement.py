@@ -24,6 +24,7 @@ from ohmformer.cost.memory.gpu_memory import check_memory
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.memory.loading import bytes_loaded
 from ohmformer.cost.memory.residents import find_homes
+from ohmformer.cost.network.load import highest_loads, link_notes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, printable
@@ -131,6 +132,16 @@ class Placement:
             if stage.off_chip or stage.unit == MEMORY
         }
         return len(units) > 1
+
+    @cached_property
+    def loads(self) -> dict[str, float]:
+        """Link ("network", "tile memory") -> its highest load in any stage, see `highest_loads`."""
+        return highest_loads(stage for layer, _ in self.distinct() for stage in layer.all_stages())
+
+    @property
+    def notes(self) -> list[str]:
+        """What the loads of the links mean for latency and energy, as sentences without a full stop."""
+        return link_notes(self.hardware.chip, self.loads) if self.tiles else []
 
     @property
     def counts(self) -> Counts:

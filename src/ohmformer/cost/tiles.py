@@ -291,12 +291,16 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
     return sum(ceil(count / per_tile) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
-def share_filled(hardware: Accelerator, layer: LayerArrays) -> float:
-    """Share of the arrays in the tiles of a layer's weights that hold its weights; 1 without such tiles."""
-    if not layer.weights or hardware.chip is None:
-        return 1.0
-    per_tile = hardware.chip.arrays_per_core * hardware.chip.cores_per_tile
-    return layer.arrays / (sum(ceil(count / per_tile) for _, count in layer.kinds) * per_tile)
+def share_filled(hardware: Accelerator, layer: LayerArrays, lanes: int) -> float:
+    """Share of the arrays in the tiles of a layer's weights that hold its weights; 1 without such tiles.
+
+    Args:
+        hardware: the accelerator.
+        layer: the matrices of the layer.
+        lanes: see `layer_lanes`.
+    """
+    chip = hardware.chip
+    return layer.arrays * chip.vector.lanes_per_core / (lanes * chip.arrays_per_core) if chip and lanes else 1.0
 
 
 def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int = 1) -> float:

@@ -15,14 +15,16 @@ from typing import Any
 from ohmformer import catalog
 from ohmformer.cost.array_prices import differences
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import ArrayEngine, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
-from ohmformer.study.results.costs import CostResult, EnergyBy, Wear
+from ohmformer.study.results.costs import CostResult, EnergyBy, ServedResult, Wear
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.part import made
@@ -186,6 +188,7 @@ def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = No
         energy_by=_energy_by(runs),
         critical_path_s=add_energy(*(run.timeline.critical_stages() for run in runs)),
         buffer_B=last.timeline.peak_buffer(),
+        load=most_of(run.placement.loads for run in runs),
         counts=_counts(runs),
     )
 
@@ -309,7 +312,19 @@ def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Itera
 
 def notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
     """Notes on what prices hold for and on what has no effect, each once, for points and what they cost."""
-    return [*remedy_notes(settings), *memory_notes(settings, costs), *price_notes(settings)]
+    loads = load_notes(settings, costs)
+    return [*remedy_notes(settings), *memory_notes(settings, costs), *loads, *price_notes(settings)]
+
+
+def load_notes(settings: Sequence[CostSettings], costs: Sequence[CostResult | ServedResult]) -> list[str]:
+    """Notes on whether network and memories carry the bytes of all points, once for all chips with the same limits."""
+    groups: dict[tuple[object, ...], tuple[Chip, list[dict[str, float]]]] = {}
+    for point, cost in zip(settings, costs, strict=True):
+        chip = point.hardware.chip
+        if chip is not None and cost.counts["tiles"]:
+            limits = chip.network_packet, chip.network_max_load, chip.buffer_bandwidth, chip.overload
+            groups.setdefault(limits, (chip, []))[1].append(cost.load)
+    return list(dict.fromkeys(note for chip, loads in groups.values() for note in link_notes(chip, most_of(loads))))
 
 
 def memory_notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:

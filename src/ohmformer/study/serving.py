@@ -9,6 +9,7 @@ from ohmformer.study.cost import (
     MANY,
     cost_options,
     finite,
+    load_notes,
     named_point,
     price_notes,
     remedy_notes,
@@ -89,6 +90,7 @@ def served_result(settings: CostSettings) -> ServedResult:
             for part in served.parts()
         ),
         steady=_steady(served),
+        load=served.loads,
         counts={
             "arrays": sum(machine.arrays.values()),
             "arrays_per_polarity": machine.arrays_per_polarity,
@@ -134,5 +136,9 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
         key=study_key((point, {}) for point in settings),
         versions=versions(),
         points=tuple(found),
-        notes=(*remedy_notes(settings), *price_notes(settings)),
+        notes=(
+            *remedy_notes(settings),
+            *load_notes(settings, [point.cost for point in found]),
+            *price_notes(settings),
+        ),
     )

@@ -27,6 +27,14 @@ def highest_loads(stages: Iterable[Stage]) -> dict[str, float]:
     return {name: load for name, load in ((NETWORK, network), (MEMORY, memory)) if load}
 
 
+def most_of(loads: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The highest load of each link among those of several placements."""
+    found: dict[str, float] = {}
+    for each in loads:
+        found |= {name: max(load, found.get(name, 0.0)) for name, load in each.items()}
+    return found
+
+
 def link_notes(chip: Chip | None, loads: Mapping[str, float]) -> list[str]:
     """What the loads of a chip mean for its results, as sentences without a full stop.
 

@@ -18,7 +18,6 @@ from ohmformer.cost.attention.seen_keys import SeenKeys
 from ohmformer.cost.engine_choice import PlacedOp
 from ohmformer.cost.operands import array_matrices, block_sums_by_keys
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import ArrayEngine
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import StaticMatMul
 
@@ -68,10 +67,8 @@ NO_SUMS = PartialSums(0.0, 0, Crossing(0.0, 0.0))
 
 
 def partial_sums_of(placed: PlacedOp, chip: Chip) -> PartialSums:
-    """The partial sums of the row blocks of a product; none without arrays, or with a single row block."""
+    """The partial sums of the row blocks of a product on arrays; none if one row block holds all rows."""
     op = placed.op
-    if not isinstance(placed.engine, ArrayEngine):
-        return NO_SUMS
     matrices = array_matrices(placed)
     if matrices.row_blocks == 1:
         return NO_SUMS

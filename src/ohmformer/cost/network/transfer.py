@@ -7,14 +7,13 @@ from ohmformer.cost.cost import Cost
 from ohmformer.hardware.chip import Chip
 
 
-def transfer_cost(chip: Chip, bytes_in: float, bytes_out: float, sent: float | None = None) -> Cost:
+def transfer_cost(chip: Chip, bytes_in: float, bytes_out: float) -> Cost:
     """Cost of moving operands from a tile's memory to a core, and results back and on to the next stage.
 
     Args:
         chip: prices of registers, buffers, buses and the network.
         bytes_in: bytes of operands.
         bytes_out: bytes of results.
-        sent: bytes of results that go to other tiles; None for all.
 
     Returns:
         Energy, and one network latency.
@@ -24,6 +23,6 @@ def transfer_cost(chip: Chip, bytes_in: float, bytes_out: float, sent: float | N
         "register": both * number(chip.register_energy),
         "buffer": both * number(chip.buffer_energy),
         "bus": both * number(chip.bus_energy),
-        "network": (bytes_out if sent is None else sent) * number(chip.network_energy),
+        "network": bytes_out * number(chip.network_energy),
     }
     return Cost({name: value for name, value in energy.items() if value}, chip.network_latency)

@@ -14,6 +14,7 @@ from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.machine.steps import StepPrices
+from ohmformer.cost.network.load import highest_loads, most_of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, total_energy
 from ohmformer.dataflow.closed_form import latency
@@ -114,6 +115,11 @@ class Decoding:
         """The energy of each step, standing power excluded [N] [J]."""
         return self._priced.energies
 
+    @property
+    def loads(self) -> dict[str, float]:
+        """Link -> its highest load in any stage of any step, see `highest_loads`."""
+        return self._priced.loads
+
     def energy_by(self, kind: By) -> dict[str, float]:
         """The energy of all steps [J] by component, operation or engine, standing power excluded."""
         return self._priced.energy_by[kind]
@@ -136,7 +142,8 @@ class Decoding:
                 times = {name: self.prices.kinds[first] * value for name, value in parts.items()}
                 sums[kind] = add_energy(sums.get(kind, {}), times)
         alike = all(found.alike for found in kinds.values())
-        return _Priced({first: found.times for first, found in kinds.items()} if alike else {}, energies, sums, alike)
+        of_kinds = {first: found.times for first, found in kinds.items()} if alike else {}
+        return _Priced(of_kinds, energies, sums, alike, most_of(found.loads for found in kinds.values()))
 
 
 class _KindSums:
@@ -146,12 +153,14 @@ class _KindSums:
         energies: [N], energy of one layer in each step [J].
         energy_by: how energy is split -> name -> energy of one layer in all steps [J].
         alike: True if every request has one token, and all steps have the same stages.
+        loads: link -> its highest load in any stage of any step.
     """
 
     def __init__(self, count: int) -> None:
         self.energies = np.zeros(count)
         self.energy_by: dict[By, dict[str, float]] = {"component": {}, "operation": {}, "engine": {}}
         self.alike, self._setup = True, 0.0
+        self.loads: dict[str, float] = {}
         self._shape: tuple[object, ...] = ()
         self._rows: list[tuple[list[float], list[float], list[float]]] = []
         self._last: PlacedLayer | None = None
@@ -168,6 +177,7 @@ class _KindSums:
             busy = [stage.occupancy(1) for stage in layer.stages]
             memory = [min(time, stage.off_chip) for time, stage in zip(busy, layer.stages, strict=True)]
             self._rows.append((busy, [stage.time(1) for stage in layer.stages], memory))
+            self.loads = most_of((self.loads, highest_loads(layer.stages)))
             self._parts = {kind: total_energy(stages, kind) for kind in self.energy_by}
             shape = _shape(layer)
             self.alike = self.alike and layer.tokens == 1 and (self._last is None or shape == self._shape)
@@ -193,12 +203,14 @@ class _Priced:
         energies: [N], energy of each step [J].
         energy_by: how energy is split -> name -> energy of all steps [J].
         alike: True if every request has one token in every layer, and all steps have the same stages.
+        loads: link -> its highest load in any stage of any step.
     """
 
     times: dict[int, KindTimes]
     energies: Array
     energy_by: dict[By, dict[str, float]]
     alike: bool
+    loads: dict[str, float]
 
 
 def _shape(layer: PlacedLayer) -> tuple[object, ...]:

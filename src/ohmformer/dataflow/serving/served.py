@@ -17,6 +17,7 @@ from ohmformer import units
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.request_wear import Writes, request_wear, request_writes
+from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, check_split, total_energy
 from ohmformer.cost.write_wear import Wear
@@ -271,6 +272,16 @@ class Served:
         again = self.refresh.kinds if self.refresh else ()
         return steady_state(self.decoding, self.machine, self.passes.batch, *self.alone, again)
 
+    @cached_property
+    def loads(self) -> dict[str, float]:
+        """Link -> its highest load in any stage of any pass, see `highest_loads`."""
+        return most_of((self.prefill.loads, self.decoding.loads if self.decoding else {}))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the loads of network and memories mean for latency and energy, as sentences without a full stop."""
+        return link_notes(self.machine.hardware.chip, self.loads) if self.machine.used.total else []
+
     def parts(self) -> tuple[PassCost, ...]:
         """Prefill, first, mean and last decoding step, and the whole, each for all requests."""
         batch, steps = self.passes.batch, len(self.step_latency)
@@ -352,7 +363,7 @@ class Served:
         lines = [COLUMNS, *self.rows()]
         widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([self.title, *text])
+        return "\n".join([self.title, *text, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         """The table in HTML, for notebooks."""
@@ -361,4 +372,5 @@ class Served:
         head = "".join(f"<th>{title}</th>" for title in COLUMNS)
         lines = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in self.rows()]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>{notes}"
