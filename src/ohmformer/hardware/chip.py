@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ohmformer.array.prices.spec import Included
+from ohmformer.errors import BadInput
 from ohmformer.hardware.memory import Memory
 from ohmformer.quantities import (
     Bytes,
@@ -132,21 +133,17 @@ class Chip(Spec):
     link_power: Annotated[Watts, Field(ge=0)] | None = None
     """Power of the links off a node at full load [W]; None if none are described. It counts at full load alone."""
 
-    @model_validator(mode="after")
-    def _knows_its_network(self) -> Chip:
-        for name, other in (("network_packet", "network_max_load"), ("network_max_load", "network_packet")):
-            if getattr(self, name) is None and getattr(self, other) is not None:
-                raise ValueError(f"{name}: is missing beside {other}; give both, or leave both out")
-        if self.overload == "refuse" and self.network_packet is None and self.buffer_bandwidth is None:
-            raise ValueError(
-                "overload = 'refuse': there is no limit to exceed; give network_packet and network_max_load, or "
-                "buffer_bandwidth"
-            )
-        return self
-
     @property
     def network_bandwidth(self) -> float | None:
-        """Bytes per second that a tile may send [byte/s]; None if it is unknown."""
-        if self.network_packet is None or self.network_max_load is None:
-            return None
-        return self.network_packet * self.network_max_load * self.clock
+        """Bytes per second that a tile may send [byte/s]; None if it is unknown.
+
+        Raises:
+            BadInput: only one of the two fields that decide it is given.
+        """
+        packet, load = self.network_packet, self.network_max_load
+        if packet is None or load is None:
+            if packet is load:
+                return None
+            given, missing = ("network_max_load", "network_packet")[:: 1 if packet is None else -1]
+            raise BadInput(f"hardware.chip.{missing}: is missing beside {given}; give both, or leave both out")
+        return packet * load * self.clock

@@ -26,10 +26,17 @@ def carried(stage: Stage, traffic: Traffic, chip: Chip) -> Stage:
         chip: the limits, and what happens beyond them.
 
     Raises:
-        BadInput: a link is overloaded, and the chip refuses that.
+        BadInput: a link is overloaded, and the chip refuses that; or it refuses overload and states no limit.
     """
     port, memory = chip.network_bandwidth, chip.buffer_bandwidth
-    if (port is None and memory is None) or not stage.per_token:
+    if port is None and memory is None:
+        if chip.overload == "refuse":
+            raise BadInput(
+                "hardware.chip.overload = 'refuse': there is no limit to exceed; give network_packet and "
+                "network_max_load, or buffer_bandwidth"
+            )
+        return stage
+    if not stage.per_token:
         return stage
     network_time = 0.0 if port is None else traffic.mean_sent / port
     memory_time = 0.0 if memory is None else traffic.mean_passed / memory
