@@ -288,7 +288,7 @@ def test_square_arrays_need_one_axis() -> None:
     study = {
         "name": "sizes",
         "model": {"source": "shapes:bert-base", "seq_len": 128},
-        "hardware": {"base": "nvm_ideal"},
+        "hardware": {"base": "nvm_ideal", "chip.network_max_load": 1000, "chip.buffer_bandwidth": "1000 TB/s"},
         "sweep": {"hardware.array.size": [64, 128, 256, 512, 1024]},
     }
     found = study_costs(make_costs(study))

@@ -97,7 +97,9 @@ def test_the_energy_of_a_layer_by_hand() -> None:
     assert energy["write"]["write"] == pytest.approx((12 * 64 * 8 * (512 + 4) + 12 * 512 * 8 * (64 + 1)) * 0.5e-15)
     moved = 512 * (3 * 768 + 3 * 768)
     assert energy["qkv"]["network"] == pytest.approx(moved / 2 * 4.03e-12)
-    assert energy["qkv"]["buffer"] == pytest.approx(moved * 0.5375e-12)
+    sums = 2 * 512 * 2304  # of two bytes; 3 of 5 go from core to core of a tile, in and out of its memory
+    assert energy["qkv"]["buffer"] == pytest.approx((moved + 2 * 3 * sums) * 0.5375e-12)
+    assert energy["qkv"]["register"] == pytest.approx((moved + (5 + 3) * sums) * 0.27e-12)
     vector = 512 * 5 * 2304 * 2.185e-12  # normalized behind the layer before
     assert energy["qkv"]["vector"] == pytest.approx(vector)
 
