@@ -62,8 +62,7 @@ def test_changed_prices_and_a_clip_are_seen() -> None:
     found = explore([DesignPoint(work, each, LayerSerial()) for each in (machine, dearer)])
     assert found.latency[0] == found.latency[1]
     assert found.energy[1] > found.energy[0]
-    unlimited = of.replace(accelerator("clipformer_tcad_2024"), "chip.overload", "note")
-    point, clip = DesignPoint(work, unlimited, LayerSerial()), KVClip(alpha=0.0, beta=0.25)
+    point, clip = DesignPoint(work, accelerator("clipformer_tcad_2024"), LayerSerial()), KVClip(alpha=0.0, beta=0.25)
     clipped = explore([point], clip=clip)
     assert clipped.energy[0] == pytest.approx(simulate(*point, clip=clip).energy)
     assert clipped.energy[0] < explore([point]).energy[0]

@@ -57,9 +57,6 @@ def link_notes(chip: Chip | None, loads: Mapping[str, float]) -> list[str]:
         if limit is None or load <= 1 + SAME:
             continue
         value = f"{limit:g} packets per cycle" if name == NETWORK else units.show(limit, "B/s")
-        unlimited = {NETWORK: "a network", MEMORY: "memories"}[name]
-        end = (
-            f": times are those of {unlimited} without limit" if chip.overload == "note" else ", and slows stages down"
-        )
-        found.append(f"{link} would carry {load:.3g} times what hardware.chip.{field} = {value} allows{end}")
+        end = "times leave that out" if chip.overload == "note" else "stages wait for that"
+        found.append(f"{link} would carry {load:.3g} times hardware.chip.{field} = {value}; {end}")
     return found

@@ -2,7 +2,8 @@
 
 A tile sends the results of its arrays or lanes, and partial sums that are added in other tiles. Its memory takes in and
 gives out all that its cores read and write. The operands of a stage share the links of their tiles in proportion to
-their arrays.
+their arrays. Two kinds of keys and values do not load the memories beside the arrays: those of a cache that are written
+again, since they pass while cells are written, and those without cells, which pass the memories of the layer's lanes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.engine_choice import PlacedOp, role_of
 from ohmformer.cost.memory.traffic import stored_bytes
 from ohmformer.cost.network.partial_sums import NO_SUMS, PartialSums, partial_sums_of
-from ohmformer.cost.operands import LayerContext, arrays_of, block_sums_by_keys, kv_tokens_read
+from ohmformer.cost.operands import LayerContext, arrays_of, block_sums_by_keys, kv_tokens_read, lane_macs
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import ArrayEngine, SimdEngine, SramEngine
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
@@ -65,23 +66,24 @@ def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys |
         context: number of tokens, size of a value, and the cores and tiles of the chip.
         seen: the keys that tokens see; None if they do not matter.
     """
-    registers = memories = network = 0.0
+    registers = memories = network = elsewhere = 0.0
     sent, passed = KeySum(), KeySum()
     for placed in products:
         inputs, results = bytes_moved(placed, context)
         sums = partial_sums_of(placed, context.chip) if isinstance(placed.engine, ArrayEngine) else NO_SUMS
         stays = role_of(placed.op) == "attention.key" and context.chip.attention_tiles == "by_head"
         over = sums.over_network + (0.0 if stays else results)
-        through = inputs + results + sums.through_memories
+        through, cached = inputs + results + sums.through_memories, _cached_bytes(placed, context)
+        elsewhere += cached
         registers += inputs + results + sums.through_registers
         memories, network = memories + through, network + over
         scores = role_of(placed.op) == "attention.key" and not stays
         sent += _per_token(placed, context, seen, over, sums, sums.over_network, scores=scores)
-        passed += _per_token(placed, context, seen, through, sums, sums.through_memories, scores=True)
+        passed += _per_token(placed, context, seen, through - cached, sums, sums.through_memories, scores=True)
     tiles = _tiles(products, context)
     if not tiles:
         return Traffic(registers, memories, network)
-    means = network / (context.vectors * tiles), memories / (context.vectors * tiles)
+    means = network / (context.vectors * tiles), (memories - elsewhere) / (context.vectors * tiles)
     return Traffic(registers, memories, network, sent.times(1 / tiles), passed.times(1 / tiles), *means, seen)
 
 
@@ -109,6 +111,15 @@ def values_moved(placed: PlacedOp) -> tuple[float, float]:
 def _kv_read(op: DynamicMatMul, placed: PlacedOp) -> int:
     """Number of values of K or V that a product reads from memories, for all samples."""
     return op.batch * op.kv_heads * kv_tokens_read(op, placed) * op.head_width
+
+
+def _cached_bytes(placed: PlacedOp, context: LayerContext) -> float:
+    """Bytes of keys and values that arrays did not get from this pass: written again, or without cells."""
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine) or engine.written == "left":
+        return 0.0
+    tokens = max(0, kv_tokens_read(op, placed) - op.written)
+    return op.batch * op.kv_heads * tokens * op.head_width * context.bytes_per_value
 
 
 def _per_token(
@@ -145,19 +156,24 @@ def _per_token(
 
 
 def _tiles(products: list[PlacedOp], context: LayerContext) -> float:
-    """Number of tiles whose links the products have, as a share of a tile if other operands lie in it; 0 without."""
+    """Number of tiles whose links the products have, as a share of a tile if other operands lie in it; 0 without.
+
+    Tokens without cells add the tiles of the layer's lanes, which multiply by them.
+    """
     chip, first = context.chip, products[0].engine
     if isinstance(first, SimdEngine):
         count = context.lanes if first.lanes == "of_layer" else first.lanes
         return ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
     if not isinstance(first, ArrayEngine):
         return context.homes.tiles
-    arrays = 0.0
+    arrays = extra = 0.0
     for placed in products:
+        if lane_macs(placed):
+            extra = context.working_lanes / (chip.cores_per_tile * chip.vector.lanes_per_core)
         engine, count = placed.engine, arrays_of(placed)
         if isinstance(placed.op, DynamicMatMul):
             arrays += count
         else:
             most = engine.arrays if isinstance(engine, SramEngine) else None
             arrays += (count if most is None else min(count, most)) / context.filled
-    return arrays / (chip.arrays_per_core * chip.cores_per_tile)
+    return arrays / (chip.arrays_per_core * chip.cores_per_tile) + extra
