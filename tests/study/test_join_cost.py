@@ -22,7 +22,8 @@ from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
 from tests.study.small import GAMMA, document
 
-ADC8 = {"base": "clipformer_tcad_2024_adc8"}
+ADC8 = {"base": "clipformer_tcad_2024_adc8", "chip.network_max_load": 1000}
+"""Its network is never overloaded, so that no note speaks of it."""
 FEW = {"trials": {"chips": 1}, "simulation": {"level": "noise"}, "task": {"source": "python:tests.study.small:task"}}
 
 
@@ -62,7 +63,8 @@ def test_what_has_no_price_keeps_its_accuracy_and_says_why(tmp_path: Path) -> No
     assert priced.cost.latency_s > 0
     assert unpriced.cost is None
     assert unpriced.accuracy.software == 1.0
-    (note,) = found.cost_notes
+    (network, note) = found.cost_notes
+    assert network.startswith("the network would carry")
     assert note.startswith("no cost at 1 of 2 points: hardware.chip: is missing for 'Generic crossbars")
     assert "all points" in shown(found)
     assert "no cost at 1 of 2" in shown(found)
