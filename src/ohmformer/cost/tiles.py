@@ -300,7 +300,10 @@ def share_filled(hardware: Accelerator, layer: LayerArrays, lanes: int) -> float
         lanes: see `layer_lanes`.
     """
     chip = hardware.chip
-    return layer.arrays * chip.vector.lanes_per_core / (lanes * chip.arrays_per_core) if chip and lanes else 1.0
+    if chip is None or not lanes:
+        return 1.0
+    arrays = sum([count for _, count in layer.kinds])  # which, unlike `layer.arrays`, is known by now
+    return arrays * chip.vector.lanes_per_core / (lanes * chip.arrays_per_core)
 
 
 def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int = 1) -> float:
