@@ -113,7 +113,8 @@ class Stage:
     def with_loads(self, network: float, memory: float) -> Stage:
         """The stage with the loads of its links, made without `replace`, which is slow for many designs."""
         copy = object.__new__(Stage)
-        copy.__dict__.update(self.__dict__, network_load=network, memory_load=memory)
+        for name, value in {**self.__dict__, "network_load": network, "memory_load": memory}.items():
+            object.__setattr__(copy, name, value)  # reading fields is slower if `__dict__` is filled at once
         return copy
 
     def at_least(self, per_token: float) -> Stage:
