@@ -117,15 +117,25 @@ def _priced_stage(request: _Request) -> Stage:
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
-    stage, traffic = _on_engine(request)
+    context = request.context
+    if context.moving:
+        stage, traffic = _on_chip(_Request(request.name, request.ops, context.without_memory))
+    else:
+        stage, traffic = _on_engine(request)
     if stage.unit == "gpu":
         return stage
-    stage = with_memory_off_chip(stage, request.ops, request.context)
-    return stage if traffic is None else carried(stage, traffic, request.context.chip)
+    stage = with_memory_off_chip(stage, request.ops, context)
+    return stage if traffic is None else carried(stage, traffic, context.chip)
+
+
+@lru_cache(maxsize=512)
+def _on_chip(request: _Request) -> tuple[Stage, Traffic | None]:
+    """As `_on_engine`; stages that differ only in what is off the chip share its results."""
+    return _on_engine(request)
 
 
 def _on_engine(request: _Request) -> tuple[Stage, Traffic | None]:
-    """As `_stage`, without the memory off the chip; and what its products move, None if nothing that is priced here."""
+    """The stage of a request without the memory off the chip; and what its products move, None without links."""
     name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
