@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ohmformer import catalog
 from ohmformer.array.prices.array_laws import ArraySize, LineLaw
+from ohmformer.array.prices.differences import differences
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import differences, priced
+from ohmformer.cost.array_prices import priced
 from ohmformer.cost.components import mvm_cost, write_cost
 from ohmformer.cost.placement import place
 from ohmformer.dataflow.simulate import simulate

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.cost.array_prices import differences
+from ohmformer.array.prices.differences import differences
 from ohmformer.cost.cost import add_energy
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
