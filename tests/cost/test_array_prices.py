@@ -30,6 +30,7 @@ from ohmformer.workload.shapes import shapes
 PRICED = ("puma_2019", "isaac_2016", "clipformer_2024", "xformer_2023_sram")
 UNSCALED = {"kind": "none"}
 LINES = {"cost__law": {"kind": "lines"}}
+AMPLITUDE = {"kind": "amplitude"}
 
 
 def changed(array: Crossbar, **changes: Any) -> Crossbar:
@@ -189,11 +190,22 @@ def test_pulses_of_a_code_are_those_of_a_measured_chip() -> None:
             r"^hardware.projection.array.rows = 256: the prices of the array hold for 128 x 128 and no law",
         ),
         ({"columns": 64}, r"^hardware.projection.array.columns = 64: .*cost.priced_at.columns = 64, or choose a law"),
-        ({"size": 64}, r"^hardware.projection.array.rows = 64: .* such as cost.law.kind = 'lines'"),
+        (
+            {"size": 64},
+            r"^hardware.projection.array.rows = 64, columns = 64: the prices of the array hold for 128 x 128 and no law "
+            r"carries them over; state the new prices with cost.priced_at.rows = 64 and cost.priced_at.columns = 64, or "
+            r"choose a law such as cost.law.kind = 'lines'",
+        ),
+        (
+            {"rows": 64, "cost__technology": 16.0, "cell__g_max": 50e-6, "cost__dac_law": UNSCALED, "inputs": AMPLITUDE},
+            r"^hardware.projection.array.rows = 64, cost.technology = 16, cell.g_max = '50 uS', inputs.kind = "
+            r"'amplitude': the prices of the array hold for 128 x 128, 32 nm, g_max = '166.67 uS', row drivers of 1 bit",
+        ),
         ({"cost__technology": 16.0}, r"array.cost.technology = 16: the prices of the array hold for 32 nm and no law"),
         (
             {"cost__dac_law": UNSCALED, "inputs__kind": "amplitude"},
-            r"array.inputs.kind = 'amplitude': the prices hold for row drivers of 1 bit, not of 8 bits",
+            r"array.inputs.kind = 'amplitude': the prices of the array hold for row drivers of 1 bit and no law .*"
+            r"state the new prices with cost.priced_at.dac_bits = 8, or choose a law such as cost.dac_law.kind",
         ),
         ({"inputs__kind": "amplitude"}, r"array.cost.dac_energy = 'included': another price contains row drivers"),
         (
@@ -215,10 +227,10 @@ def test_what_no_law_covers_is_refused(changes: dict[str, Any], message: str) ->
 
 
 def test_prices_of_a_new_size_are_taken_as_stated() -> None:
-    array = changed(load_crossbar("puma_2019"), cost__law=UNSCALED)
-    stated = changed(
-        array, cost__priced_at__rows=256, cost__priced_at__columns=256, size=256, cost__read_energy=680e-12
-    )
+    """Prices first, then the size that they hold for."""
+    prices = {f"cost__{name}": 1e-9 for name in ("read_time", "area", "dac_area", "shift_add_area")}
+    array = changed(load_crossbar("puma_2019"), cost__law=UNSCALED, **prices, cost__read_energy=680e-12)
+    stated = changed(array, cost__priced_at__rows=256, cost__priced_at__columns=256, size=256)
     assert priced(stated, "p").read_energy == 680e-12
     later = changed(load_crossbar("puma_2019"), size=256, cost__read_energy=100e-12)
     assert priced(later, "p").read_energy == pytest.approx(400e-12), "as the other prices, it holds for 128 x 128"
@@ -337,5 +349,5 @@ def test_one_key_sets_the_arrays_of_all_engines(name: str) -> None:
 def test_an_array_with_included_prices_is_not_told_to_take_a_law() -> None:
     """A law would be refused, too, since the price of its converters is part of another."""
     hardware = replace(load("gain_cell_leroux_2025"), "attention.array.size", 128)
-    with pytest.raises(BadInput, match=r"cost.priced_at.rows = 128, or keep 64 x 64, since prices that others include"):
+    with pytest.raises(BadInput, match=r"priced_at.columns = 128, or keep 64 x 64, since prices that others include"):
         simulate(shapes("gpt2", tokens=16), hardware)

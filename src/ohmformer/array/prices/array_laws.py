@@ -170,7 +170,8 @@ class LineLaw(ArrayLaw):
 
     def read_energy(self, old: ArraySize, new: ArraySize) -> float:
         """R C / (R0 C0), times the ratio of the mean squares of the inputs, times 1 + k (G / G0 - 1)."""
-        conducted = 1.0 + (self.conduction_share or 0.0) * (_conducted(old, new) - 1.0)
+        share = self.conduction_share
+        conducted = 1.0 + share * (_conducted(old, new) - 1.0) if share else 1.0
         return new.cells / old.cells * (_mean_square(new.dac_bits) / _mean_square(old.dac_bits)) * conducted
 
     def settling(self, size: ArraySize) -> float:
