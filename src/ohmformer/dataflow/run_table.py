@@ -7,6 +7,7 @@ from html import escape
 
 from ohmformer import units
 from ohmformer.dataflow.timeline import Timeline
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.terminal.plain import clean
 
 
@@ -25,6 +26,7 @@ def run_rows(timeline: Timeline) -> list[tuple[str, str]]:
         ("area", units.show(placement.area, "m^2")),
         ("utilization", _listed({engine: units.show(share, "%") for engine, share in timeline.utilization.items()})),
         *((f"energy by {kind}", _energies(timeline.energy_by(kind))) for kind in ("component", "engine")),
+        *(("note", note) for note in machine_notes(placement.hardware)),
     ]
 
 

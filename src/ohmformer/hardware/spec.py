@@ -349,6 +349,14 @@ class Accelerator(Spec):
         check_weights(self.projection.write_lines if isinstance(self.projection, ArrayEngine) else None)
         return self
 
+    @model_validator(mode="after")
+    def _contents_of_tiles(self) -> Accelerator:
+        arrays = [engine.array for engine in self.engines.values() if isinstance(engine, ArrayEngine)]
+        if self.chip is not None and arrays:
+            # prices that name no arrays hold for those beside which they are first read; the copy is not public yet
+            object.__setattr__(self, "chip", self.chip.bound(arrays[0].rows, arrays[0].columns))
+        return self
+
     @property
     def engines(self) -> dict[str, Engine]:
         """Role -> engine that computes it."""

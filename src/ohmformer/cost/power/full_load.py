@@ -20,6 +20,7 @@ from ohmformer.cost.array_prices import priced
 from ohmformer.cost.operands import chip_of
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping.planning import plan
 
@@ -35,12 +36,14 @@ class FullLoad:
             (standing power), links.
         area: part -> area [m^2]: array (cells and their drivers), dac, adc, sample, shift_add, core and tile (without
             what is in them), node (without its tiles).
+        notes: what the reader of these numbers must know, such as a rate above that of the converters.
     """
 
     tiles: int
     rate: float
     power: Mapping[str, float]
     area: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def full_load(hardware: Accelerator, tiles: int | None = None) -> FullLoad:
@@ -76,6 +79,7 @@ def full_load(hardware: Accelerator, tiles: int | None = None) -> FullLoad:
         count * 2 * array.rows * array.columns * vectors,
         {**{name: count * watts for name, watts in power.items()}, **links},
         _area(chip, array, count, nodes),
+        tuple(machine_notes(hardware)),
     )
 
 
