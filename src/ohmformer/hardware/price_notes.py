@@ -1,4 +1,4 @@
-"""What the reader of a price must know of a machine: readings of its timing, and prices that do not follow its arrays."""
+"""What a reader must know of the prices of a machine: readings of its timing, prices that do not follow its arrays."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def one_access_note(place: str, array: Crossbar) -> str:
         return ""
     return (
         f"{place} arrays take the time of 1 access for {cycles} (cost.timing = 'one_access', a reading of one paper): "
-        f"times are up to {cycles} times shorter, and rates higher, than reads and conversions allow; energies are those "
-        "of all accesses"
+        f"times are up to {cycles} times shorter, and rates higher, than reads and conversions allow; energies are "
+        "those of all accesses"
     )
 
 
@@ -50,9 +50,7 @@ def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, l
     for name, words in (("arrays_per_core", "arrays in a core"), ("cores_per_tile", "cores in a tile")):
         if getattr(at, name) not in (None, getattr(chip, name)):
             found.append(f"{getattr(chip, name)} {words}")
-    held = (
-        f"arrays of {at.rows} x {at.columns}, {at.arrays_per_core} in a core, and {at.cores_per_tile} cores in a tile"
-    )
+    held = f"arrays of {at.rows} x {at.columns}, {at.arrays_per_core} in a core and {at.cores_per_tile} cores in a tile"
     return held, list(dict.fromkeys(found))
 
 
@@ -60,8 +58,8 @@ def tile_note(held: str, found: list[str]) -> str:
     """A note on tiles that hold something else than what their prices hold for."""
     more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
     return (
-        f"power and area of cores and tiles (without their arrays) hold for {held}, and do not follow: here "
-        f"{', '.join(found[:MOST])}{more}; see chip.priced_with"
+        f"power and area of cores and tiles (without their arrays) are those published for {held}, while there are "
+        f"{', '.join(found[:MOST])}{more}: see chip.priced_with"
     )
 
 

@@ -31,6 +31,7 @@ from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import Timeline, build_timeline
 from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.hardware.ages import Ages
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.terminal.files import write_text
 from ohmformer.terminal.plain import clean
 from ohmformer.workload.request import RequestPasses
@@ -343,6 +344,11 @@ class Served:
         lengths = f"prompt {passes.prompt:,}, {passes.generate:,} generated, batch {passes.batch:,}"
         return f"{clean(passes.prefill.title)} on {hardware}: {lengths}, {self.area * 1e6:.4g} mm²"
 
+    @property
+    def notes(self) -> list[str]:
+        """Lines on what the prices of the machine hold for."""
+        return machine_notes(self.machine.hardware)
+
     def __repr__(self) -> str:
         """Model, lengths, machine, latency and energy in one line."""
         return f"Served({self.title}, {units.show(self.latency, 's')}, {units.show(self.energy, 'J')})"
@@ -352,7 +358,7 @@ class Served:
         lines = [COLUMNS, *self.rows()]
         widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([self.title, *text])
+        return "\n".join([self.title, *text, *self.notes])
 
     def _repr_html_(self) -> str:
         """The table in HTML, for notebooks."""
@@ -360,5 +366,5 @@ class Served:
 
         head = "".join(f"<th>{title}</th>" for title in COLUMNS)
         lines = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in self.rows()]
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>"
+        body, caption = "".join(f"<tr>{line}</tr>" for line in lines), "; ".join([self.title, *self.notes])
+        return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>"
