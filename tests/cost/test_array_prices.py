@@ -31,6 +31,11 @@ PRICED = ("puma_2019", "isaac_2016", "clipformer_2024", "xformer_2023_sram")
 UNSCALED = {"kind": "none"}
 LINES = {"cost__law": {"kind": "lines"}}
 AMPLITUDE = {"kind": "amplitude"}
+ONE_ACCESS = (
+    "projection and attention arrays take the time of 1 access for 8 (cost.timing = 'one_access', a reading of one "
+    "paper): times are up to 8 times shorter, and rates higher, than reads and conversions allow; energies are those "
+    "of all accesses"
+)
 
 
 def changed(array: Crossbar, **changes: Any) -> Crossbar:
@@ -192,14 +197,14 @@ def test_pulses_of_a_code_are_those_of_a_measured_chip() -> None:
         ({"columns": 64}, r"^hardware.projection.array.columns = 64: .*cost.priced_at.columns = 64, or choose a law"),
         (
             {"size": 64},
-            r"^hardware.projection.array.rows = 64, columns = 64: the prices of the array hold for 128 x 128 and no law "
-            r"carries them over; state the new prices with cost.priced_at.rows = 64 and cost.priced_at.columns = 64, or "
-            r"choose a law such as cost.law.kind = 'lines'",
+            r"^hardware.projection.array.rows = 64, columns = 64: the prices of the array hold for 128 x 128 and no "
+            r"law carries them over; state the new prices with cost.priced_at.rows = 64 and cost.priced_at.columns = "
+            r"64, or choose a law such as cost.law.kind = 'lines'",
         ),
         (
-            {"rows": 64, "cost__technology": 16.0, "cell__g_max": 50e-6, "cost__dac_law": UNSCALED, "inputs": AMPLITUDE},
+            {"rows": 64, "cost__technology": 16.0, "cell__g_max": 5e-5, "cost__dac_law": UNSCALED, "inputs": AMPLITUDE},
             r"^hardware.projection.array.rows = 64, cost.technology = 16, cell.g_max = '50 uS', inputs.kind = "
-            r"'amplitude': the prices of the array hold for 128 x 128, 32 nm, g_max = '166.67 uS', row drivers of 1 bit",
+            r"'amplitude': the prices of the array hold for 128 x 128, 32 nm, g_max = '166.67 uS', row drivers of 1 b",
         ),
         ({"cost__technology": 16.0}, r"array.cost.technology = 16: the prices of the array hold for 32 nm and no law"),
         (
@@ -314,6 +319,10 @@ def test_square_arrays_need_one_axis() -> None:
         "128 x 128, 512 x 512 instead of 128 x 128 and 1 more",
         "prices of attention arrays are derived by law 'lines': 64 x 64 instead of 128 x 128, 256 x 256 instead of "
         "128 x 128, 512 x 512 instead of 128 x 128 and 1 more",
+        ONE_ACCESS,
+        "power and area of cores and tiles (without their arrays) are those published for arrays of 128 x 128, 6 in a "
+        "core and 8 cores in a tile, while there are 64 x 64 (projection, attention), 256 x 256 (projection, "
+        "attention), 512 x 512 (projection, attention) and 1 more: see chip.priced_with",
     )
 
 
@@ -327,7 +336,10 @@ def test_notes_name_arrays_of_rules() -> None:
     }
     (point,) = make_costs(study).points
     assert price_notes([point.settings]) == [
-        "prices of rules['*mlp*'] arrays are derived by law 'lines': 256 x 256 instead of 128 x 128"
+        "prices of rules['*mlp*'] arrays are derived by law 'lines': 256 x 256 instead of 128 x 128",
+        ONE_ACCESS,
+        "power and area of cores and tiles (without their arrays) are those published for arrays of 128 x 128, 6 in a "
+        "core and 8 cores in a tile, while there are 256 x 256 (rules['*mlp*']): see chip.priced_with",
     ]
 
 

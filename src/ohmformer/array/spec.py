@@ -239,6 +239,14 @@ class Crossbar(Spec):
         """Arrays per value: two in a differential pair."""
         return 2 if self.encoding == "differential" else 1
 
+    @property
+    def column_circuits(self) -> float:
+        """Sets of column circuits (sample-and-hold, converters, adders) of one array: half of one in an analog pair.
+
+        Such a pair subtracts its currents before they are sampled, so both halves share one set.
+        """
+        return 0.5 if self.subtract == "analog" and self.encoding == "differential" else 1.0
+
     def slices(self, max_code: int | None = None) -> int:
         """Slices, copies included, that hold codes up to `max_code`, by default the largest code."""
         if self.encoding == "offset" or max_code is None:

@@ -171,7 +171,7 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
             write_time = _time(array, role, "cell.write_time", write_time, *written)
     converter = _converter(cost, converter_bits(array), array.adc.rate, old, new)
     conversion_time = min(array.adc.columns_per_adc, array.columns) * converter.time
-    converters = ceil(array.columns / array.adc.columns_per_adc)
+    sets, converters = array.column_circuits, ceil(array.columns / array.adc.columns_per_adc)
     sample_area = number(cost.sample_area)
     return ArrayPrices(
         read_energy=read_energy,
@@ -188,7 +188,11 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
         sample_area=sample_area,
         adc_area=converter.area,
         shift_add_area=adder_area,
-        area=cell_area + array.rows * dac_area + array.columns * sample_area + converters * converter.area + adder_area,
+        area=cell_area
+        + array.rows * dac_area
+        + sets * array.columns * sample_area
+        + sets * converters * converter.area
+        + sets * adder_area,
         write_energy=write_energy,
         write_time=write_time,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.hardware.chip import Chip
@@ -19,21 +19,23 @@ def arrays_of(hardware: Accelerator) -> Iterator[tuple[str, Crossbar]]:
             yield role.partition(".")[0], engine.array
 
 
-def one_access_note(place: str, array: Crossbar) -> str:
-    """A note on arrays that take the time of one access for all input bits; empty if they take that of all accesses.
+def one_access_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """Notes on arrays that take the time of one access for all bits of an input.
 
     Args:
-        place: whose arrays they are, such as "projection".
-        array: the array.
+        arrays: (whose array, such as "projection", array).
     """
-    cycles = array.cycles()
-    if array.cost is None or array.cost.timing != "one_access" or cycles == 1 or array.inputs.kind == "integrated":
-        return ""
-    return (
-        f"{place} arrays take the time of 1 access for {cycles} (cost.timing = 'one_access', a reading of one paper): "
-        f"times are up to {cycles} times shorter, and rates higher, than reads and conversions allow; energies are "
-        "those of all accesses"
-    )
+    places: dict[int, dict[str, None]] = {}
+    for place, array in arrays:
+        cycles, cost = array.cycles(), array.cost
+        if cost is not None and cost.timing == "one_access" and cycles > 1 and array.inputs.kind != "integrated":
+            places.setdefault(cycles, {})[place] = None
+    return [
+        f"{' and '.join(names)} arrays take the time of 1 access for {cycles} (cost.timing = 'one_access', a reading "
+        f"of one paper): times are up to {cycles} times shorter, and rates higher, than reads and conversions allow; "
+        "energies are those of all accesses"
+        for cycles, names in places.items()
+    ]
 
 
 def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, list[str]]:
@@ -43,15 +45,16 @@ def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, l
         chip: the chip.
         arrays: (whose array, array) for all arrays of its tiles.
     """
-    at, found = chip.priced_with, []
+    at, sizes = chip.priced_with, dict[str, dict[str, None]]()
     for place, array in arrays:
         if None not in (at.rows, at.columns) and (array.rows, array.columns) != (at.rows, at.columns):
-            found.append(f"{array.rows} x {array.columns} ({place})")
+            sizes.setdefault(f"{array.rows} x {array.columns}", {})[place] = None
+    found = [f"{size} ({', '.join(places)})" for size, places in sizes.items()]
     for name, words in (("arrays_per_core", "arrays in a core"), ("cores_per_tile", "cores in a tile")):
         if getattr(at, name) not in (None, getattr(chip, name)):
             found.append(f"{getattr(chip, name)} {words}")
     held = f"arrays of {at.rows} x {at.columns}, {at.arrays_per_core} in a core and {at.cores_per_tile} cores in a tile"
-    return held, list(dict.fromkeys(found))
+    return held, found
 
 
 def tile_note(held: str, found: list[str]) -> str:
@@ -66,8 +69,8 @@ def tile_note(held: str, found: list[str]) -> str:
 def machine_notes(hardware: Accelerator) -> list[str]:
     """All notes on the prices of a machine, each once."""
     arrays = list(arrays_of(hardware))
-    notes = [note for place, array in arrays if (note := one_access_note(place, array))]
+    notes = one_access_notes(arrays)
     if hardware.chip is not None:
         held, found = unlike_tiles(hardware.chip, arrays)
         notes += [tile_note(held, found)] if found else []
-    return list(dict.fromkeys(notes))
+    return notes

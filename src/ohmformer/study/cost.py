@@ -14,11 +14,12 @@ from typing import Any
 
 from ohmformer import catalog
 from ohmformer.array.prices.differences import differences
+from ohmformer.array.spec import Crossbar
 from ohmformer.cost.cost import add_energy
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
-from ohmformer.hardware.price_notes import arrays_of, one_access_note, tile_note, unlike_tiles
+from ohmformer.hardware.price_notes import arrays_of, one_access_notes, tile_note, unlike_tiles
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
@@ -330,11 +331,11 @@ def price_notes(settings: list[CostSettings]) -> list[str]:
     """Notes on what prices of arrays and tiles hold for, and on readings of their timing, each once."""
     laws: dict[tuple[str, str], dict[str, None]] = {}
     tiles: dict[str, dict[str, None]] = {}
-    readings = []
+    every: list[tuple[str, Crossbar]] = []
     for point in settings:
         arrays = list(arrays_of(point.hardware))
         arrays += [(f"rules[{pattern!r}]", rule.array) for pattern, rule in point.rules if rule.array is not None]
-        readings += [one_access_note(place, array) for place, array in arrays]
+        every += arrays
         for place, array in arrays:
             for found in differences(array) if array.cost is not None else []:
                 laws.setdefault((place, found.law), {})[found.what] = None
@@ -347,7 +348,7 @@ def price_notes(settings: list[CostSettings]) -> list[str]:
         for (place, law), texts in laws.items()
     ]
     others = [tile_note(held, list(found)) for held, found in tiles.items() if found]
-    return list(dict.fromkeys(filter(None, [*derived, *readings, *others])))
+    return [*derived, *one_access_notes(every), *others]
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:

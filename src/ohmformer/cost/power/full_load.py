@@ -86,12 +86,13 @@ def full_load(hardware: Accelerator, tiles: int | None = None) -> FullLoad:
 def _area(chip: Chip, array: Crossbar, tiles: int, nodes: int) -> dict[str, float]:
     """Part -> area [m^2] of tiles whose places for arrays are all taken."""
     prices, arrays = priced(array, "projection"), tiles * chip.arrays_per_core * chip.cores_per_tile
+    sets = array.column_circuits
     each = {
         "array": prices.cell_area,
         "dac": array.rows * prices.dac_area,
-        "adc": ceil(array.columns / array.adc.columns_per_adc) * prices.adc_area,
-        "sample": array.columns * prices.sample_area,
-        "shift_add": prices.shift_add_area,
+        "adc": sets * ceil(array.columns / array.adc.columns_per_adc) * prices.adc_area,
+        "sample": sets * array.columns * prices.sample_area,
+        "shift_add": sets * prices.shift_add_area,
     }
     outside = {
         "core": tiles * chip.cores_per_tile * chip.core_area,
