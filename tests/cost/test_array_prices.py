@@ -363,3 +363,36 @@ def test_an_array_with_included_prices_is_not_told_to_take_a_law() -> None:
     hardware = replace(load("gain_cell_leroux_2025"), "attention.array.size", 128)
     with pytest.raises(BadInput, match=r"priced_at.columns = 128, or keep 64 x 64, since prices that others include"):
         simulate(shapes("gpt2", tokens=16), hardware)
+
+
+@given(
+    name=st.sampled_from(PRICED),
+    law=st.sampled_from(["lines", "puma_tables"]),
+    kind=st.sampled_from(["bit_serial", "amplitude", "integrated"]),
+    size=st.integers(8, 512),
+    sharing=st.sampled_from([1, 8, 128]),
+)
+def test_twice_the_rows_and_columns_by_physics(name: str, law: str, kind: str, size: int, sharing: int) -> None:
+    """Four times the cells, twice the drivers, each for a line twice as long, and twice the columns.
+
+    Cells of `puma_tables` conduct twice as long.
+    """
+    array = changed(
+        load_crossbar(name), cost__law={"kind": law}, cost__dac_energy=1e-12, cost__dac_law={"kind": "ladder"},
+        adc__bits=8, adc__columns_per_adc=sharing, inputs__kind=kind, cost__read_time=1e-6,
+    )  # fmt: skip
+    small, large = (priced(replace(array, "size", n), "p") for n in (size, 2 * size))
+    longer = 2 if law == "puma_tables" else 1
+    assert large.read_energy == pytest.approx(4 * longer * small.read_energy, rel=1e-9)
+    assert 2 * size * large.dac_energy == pytest.approx(4 * size * small.dac_energy, rel=1e-9)
+    assert (large.adc_energy, large.sample_energy) == (small.adc_energy, small.sample_energy)
+    parts = {
+        "cells": (large.cell_area, 4 * small.cell_area),
+        "drivers": (2 * large.dac_area, 4 * small.dac_area),
+        "adders": (large.shift_add_area, 2 * small.shift_add_area),
+        "converter": (large.adc_area, small.adc_area),
+    }
+    for part, (found, expected) in parts.items():
+        assert found == pytest.approx(expected, rel=1e-9), part
+    assert large.read_time >= longer * small.read_time * (1 - 1e-9)
+    assert large.access_time >= max(large.read_time, min(sharing, 2 * size) * large.adc_time) * (1 - 1e-12)

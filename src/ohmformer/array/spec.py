@@ -189,7 +189,7 @@ class Crossbar(Spec):
         Raises:
             Misplaced: prices are stated anew, and it is not clear for which array they hold.
         """
-        if self.cost is None or old.cost is None:
+        if self.cost is None or old.cost is None or self.cost is old.cost:
             return self
         cost = prices_of_changed(self, self.cost, old, old.cost)
         return self if cost is self.cost else self.model_copy(update={"cost": cost})

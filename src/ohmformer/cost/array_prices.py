@@ -163,8 +163,8 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
         cell_area *= _number_from(law, "area", old, new)
         adder_area *= _number_from(law, "adder_area", old, new)
         read_time = _time(array, role, "cost.read_time", read_time, old, new)
-    written = sizes_of_write(array, cost)
-    if written[0] != written[1] and law.scales:
+    if law.scales and (old != new or not array.cell.written_as_priced()):
+        written = sizes_of_write(array, cost)
         if write_energy is not None:
             write_energy *= _number_from(law, "write_energy", *written)
         if write_time is not None:

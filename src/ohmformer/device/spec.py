@@ -71,6 +71,8 @@ WRITE_PRICES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("write_pulses",), ("write_energy", "write_time")),
 )
 """Fields of a cell, and the prices of a write that depend on them."""
+WRITE_FIELDS = ("g_min", "g_max", "write_pulses")
+"""Fields that decide the prices of a write."""
 
 
 class Cell(Spec):
@@ -123,7 +125,11 @@ class Cell(Spec):
 
     def _bind(self) -> None:
         """Complete `priced_at` by the cell in which prices are first read; the cell is not public yet."""
+        if self.priced_at is None and self.write_energy is None and self.write_time is None:
+            return
         at = self.priced_at or WritePricedAt()
+        if None not in (at.g_min, at.g_max, at.write_pulses):
+            return
         wanted: dict[str, Any] = {}
         for fields, prices in WRITE_PRICES:
             if any(getattr(self, price) is not None for price in prices):
@@ -158,6 +164,11 @@ class Cell(Spec):
                 if not missing and getattr(at, name) == known and value != getattr(old, name):
                     found[name] = value
         return self.model_copy(update={"priced_at": at.model_copy(update=found)}) if found else self
+
+    def written_as_priced(self) -> bool:
+        """True if prices of a write hold for the conductances and the pulses of this cell, or there are none."""
+        at = self.priced_at
+        return at is None or all(getattr(at, name) in (None, getattr(self, name)) for name in WRITE_FIELDS)
 
     @property
     def write_conductance(self) -> float:

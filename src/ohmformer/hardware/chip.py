@@ -72,6 +72,10 @@ class TileContents(Spec):
     arrays_per_core: Count | None = None
     cores_per_tile: Count | None = None
 
+    def complete(self) -> bool:
+        """True if nothing is left out."""
+        return None not in (self.rows, self.columns, self.arrays_per_core, self.cores_per_tile)
+
 
 class Chip(Spec):
     """Hierarchy and periphery of a chip."""
@@ -132,16 +136,14 @@ class Chip(Spec):
     def changed_from(self, old: Self) -> Self:
         """This chip, as it was made from another one; prices that are all stated anew hold for what tiles hold now."""
         now, was = dict(self.provenance), dict(old.provenance)
-        same = self.priced_with is old.priced_with
+        anew = self.priced_with is old.priced_with
         for name in ("tile_power", "core_area", "tile_area"):
-            same = same and (getattr(self, name), now.get(name)) != (getattr(old, name), was.get(name))
-        return self.model_copy(update={"priced_with": TileContents()}) if same else self
+            anew = anew and (getattr(self, name), now.get(name)) != (getattr(old, name), was.get(name))
+        return self.model_copy(update={"priced_with": TileContents()}) if anew else self
 
     def bound(self, rows: int, columns: int) -> Chip:
         """The chip with `priced_with` complete; what it leaves out is taken from the accelerator around it."""
         here = {"rows": rows, "columns": columns}
         here |= {"arrays_per_core": self.arrays_per_core, "cores_per_tile": self.cores_per_tile}
         wanted = {name: value for name, value in here.items() if getattr(self.priced_with, name) is None}
-        if not wanted:
-            return self
         return self.model_copy(update={"priced_with": self.priced_with.model_copy(update=wanted)})

@@ -351,10 +351,12 @@ class Accelerator(Spec):
 
     @model_validator(mode="after")
     def _contents_of_tiles(self) -> Accelerator:
-        arrays = [engine.array for engine in self.engines.values() if isinstance(engine, ArrayEngine)]
-        if self.chip is not None and arrays:
-            # prices that name no arrays hold for those beside which they are first read; the copy is not public yet
-            object.__setattr__(self, "chip", self.chip.bound(arrays[0].rows, arrays[0].columns))
+        if self.chip is None or self.chip.priced_with.complete():
+            return self
+        for engine in self.engines.values():
+            if isinstance(engine, ArrayEngine):
+                # prices that name no arrays hold for those beside which they are first read; the copy is not public yet
+                object.__setattr__(self, "chip", self.chip.bound(engine.array.rows, engine.array.columns))
         return self
 
     @property

@@ -32,7 +32,9 @@ def test_read_and_write_energies_follow_conductances_by_hand(name: str) -> None:
     pairs, of which one half is unused. Lines, drivers, converters, times and areas stay."""
     array = load_crossbar(name)
     cell, cost, published = array.cell, array.cost, priced(array, "p")
-    assert cost is not None and isinstance(cost.law, LineLaw) and cost.law.conduction_share is not None
+    assert cost is not None
+    assert isinstance(cost.law, LineLaw)
+    assert cost.law.conduction_share is not None
     used, share = (0.25 if array.encoding == "differential" else 0.5), cost.law.conduction_share
     low, high = 2 * cell.g_min, cell.g_max / 4
     found = priced(changed(array, cell__g_min=low, cell__g_max=high), "p")

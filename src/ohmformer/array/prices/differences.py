@@ -125,7 +125,7 @@ def check_write(array: Crossbar, where: str) -> None:
     """
     cell = array.cell
     at = cell.priced_at
-    if at is None:
+    if at is None or cell.written_as_priced():
         return
     same = cell.write_energy is None or cell.priced_conductance == cell.write_conductance
     names = [] if same or (array.cost is not None and follows_conductance(array.cost)) else ["g_min", "g_max"]

@@ -143,9 +143,9 @@ class ArrayCost(Spec):
     def bound(self, array: Crossbar) -> ArrayCost:
         """The prices with `priced_at` complete; what it leaves out is taken from the array around them."""
         at = self.priced_at
-        wanted = {name: value for name, value in used_array(array).items() if getattr(at, name) is None}
-        if not wanted:
+        if None not in (at.rows, at.columns, at.dac_bits, at.g_min, at.g_max, at.encoding):
             return self
+        wanted = {name: value for name, value in used_array(array).items() if getattr(at, name) is None}
         return self.model_copy(update={"priced_at": at.model_copy(update=wanted)})
 
     def changed_from(self, old: Self) -> Self:
