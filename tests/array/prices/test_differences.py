@@ -139,7 +139,7 @@ def test_another_cell_brings_the_price_of_its_own_write() -> None:
         ),
         (
             {"cost__law": UNSCALED, "cost__priced_at": {"g_max": 5e-5}, "cell__g_max": 5e-5},
-            r"array.cell.g_max = '50 uS': cell.write_energy hold for g_max = '166.67 uS' and no law carries them over",
+            r"array.cell.g_max = '50 uS': cell.write_energy holds for g_max = '166.67 uS', which no law carries ove",
         ),
     ],
 )

@@ -133,11 +133,12 @@ def check_write(array: Crossbar, where: str) -> None:
     found = {name: known for name, known in found.items() if known is not None and known != getattr(cell, name)}
     if not found:
         return
-    prices = "cell.write_energy and cell.write_time" if "write_pulses" in found else "cell.write_energy"
+    both = "write_pulses" in found
+    prices, verb = ("cell.write_energy and cell.write_time", "hold") if both else ("cell.write_energy", "holds")
     here = ", ".join(f"cell.{name} = {_value(name, getattr(cell, name))}" for name in found)
     before = ", ".join(f"{name} = {_value(name, known)}" for name, known in found.items())
     raise BadInput(
-        f"{where}.{here}: {prices} hold for {before} and no law carries them over; state them anew, together with "
+        f"{where}.{here}: {prices} {verb} for {before}, which no law carries over; state new prices, together with "
         f"{' and '.join(f'cell.priced_at.{name}' for name in found)}, or keep the published cell"
     )
 
