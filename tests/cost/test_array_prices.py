@@ -32,9 +32,8 @@ UNSCALED = {"kind": "none"}
 LINES = {"cost__law": {"kind": "lines"}}
 AMPLITUDE = {"kind": "amplitude"}
 ONE_ACCESS = (
-    "projection and attention arrays take the time of 1 access for 8 (cost.timing = 'one_access', a reading of one "
-    "paper): times are up to 8 times shorter, and rates higher, than reads and conversions allow; energies are those "
-    "of all accesses"
+    "cost.timing = 'one_access' of projection and attention arrays: up to 8 times faster than reads and conversions "
+    "allow"
 )
 
 

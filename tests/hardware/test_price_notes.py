@@ -27,22 +27,24 @@ def changed(hardware: Accelerator, **changes: Any) -> Accelerator:
 def test_a_rate_above_that_of_converters_is_never_shown_in_silence() -> None:
     hardware = load("xformer_tvlsi_2023")
     (note,) = machine_notes(hardware)
-    assert note.startswith("projection arrays take the time of 1 access for 8 (cost.timing = 'one_access'")
+    assert note == (
+        "cost.timing = 'one_access' of projection arrays: up to 8 times faster than reads and conversions allow"
+    )
     found = full_load(hardware)
     assert found.notes == (note,)
     assert full_load_table(found).caption == note
     work = shapes("bert-base", tokens=64)
     assert f"note                 {note}" in str(simulate(work, hardware))
     served = serve("gpt2", load("nvm_ideal"), prompt=8, generate=2)
-    assert "arrays take the time of 1 access for 8" in str(served)
-    assert "arrays take the time of 1 access for 8" in served._repr_html_()
+    assert "'one_access' of projection and attention arrays" in str(served)
+    assert "of projection and attention arrays: up to 8 times faster" in served._repr_html_()
 
 
 def test_a_design_of_ones_own_gets_the_note_too() -> None:
     own = load("isaac_isca_2016")
     assert machine_notes(own) == []
     own = replace(own, "attention.value.array.cost.timing", "one_access")
-    assert [note[:44] for note in machine_notes(own)] == ["attention arrays take the time of 1 access f"]
+    assert [note[:45] for note in machine_notes(own)] == ["cost.timing = 'one_access' of attention array"]
     once = replace(own, "attention.value.array.inputs.kind", "amplitude")
     assert machine_notes(once) == [], "one access is all that amplitudes take"
 

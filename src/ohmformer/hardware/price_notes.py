@@ -31,9 +31,8 @@ def one_access_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
         if cost is not None and cost.timing == "one_access" and cycles > 1 and array.inputs.kind != "integrated":
             places.setdefault(cycles, {})[place] = None
     return [
-        f"{' and '.join(names)} arrays take the time of 1 access for {cycles} (cost.timing = 'one_access', a reading "
-        f"of one paper): times are up to {cycles} times shorter, and rates higher, than reads and conversions allow; "
-        "energies are those of all accesses"
+        f"cost.timing = 'one_access' of {' and '.join(names)} arrays: up to {cycles} times faster than reads and "
+        "conversions allow"
         for cycles, names in places.items()
     ]
 
