@@ -96,6 +96,7 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
     assert row_time is not None
     assert energy_each is not None
     check_write(array, f"hardware.{role}.array")
+    energy_each, row_time = energy_each * cell.pulse_ratio, row_time * cell.pulse_ratio
     count, expected = plan.cells if cells is None else cells, effort(array, plan.slices)
     energy, time = {"write": count * energy_each * expected.writes}, row_time * expected.row_writes
     if expected.reads:

@@ -106,7 +106,8 @@ class Cell(Spec):
     """Pulses that the cell survives; infinite if writing does not wear it."""
     priced_at: WritePricedAt | None = None
     """The cell that `write_time` and `write_energy` hold for. Other conductances follow from the `law` of the array;
-    another number of pulses takes new prices."""
+    
+    time and energy are in proportion to the pulses."""
 
     @model_validator(mode="after")
     def _order(self) -> Cell:
@@ -169,6 +170,15 @@ class Cell(Spec):
         """True if prices of a write hold for the conductances and the pulses of this cell, or there are none."""
         at = self.priced_at
         return at is None or all(getattr(at, name) in (None, getattr(self, name)) for name in WRITE_FIELDS)
+
+    @property
+    def pulse_ratio(self) -> float:
+        """Pulses of a write, as a multiple of those that its prices hold for; time and energy are in proportion.
+
+        Every pulse takes the same time and energy (NeuroSim, SwitchMatrix.cpp: times the number of write pulses).
+        """
+        at = self.priced_at
+        return self.write_pulses / at.write_pulses if at and at.write_pulses and self.write_pulses else 1.0
 
     @property
     def write_conductance(self) -> float:

@@ -129,16 +129,14 @@ def check_write(array: Crossbar, where: str) -> None:
         return
     same = cell.write_energy is None or cell.priced_conductance == cell.write_conductance
     names = [] if same or (array.cost is not None and follows_conductance(array.cost)) else ["g_min", "g_max"]
-    found = {name: getattr(at, name) for name in (*names, "write_pulses")}
+    found = {name: getattr(at, name) for name in names}
     found = {name: known for name, known in found.items() if known is not None and known != getattr(cell, name)}
     if not found:
         return
-    both = "write_pulses" in found
-    prices, verb = ("cell.write_energy and cell.write_time", "hold") if both else ("cell.write_energy", "holds")
     here = ", ".join(f"cell.{name} = {_value(name, getattr(cell, name))}" for name in found)
     before = ", ".join(f"{name} = {_value(name, known)}" for name, known in found.items())
     raise BadInput(
-        f"{where}.{here}: {prices} {verb} for {before}, which no law carries over; state new prices, together with "
+        f"{where}.{here}: cell.write_energy holds for {before}, which no law carries over; state new prices, together with "
         f"{' and '.join(f'cell.priced_at.{name}' for name in found)}, or keep the published cell"
     )
 
