@@ -106,7 +106,6 @@ class Cell(Spec):
     """Pulses that the cell survives; infinite if writing does not wear it."""
     priced_at: WritePricedAt | None = None
     """The cell that `write_time` and `write_energy` hold for. Other conductances follow from the `law` of the array;
-    
     time and energy are in proportion to the pulses."""
 
     @model_validator(mode="after")

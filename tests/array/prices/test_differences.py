@@ -134,10 +134,6 @@ def test_another_cell_brings_the_price_of_its_own_write() -> None:
     ("change", "message"),
     [
         (
-            {"cell__write_pulses": 4},
-            r"array.cell.write_pulses = 4: cell.write_energy and cell.write_time hold for write_p",
-        ),
-        (
             {"cost__law": UNSCALED, "cost__priced_at": {"g_max": 5e-5}, "cell__g_max": 5e-5},
             r"array.cell.g_max = '50 uS': cell.write_energy holds for g_max = '166.67 uS', which no law carries ove",
         ),
@@ -225,3 +221,9 @@ def test_both_halves_of_an_analog_pair_share_converters() -> None:
     columns = 64 * prices.sample_area + 64 * prices.adc_area + prices.shift_add_area
     assert prices.area == pytest.approx(prices.cell_area + 64 * prices.dac_area + columns / 2, rel=1e-12)
     assert digital.area > analog.area
+
+
+def test_time_and_energy_of_a_write_are_in_proportion_to_its_pulses() -> None:
+    array = load_crossbar("puma_2019")
+    two, four = (write_cost(plan(64, 64, replace(array, "cell.write_pulses", pulses)), "p") for pulses in (2, 4))
+    assert (four.total, four.interval) == (2 * two.total, 2 * two.interval)

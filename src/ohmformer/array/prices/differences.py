@@ -136,7 +136,7 @@ def check_write(array: Crossbar, where: str) -> None:
     here = ", ".join(f"cell.{name} = {_value(name, getattr(cell, name))}" for name in found)
     before = ", ".join(f"{name} = {_value(name, known)}" for name, known in found.items())
     raise BadInput(
-        f"{where}.{here}: cell.write_energy holds for {before}, which no law carries over; state new prices, together with "
+        f"{where}.{here}: cell.write_energy holds for {before}, which no law carries over; state a new one, with "
         f"{' and '.join(f'cell.priced_at.{name}' for name in found)}, or keep the published cell"
     )
 
