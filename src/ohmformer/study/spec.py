@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, fault_of
-from ohmformer.hardware.rules import OrderedRules, ordered_rules
+from ohmformer.hardware.rules import RulesField
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
@@ -95,6 +95,7 @@ class CostModel(ModelChoice):
         context: number of tokens in the cache before the pass.
         steps: number of decoding steps, of one token each; the cache grows by one token with each step.
         generate: generated tokens of each request, for `ohmformer serve`, where `seq_len` is the prompt.
+        chunk: tokens of a chunk of chunked prefill in the steady state of requests; None if prefills run alone.
     """
 
     synonyms: ClassVar[dict[str, str]] = dict.fromkeys(("tokens", "length", "sequence_length"), "seq_len")
@@ -105,6 +106,7 @@ class CostModel(ModelChoice):
     context: WholeNumber = 0
     steps: Annotated[int, Field(ge=1, le=4_096)] = 1
     generate: Annotated[int, Field(ge=1, le=32_768)] | None = None
+    chunk: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
 
 
 class CostOptions(Spec):
@@ -132,13 +134,8 @@ class Common(Spec):
     model: ModelChoice
     task: TaskChoice | None = None
     hardware: Accelerator
-    rules: OrderedRules = ()
+    rules: RulesField = ()
     mitigation: Mitigation = Mitigation()
-
-    @field_validator("rules", mode="before")
-    @classmethod
-    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
-        return ordered_rules(value, info.context)
 
 
 class Settings(Common):
