@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from ohmformer.cost.array_prices import converter_bits, priced
+from ohmformer.array.prices.differences import converter_bits
+from ohmformer.cost.array_prices import priced
 from ohmformer.cost.components import mvm_cost, write_cost
 from ohmformer.cost.cost import Cost, all_beside
 from ohmformer.cost.placement import place

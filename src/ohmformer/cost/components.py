@@ -6,6 +6,7 @@ vector, softmax, conditioning, simd, dram, gpu, static.
 
 from __future__ import annotations
 
+from ohmformer.array.prices.differences import check_write
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import array_cost, priced
 from ohmformer.cost.attention.array_sides import by_columns
@@ -94,6 +95,8 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
             )
     assert row_time is not None
     assert energy_each is not None
+    check_write(array, f"hardware.{role}.array")
+    energy_each, row_time = energy_each * cell.pulse_ratio, row_time * cell.pulse_ratio
     count, expected = plan.cells if cells is None else cells, effort(array, plan.slices)
     energy, time = {"write": count * energy_each * expected.writes}, row_time * expected.row_writes
     if expected.reads:

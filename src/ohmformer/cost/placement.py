@@ -28,6 +28,7 @@ from ohmformer.cost.network.load import highest_loads, link_notes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, printable
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -140,8 +141,9 @@ class Placement:
 
     @property
     def notes(self) -> list[str]:
-        """What the loads of the links mean for latency and energy, as sentences without a full stop."""
-        return link_notes(self.hardware.chip, self.loads) if self.tiles else []
+        """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
+        links = link_notes(self.hardware.chip, self.loads) if self.tiles else []
+        return [*links, *machine_notes(self.hardware)]
 
     @property
     def counts(self) -> Counts:

@@ -77,7 +77,7 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What the loads of network and memories mean for latency and energy, as sentences without a full stop."""
+        """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
         return self.placement.notes
 
     def energy_by(self, kind: By) -> dict[str, float]:

@@ -6,11 +6,11 @@ price that another one includes is written as "included"; its source says which 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from ohmformer.array.prices.spec import Included
+from ohmformer.array.prices.spec import Included, LineCount
 from ohmformer.errors import BadInput
 from ohmformer.hardware.memory import Memory
 from ohmformer.quantities import (
@@ -65,6 +65,21 @@ class SoftmaxUnit(Spec):
     """Area of the lanes of one head [m^2]."""
     priced_at: Nanometers | None = None
     """Feature size that energy and area are for [nm]; None for that of the chip's prices."""
+
+
+class TileContents(Spec):
+    """What tiles held when their prices were published. What is left out is that of the file with these prices."""
+
+    rows: LineCount | None = None
+    """Rows of an array."""
+    columns: LineCount | None = None
+    """Columns of an array."""
+    arrays_per_core: Count | None = None
+    cores_per_tile: Count | None = None
+
+    def complete(self) -> bool:
+        """True if nothing is left out."""
+        return None not in (self.rows, self.columns, self.arrays_per_core, self.cores_per_tile)
 
 
 class Chip(Spec):
@@ -132,6 +147,9 @@ class Chip(Spec):
     """Area of a node without its tiles [m^2]."""
     link_power: Annotated[Watts, Field(ge=0)] | None = None
     """Power of the links off a node at full load [W]; None if none are described. It counts at full load alone."""
+    priced_with: TileContents = TileContents()
+    """What tiles held when `tile_power`, `core_area` and `tile_area` were published: registers, control and standing
+    power of cores do not follow their arrays. Results say so where tiles hold something else."""
 
     @property
     def network_bandwidth(self) -> float | None:
@@ -147,3 +165,18 @@ class Chip(Spec):
             given, missing = ("network_max_load", "network_packet")[:: 1 if packet is None else -1]
             raise BadInput(f"hardware.chip.{missing}: is missing beside {given}; give both, or leave both out")
         return packet * load * self.clock
+
+    def changed_from(self, old: Self) -> Self:
+        """This chip, as it was made from another one; prices that are all stated anew hold for what tiles hold now."""
+        now, was = dict(self.provenance), dict(old.provenance)
+        anew = self.priced_with is old.priced_with
+        for name in ("tile_power", "core_area", "tile_area"):
+            anew = anew and (getattr(self, name), now.get(name)) != (getattr(old, name), was.get(name))
+        return self.model_copy(update={"priced_with": TileContents()}) if anew else self
+
+    def bound(self, rows: int, columns: int) -> Chip:
+        """The chip with `priced_with` complete; what it leaves out is taken from the accelerator around it."""
+        here = {"rows": rows, "columns": columns}
+        here |= {"arrays_per_core": self.arrays_per_core, "cores_per_tile": self.cores_per_tile}
+        wanted = {name: value for name, value in here.items() if getattr(self.priced_with, name) is None}
+        return self.model_copy(update={"priced_with": self.priced_with.model_copy(update=wanted)})

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.cost.array_prices import differences
+from ohmformer.array.prices.differences import differences
+from ohmformer.array.spec import Crossbar
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import ArrayEngine, CrossbarEngine
+from ohmformer.hardware.price_notes import arrays_of, one_access_notes, tile_note, unlike_tiles
+from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
@@ -343,20 +345,27 @@ def memory_notes(settings: list[CostSettings], costs: list[CostResult]) -> list[
 
 
 def price_notes(settings: list[CostSettings]) -> list[str]:
-    """Notes on the arrays whose prices are carried over from another size, converter or technology, each once."""
+    """Notes on what prices of arrays and tiles hold for, and on readings of their timing, each once."""
     laws: dict[tuple[str, str], dict[str, None]] = {}
+    tiles: dict[str, dict[str, None]] = {}
+    every: list[tuple[str, Crossbar]] = []
     for point in settings:
-        engines = point.hardware.engines.items()
-        arrays = [(role.partition(".")[0], engine.array) for role, engine in engines if isinstance(engine, ArrayEngine)]
+        arrays = list(arrays_of(point.hardware))
         arrays += [(f"rules[{pattern!r}]", rule.array) for pattern, rule in point.rules if rule.array is not None]
+        every += arrays
         for place, array in arrays:
             for found in differences(array) if array.cost is not None else []:
                 laws.setdefault((place, found.law), {})[found.what] = None
-    return [
+        if point.hardware.chip is not None:
+            held, unlike = unlike_tiles(point.hardware.chip, arrays)
+            tiles.setdefault(held, {}).update(dict.fromkeys(unlike))
+    derived = [
         f"prices of {place} arrays are derived by {law}: {', '.join(list(texts)[:MOST_DIFFERENCES])}"
         + (f" and {len(texts) - MOST_DIFFERENCES} more" if len(texts) > MOST_DIFFERENCES else "")
         for (place, law), texts in laws.items()
     ]
+    others = [tile_note(held, list(found)) for held, found in tiles.items() if found]
+    return [*derived, *one_access_notes(every), *others]
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:
