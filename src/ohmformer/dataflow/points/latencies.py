@@ -1,0 +1,130 @@
+"""The latencies of many design points, those that one formula gives evaluated together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+
+from ohmformer.cost.machine.refresh import Refresh
+from ohmformer.cost.placement import Placement
+from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, has_equal_blocks, latency, runs_one_by_one
+from ohmformer.dataflow.layer_cuts import Segment
+from ohmformer.dataflow.points.priced import Priced
+from ohmformer.dataflow.spec import Dataflow
+from ohmformer.dataflow.timeline import build_timeline
+
+
+class Point(NamedTuple):
+    """A design point.
+
+    Attributes:
+        priced: what it shares with the designs that were priced with it.
+        place: its place among them.
+        dataflow: the order of work.
+    """
+
+    priced: Priced
+    place: int
+    dataflow: Dataflow
+
+
+@dataclass
+class _Bucket:
+    """Layers with the same segments (see `layer_cuts.segments`): one array operation serves them all.
+
+    Attributes:
+        rows: per layer: number of the design point, number of such layers, start [s], tokens per sample and per block.
+        stages: per layer: [5, S], as in `Pipeline.stages`.
+    """
+
+    rows: list[tuple[int, int, float, int, int]] = field(default_factory=list)
+    stages: list[Array] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """One stage of each of N layers: the fields of `Stage` as arrays [N]."""
+
+    name: str
+    fixed: Array
+    per_token: Array
+    floor: Array
+    cap: Array
+    turn: float | Array
+
+
+class _Formula(NamedTuple):
+    """What decides how one formula gives a latency.
+
+    Attributes:
+        joins: True if attention waits for all blocks.
+        blocks: for each pipeline, tokens per block.
+    """
+
+    joins: bool
+    blocks: list[int]
+
+
+def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array:
+    """Latency of each design point [s].
+
+    Args:
+        points: the points. Those whose samples and layers run one by one are evaluated together.
+        placements: the placement of each point alone, for all others.
+    """
+    total = np.zeros(len(points))
+    formulas: dict[tuple[int, int], _Formula | None] = {}
+    buckets: dict[tuple[Segment, ...], _Bucket] = {}
+    refreshed: list[tuple[int, Refresh]] = []
+    for number, (priced, place, dataflow) in enumerate(points):
+        key = id(priced), id(dataflow)
+        if key not in formulas:
+            formulas[key] = _formula(priced, dataflow)
+        formula = formulas[key]
+        if formula is None:
+            total[number] = _alone(placements[number], dataflow)
+            continue
+        if (refresh := priced.refresh(place)) is not None:
+            refreshed.append((number, refresh))
+        batch = priced.placement.workload.batch
+        for (layer, repeats, start, stages, parts), block in zip(priced.pipelines, formula.blocks, strict=True):
+            bucket = buckets.setdefault(parts[formula.joins], _Bucket())
+            bucket.rows.append((number, repeats * batch, start[place], layer.tokens, block))
+            bucket.stages.append(stages[place])
+    for segments, bucket in buckets.items():
+        number_of, count_each, starts, tokens, blocks = np.array(bucket.rows).T
+        passed = _passed(segments, bucket.stages, tokens, blocks, starts)
+        np.add.at(total, number_of.astype(np.int64), count_each * passed)
+    for number, refresh in refreshed:
+        total[number] = refresh.latency(float(total[number]))
+    return total
+
+
+def _formula(priced: Priced, dataflow: Dataflow) -> _Formula | None:
+    """How one formula gives the latency (top of `closed_form.py`); None if none does."""
+    if not (dataflow.has_closed_form and priced.closed and runs_one_by_one(priced.placement, dataflow)):
+        return None
+    blocks = [dataflow.size_of_block(pipeline.layer.tokens) for pipeline in priced.pipelines]
+    found = zip(priced.pipelines, blocks, strict=True)
+    if not priced.equal and not all(has_equal_blocks(pipeline.layer, block) for pipeline, block in found):
+        return None
+    return _Formula(dataflow.decides("joins"), blocks)
+
+
+def _alone(placement: Placement, dataflow: Dataflow) -> float:
+    """The latency of a point that no formula gives [s]."""
+    if not dataflow.has_closed_form:
+        return build_timeline(placement, dataflow).latency
+    return latency(placement, dataflow)
+
+
+def _passed(segments: tuple[Segment, ...], stages: list[Array], tokens: Array, blocks: Array, starts: Array) -> Array:
+    """The time [N] that a sample takes through each of N layers [s]."""
+    fields = np.stack(stages).transpose(1, 2, 0)  # each [S, N]
+    turns = [turn if np.isfinite(turn).any() else inf for turn in fields[4]]
+    timed = [_Stages("", *values) for values in zip(*fields[:4], turns, strict=True)]
+    return alone_latency(timed, segments, tokens.astype(np.int64), Designs(blocks.astype(np.int64), {}), starts)
