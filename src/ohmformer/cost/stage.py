@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.errors import BadInput, shown, suggest
 
 By = Literal["component", "operation", "engine"]
@@ -109,7 +110,7 @@ class Stage:
     def at_least(self, per_token: float) -> Stage:
         """The stage if every token takes at least `per_token` seconds."""
         if self.by_keys is None:
-            return replace(self, per_token=max(self.per_token, per_token))
+            return replace(self, per_token=largest(self.per_token, per_token))
         times = self.by_keys.at_least(per_token)
         return replace(self, per_token=times.total / times.seen.queries, by_keys=times)
 
@@ -170,7 +171,7 @@ def _joined(one: Stage, other: Stage) -> Stage:
         off_chip=one.off_chip + other.off_chip,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
-        standing=max(one.standing, other.standing),
+        standing=largest(one.standing, other.standing),
         merged_from=one.parts + other.parts,
     )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import reduce
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -137,12 +138,12 @@ class PerDesign:
 Real.register(PerDesign)
 
 
-def larger(one: Any, other: Any) -> Any:
-    """The larger of two numbers, design by design; as `max`, which would be a decision."""
-    if isinstance(one, PerDesign) or isinstance(other, PerDesign):
-        first, second = _operand(one), _operand(other)
-        return PerDesign(np.maximum(first, second))
-    return max(one, other)
+def largest(*numbers: float) -> float:
+    """The largest number, design by design; `max`, in contrast, is a decision."""
+    if PerDesign in map(type, numbers):
+        found: Any = PerDesign(reduce(np.maximum, map(_operand, numbers)))
+        return cast("float", found)
+    return max(numbers)
 
 
 def values_of(number: Any, count: int) -> Array:
@@ -153,3 +154,19 @@ def values_of(number: Any, count: int) -> Array:
 def value_at(number: Any, place: int) -> float:
     """The number of one design, where `number` is one for each or one for all."""
     return float(number.values[place] if isinstance(number, PerDesign) else number)
+
+
+def beside_axis(number: Any) -> Any:
+    """A number that multiplies an array [..., Q]; [N, 1] if there is one for each of N designs."""
+    return number.values[:, None] if isinstance(number, PerDesign) else number
+
+
+def of_designs(values: Any) -> float:
+    """A number that was computed with arrays: one for each design if there is an axis for them."""
+    found: Any = PerDesign(values) if np.ndim(values) else float(values)
+    return cast("float", found)
+
+
+def count_of(number: Any) -> int:
+    """N, if there is a number for each of N designs; 1 if there is one for all."""
+    return len(number.values) if isinstance(number, PerDesign) else 1
