@@ -92,14 +92,14 @@ class Stage:
         if tokens > self.turn:
             turns = ceil(tokens / self.turn) - 1
             return turns * self.occupancy(self.turn) + self.time(tokens - turns * self.turn)
-        return max(self.floor, self.fixed + self._work(tokens, first)) if tokens else 0.0
+        return largest(self.floor, self.fixed + self._work(tokens, first)) if tokens else 0.0
 
     def occupancy(self, tokens: float, first: int = 0) -> float:
         """Time after which a unit can take the next block [s]: `time` without `fixed`, which is latency."""
         if tokens > self.turn:
             turns = ceil(tokens / self.turn) - 1
             return turns * self.occupancy(self.turn) + self.occupancy(tokens - turns * self.turn)
-        return max(self.floor, self._work(tokens, first)) if tokens else 0.0
+        return largest(self.floor, self._work(tokens, first)) if tokens else 0.0
 
     def _work(self, tokens: float, first: int) -> float:
         """Time of the tokens of a block [s]."""

@@ -7,6 +7,9 @@ a stage. A stage that waits for all tokens takes the last arrival of its sample 
 A layer adds the same shift to its results that is added to all its inputs and to the state of shared units. So when
 equal layers have shifted all of them by one constant, equal layers that follow add this constant again (see
 `steady.py`). The same holds for samples that pass through a layer one after another.
+
+Designs that were priced at once pass together: a time of a unit is then a `PerDesign`, and arrays of times have a
+leading axis of designs.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ohmformer.cost.designs.per_design import beside, largest, of_designs, smallest
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import MEMORY, Stage
@@ -41,20 +45,26 @@ STEPS_PER_PASS = 10
 
 
 def recursive_latency(
-    placement: Placement, dataflow: Dataflow, speed: Mapping[str, float] | None = None, *, block: int | None = None
+    placement: Placement,
+    dataflow: Dataflow,
+    speed: Mapping[str, float] | None = None,
+    *,
+    block: int | None = None,
+    designs: int = 1,
 ) -> float:
-    """The latency of all samples [s].
+    """The latency of all samples [s]; a `PerDesign` for several designs.
 
     Args:
         placement: the workload on the accelerator.
         dataflow: one without jobs of its own.
         speed: stage name -> factor by which its times are multiplied.
         block: tokens per block; by default those of the dataflow.
+        designs: number of designs that the placement stands for.
 
     Raises:
         BadInput: there are too many blocks or samples to compute.
     """
-    return _Flow(placement, dataflow, speed or {}, block).run()
+    return _Flow(placement, dataflow, speed or {}, block, designs).run()
 
 
 class _Part(NamedTuple):
@@ -71,9 +81,10 @@ class _Part(NamedTuple):
 
 
 class _Flow:
-    """The state between two layers.
+    """The state between two layers. Arrays have a leading axis of designs if there are several.
 
     Attributes:
+        designs: number of designs.
         samples: N, samples that are computed together.
         arrived: [N, B], times at which blocks left the last layer [s].
         tokens: tokens of a sample in the last layer.
@@ -86,10 +97,12 @@ class _Flow:
         steps: steps so far that take blocks or samples one by one.
     """
 
-    def __init__(self, placement: Placement, dataflow: Dataflow, speed: Mapping[str, float], block: int | None) -> None:
+    def __init__(
+        self, placement: Placement, dataflow: Dataflow, speed: Mapping[str, float], block: int | None, designs: int
+    ) -> None:
         self.placement, self.dataflow, self.speed, self.block = placement, dataflow, speed, block
-        self.samples = placement.workload.batch if dataflow.batching == "pipelined" else 1
-        self.arrived: Array = np.zeros((self.samples, 1))
+        self.designs, self.samples = designs, placement.workload.batch if dataflow.batching == "pipelined" else 1
+        self.arrived: Array = np.zeros((self.samples, 1) if designs == 1 else (designs, self.samples, 1))
         self.tokens = 0
         self.free: dict[str, float] = {}
         self.readers: dict[str, deque[float]] = {}
@@ -116,15 +129,18 @@ class _Flow:
                 steady = Steady()
             index += 1
         times = self.placement.workload.batch if self.dataflow.batching == "serial" else 1
-        return float(self.arrived.max()) * times
+        return of_designs(self.arrived.max(axis=(-2, -1))) * times
 
     def _state(self, layer: PlacedLayer) -> Array:
         shared = [self.free[unit] for unit in self._shared(layer)]
         reads = [time for unit in self._cells(layer) for time in self.readers[unit]]
-        return np.concatenate([self.arrived.ravel(), shared, reads])
+        axes = self.arrived.shape[:-2]
+        times = [self.arrived.reshape(*axes, -1)]
+        times += [np.broadcast_to(np.asarray(beside(time, 1)), (*axes, 1)) for time in (*shared, *reads)]
+        return np.concatenate(times, axis=-1)
 
     def _move(self, layer: PlacedLayer, gain: float) -> None:
-        self.arrived = self.arrived + gain
+        self.arrived = self.arrived + beside(gain, 2)
         for unit in self._shared(layer):
             self.free[unit] += gain
         for unit in self._cells(layer):
@@ -154,12 +170,13 @@ class _Flow:
         count = -(-layer.tokens // self._size(layer.tokens))
         self._allow(count, len(layer.stages))
         same = self.dataflow.decides("overlaps") and self.tokens == layer.tokens
-        enter = self.arrived if same else np.broadcast_to(self.arrived[:, -1:], (self.samples, count)).copy()
+        enter = self.arrived if same else _all_at(self.arrived, count)
         if layer.setup is not None:
             unit = unit_name(layer, layer.setup)
-            self.free[unit] = max(float(self.arrived[0, -1]), self.free.get(unit, 0.0)) + self._times(layer.setup, 1)[1]
+            begin = largest(of_designs(self.arrived[..., 0, -1]), self.free.get(unit, 0.0))
+            self.free[unit] = begin + self._times(layer.setup, 1)[1]
             enter = enter.copy()
-            enter[0] = np.maximum(enter[0], self.free[unit])
+            enter[..., 0, :] = np.maximum(enter[..., 0, :], beside(self.free[unit], 1))
         alone = ((0, len(layer.stages), False),)
         for first, end, loop in loops(self.placement, layer) if self.samples > 1 else alone:
             part = _Part(layer, first, end)
@@ -181,9 +198,9 @@ class _Flow:
         steady, number, next_look = Steady(), 0, 1
         while number < self.samples:
             self._count(STEPS_PER_PASS * (part.end - part.first))
-            passed.append(self._pass(part, enter[number : number + 1]))
+            passed.append(self._pass(part, enter[..., number : number + 1, :]))
             number += 1
-            found = steady.add(self._times_of(part))
+            found = steady.add(self._times_of(part)) if self.designs == 1 else None
             if not found or number < next_look:
                 continue
             (period, gain), next_look = found, 2 * number
@@ -194,7 +211,7 @@ class _Flow:
                 passed.append((np.concatenate(latest) + later).reshape(rounds * period, -1))
                 self._set_times(part, self._times_of(part) + rises * rounds)
                 number, next_look = number + rounds * period, self.samples
-        return np.concatenate(passed)
+        return np.concatenate(passed, axis=-2)
 
     def _rises(self, part: _Part, enter: Array, steady: Steady, latest: list[Array], gain: float) -> float | None:
         """By how much each period of samples follows the one before, if it is the same for all samples to come.
@@ -249,7 +266,7 @@ class _Flow:
                 continue
             blocks = 1 if whole else count
             if first == begin and (begin or whole):
-                times = np.broadcast_to(times[:, -1:], (len(times), blocks)).copy()
+                times = _all_at(times, blocks)
             units = [unit for place in range(first, end) for unit in self._units(layer, place)]
             if blocks > 1 and len(set(units)) < len(units):
                 times = self._one_by_one(layer, range(first, end), times, size, last)
@@ -257,7 +274,7 @@ class _Flow:
             for place in range(first, end):
                 times = self._read_before(layer, place, times)
                 times = self._stage(layer, place, times, layer.tokens if whole else size)
-                last[place] = float(times[-1, -1])
+                last[place] = of_designs(times[..., -1, -1])
         by_writer = {writer_of(layer.stages, place): time for place, time in sorted(last.items())}
         for writer, time in by_writer.items():
             if writer is not None:
@@ -268,24 +285,24 @@ class _Flow:
     def _stage(self, layer: PlacedLayer, place: int, arrival: Array, size: int) -> Array:
         """The times [n, B] at which the results of a stage arrive."""
         stage, units = layer.stages[place], self._units(layer, place)
-        samples, count = arrival.shape
+        samples, count = arrival.shape[-2:]
         rest = layer.tokens - (count - 1) * min(size, layer.tokens)
         if stage.by_keys is not None and count > 1:
             return self._unequal_blocks(stage, units, arrival, size, rest)
         (busy, time), (last_busy, last_time) = self._times(stage, min(size, layer.tokens)), self._times(stage, rest)
-        if arrival.size <= FEW_BLOCKS:
-            free, start_at, ready_at = max(self.free.get(unit, -np.inf) for unit in units), 0.0, []
+        if self.designs == 1 and arrival.size <= FEW_BLOCKS:
+            free, start_at, ready_at = self._free_at(units), 0.0, []
             for block, came in enumerate(arrival.ravel().tolist(), 1):
                 start_at = max(came, free)
                 free = start_at + (busy if block % count else last_busy)
                 ready_at.append(start_at + (time if block % count else last_time))
             self._occupy(stage, units, start_at, last_busy, rest)
             return np.array(ready_at).reshape(arrival.shape)
-        sample = np.arange(samples)[:, None] * ((count - 1) * busy + last_busy)
-        start = self._starts(units, arrival, sample + np.arange(count) * busy)
-        self._occupy(stage, units, float(start[-1, -1]), last_busy, rest)
-        ready: Array = start + time
-        ready[:, -1] = start[:, -1] + last_time
+        sample = np.arange(samples)[:, None] * beside((count - 1) * busy + last_busy, 2)
+        start = self._starts(units, arrival, sample + np.arange(count) * beside(busy, 2))
+        self._occupy(stage, units, of_designs(start[..., -1, -1]), last_busy, rest)
+        ready: Array = start + beside(time, 2)
+        ready[..., -1] = start[..., -1] + beside(last_time, 1)
         return ready
 
     def _unequal_blocks(self, stage: Stage, units: tuple[str, ...], arrival: Array, size: int, rest: int) -> Array:
@@ -293,44 +310,51 @@ class _Flow:
         key = id(stage), size
         if key not in self.by_block:
             assert stage.by_keys is not None
-            work = stage.by_keys.by_block(size)
-            busy = np.maximum(stage.floor, work)
-            self.by_block[key] = busy, np.maximum(stage.floor, stage.fixed + work) - busy
+            floor, work = beside(stage.floor, 2), stage.by_keys.by_block(size)[..., None, :]
+            busy = np.maximum(floor, work)
+            self.by_block[key] = busy, np.maximum(floor, beside(stage.fixed, 2) + work) - busy
         factor = self.speed.get(stage.name, 1.0)
         busy, late = (times * factor for times in self.by_block[key])
-        sample = np.arange(len(arrival))[:, None] * busy.sum()
-        start = self._starts(units, arrival, sample + np.concatenate([[0.0], np.cumsum(busy[:-1])]))
-        self._occupy(stage, units, float(start[-1, -1]), float(busy[-1]), rest)
+        ends = np.cumsum(busy, axis=-1)
+        sample = np.arange(arrival.shape[-2])[:, None] * ends[..., -1:]
+        before = np.concatenate([np.zeros_like(ends[..., :1]), ends[..., :-1]], axis=-1)
+        start = self._starts(units, arrival, sample + before)
+        self._occupy(stage, units, of_designs(start[..., -1, -1]), of_designs(busy[..., 0, -1]), rest)
         ready: Array = start + busy + late
         return ready
 
     def _starts(self, units: tuple[str, ...], arrival: Array, before: Array) -> Array:
         """The times [n, B] at which blocks start; blocks before each take the unit for `before` in all."""
-        latest = np.maximum.accumulate((arrival - before).ravel()).reshape(arrival.shape)
-        start: Array = np.maximum(latest, max(self.free.get(unit, -np.inf) for unit in units)) + before
+        waited = (arrival - before).reshape(*arrival.shape[:-2], -1)
+        latest = np.maximum.accumulate(waited, axis=-1).reshape(arrival.shape)
+        start: Array = np.maximum(latest, beside(self._free_at(units), 2)) + before
         return start
+
+    def _free_at(self, units: tuple[str, ...]) -> float:
+        """The time at which all of these units are free [s]."""
+        return largest(*(self.free.get(unit, -np.inf) for unit in units))
 
     def _occupy(self, stage: Stage, units: tuple[str, ...], start: float, busy: float, tokens: int) -> None:
         """Note when the units of a stage become free after a block that starts at `start`."""
         self.free.update(dict.fromkeys(units, start + busy))
         if MEMORY in units[1:]:
-            self.free[MEMORY] = start + min(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
+            self.free[MEMORY] = start + smallest(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
 
     def _one_by_one(self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]) -> Array:
         """The times [1, B] at which blocks of one sample leave stages that share units."""
-        self._count(times.shape[1] * len(places))
+        self._count(times.shape[-1] * len(places))
         left = times.copy()
-        for block in range(times.shape[1]):
+        for block in range(times.shape[-1]):
             tokens = min(size, layer.tokens - block * size)
-            now = times[:, block : block + 1]
+            now = times[..., block : block + 1]
             for place in places:
                 now = self._read_before(layer, place, now) if block == 0 else now
                 units, (busy, time) = self._units(layer, place), self._times(layer.stages[place], tokens, block * size)
-                start = max(float(now[0, 0]), *(self.free.get(unit, 0.0) for unit in units))
+                start = largest(of_designs(now[..., 0, 0]), self._free_at(units))
                 self._occupy(layer.stages[place], units, start, busy, tokens)
-                now = np.array([[start + time]])
                 last[place] = start + time
-            left[0, block] = now[0, 0]
+                now = np.array(beside(last[place], 2), ndmin=2)
+            left[..., block] = now[..., 0]
         return left
 
     def _read_before(self, layer: PlacedLayer, place: int, times: Array) -> Array:
@@ -341,7 +365,7 @@ class _Flow:
         if sets is None or len(uses) < sets:
             return times
         delayed = times.copy()
-        delayed[0, 0] = max(delayed[0, 0], uses[-sets])
+        delayed[..., 0, 0] = np.maximum(delayed[..., 0, 0], beside(uses[-sets], 0))
         return delayed
 
     def _times(self, stage: Stage, tokens: int, first: int = 0) -> tuple[float, float]:
@@ -354,7 +378,7 @@ class _Flow:
         return self.dataflow.size_of_block(tokens) if self.block is None else min(self.block, tokens)
 
     def _allow(self, count: int, stages: int) -> None:
-        self.values += count * self.samples * stages
+        self.values += count * self.samples * self.designs * stages
         if self.values > MOST_VALUES or count * self.samples > MOST_AT_ONCE:
             self._refuse(count * self.samples)
 
@@ -368,6 +392,11 @@ class _Flow:
             f"model.batch = {self.placement.workload.batch}: takes {number:,} or more steps one after another, too "
             "many to compute; lower batch or seq_len, raise dataflow.block, or set dataflow.batching = 'serial'"
         )
+
+
+def _all_at(times: Array, blocks: int) -> Array:
+    """The times [N, blocks] of blocks that all arrive with the last block of their sample."""
+    return np.broadcast_to(times[..., -1:], (*times.shape[:-1], blocks)).copy()
 
 
 def _kind(layer: PlacedLayer) -> tuple[object, ...]:

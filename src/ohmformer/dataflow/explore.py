@@ -89,21 +89,29 @@ def explore(
     placements = _Placements(pairs, shared)
     passed = latencies(shared, placements)
     joules, power, area = np.array([point.priced.numbers[point.place] for point in shared]).T
-    joules = joules + power * passed
+    joules = joules + power * passed + _gated_energies(shared, placements)
     for number, point in enumerate(shared):
-        if point.priced.gated:
-            joules[number] += _gated_energy(point, placements, number)
         if point.priced.placement.refresh:
             joules[number] += _refresh_energy(point, float(passed[number]))
     return Explored(passed, joules, area, placements)
 
 
-def _gated_energy(point: Point, placements: Sequence[Placement], number: int) -> float:
-    """Energy of gated tiles [J]."""
-    try:
-        return value_at(gated_energy(point.priced.placement, point.dataflow), point.place)
-    except Disagreement:
-        return gated_energy(placements[number], point.dataflow)
+def _gated_energies(points: list[Point], placements: Sequence[Placement]) -> Array:
+    """Energy of gated tiles at each point [J]; 0 if tiles are always on."""
+    energies = np.zeros(len(points))
+    at_once: dict[tuple[int, int], float | None] = {}
+    for number, (priced, place, dataflow) in enumerate(points):
+        if not priced.gated:
+            continue
+        key = id(priced), id(dataflow)
+        if key not in at_once:
+            try:
+                at_once[key] = gated_energy(priced.placement, dataflow)
+            except Disagreement:
+                at_once[key] = None
+        joules = at_once[key]
+        energies[number] = gated_energy(placements[number], dataflow) if joules is None else value_at(joules, place)
+    return energies
 
 
 def _refresh_energy(point: Point, latency: float) -> float:

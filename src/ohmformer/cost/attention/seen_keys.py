@@ -9,7 +9,7 @@ from math import ceil, inf
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.cost.designs.per_design import beside_axis, count_of, of_designs
+from ohmformer.cost.designs.per_design import beside, count_of, of_designs
 from ohmformer.workload.spec import DynamicMatMul
 
 Array = npt.NDArray[np.float64]
@@ -74,9 +74,9 @@ class KeySum:
 
     def at(self, keys: Array) -> Array:
         """The quantity of each of Q queries, by the number of keys that it sees: [Q], or [N, Q] for N designs."""
-        found: Array = np.zeros(keys.shape) + beside_axis(self.constant)
+        found: Array = np.zeros(keys.shape) + beside(self.constant, 1)
         for c, size, most in self.terms:
-            found = found + beside_axis(c) * np.ceil(np.minimum(keys, most) / size)
+            found = found + beside(c, 1) * np.ceil(np.minimum(keys, most) / size)
         return found
 
     def __add__(self, other: KeySum) -> KeySum:

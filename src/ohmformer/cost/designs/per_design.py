@@ -8,7 +8,7 @@ apart. So every design takes the branches that it takes alone, and each result i
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from numbers import Real
 from typing import Any, cast
@@ -140,10 +140,17 @@ Real.register(PerDesign)
 
 def largest(*numbers: float) -> float:
     """The largest number, design by design; `max`, in contrast, is a decision."""
-    if PerDesign in map(type, numbers):
-        found: Any = PerDesign(reduce(np.maximum, map(_operand, numbers)))
-        return cast("float", found)
-    return max(numbers)
+    return _chosen(np.maximum, numbers) if PerDesign in map(type, numbers) else max(numbers)
+
+
+def smallest(*numbers: float) -> float:
+    """The smallest number, design by design; `min`, in contrast, is a decision."""
+    return _chosen(np.minimum, numbers) if PerDesign in map(type, numbers) else min(numbers)
+
+
+def _chosen(choose: Binary, numbers: Iterable[object]) -> float:
+    found: Any = PerDesign(reduce(choose, map(_operand, numbers)))
+    return cast("float", found)
 
 
 def values_of(number: Any, count: int) -> Array:
@@ -156,9 +163,9 @@ def value_at(number: Any, place: int) -> float:
     return float(number.values[place] if isinstance(number, PerDesign) else number)
 
 
-def beside_axis(number: Any) -> Any:
-    """A number that multiplies an array [..., Q]; [N, 1] if there is one for each of N designs."""
-    return number.values[:, None] if isinstance(number, PerDesign) else number
+def beside(number: Any, axes: int) -> Any:
+    """A number that meets an array with `axes` axes; one for each of N designs becomes an array [N, 1, ...]."""
+    return number.values.reshape(-1, *(1,) * axes) if isinstance(number, PerDesign) else number
 
 
 def of_designs(values: Any) -> float:

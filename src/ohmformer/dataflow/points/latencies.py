@@ -9,13 +9,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ohmformer.cost.designs.per_design import Disagreement, values_of
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
-from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, has_equal_blocks, latency, runs_one_by_one
+from ohmformer.dataflow.block_recursion import recursive_latency
+from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, has_equal_blocks, runs_one_by_one
 from ohmformer.dataflow.layer_cuts import Segment
 from ohmformer.dataflow.points.priced import Priced
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
+from ohmformer.errors import BadInput
+
+MOST_SAMPLES = 64
+"""Maximum number of samples with which several designs are computed at once; more of them follow a steady pattern,
+which is found design by design."""
+MOST_BLOCKS = 4_000_000
+"""Maximum number of blocks of all designs and samples that are computed at once."""
 
 
 class Point(NamedTuple):
@@ -79,17 +88,21 @@ def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array
     total = np.zeros(len(points))
     formulas: dict[tuple[int, int], _Formula | None] = {}
     buckets: dict[tuple[Segment, ...], _Bucket] = {}
+    recursive: dict[tuple[int, int], list[int]] = {}
     refreshed: list[tuple[int, Refresh]] = []
     for number, (priced, place, dataflow) in enumerate(points):
         key = id(priced), id(dataflow)
         if key not in formulas:
             formulas[key] = _formula(priced, dataflow)
         formula = formulas[key]
-        if formula is None:
-            total[number] = _alone(placements[number], dataflow)
+        if formula is None and not dataflow.has_closed_form:
+            total[number] = build_timeline(placements[number], dataflow).latency
             continue
         if (refresh := priced.refresh(place)) is not None:
             refreshed.append((number, refresh))
+        if formula is None:
+            recursive.setdefault(key, []).append(number)
+            continue
         batch = priced.placement.workload.batch
         for (layer, repeats, start, stages, parts), block in zip(priced.pipelines, formula.blocks, strict=True):
             bucket = buckets.setdefault(parts[formula.joins], _Bucket())
@@ -99,6 +112,8 @@ def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array
         number_of, count_each, starts, tokens, blocks = np.array(bucket.rows).T
         passed = _passed(segments, bucket.stages, tokens, blocks, starts)
         np.add.at(total, number_of.astype(np.int64), count_each * passed)
+    for numbers in recursive.values():
+        total[numbers] = _by_recursion(numbers, points, placements)
     for number, refresh in refreshed:
         total[number] = refresh.latency(float(total[number]))
     return total
@@ -115,11 +130,21 @@ def _formula(priced: Priced, dataflow: Dataflow) -> _Formula | None:
     return _Formula(dataflow.decides("joins"), blocks)
 
 
-def _alone(placement: Placement, dataflow: Dataflow) -> float:
-    """The latency of a point that no formula gives [s]."""
-    if not dataflow.has_closed_form:
-        return build_timeline(placement, dataflow).latency
-    return latency(placement, dataflow)
+def _by_recursion(numbers: list[int], points: Sequence[Point], placements: Sequence[Placement]) -> Array:
+    """The latencies of points with the same prices and dataflow by recursion, without refreshes [s].
+
+    They are computed at once, unless a decision differs or they are too many; what is refused is refused alone.
+    """
+    priced, _, dataflow = points[numbers[0]]
+    count, batch = len(priced.numbers), priced.placement.workload.batch
+    blocks = max(-(-layer.tokens // dataflow.size_of_block(layer.tokens)) for layer, *_ in priced.pipelines)
+    if count == 1 or (len(numbers) > 1 and batch <= MOST_SAMPLES and count * batch * blocks <= MOST_BLOCKS):
+        try:
+            found = values_of(recursive_latency(priced.placement, dataflow, designs=count), count)
+            return found[[points[number].place for number in numbers]]
+        except (Disagreement, BadInput):
+            pass
+    return np.array([recursive_latency(placements[number], dataflow) for number in numbers])
 
 
 def _passed(segments: tuple[Segment, ...], stages: list[Array], tokens: Array, blocks: Array, starts: Array) -> Array:
