@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.cost.designs.per_design import beside, largest, of_designs, smallest
+from ohmformer.cost.designs.per_design import beside, largest, of_designs, smallest, values_of
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import MEMORY, Stage
@@ -91,6 +91,7 @@ class _Flow:
         free: unit -> time at which it becomes free [s].
         readers: unit of a write stage -> times of the last reads of its cells, for the latest uses [s].
         names: name and stages of a layer -> the units of each stage.
+        times: stage and tokens of a block -> time for which it occupies the unit, and until its result arrives [s].
         by_block: stage and tokens per block -> for each block, the time for which it occupies the unit, and the time
             from then until its result arrives [s].
         values: blocks times stages so far.
@@ -107,6 +108,7 @@ class _Flow:
         self.free: dict[str, float] = {}
         self.readers: dict[str, deque[float]] = {}
         self.names: dict[tuple[str, int], list[tuple[str, ...]]] = {}
+        self.times: dict[tuple[int, int], tuple[float, float]] = {}
         self.by_block: dict[tuple[int, int], tuple[Array, Array]] = {}
         self.values = self.steps = 0
 
@@ -134,10 +136,10 @@ class _Flow:
     def _state(self, layer: PlacedLayer) -> Array:
         shared = [self.free[unit] for unit in self._shared(layer)]
         reads = [time for unit in self._cells(layer) for time in self.readers[unit]]
-        axes = self.arrived.shape[:-2]
-        times = [self.arrived.reshape(*axes, -1)]
-        times += [np.broadcast_to(np.asarray(beside(time, 1)), (*axes, 1)) for time in (*shared, *reads)]
-        return np.concatenate(times, axis=-1)
+        if self.designs == 1:
+            return np.concatenate([self.arrived.ravel(), shared, reads])
+        columns = [values_of(time, self.designs)[:, None] for time in (*shared, *reads)]
+        return np.concatenate([self.arrived.reshape(self.designs, -1), *columns], axis=-1)
 
     def _move(self, layer: PlacedLayer, gain: float) -> None:
         self.arrived = self.arrived + beside(gain, 2)
@@ -292,10 +294,14 @@ class _Flow:
         (busy, time), (last_busy, last_time) = self._times(stage, min(size, layer.tokens)), self._times(stage, rest)
         if self.designs == 1 and arrival.size <= FEW_BLOCKS:
             free, start_at, ready_at = self._free_at(units), 0.0, []
-            for block, came in enumerate(arrival.ravel().tolist(), 1):
-                start_at = max(came, free)
-                free = start_at + (busy if block % count else last_busy)
-                ready_at.append(start_at + (time if block % count else last_time))
+            for *rows, last in arrival.tolist():
+                for came in rows:
+                    start_at = came if came > free else free
+                    free = start_at + busy
+                    ready_at.append(start_at + time)
+                start_at = max(last, free)
+                free = start_at + last_busy
+                ready_at.append(start_at + last_time)
             self._occupy(stage, units, start_at, last_busy, rest)
             return np.array(ready_at).reshape(arrival.shape)
         sample = np.arange(samples)[:, None] * beside((count - 1) * busy + last_busy, 2)
@@ -307,14 +313,7 @@ class _Flow:
 
     def _unequal_blocks(self, stage: Stage, units: tuple[str, ...], arrival: Array, size: int, rest: int) -> Array:
         """As `_stage`, where later blocks see more keys."""
-        key = id(stage), size
-        if key not in self.by_block:
-            assert stage.by_keys is not None
-            floor, work = beside(stage.floor, 2), stage.by_keys.by_block(size)[..., None, :]
-            busy = np.maximum(floor, work)
-            self.by_block[key] = busy, np.maximum(floor, beside(stage.fixed, 2) + work) - busy
-        factor = self.speed.get(stage.name, 1.0)
-        busy, late = (times * factor for times in self.by_block[key])
+        busy, late = self._by_block(stage, size)
         ends = np.cumsum(busy, axis=-1)
         sample = np.arange(arrival.shape[-2])[:, None] * ends[..., -1:]
         before = np.concatenate([np.zeros_like(ends[..., :1]), ends[..., :-1]], axis=-1)
@@ -322,6 +321,18 @@ class _Flow:
         self._occupy(stage, units, of_designs(start[..., -1, -1]), of_designs(busy[..., 0, -1]), rest)
         ready: Array = start + busy + late
         return ready
+
+    def _by_block(self, stage: Stage, size: int) -> tuple[Array, Array]:
+        """`by_block` of a stage whose later blocks see more keys [1, B]."""
+        key = id(stage), size
+        if key not in self.by_block:
+            assert stage.by_keys is not None
+            factor, floor = self.speed.get(stage.name, 1.0), beside(stage.floor, 2)
+            work = stage.by_keys.by_block(size)[..., None, :]
+            busy = np.maximum(floor, work)
+            late = np.maximum(floor, beside(stage.fixed, 2) + work) - busy
+            self.by_block[key] = busy * factor, late * factor
+        return self.by_block[key]
 
     def _starts(self, units: tuple[str, ...], arrival: Array, before: Array) -> Array:
         """The times [n, B] at which blocks start; blocks before each take the unit for `before` in all."""
@@ -332,7 +343,8 @@ class _Flow:
 
     def _free_at(self, units: tuple[str, ...]) -> float:
         """The time at which all of these units are free [s]."""
-        return largest(*(self.free.get(unit, -np.inf) for unit in units))
+        times = [self.free.get(unit, -np.inf) for unit in units]
+        return times[0] if len(times) == 1 else largest(*times)
 
     def _occupy(self, stage: Stage, units: tuple[str, ...], start: float, busy: float, tokens: int) -> None:
         """Note when the units of a stage become free after a block that starts at `start`."""
@@ -349,9 +361,14 @@ class _Flow:
             now = times[..., block : block + 1]
             for place in places:
                 now = self._read_before(layer, place, now) if block == 0 else now
-                units, (busy, time) = self._units(layer, place), self._times(layer.stages[place], tokens, block * size)
+                stage, units = layer.stages[place], self._units(layer, place)
+                if stage.by_keys is None or times.shape[-1] == 1:
+                    busy, time = self._times(stage, tokens)
+                else:
+                    busy, late = (of_designs(each[..., 0, block]) for each in self._by_block(stage, size))
+                    time = busy + late
                 start = largest(of_designs(now[..., 0, 0]), self._free_at(units))
-                self._occupy(layer.stages[place], units, start, busy, tokens)
+                self._occupy(stage, units, start, busy, tokens)
                 last[place] = start + time
                 now = np.array(beside(last[place], 2), ndmin=2)
             left[..., block] = now[..., 0]
@@ -368,10 +385,13 @@ class _Flow:
         delayed[..., 0, 0] = np.maximum(delayed[..., 0, 0], beside(uses[-sets], 0))
         return delayed
 
-    def _times(self, stage: Stage, tokens: int, first: int = 0) -> tuple[float, float]:
+    def _times(self, stage: Stage, tokens: int) -> tuple[float, float]:
         """Time of a block for which its unit is busy, and until its result has arrived [s]."""
-        factor = self.speed.get(stage.name, 1.0)
-        return stage.occupancy(tokens, first) * factor, stage.time(tokens, first) * factor
+        key = id(stage), tokens
+        if key not in self.times:
+            factor = self.speed.get(stage.name, 1.0)
+            self.times[key] = stage.occupancy(tokens) * factor, stage.time(tokens) * factor
+        return self.times[key]
 
     def _size(self, tokens: int) -> int:
         """Tokens per block."""

@@ -19,7 +19,7 @@ from ohmformer.cost.machine.arguments import check_cost_arguments
 from ohmformer.cost.machine.refresh import refreshes
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.closed_form import Array
-from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
+from ohmformer.dataflow.placing import place_for, sets_of
 from ohmformer.dataflow.points.latencies import Point, latencies
 from ohmformer.dataflow.points.priced import Priced
 from ohmformer.dataflow.spec import Dataflow
@@ -84,15 +84,14 @@ def explore(
     pairs = _Pairs(designs, {"clip": clip, "rules": rules, "weights": weights, "kv": kv})
     found = price_at_once(pairs.distinct, lambda pair: pair.hardware, lambda pair: pair.kind, pairs.priced)
     shared = [Point(*found[pair], design.dataflow) for pair, design in zip(pairs.of_point, designs, strict=True)]
-    for priced, dataflow in {(id(one.priced), id(one.dataflow)): (one.priced, one.dataflow) for one in shared}.values():
-        check_softmax(priced.placement, dataflow)
     placements = _Placements(pairs, shared)
     passed = latencies(shared, placements)
-    joules, power, area = np.array([point.priced.numbers[point.place] for point in shared]).T
-    joules = joules + power * passed + _gated_energies(shared, placements)
-    for number, point in enumerate(shared):
-        if point.priced.placement.refresh:
-            joules[number] += _refresh_energy(point, float(passed[number]))
+    joules, power, area = np.array([priced.numbers[place] for priced, place in found])[pairs.of_point].T
+    joules = joules + power * passed
+    if any(priced.gated for priced, _ in found):
+        joules += _gated_energies(shared, placements)
+    if any(priced.placement.refresh for priced, _ in found):
+        joules += [_refresh_energy(point, float(seconds)) for point, seconds in zip(shared, passed, strict=True)]
     return Explored(passed, joules, area, placements)
 
 
@@ -172,14 +171,15 @@ class _Pairs:
         self.distinct: list[_Pair] = []
         self.of_point: list[int] = []
         positions: dict[tuple[object, ...], int] = {}
-        sets = {id(dataflow): dataflow for _, _, dataflow in points}
-        kinds = {key: tuple(sets_of(dataflow).values()) for key, dataflow in sets.items()}
+        sets: dict[int, tuple[object, ...]] = {}
         for workload, hardware, dataflow in points:
-            kind = (id(workload), kinds[id(dataflow)])
-            position = positions.setdefault((id(hardware), *kind), len(self.distinct))
+            if id(dataflow) not in sets:
+                sets[id(dataflow)] = tuple(sets_of(dataflow).values())
+            key = id(hardware), id(workload), sets[id(dataflow)]
+            position = positions.setdefault(key, len(self.distinct))
             if position == len(self.distinct):
                 check_cost_arguments("explore", workload, hardware, options["clip"], options["weights"])
-                self.distinct.append(_Pair(workload, hardware, dataflow, kind))
+                self.distinct.append(_Pair(workload, hardware, dataflow, key[1:]))
             self.of_point.append(position)
 
     def place(self, pair: _Pair, hardware: Accelerator) -> Placement:

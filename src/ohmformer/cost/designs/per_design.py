@@ -170,7 +170,7 @@ def beside(number: Any, axes: int) -> Any:
 
 def of_designs(values: Any) -> float:
     """A number that was computed with arrays: one for each design if there is an axis for them."""
-    found: Any = PerDesign(values) if np.ndim(values) else float(values)
+    found: Any = PerDesign(values) if getattr(values, "ndim", 0) else float(values)
     return cast("float", found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, has_equal_blocks, runs_one_by_one
 from ohmformer.dataflow.layer_cuts import Segment
+from ohmformer.dataflow.placing import check_softmax
 from ohmformer.dataflow.points.priced import Priced
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
@@ -84,24 +85,28 @@ def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array
     Args:
         points: the points. Those whose samples and layers run one by one are evaluated together.
         placements: the placement of each point alone, for all others.
+
+    Raises:
+        BadInput: a field of a dataflow does not apply to an accelerator, or there are too many blocks to compute.
     """
     total = np.zeros(len(points))
     formulas: dict[tuple[int, int], _Formula | None] = {}
     buckets: dict[tuple[Segment, ...], _Bucket] = {}
-    recursive: dict[tuple[int, int], list[int]] = {}
+    recursive: dict[tuple[int, Hashable], list[int]] = {}
     refreshed: list[tuple[int, Refresh]] = []
     for number, (priced, place, dataflow) in enumerate(points):
         key = id(priced), id(dataflow)
         if key not in formulas:
+            check_softmax(priced.placement, dataflow)
             formulas[key] = _formula(priced, dataflow)
         formula = formulas[key]
         if formula is None and not dataflow.has_closed_form:
             total[number] = build_timeline(placements[number], dataflow).latency
             continue
-        if (refresh := priced.refresh(place)) is not None:
+        if priced.placement.refresh and (refresh := priced.refresh(place)):
             refreshed.append((number, refresh))
         if formula is None:
-            recursive.setdefault(key, []).append(number)
+            recursive.setdefault((id(priced), _alike(dataflow)), []).append(number)
             continue
         batch = priced.placement.workload.batch
         for (layer, repeats, start, stages, parts), block in zip(priced.pipelines, formula.blocks, strict=True):
@@ -136,15 +141,32 @@ def _by_recursion(numbers: list[int], points: Sequence[Point], placements: Seque
     They are computed at once, unless a decision differs or they are too many; what is refused is refused alone.
     """
     priced, _, dataflow = points[numbers[0]]
-    count, batch = len(priced.numbers), priced.placement.workload.batch
-    blocks = max(-(-layer.tokens // dataflow.size_of_block(layer.tokens)) for layer, *_ in priced.pipelines)
-    if count == 1 or (len(numbers) > 1 and batch <= MOST_SAMPLES and count * batch * blocks <= MOST_BLOCKS):
+    count = len(priced.numbers)
+    if count == 1:
+        return np.full(len(numbers), recursive_latency(priced.placement, dataflow))
+    if len(numbers) > 1 and _fit(priced, dataflow):
         try:
             found = values_of(recursive_latency(priced.placement, dataflow, designs=count), count)
             return found[[points[number].place for number in numbers]]
         except (Disagreement, BadInput):
             pass
     return np.array([recursive_latency(placements[number], dataflow) for number in numbers])
+
+
+def _alike(dataflow: Dataflow) -> Hashable:
+    """Equal for dataflows of equal values."""
+    try:
+        hash(dataflow)
+    except TypeError:  # a kind of another package with a field that has no hash
+        return id(dataflow)
+    return dataflow
+
+
+def _fit(priced: Priced, dataflow: Dataflow) -> bool:
+    """True if all designs that were priced at once fit into one recursion."""
+    blocks = max(-(-layer.tokens // dataflow.size_of_block(layer.tokens)) for layer, *_ in priced.pipelines)
+    samples = priced.placement.workload.batch
+    return samples <= MOST_SAMPLES and len(priced.numbers) * samples * blocks <= MOST_BLOCKS
 
 
 def _passed(segments: tuple[Segment, ...], stages: list[Array], tokens: Array, blocks: Array, starts: Array) -> Array:
