@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ from ohmformer.cost.designs.per_design import beside, largest, of_designs, small
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import MEMORY, Stage
-from ohmformer.dataflow.layer_cuts import further_units, loops, segments, sets_of_cells, unit_name, writer_of
+from ohmformer.dataflow.layer_cuts import Part, kind_of, loops, segments, sets_of_cells, unit_name, units_of, writer_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
 from ohmformer.errors import BadInput
@@ -67,19 +66,6 @@ def recursive_latency(
     return _Flow(placement, dataflow, speed or {}, block, designs).run()
 
 
-class _Part(NamedTuple):
-    """Consecutive stages of a layer: from `first` to the one before `end`."""
-
-    layer: PlacedLayer
-    first: int
-    end: int
-
-    def writers(self) -> list[str]:
-        """The units that write cells."""
-        stages = self.layer.stages[self.first : self.end]
-        return sorted({unit_name(self.layer, stage) for stage in stages if stage.name == "write"})
-
-
 class _Flow:
     """The state between two layers. Arrays have a leading axis of designs if there are several.
 
@@ -115,7 +101,7 @@ class _Flow:
     def run(self) -> float:
         """Layer by layer; equal layers that only shift the state are skipped."""
         layers = self.placement.layers
-        kinds = [_kind(layer) for layer in layers]
+        kinds = [kind_of(layer) for layer in layers]
         ahead = [0] * len(layers)
         for index in range(len(layers) - 2, -1, -1):
             ahead[index] = ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
@@ -150,8 +136,8 @@ class _Flow:
 
     def _shared(self, layer: PlacedLayer) -> list[str]:
         """The units of a layer that other layers use, too."""
-        units = {unit for place in range(len(layer.stages)) for unit in self._units(layer, place)[1:]}
-        return sorted(units | {stage.unit for stage in layer.all_stages() if stage.shared})
+        further = {unit for place in range(len(layer.stages)) for unit in self._units(layer, place)[1:]}
+        return sorted(further | {stage.unit for stage in layer.all_stages() if stage.shared})
 
     def _cells(self, layer: PlacedLayer) -> list[str]:
         """Units that write cells which layers share, as far as something has read these cells."""
@@ -161,10 +147,7 @@ class _Flow:
         """The units of the stage at `place`."""
         key = layer.name, id(layer.stages)
         if key not in self.names:
-            self.names[key] = [
-                (unit_name(layer, stage), *further_units(self.placement, layer, index))
-                for index, stage in enumerate(layer.stages)
-            ]
+            self.names[key] = units_of(self.placement, layer)
         return self.names[key][place]
 
     def _layer(self, layer: PlacedLayer) -> None:
@@ -181,15 +164,14 @@ class _Flow:
             enter[..., 0, :] = np.maximum(enter[..., 0, :], beside(self.free[unit], 1))
         alone = ((0, len(layer.stages), False),)
         for first, end, loop in loops(self.placement, layer) if self.samples > 1 else alone:
-            part = _Part(layer, first, end)
-            enter = self._in_turn(part, enter) if loop else self._pass(part, enter)
+            enter = (self._in_turn if loop else self._pass)(Part(layer, first, end), enter)
         self.arrived, self.tokens = enter, layer.tokens
         units = {unit for place in range(len(layer.stages)) for unit in self._units(layer, place)}
         for unit in units - set(self._shared(layer)):  # no other layer uses it
             self.free.pop(unit, None)
             self.readers.pop(unit, None)
 
-    def _in_turn(self, part: _Part, enter: Array) -> Array:
+    def _in_turn(self, part: Part, enter: Array) -> Array:
         """The times [N, B] at which samples leave stages that they pass one after another.
 
         Args:
@@ -215,7 +197,7 @@ class _Flow:
                 number, next_look = number + rounds * period, self.samples
         return np.concatenate(passed, axis=-2)
 
-    def _rises(self, part: _Part, enter: Array, steady: Steady, latest: list[Array], gain: float) -> float | None:
+    def _rises(self, part: Part, enter: Array, steady: Steady, latest: list[Array], gain: float) -> float | None:
         """By how much each period of samples follows the one before, if it is the same for all samples to come.
 
         Args:
@@ -237,16 +219,16 @@ class _Flow:
         waits = not same or any(not np.array_equal(one, other) for one, other in zip(unhindered, latest, strict=True))
         return None if waits else gain
 
-    def _units_of(self, part: _Part) -> list[str]:
+    def _units_of(self, part: Part) -> list[str]:
         """The units of some stages."""
         return sorted({unit for place in range(part.first, part.end) for unit in self._units(part.layer, place)})
 
-    def _times_of(self, part: _Part) -> Array:
+    def _times_of(self, part: Part) -> Array:
         """The times at which the units of some stages become free, and those of the last reads of their cells [s]."""
         reads = [time for unit in part.writers() for time in self.readers.get(unit, ())]
         return np.array([*(self.free[unit] for unit in self._units_of(part)), *reads])
 
-    def _set_times(self, part: _Part, times: Array) -> None:
+    def _set_times(self, part: Part, times: Array) -> None:
         """The reverse of `_times_of`."""
         units = self._units_of(part)
         self.free.update(zip(units, times[: len(units)].tolist(), strict=True))
@@ -256,7 +238,7 @@ class _Flow:
                 sets = self.placement.kv_sets
                 self.readers[unit] = deque([next(reads) for _ in self.readers[unit]], sets)
 
-    def _pass(self, part: _Part, times: Array) -> Array:
+    def _pass(self, part: Part, times: Array) -> Array:
         """The times [n, B] at which blocks leave stages that they enter at `times`."""
         layer = part.layer
         size = self._size(layer.tokens)
@@ -287,11 +269,11 @@ class _Flow:
     def _stage(self, layer: PlacedLayer, place: int, arrival: Array, size: int) -> Array:
         """The times [n, B] at which the results of a stage arrive."""
         stage, units = layer.stages[place], self._units(layer, place)
-        samples, count = arrival.shape[-2:]
-        rest = layer.tokens - (count - 1) * min(size, layer.tokens)
+        (samples, count), size = arrival.shape[-2:], min(size, layer.tokens)
+        rest = layer.tokens - (count - 1) * size
         if stage.by_keys is not None and count > 1:
             return self._unequal_blocks(stage, units, arrival, size, rest)
-        (busy, time), (last_busy, last_time) = self._times(stage, min(size, layer.tokens)), self._times(stage, rest)
+        (busy, time), (last_busy, last_time) = self._times(stage, size), self._times(stage, rest)
         if self.designs == 1 and arrival.size <= FEW_BLOCKS:
             free, start_at, ready_at = self._free_at(units), 0.0, []
             for *rows, last in arrival.tolist():
@@ -315,9 +297,8 @@ class _Flow:
         """As `_stage`, where later blocks see more keys."""
         busy, late = self._by_block(stage, size)
         ends = np.cumsum(busy, axis=-1)
-        sample = np.arange(arrival.shape[-2])[:, None] * ends[..., -1:]
         before = np.concatenate([np.zeros_like(ends[..., :1]), ends[..., :-1]], axis=-1)
-        start = self._starts(units, arrival, sample + before)
+        start = self._starts(units, arrival, np.arange(arrival.shape[-2])[:, None] * ends[..., -1:] + before)
         self._occupy(stage, units, of_designs(start[..., -1, -1]), of_designs(busy[..., 0, -1]), rest)
         ready: Array = start + busy + late
         return ready
@@ -417,9 +398,3 @@ class _Flow:
 def _all_at(times: Array, blocks: int) -> Array:
     """The times [N, blocks] of blocks that all arrive with the last block of their sample."""
     return np.broadcast_to(times[..., -1:], (*times.shape[:-1], blocks)).copy()
-
-
-def _kind(layer: PlacedLayer) -> tuple[object, ...]:
-    """What decides the times of a layer, beside those at which blocks enter it."""
-    waits = layer.join, layer.gather, layer.later_joins, layer.softmax
-    return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup)
