@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.prices.spec import ArrayCost, Bits, LineCount
+from ohmformer.array.wires.spec import MAX_LOSS, Wires, largest_loss
 from ohmformer.device.spec import Cell, WriteVerify
 from ohmformer.errors import BadInput, Misplaced
 from ohmformer.quantities import ConversionRate, Percentile, PositiveShare, Seconds, SignedFraction
@@ -128,6 +129,8 @@ class Crossbar(Spec):
     `analog`: their difference is converted."""
     adc: Adc = Adc()
     """Converters of the columns."""
+    wires: Wires | None = None
+    """Resistances of the wires; None for wires that lose no voltage."""
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading [s]."""
     write_verify: WriteVerify | None = None
@@ -153,6 +156,7 @@ class Crossbar(Spec):
         if self.encoding == "offset" and self.bits < 2:
             raise ValueError("bits = 1 is too few for an offset; use 2 or more, or encoding = 'differential'")
         self._check_radix()
+        self._check_wires()
         if self.cell.levels is not None and 2**self.bits_per_cell > self.cell.levels:
             raise ValueError(
                 f"bits_per_cell = {self.bits_per_cell} needs {2**self.bits_per_cell} levels but the cell has "
@@ -180,6 +184,22 @@ class Crossbar(Spec):
             raise ValueError(
                 f"radix = {self.radix} is above 2^bits_per_cell = {1 << self.bits_per_cell}, so that codes "
                 "between would have no digits; lower it"
+            )
+
+    def _check_wires(self) -> None:
+        if self.wires is None:
+            return
+        if self.encoding == "offset":
+            raise ValueError(
+                "wires: an 'offset' array shares its rows with a reference column, whose loss is not simulated; use "
+                "encoding = 'differential', or leave wires out"
+            )
+        loss = largest_loss(self.wires, self.rows, self.columns, self.cell.g_max)
+        how = self.wires.ir_drop
+        if loss > MAX_LOSS.get(how, loss):
+            raise ValueError(
+                f"wires.ir_drop = {how!r} holds up to a loss of {MAX_LOSS[how]:g}, but cells at g_max lose {loss:.3g} "
+                f"in {self.rows} x {self.columns} cells; set it to 'exact', or lower resistances or the size"
             )
 
     def changed_from(self, old: Self) -> Self:
