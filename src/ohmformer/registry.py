@@ -292,7 +292,7 @@ def number_from(kind: Family, method: str, *arguments: Any, passing: tuple[type[
     value = called(kind, method, *arguments, passing=passing)
     if not isinstance(value, Real) or isinstance(value, bool):
         raise BadInput(f"{type(kind).__name__}.{method}: returns {shown(value)}; return a number")
-    return float(value)
+    return float(value) if hasattr(value, "__float__") else cast("float", value)  # a number for each of many designs
 
 
 def outside(values: Any) -> Iterator[type[Family]]:

@@ -219,6 +219,29 @@ def test_a_sweep_over_one_number_is_placed_at_once(
         assert found.placements[number].area == alone.area
 
 
+def test_a_sweep_over_an_array_whose_prices_follow_laws_is_placed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    larger = of.replace(MACHINES[0], "projection.array.cost.law", {"kind": "lines"})
+    larger = of.replace(of.replace(larger, "projection.array.rows", 256), "projection.array.adc.bits", 6)
+    times = [1e-7 * (1 + step / 50) for step in range(30)]
+    machines = [of.replace(larger, "projection.array.cost.read_time", time) for time in times]
+    counts: list[int] = []
+    monkeypatch.setattr(explore_module.Priced, "of", _counted(explore_module.Priced.of, counts))
+    work = shapes("bert-base", tokens=64)
+    found = explore([DesignPoint(work, machine, LayerSerial()) for machine in machines])
+    assert counts == [30]
+    assert found.latency == pytest.approx([simulate(work, machine).latency for machine in machines], rel=1e-9)
+
+
+def _counted(price: Any, counts: list[int]) -> Any:
+    """The function `Priced.of`, which then also notes how many designs it prices."""
+
+    def counted(placement: Any, count: int) -> Any:
+        counts.append(count)
+        return price(placement, count)
+
+    return counted
+
+
 def test_equal_dataflows_of_a_sweep_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = [of.replace(MACHINES[0], PATHS[1], 1e-8 * (1 + step / 50)) for step in range(20)]
     work = shapes("gpt2", phase="prefill", tokens=60)
