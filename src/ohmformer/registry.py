@@ -25,7 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 from numbers import Real
 from pathlib import Path
 from threading import RLock
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationInfo
 from pydantic_core import core_schema
