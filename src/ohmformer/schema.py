@@ -130,6 +130,8 @@ class Spec(BaseModel):
         plain: dict[str, Any] = {}
         provenance = data.get("provenance")
         exists = isinstance(provenance, tuple)
+        if exists and data.keys() == {*fields, "provenance"} and dict not in map(type, data.values()):
+            return data  # the values of an existing specification, none of them with a source of its own
         sources = dict(provenance) if isinstance(provenance, tuple) else {}
         for key, value in data.items():
             if key == "provenance" and exists:
