@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from ohmformer.errors import BadInput
+from ohmformer.wording import with_article
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -65,3 +68,10 @@ class Patch:
             return (key,), value
         keys, inner = value.only_change()
         return ((key, *keys), inner) if keys else ((), None)
+
+
+def unchangeable(spec: object, name: str) -> BadInput:
+    """The error of an assignment to a field of a specification."""
+    kind = with_article(type(spec).__name__)
+    where = f"{type(spec).__name__}.{name}"
+    return BadInput(f"{where}: {kind} never changes; make a changed copy with of.replace(..., {name!r}, VALUE)")

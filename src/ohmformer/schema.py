@@ -31,7 +31,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
 from ohmformer.key_search import unknown_key, with_place
 from ohmformer.lost_lines import lost_line
-from ohmformer.patch import Patch
+from ohmformer.patch import Patch, unchangeable
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
 from ohmformer.textfiles import with_infinities_as_text
 from ohmformer.wording import keywords
@@ -83,6 +83,12 @@ class Spec(BaseModel):
     # With this mark, pydantic makes nested tables without calling this __init__, so errors keep their path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
     __init__.__signature__ = signature(BaseModel.__init__)  # type: ignore[attr-defined]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise unchangeable(self, name)
+
+    def __delattr__(self, name: str) -> None:
+        raise unchangeable(self, name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and type(self) is type(other) and self._values() == other._values()

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WriteNoise
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise, Polynomial
-from ohmformer.errors import BadInput, shown
+from ohmformer.errors import BadInput, cut, shown
 from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
 from ohmformer.registry import called
 from ohmformer.schema import Spec
@@ -94,7 +94,8 @@ class Cell(Spec):
         states = _states(self.faults)
         if not all(0 <= share <= 1 and 0 <= chance <= 1 for share, chance in states) or sum(p for _, p in states) > 1:
             raise ValueError(
-                f"faults: states {states} must be shares of the range, and probabilities that sum to 1 at most"
+                f"faults: {type(self.faults).__name__} gives the states {cut(repr(states))}; give places that are "
+                "shares of the range, from 0 to 1, and probabilities that sum to 1 at most"
             )
         self._check_deviation()
         return self
