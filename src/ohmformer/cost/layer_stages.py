@@ -101,12 +101,22 @@ def _priced_stage(request: _Request) -> Stage:
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
-    stage = _on_engine(request)
-    return stage if stage.unit == "gpu" else with_memory_off_chip(stage, request.ops, request.context)
+    context = request.context
+    if context.moving:
+        stage = _on_chip(_Request(request.name, request.ops, context.without_memory))
+    else:
+        stage = _on_engine(request)
+    return stage if stage.unit == "gpu" else with_memory_off_chip(stage, request.ops, context)
+
+
+@lru_cache(maxsize=512)
+def _on_chip(request: _Request) -> Stage:
+    """As `_on_engine`; stages that differ only in what is off the chip share its results."""
+    return _on_engine(request)
 
 
 def _on_engine(request: _Request) -> Stage:
-    """As `_stage`, without the memory off the chip."""
+    """The stage of a request without the memory off the chip."""
     name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:

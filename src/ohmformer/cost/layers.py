@@ -131,9 +131,17 @@ class Divided(NamedTuple):
             around[first] = context, load_stage(hardware, arrays, all_arrays, weight_uses)
         return self._replace(around=around)
 
-    def place_kind(self, first: int, layer: Layer, work: list[LayerOp]) -> PlacedLayer:
-        """Price a layer of the kind whose first layer is at `first`; its K and V may have other lengths."""
+    def place_kind(self, first: int, layer: Layer, work: list[LayerOp], homes: Homes | None = None) -> PlacedLayer:
+        """Price a layer of the kind whose first layer is at `first`.
+
+        Args:
+            first: its position.
+            layer: the layer, whose K and V may have other lengths.
+            work: its operations.
+            homes: what lives in which memory meanwhile; None for the homes of the workload.
+        """
         context, setup = self.around[first]
+        context = context if homes is None else replace(context, homes=homes, moving=True)
         entry = _place_layer(layer, work, context, setup)
         return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads
+from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads, query_read_time
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
@@ -34,6 +34,7 @@ class LayerContext:
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
+        moving: True if what is off the chip changes from pass to pass; prices without it are then kept.
     """
 
     hardware: Accelerator
@@ -42,6 +43,7 @@ class LayerContext:
     lanes: int
     homes: Homes = field(default_factory=Homes)
     weight_uses: int = 1
+    moving: bool = False
 
     @property
     def vectors(self) -> int:
@@ -71,6 +73,11 @@ class LayerContext:
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
         return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses)
+
+    @cached_property
+    def without_memory(self) -> LayerContext:
+        """The same layer if nothing is off the chip."""
+        return replace(self, homes=Homes(tiles=self.homes.tiles), moving=False)
 
     @property
     def chip(self) -> Chip:
@@ -155,6 +162,8 @@ def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
         return interval * reads.sequential_vectors, ()
     array, slots, key = placed.array, slots_of(op, engine), op.role == "attention.key"
+    if reads.partial is not None and engine.written == "left" and key:
+        return op.batch * query_read_time(array, placed.role, slots, SeenKeys.of(op)), ()
     if reads.partial is None or engine.written == "left":
         columns = min(reads.matrices.outputs, slots) if key else array.columns
         if op.causal and columns < min(array.adc.columns_per_adc, array.columns):

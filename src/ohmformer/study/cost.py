@@ -86,10 +86,12 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
     model = settings.model
     if model.steps > 1 and model.phase != "decode":
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
-    if model.generate is not None:
-        raise BadInput(
-            f"model.generate = {model.generate}: `ohmformer serve` generates tokens; take that verb, or leave it out"
-        )
+    for field, value in (("generate", model.generate), ("chunk", model.chunk)):
+        if value is not None:
+            raise BadInput(
+                f"model.{field} = {value}: is for requests, which `ohmformer serve` prices; take that verb, or leave "
+                "it out"
+            )
     works, options = _works(settings), cost_options(settings)
     fixed = options.pop("kv")
     try:

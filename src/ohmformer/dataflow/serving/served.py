@@ -22,13 +22,14 @@ from ohmformer.cost.stage import By, check_split, total_energy
 from ohmformer.cost.write_wear import Wear
 from ohmformer.dataflow.lifetime import Lifetime, given_rate, lifetime_of, real_number
 from ohmformer.dataflow.retention.pauses import Pauses
+from ohmformer.dataflow.serving.chunked_prefill import chunked_prefill
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.request_ages import request_ages
 from ohmformer.dataflow.serving.request_refresh import RequestRefresh
 from ohmformer.dataflow.serving.request_trace import request_trace
 from ohmformer.dataflow.serving.steady_state import SteadyState, steady_state
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.timeline import Timeline, build_timeline
+from ohmformer.dataflow.timeline import Timeline, build_timeline, gated_energy
 from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.hardware.ages import Ages
 from ohmformer.terminal.files import write_text
@@ -71,7 +72,7 @@ class Served:
         prefill: the prefill, priced; its own arrays, tiles and area are those of a machine for the prefill alone.
         decoding: the decoding steps, priced; None if one token is generated.
         prefill_work: time of computing of the prefill [s].
-        alone: time of computing [s] and dynamic energy [J] of the prefill of one request; None if they are unknown.
+        alone: the prefill of one request, priced; None if it is unknown.
     """
 
     passes: RequestPasses
@@ -80,7 +81,7 @@ class Served:
     prefill: Placement
     decoding: Decoding | None
     prefill_work: float
-    alone: tuple[float, float] | None
+    alone: Placement | None
 
     @cached_property
     def refresh(self) -> RequestRefresh | None:
@@ -112,13 +113,20 @@ class Served:
         if self.decoding is None:
             return np.zeros(0)
         found: Array = self.decoding.energies + self.machine.power * self.step_latency
-        return found + self.refresh.joules[1:] if self.refresh else found
+        found += self.decoding.gated
+        return found + (self.refresh.joules + self.refresh.gated)[1:] if self.refresh else found
 
     @cached_property
     def prefill_energy(self) -> float:
         """The energy of the prefill, for all requests, standing power included [J]."""
-        again = float(self.refresh.joules[0]) if self.refresh else 0.0
-        return sum(self.prefill.energy.values()) + again + self.machine.power * self.ttft
+        again = float(self.refresh.joules[0] + self.refresh.gated[0]) if self.refresh else 0.0
+        static = self.machine.power * self.ttft + self.prefill_gated
+        return sum(self.prefill.energy.values()) + again + static
+
+    @cached_property
+    def prefill_gated(self) -> float:
+        """Energy of gated tiles at work in the prefill [J]; 0 if tiles are always on."""
+        return gated_energy(self.prefill, self.dataflow)
 
     @property
     def tpot(self) -> float | None:
@@ -176,7 +184,9 @@ class Served:
         return self.machine.area
 
     def energy_by(self, kind: By) -> dict[str, float]:
-        """Energy of all requests [J], split by component, operation or engine; `static` is standing power x time.
+        """Energy of all requests [J], split by component, operation or engine.
+
+        The entry `static` is the energy of standing power, see `Timeline.energy_by`.
 
         Raises:
             BadInput: `kind` is not one of these.
@@ -186,7 +196,9 @@ class Served:
         dynamic = add_energy(prefill, self.decoding.energy_by(kind) if self.decoding else {})
         if self.refresh:
             dynamic = add_energy(dynamic, self.refresh.energy_by(kind))
-        static = self.machine.power * self.latency
+        static = self.machine.power * self.latency + self.prefill_gated
+        static += float(self.decoding.gated.sum()) if self.decoding else 0.0
+        static += float(self.refresh.gated.sum()) if self.refresh else 0.0
         return add_energy(dynamic, {"static": static}) if static else dynamic
 
     @cached_property
@@ -269,7 +281,17 @@ class Served:
         if self.alone is None or (self.decoding is not None and not self.decoding.one_recursion):
             return None
         again = self.refresh.kinds if self.refresh else ()
-        return steady_state(self.decoding, self.machine, self.passes.batch, *self.alone, again)
+        return steady_state(self.decoding, self.machine, self.dataflow, self.passes.batch, self.alone, again)
+
+    def chunked_prefill(self, chunk: int) -> SteadyState:
+        """The steady state if `chunk` tokens of a new prompt join each decoding step, and no prefill runs alone.
+
+        It holds for decoders whose weights are in cells.
+
+        Raises:
+            BadInput: see `serving.chunked_prefill.chunked_prefill`.
+        """
+        return chunked_prefill(self, chunk)
 
     def parts(self) -> tuple[PassCost, ...]:
         """Prefill, first, mean and last decoding step, and the whole, each for all requests."""

@@ -83,7 +83,9 @@ class SteadyResult(Part):
         requests: requests in flight.
         requests_per_s: requests that end per second.
         output_tokens_per_s: generated tokens per second.
-        step_s: mean time of a decoding step; None if one token is generated.
+        chunk: tokens of a chunk of chunked prefill; None if prefills run alone, between two steps.
+        ttft_s: mean time from the start of a prefill to its first token.
+        step_s: mean time of a step; None if one token is generated.
         tpot_s: mean time between two tokens of a request, prefills of others included; None likewise.
         energy_per_token_J: energy of a generated token.
         power_W: mean power.
@@ -92,6 +94,8 @@ class SteadyResult(Part):
     requests: Count
     requests_per_s: Number
     output_tokens_per_s: Number
+    chunk: Count | None
+    ttft_s: Number
     step_s: Number | None
     tpot_s: Number | None
     energy_per_token_J: Number
