@@ -197,10 +197,10 @@ PATHS = [
 def test_a_sweep_over_one_number_is_placed_at_once(
     path: str, dataflow: Dataflow, phase: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a design whose K and V have equal arrays is placed apart."""
+    """Only designs that decide differently are placed apart, such as one whose K and V have equal arrays."""
     machine = MACHINES[0]
     value = {path: value for path, value, _ in walk(machine)}.get(path) or 1e-8
-    machines = [of.replace(machine, path, value * (1 + step / 100)) for step in range(60)]
+    machines = [of.replace(machine, path, value * (1 + step / 10_000)) for step in range(60)]
     work = shapes("bert-base" if phase == "encode" else "gpt2", phase=phase, tokens=64, batch=2)
     placed: list[Accelerator] = []
     place = explore_module.place_for
