@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable
 from functools import reduce
+from math import floor
 from numbers import Real
 from typing import Any, cast
 
@@ -146,6 +147,12 @@ def largest(*numbers: float) -> float:
 def smallest(*numbers: float) -> float:
     """The smallest number, design by design; `min`, in contrast, is a decision."""
     return _chosen(np.minimum, numbers) if PerDesign in map(type, numbers) else min(numbers)
+
+
+def rounded_down(number: float) -> float:
+    """The largest whole number that is not above a number, design by design; `floor`, in contrast, is a decision."""
+    found: Any = PerDesign(np.floor(number.values)) if isinstance(number, PerDesign) else floor(number)
+    return cast("float", found)
 
 
 def _chosen(choose: Binary, numbers: Iterable[object]) -> float:
