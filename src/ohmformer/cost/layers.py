@@ -177,10 +177,12 @@ class Divided(NamedTuple):
             nearest = _neighbors(first, self.kinds) if layer.index is None else ()
             near = (kind for kind in (first, *nearest) if lanes[kind] and self.group_of(kind) == group)
             layer_lanes = next((lanes[kind] for kind in near), 0)
+            filled = tiles.share_filled(hardware, arrays, lanes[first])
             sizes = self.workload.batch, layer.tokens, layer_lanes
-            context = LayerContext(hardware, *sizes, homes[group], weight_uses, sharing=self.sharing[group])
+            sharing = self.sharing[group]
+            context = LayerContext(hardware, *sizes, homes[group], weight_uses, filled, sharing=sharing)
             load = load_stage(hardware, arrays, arrays_of[group], weight_uses)
-            around[first] = context, on_chips(load, context.sharing) if load else None
+            around[first] = context, on_chips(load, sharing) if load else None
         return self._replace(around=around)
 
     def place_kind(self, first: int, layer: Layer, work: list[LayerOp], homes: Homes | None = None) -> PlacedLayer:

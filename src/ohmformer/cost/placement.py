@@ -23,9 +23,11 @@ from ohmformer.cost.machine.arguments import check_choices, check_clip, check_co
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.memory.homes import Homes
+from ohmformer.cost.network.load import highest_loads, link_notes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, printable
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -138,6 +140,17 @@ class Placement:
         if self.layout is None:
             return [self.layers]
         return [self.layers[slice(*self.layout.range_of(group))] for group in range(len(self.layout.ends))]
+
+    @cached_property
+    def loads(self) -> dict[str, float]:
+        """Link ("network", "tile memory") -> its highest load in any stage, see `highest_loads`."""
+        return highest_loads(stage for layer, _ in self.distinct() for stage in layer.all_stages())
+
+    @property
+    def notes(self) -> list[str]:
+        """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
+        links = link_notes(self.hardware.chip, self.loads) if self.tiles else []
+        return [*links, *machine_notes(self.hardware)]
 
     @property
     def counts(self) -> Counts:

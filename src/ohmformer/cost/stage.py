@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.errors import BadInput, shown, suggest
 
 By = Literal["component", "operation", "engine"]
@@ -57,6 +58,8 @@ class Stage:
         energy: component -> energy of all tokens of all samples [J].
         counts: events on arrays for all tokens of all samples.
         standing: standing power of the tiles that are on only while the stage works [W]; 0 if tiles are always on.
+        network_load: bytes that its tiles send during its work, over those that the network allows; 0 if unknown.
+        memory_load: bytes that pass the memories of its tiles, over those that their bandwidth allows; 0 if unknown.
         merged_from: if consecutive stages on the same unit were merged into this one: these stages, in order.
     """
 
@@ -74,6 +77,8 @@ class Stage:
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     standing: float = 0.0
+    network_load: float = 0.0
+    memory_load: float = 0.0
     merged_from: tuple[Stage, ...] = ()
 
     @property
@@ -91,14 +96,14 @@ class Stage:
         if tokens > self.turn:
             turns = ceil(tokens / self.turn) - 1
             return turns * self.occupancy(self.turn) + self.time(tokens - turns * self.turn)
-        return max(self.floor, self.fixed + self._work(tokens, first)) if tokens else 0.0
+        return largest(self.floor, self.fixed + self._work(tokens, first)) if tokens else 0.0
 
     def occupancy(self, tokens: float, first: int = 0) -> float:
         """Time after which a unit can take the next block [s]: `time` without `fixed`, which is latency."""
         if tokens > self.turn:
             turns = ceil(tokens / self.turn) - 1
             return turns * self.occupancy(self.turn) + self.occupancy(tokens - turns * self.turn)
-        return max(self.floor, self._work(tokens, first)) if tokens else 0.0
+        return largest(self.floor, self._work(tokens, first)) if tokens else 0.0
 
     def _work(self, tokens: float, first: int) -> float:
         """Time of the tokens of a block [s]."""
@@ -106,10 +111,17 @@ class Stage:
             return self.per_token * min(tokens, self.cap)
         return self.by_keys.time(first, round(tokens))
 
+    def with_loads(self, network: float, memory: float) -> Stage:
+        """The stage with the loads of its links, made without `replace`, which is slow for many designs."""
+        copy = object.__new__(Stage)
+        for name, value in {**self.__dict__, "network_load": network, "memory_load": memory}.items():
+            object.__setattr__(copy, name, value)  # reading fields is slower if `__dict__` is filled at once
+        return copy
+
     def at_least(self, per_token: float) -> Stage:
         """The stage if every token takes at least `per_token` seconds."""
         if self.by_keys is None:
-            return replace(self, per_token=max(self.per_token, per_token))
+            return replace(self, per_token=largest(self.per_token, per_token))
         times = self.by_keys.at_least(per_token)
         return replace(self, per_token=times.total / times.seen.queries, by_keys=times)
 
@@ -170,7 +182,9 @@ def _joined(one: Stage, other: Stage) -> Stage:
         off_chip=one.off_chip + other.off_chip,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
-        standing=max(one.standing, other.standing),
+        standing=largest(one.standing, other.standing),
+        network_load=largest(one.network_load, other.network_load),
+        memory_load=largest(one.memory_load, other.memory_load),
         merged_from=one.parts + other.parts,
     )
 

@@ -11,6 +11,7 @@ from ohmformer.study.cost import (
     MANY,
     cost_options,
     finite,
+    load_notes,
     named_point,
     price_notes,
     remedy_notes,
@@ -101,6 +102,7 @@ def served_result(settings: CostSettings, report: Callable[[], None] = lambda: N
             for part in served.parts()
         ),
         steady=_steady(served, settings.model.chunk),
+        load=served.loads,
         counts={
             "arrays": sum(machine.arrays.values()),
             "arrays_per_polarity": machine.arrays_per_polarity,
@@ -148,5 +150,9 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
         key=study_key((point, {}) for point in settings),
         versions=versions(),
         points=tuple(found),
-        notes=(*remedy_notes(settings), *price_notes(settings)),
+        notes=(
+            *remedy_notes(settings),
+            *load_notes(settings, [point.cost for point in found]),
+            *price_notes(settings),
+        ),
     )

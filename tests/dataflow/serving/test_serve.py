@@ -175,7 +175,8 @@ def test_table_in_text_and_html() -> None:
     served = of.serve("gpt2", table, prompt=20, generate=5)
     assert "&lt;b&gt;x" in served._repr_html_()
     assert served._repr_html_().count("<tr>") == 6
-    assert str(served).count("\n") == 6
+    assert str(served).count("\n") == 6 + len(served.notes)
+    assert any(note.endswith("times faster than reads and conversions allow") for note in served.notes)
 
 
 def test_a_trace_has_all_passes_on_one_axis() -> None:

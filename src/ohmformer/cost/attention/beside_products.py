@@ -13,7 +13,9 @@ from typing import NamedTuple
 from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.cost import Cost
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import (
     LayerContext,
     lane_macs,
@@ -74,8 +76,8 @@ def timed_by_keys(stage: Stage, seen: SeenKeys | None, parts: tuple[KeySum, ...]
     """
     if seen is None or not any(part.terms for part in parts):
         return stage
-    constant = [part for part in parts if not part.terms]
-    slowest = (max(constant, key=lambda part: part.constant),) if constant else ()
+    constant = [part.constant for part in parts if not part.terms]
+    slowest = (KeySum(largest(*constant)),) if constant else ()
     times = KeyTimes(seen, (*(part for part in parts if part.terms), *slowest))
     return replace(stage, by_keys=times, per_token=times.total / seen.queries)
 
@@ -114,7 +116,7 @@ def beside_products(ops: list[LayerOp], context: LayerContext) -> Beside:
                 else:
                     steady += adds + around
             case Lookup():
-                transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width * context.bytes_per_value)
+                transfer = transfer_cost(chip, 0.0, op.vectors * op.width * context.bytes_per_value)
                 total = total.beside(Cost(transfer.energy))
             case _:
                 count = _plain_operations(op, context)

@@ -14,6 +14,7 @@ from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.machine.steps import StepPrices
 from ohmformer.cost.memory.homes import Homes
+from ohmformer.cost.network.load import most_of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.closed_form import latency
@@ -142,6 +143,11 @@ class Decoding:
         return self._priced.energies
 
     @property
+    def loads(self) -> dict[str, float]:
+        """Link -> its highest load in any stage of any step, see `highest_loads`."""
+        return self._priced.loads
+
+    @property
     def gated(self) -> Array:
         """The energy of gated tiles at work in each step [N] [J]; 0 if tiles are always on."""
         if self.dataflow.has_closed_form or not self._priced.gated.any():
@@ -175,9 +181,8 @@ class Decoding:
                 times = {name: self.prices.kinds[first] * value for name, value in parts.items()}
                 sums[kind] = add_energy(sums.get(kind, {}), times)
         alike = all(found.alike and found.waits_for_memory_last for found in kinds.values())
-        return _Priced(
-            {first: found.times for first, found in kinds.items()} if alike else {}, energies, gated, sums, alike
-        )
+        of_kinds = {first: found.times for first, found in kinds.items()} if alike else {}
+        return _Priced(of_kinds, energies, gated, sums, alike, most_of(found.loads for found in kinds.values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +195,7 @@ class _Priced:
         gated: [N], energy of gated tiles in each step [J].
         energy_by: how energy is split -> name -> energy of all steps [J].
         alike: True if the tokens of a request pass every layer as one block, and all steps have the same stages.
+        loads: link -> its highest load in any stage of any step.
     """
 
     times: dict[int, KindTimes]
@@ -197,3 +203,4 @@ class _Priced:
     gated: Array
     energy_by: dict[By, dict[str, float]]
     alike: bool
+    loads: dict[str, float]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.steps import StepPrices
+from ohmformer.cost.network.load import highest_loads, most_of
 from ohmformer.cost.stage import By, Stage, total_energy
 from ohmformer.dataflow.serving.step_latency import KindTimes
 from ohmformer.dataflow.spec import Dataflow
@@ -47,12 +48,14 @@ class KindSums:
         energies: [N], energy of one layer in each step [J].
         gated: [N], energy of gated tiles of one layer in each step [J].
         alike: True if the tokens of a sample pass the layer as one block, and all steps have the same stages.
+        loads: link -> its highest load in any stage of any step.
     """
 
     def __init__(self, count: int, dataflow: Dataflow, batch: int, weight_uses: int) -> None:
         self._sizes = dataflow, batch, weight_uses
         self.energies, self.gated = np.zeros(count), np.zeros(count)
         self.alike = True
+        self.loads: dict[str, float] = {}
         self._sums: dict[By, dict[str, float]] = {"component": {}, "operation": {}, "engine": {}}
         self._runs: list[_Run] = []
         self._rows: list[list[tuple[float, float, float]]] = []
@@ -67,6 +70,7 @@ class KindSums:
                 run.steps += 1
             return
         stages, tokens = layer.all_stages(), layer.tokens
+        self.loads = most_of((self.loads, highest_loads(layer.stages)))
         if self._last is None:
             self._runs = [_Run(stage, tokens) for stage in stages]
             self.alike = self._sizes[0].size_of_block(tokens) == tokens

@@ -17,6 +17,7 @@ from ohmformer import units
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.request_wear import Writes, request_wear, request_writes
+from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, check_split, total_energy
 from ohmformer.cost.write_wear import Wear
@@ -32,6 +33,7 @@ from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import Timeline, build_timeline, gated_energy
 from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.hardware.ages import Ages
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.terminal.files import write_text
 from ohmformer.terminal.plain import clean
 from ohmformer.workload.request import RequestPasses
@@ -293,6 +295,17 @@ class Served:
         """
         return chunked_prefill(self, chunk)
 
+    @cached_property
+    def loads(self) -> dict[str, float]:
+        """Link -> its highest load in any stage of any pass, see `highest_loads`."""
+        return most_of((self.prefill.loads, self.decoding.loads if self.decoding else {}))
+
+    @property
+    def notes(self) -> list[str]:
+        """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
+        hardware = self.machine.hardware
+        return [*(link_notes(hardware.chip, self.loads) if self.machine.used.total else []), *machine_notes(hardware)]
+
     def parts(self) -> tuple[PassCost, ...]:
         """Prefill, first, mean and last decoding step, and the whole, each for all requests."""
         batch, steps = self.passes.batch, len(self.step_latency)
@@ -374,7 +387,7 @@ class Served:
         lines = [COLUMNS, *self.rows()]
         widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([self.title, *text])
+        return "\n".join([self.title, *text, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         """The table in HTML, for notebooks."""
@@ -383,4 +396,5 @@ class Served:
         head = "".join(f"<th>{title}</th>" for title in COLUMNS)
         lines = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in self.rows()]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>{notes}"

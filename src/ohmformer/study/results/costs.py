@@ -60,6 +60,8 @@ class CostResult(Part):
         throughput_per_s: samples per second. A sample is done when all its passes are: one pass over its tokens, or all
             decoding steps of the point.
         tokens_per_s: new tokens per second: those of a sample, or one for each decoding step.
+        load: link ("network", "tile memory") -> bytes that pass in the stage that loads it most, over those that its
+            limit allows, before it slows the stage; empty where no limit is known.
         chips: the chips; None if there is one.
     """
 
@@ -76,6 +78,7 @@ class CostResult(Part):
     energy_by: EnergyBy
     critical_path_s: dict[Text, Number]
     buffer_B: dict[Text, Number]
+    load: dict[Text, Number]
     counts: dict[Text, Number]
     chips: ChipsResult | None = None
 
@@ -145,6 +148,7 @@ class ServedResult(Part):
         energy_by: the energy by component, operation and engine.
         parts: prefill, decoding steps, and all.
         steady: the steady state; None if the prefill of a single request is unknown.
+        load: as that of `CostResult`, of all passes.
         counts: arrays and tiles.
     """
 
@@ -167,4 +171,5 @@ class ServedResult(Part):
     energy_by: EnergyBy
     parts: tuple[PartCost, ...]
     steady: SteadyResult | None
+    load: dict[Text, Number]
     counts: dict[Text, Number]
