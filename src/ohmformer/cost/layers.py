@@ -62,6 +62,10 @@ class PlacedLayer:
         copy.__dict__.update(self.__dict__, name=name)
         return copy
 
+    def on_chip(self, unit: str) -> str:
+        """Name of a unit that the layers of its chip share."""
+        return unit if self.chip is None else f"chip {self.chip}: {unit}"
+
     def all_stages(self) -> tuple[Stage, ...]:
         """The setup, if there is one, and the stages."""
         return self.stages if self.setup is None else (self.setup, *self.stages)

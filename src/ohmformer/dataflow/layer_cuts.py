@@ -20,18 +20,8 @@ SOFTMAX = "softmax"
 def unit_name(layer: PlacedLayer, stage: Stage) -> str:
     """Name of the unit that a stage occupies: the same for all layers of a chip if they share it."""
     if stage.shared:
-        return stage.unit if layer.chip is None else on_chip(layer, stage.unit)
+        return stage.unit if layer.chip is None else layer.on_chip(stage.unit)
     return f"{layer.name}: {stage.unit}"
-
-
-def on_chip(layer: PlacedLayer, unit: str) -> str:
-    """Name of a unit that the layers of a chip share."""
-    return unit if layer.chip is None else f"chip {layer.chip}: {unit}"
-
-
-def is_memory(unit: str) -> bool:
-    """True if a further unit of a stage is a memory off the chip, of which each of several chips has one."""
-    return unit == MEMORY or unit.endswith(f": {MEMORY}")
 
 
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
@@ -49,10 +39,10 @@ def blocks(tokens: int, size: int) -> list[int]:
 
 def further_units(placement: Placement, layer: PlacedLayer, index: int) -> tuple[str, ...]:
     """The units that a stage occupies beside its own: softmax units, and the memory off the chip, if others wait."""
-    softmax = (on_chip(layer, SOFTMAX),) if index in layer.softmax and placement.shares_softmax else ()
+    softmax = (layer.on_chip(SOFTMAX),) if index in layer.softmax and placement.shares_softmax else ()
     if not layer.stages[index].off_chip or not placement.shares_memory:
         return softmax
-    return *softmax, on_chip(layer, MEMORY)
+    return *softmax, layer.on_chip(MEMORY)
 
 
 def units_of(placement: Placement, layer: PlacedLayer) -> list[tuple[str, ...]]:

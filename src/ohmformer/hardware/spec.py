@@ -320,10 +320,7 @@ class Attention(Spec):
 
 
 class Accelerator(Spec):
-    """An accelerator of transformers.
-
-    In files, `engine = ...` sets the engines of all three roles, and `array = ...` their arrays, as in `array.size`.
-    """
+    """An accelerator; in files, `engine = ...` sets the engines of all three roles, and `array = ...` their arrays."""
 
     catalog_kind: ClassVar[str] = "accelerator"
     cost_fields: ClassVar[tuple[str, ...]] = ("chip", "system")
