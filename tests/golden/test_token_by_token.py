@@ -113,7 +113,7 @@ def test_the_reported_latency_is_what_the_rules_give(tokens: int) -> None:
     assert reported == pytest.approx(bert(tokens).latency() * 1e-9, rel=1e-3)
 
 
-def test_its_own_script_for_bert_has_faster_products_and_more_digital_units() -> None:
+def test_a_script_for_bert_has_faster_products_and_more_digital_units() -> None:
     reported = FOUND["digital_attention_32_fast"].reported
     assert reported == pytest.approx(bert(32, product=40.0).latency(digital_units=288) * 1e-9, rel=1e-3)
 
