@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ohmformer.device import noise
 from ohmformer.device.moments import write_moments
 from ohmformer.device.spec import Cell
-from tests.build import LOGNORMAL, NONE, POLYNOMIAL, cell
+from tests.build import LOGNORMAL, NONE, PIECES, POLYNOMIAL, TABLE, cell
 from tests.device.test_noise import CEILING, STRONG, censored
 
 EPS = torch.linspace(-12, 12, 50_001, dtype=torch.float64)
@@ -25,7 +25,7 @@ NOISES = st.one_of(
     st.builds(lambda s: {"kind": "proportional", "sigma": s}, st.floats(0, 2)),
     st.builds(lambda s: {"kind": "uniform", "sigma": s}, st.floats(0, 1)),
     st.builds(lambda s: {"kind": "lognormal", "sigma": s}, st.floats(0, 1)),
-    st.just(POLYNOMIAL),
+    st.sampled_from([POLYNOMIAL, PIECES, TABLE]),
     st.just(NONE),
 )
 

@@ -67,7 +67,7 @@ def _check(array: Crossbar, top: int) -> None:
 
 def _digit_moments(array: Crossbar, s: int) -> tuple[Tensor, Tensor]:
     """Mean and variance, in digits, of a cell of slice s, by the digit that was written: each [max_digit + 1]."""
-    cell = array.cell
+    cell = array.aged_cell
     digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
     targets = encoding.level_conductances(array)
     if array.write_verify is None:

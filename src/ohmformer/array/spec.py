@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ohmformer import units
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.prices.spec import ArrayCost, Bits, LineCount
 from ohmformer.device.spec import Cell, WriteVerify
@@ -159,6 +160,7 @@ class Crossbar(Spec):
                 f"{self.cell.levels}; lower it or take another cell"
             )
         writes = self.write_verify.writes if self.write_verify else 1
+        self._check_age()
         if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
             raise ValueError(f"write_verify: {reason}")
         digits = self.slices() // self.redundancy
@@ -167,6 +169,18 @@ class Crossbar(Spec):
                 f"write_verify.writes has {len(writes)} numbers for {digits} slices; give one number, or one for each"
             )
         return self
+
+    def _check_age(self) -> None:
+        """Refuse ages at which the write noise is not known, or differs from that which write-verify reads back."""
+        try:
+            aged, new = self.aged_cell, self.cell.at_age(0.0)
+        except BadInput as error:
+            raise ValueError(f"age: {error}") from None
+        if self.write_verify and aged.write_noise != new.write_noise:
+            raise ValueError(
+                f"write_verify: writes are read back at once, but write_noise has other parameters at age = "
+                f"{units.show(self.age, 's')}; leave write_verify out, or lower age"
+            )
 
     def _check_radix(self) -> None:
         if self.radix is None:
@@ -215,6 +229,11 @@ class Crossbar(Spec):
                 f"{at.rows} x {at.columns}; say for which size it holds with cost.priced_at.rows and .columns",
             )
         return self
+
+    @property
+    def aged_cell(self) -> Cell:
+        """The cell, with the write noise of cells that are read `age` seconds after they were written."""
+        return self.cell.at_age(self.age)
 
     @property
     def base(self) -> int:

@@ -29,12 +29,12 @@ Columns = Literal["cell", "reference"]
 
 def exact(array: Crossbar) -> bool:
     """True if cells hold exactly what is written to them: no write noise, drift or faults."""
-    return noise.silent(array.cell) and not drift.drifts(array.cell, array.age) and not faults.faulty(array.cell)
+    return noise.silent(array.aged_cell) and not drift.drifts(array.cell, array.age) and not faults.faulty(array.cell)
 
 
 def one_sided(array: Crossbar) -> bool:
     """True for pairs whose unused half stays at G_min exactly, so that writing the magnitude is enough."""
-    cell = array.cell
+    cell = array.aged_cell
     still = noise.silent_at_g_min(cell) and not drift.drifts(cell, array.age) and not faults.faulty(cell)
     return array.encoding == "differential" and still
 
@@ -65,7 +65,7 @@ class Writer:
         major: Major,
         device: torch.device,
     ) -> None:
-        cell = array.cell
+        self.cell = cell = array.aged_cell
         self.array, self.columns, self.major, self.stream = array, columns, major, stream
         check_cell(cell, array.age)
         self.write_numbers = stream.child(columns, "write").open(device)
@@ -89,7 +89,7 @@ class Writer:
             The digits [P, ..., O, I] that the cells hold after writing, drift and faults; and the digits before drift,
             or None unless there is drift and read noise depends on them. Without any error it is `target` itself.
         """
-        array, cell, s = self.array, self.array.cell, self.next_slice
+        array, cell, s = self.array, self.cell, self.next_slice
         self.next_slice += 1
         if not (self.noisy or self.drifts or self.faulty):
             return target, None
@@ -125,13 +125,13 @@ class Writer:
         g = (
             encoding.level_conductances(array, target.device)
             if whole
-            else array.cell.g_min + array.step * target.double()
+            else self.cell.g_min + array.step * target.double()
         )
-        return write_verify.verified_eps(eps, g, array.cell, how.tolerance, writes, index=index if whole else None)
+        return write_verify.verified_eps(eps, g, self.cell, how.tolerance, writes, index=index if whole else None)
 
     def _to_digits_(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""
-        return g.sub_(self.array.cell.g_min).div_(self.step)
+        return g.sub_(self.cell.g_min).div_(self.step)
 
     def _normal(self, source: RandomSource, like: Tensor, P: int) -> Tensor:
         """The next standard normals [P, ..., O, I] of a source; `like` gives all sizes but P."""

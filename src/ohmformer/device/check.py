@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ohmformer.device.families import GaussianWriteNoise
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.registry import Family, is_own
@@ -61,6 +62,8 @@ def _check(
                     f"{_name(write)}.after_write: falls as eps rises; a write must rise with its standard normal"
                 )
             _check_std(write, "write_std", g, lambda g, _: cell.write_noise.write_std(g, cell), eps)
+            if isinstance(write, GaussianWriteNoise) and not write.unbiased:
+                _tried(write, "write_mean", g, lambda g, _: write.write_mean(g, cell), eps)
         if not is_own(type(read)):
             _check_std(read, "read_std", g, lambda g, _: _read_std(g, cell, age), eps)
         if not is_own(type(drift)) and cell.drift.acts(age):

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WriteNoise
-from ohmformer.device.kinds import Faults, NoDrift, NoNoise, Polynomial
+from ohmformer.device.kinds import Faults, NoDrift, NoNoise
+from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
 from ohmformer.errors import BadInput, shown
 from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
 from ohmformer.registry import called
@@ -96,20 +97,18 @@ class Cell(Spec):
             raise ValueError(
                 f"faults: states {states} must be shares of the range, and probabilities that sum to 1 at most"
             )
-        self._check_deviation()
+        if reason := called(self.write_noise, "unsuited", self):
+            raise ValueError(f"write_noise: {reason}")
         return self
 
-    def _check_deviation(self) -> None:
-        """Refuse a polynomial whose standard deviation falls below zero."""
-        noise = self.write_noise
-        if not isinstance(noise, Polynomial):
-            return
-        least = noise.minimum(self.g_min / self.g_max, 1.0)
-        if least < -1e-9 * max(abs(noise.c0), abs(noise.c1), abs(noise.c2)):  # a zero may be off by rounding
-            raise ValueError(
-                f"write_noise: c0 + c1 g + c2 g^2 falls to {least:.3g} S between g_min and g_max, but a standard "
-                "deviation is never below zero; correct c0, c1 and c2"
-            )
+    def at_age(self, age: float) -> Cell:
+        """Return the cell with the write noise of cells that are read `age` seconds after they were written.
+
+        Raises:
+            BadInput: the noise of this age is not known.
+        """
+        noise = called(self.write_noise, "at_age", age)
+        return self if noise is self.write_noise else self.model_copy(update={"write_noise": noise})
 
     @property
     def on_off_ratio(self) -> float:

@@ -116,6 +116,8 @@ def _quantity(schema: Schema) -> Schema:
         return {"type": "string", "description": f"a quantity in {schema['unit']}, such as '10 {schema['unit']}'"}
     if "anyOf" in schema:
         return {**schema, "anyOf": [_quantity(option) for option in schema["anyOf"]]}
+    if isinstance(schema.get("items"), dict):
+        return {**schema, "items": _quantity(schema["items"])}
     return schema
 
 
