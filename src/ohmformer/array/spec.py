@@ -175,7 +175,7 @@ class Crossbar(Spec):
         try:
             aged, new = self.aged_cell, self.cell.at_age(0.0)
         except BadInput as error:
-            raise ValueError(f"age: {error}") from None
+            raise ValueError(str(error)) from None
         if self.write_verify and aged.write_noise != new.write_noise:
             raise ValueError(
                 f"write_verify: writes are read back at once, but write_noise has other parameters at age = "
