@@ -57,7 +57,7 @@ def _means_and_stds(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
     g, cell = encoding.level_conductances(array), array.aged_cell
     std_by_digit = noise.write_std(g, cell) / array.step
     mean = noise.write_mean(g, cell)
-    means = digits if mean is g else ((mean - cell.g_min) / array.step)[digits.long()]
+    means = digits if mean is g and not cell.uneven else ((mean - cell.g_min) / array.step)[digits.long()]
     return means, std_by_digit[digits.long()]
 
 
@@ -74,7 +74,7 @@ def write_normal(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]
         BadInput: as in `write`.
     """
     request = crossbar.write_request(codes, array, **options)
-    if noise.silent(array.aged_cell):
+    if noise.silent(array.aged_cell) and not array.cell.uneven:
         return Folded(request.codes * request.unit, None, None, request.unit)
     weight = _one_normal_per_value(request) if clamp_is_negligible(array) else _one_normal_per_cell(request)
     return Folded(weight.mul_(request.unit), None, None, request.unit)
@@ -89,7 +89,7 @@ def _one_normal_per_value(request: WriteRequest) -> Tensor:
     table = (variance + variance[0]).sqrt().to(request.codes)  # the unused half holds code 0
     held = (weights[:, None] * means / array.redundancy).sum(dim=0)
     held = (held - held[0]).to(request.codes)
-    biased = not noise.unbiased(array.aged_cell)
+    biased = array.cell.uneven or not noise.unbiased(array.aged_cell)
     normals = request.writer("cell").normal(request.codes.unsqueeze(0))[0]
     for code, number in _pieces(request, [normals]):
         magnitude = _magnitude(code)

@@ -28,8 +28,10 @@ Columns = Literal["cell", "reference"]
 
 
 def exact(array: Crossbar) -> bool:
-    """True if cells hold exactly what is written to them: no write noise, drift or faults."""
-    return noise.silent(array.aged_cell) and not drift.drifts(array.cell, array.age) and not faults.faulty(array.cell)
+    """True if cells hold exactly the digits that are written to them: even levels, no write noise, drift or faults."""
+    cell = array.aged_cell
+    still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
+    return still and noise.silent(cell) and not cell.uneven
 
 
 def one_sided(array: Crossbar) -> bool:
@@ -91,9 +93,9 @@ class Writer:
         """
         array, cell, s = self.array, self.cell, self.next_slice
         self.next_slice += 1
-        if not (self.noisy or self.drifts or self.faulty):
+        if not (self.noisy or self.drifts or self.faulty or cell.uneven):
             return target, None
-        g_target = (self.step * target).add_(cell.g_min)
+        g_target = encoding.target_conductances(target, array)
         g, written = g_target, None
         if self.noisy:
             eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
@@ -125,7 +127,7 @@ class Writer:
         g = (
             encoding.level_conductances(array, target.device)
             if whole
-            else self.cell.g_min + array.step * target.double()
+            else encoding.target_conductances(target.double(), array)
         )
         return write_verify.verified_eps(eps, g, self.cell, how.tolerance, writes, index=index if whole else None)
 

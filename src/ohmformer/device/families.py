@@ -149,8 +149,8 @@ class WriteNoise(Family):
 class GaussianWriteNoise(WriteNoise):
     """G' = m(G) + s(G) eps, clamped.
 
-    A kind defines s, its `write_std`. The mean m is the target G, unless the kind defines `write_mean`. All closed forms
-    follow from both.
+    A kind defines s, its `write_std`. The mean m is the target G, unless the kind defines `write_mean`. All closed
+    forms follow from both.
     """
 
     def write_mean(self, g: Tensor, cell: CellRange) -> Tensor:

@@ -75,7 +75,7 @@ class PiecewisePolynomial(TimedNoise):
     """Coefficients c_0, c_1 and so on [S]: one list for each piece, from the lowest conductances up. With several
     `times`, the pieces of the first time come first, then those of the second one, and so on."""
     borders: Annotated[tuple[PositiveSiemens, ...], Listed] = ()
-    """Conductances between two pieces [S] of cells with G_max = `g_ref`, rising. A border belongs to the upper piece."""
+    """Conductances between two pieces [S] of cells with G_max = `g_ref`, rising. Each belongs to the upper piece."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -85,8 +85,8 @@ class PiecewisePolynomial(TimedNoise):
         given, needed = len(self.coefficients), (len(self.borders) + 1) * self.count
         if given != needed:
             raise ValueError(
-                f"coefficients has {given} lists, but {len(self.borders)} borders and {self.count} times need {needed}: "
-                "one for each piece at each time"
+                f"coefficients has {given} lists, but {len(self.borders)} borders and {self.count} times need "
+                f"{needed}, one for each piece at each time"
             )
         if not all(self.coefficients):
             raise ValueError("coefficients has an empty list; give at least one coefficient for each piece")

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ohmformer import units
+from ohmformer.device.cell_range import LevelList, expanded_range
 from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WriteNoise
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
@@ -39,6 +42,20 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _check_levels(levels: tuple[float, ...], count: int | None, g_min: float, g_max: float) -> None:
+    """Refuse levels that are not distinct, do not span the range, or are not as many as stated."""
+    if any(upper <= lower for lower, upper in pairwise(levels)):
+        raise ValueError("level_conductances holds a conductance twice; give each level once")
+    if count not in (None, len(levels)):
+        raise ValueError(f"levels = {count}, but level_conductances has {len(levels)}; leave levels out")
+    ends = zip((levels[0], levels[-1]), (g_min, g_max), strict=True)
+    if any(abs(level - end) > 1e-6 * g_max for level, end in ends):
+        raise ValueError(
+            f"level_conductances from {units.show(levels[0], 'S')} to {units.show(levels[-1], 'S')} do not span "
+            f"g_min = {units.show(g_min, 'S')} to g_max = {units.show(g_max, 'S')}; correct them, or leave those out"
+        )
+
+
 class WriteVerify(Spec):
     """Write-verify: each write is read back, and a cell that missed its target is written again.
 
@@ -63,6 +80,12 @@ class Cell(Spec):
     """
 
     catalog_kind: ClassVar[str] = "cell"
+    shorthands: ClassVar[dict[str, tuple[str, ...]]] = {
+        "r_on": ("g_max",),
+        "r_off": ("g_min",),
+        "on_off_ratio": ("g_min",),
+        "level_conductances": ("g_min", "g_max"),
+    }
     cost_fields: ClassVar[tuple[str, ...]] = ("write_time", "write_energy", "write_pulses", "endurance")
 
     g_min: Annotated[Siemens, Field(ge=0)]
@@ -72,7 +95,10 @@ class Cell(Spec):
     g_ceiling: PositiveSiemens | None = None
     """Upper clamp of written conductances [S]; None for none."""
     levels: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
-    """Number of distinguishable conductances; None for unlimited."""
+    """Number of distinguishable conductances; None for unlimited, or for the number of `level_conductances`."""
+    level_conductances: LevelList = ()
+    """The distinguishable conductances [S], from G_min to G_max, sorted; files may also write resistances. The steps
+    between them may differ. Empty if all steps are equal."""
     write_noise: WriteNoise = NoNoise()
     read_noise: ReadNoise = NoNoise()
     drift: Drift = NoDrift()
@@ -86,10 +112,17 @@ class Cell(Spec):
     endurance: Endurance | None = None
     """Pulses that the cell survives; infinite if writing does not wear it."""
 
+    @classmethod
+    def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Expand `r_on`, `r_off` and `on_off_ratio`, and add the range of listed levels."""
+        return expanded_range(data)
+
     @model_validator(mode="after")
     def _order(self) -> Cell:
         if self.g_min >= self.g_max:
             raise ValueError(f"g_min = {self.g_min:g} S is not below g_max = {self.g_max:g} S; correct one of them")
+        if self.level_conductances:
+            _check_levels(self.level_conductances, self.levels, self.g_min, self.g_max)
         if self.g_ceiling is not None and self.g_ceiling < self.g_max:
             raise ValueError("g_ceiling is below g_max; raise it or leave it out")
         states = _states(self.faults)
@@ -109,6 +142,18 @@ class Cell(Spec):
         """
         noise = called(self.write_noise, "at_age", age)
         return self if noise is self.write_noise else self.model_copy(update={"write_noise": noise})
+
+    @property
+    def level_count(self) -> int | None:
+        """Number of distinguishable conductances; None for unlimited."""
+        return len(self.level_conductances) or self.levels
+
+    @property
+    def uneven(self) -> bool:
+        """True if the steps between the levels differ."""
+        levels = self.level_conductances
+        step = (self.g_max - self.g_min) / max(1, len(levels) - 1)
+        return any(abs(g - self.g_min - n * step) > 1e-6 * step for n, g in enumerate(levels))
 
     @property
     def on_off_ratio(self) -> float:
