@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import Any
 
 FILES = (
-    *("closed_forms", "drift", "families", "faults", "interpolation", "kinds", "measured_kinds", "moments"),
-    *("noise", "spec", "write_verify"),
+    *("cell_range", "closed_forms", "drift", "families", "faults", "interpolation", "kinds", "measured_kinds"),
+    *("moments", "noise", "retention_kinds", "spec", "write_verify"),
 )
 
 

@@ -38,7 +38,7 @@ class TimedNoise(GaussianWriteNoise):
 
     @model_validator(mode="after")
     def _times_rise(self) -> Self:
-        _check_rising("times", self.times)
+        check_rising("times", self.times)
         return self
 
     @property
@@ -79,7 +79,7 @@ class PiecewisePolynomial(TimedNoise):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        _check_rising("borders", self.borders)
+        check_rising("borders", self.borders)
         if self.borders and self.borders[-1] >= self.g_ref:
             raise ValueError("borders: the last one is not below g_ref; leave out what is above g_ref")
         given, needed = len(self.coefficients), (len(self.borders) + 1) * self.count
@@ -150,7 +150,7 @@ class MeasuredTable(TimedNoise):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        _check_rising("targets", self.targets)
+        check_rising("targets", self.targets)
         for name in ("std", "mean"):
             rows = getattr(self, name)
             if (rows or name == "std") and len(rows) != self.count:
@@ -206,6 +206,7 @@ def _scaled(rows: tuple[Row, ...], factor: float) -> tuple[Row, ...]:
     return tuple(tuple(factor * value for value in row) for row in rows)
 
 
-def _check_rising(name: str, values: Row) -> None:
+def check_rising(name: str, values: Row) -> None:
+    """Refuse a list whose values do not rise."""
     if any(later <= earlier for earlier, later in pairwise(values)):
         raise ValueError(f"{name} must rise; sort them, and give each one once")

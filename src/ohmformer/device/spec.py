@@ -1,6 +1,6 @@
 """Specification of a memory cell: its conductance range, non-idealities, write-verify, and the cost of a write.
 
-`kinds.py` has the kinds of noise, drift and faults that a cell chooses from.
+`kinds.py`, `measured_kinds.py` and `retention_kinds.py` have the kinds of noise, drift and faults to choose from.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ohmformer.device.cell_range import LevelList, expanded_range
 from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WriteNoise
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
+from ohmformer.device.retention_kinds import Exponential as Exponential  # its file registers kinds
 from ohmformer.errors import BadInput, shown
 from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
 from ohmformer.registry import called
