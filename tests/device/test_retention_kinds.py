@@ -1,4 +1,4 @@
-"""Exponential decay, and drift and read noise in tables: by hand, by distribution, and in one line where they are wrong."""
+"""Exponential decay, and drift and read noise in tables: by hand and by distribution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.agreement.test_distribution import compare
 from tests.build import array, cell
 
 DECAY: dict[str, Any] = {"kind": "exponential", "tau": 2.0}
-TABLE: dict[str, Any] = {"kind": "power_law_table", "t0": 10.0, "g": [0, 0.5, 1], "nu": [0.1, 0.06, 0.05], "nu_std": [0.04, 0.02, 0.01]}  # fmt: skip
+TABLE: dict[str, Any] = {
+    "kind": "power_law_table", "t0": 10.0, "g": [0, 0.5, 1], "nu": [0.1, 0.06, 0.05], "nu_std": [0.04, 0.02, 0.01]
+}  # fmt: skip
 FLICKER: dict[str, Any] = {"kind": "flicker_table", "g": [0, 0.5, 1], "q": [0.04, 0.02, 0.01], "t_read": 1e-6}
 
 

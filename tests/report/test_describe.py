@@ -19,6 +19,8 @@ from ohmformer.schema import walk
 ARRAYS = {"crossbar": "clipformer_2024", "sram": "xformer_2023_sram"}
 LISTS: dict[str, dict[str, Any]] = {
     "piecewise_polynomial": {"g_ref": 1.0, "times": [1.0, 2.0], "borders": [0.5], "coefficients": [[1.0]] * 4},
+    "power_law_table": {"t0": 1.0, "g": [0.0, 1.0], "nu": [0.1, 0.2], "nu_std": [0.1, 0.2]},
+    "flicker_table": {"t_read": 1.0, "g": [0.0, 1.0], "q": [0.1, 0.2]},
     "table": {"targets": [0.0, 1.0], "times": [1.0], "std": [1.0, 1.0], "mean": [[1.0, 1.0]]},
 }
 """Values of the kinds whose fields are lists."""
