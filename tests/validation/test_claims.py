@@ -20,7 +20,7 @@ BY_ID = {entry.claim.id: entry for paper in FOUND.values() for entry in paper.cl
 
 def test_the_papers_that_ship() -> None:
     assert set(FOUND) == {
-        *("xformer_tvlsi_2023", "clipformer_tcad_2024", "gpu_references"),
+        *("xformer_tvlsi_2023", "clipformer_tcad_2024", "gpu_references", "device_models"),
         *("neurram_nature_2022", "chips_and_macros", "gain_cell_leroux_2025", "digital_attention_3dsim"),
     }
 
