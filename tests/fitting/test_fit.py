@@ -139,7 +139,7 @@ def written(tmp_path: Path, header: str, rows: list[str], mark: bytes = b"") -> 
         ("target (kohm);measured (kohm)", lambda r: ";".join(f"{1e3 / float(v):.9f}" for v in r.split(";"))),
         (
             "target [mS],measured [nS]",
-            lambda r: ",".join(f"{float(v) * f:.9g}" for v, f in zip(r.split(";"), (1e-3, 1e3))),
+            lambda r: ",".join(f"{float(v) * f:.9g}" for v, f in zip(r.split(";"), (1e-3, 1e3), strict=True)),
         ),
         ("target [uS]\tmeasured [uS]\tnote", lambda r: r.replace(";", "\t") + "\tok"),
     ],
