@@ -40,8 +40,9 @@ def fit(
     """Fit a cell to measured conductances: its range, write noise, drift and endurance."""
     check_outputs(output=output, figure=figure)
     from ohmformer.fitting.fit import fit_cell
-    from ohmformer.report.cell_fit import candidates_table, save_cell_figure, sentences
+    from ohmformer.report.cell_fit import candidates_table, check_figure, save_cell_figure, sentences
 
+    check_figure(figure)
     found = fit_cell(csv)
     to_stderr = goes_to_stdout(output)
     show(candidates_table(found), to_stderr=to_stderr)

@@ -99,18 +99,26 @@ def log_likelihood(mean: Array, std: Array, y: Array, floor: float) -> float:
 
 
 def _maximized(law: Deviation, start: Array, g: Array, y: Array, floor: float) -> tuple[Array, Array, float]:
-    """Parameters of the largest likelihood, their standard errors, and its logarithm."""
+    """Parameters of the largest likelihood, their standard errors, and its logarithm.
+
+    Measurements with the same target enter through their number and the sum of their squared errors.
+    """
+    points, index = np.unique(g, return_inverse=True)
+    inside = y > 0
+    counts, clamped = (np.bincount(index[rows], minlength=len(points)) for rows in (inside, ~inside))
+    squares = np.bincount(index[inside], weights=(y - g)[inside] ** 2, minlength=len(points))
 
     def loss(p: Array) -> float:
-        std = law(p, g)
+        std = law(p, points)
         below = np.minimum(std, 0.0)
-        return -log_likelihood(g, std.clip(0), y, floor) + 1e3 * float((below**2).sum()) / floor**2
+        s = np.sqrt(std.clip(0) ** 2 + floor**2)
+        value = counts * (np.log(s) + 0.5 * math.log(2 * math.pi)) + squares / (2 * s**2)
+        value = value - np.where(clamped > 0, clamped * special.log_ndtr(-points / s), 0.0)
+        return float(value.sum()) + 1e3 * float((below**2).sum()) / floor**2
 
-    best = start
+    best, options = start, {"maxiter": 4000, "xatol": 1e-8, "fatol": 1e-6}
     for _ in range(2):
-        best = optimize.minimize(
-            loss, best, method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-8, "fatol": 1e-6}
-        ).x
+        best = np.asarray(optimize.minimize(loss, best, method="Nelder-Mead", options=options).x, dtype=np.float64)
     return best, _standard_errors(loss, best), -float(loss(best))
 
 

@@ -57,15 +57,25 @@ def sentences(fit: CellFit) -> list[str]:
     return said
 
 
+def check_figure(file: str | None) -> None:
+    """Refuse a figure whose name ends with no known format, before anything is computed.
+
+    Raises:
+        BadInput: it does.
+    """
+    ending = Path(file).suffix.lower().lstrip(".") if file is not None else "svg"
+    if ending not in FORMATS:
+        raise BadInput(f"--figure {cut(file or '')}: ends with no format; {suggest(ending, list(FORMATS))}")
+
+
 def save_cell_figure(fit: CellFit, file: str) -> None:
     """Draw measurements with the fit, standardized residuals, and their quantiles.
 
     Raises:
         BadInput: the name of the file ends with no known format, or it cannot be written.
     """
+    check_figure(file)
     ending = Path(file).suffix.lower().lstrip(".")
-    if ending not in FORMATS:
-        raise BadInput(f"--figure {cut(file)}: ends with no format; {suggest(ending, list(FORMATS))}")
     content = BytesIO()
     with mpl.rc_context(STYLE):
         options: dict[str, Any] = {"metadata": {"Date": None}} if ending == "svg" else {"dpi": 160}
