@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from ohmformer.errors import BadInput, shown
 from ohmformer.nn.calibration import recipes
 from ohmformer.registry import _kinds, called, register
 from ohmformer.report.array_prices import converter_table
+from ohmformer.tasks.metric_kinds import METRICS
 from ohmformer.tasks.scoring import scores
 from tests.study.small import model as small_model
 from tests.study.small import task as small_task
@@ -193,7 +194,9 @@ def test_an_engine_without_usable_figures(price: Any, area: Any, message: str) -
     ("write_std", "message"),
     [
         (fails, r"OwnNoise\.\w+: raised ZeroDivisionError"),
-        (lambda *_: None, r"OwnNoise\.\w+: raised TypeError"),
+        (lambda *_: None, r"OwnNoise\.write_std: returns NoneType for torch\.float32 .*; return a tensor of the same"),
+        (lambda self, g, cell: -g, r"OwnNoise\.write_std: returns a negative standard deviation; clamp it to 0"),
+        (lambda self, g, cell: g * float("nan"), r"OwnNoise\.write_std: returns NaN or infinity between"),
         (lambda *_: 1e-6, r"OwnNoise\.write_std: returns float"),
     ],
 )
@@ -234,6 +237,55 @@ def test_a_metric_whose_summary_is_none() -> None:
     data = dataclasses.replace(small_task(), metric=metric(summarize=lambda *_: 0.5))
     with pytest.raises(BadInput, match=r"^OwnMetric\.summarize: returns a float, 0\.5; return an ohmformer\.Summary"):
         data.summarize(np.ones((2, len(data))))
+
+
+@pytest.mark.parametrize(
+    ("show", "message"), [(fails, "raised ZeroDivisionError"), (lambda *_: 0.5, "returns a float")]
+)
+def test_a_metric_that_cannot_show_a_value(show: Any, message: str) -> None:
+    kind = METRICS[metric(show=show)]
+    with pytest.raises(BadInput, match=rf"^OwnMetric\.show: {message}"):
+        kind.text(0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("title", 5),
+        *(("factor", value) for value in (0, -1.0, "x", float("nan"), True)),
+        *(("digits", value) for value in ("x", -1, 1.5)),
+        ("unit", 3),
+        ("better", "up"),
+        ("counts", "nope"),
+        ("labels", "words"),
+        ("compares_features", 1),
+        *(("limits", value) for value in (3, (1, 0), (0, float("inf")), ("a", "b"))),
+        *(("sources", value) for value in ("csv", ["csv"], (1,))),
+    ],
+)
+def test_a_metric_with_a_class_variable_of_another_type(name: str, value: Any) -> None:
+    with pytest.raises(BadInput, match=rf"^register\(OwnMetric\): {name} = .*; give [^\n]+$"):
+        metric(**{"__annotations__": {"kind": "Literal['own_metric']", name: ClassVar}, name: value})
+
+
+def test_a_metric_with_a_required_field_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^register\(OwnMetric\): margin has no default; .* give every field one$"):
+        metric(__annotations__={"kind": "Literal['own_metric']", "margin": float})
+
+
+def test_a_metric_may_read_numbers_or_no_labels() -> None:
+    """Its class says which labels it reads, so an own correlation of pairs is one class, like that of the package."""
+    numbers, pairs = torch.tensor([0.5, 0.25]), torch.tensor([[0, 1], [2, 3]])
+    kind = metric(labels="numbers", **_annotated("labels"))
+    assert dataclasses.replace(small_task(), labels=numbers, pairs=pairs, metric=kind).labels is numbers
+    with pytest.raises(BadInput, match="labels must be one finite similarity per pair"):
+        dataclasses.replace(small_task(), labels=numbers * float("nan"), pairs=pairs, metric=kind)
+    kind = metric(labels="none", **_annotated("labels"))
+    assert dataclasses.replace(small_task(), labels=-small_task().labels - 1, metric=kind)
+
+
+def _annotated(name: str) -> dict[str, Any]:
+    return {"__annotations__": {"kind": "Literal['own_metric']", name: ClassVar}}
 
 
 @pytest.mark.parametrize("method", [fails, leaves])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import ohmformer as of
 from ohmformer import registry
+from ohmformer.cli import main
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.layer_cuts import unit_name
 from ohmformer.quantities import Fraction
@@ -129,6 +130,42 @@ def test_an_entry_point_that_fails_is_one_line_and_hinders_nothing_else(
     assert cell(write_noise={"kind": "uniform", "sigma": 0.1})
     with pytest.raises(of.BadInput, match="is not a kind; did you mean 'uniform'"):
         cell(write_noise={"kind": "uniforn", "sigma": 0.1})
+
+
+def test_listing_tells_why_a_kind_of_an_entry_point_is_left_out(
+    installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("import nothing_of_this_name", "flat = {module}:Flat\nuniform = {module}:Uniform")
+    monkeypatch.setattr("sys.argv", ["ohmformer", "list", "write_noise"])
+    assert main() in (0, None)
+    out, err = capsys.readouterr()
+    assert "uniform" in out
+    assert "flat" not in out
+    assert [line.split(" (")[0] for line in err.splitlines()] == [
+        "left out: entry point 'flat' of ohmformer.write_noise",
+        "left out: entry point 'uniform' of ohmformer.write_noise",
+    ]
+
+
+def test_a_kind_whose_objects_can_be_changed_is_refused() -> None:
+    for option, value in (("frozen", False), ("extra", "allow"), ("strict", False)):
+
+        class Loose(of.GaussianWriteNoise):
+            model_config = {option: value}  # noqa: RUF012
+            kind: Literal["loose"] = "loose"
+
+            def write_std(self, g: torch.Tensor, cell: of.Cell) -> torch.Tensor:
+                return g
+
+        with pytest.raises(of.BadInput, match=rf"register\(Loose\): model_config sets {option}; leave it out"):
+            of.register(Loose)
+
+
+def test_a_kind_has_a_printable_name() -> None:
+    for name in ("", " flat", "flat\n", "\x1b[31mflat"):
+        body = {"__annotations__": {"kind": Literal[name]}, "kind": name, "__module__": __name__}
+        with pytest.raises(of.BadInput, match="has no kind"):
+            of.register(type("Odd", (of.Drift,), body))
 
 
 def test_what_is_no_kind_cannot_be_registered() -> None:

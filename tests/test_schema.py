@@ -89,7 +89,7 @@ BAD_CELLS = [
     ('g_max = "10 uS"', 'g_max = { value = "10 uS", kind = "guess" }', "cell.g_max.kind = 'guess': must be 'publi"),
     ('g_max = "10 uS"', 'g_max = "10 uS"\nprovenance = 3', "cell.provenance: is not a key here"),
     ("sigma = 0.1", "sigma = -0.1", "cell.write_noise.sigma = -0.1: must be >= 0; raise it"),
-    ("sigma = 0.1", "sigma = nan", "cell.write_noise.sigma = nan: must be"),
+    ("sigma = 0.1", "sigma = nan", "cell.write_noise.sigma = nan: must be finite; write a finite number"),
     ("sigma = 0.1", 'sigma = "0.1"', "cell.write_noise.sigma = '0.1': must be a number; write it without quotes"),
     ("sigma = 0.1", "", "cell.write_noise.sigma: is missing; add it"),
     ("sigma = 0.1", "sigma = 0.1\ngama = 3", "cell.write_noise.gama: is not a key here; did you mean 'gamma'?"),

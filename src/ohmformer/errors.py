@@ -348,6 +348,7 @@ def _single(entry: Any, expected: Any) -> str:
 def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
     """What the value must be, and the remedy; ('', '') for errors that keep pydantic's message."""
     kind, context = entry["type"], entry.get("ctx", {})
+    kind = "finite_number" if kind in _BOUNDS and entry["input"] != entry["input"] else kind  # NaN is not itself
     if kind in _BOUNDS:
         bound, remedy = _BOUNDS[kind]
         return bound.format(**{name: _number(limit) for name, limit in context.items()}), remedy
@@ -358,9 +359,7 @@ def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
     if kind == "literal_error":
         return str(context["expected"]), _closest(entry["input"], expected)
     if kind in ("model_type", "model_attributes_type"):
-        library = next(
-            (option.catalog_kind for option in _options(expected) if getattr(option, "catalog_kind", "")), ""
-        )
+        library = next((each.catalog_kind for each in _options(expected) if getattr(each, "catalog_kind", "")), "")
         kinds = "" if getattr(expected, "default_kind", "") else _kinds(expected)
         table = f"a table with kind = {kinds}" if kinds else "a table"
         remedy = (

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from ohmformer.errors import BadInput
+from ohmformer.wording import with_article
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -88,3 +91,10 @@ def expanded(
     fields = {field for key in short for field in shorthands[key]}
     table = expand({name: value for name, value in values.items() if name not in fields} | dict(short))
     return {name: table[name] for name in fields}
+
+
+def unchangeable(spec: object, name: str) -> BadInput:
+    """The error of an assignment to a field of a specification."""
+    kind = with_article(type(spec).__name__)
+    where = f"{type(spec).__name__}.{name}"
+    return BadInput(f"{where}: {kind} never changes; make a changed copy with of.replace(..., {name!r}, VALUE)")

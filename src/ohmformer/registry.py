@@ -71,13 +71,19 @@ class Family(Spec):
     @classmethod
     def kinds(cls) -> dict[str, type[Any]]:
         """Kind -> class for all kinds of the family and its entry points; kinds that cannot be loaded are left out."""
-        for point in _entry_points(cls.family):
-            if point.name not in _kinds[cls.family]:
-                try:
-                    _load(cls.family, point)
-                except BadInput:
-                    continue  # a file that names this kind gets the message
+        cls.failures()
         return dict(_kinds[cls.family])
+
+    @classmethod
+    def failures(cls) -> list[str]:
+        """Load the kinds of all entry points; return a message for each that cannot be loaded."""
+        messages = []
+        for point in _entry_points(cls.family):
+            try:
+                _load(cls.family, point)
+            except BadInput as error:
+                messages.append(str(error))
+        return messages
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -143,8 +149,8 @@ def register(cls: K) -> K:
     A class with the module and name of a registered class replaces it.
 
     Raises:
-        BadInput: the class belongs to no family, has no `kind` or lacks a method, or the family has another kind of
-            this name.
+        BadInput: the class belongs to no family, has no `kind` or lacks a method, can be changed, or the family has
+            another kind of this name.
     """
     families = _families_of(cls) if isinstance(cls, type) else []
     if not families:
@@ -156,6 +162,12 @@ def register(cls: K) -> K:
     if missing:
         raise BadInput(
             f"register({cls.__name__}): has no {', '.join(missing)}; define what {families[0].__name__} requires"
+        )
+    changed = sorted(name for name, value in Family.model_config.items() if cls.model_config.get(name) != value)
+    if changed:
+        raise BadInput(
+            f"register({cls.__name__}): model_config sets {', '.join(changed)}; leave it out: a specification never "
+            "changes, and takes only its own fields"
         )
     cls.check_class()
     for family in families:
@@ -178,9 +190,14 @@ def _kind_of(cls: type[Family]) -> str:
     """
     field = cls.model_fields.get("kind")
     names = get_args(field.annotation) if field is not None and get_origin(field.annotation) is Literal else ()
-    if len(names) != 1 or field is None or field.default != names[0] or not isinstance(names[0], str) or not names[0]:
+    if len(names) != 1 or field is None or field.default != names[0] or not _is_name(names[0]):
         raise BadInput(f'register({cls.__name__}): has no kind; write kind: Literal["name"] = "name"')
-    return names[0]
+    return str(names[0])
+
+
+def _is_name(kind: object) -> bool:
+    """True for text that a file can hold and a terminal can show."""
+    return isinstance(kind, str) and kind.isprintable() and kind.strip() == kind != ""
 
 
 def named(family: Any, kind: str, where: str) -> type[Any]:
@@ -318,26 +335,39 @@ def is_own(cls: type[Any]) -> bool:
 def code_digest(cls: type[Any]) -> str:
     """SHA-256 of the code of a class from another package, for the keys of results.
 
-    It covers all modules of the package, or the one module of a class that is in no package.
+    It covers all modules of the package, or the one module of a class that is in no package, and the same of the
+    classes that it derives from.
 
     Raises:
         BadInput: the source code is not available.
     """
     digest = hashlib.sha256()
+    known = {PACKAGE, "pydantic", *sys.stdlib_module_names} - {"__main__"}
+    bases = [base for base in cls.__mro__ if base.__module__.split(".")[0] not in known]
+    read: set[Path] = set()
+    for base in bases:
+        files = _code_files(base)
+        try:
+            for file in files:
+                if file not in read:
+                    digest.update(file.read_bytes())
+            if not files:
+                digest.update(inspect.getsource(base).encode())
+        except (OSError, TypeError):
+            raise BadInput(
+                f"{base.__name__}: its source code is not available, so its results cannot be told from those of other "
+                "versions; define it in a file"
+            ) from None
+        read.update(files)
+    return digest.hexdigest()
+
+
+def _code_files(cls: type[Any]) -> list[Path]:
+    """The files of all modules of the package of a class, or of its one module; empty if it is in no file."""
     module = sys.modules.get(cls.__module__)
     top = sys.modules.get(cls.__module__.split(".")[0])
     folders = [Path(folder) for folder in getattr(top, "__path__", ())]
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
     if not files and getattr(module, "__file__", None):
         files = [Path(str(getattr(module, "__file__", "")))]
-    try:
-        for file in files:
-            digest.update(file.read_bytes())
-        if not files:
-            digest.update(inspect.getsource(cls).encode())
-    except (OSError, TypeError):
-        raise BadInput(
-            f"{cls.__name__}: its source code is not available, so its results cannot be told from those of other "
-            "versions; define it in a file"
-        ) from None
-    return digest.hexdigest()
+    return files

@@ -31,7 +31,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
 from ohmformer.key_search import unknown_key, with_place
 from ohmformer.lost_lines import lost_line
-from ohmformer.patch import Patch, expanded
+from ohmformer.patch import Patch, expanded, unchangeable
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
 from ohmformer.textfiles import with_infinities_as_text
 from ohmformer.wording import keywords
@@ -85,6 +85,12 @@ class Spec(BaseModel):
     # With this mark, pydantic makes nested tables without calling this __init__, so errors keep their path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
     __init__.__signature__ = signature(BaseModel.__init__)  # type: ignore[attr-defined]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise unchangeable(self, name)
+
+    def __delattr__(self, name: str) -> None:
+        raise unchangeable(self, name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and type(self) is type(other) and self._values() == other._values()
@@ -309,7 +315,8 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
             except Misplaced as fault:
                 raise fault.moved((field, *inner_keys), (key,)) from None
             if target in values and not isinstance(change, Patch):
-                if source := _source_of_change(cls, target, change, in_entry=bool(context.get("merge"))):
+                stated = dict(cls._unwrap({target: change})["provenance"])
+                if source := stated.get(target, None if context.get("merge") else _USER):
                     sources[target] = source
                 else:
                     sources.pop(target, None)
@@ -320,12 +327,6 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
     except ValidationError as error:
         raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
     return made.changed_from(spec)
-
-
-def _source_of_change(cls: type[Spec], key: str, change: Any, *, in_entry: bool) -> Source | None:
-    """The source of a field after a change; None for a name or table that an entry states below its `base`."""
-    stated: dict[str, Source] = dict(cls._unwrap({key: change})["provenance"])
-    return stated.get(key, None if in_entry else _USER)
 
 
 def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from ohmformer.array import held_moments, mvm, program
 from ohmformer.array.folded import fold, write_folded
-from ohmformer.array.spec import analog, bits_needed, digits_needed
+from ohmformer.array.spec import analog, bits_needed
 from ohmformer.array.write_one_gaussian import write_normal
+from ohmformer.device.cell_range import digits_needed
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.nn.calibration.recipes import radices
@@ -71,10 +72,10 @@ def test_loss_free_converters_and_radices_follow_the_levels() -> None:
         ({"levels": 5}, "levels = 5 is above 2^bits_per_cell = 4; set bits_per_cell = 3"),
         ({"levels": 3, "radix": 4}, "radix = 4 is above levels = 3"),
         ({"cell": cell(levels=3)}, "bits_per_cell = 2 needs 4 levels but the cell has 3"),
-        ({"cell": cell(levels=3), "levels": 4}, "levels = 4 but the cell has 3; lower it"),
+        ({"cell": cell(levels=3), "levels": 4}, "levels = 4 needs 4 levels but the cell has 3; lower it"),
         (
             {"cell": cell(level_conductances=UNEVEN), "levels": 3},
-            "the cell has 4 levels with uneven steps, of which 3 are in use",
+            "levels = 3 uses 3 of the 4 levels of the cell, whose steps are uneven; set levels = 4",
         ),
         ({"cell": cell(level_conductances=UNEVEN), "encoding": "offset"}, "no reference column holds the offset"),
     ],

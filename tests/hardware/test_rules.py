@@ -39,7 +39,7 @@ def test_rules_keep_their_order() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("digitl", r"rules\['p'\] = 'digitl': did you mean 'digital'"),
+        ("digitl", r"rules\['p'\] = 'digitl': is neither an engine nor an array; did you mean 'digital'"),
         ({"scale": "colum"}, r"rules\['p'\]\.scale = 'colum': must be .* did you mean 'column'"),
         ({"percentile": 0}, r"rules\['p'\]\.percentile = 0.*> 0"),
         (

@@ -1,13 +1,14 @@
-"""Small files, small functions: what does not fit is two things."""
+"""Small files, functions and folders: what does not fit is two things. Here, and only here, stand the limits."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("src", "tests", "training", "examples", "benchmarks", "reproductions", "scripts")
+FOLDERS = ("src", "tests", "training", "examples", "benchmarks", "reproductions")
 FILE_LINES = 400
 FUNCTION_LINES = 60
+FOLDER_FILES = 16
 
 
 def python_files() -> list[Path]:
@@ -30,3 +31,16 @@ def test_files_and_functions_are_small() -> None:
     assert any("src" in path.parts for path in files), "found no source to measure"
     violations = [line for path in files for line in too_long(path)]
     assert not violations, "\n" + "\n".join(violations)
+
+
+def test_folders_are_small() -> None:
+    folders = {path.parent for path in python_files()}
+    sizes = {str(folder.relative_to(ROOT)): len(list(folder.glob("[!_]*.py"))) for folder in folders}
+    large = {name: count for name, count in sizes.items() if count > FOLDER_FILES}
+    assert not large, f"more than {FOLDER_FILES} files: {large}; split by question answered"
+
+
+def test_the_page_for_contributors_says_the_same() -> None:
+    page = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    functions_and_folders = f"functions of at most {FUNCTION_LINES}, folders of at most {FOLDER_FILES} files"
+    assert f"files of at most {FILE_LINES} lines, {functions_and_folders}" in page

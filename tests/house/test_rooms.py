@@ -1,4 +1,4 @@
-"""Every folder says which question it answers, stays small, and holds no files that import each other in a circle."""
+"""Every folder says which question it answers, and holds no files that import each other in a circle."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,6 @@ from ohmformer.study.results.key import ANSWERING
 from tests.house.test_imports import imported
 
 PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
-FILES_IN_A_FOLDER = 16
 DATA = {"library"}
 """Folders without code."""
 
@@ -88,13 +87,6 @@ def test_every_folder_says_in_one_sentence_which_question_it_answers() -> None:
         if "?" not in doc.split("\n\n")[0]:
             wrong.append(f"{folder.relative_to(PACKAGE)}: {doc!r}")
     assert not wrong, "begin the docstring of __init__.py with the question of the folder: " + "; ".join(wrong)
-
-
-def test_folders_are_small() -> None:
-    folders = {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE}
-    sizes = {str(folder.relative_to(PACKAGE)): len(list(folder.glob("[!_]*.py"))) for folder in folders}
-    large = {name: count for name, count in sizes.items() if count > FILES_IN_A_FOLDER}
-    assert not large, f"more than {FILES_IN_A_FOLDER} files: {large}; split by question answered"
 
 
 def test_keys_cover_every_module_that_computes_answers() -> None:

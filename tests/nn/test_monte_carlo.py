@@ -20,7 +20,7 @@ from ohmformer.nn import monte_carlo as loop
 from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.monte_carlo import Interrupted, UnknownInterval, monte_carlo
 from ohmformer.nn.shared.state import State
-from ohmformer.stats.intervals import crossed_interval, mean_interval, value_interval
+from ohmformer.stats.intervals import Summary, crossed_interval, mean_interval, value_interval
 
 RUNS = 600
 FALSE_ALARM = 1e-5
@@ -123,7 +123,12 @@ def chips_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     seen: list[tuple[int, int]] = []
     handle = SimpleNamespace(state=State())
     monkeypatch.setattr(loop, "crossbars", lambda model: handle)
-    monkeypatch.setattr(loop, "set_chip", lambda model, chip, *, seed: seen.append((chip, seed)))
+
+    def note(_model: nn.Module, chip: int, *, seed: int) -> None:
+        handle.state.chip, handle.state.seed = chip, seed
+        seen.append((chip, seed))
+
+    monkeypatch.setattr(loop, "set_chip", note)
     return seen
 
 
@@ -238,6 +243,28 @@ def test_seeds_are_those_of_the_model_unless_given_and_the_model_is_left_as_it_w
 
     assert scored(1) != scored(2)
     assert scored(1) == scored(2, seed=1)
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_an_evaluation_that_chooses_the_chip_itself_is_refused(seed: int | None) -> None:
+    """All chips would be the same one, and their interval one of chance."""
+    model = nn.Linear(4, 2)
+    converted = convert(model, load("clipformer_tcad_2024"), sample=torch.ones(2, 4))
+
+    def evaluate(one: nn.Module) -> float:
+        loop.set_chip(one, 0 if seed is None else 1, seed=seed)
+        return 1.0
+
+    with pytest.raises(BadInput, match="evaluate changed the chip of the model"):
+        monte_carlo(converted, evaluate, chips=2, progress=False)
+
+
+@pytest.mark.parametrize("chips", [(1.0,), (1.0, 2.0, 3.0), (1.0, math.nan)])
+def test_a_summary_that_is_not_of_all_chips_or_not_finite_is_refused(
+    chips_seen: list[tuple[int, int]], chips: tuple[float, ...]
+) -> None:
+    with pytest.raises(BadInput, match="one finite value per chip"):
+        run(lambda model: [1.0, 0.0], chips=2, summarize=lambda scores: Summary(1.0, (0.0, 1.0), chips))
 
 
 @pytest.mark.usefixtures("chips_seen")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ohmformer.report.view import axis_name, kv_name, sigma, view
+from ohmformer.report.view import axis_name, kv_name, setting, sigma, view
 from tests.report.results import DEMO, GAMMA, changed, point, study
 
 
@@ -81,3 +81,11 @@ def test_axes_have_names(path: str, name: str) -> None:
 )
 def test_conditionings_have_names(kv: Any, name: str) -> None:
     assert kv_name(kv) == name
+
+
+def test_a_swept_kind_is_named_in_words() -> None:
+    """Its table was once shown as Python writes it."""
+    noise = {"kind": "sqrt_range", "gamma": 2, "sigma": "3 %"}
+    said = setting("hardware.attention.array.cell.write_noise", noise)
+    assert said == "attention.array.cell.write_noise = sqrt range, gamma 2, sigma 3 %"
+    assert setting("dataflow", {"block": 4}).endswith(" = block 4")

@@ -6,6 +6,7 @@ import copy
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
 from ohmformer.models.preprocessing import preparation, remember
+from ohmformer.registry import _kinds
 from ohmformer.tasks.load import load_task
+from ohmformer.tasks.metric_kinds import Metric
 from ohmformer.tasks.probe import probed
 from ohmformer.tasks.scoring import scores
 from tests.tasks import tiny
@@ -46,6 +49,38 @@ def test_labels_are_the_models_own_names_in_any_case(tmp_path: Path, classifier:
     found = scores(classifier, task, 7)
     assert set(found) <= {0.0, 1.0}
     assert (found == scores(classifier, task, 54)).all(), "padding must not depend on the batch"
+
+
+class _Sure(Metric):
+    """A metric from elsewhere, which tables and running text take."""
+
+    title: ClassVar[str] = "sure"
+    sources: ClassVar[tuple[str, ...]] = ("csv", "text")
+    kind: Literal["sure"] = "sure"
+
+    def scores(self, model: nn.Module, task: Any, batch: int) -> Any:
+        return np.full(len(task), 0.5)
+
+
+def test_a_metric_of_another_package_scores_a_table(
+    tmp_path: Path, classifier: nn.Module, encoder: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default metric once took its place, without a word."""
+    monkeypatch.setitem(_kinds["metric"], "sure", _Sure)
+    file = tiny.reviews(tmp_path / "r.csv")
+    task = load_task(f"csv:{file}", model=classifier, metric="sure")
+    assert (task.metric, set(scores(classifier, task))) == ("sure", {0.5})
+    monkeypatch.setattr(_Sure, "labels", "none")
+    assert load_task(f"csv:{file}", model=classifier, metric="sure").labels.eq(0).all()
+    monkeypatch.setattr(_Sure, "labels", "numbers")
+    with pytest.raises(BadInput, match=r"label = '\w+' is not a number; correct or remove that row"):
+        load_task(f"csv:{file}", model=classifier, metric="sure")
+    numbered = tiny.table(
+        tmp_path / "n.csv", ("text", "label"), *((s, n / 4) for n, s in enumerate(tiny.sentences(12)))
+    )
+    found = load_task(f"csv:{numbered}", model=classifier, metric="sure").labels
+    assert {label % 0.25 for label in found.tolist()} == {0.0}
+    assert found.max() > 1
 
 
 def test_default_names_of_classes_are_names(tmp_path: Path) -> None:

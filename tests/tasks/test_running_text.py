@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
+from ohmformer.registry import _kinds
 from ohmformer.tasks.load import load_task
+from ohmformer.tasks.metric_kinds import Metric
 from ohmformer.tasks.reading import IGNORED
 from ohmformer.tasks.scoring import scores
 from tests.tasks import tiny
@@ -79,6 +82,28 @@ def test_windows_that_do_not_fit_are_one_line(
 ) -> None:
     with pytest.raises(BadInput, match=said):
         load_task(source, model=model, **options)
+
+
+def test_a_metric_of_another_package_scores_running_text(
+    model: nn.Module, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Perplexity once took its place, without a word."""
+
+    class Ones(Metric):
+        title: ClassVar[str] = "ones"
+        sources: ClassVar[tuple[str, ...]] = ("text",)
+        kind: Literal["ones"] = "ones"
+
+        def scores(self, model: nn.Module, task: Any, batch: int) -> Any:
+            return np.ones(len(task))
+
+    monkeypatch.setitem(_kinds["metric"], "ones", Ones)
+    options: dict[str, Any] = {"model": model, "metric": "ones", "window": 16, "calibration": 2}
+    with pytest.raises(BadInput, match=r"labels of the kind 'classes', .* are tokens; set labels = 'tokens' in Ones"):
+        load_task(source, **options)
+    monkeypatch.setattr(Ones, "labels", "tokens")
+    task = load_task(source, **options)
+    assert (task.metric, set(scores(model, task))) == ("ones", {1.0})
 
 
 WORDS = " ".join(tiny.WORDS * 20)

@@ -51,11 +51,61 @@ def test_a_limit_takes_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "said"), [(0, "must be 1 or more"), (-3, "must be 1 or more"), (7, "only 6 samples")]
+    ("limit", "said"),
+    [
+        (0, "must be a whole number, 1 or more"),
+        (-3, "must be a whole number, 1 or more"),
+        (7, "only 6 samples"),
+        (2.5, "must be a whole number"),
+        ("2", "must be a whole number"),
+        (True, "must be a whole number"),
+    ],
 )
-def test_a_limit_that_does_not_fit_is_refused(limit: int, said: str) -> None:
-    with pytest.raises(BadInput, match=f"task.limit = {limit}: .*{said}"):
+def test_a_limit_that_does_not_fit_is_refused(limit: Any, said: str) -> None:
+    with pytest.raises(BadInput, match=f"task.limit = {limit!r}: .*{said}"):
         make().first(limit)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        (np.ones(6), r"array \[6\]"),
+        (np.ones((2, 5)), r"array \[2, 5\] of float64; give real numbers \[chips, 6\]"),
+        (np.ones((0, 6)), r"array \[0, 6\]"),
+        (np.full((2, 6), np.nan), "NaN"),
+        (np.full((2, 6), 1j), "complex128"),
+        ("scores", "a str, 'scores'"),
+    ],
+)
+def test_scores_of_another_shape_or_without_values_are_not_summarized(scores: Any, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        make().summarize(scores)
+
+
+def test_scores_may_be_lists_or_tensors() -> None:
+    hits = [[1, 0, 1, 1, 0, 1], [1, 1, 1, 1, 0, 1]]
+    expected = make().summarize(np.array(hits, dtype=np.float64))
+    assert make().summarize(hits) == make().summarize(torch.tensor(hits)) == expected  # type: ignore[arg-type]
+
+
+def test_arrays_become_tensors() -> None:
+    arrays = {"inputs": np.arange(12.0).reshape(6, 2), "labels": np.arange(6), "calibration": np.ones((3, 2))}
+    task = make(**arrays)
+    assert all(isinstance(getattr(task, name), torch.Tensor) for name in arrays)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inputs": (x for x in [1])}, "the test set is a generator; give a tensor"),
+        ({"calibration": None}, "the calibration set is None; give a tensor"),
+        ({"inputs": torch.zeros(6, 2, device="meta")}, "the test set is on the meta device"),
+        ({"labels": torch.zeros(6, device="meta")}, "the test set is on the meta device"),
+    ],
+)
+def test_sets_without_rows_or_values_are_refused_by_what_they_are(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        make(**changes)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +207,7 @@ def test_whole_labels_of_another_type_become_int64(dtype: torch.dtype) -> None:
         ({"train": (torch.zeros(4, 2), torch.zeros(3))}, "training set has 4 inputs but 3 labels"),
         ({"train": (torch.zeros(4, 2), torch.full((4,), 0.5))}, r"training labels\[0\] = 0\.5"),
         ({"train": 3}, "train is int"),
-        ({"inputs": None}, "test set is empty"),
+        ({"inputs": None}, "the test set is None; give a tensor"),
     ],
 )
 def test_tasks_that_cannot_be_scored_are_refused(changes: dict[str, Any], said: str) -> None:

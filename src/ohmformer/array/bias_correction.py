@@ -52,7 +52,9 @@ def unbiased_codes(array: Crossbar, trade: float = 0.0, max_code: int | None = N
         BadInput: `trade` is negative or not finite, or `held_moments` refuses the array.
     """
     if not 0 <= trade < math.inf:
-        raise BadInput(f"unbiased_codes: trade = {trade:g}: must be 0 or more, and finite; 1 is mean square error")
+        raise BadInput(
+            f"unbiased_codes: trade = {trade:g}: must be 0 or more, and finite; 1 minimizes the mean square error"
+        )
     mean, variance = held_moments(array, max_code)
     steps = steps_per_code(array)
     magnitudes = torch.arange(steps * array.max_code + 1, dtype=torch.float64) / steps

@@ -8,6 +8,9 @@ Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column bloc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -17,6 +20,9 @@ from ohmformer.array.crossbar import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import noise
 from ohmformer.streams import Streams
+
+VALUES = 1 << 20
+"""Largest number of devices whose reads are computed together, if that is more than one input vector."""
 
 
 def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Streams | None, span: Range) -> Tensor:
@@ -32,30 +38,40 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
     Returns:
         Results [..., M, O] in code units.
     """
-    array = programmed.array
+    array, M = programmed.array, codes.shape[-2]
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
-    vectors = []
-    for m in range(codes.shape[-2]):
+    matrices = max(prod(codes.shape[:-2]), prod(programmed.cells.shape[2:-2]))
+    together = max(1, VALUES // (matrices * programmed.outputs * min(array.rows, programmed.inputs)))
+    results = []
+    for start in range(0, max(1, M), together):
+        vectors = range(start, min(M, start + together))
         total = torch.zeros((), dtype=codes.dtype, device=codes.device)
         for z, weight in enumerate(weights):
             for s in range(programmed.slices):
                 for first in range(0, programmed.inputs, array.rows):
                     rows = slice(first, first + array.rows)
-                    read_stream = stream and stream.child(m, z, s, first)
-                    applied = planes[z][..., m, rows]
-                    result = _one_read(applied, programmed, s, rows, read_stream, at_slice(span, s))
+                    keys = [(m, z, s, first) for m in vectors]
+                    streams = None if stream is None else [stream.child(*key) for key in keys]
+                    applied = planes[z][..., vectors.start : vectors.stop, rows]
+                    result = _one_read(applied, programmed, s, rows, streams, at_slice(span, s))
                     total = total + weight * array.slice_weight(s) * result
-        vectors.append(total / array.redundancy)
-    return torch.stack(vectors, dim=-2)
+        results.append(total / array.redundancy)
+    return torch.cat(results, dim=-2)
 
 
 def _one_read(
-    applied: Tensor, programmed: Programmed, s: int, rows: slice, stream: Streams | None, span: Range
+    applied: Tensor, programmed: Programmed, s: int, rows: slice, streams: Sequence[Streams] | None, span: Range
 ) -> Tensor:
-    """Apply one input vector [..., R] to slice s of one row block, convert, and subtract: [..., O]."""
+    """Apply input vectors [..., M, R] to slice s of one row block, convert, and subtract: [..., M, O].
+
+    `streams` has one stream for each vector; None for reads without noise.
+    """
     array = programmed.array
-    plus = _currents(applied, *_columns(programmed, 0, s, rows), array, stream and stream.child("plus"))
-    minus = _currents(applied, *_columns(programmed, 1, s, rows), array, stream and stream.child("minus"))
+    sides = []
+    for k, side in enumerate(("plus", "minus")):
+        of_side = None if streams is None else [stream.child(side) for stream in streams]
+        sides.append(_currents(applied, *_columns(programmed, k, s, rows), array, of_side))
+    plus, minus = sides
     counter = event_counter.current()
     if counter is not None:
         matrices = plus.numel() // plus.shape[-1]
@@ -87,16 +103,21 @@ def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Te
 
 
 def _currents(
-    applied: Tensor, cells: Tensor, written: Tensor | None, array: Crossbar, stream: Streams | None
+    applied: Tensor, cells: Tensor, written: Tensor | None, array: Crossbar, streams: Sequence[Streams] | None
 ) -> Tensor:
-    """Column currents [..., O] of one block, where each device [..., O, R] is read with its own noise."""
-    devices = torch.broadcast_shapes(applied.unsqueeze(-2).shape, cells.shape)
+    """Column currents [..., M, O] of one block, where each device [..., O, R] is read with its own noise."""
+    applied, cells = applied.unsqueeze(-2), cells.unsqueeze(-3)
+    if streams is not None and not noise.exact_reads(array.cell):
+        *lead, M, O, R = torch.broadcast_shapes(applied.shape, cells.shape)
+        g = (array.cell.g_min + array.step * cells).expand(*lead, M, O, R)
+        g_written = None
+        if written is not None:
+            g_written = (array.cell.g_min + array.step * written.unsqueeze(-3)).expand(*lead, M, O, R)
+        drawn = [stream.normal(*lead, O, R, like=cells) for stream in streams]
+        eps = torch.stack(drawn, dim=-3) if drawn else cells.new_empty(*lead, 0, O, R)
+        cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
+    currents = applied * cells
     counter = event_counter.current()
     if counter is not None:
-        counter.cell_reads += torch.Size(devices).numel()
-    if stream is not None and not noise.exact_reads(array.cell):
-        g = array.cell.g_min + array.step * cells.expand(devices)
-        g_written = None if written is None else array.cell.g_min + array.step * written.expand(devices)
-        eps = stream.normal(*devices, like=cells)
-        cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
-    return (applied.unsqueeze(-2) * cells).sum(-1)
+        counter.cell_reads += currents.numel()
+    return currents.sum(-1)

@@ -67,7 +67,7 @@ def mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
     codes, unit = encoding.quantize_input(x.to(programmed.cells), array, x_range, signed=signed)
-    if level == "noise" or noise.exact_reads(array.cell):
+    if not has_noisy_reads(level, array):
         stream = None
     elif stream is None:
         raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
@@ -87,6 +87,21 @@ def needs_cells(level: Level, array: Crossbar) -> bool:
     return level == "cell" or (level == "array" and array.adc.bits != "ideal")
 
 
+def has_read_noise(level: Level) -> bool:
+    """True if the level simulates read noise."""
+    return level != "noise"
+
+
+def has_noisy_reads(level: Level, array: Crossbar) -> bool:
+    """True if the level simulates read noise, and reads of the cells are noisy."""
+    return has_read_noise(level) and not noise.exact_reads(array.cell)
+
+
+def reads_may_follow_tokens(level: Level) -> bool:
+    """True if read noise may be keyed by token; level `cell` draws it for all tokens of a sample together."""
+    return level != "cell"
+
+
 def product(
     codes: Tensor,
     held: Programmed | Folded,
@@ -99,8 +114,8 @@ def product(
 ) -> Tensor:
     """Multiply integer inputs by a written matrix, at a fidelity level.
 
-    This is the only place where the level decides what is computed. A matrix that is folded already is multiplied as it
-    is; `needs_cells` says whether it may be folded.
+    The level decides here what is computed. A matrix that is folded already is multiplied as it is. What others must
+    know of the level, the functions above say: `needs_cells` whether a matrix may be folded, for example.
 
     Args:
         codes: inputs [..., M, I].
@@ -117,7 +132,7 @@ def product(
     if isinstance(held, Folded):
         return folded_product(codes, held, array, stream)
     if not needs_cells(level, array):
-        return folded_product(codes, fold(held, read_noise=level != "noise"), array, stream)
+        return folded_product(codes, fold(held, read_noise=has_read_noise(level)), array, stream)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
     return computed(codes, held, signed=signed, stream=stream, span=span).mul_(held.unit.transpose(-2, -1))

@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 from ohmformer import units
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.prices.spec import ArrayCost, Bits, LineCount
+from ohmformer.array.wires.spec import MAX_LOSS, Wires, largest_loss
+from ohmformer.device.cell_range import digits_needed
 from ohmformer.device.spec import Cell, WriteVerify
 from ohmformer.errors import BadInput, Misplaced
 from ohmformer.quantities import ConversionRate, Percentile, PositiveShare, Seconds, SignedFraction
@@ -133,6 +135,8 @@ class Crossbar(Spec):
     `analog`: their difference is converted."""
     adc: Adc = Adc()
     """Converters of the columns."""
+    wires: Wires | None = None
+    """Resistances of the wires; None for wires that lose no voltage."""
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading [s]."""
     write_verify: WriteVerify | None = None
@@ -159,6 +163,7 @@ class Crossbar(Spec):
             raise ValueError("bits = 1 is too few for an offset; use 2 or more, or encoding = 'differential'")
         self._check_radix()
         self._check_levels()
+        self._check_wires()
         writes = self.write_verify.writes if self.write_verify else 1
         self._check_age()
         if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
@@ -203,21 +208,29 @@ class Crossbar(Spec):
                 f"levels = {self.levels} is above 2^bits_per_cell = {1 << self.bits_per_cell}; set bits_per_cell = "
                 f"{(self.levels - 1).bit_length()}, or lower levels"
             )
-        there, used = self.cell.level_count, self.used_levels
-        if there is not None and used > there:
-            needs = f"bits_per_cell = {self.bits_per_cell} needs {used} levels"
-            what = needs if self.levels is None else f"levels = {used}"
-            raise ValueError(f"{what} but the cell has {there}; lower it or take another cell")
-        if not self.cell.uneven:
-            return
-        if used != there:
-            raise ValueError(
-                f"the cell has {there} levels with uneven steps, of which {used} are in use; set levels = {there}"
-            )
-        if self.encoding == "offset":
+        if reason := self.cell.unfit_levels(self.used_levels):
+            what = f"bits_per_cell = {self.bits_per_cell}" if self.levels is None else f"levels = {self.levels}"
+            raise ValueError(f"{what} {reason}")
+        if self.cell.uneven and self.encoding == "offset":
             raise ValueError(
                 "encoding = 'offset': the levels of the cell have uneven steps, so that no reference column holds the "
                 "offset; use encoding = 'differential'"
+            )
+
+    def _check_wires(self) -> None:
+        if self.wires is None:
+            return
+        if self.encoding == "offset":
+            raise ValueError(
+                "wires: an 'offset' array shares its rows with a reference column, whose loss is not simulated; use "
+                "encoding = 'differential', or leave wires out"
+            )
+        loss = largest_loss(self.wires, self.rows, self.columns, self.cell.g_max)
+        how = self.wires.ir_drop
+        if loss > MAX_LOSS.get(how, loss):
+            raise ValueError(
+                f"wires.ir_drop = {how!r} holds up to a loss of {MAX_LOSS[how]:g}, but cells at g_max lose {loss:.3g} "
+                f"in {self.rows} x {self.columns} cells; set it to 'exact', or lower resistances or the size"
             )
 
     def changed_from(self, old: Self) -> Self:
@@ -365,16 +378,6 @@ def analog(array: Crossbar) -> Crossbar:
     if array.cell.uneven:
         whole["cell"] = array.cell.model_copy(update={"level_conductances": ()})
     return array.model_copy(update=whole)
-
-
-def digits_needed(bits: int, levels: int) -> int:
-    """Number of digits from 0 to `levels` - 1 that hold any number of `bits` bits."""
-    if levels & (levels - 1) == 0:
-        return -(-bits // (levels.bit_length() - 1))
-    digits, numbers = 1, levels
-    while numbers < 1 << bits:
-        digits, numbers = digits + 1, numbers * levels
-    return digits
 
 
 def bits_needed(

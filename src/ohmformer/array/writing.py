@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.spec import Crossbar
+from ohmformer.array.wires.effective import act_through_wires
 from ohmformer.device import drift, faults, noise, write_verify
 from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
@@ -38,7 +39,7 @@ def one_sided(array: Crossbar) -> bool:
     """True for pairs whose unused half stays at G_min exactly, so that writing the magnitude is enough."""
     cell = array.aged_cell
     still = noise.silent_at_g_min(cell) and not drift.drifts(cell, array.age) and not faults.faulty(cell)
-    return array.encoding == "differential" and still
+    return array.encoding == "differential" and still and array.wires is None
 
 
 class Writer:
@@ -88,9 +89,15 @@ class Writer:
             target: digits [P, ..., O, I] to be written; not changed.
 
         Returns:
-            The digits [P, ..., O, I] that the cells hold after writing, drift and faults; and the digits before drift,
-            or None unless there is drift and read noise depends on them. Without any error it is `target` itself.
+            The digits [P, ..., O, I] that the cells hold after writing, drift and faults, less what wires lose; and the
+            digits before drift, or None unless there is drift and read noise depends on them. Without any error it is
+            `target` itself.
         """
+        digits, written = self._held(target)
+        return digits if self.array.wires is None else act_through_wires(digits, self.array), written
+
+    def _held(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`write` without the loss in wires."""
         array, cell, s = self.array, self.cell, self.next_slice
         self.next_slice += 1
         if not (self.noisy or self.drifts or self.faulty or cell.uneven):

@@ -71,6 +71,7 @@ class AttentionRoles:
             product.role, product.unsigned = "value", descent.pure
             self.scores[product] = scores_of_product
             product.scope = self._scope(self.scores[product])
+            product.scores_at = tuple(p.position for p in scores_of_product if p.module == product.module)
             for scores in self.scores[product]:
                 product.causal = product.causal or scores.causal
                 scores.role = scores.role or "key"

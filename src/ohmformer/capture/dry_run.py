@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.batch_axis import FIRST, BatchAxis, find_batch_axis, same_for_all
 from ohmformer.capture.inputs import as_plain_dict, batch_size, call, tensors_in
 from ohmformer.capture.kernels import Kernels
 from ohmformer.capture.product import DigitalStep, PassRecord, Product
-from ohmformer.capture.pytorch_quirks import compiler_loaded, evaluation_mode, forget_compiled, uncompiled
+from ohmformer.capture.pytorch_quirks import evaluation_mode, uncompiled
 from ohmformer.capture.recorder import Recorder
+from ohmformer.capture.torch_private import compiler_loaded, tree_map_only
 from ohmformer.errors import BadInput
 
 
@@ -65,7 +65,7 @@ def record_pass(
     compiles = compiler_loaded()
     record, failure = _try_recording(model, sample, make_recorder)
     if compiler_loaded() and not compiles:  # compiled code, such as that of flex_attention, hides its products
-        forget_compiled()
+        torch.compiler.reset()
         record, failure = _try_recording(model, sample, make_recorder)
     if failure is None:
         return record

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ohmformer.capture.torch_private import tree_leaves, tree_map_only
 from ohmformer.errors import BadInput, one_line
 from ohmformer.quantities import whole_number
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch._ops import HigherOrderOperator
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.opaque_tensors import custom_operator, may_multiply
 from ohmformer.capture.recorder import Recorder
+from ohmformer.capture.torch_private import HigherOrderOperator, TorchDispatchMode, tree_leaves
 
 _LAYER_WORDS = {
     "linear", "convolution", "conv", "conv2d", "conv3d", "trilinear", "lstm", "gru", "rnn", "attention",

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.contraction.matmul import Contraction, as_contraction
@@ -37,6 +36,7 @@ from ohmformer.capture.score_chain import (
     is_in_place,
     visible_masks,
 )  # fmt: skip
+from ohmformer.capture.torch_private import tree_map_only
 
 
 class Follower:

@@ -39,6 +39,7 @@ class Product:
         groups: heads of the right factor, where adjacent copies of a head count once; None without an axis of heads.
         swapped: True if the call multiplies V P^T in place of P V; `left` and `right` are those of P V.
         scope: for P V, name of the module inside which the scores became probabilities.
+        scores_at: for P V, positions of the products Q K^T of its own module whose results became P.
         why: the reason why the product cannot be followed, if there is one.
     """
 
@@ -59,6 +60,7 @@ class Product:
     groups: int | None = None
     swapped: bool = False
     scope: str = ""
+    scores_at: tuple[int, ...] = ()
     why: str = ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from ohmformer.capture.opaque_tensors import opaque
+from ohmformer.capture.torch_private import compiler_loaded
 
 
 @contextmanager
@@ -65,16 +65,6 @@ def without_fast_path() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-def compiler_loaded() -> bool:
-    """True if PyTorch's compiler is imported; importing it here would take seconds."""
-    return hasattr(sys.modules.get("torch._dynamo"), "reset")
-
-
-def forget_compiled() -> None:
-    """Discard all compiled code, and all records of code that could not be compiled."""
-    sys.modules["torch._dynamo"].reset()
 
 
 @contextmanager

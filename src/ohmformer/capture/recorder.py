@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.attention_roles import AttentionRoles
@@ -30,7 +28,7 @@ from ohmformer.capture.masks import allowed, is_causal
 from ohmformer.capture.opaque_tensors import opaque, shape_of
 from ohmformer.capture.product import DigitalStep, Kind, PassRecord, Product
 from ohmformer.capture.signature import signature
-from ohmformer.capture.torch_private import storage_id, without_innermost
+from ohmformer.capture.torch_private import TorchDispatchMode, storage_id, tree_leaves, without_innermost
 
 FUSED = F.scaled_dot_product_attention
 _WEIGHT_FUNCTIONS = {
@@ -225,7 +223,7 @@ class Recorder(TorchFunctionMode):
         for form in (factors, factors.transposed()):
             name = self._parameter_of(form.origin)
             if name:
-                yield self._weight_product(func, tensors, name, form)
+                yield self._weight_product(func, tensors, name, form.without_copies())
                 return
         product = self._new_product("two activations" if len(activations) > 1 else "computed weights", func, tensors)
         if any(t in self.constants and self.is_independent(t) for t in tensors[:2]):

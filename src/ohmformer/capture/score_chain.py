@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.contraction.matmul import Contraction
 from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.masks import HIDDEN, allowed
+from ohmformer.capture.torch_private import tree_map_only, unintercepted
 
 SOFTMAX = {"softmax", "_softmax"}
 KEEPS_VALUES = {
@@ -199,7 +199,7 @@ def _masks_by_gradient(chain: Chain, softmax_input: Tensor) -> VisibleMasks | No
 
     A score is visible if the visible part of the input of the softmax depends on it: its gradient is not zero.
     """
-    with torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
+    with unintercepted(), torch.inference_mode(False), torch.enable_grad():
         zeros = [torch.zeros(s.shape, device=softmax_input.device, requires_grad=True) for s in chain.products]
         values = {}
         for scores, zero in zip(chain.products, zeros, strict=True):

@@ -1,15 +1,24 @@
-"""All uses of undocumented parts of PyTorch and transformers; each function names what it relies on."""
+"""All uses of undocumented parts of PyTorch, and of experts of transformers; each function names what it relies on.
+
+`models/hf_private.py` has the other ones of transformers. The tables of a module (`_parameters`, `_buffers`,
+`_modules`) and `Tensor._version`, which PyTorch's documents name, are read where they are needed.
+"""
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch.autograd import forward_ad
 from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef  # its cdata is not used again meanwhile
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode, _pop_mode_temporarily
+from torch.utils._pytree import tree_leaves as tree_leaves
+from torch.utils._pytree import tree_map_only as tree_map_only
 
 _TRACING_MODES = tuple(torch._C._TorchDispatchModeKey.__members__.values())
 """Keys of the dispatch modes of fake tensors, proxies and functional tensors."""
@@ -94,6 +103,12 @@ def unintercepted() -> AbstractContextManager[None]:
 def without_innermost(mode: TorchDispatchMode | None) -> AbstractContextManager[Any]:
     """Context in which a dispatch mode sees no operation, if it is the innermost one; else a context without effect."""
     return _pop_mode_temporarily() if mode is not None and _get_current_dispatch_mode() is mode else nullcontext()
+
+
+def compiler_loaded() -> bool:
+    """True if PyTorch's compiler is imported, as a whole; importing it here would take seconds."""
+    compiler = sys.modules.get("torch._dynamo")
+    return hasattr(compiler, "reset") and hasattr(compiler, "disable")
 
 
 def compiling() -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ohmformer.cli.output import show, write
+from ohmformer.cli.output import show, tell, write
 
 
 def list_entries(
@@ -21,9 +21,11 @@ def list_entries(
     ] = "",
 ) -> None:
     """List the library: studies, accelerators, arrays, cells, shapes of models, bundled models and tasks."""
-    from ohmformer.report.library import list_table
+    from ohmformer.report.library import left_out, list_table
 
     show(list_table(kind))
+    for message in left_out(kind):
+        tell(f"left out: {message}")
 
 
 def show_entry(

@@ -1,4 +1,4 @@
-"""How files state the range of a cell and its levels: as conductances, as resistances, or as an on/off ratio."""
+"""Range and levels of a cell: how files state them, and how many digits of some levels hold a number."""
 
 from __future__ import annotations
 
@@ -127,3 +127,13 @@ def _siemens(value: Any) -> float:
 def _bare(value: Any) -> Any:
     """A value without its source."""
     return value["value"] if isinstance(value, dict) and "value" in value else value
+
+
+def digits_needed(bits: int, levels: int) -> int:
+    """Number of digits from 0 to `levels` - 1 that hold any number of `bits` bits."""
+    if levels & (levels - 1) == 0:
+        return -(-bits // (levels.bit_length() - 1))
+    digits, numbers = 1, levels
+    while numbers < 1 << bits:
+        digits, numbers = digits + 1, numbers * levels
+    return digits

@@ -56,14 +56,15 @@ def _check(
         eps = torch.linspace(-3, 3, NORMALS, dtype=dtype)[:, None].repeat(1, LEVELS)
         g = torch.linspace(g_min, g_max, LEVELS, dtype=dtype).repeat(NORMALS, 1)
         if not is_own(type(write)):
+            # Deviation and mean first: a Gaussian kind defines these alone, and `after_write` follows from them.
+            _check_std(write, "write_std", g, lambda g, _: cell.write_noise.write_std(g, cell), eps)
+            if isinstance(write, GaussianWriteNoise) and not write.unbiased:
+                _tried(write, "write_mean", g, lambda g, _: write.write_mean(g, cell), eps)
             g_after = _tried(write, "after_write", g, lambda g, e: cell.write_noise.after_write(g, cell, e), eps)
             if bool((g_after.diff(dim=0) < 0).any()):
                 raise BadInput(
                     f"{_name(write)}.after_write: falls as eps rises; a write must rise with its standard normal"
                 )
-            _check_std(write, "write_std", g, lambda g, _: cell.write_noise.write_std(g, cell), eps)
-            if isinstance(write, GaussianWriteNoise) and not write.unbiased:
-                _tried(write, "write_mean", g, lambda g, _: write.write_mean(g, cell), eps)
         if not is_own(type(read)):
             _check_std(read, "read_std", g, lambda g, _: _read_std(g, cell, age), eps)
         if not is_own(type(drift)) and cell.drift.acts(age):

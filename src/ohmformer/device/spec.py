@@ -16,7 +16,7 @@ from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNo
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
 from ohmformer.device.retention_kinds import Exponential as Exponential  # its file registers kinds
-from ohmformer.errors import BadInput, shown
+from ohmformer.errors import BadInput, cut, shown
 from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
 from ohmformer.registry import called
 from ohmformer.schema import Spec
@@ -129,7 +129,8 @@ class Cell(Spec):
         states = _states(self.faults)
         if not all(0 <= share <= 1 and 0 <= chance <= 1 for share, chance in states) or sum(p for _, p in states) > 1:
             raise ValueError(
-                f"faults: states {states} must be shares of the range, and probabilities that sum to 1 at most"
+                f"faults: {type(self.faults).__name__} gives the states {cut(repr(states))}; give places that are "
+                "shares of the range, from 0 to 1, and probabilities that sum to 1 at most"
             )
         if reason := called(self.write_noise, "unsuited", self):
             raise ValueError(f"write_noise: {reason}")
@@ -148,6 +149,15 @@ class Cell(Spec):
     def level_count(self) -> int | None:
         """Number of distinguishable conductances; None for unlimited."""
         return len(self.level_conductances) or self.levels
+
+    def unfit_levels(self, used: int) -> str:
+        """Say why an array cannot use `used` levels of the cell, as fault and remedy; empty if it can."""
+        there = self.level_count
+        if there is not None and used > there:
+            return f"needs {used} levels but the cell has {there}; lower it or take another cell"
+        if self.uneven and used != there:
+            return f"uses {used} of the {there} levels of the cell, whose steps are uneven; set levels = {there}"
+        return ""
 
     @property
     def uneven(self) -> bool:

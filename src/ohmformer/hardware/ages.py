@@ -124,12 +124,12 @@ class CellWrites:
 
     @property
     def most_per_hour(self) -> float:
-        """Writes per hour of the most written cell, if the same is done again and again."""
+        """Writes per hour of the most written cell, if passes follow one another without a pause."""
         return self.most / self.seconds * HOUR
 
     @property
     def mean_per_hour(self) -> float:
-        """Mean writes per hour of all cells, if the same is done again and again."""
+        """Mean writes per hour of all cells, if passes follow one another without a pause."""
         return self.mean / self.seconds * HOUR
 
 

@@ -12,7 +12,7 @@ from fnmatch import translate
 from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ohmformer import catalog
 from ohmformer.array.spec import Crossbar, Scale
@@ -212,6 +212,14 @@ def ordered_rules(table: Any, context: Mapping[str, Any] | None = None) -> Order
     return tuple(rules)
 
 
+def _rules_of_field(value: Any, info: ValidationInfo) -> OrderedRules:
+    return ordered_rules(value, info.context)
+
+
+RulesField = Annotated[OrderedRules, BeforeValidator(_rules_of_field)]
+"""Type of a field of a specification that reads a table of rules, in the order of its file."""
+
+
 def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
     """As `as_rule`, with faults as `Misplaced`."""
     match value:
@@ -227,7 +235,7 @@ def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
             return _read({"array": value}, context)
         case str():
             known = ["digital", *get_args(Role), *catalog.entries("array")]
-            raise Misplaced((), value, suggest(value, known))
+            raise Misplaced((), value, f"is neither an engine nor an array; {suggest(value, known)}")
         case Mapping():
             return _read(dict(value), context)
     raise Misplaced(

@@ -66,27 +66,17 @@ def rotate(x: Tensor) -> Tensor:
         BadInput: the last axis is empty.
     """
     n, wide = _checked(x.shape[-1]), encoding.widened(x, "x")
-    return _transform(wide * _signs(n, x.device, wide.dtype), inverse=False).to(x.dtype)
+    return _transform(wide * _signs(n, x.device, wide.dtype)).to(x.dtype)
 
 
-def rotate_back(x: Tensor) -> Tensor:
-    """Multiply x[..., n] by R^T: the inverse of `rotate`.
-
-    Raises:
-        BadInput: the last axis is empty.
-    """
-    n, wide = _checked(x.shape[-1]), encoding.widened(x, "x")
-    return (_transform(wide, inverse=True) * _signs(n, x.device, wide.dtype)).to(x.dtype)
-
-
-def _transform(x: Tensor, *, inverse: bool) -> Tensor:
-    """x[..., n] @ hadamard(n) (or its transpose, for `inverse`), factor by factor, in fewer than n^2 operations."""
+def _transform(x: Tensor) -> Tensor:
+    """x[..., n] @ hadamard(n), factor by factor, in fewer than n^2 operations."""
     shape, n = x.shape, x.shape[-1]
     with full_precision(x.device.type):
         for factor in reversed(_factors(n)):
             matrix = _factor(factor, x.device, x.dtype)
             # The last factor is transformed and moved to the front, so the order is restored after all factors.
-            parts = (x.reshape(-1, factor) @ (matrix.T if inverse else matrix)).reshape(-1, n // factor, factor)
+            parts = (x.reshape(-1, factor) @ matrix).reshape(-1, n // factor, factor)
             x = parts.transpose(-2, -1).reshape(-1, n)
     return x.reshape(shape)
 

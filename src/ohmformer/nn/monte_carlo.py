@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, check_type, one_line
 from ohmformer.nn.convert.handle import check_seed, crossbars, set_chip
+from ohmformer.nn.shared.state import State
 from ohmformer.quantities import whole_number
 from ohmformer.stats.intervals import Floats, Summary, mean_summary, value_interval
 from ohmformer.terminal.progress import bar
@@ -81,7 +82,8 @@ def monte_carlo(
 
     Raises:
         BadInput: chips or seed is out of range; `evaluate` returns something else, or another number of scores for
-            another chip; or another thread calls the model or changes its settings.
+            another chip, or changes the chip; `summarize` returns something else; or another thread calls the model or
+            changes its settings.
         KeyboardInterrupt: Ctrl-C came before the first chip was evaluated.
     """
     check_type("monte_carlo", "evaluate", evaluate, Callable, "a function of the model that returns scores [N]")
@@ -96,7 +98,9 @@ def monte_carlo(
         try:
             for chip in range(chips):
                 set_chip(model, chip, seed=seed)
-                by_chip.append(_scores(evaluate(model), by_chip))
+                returned = evaluate(model)
+                _check_chip(state, chip, seed)
+                by_chip.append(_scores(returned, by_chip))
                 shown.advance()
         except KeyboardInterrupt:
             if not by_chip:
@@ -111,6 +115,19 @@ def monte_carlo(
         said = f"{counts}: too few to show how much scores vary, so ci95 is NaN; {remedy}"
         warnings.warn(said, UnknownInterval, stacklevel=2)
     return stats
+
+
+def _check_chip(state: State, chip: int, seed: int) -> None:
+    """Refuse an evaluation after which the model has another chip or seed.
+
+    Raises:
+        BadInput: it has.
+    """
+    if (state.chip, state.seed) != (chip, seed):
+        raise BadInput(
+            f"evaluate changed the chip of the model from {chip} to {state.chip}, or its seed, so chips would not be "
+            "independent; leave set_chip out of it, since monte_carlo chooses the chip"
+        )
 
 
 def _count(chips: object) -> int:
@@ -182,9 +199,13 @@ def _stats(by_chip: list[Floats], summarize: Callable[[Floats], Summary], *, int
         return Stats(float(scores.mean()), value_interval(scores), tuple(scores.tolist()), None, interrupted)
     summary = summarize(scores)
     returned = "what summarize returned"
-    check_type(
-        "monte_carlo", returned, summary, Summary, "ohmformer.Summary(mean, ci95, chips), as task.summarize does"
-    )
+    remedy = "ohmformer.Summary(mean, ci95, chips), as task.summarize does"
+    check_type("monte_carlo", returned, summary, Summary, remedy)
+    if len(summary.chips) != len(scores) or not np.isfinite([summary.mean, *summary.chips]).all():
+        raise BadInput(
+            f"monte_carlo: summarize returned a mean of {summary.mean} and {len(summary.chips)} values of "
+            f"{len(scores)} chips; return a finite mean and one finite value per chip"
+        )
     return Stats(
         summary.mean, summary.ci95, summary.chips, scores.shape[1], interrupted, scores, summary.jackknife_means
     )

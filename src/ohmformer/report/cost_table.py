@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.report.view import axis_name, setting
+from ohmformer.report.view import axis_name, setting, table_words
 from ohmformer.study.results.costs import CostResult, ServedResult, Wear
 from ohmformer.study.results.spec import (
     Accuracy,
@@ -111,7 +111,7 @@ def _span(values: Sequence[float]) -> str:
 def _wear_words(wear: Wear, writes: str, rate: str) -> str:
     return (
         f"endurance {wear.endurance:.3g} pulses ({wear.endurance_source or 'no source'}), "
-        f"{wear.pulses_per_write} to a write, {writes} writes of a cell per second at {rate} passes per second, "
+        f"{wear.pulses_per_write:.4g} to a write, {writes} writes of a cell per second at {rate} passes per second, "
         f"arrays {'shared by all layers' if wear.arrays == 'shared' else 'of each layer'}"
     )
 
@@ -125,8 +125,7 @@ def point_name(point: MeasuredPoint | PricedPoint | ServedPoint) -> str:
 def _setting(path: str, value: Any) -> str:
     """One swept value in words; a table by its kind and what else it says."""
     if isinstance(value, dict) and "kind" in value:
-        rest = [f"{name} {part}" for name, part in value.items() if name != "kind"]
-        return ", ".join([str(value["kind"]).replace("_", " "), *rest])
+        return table_words(value)
     return setting(path, value)
 
 
@@ -231,6 +230,6 @@ def _accuracy(accuracy: Accuracy | None, first: Accuracy | None) -> str:
     if accuracy is None:
         return "-"
     metric = accuracy.shown
-    low, high = (metric.show(value) for value in accuracy.ci95)
+    low, high = (metric.text(value) for value in accuracy.ci95)
     unit = f" {metric.unit}" if metric.unit else ""
-    return _ratio(f"{metric.show(accuracy.mean)}{unit} [{low}, {high}]", accuracy.mean, first.mean if first else None)
+    return _ratio(f"{metric.text(accuracy.mean)}{unit} [{low}, {high}]", accuracy.mean, first.mean if first else None)

@@ -77,6 +77,14 @@ def list_table(kind: str = "") -> Table:
     return table
 
 
+def left_out(family: str) -> list[str]:
+    """A message for each kind of a family that an installed package names but that cannot be loaded."""
+    if family not in FAMILIES:
+        return []
+    import_module(FAMILIES[family])
+    return registry.families()[family].failures()
+
+
 def _family_table(family: str) -> Table:
     """The kinds of a family, those of other packages too."""
     import_module(FAMILIES[family])
@@ -132,7 +140,8 @@ def _study_table(name: str, kind: str) -> Table:
     study = read_whole(name)
     if has_accuracy(study):
         accuracy_half(study)
-    table = _table("path", "value", title=f"{kind} {name}: {len(study.points)} points")
+    points = f"{len(study.points)} point{'' if len(study.points) == 1 else 's'}"
+    table = _table("path", "value", title=f"{kind} {name}: {points}")
     content = catalog.read(locate_study(name))
     sweeps = content.pop("sweep", [])
     hardware = content.pop("hardware", {})

@@ -66,7 +66,7 @@ def entry(accuracy: Accuracy) -> str:
     """'85.3 [82.1, 88.5]' in the unit of the metric, and the recipe where one was chosen."""
     low, high = accuracy.ci95
     recipe = f" ({accuracy.chosen.recipe})" if accuracy.chosen else ""
-    show = accuracy.shown.show
+    show = accuracy.shown.text
     return f"{show(accuracy.mean)} [{show(low)}, {show(high)}]{recipe}"
 
 
@@ -84,7 +84,7 @@ def software_line(results: StudyResults) -> str:
 
 
 def _software_with_unit(accuracy: Accuracy) -> str:
-    return " ".join(filter(None, (accuracy.shown.show(accuracy.software), accuracy.shown.unit)))
+    return " ".join(filter(None, (accuracy.shown.text(accuracy.software), accuracy.shown.unit)))
 
 
 def _metrics(measured: Sequence[Accuracy]) -> str:

@@ -50,8 +50,8 @@ class Gain:
     def __str__(self) -> str:
         sign = -1 if self.metric.better == "lower" else 1
         bounds = sorted((sign * self.low, sign * self.high))
-        low, high = (self.metric.show(bound, "+") for bound in bounds)
-        return f"{self.metric.show(sign * self.mean, '+')}{' points' if self.metric.unit else ''} [{low}, {high}]"
+        low, high = (self.metric.text(bound, "+") for bound in bounds)
+        return f"{self.metric.text(sign * self.mean, '+')}{' points' if self.metric.unit else ''} [{low}, {high}]"
 
 
 def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
@@ -130,7 +130,7 @@ def _where(gains: list[Gain], verdict: str) -> str:
 
 def _why(series: Series, plain: dict[float, MeasuredPoint], gains: list[Gain]) -> str:
     """Explanation of a loss: the error of clipping itself, and the effect of noise with and without clipping."""
-    bias, last, show = gains[0], gains[-1], gains[0].metric.show
+    bias, last, show = gains[0], gains[-1], gains[0].metric.text
     if bias.x != 0 or bias.verdict != "loses" or last.x == 0:
         return ""
     clipped = dict(series.points)

@@ -92,7 +92,13 @@ def setting(path: str, value: Any) -> str:
         return clip_name(value)
     if path == "mitigation.kv":
         return kv_name(value)
-    return f"{axis_name(path)} = {value}"
+    return f"{axis_name(path)} = {table_words(value) if isinstance(value, dict) else value}"
+
+
+def table_words(table: dict[str, Any]) -> str:
+    """A swept table in words: its kind, if it has one, and what else it says."""
+    kind = [str(table["kind"]).replace("_", " ")] if "kind" in table else []
+    return ", ".join([*kind, *(f"{name} {value}" for name, value in table.items() if name != "kind")])
 
 
 def clip_name(clip: Any) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.inputs import size, take
+from ohmformer.capture.torch_private import tree_map_only
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.models.bundled_vit import VisionTransformer

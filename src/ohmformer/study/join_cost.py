@@ -85,11 +85,11 @@ def with_chosen(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
     book, rules = RuleBook(settings.rules), []
     for name, clip in chosen.clips.items():
         rule = book.rule(kv_rule_names(name))
-        rules.append((escape(name), replace(rule, "clip", tuple(clip) if isinstance(clip, list) else clip)))
+        rules.append((escape(name), replace(rule, "clip", clip)))
     free = settings.mitigation.model_copy(update={"clip": "none", "kv": "none"})
     return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
 
 
 def chosen_kv(chosen: Chosen | None) -> dict[str, Conditioning]:
     """Operand -> the conditioning that calibration chose for it."""
-    return {name: Conditioning.model_validate(spec) for name, spec in chosen.kv.items()} if chosen else {}
+    return dict(chosen.kv) if chosen else {}

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import call, take
+from ohmformer.capture.torch_private import tree_leaves
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.rules import OrderedRules, Rule
 from ohmformer.hardware.spec import CrossbarEngine
@@ -48,7 +48,7 @@ _body = lru_cache(maxsize=KEPT)(make_model)
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One torch thread inside the block, so that sums are added in the same order everywhere."""
+    """Context with one thread of PyTorch, so that sums have the same order, and the same bits, everywhere."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -15,6 +15,9 @@ from ohmformer.workload.shapes import PREFIX
 
 OPTION = "--allow-python"
 
+_MODULE = r"\w[\w.-]*"
+"""A dotted module name. No path, and nothing that a shell would run if a user copies the option from a message."""
+
 
 def check_python(settings: Iterable[Settings | CostSettings | Whole], allowed: Collection[str], where: str) -> None:
     """Refuse studies that run code of modules that the user did not allow.
@@ -26,12 +29,15 @@ def check_python(settings: Iterable[Settings | CostSettings | Whole], allowed: C
 
     Raises:
         BadInput: code of another module would run; the message names it and the option that allows it. Or a source
-            has another form.
+            has another form, or an allowed module is not the name of one.
     """
     wanted = dict.fromkeys(source for point in settings for source in _sources(point))
     for field, source in wanted:
-        if not re.fullmatch(r"python:[^\s:]+:[^\s:]+", source):
+        if not re.fullmatch(rf"python:{_MODULE}:\w[\w.]*", source):
             raise BadInput(f"{f'{where}: ' if where else ''}{field} = {shown(source)}: write python:MODULE:FUNCTION")
+    for name in allowed:
+        if not re.fullmatch(_MODULE, name):
+            raise BadInput(f"{OPTION} {shown(name)}: is not the name of a module; write it without path and .py")
     refused = [(field, source) for field, source in wanted if not _is_allowed(_module(source), allowed)]
     if not refused:
         return

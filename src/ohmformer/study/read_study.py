@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.errors import BadInput, cut, suggest
+from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.schema import validate
 from ohmformer.study.spec import CostSettings, Point, S, Settings, Study, Whole
 from ohmformer.study.sweep import SECTIONS, Document, Sweep, check_reaches, has, opened, parse_sets, put
@@ -47,7 +47,8 @@ def locate_study(name: str) -> Path:
             f"{cut(name)}: is not a .toml file; give the path of a study file, or the name of a library study"
         )
     raise BadInput(
-        f"{cut(name)}: is not a study of the library; {suggest(name, list(studies))}, or the path of a .toml file"
+        f"{cut(name) or shown(name)}: is not a study of the library; {suggest(name, list(studies))}, or the path of a "
+        ".toml file"
     )
 
 

@@ -66,7 +66,8 @@ def run_study(
         Stopped: Ctrl-C was pressed, or a signal ended the process.
     """
     if not 1 <= workers <= MOST_WORKERS:
-        raise BadInput(f"workers = {workers}: must be {'1 or more' if workers < 1 else f'{MOST_WORKERS} at most'}")
+        bound = "1 or more; raise it" if workers < 1 else f"{MOST_WORKERS} at most; lower it"
+        raise BadInput(f"workers = {workers}: must be {bound}")
     jobs = [_Job(evaluate, point, identity) for point, identity in zip(study.points, _identities(study), strict=True)]
     keys = [point_key(job.point.settings, job.identity) for job in jobs]
     todo = dict(zip(keys, jobs, strict=True))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, fault_of
-from ohmformer.hardware.rules import OrderedRules, ordered_rules
+from ohmformer.hardware.rules import RulesField
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
@@ -132,13 +132,8 @@ class Common(Spec):
     model: ModelChoice
     task: TaskChoice | None = None
     hardware: Accelerator
-    rules: OrderedRules = ()
+    rules: RulesField = ()
     mitigation: Mitigation = Mitigation()
-
-    @field_validator("rules", mode="before")
-    @classmethod
-    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
-        return ordered_rules(value, info.context)
 
 
 class Settings(Common):

@@ -81,9 +81,9 @@ def put(document: Document, path: str, value: Any) -> Document:
         BadInput: the path begins with no known section, has an empty key, or leads through a value that is not a table.
     """
     head, *rest = path.split(".")
-    if head not in SECTIONS:
+    if head and head not in SECTIONS:
         raise BadInput(f"{cut(path)} = {shown(value)}: {_unknown_section(head)}")
-    if not all(part.strip() for part in ([".".join(rest)] if head == "rules" and rest else rest)):
+    if not all(part.strip() for part in [head, *([".".join(rest)] if head == "rules" and rest else rest)]):
         raise BadInput(f"{cut(path)} = {shown(value)}: has an empty key; join the keys by single dots")
     if len(rest) > DEEPEST and head != "rules":
         raise BadInput(f"{cut(path)} = {shown(value)}: names a key that is nested too deeply; correct it")

@@ -20,7 +20,7 @@ from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_o
 from ohmformer.models.sources import existing, first_line, is_failure
 from ohmformer.models.tokenizers import check_known, check_numbers
 from ohmformer.tasks.image_folder import MAX_CLASSES, read_labels
-from ohmformer.tasks.metric_kinds import is_allowed
+from ohmformer.tasks.metric_kinds import is_allowed, label_kind
 from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import Split, calibration_size, in_hash_order, split
@@ -129,7 +129,7 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
                 f"{file}: row {number} has {len(line)} fields but there are {len(columns)} columns; correct it"
             )
         rows.append(dict(zip(columns, (field.strip() for field in line), strict=True)))
-        for column in ("text", "text_a", "text_b", *(["label"] if choice.metric != "fidelity" else [])):
+        for column in ("text", "text_a", "text_b", *(["label"] if label_kind(choice.metric) != "none" else [])):
             if rows[-1].get(column) == "":
                 raise BadInput(f"{file}: row {number} has no {column}; fill it or remove the row")
         if rows[-1].get("split", "test") not in PARTS:
@@ -143,11 +143,10 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
 
 def _classification(choice: TaskChoice, model: nn.Module | None, rows: list[Row]) -> Task:
     """Texts with classes as a task."""
-    texts, fidelity = [row["text"] for row in rows], choice.metric == "fidelity"
+    texts = [row["text"] for row in rows]
     encode = Encoder(choice, model)
     parts = _split_by_column(choice, rows) if "split" in rows[0] else split(choice, texts)
-    class_of = None if fidelity else _classes(choice, [row["label"] for row in rows], preparation(model))
-    labels = torch.tensor([0 if class_of is None else class_of[row["label"]] for row in rows])
+    labels = _labels(choice, rows, preparation(model))
 
     def part(indices: list[int]) -> tuple[dict[str, Tensor], Tensor]:
         return encode([texts[index] for index in indices]), labels[indices]
@@ -156,11 +155,22 @@ def _classification(choice: TaskChoice, model: nn.Module | None, rows: list[Row]
         choice.source,
         *part(parts.test),
         *part(parts.calibration),
-        metric="fidelity" if fidelity else "accuracy",
+        metric=choice.metric or "accuracy",
         train=part(parts.train) if parts.train else None,
         reading=reading_of(choice, model),
         notes=encode.notes([texts[index] for index in parts.test]),
     ).first(choice.limit)
+
+
+def _labels(choice: TaskChoice, rows: list[Row], prepared: Preparation) -> Tensor:
+    """The labels of all rows: class numbers, or the numbers of the column if the metric reads numbers; else zeros."""
+    kind = label_kind(choice.metric)
+    if kind == "none":
+        return torch.zeros(len(rows), dtype=torch.int64)
+    if kind == "numbers":
+        return torch.tensor([_number(choice, row, "label") for row in rows], dtype=torch.float64)
+    class_of = _classes(choice, [row["label"] for row in rows], prepared)
+    return torch.tensor([class_of[row["label"]] for row in rows])
 
 
 def _split_by_column(choice: TaskChoice, rows: list[Row]) -> Split:
@@ -249,7 +259,7 @@ def _similarity(choice: TaskChoice, model: nn.Module | None, rows: list[Row]) ->
     return Task(
         choice.source,
         encode(texts),
-        torch.tensor([_score(choice, row) for row in scored], dtype=torch.float64),
+        torch.tensor([_number(choice, row, "score") for row in scored], dtype=torch.float64),
         encode(calibrating),
         torch.zeros(len(calibrating), dtype=torch.int64),
         metric=choice.metric or "pearson",
@@ -259,15 +269,15 @@ def _similarity(choice: TaskChoice, model: nn.Module | None, rows: list[Row]) ->
     ).first(choice.limit)
 
 
-def _score(choice: TaskChoice, row: Row) -> float:
-    """Read the similarity that people reported for a pair."""
+def _number(choice: TaskChoice, row: Row, column: str) -> float:
+    """The finite number in a column of a row."""
     try:
-        score = float(row["score"])
+        number = float(row[column])
     except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise BadInput(f"{choice.where}: score = {shown(row['score'])} is not a number; correct or remove that row")
-    return score
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadInput(f"{choice.where}: {column} = {shown(row[column])} is not a number; correct or remove that row")
+    return number
 
 
 class Encoder:

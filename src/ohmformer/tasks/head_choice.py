@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ohmformer.models.sources import split
+from ohmformer.tasks.metric_kinds import compares_features
 from ohmformer.tasks.spec import TaskChoice
 
 
@@ -20,7 +21,7 @@ def head_for(choice: TaskChoice) -> str:
         return "causal-lm"
     if prefix not in ("imagefolder", "csv"):
         return "auto"
-    if choice.probe or choice.metric == "fidelity":
+    if choice.probe or compares_features(choice.metric):
         return "encoder"
     if prefix == "imagefolder":
         return "image-classification"

@@ -16,7 +16,7 @@ from ohmformer.models.class_names import numbers_of_names
 from ohmformer.models.images import SUFFIXES, Images
 from ohmformer.models.preprocessing import Preparation, images_of, preparation
 from ohmformer.models.sources import existing, first_line, is_file, is_folder
-from ohmformer.tasks.metric_kinds import is_allowed
+from ohmformer.tasks.metric_kinds import is_allowed, label_kind
 from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.splits import calibration_size, in_hash_order, split
@@ -116,7 +116,7 @@ def folder_task(choice: TaskChoice, model: nn.Module | None) -> Task:
 def _parts(choice: TaskChoice, root: Path, prepared: Preparation, metric: str) -> tuple[Files, Files, Files]:
     """Return the calibration, training and test images."""
     train_root, test_root = _subfolder(root, TRAIN), _subfolder(root, TEST)
-    numbered = metric != "fidelity"
+    numbered = label_kind(metric) != "none"
     if train_root is None or test_root is None:
         files = _files(choice, test_root or root, prepared, numbered)
         parts = split(choice, files.names)

@@ -16,6 +16,7 @@ from ohmformer.models.preprocessing import preparation
 from ohmformer.models.sources import bundled_file, first_line, is_file, split
 from ohmformer.models.user_code import from_python
 from ohmformer.schema import validate
+from ohmformer.tasks.metric_kinds import compares_features
 from ohmformer.tasks.scoring import with_reference
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.task import Task
@@ -78,7 +79,7 @@ def make_task(choice: TaskChoice, model: nn.Module | None = None) -> Task:
         task = task.first(choice.limit)
     notes = (*preparation(model).notes, *task.notes)
     task = replace(task, notes=tuple(dict.fromkeys(notes)))
-    if task.metric == "fidelity" and model is not None:
+    if task.metric_kind.compares_features and model is not None:
         task = with_reference(task, model)
     return task
 
@@ -91,9 +92,9 @@ def _check_options(choice: TaskChoice, prefix: str) -> None:
             raise BadInput(
                 f"task.{name} = {shown(getattr(choice, name))}: does not apply to {prefix}: sources; leave it out"
             )
-    if choice.probe and choice.metric == "fidelity":
+    if choice.probe and compares_features(choice.metric):
         raise BadInput(
-            "task.probe = true: fidelity compares features, but a probe returns logits; leave one of them out"
+            f"task.probe = true: {choice.metric} compares features, but a probe returns logits; leave one of them out"
         )
     if choice.train is not None and not choice.probe:
         raise BadInput(f"task.train = {choice.train}: only a probe is trained; set task.probe = true, or leave it out")

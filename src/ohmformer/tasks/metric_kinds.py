@@ -6,15 +6,36 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from ohmformer.errors import BadInput, shown, suggest
-from ohmformer.registry import Family, known, named, register
+from ohmformer.errors import BadInput, given, shown, suggest
+from ohmformer.registry import Family, called, known, named, register
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ohmformer.stats.intervals import Floats, Summary
+
+
+Better = Literal["higher", "lower"]
+Counts = Literal["hit", "mean", "whole"]
+LabelKind = Literal["classes", "tokens", "numbers", "none"]
+
+_FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+_CLASS_VARIABLES: dict[str, tuple[Any, str]] = {
+    "title": (str, "the name of the metric in words"),
+    "factor": (Annotated[_FiniteFloat, Field(gt=0)], "a number above 0"),
+    "unit": (str, "text, such as '%'"),
+    "digits": (Annotated[int, Field(ge=0, le=20)], "a number of digits from 0 to 20"),
+    "better": (Better, "'higher' or 'lower'"),
+    "counts": (Counts, "'hit', 'mean' or 'whole'"),
+    "limits": (tuple[_FiniteFloat, _FiniteFloat] | None, "a pair of numbers, or None"),
+    "sources": (tuple[str, ...], "a tuple of prefixes, such as ('imagefolder', 'csv')"),
+    "labels": (LabelKind, "'classes', 'tokens', 'numbers' or 'none'"),
+    "compares_features": (bool, "True or False"),
+}
+"""Name of a class variable -> its type, and how to correct it."""
 
 
 class Metric(Family):
@@ -34,6 +55,10 @@ class Metric(Family):
         limits: lowest and highest displayed value; None if the metric is unbounded.
         sources: prefixes of task sources that this metric may be chosen for. Bundled tasks and tasks from a function
             accept every metric.
+        labels: kind of the labels that the metric reads: `classes` (the class of each sample), `tokens` (the tokens of
+            each window), `numbers` (a finite number for each sample or pair), or `none`.
+        compares_features: True if scores compare the features of a sample with `Task.reference`, those of the software
+            model.
     """
 
     family: ClassVar[str] = "metric"
@@ -41,10 +66,12 @@ class Metric(Family):
     factor: ClassVar[float] = 1.0
     unit: ClassVar[str] = ""
     digits: ClassVar[int] = 3
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
-    counts: ClassVar[Literal["hit", "mean", "whole"]] = "mean"
+    better: ClassVar[Better] = "higher"
+    counts: ClassVar[Counts] = "mean"
     limits: ClassVar[tuple[float, float] | None] = None
     sources: ClassVar[tuple[str, ...]] = ()
+    labels: ClassVar[LabelKind] = "classes"
+    compares_features: ClassVar[bool] = False
 
     kind: str
 
@@ -76,11 +103,35 @@ class Metric(Family):
         """Format a stored value for display, without its unit; pass sign='+' for differences."""
         return f"{self.factor * value:{sign}.{self.digits}f}"
 
+    def text(self, value: float, sign: str = "") -> str:
+        """What `show` returns, checked.
+
+        Raises:
+            BadInput: `show` of a metric of another package raises an exception, or returns something else than text.
+        """
+        text = called(self, "show", value, sign)
+        if not isinstance(text, str):
+            raise BadInput(f"{type(self).__name__}.show: returns {given(text)}; return the value as text")
+        return text
+
     @classmethod
     def check_class(cls) -> None:
-        """Refuse a metric without a title."""
+        """Refuse a metric without a title, with a class variable of another type, or with required fields."""
         if not cls.title:
             raise BadInput(f"register({cls.__name__}): has no title; set `title` to the name of the metric in words")
+        for name, (annotation, remedy) in _CLASS_VARIABLES.items():
+            try:
+                TypeAdapter(annotation).validate_python(getattr(cls, name), strict=True)
+            except ValidationError:
+                value = shown(getattr(cls, name))
+                raise BadInput(f"register({cls.__name__}): {name} = {value}; give {remedy}") from None
+        if cls.limits is not None and cls.limits[0] >= cls.limits[1]:
+            raise BadInput(f"register({cls.__name__}): limits = {shown(cls.limits)}; give the lowest value first")
+        if required := next((name for name, field in cls.model_fields.items() if field.is_required()), None):
+            raise BadInput(
+                f"register({cls.__name__}): {required} has no default; a metric is chosen by its name alone, so give "
+                "every field one"
+            )
 
 
 @register
@@ -127,6 +178,7 @@ class Pearson(Metric):
 
     title = "Pearson correlation"
     counts = "whole"
+    labels = "numbers"
 
     kind: Literal["pearson"] = "pearson"
 
@@ -164,6 +216,7 @@ class Perplexity(Metric):
     digits = 2
     better = "lower"
     counts = "whole"
+    labels = "tokens"
 
     kind: Literal["perplexity"] = "perplexity"
 
@@ -186,6 +239,8 @@ class Fidelity(Metric):
 
     title = "cosine with the software model"
     digits = 4
+    labels = "none"
+    compares_features = True
 
     kind: Literal["fidelity"] = "fidelity"
 
@@ -237,3 +292,13 @@ def is_allowed(metric: str | None, source: str, own: tuple[str, ...]) -> bool:
         own: metrics of the package that fit the source; other metrics name their sources themselves.
     """
     return metric in (None, *own) or source in METRICS[str(metric)].sources
+
+
+def compares_features(metric: str | None) -> bool:
+    """True if a metric compares features with those of the software model; None stands for the default metric."""
+    return metric is not None and METRICS[metric].compares_features
+
+
+def label_kind(metric: str | None) -> LabelKind:
+    """The kind of the labels that a metric reads; None stands for the default metric of samples with classes."""
+    return "classes" if metric is None else METRICS[metric].labels

@@ -16,7 +16,7 @@ from ohmformer.errors import BadInput, shown
 from ohmformer.models.preprocessing import preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line, is_failure
 from ohmformer.models.tokenizers import check_known, check_numbers
-from ohmformer.tasks.metric_kinds import is_allowed
+from ohmformer.tasks.metric_kinds import METRICS, is_allowed, label_kind
 from ohmformer.tasks.reading import IGNORED, Reading
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.task import Task
@@ -53,6 +53,11 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     file = existing("task", choice.source)
     if not is_allowed(choice.metric, "text", ("perplexity",)):
         raise BadInput(f"task.metric = {shown(choice.metric)}: running text has perplexity; leave it out")
+    if choice.metric and (kind := label_kind(choice.metric)) not in ("tokens", "none"):
+        raise BadInput(
+            f"task.metric = {shown(choice.metric)}: reads labels of the kind {kind!r}, but those of running text are "
+            f"tokens; set labels = 'tokens' in {type(METRICS[choice.metric]).__name__}"
+        )
     if choice.probe or choice.labels:
         raise BadInput(f"{choice.where}: running text has no classes; leave out probe and labels")
     tokenizer = tokenizer_of(model, choice.source)
@@ -86,7 +91,7 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
         test.labels,
         calibration.inputs,
         calibration.labels,
-        metric="perplexity",
+        metric=choice.metric or "perplexity",
         reading=Reading(prefill=choice.prefill, step=choice.step),
         notes=notes,
     ).first(choice.limit)

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ohmformer.capture.inputs import Inputs, leaves, size, take
-from ohmformer.errors import BadInput, given, shown, suggest
+from ohmformer.capture.sample_batch import arrays_as_tensors
+from ohmformer.errors import BadInput, given, one_line, shown, suggest
 from ohmformer.models.load import tensor_bytes
+from ohmformer.quantities import whole_number
 from ohmformer.registry import called
 from ohmformer.stats.intervals import Floats, Summary
 from ohmformer.tasks.metric_kinds import METRICS, Metric
@@ -24,14 +27,14 @@ class Task:
     """A labeled test set of N samples and a separate calibration set of M samples.
 
     Inputs are a tensor whose leading axis is the sample, or a mapping from the names of the model's arguments to such
-    tensors, at any depth of nesting.
+    tensors, at any depth of nesting. NumPy arrays become tensors.
 
     Attributes:
         name: name of the data in messages.
         inputs: [N, ...], inputs of the model.
         labels: for classification, class numbers from 0, [N] int64 (whole numbers of other types are converted); for
             perplexity, token numbers [N, T], `IGNORED` where a token is not scored; for correlations, the reported
-            similarity of each pair [P].
+            similarity of each pair [P]. `Metric.labels` says which of them a metric reads.
         calibration: [M, ...], inputs of the calibration set, which is never scored.
         calibration_labels: [M, ...] int64; any values if the metric has no labels per sample.
         metric: name of the metric, a key of `ohmformer.tasks.metric_kinds.METRICS`.
@@ -66,13 +69,20 @@ class Task:
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise BadInput(f"{self.name}: metric = {shown(self.metric)}; {suggest(str(self.metric), list(METRICS))}")
+        for name in ("inputs", "labels", "calibration", "calibration_labels"):
+            self._set(name, arrays_as_tensors(getattr(self, name)))
         scored_rows = self.pairs if self.pairs is not None else self.inputs
         for what, inputs, rows, labels in (
             ("test", self.inputs, scored_rows, self.labels),
             ("calibration", self.calibration, self.calibration, self.calibration_labels),
         ):
             if size(inputs) == 0:
+                if inputs is None or not hasattr(inputs, "__len__"):
+                    remedy = "give a tensor [samples, ...], or a mapping of such tensors"
+                    raise BadInput(f"{self.name}: the {what} set is {given(inputs)}; {remedy}")
                 raise BadInput(f"{self.name}: the {what} set is empty; give it at least one sample")
+            if any(isinstance(t, Tensor) and t.is_meta for _, t in (*leaves(inputs), ("", labels))):
+                raise BadInput(f"{self.name}: the {what} set is on the meta device and holds no values; give real ones")
             if not isinstance(labels, Tensor) or labels.dim() == 0:
                 raise BadInput(
                     f"{self.name}: labels of the {what} set are {_describe(labels)}; give a tensor, one per input"
@@ -89,15 +99,14 @@ class Task:
 
     def _check_labels(self) -> None:
         """Refuse labels that do not fit the metric, and convert class numbers to int64."""
-        match self.metric:
-            case "pearson" | "spearman":
+        match self.metric_kind.labels:
+            case "numbers":
                 if self.labels.dim() != 1 or not _is_dense_real(self.labels) or not self.labels.isfinite().all():
-                    raise BadInput(
-                        f"{self.name}: labels must be one finite similarity per pair; correct or remove the others"
-                    )
-            case "fidelity":
+                    what = "similarity per pair" if self.pairs is not None else "number per sample"
+                    raise BadInput(f"{self.name}: labels must be one finite {what}; correct or remove the others")
+            case "none":
                 return
-            case "perplexity":
+            case "tokens":
                 self._set("labels", _class_numbers(self.name, "labels", self.labels, 2, IGNORED))
                 empty = (self.labels[:, 1:] == IGNORED).all(dim=1)
                 if empty.any():
@@ -152,12 +161,16 @@ class Task:
             limit: how many test samples (or pairs) to keep; None keeps all.
 
         Raises:
-            BadInput: limit is below 1, or above the number of samples.
+            BadInput: limit is no whole number, below 1, or above the number of samples.
         """
         if limit is None:
             return self
+        value, limit = limit, whole_number(limit)
         if limit < 1:
-            raise BadInput(f"task.limit = {limit}: must be 1 or more; leave it out to take all {len(self)} samples")
+            raise BadInput(
+                f"task.limit = {one_line(value)}: must be a whole number, 1 or more; leave it out to take all "
+                f"{len(self)} samples"
+            )
         if limit > len(self):
             raise BadInput(f"task.limit = {limit}: {self.name} has only {len(self)} samples; lower it or leave it out")
         if limit == len(self):
@@ -179,16 +192,31 @@ class Task:
             The mean over chips, its 95 % interval and the value of every chip.
 
         Raises:
-            BadInput: there are too few scores for the metric, or all of them are equal where they are correlated; or a
-            metric of another package raises an exception or returns something else.
+            BadInput: the scores are not finite numbers [C, N]; there are too few for the metric, or all of them are
+            equal where they are correlated; or a metric of another package raises an exception or returns something
+            else.
         """
-        summary = called(self.metric_kind, "summarize", scores, self)
+        summary = called(self.metric_kind, "summarize", self._checked_scores(scores), self)
         if not isinstance(summary, Summary):
             raise BadInput(
                 f"{type(self.metric_kind).__name__}.summarize: returns {given(summary)}; return an "
                 "ohmformer.Summary(mean, ci95, chips)"
             )
         return summary
+
+    def _checked_scores(self, scores: Any) -> Floats:
+        """Return scores as an array [C, N] float64.
+
+        Raises:
+            BadInput: they have another shape or type, or one is not finite.
+        """
+        values = scores.detach().cpu().numpy() if isinstance(scores, Tensor) else np.asarray(scores)
+        if values.dtype.kind not in "biuf" or values.ndim != 2 or values.shape[1] != len(self) or len(values) == 0:
+            what = f"an array {list(values.shape)} of {values.dtype}" if values.ndim else given(scores)
+            raise BadInput(f"{self.name}: scores are {what}; give real numbers [chips, {len(self)}], one per sample")
+        if not np.isfinite(values).all():
+            raise BadInput(f"{self.name}: scores hold NaN or infinity; check weights, inputs and hardware")
+        return values.astype(np.float64, copy=False)
 
     @cached_property
     def digest(self) -> str:

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ohmformer.capture.contraction.grouped_matmul import GROUPED
 from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.product import PassRecord, Product
 from ohmformer.capture.recorder import PRODUCTS, Recorder
+from ohmformer.capture.torch_private import tree_leaves
 
 _JOIN = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"}
 _ADDEND_FIRST = {"baddbmm", "addmm", "addbmm", "addmv", "addr"}

@@ -10,13 +10,12 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.dry_run import record_pass
 from ohmformer.capture.inputs import batch_size
 from ohmformer.capture.product import PassRecord
 from ohmformer.capture.pytorch_quirks import evaluation_mode, without_fast_path
-from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation
+from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation, tree_map_only
 from ohmformer.errors import BadInput, check_type, given, one_line, shown, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare

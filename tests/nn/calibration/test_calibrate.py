@@ -239,3 +239,9 @@ def test_a_list_of_mappings_is_a_list_of_batches() -> None:
         of.calibrate_ranges(model, ["x"])
     with pytest.raises(BadInput, match=r"^convert: sample is a list of 2 mappings; give one of them"):
         of.convert(layer, hardware, sample=[{"src": x}, {"src": x}])
+
+
+@pytest.mark.parametrize("inputs", [{"x": INPUTS}.values(), {1, 2}, frozenset({1})])
+def test_views_and_sets_are_refused_by_what_they_are(inputs: Any) -> None:
+    with pytest.raises(BadInput, match=r"inputs is an? (dict_values|set|frozenset); give a tensor"):
+        calibrate(converted(2.0), inputs)

@@ -86,6 +86,9 @@ These differ:
   no argument for positions, and its conversion warns. Decoders take them as `position_ids` (T5Gemma as
   `decoder_position_ids`), and `generate` passes them; a call with padding on the left that does not has other noise,
   without a warning. Moonshine takes none for its decoder: pad it on the right.
+- Read noise of weights needs to know which inputs are padding. That is read from `attention_mask` (also with a prefix,
+  as `decoder_attention_mask`) and from the padding masks of PyTorch's transformer layers. A model that names its mask
+  otherwise, around layers of its own, has other read noise beside padding, without a warning; name it `attention_mask`.
 - Read noise belongs to a token where the inputs of a product are the tokens of the call. It does not in convolutions
   over tokens (Mamba, Falcon Mamba, Mamba 2, LFM2), products with codes of distances (DeBERTa, XLNet) and masks computed
   from values with a cache (Doge). On hardware with read noise their conversions warn.

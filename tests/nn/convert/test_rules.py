@@ -207,3 +207,11 @@ def test_buffers_that_a_model_writes_are_not_changed_by_converting_it() -> None:
     assert float(model.calls) == 0
     outputs(converted, torch.randn(2, 8))
     assert float(model.calls) == 1  # buffers stay shared
+
+
+@pytest.mark.parametrize("rule", [Rule(clip=KVClip(alpha=1.0, beta=0.5)), Rule(clip="none"), Rule(write="left")])
+def test_settings_of_k_and_v_are_refused_for_static_weights(rule: Rule) -> None:
+    """They would have no effect there."""
+    with pytest.raises(BadInput, match=r"'\*.qkv': sets (clip|write), which is for K and V"):
+        of.convert(vit(), HARDWARE, sample=IMAGES, rules={"*.qkv": rule})
+    of.convert(vit(), HARDWARE, sample=IMAGES, rules={"blocks.*": rule})  # K and V are among them

@@ -46,6 +46,21 @@ class Contraction:
         # The result of a product is contiguous, so models call `view` on it.
         return Contraction(self.right, self.left, lambda y: self.finish(y.transpose(-2, -1).contiguous()), views)
 
+    def without_copies(self, *, single: bool = False) -> Contraction:
+        """The same product, with a right factor that is not expanded along leading axes.
+
+        Args:
+            single: also drop leading axes of size 1, as expansions to a single copy have them.
+        """
+        left, right = self.left, self.right
+        while right.dim() > 2 and left.dim() >= right.dim() and self.views[1] is None:
+            copies = right.shape[0]
+            expanded = right.stride(0) == 0 and copies > 1 and left.shape[-right.dim()] == copies
+            if not expanded and not (single and copies == 1):
+                break
+            right = right[0]
+        return self if right is self.right else Contraction(left, right, self.finish, self.views)
+
     @property
     def origin(self) -> Tensor:
         """The right factor, or the view that it is a copy of; its memory shows which parameter it belongs to."""
@@ -59,8 +74,9 @@ def _identity(y: Tensor) -> Tensor:
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Contraction:
     left = input if input.dim() > 1 else input[None]
-    shape = (*input.shape[:-1], weight.shape[0])
-    return Contraction(left, weight, lambda y: _add_bias(y.reshape(shape), bias))
+    matrix = weight if weight.dim() > 1 else weight[None]
+    shape = (*input.shape[:-1], *weight.shape[:-1])
+    return Contraction(left, matrix, lambda y: _add_bias(y.reshape(shape), bias))
 
 
 def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:

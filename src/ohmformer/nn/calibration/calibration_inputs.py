@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set, ValuesView
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -33,7 +33,7 @@ def input_batches(inputs: Inputs) -> list[Inputs]:
     parts = [arrays_as_tensors(batch) for batch in (inputs if several else [inputs])]
     for number, part in enumerate(parts):
         name = f"inputs[{number}]" if several else "inputs"
-        if isinstance(part, (str, bytes)) or not hasattr(part, "__len__"):
+        if isinstance(part, (str, bytes, Set, ValuesView)) or not hasattr(part, "__len__"):
             raise BadInput(f"calibrate: {name} is {given(part)}; {_REMEDY}")
         tensors = [value for _, value in leaves(part) if isinstance(value, Tensor) or not _is_plain(value)]
         if not tensors and any(True for _ in leaves(part)):

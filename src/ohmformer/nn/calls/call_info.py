@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.opaque_tensors import shape_of
+from ohmformer.capture.torch_private import tree_leaves
 from ohmformer.nn.operands.token_numbers import as_token_mask, numbered
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import CallInfo

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.dry_run import DryRun
-from ohmformer.capture.torch_private import in_backward, is_replica
+from ohmformer.capture.torch_private import in_backward, is_replica, tree_leaves
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.beam_search_guard import can_reorder, check_cache, guarded_class
 from ohmformer.nn.calls.call_info import (
@@ -25,6 +24,7 @@ from ohmformer.nn.calls.call_info import (
 )
 from ohmformer.nn.calls.larger_inputs import warn_beyond
 from ohmformer.nn.calls.outputs import float_tensors
+from ohmformer.nn.calls.padded_layers import attach_to_padded_layers, begin_layer, finish_layer
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
@@ -72,6 +72,7 @@ def attach(model: nn.Module, handle: Handle, run: DryRun, frames: set[str]) -> N
         encoder.register_forward_pre_hook(hook, with_kwargs=True)
         encoder.register_forward_hook(partial(finish_encoder, handle), always_call=True)
     attach_to_decoders(model, handle.state, skip=encoders)
+    attach_to_padded_layers(model, handle.state)
     modules = dict(model.named_modules())
     # In digital modules the interception of the modules around them pauses.
     multiplying = {product.module for product in run.seen.products} | set(run.seen.operations)
@@ -270,4 +271,7 @@ def leave_digital(state: State, _module: nn.Module, _args: object, _output: obje
         frames.pop()
 
 
-CROSSBAR_HOOKS = (begin, finish, begin_encoder, finish_encoder, begin_decoder, enter_digital, leave_digital)
+CROSSBAR_HOOKS = (
+    begin, finish, begin_encoder, finish_encoder, begin_decoder,
+    begin_layer, finish_layer, enter_digital, leave_digital,
+)  # fmt: skip

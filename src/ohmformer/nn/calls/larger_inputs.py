@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import tensors_in
-from ohmformer.capture.torch_private import plain
+from ohmformer.capture.torch_private import plain, tree_leaves
 from ohmformer.nn.calls.call_info import named_arguments
 
 FAR = 5.0

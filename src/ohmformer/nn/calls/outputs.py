@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+
+from ohmformer.capture.torch_private import tree_leaves
 
 
 def float_tensors(output: Any) -> list[Tensor]:

@@ -67,12 +67,14 @@ def warn_of_unstable_noise(
         original: the digital model.
         converted: the converted model.
         state: its settings.
-        operands: its operands; those on exact cells are not checked.
+        operands: its operands; those on exact cells are not checked, nor those whose wires lose voltage: what a cell
+            contributes then depends on all that its array holds.
         sample: the sample batch, with samples along the first axis.
         stacklevel: as in `warnings.warn`, counted from the caller.
     """
-    written = [op for op in operands if not writing.exact(op.array)]
-    read = [op for op in operands if not exact_reads(op.array.cell)]
+    lossless = [op for op in operands if op.array.wires is None]
+    written = [op for op in lossless if not writing.exact(op.array)]
+    read = [op for op in lossless if not exact_reads(op.array.cell)]
     messages: list[str] = []
     with (
         torch.no_grad(),

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from ohmformer.capture.inputs import batch_size
+from ohmformer.capture.torch_private import tree_map_only
 from ohmformer.nn.calls.call_info import forward_signature
 
 

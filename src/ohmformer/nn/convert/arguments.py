@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.array.multiply import LEVELS
 from ohmformer.array.spec import Level
 from ohmformer.capture.inputs import as_plain_dict, at_home, batch_size
 from ohmformer.capture.opaque_tensors import stored_values
 from ohmformer.capture.sample_batch import as_sample
-from ohmformer.capture.torch_private import own_dispatch
+from ohmformer.capture.torch_private import own_dispatch, tree_leaves
 from ohmformer.errors import BadInput, check_type, one_line, shown, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.product import Product
+from ohmformer.capture.torch_private import tree_leaves
 from ohmformer.nn.calls.call_info import call_info, encoder_of, named_arguments
 
 ATTENTION = ("attention", "multihead attention")

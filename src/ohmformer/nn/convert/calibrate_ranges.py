@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.inputs import at_home, batch_size, call
 from ohmformer.capture.pytorch_quirks import evaluation_mode
 from ohmformer.capture.sample_batch import as_sample
+from ohmformer.capture.torch_private import tree_leaves
 from ohmformer.errors import BadInput, given
 from ohmformer.nn.calls.larger_inputs import magnitudes_of_sample
 from ohmformer.nn.checks.comparing import named_rows

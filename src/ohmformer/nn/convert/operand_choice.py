@@ -39,7 +39,8 @@ class OperandChoice:
         rules: settings for operands by name.
         weights: mitigation of all static weights.
         operands: the operands made so far.
-        rotating: patterns of the rules that hold for static weights on arrays.
+        of_weights: patterns of the rules that hold for static weights on arrays.
+        of_kv: patterns of the rules that hold for K or V.
         cells: (matrix, array, basis) -> cells; equal weights are stored once.
     """
 
@@ -48,7 +49,8 @@ class OperandChoice:
     rules: RecordedRules
     weights: WeightMitigation
     operands: list[Operand] = field(default_factory=list)
-    rotating: set[str] = field(default_factory=set)
+    of_weights: set[str] = field(default_factory=set)
+    of_kv: set[str] = field(default_factory=set)
     cells: dict[tuple[object, ...], WeightCells] = field(default_factory=dict)
 
     def weight(
@@ -80,7 +82,7 @@ class OperandChoice:
         if array is None:
             return None, digital_row(name, "x W", _reason(rule))
         check_simulated(array, _array_path(pattern, rule, assigned.role))
-        self.rotating.add(pattern)
+        self.of_weights.add(pattern)
         cells = self.cells.setdefault((*key, array, rotated), WeightCells(name))
         operand = WeightOperand(
             name,
@@ -116,6 +118,7 @@ class OperandChoice:
         name, letter = kv_name(site, role), kv_name("", role).lstrip(".")
         kv_role: KVRole = "attention.key" if role == "key" else "attention.value"
         pattern, rule = self.rules.match(kv_rule_names(name))
+        self.of_kv.add(pattern)
         assigned = assign_kv(self.hardware, rule, kv_role)
         array, written = assigned.array, assigned.written
         if array is None:
@@ -144,11 +147,20 @@ class OperandChoice:
         """Refuse rules without effect.
 
         Raises:
-            BadInput: a rule rotates other operands than static weights on arrays, or is the first match of nothing.
+            BadInput: a rule rotates other operands than static weights on arrays, clips others than K and V or chooses
+                their written factor, or is the first match of nothing.
         """
         for pattern, rule in self.rules.book.rules:
-            if rule.rotate and pattern in self.rules.used and pattern not in self.rotating:
+            if pattern not in self.rules.used:
+                continue
+            if rule.rotate and pattern not in self.of_weights:
                 raise BadInput(f"rules: {pattern!r}: rotate = true, but it matches no static weights on crossbars")
+            surplus = "clip" if rule.clip != "model" else "write" if rule.write != "hardware" else ""
+            if surplus and pattern not in self.of_kv:
+                raise BadInput(
+                    f"rules: {pattern!r}: sets {surplus}, which is for K and V, but matches only static weights; "
+                    f"leave {surplus} out, or name K or V, such as '*.K'"
+                )
         self.rules.check()
 
 

@@ -89,6 +89,9 @@ class Replacer(ProductHandler[Place, list[Captured]]):
             frame = self._frame(product.scope if product.role == "value" else product.module)
             if product.role == "key":
                 frame.scores.add(product.position)
+            for position in product.scores_at:
+                users = self._frame(product.module).users
+                users[position] = min(product.position, users.get(position, product.position))
 
     def unknown(self, product: Product, given: Place, rule: Rule) -> list[Captured]:
         """Keep a product digital that cannot be understood."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationInfo, field_validator
-
 from ohmformer.array.spec import Level
-from ohmformer.hardware.rules import OrderedRules, ordered_rules
+from ohmformer.hardware.rules import RulesField
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.quantities import Seed, WholeNumber
@@ -33,14 +31,9 @@ class ConvertConfig(Spec):
     clip: KVClip | None = None
     weights: WeightMitigation = WeightMitigation()
     level: Level = "array"
-    rules: OrderedRules = ()
+    rules: RulesField = ()
     seed: Seed = 0
     chip: WholeNumber = 0
-
-    @field_validator("rules", mode="before")
-    @classmethod
-    def _rules(cls, value: Any, info: ValidationInfo) -> OrderedRules:
-        return ordered_rules(value, info.context)
 
     @staticmethod
     def read(table: Any) -> ConvertConfig:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from ohmformer.capture.torch_private import compiling
+from ohmformer.capture.torch_private import compiler_loaded, compiling
 
 REASON = "crossbars are simulated with values in every call; export the digital model, which revert() returns"
 """Message of PyTorch if it must compile or export all of a model."""
@@ -24,7 +24,7 @@ def eager(function: F) -> F:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         # The guarded function is made outside of the compiler, which cannot trace that.
-        if "guarded" not in vars(function) and hasattr(sys.modules.get("torch._dynamo"), "disable"):
+        if "guarded" not in vars(function) and compiler_loaded():
             vars(function)["guarded"] = sys.modules["torch"].compiler.disable(function, reason=REASON)
         return vars(function)["guarded"](*args, **kwargs) if compiling() else function(*args, **kwargs)
 

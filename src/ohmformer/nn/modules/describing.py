@@ -29,7 +29,7 @@ class DigitalRepr:
         self.module, self.reasons = module, reasons
 
     def __call__(self) -> str:
-        """Return the text of the class, and the reasons."""
+        """Return what the class itself says, followed by the reasons why products are digital."""
         return joined(type(self.module).extra_repr(self.module), f"digital: {', '.join(self.reasons)}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial, wraps
@@ -92,6 +92,7 @@ class Frame:
         weights: the matrices of weights, on crossbars or digital.
         operations: position -> names of the functions in the dry run.
         scores: positions of Q K^T, whose results are followed to their mask.
+        users: position of Q K^T -> position of the first P V that used its result, if both are in this module.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Frame:
     weights: list[Weights] = field(default_factory=list)
     operations: Mapping[int, set[str]] = field(default_factory=dict)
     scores: set[int] = field(default_factory=set)
+    users: dict[int, int] = field(default_factory=dict)
 
     def is_parametrized(self) -> bool:
         """True if some weights are parametrized, so that each access computes them."""
@@ -147,7 +149,12 @@ class Intercept(TorchFunctionMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def finish(self, module: nn.Module, output: Any) -> Any:
-        """Return the output of the module; scores that did not reach a softmax get their values now."""
+        """Return the output of the module; scores that did not reach a softmax get their values now.
+
+        Raises:
+            BadInput: the call had fewer products than on the sample, so some had the place of another.
+        """
+        self._check_complete()
         if self.nested or not self.follower.busy:
             return output
         for name, value in vars(module).items():
@@ -158,7 +165,10 @@ class Intercept(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace a product, and pass on all other calls."""
         kwargs = kwargs or {}
-        innermost = self.frames[-1] is self
+        inner = self.frames[-1]
+        innermost = inner is self
+        if not innermost and isinstance(inner, Intercept) and inner.follower is self.follower:
+            return func(*args, **kwargs)  # it is done with the call; what follows scores reads their shape, too
         if any(self.follower.followed) and (innermost or not self.nested):
             args, kwargs = self.follower.known((args, kwargs))
             if innermost and not multiplies(func, args):
@@ -206,12 +216,29 @@ class Intercept(TorchFunctionMode):
         expected, operation = self.frame.operations.get(position, set()), func.__name__
         if operation not in expected:
             before = f"{' or '.join(sorted(expected))} stood there" if expected else "there were no more products"
-            raise BadInput(
-                f"{self.frame.name or 'the model itself'}: product number {position + 1} of a call is {operation}, but "
-                f"{before} on the sample; convert with a sample that takes the same path, or, if {CHANGES} changed "
-                "the model after its conversion, change the original and convert that; or keep it digital with all "
-                f"inside by rules={{{self.frame.name!r}: None, {f'{self.frame.name}.*'.lstrip('.')!r}: None}}"
-            )
+            raise self._other_path(f"product number {position + 1} of a call is {operation}, but {before}")
+
+    def _check_complete(self) -> None:
+        """Refuse a call that ended between a product Q K^T and its P V, so that it took another path than the sample.
+
+        Products are told apart by their positions alone, so a P V may then have stood at the position of a Q K^T.
+
+        Raises:
+            BadInput: the call ended there.
+        """
+        end = self.position
+        if any(position < end <= user for position, user in self.frame.users.items()):
+            count = f"{end} product{'s' if end > 1 else ''} of activations"
+            raise self._other_path(f"a call ended after {count}, but there were {len(self.frame.operations)}")
+
+    def _other_path(self, difference: str) -> BadInput:
+        """Return the error for a call that does not take the path of the sample."""
+        return BadInput(
+            f"{self.frame.name or 'the model itself'}: {difference} on the sample; convert with a sample that takes "
+            f"the same path, or, if {CHANGES} changed the model after its conversion, change the original and convert "
+            "that; or keep it digital with all "
+            f"inside by rules={{{self.frame.name!r}: None, {f'{self.frame.name}.*'.lstrip('.')!r}: None}}"
+        )
 
     def _product_with_weights(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
         """Compute a product with weights of the frame, on crossbars or digital; None if no factor is such a matrix."""
@@ -227,10 +254,8 @@ class Intercept(TorchFunctionMode):
         """Compute one matrix product with weights of the frame; None if no factor is such a matrix."""
         if factors is None:
             return None
-        for form in (factors, factors.transposed()):
+        for form in _forms(factors):
             matrix, origin = form.right, form.origin
-            if opaque(origin):
-                continue
             address, shape = _address(origin), tuple(matrix.shape)
             key: tuple[Any, ...] = (address, tuple(origin.shape), origin.stride(), shape)
             key = key if key in self.weights else (address, shape)
@@ -239,6 +264,16 @@ class Intercept(TorchFunctionMode):
                 y = x @ matrix.transpose(-2, -1) if operand is None else operand.product(x, matrix, origin)
                 return form.finish(y)
         return None
+
+
+def _forms(factors: Contraction) -> Iterator[Contraction]:
+    """Yield the forms of a product whose right factor may be a matrix of weights: as it is, or one of its copies."""
+    for form in (factors, factors.transposed()):
+        if not opaque(form.origin):
+            yield form
+            shared = form.without_copies(single=True)
+            if shared is not form:
+                yield shared
 
 
 def with_values(frames: list[object | None], tensors: T) -> T:

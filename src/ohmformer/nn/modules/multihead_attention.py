@@ -46,7 +46,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         with unintercepted():  # the products of the simulation itself
             query, key, value = with_values(site.state.threads.here.frames, (query, key, value))
             elsewhere = key is not query and not self._causal()
-            memory_mask = _not_padding(key_padding_mask) if elsewhere else None
+            memory_mask = not_padding(key_padding_mask) if elsewhere else None
             q, k, v = self._project(memory_mask, *(self._batch_first(t) for t in (query, key, value)))
             mask = self._mask(attn_mask, key_padding_mask, q, k, is_causal)
             heads, weights = site.attend(q, k, v, mask, self.dropout if self.training else 0.0)
@@ -117,7 +117,7 @@ class CrossbarMultiheadAttention(nn.MultiheadAttention):
         return mask.expand(*mask.shape[:-2], q.shape[-2], k.shape[-2])
 
 
-def _not_padding(mask: Tensor | None) -> Mask:
+def not_padding(mask: Tensor | None) -> Mask:
     """[B, N] True for keys that a padding mask does not hide; empty if there is none, or one without samples."""
     return () if mask is None or mask.dim() == 1 else (~mask if mask.dtype == torch.bool else mask == 0,)
 

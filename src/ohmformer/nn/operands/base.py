@@ -14,10 +14,15 @@ from ohmformer.array.codec import Codec
 from ohmformer.array.crossbar import Programmed, write
 from ohmformer.array.encoding import quantize_input
 from ohmformer.array.folded import Folded, fold, write_folded
-from ohmformer.array.multiply import needs_cells, product
+from ohmformer.array.multiply import (
+    has_noisy_reads,
+    has_read_noise,
+    needs_cells,
+    product,
+    reads_may_follow_tokens,
+)
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
-from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Stream, Streams
@@ -130,12 +135,12 @@ class Operand:
     @property
     def noisy_reads(self) -> bool:
         """True if reading the cells draws noise."""
-        return self.state.level != "noise" and not noise.exact_reads(self.array.cell)
+        return has_noisy_reads(self.state.level, self.array)
 
     @property
     def reads_by_token(self) -> bool:
         """True if read noise belongs to tokens where inputs are tokens, not to samples."""
-        return self.state.causal and self.state.level != "cell"
+        return self.state.causal and reads_may_follow_tokens(self.state.level)
 
     def read_stream(self, use: Use) -> Stream:
         """Root of the read noise of one use."""
@@ -194,7 +199,7 @@ class Operand:
             return write(codes, array, **options)
         if use.step is not None and state.rounded and not self.noisy_reads and writable(array):
             return write_normal(codes, array, **options)
-        return write_folded(codes, array, read_noise=state.level != "noise", **options)
+        return write_folded(codes, array, read_noise=has_read_noise(state.level), **options)
 
     def written_array(self, use: Use) -> Crossbar:
         """The crossbars as they are written in a use: a training step may have other write noise than the hardware."""

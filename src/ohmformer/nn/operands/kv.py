@@ -196,9 +196,10 @@ class KVOperand(Operand):
     def _separable(self) -> bool:
         """True if what cells hold can be taken apart token by token.
 
-        Faults belong to places, not to tokens, and reference columns to all of them.
+        Faults belong to places, not to tokens; reference columns and losses in wires to all of them.
         """
-        return self.array.encoding == "differential" and not self.needs_cells and not faults.faulty(self.array.cell)
+        whole = self.array.encoding != "differential" or self.needs_cells or self.array.wires is not None
+        return not whole and not faults.faulty(self.array.cell)
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on its place among the tokens of its sample."""

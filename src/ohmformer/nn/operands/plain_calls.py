@@ -10,10 +10,9 @@ import sys
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.opaque_tensors import opaque
-from ohmformer.capture.torch_private import plain, transform, valueless
+from ohmformer.capture.torch_private import plain, transform, tree_leaves, valueless
 from ohmformer.errors import BadInput
 
 DIGITAL = "use the digital model, which revert() returns"

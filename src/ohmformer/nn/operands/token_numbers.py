@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.masks import allowed, seen_keys
+from ohmformer.capture.torch_private import tree_leaves
 from ohmformer.errors import BadInput
 from ohmformer.nn.shared.memory import Mask
 

@@ -12,9 +12,13 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 
 from ohmformer.array.spec import Level
 from ohmformer.errors import BadInput
+from ohmformer.mitigation.spec import Clip, Conditioning, KVClip
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
+
+OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
+"""The clip of an operand, or those of its heads; `model` is the clip of the whole model."""
 
 
 class Chosen(Part):
@@ -24,13 +28,13 @@ class Chosen(Part):
         recipe: name of the recipe.
         losses: recipe -> difference of the model's outputs from those of the original.
         clips: operand -> its clip, or those of its heads: 'none', 'model' or alpha and beta.
-        kv: operand -> its conditioning, as `Conditioning.canonical` gives it.
+        kv: operand -> its conditioning.
     """
 
     recipe: Text
     losses: dict[Text, Number] = Field(default_factory=dict)
-    clips: dict[Text, Any] = Field(default_factory=dict)
-    kv: dict[Text, dict[Text, Any]] = Field(default_factory=dict)
+    clips: dict[Text, OperandClip] = Field(default_factory=dict)
+    kv: dict[Text, Conditioning] = Field(default_factory=dict)
 
 
 class Accuracy(Part):

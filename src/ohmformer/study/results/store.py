@@ -53,6 +53,8 @@ class Store:
         self.file = file
         self.readonly = _is_readonly(file)
         self._identity: dict[str, tuple[int, int]] = {}
+        if os.path.lexists(file) and not os.path.isfile(file):
+            raise BadInput(f"{file}: is not a regular file; move it away or choose another --out")
         with self._in_one_line():
             try:
                 self._database = self._opened()
@@ -60,7 +62,10 @@ class Store:
                 if self.readonly or error.sqlite_errorcode & 0xFF not in NO_ROOM or not os.path.isfile(file):
                     raise
                 self.readonly = True  # a full disk: what is there can be read all the same
-                self._database = self._opened()
+                try:
+                    self._database = self._opened()
+                except sqlite3.Error:
+                    raise error from None  # nothing is there yet: say what kept it from being written
         self._note_identity()
 
     def _opened(self) -> sqlite3.Connection:
@@ -244,6 +249,8 @@ class Store:
             remedy = "move it away or choose another --out"
             if "locked" in str(error):
                 remedy = "another program holds it: let that end, or choose another --out"
+            elif getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                remedy = "make room on the disk, or choose another --out"
             raise BadInput(f"{self.file}: cannot hold results ({error}); {remedy}") from error
 
 

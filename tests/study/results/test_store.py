@@ -53,6 +53,16 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_what_is_not_a_regular_file_is_told_as_such(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("fifo", "folder", "dangling", "loop"):
+        with pytest.raises(BadInput, match=rf"{name}: is not a regular file; move it away or choose another --out$"):
+            Store(tmp_path / name)
+
+
 @pytest.mark.parametrize("text", ["{", "3", "", "null"])
 def test_a_damaged_row_is_one_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "results.sqlite"
@@ -188,3 +198,16 @@ def test_a_store_in_a_read_only_folder_is_read(tmp_path: Path, killed: bool, mon
         with pytest.raises(BadInput, match="--fresh cannot be had"):
             store.forget(["a"])
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_a_disk_without_room_for_a_new_store_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The empty file that is there was once opened for reading, and told to lack a table."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+
+    def full(self: Store) -> None:
+        raise error
+
+    monkeypatch.setattr(Store, "_make_tables", full)
+    with pytest.raises(BadInput, match=r"cannot hold results \(database or disk is full\); make room on the disk"):
+        Store(tmp_path / "results.sqlite")

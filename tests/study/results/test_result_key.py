@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ohmformer import registry
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results import key as result_key
 from ohmformer.study.results.key import Identity, code_digest, point_key
@@ -89,6 +91,19 @@ def test_other_code_is_another_answer_but_not_another_report(tmp_path: Path) -> 
         == 5
     )
     assert len(code_digest()) == 64
+
+
+def test_the_code_of_a_base_class_from_a_third_package_is_part_of_the_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base, derived = f"base_{tmp_path.name.replace('-', '_')}", f"derived_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{base}.py").write_text("import ohmformer as of\n\nclass Base(of.GaussianWriteNoise):\n    pass\n")
+    (tmp_path / f"{derived}.py").write_text(f"from {base} import Base\n\nclass Derived(Base):\n    pass\n")
+    cls = importlib.import_module(derived).Derived
+    before = registry.code_digest(cls)
+    (tmp_path / f"{base}.py").write_text("# another equation\n")
+    assert registry.code_digest(cls) != before
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ def result(**changes: Any) -> dict[str, Any]:
         {"accuracy__hits": [3]}, {"accuracy__hits": ["1"]}, {"accuracy__more": 1}, {"accuracy": None},
         {"capture": None}, {"capture__crossbars": {"x W": -1}}, {"capture__digital": "x"}, {"write_noise": None},
         {"write_noise__key": {"kind": "sqrt_range", "gamma": 1.0}}, {"write_noise__key": {}}, {"notes": "x"},
+        {"accuracy__chosen": {"recipe": "clip", "clips": {"a.K": {"alpha": "x", "beta": 0.5}}}},
+        {"accuracy__chosen": {"recipe": "clip", "clips": {"a.K": [{"alpha": 1.0, "beta": 0.5}, "model"]}}},
+        {"accuracy__chosen": {"recipe": "auto", "kv": {"a.K": {"basis": "none"}}}},
     ],
 )  # fmt: skip
 def test_a_result_that_no_evaluation_gives_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:

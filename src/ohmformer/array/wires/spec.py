@@ -1,0 +1,47 @@
+"""Specification of the wires of an array."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ohmformer.quantities import Ohms
+from ohmformer.schema import Spec
+
+Resistance = Annotated[Ohms, Field(ge=0)]
+IRDrop = Literal["exact", "sweeps", "first_order"]
+MAX_LOSS = {"first_order": 1.0, "sweeps": 4.0}
+"""Solution -> the `largest_loss` up to which it may be used. On random cells its results are then within 3 % (inputs of
+one sign, sweeps), 3 % (any inputs, first order) and 15 % (inputs of both signs, sweeps at a loss of 4) of the exact
+ones."""
+
+
+class Wires(Spec):
+    """Resistances between the drivers of the rows, the cells, and the converters of the columns.
+
+    Row 0 is the row next to the converters, column 0 the column next to the drivers. A weight matrix fills an array
+    from there; cells beyond it are at G_min, and rows beyond it are driven with 0 V.
+    """
+
+    row: Resistance
+    """Resistance of a row's wire from one cell to the next [ohm]."""
+    column: Resistance
+    """Resistance of a column's wire from one cell to the next [ohm]."""
+    driver: Resistance = 0.0
+    """Resistance of a row's driver, in series with the row [ohm]."""
+    sense: Resistance = 0.0
+    """Input resistance of what senses the current of a column, in series with the column [ohm]."""
+    ir_drop: IRDrop = "exact"
+    """`exact`: all voltages of the array are solved for every input. `sweeps`: they are solved for equal voltages on
+    all rows, and other inputs lose the same share in each cell. `first_order`: each cell loses voltage as if the
+    currents of all cells were those without loss. The last two are faster, and refused beyond `MAX_LOSS`."""
+
+
+def largest_loss(wires: Wires, rows: int, columns: int, g_max: float) -> float:
+    """Return the first-order loss of the cell farthest from drivers and converters if all cells are at g_max [S].
+
+    It is the share of its voltage that it would lose if all cells had the currents that they have without wires.
+    """
+    row = columns * wires.driver + wires.row * columns * (columns + 1) / 2
+    return g_max * (row + rows * wires.sense + wires.column * rows * (rows + 1) / 2)
