@@ -6,9 +6,10 @@ python benchmarks/array_prices.py
 from __future__ import annotations
 
 import ohmformer as of
-from ohmformer.array.prices.converter_laws import ConverterLaw
+from ohmformer.array.prices.converter_laws import AdcLaw
+from ohmformer.array.prices.differences import converter_bits
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import converter_bits, priced
+from ohmformer.cost.array_prices import priced
 from ohmformer.cost.components import mvm_cost
 from ohmformer.mapping.planning import plan
 
@@ -39,7 +40,7 @@ def main() -> None:
             print(row(name, of.replace(of.load_crossbar(name), "size", size)))
     print("\n| model | " + " | ".join(f"{bits} bits" for bits in BITS) + " |")
     print("|---" * (len(BITS) + 1) + "|")
-    for kind, law in ConverterLaw.kinds().items():
+    for kind, law in AdcLaw.kinds().items():
         found = [law().figures(bits) for bits in BITS]
         cells = (
             f"{each.energy * 1e12:.2f} pJ, {each.time * 1e9:.2f} ns, {each.area * 1e12:,.0f} um²" for each in found

@@ -83,11 +83,11 @@ _HOME = {
     "UnnamedSamples": "streams",
     "UnstableNoise": "nn.checks.noise_check",
     # Families of kinds, for those who add one.
+    "AdcLaw": "array.prices.converter_laws",
     "ArrayEngine": "hardware.spec",
     "ArrayLaw": "array.prices.array_laws",
     "ArraySize": "array.prices.array_laws",
     "Converter": "array.prices.converter_laws",
-    "ConverterLaw": "array.prices.converter_laws",
     "CrossbarEngine": "hardware.spec",
     "DacLaw": "array.prices.array_laws",
     "Dataflow": "dataflow.spec",
@@ -123,8 +123,8 @@ if TYPE_CHECKING:
     from ohmformer.array.prices.array_laws import ArrayLaw as ArrayLaw
     from ohmformer.array.prices.array_laws import ArraySize as ArraySize
     from ohmformer.array.prices.array_laws import DacLaw as DacLaw
+    from ohmformer.array.prices.converter_laws import AdcLaw as AdcLaw
     from ohmformer.array.prices.converter_laws import Converter as Converter
-    from ohmformer.array.prices.converter_laws import ConverterLaw as ConverterLaw
     from ohmformer.array.spec import Crossbar as Crossbar
     from ohmformer.capture.table import Captured as Captured
     from ohmformer.capture.table import CaptureTable as CaptureTable

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ohmformer import catalog
 from ohmformer.array.prices.array_laws import ArraySize, LineLaw
+from ohmformer.array.prices.differences import differences
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import differences, priced
+from ohmformer.cost.array_prices import priced
 from ohmformer.cost.components import mvm_cost, write_cost
 from ohmformer.cost.placement import place
 from ohmformer.dataflow.simulate import simulate
@@ -29,6 +30,11 @@ from ohmformer.workload.shapes import shapes
 PRICED = ("puma_2019", "isaac_2016", "clipformer_2024", "xformer_2023_sram")
 UNSCALED = {"kind": "none"}
 LINES = {"cost__law": {"kind": "lines"}}
+AMPLITUDE = {"kind": "amplitude"}
+ONE_ACCESS = (
+    "cost.timing = 'one_access' of projection and attention arrays: up to 8 times faster than reads and conversions "
+    "allow"
+)
 
 
 def changed(array: Crossbar, **changes: Any) -> Crossbar:
@@ -188,11 +194,22 @@ def test_pulses_of_a_code_are_those_of_a_measured_chip() -> None:
             r"^hardware.projection.array.rows = 256: the prices of the array hold for 128 x 128 and no law",
         ),
         ({"columns": 64}, r"^hardware.projection.array.columns = 64: .*cost.priced_at.columns = 64, or choose a law"),
-        ({"size": 64}, r"^hardware.projection.array.rows = 64: .* such as cost.law.kind = 'lines'"),
+        (
+            {"size": 64},
+            r"^hardware.projection.array.rows = 64, columns = 64: the prices of the array hold for 128 x 128 and no "
+            r"law carries them over; state the new prices with cost.priced_at.rows = 64 and cost.priced_at.columns = "
+            r"64, or choose a law such as cost.law.kind = 'lines'",
+        ),
+        (
+            {"rows": 64, "cost__technology": 16.0, "cell__g_max": 5e-5, "cost__dac_law": UNSCALED, "inputs": AMPLITUDE},
+            r"^hardware.projection.array.rows = 64, cost.technology = 16, cell.g_max = '50 uS', inputs.kind = "
+            r"'amplitude': the prices of the array hold for 128 x 128, 32 nm, g_max = '166.67 uS', row drivers of 1 b",
+        ),
         ({"cost__technology": 16.0}, r"array.cost.technology = 16: the prices of the array hold for 32 nm and no law"),
         (
             {"cost__dac_law": UNSCALED, "inputs__kind": "amplitude"},
-            r"array.inputs.kind = 'amplitude': the prices hold for row drivers of 1 bit, not of 8 bits",
+            r"array.inputs.kind = 'amplitude': the prices of the array hold for row drivers of 1 bit and no law .*"
+            r"state the new prices with cost.priced_at.dac_bits = 8, or choose a law such as cost.dac_law.kind",
         ),
         ({"inputs__kind": "amplitude"}, r"array.cost.dac_energy = 'included': another price contains row drivers"),
         (
@@ -214,10 +231,10 @@ def test_what_no_law_covers_is_refused(changes: dict[str, Any], message: str) ->
 
 
 def test_prices_of_a_new_size_are_taken_as_stated() -> None:
-    array = changed(load_crossbar("puma_2019"), cost__law=UNSCALED)
-    stated = changed(
-        array, cost__priced_at__rows=256, cost__priced_at__columns=256, size=256, cost__read_energy=680e-12
-    )
+    """Prices first, then the size that they hold for."""
+    prices = {f"cost__{name}": 1e-9 for name in ("read_time", "area", "dac_area", "shift_add_area")}
+    array = changed(load_crossbar("puma_2019"), cost__law=UNSCALED, **prices, cost__read_energy=680e-12)
+    stated = changed(array, cost__priced_at__rows=256, cost__priced_at__columns=256, size=256)
     assert priced(stated, "p").read_energy == 680e-12
     later = changed(load_crossbar("puma_2019"), size=256, cost__read_energy=100e-12)
     assert priced(later, "p").read_energy == pytest.approx(400e-12), "as the other prices, it holds for 128 x 128"
@@ -288,7 +305,7 @@ def test_square_arrays_need_one_axis() -> None:
     study = {
         "name": "sizes",
         "model": {"source": "shapes:bert-base", "seq_len": 128},
-        "hardware": {"base": "nvm_ideal"},
+        "hardware": {"base": "nvm_ideal", "chip.network_max_load": 1000, "chip.buffer_bandwidth": "1000 TB/s"},
         "sweep": {"hardware.array.size": [64, 128, 256, 512, 1024]},
     }
     found = study_costs(make_costs(study))
@@ -301,6 +318,10 @@ def test_square_arrays_need_one_axis() -> None:
         "128 x 128, 512 x 512 instead of 128 x 128 and 1 more",
         "prices of attention arrays are derived by law 'lines': 64 x 64 instead of 128 x 128, 256 x 256 instead of "
         "128 x 128, 512 x 512 instead of 128 x 128 and 1 more",
+        ONE_ACCESS,
+        "power and area of cores and tiles (without their arrays) are those published for arrays of 128 x 128, 6 in a "
+        "core and 8 cores in a tile, while there are 64 x 64 (projection, attention), 256 x 256 (projection, "
+        "attention), 512 x 512 (projection, attention) and 1 more: see chip.priced_with",
     )
 
 
@@ -314,7 +335,10 @@ def test_notes_name_arrays_of_rules() -> None:
     }
     (point,) = make_costs(study).points
     assert price_notes([point.settings]) == [
-        "prices of rules['*mlp*'] arrays are derived by law 'lines': 256 x 256 instead of 128 x 128"
+        "prices of rules['*mlp*'] arrays are derived by law 'lines': 256 x 256 instead of 128 x 128",
+        ONE_ACCESS,
+        "power and area of cores and tiles (without their arrays) are those published for arrays of 128 x 128, 6 in a "
+        "core and 8 cores in a tile, while there are 256 x 256 (rules['*mlp*']): see chip.priced_with",
     ]
 
 
@@ -336,5 +360,38 @@ def test_one_key_sets_the_arrays_of_all_engines(name: str) -> None:
 def test_an_array_with_included_prices_is_not_told_to_take_a_law() -> None:
     """A law would be refused, too, since the price of its converters is part of another."""
     hardware = replace(load("gain_cell_leroux_2025"), "attention.array.size", 128)
-    with pytest.raises(BadInput, match=r"cost.priced_at.rows = 128, or keep 64 x 64, since prices that others include"):
+    with pytest.raises(BadInput, match=r"priced_at.columns = 128, or keep 64 x 64, since prices that others include"):
         simulate(shapes("gpt2", tokens=16), hardware)
+
+
+@given(
+    name=st.sampled_from(PRICED),
+    law=st.sampled_from(["lines", "puma_tables"]),
+    kind=st.sampled_from(["bit_serial", "amplitude", "integrated"]),
+    size=st.integers(8, 512),
+    sharing=st.sampled_from([1, 8, 128]),
+)
+def test_twice_the_rows_and_columns_by_physics(name: str, law: str, kind: str, size: int, sharing: int) -> None:
+    """Four times the cells, twice the drivers, each for a line twice as long, and twice the columns.
+
+    Cells of `puma_tables` conduct twice as long.
+    """
+    array = changed(
+        load_crossbar(name), cost__law={"kind": law}, cost__dac_energy=1e-12, cost__dac_law={"kind": "ladder"},
+        adc__bits=8, adc__columns_per_adc=sharing, inputs__kind=kind, cost__read_time=1e-6,
+    )  # fmt: skip
+    small, large = (priced(replace(array, "size", n), "p") for n in (size, 2 * size))
+    longer = 2 if law == "puma_tables" else 1
+    assert large.read_energy == pytest.approx(4 * longer * small.read_energy, rel=1e-9)
+    assert 2 * size * large.dac_energy == pytest.approx(4 * size * small.dac_energy, rel=1e-9)
+    assert (large.adc_energy, large.sample_energy) == (small.adc_energy, small.sample_energy)
+    parts = {
+        "cells": (large.cell_area, 4 * small.cell_area),
+        "drivers": (2 * large.dac_area, 4 * small.dac_area),
+        "adders": (large.shift_add_area, 2 * small.shift_add_area),
+        "converter": (large.adc_area, small.adc_area),
+    }
+    for part, (found, expected) in parts.items():
+        assert found == pytest.approx(expected, rel=1e-9), part
+    assert large.read_time >= longer * small.read_time * (1 - 1e-9)
+    assert large.access_time >= max(large.read_time, min(sharing, 2 * size) * large.adc_time) * (1 - 1e-12)

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from ohmformer.cost.array_prices import converter_bits, priced
+from ohmformer.array.prices.differences import converter_bits
+from ohmformer.cost.array_prices import priced
 from ohmformer.cost.components import mvm_cost, write_cost
 from ohmformer.cost.cost import Cost, all_beside
 from ohmformer.cost.placement import place
@@ -97,7 +98,9 @@ def test_the_energy_of_a_layer_by_hand() -> None:
     assert energy["write"]["write"] == pytest.approx((12 * 64 * 8 * (512 + 4) + 12 * 512 * 8 * (64 + 1)) * 0.5e-15)
     moved = 512 * (3 * 768 + 3 * 768)
     assert energy["qkv"]["network"] == pytest.approx(moved / 2 * 4.03e-12)
-    assert energy["qkv"]["buffer"] == pytest.approx(moved * 0.5375e-12)
+    sums = 2 * 512 * 2304  # of two bytes; 3 of 5 go from core to core of a tile, in and out of its memory
+    assert energy["qkv"]["buffer"] == pytest.approx((moved + 2 * 3 * sums) * 0.5375e-12)
+    assert energy["qkv"]["register"] == pytest.approx((moved + (5 + 3) * sums) * 0.27e-12)
     vector = 512 * 5 * 2304 * 2.185e-12  # normalized behind the layer before
     assert energy["qkv"]["vector"] == pytest.approx(vector)
 

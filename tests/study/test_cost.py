@@ -31,6 +31,10 @@ BASE: dict[str, Any] = {
 }
 
 
+WIDE = {"chip.network_max_load": 1000, "chip.buffer_bandwidth": "1000 TB/s"}
+"""Links that are never overloaded, so that no note speaks of them."""
+
+
 def one(**changes: Any) -> CostResult:
     (point,) = make_costs({**BASE, **changes}).points
     return price(point.settings)
@@ -224,10 +228,12 @@ def test_platforms_that_cannot_have_the_clip_are_there_without_it(tmp_path: Path
     ("name", "value"), [("clip", {"alpha": 2.0, "beta": 0.25}), ("kv", {"mean": True, "basis": "hadamard"})]
 )
 def test_sram_needs_no_remedy(name: str, value: dict[str, Any]) -> None:
-    protected = make_costs({**BASE, "mitigation": {name: value}})
-    assert price(protected.points[0].settings) == one()
+    hardware = {"base": "xformer_tvlsi_2023", **WIDE}
+    protected = make_costs({**BASE, "hardware": hardware, "mitigation": {name: value}})
+    assert price(protected.points[0].settings) == one(hardware=hardware)
     assert study_costs(protected).notes == (
         f"mitigation.{name} changes nothing where attention is not in memristive cells",
+        "cost.timing = 'one_access' of projection arrays: up to 8 times faster than reads and conversions allow",
     )
 
 
@@ -301,10 +307,12 @@ def test_every_platform_has_accuracy_and_a_cost_of_its_own(tmp_path: Path) -> No
 
 def test_tables_of_dimensions_have_no_accuracy_and_say_so(tmp_path: Path) -> None:
     study = write(tmp_path / "a.toml", task={"source": "bundled:fashion-mnist"})
-    found = compared(study, ["nvm_ideal"])
+    found = compared(study, ["nvm_ideal"], [f"hardware.{name}={value}" for name, value in WIDE.items()])
     assert found.notes == (
         "no accuracy: shapes:fashion-vit is a table of dimensions; name a model to measure it",
-    )  # fmt: skip
+        "cost.timing = 'one_access' of projection and attention arrays: up to 8 times faster than reads and "
+        "conversions allow",
+    )
     assert found.points[0].accuracy is None
 
 
@@ -331,11 +339,13 @@ def test_a_chosen_clip_is_priced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mitigation", [{"clip": "calibrated"}, {"kv": "auto"}])
 def test_what_is_not_chosen_yet_is_said_to_be_missing(mitigation: dict[str, str]) -> None:
-    calibrated = {**BASE, "hardware": {"base": "clipformer_tcad_2024_adc8"}, "mitigation": mitigation}
-    (note,) = study_costs(make_costs(calibrated)).notes
+    calibrated = {**BASE, "hardware": {"base": "clipformer_tcad_2024_adc8", **WIDE}, "mitigation": mitigation}
+    note, cores = study_costs(make_costs(calibrated)).notes
+    assert cores.startswith("power and area of cores and tiles (without their arrays)")
     ((name, value),) = mitigation.items()
     assert note.startswith(f"mitigation.{name} = '{value}' is chosen where accuracy is measured: priced without it")
-    assert study_costs(make_costs(BASE)).notes == ()
+    unlimited = {**BASE, "hardware": {"base": "xformer_tvlsi_2023", **WIDE}}
+    assert not any(each.startswith("mitigation") for each in study_costs(make_costs(unlimited)).notes)
 
 
 def test_what_auto_chooses_for_each_operand_is_priced(tmp_path: Path) -> None:

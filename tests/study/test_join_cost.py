@@ -22,8 +22,15 @@ from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
 from tests.study.small import GAMMA, document
 
-ADC8 = {"base": "clipformer_tcad_2024_adc8"}
+ADC8 = {"base": "clipformer_tcad_2024_adc8", "chip.network_max_load": 1000}
+"""Its network is never overloaded, so that no note speaks of it."""
 FEW = {"trials": {"chips": 1}, "simulation": {"level": "noise"}, "task": {"source": "python:tests.study.small:task"}}
+
+CORES = (
+    "power and area of cores and tiles (without their arrays) are those published for arrays of 128 x 128, 8 in a core "
+    "and 8 cores in a tile, while there are 64 x 64 (projection, attention): see chip.priced_with"
+)
+"""The note on the chip of `clipformer_tcad_2024`, whose cores are those of PUMA."""
 
 
 def both(out: Path, **changes: Any) -> StudyResults:
@@ -52,7 +59,7 @@ def test_every_point_has_what_each_half_says_alone(tmp_path: Path) -> None:
     assert found.points[0].cost.latency_s != found.points[2].cost.latency_s
     with Store(tmp_path / "results.sqlite") as store:
         assert len(store) == 2
-    assert found.cost_notes == ()
+    assert found.cost_notes == (CORES,)
     json.loads(to_json(found))
 
 
@@ -62,7 +69,9 @@ def test_what_has_no_price_keeps_its_accuracy_and_says_why(tmp_path: Path) -> No
     assert priced.cost.latency_s > 0
     assert unpriced.cost is None
     assert unpriced.accuracy.software == 1.0
-    (note,) = found.cost_notes
+    network, cores, note = found.cost_notes
+    assert network.startswith("the network would carry")
+    assert cores == CORES
     assert note.startswith("no cost at 1 of 2 points: hardware.chip: is missing for 'Generic crossbars")
     assert "all points" in shown(found)
     assert "no cost at 1 of 2" in shown(found)
@@ -80,7 +89,7 @@ def test_a_chosen_clip_is_priced_at_its_point(tmp_path: Path) -> None:
         fixed = {"rules": rules, "sweep": {GAMMA: point.set[GAMMA]}}
         (own,) = make_costs(document(hardware=ADC8, **FEW, **fixed)).points
         assert point.cost == price(own.settings)
-    assert found.cost_notes == ()
+    assert found.cost_notes == (CORES,)
 
 
 def test_a_chosen_clip_keeps_the_rule_of_its_site_and_module() -> None:

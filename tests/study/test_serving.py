@@ -38,6 +38,21 @@ def test_a_point_has_the_numbers_of_serve() -> None:
     assert found.lifetime_s is None
 
 
+def test_chunks_of_prompts_can_be_swept() -> None:
+    points = study_served(make_costs({**BASE, "sweep": {"model.chunk": [8, 16]}})).points
+    served = of.serve("gpt2", of.load("nvm_ideal"), prompt=40, generate=12, batch=2)
+    for point, chunk in zip(points, (8, 16), strict=True):
+        steady, expected = point.cost.steady, served.chunked_prefill(chunk)
+        assert steady is not None
+        assert (steady.chunk, steady.ttft_s, steady.tpot_s) == (chunk, expected.ttft, expected.tpot)
+        assert (steady.step_s, steady.power_W) == (expected.step_latency, expected.power)
+        assert point.cost.ttft_s == served.ttft  # of the batch that starts together
+    alone = one().steady
+    assert alone is not None
+    assert alone.chunk is None
+    assert alone.ttft_s == served.steady.ttft  # type: ignore[union-attr]
+
+
 def test_sweeps_over_lengths_and_machines() -> None:
     sweep = {"model.generate": [1, 5], "hardware.base": ["nvm_ideal", "h100_sxm"]}
     points = study_served(make_costs({**BASE, "sweep": sweep})).points
@@ -95,6 +110,9 @@ def test_real_models_are_traced(tmp_path: Path) -> None:
         ({"source": "shapes:bert-base"}, "study: model 'BERT-base': is an encoder, which generates no tokens"),
         ({"seq_len": 1024}, "prompt = 1024, generate = 12: takes 1035 positions, which end at 1024"),
         ({"generate": 0}, "study: model.generate = 0: must be >= 1"),
+        ({"chunk": 0}, "study: model.chunk = 0: must be >= 1"),
+        ({"chunk": 1.5}, "study: model.chunk = 1.5:"),
+        ({"chunk": 8, "generate": 1}, "study: chunked_prefill: generate = 1: there is no decoding step to join"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(change: dict[str, Any], message: str) -> None:

@@ -12,11 +12,12 @@ from pydantic import Field, model_validator
 
 from ohmformer import units
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
-from ohmformer.array.prices.spec import ArrayCost, Bits, LineCount
+from ohmformer.array.prices.changed import prices_of_changed
+from ohmformer.array.prices.spec import ArrayCost, Bits, Encoding, LineCount, mean_conductance
 from ohmformer.array.wires.spec import MAX_LOSS, Wires, largest_loss
 from ohmformer.device.cell_range import digits_needed
 from ohmformer.device.spec import Cell, WriteVerify
-from ohmformer.errors import BadInput, Misplaced
+from ohmformer.errors import BadInput
 from ohmformer.quantities import ConversionRate, Percentile, PositiveShare, Seconds, SignedFraction
 from ohmformer.schema import Spec
 
@@ -111,7 +112,7 @@ class Crossbar(Spec):
     columns: LineCount
     """Columns (outputs) of the array, without the reference column."""
     cell: Cell
-    encoding: Literal["differential", "offset"] = "differential"
+    encoding: Encoding = "differential"
     """How a signed code is stored."""
     bits: Bits = 8
     """Bits of a stored code: of the magnitude in a differential pair, of the shifted code with an offset."""
@@ -156,7 +157,7 @@ class Crossbar(Spec):
     def _consistent(self) -> Crossbar:
         if self.cost is not None:
             # prices that name no size hold for the array in which they are first read; the copy is not public yet
-            object.__setattr__(self, "cost", self.cost.bound(self.rows, self.columns, self.dac_bits))
+            object.__setattr__(self, "cost", self.cost.bound(self))
         if self.bits_per_cell > self.bits:
             raise ValueError(f"bits_per_cell = {self.bits_per_cell} is above bits = {self.bits}; lower it")
         if self.encoding == "offset" and self.bits < 2:
@@ -234,38 +235,15 @@ class Crossbar(Spec):
             )
 
     def changed_from(self, old: Self) -> Self:
-        """This array, as it was made from another one by changes.
-
-        Prices that are stated together with a new size hold for the new size if all of `ArrayCost.by_size` are stated.
-        If only some are, they may belong to the old size or to the new one, and are refused. A price that is stated
-        later holds for `priced_at`, as the others do.
+        """This array, as it was made from another one by changes; `prices_of_changed` says what its prices hold for.
 
         Raises:
-            Misplaced: only some prices are stated anew, and `priced_at` does not tell for which size.
+            Misplaced: prices are stated anew, and it is not clear for which array they hold.
         """
-        if self.cost is None or old.cost is None or self.cost.priced_at is not old.cost.priced_at:
+        if self.cost is None or old.cost is None or self.cost is old.cost:
             return self
-        at, was = self.cost.priced_at, dict(old.cost.provenance)
-        if (old.rows, old.columns) == (self.rows, self.columns) or (at.rows, at.columns) == (self.rows, self.columns):
-            return self
-        now = dict(self.cost.provenance)
-        stated = [
-            name
-            for name in ArrayCost.by_size
-            if (getattr(self.cost, name), now.get(name)) != (getattr(old.cost, name), was.get(name))
-        ]
-        if len(stated) == len(ArrayCost.by_size) and (old.rows, old.columns) == (at.rows, at.columns):
-            here = {"rows": self.rows, "columns": self.columns}
-            prices = self.cost.model_copy(update={"priced_at": at.model_copy(update=here)})
-            return self.model_copy(update={"cost": prices})
-        if stated:
-            raise Misplaced(
-                ("cost", stated[0]),
-                getattr(self.cost, stated[0]),
-                f"is stated for an array of {self.rows} x {self.columns}, while the prices of this table hold for "
-                f"{at.rows} x {at.columns}; say for which size it holds with cost.priced_at.rows and .columns",
-            )
-        return self
+        cost = prices_of_changed(self, self.cost, old, old.cost)
+        return self if cost is self.cost else self.model_copy(update={"cost": cost})
 
     @property
     def aged_cell(self) -> Cell:
@@ -313,9 +291,22 @@ class Crossbar(Spec):
         return (self.cell.g_max - self.cell.g_min) / self.max_digit
 
     @property
+    def conductance(self) -> float:
+        """Mean conductance of a cell [S], with all digits equally likely."""
+        return mean_conductance(self.cell.g_min, self.cell.g_max, self.encoding)
+
+    @property
     def polarities(self) -> int:
         """Arrays per value: two in a differential pair."""
         return 2 if self.encoding == "differential" else 1
+
+    @property
+    def column_circuits(self) -> float:
+        """Sets of column circuits (sample-and-hold, converters, adders) of one array: half of one in an analog pair.
+
+        Such a pair subtracts its currents before they are sampled, so both halves share one set.
+        """
+        return 0.5 if self.subtract == "analog" and self.encoding == "differential" else 1.0
 
     def slices(self, max_code: int | None = None) -> int:
         """Slices, copies included, that hold codes up to `max_code`, by default the largest code."""

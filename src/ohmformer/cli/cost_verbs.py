@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ohmformer.cli.options import (
     Batch,
+    Chunk,
     Generate,
     Json,
     Out,
@@ -59,6 +60,7 @@ def serve(
     prompt: Prompt = None,
     generate: Generate = None,
     batch: Batch = None,
+    chunk: Chunk = None,
     sets: Sets = None,
     json: Json = None,
     trace: Trace = None,
@@ -74,13 +76,14 @@ def serve(
 
     stopping.says = NOTHING_STORED
     _check_files(json, trace)
-    lengths = {"model.seq_len": prompt, "model.generate": generate, "model.batch": batch}
+    lengths = {"model.seq_len": prompt, "model.generate": generate, "model.batch": batch, "model.chunk": chunk}
     given = [f"{path}={value}" for path, value in lengths.items() if value is not None]
     points = read_costs(study, [*(sets or []), *given])
     check_python((point.settings for point in points.points), python or (), points.where)
+    events = None if trace is None else dumps(served_of(points.points[0].settings).chrome_trace())  # or is refused
     served = study_served(points)
-    if trace is not None:
-        write(dumps(served_of(points.points[0].settings).chrome_trace()), trace)
+    if trace is not None and events is not None:
+        write(events, trace)
     show(serving_tables(served), to_stderr=_to_stdout(json, trace))
     write_document(served, json)
 

@@ -93,6 +93,14 @@ Generate = Annotated[
     int | None,
     typer.Option(metavar="N", help="Generated tokens of each request, in place of model.generate.", show_default=False),
 ]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Tokens of a new prompt that join each decoding step of the steady state (chunked prefill).",
+        show_default=False,
+    ),
+]
 Batch = Annotated[
     int | None,
     typer.Option(metavar="N", help="Requests that start together, in place of model.batch.", show_default=False),

@@ -6,8 +6,9 @@ vector, softmax, conditioning, simd, dram, gpu, static.
 
 from __future__ import annotations
 
+from ohmformer.array.prices.differences import check_write
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import array_cost, number, priced
+from ohmformer.cost.array_prices import array_cost, priced
 from ohmformer.cost.attention.array_sides import by_columns
 from ohmformer.cost.attention.partial_reads import PartialReads
 from ohmformer.cost.cost import Cost
@@ -94,6 +95,8 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
             )
     assert row_time is not None
     assert energy_each is not None
+    check_write(array, f"hardware.{role}.array")
+    energy_each, row_time = energy_each * cell.pulse_ratio, row_time * cell.pulse_ratio
     count, expected = plan.cells if cells is None else cells, effort(array, plan.slices)
     energy, time = {"write": count * energy_each * expected.writes}, row_time * expected.row_writes
     if expected.reads:
@@ -107,27 +110,6 @@ def _verify_read_energy(array: Crossbar, role: str) -> float:
     prices = priced(array, role)
     share = prices.read_energy / array.rows + prices.dac_energy
     return share / array.columns + prices.sample_energy + prices.adc_energy
-
-
-def transfer_cost(chip: Chip, bytes_in: float, bytes_out: float) -> Cost:
-    """Cost of moving operands from a tile's memory to a core, and results back and on to the next stage.
-
-    Args:
-        chip: prices of registers, buffers, buses and the network.
-        bytes_in: bytes of operands.
-        bytes_out: bytes of results.
-
-    Returns:
-        Energy, and one network latency. Bandwidth is taken to suffice.
-    """
-    both = bytes_in + bytes_out
-    energy = {
-        "register": both * number(chip.register_energy),
-        "buffer": both * number(chip.buffer_energy),
-        "bus": both * number(chip.bus_energy),
-        "network": bytes_out * number(chip.network_energy),
-    }
-    return Cost({name: value for name, value in energy.items() if value}, chip.network_latency)
 
 
 def lanes_cost(chip: Chip, operations: float, count: int, vectors: float, *, name: str = "vector") -> Cost:

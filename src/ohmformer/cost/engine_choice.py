@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 
+from ohmformer.array.prices.differences import check_laws
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import Same, check_laws
+from ohmformer.cost.array_prices import Same
 from ohmformer.errors import BadInput
 from ohmformer.hardware.assignment import assign_kv, assign_weight
 from ohmformer.hardware.operand_names import kv_rule_names, weight_rule_names

@@ -15,6 +15,7 @@ from ohmformer.cost import components
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import LayerContext, attention_unit, first_attention
 from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.mitigation import rotation_ops
@@ -122,7 +123,7 @@ def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
     chip = context.chip
     lane_operations = operations * chip.vector.add
     cost = components.lanes_cost(chip, lane_operations, context.working_lanes, context.vectors, name=CONDITIONING)
-    stored = components.transfer_cost(chip, scales * context.bytes_per_value, 0.0)
+    stored = transfer_cost(chip, scales * context.bytes_per_value, 0.0)
     return [
         Stage(CONDITIONING, "attention", unit, per_token=cost.interval, energy=add_energy(cost.energy, stored.energy))
     ]  # fmt: skip

@@ -9,27 +9,28 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
-from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, timed_by_keys
+from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, stage_keys, timed_by_keys
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.attention.write_stages import write_stages
-from ohmformer.cost.cost import Cost, add_energy, all_beside
+from ohmformer.cost.cost import Cost, add_energy
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.gpu_roofline import kernels_cost
-from ohmformer.cost.memory.traffic import stored_bytes, tile_memory_time, with_memory_off_chip
+from ohmformer.cost.memory.traffic import tile_memory_time, with_memory_off_chip
+from ohmformer.cost.network.links import carried
+from ohmformer.cost.network.traffic import Traffic, traffic_of, values_moved
 from ohmformer.cost.operands import (
     LayerContext,
     array_reads,
     computed_macs,
     first_attention,
-    kv_tokens_read,
     lane_macs,
     time_of_reads,
 )
 from ohmformer.cost.power.standing import powered
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
-from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, Work
+from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, SramEngine, Work
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 
 
@@ -55,12 +56,20 @@ class _Request:
     compares, so that no other object takes their `id` while it is in a cache.
     """
 
-    __slots__ = ("context", "key", "name", "ops")
+    __slots__ = ("context", "key", "name", "ops", "work")
 
     def __init__(self, name: str, ops: list[LayerOp], context: LayerContext, *, prices: bool = True) -> None:
-        """`prices` is False if the prices of arrays do not count, but only their rows."""
+        """`prices` is False if the prices of arrays do not count, but only their sizes."""
         self.name, self.ops, self.context = name, ops, context
-        self.key = (name, context.key, *(_identity(op, prices=prices) for op in ops))
+        self.work = tuple(_identity(op, prices=prices) for op in ops)
+        self.key: tuple[object, ...] = (name, context.key, self.work)
+
+    def moves(self) -> _Request:
+        """The request for what its products move, which is the same for all chips with the same cores and tiles."""
+        copy = object.__new__(_Request)
+        copy.name, copy.ops, copy.context, copy.work = "", self.ops, self.context, self.work
+        copy.key = ("", self.context.sizes, self.work)
+        return copy
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -74,10 +83,18 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
     if not isinstance(op, PlacedOp):
         return id(op)
     engine: object = id(op.engine)
-    if isinstance(op.engine, ArrayEngine) and not prices:
-        engine = (type(op.engine), op.engine.array.rows, op.engine.written, op.engine.resident, op.engine.overflow)
+    if not prices and isinstance(op.engine, ArrayEngine):
+        engine = _without_prices(op.engine)
     flags = (op.shared, op.rotated, op.holds_cells)
     return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.kv), *flags)
+
+
+def _without_prices(engine: ArrayEngine) -> tuple[object, ...]:
+    """What an engine says of where matrices lie, how wide their sums are, and what is written."""
+    array, most = engine.array, engine.arrays if isinstance(engine, SramEngine) else None
+    cells = array.encoding, array.bits, array.bits_per_cell, array.radix, array.redundancy
+    place = array.rows, array.columns, array.inputs.bits, most
+    return (type(engine), engine.written, engine.resident, engine.overflow, *cells, *place)
 
 
 @lru_cache(maxsize=512)
@@ -100,16 +117,29 @@ def _priced_stage(request: _Request) -> Stage:
     Raises:
         BadInput: its products lie on engines of different kinds, or a price is missing.
     """
-    stage = _on_engine(request)
-    return stage if stage.unit == "gpu" else with_memory_off_chip(stage, request.ops, request.context)
+    context = request.context
+    if context.moving:
+        stage, traffic = _on_chip(_Request(request.name, request.ops, context.without_memory))
+    else:
+        stage, traffic = _on_engine(request)
+    if stage.unit == "gpu":
+        return stage
+    stage = with_memory_off_chip(stage, request.ops, context)
+    return stage if traffic is None else carried(stage, traffic, context.chip)
 
 
-def _on_engine(request: _Request) -> Stage:
-    """As `_stage`, without the memory off the chip."""
+@lru_cache(maxsize=512)
+def _on_chip(request: _Request) -> tuple[Stage, Traffic | None]:
+    """As `_on_engine`; stages that differ only in what is off the chip share its results."""
+    return _on_engine(request)
+
+
+def _on_engine(request: _Request) -> tuple[Stage, Traffic | None]:
+    """The stage of a request without the memory off the chip; and what its products move, None without links."""
     name, ops, context = request.name, request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
     if not products:
-        return _without_products(name, ops, context)
+        return _without_products(name, ops, context), None
     first = products[0]
     engine, side = first.engine, role_of(first.op).partition(".")[0]
     kinds = {type(each.engine) if not isinstance(each.engine, ArrayEngine) else ArrayEngine for each in products}
@@ -120,7 +150,7 @@ def _on_engine(request: _Request) -> Stage:
         )
     match engine:
         case GpuEngine():
-            return _on_gpu(name, side, ops, engine, context)
+            return _on_gpu(name, side, ops, engine, context), None
         case SimdEngine():
             return _on_lanes(name, side, ops, engine, context)
         case ArrayEngine():
@@ -130,10 +160,12 @@ def _on_engine(request: _Request) -> Stage:
     raise AssertionError(engine)
 
 
-def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngine, context: LayerContext) -> Stage:
+def _on_exact_engine(
+    name: str, side: str, ops: list[LayerOp], engine: ExactEngine, context: LayerContext
+) -> tuple[Stage, Traffic | None]:
     """Products on an engine that defines its own price; the other operations run in vector lanes at the same time."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
-    sizes = [_values_moved(placed) for placed in products]
+    sizes = [values_moved(placed) for placed in products]
     values_in, values_out = (sum(values) for values in zip(*sizes, strict=True))
     weights = sum(op.op.inputs * op.op.outputs for op in products if isinstance(op.op, StaticMatMul))
     weights, macs = weights * context.weight_uses, sum(computed_macs(placed.op) for placed in products)
@@ -146,14 +178,13 @@ def _on_exact_engine(name: str, side: str, ops: list[LayerOp], engine: ExactEngi
     numbers = (price.seconds, *price.energy.values())
     if not all(0 <= number < inf for number in numbers):
         raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
-    transfers = all_beside(_transfer(placed, context) for placed in products)
-    rest = beside_products(ops, context)
-    energy = add_energy(dict(price.energy), transfers.energy, rest.cost.energy)
+    traffic, rest = _traffic(_Request(name, ops, context).moves()), beside_products(ops, context)
+    energy = add_energy(dict(price.energy), traffic.energy(context.chip), rest.cost.energy)
     in_memory = tile_memory_time(products, context, context.homes.tiles)
     fixed = context.chip.network_latency
     stage = Stage(name, side, engine.kind, True, fixed=fixed, per_token=rest.cost.interval, energy=energy)
     stage = timed_by_keys(stage, rest.seen, rest.parts)
-    return stage.at_least(max(price.seconds / context.vectors, in_memory))
+    return stage.at_least(max(price.seconds / context.vectors, in_memory)), traffic
 
 
 def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
@@ -163,7 +194,9 @@ def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: L
     return Stage(name, side, "gpu", shared=True, per_token=cost.latency / context.vectors, energy=cost.energy)
 
 
-def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext) -> Stage:
+def _on_lanes(
+    name: str, side: str, ops: list[LayerOp], engine: SimdEngine, context: LayerContext
+) -> tuple[Stage, Traffic | None]:
     """Products in vector lanes, followed by the other operations of the stage in the same lanes."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     count = context.lanes if engine.lanes == "of_layer" else engine.lanes
@@ -174,9 +207,9 @@ def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, cont
         )
     chip, macs = context.chip, sum(computed_macs(placed.op) for placed in products)
     product = components.lanes_cost(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
-    transfers = all_beside(_transfer(placed, context) for placed in products)
+    traffic = _traffic(_Request(name, ops, context).moves())
     rest = beside_products(ops, replace(context, lanes=count))
-    energy = add_energy(product.energy, transfers.energy, rest.cost.energy)
+    energy = add_energy(product.energy, traffic.energy(chip), rest.cost.energy)
     tiles = ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
     shared = engine.lanes != "of_layer"  # a given number of lanes exists once, for all layers
     time = product.interval + rest.cost.interval
@@ -184,7 +217,7 @@ def _on_lanes(name: str, side: str, ops: list[LayerOp], engine: SimdEngine, cont
     if rest.seen is not None:
         first = _macs_by_keys(products, rest.seen, context).times(engine.ops_per_mac / (count * chip.clock))
         stage = timed_by_keys(stage, rest.seen, tuple(first + part for part in rest.parts))
-    return stage.at_least(tile_memory_time(products, context, tiles))
+    return stage.at_least(tile_memory_time(products, context, tiles)), traffic
 
 
 def _macs_by_keys(products: list[PlacedOp], seen: SeenKeys, context: LayerContext) -> KeySum:
@@ -207,13 +240,13 @@ def _without_products(name: str, ops: list[LayerOp], context: LayerContext) -> S
     return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
 
 
-def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> Stage:
+def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> tuple[Stage, Traffic | None]:
     """Products on arrays at the same time; the other operations of the stage run in vector lanes beside them."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
-    transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
+    traffic, transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
     parts = [*rest.parts]
-    for placed, transfer in zip(products, transfers, strict=True):
+    for placed in products:
         reads = array_reads(placed)
         cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role, partial=reads.partial)
         time, by_keys = time_of_reads(placed, reads, cost.interval)
@@ -221,7 +254,7 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         if rest.seen is not None:
             parts += by_keys if by_keys and sees(placed.op, rest.seen) else (KeySum(per_token),)
         fill = cost.latency - cost.interval + chip.network_latency
-        total = total.beside(Cost(add_energy(cost.energy, transfer.energy), fill, per_token))
+        total = total.beside(Cost(cost.energy, fill, per_token))
         counts += reads.counts
     stage = Stage(
         name,
@@ -230,50 +263,30 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         any(placed.shared for placed in products),
         fixed=total.latency,
         per_token=max(total.interval, rest.cost.interval, spilled),
-        energy=add_energy(total.energy, rest.cost.energy),
+        energy=add_energy(total.energy, transfers, rest.cost.energy),
         counts=counts,
     )
-    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled)))
+    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled))), traffic
 
 
 @lru_cache(maxsize=512)
-def _around_arrays(request: _Request) -> tuple[tuple[Cost, ...], Beside, float]:
+def _around_arrays(request: _Request) -> tuple[Traffic, dict[str, float], Beside, float]:
     """What stands beside the arrays of a stage.
 
     Returns:
-        What each product moves; the other operations of the stage; time per vector in which memories of tiles read the
-        tokens that have no cells [s].
+        What the products move, and its energy [J]; the other operations of the stage; time per vector in which memories
+        of tiles read the tokens that have no cells [s].
     """
     ops, context = request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
-    transfers = tuple(_transfer(placed, context) for placed in products)
     tiles = context.working_lanes // (context.chip.cores_per_tile * context.chip.vector.lanes_per_core)
     spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
-    return transfers, beside_products(ops, context), spilled
+    traffic = _traffic(request.moves())
+    return traffic, traffic.energy(context.chip), beside_products(ops, context), spilled
 
 
-def _transfer(placed: PlacedOp, context: LayerContext) -> Cost:
-    """Cost of moving inputs from and results to memories, for all samples."""
-    size = context.bytes_per_value
-    values_in, values_out = _values_moved(placed)
-    if isinstance(placed.engine, ArrayEngine):
-        return components.transfer_cost(context.chip, values_in * size, values_out * size)
-    stored = stored_bytes(placed, context)
-    kv = 0 if isinstance(placed.op, StaticMatMul) else _kv_read(placed.op, placed)
-    return components.transfer_cost(context.chip, (values_in - kv) * size + stored, values_out * size)
-
-
-def _values_moved(placed: PlacedOp) -> tuple[float, float]:
-    """Activations, keys and values read from memories, and results written to them, for all samples."""
-    op = placed.op
-    if isinstance(op, StaticMatMul):
-        return op.vectors * op.inputs, op.vectors * op.outputs
-    rows = op.batch * op.heads * op.queries
-    scores = op.batch * op.heads * SeenKeys.of(op).blocks()
-    activations, results = (rows * op.inputs, scores) if op.role == "attention.key" else (scores, rows * op.outputs)
-    return activations + _kv_read(op, placed) + kv_conditioning.scales_read(placed), results
-
-
-def _kv_read(op: DynamicMatMul, placed: PlacedOp) -> int:
-    """Number of values of K or V that a product reads from memories, for all samples."""
-    return op.batch * op.kv_heads * kv_tokens_read(op, placed) * op.head_width
+@lru_cache(maxsize=512)
+def _traffic(request: _Request) -> Traffic:
+    """What the products of a stage move."""
+    products = [op for op in request.ops if isinstance(op, PlacedOp)]
+    return traffic_of(products, request.context, stage_keys(request.ops, request.context))

@@ -127,13 +127,23 @@ class Divided(NamedTuple):
             layer = layers[first]
             nearest = _neighbors(first, self.kinds) if layer.index is None else ()
             layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
-            context = LayerContext(hardware, self.workload.batch, layer.tokens, layer_lanes, homes, weight_uses)
+            filled = tiles.share_filled(hardware, arrays, lanes[first])
+            sizes = self.workload.batch, layer.tokens, layer_lanes
+            context = LayerContext(hardware, *sizes, homes, weight_uses, filled)
             around[first] = context, load_stage(hardware, arrays, all_arrays, weight_uses)
         return self._replace(around=around)
 
-    def place_kind(self, first: int, layer: Layer, work: list[LayerOp]) -> PlacedLayer:
-        """Price a layer of the kind whose first layer is at `first`; its K and V may have other lengths."""
+    def place_kind(self, first: int, layer: Layer, work: list[LayerOp], homes: Homes | None = None) -> PlacedLayer:
+        """Price a layer of the kind whose first layer is at `first`.
+
+        Args:
+            first: its position.
+            layer: the layer, whose K and V may have other lengths.
+            work: its operations.
+            homes: what lives in which memory meanwhile; None for the homes of the workload.
+        """
         context, setup = self.around[first]
+        context = context if homes is None else replace(context, homes=homes, moving=True)
         entry = _place_layer(layer, work, context, setup)
         return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads
+from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads, query_read_time
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import Homes
@@ -33,6 +33,8 @@ class LayerContext:
         lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
+        filled: share of the arrays in the tiles of the layer's weights that hold its weights.
+        moving: True if what is off the chip changes from pass to pass; prices without it are then kept.
     """
 
     hardware: Accelerator
@@ -41,6 +43,8 @@ class LayerContext:
     lanes: int
     homes: Homes = field(default_factory=Homes)
     weight_uses: int = 1
+    filled: float = 1.0
+    moving: bool = False
 
     @property
     def vectors(self) -> int:
@@ -64,14 +68,27 @@ class LayerContext:
         return isinstance(attention.key, GpuEngine) and isinstance(attention.value, GpuEngine)
 
     @cached_property
+    def sizes(self) -> tuple[object, ...]:
+        """All that decides what the products of a layer move, apart from the products and their engines."""
+        chip = self.chip
+        places = (chip.arrays_per_core, chip.cores_per_tile, chip.vector.lanes_per_core, self.lanes, self.filled)
+        counts = (self.batch, self.tokens, self.weight_uses, self.bytes_per_value, self.homes.tiles)
+        return (*places, *counts, chip.partial_sum_bits, chip.attention_tiles)
+
+    @cached_property
     def key(self) -> tuple[object, ...]:
         """All that decides the prices of a layer, apart from its operations and their engines; objects by identity."""
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses)
+        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses, self.filled)
 
-    @property
+    @cached_property
+    def without_memory(self) -> LayerContext:
+        """The same layer if nothing is off the chip."""
+        return replace(self, homes=Homes(tiles=self.homes.tiles), moving=False)
+
+    @cached_property
     def chip(self) -> Chip:
         """The chip around the arrays, see `chip_of`.
 
@@ -124,11 +141,9 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
     assert isinstance(engine, ArrayEngine)
     if isinstance(op, StaticMatMul):
         return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
+    matrices = array_matrices(placed)
     left = engine.written == "left"
     tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
-    key = op.role == "attention.key"
-    sizes = (tokens, op.inputs) if left else (tokens, op.head_width) if key else (op.head_width, tokens)
-    matrices = plan(*sizes, placed.array, matrices=op.heads if left else op.kv_heads, max_code=placed.max_code)
     seen, slots = SeenKeys.of(op), slots_of(op, engine)
     partial = partial_reads(op, matrices, seen, inf if left else tokens, left=left) if seen.step else None
     if left:
@@ -136,6 +151,30 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
         return ArrayReads(matrices, vectors, vectors * ceil(tokens / slots), partial)
     passes = op.batch * op.group * seen.blocks(slots, tokens)
     return ArrayReads(matrices, op.batch * op.queries * op.group, passes, partial)
+
+
+def array_matrices(placed: PlacedOp) -> Plan:
+    """The matrices of one sample that arrays multiply by, or the weights, as if all tokens had cells at once."""
+    op, engine = placed.op, placed.engine
+    assert isinstance(engine, ArrayEngine)
+    if isinstance(op, StaticMatMul):
+        return plan(op.outputs, op.inputs, placed.array)
+    left = engine.written == "left"
+    tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
+    key = op.role == "attention.key"
+    sizes = (tokens, op.inputs) if left else (tokens, op.head_width) if key else (op.head_width, tokens)
+    return plan(*sizes, placed.array, matrices=op.heads if left else op.kv_heads, max_code=placed.max_code)
+
+
+def arrays_of(placed: PlacedOp) -> int:
+    """Number of arrays that hold an operand of a product; 0 if no arrays compute it."""
+    op, engine = placed.op, placed.engine
+    if not isinstance(engine, ArrayEngine):
+        return 0
+    if isinstance(op, StaticMatMul):
+        return array_matrices(placed).arrays
+    cells = written_plan(op, engine, placed.array, placed.max_code, slots_of(op, engine))
+    return 0 if cells is None else cells.arrays
 
 
 def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple[float, tuple[KeySum, ...]]:
@@ -154,6 +193,8 @@ def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
         return interval * reads.sequential_vectors, ()
     array, slots, key = placed.array, slots_of(op, engine), op.role == "attention.key"
+    if reads.partial is not None and engine.written == "left" and key:
+        return op.batch * query_read_time(array, placed.role, slots, SeenKeys.of(op)), ()
     if reads.partial is None or engine.written == "left":
         columns = min(reads.matrices.outputs, slots) if key else array.columns
         if op.causal and columns < min(array.adc.columns_per_adc, array.columns):
@@ -282,16 +323,22 @@ def partial_sums(placed: PlacedOp) -> int:
 
 def sums_by_keys(placed: PlacedOp) -> KeySum:
     """The additions of `partial_sums` for one query of a head, by the keys that it sees."""
+    op, engine, blocks = placed.op, placed.engine, block_sums_by_keys(placed)
+    if not isinstance(op, DynamicMatMul) or op.role == "attention.key" or not tokens_spilled(op, engine):
+        return blocks
+    cells = op.tokens - tokens_spilled(op, engine)  # a query that sees more keys adds the sum of the lanes
+    return blocks + KeySum(0, ((op.outputs, 1, cells + 1), (-op.outputs, 1, cells)))
+
+
+def block_sums_by_keys(placed: PlacedOp) -> KeySum:
+    """Those of the additions of `sums_by_keys` that sum row blocks."""
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
         return KeySum()
     rows = engine.array.rows
     if op.role == "attention.key":
         return KeySum(0, ((ceil(op.inputs / rows) - 1, 1, inf),))
-    cells, spilled = op.tokens - tokens_spilled(op, engine), KeySum()
-    if cells < op.tokens:  # a query that sees more keys than have cells adds the sum of the lanes
-        spilled = KeySum(0, ((op.outputs, 1, cells + 1), (-op.outputs, 1, cells)))
-    return KeySum(-op.outputs, ((op.outputs, rows, cells),)) + spilled
+    return KeySum(-op.outputs, ((op.outputs, rows, op.tokens - tokens_spilled(op, engine)),))
 
 
 def lane_macs_by_keys(placed: PlacedOp) -> KeySum:

@@ -24,9 +24,11 @@ from ohmformer.cost.memory.gpu_memory import check_memory
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.memory.loading import bytes_loaded
 from ohmformer.cost.memory.residents import find_homes
+from ohmformer.cost.network.load import highest_loads, link_notes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, printable
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -131,6 +133,17 @@ class Placement:
             if stage.off_chip or stage.unit == MEMORY
         }
         return len(units) > 1
+
+    @cached_property
+    def loads(self) -> dict[str, float]:
+        """Link ("network", "tile memory") -> its highest load in any stage, see `highest_loads`."""
+        return highest_loads(stage for layer, _ in self.distinct() for stage in layer.all_stages())
+
+    @property
+    def notes(self) -> list[str]:
+        """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
+        links = link_notes(self.hardware.chip, self.loads) if self.tiles else []
+        return [*links, *machine_notes(self.hardware)]
 
     @property
     def counts(self) -> Counts:

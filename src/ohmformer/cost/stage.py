@@ -57,6 +57,8 @@ class Stage:
         energy: component -> energy of all tokens of all samples [J].
         counts: events on arrays for all tokens of all samples.
         standing: standing power of the tiles that are on only while the stage works [W]; 0 if tiles are always on.
+        network_load: bytes that its tiles send during its work, over those that the network allows; 0 if unknown.
+        memory_load: bytes that pass the memories of its tiles, over those that their bandwidth allows; 0 if unknown.
         merged_from: if consecutive stages on the same unit were merged into this one: these stages, in order.
     """
 
@@ -74,6 +76,8 @@ class Stage:
     energy: Mapping[str, float] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     standing: float = 0.0
+    network_load: float = 0.0
+    memory_load: float = 0.0
     merged_from: tuple[Stage, ...] = ()
 
     @property
@@ -105,6 +109,13 @@ class Stage:
         if self.by_keys is None or tokens >= self.by_keys.seen.queries:
             return self.per_token * min(tokens, self.cap)
         return self.by_keys.time(first, round(tokens))
+
+    def with_loads(self, network: float, memory: float) -> Stage:
+        """The stage with the loads of its links, made without `replace`, which is slow for many designs."""
+        copy = object.__new__(Stage)
+        for name, value in {**self.__dict__, "network_load": network, "memory_load": memory}.items():
+            object.__setattr__(copy, name, value)  # reading fields is slower if `__dict__` is filled at once
+        return copy
 
     def at_least(self, per_token: float) -> Stage:
         """The stage if every token takes at least `per_token` seconds."""
@@ -171,6 +182,8 @@ def _joined(one: Stage, other: Stage) -> Stage:
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
         standing=max(one.standing, other.standing),
+        network_load=max(one.network_load, other.network_load),
+        memory_load=max(one.memory_load, other.memory_load),
         merged_from=one.parts + other.parts,
     )
 

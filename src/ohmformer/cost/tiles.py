@@ -291,6 +291,21 @@ def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
     return sum(ceil(count / per_tile) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
+def share_filled(hardware: Accelerator, layer: LayerArrays, lanes: int) -> float:
+    """Share of the arrays in the tiles of a layer's weights that hold its weights; 1 without such tiles.
+
+    Args:
+        hardware: the accelerator.
+        layer: the matrices of the layer.
+        lanes: see `layer_lanes`.
+    """
+    chip = hardware.chip
+    if chip is None or not lanes:
+        return 1.0
+    arrays = sum([count for _, count in layer.kinds])  # which, unlike `layer.arrays`, is known by now
+    return arrays * chip.vector.lanes_per_core / (lanes * chip.arrays_per_core)
+
+
 def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int = 1) -> float:
     """Area of tiles with their arrays, nodes, softmax units of `heads` heads, exact engines, a GPU's die [m^2]."""
     exact = dict.fromkeys(engine for engine in hardware.engines.values() if isinstance(engine, ExactEngine))

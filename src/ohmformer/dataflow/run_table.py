@@ -11,7 +11,7 @@ from ohmformer.terminal.plain import clean
 
 
 def run_rows(timeline: Timeline) -> list[tuple[str, str]]:
-    """Return (quantity, value with unit) of a timeline: latency, energy, power, area, utilization, energy by part."""
+    """Return (quantity, value with unit) of a timeline: latency, energy, power, area, utilization, energies, notes."""
     placement = timeline.placement
     work = placement.workload
     size = f"{work.title}: {work.phase}, {_counted(work.tokens, 'token')}, {_counted(work.batch, 'sample')}"
@@ -25,6 +25,7 @@ def run_rows(timeline: Timeline) -> list[tuple[str, str]]:
         ("area", units.show(placement.area, "m^2")),
         ("utilization", _listed({engine: units.show(share, "%") for engine, share in timeline.utilization.items()})),
         *((f"energy by {kind}", _energies(timeline.energy_by(kind))) for kind in ("component", "engine")),
+        *(("note", note) for note in placement.notes),
     ]
 
 

@@ -75,6 +75,11 @@ class Run:
         """Engine -> fraction of the latency during which at least one of its units is busy."""
         return self.timeline.utilization
 
+    @property
+    def notes(self) -> list[str]:
+        """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
+        return self.placement.notes
+
     def energy_by(self, kind: By) -> dict[str, float]:
         """Energy [J], split by component, operation or engine.
 

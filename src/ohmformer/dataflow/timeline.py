@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import CONDITIONING, MEMORY, By, Stage, total_energy
@@ -69,6 +70,11 @@ class Timeline:
         return Pauses(refresh.work, np.full(self.refreshes, refresh.seconds)) if refresh and self.refreshes else None
 
     @cached_property
+    def gated(self) -> float:
+        """Energy of gated tiles at work: their standing power times the time for which their stages work [J]."""
+        return sum(job.stage.standing * job.duration for job in self.jobs)
+
+    @cached_property
     def energy(self) -> float:
         """Energy of all samples, standing power included [J]."""
         return sum(self.energy_by("component").values())
@@ -85,7 +91,7 @@ class Timeline:
         times the time for which their stages work, or cells of K and V are refreshed.
         """
         dynamic = total_energy(((job.stage, job.share) for job in self.jobs), kind)
-        static = self.placement.power * self.latency + sum(job.stage.standing * job.duration for job in self.jobs)
+        static = self.placement.power * self.latency + self.gated
         if self.placement.refresh and self.refreshes:
             dynamic = add_energy(dynamic, refresh_energy(self.placement.refresh, self.refreshes, kind))
             static += self.placement.refresh.static * self.refreshes
@@ -278,20 +284,33 @@ def gated_energy(placement: Placement, dataflow: Dataflow) -> float:
 
     It does not depend on the order of jobs. It equals that of the event engine up to rounding.
     """
+    layers = placement.distinct()
+    if not any(stage.standing for layer, _ in layers for stage in layer.all_stages()):
+        return 0.0
     if not dataflow.has_closed_form:
-        return sum(job.stage.standing * job.duration for job in build_timeline(placement, dataflow).jobs)
-    total = 0.0
-    for layer, count in placement.distinct():
-        size = dataflow.size_of_block(layer.tokens)
-        blocks, rest = divmod(layer.tokens, size)
-        if layer.setup is not None:
-            total += count * placement.weight_uses * layer.setup.standing * layer.setup.time(1)
-        for first, end, whole in segments(layer, dataflow):
-            for stage in layer.stages[first:end]:
-                seconds = stage.occupancy(layer.tokens)
-                if not whole and stage.by_keys is None:  # times by keys add up over blocks
-                    seconds = blocks * stage.occupancy(size) + stage.occupancy(rest)
-                total += count * placement.workload.batch * stage.standing * seconds
+        return build_timeline(placement, dataflow).gated
+    sizes = placement.workload.batch, placement.weight_uses
+    return sum(count * gated_energy_of(layer, dataflow, *sizes) for layer, count in layers)
+
+
+def gated_energy_of(layer: PlacedLayer, dataflow: Dataflow, batch: int, weight_uses: int) -> float:
+    """Energy of the gated tiles of one layer, for all samples [J].
+
+    Args:
+        layer: the layer, priced.
+        dataflow: one in blocks.
+        batch: number of samples.
+        weight_uses: how often the weights of the layer are loaded.
+    """
+    size = dataflow.size_of_block(layer.tokens)
+    blocks, rest = divmod(layer.tokens, size)
+    total = weight_uses * layer.setup.standing * layer.setup.time(1) if layer.setup is not None else 0.0
+    for first, end, whole in segments(layer, dataflow):
+        for stage in layer.stages[first:end]:
+            seconds = stage.occupancy(layer.tokens)
+            if not whole and stage.by_keys is None:  # times by keys add up over blocks
+                seconds = blocks * stage.occupancy(size) + stage.occupancy(rest)
+            total += batch * stage.standing * seconds
     return total
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -16,7 +16,7 @@ from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNo
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
 from ohmformer.device.retention_kinds import Exponential as Exponential  # its file registers kinds
-from ohmformer.errors import BadInput, cut, shown
+from ohmformer.errors import BadInput, Misplaced, cut, shown
 from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
 from ohmformer.registry import called
 from ohmformer.schema import Spec
@@ -74,6 +74,26 @@ class WriteVerify(Spec):
         return self.writes if isinstance(self.writes, int) else self.writes[index]
 
 
+class WritePricedAt(Spec):
+    """The cell that the prices of a write hold for. What is left out is that of the cell in whose file they stand."""
+
+    g_min: Annotated[Siemens, Field(ge=0)] | None = None
+    """Conductance of digit 0 [S]."""
+    g_max: PositiveSiemens | None = None
+    """Conductance of the largest digit [S]."""
+    write_pulses: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Pulses of one write."""
+
+
+WRITE_PRICES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("g_min", "g_max"), ("write_energy",)),
+    (("write_pulses",), ("write_energy", "write_time")),
+)
+"""Fields of a cell, and the prices of a write that depend on them."""
+WRITE_FIELDS = ("g_min", "g_max", "write_pulses")
+"""Fields that decide the prices of a write."""
+
+
 class Cell(Spec):
     """A memristive cell.
 
@@ -87,7 +107,7 @@ class Cell(Spec):
         "on_off_ratio": ("g_min",),
         "level_conductances": ("g_min", "g_max"),
     }
-    cost_fields: ClassVar[tuple[str, ...]] = ("write_time", "write_energy", "write_pulses", "endurance")
+    cost_fields: ClassVar[tuple[str, ...]] = ("write_time", "write_energy", "write_pulses", "endurance", "priced_at")
 
     g_min: Annotated[Siemens, Field(ge=0)]
     """Conductance of digit 0 [S]."""
@@ -112,6 +132,9 @@ class Cell(Spec):
     """Pulses of one write that wear the cell: two if a write is a RESET and a SET."""
     endurance: Endurance | None = None
     """Pulses that the cell survives; infinite if writing does not wear it."""
+    priced_at: WritePricedAt | None = None
+    """The cell that `write_time` and `write_energy` hold for. Other conductances follow from the `law` of the array;
+    time and energy are in proportion to the pulses."""
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +157,7 @@ class Cell(Spec):
             )
         if reason := called(self.write_noise, "unsuited", self):
             raise ValueError(f"write_noise: {reason}")
+        self._bind()
         return self
 
     def at_age(self, age: float) -> Cell:
@@ -165,6 +189,75 @@ class Cell(Spec):
         levels = self.level_conductances
         step = (self.g_max - self.g_min) / max(1, len(levels) - 1)
         return any(abs(g - self.g_min - n * step) > 1e-6 * step for n, g in enumerate(levels))
+
+    def _bind(self) -> None:
+        """Complete `priced_at` by the cell in which prices are first read; the cell is not public yet."""
+        if self.priced_at is None and self.write_energy is None and self.write_time is None:
+            return
+        at = self.priced_at or WritePricedAt()
+        if None not in (at.g_min, at.g_max, at.write_pulses):
+            return
+        wanted: dict[str, Any] = {}
+        for fields, prices in WRITE_PRICES:
+            if any(getattr(self, price) is not None for price in prices):
+                wanted |= {name: getattr(self, name) for name in fields if getattr(at, name) is None}
+        if any(value is not None for value in wanted.values()):
+            object.__setattr__(self, "priced_at", at.model_copy(update=wanted))
+
+    def changed_from(self, old: Self) -> Self:
+        """This cell, as it was made from another one by changes.
+
+        Prices of a write that are stated together with new conductances or pulses hold for the new cell.
+
+        Raises:
+            Misplaced: prices are said to hold for another cell, but are not stated anew.
+        """
+        at, before = self.priced_at, old.priced_at
+        if at is None or before is None:
+            return self
+        here, was, found = dict(self.provenance), dict(old.provenance), {}
+        for fields, prices in WRITE_PRICES:
+            missing = [
+                name
+                for name in prices
+                if getattr(self, name) is not None
+                and (getattr(self, name), here.get(name)) == (getattr(old, name), was.get(name))
+            ]
+            for name in fields:
+                known, value = getattr(before, name), getattr(self, name)
+                if missing and known is not None and getattr(at, name) not in (None, known):
+                    reason = f"the prices of a write were given for {known}; state {' and '.join(missing)} anew with it"
+                    raise Misplaced(("priced_at", name), getattr(at, name), f"{reason}, or leave it out")
+                if not missing and getattr(at, name) == known and value != getattr(old, name):
+                    found[name] = value
+        return self.model_copy(update={"priced_at": at.model_copy(update=found)}) if found else self
+
+    def written_as_priced(self) -> bool:
+        """True if prices of a write hold for the conductances and the pulses of this cell, or there are none."""
+        at = self.priced_at
+        return at is None or all(getattr(at, name) in (None, getattr(self, name)) for name in WRITE_FIELDS)
+
+    @property
+    def pulse_ratio(self) -> float:
+        """Pulses of a write, as a multiple of those that its prices hold for; time and energy are in proportion.
+
+        Every pulse takes the same time and energy (NeuroSim, SwitchMatrix.cpp: times the number of write pulses).
+        """
+        at = self.priced_at
+        return self.write_pulses / at.write_pulses if at and at.write_pulses and self.write_pulses else 1.0
+
+    @property
+    def write_conductance(self) -> float:
+        """Mean conductance of a cell that is written [S]: half of all writes end at either end of the range."""
+        return (self.g_min + self.g_max) / 2
+
+    @property
+    def priced_conductance(self) -> float:
+        """`write_conductance` of the cell that `write_energy` holds for [S]."""
+        at = self.priced_at
+        if at is None or at.g_min is None or at.g_max is None:
+            return self.write_conductance
+        return (at.g_min + at.g_max) / 2
 
     @property
     def on_off_ratio(self) -> float:

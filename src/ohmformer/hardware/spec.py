@@ -349,6 +349,16 @@ class Accelerator(Spec):
         check_weights(self.projection.write_lines if isinstance(self.projection, ArrayEngine) else None)
         return self
 
+    @model_validator(mode="after")
+    def _contents_of_tiles(self) -> Accelerator:
+        if self.chip is None or self.chip.priced_with.complete():
+            return self
+        for engine in self.engines.values():
+            if isinstance(engine, ArrayEngine):
+                # prices that name no arrays hold for those beside which they are first read; the copy is not public yet
+                object.__setattr__(self, "chip", self.chip.bound(engine.array.rows, engine.array.columns))
+        return self
+
     @property
     def engines(self) -> dict[str, Engine]:
         """Role -> engine that computes it."""

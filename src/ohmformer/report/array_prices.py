@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.array.prices.converter_laws import Converter, ConverterLaw
+from ohmformer.array.prices.converter_laws import AdcLaw, Converter
+from ohmformer.array.prices.differences import check_laws, converter_bits, differences
 from ohmformer.array.prices.spec import ArrayCost
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import ArrayPrices, check_laws, converter_bits, differences, priced
+from ohmformer.cost.array_prices import ArrayPrices, priced
 from ohmformer.errors import BadInput
 from ohmformer.provenance import Source
 from ohmformer.report.describe import friendly
@@ -78,8 +79,9 @@ def _carried_over(cost: ArrayCost, prices: ArrayPrices) -> dict[str, float]:
 
 def _derived_source(array: Crossbar, spec: Spec, name: str) -> Source:
     """The source of a price of an array or its cell that a law carried over: the published value and the law."""
-    old, converter = dict(spec.provenance).get(name, Source()), name.startswith("adc")
-    found = [each for each in differences(array) if (each.converters if converter else each.array)]
+    old = dict(spec.provenance).get(name, Source())
+    part = "cell" if spec is array.cell else "adc" if name.startswith("adc") else "array"
+    found = [each for each in differences(array) if part in each.prices]
     laws = ", ".join(f"{each.what} by {each.law}" for each in found)
     how = "; ".join(text for text in (old.how, f"{friendly(spec, name, getattr(spec, name))}, {laws}") if text)
     return Source(source=old.source, where=old.where, how=how, kind="derived")
@@ -111,7 +113,7 @@ def converter_table(array: Crossbar, role: str, title: str) -> Table:
         table.add_column(column, overflow="fold")
     prices, bits = priced(array, role), converter_bits(array)
     _row(table, "as priced", bits, Converter(prices.adc_energy, prices.adc_time, prices.adc_area))
-    for kind, cls in ConverterLaw.kinds().items():
+    for kind, cls in AdcLaw.kinds().items():
         try:
             figures = cls().checked("figures", bits)
         except (BadInput, ValidationError, ArithmeticError):

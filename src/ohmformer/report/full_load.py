@@ -31,7 +31,8 @@ def full_load_table(found: FullLoad) -> Table:
     rates = [units.show(found.rate, "op/s"), f"{found.rate / power / 1e12:.3g} TOPS/W"]
     if area:
         rates.append(f"{found.rate / area / 1e18:.3g} TOPS/mm^2")
-    table = Table(title=f"{tiles} at full load: {', '.join(rates)}", title_justify="left")
+    title = f"{tiles} at full load: {', '.join(rates)}"
+    table = Table(title=title, title_justify="left", caption="\n".join(found.notes) or None, caption_justify="left")
     for column in ("part", "power", "area"):
         table.add_column(column, overflow="fold")
     for part in dict.fromkeys((*found.power, *found.area)):

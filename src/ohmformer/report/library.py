@@ -27,7 +27,7 @@ from ohmformer.workload.shapes import Transformer
 FAMILIES: dict[str, str] = {
     **dict.fromkeys(("write_noise", "read_noise", "drift", "faults"), "ohmformer.device.spec"),
     **dict.fromkeys(("array_law", "dac_law"), "ohmformer.array.prices.array_laws"),
-    "converter_law": "ohmformer.array.prices.converter_laws",
+    "adc_law": "ohmformer.array.prices.converter_laws",
     "engine": "ohmformer.hardware.spec",
     "dataflow": "ohmformer.dataflow.spec",
     "metric": "ohmformer.tasks.metric_kinds",

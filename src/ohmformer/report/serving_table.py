@@ -72,9 +72,12 @@ def _steady(cost: ServedResult) -> Table | None:
     steady = cost.steady
     if steady is None:
         return None
-    table = Table(title=f"steady state, {steady.requests:,} in flight", title_justify="left", show_header=False)
+    chunks = f", prompts in chunks of {steady.chunk:,}" if steady.chunk else ""
+    title = f"steady state, {steady.requests:,} in flight{chunks}"
+    table = Table(title=title, title_justify="left", show_header=False)
     table.add_row("requests/s", f"{steady.requests_per_s:,.4g}")
     table.add_row("tokens/s", f"{steady.output_tokens_per_s:,.4g}")
+    table.add_row("first token", _seconds(steady.ttft_s))
     table.add_row("decoding step", _seconds(steady.step_s))
     table.add_row("per token, with prefills of others", _seconds(steady.tpot_s))
     table.add_row("energy of a token", units.show(steady.energy_per_token_J, "J"))

@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.cost.array_prices import differences
+from ohmformer.array.prices.differences import differences
+from ohmformer.array.spec import Crossbar
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
-from ohmformer.hardware.spec import ArrayEngine, CrossbarEngine
+from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.price_notes import arrays_of, one_access_notes, tile_note, unlike_tiles
+from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
-from ohmformer.study.results.costs import CostResult, EnergyBy, Wear
+from ohmformer.study.results.costs import CostResult, EnergyBy, ServedResult, Wear
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.part import made
@@ -86,10 +90,12 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
     model = settings.model
     if model.steps > 1 and model.phase != "decode":
         raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
-    if model.generate is not None:
-        raise BadInput(
-            f"model.generate = {model.generate}: `ohmformer serve` generates tokens; take that verb, or leave it out"
-        )
+    for field, value in (("generate", model.generate), ("chunk", model.chunk)):
+        if value is not None:
+            raise BadInput(
+                f"model.{field} = {value}: is for requests, which `ohmformer serve` prices; take that verb, or leave "
+                "it out"
+            )
     works, options = _works(settings), cost_options(settings)
     fixed = options.pop("kv")
     try:
@@ -186,6 +192,7 @@ def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = No
         energy_by=_energy_by(runs),
         critical_path_s=add_energy(*(run.timeline.critical_stages() for run in runs)),
         buffer_B=last.timeline.peak_buffer(),
+        load=most_of(run.placement.loads for run in runs),
         counts=_counts(runs),
     )
 
@@ -309,7 +316,19 @@ def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Itera
 
 def notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
     """Notes on what prices hold for and on what has no effect, each once, for points and what they cost."""
-    return [*remedy_notes(settings), *memory_notes(settings, costs), *price_notes(settings)]
+    loads = load_notes(settings, costs)
+    return [*remedy_notes(settings), *memory_notes(settings, costs), *loads, *price_notes(settings)]
+
+
+def load_notes(settings: Sequence[CostSettings], costs: Sequence[CostResult | ServedResult]) -> list[str]:
+    """Notes on whether network and memories carry the bytes of all points, once for all chips with the same limits."""
+    groups: dict[tuple[object, ...], tuple[Chip, list[dict[str, float]]]] = {}
+    for point, cost in zip(settings, costs, strict=True):
+        chip = point.hardware.chip
+        if chip is not None and cost.counts["tiles"]:
+            limits = chip.network_packet, chip.network_max_load, chip.buffer_bandwidth, chip.overload
+            groups.setdefault(limits, (chip, []))[1].append(cost.load)
+    return list(dict.fromkeys(note for chip, loads in groups.values() for note in link_notes(chip, most_of(loads))))
 
 
 def memory_notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
@@ -326,20 +345,27 @@ def memory_notes(settings: list[CostSettings], costs: list[CostResult]) -> list[
 
 
 def price_notes(settings: list[CostSettings]) -> list[str]:
-    """Notes on the arrays whose prices are carried over from another size, converter or technology, each once."""
+    """Notes on what prices of arrays and tiles hold for, and on readings of their timing, each once."""
     laws: dict[tuple[str, str], dict[str, None]] = {}
+    tiles: dict[str, dict[str, None]] = {}
+    every: list[tuple[str, Crossbar]] = []
     for point in settings:
-        engines = point.hardware.engines.items()
-        arrays = [(role.partition(".")[0], engine.array) for role, engine in engines if isinstance(engine, ArrayEngine)]
+        arrays = list(arrays_of(point.hardware))
         arrays += [(f"rules[{pattern!r}]", rule.array) for pattern, rule in point.rules if rule.array is not None]
+        every += arrays
         for place, array in arrays:
             for found in differences(array) if array.cost is not None else []:
                 laws.setdefault((place, found.law), {})[found.what] = None
-    return [
+        if point.hardware.chip is not None:
+            held, unlike = unlike_tiles(point.hardware.chip, arrays)
+            tiles.setdefault(held, {}).update(dict.fromkeys(unlike))
+    derived = [
         f"prices of {place} arrays are derived by {law}: {', '.join(list(texts)[:MOST_DIFFERENCES])}"
         + (f" and {len(texts) - MOST_DIFFERENCES} more" if len(texts) > MOST_DIFFERENCES else "")
         for (place, law), texts in laws.items()
     ]
+    others = [tile_note(held, list(found)) for held, found in tiles.items() if found]
+    return [*derived, *one_access_notes(every), *others]
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.errors import BadInput, shown
@@ -9,6 +11,7 @@ from ohmformer.study.cost import (
     MANY,
     cost_options,
     finite,
+    load_notes,
     named_point,
     price_notes,
     remedy_notes,
@@ -24,6 +27,9 @@ from ohmformer.study.results.spec import ServedPoint, StudyServed
 from ohmformer.study.spec import CostSettings, Study
 from ohmformer.terminal.progress import bar
 from ohmformer.workload.request import RequestPasses, table_passes
+
+MANY_TOKENS = 1000
+"""Number of generated tokens of all points from which on a progress bar is shown; pricing them takes about 0.5 s."""
 
 
 def served_of(settings: CostSettings) -> Served:
@@ -55,13 +61,20 @@ def _passes(settings: CostSettings) -> RequestPasses:
     return table_passes(name, model.seq_len, model.generate, model.batch)
 
 
-def served_result(settings: CostSettings) -> ServedResult:
+def served_result(settings: CostSettings, report: Callable[[], None] = lambda: None) -> ServedResult:
     """What the requests of a point take.
+
+    Args:
+        settings: the point.
+        report: is called for each token that a request generates, to show progress.
 
     Raises:
         BadInput: as `served_of`, or a number is not finite.
     """
     served, options = served_of(settings), settings.cost
+    report()
+    if served.decoding is not None:
+        served.decoding.report = report
     worn = served.first_worn(options.rate, leveling=options.leveling, spare=options.spare)
     passes, machine = served.passes, served.machine
     splits = {kind: served.energy_by(kind) for kind in ("component", "operation", "engine")}
@@ -88,7 +101,8 @@ def served_result(settings: CostSettings) -> ServedResult:
             made(PartCost, "parts.", name=part.name, latency_s=part.seconds, energy_J=part.joules, tokens=part.tokens)
             for part in served.parts()
         ),
-        steady=_steady(served),
+        steady=_steady(served, settings.model.chunk),
+        load=served.loads,
         counts={
             "arrays": sum(machine.arrays.values()),
             "arrays_per_polarity": machine.arrays_per_polarity,
@@ -97,9 +111,9 @@ def served_result(settings: CostSettings) -> ServedResult:
     )
 
 
-def _steady(served: Served) -> SteadyResult | None:
-    """The steady state; None where it is unknown."""
-    steady = served.steady
+def _steady(served: Served, chunk: int | None) -> SteadyResult | None:
+    """The steady state, with chunked prefill if `chunk` is a number of tokens; None where it is unknown."""
+    steady = served.steady if chunk is None else served.chunked_prefill(chunk)
     if steady is None:
         return None
     return made(
@@ -108,6 +122,8 @@ def _steady(served: Served) -> SteadyResult | None:
         requests=steady.requests,
         requests_per_s=steady.requests_per_s,
         output_tokens_per_s=steady.output_tokens_per_s,
+        chunk=chunk,
+        ttft_s=steady.ttft,
         step_s=steady.step_latency,
         tpot_s=steady.tpot,
         energy_per_token_J=steady.energy_per_token,
@@ -121,12 +137,12 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
     Raises:
         BadInput: a point cannot be served; one line with the file, the field and the remedy.
     """
-    found = []
-    with bar("requests", len(study.points), show=len(study.points) >= MANY) as display:
+    found, tokens = [], sum(point.settings.model.generate or 0 for point in study.points)
+    with bar("tokens", tokens, show=tokens >= MANY_TOKENS or len(study.points) >= MANY) as display:
         for point in study.points:
             with named_point(study, point):
-                found.append(ServedPoint(set=point.set, label=point.label, cost=served_result(point.settings)))
-            display.advance()
+                cost = served_result(point.settings, display.advance)
+            found.append(ServedPoint(set=point.set, label=point.label, cost=cost))
     settings = [point.settings for point in study.points]
     return StudyServed(
         schema=SCHEMA,
@@ -134,5 +150,9 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
         key=study_key((point, {}) for point in settings),
         versions=versions(),
         points=tuple(found),
-        notes=(*remedy_notes(settings), *price_notes(settings)),
+        notes=(
+            *remedy_notes(settings),
+            *load_notes(settings, [point.cost for point in found]),
+            *price_notes(settings),
+        ),
     )

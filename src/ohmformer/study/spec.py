@@ -95,6 +95,7 @@ class CostModel(ModelChoice):
         context: number of tokens in the cache before the pass.
         steps: number of decoding steps, of one token each; the cache grows by one token with each step.
         generate: generated tokens of each request, for `ohmformer serve`, where `seq_len` is the prompt.
+        chunk: tokens of a chunk of chunked prefill in the steady state of requests; None if prefills run alone.
     """
 
     synonyms: ClassVar[dict[str, str]] = dict.fromkeys(("tokens", "length", "sequence_length"), "seq_len")
@@ -105,6 +106,7 @@ class CostModel(ModelChoice):
     context: WholeNumber = 0
     steps: Annotated[int, Field(ge=1, le=4_096)] = 1
     generate: Annotated[int, Field(ge=1, le=32_768)] | None = None
+    chunk: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
 
 
 class CostOptions(Spec):

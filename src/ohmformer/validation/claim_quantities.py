@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
+from ohmformer.cost.network.load import NETWORK
 from ohmformer.cost.power.full_load import FullLoad, full_load
 from ohmformer.errors import BadInput
 from ohmformer.validation.claim_file import Claim
@@ -64,6 +65,15 @@ def _falls(evaluator: Evaluator, claim: Claim) -> float:
     peak = ratios.index(max(ratios))
     tail = ratios[peak:]
     return float(len(tail) > 1 and all(earlier > later for earlier, later in pairwise(tail)))
+
+
+def _network_packets(evaluator: Evaluator, claim: Claim) -> float | None:
+    """Return the packets that a tile sends per cycle in the stage that sends most; None if the limit is unknown."""
+    placement = _first(evaluator, claim).run.placement
+    chip = placement.hardware.chip
+    if chip is None or chip.network_max_load is None:
+        return None
+    return placement.loads.get(NETWORK, 0.0) * chip.network_max_load
 
 
 def _layer_arrays(evaluator: Evaluator, claim: Claim) -> float:
@@ -144,6 +154,7 @@ QUANTITIES: dict[str, tuple[str, Compute]] = {
     "energy": ("J", lambda evaluator, claim: _first(evaluator, claim).run.energy),
     "layer_energy": ("J", lambda evaluator, claim: _first(evaluator, claim).stage_energy(claim.of, claim.components)),
     "layer_time": ("s", lambda evaluator, claim: _first(evaluator, claim).stage_time(claim.of)),
+    "network_packets": ("", _network_packets),
     "speedup": ("", lambda evaluator, claim: max(_ratios(evaluator, claim, "latency"))),
     "mean_speedup": ("", lambda evaluator, claim: sum(_ratios(evaluator, claim, "latency")) / len(claim.runs)),
     "energy_ratio": ("", lambda evaluator, claim: max(_ratios(evaluator, claim, "energy"))),

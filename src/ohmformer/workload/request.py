@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from ohmformer.errors import BadInput, check_type, given, shown
 from ohmformer.quantities import whole_number
 from ohmformer.schema import load
 from ohmformer.workload.shapes import PREFIX, Transformer, shapes
-from ohmformer.workload.spec import Layer, Op, Workload
+from ohmformer.workload.spec import Layer, Op, StaticMatMul, Workload
 
 MOST_GENERATED = 32_768
 """Maximum number of generated tokens, whose steps take about 20 s to price."""
@@ -41,10 +42,16 @@ class Steps:
         return self.first.kinds == self.last.kinds
 
     def layer(self, position: int, index: int) -> Layer:
-        """A layer of a step; operations that do not change are those of the last step."""
+        """A layer of a step; operations that do not change are those of the last step, and so is a layer of them."""
         last = self.last.layers()[position]
-        ops = zip(self.first.layers()[position].ops, last.ops, strict=True)
-        return Layer(last.name, last.index, last.tokens, tuple(self._op(one, other, index) for one, other in ops))
+        if position in self._constant:
+            return last
+        pairs = zip(self.first.layers()[position].ops, last.ops, strict=True)
+        ops = tuple(self._op(one, other, index) for one, other in pairs)
+        if all(one is other for one, other in zip(ops, last.ops, strict=True)):
+            self._constant.add(position)
+            return last
+        return Layer(last.name, last.index, last.tokens, ops)
 
     def workload(self, index: int) -> Workload:
         """The workload of a step."""
@@ -59,6 +66,11 @@ class Steps:
             return other
         sizes: Any = {name: value + index * step for name, (value, step) in growth.items()}
         return replace(one, **sizes)
+
+    @cached_property
+    def _constant(self) -> set[int]:
+        """The positions of layers that were found to be the same in all steps."""
+        return set()
 
     @cached_property
     def _growth(self) -> dict[int, dict[str, tuple[int, int]]]:
@@ -108,11 +120,13 @@ class ListedSteps:
         return all(work.kinds == self.last.kinds for work in self.workloads)
 
     def layer(self, position: int, index: int) -> Layer:
-        """A layer of a step; operations that do not change are those of the last step."""
+        """A layer of a step; operations that do not change are those of the last step, and so is a layer of them."""
         layer, last = self.workloads[index].layers()[position], self.last.layers()[position]
         if len(layer.ops) != len(last.ops):
             return layer
         ops = tuple(other if one == other else one for one, other in zip(layer.ops, last.ops, strict=True))
+        if layer.tokens == last.tokens and all(one is other for one, other in zip(ops, last.ops, strict=True)):
+            return last
         return replace(layer, ops=ops)
 
     def workload(self, index: int) -> Workload:
@@ -129,12 +143,14 @@ class RequestPasses:
         steps: the decoding steps; None if one token is generated.
         alone: the prefill of a single request; None if it is not known.
         prompt: tokens of the prompt.
+        table: the dimensions of the model; None if the passes are listed.
     """
 
     prefill: Workload
     steps: Steps | ListedSteps | None
     alone: Workload | None
     prompt: int
+    table: Transformer | None = None
 
     @property
     def generate(self) -> int:
@@ -179,13 +195,13 @@ def table_passes(model: Transformer | str, prompt: object, generate: object, bat
     prefill = shapes(table, batch=requests, **sizes)
     alone = prefill if requests == 1 else shapes(table, batch=1, **sizes)
     if made == 1:
-        return RequestPasses(prefill, None, alone, tokens)
+        return RequestPasses(prefill, None, alone, tokens, table)
     start, source = (tokens, None) if decoder else (1, tokens)
     ends = [
         shapes(table, batch=requests, phase="decode", tokens=source, context=context)
         for context in (start, start + made - 2)
     ]
-    return RequestPasses(prefill, Steps(ends[0], ends[1], made - 1), alone, tokens)
+    return RequestPasses(prefill, Steps(ends[0], ends[1], made - 1), alone, tokens, table)
 
 
 def listed_passes(prefill: object, steps: object, alone: Workload | None = None) -> RequestPasses:
@@ -218,9 +234,45 @@ def listed_passes(prefill: object, steps: object, alone: Workload | None = None)
     for number, count in enumerate(counts):
         if count != counts[-1]:
             raise BadInput(f"serve: steps[{number}]: has {count} layers, the last step {counts[-1]}; give one model")
+    _check_order(steps)
+    _check_weights(prefill, steps)
     if alone is None and prefill.batch == 1:
         alone = prefill
     return RequestPasses(prefill, ListedSteps(tuple(steps)) if steps else None, alone, prefill.tokens)
+
+
+def _check_order(steps: Sequence[Workload]) -> None:
+    """Refuse steps whose caches shrink, since a machine is sized for the last one.
+
+    Raises:
+        BadInput: a step has fewer cached tokens than the step before it.
+    """
+    for number, (before, step) in enumerate(pairwise(steps), 1):
+        if step.context < before.context:
+            raise BadInput(
+                f"serve: steps[{number}]: has context = {step.context} after {before.context}; list the steps in order"
+            )
+
+
+def _check_weights(prefill: Workload, steps: Sequence[Workload]) -> None:
+    """Refuse steps of another model than the prefill, which has all their weights; the first and the last one are read.
+
+    Raises:
+        BadInput: a step has weights that the prefill has not.
+    """
+    known = set(_weights(prefill))
+    for number in sorted({0, len(steps) - 1}) if steps else ():
+        for name, inputs, outputs in _weights(steps[number]):
+            if (name, inputs, outputs) not in known:
+                raise BadInput(
+                    f"serve: steps[{number}]: has weights {shown(name)} of {inputs} x {outputs}, which the prefill "
+                    "lacks; give passes of one model"
+                )
+
+
+def _weights(workload: Workload) -> list[tuple[str, int, int]]:
+    """Name, inputs and outputs of each static weight."""
+    return [(op.name, op.inputs, op.outputs) for op in workload.ops if isinstance(op, StaticMatMul)]
 
 
 def check_generated(count: int) -> None:

@@ -19,9 +19,11 @@ from ohmformer.array.prices.array_laws import (
 from ohmformer.errors import BadInput
 from ohmformer.registry import register
 
-LAWS = (LineLaw(), LineLaw(column_share=1.0), PumaTables())
+CONDUCTING = LineLaw(conduction_share=0.98)
+LAWS = (LineLaw(), LineLaw(column_share=1.0), CONDUCTING, PumaTables())
 counts = st.integers(1, 4096)
-sizes = st.builds(ArraySize, counts, counts, st.just(1), st.just(32.0))
+conductances = st.floats(1e-9, 1e-3)
+sizes = st.builds(ArraySize, counts, counts, st.just(1), st.just(32.0), conductances)
 
 
 def square(n: int, bits: int = 1, nm: float = 32.0) -> ArraySize:
@@ -51,6 +53,25 @@ def test_scaling_in_two_steps_is_scaling_once(a: ArraySize, b: ArraySize, c: Arr
     for ratio in (law.read_energy, law.area, law.driver_energy, law.driver_area):
         assert ratio(a, b) * ratio(b, c) == pytest.approx(ratio(a, c), rel=1e-9)
     assert law.time(law.time(1e-3, a, b), b, c) == pytest.approx(law.time(1e-3, a, c), rel=1e-9)
+
+
+@given(size=sizes, conductance=conductances, share=st.floats(0, 1))
+def test_cells_that_conduct_more_cost_more(size: ArraySize, conductance: float, share: float) -> None:
+    """V^2 G t of the share that cells conduct; the charge of the lines, the drivers, times and areas stay."""
+    law, new = LineLaw(conduction_share=share), size._replace(conductance=conductance)
+    assert size.conductance is not None
+    ratio = conductance / size.conductance
+    assert law.read_energy(size, new) == pytest.approx(1 - share + share * ratio, rel=1e-9)
+    assert law.write_energy(size, new) == pytest.approx(0.05 + 0.95 * ratio, rel=1e-9)
+    for unchanged in (law.area, law.driver_energy, law.driver_area, law.adder_area):
+        assert unchanged(size, new) == 1.0
+    assert law.time(1e-6, size, new) == 1e-6
+
+
+def test_a_law_follows_conductances_if_it_knows_the_share_that_cells_conduct() -> None:
+    assert CONDUCTING.follows_conductance()
+    assert not LineLaw().follows_conductance()
+    assert not PumaTables().follows_conductance()
 
 
 def test_lines_by_hand() -> None:

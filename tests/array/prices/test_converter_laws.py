@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ohmformer.array.prices.converter_laws import (
+    AdcLaw,
     BitLineSar,
     CapacitorSar,
     Converter,
-    ConverterLaw,
     Flash,
     LinearConverter,
     Sar,
@@ -23,12 +23,12 @@ resolutions = st.integers(1, 16)
 
 
 @given(bits=resolutions, law=st.sampled_from(LAWS))
-def test_a_published_converter_is_exact_at_its_own_bits(bits: int, law: ConverterLaw) -> None:
+def test_a_published_converter_is_exact_at_its_own_bits(bits: int, law: AdcLaw) -> None:
     assert law.scaled(ISAAC, bits, bits) == ISAAC
 
 
 @given(old=resolutions, bits=st.integers(1, 15), law=st.sampled_from(LAWS))
-def test_more_bits_cost_more(old: int, bits: int, law: ConverterLaw) -> None:
+def test_more_bits_cost_more(old: int, bits: int, law: AdcLaw) -> None:
     less, more = (law.scaled(ISAAC, old, count) for count in (bits, bits + 1))
     assert more.energy > less.energy > 0
     assert more.time >= less.time > 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import ohmformer as of
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost.attention.partial_reads import partial_reads
+from ohmformer.cost.attention.partial_reads import key_read_times, partial_reads, query_read_time
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.operands import computed_macs
 from ohmformer.cost.placement import Placement, place
@@ -212,3 +212,49 @@ def test_a_million_tokens_answer_in_seconds() -> None:
     work = shapes(table, tokens=1_000_000)
     run = closed_form.latency(place(work, machine("nvm_ideal")), SequenceBlocking(block=1000))
     assert run > 1e6 * 1e6 / 2 / 8 * 1e-9 * 3
+
+
+ONE_ACCESS = of.load("xformer_tvlsi_2023").attention.key.array
+BIT_SERIAL = of.load("xformer_tvlsi_2023_bit_serial").attention.key.array
+INTEGRATED = of.load("neurram_nature_2022").projection.array
+STORING_Q = [
+    INTEGRATED,
+    *(of.replace(array, "adc.columns_per_adc", 2**n) for array in (ONE_ACCESS, BIT_SERIAL) for n in range(8)),
+]
+
+
+@given(st.integers(1, 60), st.integers(0, 40), st.integers(1, 70), st.sampled_from(STORING_Q))
+def test_stored_queries_are_read_for_the_keys_that_they_see(queries: int, cached: int, slots: int, array: Any) -> None:
+    """Turn by turn and key by key: a key passes if a query of the turn sees it, and is converted for these alone."""
+    assert INTEGRATED.inputs.kind == "integrated"
+    seen = SeenKeys(cached + 1, queries, 1)
+    parts, total = key_read_times(array, "attention.key", slots), 0.0
+    for first in range(0, queries, slots):
+        turn = range(first, min(first + slots, queries))
+        for key in range(cached + turn[-1] + 1):
+            seeing = sum(key <= cached + query for query in turn)
+            total += max(part.of(seeing) for part in parts)
+    assert query_read_time(array, "attention.key", slots, seen) == pytest.approx(total, rel=1e-9)
+
+
+def test_turns_of_stored_queries_pass_half_of_the_keys() -> None:
+    """GPT-2, 512 queries in turns of 64 on X-Former: 8 turns pass 64, 128, ... 512 keys instead of 512 each."""
+    hardware = machine("xformer_tvlsi_2023", attention__key__resident=64)
+    assert hardware.attention.key.written == "left"
+    turns, one = (
+        stages(place(shapes("gpt2", tokens=512), each), 1)["key"].per_token * 512
+        for each in (hardware, machine("xformer_tvlsi_2023", attention__key__resident=None))
+    )
+    assert turns / one == pytest.approx(sum(range(64, 513, 64)) / 512, rel=1e-9)
+    for flow in (LayerSerial(), SequenceBlocking(block=64), LayerOverlap(block=64)):
+        placement = place(shapes("gpt2", tokens=512, batch=2), hardware)
+        expected = build_timeline(placement, flow).latency
+        assert closed_form.latency(placement, flow) == pytest.approx(expected, rel=1e-9)
+
+
+def test_turns_of_bidirectional_queries_pass_all_keys() -> None:
+    times = [
+        stages(place(shapes("bert-base", tokens=512), machine("xformer_tvlsi_2023", attention__key__resident=n)), 1)
+        for n in (64, None)
+    ]
+    assert times[0]["key"].per_token == pytest.approx(8 * times[1]["key"].per_token, rel=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,8 @@ def test_table_in_text_and_html() -> None:
     served = of.serve("gpt2", table, prompt=20, generate=5)
     assert "&lt;b&gt;x" in served._repr_html_()
     assert served._repr_html_().count("<tr>") == 6
-    assert str(served).count("\n") == 6
+    assert str(served).count("\n") == 6 + len(served.notes)
+    assert any(note.endswith("times faster than reads and conversions allow") for note in served.notes)
 
 
 def test_a_trace_has_all_passes_on_one_axis() -> None:
@@ -241,6 +243,11 @@ def test_bad_workloads_are_refused() -> None:
         ((prefill, 3), "serve: steps is an int, 3; give a list"),
         ((prefill,), "give (prefill, list of decoding steps)"),
         ((prefill, [of.shapes("gpt2", phase="decode", context=4, batch=2)]), "has batch = 2, the prefill 1"),
+        ((prefill, [of.shapes("gpt2", phase="decode", context=5), step]), "serve: steps[1]: has context = 4 after 5;"),
+        (
+            (prefill, [of.shapes("llama-3-8b", phase="decode", context=4)]),
+            "serve: steps[0]: has weights 'layers.0.attention.query' of 4096 x 4096, which the prefill lacks; give",
+        ),
         (
             (prefill, [of.shapes("llama-3-8b", phase="decode", context=4), step]),
             "serve: steps[0]: has 34 layers, the last",
@@ -270,13 +277,6 @@ def test_a_trace_of_too_many_jobs_is_refused() -> None:
     served = of.serve("llama-2-7b", of.load("nvm_ideal"), prompt=10, generate=2000)
     with pytest.raises(of.BadInput, match=r"chrome_trace: steps = 1999: takes .* jobs; at most 200,000 .* trace fewer"):
         served.chrome_trace()
-
-
-def test_gated_tiles_are_refused() -> None:
-    hardware = of.replace(of.load("xformer_tvlsi_2023"), "chip.idle_tiles", "gated")
-    with pytest.raises(of.BadInput, match=r"^hardware\.chip\.idle_tiles = 'gated': .*write 'on'"):
-        of.serve("gpt2", hardware, prompt=8, generate=2)
-    of.serve("gpt2", of.replace(hardware, "chip.idle_tiles", "on"), prompt=8, generate=2)
 
 
 @pytest.mark.parametrize("batching", ["pipelined", "serial"])
@@ -357,7 +357,19 @@ def test_wrong_arguments_of_results_are_refused() -> None:
             of.simulate(served.passes.prefill, of.load("nvm_ideal")).save_trace(file)
 
 
-def test_serial_batches_are_not_told_to_be_serial() -> None:
-    flow = of.LayerSerial(batching="serial")
-    with pytest.raises(of.BadInput, match=r"lower batch or generate$"):
-        _ = of.serve("gpt2", of.load("nvm_ideal"), prompt=20, generate=4, batch=1_000_000, dataflow=flow).steady
+def test_a_million_requests_that_run_one_by_one_have_a_steady_state() -> None:
+    """Requests that run alone, one after another, take the sum of their times, wherever they are in their answers."""
+    flow, hardware = of.LayerSerial(batching="serial"), of.load("nvm_ideal")
+    served = of.serve("gpt2", hardware, prompt=20, generate=4, batch=1_000_000, dataflow=flow)
+    assert served.steady is not None
+    assert served.tpot is not None
+    one = of.serve("gpt2", hardware, prompt=20, generate=4, dataflow=flow).steady
+    assert one is not None
+    assert served.steady.requests_per_s == pytest.approx(one.requests_per_s, rel=1e-9)
+
+
+def test_too_many_requests_are_refused_before_they_are_priced() -> None:
+    start = time.process_time()
+    with pytest.raises(of.BadInput, match=r"serve: batch = 1000000: takes .* too many to compute; lower batch"):
+        of.serve("gpt2", of.load("nvm_ideal"), prompt=20, generate=4, batch=1_000_000)
+    assert time.process_time() - start < 1

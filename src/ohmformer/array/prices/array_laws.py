@@ -25,12 +25,14 @@ class ArraySize(NamedTuple):
         columns: C, without the reference column.
         dac_bits: bits that a row driver converts at once; 1 if inputs are sent bit by bit.
         technology: feature size [nm]; None if it is not known.
+        conductance: mean conductance of a cell [S]; None if it is not known.
     """
 
     rows: int
     columns: int
     dac_bits: int
     technology: float | None
+    conductance: float | None = None
 
     @property
     def cells(self) -> int:
@@ -41,6 +43,11 @@ class ArraySize(NamedTuple):
 def _shrink(old: ArraySize, new: ArraySize) -> float:
     """F / F0; 1 if the technology is the same or not known."""
     return new.technology / old.technology if new.technology and old.technology else 1.0
+
+
+def _conducted(old: ArraySize, new: ArraySize) -> float:
+    """G / G0, the ratio of the mean currents of a cell; 1 if the conductance is the same or not known."""
+    return new.conductance / old.conductance if new.conductance and old.conductance else 1.0
 
 
 def _mean_square(bits: int) -> float:
@@ -62,6 +69,10 @@ class ArrayLaw(Family):
 
     kind: str
 
+    def follows_conductance(self) -> bool:
+        """True if `read_energy` and `write_energy` hold for cells of another mean conductance, too."""
+        return False
+
     @abstractmethod
     def read_energy(self, old: ArraySize, new: ArraySize) -> float:
         """Ratio of the energies of one access of the whole array, drivers and lines included."""
@@ -75,7 +86,10 @@ class ArrayLaw(Family):
         """
 
     def write_energy(self, old: ArraySize, new: ArraySize) -> float:
-        """Ratio of the energies of writing one cell; by default it does not depend on the array."""
+        """Ratio of the energies of writing one cell; by default it does not depend on the array.
+
+        `conductance` of both arrays is here the mean of `g_min` and `g_max`.
+        """
         return 1.0
 
     def area(self, old: ArraySize, new: ArraySize) -> float:
@@ -120,16 +134,20 @@ class NoArrayLaw(ArrayLaw):
 class LineLaw(ArrayLaw):
     """Cells that conduct, and rows and columns that are wires with resistance and capacitance.
 
-    Energy of an access: every cell conducts for one pulse, and R rows of C cells and C columns of R cells are charged,
-    so E = E0 R C / (R0 C0). It does not fall with F, since the currents of cells do not. It is in proportion to the
-    mean square of the inputs, for uniform codes of a DAC of b bits (2 N + 1) / (6 N) with N = 2^b - 1: 1/2 for bits.
+    Energy of an access: every cell conducts for one pulse, V^2 G t, and R rows of C cells and C columns of R cells are
+    charged, c V^2. So E = E0 R C / (R0 C0) (1 - k + k G / G0), where k is the share of the published energy that cells
+    conduct, and G the mean conductance of a cell. E does not fall with F, since the currents of cells do not. It is in
+    proportion to the mean square of the inputs, for uniform codes of a DAC of b bits (2 N + 1) / (6 N) with
+    N = 2^b - 1: 1/2 for bits. A row driver charges the gates of access transistors (NeuroSim, SubArray.cpp, 1T1R), so
+    its price does not depend on G.
 
     Time: t = t0 + T - T0. A distributed line of n cells has the time constant r c n^2 / 2 (Elmore); a row settles to
     half a step of a DAC of b bits in (b + 1) ln 2 of them, and then the column does:
     T = (b + 1) ln 2 (r c / 2) (R^2 + C^2). Per cell r rises with 1 / F and c falls with F, so T does not depend on F.
 
-    Write: a row is driven once for all its cells, while each cell charges its own column of R cells:
-    E = E0 (1 - s + s R / R0), where s is the share of the published energy that charges the column.
+    Write: a row is driven once for all its cells, while each cell charges its own column of R cells and conducts:
+    E = E0 ((1 - s) G / G0 + s R / R0), where s is the share of the published energy that charges the column and G the
+    mean of both ends of the range, since half of all writes end at either (NeuroSim: half SET and half RESET).
 
     Defaults are those of a 1T1R cell at 32 nm in DNN+NeuroSim V1.3 (Param.cpp: wires 56 nm wide, aspect ratio 1.8,
     3.7e-8 ohm m, a cell of 4 x 12 widths, 0.2 fF/um), both lines as long as the longer one.
@@ -142,10 +160,19 @@ class LineLaw(ArrayLaw):
     """c, capacitance of a line per cell [F]."""
     column_share: Share = 0.05
     """s, share of the energy of a write that charges the column. By default 128 cells at 2 V, 69 fJ of 1.38 pJ."""
+    conduction_share: Share | None = None
+    """k, share of `read_energy` that cells conduct. None if it is not known: prices then hold for the conductances that
+    they are published for."""
+
+    def follows_conductance(self) -> bool:
+        """True if k is known."""
+        return self.conduction_share is not None
 
     def read_energy(self, old: ArraySize, new: ArraySize) -> float:
-        """R C / (R0 C0), times the ratio of the mean squares of the inputs."""
-        return new.cells / old.cells * (_mean_square(new.dac_bits) / _mean_square(old.dac_bits))
+        """R C / (R0 C0), times the ratio of the mean squares of the inputs, times 1 + k (G / G0 - 1)."""
+        share = self.conduction_share
+        conducted = 1.0 + share * (_conducted(old, new) - 1.0) if share else 1.0
+        return new.cells / old.cells * (_mean_square(new.dac_bits) / _mean_square(old.dac_bits)) * conducted
 
     def settling(self, size: ArraySize) -> float:
         """T, the time in which a row and then a column settle [s]."""
@@ -167,8 +194,9 @@ class LineLaw(ArrayLaw):
         return seconds + (self.settling(new) - settled)
 
     def write_energy(self, old: ArraySize, new: ArraySize) -> float:
-        """1 - s + s R / R0."""
-        return 1.0 + self.column_share * (new.rows / old.rows - 1.0)
+        """(1 - s) G / G0 + s R / R0."""
+        conducted = (1.0 - self.column_share) * (_conducted(old, new) - 1.0)
+        return 1.0 + self.column_share * (new.rows / old.rows - 1.0) + conducted
 
 
 @register
@@ -177,7 +205,7 @@ class PumaTables(ArrayLaw):
 
     include/constants.py: xbar_pow_dict, xbar_area_dict and xbar_lat_dict from 32 x 32 to 256 x 256. Energy is power
     times latency, so E = E0 n^3 and t = t0 n with n^2 = R C / (R0 C0). Cells then conduct for as long as one converter
-    takes for all columns, so this law gives the highest energies of large arrays.
+    takes for all columns, so this law gives the highest energies of large arrays. The tables know no conductances.
     """
 
     kind: Literal["puma_tables"] = "puma_tables"

@@ -43,14 +43,14 @@ def _capacitor_area(bits: int) -> float:
     return (81.7 * bits + 2.134 * 2.0**bits) * 1e-12
 
 
-class ConverterLaw(Family):
+class AdcLaw(Family):
     """How a converter follows its bits and its rate.
 
     A kind defines `figures` of a converter at its own speed. By default a faster one is made of several that take
     turns (time interleaving): the same energy per conversion, and the area of all of them. A slower one saves nothing.
     """
 
-    family: ClassVar[str] = "converter_law"
+    family: ClassVar[str] = "adc_law"
 
     kind: str
 
@@ -91,7 +91,7 @@ class ConverterLaw(Family):
 
 
 @register
-class Sar(ConverterLaw):
+class Sar(AdcLaw):
     """Successive approximation: one comparison per bit, and thermal noise that costs four times as much for each bit.
 
     E = (100 b + 0.001 4^b) fF V^2 and t = 0.640 b ns: the kind `bit_line_sar` without the load of the bit line.
@@ -109,7 +109,7 @@ class Sar(ConverterLaw):
 
 
 @register
-class BitLineSar(ConverterLaw):
+class BitLineSar(AdcLaw):
     """Successive approximation on the bit line itself, without sample-and-hold, as in macros of SRAM.
 
     E = (100 b + 0.001 4^b) fF V^2, t = b (0.00653 R + 0.640) ns and area = 10^(1.206 - 0.0369 b) 2^b um^2: the analog
@@ -130,7 +130,7 @@ class BitLineSar(ConverterLaw):
 
 
 @register
-class CapacitorSar(ConverterLaw):
+class CapacitorSar(AdcLaw):
     """Successive approximation whose energy grows with its capacitor array. Noise is left out, so that it grows slowly.
 
     The converter of ISAAC (8 bits: 1.67 pJ, 1,200 um^2, 1.2 GS/s) as CiMLoop's library scales it by Saberi et al.
@@ -146,7 +146,7 @@ class CapacitorSar(ConverterLaw):
 
 
 @register
-class Flash(ConverterLaw):
+class Flash(AdcLaw):
     """Flash: 2^b - 1 comparators decide at once.
 
     The comparators are those of the kind `sar`: each costs 100 fF V^2 and takes 0.640 ns and 81.7 um^2, and thermal
@@ -165,7 +165,7 @@ class Flash(ConverterLaw):
 
 
 @register
-class Survey(ConverterLaw):
+class Survey(AdcLaw):
     """The best converters of Murmann's survey at each rate.
 
     E = 10^((SNDR - FoM) / 10) / 2 with SNDR = 6.02 b + 1.76 dB and Schreier's figure of merit
@@ -197,7 +197,7 @@ class Survey(ConverterLaw):
 
 
 @register
-class LinearConverter(ConverterLaw):
+class LinearConverter(AdcLaw):
     """Energy and time in proportion to bits, the same area for all: PUMA's simulator (src/ima.py, constants.py).
 
     It leaves out noise and capacitors, so its energy is too low above 8 bits and its area too large below. Figures are

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field
 
 from ohmformer.array.prices.array_laws import ArrayLaw, DacLaw, NoArrayLaw, NoDacLaw
-from ohmformer.array.prices.converter_laws import ConverterLaw, Sar
-from ohmformer.quantities import Duration, Joules, Nanometers, SquareMeters
+from ohmformer.array.prices.converter_laws import AdcLaw, Sar
+from ohmformer.errors import Misplaced
+from ohmformer.quantities import Duration, Joules, Nanometers, Siemens, SquareMeters
 from ohmformer.schema import Spec
+
+if TYPE_CHECKING:
+    from ohmformer.array.spec import Crossbar
 
 Bits = Annotated[int, Field(ge=1, le=16)]
 LineCount = Annotated[int, Field(ge=1, le=100_000)]
@@ -18,6 +22,9 @@ Included = Literal["included"]
 """Marks a price that another price includes; the source of the value says which one."""
 Price = Annotated[Joules, Field(ge=0)] | Included
 Size = Annotated[SquareMeters, Field(ge=0)] | Included
+
+
+Encoding = Literal["differential", "offset"]
 
 
 class PricedAt(Spec):
@@ -29,6 +36,39 @@ class PricedAt(Spec):
     """Bits that a row driver converts at once: 1 if inputs are sent bit by bit, otherwise those of an input code."""
     technology: Nanometers | None = None
     """Feature size [nm]; None if it is not known, so that prices cannot be carried over to another one."""
+    g_min: Annotated[Siemens, Field(ge=0)] | None = None
+    """Conductance of digit 0 [S]."""
+    g_max: Annotated[Siemens, Field(gt=0)] | None = None
+    """Conductance of the largest digit [S]."""
+    encoding: Encoding | None = None
+    """How a signed code is stored: one half of each differential pair stays at `g_min`."""
+
+    @property
+    def conductance(self) -> float | None:
+        """Mean conductance of a cell [S]; None if it is not known."""
+        if self.g_min is None or self.g_max is None or self.encoding is None:
+            return None
+        return mean_conductance(self.g_min, self.g_max, self.encoding)
+
+
+def mean_conductance(g_min: float, g_max: float, encoding: Encoding) -> float:
+    """Mean conductance of a cell [S]: all digits are equally likely, and one half of each differential pair is unused.
+
+    It does not depend on the bits of a cell.
+    """
+    return g_min + (g_max - g_min) * (0.25 if encoding == "differential" else 0.5)
+
+
+class Group(NamedTuple):
+    """Fields that say what prices hold for, and the prices that depend on them.
+
+    Attributes:
+        fields: names of the fields.
+        prices: names of the prices.
+    """
+
+    fields: tuple[str, ...]
+    prices: tuple[str, ...]
 
 
 class ArrayCost(Spec):
@@ -48,6 +88,15 @@ class ArrayCost(Spec):
         "shift_add_area",
     )
     """Prices that depend on the size of the array."""
+    groups: ClassVar[tuple[Group, ...]] = (
+        Group(("rows", "columns"), by_size),
+        Group(("dac_bits",), ("read_time", "read_energy", "dac_energy", "dac_area")),
+        Group(("technology",), (*by_size, "adc_energy", "adc_area")),
+        Group(("g_min", "g_max", "encoding"), ("read_energy",)),
+    )
+    """Fields of `priced_at`, and the prices that depend on them."""
+    converter: ClassVar[Group] = Group(("adc_bits",), ("adc_energy", "adc_time", "adc_area"))
+    """The field that says which converter prices hold for, and these prices."""
 
     timing: Literal["bit_serial", "one_access"] = "bit_serial"
     """`bit_serial`: one access of the array takes `read_time` for every input bit. `one_access`: a whole input vector
@@ -88,13 +137,76 @@ class ArrayCost(Spec):
     """How prices follow rows, columns and feature size; `none` refuses other sizes."""
     dac_law: DacLaw = NoDacLaw()
     """How the price of a row driver follows the bits that it converts; `none` refuses other numbers of bits."""
-    adc_law: ConverterLaw = Sar()
+    adc_law: AdcLaw = Sar()
     """How energy, time and area of a converter follow its bits and its rate."""
 
-    def bound(self, rows: int, columns: int, dac_bits: int) -> ArrayCost:
+    def bound(self, array: Crossbar) -> ArrayCost:
         """The prices with `priced_at` complete; what it leaves out is taken from the array around them."""
         at = self.priced_at
-        if None not in (at.rows, at.columns, at.dac_bits):
+        if None not in (at.rows, at.columns, at.dac_bits, at.g_min, at.g_max, at.encoding):
             return self
-        whole = {"rows": at.rows or rows, "columns": at.columns or columns, "dac_bits": at.dac_bits or dac_bits}
-        return self.model_copy(update={"priced_at": at.model_copy(update=whole)})
+        wanted = {name: value for name, value in used_array(array).items() if getattr(at, name) is None}
+        return self.model_copy(update={"priced_at": at.model_copy(update=wanted)})
+
+    def changed_from(self, old: Self) -> Self:
+        """These prices, as they were made from others by changes.
+
+        A field that a new table `priced_at` leaves out keeps its value.
+
+        Raises:
+            Misplaced: they are said to hold for another array or converter, but are not stated anew.
+        """
+        kept = {name: value for name, value in old.priced_at if name != "provenance" and value is not None}
+        kept = {name: value for name, value in kept.items() if getattr(self.priced_at, name) is None}
+        if kept:
+            whole = self.priced_at.model_copy(update=kept)
+            return self.model_copy(update={"priced_at": whole}).changed_from(old)
+        for group in (*self.groups, self.converter):
+            here, before = (self, old) if group is self.converter else (self.priced_at, old.priced_at)
+            for name in group.fields:
+                known = getattr(before, name)
+                if known is None or getattr(here, name) == known:
+                    continue
+                given = dict(before.provenance).get(name)
+                missing = self.not_stated(old, group.prices, earlier=given is not None and given.kind != "user")
+                if missing:
+                    raise Misplaced(
+                        (name,) if group is self.converter else ("priced_at", name),
+                        getattr(here, name),
+                        f"the prices were given for {known}; state {_listed(missing)} anew with it, or leave it out",
+                    )
+        return self
+
+    def stated(self, old: ArrayCost, names: tuple[str, ...]) -> list[str]:
+        """The prices among `names` that changes stated anew."""
+        now, was = dict(self.provenance), dict(old.provenance)
+        return [name for name in names if (getattr(self, name), now.get(name)) != (getattr(old, name), was.get(name))]
+
+    def not_stated(self, old: ArrayCost, names: tuple[str, ...], *, earlier: bool = False) -> list[str]:
+        """The prices among `names` that changes did not state anew, without those that another price includes.
+
+        Args:
+            old: the prices before the changes.
+            names: names of the prices.
+            earlier: True if prices count that a user stated before these changes.
+        """
+        anew, sources = self.stated(old, names), dict(self.provenance)
+        if earlier:
+            anew += [name for name in names if name in sources and sources[name].kind == "user"]
+        return [name for name in names if name not in anew and getattr(self, name) != "included"]
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+
+
+def used_array(array: Crossbar) -> dict[str, Any]:
+    """What `priced_at` says of an array, without its feature size."""
+    return {
+        "rows": array.rows,
+        "columns": array.columns,
+        "dac_bits": array.dac_bits,
+        "g_min": array.cell.g_min,
+        "g_max": array.cell.g_max,
+        "encoding": array.encoding,
+    }

@@ -47,6 +47,7 @@ def second_set_area(array: Crossbar, role: str) -> float:
                 f"hardware.{role}.array.cost.{name} = 'included': write_lines = 'transposable' takes a second set of "
                 "drivers and converters, whose area is unknown; state it apart, or take write_lines = 'rows'"
             )
-    converters = ceil(array.rows / array.adc.columns_per_adc)
+    sets, converters = array.column_circuits, ceil(array.rows / array.adc.columns_per_adc)
     drivers = array.columns * prices.dac_area
-    return drivers + array.rows * prices.sample_area + converters * prices.adc_area + prices.shift_add_area
+    samples, adders = sets * array.rows * prices.sample_area, sets * prices.shift_add_area
+    return drivers + samples + sets * converters * prices.adc_area + adders

@@ -14,6 +14,7 @@ from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.cost import Cost
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import (
     LayerContext,
     lane_macs,
@@ -114,7 +115,7 @@ def beside_products(ops: list[LayerOp], context: LayerContext) -> Beside:
                 else:
                     steady += adds + around
             case Lookup():
-                transfer = components.transfer_cost(chip, 0.0, op.vectors * op.width * context.bytes_per_value)
+                transfer = transfer_cost(chip, 0.0, op.vectors * op.width * context.bytes_per_value)
                 total = total.beside(Cost(transfer.energy))
             case _:
                 count = _plain_operations(op, context)

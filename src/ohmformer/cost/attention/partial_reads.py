@@ -97,11 +97,45 @@ def key_read_times(array: Crossbar, role: str, slots: float, most: float = inf) 
         slots: number of tokens that have cells at the same time.
         most: number of tokens that have cells.
     """
+    read, convert, in_turn = _read_and_convert(array, role)
+    shared = min(array.adc.columns_per_adc, array.columns, slots)
+    converting = KeySum(-convert * shared, ((convert, 1, min(shared, most)), (convert * shared, slots, most)))
+    reading = KeySum(0.0, ((read, slots, most),))
+    return (reading + converting,) if in_turn else (reading, converting)
+
+
+def _read_and_convert(array: Crossbar, role: str) -> tuple[float, float, bool]:
+    """Time of the reads of one input vector [s], of the conversions of one column [s], and whether these follow."""
     prices, integrated = priced(array, role), array.inputs.kind == "integrated"
     reads = conversions = 1 if array_cost(array, role).timing == "one_access" else array.cycles()
     if array.inputs.kind == "integrated":
         reads, conversions = array.inputs.reads, array.inputs.phases
-    shared, seconds = min(array.adc.columns_per_adc, array.columns, slots), conversions * prices.adc_time
-    converting = KeySum(-seconds * shared, ((seconds, 1, min(shared, most)), (seconds * shared, slots, most)))
-    reading = KeySum(0.0, ((reads * prices.read_time, slots, most),))
-    return (reading + converting,) if integrated else (reading, converting)
+    return reads * prices.read_time, conversions * prices.adc_time, integrated
+
+
+def query_read_time(array: Crossbar, role: str, slots: int, seen: SeenKeys) -> float:
+    """Time in which an array that stores Q multiplies all queries of a head by the keys that they see [s].
+
+    Queries take turns in the cells. In a turn, the keys up to its last query pass through the array, one after another,
+    and each is converted for the queries of the turn that see it.
+
+    Args:
+        array: the array.
+        role: role of its engine, for messages.
+        slots: number of queries that have cells at the same time.
+        seen: the keys that queries see.
+    """
+    read, convert, in_turn = _read_and_convert(array, role)
+    shared = min(array.adc.columns_per_adc, array.columns, slots)
+    turns, rest = divmod(seen.queries, slots)
+    total = 0.0
+    for size, count, before in ((slots, turns, slots * turns * (turns - 1) // 2), (rest, min(rest, 1), slots * turns)):
+        if count:
+            most = min(size, shared)  # columns that the busiest converter converts for a key that all queries see
+            whole = read + convert * most if in_turn else max(read, convert * most)
+            fewer = min(size - 1, shared)  # keys that 1, 2, ... queries of the turn see
+            hidden = 0 if in_turn else min(fewer, int(read / convert)) if convert else fewer  # behind the read
+            rising = convert * (fewer * (fewer + 1) - hidden * (hidden + 1)) / 2
+            total += (count * (seen.first + size - 1 - fewer) + before) * whole
+            total += count * (read * (fewer if in_turn else hidden) + rising)
+    return total

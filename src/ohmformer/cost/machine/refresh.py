@@ -17,6 +17,7 @@ from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.memory.homes import KV, Homes
 from ohmformer.cost.memory.residents import kv_in_memory
+from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import chip_of
 from ohmformer.cost.power.standing import tiles_at_work
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
@@ -96,7 +97,7 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
             lines = matrix_lines(plan, use.engine, tokens_in_columns=entry.role == "attention.key")
             seconds = max(seconds, in_turn * lines * write.interval)
             size = plan.inputs * plan.outputs * plan.matrices * hardware.value_bytes
-            moved = components.transfer_cost(chip_of(hardware), size, 0.0)
+            moved = transfer_cost(chip_of(hardware), size, 0.0)
             energy = add_energy(
                 energy, *({name: count * value for name, value in cost.energy.items()} for cost in (write, moved))
             )

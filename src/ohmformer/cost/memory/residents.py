@@ -7,6 +7,8 @@ in a read-only memory that is not described, and a look-up is a read of a tile's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ohmformer import units
 from ohmformer.cost.engine_choice import PlacedOp
 from ohmformer.cost.memory.gpu_memory import Layers, memory_use, stays_cached
@@ -37,7 +39,7 @@ def kv_in_memory(placed: PlacedOp | KVUse, op: DynamicMatMul, phase: Phase) -> b
     return (kept or engine.overflow == "spill") and op.tokens > slots_of(op, engine)
 
 
-def needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[str, float]:
+def bytes_needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[str, float]:
     """Kind of values -> bytes that need a memory of the chip, or off the chip.
 
     What an encoder needs of one layer at a time counts only if the capacity of the memories of tiles is known, as for
@@ -89,7 +91,26 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
     """
     if not loaded and _all_in_cells(workload, hardware):
         return NOTHING
-    sizes = {**needed(workload, hardware, layers), LOADED: loaded}
+    return homes_of(bytes_needed(workload, hardware, layers), workload, hardware, layers, tiles, loaded)
+
+
+def homes_of(
+    needed: Mapping[str, float], workload: Workload, hardware: Accelerator, layers: Layers, tiles: int, loaded: float
+) -> Homes:
+    """Decide where a number of bytes of each kind lives.
+
+    Args:
+        needed: kind of values -> bytes, see `bytes_needed`.
+        workload: see `find_homes`.
+        hardware: see `find_homes`.
+        layers: see `find_homes`.
+        tiles: see `find_homes`.
+        loaded: see `find_homes`.
+
+    Raises:
+        BadInput: see `find_homes`.
+    """
+    sizes = {**needed, LOADED: loaded}
     if not (sizes[KV] or sizes[WEIGHTS] or loaded or sizes[TABLES]):
         return NOTHING
     if hardware.chip is not None and hardware.chip.dram is None and not (sizes[KV] or sizes[WEIGHTS] or hardware.gpus):

@@ -17,9 +17,11 @@ from math import ceil
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost import components
 from ohmformer.cost.array_prices import priced
+from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import chip_of
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
 from ohmformer.mapping.planning import plan
 
@@ -35,12 +37,14 @@ class FullLoad:
             (standing power), links.
         area: part -> area [m^2]: array (cells and their drivers), dac, adc, sample, shift_add, core and tile (without
             what is in them), node (without its tiles).
+        notes: what the reader of these numbers must know, such as a rate above that of the converters.
     """
 
     tiles: int
     rate: float
     power: Mapping[str, float]
     area: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def full_load(hardware: Accelerator, tiles: int | None = None) -> FullLoad:
@@ -65,7 +69,7 @@ def full_load(hardware: Accelerator, tiles: int | None = None) -> FullLoad:
     matrices = arrays / (array.slices() * array.polarities)
     cost = components.mvm_cost(plan(array.columns, array.rows, array), 1, "projection")
     vectors = matrices / cost.interval
-    moved = components.transfer_cost(chip, *(size * array.inputs.bits / 8 for size in (array.rows, array.columns)))
+    moved = transfer_cost(chip, *(size * array.inputs.bits / 8 for size in (array.rows, array.columns)))
     lanes = chip.vector.lanes_per_core * chip.cores_per_tile
     power = {name: joules * vectors for name, joules in {**cost.energy, **moved.energy}.items()}
     power |= {"vector": lanes * chip.clock * chip.vector.energy_per_op, "static": chip.tile_power}
@@ -76,18 +80,20 @@ def full_load(hardware: Accelerator, tiles: int | None = None) -> FullLoad:
         count * 2 * array.rows * array.columns * vectors,
         {**{name: count * watts for name, watts in power.items()}, **links},
         _area(chip, array, count, nodes),
+        tuple(machine_notes(hardware)),
     )
 
 
 def _area(chip: Chip, array: Crossbar, tiles: int, nodes: int) -> dict[str, float]:
     """Part -> area [m^2] of tiles whose places for arrays are all taken."""
     prices, arrays = priced(array, "projection"), tiles * chip.arrays_per_core * chip.cores_per_tile
+    sets = array.column_circuits
     each = {
         "array": prices.cell_area,
         "dac": array.rows * prices.dac_area,
-        "adc": ceil(array.columns / array.adc.columns_per_adc) * prices.adc_area,
-        "sample": array.columns * prices.sample_area,
-        "shift_add": prices.shift_add_area,
+        "adc": sets * ceil(array.columns / array.adc.columns_per_adc) * prices.adc_area,
+        "sample": sets * array.columns * prices.sample_area,
+        "shift_add": sets * prices.shift_add_area,
     }
     outside = {
         "core": tiles * chip.cores_per_tile * chip.core_area,

@@ -14,10 +14,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.operands import LayerContext, array_reads, chip_of, slots_of, written_plan
+from ohmformer.cost.operands import LayerContext, arrays_of, chip_of
 from ohmformer.cost.stage import Stage
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, SimdEngine
-from ohmformer.workload.spec import DynamicMatMul
+from ohmformer.hardware.spec import Accelerator, SimdEngine
 
 
 def chip_power(hardware: Accelerator, tiles: int) -> float:
@@ -39,7 +38,7 @@ def powered(stage: Stage, ops: Iterable[LayerOp], context: LayerContext) -> Stag
     if context.hardware.chip is None or context.chip.idle_tiles == "on":
         return stage
     chip, products = context.chip, [op for op in ops if isinstance(op, PlacedOp)]
-    arrays = sum(_arrays(placed) for placed in products)
+    arrays = sum(arrays_of(placed) for placed in products)
     lanes = max((_lanes(placed, context) for placed in products), default=context.working_lanes)
     arrays_per_tile = chip.arrays_per_core * chip.cores_per_tile
     lanes_per_tile = chip.vector.lanes_per_core * chip.cores_per_tile
@@ -50,17 +49,6 @@ def tiles_at_work(hardware: Accelerator, arrays: int) -> float:
     """Power that gated tiles draw while this number of their arrays is written [W]; 0 if tiles are always on."""
     chip = chip_of(hardware)
     return 0.0 if chip.idle_tiles == "on" else chip.tile_power * arrays / (chip.arrays_per_core * chip.cores_per_tile)
-
-
-def _arrays(placed: PlacedOp) -> int:
-    """Number of arrays that hold an operand of a product; 0 if no arrays compute it."""
-    op, engine = placed.op, placed.engine
-    if not isinstance(engine, ArrayEngine):
-        return 0
-    if not isinstance(op, DynamicMatMul):
-        return array_reads(placed).matrices.arrays
-    plan = written_plan(op, engine, placed.array, placed.max_code, slots_of(op, engine))
-    return 0 if plan is None else plan.arrays
 
 
 def _lanes(placed: PlacedOp, context: LayerContext) -> int:

@@ -56,6 +56,13 @@ class RequestRefresh:
         return found
 
     @property
+    def gated(self) -> Array:
+        """Energy of gated tiles during all refreshes of each pass [1 + N] [J]; 0 if tiles are always on."""
+        each = np.array([refresh.static for refresh in self.kinds])
+        found: Array = each * self.times
+        return found
+
+    @property
     def cell_writes(self) -> float:
         """Number of cells that are written again, each time counted."""
         return float(sum(refresh.cell_writes * int(n) for refresh, n in zip(self.kinds, self.times, strict=True)))

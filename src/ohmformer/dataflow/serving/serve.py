@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
@@ -11,18 +10,17 @@ from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.memory.homes import KV, WEIGHTS
 from ohmformer.cost.memory.request_room import check_room
 from ohmformer.cost.placement import Placement
-from ohmformer.dataflow.closed_form import latency
-from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.serving.decoding import Decoding
+from ohmformer.dataflow.serving.pass_work import work_of
 from ohmformer.dataflow.serving.served import Served
+from ohmformer.dataflow.serving.step_latency import check_work
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
-from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput, check_type, given
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
-from ohmformer.workload.request import RequestPasses, listed_passes, table_passes
+from ohmformer.workload.request import RequestPasses, Steps, listed_passes, table_passes
 from ohmformer.workload.shapes import Transformer
 from ohmformer.workload.spec import Workload
 
@@ -42,8 +40,9 @@ def serve(
 ) -> Served:
     """Time, energy, area and wear of requests that a machine of fixed size serves: one prefill, then decoding steps.
 
-    The machine is sized once, for the longest cache of the requests. What lives in which memory while it decodes is
-    decided for the last step, whose cache is the longest. All requests of the batch start together.
+    The machine is sized once, for the longest cache of the requests. What lives in which memory is decided for each
+    pass: a growing cache moves weights, and later itself, from the memories of tiles off the chip. All requests of the
+    batch start together.
 
     Args:
         model: the name of a table of dimensions ('gpt2'), a `Transformer`, or workloads: (prefill, list of decoding
@@ -64,11 +63,6 @@ def serve(
     """
     passes = _passes(model, prompt, generate, batch)
     check_cost_arguments("serve", passes.prefill, hardware, clip, weights)
-    if hardware.chip is not None and hardware.chip.idle_tiles == "gated":
-        raise BadInput(
-            "hardware.chip.idle_tiles = 'gated': serve has no time at work of each tile; write 'on', or price single "
-            "passes with of.simulate"
-        )
     remedy = "LayerSerial() or SequenceBlocking(block=64)"
     check_type("serve", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     flow = dataflow or LayerSerial()
@@ -81,12 +75,13 @@ def serve(
     sized = _with_all_tiles(hardware, machine, (prefill, last))
     if sized is not hardware:
         return serve(passes, sized, dataflow=flow, kv=kv, **options)
+    if isinstance(passes.steps, Steps) and flow.has_closed_form:
+        check_work(last, flow, passes.steps.count)
     decoding = Decoding(machine, flow, last, passes.steps) if passes.steps else None
-    alone = None
-    if passes.alone is not None:
-        single = prefill if passes.batch == 1 else place_for(flow, passes.alone, hardware, kv=kv, **options)
-        alone = _work(single, flow), sum(single.energy.values())
-    return Served(passes, machine, flow, prefill, decoding, _work(prefill, flow), alone)
+    alone = prefill if passes.alone is not None else None
+    if passes.alone is not None and passes.batch > 1:
+        alone = place_for(flow, passes.alone, hardware, kv=kv, **options)
+    return Served(passes, machine, flow, prefill, decoding, work_of(prefill, flow), alone)
 
 
 def _machine(prefill: Placement, last: Placement) -> Machine:
@@ -104,11 +99,13 @@ def _machine(prefill: Placement, last: Placement) -> Machine:
 
 
 def _with_all_tiles(hardware: Accelerator, machine: Machine, placed: Sequence[Placement]) -> Accelerator:
-    """The accelerator with the tiles of a machine, if a pass that needs fewer lacks room in the memories of its own."""
+    """The accelerator with the tiles of a machine, if a pass that needs fewer would use the memories of all of them."""
     chip, total = hardware.chip, machine.used.total
-    if chip is None or chip.tiles is not None or chip.buffer_capacity is None:
+    if chip is None or chip.tiles is not None:
         return hardware
-    if not any(each.tiles < total and {KV, WEIGHTS} & each.homes.off_chip.keys() for each in placed):
+    fewer = [each.homes for each in placed if each.tiles < total]
+    lacks_room = chip.buffer_capacity is not None and any({KV, WEIGHTS} & homes.off_chip.keys() for homes in fewer)
+    if not lacks_room and not any(homes.tiles for homes in fewer):
         return hardware
     return hardware.model_copy(update={"chip": chip.model_copy(update={"tiles": total})})
 
@@ -119,15 +116,6 @@ def _kv_of(step: Workload, kv: KVConditioning | None) -> KVConditioning | None:
         return kv
     names = {op.name for op in step.dynamic}
     return {name: spec for name, spec in kv.items() if name in names}
-
-
-def _work(placed: Placement, dataflow: Dataflow) -> float:
-    """The time of computing of a pass [s]: from the closed form where there is one."""
-    placement = replace(placed, refresh=None)
-    if dataflow.has_closed_form:
-        return latency(placement, dataflow)
-    check_size(placement, dataflow)
-    return build_timeline(placement, dataflow).latency
 
 
 def _passes(model: Any, prompt: Any, generate: Any, batch: Any) -> RequestPasses:

@@ -17,20 +17,23 @@ from ohmformer import units
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.request_wear import Writes, request_wear, request_writes
+from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, check_split, total_energy
 from ohmformer.cost.write_wear import Wear
 from ohmformer.dataflow.lifetime import Lifetime, given_rate, lifetime_of, real_number
 from ohmformer.dataflow.retention.pauses import Pauses
+from ohmformer.dataflow.serving.chunked_prefill import chunked_prefill
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.request_ages import request_ages
 from ohmformer.dataflow.serving.request_refresh import RequestRefresh
 from ohmformer.dataflow.serving.request_trace import request_trace
 from ohmformer.dataflow.serving.steady_state import SteadyState, steady_state
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.timeline import Timeline, build_timeline
+from ohmformer.dataflow.timeline import Timeline, build_timeline, gated_energy
 from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.hardware.ages import Ages
+from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.terminal.files import write_text
 from ohmformer.terminal.plain import clean
 from ohmformer.workload.request import RequestPasses
@@ -71,7 +74,7 @@ class Served:
         prefill: the prefill, priced; its own arrays, tiles and area are those of a machine for the prefill alone.
         decoding: the decoding steps, priced; None if one token is generated.
         prefill_work: time of computing of the prefill [s].
-        alone: time of computing [s] and dynamic energy [J] of the prefill of one request; None if they are unknown.
+        alone: the prefill of one request, priced; None if it is unknown.
     """
 
     passes: RequestPasses
@@ -80,7 +83,7 @@ class Served:
     prefill: Placement
     decoding: Decoding | None
     prefill_work: float
-    alone: tuple[float, float] | None
+    alone: Placement | None
 
     @cached_property
     def refresh(self) -> RequestRefresh | None:
@@ -112,13 +115,20 @@ class Served:
         if self.decoding is None:
             return np.zeros(0)
         found: Array = self.decoding.energies + self.machine.power * self.step_latency
-        return found + self.refresh.joules[1:] if self.refresh else found
+        found += self.decoding.gated
+        return found + (self.refresh.joules + self.refresh.gated)[1:] if self.refresh else found
 
     @cached_property
     def prefill_energy(self) -> float:
         """The energy of the prefill, for all requests, standing power included [J]."""
-        again = float(self.refresh.joules[0]) if self.refresh else 0.0
-        return sum(self.prefill.energy.values()) + again + self.machine.power * self.ttft
+        again = float(self.refresh.joules[0] + self.refresh.gated[0]) if self.refresh else 0.0
+        static = self.machine.power * self.ttft + self.prefill_gated
+        return sum(self.prefill.energy.values()) + again + static
+
+    @cached_property
+    def prefill_gated(self) -> float:
+        """Energy of gated tiles at work in the prefill [J]; 0 if tiles are always on."""
+        return gated_energy(self.prefill, self.dataflow)
 
     @property
     def tpot(self) -> float | None:
@@ -176,7 +186,9 @@ class Served:
         return self.machine.area
 
     def energy_by(self, kind: By) -> dict[str, float]:
-        """Energy of all requests [J], split by component, operation or engine; `static` is standing power x time.
+        """Energy of all requests [J], split by component, operation or engine.
+
+        The entry `static` is the energy of standing power, see `Timeline.energy_by`.
 
         Raises:
             BadInput: `kind` is not one of these.
@@ -186,7 +198,9 @@ class Served:
         dynamic = add_energy(prefill, self.decoding.energy_by(kind) if self.decoding else {})
         if self.refresh:
             dynamic = add_energy(dynamic, self.refresh.energy_by(kind))
-        static = self.machine.power * self.latency
+        static = self.machine.power * self.latency + self.prefill_gated
+        static += float(self.decoding.gated.sum()) if self.decoding else 0.0
+        static += float(self.refresh.gated.sum()) if self.refresh else 0.0
         return add_energy(dynamic, {"static": static}) if static else dynamic
 
     @cached_property
@@ -269,7 +283,28 @@ class Served:
         if self.alone is None or (self.decoding is not None and not self.decoding.one_recursion):
             return None
         again = self.refresh.kinds if self.refresh else ()
-        return steady_state(self.decoding, self.machine, self.passes.batch, *self.alone, again)
+        return steady_state(self.decoding, self.machine, self.dataflow, self.passes.batch, self.alone, again)
+
+    def chunked_prefill(self, chunk: int) -> SteadyState:
+        """The steady state if `chunk` tokens of a new prompt join each decoding step, and no prefill runs alone.
+
+        It holds for decoders whose weights are in cells.
+
+        Raises:
+            BadInput: see `serving.chunked_prefill.chunked_prefill`.
+        """
+        return chunked_prefill(self, chunk)
+
+    @cached_property
+    def loads(self) -> dict[str, float]:
+        """Link -> its highest load in any stage of any pass, see `highest_loads`."""
+        return most_of((self.prefill.loads, self.decoding.loads if self.decoding else {}))
+
+    @property
+    def notes(self) -> list[str]:
+        """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
+        hardware = self.machine.hardware
+        return [*(link_notes(hardware.chip, self.loads) if self.machine.used.total else []), *machine_notes(hardware)]
 
     def parts(self) -> tuple[PassCost, ...]:
         """Prefill, first, mean and last decoding step, and the whole, each for all requests."""
@@ -352,7 +387,7 @@ class Served:
         lines = [COLUMNS, *self.rows()]
         widths = [max(len(line[place]) for line in lines) for place in range(len(COLUMNS))]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([self.title, *text])
+        return "\n".join([self.title, *text, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         """The table in HTML, for notebooks."""
@@ -361,4 +396,5 @@ class Served:
         head = "".join(f"<th>{title}</th>" for title in COLUMNS)
         lines = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in self.rows()]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{body}</table>{notes}"

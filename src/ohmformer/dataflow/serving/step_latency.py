@@ -10,9 +10,10 @@ shifted arrivals and shared units by one constant, in every step, as many equal 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import MEMORY
 from ohmformer.dataflow.layer_cuts import further_units, sets_of_cells, unit_name, writer_of
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.steady import LONGEST_PERIOD, SAME
+from ohmformer.dataflow.steady import LONGEST_PERIOD, MOST_KEPT, SAME
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -40,21 +41,35 @@ class KindTimes:
     Attributes:
         busy: [S, N], time for which a sample occupies each of S stages [s].
         arrives: [S, N], time until the result of each stage arrives [s].
-        memory: [S, N], time for which a sample occupies the memory off the chip [s].
+        memory: [S, N], time for which a sample occupies the memory off the chip [s]; 0 in steps that do not use it.
         setup: time of the setup [s]; 0 without one.
+        absent: [N], True in steps whose samples leave out these layers; None if there are none.
     """
 
     busy: Array
     arrives: Array
     memory: Array
     setup: float
+    absent: npt.NDArray[np.bool_] | None = None
+
+    @cached_property
+    def skips(self) -> list[bool]:
+        """For each stage, True if some steps do not use the memory off the chip [S]."""
+        return [bool((stage <= 0).any()) for stage in self.memory]
 
     def shifted(self, offset: int) -> KindTimes:
         """The times of the steps that come `offset` later; after the last step comes the first."""
         if not offset:
             return self
-        busy, arrives, memory = (np.roll(each, -offset, 1) for each in (self.busy, self.arrives, self.memory))
-        return KindTimes(busy, arrives, memory, self.setup)
+        busy, arrives, memory = (each[:, offset : offset + each.shape[1] // 2] for each in self._twice)
+        absent = None if self.absent is None else np.roll(self.absent, -offset)
+        return KindTimes(busy, arrives, memory, self.setup, absent)
+
+    @cached_property
+    def _twice(self) -> tuple[Array, Array, Array]:
+        """The times, followed by themselves [S, 2 N]: `shifted` takes views of them, which need no memory."""
+        busy, arrives, memory = (np.concatenate([each, each], 1) for each in (self.busy, self.arrives, self.memory))
+        return busy, arrives, memory
 
 
 def step_latencies(
@@ -78,18 +93,14 @@ def step_latencies(
     """
     batch = last.workload.batch
     ahead = tuple(offsets) if offsets is not None else (0,) * batch
-    serial = dataflow.batching == "serial"
-    count = next(iter(times.values())).busy.shape[1]
-    _check_work(last, 1 if serial and offsets is None else batch, count, serial)
-    if not serial:
+    check_work(last, dataflow, next(iter(times.values())).busy.shape[1])
+    if dataflow.batching == "pipelined":
         return _Pass(last, kinds, times).run(ahead)
-    if offsets is None:
-        return batch * _Pass(last, kinds, times).run((0,))
     alone = _Pass(last, kinds, times).run((0,))
-    total = np.zeros(count)
-    for offset in ahead:
-        total += np.roll(alone, -offset)
-    return total
+    if offsets is None:
+        return batch * alone
+    found: Array = sum((number * np.roll(alone, -offset) for offset, number in Counter(ahead).items()), np.zeros(1))
+    return found
 
 
 def job_ends(
@@ -108,21 +119,25 @@ def job_ends(
         (position of the layer, position of the stage) -> ends of its job [N] [s].
     """
     serial = dataflow.batching == "serial"
-    count = next(iter(times.values())).busy.shape[1]
     samples = 1 if serial else last.workload.batch
-    _check_work(last, samples, count, serial)
+    check_work(last, dataflow, next(iter(times.values())).busy.shape[1])
     found = _Pass(last, kinds, times, follow=0 if serial else sample)
     alone = found.run((0,) * samples)
     return {place: end + sample * alone for place, end in found.ends.items()} if serial else found.ends
 
 
-def _check_work(last: Placement, samples: int, steps: int, serial: bool) -> None:
+def check_work(last: Placement, dataflow: Dataflow, steps: int) -> None:
+    """Refuse a number of requests whose steps take too long to compute.
+
+    Raises:
+        BadInput: there are too many jobs.
+    """
+    samples = 1 if dataflow.batching == "serial" else last.workload.batch
     jobs = samples * sum(len(layer.stages) for layer in last.layers)
     if jobs * (steps + OVERHEAD) > MOST_WORK:
-        remedy = "lower batch or generate" + ("" if serial else ", or set dataflow.batching = 'serial'")
         raise BadInput(
             f"serve: batch = {last.workload.batch}: takes {jobs:,} jobs in each of {steps:,} steps, too many to "
-            f"compute; {remedy}"
+            "compute; lower batch or generate, or set dataflow.batching = 'serial'"
         )
 
 
@@ -151,7 +166,8 @@ class _Pass:
         count = next(iter(self.times.values())).busy.shape[1]
         self.arrived = [np.zeros(count)] * len(offsets)
         layers, index, ahead = self.placement.layers, 0, _equal_after(self.kinds)
-        states: deque[Array] = deque(maxlen=LONGEST_PERIOD + 1)
+        most = MOST_KEPT // (len(offsets) * count)
+        states: deque[Array] = deque(maxlen=min(max(most, 2), LONGEST_PERIOD + 1))
         while index < len(layers):
             self._layer(index, self.times[self.kinds[index]], offsets)
             equal = ahead[index] if self.follow is None else 0
@@ -183,7 +199,12 @@ class _Pass:
         shifted = {offset: times.shifted(offset) for offset in dict.fromkeys(offsets)}
         for sample, offset in enumerate(offsets):
             now = enter if sample == 0 else self.arrived[sample]
+            before = {} if times.absent is None else dict(self.free)
             self.arrived[sample], ends = self._sample(layer, units, shifted[offset], now)
+            if (absent := shifted[offset].absent) is not None:
+                self.arrived[sample] = np.where(absent, now, self.arrived[sample])
+                for unit in {unit for each in units for unit in each}:
+                    self.free[unit] = np.where(absent, before.get(unit, -np.inf), self.free[unit])
             if sample == self.follow:
                 self.ends.update({(index, place): end for place, end in enumerate(ends)})
         shared = self._shared(layer)
@@ -201,13 +222,18 @@ class _Pass:
             if stage.name == "write":
                 sets, uses = sets_of_cells(self.placement, layer, stage), self.readers.get(units[place][0], ())
                 now = now if sets is None or len(uses) < sets else np.maximum(now, uses[-sets])
+            off_chip = MEMORY in units[place][1:]
             for unit in units[place]:
                 if unit in self.free:
-                    now = np.maximum(now, self.free[unit])
+                    free = self.free[unit]
+                    waits = unit == MEMORY and off_chip and times.skips[place]
+                    now = np.maximum(now, np.where(times.memory[place] > 0, free, now) if waits else free)
             ends.append(now + times.busy[place])
+            memory = self.free.get(MEMORY, now)
             self.free.update(dict.fromkeys(units[place], ends[-1]))
-            if MEMORY in units[place][1:]:
-                self.free[MEMORY] = now + times.memory[place]
+            if off_chip:
+                until = now + times.memory[place]
+                self.free[MEMORY] = np.where(times.memory[place] > 0, until, memory) if times.skips[place] else until
             now = now + times.arrives[place]
             if (writer := writer_of(layer.stages, place)) is not None:
                 last[writer] = now

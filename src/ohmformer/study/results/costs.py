@@ -42,6 +42,8 @@ class CostResult(Part):
         throughput_per_s: samples per second. A sample is done when all its passes are: one pass over its tokens, or all
             decoding steps of the point.
         tokens_per_s: new tokens per second: those of a sample, or one for each decoding step.
+        load: link ("network", "tile memory") -> bytes that pass in the stage that loads it most, over those that its
+            limit allows, before it slows the stage; empty where no limit is known.
     """
 
     latency_s: Number
@@ -57,6 +59,7 @@ class CostResult(Part):
     energy_by: EnergyBy
     critical_path_s: dict[Text, Number]
     buffer_B: dict[Text, Number]
+    load: dict[Text, Number]
     counts: dict[Text, Number]
 
 
@@ -83,7 +86,9 @@ class SteadyResult(Part):
         requests: requests in flight.
         requests_per_s: requests that end per second.
         output_tokens_per_s: generated tokens per second.
-        step_s: mean time of a decoding step; None if one token is generated.
+        chunk: tokens of a chunk of chunked prefill; None if prefills run alone, between two steps.
+        ttft_s: mean time from the start of a prefill to its first token.
+        step_s: mean time of a step; None if one token is generated.
         tpot_s: mean time between two tokens of a request, prefills of others included; None likewise.
         energy_per_token_J: energy of a generated token.
         power_W: mean power.
@@ -92,6 +97,8 @@ class SteadyResult(Part):
     requests: Count
     requests_per_s: Number
     output_tokens_per_s: Number
+    chunk: Count | None
+    ttft_s: Number
     step_s: Number | None
     tpot_s: Number | None
     energy_per_token_J: Number
@@ -121,6 +128,7 @@ class ServedResult(Part):
         energy_by: the energy by component, operation and engine.
         parts: prefill, decoding steps, and all.
         steady: the steady state; None if the prefill of a single request is unknown.
+        load: as that of `CostResult`, of all passes.
         counts: arrays and tiles.
     """
 
@@ -143,4 +151,5 @@ class ServedResult(Part):
     energy_by: EnergyBy
     parts: tuple[PartCost, ...]
     steady: SteadyResult | None
+    load: dict[Text, Number]
     counts: dict[Text, Number]

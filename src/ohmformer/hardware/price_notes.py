@@ -1,0 +1,75 @@
+"""What a reader must know of the prices of a machine: readings of its timing, prices that do not follow its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ohmformer.array.spec import Crossbar
+from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.spec import Accelerator, ArrayEngine
+
+MOST = 3
+"""Largest number of differences that a note lists."""
+
+
+def arrays_of(hardware: Accelerator) -> Iterator[tuple[str, Crossbar]]:
+    """("projection" or "attention", array) of every engine that has arrays."""
+    for role, engine in hardware.engines.items():
+        if isinstance(engine, ArrayEngine):
+            yield role.partition(".")[0], engine.array
+
+
+def one_access_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """Notes on arrays that take the time of one access for all bits of an input.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    places: dict[int, dict[str, None]] = {}
+    for place, array in arrays:
+        cycles, cost = array.cycles(), array.cost
+        if cost is not None and cost.timing == "one_access" and cycles > 1 and array.inputs.kind != "integrated":
+            places.setdefault(cycles, {})[place] = None
+    return [
+        f"cost.timing = 'one_access' of {' and '.join(names)} arrays: up to {cycles} times faster than reads and "
+        "conversions allow"
+        for cycles, names in places.items()
+    ]
+
+
+def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, list[str]]:
+    """What the prices of cores and tiles hold for, and what tiles hold instead.
+
+    Args:
+        chip: the chip.
+        arrays: (whose array, array) for all arrays of its tiles.
+    """
+    at, sizes = chip.priced_with, dict[str, dict[str, None]]()
+    for place, array in arrays:
+        if None not in (at.rows, at.columns) and (array.rows, array.columns) != (at.rows, at.columns):
+            sizes.setdefault(f"{array.rows} x {array.columns}", {})[place] = None
+    found = [f"{size} ({', '.join(places)})" for size, places in sizes.items()]
+    for name, words in (("arrays_per_core", "arrays in a core"), ("cores_per_tile", "cores in a tile")):
+        if getattr(at, name) not in (None, getattr(chip, name)):
+            found.append(f"{getattr(chip, name)} {words}")
+    held = f"arrays of {at.rows} x {at.columns}, {at.arrays_per_core} in a core and {at.cores_per_tile} cores in a tile"
+    return held, found
+
+
+def tile_note(held: str, found: list[str]) -> str:
+    """A note on tiles that hold something else than what their prices hold for."""
+    more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
+    return (
+        f"power and area of cores and tiles (without their arrays) are those published for {held}, while there are "
+        f"{', '.join(found[:MOST])}{more}: see chip.priced_with"
+    )
+
+
+def machine_notes(hardware: Accelerator) -> list[str]:
+    """All notes on the prices of a machine, each once."""
+    arrays = list(arrays_of(hardware))
+    notes = one_access_notes(arrays)
+    if hardware.chip is not None:
+        held, found = unlike_tiles(hardware.chip, arrays)
+        notes += [tile_note(held, found)] if found else []
+    return notes
