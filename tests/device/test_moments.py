@@ -40,6 +40,8 @@ def integrated(target: float, device: Cell) -> tuple[float, float]:
 @settings(max_examples=60)
 @given(NOISES, st.sampled_from([0.0, 1e-7, 2e-6]), st.none() | st.floats(1e-5, 3e-5))
 def test_they_are_those_of_the_write(write_noise: Any, g_min: float, ceiling: float | None) -> None:
+    if ceiling is not None and write_noise is TABLE:
+        ceiling += 1e-6  # a ceiling below a mean of the table is refused
     device = cell(g_min=g_min, write_noise=write_noise, g_ceiling=ceiling)
     targets = TARGETS.clamp(min=g_min)
     shift, variance = write_moments(targets, device)
