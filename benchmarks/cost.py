@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import product
+from statistics import median
 
 import numpy as np
 
@@ -22,18 +23,18 @@ POINTS = 5000
 
 MEANING = """The first two rows take one priced placement and vary block sizes and stage times. `explore` starts from
 specifications: changing the accelerator, the shapes of every length, placement, energy, area and latency are all in its
-time. Energies and converters decide prices, so each pair of length and accelerator is placed and priced (384 of them),
-while block sizes share it."""
+time; changing it takes about 90 us for each number. Accelerators that differ in numbers alone are priced at once;
+those with other converters per array in groups of their own. Block sizes share prices."""
 
 
-def timed(call: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds of the fastest of a few runs."""
+def timed(call: Callable[[], object], repeats: int = 5, clock: Callable[[], float] = time.process_time) -> float:
+    """Median seconds of a few runs, by default of processor time, which other processes disturb less."""
     found = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         call()
-        found.append(time.perf_counter() - start)
-    return min(found)
+        found.append(clock() - start)
+    return median(found)
 
 
 def designs(count: int) -> Designs:
@@ -57,12 +58,44 @@ def grid(hardware: of.Accelerator) -> list[of.DesignPoint]:
     return [of.DesignPoint(*point) for point in product(works, machines, dataflows)]
 
 
-def machines_alone(hardware: of.Accelerator, count: int) -> list[of.DesignPoint]:
+PASSES: dict[str, tuple[of.Workload, of.Dataflow]] = {
+    "BERT-large in blocks": (of.shapes("bert-large", tokens=512), of.SequenceBlocking()),
+    "BERT-large, layers overlap": (of.shapes("bert-large", tokens=512), of.LayerOverlap()),
+    "BERT-large in blocks, batch 8": (of.shapes("bert-large", tokens=512, batch=8), of.SequenceBlocking()),
+    "GPT-2, prefill in blocks": (of.shapes("gpt2", phase="prefill", tokens=512), of.SequenceBlocking()),
+    "GPT-2, decoding": (of.shapes("gpt2", phase="decode", context=512), of.LayerSerial()),
+}
+"""What accelerators are swept for."""
+SWEPT = {
+    "energy of a conversion": ("projection.array.cost.adc_energy", 1e-12, 4e-12),
+    "time of a read": ("attention.array.cost.read_time", 1e-9, 4e-7),
+}
+"""What is swept: its path, from and to."""
+
+
+def machines_alone(passed: str, swept: str, hardware: of.Accelerator, count: int) -> list[of.DesignPoint]:
     """As many accelerators as points: no price can be used twice."""
-    work, dataflow = of.shapes("bert-large", tokens=512), of.SequenceBlocking()
-    energies = np.linspace(1e-12, 4e-12, count).tolist()
-    machines = (of.replace(hardware, "projection.array.cost.adc_energy", energy) for energy in energies)
+    (work, dataflow), (path, low, high) = PASSES[passed], SWEPT[swept]
+    machines = (of.replace(hardware, path, value) for value in np.linspace(low, high, count).tolist())
     return [of.DesignPoint(work, machine, dataflow) for machine in machines]
+
+
+def blocks_alone(passed: str, hardware: of.Accelerator, count: int) -> list[of.DesignPoint]:
+    """One accelerator, and another number of tokens per block at each point."""
+    work, dataflow = PASSES[passed]
+    return [of.DesignPoint(work, hardware, of.replace(dataflow, "block", block)) for block in range(8, 8 + count)]
+
+
+def explored(hardware: of.Accelerator) -> list[tuple[str, str]]:
+    """Rows of `explore`, with another accelerator at each point, and with another block."""
+    rows = []
+    for passed, swept in product(PASSES, SWEPT):
+        seconds = timed(lambda passed=passed, swept=swept: of.explore(machines_alone(passed, swept, hardware, 500)), 3)
+        rows.append((f"`explore`, another {swept} at each point: {passed}", f"{500 / seconds:,.0f} designs/s"))
+    for passed in (name for name, (_, dataflow) in PASSES.items() if not isinstance(dataflow, of.LayerSerial)):
+        seconds = timed(lambda passed=passed: of.explore(blocks_alone(passed, hardware, 100)), 3)
+        rows.append((f"`explore`, another block at each point: {passed}", f"{100 / seconds:,.0f} designs/s"))
+    return rows
 
 
 def main() -> None:
@@ -85,8 +118,7 @@ def main() -> None:
     rows.append(
         (f"`explore`: {count:,} points, blocks x lengths x converters x energies", f"{count / seconds:,.0f} designs/s")
     )
-    seconds = timed(lambda: of.explore(machines_alone(hardware, 500)))
-    rows.append(("`explore`, another accelerator at each point", f"{500 / seconds:,.0f} designs/s"))
+    rows += explored(hardware)
     work = of.shapes("bert-large", tokens=512)
     seconds = timed(lambda: latency(place(work, hardware), of.SequenceBlocking()), 50)
     rows.append(("one by one, placed and priced anew", f"{1 / seconds:,.0f} designs/s"))
@@ -98,7 +130,7 @@ def main() -> None:
     seconds = timed(lambda: of.simulate(deep, hardware, of.SequenceBlocking()).energy)
     rows.append(("the same, and its energy by component", f"{seconds:.2f} s"))
     command = [sys.executable, "-m", "ohmformer.cli", "cost", "bert_base"]
-    seconds = timed(lambda: subprocess.run(command, capture_output=True, check=True), 3)
+    seconds = timed(lambda: subprocess.run(command, capture_output=True, check=True), 3, time.perf_counter)
     rows.append(("`ohmformer cost bert_base`, three points, from start to end", f"{seconds:.2f} s"))
     print("# The cost half\n\n`python benchmarks/cost.py > benchmarks/cost.md`, on one of two shared virtual cores.\n")
     print("| what | one core |\n|---|---|")

@@ -25,7 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 from numbers import Real
 from pathlib import Path
 from threading import RLock
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationInfo
 from pydantic_core import core_schema
@@ -309,7 +309,7 @@ def number_from(kind: Family, method: str, *arguments: Any, passing: tuple[type[
     value = called(kind, method, *arguments, passing=passing)
     if not isinstance(value, Real) or isinstance(value, bool):
         raise BadInput(f"{type(kind).__name__}.{method}: returns {shown(value)}; return a number")
-    return float(value)
+    return float(value) if hasattr(value, "__float__") else cast("float", value)  # a number for each of many designs
 
 
 def outside(values: Any) -> Iterator[type[Family]]:

@@ -134,10 +134,10 @@ class Spec(BaseModel):
         A bare number is marked as the user's. In the values of an existing specification, which bring their
         `provenance`, a bare number without a source is a default and stays one.
         """
-        fields = _fields(cls)
-        plain: dict[str, Any] = {}
-        provenance = data.get("provenance")
-        exists = isinstance(provenance, tuple)
+        fields, provenance = _fields(cls), data.get("provenance")
+        exists, plain = isinstance(provenance, tuple), dict[str, Any]()
+        if exists and data.keys() == {*fields, "provenance"} and dict not in map(type, data.values()):
+            return data  # the values of an existing specification, none of them with a source of its own
         sources = dict(provenance) if isinstance(provenance, tuple) else {}
         for key, value in data.items():
             if key == "provenance" and exists:

@@ -18,6 +18,7 @@ from ohmformer.array.prices.converter_laws import Converter
 from ohmformer.array.prices.differences import check_laws, converter_bits, sizes, sizes_of_write
 from ohmformer.array.prices.spec import ArrayCost
 from ohmformer.array.spec import Crossbar
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.errors import BadInput
 from ohmformer.registry import Family, number_from
 
@@ -181,7 +182,7 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
         shift_add_energy=number(cost.shift_add_energy),
         adc_energy=converter.energy,
         adc_time=converter.time,
-        access_time=max(read_time, conversion_time),
+        access_time=largest(read_time, conversion_time),
         conversion_time=conversion_time,
         cell_area=cell_area,
         dac_area=dac_area,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from ohmformer.cost.designs.per_design import largest
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -29,12 +31,12 @@ class Cost:
     def then(self, other: Cost) -> Cost:
         """Cost of both in series as stages of a pipeline: latencies add, the longer interval counts."""
         joined = add_energy(self.energy, other.energy)
-        return Cost(joined, self.latency + other.latency, max(self.interval, other.interval))
+        return Cost(joined, self.latency + other.latency, largest(self.interval, other.interval))
 
     def beside(self, other: Cost) -> Cost:
         """Cost of both in parallel on separate hardware: the longer latency and the longer interval count."""
         joined = add_energy(self.energy, other.energy)
-        return Cost(joined, max(self.latency, other.latency), max(self.interval, other.interval))
+        return Cost(joined, largest(self.latency, other.latency), largest(self.interval, other.interval))
 
     def in_turn(self, other: Cost) -> Cost:
         """Cost of both in series on the same hardware: latencies and intervals add."""

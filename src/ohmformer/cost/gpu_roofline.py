@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ohmformer.cost.cost import Cost
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.gpu_kernels import Kernel
 from ohmformer.hardware.spec import Accelerator, GpuEngine
 
@@ -34,7 +35,7 @@ def kernels_cost(kernels: Iterable[Kernel], gpu: GpuEngine) -> Cost:
         moved, rate = bytes_moved(kernel, gpu), gpu.peak
         rate *= gpu.attention_efficiency if kernel.attention else gpu.efficiency
         joules = 2 * kernel.macs * op_energy + moved * gpu.energy_per_byte
-        time += (gpu.launch_time if kernel.launched else 0.0) + max(
+        time += (gpu.launch_time if kernel.launched else 0.0) + largest(
             2 * kernel.macs / rate,
             2 * kernel.block_macs * gpu.processors / rate,
             moved / bandwidth,
@@ -51,4 +52,4 @@ def bytes_moved(kernel: Kernel, gpu: GpuEngine) -> float:
 
 def idle_power(hardware: Accelerator) -> float:
     """Idle power of the GPU of an accelerator [W]; 0 without a GPU. All roles of a GPU are one chip."""
-    return max((gpu.idle_power for gpu in hardware.gpus.values()), default=0.0)
+    return largest(0.0, *(gpu.idle_power for gpu in hardware.gpus.values()))

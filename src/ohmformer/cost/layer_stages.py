@@ -13,6 +13,7 @@ from ohmformer.cost.attention.beside_products import Beside, beside_products, se
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.attention.write_stages import write_stages
 from ohmformer.cost.cost import Cost, add_energy
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.gpu_roofline import kernels_cost
@@ -184,7 +185,7 @@ def _on_exact_engine(
     fixed = context.chip.network_latency
     stage = Stage(name, side, engine.kind, True, fixed=fixed, per_token=rest.cost.interval, energy=energy)
     stage = timed_by_keys(stage, rest.seen, rest.parts)
-    return stage.at_least(max(price.seconds / context.vectors, in_memory)), traffic
+    return stage.at_least(largest(price.seconds / context.vectors, in_memory)), traffic
 
 
 def _on_gpu(name: str, side: str, ops: list[LayerOp], gpu: GpuEngine, context: LayerContext) -> Stage:
@@ -262,7 +263,7 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         f"{side}.{name}",
         any(placed.shared for placed in products),
         fixed=total.latency,
-        per_token=max(total.interval, rest.cost.interval, spilled),
+        per_token=largest(total.interval, rest.cost.interval, spilled),
         energy=add_energy(total.energy, transfers, rest.cost.energy),
         counts=counts,
     )

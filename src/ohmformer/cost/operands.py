@@ -11,6 +11,7 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads, query_read_time
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.technology import at_technology
@@ -198,7 +199,7 @@ def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple
     if reads.partial is None or engine.written == "left":
         columns = min(reads.matrices.outputs, slots) if key else array.columns
         if op.causal and columns < min(array.adc.columns_per_adc, array.columns):
-            interval = max(part.of(columns) for part in key_read_times(array, placed.role, columns))
+            interval = largest(*(part.of(columns) for part in key_read_times(array, placed.role, columns)))
         return interval * reads.sequential_vectors, ()
     cells = op.tokens - tokens_spilled(op, engine)
     if key:

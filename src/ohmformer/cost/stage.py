@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.errors import BadInput, shown, suggest
 
 By = Literal["component", "operation", "engine"]
@@ -95,14 +96,14 @@ class Stage:
         if tokens > self.turn:
             turns = ceil(tokens / self.turn) - 1
             return turns * self.occupancy(self.turn) + self.time(tokens - turns * self.turn)
-        return max(self.floor, self.fixed + self._work(tokens, first)) if tokens else 0.0
+        return largest(self.floor, self.fixed + self._work(tokens, first)) if tokens else 0.0
 
     def occupancy(self, tokens: float, first: int = 0) -> float:
         """Time after which a unit can take the next block [s]: `time` without `fixed`, which is latency."""
         if tokens > self.turn:
             turns = ceil(tokens / self.turn) - 1
             return turns * self.occupancy(self.turn) + self.occupancy(tokens - turns * self.turn)
-        return max(self.floor, self._work(tokens, first)) if tokens else 0.0
+        return largest(self.floor, self._work(tokens, first)) if tokens else 0.0
 
     def _work(self, tokens: float, first: int) -> float:
         """Time of the tokens of a block [s]."""
@@ -120,7 +121,7 @@ class Stage:
     def at_least(self, per_token: float) -> Stage:
         """The stage if every token takes at least `per_token` seconds."""
         if self.by_keys is None:
-            return replace(self, per_token=max(self.per_token, per_token))
+            return replace(self, per_token=largest(self.per_token, per_token))
         times = self.by_keys.at_least(per_token)
         return replace(self, per_token=times.total / times.seen.queries, by_keys=times)
 
@@ -181,9 +182,9 @@ def _joined(one: Stage, other: Stage) -> Stage:
         off_chip=one.off_chip + other.off_chip,
         energy=add_energy(one.energy, other.energy),
         counts=one.counts + other.counts,
-        standing=max(one.standing, other.standing),
-        network_load=max(one.network_load, other.network_load),
-        memory_load=max(one.memory_load, other.memory_load),
+        standing=largest(one.standing, other.standing),
+        network_load=largest(one.network_load, other.network_load),
+        memory_load=largest(one.memory_load, other.memory_load),
         merged_from=one.parts + other.parts,
     )
 

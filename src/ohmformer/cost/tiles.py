@@ -14,6 +14,7 @@ from ohmformer import units
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import priced
 from ohmformer.cost.attention.array_sides import second_set_area
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.gpu_memory import stays_cached
 from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
@@ -310,7 +311,7 @@ def chip_area(hardware: Accelerator, used: Tiles, heads: int, softmax_sets: int 
     """Area of tiles with their arrays, nodes, softmax units of `heads` heads, exact engines, a GPU's die [m^2]."""
     exact = dict.fromkeys(engine for engine in hardware.engines.values() if isinstance(engine, ExactEngine))
     exact_area = sum(engine.checked_area() for engine in exact)
-    die = max((gpu.area for gpu in hardware.gpus.values()), default=0.0)
+    die = largest(0.0, *(gpu.area for gpu in hardware.gpus.values()))
     if die and not used.total:
         return die + exact_area
     chip = chip_of(hardware)

@@ -1,36 +1,29 @@
 """Design-space exploration: each pair of workload and accelerator is priced once; latencies are computed together.
 
-Block sizes and dependencies do not change a price, so points that differ only in them are nearly free. One evaluation
-of the closed form covers the layers of all points.
+Accelerators that differ in numbers alone are priced at once (see `cost/designs`). Block sizes and dependencies do not
+change a price, so points that differ only in them are nearly free. One evaluation of the closed form covers the layers
+of all points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from math import inf
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.designs.bundle import price_at_once
+from ohmformer.cost.designs.per_design import Disagreement, value_at
 from ohmformer.cost.machine.arguments import check_cost_arguments
-from ohmformer.cost.machine.refresh import Refresh, refreshes
+from ohmformer.cost.machine.refresh import refreshes
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import Stage
-from ohmformer.dataflow.closed_form import (
-    Array,
-    Designs,
-    alone_latency,
-    has_equal_blocks,
-    is_pipeline,
-    latency,
-    runs_one_by_one,
-)
-from ohmformer.dataflow.layer_cuts import Segment, joined_segments
-from ohmformer.dataflow.placing import check_softmax, place_for, sets_of
+from ohmformer.dataflow.closed_form import Array
+from ohmformer.dataflow.placing import place_for, sets_of
+from ohmformer.dataflow.points.latencies import Point, latencies
+from ohmformer.dataflow.points.priced import Priced
 from ohmformer.dataflow.spec import Dataflow
-from ohmformer.dataflow.timeline import build_timeline, gated_energy
+from ohmformer.dataflow.timeline import gated_energy
 from ohmformer.errors import BadInput, check_type, given
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
@@ -57,14 +50,14 @@ class Explored:
         latency: [N], latency of all samples of the workload [s].
         energy: [N], energy of all samples, standing power included [J].
         area: [N], area of the chip [m^2].
-        placements: N placements, with arrays, tiles, event counts and wear. Points with the same workload and
-            accelerator share one.
+        placements: N placements, with arrays, tiles, event counts and wear, each made when it is read. Points with the
+            same workload and accelerator share one.
     """
 
     latency: Array
     energy: Array
     area: Array
-    placements: tuple[Placement, ...]
+    placements: Sequence[Placement]
 
 
 def explore(
@@ -88,31 +81,41 @@ def explore(
         BadInput: there are no points, a price is missing, or a chip is too small.
     """
     designs = _design_points(points)
-    by_pair: dict[tuple[object, ...], _Priced] = {}
-    per_point = []
-    for workload, hardware, dataflow in designs:
-        pair = (id(workload), id(hardware), *sets_of(dataflow).values())
-        if pair not in by_pair:
-            check_cost_arguments("explore", workload, hardware, clip, weights)
-            by_pair[pair] = _Priced.of(
-                place_for(dataflow, workload, hardware, clip=clip, rules=rules, weights=weights, kv=kv)
-            )
-        check_softmax(by_pair[pair].placement, dataflow)
-        per_point.append(by_pair[pair])
-    latencies = _latencies(designs, per_point)
-    joules, power, area = np.array([(priced.energy, priced.power, priced.area) for priced in per_point]).T
-    joules = joules + power * latencies
-    for number, (design, priced) in enumerate(zip(designs, per_point, strict=True)):
-        if priced.gated:
-            joules[number] += gated_energy(priced.placement, design.dataflow)
-        if priced.placement.refresh:
-            joules[number] += _refresh_energy(priced.placement, float(latencies[number]))
-    return Explored(latencies, joules, area, tuple(priced.placement for priced in per_point))
+    pairs = _Pairs(designs, {"clip": clip, "rules": rules, "weights": weights, "kv": kv})
+    found = price_at_once(pairs.distinct, lambda pair: pair.hardware, lambda pair: pair.kind, pairs.priced)
+    shared = [Point(*found[pair], design.dataflow) for pair, design in zip(pairs.of_point, designs, strict=True)]
+    placements = _Placements(pairs, shared)
+    passed = latencies(shared, placements)
+    joules, power, area = np.array([priced.numbers[place] for priced, place in found])[pairs.of_point].T
+    joules = joules + power * passed
+    if any(priced.gated for priced, _ in found):
+        joules += _gated_energies(shared, placements)
+    if any(priced.placement.refresh for priced, _ in found):
+        joules += [_refresh_energy(point, float(seconds)) for point, seconds in zip(shared, passed, strict=True)]
+    return Explored(passed, joules, area, placements)
 
 
-def _refresh_energy(placement: Placement, latency: float) -> float:
+def _gated_energies(points: list[Point], placements: Sequence[Placement]) -> Array:
+    """Energy of gated tiles at each point [J]; 0 if tiles are always on."""
+    energies = np.zeros(len(points))
+    at_once: dict[tuple[int, int], float | None] = {}
+    for number, (priced, place, dataflow) in enumerate(points):
+        if not priced.gated:
+            continue
+        key = id(priced), id(dataflow)
+        if key not in at_once:
+            try:
+                at_once[key] = gated_energy(priced.placement, dataflow)
+            except Disagreement:
+                at_once[key] = None
+        joules = at_once[key]
+        energies[number] = gated_energy(placements[number], dataflow) if joules is None else value_at(joules, place)
+    return energies
+
+
+def _refresh_energy(point: Point, latency: float) -> float:
     """Energy of all refreshes of K and V during a pass [J]."""
-    refresh = placement.refresh
+    refresh = point.priced.refresh(point.place)
     return 0.0 if refresh is None else (refresh.joules + refresh.static) * refreshes(latency, refresh.interval)
 
 
@@ -138,135 +141,83 @@ def _design_points(points: Iterable[Any]) -> list[DesignPoint]:
     return designs
 
 
-class _Pipeline(NamedTuple):
-    """Equal layers of a placement.
+class _Pair(NamedTuple):
+    """A workload on an accelerator, with the sets of cells and softmax units that a dataflow needs.
 
     Attributes:
-        layer: the first of them.
-        repeats: how many there are.
-        start: time at which their first stage may start [s].
-        stages: [5, S], the fields fixed, per_token, floor, cap and turn of their S stages.
-        parts: their segments (see `layer_cuts.segments`) if attention does not wait for all blocks, and if it does.
+        workload: the operations.
+        hardware: the accelerator.
+        dataflow: the first dataflow that they are used with.
+        kind: equal for pairs that differ in their accelerator alone.
     """
 
-    layer: PlacedLayer
-    repeats: int
-    start: float
-    stages: Array
-    parts: tuple[tuple[Segment, ...], tuple[Segment, ...]]
+    workload: Workload
+    hardware: Accelerator
+    dataflow: Dataflow
+    kind: tuple[object, ...]
 
 
-@dataclass(frozen=True)
-class _Priced:
-    """A placement, with the values that all its design points share.
+class _Pairs:
+    """The pairs that are priced.
 
     Attributes:
-        placement: the placement.
-        pipelines: its distinct layers.
-        energy: dynamic energy of all samples [J].
-        power: standing power [W].
-        area: area of the chip [m^2].
-        closed: True if each layer is a pipeline (see `is_pipeline`).
-        equal: True if equal blocks of each layer take equal times.
-        gated: True if tiles draw standing power only at work.
+        options: further arguments of `place`.
+        distinct: the pairs, each once.
+        of_point: for each point, the position of its pair.
     """
 
-    placement: Placement
-    pipelines: list[_Pipeline]
-    energy: float
-    power: float
-    area: float
-    closed: bool
-    equal: bool
-    gated: bool
+    def __init__(self, points: list[DesignPoint], options: dict[str, Any]) -> None:
+        self.options = options
+        self.distinct: list[_Pair] = []
+        self.of_point: list[int] = []
+        positions: dict[tuple[object, ...], int] = {}
+        sets: dict[int, tuple[object, ...]] = {}
+        for workload, hardware, dataflow in points:
+            if id(dataflow) not in sets:
+                sets[id(dataflow)] = tuple(sets_of(dataflow).values())
+            key = id(hardware), id(workload), sets[id(dataflow)]
+            position = positions.setdefault(key, len(self.distinct))
+            if position == len(self.distinct):
+                check_cost_arguments("explore", workload, hardware, options["clip"], options["weights"])
+                self.distinct.append(_Pair(workload, hardware, dataflow, key[1:]))
+            self.of_point.append(position)
 
-    @classmethod
-    def of(cls, placement: Placement) -> _Priced:
-        distinct = placement.distinct()
-        pipelines = [
-            _Pipeline(
-                layer,
-                repeats,
-                layer.setup.time(1) if layer.setup else 0.0,
-                _stage_times(layer.stages),
-                (((0, len(layer.stages), False),), joined_segments(layer)),
-            )
-            for layer, repeats in distinct
-        ]
-        energy = sum(placement.energy.values())
-        closed = all(is_pipeline(placement, layer) for layer, _ in distinct)
-        equal = all(has_equal_blocks(layer, 1) for layer, _ in distinct)
-        gated = any(stage.standing for layer, _ in distinct for stage in layer.all_stages())
-        return cls(placement, pipelines, energy, placement.power, placement.area, closed, equal, gated)
+    def place(self, pair: _Pair, hardware: Accelerator) -> Placement:
+        """The placement of a pair on an accelerator, which may stand for many."""
+        return place_for(pair.dataflow, pair.workload, hardware, **self.options)
+
+    def priced(self, pair: _Pair, hardware: Accelerator, count: int) -> Priced:
+        """What `count` pairs share that are priced at once."""
+        return Priced.of(self.place(pair, hardware), count)
 
 
-def _has_formula(priced: _Priced, dataflow: Dataflow) -> bool:
-    """True if one formula gives the latency of the point (top of `closed_form.py`)."""
-    if not (priced.closed and runs_one_by_one(priced.placement, dataflow)):
-        return False
-    layers = (pipeline.layer for pipeline in priced.pipelines)
-    return priced.equal or all(has_equal_blocks(layer, dataflow.size_of_block(layer.tokens)) for layer in layers)
+class _Placements(Sequence[Placement]):
+    """The placements of points, each made when it is read for the first time."""
 
+    def __init__(self, pairs: _Pairs, points: list[Point]) -> None:
+        self._pairs, self._points = pairs, points
+        self._made: dict[int, Placement] = {}
 
-def _stage_times(stages: tuple[Stage, ...]) -> Array:
-    return np.array([(stage.fixed, stage.per_token, stage.floor, stage.cap, stage.turn) for stage in stages]).T
+    def __len__(self) -> int:
+        return len(self._points)
 
+    @overload
+    def __getitem__(self, number: int) -> Placement: ...
 
-@dataclass
-class _Bucket:
-    """Layers with the same segments (see `layer_cuts.segments`): one array operation serves them all.
+    @overload
+    def __getitem__(self, number: slice) -> tuple[Placement, ...]: ...
 
-    Attributes:
-        rows: per layer: number of the design point, number of such layers, start [s], tokens per sample and per block.
-        stages: per layer: `_Pipeline.stages`.
-    """
+    def __getitem__(self, number: int | slice) -> Placement | tuple[Placement, ...]:
+        if isinstance(number, slice):
+            return tuple(self[each] for each in range(len(self))[number])
+        priced = self._points[number].priced
+        if len(priced.numbers) == 1:
+            return priced.placement
+        position = self._pairs.of_point[number]
+        if position not in self._made:
+            pair = self._pairs.distinct[position]
+            self._made[position] = self._pairs.place(pair, pair.hardware)
+        return self._made[position]
 
-    rows: list[tuple[int, int, float, int, int]] = field(default_factory=list)
-    stages: list[Array] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Stages:
-    """One stage of each of N layers: the fields of `Stage` as arrays [N]."""
-
-    name: str
-    fixed: Array
-    per_token: Array
-    floor: Array
-    cap: Array
-    turn: float | Array
-
-
-def _latencies(points: list[DesignPoint], per_point: list[_Priced]) -> Array:
-    """Latency of each design point [s].
-
-    Points whose samples and layers run one by one are evaluated together, all others one at a time.
-    """
-    total = np.zeros(len(points))
-    buckets: dict[tuple[Segment, ...], _Bucket] = {}
-    refreshed: list[tuple[int, Refresh]] = []
-    for number, ((workload, _, dataflow), priced) in enumerate(zip(points, per_point, strict=True)):
-        if not dataflow.has_closed_form:
-            total[number] = build_timeline(priced.placement, dataflow).latency
-        elif not _has_formula(priced, dataflow):
-            total[number] = latency(priced.placement, dataflow)
-        else:
-            joins = dataflow.decides("joins")
-            if priced.placement.refresh:
-                refreshed.append((number, priced.placement.refresh))
-            for layer, repeats, start, stage_times, parts in priced.pipelines:
-                block = dataflow.size_of_block(layer.tokens)
-                bucket = buckets.setdefault(parts[joins], _Bucket())
-                bucket.rows.append((number, repeats * workload.batch, start, layer.tokens, block))
-                bucket.stages.append(stage_times)
-    for segments, bucket in buckets.items():
-        number, count_each, start, tokens, block = np.array(bucket.rows).T
-        fields = np.stack(bucket.stages).transpose(1, 2, 0)  # each [S, N]
-        turns = [turn if np.isfinite(turn).any() else inf for turn in fields[4]]
-        stages = [_Stages("", *values) for values in zip(*fields[:4], turns, strict=True)]
-        designs = Designs(block.astype(np.int64), {})
-        passed = alone_latency(stages, segments, tokens.astype(np.int64), designs, start)
-        np.add.at(total, number.astype(np.int64), count_each * passed)
-    for number, refresh in refreshed:
-        total[number] = refresh.latency(float(total[number]))
-    return total
+    def __repr__(self) -> str:
+        return f"{len(self):,} placements"

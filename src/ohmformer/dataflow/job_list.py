@@ -20,7 +20,7 @@ class JobList:
         self.placement = placement
         self.jobs: list[Job] = []
         self._tokens: dict[tuple[int, int, int], int] = {}
-        self._by_keys: dict[tuple[int, int, int], tuple[float, float]] = {}
+        self._times: dict[tuple[int, int, int], tuple[float, float]] = {}
 
     def add(
         self, layer: int, stage: int, tokens: int, after: tuple[int, ...] = (), *, sample: int = 0, block: int = 0
@@ -53,15 +53,13 @@ class JobList:
         placed = self.placement.layers[layer]
         entry = placed.stages[stage]
         first = 0
-        if entry.by_keys is None:
-            busy, time = entry.occupancy(tokens), entry.time(tokens)
-        else:  # later tokens of a sample see more keys
+        if entry.by_keys is not None:  # later tokens of a sample see more keys
             first = self._tokens.get((layer, stage, sample), 0)
             self._tokens[layer, stage, sample] = first + tokens
-            key = id(entry), tokens, first
-            if key not in self._by_keys:
-                self._by_keys[key] = entry.occupancy(tokens, first), entry.time(tokens, first)
-            busy, time = self._by_keys[key]
+        key = id(entry), tokens, first
+        if key not in self._times:
+            self._times[key] = entry.occupancy(tokens, first), entry.time(tokens, first)
+        busy, time = self._times[key]
         share = tokens / (placed.tokens * self.placement.workload.batch)
         memory = min(busy, entry.off_chip * tokens) if entry.off_chip else 0.0
         also = further_units(self.placement, placed, stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
@@ -38,6 +39,12 @@ def further_units(placement: Placement, layer: PlacedLayer, index: int) -> tuple
     """The units that a stage occupies beside its own: softmax units, and the memory off the chip, if others wait."""
     softmax = (SOFTMAX,) if index in layer.softmax and placement.shares_softmax else ()
     return (*softmax, MEMORY) if layer.stages[index].off_chip and placement.shares_memory else softmax
+
+
+def units_of(placement: Placement, layer: PlacedLayer) -> list[tuple[str, ...]]:
+    """The units that each stage of a layer occupies, its own first."""
+    places = enumerate(layer.stages)
+    return [(unit_name(layer, stage), *further_units(placement, layer, place)) for place, stage in places]
 
 
 def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:
@@ -94,3 +101,22 @@ def sets_of_cells(placement: Placement, layer: PlacedLayer, stage: Stage) -> int
     if stage.shared:
         return placement.kv_sets
     return None if layer.kept else 1
+
+
+def kind_of(layer: PlacedLayer) -> tuple[object, ...]:
+    """What decides the times of a layer, beside those at which blocks enter it."""
+    waits = layer.join, layer.gather, layer.later_joins, layer.softmax
+    return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup)
+
+
+class Part(NamedTuple):
+    """Consecutive stages of a layer: from `first` to the one before `end`."""
+
+    layer: PlacedLayer
+    first: int
+    end: int
+
+    def writers(self) -> list[str]:
+        """The units that write cells."""
+        stages = self.layer.stages[self.first : self.end]
+        return sorted({unit_name(self.layer, stage) for stage in stages if stage.name == "write"})

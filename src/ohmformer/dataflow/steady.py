@@ -13,6 +13,8 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
+from ohmformer.cost.designs.per_design import beside, of_designs
+
 Array = npt.NDArray[np.float64]
 
 LONGEST_PERIOD = 12
@@ -50,11 +52,11 @@ class Steady:
 
 
 def shift(before: Array, after: Array) -> float | None:
-    """The constant by which all times grew [s]; None if they did not grow alike."""
+    """The constant by which all times grew [s], for each design its own; None if they did not grow alike."""
     if before.shape != after.shape:
         return None
-    gain = float(after[0] - before[0])
-    return gain if bool(np.all(np.abs(after - before - gain) <= SAME * np.abs(after))) else None
+    gain = of_designs(after[..., 0] - before[..., 0])
+    return gain if bool(np.all(np.abs(after - before - beside(gain, 1)) <= SAME * np.abs(after))) else None
 
 
 def alike(times: Array, period: int, gain: float) -> float | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
 from ohmformer.cost.cost import Cost
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import (
@@ -75,8 +76,8 @@ def timed_by_keys(stage: Stage, seen: SeenKeys | None, parts: tuple[KeySum, ...]
     """
     if seen is None or not any(part.terms for part in parts):
         return stage
-    constant = [part for part in parts if not part.terms]
-    slowest = (max(constant, key=lambda part: part.constant),) if constant else ()
+    constant = [part.constant for part in parts if not part.terms]
+    slowest = (KeySum(largest(*constant)),) if constant else ()
     times = KeyTimes(seen, (*(part for part in parts if part.terms), *slowest))
     return replace(stage, by_keys=times, per_token=times.total / seen.queries)
 

@@ -13,6 +13,7 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import array_cost, priced
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.designs.per_design import largest, rounded_down, smallest
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import DynamicMatMul
 
@@ -132,9 +133,11 @@ def query_read_time(array: Crossbar, role: str, slots: int, seen: SeenKeys) -> f
     for size, count, before in ((slots, turns, slots * turns * (turns - 1) // 2), (rest, min(rest, 1), slots * turns)):
         if count:
             most = min(size, shared)  # columns that the busiest converter converts for a key that all queries see
-            whole = read + convert * most if in_turn else max(read, convert * most)
+            whole = read + convert * most if in_turn else largest(read, convert * most)
             fewer = min(size - 1, shared)  # keys that 1, 2, ... queries of the turn see
-            hidden = 0 if in_turn else min(fewer, int(read / convert)) if convert else fewer  # behind the read
+            hidden = (
+                0 if in_turn else smallest(fewer, rounded_down(read / convert)) if convert else fewer
+            )  # by the read
             rising = convert * (fewer * (fewer + 1) - hidden * (hidden + 1)) / 2
             total += (count * (seen.first + size - 1 - fewer) + before) * whole
             total += count * (read * (fewer if in_turn else hidden) + rising)

@@ -9,6 +9,7 @@ from math import ceil, inf
 import numpy as np
 import numpy.typing as npt
 
+from ohmformer.cost.designs.per_design import beside, count_of, of_designs
 from ohmformer.workload.spec import DynamicMatMul
 
 Array = npt.NDArray[np.float64]
@@ -72,10 +73,10 @@ class KeySum:
         return self.constant + sum(c * ceil(min(keys, most) / size) for c, size, most in self.terms)
 
     def at(self, keys: Array) -> Array:
-        """The quantity of each query, by the number of keys that it sees."""
-        found: Array = np.full(keys.shape, float(self.constant))
+        """The quantity of each of Q queries, by the number of keys that it sees: [Q], or [N, Q] for N designs."""
+        found: Array = np.zeros(keys.shape) + beside(self.constant, 1)
         for c, size, most in self.terms:
-            found += c * np.ceil(np.minimum(keys, most) / size)
+            found = found + beside(c, 1) * np.ceil(np.minimum(keys, most) / size)
         return found
 
     def __add__(self, other: KeySum) -> KeySum:
@@ -107,17 +108,24 @@ class KeyTimes:
         """Time of `count` queries from query `first` on [s]."""
         if len(self.parts) == 1 and count == self.seen.queries:
             return self.parts[0].total(self.seen)
-        starts = range(first, first + count, AT_ONCE)
-        return float(sum(self._times(start, min(AT_ONCE, first + count - start)).sum() for start in starts))
+        step = max(1, AT_ONCE // self.designs)
+        starts = range(first, first + count, step)
+        return of_designs(sum(self._times(start, min(step, first + count - start)).sum(axis=-1) for start in starts))
+
+    @cached_property
+    def designs(self) -> int:
+        """Number of designs whose times are computed together."""
+        numbers = (number for part in self.parts for number in (part.constant, *(c for c, _, _ in part.terms)))
+        return max(map(count_of, numbers))
 
     def by_block(self, size: int) -> Array:
-        """Time of each block of `size` queries [s]; the last block may be smaller."""
+        """Time of each of B blocks of `size` queries [s]: [B], or [N, B] for N designs. The last may be smaller."""
         found = []
-        step = max(1, AT_ONCE // size) * size
+        step = max(1, AT_ONCE // (size * self.designs)) * size
         for start in range(0, self.seen.queries, step):
             count = min(step, self.seen.queries - start)
-            found.append(np.add.reduceat(self._times(start, count), np.arange(0, count, size)))
-        return np.concatenate(found)
+            found.append(np.add.reduceat(self._times(start, count), np.arange(0, count, size), axis=-1))
+        return np.concatenate(found, axis=-1)
 
     def _times(self, first: int, count: int) -> Array:
         keys = self.seen.first + self.seen.step * np.arange(first, first + count, dtype=np.float64)

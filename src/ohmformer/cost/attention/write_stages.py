@@ -14,6 +14,7 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components
 from ohmformer.cost.attention.write_lines import feature_lines, reference_lines, token_is_line, token_lines
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import (
     LayerContext,
@@ -61,7 +62,7 @@ def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
     If they take turns of different lengths and neither is the slower one for every size of a block, blocks take equal
     shares of the slower one.
     """
-    floor, per_token = max(one.floor, other.floor), max(one.per_token, other.per_token)
+    floor, per_token = largest(one.floor, other.floor), largest(one.per_token, other.per_token)
     if one.turn == other.turn:
         most = min(tokens, other.turn)
         other_decides = other.cap >= most and (one.cap >= most or other.per_token >= one.per_token)

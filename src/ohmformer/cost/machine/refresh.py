@@ -15,6 +15,7 @@ from ohmformer import units
 from ohmformer.cost import components
 from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.memory.homes import KV, Homes
 from ohmformer.cost.memory.residents import kv_in_memory
 from ohmformer.cost.network.transfer import transfer_cost
@@ -95,7 +96,7 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
             write = components.write_cost(plan, entry.role, lines=use.engine.write_lines)
             in_turn = entry.sets if entry.shared else caches(workload, use.op, shared=False)
             lines = matrix_lines(plan, use.engine, tokens_in_columns=entry.role == "attention.key")
-            seconds = max(seconds, in_turn * lines * write.interval)
+            seconds = largest(seconds, in_turn * lines * write.interval)
             size = plan.inputs * plan.outputs * plan.matrices * hardware.value_bytes
             moved = transfer_cost(chip_of(hardware), size, 0.0)
             energy = add_energy(
@@ -105,7 +106,7 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
             if kv_in_memory(use, use.op, homes.phase):
                 off_chip += count * size * homes.shares.get(KV, 0.0)
     if homes.memory is not None and off_chip:
-        seconds = max(seconds, off_chip / homes.memory.bandwidth)
+        seconds = largest(seconds, off_chip / homes.memory.bandwidth)
         energy = add_energy(energy, {"dram": off_chip * homes.memory.energy})
     if seconds >= interval:
         raise BadInput(

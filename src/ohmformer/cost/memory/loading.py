@@ -5,6 +5,7 @@ from __future__ import annotations
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
+from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.operands import chip_of
 from ohmformer.cost.power.standing import tiles_at_work
 from ohmformer.cost.stage import MEMORY, Stage
@@ -50,7 +51,7 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
     writes = [components.write_cost(plan, "projection", lines=engine.write_lines) for plan in weights]
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
     lines = engine.array.columns if engine.write_lines == "columns" else engine.array.rows
-    time = max(size / chip.dram.bandwidth, lines * writes[0].interval)
+    time = largest(size / chip.dram.bandwidth, lines * writes[0].interval)
     energy = {name: uses * joules for name, joules in energy.items()}
     counts = sum((plan.writes(uses) for plan in weights), Counts())
     standing = tiles_at_work(hardware, min(engine.arrays, sum(plan.arrays for plan in weights)))

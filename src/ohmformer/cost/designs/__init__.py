@@ -1,0 +1,1 @@
+"""How are many accelerators priced at once?"""

@@ -1,0 +1,1 @@
+"""How are many design points computed at once?"""
