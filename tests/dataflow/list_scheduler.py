@@ -51,7 +51,7 @@ def list_schedule(placement: Placement, dataflow: LayerOverlap) -> tuple[float, 
             arrives[key] = start[key] + busy + late
             longest[key] = max([0.0, *(longest[o] for o in needs)]) + busy + late
             for unit in units:
-                free[unit] = start[key] + (min(busy, stage.off_chip * size) if unit == "off the chip" else busy)
+                free[unit] = start[key] + (min(busy, stage.off_chip * size) if unit.endswith("off the chip") else busy)
                 queues[unit].pop(0)
     return max(arrives.values()), max(longest.values())
 
@@ -93,14 +93,14 @@ def _part(layer: PlacedLayer, stage: int) -> int:
 
 
 def _name(placement: Placement, layer: int, stage: Stage) -> str:
-    return stage.unit if stage.shared else f"{layer} {stage.unit}"
+    return f"{placement.layers[layer].chip} {stage.unit}" if stage.shared else f"layer {layer} {stage.unit}"
 
 
 def _units(placement: Placement, key: Key) -> list[str]:
     layer = placement.layers[key[0]]
     units = [_name(placement, key[0], layer.stages[key[3]])]
-    units += ["softmax units"] if placement.softmax_sets == "one" and key[3] in layer.softmax else []
-    return [*units, "off the chip"] if layer.stages[key[3]].off_chip else units
+    units += [f"{layer.chip} softmax units"] if placement.softmax_sets == "one" and key[3] in layer.softmax else []
+    return [*units, f"{layer.chip} off the chip"] if layer.stages[key[3]].off_chip else units
 
 
 def _needs(placement: Placement, dataflow: LayerOverlap, key: Key, sizes: list[list[int]]) -> list[Key]:

@@ -43,10 +43,11 @@ def test_example_study_of_cost_runs() -> None:
     assert "lifetime" in run("-m", "ohmformer.cli", "cost", "examples/04_cost.toml")
 
 
-def test_the_page_on_cost_shows_what_the_example_of_serving_prints() -> None:
+@pytest.mark.parametrize("example", ["examples/09_serving.py", "examples/10_several_chips.py"])
+def test_the_page_on_cost_shows_what_its_examples_print(example: str) -> None:
     page = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"^\$ python examples/09_serving.py\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE)
-    assert run("examples/09_serving.py").strip() == shown
+    (shown,) = re.findall(rf"^\$ python {example}\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE)
+    assert run(example).strip() == shown
 
 
 def test_readme_example_runs(tmp_path: Path) -> None:

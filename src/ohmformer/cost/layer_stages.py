@@ -12,6 +12,7 @@ from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, stage_keys, timed_by_keys
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.attention.write_stages import write_stages
+from ohmformer.cost.chips.exchange import exchange_stage, on_chips
 from ohmformer.cost.cost import Cost, add_energy
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
@@ -32,7 +33,7 @@ from ohmformer.cost.power.standing import powered
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, SramEngine, Work
-from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
+from ohmformer.workload.spec import DynamicMatMul, Exchange, StaticMatMul
 
 
 def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
@@ -103,13 +104,17 @@ def _written_stages(request: _Request) -> tuple[Stage, ...]:
     """The stages that condition and write K and V before the operations of a request."""
     ops, context = request.ops, request.context
     stages = (*kv_conditioning.stages(ops, context), *write_stages(ops, context))
-    return tuple(powered(stage, () if stage.name == CONDITIONING else ops, context) for stage in stages)
+    on = (powered(stage, () if stage.name == CONDITIONING else ops, context) for stage in stages)
+    return tuple(on_chips(stage, context.sharing) for stage in on)
 
 
 @lru_cache(maxsize=512)
 def _stage(request: _Request) -> Stage:
     """The stage of a request with its prices and the standing power of its tiles; see `_priced_stage`."""
-    return powered(_priced_stage(request), request.ops, request.context)
+    ops, context = request.ops, request.context
+    if len(ops) == 1 and isinstance(ops[0], Exchange):
+        return on_chips(exchange_stage(ops[0], context), context.sharing)
+    return on_chips(powered(_priced_stage(request), ops, context), context.sharing)
 
 
 def _priced_stage(request: _Request) -> Stage:

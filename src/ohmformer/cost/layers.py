@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal, NamedTuple
 
 from ohmformer.cost import kv_conditioning, tiles
+from ohmformer.cost.chips.exchange import on_chips
 from ohmformer.cost.engine_choice import EngineChoice, LayerOp
 from ohmformer.cost.kv_conditioning import DigitalState
 from ohmformer.cost.layer_stages import layer_stages
@@ -39,6 +40,7 @@ class PlacedLayer:
             attention whose K and V are new.
         kept: True if K and V of each sample have cells of their own in this layer.
         softmax: positions of the stages that use softmax units.
+        chip: number of the chip, or of the group of chips, that holds it, from 1; None if there is one chip.
     """
 
     name: str
@@ -52,12 +54,17 @@ class PlacedLayer:
     later_joins: tuple[int, ...] = ()
     kept: bool = False
     softmax: tuple[int, ...] = ()
+    chip: int | None = None
 
     def named(self, name: str) -> PlacedLayer:
         """A copy with another name, made without `replace`, which is slow for a model of many layers."""
         copy = object.__new__(PlacedLayer)
         copy.__dict__.update(self.__dict__, name=name)
         return copy
+
+    def on_chip(self, unit: str) -> str:
+        """Name of a unit that the layers of its chip share."""
+        return unit if self.chip is None else f"chip {self.chip}: {unit}"
 
     def all_stages(self) -> tuple[Stage, ...]:
         """The setup, if there is one, and the stages."""
@@ -79,6 +86,9 @@ class Divided(NamedTuple):
         counts: likewise -> number of layers of this kind.
         in_arrays: likewise -> its matrices in arrays.
         around: likewise -> what prices its operations, and the stage that loads its weights; empty before `with_homes`.
+        groups: for each layer, the number of the group of chips that holds it, from 0; empty if there is one chip.
+        members: for each group of chips, the positions of the first layers of its kinds.
+        sharing: for each group, the number of its chips, which share its layers.
     """
 
     workload: Workload
@@ -88,20 +98,46 @@ class Divided(NamedTuple):
     counts: Mapping[int, int]
     in_arrays: Mapping[int, LayerArrays]
     around: Mapping[int, tuple[LayerContext, Stage | None]]
+    groups: tuple[int, ...] = ()
+    members: tuple[tuple[int, ...], ...] = ()
+    sharing: tuple[int, ...] = (1,)
 
     @classmethod
-    def of(cls, workload: Workload, choice: EngineChoice, *, singly: bool = False) -> Divided:
-        """Choose the engines of a workload; every layer is a kind of its own if `singly` is True.
+    def of(
+        cls,
+        workload: Workload,
+        choice: EngineChoice,
+        *,
+        singly: bool = False,
+        groups: tuple[int, ...] = (),
+        sharing: tuple[int, ...] = (1,),
+    ) -> Divided:
+        """Choose the engines of a workload.
+
+        Args:
+            workload: the operations.
+            choice: the engines.
+            singly: True if every layer is a kind of its own.
+            groups: for each layer, the number of its group of chips; layers of two groups are of two kinds.
+            sharing: for each group, the number of its chips.
 
         Raises:
             BadInput: see `EngineChoice.resolve`.
         """
         tenants, layers = choice.tenants(workload.ops), workload.layers()
-        kinds = tuple(range(len(layers))) if singly else _first_equal_layer(workload, choice, tenants)
-        work = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(kinds)}
+        kinds = alike = tuple(range(len(layers))) if singly else _first_equal_layer(workload, choice, tenants)
+        if groups:
+            first_of: dict[tuple[int, int], int] = {}
+            pairs = enumerate(zip(groups, kinds, strict=True))
+            kinds = tuple(first_of.setdefault(pair, position) for position, pair in pairs)
+        chosen = {first: choice.layer(layers[first].ops, tenants) for first in dict.fromkeys(alike)}
+        work = {first: chosen[alike[first]] for first in dict.fromkeys(kinds)} if groups else chosen
         counts = Counter(kinds)
         in_arrays = {first: tiles.layer_arrays(ops, counts[first]) for first, ops in work.items()}
-        return cls(workload, choice, kinds, work, counts, in_arrays, {})
+        members: list[list[int]] = [[] for _ in range(groups[-1] + 1 if groups else 1)]
+        for first in counts:
+            members[groups[first] if groups else 0].append(first)
+        return cls(workload, choice, kinds, work, counts, in_arrays, {}, groups, tuple(map(tuple, members)), sharing)
 
     @property
     def all_arrays(self) -> list[LayerArrays]:
@@ -113,24 +149,44 @@ class Divided(NamedTuple):
         """The operations of each kind, with the number of its layers."""
         return [(self.work[first], count) for first, count in self.counts.items()]
 
+    def group_of(self, position: int) -> int:
+        """The number of the group of chips that holds a layer; 0 if there is one chip."""
+        return self.groups[position] if self.groups else 0
+
+    def arrays_of(self, group: int) -> list[LayerArrays]:
+        """The matrices that a chip of a group has in arrays, for each kind of layer."""
+        return [self.in_arrays[first] for first in self.members[group]]
+
+    def distinct_of(self, group: int) -> list[tuple[list[LayerOp], int]]:
+        """The operations of each kind of layer that a group of chips holds, with the number of such layers."""
+        return [(self.work[first], self.counts[first]) for first in self.members[group]]
+
     def with_homes(self, homes: Homes, weight_uses: int) -> Divided:
+        """The same layers on one chip, ready to be priced; see `with_homes_of`."""
+        return self.with_homes_of((homes,), weight_uses)
+
+    def with_homes_of(self, homes: Sequence[Homes], weight_uses: int) -> Divided:
         """The same layers, ready to be priced.
 
         Args:
-            homes: what lives in which memory.
+            homes: for each group of chips, what lives in which memory of a chip.
             weight_uses: how often weights in memories are read or loaded.
         """
         layers, around = self.workload.layers(), {}
-        hardware, all_arrays = self.choice.hardware, self.all_arrays
+        hardware = self.choice.hardware
+        arrays_of = [self.arrays_of(group) for group in range(len(homes))]
         lanes = {first: tiles.layer_lanes(hardware, arrays) for first, arrays in self.in_arrays.items()}
         for first, arrays in self.in_arrays.items():
-            layer = layers[first]
+            layer, group = layers[first], self.group_of(first)
             nearest = _neighbors(first, self.kinds) if layer.index is None else ()
-            layer_lanes = next((lanes[kind] for kind in (first, *nearest) if lanes[kind]), 0)
+            near = (kind for kind in (first, *nearest) if lanes[kind] and self.group_of(kind) == group)
+            layer_lanes = next((lanes[kind] for kind in near), 0)
             filled = tiles.share_filled(hardware, arrays, lanes[first])
             sizes = self.workload.batch, layer.tokens, layer_lanes
-            context = LayerContext(hardware, *sizes, homes, weight_uses, filled)
-            around[first] = context, load_stage(hardware, arrays, all_arrays, weight_uses)
+            sharing = self.sharing[group]
+            context = LayerContext(hardware, *sizes, homes[group], weight_uses, filled, sharing=sharing)
+            load = load_stage(hardware, arrays, arrays_of[group], weight_uses)
+            around[first] = context, on_chips(load, sharing) if load else None
         return self._replace(around=around)
 
     def place_kind(self, first: int, layer: Layer, work: list[LayerOp], homes: Homes | None = None) -> PlacedLayer:
@@ -145,6 +201,7 @@ class Divided(NamedTuple):
         context, setup = self.around[first]
         context = context if homes is None else replace(context, homes=homes, moving=True)
         entry = _place_layer(layer, work, context, setup)
+        entry = replace(entry, chip=self.group_of(first) + 1) if self.groups else entry
         return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
 
     def placed(self) -> tuple[PlacedLayer, ...]:
@@ -154,8 +211,8 @@ class Divided(NamedTuple):
         return tuple(first[kind].named(layer.name) for kind, layer in zip(self.kinds, layers, strict=True))
 
 
-def count_softmax_units(layers: tuple[PlacedLayer, ...]) -> int:
-    """Number of units that compute Q K^T beside softmax units: each has a set of them; at least 1."""
+def count_softmax_units(layers: Iterable[PlacedLayer]) -> int:
+    """Number of units of one chip that compute Q K^T beside softmax units: each has a set of them; at least 1."""
     units = {
         layer.stages[place].unit if layer.stages[place].shared else (layer.name, layer.stages[place].unit)
         for layer in layers

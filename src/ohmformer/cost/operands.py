@@ -36,6 +36,7 @@ class LayerContext:
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
         filled: share of the arrays in the tiles of the layer's weights that hold its weights.
         moving: True if what is off the chip changes from pass to pass; prices without it are then kept.
+        sharing: number of chips that share the layer, each of which does what its operations say.
     """
 
     hardware: Accelerator
@@ -46,6 +47,7 @@ class LayerContext:
     weight_uses: int = 1
     filled: float = 1.0
     moving: bool = False
+    sharing: int = 1
 
     @property
     def vectors(self) -> int:
@@ -81,8 +83,9 @@ class LayerContext:
         """All that decides the prices of a layer, apart from its operations and their engines; objects by identity."""
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
-        owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention)
-        return (*owners, self.batch, self.tokens, self.lanes, self.homes.key, self.weight_uses, self.filled)
+        owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention, id(hardware.system))
+        sizes = self.batch, self.tokens, self.lanes, self.weight_uses, self.filled, self.sharing
+        return (*owners, *sizes, self.homes.key)
 
     @cached_property
     def without_memory(self) -> LayerContext:

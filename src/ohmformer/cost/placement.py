@@ -7,23 +7,22 @@ share.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from ohmformer import units
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost import tiles
+from ohmformer.cost.chips.contents import contents_of
+from ohmformer.cost.chips.layout import Layout, layout_of
+from ohmformer.cost.chips.sums import homes_of_chips, refresh_of_chips
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Batching, Divided, PlacedLayer, count_softmax_units
 from ohmformer.cost.machine.arguments import check_choices, check_clip, check_cost_arguments, check_kv, check_sets
 from ohmformer.cost.machine.machine import Machine
-from ohmformer.cost.machine.refresh import Refresh, refresh_of
-from ohmformer.cost.memory.gpu_memory import check_memory
+from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.memory.homes import Homes
-from ohmformer.cost.memory.loading import bytes_loaded
-from ohmformer.cost.memory.residents import find_homes
 from ohmformer.cost.network.load import highest_loads, link_notes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
@@ -46,7 +45,7 @@ class Placement:
         arrays: role ("projection", "attention.key", "attention.value") -> number of arrays.
         arrays_per_polarity: number of all arrays, counting a differential pair once.
         tiles: number of tiles; 0 for a GPU.
-        area: area of the chip [m^2].
+        area: area of the chip, or of all chips together [m^2].
         power: standing power that does not depend on what works [W]; `Stage.standing` adds to it.
         wear: writes per cell of keys and values, for each kind of array.
         kv_sets: number of sets of the K and V arrays that layers share.
@@ -54,8 +53,10 @@ class Placement:
         machine: what is built.
         choice: engines, clips and conditionings of its products.
         refresh: the refresh of K and V during the pass; None if cells keep their values.
-        homes: what lives in the memories of tiles, and what off the chip.
+        homes: what lives in the memories of tiles, and what off the chip, of all chips together.
         weight_uses: how often weights in memories are read or loaded.
+        layout: which chips hold which layers; None if there is one chip.
+        homes_of: for each group of chips, what lives in the memories of one of its chips; empty if there is one chip.
     """
 
     workload: Workload
@@ -74,6 +75,8 @@ class Placement:
     refresh: Refresh | None = None
     homes: Homes = field(default_factory=Homes)
     weight_uses: int = 1
+    layout: Layout | None = None
+    homes_of: tuple[Homes, ...] = ()
 
     @classmethod
     def on(
@@ -99,8 +102,11 @@ class Placement:
         """
         if self.choice is None:
             raise BadInput("placement: was made by hand; take one of of.place, of.simulate or of.serve")
-        divided = Divided.of(self.workload, self.choice, singly=singly)
-        return divided.with_homes(self.homes, self.weight_uses)
+        if self.layout is None:
+            divided = Divided.of(self.workload, self.choice, singly=singly)
+        else:
+            divided = self.layout.divided(self.choice, singly=singly)
+        return divided.with_homes_of(self.homes_of or (self.homes,), self.weight_uses)
 
     def __repr__(self) -> str:
         """Workload, accelerator and sizes in one line, without the stages."""
@@ -119,20 +125,21 @@ class Placement:
     @cached_property
     def shares_softmax(self) -> bool:
         """True if several units that compute Q K^T take turns with one set of softmax units."""
-        return self.softmax_sets == "one" and count_softmax_units(self.layers) > 1
+        return self.softmax_sets == "one" and any(count_softmax_units(layers) > 1 for layers in self.by_chip)
 
     @cached_property
     def shares_memory(self) -> bool:
         """True if several units take turns with the memory off the chip."""
         if not self.homes.off_chip:
             return False
-        units = {
-            stage.unit if stage.shared else (layer.name, stage.unit)
-            for layer in self.layers
-            for stage in layer.all_stages()
-            if stage.off_chip or stage.unit == MEMORY
-        }
-        return len(units) > 1
+        return any(_count_memory_users(layers) > 1 for layers in self.by_chip)
+
+    @cached_property
+    def by_chip(self) -> list[tuple[PlacedLayer, ...]]:
+        """The layers of each group of chips; all layers if there is one chip."""
+        if self.layout is None:
+            return [self.layers]
+        return [self.layers[slice(*self.layout.range_of(group))] for group in range(len(self.layout.ends))]
 
     @cached_property
     def loads(self) -> dict[str, float]:
@@ -160,6 +167,13 @@ class Placement:
         keys = [(layer.tokens, layer.join, id(layer.stages), id(layer.setup)) for layer in self.layers]
         times = Counter(keys)
         return [(layer, times[key]) for key, layer in dict(zip(keys, self.layers, strict=True)).items()]
+
+
+def _count_memory_users(layers: Iterable[PlacedLayer]) -> int:
+    """Number of units of one chip that use the memory off the chip."""
+    stages = ((layer, stage) for layer in layers for stage in layer.all_stages())
+    using = (pair for pair in stages if pair[1].off_chip or pair[1].unit == MEMORY)
+    return len({stage.unit if stage.shared else (layer.name, stage.unit) for layer, stage in using})
 
 
 def place(
@@ -198,18 +212,35 @@ def place(
     check_clip(hardware, clip)
     check_kv(workload, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
-    divided = Divided.of(workload, choice)
-    check_memory(workload, hardware, divided.distinct)
-    all_arrays = divided.all_arrays
-    kv_arrays = tiles.kv_arrays(workload, all_arrays, kv_sets)
+    layout = layout_of(workload, choice, kv_sets)
+    divided = Divided.of(workload, choice) if layout is None else layout.divided(choice)
+    chips = [
+        contents_of(workload, hardware, divided.distinct_of(group), divided.arrays_of(group), kv_sets)
+        for group in range(len(divided.members))
+    ]
+    kv_arrays = [entry for chip in chips for entry in chip.kv]
     check_sets(hardware, workload, kv_arrays, kv_sets)
-    used = tiles.allocate_tiles(hardware, all_arrays, kv_arrays)
-    homes = find_homes(workload, hardware, divided.distinct, used.total, bytes_loaded(hardware, all_arrays))
-    uses = workload.batch if batching == "serial" and homes.moves_weights else 1
-    layers = divided.with_homes(homes, uses).placed()
-    softmax = count_softmax_units(layers) if softmax_sets == "per_layer" else 1
-    heads = max((op.heads for op in workload.dynamic), default=0)
-    own = Machine.built(hardware, all_arrays, kv_arrays, heads, softmax, used)
-    further: dict[str, Any] = {"choice": choice, "refresh": refresh_of(workload, kv_arrays, hardware, homes)}
-    further |= {"homes": homes, "weight_uses": uses}
+    homes = [chip.homes for chip in chips]
+    uses = workload.batch if batching == "serial" and any(home.moves_weights for home in homes) else 1
+    layers = divided.with_homes_of(homes, uses).placed()
+    heads = max((op.heads for op in divided.workload.dynamic), default=0)
+    built = [
+        Machine.built(hardware, chip.arrays, chip.kv, heads, sets, chip.used)
+        for chip, sets in zip(chips, _sets_of_softmax(layers, layout, softmax_sets), strict=True)
+    ]
+    sharing = divided.sharing
+    further: dict[str, Any] = {"choice": choice, "weight_uses": uses, "layout": layout}
+    further |= {"refresh": refresh_of_chips(workload, chips, hardware, sharing), "homes": homes[0]}
+    own = built[0]
+    if layout is not None:
+        own = Machine.of_groups(built, sharing)
+        further |= {"homes": homes_of_chips(homes, sharing), "homes_of": tuple(homes)}
     return Placement.on(own, workload, layers, tuple(wear(workload, kv_arrays)), kv_sets, softmax_sets, **further)
+
+
+def _sets_of_softmax(layers: tuple[PlacedLayer, ...], layout: Layout | None, softmax_sets: str) -> list[int]:
+    """For each group of chips, the number of sets of softmax units of one of its chips."""
+    if softmax_sets == "one":
+        return [1] * (1 if layout is None else len(layout.ends))
+    held = [layers] if layout is None else [layers[slice(*layout.range_of(group))] for group in range(len(layout.ends))]
+    return [count_softmax_units(each) for each in held]

@@ -34,6 +34,11 @@ CONDITIONING = "conditioning"
 """Name of the stage that conditions K and V before they are written, and of the lanes' energy for this work."""
 
 
+def is_memory(unit: str) -> bool:
+    """True if a further unit of a stage is a memory off the chip, of which each of several chips has one."""
+    return unit == MEMORY or unit.endswith(f": {MEMORY}")
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a layer.

@@ -222,6 +222,14 @@ def _is_projection(array: Crossbar, hardware: Accelerator) -> bool:
     return isinstance(hardware.projection, ArrayEngine) and array is hardware.projection.array
 
 
+def tiles_of_chip(hardware: Accelerator) -> int | None:
+    """Number of tiles of one chip, or of a node where several chips are nodes; None for as many as needed."""
+    chip = hardware.chip
+    if chip is None or hardware.system is None:
+        return None if chip is None else chip.tiles
+    return chip.tiles or chip.tiles_per_node
+
+
 def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KVArrays]) -> Tiles:
     """The tiles for weights, keys and values, with spare tiles up to the size of the chip.
 
@@ -252,21 +260,23 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
     without = ceil(fixed / (chip.cores_per_tile * chip.vector.lanes_per_core)) - sum(count for _, _, count in kinds)
     kinds.append(("projection", None, max(0, without)))
     needed = used = sum(count for _, _, count in kinds)
-    if chip.granularity == "node":
+    if chip.granularity == "node" and hardware.system is None:
         if chip.tiles_per_node is None:
             raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
         needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
-    if chip.tiles is not None and needed > chip.tiles:
-        size = units.show(_weight_bytes(layers), "B")
+    size = tiles_of_chip(hardware)
+    if size is not None and needed > size:
+        stored = units.show(_weight_bytes(layers), "B")
         per_tile_lanes = chip.cores_per_tile * chip.vector.lanes_per_core
         lanes = f"; {fixed} lanes, {per_tile_lanes} per tile" if without > 0 else ""
         raise BadInput(
-            f"hardware.chip.tiles = {chip.tiles}: the model needs {needed} tiles ({total} arrays of weights, "
-            f"{attention} of keys and values, {per_tile} per tile; weights of {size}{lanes}); "
-            "raise it, or leave it out to take as many as needed"
+            f"hardware.chip.{'tiles' if chip.tiles else 'tiles_per_node'} = {size}: "
+            f"{'the model' if hardware.system is None else 'a chip'} needs {needed} tiles ({total} arrays of weights, "
+            f"{attention} of keys and values, {per_tile} per tile; weights of {stored}{lanes}); "
+            f"raise it{', or leave it out to take as many as needed' if hardware.system is None else ''}"
         )
     spare = hardware.projection.array if isinstance(hardware.projection, ArrayEngine) else None
-    kinds.append(("projection", spare, (chip.tiles or needed) - used))
+    kinds.append(("projection", spare, (size or needed) - used))
     return Tiles(kinds, [(array, ceil(count / per_tile)) for array, count in transposable])
 
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ohmformer.cost.designs.per_design import beside, largest, of_designs, smallest, values_of
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import MEMORY, Stage
+from ohmformer.cost.stage import Stage, is_memory
 from ohmformer.dataflow.layer_cuts import Part, kind_of, loops, segments, sets_of_cells, unit_name, units_of, writer_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
@@ -137,11 +137,11 @@ class _Flow:
     def _shared(self, layer: PlacedLayer) -> list[str]:
         """The units of a layer that other layers use, too."""
         further = {unit for place in range(len(layer.stages)) for unit in self._units(layer, place)[1:]}
-        return sorted(further | {stage.unit for stage in layer.all_stages() if stage.shared})
+        return sorted(further | {layer.on_chip(stage.unit) for stage in layer.all_stages() if stage.shared})
 
     def _cells(self, layer: PlacedLayer) -> list[str]:
         """Units that write cells which layers share, as far as something has read these cells."""
-        return sorted({one.unit for one in layer.stages if one.shared and one.unit in self.readers})
+        return sorted({layer.on_chip(one.unit) for one in layer.stages if one.shared} & self.readers.keys())
 
     def _units(self, layer: PlacedLayer, place: int) -> tuple[str, ...]:
         """The units of the stage at `place`."""
@@ -330,8 +330,8 @@ class _Flow:
     def _occupy(self, stage: Stage, units: tuple[str, ...], start: float, busy: float, tokens: int) -> None:
         """Note when the units of a stage become free after a block that starts at `start`."""
         self.free.update(dict.fromkeys(units, start + busy))
-        if MEMORY in units[1:]:
-            self.free[MEMORY] = start + smallest(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
+        if len(units) > 1 and is_memory(units[-1]):
+            self.free[units[-1]] = start + smallest(busy, stage.off_chip * tokens * self.speed.get(stage.name, 1.0))
 
     def _one_by_one(self, layer: PlacedLayer, places: range, times: Array, size: int, last: dict[int, float]) -> Array:
         """The times [1, B] at which blocks of one sample leave stages that share units."""

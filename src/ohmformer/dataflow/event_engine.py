@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ohmformer.cost.stage import MEMORY
 from ohmformer.dataflow.job import Job
 
 
@@ -88,7 +87,7 @@ class _Engine:
                 job = self.jobs[event]
                 units = [job.unit]
                 if job.also:
-                    units += [unit for unit in job.also if unit != MEMORY or job.memory == job.duration]
+                    units += [unit for unit in job.also if unit != job.memory_unit or job.memory == job.duration]
                 for unit in units:
                     self.busy.discard(unit)
                     self.last[unit] = event
@@ -99,9 +98,10 @@ class _Engine:
             elif event < 2 * count:
                 units = self._released(event - count)
             else:
-                self.busy.discard(MEMORY)
-                self.last[MEMORY] = event - 2 * count
-                units = [MEMORY]
+                memory = self.jobs[event - 2 * count].memory_unit
+                self.busy.discard(memory)
+                self.last[memory] = event - 2 * count
+                units = [memory]
             for each in units:
                 self._start_next(each, now)
         if ended != len(self.jobs):
@@ -136,15 +136,16 @@ class _Engine:
         self.ready[number] = self.end[number] + job.lag
         self.cause[number] = self._cause(job, units)
         heapq.heappush(self.events, (self.end[number], number))
-        if job.also and MEMORY in job.also and job.memory < job.duration:
+        if job.also and job.memory_unit in job.also and job.memory < job.duration:
             heapq.heappush(self.events, (now + job.memory, number + 2 * len(self.jobs)))
 
     def _cause(self, job: Job, units: tuple[str, ...]) -> int:
         """The job whose result came last or whose end freed a unit last; -1 if the job waited for none."""
         came = [(self.ready[other], other) for other in job.after]
         came += [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
-        if MEMORY in self.last and MEMORY in units:  # some jobs free it before their end
-            last = self.last[MEMORY]
+        memory = job.memory_unit
+        if memory in self.last and memory in units:  # some jobs free it before their end
+            last = self.last[memory]
             came.remove((self.end[last], last))
-            came.append((self.start[last] + dict(self.jobs[last].units())[MEMORY], last))
+            came.append((self.start[last] + dict(self.jobs[last].units())[memory], last))
         return max(came, key=lambda entry: entry[0], default=(0.0, -1))[1]

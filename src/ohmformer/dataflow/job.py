@@ -25,6 +25,7 @@ class Job:
         also: further units that it occupies, for the same time unless they are the memory off the chip.
         first: tokens of the sample before the block.
         memory: time for which it occupies the memory off the chip [s], at most `duration`.
+        memory_unit: name of the memory off the chip, of which each of several chips has one.
     """
 
     layer: int
@@ -39,8 +40,9 @@ class Job:
     also: tuple[str, ...] = ()
     memory: float = 0.0
     first: int = 0
+    memory_unit: str = MEMORY
 
     def units(self) -> list[tuple[str, float]]:
         """The units that it occupies, each with the time from its start [s]."""
-        further = [(unit, self.memory if unit == MEMORY else self.duration) for unit in self.also]
+        further = [(unit, self.memory if unit == self.memory_unit else self.duration) for unit in self.also]
         return [(self.unit, self.duration), *further]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ohmformer.cost.placement import Placement
+from ohmformer.cost.stage import MEMORY
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.layer_cuts import further_units, unit_name
 from ohmformer.errors import BadInput
@@ -64,7 +65,10 @@ class JobList:
         memory = min(busy, entry.off_chip * tokens) if entry.off_chip else 0.0
         also = further_units(self.placement, placed, stage)
         unit = unit_name(placed, entry)
-        self.jobs.append(Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also, memory, first))
+        own = placed.on_chip(MEMORY)
+        self.jobs.append(
+            Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also, memory, first, own)
+        )
         return len(self.jobs) - 1
 
     def set_up(
@@ -79,5 +83,6 @@ class JobList:
         if placed.setup is None:
             return after
         unit = unit_name(placed, placed.setup)
-        self.jobs.append(Job(layer, placed.setup, sample, 0, unit, placed.setup.time(1), after, share))
+        own = placed.on_chip(MEMORY)
+        self.jobs.append(Job(layer, placed.setup, sample, 0, unit, placed.setup.time(1), after, share, memory_unit=own))
         return (len(self.jobs) - 1,)

@@ -18,8 +18,10 @@ SOFTMAX = "softmax"
 
 
 def unit_name(layer: PlacedLayer, stage: Stage) -> str:
-    """Name of the unit that a stage occupies: the same for all layers if they share it."""
-    return stage.unit if stage.shared else f"{layer.name}: {stage.unit}"
+    """Name of the unit that a stage occupies: the same for all layers of a chip if they share it."""
+    if stage.shared:
+        return stage.unit if layer.chip is None else layer.on_chip(stage.unit)
+    return f"{layer.name}: {stage.unit}"
 
 
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
@@ -37,8 +39,10 @@ def blocks(tokens: int, size: int) -> list[int]:
 
 def further_units(placement: Placement, layer: PlacedLayer, index: int) -> tuple[str, ...]:
     """The units that a stage occupies beside its own: softmax units, and the memory off the chip, if others wait."""
-    softmax = (SOFTMAX,) if index in layer.softmax and placement.shares_softmax else ()
-    return (*softmax, MEMORY) if layer.stages[index].off_chip and placement.shares_memory else softmax
+    softmax = (layer.on_chip(SOFTMAX),) if index in layer.softmax and placement.shares_softmax else ()
+    if not layer.stages[index].off_chip or not placement.shares_memory:
+        return softmax
+    return *softmax, layer.on_chip(MEMORY)
 
 
 def units_of(placement: Placement, layer: PlacedLayer) -> list[tuple[str, ...]]:
@@ -106,7 +110,7 @@ def sets_of_cells(placement: Placement, layer: PlacedLayer, stage: Stage) -> int
 def kind_of(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides the times of a layer, beside those at which blocks enter it."""
     waits = layer.join, layer.gather, layer.later_joins, layer.softmax
-    return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup)
+    return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup), layer.chip
 
 
 class Part(NamedTuple):

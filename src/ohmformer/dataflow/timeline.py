@@ -13,7 +13,7 @@ from ohmformer.cost.cost import add_energy
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import CONDITIONING, MEMORY, By, Stage, total_energy
+from ohmformer.cost.stage import CONDITIONING, By, Stage, total_energy
 from ohmformer.dataflow.event_engine import Schedule, run_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.jobs import jobs_of
@@ -112,7 +112,7 @@ class Timeline:
         spans: dict[str, list[tuple[float, float]]] = {"projection": [], "attention": []}
         for number in range(len(self.jobs)):
             for part, start, seconds in self._parts(number):
-                spans[part.engine].append((start, start + seconds))
+                spans.setdefault(part.engine, []).append((start, start + seconds))
         busy = {engine: _covered(intervals) for engine, intervals in spans.items()}
         busy["attention"] += self.latency - self.work
         return {engine: seconds / self.latency for engine, seconds in busy.items()}
@@ -224,7 +224,7 @@ class Timeline:
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
             for unit, _ in job.units():
-                busy = memory[number] if unit == MEMORY != job.unit else durations[number]
+                busy = memory[number] if unit == job.memory_unit != job.unit else durations[number]
                 yield {
                     "name": job.stage.name,
                     "cat": job.stage.engine,

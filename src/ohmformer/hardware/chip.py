@@ -97,10 +97,12 @@ class Chip(Spec):
     arrays_per_core: Count
     cores_per_tile: Count
     tiles: Count | None = None
-    """Number of tiles; None for as many as the model needs."""
+    """Number of tiles of a chip; None for as many as the model needs or, with several chips (`system`), for those of a
+    node."""
     granularity: Literal["layer", "node"] = "layer"
     """What is added for a model if `tiles` is None: whole tiles for each layer, or whole nodes."""
     tiles_per_node: Count | None = None
+    """Number of tiles of a node; with several chips and without `tiles`, a node is a chip."""
     register_energy: PerByte
     """Energy of the input and output registers of a core [J/byte]."""
     buffer_energy: PerByte

@@ -11,6 +11,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput, printable, shown
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.shared_engine import with_shared_engine
+from ohmformer.hardware.system import System
 from ohmformer.hardware.work import Price as Price
 from ohmformer.hardware.work import Work as Work
 from ohmformer.hardware.work import holds_numbers, is_number
@@ -319,13 +320,10 @@ class Attention(Spec):
 
 
 class Accelerator(Spec):
-    """An accelerator of transformers.
-
-    In files, `engine = ...` sets the engines of all three roles, and `array = ...` their arrays, as in `array.size`.
-    """
+    """An accelerator; in files, `engine = ...` sets the engines of all three roles, and `array = ...` their arrays."""
 
     catalog_kind: ClassVar[str] = "accelerator"
-    cost_fields: ClassVar[tuple[str, ...]] = ("chip",)
+    cost_fields: ClassVar[tuple[str, ...]] = ("chip", "system")
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {
         "array": ("projection.array", "attention.array"),
         "engine": ("projection", "attention.key", "attention.value"),
@@ -339,6 +337,8 @@ class Accelerator(Spec):
     """Engines of products with K and V, which are written at run time."""
     chip: Chip | None = None
     """What surrounds the arrays; None without a description of it, so that pricing is refused."""
+    system: System | None = None
+    """Several chips or GPUs with links between them; None for one."""
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ohmformer.hardware.price_notes import arrays_of, one_access_notes, tile_not
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
+from ohmformer.study.chips import chip_notes, chips_result
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.results.costs import CostResult, EnergyBy, ServedResult, Wear
 from ohmformer.study.results.document import SCHEMA
@@ -194,6 +195,7 @@ def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = No
         buffer_B=last.timeline.peak_buffer(),
         load=most_of(run.placement.loads for run in runs),
         counts=_counts(runs),
+        chips=chips_result([run.placement for run in runs]),
     )
 
 
@@ -317,7 +319,7 @@ def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Itera
 def notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
     """Notes on what prices hold for and on what has no effect, each once, for points and what they cost."""
     loads = load_notes(settings, costs)
-    return [*remedy_notes(settings), *memory_notes(settings, costs), *loads, *price_notes(settings)]
+    return [*remedy_notes(settings), *memory_notes(settings, costs), *loads, *price_notes(settings), *chip_notes(costs)]
 
 
 def load_notes(settings: Sequence[CostSettings], costs: Sequence[CostResult | ServedResult]) -> list[str]:

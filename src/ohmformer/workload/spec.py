@@ -159,6 +159,28 @@ class Lookup(Op):
 
 
 @dataclass(frozen=True)
+class Exchange(Op):
+    """Values that chips which share layers send to one another, or to the chips of the next layers.
+
+    No model has this operation: `cost.chips` adds it where a model is divided among chips.
+
+    Attributes:
+        kind: `send`: all values, to the chips of the next layers. `all_reduce`: each chip has partial sums of all
+            values, and gets their sums. `gather`: each chip has a share of the values, and gets all of them.
+        values: number of values, for all samples.
+        chips: number of chips that share the layer.
+        number: position among the exchanges of the layer.
+        copies: number of chips to which each chip sends, one after another; only for `send`.
+    """
+
+    kind: Literal["send", "all_reduce", "gather"]
+    values: int
+    chips: int
+    number: int = 0
+    copies: int = 1
+
+
+@dataclass(frozen=True)
 class Layer:
     """Consecutive operations of one layer, or of a part of the model outside of layers.
 

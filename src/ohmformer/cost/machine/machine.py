@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ohmformer.cost import tiles
@@ -27,6 +28,9 @@ class Machine:
         arrays_per_polarity: number of all arrays, counting a differential pair once.
         area: area [m^2].
         power: standing power [W].
+        groups: if there are several chips: a chip of each group, in the order of layers. All other fields are then
+            sums over all chips.
+        sharing: for each group, the number of its chips, which are equal.
     """
 
     hardware: Accelerator
@@ -39,6 +43,47 @@ class Machine:
     arrays_per_polarity: int
     area: float
     power: float
+    groups: tuple[Machine, ...] = ()
+    sharing: tuple[int, ...] = (1,)
+
+    @property
+    def chips(self) -> int:
+        """Number of chips."""
+        return sum(self.sharing)
+
+    @property
+    def largest_chip(self) -> float:
+        """Area of the largest chip [m^2]."""
+        return max((chip.area for chip in self.groups), default=self.area)
+
+    @classmethod
+    def of_groups(cls, groups: Sequence[Machine], sharing: Sequence[int]) -> Machine:
+        """The machine of several chips.
+
+        Args:
+            groups: a chip of each group.
+            sharing: for each group, the number of such chips.
+        """
+        first, chips = groups[0], list(zip(groups, sharing, strict=True))
+        roles = dict.fromkeys(role for chip in groups for role in chip.arrays)
+        used = Tiles(
+            [(role, array, times * count) for chip, times in chips for role, array, count in chip.used.kinds],
+            [(array, times * count) for chip, times in chips for array, count in chip.used.transposable],
+        )
+        return cls(
+            first.hardware,
+            [layers for chip in groups for layers in chip.weights],
+            [entry for chip in groups for entry in chip.kv],
+            max(chip.heads for chip in groups),
+            max(chip.softmax for chip in groups),
+            used,
+            {role: sum(times * chip.arrays.get(role, 0) for chip, times in chips) for role in roles},
+            sum(times * chip.arrays_per_polarity for chip, times in chips),
+            sum(times * chip.area for chip, times in chips),
+            sum(times * chip.power for chip, times in chips),
+            tuple(groups),
+            tuple(sharing),
+        )
 
     @classmethod
     def built(

@@ -24,7 +24,7 @@ from ohmformer.dataflow.retention.pauses import Pauses
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.ages import Ages, CellWrites, OperandAges
 from ohmformer.hardware.spec import ArrayEngine
-from ohmformer.workload.spec import DynamicMatMul
+from ohmformer.workload.spec import DynamicMatMul, Exchange
 
 Array = npt.NDArray[np.float64]
 
@@ -65,7 +65,7 @@ def stored_operands(placement: Placement) -> Iterator[tuple[int, StoredOperand]]
     """
     divided = placement.divided()
     for number, (layer, placed) in enumerate(zip(placement.workload.layers(), placement.layers, strict=True)):
-        work = divided.work[divided.kinds[number]]
+        work = [entry for entry in divided.work[divided.kinds[number]] if not isinstance(entry, Exchange)]
         for op, entry in zip(layer.ops, work, strict=True):
             stored = _stored(op, entry, placed, placement.workload.batch)
             if stored is not None:

@@ -63,6 +63,7 @@ def serve(
     """
     passes = _passes(model, prompt, generate, batch)
     check_cost_arguments("serve", passes.prefill, hardware, clip, weights)
+    _check_machine(hardware)
     remedy = "LayerSerial() or SequenceBlocking(block=64)"
     check_type("serve", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     flow = dataflow or LayerSerial()
@@ -82,6 +83,19 @@ def serve(
     if passes.alone is not None and passes.batch > 1:
         alone = place_for(flow, passes.alone, hardware, kv=kv, **options)
     return Served(passes, machine, flow, prefill, decoding, work_of(prefill, flow), alone)
+
+
+def _check_machine(hardware: Accelerator) -> None:
+    """Refuse machines whose requests have no price.
+
+    Raises:
+        BadInput: there are several chips.
+    """
+    if hardware.system is not None:
+        raise BadInput(
+            "hardware.system: serve sizes a single chip or GPU; leave system out, or price single passes of several "
+            "chips with of.simulate"
+        )
 
 
 def _machine(prefill: Placement, last: Placement) -> Machine:

@@ -35,6 +35,24 @@ class Wear(Part):
     arrays: Text
 
 
+class ChipsResult(Part):
+    """The chips of a system of several, for one pass, or for all decoding steps of a point.
+
+    Attributes:
+        count: number of chips.
+        groups: number of groups of chips that form a pipeline.
+        sharing: number of chips of the largest group, which share its layers.
+        largest_area_m2: area of the largest chip.
+        links_B: bytes that all chips send over their links.
+    """
+
+    count: Count
+    groups: Count
+    sharing: Count
+    largest_area_m2: Number
+    links_B: Number
+
+
 class CostResult(Part):
     """The cost of one point, in SI units; None for a value that is unknown or infinite.
 
@@ -44,6 +62,7 @@ class CostResult(Part):
         tokens_per_s: new tokens per second: those of a sample, or one for each decoding step.
         load: link ("network", "tile memory") -> bytes that pass in the stage that loads it most, over those that its
             limit allows, before it slows the stage; empty where no limit is known.
+        chips: the chips; None if there is one.
     """
 
     latency_s: Number
@@ -61,6 +80,7 @@ class CostResult(Part):
     buffer_B: dict[Text, Number]
     load: dict[Text, Number]
     counts: dict[Text, Number]
+    chips: ChipsResult | None = None
 
 
 class PartCost(Part):

@@ -1,0 +1,1 @@
+"""What crosses from chip to chip, and which chip holds what?"""
