@@ -33,6 +33,7 @@ ORDER = (
     *(
         "stats",
         "device",
+        "fitting",
         "array",
         "mitigation",
         "mapping",
