@@ -130,11 +130,13 @@ class RecordedRules:
     Attributes:
         book: the rules.
         used: patterns of the rules that held for some operand.
+        of_kv: patterns of the rules that held for K or V, or for a layer whose operands are not known.
         names: all names that were looked up.
     """
 
     book: RuleBook
     used: set[str] = field(default_factory=set)
+    of_kv: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
 
     def match(self, names: Iterable[str]) -> tuple[str, Rule]:
@@ -147,16 +149,30 @@ class RecordedRules:
         self.used.add(match[0])
         return match
 
+    def match_kv(self, names: Iterable[str]) -> tuple[str, Rule]:
+        """As `match`, for the names of K or V, or of a layer whose operands are not known."""
+        match = self.match(names)
+        self.of_kv.add(match[0])
+        return match
+
     def rule(self, names: Iterable[str]) -> Rule:
         """The first rule that matches; if there is none, a rule that changes nothing."""
         return self.match(names)[1]
 
     def check(self) -> None:
-        """Check that every rule held for some operand.
+        """Check that every rule has an effect.
 
         Raises:
-            BadInput: a rule did not.
+            BadInput: a rule held for no operand, or it clips K and V, or chooses their written factor, and held for
+                static weights alone.
         """
+        for pattern, rule in self.book.rules:
+            surplus = "clip" if rule.clip != "model" else "write" if rule.write != "hardware" else ""
+            if surplus and pattern in self.used and pattern not in self.of_kv:
+                raise BadInput(
+                    f"rules: {pattern!r}: sets {surplus}, which is for K and V, but matches only static weights; "
+                    f"leave {surplus} out, or name K or V, such as '*.K'"
+                )
         for pattern, rule in self.book.rules:
             if pattern not in self.used:
                 alone = RuleBook(((pattern, rule),))

@@ -122,7 +122,7 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
         drafts = [draft for draft in drafts if draft.role == "static" or _has_work(draft.op)]
         drafts = self._with_idle_experts(events, drafts)
         for name in unseen_layers(self.weights_of.modules, (e.work for e in events if isinstance(e.work, Product))):
-            self.rules.match((name,))  # a rule may be meant for a layer that this sample does not reach
+            self.rules.match_kv((name,))  # a rule may be meant for a layer that this sample does not reach
         self.rules.check()
         return drafts
 
@@ -242,7 +242,7 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
     def pair(self, product: Product, given: Event, role: PairRole) -> list[OpDraft]:
         """The operation of Q K^T or P V that the model computes as a product of two activations."""
         name = kv_name(self.site(product, role), role)
-        rule = self.rules.rule(kv_rule_names(name))
+        _, rule = self.rules.match_kv(kv_rule_names(name))
         turned = rule.write == "left" and not product.role  # otherwise known which one is K^T or V
         op = self._pair_op(product, given, role, name, turned=turned)
         return [OpDraft(_in_lanes(op) if rule.digital else op, role, 1 << given.index, given.deps, given.blocks, op)]
@@ -329,8 +329,11 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
 
     def _ruled(self, op: StaticMatMul | DynamicMatMul) -> Op:
         """The operation, or its digital form if a rule keeps it digital."""
-        names = weight_rule_names(op.name) if isinstance(op, StaticMatMul) else kv_rule_names(op.name)
-        if self.rules.rule(names).digital:
+        if isinstance(op, StaticMatMul):
+            rule = self.rules.rule(weight_rule_names(op.name))
+        else:
+            _, rule = self.rules.match_kv(kv_rule_names(op.name))
+        if rule.digital:
             return _in_lanes(op)
         return self._stored(op, ("multihead attention", op.name)) if isinstance(op, StaticMatMul) else op
 

@@ -40,7 +40,6 @@ class OperandChoice:
         weights: mitigation of all static weights.
         operands: the operands made so far.
         of_weights: patterns of the rules that hold for static weights on arrays.
-        of_kv: patterns of the rules that hold for K or V.
         cells: (matrix, array, basis) -> cells; equal weights are stored once.
     """
 
@@ -50,7 +49,6 @@ class OperandChoice:
     weights: WeightMitigation
     operands: list[Operand] = field(default_factory=list)
     of_weights: set[str] = field(default_factory=set)
-    of_kv: set[str] = field(default_factory=set)
     cells: dict[tuple[object, ...], WeightCells] = field(default_factory=dict)
 
     def weight(
@@ -117,8 +115,7 @@ class OperandChoice:
         """
         name, letter = kv_name(site, role), kv_name("", role).lstrip(".")
         kv_role: KVRole = "attention.key" if role == "key" else "attention.value"
-        pattern, rule = self.rules.match(kv_rule_names(name))
-        self.of_kv.add(pattern)
+        pattern, rule = self.rules.match_kv(kv_rule_names(name))
         assigned = assign_kv(self.hardware, rule, kv_role)
         array, written = assigned.array, assigned.written
         if array is None:
@@ -147,20 +144,11 @@ class OperandChoice:
         """Refuse rules without effect.
 
         Raises:
-            BadInput: a rule rotates other operands than static weights on arrays, clips others than K and V or chooses
-                their written factor, or is the first match of nothing.
+            BadInput: a rule rotates other operands than static weights on arrays, or `RecordedRules.check` refuses it.
         """
         for pattern, rule in self.rules.book.rules:
-            if pattern not in self.rules.used:
-                continue
-            if rule.rotate and pattern not in self.of_weights:
+            if rule.rotate and pattern in self.rules.used and pattern not in self.of_weights:
                 raise BadInput(f"rules: {pattern!r}: rotate = true, but it matches no static weights on crossbars")
-            surplus = "clip" if rule.clip != "model" else "write" if rule.write != "hardware" else ""
-            if surplus and pattern not in self.of_kv:
-                raise BadInput(
-                    f"rules: {pattern!r}: sets {surplus}, which is for K and V, but matches only static weights; "
-                    f"leave {surplus} out, or name K or V, such as '*.K'"
-                )
         self.rules.check()
 
 
