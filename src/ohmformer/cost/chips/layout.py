@@ -96,6 +96,10 @@ class SharedChips:
         return hardware.model_copy(update={"chip": hardware.chip.model_copy(update={"tiles": self.tiles[group]})})
 
 
+ALONE = SharedChips()
+"""Chips that run a single pass."""
+
+
 def layout_of(workload: Workload, choice: EngineChoice, kv_sets: int, shared: SharedChips) -> Layout | None:
     """Divide a workload among the chips of a system; None for an accelerator without one.
 

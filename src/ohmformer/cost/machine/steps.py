@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+from ohmformer.cost.chips.sums import homes_of_chips
 from ohmformer.cost.engine_choice import LayerOp
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.memory.homes import KV, WEIGHTS, Homes
@@ -48,10 +49,15 @@ class StepPrices:
             return False  # the cache of the last step is the longest
         if self.fixed is not None:
             return False
-        pairs = zip(self.homes(0), self.last.homes_by_chip, strict=True)
+        pairs = zip(self.homes_by_chip(0), self.last.homes_by_chip, strict=True)
         return any(first.key != last.key for first, last in pairs)
 
-    def homes(self, index: int) -> tuple[Homes, ...]:
+    def homes(self, index: int) -> Homes:
+        """What lives in the memories of all chips together during a step."""
+        found, layout = self.homes_by_chip(index), self.last.layout
+        return found[0] if layout is None else homes_of_chips(found, layout.sharing)
+
+    def homes_by_chip(self, index: int) -> tuple[Homes, ...]:
         """For each group of chips, what lives in the memories of one of its chips during a step."""
         if self.fixed is not None:
             return self.fixed
@@ -92,7 +98,7 @@ class StepPrices:
 
     def step(self, index: int) -> dict[int, PlacedLayer]:
         """Position of the first layer of a kind -> this layer in a step, priced."""
-        homes = self.homes(index) if self.moving else self.fixed
+        homes = self.homes_by_chip(index) if self.moving else self.fixed
         if homes is None:
             return {first: self._kind(first, index, None) for first in self.kinds}
         return {first: self._kind(first, index, homes[self._divided.group_of(first)]) for first in self.kinds}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.cost.chips.sums import homes_of_chips, refresh_of_chips
+from ohmformer.cost.chips.sums import refresh_of_chips
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh
@@ -68,11 +68,10 @@ class Decoding:
         layers = tuple(priced[kind].named(layer.name) for kind, layer in named)
         workload = self.steps.workload(index)
         sets, uses = (last.kv_sets, last.softmax_sets), last.weight_uses
-        homes = self.prices.homes(index)
-        further: dict[str, Any] = {"homes": homes[0], "weight_uses": uses}
+        further: dict[str, Any] = {"homes": self.prices.homes(index), "weight_uses": uses}
         if last.layout is not None:
             layout = replace(last.layout, workload=self.prices.steps.workload(index))
-            further |= {"homes": homes_of_chips(homes, self.machine.sharing), "homes_of": homes, "layout": layout}
+            further |= {"homes_of": self.prices.homes_by_chip(index), "layout": layout}
         return Placement.on(self.machine, workload, layers, (), *sets, **further)
 
     @cached_property
@@ -136,7 +135,7 @@ class Decoding:
         if hardware.attention.refresh is None:
             return []
         groups = (
-            list(zip(self.prices.kv_arrays(index), self.prices.homes(index), strict=True))
+            list(zip(self.prices.kv_arrays(index), self.prices.homes_by_chip(index), strict=True))
             for index in range(self.steps.count)
         )
         found = (refresh_of_chips(last.workload, each, hardware, self.machine.sharing) for each in groups)

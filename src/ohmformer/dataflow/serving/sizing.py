@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ohmformer.cost.chips.layout import SharedChips
+from ohmformer.cost.chips.layout import ALONE, SharedChips
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.memory.homes import KV, WEIGHTS
 from ohmformer.cost.memory.request_room import Held, check_room
@@ -33,14 +33,14 @@ class SizedRequest:
         machine: the machine.
         prefill: the prefill, priced.
         last: the last decoding step, priced; the prefill if there are no steps.
-        shared: of several chips, which layers and how many tiles each of them has; None if there is one chip.
+        shared: of several chips, which layers and how many tiles each of them has.
     """
 
     hardware: Accelerator
     machine: Machine
     prefill: Placement
     last: Placement
-    shared: SharedChips | None = None
+    shared: SharedChips = ALONE
 
 
 def size_machine(
