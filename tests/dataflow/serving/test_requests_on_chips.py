@@ -257,6 +257,16 @@ def test_a_trace_shows_the_links_of_each_chip_in_every_pass() -> None:
     assert links == [(f"chip {chip}: link", each) for each in ("prefill", "step 0", "step 1") for chip in (1, 2)]
 
 
+def test_one_chip_of_a_system_is_one_chip() -> None:
+    one, system = (
+        of.serve(SMALL, hardware, prompt=30, generate=5, batch=2)
+        for hardware in (of.load("nvm_ideal"), several("nvm_ideal", chips=1))
+    )
+    assert (system.latency, system.energy, system.area) == (one.latency, one.energy, one.area)
+    assert (system.steady, system.wear) == (one.steady, one.wear)
+    assert system.machine.chips == 1
+
+
 def test_a_request_of_one_token_decides_the_layout_for_its_prefill() -> None:
     served = of.serve(SMALL, several("nvm_ideal", chips=2), prompt=6, generate=1, batch=2)
     run = of.simulate(of.shapes(SMALL, tokens=6, batch=2, phase="prefill"), several("nvm_ideal", chips=2))
@@ -290,6 +300,7 @@ def test_what_is_refused() -> None:
     fewer = of.shapes(SMALL.model_copy(update={"layers": 3}), phase="decode", context=6)
     with pytest.raises(BadInput, match=r"^hardware.system: a pass of 'small' has 6 layers .* another one 5"):
         of.serve((prefill, [fewer]), several("nvm_ideal", chips=2))
-    memory = of.replace(of.load("a100_sxm_80gb_x8"), "engine.memory", "3 GiB")
-    with pytest.raises(BadInput, match=r"^hardware.projection.memory = 3.221 GB: .* need .*activations"):
-        of.serve("llama-2-7b", memory, prompt=1000, generate=1000, batch=4)
+    eight = of.replace(of.load("a100_sxm_80gb_x8"), "engine.memory", "2 GiB")
+    eight = of.replace(eight, "system.chips", 8)
+    with pytest.raises(BadInput, match=r"^hardware.system.chips = 8: .* with batch = 4 needs 16; raise it"):
+        of.serve("llama-2-7b", eight, prompt=1000, generate=1000, batch=4)
