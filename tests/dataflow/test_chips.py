@@ -9,10 +9,8 @@ import pytest
 from ohmformer.cost.chips.sums import bytes_on_links
 from ohmformer.dataflow.closed_form import latency
 from ohmformer.dataflow.explore import DesignPoint, explore
-from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.dataflow.spec import Dataflow, LayerOverlap, LayerSerial, SequenceBlocking
-from ohmformer.errors import BadInput
 from ohmformer.hardware.memory import Memory
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import load, replace
@@ -201,8 +199,3 @@ def test_ages_of_keys_are_those_of_one_chip_and_later_by_the_links() -> None:
     for layer in (0, 11):
         ages = [run.timeline.ages().of(layer=layer, role="attention.key").age(63, 0) for run in (one, two)]
         assert ages[0] == pytest.approx(ages[1], rel=1e-9)
-
-
-def test_serve_refuses_several_chips() -> None:
-    with pytest.raises(BadInput, match=r"hardware.system: serve sizes a single chip"):
-        serve("gpt2", several("nvm_ideal", chips=2), prompt=8, generate=2)

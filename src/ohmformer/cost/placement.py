@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from ohmformer import units
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost.chips.contents import contents_of
-from ohmformer.cost.chips.layout import Layout, layout_of
+from ohmformer.cost.chips.contents import Contents, contents_of
+from ohmformer.cost.chips.layout import ALONE, Layout, SharedChips, layout_of
 from ohmformer.cost.chips.sums import homes_of_chips, refresh_of_chips
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Batching, Divided, PlacedLayer, count_softmax_units
@@ -78,6 +78,11 @@ class Placement:
     layout: Layout | None = None
     homes_of: tuple[Homes, ...] = ()
 
+    @property
+    def homes_by_chip(self) -> tuple[Homes, ...]:
+        """For each group of chips, what lives in the memories of one of its chips; of one chip its own alone."""
+        return self.homes_of or (self.homes,)
+
     @classmethod
     def on(
         cls,
@@ -94,6 +99,12 @@ class Placement:
         sets = kv_sets, softmax_sets
         return cls(workload, machine.hardware, layers, *numbers, wear, *sets, machine=machine, **further)
 
+    def moved_to(self, machine: Machine) -> Placement:
+        """The same pass on a machine that is built for further passes, too; wear and refresh are left out."""
+        numbers: dict[str, Any] = {"tiles": machine.used.total, "area": machine.area, "power": machine.power}
+        numbers |= {"arrays": machine.arrays, "arrays_per_polarity": machine.arrays_per_polarity}
+        return replace(self, machine=machine, wear=(), refresh=None, **numbers)
+
     def divided(self, *, singly: bool = False) -> Divided:
         """The workload before it was priced, see `Divided.of`.
 
@@ -106,7 +117,7 @@ class Placement:
             divided = Divided.of(self.workload, self.choice, singly=singly)
         else:
             divided = self.layout.divided(self.choice, singly=singly)
-        return divided.with_homes_of(self.homes_of or (self.homes,), self.weight_uses)
+        return divided.with_homes_of(self.homes_by_chip, self.weight_uses)
 
     def __repr__(self) -> str:
         """Workload, accelerator and sizes in one line, without the stages."""
@@ -187,6 +198,7 @@ def place(
     kv_sets: int = 1,
     softmax_sets: str = "one",
     batching: Batching = "pipelined",
+    shared: SharedChips = ALONE,
 ) -> Placement:
     """Price a workload on an accelerator.
 
@@ -202,6 +214,7 @@ def place(
         kv_sets: number of sets of the K and V arrays that layers share, 1 or 2.
         softmax_sets: `one` set of softmax units, or `per_layer`, one for each K array of a layer's own.
         batching: `pipelined` if all samples use weights that are read or loaded once, `serial` if each needs them anew.
+        shared: of several chips, what other passes of the same model decide; by default there are no others.
 
     Raises:
         BadInput: a price is missing, the chip is too small, or the clip does not fit the arrays; one line with the
@@ -212,12 +225,9 @@ def place(
     check_clip(hardware, clip)
     check_kv(workload, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)
-    layout = layout_of(workload, choice, kv_sets)
+    layout = layout_of(workload, choice, kv_sets, shared)
     divided = Divided.of(workload, choice) if layout is None else layout.divided(choice)
-    chips = [
-        contents_of(workload, hardware, divided.distinct_of(group), divided.arrays_of(group), kv_sets)
-        for group in range(len(divided.members))
-    ]
+    chips = _contents(divided, shared, kv_sets)
     kv_arrays = [entry for chip in chips for entry in chip.kv]
     check_sets(hardware, workload, kv_arrays, kv_sets)
     homes = [chip.homes for chip in chips]
@@ -229,13 +239,23 @@ def place(
         for chip, sets in zip(chips, _sets_of_softmax(layers, layout, softmax_sets), strict=True)
     ]
     sharing = divided.sharing
-    further: dict[str, Any] = {"choice": choice, "weight_uses": uses, "layout": layout}
-    further |= {"refresh": refresh_of_chips(workload, chips, hardware, sharing), "homes": homes[0]}
+    further: dict[str, Any] = {"choice": choice, "weight_uses": uses, "layout": layout, "homes": homes[0]}
+    further["refresh"] = refresh_of_chips(workload, [(chip.kv, chip.homes) for chip in chips], hardware, sharing)
     own = built[0]
     if layout is not None:
         own = Machine.of_groups(built, sharing)
         further |= {"homes": homes_of_chips(homes, sharing), "homes_of": tuple(homes)}
     return Placement.on(own, workload, layers, tuple(wear(workload, kv_arrays)), kv_sets, softmax_sets, **further)
+
+
+def _contents(divided: Divided, shared: SharedChips, kv_sets: int) -> list[Contents]:
+    """For each group of chips, what one of its chips holds."""
+    found = []
+    for group in range(len(divided.members)):
+        hardware = shared.hardware_of(group, divided.choice.hardware)
+        held = divided.distinct_of(group), divided.arrays_of(group)
+        found.append(contents_of(divided.workload, hardware, *held, kv_sets))
+    return found
 
 
 def _sets_of_softmax(layers: tuple[PlacedLayer, ...], layout: Layout | None, softmax_sets: str) -> list[int]:

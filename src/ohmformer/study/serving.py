@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.errors import BadInput, shown
+from ohmformer.study.chips import chip_notes, served_chips
 from ohmformer.study.cost import (
     MANY,
     cost_options,
@@ -108,6 +109,7 @@ def served_result(settings: CostSettings, report: Callable[[], None] = lambda: N
             "arrays_per_polarity": machine.arrays_per_polarity,
             "tiles": machine.used.total,
         },
+        chips=served_chips(served),
     )
 
 
@@ -154,5 +156,6 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
             *remedy_notes(settings),
             *load_notes(settings, [point.cost for point in found]),
             *price_notes(settings),
+            *chip_notes([point.cost for point in found]),
         ),
     )

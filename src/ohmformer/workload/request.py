@@ -41,6 +41,15 @@ class Steps:
         """True if layers that are equal in one step are equal in all of them."""
         return self.first.kinds == self.last.kinds
 
+    @property
+    def grows_evenly(self) -> bool:
+        """True if all sizes of the last step are those of the first one and a whole growth per step."""
+        try:
+            self.workload(0)
+        except BadInput:
+            return False
+        return True
+
     def layer(self, position: int, index: int) -> Layer:
         """A layer of a step; operations that do not change are those of the last step, and so is a layer of them."""
         last = self.last.layers()[position]

@@ -94,8 +94,8 @@ def test_mixed_contexts_fill_the_memories_with_the_mean_number_of_bytes() -> Non
     served = of.serve(SMALL, hardware, prompt=4, generate=40, batch=3)
     assert served.decoding is not None
     kept = 3 * 3 * 2 * 64 * hardware.value_bytes * (4 + 20)  # contexts from 5 to 43 tokens, the new one included
-    homes = served.decoding.mixed.homes
-    assert homes is not None
+    assert served.decoding.mixed.homes is not None
+    (homes,) = served.decoding.mixed.homes
     room = 512 * served.machine.used.total
     assert homes.on_chip["keys and values"] == pytest.approx(room)
     assert homes.off_chip["keys and values"] == pytest.approx(kept - room)

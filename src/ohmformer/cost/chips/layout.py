@@ -17,6 +17,7 @@ from ohmformer.cost.layers import Divided
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.hardware.system import System
+from ohmformer.workload.request import ListedSteps, Steps
 from ohmformer.workload.spec import Exchange, Layer, Lookup, Norm, Op, StaticMatMul, Workload
 
 
@@ -44,6 +45,27 @@ class Layout:
         """For each layer, the number of its group, from 0."""
         return tuple(group for group, (first, end) in enumerate(pairwise((0, *self.ends))) for _ in range(first, end))
 
+    def of_pass(self, workload: Workload) -> Layout:
+        """The layout of another pass of the same model on the same chips.
+
+        Raises:
+            BadInput: a layer cannot be shared by its chips.
+        """
+        return _divided_among(workload, self.ends, self.sharing)
+
+    def steps_of(self, steps: Steps | ListedSteps) -> Steps | ListedSteps:
+        """What each chip computes of decoding steps, if this is the layout of the last one.
+
+        Raises:
+            BadInput: a layer cannot be shared by its chips.
+        """
+        if isinstance(steps, Steps):
+            shares = Steps(self.of_pass(steps.first).workload, self.workload, steps.count)
+            if shares.grows_evenly:
+                return shares
+        first = (self.of_pass(steps.workload(index)).workload for index in range(steps.count - 1))
+        return ListedSteps((*first, self.workload))
+
     def range_of(self, group: int) -> tuple[int, int]:
         """The positions of the first layer of a group, and after its last one."""
         return self.ends[group - 1] if group else 0, self.ends[group]
@@ -53,13 +75,39 @@ class Layout:
         return Divided.of(self.workload, choice, singly=singly, groups=self.groups, sharing=self.sharing)
 
 
-def layout_of(workload: Workload, choice: EngineChoice, kv_sets: int) -> Layout | None:
+@dataclass(frozen=True)
+class SharedChips:
+    """Chips that run several passes of a model, such as those of a request.
+
+    Attributes:
+        layout: which chips hold which layers in another of these passes; None if that is decided for this one.
+        beside: another pass for which the chips must have room, if there is no `layout` yet.
+        tiles: for each group, the number of tiles of one of its chips; empty if this pass decides it.
+    """
+
+    layout: Layout | None = None
+    beside: Workload | None = None
+    tiles: tuple[int, ...] = ()
+
+    def hardware_of(self, group: int, hardware: Accelerator) -> Accelerator:
+        """The accelerator, with the tiles of a chip of a group."""
+        if not self.tiles or hardware.chip is None:
+            return hardware
+        return hardware.model_copy(update={"chip": hardware.chip.model_copy(update={"tiles": self.tiles[group]})})
+
+
+ALONE = SharedChips()
+"""Chips that run a single pass."""
+
+
+def layout_of(workload: Workload, choice: EngineChoice, kv_sets: int, shared: SharedChips) -> Layout | None:
     """Divide a workload among the chips of a system; None for an accelerator without one.
 
     Args:
         workload: the operations.
         choice: the engines.
         kv_sets: see `place`.
+        shared: what other passes of the model decide.
 
     Raises:
         BadInput: there are too few chips or too many, a layer has no room on a chip, or it cannot be shared.
@@ -67,16 +115,25 @@ def layout_of(workload: Workload, choice: EngineChoice, kv_sets: int) -> Layout 
     system = choice.hardware.system
     if system is None:
         return None
-    _check(workload, choice.hardware, system)
-    found = packed(workload, choice, kv_sets)
+    if shared.layout is not None:
+        return shared.layout.of_pass(workload)
+    passes = [workload] if shared.beside is None else [workload, shared.beside]
+    for each in passes:
+        _check(each, choice.hardware, system)
+        _check_layers(each, workload)
+    found = packed(passes, choice, kv_sets)
+    return _divided_among(workload, found.ends, found.sharing)
+
+
+def _divided_among(workload: Workload, ends: tuple[int, ...], sharing: tuple[int, ...]) -> Layout:
+    """The layout of a workload whose groups of chips are known."""
     layers, parts = workload.layers(), []
-    for (first, end), chips in zip(pairwise((0, *found.ends)), found.sharing, strict=True):
+    for (first, end), chips in zip(pairwise((0, *ends)), sharing, strict=True):
         ops = [op for layer in layers[first:end] for op in layer_share(layer, chips, workload.title)]
         parts.append(on_one_group(ops))
     for group, part in enumerate(parts[:-1]):
-        part.append(_send(part, found.ends[group], layers, found.sharing[group : group + 2]))
-    share = replace(workload, ops=tuple(op for part in parts for op in part))
-    return Layout(share, found.ends, found.sharing)
+        part.append(_send(part, ends[group], layers, sharing[group : group + 2]))
+    return Layout(replace(workload, ops=tuple(op for part in parts for op in part)), ends, sharing)
 
 
 def _check(workload: Workload, hardware: Accelerator, system: System) -> None:
@@ -98,6 +155,20 @@ def _check(workload: Workload, hardware: Accelerator, system: System) -> None:
         raise BadInput(
             "hardware.chip.tiles: is missing, so it is unknown when a chip of hardware.system is full; add it (or "
             "chip.tiles_per_node, where a node is a chip), or give system.chips"
+        )
+
+
+def _check_layers(one: Workload, other: Workload) -> None:
+    """Refuse passes whose layers differ, so that no layout holds for both.
+
+    Raises:
+        BadInput: they differ.
+    """
+    layers, others = ([layer.index for layer in each.layers()] for each in (one, other))
+    if layers != others:
+        raise BadInput(
+            f"hardware.system: a pass of {shown(one.title)} has {len(layers)} layers (parts outside of layers "
+            f"included), another one {len(others)}, or in another order; give passes of one model, or leave system out"
         )
 
 

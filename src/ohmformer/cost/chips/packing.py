@@ -8,7 +8,7 @@ vocabulary, takes a group with more chips, which share its columns.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from ohmformer.cost.chips.even_shares import divided_further, even_ends
 from ohmformer.cost.chips.tensor import layer_share
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Divided
+from ohmformer.cost.memory.request_room import Held, check_both
 from ohmformer.cost.tiles import LayerArrays
 from ohmformer.errors import BadInput, shown
 from ohmformer.workload.spec import Layer, Op, StaticMatMul, Workload
@@ -38,24 +39,24 @@ class Packed(NamedTuple):
     sharing: tuple[int, ...]
 
 
-def packed(workload: Workload, choice: EngineChoice, kv_sets: int) -> Packed:
-    """Put the layers of a workload into groups of chips.
+def packed(passes: Sequence[Workload], choice: EngineChoice, kv_sets: int) -> Packed:
+    """Put the layers of a model into groups of chips.
 
     Args:
-        workload: the operations.
+        passes: the operations of a pass, then of further passes that run on the same chips.
         choice: the engines.
         kv_sets: see `place`.
 
     Raises:
         BadInput: there are too few chips or too many, a layer has no room on a chip, or it cannot be shared.
     """
-    system = choice.hardware.system
+    system, workload = choice.hardware.system, passes[0]
     assert system is not None
     if system.sharing is not None:
-        return _Packing(workload, choice, kv_sets, system.sharing).packed()
+        return _Packing(passes, choice, kv_sets, system.sharing).packed()
     for chips in range(1, MOST_CHIPS + 1):
         try:
-            packing = _Packing(workload, choice, kv_sets, chips)
+            packing = _Packing(passes, choice, kv_sets, chips)
         except BadInput:  # the layers cannot be shared by this number of chips
             continue
         if packing.holds_all():
@@ -85,27 +86,24 @@ class _Packing:
     """Puts layers into groups.
 
     Attributes:
+        passes: the passes that run on the chips; the first one decides what layers weigh.
         chips: number of chips that share each layer.
-        share: what one of them computes of each layer.
+        shares: for each pass, what one of them computes of each layer.
         tied: True if modules share weights, so that what a layer stores depends on the other layers of its group.
+        divided: for each pass, its share by kind of layer.
     """
 
-    def __init__(self, workload: Workload, choice: EngineChoice, kv_sets: int, chips: int) -> None:
+    def __init__(self, passes: Sequence[Workload], choice: EngineChoice, kv_sets: int, chips: int) -> None:
         assert choice.hardware.system is not None
-        self.workload, self.choice, self.kv_sets = workload, choice, kv_sets
+        self.passes, self.choice, self.kv_sets = passes, choice, kv_sets
+        self.workload = passes[0]
         self.hardware, self.system = choice.hardware, choice.hardware.system
         self.chips = chips
-        self.share = self._shared(self.chips)
-        self.layers = self.share.layers()
-        self.tied = any(isinstance(op, StaticMatMul) and op.shared_with for op in workload.ops)
-        self.divided = Divided.of(self.share, choice)
+        self.shares = [_share_of(workload, workload.layers(), chips) for workload in passes]
+        self.layers = self.shares[0].layers()
+        self.tied = any(isinstance(op, StaticMatMul) and op.shared_with for op in self.workload.ops)
+        self.divided = [Divided.of(share, choice) for share in self.shares]
         self._known: dict[tuple[object, ...], bool] = {}
-
-    def _shared(self, chips: int) -> Workload:
-        """What one of `chips` chips computes of all layers."""
-        layers = self.workload.layers()
-        ops = tuple(op for layer in layers for op in layer_share(layer, chips, self.workload.title))
-        return replace(self.workload, ops=ops)
 
     def packed(self) -> Packed:
         """The layers of each group.
@@ -156,11 +154,11 @@ class _Packing:
         layer = self.workload.layers()[first]
         if layer.index is None:
             multiples = [times * self.chips for times in (*range(2, 33), *range(36, 257, 4))]
-            wide: int | None = next((chips for chips in multiples if self._shares_fit(layer, chips)), None)
+            wide: int | None = next((chips for chips in multiples if self._shares_fit(first, chips)), None)
             if wide is not None:
                 return wide
         more = range(self.chips + 1, MOST_CHIPS + 1)
-        enough = next((chips for chips in more if self._shares_fit(layer, chips)), None)
+        enough = next((chips for chips in more if self._shares_fit(first, chips)), None)
         more_chips = f", or take hardware.system.partition = 'tensor' and degree = {enough}" if enough else ""
         try:
             self._check_room(first, first + 1)
@@ -169,13 +167,15 @@ class _Packing:
             raise BadInput(f"{error}{more_chips} ({layer.name}: {part} has no room on a chip)") from error
         raise AssertionError(first)
 
-    def _shares_fit(self, layer: Layer, chips: int) -> bool:
+    def _shares_fit(self, position: int, chips: int) -> bool:
         """True if this number of chips can share a layer, and each has room for its share."""
         try:
-            share = replace(self.workload, ops=tuple(layer_share(layer, chips, self.workload.title)))
+            shares = [_share_of(each, [each.layers()[position]], chips) for each in self.passes]
+            divided = [Divided.of(share, self.choice) for share in shares]
+            self._contents(divided, [each.counts for each in divided])
         except BadInput:
             return False
-        return self._has_room(Divided.of(share, self.choice))
+        return True
 
     def _even(self, groups: int) -> tuple[int, ...] | None:
         """Ends of groups that have as many weights as possible alike; None if some have no room for theirs.
@@ -186,7 +186,7 @@ class _Packing:
         sizes = self._weights()
         full = sum(size > 0 for size in sizes)
         if groups > full:
-            if all(self._fits(first, first + 1) for first in dict.fromkeys(self.divided.kinds)):
+            if all(self._fits(first, first + 1) for first in range(len(self.layers))):
                 raise self._too_many(full * self.chips)
             return None
         ends = even_ends(sizes, groups)
@@ -226,7 +226,9 @@ class _Packing:
         ]
 
     def _fits(self, first: int, end: int) -> bool:
-        key = (first, end) if self.tied else tuple(sorted(Counter(self.divided.kinds[first:end]).items()))
+        key: tuple[object, ...] = (first, end)
+        if not self.tied:
+            key = tuple(tuple(sorted(Counter(each.kinds[first:end]).items())) for each in self.divided)
         if key not in self._known:
             try:
                 self._check_room(first, end)
@@ -242,22 +244,34 @@ class _Packing:
             BadInput: it has none.
         """
         if self.tied:
-            ops = on_one_group([op for layer in self.layers[first:end] for op in layer.ops])
-            divided = Divided.of(replace(self.share, ops=tuple(ops)), self.choice)
-            return self._contents(divided, divided.counts)
-        self._contents(self.divided, Counter(self.divided.kinds[first:end]))
+            divided = []
+            for share in self.shares:
+                ops = on_one_group([op for layer in share.layers()[first:end] for op in layer.ops])
+                divided.append(Divided.of(replace(share, ops=tuple(ops)), self.choice))
+            return self._contents(divided, [each.counts for each in divided])
+        self._contents(self.divided, [Counter(each.kinds[first:end]) for each in self.divided])
 
-    def _has_room(self, divided: Divided) -> bool:
-        try:
-            self._contents(divided, divided.counts)
-        except BadInput:
-            return False
-        return True
+    def _contents(self, passes: Sequence[Divided], counts: Sequence[Mapping[int, int]]) -> None:
+        """Refuse some layers of each kind, given for each pass, for which a chip has no room.
 
-    def _contents(self, divided: Divided, counts: Mapping[int, int]) -> None:
-        distinct = [(divided.work[kind], count) for kind, count in counts.items()]
-        arrays = []
-        for kind, count in counts.items():
-            one = divided.in_arrays[kind]
-            arrays.append(LayerArrays(count, one.weights, [replace(use, layers=count) for use in one.kv]))
-        contents_of(self.workload, self.hardware, distinct, arrays, self.kv_sets)
+        Raises:
+            BadInput: it has none.
+        """
+        held = []
+        for workload, divided, kinds in zip(self.passes, passes, counts, strict=True):
+            distinct = [(divided.work[kind], count) for kind, count in kinds.items()]
+            arrays = []
+            for kind, count in kinds.items():
+                one = divided.in_arrays[kind]
+                arrays.append(LayerArrays(count, one.weights, [replace(use, layers=count) for use in one.kv]))
+            found = contents_of(workload, self.hardware, distinct, arrays, self.kv_sets)
+            held.append(Held(workload, self.hardware, distinct, found.homes, found.arrays, found.kv))
+        last, *prefill = held
+        for each in prefill:
+            check_both(each, last)
+
+
+def _share_of(workload: Workload, layers: Sequence[Layer], chips: int) -> Workload:
+    """What one of `chips` chips that share each layer computes of some layers."""
+    ops = tuple(op for layer in layers for op in layer_share(layer, chips, workload.title))
+    return replace(workload, ops=ops)

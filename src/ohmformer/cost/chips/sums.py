@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ohmformer.cost.chips.contents import Contents
 from ohmformer.cost.chips.exchange import bytes_sent
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.memory.homes import Homes
+from ohmformer.cost.tiles import KVArrays
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.workload.spec import Exchange, Workload
 
@@ -38,13 +38,13 @@ def _sum(parts: Iterable[Mapping[str, float]], times: Sequence[int]) -> dict[str
 
 
 def refresh_of_chips(
-    workload: Workload, groups: Sequence[Contents], hardware: Accelerator, sharing: Sequence[int]
+    workload: Workload, groups: Sequence[tuple[list[KVArrays], Homes]], hardware: Accelerator, sharing: Sequence[int]
 ) -> Refresh | None:
     """The refresh of all chips, which refresh at the same time; None if cells keep their values.
 
     Args:
         workload: phase and batch.
-        groups: for each group of chips, what one of its chips holds.
+        groups: for each group of chips, the arrays of K and V of one of its chips, and what lives in its memories.
         hardware: the accelerator.
         sharing: for each group, the number of its chips.
 
@@ -53,8 +53,8 @@ def refresh_of_chips(
     """
     if hardware.attention.refresh is None:
         return None
-    with_cells = [pair for pair in zip(groups, sharing, strict=True) if pair[0].kv] or [(groups[0], 1)]
-    found = [(refresh_of(workload, each.kv, hardware, each.homes), times) for each, times in with_cells]
+    with_cells = [pair for pair in zip(groups, sharing, strict=True) if pair[0][0]] or [(groups[0], 1)]
+    found = [(refresh_of(workload, kv, hardware, homes), times) for (kv, homes), times in with_cells]
     kinds = [(refresh, times) for refresh, times in found if refresh is not None]
     if not kinds or kinds == [(kinds[0][0], 1)]:
         return kinds[0][0] if kinds else None

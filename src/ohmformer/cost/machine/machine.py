@@ -52,6 +52,11 @@ class Machine:
         return sum(self.sharing)
 
     @property
+    def by_chip(self) -> tuple[Machine, ...]:
+        """A chip of each group; the machine itself if there is one chip."""
+        return self.groups or (self,)
+
+    @property
     def largest_chip(self) -> float:
         """Area of the largest chip [m^2]."""
         return max((chip.area for chip in self.groups), default=self.area)
@@ -114,17 +119,31 @@ class Machine:
     def joined(self, other: Machine) -> Machine:
         """The machine that runs the passes of both: the larger of each kind of arrays and of units.
 
-        Both must run the same model, so that the one with more weights has those of the other.
+        Both must run the same model, so that the one with more weights has those of the other, and have the same layers
+        on the same chips.
 
         Raises:
-            BadInput: the chip has fewer tiles than both need.
+            BadInput: a chip has fewer tiles than both need.
         """
-        weights = max(self.weights, other.weights, key=lambda layers: sum(each.count * each.arrays for each in layers))
-        kv = {group_of(entry): entry for entry in self.kv}
-        for entry in other.kv:
-            kv[group_of(entry)] = _joined(kv[group_of(entry)], entry) if group_of(entry) in kv else entry
+        if self.groups:
+            pairs = zip(self.groups, other.groups, strict=True)
+            return Machine.of_groups([one.joined(chip) for one, chip in pairs], self.sharing)
+        weights, kv = larger_weights(self.weights, other.weights), joined_kv(self.kv, other.kv)
         heads, softmax = max(self.heads, other.heads), max(self.softmax, other.softmax)
-        return Machine.built(self.hardware, weights, list(kv.values()), heads, softmax)
+        return Machine.built(self.hardware, weights, kv, heads, softmax)
+
+
+def larger_weights(one: list[LayerArrays], other: list[LayerArrays]) -> list[LayerArrays]:
+    """Of the weights of two passes of a model, those that fill more arrays."""
+    return max(one, other, key=lambda layers: sum(each.count * each.arrays for each in layers))
+
+
+def joined_kv(one: list[KVArrays], other: list[KVArrays]) -> list[KVArrays]:
+    """The arrays of K and V that two passes need: the larger of each kind."""
+    kv = {group_of(entry): entry for entry in one}
+    for entry in other:
+        kv[group_of(entry)] = _joined(kv[group_of(entry)], entry) if group_of(entry) in kv else entry
+    return list(kv.values())
 
 
 def group_of(entry: KVArrays) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -56,11 +56,38 @@ def request_writes(machine: Machine, passes: Iterable[tuple[Workload, list[KVArr
     )
 
 
+def writes_of_chips(machine: Machine, passes: Sequence[tuple[Workload, list[list[KVArrays]]]]) -> tuple[Writes, ...]:
+    """The `request_writes` of a chip of each group.
+
+    Args:
+        machine: the chips.
+        passes: each pass with the arrays of K and V of a chip of each group.
+    """
+    found: list[Writes] = []
+    for group, chip in enumerate(machine.by_chip):
+        found += request_writes(chip, ((workload, arrays[group]) for workload, arrays in passes))
+    return tuple(found)
+
+
+def with_refreshes(machine: Machine, writes: Iterable[Writes], times: int, cell_writes: float) -> tuple[Writes, ...]:
+    """The writes with those of refreshes.
+
+    Args:
+        machine: the chips.
+        writes: see `writes_of_chips`.
+        times: number of refreshes.
+        cell_writes: cells that they write on all chips, each time counted.
+    """
+    chips = zip(machine.by_chip, machine.sharing, strict=True)
+    mean = cell_writes / sum(count * entry.cells for chip, count in chips for entry in chip.kv)
+    return tuple((entry, most + times, written + mean) for entry, most, written in writes)
+
+
 def request_wear(writes: Iterable[Writes]) -> tuple[Wear, ...]:
     """The wear of cells from `request_writes`; roles with cells of unknown endurance are left out."""
-    by_group = {group_of(entry): (entry, most, mean) for entry, most, mean in writes}
-    known = write_wear.worn([entry for entry, _, _ in by_group.values()])
-    return tuple(write_wear.wear_of(*by_group[group_of(entry)]) for entry in known)
+    by_entry = {id(entry): (entry, most, mean) for entry, most, mean in writes}
+    known = write_wear.worn([entry for entry, _, _ in by_entry.values()])
+    return tuple(write_wear.wear_of(*by_entry[id(entry)]) for entry in known)
 
 
 def _add(sums: _Written, workload: Workload, entry: KVArrays) -> None:

@@ -6,9 +6,10 @@ by step: each step has homes of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+from ohmformer.cost.chips.sums import homes_of_chips
 from ohmformer.cost.engine_choice import LayerOp
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.memory.homes import KV, WEIGHTS, Homes
@@ -25,44 +26,65 @@ class StepPrices:
 
     Attributes:
         last: the last step, priced.
-        steps: all steps.
-        tiles: number of tiles of the machine.
-        fixed: homes that all steps have; None if each step has its own.
+        steps: all steps, as a chip computes them (`Layout.steps_of`).
+        tiles: for each group of chips, the number of tiles of one of its chips.
+        fixed: homes that all steps have, for each group of chips; None if each step has its own.
     """
 
-    def __init__(self, last: Placement, steps: Steps | ListedSteps, tiles: int, fixed: Homes | None = None) -> None:
+    def __init__(
+        self,
+        last: Placement,
+        steps: Steps | ListedSteps,
+        tiles: Sequence[int],
+        fixed: tuple[Homes, ...] | None = None,
+    ) -> None:
         self.last, self.steps, self.tiles, self.fixed = last, steps, tiles, fixed
         self._divided = last.divided(singly=not steps.uniform)
-        self._layers = last.workload.layers()
+        self._layers = self._divided.workload.layers()
 
     @cached_property
     def moving(self) -> bool:
         """True if a part of the weights, keys and values is off the chip that changes from step to step."""
         if not self.last.homes.off_chip.keys() & {KV, WEIGHTS}:
             return False  # the cache of the last step is the longest
-        return self.fixed is None and self.homes(0).key != self.last.homes.key
+        if self.fixed is not None:
+            return False
+        pairs = zip(self.homes_by_chip(0), self.last.homes_by_chip, strict=True)
+        return any(first.key != last.key for first, last in pairs)
 
     def homes(self, index: int) -> Homes:
-        """What lives in which memory during a step."""
+        """What lives in the memories of all chips together during a step."""
+        found, layout = self.homes_by_chip(index), self.last.layout
+        return found[0] if layout is None else homes_of_chips(found, layout.sharing)
+
+    def homes_by_chip(self, index: int) -> tuple[Homes, ...]:
+        """For each group of chips, what lives in the memories of one of its chips during a step."""
         if self.fixed is not None:
             return self.fixed
-        return find_homes(self.last.workload, self.last.hardware, self._distinct(index), *self._room)
+        workload, hardware = self.last.workload, self.last.hardware
+        groups = enumerate(self._room)
+        return tuple(find_homes(workload, hardware, self._distinct(index, group), *room) for group, room in groups)
 
-    def mean_homes(self) -> Homes:
+    def mean_homes(self) -> tuple[Homes, ...]:
         """The homes of requests whose contexts are spread over all steps: those of the mean number of bytes."""
+        return tuple(self._mean_homes(group) for group in range(len(self.tiles)))
+
+    def _mean_homes(self, group: int) -> Homes:
         workload, hardware, count = self.last.workload, self.last.hardware, self.steps.count
-        sizes = [bytes_needed(workload, hardware, self._distinct(index)) for index in range(count)]
+        sizes = [bytes_needed(workload, hardware, self._distinct(index, group)) for index in range(count)]
         mean = {name: sum(size[name] for size in sizes) / count for name in sizes[0]}
-        return homes_of(mean, workload, hardware, self._distinct(count - 1), *self._room)
+        return homes_of(mean, workload, hardware, self._distinct(count - 1, group), *self._room[group])
 
     @cached_property
-    def _room(self) -> tuple[int, float]:
-        """Number of tiles, and bytes of the weights that are loaded for every use."""
-        return self.tiles, bytes_loaded(self.last.hardware, self._divided.all_arrays)
+    def _room(self) -> list[tuple[int, float]]:
+        """For each group: number of tiles, and bytes of the weights that are loaded for every use."""
+        hardware, groups = self.last.hardware, enumerate(self.tiles)
+        return [(tiles, bytes_loaded(hardware, self._divided.arrays_of(group))) for group, tiles in groups]
 
-    def _distinct(self, index: int) -> list[tuple[list[LayerOp], int]]:
-        """The operations of each kind of layer in a step, with the number of its layers."""
-        return [(self._work(first, self.steps.layer(first, index)), count) for first, count in self.kinds.items()]
+    def _distinct(self, index: int, group: int) -> list[tuple[list[LayerOp], int]]:
+        """The operations of each kind of layer of a group in a step, with the number of its layers."""
+        members = self._divided.members[group]
+        return [(self._work(first, self.steps.layer(first, index)), self.kinds[first]) for first in members]
 
     @property
     def kind_of(self) -> tuple[int, ...]:
@@ -76,22 +98,29 @@ class StepPrices:
 
     def step(self, index: int) -> dict[int, PlacedLayer]:
         """Position of the first layer of a kind -> this layer in a step, priced."""
-        homes = self.homes(index) if self.moving else self.fixed
-        return {first: self._kind(first, index, homes) for first in self.kinds}
+        homes = self.homes_by_chip(index) if self.moving else self.fixed
+        if homes is None:
+            return {first: self._kind(first, index, None) for first in self.kinds}
+        return {first: self._kind(first, index, homes[self._divided.group_of(first)]) for first in self.kinds}
 
-    def kv_arrays(self, index: int) -> list[KVArrays]:
-        """The arrays of K and V that a step uses."""
+    def kv_arrays(self, index: int) -> list[list[KVArrays]]:
+        """For each group of chips, the arrays of K and V of one of its chips that a step uses."""
+        return [self._kv_arrays(index, members) for members in self._divided.members]
+
+    def _kv_arrays(self, index: int, members: Iterable[int]) -> list[KVArrays]:
         layers = []
-        for first, count in self.kinds.items():
+        for first in members:
             layer = self.steps.layer(first, index)
             changes = layer is not self._layers[first]
-            layers.append(layer_arrays(self._work(first, layer), count) if changes else self._divided.in_arrays[first])
+            work = self._work(first, layer) if changes else []
+            layers.append(layer_arrays(work, self.kinds[first]) if changes else self._divided.in_arrays[first])
         return kv_arrays(self.last.workload, layers, self.last.kv_sets)
 
     def _kind(self, first: int, index: int, homes: Homes | None) -> PlacedLayer:
         """A layer in a step; `homes` are those of the last step if None."""
         layer, same = self.steps.layer(first, index), self._layers[first]
-        if layer is same and (homes is None or homes.key == self.last.homes.key):
+        before = self.last.homes_by_chip[self._divided.group_of(first)]
+        if layer is same and (homes is None or homes.key == before.key):
             return self.last.layers[first]
         return self._divided.place_kind(first, layer, self._work(first, layer), homes)
 

@@ -6,20 +6,57 @@ An encoder-decoder needs the weights of its encoder in the prefill alone, but th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ohmformer import units
-from ohmformer.cost.memory.gpu_memory import MemoryUse, memory_use
-from ohmformer.cost.placement import Placement
+from ohmformer.cost.machine.machine import joined_kv, larger_weights
+from ohmformer.cost.memory.gpu_memory import Layers, MemoryUse, memory_use
+from ohmformer.cost.memory.homes import Homes
+from ohmformer.cost.tiles import KVArrays, LayerArrays, allocate_tiles
 from ohmformer.errors import BadInput, shown
+from ohmformer.hardware.spec import Accelerator
+from ohmformer.workload.spec import Workload
 
 
-def check_room(prefill: Placement, last: Placement, tiles: int) -> None:
+@dataclass(frozen=True)
+class Held:
+    """What one chip holds in a pass.
+
+    Attributes:
+        workload: phase and batch of the pass.
+        hardware: the accelerator.
+        layers: the operations of each kind of layer on the chip, with the number of such layers.
+        homes: what lives in which memory.
+        weights: the matrices of each kind of layer.
+        kv: the arrays of K and V.
+    """
+
+    workload: Workload
+    hardware: Accelerator
+    layers: Layers
+    homes: Homes
+    weights: list[LayerArrays]
+    kv: list[KVArrays]
+
+
+def check_both(prefill: Held, last: Held) -> None:
+    """Refuse a request for which a chip has no room in its tiles or memories, though each pass alone fits.
+
+    Raises:
+        BadInput: the chip has fewer tiles than both passes need, or see `check_room`.
+    """
+    kv = joined_kv(prefill.kv, last.kv)
+    used = allocate_tiles(last.hardware, larger_weights(prefill.weights, last.weights), kv)
+    check_room(prefill, last, used.total)
+
+
+def check_room(prefill: Held, last: Held, tiles: int) -> None:
     """Refuse a request whose weights and longest cache have no room at the same time.
 
     Args:
-        prefill: the prefill, priced.
-        last: the last decoding step, priced.
-        tiles: number of tiles of the machine that runs both.
+        prefill: what the chip holds in the prefill.
+        last: what it holds in the last decoding step.
+        tiles: number of tiles of the chip that runs both.
 
     Raises:
         BadInput: a memory is too small; the message gives the bytes that the request needs.
@@ -36,7 +73,7 @@ def check_room(prefill: Placement, last: Placement, tiles: int) -> None:
         raise _too_small(f"{where} = {units.show(memory.capacity, 'B')}", last, total, sizes)
 
 
-def _check_gpu(prefill: Placement, last: Placement) -> None:
+def _check_gpu(prefill: Held, last: Held) -> None:
     gpus = last.hardware.gpus
     if not gpus:
         return
@@ -52,17 +89,17 @@ def _check_gpu(prefill: Placement, last: Placement) -> None:
         raise _too_small(f"{role}.memory = {units.show(memory, 'B')}", last, total, sizes)
 
 
-def _on_gpu(placed: Placement) -> MemoryUse:
-    return memory_use(placed.workload, placed.hardware, placed.divided().distinct)
+def _on_gpu(held: Held) -> MemoryUse:
+    return memory_use(held.workload, held.hardware, held.layers)
 
 
-def _sizes(placed: Placement) -> dict[str, float]:
+def _sizes(held: Held) -> dict[str, float]:
     """Kind of values -> bytes, wherever they live."""
-    on_chip, off_chip = placed.homes.on_chip, placed.homes.off_chip
+    on_chip, off_chip = held.homes.on_chip, held.homes.off_chip
     return {name: on_chip.get(name, 0.0) + off_chip.get(name, 0.0) for name in (*on_chip, *off_chip)}
 
 
-def _too_small(field: str, last: Placement, total: float, sizes: Mapping[str, float]) -> BadInput:
+def _too_small(field: str, last: Held, total: float, sizes: Mapping[str, float]) -> BadInput:
     listed = ", ".join(f"{name} {units.show(size, 'B')}" for name, size in sizes.items() if size)
     return BadInput(
         f"hardware.{field}: requests to {shown(last.workload.title)} with batch = {last.workload.batch} need "

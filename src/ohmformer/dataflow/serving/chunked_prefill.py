@@ -125,11 +125,12 @@ class _Chunks:
         if served.passes.batch == 1:  # no other caches are there
             fixed, homes = None, find_homes(steps.last, alone.hardware, divided.distinct, tiles, 0.0)
         else:
-            fixed = homes = replace(decoding.homes or decoding.prices.last.homes, phase="prefill")
+            held = decoding.homes or decoding.prices.last.homes_by_chip
+            fixed = homes = replace(held[0], phase="prefill")
         layers = divided.with_homes(homes, alone.weight_uses).placed()
         last = replace(alone, workload=steps.last, layers=layers, homes=homes)
         self.count = steps.count
-        prices = StepPrices(last, steps, tiles, fixed)
+        prices = StepPrices(last, steps, (tiles,), None if fixed is None else (fixed,))
         if prices.kind_of != decoding.prices.kind_of:
             raise BadInput("chunked_prefill: chunks and decoding steps differ in their layers; leave out the rules")
         self.sums, self.kinds = sum_kinds(prices, served.dataflow), prices.kinds
@@ -209,8 +210,14 @@ def _check_machine(served: Served, decoding: Decoding) -> None:
     """Refuse machines on which tokens of a step share work, so that its parts do not add up.
 
     Raises:
-        BadInput: a GPU runs kernels for all tokens at once, or weights are read from memories or loaded.
+        BadInput: there are several chips, a GPU runs kernels for all tokens at once, or weights are read from memories
+            or loaded.
     """
+    if served.machine.hardware.system is not None:
+        raise BadInput(
+            "hardware.system: chunked_prefill has no prices of exchanges between chips for chunks and steps together; "
+            "take one chip, or served.steady, whose prefills run alone"
+        )
     remedy = "take an accelerator with its weights in cells, or served.steady, whose prefills run alone"
     for role in served.machine.hardware.gpus:
         raise BadInput(

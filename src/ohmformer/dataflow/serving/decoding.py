@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ohmformer.cost.chips.sums import refresh_of_chips
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
-from ohmformer.cost.machine.refresh import Refresh, refresh_of
+from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.machine.steps import StepPrices
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.network.load import most_of
@@ -34,7 +36,7 @@ class Decoding:
         machine: the machine.
         dataflow: the order of work in a step. A step starts when the step before it has ended for all requests.
         steps: the steps.
-        homes: what lives in which memory in all steps; None if that is decided for each step.
+        homes: for each group of chips, what lives in which memory in all steps; None if each step decides that.
         prices: their prices.
         report: is called when a step is priced, to show progress.
     """
@@ -45,11 +47,12 @@ class Decoding:
         dataflow: Dataflow,
         last: Placement,
         steps: Steps | ListedSteps,
-        homes: Homes | None = None,
+        homes: tuple[Homes, ...] | None = None,
     ) -> None:
         self.machine, self.dataflow, self.steps, self.homes = machine, dataflow, steps, homes
         self.report: Callable[[], None] = lambda: None
-        self.prices = StepPrices(last, steps, machine.used.total, homes)
+        shares = steps if last.layout is None else last.layout.steps_of(steps)
+        self.prices = StepPrices(last, shares, [chip.used.total for chip in machine.by_chip], homes)
 
     @cached_property
     def mixed(self) -> Decoding:
@@ -65,8 +68,11 @@ class Decoding:
         layers = tuple(priced[kind].named(layer.name) for kind, layer in named)
         workload = self.steps.workload(index)
         sets, uses = (last.kv_sets, last.softmax_sets), last.weight_uses
-        homes = self.prices.homes(index)
-        return Placement.on(self.machine, workload, layers, (), *sets, homes=homes, weight_uses=uses)
+        further: dict[str, Any] = {"homes": self.prices.homes(index), "weight_uses": uses}
+        if last.layout is not None:
+            layout = replace(last.layout, workload=self.prices.steps.workload(index))
+            further |= {"homes_of": self.prices.homes_by_chip(index), "layout": layout}
+        return Placement.on(self.machine, workload, layers, (), *sets, **further)
 
     @cached_property
     def latencies(self) -> Array:
@@ -126,10 +132,13 @@ class Decoding:
             BadInput: see `refresh_of`.
         """
         last, hardware = self.prices.last, self.machine.hardware
-        found = (
-            refresh_of(last.workload, self.prices.kv_arrays(index), hardware, self.prices.homes(index))
+        if hardware.attention.refresh is None:
+            return []
+        groups = (
+            list(zip(self.prices.kv_arrays(index), self.prices.homes_by_chip(index), strict=True))
             for index in range(self.steps.count)
         )
+        found = (refresh_of_chips(last.workload, each, hardware, self.machine.sharing) for each in groups)
         return [refresh for refresh in found if refresh is not None]
 
     @property

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
-from ohmformer.cost.machine.machine import Machine
-from ohmformer.cost.memory.homes import KV, WEIGHTS
-from ohmformer.cost.memory.request_room import check_room
-from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.pass_work import work_of
 from ohmformer.dataflow.serving.served import Served
+from ohmformer.dataflow.serving.sizing import size_machine
 from ohmformer.dataflow.serving.step_latency import check_work
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, check_type, given
@@ -40,7 +36,8 @@ def serve(
 ) -> Served:
     """Time, energy, area and wear of requests that a machine of fixed size serves: one prefill, then decoding steps.
 
-    The machine is sized once, for the longest cache of the requests. What lives in which memory is decided for each
+    The machine is sized once, for the longest cache of the requests; of several chips, it is decided once which layers
+    each of them holds. What lives in which memory is decided for each
     pass: a growing cache moves weights, and later itself, from the memories of tiles off the chip. All requests of the
     batch start together.
 
@@ -63,73 +60,18 @@ def serve(
     """
     passes = _passes(model, prompt, generate, batch)
     check_cost_arguments("serve", passes.prefill, hardware, clip, weights)
-    _check_machine(hardware)
     remedy = "LayerSerial() or SequenceBlocking(block=64)"
     check_type("serve", "dataflow", dataflow, (Dataflow, type(None)), remedy)
     flow = dataflow or LayerSerial()
     options: dict[str, Any] = {"clip": clip, "rules": rules, "weights": weights}
-    prefill = place_for(flow, passes.prefill, hardware, kv=kv, **options)
-    last = prefill
-    if passes.steps:
-        last = place_for(flow, passes.steps.last, hardware, kv=_kv_of(passes.steps.last, kv), **options)
-    machine = _machine(prefill, last)
-    sized = _with_all_tiles(hardware, machine, (prefill, last))
-    if sized is not hardware:
-        return serve(passes, sized, dataflow=flow, kv=kv, **options)
+    sized = size_machine(passes, hardware, flow, kv, options)
     if isinstance(passes.steps, Steps) and flow.has_closed_form:
-        check_work(last, flow, passes.steps.count)
-    decoding = Decoding(machine, flow, last, passes.steps) if passes.steps else None
-    alone = prefill if passes.alone is not None else None
+        check_work(sized.last, flow, passes.steps.count)
+    decoding = Decoding(sized.machine, flow, sized.last, passes.steps) if passes.steps else None
+    alone = sized.prefill if passes.alone is not None else None
     if passes.alone is not None and passes.batch > 1:
-        alone = place_for(flow, passes.alone, hardware, kv=kv, **options)
-    return Served(passes, machine, flow, prefill, decoding, work_of(prefill, flow), alone)
-
-
-def _check_machine(hardware: Accelerator) -> None:
-    """Refuse machines whose requests have no price.
-
-    Raises:
-        BadInput: there are several chips.
-    """
-    if hardware.system is not None:
-        raise BadInput(
-            "hardware.system: serve sizes a single chip or GPU; leave system out, or price single passes of several "
-            "chips with of.simulate"
-        )
-
-
-def _machine(prefill: Placement, last: Placement) -> Machine:
-    """The machine that runs the prefill and the last step.
-
-    Raises:
-        BadInput: the chip has fewer tiles than both need, or a memory has no room for both.
-    """
-    assert prefill.machine is not None
-    assert last.machine is not None
-    machine = prefill.machine.joined(last.machine)
-    if last is not prefill:
-        check_room(prefill, last, machine.used.total)
-    return machine
-
-
-def _with_all_tiles(hardware: Accelerator, machine: Machine, placed: Sequence[Placement]) -> Accelerator:
-    """The accelerator with the tiles of a machine, if a pass that needs fewer would use the memories of all of them."""
-    chip, total = hardware.chip, machine.used.total
-    if chip is None or chip.tiles is not None:
-        return hardware
-    fewer = [each.homes for each in placed if each.tiles < total]
-    lacks_room = chip.buffer_capacity is not None and any({KV, WEIGHTS} & homes.off_chip.keys() for homes in fewer)
-    if not lacks_room and not any(homes.tiles for homes in fewer):
-        return hardware
-    return hardware.model_copy(update={"chip": chip.model_copy(update={"tiles": total})})
-
-
-def _kv_of(step: Workload, kv: KVConditioning | None) -> KVConditioning | None:
-    """The conditionings of the operands of a decoding step, which need not have all operands of the prefill."""
-    if not isinstance(kv, Mapping):
-        return kv
-    names = {op.name for op in step.dynamic}
-    return {name: spec for name, spec in kv.items() if name in names}
+        alone = place_for(flow, passes.alone, sized.hardware, kv=kv, shared=sized.shared, **options)
+    return Served(passes, sized.machine, flow, sized.prefill, decoding, work_of(sized.prefill, flow), alone)
 
 
 def _passes(model: Any, prompt: Any, generate: Any, batch: Any) -> RequestPasses:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ohmformer import units
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.machine import Machine
-from ohmformer.cost.machine.request_wear import Writes, request_wear, request_writes
+from ohmformer.cost.machine.request_wear import Writes, request_wear, with_refreshes, writes_of_chips
 from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By, check_split, total_energy
@@ -206,16 +206,15 @@ class Served:
     @cached_property
     def writes(self) -> tuple[Writes, ...]:
         """Writes per cell of keys and values over all passes of the batch, for each kind of array."""
-        passes = [(self.prefill.workload, list(self.prefill.machine.kv if self.prefill.machine else ()))]
+        assert self.prefill.machine is not None
+        passes = [(self.prefill.workload, [chip.kv for chip in self.prefill.machine.by_chip])]
         if self.decoding is not None:
             prices = self.decoding.prices
             passes += [(prices.last.workload, prices.kv_arrays(index)) for index in range(self.decoding.steps.count)]
-        found = request_writes(self.machine, passes)
+        found = writes_of_chips(self.machine, passes)
         if self.refresh is None:
             return found
-        again, cells = self.refresh.count, sum(entry.cells for entry, _, _ in found)
-        mean = self.refresh.cell_writes / cells
-        return tuple((entry, most + again, written + mean) for entry, most, written in found)
+        return with_refreshes(self.machine, found, self.refresh.count, self.refresh.cell_writes)
 
     @property
     def wear(self) -> tuple[Wear, ...]:
@@ -325,11 +324,7 @@ class Served:
         """
         count = self.passes.generate - 1
         if step is None:
-            layers, work = self.prefill.layers, self.prefill.workload
-            sets = self.prefill.kv_sets, self.prefill.softmax_sets
-            further: dict[str, Any] = {"homes": self.prefill.homes, "weight_uses": self.prefill.weight_uses}
-            placement = Placement.on(self.machine, work, layers, (), *sets, choice=self.prefill.choice, **further)
-            return build_timeline(placement, self.dataflow)
+            return build_timeline(self.prefill.moved_to(self.machine), self.dataflow)
         if self.decoding is None or type(step) is not int or not 0 <= step < count:
             raise BadInput(f"timeline: step = {shown(step)}: is not a step; there are {count}, counted from 0")
         return build_timeline(self.decoding.placement(step), self.dataflow)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ohmformer.cost.chips.sums import homes_of_chips
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.memory.homes import KV, WEIGHTS, Homes
@@ -75,7 +76,7 @@ def steady_state(
     """
     if decoding is not None and batch > 1:
         decoding = decoding.mixed
-        alone = _beside_caches(alone, decoding.prices.last.homes if decoding.homes is None else decoding.homes)
+        alone = _beside_caches(alone, decoding.homes or decoding.prices.last.homes_by_chip)
     prefill_time = work_of(alone, dataflow)
     prefill_energy = sum(alone.energy.values()) + gated_energy(alone, dataflow)
     if decoding is None:
@@ -103,13 +104,20 @@ def steady_state(
     )
 
 
-def _beside_caches(alone: Placement, homes: Homes) -> Placement:
-    """The prefill of a request while the caches of other requests fill the memories; `homes` are those of the steps."""
-    if not homes.off_chip.keys() & {KV, WEIGHTS}:
+def _beside_caches(alone: Placement, homes: Sequence[Homes]) -> Placement:
+    """The prefill of a request while the caches of other requests fill the memories.
+
+    Args:
+        alone: the prefill, priced.
+        homes: for each group of chips, what lives in the memories of one of its chips in the steps.
+    """
+    if not any(each.off_chip.keys() & {KV, WEIGHTS} for each in homes):
         return alone
-    homes = replace(homes, phase=alone.homes.phase)
-    layers = alone.divided().with_homes(homes, alone.weight_uses).placed()
-    return replace(alone, layers=layers, homes=homes)
+    beside = tuple(replace(each, phase=alone.homes.phase) for each in homes)
+    layers = alone.divided().with_homes_of(beside, alone.weight_uses).placed()
+    if alone.layout is None:
+        return replace(alone, layers=layers, homes=beside[0])
+    return replace(alone, layers=layers, homes=homes_of_chips(beside, alone.layout.sharing), homes_of=beside)
 
 
 def refreshed(work: float, kinds: Sequence[Refresh]) -> tuple[float, float]:

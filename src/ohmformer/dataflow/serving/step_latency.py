@@ -218,22 +218,25 @@ class _Pass:
         """When a sample that enters a layer at `now` leaves it, and each of its stages [N]."""
         ends: list[Array] = []
         last: dict[int, Array] = {}
+        memory_unit = layer.on_chip(MEMORY)
         for place, stage in enumerate(layer.stages):
             if stage.name == "write":
                 sets, uses = sets_of_cells(self.placement, layer, stage), self.readers.get(units[place][0], ())
                 now = now if sets is None or len(uses) < sets else np.maximum(now, uses[-sets])
-            off_chip = MEMORY in units[place][1:]
+            off_chip = memory_unit in units[place][1:]
             for unit in units[place]:
                 if unit in self.free:
                     free = self.free[unit]
-                    waits = unit == MEMORY and off_chip and times.skips[place]
+                    waits = unit == memory_unit and off_chip and times.skips[place]
                     now = np.maximum(now, np.where(times.memory[place] > 0, free, now) if waits else free)
             ends.append(now + times.busy[place])
-            memory = self.free.get(MEMORY, now)
+            memory = self.free.get(memory_unit, now)
             self.free.update(dict.fromkeys(units[place], ends[-1]))
             if off_chip:
                 until = now + times.memory[place]
-                self.free[MEMORY] = np.where(times.memory[place] > 0, until, memory) if times.skips[place] else until
+                self.free[memory_unit] = (
+                    np.where(times.memory[place] > 0, until, memory) if times.skips[place] else until
+                )
             now = now + times.arrives[place]
             if (writer := writer_of(layer.stages, place)) is not None:
                 last[writer] = now
@@ -244,12 +247,12 @@ class _Pass:
     def _shared(self, layer: PlacedLayer) -> set[str]:
         """The units of a layer that other layers use, too."""
         further = {unit for place in range(len(layer.stages)) for unit in further_units(self.placement, layer, place)}
-        return further | {stage.unit for stage in layer.all_stages() if stage.shared}
+        return further | {unit_name(layer, stage) for stage in layer.all_stages() if stage.shared}
 
     def _state(self, layer: PlacedLayer) -> Array | None:
         """All times on which the next equal layer depends [K, N]; None while some of them do not exist."""
         shared = sorted(self._shared(layer))
-        writers = [stage.unit for stage in layer.stages if stage.shared and stage.name == "write"]
+        writers = [unit_name(layer, stage) for stage in layer.stages if stage.shared and stage.name == "write"]
         if any(unit not in self.free for unit in shared):
             return None
         reads = [time for unit in writers for time in self.readers.get(unit, ())]
@@ -259,9 +262,8 @@ class _Pass:
         self.arrived = [time + gain for time in self.arrived]
         for unit in self._shared(layer):
             self.free[unit] = self.free[unit] + gain
-        for stage in layer.stages:
-            if stage.shared and stage.unit in self.readers:
-                self.readers[stage.unit] = deque((time + gain for time in self.readers[stage.unit]), maxlen=2)
+        for unit in {unit_name(layer, stage) for stage in layer.stages if stage.shared} & self.readers.keys():
+            self.readers[unit] = deque((time + gain for time in self.readers[unit]), maxlen=2)
 
 
 def _equal_after(kinds: Sequence[int]) -> list[int]:

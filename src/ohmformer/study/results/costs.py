@@ -36,7 +36,7 @@ class Wear(Part):
 
 
 class ChipsResult(Part):
-    """The chips of a system of several, for one pass, or for all decoding steps of a point.
+    """The chips of a system of several, for one pass, for all decoding steps of a point, or for all passes of requests.
 
     Attributes:
         count: number of chips.
@@ -150,6 +150,7 @@ class ServedResult(Part):
         steady: the steady state; None if the prefill of a single request is unknown.
         load: as that of `CostResult`, of all passes.
         counts: arrays and tiles.
+        chips: the chips; None if there is one.
     """
 
     prompt: Count
@@ -173,3 +174,4 @@ class ServedResult(Part):
     steady: SteadyResult | None
     load: dict[Text, Number]
     counts: dict[Text, Number]
+    chips: ChipsResult | None = None
