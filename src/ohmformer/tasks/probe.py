@@ -23,6 +23,9 @@ PENALTY = 1.0
 """L2 penalty: weight of half the squared norm against the summed cross-entropy, on standardized features. It equals
 C = 1 of scikit-learn's LogisticRegression."""
 
+MAX_CLASSES = 1_000_000
+"""Maximum number of classes of a probe."""
+
 MAX_STEPS = 300
 """Maximum number of iterations of L-BFGS."""
 
@@ -57,7 +60,7 @@ def probed(model: nn.Module, task: Task, batch: int = 100) -> Probed:
         batch: samples per call.
 
     Raises:
-        BadInput: the task has no training samples, or they belong to one class only.
+        BadInput: the task has no training samples, they belong to one class only, or a class number is too large.
     """
     if task.train is None:
         raise BadInput(f"{task.name}: has no training samples for a probe; load it with probe=True")
@@ -65,6 +68,8 @@ def probed(model: nn.Module, task: Task, batch: int = 100) -> Probed:
     classes = 1 + int(max(labels.max(), task.labels.max()))
     if len(labels.unique()) < 2:
         raise BadInput(f"{task.name}: the {len(labels)} training samples belong to one class; raise task.train")
+    if classes > MAX_CLASSES:
+        raise BadInput(f"{task.name}: has class {classes - 1}, above {MAX_CLASSES - 1}; number the classes from 0")
     train_features = sample_features(model, inputs, task.reading, batch, task.name)
     with_probe = Probed(model, fit(train_features, labels, classes), task.reading)
     remember(with_probe, preparation(model))
