@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ohmformer.capture.inputs import call
 from ohmformer.errors import BadInput
 from ohmformer.models.preprocessing import preparation, remember
+from ohmformer.tasks.image_folder import MAX_CLASSES
 from ohmformer.tasks.model_outputs import features
 from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.sample_scores import sample_features
@@ -22,9 +23,6 @@ from ohmformer.tasks.task import Task
 PENALTY = 1.0
 """L2 penalty: weight of half the squared norm against the summed cross-entropy, on standardized features. It equals
 C = 1 of scikit-learn's LogisticRegression."""
-
-MAX_CLASSES = 1_000_000
-"""Maximum number of classes of a probe."""
 
 MAX_STEPS = 300
 """Maximum number of iterations of L-BFGS."""
