@@ -90,3 +90,22 @@ def test_a_store_that_goes_away_stops_the_study_at_once(tmp_path: Path, log: Pat
         keys = study_keys(study(0, 1))
         with Store(tmp_path / "moved" / "results.sqlite") as store:
             assert set(store.get(keys)) == set(keys)
+
+
+def test_a_result_that_cannot_be_stored_makes_no_point_suspect(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run used to start a process of its own for the point that met a full disk."""
+
+    def full(self: Store, key: str, result: object) -> None:
+        raise BadInput("the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(BadInput, match="the disk is full"):
+        patch.setattr(Store, "put", full)
+        run_study(study(0, 1), tmp_path / "out", evaluate=note)
+    run_study(study(0), tmp_path / "other", evaluate=note)
+    for folder in ("out", "other"):
+        if (tmp_path / folder).exists():
+            with Store(tmp_path / folder / "results.sqlite") as store:
+                assert not store.unfinished_attempts()
+    assert gammas(run_study(study(0, 1), tmp_path / "out", evaluate=note)) == [0, 1]

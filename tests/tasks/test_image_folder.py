@@ -162,6 +162,14 @@ def test_the_models_own_names_number_the_folders(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_names_of_classes_may_have_several_words(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("very good\nvery bad\nn01 tench, Tinca\n", encoding="utf-8")
+    assert read_labels(str(file)) == {"very good": 0, "very bad": 1, "n01 tench, Tinca": 2}
+    file.write_text("good one\nn01 tench\n", encoding="utf-8")
+    assert read_labels(str(file)) == {"good": 0, "good one": 0, "n01": 1, "n01 tench": 1}
+
+
 def spoil_file(folder: Path) -> None:
     (folder / "dark" / "0.png").write_bytes(b"no image")
 

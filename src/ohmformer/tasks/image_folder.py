@@ -256,7 +256,7 @@ def read_labels(file: str) -> dict[str, int]:
     """Read a labels file: name of a folder or label -> class number.
 
     A JSON file holds a table from name to number. Any other file has one class per line, in the order of the numbers;
-    the first word of a line is the name, as in ImageNet's lists of synsets.
+    its name is the line or, if no two lines share theirs, the first word, as in ImageNet's lists of synsets.
 
     Raises:
         BadInput: the file cannot be read, or has neither format.
@@ -273,12 +273,14 @@ def read_labels(file: str) -> dict[str, int]:
         why = first_line(error)
         raise BadInput(f"task.labels = {shown(file)}: cannot be read ({why}); write one class name per line") from error
     if content is None:
-        lines = [canonical_name(line.split()[0]) for line in text.splitlines() if line.strip()]
+        lines = [canonical_name(line.strip()) for line in text.splitlines() if line.strip()]
+        words = [line.split()[0] for line in lines]
         if len(set(lines)) != len(lines) or not lines:
             raise BadInput(
                 f"task.labels = {shown(file)}: is empty or names a class twice; write one class name per line"
             )
-        return {name: number for number, name in enumerate(lines)}
+        by_word = words if len(set(words)) == len(words) else []
+        return {name: number for names in (by_word, lines) for number, name in enumerate(names)}
     numbers = content.values() if isinstance(content, dict) else [None]
     if not content or not all(type(number) is int and 0 <= number < MAX_CLASSES for number in numbers):
         raise BadInput(f'task.labels = {shown(file)}: is not a table from names to numbers from 0; write {{"name": 0}}')
