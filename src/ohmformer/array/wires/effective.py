@@ -62,8 +62,8 @@ def _warn_if_slow(arrays: int, C: int, R: int) -> None:
     operations = 5.0 * arrays * max(C, R) * min(C, R) ** 3
     if operations > MANY_OPERATIONS:
         warnings.warn(
-            f"wires.ir_drop = 'exact' takes {operations:.1e} operations for one matrix, in {arrays} array(s) of {R} x {C} "
-            "cells; set it to 'sweeps' (for small losses), or take smaller arrays",
+            f"wires.ir_drop = 'exact' takes {operations:.1e} operations for one matrix, in {arrays} array(s) of {R} x "
+            f"{C} cells; set it to 'sweeps' (for small losses), or take smaller arrays",
             SlowWires,
             stacklevel=2,
         )
