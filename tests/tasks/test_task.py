@@ -247,13 +247,17 @@ def test_a_task_prints_its_sizes_and_not_its_data() -> None:
         ({"reference": torch.zeros(6)}, r"reference are a tensor \[6\]"),
         ({"reading": {"pooling": "cls"}}, "reading is a dict"),
         ({"notes": "a remark"}, "notes are a str"),
-        ({"name": 3}, "name is an int"),
     ],
 )
 def test_odd_tensors_and_types_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said) as caught:
         make(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_is_text() -> None:
+    with pytest.raises(BadInput, match="name is an int, 3"):
+        Task(3, torch.zeros(6, 2), torch.arange(6), torch.zeros(3, 2), torch.zeros(3))  # type: ignore[arg-type]
 
 
 def test_arrays_of_training_samples_and_pairs_become_tensors() -> None:
