@@ -78,6 +78,7 @@ _HOME = {
     "NoSteps": "nn.variation",
     "NothingSeen": "nn.convert.unseen_ranges",
     "SingleInput": "nn.calibration.calibrate",
+    "SlowWires": "array.wires.effective",
     "StaysDigital": "nn.convert.convert",
     "UnknownInterval": "nn.monte_carlo",
     "UnnamedSamples": "streams",
@@ -126,6 +127,7 @@ if TYPE_CHECKING:
     from ohmformer.array.prices.converter_laws import AdcLaw as AdcLaw
     from ohmformer.array.prices.converter_laws import Converter as Converter
     from ohmformer.array.spec import Crossbar as Crossbar
+    from ohmformer.array.wires.effective import SlowWires as SlowWires
     from ohmformer.capture.table import Captured as Captured
     from ohmformer.capture.table import CaptureTable as CaptureTable
     from ohmformer.cost.placement import Placement as Placement

@@ -90,3 +90,21 @@ def test_a_store_that_goes_away_stops_the_study_at_once(tmp_path: Path, log: Pat
         keys = study_keys(study(0, 1))
         with Store(tmp_path / "moved" / "results.sqlite") as store:
             assert set(store.get(keys)) == set(keys)
+
+
+def test_a_result_that_cannot_be_stored_makes_no_point_suspect(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run used to start a process of its own for the point that met a full disk."""
+
+    def full(self: Store, key: str, result: object) -> None:
+        raise BadInput("the disk is full")
+
+    out = tmp_path / "out"
+    run_study(study(2), out, evaluate=note)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", full)
+        with pytest.raises(BadInput, match="the disk is full"):
+            run_study(study(0, 1), out, evaluate=note)
+    with Store(out / "results.sqlite") as store:
+        assert not store.unfinished_attempts()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from ohmformer.tasks.image_folder import read_labels
 from ohmformer.tasks.load import load_task
 from ohmformer.tasks.probe import probed
 from ohmformer.tasks.scoring import scores
+from ohmformer.tasks.task import Task
 from tests.tasks import tiny
 
 PREPARATION = ImagePreparation(resize=20, crop=(16, 16))
@@ -100,6 +103,50 @@ def test_a_probe_learns_classes_that_the_model_does_not_know(tmp_path: Path) -> 
     assert torch.equal(found.probe.weight, again.probe.weight)
 
 
+def classes_of(task: Task) -> dict[str, int]:
+    pairs = zip(task.inputs.files, task.labels.tolist(), strict=True)
+    trained = zip(task.train[0].files, task.train[1].tolist(), strict=True) if task.train else ()
+    found = {(unicodedata.normalize("NFC", file.parent.name), label) for file, label in (*pairs, *trained)}
+    assert len(found) == len(dict(found)), "a class has one number"
+    return dict(found)
+
+
+def test_a_class_has_one_number_in_both_splits(tmp_path: Path) -> None:
+    """Each split used to number its own folders, so that a class that one of them lacks shifted the others."""
+    tiny.photographs(tmp_path / "train", each=6)
+    tiny.photographs(tmp_path / "val", each=3)
+    shutil.rmtree(tmp_path / "val" / "dark")
+    task = load_task(source(tmp_path), model=model(7), probe=True)
+    assert classes_of(task) == {"dark": 0, "light": 1, "noisy": 2}
+    assert len(load_task(source(tmp_path), model=model(3))) == 6
+    (tmp_path / "val" / "light").rename(tmp_path / "val" / "other")
+    with pytest.raises(BadInput, match="has 4 class folders"):
+        load_task(source(tmp_path), model=model(3))
+
+
+def test_accents_of_one_or_two_characters_name_the_same_class(tmp_path: Path) -> None:
+    names = {"train": "e\u0301t\u00e9", "val": "\u00e9te\u0301"}
+    for split, name in names.items():
+        tiny.photographs(tmp_path / split, each=4)
+        (tmp_path / split / "dark").rename(tmp_path / split / name)
+    task = load_task(source(tmp_path), model=model(7), probe=True)
+    assert classes_of(task) == {"\u00e9t\u00e9": 0, "light": 1, "noisy": 2}, "sorted as in the training set"
+    file = tmp_path / "labels.json"
+    file.write_text(json.dumps({"\u00e9t\u00e9": 5, "light": 1, "noisy": 2}))
+    assert classes_of(load_task(source(tmp_path), model=model(7), labels=str(file)))["\u00e9t\u00e9"] == 5
+
+
+def test_names_of_files_that_are_no_text_are_read(tmp_path: Path) -> None:
+    tiny.photographs(tmp_path)
+    try:
+        (tmp_path / "dark" / "0.png").rename(tmp_path / "dark" / os.fsdecode(b"\xff.png"))
+    except OSError:
+        pytest.skip("the file system takes text alone")
+    task = load_task(source(tmp_path), model=model())
+    assert len(task) == 22
+    assert task.digest
+
+
 def test_fidelity_needs_no_classes(tmp_path: Path) -> None:
     for number in range(12):
         tiny.image(tmp_path / f"{number}.png", number)
@@ -113,6 +160,14 @@ def test_the_models_own_names_number_the_folders(tmp_path: Path) -> None:
     assert {file.parent.name: int(label) for file, label in zip(task.inputs.files, task.labels, strict=True)} == {
         "noisy": 0, "light": 2, "dark": 3,
     }  # fmt: skip
+
+
+def test_names_of_classes_may_have_several_words(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("very good\nvery bad\nn01 tench, Tinca\n", encoding="utf-8")
+    assert read_labels(str(file)) == {"very good": 0, "very bad": 1, "n01 tench, Tinca": 2}
+    file.write_text("good one\nn01 tench\n", encoding="utf-8")
+    assert read_labels(str(file)) == {"good": 0, "good one": 0, "n01": 1, "n01 tench": 1}
 
 
 def spoil_file(folder: Path) -> None:

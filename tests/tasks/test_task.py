@@ -184,7 +184,13 @@ def test_labels_that_are_no_classes_are_refused(labels: torch.Tensor, said: str)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.bool])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(torch.float32, torch.float64, torch.bfloat16, torch.bool),
+        *(torch.float8_e4m3fn, torch.uint16, torch.uint32, torch.uint64),
+    ],
+)
 def test_whole_labels_of_another_type_become_int64(dtype: torch.dtype) -> None:
     task = make(labels=torch.tensor([0, 1, 1, 0, 1, 0]).to(dtype))
     assert task.labels.dtype == torch.int64
@@ -219,3 +225,44 @@ def test_tasks_that_cannot_be_scored_are_refused(changes: dict[str, Any], said: 
 def test_a_task_prints_its_sizes_and_not_its_data() -> None:
     task = load_task("bundled:fashion-mnist", 3)
     assert repr(task) == "Task(bundled:fashion-mnist: 3 test and 500 calibration samples, top1)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inputs": torch.zeros(6, 2).to_sparse()}, "the test set is sparse or nested"),
+        ({"inputs": {"x": torch.zeros(6, 2).to_sparse()}}, "the test set's x is sparse or nested"),
+        ({"inputs": torch.full((6, 2), float("nan")).to(torch.float8_e4m3fn)}, "holds NaN"),
+        ({"inputs": torch.full((6, 2), complex("nan"))}, "holds NaN"),
+        ({"inputs": torch.tensor(1.0)}, "the test set is a Tensor without a first axis"),
+        ({"inputs": ["a"] * 6}, "the test set is a list; give a tensor"),
+        ({"inputs": np.zeros((6, 2), np.longdouble)}, "array of type .*; give float32 or float64"),
+        ({"inputs": np.ma.masked_array(np.zeros((6, 2)), mask=[[1, 0]] * 6)}, "masked array"),
+        ({"train": (torch.full((4, 2), float("nan")), torch.arange(4))}, "training set holds NaN"),
+        ({"train": (torch.zeros(0, 2), torch.zeros(0))}, "training set is empty"),
+        ({"metric": "pearson", "labels": torch.zeros(0), "pairs": torch.zeros(0, 2, dtype=torch.int64)}, "pairs are"),
+        ({"metric": "pearson", "labels": torch.zeros(6), "pairs": torch.zeros(6, 2, dtype=torch.bool)}, "pairs are"),
+        ({"metric": "pearson", "labels": torch.zeros(6), "pairs": [(0, 1)] * 6}, "pairs are list"),
+        ({"labels": torch.tensor([0, 1, 1, 1, 1, 2**40])}, r"labels\[5\] = 1099511627776"),
+        ({"reference": torch.zeros(6)}, r"reference are a tensor \[6\]"),
+        ({"reading": {"pooling": "cls"}}, "reading is a dict"),
+        ({"notes": "a remark"}, "notes are a str"),
+    ],
+)
+def test_odd_tensors_and_types_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said) as caught:
+        make(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_is_text() -> None:
+    with pytest.raises(BadInput, match="name is an int, 3"):
+        Task(3, torch.zeros(6, 2), torch.arange(6), torch.zeros(3, 2), torch.zeros(3))  # type: ignore[arg-type]
+
+
+def test_arrays_of_training_samples_and_pairs_become_tensors() -> None:
+    task = make(train=(np.ones((4, 2)), np.arange(4)))
+    assert task.train is not None
+    assert isinstance(task.train[0], torch.Tensor)
+    pairs = np.array([[0, 1]] * 6, dtype=np.uint16)
+    assert make(metric="pearson", pairs=pairs).pairs.dtype == torch.int64

@@ -228,10 +228,11 @@ class Crossbar(Spec):
             )
         loss = largest_loss(self.wires, self.rows, self.columns, self.cell.g_max)
         how = self.wires.ir_drop
-        if loss > MAX_LOSS.get(how, loss):
+        if not loss <= MAX_LOSS[how]:
+            other = "" if how == "exact" or loss > MAX_LOSS["exact"] else "set it to 'exact', or "
             raise ValueError(
                 f"wires.ir_drop = {how!r} holds up to a loss of {MAX_LOSS[how]:g}, but cells at g_max lose {loss:.3g} "
-                f"in {self.rows} x {self.columns} cells; set it to 'exact', or lower resistances or the size"
+                f"in {self.rows} x {self.columns} cells; {other}lower resistances or the size"
             )
 
     def changed_from(self, old: Self) -> Self:

@@ -93,9 +93,14 @@ def _array_as_tensor(value: Any) -> Any:
     """A NumPy array as a tensor; any other value unchanged."""
     if not isinstance(value, np.ndarray):
         return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise BadInput("sample holds a masked array, whose masked values are not known; fill or remove them")
     if value.dtype.kind not in "fiubc":
         raise BadInput(f"sample holds an array of type {value.dtype}; give numbers")
-    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+    try:
+        return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+    except TypeError as error:  # numbers of more than 64 bits
+        raise BadInput(f"sample holds an array of type {value.dtype}; give float32 or float64") from error
 
 
 def _holds_tensors(value: Any) -> bool:

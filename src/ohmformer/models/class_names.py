@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ def class_names(config: Any) -> tuple[str, ...]:
     return tuple(str(names.get(index, f"LABEL_{index}")) for index in range(config.num_labels))
 
 
+def canonical_name(name: str) -> str:
+    """Return a name by which equal names are equal texts: an accented letter may be one character or two (NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
 def numbers_of_names(where: str, labels: Iterable[str], names: Sequence[str]) -> dict[str, int]:
     """Look up the class numbers of those labels that are names of classes.
 
@@ -75,10 +81,10 @@ def numbers_of_names(where: str, labels: Iterable[str], names: Sequence[str]) ->
     """
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(names):
-        numbers.setdefault(name, []).append(number)
+        numbers.setdefault(canonical_name(name), []).append(number)
     found = {}
     for label in labels:
-        if len(of_label := numbers.get(label, ())) > 1:
+        if len(of_label := numbers.get(canonical_name(label), ())) > 1:
             raise BadInput(
                 f"{where}: the model has {len(of_label)} classes called {shown(label)} "
                 f"({', '.join(map(str, of_label))}); number the labels in a file: task.labels = 'FILE'"

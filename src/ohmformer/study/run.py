@@ -165,10 +165,12 @@ class _Computation:
                     last |= self._together(first, min(workers, len(first)), display)
                 while last:
                     self._alone(last, display)
-        except KeyboardInterrupt:
-            with suppress(BadInput):
+        except BaseException as error:
+            with suppress(BadInput):  # no process died, so no point is suspect
                 self.store.end_attempts(self.under_way)
-            raise Stopped(f"stopped: {self._count()}; run again to go on") from None
+            if isinstance(error, KeyboardInterrupt):
+                raise Stopped(f"stopped: {self._count()}; run again to go on") from None
+            raise
         if self.failed:
             self._report()
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, shown, suggest
-from ohmformer.models.class_names import numbers_of_names
+from ohmformer.models.class_names import canonical_name, numbers_of_names
 from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line, is_failure
 from ohmformer.models.tokenizers import check_known, check_numbers
@@ -129,6 +129,8 @@ def _rows(choice: TaskChoice, file: Path) -> list[Row]:
                 f"{file}: row {number} has {len(line)} fields but there are {len(columns)} columns; correct it"
             )
         rows.append(dict(zip(columns, (field.strip() for field in line), strict=True)))
+        if "label" in rows[-1]:
+            rows[-1]["label"] = canonical_name(rows[-1]["label"])
         for column in ("text", "text_a", "text_b", *(["label"] if label_kind(choice.metric) != "none" else [])):
             if rows[-1].get(column) == "":
                 raise BadInput(f"{file}: row {number} has no {column}; fill it or remove the row")
@@ -230,7 +232,7 @@ def _by_name(where: str, labels: list[str], names: tuple[str, ...]) -> dict[str,
     exact = numbers_of_names(where, labels, names)
     folded: dict[str, list[int]] = {}
     for number, name in enumerate(names):
-        folded.setdefault(name.casefold(), []).append(number)
+        folded.setdefault(canonical_name(name).casefold(), []).append(number)
     unambiguous = {name: numbers[0] for name, numbers in folded.items() if len(numbers) == 1}
     classes = {label: exact.get(label, unambiguous.get(label.casefold())) for label in labels}
     return {label: number for label, number in classes.items() if number is not None}

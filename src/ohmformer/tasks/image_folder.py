@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, shown
-from ohmformer.models.class_names import numbers_of_names
+from ohmformer.models.class_names import canonical_name, numbers_of_names
 from ohmformer.models.images import SUFFIXES, Images
 from ohmformer.models.preprocessing import Preparation, images_of, preparation
 from ohmformer.models.sources import existing, first_line, is_file, is_folder
@@ -118,10 +118,10 @@ def _parts(choice: TaskChoice, root: Path, prepared: Preparation, metric: str) -
     train_root, test_root = _subfolder(root, TRAIN), _subfolder(root, TEST)
     numbered = label_kind(metric) != "none"
     if train_root is None or test_root is None:
-        files = _files(choice, test_root or root, prepared, numbered)
+        (files,) = _files(choice, [test_root or root], prepared, numbered)
         parts = split(choice, files.names)
         return files.subset(parts.calibration), files.subset(parts.train), files.subset(parts.test)
-    test, train = (_files(choice, part, prepared, numbered) for part in (test_root, train_root))
+    train, test = _files(choice, [train_root, test_root], prepared, numbered)
     order = in_hash_order(train.names)
     count = calibration_size(choice, len(order))
     probe_order = order[count:][: choice.train] if choice.probe else []
@@ -176,7 +176,33 @@ def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
-def _files(choice: TaskChoice, root: Path, prepared: Preparation, numbered: bool) -> Files:
+def _files(choice: TaskChoice, roots: list[Path], prepared: Preparation, numbered: bool) -> list[Files]:
+    """List the images of some folders; `numbered` images belong to subfolders, one per class.
+
+    A class has the same number in all folders, also where a folder lacks some of the classes.
+    """
+    listed = [_listed(choice, root, numbered) for root in roots]
+    first = {canonical_name(name): name for images in reversed(listed) for name in images.by_class}  # as in the first
+    class_of = _classes(choice, sorted(first.values()), prepared) if numbered else {}
+    number = {canonical_name(name): found for name, found in class_of.items()}
+    parts = []
+    for root, images in zip(roots, listed, strict=True):
+        pairs = [(file, number[canonical_name(name)]) for name, files in images.by_class.items() for file in files]
+        pairs += [(file, -1) for file in images.without_class]
+        parts.append(Files(root, [file for file, _ in pairs], [found for _, found in pairs], images.unread))
+    return parts
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Images of one folder: by the names of their classes or without a class, and in formats that are not read."""
+
+    by_class: dict[str, list[Path]]
+    without_class: list[Path]
+    unread: tuple[Path, ...]
+
+
+def _listed(choice: TaskChoice, root: Path, numbered: bool) -> _Listed:
     """List the images of a folder; `numbered` images belong to subfolders, one per class."""
     top = _walk(choice, root, deep=False)
     below = {folder: _walk(choice, folder, deep=True) for folder in top.folders}
@@ -187,15 +213,12 @@ def _files(choice: TaskChoice, root: Path, prepared: Preparation, numbered: bool
     if not top.images and not any(by_folder.values()):
         raise BadInput(f"{where}: {root} holds no images ({suffixes}); put one folder for each class there")
     if not numbered:
-        files = [*top.images, *(file for images in by_folder.values() for file in images)]
-        return Files(root, files, [-1] * len(files), unread)
+        return _Listed({}, [*top.images, *(file for images in by_folder.values() for file in images)], unread)
     if empty := [folder.name for folder, images in by_folder.items() if not images]:
         raise BadInput(f"{where}: the folder {empty[0]} in {root} holds no images ({suffixes}); remove it or fill it")
     if not by_folder:
         raise BadInput(f"{where}: {root} holds images but no folders; sort them into one folder for each class")
-    class_of = _classes(choice, [folder.name for folder in by_folder], prepared)
-    pairs = [(file, class_of[folder.name]) for folder, images in by_folder.items() for file in images]
-    return Files(root, [file for file, _ in pairs], [number for _, number in pairs], unread)
+    return _Listed({folder.name: images for folder, images in by_folder.items()}, [], unread)
 
 
 def _classes(choice: TaskChoice, names: list[str], prepared: Preparation) -> dict[str, int]:
@@ -205,9 +228,11 @@ def _classes(choice: TaskChoice, names: list[str], prepared: Preparation) -> dic
         BadInput: the labels file lacks a folder, or the numbers do not fit the model's classes.
     """
     known = read_labels(choice.labels) if choice.labels else {}
-    if not known and prepared.names and set(names) <= set(prepared.names):
-        known = numbers_of_names(choice.where, names, prepared.names)
     if known:
+        known = {name: known[canonical_name(name)] for name in names if canonical_name(name) in known}
+    elif prepared.names and set(map(canonical_name, names)) <= set(map(canonical_name, prepared.names)):
+        known = numbers_of_names(choice.where, names, prepared.names)
+    if known or choice.labels:
         unknown = [name for name in names if name not in known]
         if unknown:
             raise BadInput(f"task.labels = {shown(choice.labels)}: lacks the folder {shown(unknown[0])}; add it")
@@ -231,7 +256,7 @@ def read_labels(file: str) -> dict[str, int]:
     """Read a labels file: name of a folder or label -> class number.
 
     A JSON file holds a table from name to number. Any other file has one class per line, in the order of the numbers;
-    the first word of a line is the name, as in ImageNet's lists of synsets.
+    its name is the line or, if no two lines share theirs, the first word, as in ImageNet's lists of synsets.
 
     Raises:
         BadInput: the file cannot be read, or has neither format.
@@ -248,16 +273,18 @@ def read_labels(file: str) -> dict[str, int]:
         why = first_line(error)
         raise BadInput(f"task.labels = {shown(file)}: cannot be read ({why}); write one class name per line") from error
     if content is None:
-        lines = [line.split()[0] for line in text.splitlines() if line.strip()]
+        lines = [canonical_name(line.strip()) for line in text.splitlines() if line.strip()]
+        words = [line.split()[0] for line in lines]
         if len(set(lines)) != len(lines) or not lines:
             raise BadInput(
                 f"task.labels = {shown(file)}: is empty or names a class twice; write one class name per line"
             )
-        return {name: number for number, name in enumerate(lines)}
+        by_word = words if len(set(words)) == len(words) else []
+        return {name: number for names in (by_word, lines) for number, name in enumerate(names)}
     numbers = content.values() if isinstance(content, dict) else [None]
     if not content or not all(type(number) is int and 0 <= number < MAX_CLASSES for number in numbers):
         raise BadInput(f'task.labels = {shown(file)}: is not a table from names to numbers from 0; write {{"name": 0}}')
-    return dict(content)
+    return {canonical_name(name): number for name, number in content.items()}
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

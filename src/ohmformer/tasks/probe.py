@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ohmformer.capture.inputs import call
 from ohmformer.errors import BadInput
 from ohmformer.models.preprocessing import preparation, remember
+from ohmformer.tasks.image_folder import MAX_CLASSES
 from ohmformer.tasks.model_outputs import features
 from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.sample_scores import sample_features
@@ -57,7 +58,7 @@ def probed(model: nn.Module, task: Task, batch: int = 100) -> Probed:
         batch: samples per call.
 
     Raises:
-        BadInput: the task has no training samples, or they belong to one class only.
+        BadInput: the task has no training samples, they belong to one class only, or a class number is too large.
     """
     if task.train is None:
         raise BadInput(f"{task.name}: has no training samples for a probe; load it with probe=True")
@@ -65,6 +66,8 @@ def probed(model: nn.Module, task: Task, batch: int = 100) -> Probed:
     classes = 1 + int(max(labels.max(), task.labels.max()))
     if len(labels.unique()) < 2:
         raise BadInput(f"{task.name}: the {len(labels)} training samples belong to one class; raise task.train")
+    if classes > MAX_CLASSES:
+        raise BadInput(f"{task.name}: has class {classes - 1}, above {MAX_CLASSES - 1}; number the classes from 0")
     train_features = sample_features(model, inputs, task.reading, batch, task.name)
     with_probe = Probed(model, fit(train_features, labels, classes), task.reading)
     remember(with_probe, preparation(model))

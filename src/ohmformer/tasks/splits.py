@@ -32,7 +32,8 @@ class Split:
 
 def in_hash_order(names: Sequence[str]) -> list[int]:
     """Return the positions of names, sorted by the SHA-256 of the names."""
-    return sorted(range(len(names)), key=lambda index: (hashlib.sha256(names[index].encode()).digest(), index))
+    encoded = [name.encode(errors="surrogatepass") for name in names]  # file names need not be UTF-8
+    return sorted(range(len(names)), key=lambda index: (hashlib.sha256(encoded[index]).digest(), index))
 
 
 def split(choice: TaskChoice, names: Sequence[str]) -> Split:

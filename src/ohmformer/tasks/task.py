@@ -13,13 +13,20 @@ from torch import Tensor
 
 from ohmformer.capture.inputs import Inputs, leaves, size, take
 from ohmformer.capture.sample_batch import arrays_as_tensors
-from ohmformer.errors import BadInput, given, one_line, shown, suggest
+from ohmformer.errors import BadInput, check_type, given, one_line, shown, suggest
 from ohmformer.models.load import tensor_bytes
 from ohmformer.quantities import whole_number
 from ohmformer.registry import called
 from ohmformer.stats.intervals import Floats, Summary
+from ohmformer.tasks.input_checks import check_inputs
 from ohmformer.tasks.metric_kinds import METRICS, Metric
 from ohmformer.tasks.reading import IGNORED, Reading
+
+END_OF_NUMBERS = 2**31
+"""Class and token numbers are below this."""
+
+WITHOUT_ARITHMETIC = (torch.bool, torch.uint16, torch.uint32, torch.uint64)
+"""Types of whole numbers that PyTorch does not compare or sum; they become int64."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,6 +76,7 @@ class Task:
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise BadInput(f"{self.name}: metric = {shown(self.metric)}; {suggest(str(self.metric), list(METRICS))}")
+        self._check_types()
         for name in ("inputs", "labels", "calibration", "calibration_labels"):
             self._set(name, arrays_as_tensors(getattr(self, name)))
         scored_rows = self.pairs if self.pairs is not None else self.inputs
@@ -76,26 +84,32 @@ class Task:
             ("test", self.inputs, scored_rows, self.labels),
             ("calibration", self.calibration, self.calibration, self.calibration_labels),
         ):
-            if size(inputs) == 0:
-                if inputs is None or not hasattr(inputs, "__len__"):
-                    remedy = "give a tensor [samples, ...], or a mapping of such tensors"
-                    raise BadInput(f"{self.name}: the {what} set is {given(inputs)}; {remedy}")
-                raise BadInput(f"{self.name}: the {what} set is empty; give it at least one sample")
-            if any(isinstance(t, Tensor) and t.is_meta for _, t in (*leaves(inputs), ("", labels))):
+            check_inputs(self.name, what, inputs)
+            if isinstance(labels, Tensor) and labels.is_meta:
                 raise BadInput(f"{self.name}: the {what} set is on the meta device and holds no values; give real ones")
             if not isinstance(labels, Tensor) or labels.dim() == 0:
                 raise BadInput(
                     f"{self.name}: labels of the {what} set are {_describe(labels)}; give a tensor, one per input"
                 )
             if size(rows) != len(labels):
-                counts = f"{size(rows)} inputs but {len(labels)} labels"
+                counts = f"{size(rows)} {'inputs' if rows is inputs else 'pairs'} but {len(labels)} labels"
                 raise BadInput(f"{self.name}: the {what} set has {counts}; give one label per input")
-            for path, leaf in leaves(inputs):
-                if isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.isfinite().all():
-                    where = f"{what} set's {path}" if path else f"{what} set"
-                    raise BadInput(f"{self.name}: the {where} holds NaN or infinity; correct or remove those samples")
         self._check_labels()
         self._check_pairs()
+
+    def _check_types(self) -> None:
+        """Refuse fields of other types than those that are declared, and convert arrays and lists to tensors."""
+        check_type("Task", "name", self.name, str, "the name of the data, as text")
+        check_type("Task", "reading", self.reading, Reading, "an ohmformer.Reading")
+        if isinstance(self.notes, str) or not all(isinstance(note, str) for note in self.notes):
+            raise BadInput(f"{self.name}: notes are {given(self.notes)}; give a tuple of texts")
+        self._set("notes", tuple(self.notes))
+        for name in ("pairs", "reference"):
+            self._set(name, arrays_as_tensors(getattr(self, name)))
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, Tensor) and value.dim() == 2 and _is_dense_real(value)):
+                remedy = "integers [pairs, 2], sample numbers" if name == "pairs" else "features [samples, D]"
+                raise BadInput(f"{self.name}: {name} are {_describe(value)}; give {remedy}")
 
     def _check_labels(self) -> None:
         """Refuse labels that do not fit the metric, and convert class numbers to int64."""
@@ -122,7 +136,9 @@ class Task:
             return
         if not isinstance(self.train, tuple) or len(self.train) != 2:
             raise BadInput(f"{self.name}: train is {_describe(self.train)}; give a pair of inputs and labels")
-        inputs, labels = self.train[0], _class_numbers(self.name, "training labels", self.train[1], 1)
+        inputs, labels = map(arrays_as_tensors, self.train)
+        check_inputs(self.name, "training", inputs)
+        labels = _class_numbers(self.name, "training labels", labels, 1)
         if size(inputs) != len(labels):
             counts = f"{size(inputs)} inputs but {len(labels)} labels"
             raise BadInput(f"{self.name}: the training set has {counts}; give one label per input")
@@ -132,9 +148,15 @@ class Task:
         """Refuse pairs that are not two valid sample numbers each."""
         if self.pairs is None:
             return
-        whole = isinstance(self.pairs, Tensor) and not self.pairs.is_floating_point() and not self.pairs.is_complex()
-        if not whole or self.pairs.dim() != 2 or self.pairs.shape[1] != 2:
+        if (
+            self.pairs.is_floating_point()
+            or self.pairs.dtype == torch.bool
+            or self.pairs.shape[1] != 2
+            or not len(self.pairs)
+        ):
             raise BadInput(f"{self.name}: pairs are {_describe(self.pairs)}; give integers [pairs, 2], sample numbers")
+        if self.pairs.dtype in WITHOUT_ARITHMETIC:
+            self._set("pairs", self.pairs.to(torch.int64))
         low, high, count = int(self.pairs.min()), int(self.pairs.max()), size(self.inputs)
         if low < 0 or high >= count:
             raise BadInput(
@@ -261,11 +283,12 @@ def _class_numbers(name: str, what: str, labels: Any, axes: int, ignored: int = 
     if not isinstance(labels, Tensor) or labels.dim() != axes or not _is_dense_real(labels):
         shape = "[samples]" if axes == 1 else "[samples, tokens]"
         raise BadInput(f"{name}: {what} are {_describe(labels)}; give whole numbers {shape}")
-    wrong = (labels < 0) & (labels != ignored)
+    values = labels.double() if labels.is_floating_point() else labels.to(torch.int64)
+    wrong = ((values < 0) & (values != ignored)) | ~(values < END_OF_NUMBERS)
     if labels.is_floating_point():
-        wrong |= (labels != labels.round()) | ~(labels.abs() < 2**31)
+        wrong |= values != values.round()
     if wrong.any():
         place = tuple(int(index) for index in wrong.nonzero()[0])
         where = ", ".join(map(str, place))
         raise BadInput(f"{name}: {what}[{where}] = {labels[place].item()}; give whole numbers from 0")
-    return labels.to(torch.int64) if labels.is_floating_point() or labels.dtype == torch.bool else labels
+    return values.to(torch.int64) if labels.is_floating_point() or labels.dtype in WITHOUT_ARITHMETIC else labels

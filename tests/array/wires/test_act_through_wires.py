@@ -96,3 +96,19 @@ def test_a_query_reads_all_tokens_in_the_cells_as_in_one_pass():
         first = crossbars(ids[:, :11], use_cache=True)
         step = crossbars(ids[:, 11:12], past_key_values=first.past_key_values).logits[:, -1]
     torch.testing.assert_close(step, whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("ohms", [{"row": 0.0, "column": 1e15}, {"column": 1e9}, {"driver": 1e13}, {"sense": 1e13}])
+def test_resistances_at_which_no_current_flows_are_refused(ohms):
+    """Such networks used to lose all digits, or to end in a failed factorization."""
+    with pytest.raises(BadInput, match=r"'exact' holds up to a loss of 1e\+06.*; lower resistances or the size"):
+        array_with_wires(64, 64, wires=WIRES | ohms)
+    with pytest.raises(BadInput, match=r"'sweeps' holds up to a loss of 4.*cells; lower resistances or the size"):
+        array_with_wires(64, 64, wires=WIRES | ohms | {"ir_drop": "sweeps"})
+
+
+def test_large_exact_solutions_say_how_much_they_compute(monkeypatch):
+    monkeypatch.setattr("ohmformer.array.wires.effective.effective_conductances", lambda g, wires: g)
+    array = array_with_wires(1024, 1024, **{"wires.row": 1.0, "wires.column": 1.0})
+    with pytest.warns(of.SlowWires, match=r"5\.5e\+12 operations for one matrix, in 1 array\(s\) of 1024 x 1024"):
+        act_through_wires(torch.zeros(4, 4), array)

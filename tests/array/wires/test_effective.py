@@ -123,3 +123,21 @@ def test_more_resistance_means_less_current():
     g = random_cells(8, 8, 1e-4, 5)
     currents = [exact(g, Wires(row=ohms, column=ohms)).sum(-1) for ohms in (0.0, 1.0, 10.0, 100.0)]
     assert all(bool((more < less).all()) for less, more in pairwise(currents))
+
+
+def test_sweeps_of_an_array_end_without_regard_to_those_beside_it():
+    """Sweeps used to end together, so that a weak array beside a strong one was swept more often."""
+    wires = Wires(row=10.0, column=10.0)
+    strong, weak = (random_cells(32, 32, loss / largest_loss(wires, 32, 32, 1.0), seed=7) for loss in (4.0, 1.0))
+    together = sweeps(torch.cat([strong, weak]).float(), wires)
+    assert torch.equal(together[1], sweeps(weak.float(), wires)[0])
+
+
+@pytest.mark.parametrize("ohms", [{"column": 1.0}, {"row": 1.0}, {"sense": 1.0}, {"driver": 1.0, "column": 1e-3}])
+def test_exact_holds_up_to_its_limit(ohms):
+    """At a loss of 1e6 the columns' currents for equal inputs are those of a nodal solution."""
+    base = Wires(**{"row": 1e-3, "column": 1e-3, **ohms})
+    g = random_cells(6, 5, MAX_LOSS["exact"] / largest_loss(base, 5, 6, 1.0), 8)
+    found, expected = exact(g, base)[0], nodal(g[0].numpy(), base)
+    assert bool(torch.isfinite(found).all())
+    np.testing.assert_allclose(found, expected, atol=1e-7 * expected.max(), rtol=0)

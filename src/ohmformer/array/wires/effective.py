@@ -8,6 +8,8 @@ Shapes: N arrays, R rows, C columns. Row 0 is next to the converters, column 0 n
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -18,9 +20,15 @@ from ohmformer.array.wires.spec import Wires
 SWEEPS = 200
 """Largest number of sweeps: at the largest loss that is allowed, about 60 reach `CLOSE`."""
 CLOSE = 1e-6
-"""Largest change of a sweep, as a share of the largest current, after which sweeps end."""
+"""Largest change of a sweep, as a share of an array's largest current, after which its sweeps end."""
 CHUNK = 1 << 24
 """Largest number of values in one matrix of a batch of arrays that are solved together."""
+MANY_OPERATIONS = 1e12
+"""Operations of one exact solution, above which a warning says how much it computes: a minute or more on one core."""
+
+
+class SlowWires(UserWarning):
+    """The exact solution of the losses in wires takes minutes or hours for one matrix."""
 
 
 def act_through_wires(digits: Tensor, array: Crossbar) -> Tensor:
@@ -42,9 +50,23 @@ def act_through_wires(digits: Tensor, array: Crossbar) -> Tensor:
     padded = pad(digits, (0, -I % R, 0, -O % C))
     arrays = padded.reshape(-1, padded.shape[-2] // C, C, padded.shape[-1] // R, R).transpose(-3, -2)
     g = arrays.reshape(-1, C, R) * step + g_min
+    if array.wires.ir_drop == "exact":
+        _warn_if_slow(len(g), C, R)
     acting = (effective_conductances(g, array.wires) - g_min) / step
     blocks = acting.reshape(arrays.shape).transpose(-3, -2).reshape(padded.shape)
     return blocks[..., :O, :I].reshape(*lead, O, I)
+
+
+def _warn_if_slow(arrays: int, C: int, R: int) -> None:
+    """Warn if the exact solution of arrays [C, R] computes for minutes or more."""
+    operations = 5.0 * arrays * max(C, R) * min(C, R) ** 3
+    if operations > MANY_OPERATIONS:
+        warnings.warn(
+            f"wires.ir_drop = 'exact' takes {operations:.1e} operations for one matrix, in {arrays} array(s) of {R} x "
+            f"{C} cells; set it to 'sweeps' (for small losses), or take smaller arrays",
+            SlowWires,
+            stacklevel=2,
+        )
 
 
 def effective_conductances(g: Tensor, wires: Wires) -> Tensor:
@@ -76,15 +98,18 @@ def sweeps(g: Tensor, wires: Wires) -> Tensor:
 
     They are the currents a of the cells at 1 V on all rows, the solution of a = g (1 - rows a - a columns), where the
     two products are the voltages that a cell loses along its row and its column. So they are exact for such inputs.
-    Each sweep over all cells divides what is left by 1 + loss, as `first_order` does.
+    Each sweep over all cells divides what is left by 1 + loss, as `first_order` does. Each array ends its sweeps by
+    itself, so that it does not depend on those beside it.
     """
     rows, columns = _common_paths(g, wires)
     share = 1 / (1 + rows @ g + g @ columns)
     a = g * share
+    going = torch.ones_like(a[:, :1, :1], dtype=torch.bool)  # arrays that have not come close yet
     for _ in range(SWEEPS):
-        change = (g * (1 - rows @ a - a @ columns) - a) * share
+        change = (g * (1 - rows @ a - a @ columns) - a) * share * going
         a = a + change
-        if bool(change.abs().amax() <= CLOSE * a.abs().amax()):
+        going = going & (change.abs().amax((-2, -1), keepdim=True) > CLOSE * a.abs().amax((-2, -1), keepdim=True))
+        if not bool(going.any()):
             break
     return a
 
