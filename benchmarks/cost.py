@@ -23,7 +23,7 @@ POINTS = 5000
 
 MEANING = """The first two rows take one priced placement and vary block sizes and stage times. `explore` starts from
 specifications: changing the accelerator, the shapes of every length, placement, energy, area and latency are all in its
-time; changing it takes about 90 us for each number. Accelerators that differ in numbers alone are priced at once;
+time; changing it takes about 60 us for each number. Accelerators that differ in numbers alone are priced at once;
 those with other converters per array in groups of their own. Block sizes share prices."""
 
 

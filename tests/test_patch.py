@@ -1,12 +1,28 @@
-"""Patches as trees."""
+"""Patches as trees, and the changed copies that they make: as validated as a whole, and sharing what was shared."""
 
 import doctest
+from functools import cached_property
+from typing import Any
 
 import pytest
+from pydantic import field_validator, model_validator
 
 import ohmformer as of
 from ohmformer import patch
+from ohmformer.changed_copy import Copies, with_values
 from ohmformer.patch import Patch
+from ohmformer.schema import Spec, walk
+
+CHANGES: list[tuple[str, Any]] = [
+    ("projection.array.cost.adc_energy", 2e-12),
+    ("attention.array.cost.read_time", 2e-8),
+    ("attention.array.size", 64),
+    ("projection.array.cell.g_max", 1e-4),
+    ("projection.array.cell.write_pulses", 4),
+    ("chip.buffer_energy", 3e-12),
+    ("chip.tile_power", 0.01),
+    ("projection.array.adc", {"bits": 6, "range": {"kind": "full_scale"}, "columns_per_adc": 8}),
+]
 
 
 def test_the_example_of_the_docstring_holds() -> None:
@@ -33,3 +49,71 @@ def test_a_specification_refuses_changes_in_place_with_the_way_to_make_a_copy() 
             change()
     with pytest.raises(of.BadInput, match=r"^KVClip\.alpha: .*; make a changed copy with of\.replace\(\.\.\., 'alpha'"):
         of.KVClip().alpha = 1.0  # type: ignore[misc]
+
+
+def validated(spec: Spec) -> Spec:
+    """The same values, each validated anew."""
+    values = {name: getattr(spec, name) for name in type(spec).model_fields}
+    nested = {name: validated(value) for name, value in values.items() if isinstance(value, Spec)}
+    return type(spec).model_validate(values | nested)
+
+
+@pytest.mark.parametrize(("path", "value"), CHANGES)
+def test_a_changed_copy_is_what_validation_as_a_whole_gives(path: str, value: Any) -> None:
+    copy = of.replace(of.load("xformer_tvlsi_2023"), path, value)
+    whole = validated(copy)
+    assert copy == whole
+    assert list(walk(copy)) == list(walk(whole))
+
+
+@pytest.mark.parametrize("path", ["attention.array.cost.read_time", "attention.array.rows", "attention.key.array.rows"])
+def test_an_array_of_two_engines_is_changed_once_and_stays_shared(path: str) -> None:
+    machine = of.load("xformer_tvlsi_2023")
+    assert machine.attention.key.array is machine.attention.value.array  # type: ignore[union-attr]
+    found = of.replace(machine, path, 64 if path.endswith("rows") else 2e-8).attention
+    assert (found.key.array is found.value.array) is path.startswith("attention.array")  # type: ignore[union-attr]
+    assert found.value.array.rows == (64 if path == "attention.array.rows" else 128)  # type: ignore[union-attr]
+
+
+class Pair(Spec):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _order(self) -> "Pair":
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+    @cached_property
+    def width(self) -> int:
+        return self.high - self.low
+
+
+class Even(Pair):
+    @field_validator("high")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        return value + value % 2
+
+
+def test_fields_are_checked_together_and_nothing_computed_is_kept() -> None:
+    pair = Pair(low=1, high=3)
+    assert pair.width == 2
+    assert of.replace(pair, "high", 7).width == 6
+    assert pair.width == 2
+    with pytest.raises(of.BadInput, match=r"^low: .*low is above high|^low = 9: low is above high"):
+        of.replace(pair, "low", 9)
+
+
+def test_a_class_with_validators_of_single_fields_is_validated_as_a_whole() -> None:
+    assert of.replace(Even(), "high", 5).high == 6
+    assert with_values(Even(), {"high": 5}).high == 6
+
+
+def test_a_copy_is_made_once_for_each_specification_and_change() -> None:
+    copies, one, other, change = Copies(), Pair(), Pair(), object()
+    made = [copies.of(spec, change, lambda: Pair(high=5)) for spec in (one, one, other)]
+    assert made[0] is made[1]
+    assert made[2] is not made[0]
+    assert copies.of(one, object(), lambda: Pair(high=6)).high == 6

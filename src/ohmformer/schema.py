@@ -16,18 +16,11 @@ from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from ohmformer import catalog
+from ohmformer.changed_copy import Copies, with_values
 from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
 from ohmformer.key_search import unknown_key, with_place
 from ohmformer.lost_lines import lost_line
@@ -224,9 +217,8 @@ def _read_entry(cls: type[T], file: Path) -> T:
     try:
         data = catalog.read_table(cls.catalog_kind, file)
         if lost := lost_line(cls, data):
-            reason = (
-                f"is overwritten by {'.'.join((cls.catalog_kind, *lost[1]))}, which {lost[2]}; leave one of them out"
-            )
+            other = ".".join((cls.catalog_kind, *lost[1]))
+            reason = f"is overwritten by {other}, which {lost[2]}; leave one of them out"
             raise BadInput(f"{file}: {Misplaced((cls.catalog_kind, *lost[0]), None, reason)}")
         return validate(cls, data, where=str(file), top=cls.catalog_kind, folder=file.parent)
     finally:
@@ -290,7 +282,7 @@ def replace(spec: T, path: str, value: Any, *, in_file: bool = False) -> T:
         raise BadInput(str(with_place(fault, type(spec)))) from None
 
 
-def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
+def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any], copies: Copies | None = None) -> T:
     """A copy of a specification with all changes of a patch made, checked together after the last one.
 
     Args:
@@ -298,20 +290,25 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
         patch: the changes. A new `kind` keeps the values of the fields that both kinds have.
         context: of pydantic's validation: `file`, `folder` as in `validate`; `merge`: True if tables change single
             keys, as below a `base`, instead of replacing what is there.
+        copies: the copies that this patch has made so far.
 
     Raises:
         Misplaced: a change does not fit, with the path from `spec` on.
     """
-    cls = type(spec)
-    values = {name: getattr(spec, name) for name in _fields(cls)}
-    sources = dict(spec.provenance)
-    short = {key: patch.changes[key] for key in cls.shorthands if key in patch.changes and key not in values}
+    return (done := copies or Copies()).of(spec, patch, lambda: _patched(spec, patch, context, done))
+
+
+def _patched(spec: T, patch: Patch, context: Mapping[str, Any], copies: Copies) -> T:
+    """As `apply_patch`, made anew."""
+    cls, values, sources = type(spec), dict[str, Any](), dict(spec.provenance)
+    short = {key: patch.changes[key] for key in cls.shorthands if key in patch.changes and key not in _fields(cls)}
     for key, change in patch.without(short).general_first(cls.aliases):
         for target in cls.aliases.get(key, (key,)):
             field, *inner_keys = target.split(".")
             inner = Patch.of({".".join(inner_keys): change}) if inner_keys else change
             try:
-                values[field] = _patched_field(cls, field, values.get(field), inner, context)
+                old = values.get(field, getattr(spec, field, None))
+                values[field] = _patched_field(cls, field, old, inner, context, copies)
             except Misplaced as fault:
                 raise fault.moved((field, *inner_keys), (key,)) from None
             if target in values and not isinstance(change, Patch):
@@ -320,16 +317,19 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
                     sources[target] = source
                 else:
                     sources.pop(target, None)
-    values |= cls._unwrap(expanded(short, values, cls.shorthands, cls._expand))
-    sources |= dict(values.pop("provenance"))
+    if short:
+        values = {name: getattr(spec, name) for name in _fields(cls)} | values
+        values |= cls._unwrap(expanded(short, values, cls.shorthands, cls._expand))
+        sources |= dict(values.pop("provenance"))
     try:
-        made = cls.model_validate({**values, "provenance": as_provenance(sources)})
+        values["provenance"] = as_provenance(sources)
+        made = cls.model_validate(values) if short else with_values(spec, values)
     except ValidationError as error:
         raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
     return made.changed_from(spec)
 
 
-def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:
+def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any], done: Copies) -> Any:
     """The value of a field after a change: a new value, or a patch of the specification that it holds."""
     if name not in _fields(cls):
         raise unknown_key(cls, name, [*_fields(cls), *cls.aliases, *cls.shorthands])
@@ -343,7 +343,7 @@ def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: M
         raise Misplaced((name,), None, "has no keys of its own; set it as a whole")
     try:
         if not _changes_kind(old, change.changes):
-            return apply_patch(old, change, context)
+            return apply_patch(old, change, context, done)
         as_other_kind = _table_of_kind(members(cls, name), old, change, context)
     except Misplaced as fault:
         raise fault.below(name) from None

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "ohmformer"
 ROOT_MODULES = {
     *(
         "catalog",
+        "changed_copy",
         "errors",
         "key_search",
         "lost_lines",

@@ -25,6 +25,7 @@ NO_ANSWERS = {
         "lost_lines",
         "schema",
         "catalog",
+        "changed_copy",
         "registry",
     ),
     *("study.spec", "dataflow.spec", "workload.spec"),
