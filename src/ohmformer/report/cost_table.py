@@ -26,7 +26,7 @@ YEAR, DAY, HOUR = 31557600.0, 86400.0, 3600.0
 def cost_tables(costs: StudyCosts) -> Group:
     """A row for each point; for a single point also where its energy and its time go."""
     points = costs.points
-    caption = "\n".join([_caption([("", point.cost.lifetime) for point in points]), *costs.notes])
+    caption = "\n".join([_caption(named_wears(points)), *costs.notes])
     table = Table(title=costs.study, title_justify="left", caption_justify="left", caption=caption)
     for column in ("point", "latency", "energy", "power", "area", "arrays", "projection", "attention", "lifetime"):
         table.add_column(column, justify="left" if column == "point" else "right", overflow="fold")
@@ -167,11 +167,18 @@ def _caption(wears: Sequence[tuple[str, Wear | None]]) -> str:
     return "\n".join([about, *caption_of(wears)])
 
 
+def named_wears(points: Sequence[PricedPoint] | Sequence[ServedPoint]) -> list[tuple[str, Wear | None]]:
+    """Name and wear of each point, for `caption_of`; without names where all points wear out alike."""
+    wears = [point.cost.lifetime for point in points]
+    alike = all(wear == wears[0] for wear in wears)
+    return [("" if alike else f"'{point_name(point)}'", wear) for point, wear in zip(points, wears, strict=True)]
+
+
 def caption_of(wears: Sequence[tuple[str, Wear | None]]) -> list[str]:
     """Assumptions behind the lifetimes, as lines of a caption.
 
     Args:
-        wears: name of the platform and wear of each point; the name is empty where points need none.
+        wears: name of the platform or point, and its wear; the name is empty where the line needs none.
     """
     lines: dict[str, list[str]] = {}
     for name, wear in wears:

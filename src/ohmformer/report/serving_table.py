@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.report.cost_table import caption_of, duration, point_name, shares, square_mm
+from ohmformer.report.cost_table import caption_of, duration, named_wears, point_name, shares, square_mm
 from ohmformer.study.results.costs import ServedResult
 from ohmformer.study.results.spec import StudyServed
 
@@ -19,7 +19,7 @@ COLUMNS = (
 def serving_tables(results: StudyServed) -> Group:
     """A row for each point; for a single point also its parts, its steady state and where its energy goes."""
     points = results.points
-    caption = "\n".join([*caption_of([("", point.cost.lifetime) for point in points]), *results.notes])
+    caption = "\n".join([*caption_of(named_wears(points)), *results.notes])
     table = Table(title=results.study, title_justify="left", caption_justify="left", caption=caption)
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "point" else "right", overflow="fold")
@@ -51,7 +51,8 @@ def _seconds(value: float | None) -> str:
 
 def _parts(cost: ServedResult) -> Table:
     """Prefill, decoding steps, and all."""
-    title = f"{cost.batch:,} requests: prompt {cost.prompt:,}, {cost.generate:,} generated"
+    requests = "1 request" if cost.batch == 1 else f"{cost.batch:,} requests"
+    title = f"{requests}: prompt {cost.prompt:,}, {cost.generate:,} generated"
     table = Table(title=title, title_justify="left")
     for column in ("", "time", "energy", "power", "tokens/s", "energy of a token"):
         table.add_column(column, justify="right" if column else "left")
