@@ -18,7 +18,6 @@ from ohmformer.cost.chips.even_shares import divided_further, even_ends
 from ohmformer.cost.chips.tensor import layer_share
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Divided
-from ohmformer.cost.tiles import LayerArrays
 from ohmformer.errors import BadInput, shown
 from ohmformer.workload.spec import Layer, Op, StaticMatMul, Workload
 
@@ -259,5 +258,5 @@ class _Packing:
         arrays = []
         for kind, count in counts.items():
             one = divided.in_arrays[kind]
-            arrays.append(LayerArrays(count, one.weights, [replace(use, layers=count) for use in one.kv]))
+            arrays.append(replace(one, count=count, kv=[replace(use, layers=count) for use in one.kv]))
         contents_of(self.workload, self.hardware, distinct, arrays, self.kv_sets)
