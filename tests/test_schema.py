@@ -377,8 +377,8 @@ def test_renamed_keys_of_studies_and_rules_are_refused(tmp_path: Path, monkeypat
         ("bits = 8.0", "bits = 8.0: must be a whole number; write 8"),
         ("bits = 1e300", "bits = 1e+300: must be a whole number; write it without quotes and decimals"),
         ('bits = "08"', "bits = '08': must be a whole number; write it without leading zeros"),
-        ('"cell.write_noise" = "none"', "or 'lognormal'; write { kind = 'none' }"),
-        ('"cell.write_noise" = 3', "or 'lognormal'; write { KEY = VALUE }"),
+        ('"cell.write_noise" = "none"', "or 'table'; write { kind = 'none' }"),
+        ('"cell.write_noise" = 3', "or 'table'; write { KEY = VALUE }"),
     ],
 )
 def test_the_remedy_for_a_value_of_another_type_works_as_written(tmp_path: Path, line: str, message: str) -> None:

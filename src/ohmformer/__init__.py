@@ -16,6 +16,7 @@ _HOME = {
     "Captured": "capture.table",
     "CaptureTable": "capture.table",
     "Cell": "device.spec",
+    "CellFit": "fitting.fit",
     "Conditioning": "mitigation.spec",
     "ConvertConfig": "nn.convert.spec",
     "Crossbar": "array.spec",
@@ -46,6 +47,7 @@ _HOME = {
     "capture_table": "nn.convert.handle",
     "convert": "nn.convert.convert",
     "explore": "dataflow.explore",
+    "fit_cell": "fitting.fit",
     "load": "hardware.entries",
     "load_cell": "hardware.entries",
     "load_crossbar": "hardware.entries",
@@ -149,6 +151,8 @@ if TYPE_CHECKING:
     from ohmformer.device.families import WriteNoise as WriteNoise
     from ohmformer.device.spec import Cell as Cell
     from ohmformer.errors import BadInput as BadInput
+    from ohmformer.fitting.fit import CellFit as CellFit
+    from ohmformer.fitting.fit import fit_cell as fit_cell
     from ohmformer.hardware.entries import load as load
     from ohmformer.hardware.entries import load_cell as load_cell
     from ohmformer.hardware.entries import load_crossbar as load_crossbar

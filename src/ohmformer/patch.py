@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -50,6 +50,10 @@ class Patch:
         """The changes as nested tables."""
         return {key: value.as_table() if isinstance(value, Patch) else value for key, value in self.changes.items()}
 
+    def without(self, keys: Collection[str]) -> Patch:
+        """The patch without some of its keys."""
+        return Patch({key: value for key, value in self.changes.items() if key not in keys})
+
     def general_first(self, aliases: Mapping[str, tuple[str, ...]]) -> list[tuple[str, Any]]:
         """The changes with aliases first, so that a key which sets one of their fields wins wherever it stands.
 
@@ -68,6 +72,25 @@ class Patch:
             return (key,), value
         keys, inner = value.only_change()
         return ((key, *keys), inner) if keys else ((), None)
+
+
+def expanded(
+    short: Mapping[str, Any],
+    values: Mapping[str, Any],
+    shorthands: Mapping[str, tuple[str, ...]],
+    expand: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """The fields that shorthands change, and their new values.
+
+    Args:
+        short: the shorthands in use, and their values.
+        values: the fields of the specification that is changed.
+        shorthands: key -> the fields that it states.
+        expand: replaces the shorthands of a table by fields.
+    """
+    fields = {field for key in short for field in shorthands[key]}
+    table = expand({name: value for name, value in values.items() if name not in fields} | dict(short))
+    return {name: table[name] for name in fields}
 
 
 def unchangeable(spec: object, name: str) -> BadInput:

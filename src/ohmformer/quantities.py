@@ -11,7 +11,7 @@ from collections.abc import Callable
 from operator import index
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from ohmformer import units
 
@@ -47,6 +47,10 @@ def _bare(value: float, unit: str, limits: tuple[float, float] | None, *, in_fil
         text = f"{number:g}" if float(f"{number:g}") == number else repr(number)
         raise ValueError(units.no_unit(text, unit, limits))
     return number
+
+
+_LIST = {"type": "array", "items": {"type": "number", "unit": "S"}}
+"""JSON schema of a list of conductances."""
 
 
 def _within(least: float, most: float) -> AfterValidator:
@@ -98,7 +102,29 @@ def _lasting(value: float) -> float:
     raise ValueError("is not an endurance; take a number between 1 and 1e+20, or inf if writing does not wear the cell")
 
 
+def _tuples(value: Any) -> Any:
+    """A list as a tuple, at any depth, so that a specification can be hashed; other values unchanged."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _rows(value: Any) -> Any:
+    """A list of lists as a tuple of tuples; a plain list counts as a list of one list."""
+    value = _tuples(value)
+    if isinstance(value, tuple) and value and not any(isinstance(row, tuple) for row in value):
+        return (value,)
+    return value
+
+
+Listed = BeforeValidator(_tuples)
+"""Marks a field that files write as a list and specifications hold as a tuple."""
+
 Siemens = Annotated[float, BeforeValidator(_quantity("S")), _in_unit("S"), _bounded("S")]
+SiemensRows = Annotated[
+    tuple[tuple[Siemens, ...], ...],
+    BeforeValidator(_rows),
+    WithJsonSchema({"anyOf": [_LIST, {"type": "array", "items": _LIST}]}),
+]
+"""Lists of conductances [S]; a single list may be written without the outer brackets."""
 Ohms = Annotated[float, BeforeValidator(_quantity("ohm")), _in_unit("ohm"), _bounded("ohm")]
 Farads = Annotated[float, BeforeValidator(_quantity("F")), _in_unit("F"), _bounded("F")]
 Volts = Annotated[float, BeforeValidator(_quantity("V")), _in_unit("V"), _bounded("V")]

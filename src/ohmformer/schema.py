@@ -31,7 +31,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput, Misplaced, check_type, fault_of, members, models, suggest
 from ohmformer.key_search import unknown_key, with_place
 from ohmformer.lost_lines import lost_line
-from ohmformer.patch import Patch, unchangeable
+from ohmformer.patch import Patch, expanded, unchangeable
 from ohmformer.provenance import Provenance, Source, as_provenance, is_stated, read_source
 from ohmformer.textfiles import with_infinities_as_text
 from ohmformer.wording import keywords
@@ -60,6 +60,8 @@ class Spec(BaseModel):
     """Fields that affect costs only, not the numbers that are computed."""
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Alias -> the fields that it sets: in `attention`, `array` sets key.array and value.array."""
+    shorthands: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Key that files may write -> the fields that `_expand` computes from it."""
     renamed: ClassVar[dict[str, str]] = {}
     """Former name -> current name of a key. A former name is refused with a message that gives the current one."""
 
@@ -141,7 +143,7 @@ class Spec(BaseModel):
             if key == "provenance" and exists:
                 continue
             if key not in fields:
-                raise unknown_key(cls, key, [*_fields(cls), *cls.aliases])
+                raise unknown_key(cls, key, [*_fields(cls), *cls.aliases, *cls.shorthands])
             if _has_source(cls, key, value):
                 sources[key] = read_source({k: v for k, v in value.items() if k != "value"}, key)
                 value = value["value"]
@@ -303,7 +305,8 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
     cls = type(spec)
     values = {name: getattr(spec, name) for name in _fields(cls)}
     sources = dict(spec.provenance)
-    for key, change in patch.general_first(cls.aliases):
+    short = {key: patch.changes[key] for key in cls.shorthands if key in patch.changes and key not in values}
+    for key, change in patch.without(short).general_first(cls.aliases):
         for target in cls.aliases.get(key, (key,)):
             field, *inner_keys = target.split(".")
             inner = Patch.of({".".join(inner_keys): change}) if inner_keys else change
@@ -312,10 +315,13 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
             except Misplaced as fault:
                 raise fault.moved((field, *inner_keys), (key,)) from None
             if target in values and not isinstance(change, Patch):
-                if source := _source_of_change(cls, target, change, in_entry=bool(context.get("merge"))):
+                stated = dict(cls._unwrap({target: change})["provenance"])
+                if source := stated.get(target, None if context.get("merge") else _USER):
                     sources[target] = source
                 else:
                     sources.pop(target, None)
+    values |= cls._unwrap(expanded(short, values, cls.shorthands, cls._expand))
+    sources |= dict(values.pop("provenance"))
     try:
         made = cls.model_validate({**values, "provenance": as_provenance(sources)})
     except ValidationError as error:
@@ -323,16 +329,10 @@ def apply_patch(spec: T, patch: Patch, context: Mapping[str, Any]) -> T:
     return made.changed_from(spec)
 
 
-def _source_of_change(cls: type[Spec], key: str, change: Any, *, in_entry: bool) -> Source | None:
-    """The source of a field after a change; None for a name or table that an entry states below its `base`."""
-    stated: dict[str, Source] = dict(cls._unwrap({key: change})["provenance"])
-    return stated.get(key, None if in_entry else _USER)
-
-
 def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any]) -> Any:
     """The value of a field after a change: a new value, or a patch of the specification that it holds."""
     if name not in _fields(cls):
-        raise unknown_key(cls, name, [*_fields(cls), *cls.aliases])
+        raise unknown_key(cls, name, [*_fields(cls), *cls.aliases, *cls.shorthands])
     table = isinstance(change, dict) and "base" not in change
     if table and context.get("merge") and isinstance(old, Spec) and not _changes_kind(old, change):
         change = Patch.of(change)

@@ -77,6 +77,12 @@ def write_std(g: float, m: Machine) -> float:
         case "polynomial":
             x = g / m.g_max
             return m.g_max / noise["g_ref"] * (noise["c0"] + noise["c1"] * x + noise["c2"] * x**2)
+        case "piecewise_polynomial":
+            piece = sum(1 for border in noise["borders"] if g / m.g_max >= border / noise["g_ref"])
+            terms = [c * (g / m.g_max) ** power for power, c in enumerate(noise["coefficients"][piece])]
+            return m.g_max / noise["g_ref"] * sum(terms)
+        case "table":
+            return float(np.interp(g, noise["targets"], noise["std"]))
     raise AssertionError(noise)
 
 
@@ -84,7 +90,8 @@ def written(g: float, m: Machine, eps: float) -> float:
     """G' of one device."""
     if m.write["kind"] == "lognormal":
         return g * math.exp(m.write["sigma"] * eps)
-    return max(0.0, g + write_std(g, m) * eps)
+    mean = float(np.interp(g, m.write["targets"], m.write["mean"])) if m.write["kind"] == "table" else g
+    return max(0.0, mean + write_std(g, m) * eps)
 
 
 def read(g: float, m: Machine, eps: float) -> float:

@@ -1,7 +1,7 @@
 """Fast writes for training have the distribution of writing cell by cell.
 
 Seeds are fixed, so these tests always give the same verdict. Every comparison rejects a true hypothesis with
-probability 1e-5; there are about 230, so another choice of seeds would fail one somewhere with a probability of 0.2 %.
+probability 1e-5; there are about 300, so another choice of seeds would fail one somewhere with a probability of 0.3 %.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import stats
 from ohmformer.array.folded import write_folded
 from ohmformer.array.write_one_gaussian import clamp_is_negligible, writable, write_normal
 from ohmformer.streams import SampleStreams, Stream, TokenStreams
-from tests.build import LOGNORMAL, NONE, POLYNOMIAL, PROPORTIONAL, UNIFORM, array, cell
+from tests.build import LOGNORMAL, NONE, PIECES, POLYNOMIAL, PROPORTIONAL, TABLE, UNIFORM, array, cell
 
 ALARM = 1e-5
 DRAWS = 20_000
@@ -34,6 +34,17 @@ CASES = {
     "copies, strong": (array(cell=cell(write_noise=STRONG), redundancy=2), False),
     "both halves": (array(cell=cell(g_min=5e-6, write_noise=UNIFORM)), True),
     "proportional": (array(cell=cell(write_noise=PROPORTIONAL)), True),
+    "pieces": (array(cell=cell(g_min=5e-6, g_max=25e-6, write_noise=PIECES)), True),
+    "table with bias": (
+        array(cell=cell(g_min=4e-6, write_noise={**TABLE, "mean": [2e-7, 2e-6, 6.3e-6, 1.2e-5]})),
+        True,
+    ),
+    "table with bias near the bounds": (
+        array(
+            cell=cell(g_min=0.0, write_noise={**TABLE, "std": [0.0, 2e-6, 3e-6, 4e-6], "mean": [0, 3e-6, 6e-6, 1e-5]})
+        ),
+        False,
+    ),
     "phase change": (array(cell=cell(g_min=5e-6, g_max=25e-6, write_noise=POLYNOMIAL)), True),
 }
 

@@ -32,6 +32,7 @@ ORDER = (
     *(
         "stats",
         "device",
+        "fitting",
         "array",
         "mitigation",
         "mapping",

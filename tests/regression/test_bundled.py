@@ -12,9 +12,9 @@ from ohmformer.study.compare_platforms import compared
 
 BUNDLED = Path(of.__file__).parent / "library" / "bundled"
 COSTS = {
-    "xformer_tvlsi_2023": (138.61, 91.087),
-    "clipformer_tcad_2024_adc8": (177.73, 73.224),
-    "nvm_ideal": (198.51, 91.782),
+    "xformer_tvlsi_2023": (138.61, 90.926),
+    "clipformer_tcad_2024_adc8": (177.73, 73.156),
+    "nvm_ideal": (198.51, 91.621),
     "puma_asplos_2019": (245.15, 89.295),
     "gtx_1060": (597.41, 71689.6),
     "h100_sxm": (211.37, 32625.3),

@@ -17,12 +17,22 @@ from ohmformer.report.describe import spec_table, unit_of
 from ohmformer.schema import walk
 
 ARRAYS = {"crossbar": "clipformer_2024", "sram": "xformer_2023_sram"}
+LISTS: dict[str, dict[str, Any]] = {
+    "piecewise_polynomial": {"g_ref": 1.0, "times": [1.0, 2.0], "borders": [0.5], "coefficients": [[1.0]] * 4},
+    "power_law_table": {"t0": 1.0, "g": [0.0, 1.0], "nu": [0.1, 0.2], "nu_std": [0.1, 0.2]},
+    "flicker_table": {"t_read": 1.0, "g": [0.0, 1.0], "q": [0.1, 0.2]},
+    "table": {"targets": [0.0, 1.0], "times": [1.0], "std": [1.0, 1.0], "mean": [[1.0, 1.0]]},
+}
+"""Values of the kinds whose fields are lists."""
 KINDS = [(family, kind) for family, cls in families().items() for kind in cls.kinds()]
 CANDIDATES = (0.05, 1, 2, 1.0, 1e-6, 1e9)
 
 
 def stated(cls: type[Family]) -> Iterator[dict[str, Any]]:
     """Every field of a kind as a number; and all that have a unit as a quantity in quotes."""
+    if cls.model_fields["kind"].default in LISTS:
+        yield LISTS[cls.model_fields["kind"].default]
+        return
     names = [name for name in cls.model_fields if name not in ("kind", "provenance", "array")]
     table: dict[str, Any] = {"array": ARRAYS[kind]} if (kind := cls.model_fields["kind"].default) in ARRAYS else {}
     for value in CANDIDATES:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ohmformer.array import encoding
 from ohmformer.array.code_moments import held_moments
 from ohmformer.array.spec import Crossbar
+from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.errors import BadInput
 
 MIN_TABLE_POINTS = 1024
@@ -61,6 +62,17 @@ def unbiased_codes(array: Crossbar, trade: float = 0.0, max_code: int | None = N
     table = torch.tensor(codes)[torch.bucketize(magnitudes, torch.tensor(borders, dtype=torch.float64))]
     table[0] = 0
     return table
+
+
+@lru_cache(maxsize=256)
+def nearest_codes(array: Crossbar, max_code: int | None = None) -> Tensor:
+    """The magnitude code whose levels are nearest to each magnitude: `unbiased_codes` of cells without errors.
+
+    With even levels this is rounding; with uneven ones, codes between two levels are left out.
+    """
+    errors = {"write_noise": NoNoise(), "drift": NoDrift(), "faults": Faults()}
+    exact = {"cell": array.cell.model_copy(update=errors), "write_verify": None}
+    return unbiased_codes(array.model_copy(update=exact), 0.0, max_code)
 
 
 def _lower_envelope(mean: list[float], offset: list[float]) -> tuple[list[int], list[float]]:

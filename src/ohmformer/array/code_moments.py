@@ -67,9 +67,11 @@ def _check(array: Crossbar, top: int) -> None:
 
 def _digit_moments(array: Crossbar, s: int) -> tuple[Tensor, Tensor]:
     """Mean and variance, in digits, of a cell of slice s, by the digit that was written: each [max_digit + 1]."""
-    cell = array.cell
-    digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
+    cell = array.aged_cell
     targets = encoding.level_conductances(array)
+    digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
+    if cell.uneven:
+        digits = (targets - cell.g_min) / array.step
     if array.write_verify is None:
         error, variance = write_moments(targets, cell)
     else:

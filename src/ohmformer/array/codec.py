@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
-from ohmformer.array.bias_correction import quantize_unbiased, unbiased_codes
+from ohmformer.array.bias_correction import nearest_codes, quantize_unbiased, unbiased_codes
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 
@@ -55,7 +55,7 @@ class Codec:
         rounded: round codes to integers; False bypasses the quantizer.
         round_last: clip before rounding rather than after, which is more accurate where few codes are left.
         trade: choose codes whose cells hold the value on average, with this weight of their variance (see
-            `unbiased_codes`); None takes the nearest code. It has an effect only with `round_last`.
+            `unbiased_codes`); None takes the code whose levels are nearest. It has an effect only with `round_last`.
     """
 
     array: Crossbar
@@ -84,14 +84,20 @@ class Codec:
             BadInput: a value or a range is NaN or infinite, a range is negative, or H is not a multiple of the number
                 of clips.
         """
-        round_first = self.rounded and not self.round_last
+        uneven = self.array.cell.uneven
+        round_first = self.rounded and not self.round_last and not uneven
         codes = encoding.quantize(values, self.array, value_range, rounded=round_first)
         codes = self._clipped(codes, round_first)
         if round_first or not self.rounded:
             return codes
-        if self.trade is None:
+        if self.trade is None and not uneven:
             return codes.round_()
-        table = unbiased_codes(self.array, self.trade, self.max_code)
+        corrected = self.trade is not None and self.round_last
+        table = (
+            unbiased_codes(self.array, self.trade, self.max_code)
+            if corrected
+            else nearest_codes(self.array, self.max_code)
+        )
         return quantize_unbiased(codes, self.array, codes.new_tensor(float(self.array.max_code)), table)
 
     def _clipped(self, codes: Tensor, rounded: bool) -> Tensor:

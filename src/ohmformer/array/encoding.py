@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ohmformer.array.chunking import pieces
 from ohmformer.array.spec import Crossbar
+from ohmformer.device.interpolation import linear
 from ohmformer.errors import BadInput
 
 
@@ -186,8 +187,22 @@ def _even_digits(stored: Tensor, slices: int) -> Iterator[Tensor]:
 
 def level_conductances(array: Crossbar, device: torch.device | None = None) -> Tensor:
     """The conductance [S] of each digit of a cell, [max_digit + 1] in float64."""
+    if array.cell.uneven:
+        return torch.tensor(array.cell.level_conductances, dtype=torch.float64, device=device)
     all_digits = torch.arange(array.max_digit + 1, dtype=torch.float64, device=device)
     return array.cell.g_min + array.step * all_digits
+
+
+def target_conductances(target: Tensor, array: Crossbar) -> Tensor:
+    """The conductances [S] to be written for digits: a new tensor of the same shape.
+
+    Args:
+        target: digits; values between two digits lie between their conductances.
+        array: the hardware.
+    """
+    if array.cell.uneven:
+        return linear(target, tuple(map(float, range(array.used_levels))), array.cell.level_conductances)
+    return (array.step * target).add_(array.cell.g_min)
 
 
 def reference_digits(array: Crossbar, slices: int) -> list[int]:

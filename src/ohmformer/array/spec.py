@@ -10,10 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ohmformer import units
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.prices.changed import prices_of_changed
 from ohmformer.array.prices.spec import ArrayCost, Bits, Encoding, LineCount, mean_conductance
 from ohmformer.array.wires.spec import MAX_LOSS, Wires, largest_loss
+from ohmformer.device.cell_range import digits_needed
 from ohmformer.device.spec import Cell, WriteVerify
 from ohmformer.errors import BadInput
 from ohmformer.quantities import ConversionRate, Percentile, PositiveShare, Seconds, SignedFraction
@@ -90,7 +92,9 @@ class Crossbar(Spec):
 
     Slicing. A code is spread over ceil(bits / c) slices of c bits per cell. Slice k has the weight base^k, which the
     digital shift-and-add applies. A `radix` below 2^c trades resolution for noise: with radix 1 all S cells have
-    equal weight, codes are only -S (2^c - 1) .. S (2^c - 1), and the noise of the cells averages.
+    equal weight, codes are only -S (2^c - 1) .. S (2^c - 1), and the noise of the cells averages. With `levels` L, a
+    cell holds a digit from 0 to L - 1 in place of 2^c - 1, the base is L, and as many slices are used as L^S >= 2^bits
+    needs.
 
     Redundancy. Every digit is written into `redundancy` cells, each in an array of its own, and the shift-and-add takes
     the mean of their results. The codes stay the same, the noise averages, and everything that slices take is taken
@@ -114,9 +118,11 @@ class Crossbar(Spec):
     """Bits of a stored code: of the magnitude in a differential pair, of the shifted code with an offset."""
     bits_per_cell: Bits = 2
     """Bits of a cell; equal to `bits` for one cell per value."""
+    levels: Annotated[int, Field(ge=2, le=65_536)] | None = None
+    """Number of levels of a cell in use, at most 2^bits_per_cell; None for 2^bits_per_cell."""
     radix: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Weight of a slice relative to the slice below it, 1 to 2^bits_per_cell. None for 2^bits_per_cell and codes of
-    `bits` bits. A number makes every digit of every slice usable: the largest code is (2^c - 1) sum_k base^k."""
+    """Weight of a slice relative to the slice below it, 1 to the number of levels. None for that number and codes of
+    `bits` bits. A number makes every digit of every slice usable: the largest code is (levels - 1) sum_k base^k."""
     redundancy: Copies = 1
     """Redundancy: the number of cells that every digit is written into, whose results are averaged."""
     scale: Scale = "tensor"
@@ -157,13 +163,10 @@ class Crossbar(Spec):
         if self.encoding == "offset" and self.bits < 2:
             raise ValueError("bits = 1 is too few for an offset; use 2 or more, or encoding = 'differential'")
         self._check_radix()
+        self._check_levels()
         self._check_wires()
-        if self.cell.levels is not None and 2**self.bits_per_cell > self.cell.levels:
-            raise ValueError(
-                f"bits_per_cell = {self.bits_per_cell} needs {2**self.bits_per_cell} levels but the cell has "
-                f"{self.cell.levels}; lower it or take another cell"
-            )
         writes = self.write_verify.writes if self.write_verify else 1
+        self._check_age()
         if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
             raise ValueError(f"write_verify: {reason}")
         digits = self.slices() // self.redundancy
@@ -173,6 +176,18 @@ class Crossbar(Spec):
             )
         return self
 
+    def _check_age(self) -> None:
+        """Refuse ages at which the write noise is not known, or differs from that which write-verify reads back."""
+        try:
+            aged, new = self.aged_cell, self.cell.at_age(0.0)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
+        if self.write_verify and aged.write_noise != new.write_noise:
+            raise ValueError(
+                f"write_verify: writes are read back at once, but write_noise has other parameters at age = "
+                f"{units.show(self.age, 's')}; leave write_verify out, or lower age"
+            )
+
     def _check_radix(self) -> None:
         if self.radix is None:
             return
@@ -181,10 +196,26 @@ class Crossbar(Spec):
                 f"radix = {self.radix}: an 'offset' array holds the bits of a shifted code; leave radix "
                 "out, or use encoding = 'differential'"
             )
-        if self.radix > 1 << self.bits_per_cell:
+        if self.radix > self.used_levels:
+            limit = f"2^bits_per_cell = {self.used_levels}" if self.levels is None else f"levels = {self.levels}"
             raise ValueError(
-                f"radix = {self.radix} is above 2^bits_per_cell = {1 << self.bits_per_cell}, so that codes "
-                "between would have no digits; lower it"
+                f"radix = {self.radix} is above {limit}, so that codes between would have no digits; lower it"
+            )
+
+    def _check_levels(self) -> None:
+        """Refuse levels that the cell does not have, and uneven levels that digits do not number one by one."""
+        if self.levels is not None and self.levels > 1 << self.bits_per_cell:
+            raise ValueError(
+                f"levels = {self.levels} is above 2^bits_per_cell = {1 << self.bits_per_cell}; set bits_per_cell = "
+                f"{(self.levels - 1).bit_length()}, or lower levels"
+            )
+        if reason := self.cell.unfit_levels(self.used_levels):
+            what = f"bits_per_cell = {self.bits_per_cell}" if self.levels is None else f"levels = {self.levels}"
+            raise ValueError(f"{what} {reason}")
+        if self.cell.uneven and self.encoding == "offset":
+            raise ValueError(
+                "encoding = 'offset': the levels of the cell have uneven steps, so that no reference column holds the "
+                "offset; use encoding = 'differential'"
             )
 
     def _check_wires(self) -> None:
@@ -215,9 +246,19 @@ class Crossbar(Spec):
         return self if cost is self.cost else self.model_copy(update={"cost": cost})
 
     @property
+    def aged_cell(self) -> Cell:
+        """The cell, with the write noise of cells that are read `age` seconds after they were written."""
+        return self.cell.at_age(self.age)
+
+    @property
+    def used_levels(self) -> int:
+        """Number of levels of a cell in use."""
+        return 1 << self.bits_per_cell if self.levels is None else self.levels
+
+    @property
     def base(self) -> int:
         """Weight of a slice relative to the slice below it."""
-        return 1 << self.bits_per_cell if self.radix is None else self.radix
+        return self.used_levels if self.radix is None else self.radix
 
     @property
     def max_code(self) -> int:
@@ -241,12 +282,12 @@ class Crossbar(Spec):
 
     @property
     def max_digit(self) -> int:
-        """Largest digit of a cell, 2^c - 1."""
-        return (1 << self.bits_per_cell) - 1
+        """Largest digit of a cell, one less than the number of levels in use."""
+        return self.used_levels - 1
 
     @property
     def step(self) -> float:
-        """Conductance of one digit [S]."""
+        """Conductance of one digit [S]; the mean one if the levels of the cell have uneven steps."""
         return (self.cell.g_max - self.cell.g_min) / self.max_digit
 
     @property
@@ -270,7 +311,7 @@ class Crossbar(Spec):
     def slices(self, max_code: int | None = None) -> int:
         """Slices, copies included, that hold codes up to `max_code`, by default the largest code."""
         if self.encoding == "offset" or max_code is None:
-            return -(-self.bits // self.bits_per_cell) * self.redundancy
+            return digits_needed(self.bits, self.used_levels) * self.redundancy
         base, weight, largest, digits = self.base, 1, 0, 0
         while largest < max_code or digits == 0:
             largest, weight, digits = largest + self.max_digit * weight, weight * base, digits + 1
@@ -322,21 +363,25 @@ def analog(array: Crossbar) -> Crossbar:
     of `array`, and each value has as many copies as a digit had.
     """
     inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
-    write_verify = array.write_verify
-    if write_verify is not None:
-        write_verify = write_verify.model_copy(update={"writes": write_verify.max_writes(-1)})
-    whole = {"bits_per_cell": array.bits, "radix": None, "inputs": inputs, "write_verify": write_verify}
+    whole: dict[str, Any] = {"bits_per_cell": array.bits, "levels": None, "radix": None, "inputs": inputs}
+    if (verify := array.write_verify) is not None:
+        whole["write_verify"] = verify.model_copy(update={"writes": verify.max_writes(-1)})
+    if array.cell.uneven:
+        whole["cell"] = array.cell.model_copy(update={"level_conductances": ()})
     return array.model_copy(update=whole)
 
 
-def bits_needed(rows: int, bits_per_cell: int, *, max_input: int = 1, both_signs: bool = False) -> int:
-    """Bits of a loss-free full-scale converter: ceil(log2(R (2^c - 1) + 1)) for bit-serial inputs.
+def bits_needed(
+    rows: int, bits_per_cell: int, *, levels: int | None = None, max_input: int = 1, both_signs: bool = False
+) -> int:
+    """Bits of a loss-free full-scale converter: ceil(log2(R (L - 1) + 1)) for bit-serial inputs, with L levels.
 
     Args:
         rows: R, rows of the array.
-        bits_per_cell: c.
+        bits_per_cell: bits of a cell.
+        levels: L; None for 2^bits_per_cell.
         max_input: the largest input of one read; 1 for bit-serial inputs.
         both_signs: True if currents have both signs: with analog subtraction, or signed amplitudes.
     """
-    top = rows * ((1 << bits_per_cell) - 1) * max_input
+    top = rows * ((1 << bits_per_cell if levels is None else levels) - 1) * max_input
     return (2 * top + 1 if both_signs else top).bit_length()

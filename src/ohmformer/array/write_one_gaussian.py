@@ -35,7 +35,7 @@ def writable(array: Crossbar) -> bool:
     It supports pairs that are written once with Gaussian noise, without drift, faults and losses in wires. If the clamp
     matters, the unused half of a pair must also be free of noise.
     """
-    cell = array.cell
+    cell = array.aged_cell
     if array.encoding != "differential" or array.write_verify or array.wires or not noise.gaussian(cell):
         return False
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
@@ -43,19 +43,22 @@ def writable(array: Crossbar) -> bool:
 
 
 def clamp_is_negligible(array: Crossbar) -> bool:
-    """True if every level that is noisy lies at least `FAR` standard deviations from the bounds of the conductance."""
-    g = encoding.level_conductances(array)
-    ceiling = math.inf if array.cell.g_ceiling is None else array.cell.g_ceiling
-    std = noise.write_std(g, array.cell)
-    return bool((std == 0).logical_or_(torch.minimum(g, ceiling - g) >= FAR * std).all())
+    """True if what every noisy level holds lies `FAR` standard deviations from the bounds of the conductance."""
+    cell = array.aged_cell
+    g, ceiling = encoding.level_conductances(array), math.inf if cell.g_ceiling is None else cell.g_ceiling
+    std, mean = noise.write_std(g, cell), noise.write_mean(g, cell)
+    return bool((std == 0).logical_or_(torch.minimum(mean, ceiling - mean) >= FAR * std).all())
 
 
-def _digits_and_stds(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
-    """The target digit, and the standard deviation of its write in digits, by slice and magnitude: each [S, K]."""
+def _means_and_stds(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, before the clamp, of the digit that is held, by slice and magnitude: each [S, K]."""
     codes = torch.arange(array.capacity(slices) + 1, dtype=torch.float64)
     digits = torch.stack(list(encoding.slice_digits(codes, array, slices)))
-    std_by_digit = noise.write_std(encoding.level_conductances(array), array.cell) / array.step
-    return digits, std_by_digit[digits.long()]
+    g, cell = encoding.level_conductances(array), array.aged_cell
+    std_by_digit = noise.write_std(g, cell) / array.step
+    mean = noise.write_mean(g, cell)
+    means = digits if mean is g and not cell.uneven else ((mean - cell.g_min) / array.step)[digits.long()]
+    return means, std_by_digit[digits.long()]
 
 
 @torch.no_grad()
@@ -71,7 +74,7 @@ def write_normal(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]
         BadInput: as in `write`.
     """
     request = crossbar.write_request(codes, array, **options)
-    if noise.silent(array.cell):
+    if noise.silent(array.aged_cell) and not array.cell.uneven:
         return Folded(request.codes * request.unit, None, None, request.unit)
     weight = _one_normal_per_value(request) if clamp_is_negligible(array) else _one_normal_per_cell(request)
     return Folded(weight.mul_(request.unit), None, None, request.unit)
@@ -80,20 +83,25 @@ def write_normal(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]
 def _one_normal_per_value(request: WriteRequest) -> Tensor:
     """What the cells of each value hold together, in codes [..., O, I], from one normal number each."""
     array = request.array
-    _, stds = _digits_and_stds(array, request.slices)
+    means, stds = _means_and_stds(array, request.slices)
     weights = torch.tensor([array.slice_weight(s) for s in range(request.slices)], dtype=torch.float64)
     variance = (weights[:, None] * stds / array.redundancy).square().sum(dim=0)
     table = (variance + variance[0]).sqrt().to(request.codes)  # the unused half holds code 0
+    held = (weights[:, None] * means / array.redundancy).sum(dim=0)
+    held = (held - held[0]).to(request.codes)
+    biased = array.cell.uneven or not noise.unbiased(array.aged_cell)
     normals = request.writer("cell").normal(request.codes.unsqueeze(0))[0]
     for code, number in _pieces(request, [normals]):
-        number.mul_(_looked_up(table, _magnitude(code))).add_(code)
+        magnitude = _magnitude(code)
+        mean = _looked_up(held, magnitude).mul_(code.sign()) if biased else code
+        number.mul_(_looked_up(table, magnitude)).add_(mean)
     return normals
 
 
 def _one_normal_per_cell(request: WriteRequest) -> Tensor:
     """What the cells of each value hold together, in codes [..., O, I], where each cell is clamped on its own."""
     array = request.array
-    digits, stds = (table.to(request.codes) for table in _digits_and_stds(array, request.slices))
+    means, stds = (table.to(request.codes) for table in _means_and_stds(array, request.slices))
     low = -array.cell.g_min / array.step
     high = None if array.cell.g_ceiling is None else (array.cell.g_ceiling - array.cell.g_min) / array.step
     writer = request.writer("cell")
@@ -101,7 +109,7 @@ def _one_normal_per_cell(request: WriteRequest) -> Tensor:
     for code, *numbers in _pieces(request, normals):
         magnitude = _magnitude(code)
         for s, number in enumerate(numbers):
-            number.mul_(_looked_up(stds[s], magnitude)).add_(_looked_up(digits[s], magnitude)).clamp_(low, high)
+            number.mul_(_looked_up(stds[s], magnitude)).add_(_looked_up(means[s], magnitude)).clamp_(low, high)
             if s:
                 numbers[0].add_(number, alpha=array.slice_weight(s))
         encoding.mean_over_copies_(numbers[0], array).mul_(code.sign())

@@ -29,13 +29,15 @@ Columns = Literal["cell", "reference"]
 
 
 def exact(array: Crossbar) -> bool:
-    """True if cells hold exactly what is written to them: no write noise, drift or faults."""
-    return noise.silent(array.cell) and not drift.drifts(array.cell, array.age) and not faults.faulty(array.cell)
+    """True if cells hold exactly the digits that are written to them: even levels, no write noise, drift or faults."""
+    cell = array.aged_cell
+    still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
+    return still and noise.silent(cell) and not cell.uneven
 
 
 def one_sided(array: Crossbar) -> bool:
     """True for pairs whose unused half stays at G_min exactly, so that writing the magnitude is enough."""
-    cell = array.cell
+    cell = array.aged_cell
     still = noise.silent_at_g_min(cell) and not drift.drifts(cell, array.age) and not faults.faulty(cell)
     return array.encoding == "differential" and still and array.wires is None
 
@@ -66,7 +68,7 @@ class Writer:
         major: Major,
         device: torch.device,
     ) -> None:
-        cell = array.cell
+        self.cell = cell = array.aged_cell
         self.array, self.columns, self.major, self.stream = array, columns, major, stream
         check_cell(cell, array.age)
         self.write_numbers = stream.child(columns, "write").open(device)
@@ -96,11 +98,11 @@ class Writer:
 
     def _held(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """`write` without the loss in wires."""
-        array, cell, s = self.array, self.array.cell, self.next_slice
+        array, cell, s = self.array, self.cell, self.next_slice
         self.next_slice += 1
-        if not (self.noisy or self.drifts or self.faulty):
+        if not (self.noisy or self.drifts or self.faulty or cell.uneven):
             return target, None
-        g_target = (self.step * target).add_(cell.g_min)
+        g_target = encoding.target_conductances(target, array)
         g, written = g_target, None
         if self.noisy:
             eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
@@ -132,13 +134,13 @@ class Writer:
         g = (
             encoding.level_conductances(array, target.device)
             if whole
-            else array.cell.g_min + array.step * target.double()
+            else encoding.target_conductances(target.double(), array)
         )
-        return write_verify.verified_eps(eps, g, array.cell, how.tolerance, writes, index=index if whole else None)
+        return write_verify.verified_eps(eps, g, self.cell, how.tolerance, writes, index=index if whole else None)
 
     def _to_digits_(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""
-        return g.sub_(self.array.cell.g_min).div_(self.step)
+        return g.sub_(self.cell.g_min).div_(self.step)
 
     def _normal(self, source: RandomSource, like: Tensor, P: int) -> Tensor:
         """The next standard normals [P, ..., O, I] of a source; `like` gives all sizes but P."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ohmformer.cli.cost_verbs import compare, cost, serve
+from ohmformer.cli.device_verbs import device
 from ohmformer.cli.library_verbs import list_entries, schema, show_entry
 from ohmformer.cli.output import show, tell
 from ohmformer.cli.stopping import Verbs, stopping
@@ -48,6 +49,7 @@ VERBS: dict[str, Callable[..., None]] = {
 
 for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
+app.add_typer(device, name="device")
 
 
 def main() -> int:

@@ -53,6 +53,16 @@ Page = Annotated[
         callback=_path,
     ),
 ]
+CellFile = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="CELL.toml", help="Write the cell to this file; - is standard output.", callback=_path
+    ),
+]
+CellFigure = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Draw fit, residuals and quantiles: .svg, .png or .pdf.", callback=_path),
+]
 Platforms = Annotated[
     str,
     typer.Option(

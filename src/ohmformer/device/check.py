@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ohmformer.device.families import GaussianWriteNoise
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.registry import Family, is_own
@@ -55,8 +56,10 @@ def _check(
         eps = torch.linspace(-3, 3, NORMALS, dtype=dtype)[:, None].repeat(1, LEVELS)
         g = torch.linspace(g_min, g_max, LEVELS, dtype=dtype).repeat(NORMALS, 1)
         if not is_own(type(write)):
-            # The deviation first: a Gaussian kind defines it alone, and `after_write` follows from it.
+            # Deviation and mean first: a Gaussian kind defines these alone, and `after_write` follows from them.
             _check_std(write, "write_std", g, lambda g, _: cell.write_noise.write_std(g, cell), eps)
+            if isinstance(write, GaussianWriteNoise) and not write.unbiased:
+                _tried(write, "write_mean", g, lambda g, _: write.write_mean(g, cell), eps)
             g_after = _tried(write, "after_write", g, lambda g, e: cell.write_noise.after_write(g, cell, e), eps)
             if bool((g_after.diff(dim=0) < 0).any()):
                 raise BadInput(

@@ -61,8 +61,10 @@ def capped_lognormal(g: Tensor, sigma: float, ceiling: float | None) -> tuple[Te
     return mean - g, (square - mean * mean).clamp(min=0.0)
 
 
-def normal_parts(g: Tensor, std: Tensor, ceiling: float, a: Tensor, b: Tensor) -> Parts:
-    """Integrals (see `Parts`) for the clamped Gaussian error d = std eps.
+def normal_parts(
+    g: Tensor, std: Tensor, ceiling: float, a: Tensor, b: Tensor, *, offset: Tensor | None = None
+) -> Parts:
+    """Integrals (see `Parts`) for the clamped Gaussian error d = offset + std eps.
 
     Args:
         g: targets [S].
@@ -70,13 +72,19 @@ def normal_parts(g: Tensor, std: Tensor, ceiling: float, a: Tensor, b: Tensor) -
         ceiling: upper bound of the conductance [S]; infinity for none.
         a: lower ends of the intervals of eps.
         b: upper ends.
+        offset: mean error before the clamp [S]; None for 0.
     """
-    floor = torch.nan_to_num(-g / std, nan=-math.inf, neginf=-math.inf)
-    top = torch.nan_to_num((ceiling - g) / std, nan=math.inf, posinf=math.inf)
+    mean = g if offset is None else g + offset
+    floor = torch.nan_to_num(-mean / std, nan=-math.inf, neginf=-math.inf)
+    top = torch.nan_to_num((ceiling - mean) / std, nan=math.inf, posinf=math.inf)
     l, h = (torch.minimum(torch.maximum(end, floor), top) for end in (a, b))
     zero = normal_mass(a, torch.minimum(b, torch.maximum(floor, a)))
     first = std * (density(l) - density(h)) - g * zero
     second = std * std * (normal_mass(l, h) + _moment(l) - _moment(h)) + g * g * zero
+    if offset is not None:
+        mass = normal_mass(l, h)
+        second = second + offset * (2 * std * (density(l) - density(h)) + offset * mass)
+        first = first + offset * mass
     return first, second, top
 
 

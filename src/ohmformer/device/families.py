@@ -78,6 +78,21 @@ class WriteNoise(Family):
         """True if writing G_min is exact, so that the unused half of a pair adds no write noise."""
         return self.silent
 
+    def unsuited(self, cell: CellRange) -> str:
+        """Say why this noise does not suit a cell, as fault and remedy; empty if it suits."""
+        return ""
+
+    def at_age(self, age: float) -> WriteNoise:
+        """Return the noise of cells that are read `age` seconds after they were written.
+
+        A kind whose parameters were measured at several times overrides this. All other methods hold for cells that are
+        read just after they were written, or for the age at which this method has fixed the noise.
+
+        Raises:
+            BadInput: the noise of this age is not known.
+        """
+        return self
+
     def scaled(self, factor: float) -> Self:
         """This kind with the noise times `factor`.
 
@@ -132,17 +147,36 @@ class WriteNoise(Family):
 
 
 class GaussianWriteNoise(WriteNoise):
-    """G' = G + s(G) eps, clamped. A kind defines s, its `write_std`; all closed forms follow from it."""
+    """G' = m(G) + s(G) eps, clamped.
+
+    A kind defines s, its `write_std`. The mean m is the target G, unless the kind defines `write_mean`. All closed
+    forms follow from both.
+    """
+
+    def write_mean(self, g: Tensor, cell: CellRange) -> Tensor:
+        """Mean conductance [S] after one write of targets g [S], before the clamp."""
+        return g
+
+    @property
+    def unbiased(self) -> bool:
+        """True if the mean before the clamp is the target."""
+        return type(self).write_mean is GaussianWriteNoise.write_mean
+
+    @property
+    def silent(self) -> bool:
+        """True if every write is exact."""
+        return super().silent and self.unbiased
 
     def after_write(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
-        """G + s eps."""
-        return self.write_std(g, cell) * eps + g
+        """m + s eps."""
+        return self.write_std(g, cell) * eps + self.write_mean(g, cell)
 
     def silent_at_g_min(self, cell: CellRange) -> bool:
-        """True if s(G_min) = 0."""
-        std = called(self, "write_std", _as_tensor(cell.g_min), cell)
+        """True if s(G_min) = 0 and m(G_min) = G_min."""
+        g = _as_tensor(cell.g_min)
+        std = called(self, "write_std", g, cell)
         try:
-            return bool((std == 0).all())
+            return bool((std == 0).all()) and (self.unbiased or bool((called(self, "write_mean", g, cell) == g).all()))
         except (AttributeError, RuntimeError):  # no tensor of values, which `device.check` refuses by name
             return False
 
@@ -150,18 +184,21 @@ class GaussianWriteNoise(WriteNoise):
         """Moments of a censored normal."""
         from ohmformer.device.closed_forms import censored_normal
 
-        return censored_normal(g, self.write_std(g, cell), cell.g_ceiling)
+        mean = self.write_mean(g, cell)
+        shift, variance = censored_normal(mean, self.write_std(g, cell), cell.g_ceiling)
+        return shift if mean is g else shift + (mean - g), variance
 
     def eps_of_error(self, error: Tensor | float, g: Tensor, cell: CellRange) -> Tensor:
-        """error / s."""
-        return error / self.write_std(g, cell)
+        """(G + error - m) / s."""
+        mean = self.write_mean(g, cell)
+        return (error if mean is g else error - (mean - g)) / self.write_std(g, cell)
 
     def parts(self, g: Tensor, cell: CellRange, a: Tensor, b: Tensor) -> Parts:
         """Integrals of a clamped normal."""
         from ohmformer.device.closed_forms import normal_parts
 
-        ceiling = math.inf if cell.g_ceiling is None else cell.g_ceiling
-        return normal_parts(g, self.write_std(g, cell), ceiling, a, b)
+        ceiling, mean = math.inf if cell.g_ceiling is None else cell.g_ceiling, self.write_mean(g, cell)
+        return normal_parts(g, self.write_std(g, cell), ceiling, a, b, offset=None if mean is g else mean - g)
 
 
 class ReadNoise(Family):

@@ -167,6 +167,16 @@ class Polynomial(GaussianWriteNoise):
         candidates = (low, high, vertex) if low < vertex < high else (low, high)
         return min(self.c0 + self.c1 * g + self.c2 * g * g for g in candidates)
 
+    def unsuited(self, cell: CellRange) -> str:
+        """A standard deviation is never below zero between G_min and G_max."""
+        least = self.minimum(cell.g_min / cell.g_max, 1.0)
+        if least >= -1e-9 * max(abs(self.c0), abs(self.c1), abs(self.c2)):  # a zero may be off by rounding
+            return ""
+        return (
+            f"c0 + c1 g + c2 g^2 falls to {least:.3g} S between g_min and g_max, but a standard deviation is never "
+            "below zero; correct c0, c1 and c2"
+        )
+
     def silent_at_g_min(self, cell: CellRange) -> bool:
         """Never, whatever the coefficients: each half of a pair has its own random numbers."""
         return False

@@ -24,8 +24,18 @@ def write_std(g: Tensor, cell: Cell) -> Tensor:
     return cell.write_noise.write_std(g, cell)
 
 
+def write_mean(g: Tensor, cell: Cell) -> Tensor:
+    """Mean [S] of one Gaussian write of targets g [S], before the clamp; g itself if writes have no bias."""
+    return cell.write_noise.write_mean(g, cell) if isinstance(cell.write_noise, GaussianWriteNoise) else g
+
+
+def unbiased(cell: Cell) -> bool:
+    """True if the mean of one Gaussian write, before the clamp, is its target."""
+    return not isinstance(cell.write_noise, GaussianWriteNoise) or cell.write_noise.unbiased
+
+
 def gaussian(cell: Cell) -> bool:
-    """True if write noise is Gaussian before the clamp, so that `write_std` describes it completely."""
+    """True if write noise is Gaussian before the clamp, so that `write_mean` and `write_std` describe it completely."""
     return isinstance(cell.write_noise, GaussianWriteNoise)
 
 

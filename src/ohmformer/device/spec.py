@@ -1,16 +1,21 @@
 """Specification of a memory cell: its conductance range, non-idealities, write-verify, and the cost of a write.
 
-`kinds.py` has the kinds of noise, drift and faults that a cell chooses from.
+`kinds.py`, `measured_kinds.py` and `retention_kinds.py` have the kinds of noise, drift and faults to choose from.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ohmformer import units
+from ohmformer.device.cell_range import LevelList, expanded_range
 from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WriteNoise
-from ohmformer.device.kinds import Faults, NoDrift, NoNoise, Polynomial
+from ohmformer.device.kinds import Faults, NoDrift, NoNoise
+from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
+from ohmformer.device.retention_kinds import Exponential as Exponential  # its file registers kinds
 from ohmformer.errors import BadInput, Misplaced, cut, shown
 from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
 from ohmformer.registry import called
@@ -36,6 +41,20 @@ def _states(faults: FaultModel) -> Any:
 def _tuple(value: Any) -> Any:
     """A list as a tuple, so that the spec is hashable; other values unchanged."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def _check_levels(levels: tuple[float, ...], count: int | None, g_min: float, g_max: float) -> None:
+    """Refuse levels that are not distinct, do not span the range, or are not as many as stated."""
+    if any(upper <= lower for lower, upper in pairwise(levels)):
+        raise ValueError("level_conductances holds a conductance twice; give each level once")
+    if count not in (None, len(levels)):
+        raise ValueError(f"levels = {count}, but level_conductances has {len(levels)}; leave levels out")
+    ends = zip((levels[0], levels[-1]), (g_min, g_max), strict=True)
+    if any(abs(level - end) > 1e-6 * g_max for level, end in ends):
+        raise ValueError(
+            f"level_conductances from {units.show(levels[0], 'S')} to {units.show(levels[-1], 'S')} do not span "
+            f"g_min = {units.show(g_min, 'S')} to g_max = {units.show(g_max, 'S')}; correct them, or leave those out"
+        )
 
 
 class WriteVerify(Spec):
@@ -82,6 +101,12 @@ class Cell(Spec):
     """
 
     catalog_kind: ClassVar[str] = "cell"
+    shorthands: ClassVar[dict[str, tuple[str, ...]]] = {
+        "r_on": ("g_max",),
+        "r_off": ("g_min",),
+        "on_off_ratio": ("g_min",),
+        "level_conductances": ("g_min", "g_max"),
+    }
     cost_fields: ClassVar[tuple[str, ...]] = ("write_time", "write_energy", "write_pulses", "endurance", "priced_at")
 
     g_min: Annotated[Siemens, Field(ge=0)]
@@ -91,7 +116,10 @@ class Cell(Spec):
     g_ceiling: PositiveSiemens | None = None
     """Upper clamp of written conductances [S]; None for none."""
     levels: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
-    """Number of distinguishable conductances; None for unlimited."""
+    """Number of distinguishable conductances; None for unlimited, or for the number of `level_conductances`."""
+    level_conductances: LevelList = ()
+    """The distinguishable conductances [S], from G_min to G_max, sorted; files may also write resistances. The steps
+    between them may differ. Empty if all steps are equal."""
     write_noise: WriteNoise = NoNoise()
     read_noise: ReadNoise = NoNoise()
     drift: Drift = NoDrift()
@@ -108,10 +136,17 @@ class Cell(Spec):
     """The cell that `write_time` and `write_energy` hold for. Other conductances follow from the `law` of the array;
     time and energy are in proportion to the pulses."""
 
+    @classmethod
+    def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Expand `r_on`, `r_off` and `on_off_ratio`, and add the range of listed levels."""
+        return expanded_range(data)
+
     @model_validator(mode="after")
     def _order(self) -> Cell:
         if self.g_min >= self.g_max:
             raise ValueError(f"g_min = {self.g_min:g} S is not below g_max = {self.g_max:g} S; correct one of them")
+        if self.level_conductances:
+            _check_levels(self.level_conductances, self.levels, self.g_min, self.g_max)
         if self.g_ceiling is not None and self.g_ceiling < self.g_max:
             raise ValueError("g_ceiling is below g_max; raise it or leave it out")
         states = _states(self.faults)
@@ -120,9 +155,40 @@ class Cell(Spec):
                 f"faults: {type(self.faults).__name__} gives the states {cut(repr(states))}; give places that are "
                 "shares of the range, from 0 to 1, and probabilities that sum to 1 at most"
             )
-        self._check_deviation()
+        if reason := called(self.write_noise, "unsuited", self):
+            raise ValueError(f"write_noise: {reason}")
         self._bind()
         return self
+
+    def at_age(self, age: float) -> Cell:
+        """Return the cell with the write noise of cells that are read `age` seconds after they were written.
+
+        Raises:
+            BadInput: the noise of this age is not known.
+        """
+        noise = called(self.write_noise, "at_age", age)
+        return self if noise is self.write_noise else self.model_copy(update={"write_noise": noise})
+
+    @property
+    def level_count(self) -> int | None:
+        """Number of distinguishable conductances; None for unlimited."""
+        return len(self.level_conductances) or self.levels
+
+    def unfit_levels(self, used: int) -> str:
+        """Say why an array cannot use `used` levels of the cell, as fault and remedy; empty if it can."""
+        there = self.level_count
+        if there is not None and used > there:
+            return f"needs {used} levels but the cell has {there}; lower it or take another cell"
+        if self.uneven and used != there:
+            return f"uses {used} of the {there} levels of the cell, whose steps are uneven; set levels = {there}"
+        return ""
+
+    @property
+    def uneven(self) -> bool:
+        """True if the steps between the levels differ."""
+        levels = self.level_conductances
+        step = (self.g_max - self.g_min) / max(1, len(levels) - 1)
+        return any(abs(g - self.g_min - n * step) > 1e-6 * step for n, g in enumerate(levels))
 
     def _bind(self) -> None:
         """Complete `priced_at` by the cell in which prices are first read; the cell is not public yet."""
@@ -192,18 +258,6 @@ class Cell(Spec):
         if at is None or at.g_min is None or at.g_max is None:
             return self.write_conductance
         return (at.g_min + at.g_max) / 2
-
-    def _check_deviation(self) -> None:
-        """Refuse a polynomial whose standard deviation falls below zero."""
-        noise = self.write_noise
-        if not isinstance(noise, Polynomial):
-            return
-        least = noise.minimum(self.g_min / self.g_max, 1.0)
-        if least < -1e-9 * max(abs(noise.c0), abs(noise.c1), abs(noise.c2)):  # a zero may be off by rounding
-            raise ValueError(
-                f"write_noise: c0 + c1 g + c2 g^2 falls to {least:.3g} S between g_min and g_max, but a standard "
-                "deviation is never below zero; correct c0, c1 and c2"
-            )
 
     @property
     def on_off_ratio(self) -> float:

@@ -90,8 +90,8 @@ def _slice_effort(targets: list[_Target], max_writes: int, columns: int) -> _Sli
 
 def _targets(array: Crossbar, s: int) -> list[_Target]:
     """The targets of the cells of slice s. A write of a stuck cell misses always or never."""
-    import torch  # imported here since only verified writes need it, and the import takes seconds
-
+    # imported here since only verified writes need torch, whose import takes seconds
+    from ohmformer.array.encoding import level_conductances
     from ohmformer.device import write_verify
 
     assert array.write_verify is not None
@@ -100,14 +100,13 @@ def _targets(array: Crossbar, s: int) -> list[_Target]:
     digits = list(range(min(array.max_digit, largest) + 1))
     unused = 0.5 if array.polarities == 2 else 0.0
     shares = [(1 - unused) / len(digits) + (unused if digit == 0 else 0.0) for digit in digits]
-    conductances = [cell.g_min + digit * array.step for digit in digits]
-    g = torch.tensor(conductances, dtype=torch.float64)
+    g = level_conductances(array)[: len(digits)]
     misses = write_verify.miss_probability(g, cell, tolerance).tolist()
     margin = tolerance * (cell.g_max - cell.g_min)
     stuck_states = cell.faults.conductances(cell)
     working = 1 - sum(probability for _, probability in stuck_states)
     targets = []
-    for share, conductance, miss in zip(shares, conductances, misses, strict=True):
+    for share, conductance, miss in zip(shares, g.tolist(), misses, strict=True):
         targets.append(_Target(share * working, miss))
         for g_stuck, probability in stuck_states:
             targets.append(_Target(share * probability, float(abs(conductance - g_stuck) > margin)))

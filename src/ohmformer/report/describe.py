@@ -28,9 +28,15 @@ def spec_table(spec: Spec, title: str, *, sources: bool = False) -> Table:
 
 def friendly(spec: Spec, path: str, value: Any) -> str:
     """A value as it would be written in a file."""
-    unit = unit_of(spec, path)
+    return _in_unit(value, unit_of(spec, path))
+
+
+def _in_unit(value: Any, unit: str) -> str:
+    """A value with its unit; a list of quantities in brackets."""
     if unit and isinstance(value, float):
         return units.show(value, unit)
+    if isinstance(value, tuple) and not any(isinstance(item, Spec) for item in value):
+        return f"[{', '.join(_in_unit(item, unit) for item in value)}]"
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -93,7 +93,15 @@ def _as_written(schema: Schema, cls: type[Spec]) -> Schema:
     for alias, targets in cls.aliases.items():
         properties[alias] = {"description": f"sets {' and '.join(targets)}"}
         required = [name for name in required if not any(target.split(".")[0] == name for target in targets)]
-    table = {**_table(properties, required), "description": schema.get("description", "")}
+    for shorthand, fields in cls.shorthands.items():
+        properties.setdefault(shorthand, {"description": f"stands for {' and '.join(fields)}"})
+    stated = {field: [key for key, fields in cls.shorthands.items() if field in fields] for field in required}
+    table = {
+        **_table(properties, [field for field in required if not stated[field]]),
+        "description": schema.get("description", ""),
+    }
+    if choices := [[field, *keys] for field, keys in stated.items() if keys]:
+        table["allOf"] = [{"anyOf": [{"required": [key]} for key in keys]} for keys in choices]
     if not cls.catalog_kind:
         return table
     name = {"type": "string", "description": f"name of a library {cls.catalog_kind}, or path of a .toml file"}
@@ -116,6 +124,8 @@ def _quantity(schema: Schema) -> Schema:
         return {"type": "string", "description": f"a quantity in {schema['unit']}, such as '10 {schema['unit']}'"}
     if "anyOf" in schema:
         return {**schema, "anyOf": [_quantity(option) for option in schema["anyOf"]]}
+    if isinstance(schema.get("items"), dict):
+        return {**schema, "items": _quantity(schema["items"])}
     return schema
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ohmformer import units
 from ohmformer.errors import BadInput, shown
-from ohmformer.quantities import Count, Fraction
+from ohmformer.quantities import Count, Fraction, Seconds, Share
 from ohmformer.schema import Spec
 
 SMALLEST, LARGEST = 1e-24, 1e17
@@ -34,6 +34,11 @@ class Claim(Spec):
         of: stages that the share, the energy or the time refers to.
         components: components of the energy whose share is computed, or parts at full load; all if there are none.
         tiles: number of tiles at full load; by default those of the chip, or of one node, or one tile.
+        cell: library cell whose write, drift or read is computed.
+        other_cell: library cell that it is compared with.
+        share: conductance at which they are computed, as a share of G_max.
+        age: time from the write to the read [s].
+        encoding: how weights are stored in the cells.
         series: series of measured accuracies, as `model.method`.
         gamma: noise levels of these accuracies.
         why: why the model may differ, or why the claim cannot be checked.
@@ -52,6 +57,11 @@ class Claim(Spec):
     of: tuple[str, ...] = ()
     components: tuple[str, ...] = ()
     tiles: Count | None = None
+    cell: str = ""
+    other_cell: str = ""
+    share: Share | None = None
+    age: Annotated[Seconds, Field(ge=0)] = 0.0
+    encoding: Literal["differential", "offset"] = "differential"
     series: tuple[str, ...] = ()
     gamma: tuple[Fraction, ...] = ()
     why: Annotated[str, Field(min_length=1)]

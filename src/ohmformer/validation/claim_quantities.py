@@ -10,6 +10,7 @@ from ohmformer.cost.power.full_load import FullLoad, full_load
 from ohmformer.errors import BadInput
 from ohmformer.validation.claim_file import Claim
 from ohmformer.validation.claim_runs import Evaluator, Priced
+from ohmformer.validation.device_quantities import DEVICE_QUANTITIES
 
 MVM = ("array", "dac", "adc", "sample", "shift_add")
 """Components of a matrix product on arrays."""
@@ -180,6 +181,7 @@ QUANTITIES: dict[str, tuple[str, Compute]] = {
     "grows": ("", lambda evaluator, claim: evaluator.accuracies(claim).grows(claim.series, claim.gamma)),
     "sigma": ("", lambda evaluator, claim: evaluator.accuracies(claim).sigma),
     "misfit": ("%", lambda evaluator, claim: evaluator.accuracies(claim).misfit),
+    **DEVICE_QUANTITIES,
 }
 """Quantity -> SI unit, and the function that computes it from the runs or series of a claim."""
 

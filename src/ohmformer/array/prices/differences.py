@@ -31,7 +31,7 @@ def converter_bits(array: Crossbar) -> int:
     serial = array.inputs.kind == "bit_serial"
     top = 1 if serial else array.max_input(signed=True)
     both = array.subtract == "analog" or not serial
-    return bits_needed(array.rows, array.bits_per_cell, max_input=top, both_signs=both)
+    return bits_needed(array.rows, array.bits_per_cell, levels=array.levels, max_input=top, both_signs=both)
 
 
 def sizes(array: Crossbar, cost: ArrayCost) -> tuple[ArraySize, ArraySize]:

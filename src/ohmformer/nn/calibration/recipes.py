@@ -206,6 +206,6 @@ def fitted(operand: KVOperand, spec: Conditioning) -> Conditioner:
 
 def radices(array: Crossbar) -> list[int | None]:
     """Return the radices to try: None, the array's own, and then each smaller one down to 1."""
-    if array.encoding != "differential" or array.bits == array.bits_per_cell:
+    if array.encoding != "differential" or array.slices() == array.redundancy:
         return [None]
-    return [None, *range((array.radix or 1 << array.bits_per_cell) - 1, 0, -1)]
+    return [None, *range(array.base - 1, 0, -1)]

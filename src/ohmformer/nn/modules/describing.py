@@ -11,9 +11,10 @@ from ohmformer.nn.operands.base import Operand
 
 
 def on_arrays(title: str, operand: Operand) -> str:
-    """Return the title of an operand with the size of its arrays and the bits of its values."""
+    """Return the title of an operand with the size of its arrays, what a cell holds, and the bits of its values."""
     array = operand.array
-    return f"{title} on {array.rows} x {array.columns} cells of {array.bits_per_cell} bits, values of {array.bits} bits"
+    holds = f"{array.bits_per_cell} bits" if array.levels is None else f"{array.levels} levels"
+    return f"{title} on {array.rows} x {array.columns} cells of {holds}, values of {array.bits} bits"
 
 
 def joined(layer: str, crossbars: str) -> str:

@@ -1,0 +1,110 @@
+"""Kinds of drift and read noise of measured cells: exponential decay, and parameters in tables over the conductance.
+
+`families.py` defines what the methods of a kind take and return. Symbols: G target conductance [S], G' conductance
+after a write [S], t time since the write [s], eps a standard normal number of each cell.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ohmformer.device.families import CellRange, Drift, PositiveSeconds, PowerLawDrift, ReadNoise
+from ohmformer.device.interpolation import linear
+from ohmformer.device.measured_kinds import check_rising
+from ohmformer.quantities import Deviation, Listed, Share, Siemens
+from ohmformer.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shares = Annotated[tuple[Share, ...], Listed, Field(min_length=2)]
+"""Conductances as shares of G_max, rising from 0 to 1."""
+Deviations = Annotated[tuple[Deviation, ...], Listed]
+"""One dimensionless value for each share."""
+
+
+def _check_table(shares: tuple[float, ...], **columns: tuple[float, ...]) -> None:
+    """Refuse a table that does not span 0 to 1, or whose columns differ in length."""
+    check_rising("g", shares)
+    if (shares[0], shares[-1]) != (0.0, 1.0):
+        raise ValueError("g must begin with 0 and end with 1; add the values at G = 0 and at G_max")
+    for name, values in columns.items():
+        if len(values) != len(shares):
+            raise ValueError(f"{name} has {len(values)} values for {len(shares)} of g; give one for each")
+
+
+@register
+class Exponential(Drift):
+    """G(t) = G_rest + (G' - G_rest) exp(-(t / tau)^stretch): a charge that leaks away, as in gain cells."""
+
+    kind: Literal["exponential"] = "exponential"
+    tau: PositiveSeconds
+    """Time constant [s]: the median over cells."""
+    tau_spread: Deviation = 0.0
+    """Standard deviation of ln tau from cell to cell."""
+    stretch: Annotated[Deviation, Field(gt=0)] = 1.0
+    """Exponent of t / tau, dimensionless; 1 for an exponential decay."""
+    g_rest: Annotated[Siemens, Field(ge=0)] | None = None
+    """Conductance in the end [S]; None for G_min."""
+
+    def acts(self, age: float) -> bool:
+        """True after the write."""
+        return age > 0
+
+    def drifted(self, g: Tensor, target: Tensor, cell: CellRange, eps: Tensor, *, age: float) -> Tensor:
+        """G_rest + (G' - G_rest) exp(-(t / tau)^stretch), with tau = median exp(tau_spread eps)."""
+        rest = cell.g_min if self.g_rest is None else self.g_rest
+        exponent = (eps * (-self.stretch * self.tau_spread)).exp_().mul_(-((age / self.tau) ** self.stretch))
+        return exponent.exp_().mul_(g - rest).add_(rest)
+
+
+@register
+class PowerLawTable(PowerLawDrift):
+    """G(t) = G' (t / t0)^-nu for t >= t0, nu = |m + s eps|: m and s are linear between values given over G / G_max."""
+
+    kind: Literal["power_law_table"] = "power_law_table"
+    g: Shares
+    """Target conductances as shares of G_max, rising from 0 to 1."""
+    nu: Deviations
+    """Mean exponent m at each of them."""
+    nu_std: Deviations
+    """Standard deviation s of the exponent from cell to cell at each of them."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        _check_table(self.g, nu=self.nu, nu_std=self.nu_std)
+        return self
+
+    def exponent(self, target: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
+        """|m + s eps|."""
+        x = (target / cell.g_max).clamp_(0.0, 1.0)
+        return linear(x, self.g, self.nu_std).mul_(eps).add_(linear(x, self.g, self.nu)).abs_()
+
+
+@register
+class FlickerTable(ReadNoise):
+    """1/f read noise G q sqrt(ln((t + t_read) / (2 t_read))): q is linear between values given over G' / G_max."""
+
+    remembers_writing = True
+
+    kind: Literal["flicker_table"] = "flicker_table"
+    g: Shares
+    """Conductances just after the write as shares of G_max, rising from 0 to 1."""
+    q: Deviations
+    """Dimensionless coefficient at each of them."""
+    t_read: PositiveSeconds
+    """Duration of a read [s]."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        _check_table(self.g, q=self.q)
+        return self
+
+    def read_std(self, g: Tensor, cell: CellRange, *, age: float, written: Tensor | None) -> Tensor:
+        """|G| q sqrt(ln((t + t_read) / (2 t_read)))."""
+        x = ((g if written is None else written) / cell.g_max).clamp_(0.0, 1.0)
+        growth = max(0.0, math.log((age + self.t_read) / (2 * self.t_read)))
+        return linear(x, self.g, self.q).mul_(math.sqrt(growth)).mul_(g.abs())

@@ -1,0 +1,1 @@
+"""Which cell do measurements show: its range, write noise, drift and endurance?"""
