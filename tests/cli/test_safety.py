@@ -46,7 +46,10 @@ def test_permission_is_for_modules_and_those_below() -> None:
     settings = [point.settings for point in make_whole(document(sweep={"seed": [0, 1]})).points]
     for allowed in (["tests.study.small"], ["tests"], ["x", "tests.study"]):
         check_python(settings, allowed, "")
-    for refused in ([], ["tests.study.smal"], ["tests.study.small.x"], [""], ["*"]):
+    for unnamed in ("", "*", "tests/small", "os;id"):
+        with pytest.raises(BadInput, match=r"^--allow-python .*: is not the name of a module"):
+            check_python(settings, [unnamed], "")
+    for refused in ([], ["tests.study.smal"], ["tests.study.small.x"]):
         with pytest.raises(
             BadInput, match=r"^model\.source = .* \(and 1 more\): .*add --allow-python tests\.study\.small$"
         ):
