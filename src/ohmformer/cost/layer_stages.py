@@ -18,6 +18,7 @@ from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
 from ohmformer.cost.gpu_roofline import kernels_cost
+from ohmformer.cost.memory.limited_arrays import array_turns, limit_of
 from ohmformer.cost.memory.traffic import tile_memory_time, with_memory_off_chip
 from ohmformer.cost.network.links import carried
 from ohmformer.cost.network.traffic import Traffic, traffic_of, values_moved
@@ -251,22 +252,25 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
     products = [op for op in ops if isinstance(op, PlacedOp)]
     chip, counts, total = context.chip, Counts(), Cost()
     traffic, transfers, rest, spilled = _around_arrays(_Request(name, ops, context, prices=False))
-    parts = [*rest.parts]
+    parts, turns = [*rest.parts], array_turns(products)
     for placed in products:
         reads = array_reads(placed)
         cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role, partial=reads.partial)
         time, by_keys = time_of_reads(placed, reads, cost.interval)
         per_token = time / context.vectors
+        if turns > 1 and limit_of(placed) is not None:
+            per_token *= turns
         if rest.seen is not None:
             parts += by_keys if by_keys and sees(placed.op, rest.seen) else (KeySum(per_token),)
         fill = cost.latency - cost.interval + chip.network_latency
         total = total.beside(Cost(cost.energy, fill, per_token))
         counts += reads.counts
+    in_turn = context.turns if any(limit_of(placed) is not None for placed in products) else ""
     stage = Stage(
         name,
         side,
-        f"{side}.{name}",
-        any(placed.shared for placed in products),
+        f"{side}.{'arrays' if in_turn == 'stages' else name}",
+        bool(in_turn) or any(placed.shared for placed in products),
         fixed=total.latency,
         per_token=largest(total.interval, rest.cost.interval, spilled),
         energy=add_energy(total.energy, transfers, rest.cost.energy),

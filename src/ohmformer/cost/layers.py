@@ -184,7 +184,9 @@ class Divided(NamedTuple):
             filled = tiles.share_filled(hardware, arrays, lanes[first])
             sizes = self.workload.batch, layer.tokens, layer_lanes
             sharing = self.sharing[group]
-            context = LayerContext(hardware, *sizes, homes[group], weight_uses, filled, sharing=sharing)
+            turns = tiles.turns_of(hardware, arrays, arrays_of[group])
+            fixed = homes[group], weight_uses, filled
+            context = LayerContext(hardware, *sizes, *fixed, sharing=sharing, turns=turns)
             load = load_stage(hardware, arrays, arrays_of[group], weight_uses)
             around[first] = context, on_chips(load, sharing) if load else None
         return self._replace(around=around)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, inf
+from typing import Literal
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
@@ -37,6 +38,8 @@ class LayerContext:
         filled: share of the arrays in the tiles of the layer's weights that hold its weights.
         moving: True if what is off the chip changes from pass to pass; prices without it are then kept.
         sharing: number of chips that share the layer, each of which does what its operations say.
+        turns: what takes turns in arrays of limited number: the `stages` of the layer if its weights need more arrays
+            than there are, `layers` if those of two layers do, and nothing ("") otherwise.
     """
 
     hardware: Accelerator
@@ -48,6 +51,7 @@ class LayerContext:
     filled: float = 1.0
     moving: bool = False
     sharing: int = 1
+    turns: Literal["", "layers", "stages"] = ""
 
     @property
     def vectors(self) -> int:
@@ -84,7 +88,7 @@ class LayerContext:
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention, id(hardware.system))
-        sizes = self.batch, self.tokens, self.lanes, self.weight_uses, self.filled, self.sharing
+        sizes = self.batch, self.tokens, self.lanes, self.weight_uses, self.filled, self.sharing, self.turns
         return (*owners, *sizes, self.homes.key)
 
     @cached_property

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
+from typing import Literal
 
 from ohmformer import units
 from ohmformer.array.spec import Crossbar
@@ -17,6 +18,7 @@ from ohmformer.cost.attention.array_sides import second_set_area
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.gpu_memory import stays_cached
+from ohmformer.cost.memory.limited_arrays import limit_of
 from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine
@@ -51,21 +53,35 @@ class LayerArrays:
         count: number of equal layers.
         weights: its weights, without those that lie in the cells of an earlier product.
         kv: its K and V.
+        limited: its further weights, for which the engine has a limited number of arrays.
     """
 
     count: int
     weights: list[Plan]
     kv: list[KVUse]
+    limited: list[Plan] = field(default_factory=list)
 
     @cached_property
     def arrays(self) -> int:
-        """Number of arrays for the weights of one layer."""
-        return sum(plan.arrays for plan in self.weights)
+        """Number of arrays that the weights of one layer need."""
+        return self.limited_arrays + sum(plan.arrays for plan in self.weights)
+
+    @cached_property
+    def limited_arrays(self) -> int:
+        """Number of arrays that the weights need for which the engine has a limited number."""
+        return sum(plan.arrays for plan in self.limited)
 
     @cached_property
     def kinds(self) -> list[tuple[Crossbar, int]]:
-        """Number of arrays for the weights of one layer, by kind of array."""
+        """Number of arrays of unlimited number for the weights of one layer, by kind of array."""
         return _by_kind((plan.array, plan.arrays) for plan in self.weights)
+
+    def at_once(self, hardware: Accelerator) -> list[tuple[Crossbar, int]]:
+        """Number of arrays that hold weights of one layer at the same time, by kind of array."""
+        most = array_limit(hardware)
+        if most is None or not self.limited:
+            return self.kinds
+        return [*self.kinds, (self.limited[0].array, min(most, self.limited_arrays))]
 
 
 @dataclass(frozen=True)
@@ -125,6 +141,7 @@ class Tiles:
 def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
     """The matrices that one of `count` equal layers has in arrays."""
     weights: list[Plan] = []
+    limited: list[Plan] = []
     kv: list[KVUse] = []
     for placed in ops:
         if not isinstance(placed, PlacedOp) or not isinstance(placed.engine, ArrayEngine):
@@ -135,8 +152,9 @@ def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
             assert plan is not None
             kv.append(KVUse(op, engine, placed.shared, plan, count))
         elif placed.holds_cells:
-            weights.append(array_reads(placed).matrices)
-    return LayerArrays(count, weights, kv)
+            held = weights if limit_of(placed) is None else limited
+            held.append(array_reads(placed).matrices)
+    return LayerArrays(count, weights, kv, limited)
 
 
 def kv_arrays(workload: Workload, layers: list[LayerArrays], sets: int = 1) -> list[KVArrays]:
@@ -207,19 +225,16 @@ def array_limit(hardware: Accelerator) -> int | None:
 def weight_arrays(hardware: Accelerator, layers: list[LayerArrays]) -> list[tuple[Crossbar, int]]:
     """Number of arrays for the weights of all layers by kind, at most `array_limit`."""
     counts = _by_kind((array, layer.count * count) for layer in layers for array, count in layer.kinds)
-    most = array_limit(hardware)
-    if most is None:
-        return counts
-    return [(array, min(n, most) if _is_projection(array, hardware) else n) for array, n in counts]
+    return [*counts, *_limited_arrays(hardware, layers)]
 
 
-def projection_weights(hardware: Accelerator, layer: LayerArrays) -> list[Plan]:
-    """The weights of a layer that lie in the arrays of the projection engine, not in arrays that rules name."""
-    return [plan for plan in layer.weights if _is_projection(plan.array, hardware)]
-
-
-def _is_projection(array: Crossbar, hardware: Accelerator) -> bool:
-    return isinstance(hardware.projection, ArrayEngine) and array is hardware.projection.array
+def _limited_arrays(hardware: Accelerator, layers: list[LayerArrays]) -> list[tuple[Crossbar, int]]:
+    """The arrays of limited number that hold weights of all layers, with their number; empty if there are none."""
+    most, needed = array_limit(hardware), sum(layer.count * layer.limited_arrays for layer in layers)
+    if most is None or not needed:
+        return []
+    assert isinstance(hardware.projection, ArrayEngine)
+    return [(hardware.projection.array, min(most, needed))]
 
 
 def tiles_of_chip(hardware: Accelerator) -> int | None:
@@ -228,6 +243,20 @@ def tiles_of_chip(hardware: Accelerator) -> int | None:
     if chip is None or hardware.system is None:
         return None if chip is None else chip.tiles
     return chip.tiles or chip.tiles_per_node
+
+
+def turns_of(hardware: Accelerator, layer: LayerArrays, layers: list[LayerArrays]) -> Literal["", "layers", "stages"]:
+    """What takes turns in arrays of limited number, see `LayerContext.turns`.
+
+    Args:
+        hardware: the accelerator.
+        layer: the matrices of the layer.
+        layers: those of all layers of its chip.
+    """
+    most, needed = array_limit(hardware), layer.limited_arrays
+    if most is None or not needed or sum(each.count * each.limited_arrays for each in layers) <= most:
+        return ""
+    return "stages" if needed > most else "layers" if 2 * needed > most else ""
 
 
 def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KVArrays]) -> Tiles:
@@ -247,24 +276,18 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
         return Tiles([])
     chip = chip_of(hardware)
     per_tile = chip.arrays_per_core * chip.cores_per_tile
-    whole = [
-        (array, layer.count * ceil(count / per_tile))
-        for layer in layers
-        for array, count in layer.kinds
-        if array_limit(hardware) is None or not _is_projection(array, hardware)
-    ]
-    if array_limit(hardware) is not None:
-        whole += [(array, ceil(count / per_tile)) for array, count in weights if _is_projection(array, hardware)]
+    whole = [(array, layer.count * ceil(count / per_tile)) for layer in layers for array, count in layer.kinds]
+    whole += [(array, ceil(count / per_tile)) for array, count in _limited_arrays(hardware, layers)]
     kinds: list[tuple[str, Crossbar | None, int]] = [("projection", *entry) for entry in _by_kind(whole)]
     kinds += [("attention", array, ceil(count / per_tile)) for array, count in in_attention]
     without = ceil(fixed / (chip.cores_per_tile * chip.vector.lanes_per_core)) - sum(count for _, _, count in kinds)
     kinds.append(("projection", None, max(0, without)))
     needed = used = sum(count for _, _, count in kinds)
-    if chip.granularity == "node" and hardware.system is None:
+    size = tiles_of_chip(hardware)
+    if chip.granularity == "node" and size is None:
         if chip.tiles_per_node is None:
             raise BadInput("hardware.chip.tiles_per_node: is missing; add it, or take granularity = 'layer'")
         needed = ceil(needed / chip.tiles_per_node) * chip.tiles_per_node
-    size = tiles_of_chip(hardware)
     if size is not None and needed > size:
         stored = units.show(_weight_bytes(layers), "B")
         per_tile_lanes = chip.cores_per_tile * chip.vector.lanes_per_core
@@ -282,7 +305,7 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
 
 def _weight_bytes(layers: list[LayerArrays]) -> float:
     """Bytes of all weights in arrays."""
-    plans = ((layer.count, plan) for layer in layers for plan in layer.weights)
+    plans = ((layer.count, plan) for layer in layers for plan in (*layer.weights, *layer.limited))
     return sum(count * plan.inputs * plan.outputs * plan.matrices * plan.array.bits / 8 for count, plan in plans)
 
 
@@ -295,11 +318,12 @@ def given_lanes(hardware: Accelerator) -> int:
 
 def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:
     """Number of vector lanes in the tiles that hold a layer's weights."""
-    if not layer.weights or hardware.chip is None:
+    if hardware.chip is None or not (layer.weights or layer.limited):
         return 0
     chip = hardware.chip
     per_tile = chip.arrays_per_core * chip.cores_per_tile
-    return sum(ceil(count / per_tile) for _, count in layer.kinds) * chip.cores_per_tile * chip.vector.lanes_per_core
+    whole_tiles = sum(ceil(count / per_tile) for _, count in layer.at_once(hardware))
+    return whole_tiles * chip.cores_per_tile * chip.vector.lanes_per_core
 
 
 def share_filled(hardware: Accelerator, layer: LayerArrays, lanes: int) -> float:
@@ -313,7 +337,7 @@ def share_filled(hardware: Accelerator, layer: LayerArrays, lanes: int) -> float
     chip = hardware.chip
     if chip is None or not lanes:
         return 1.0
-    arrays = sum([count for _, count in layer.kinds])  # which, unlike `layer.arrays`, is known by now
+    arrays = sum([count for _, count in layer.at_once(hardware)])  # which, unlike `layer.arrays`, is known by now
     return arrays * chip.vector.lanes_per_core / (lanes * chip.arrays_per_core)
 
 

@@ -113,3 +113,21 @@ def test_gated_tiles_are_on_during_a_refresh(flow: of.Dataflow) -> None:
         static = run.energy_by(kind)["static"] - without.energy_by(kind)["static"]
         assert static == pytest.approx(more, rel=1e-6)
     assert of.explore([(work, hardware, flow)]).energy[0] == pytest.approx(run.energy, rel=1e-9)
+
+
+def test_cells_without_tokens_are_not_refreshed() -> None:
+    """Cells for 512 tokens, of which 65 are filled: as with cells for 65 tokens alone."""
+    for name, model, sizes in (
+        ("xformer_tvlsi_2023", "bert-base", {"tokens": 65}),
+        ("nvm_ideal", "gpt2", {"phase": "decode", "context": 64, "batch": 2}),
+    ):
+        found = []
+        for resident in (65, 512, 2_048):
+            hardware = refreshed(name)
+            for role in ("key", "value"):
+                hardware = of.replace(hardware, f"attention.{role}.resident", resident)
+            found.append(refresh_of(model, hardware, **sizes))
+        assert found[0].joules > 0
+        for other in found[1:]:
+            assert (other.seconds, other.cell_writes) == (found[0].seconds, found[0].cell_writes)
+            assert other.joules == pytest.approx(found[0].joules, rel=1e-12)

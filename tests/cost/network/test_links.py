@@ -17,7 +17,7 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.schema import load, replace
 from ohmformer.study.cost import make_costs, study_costs
 from ohmformer.study.serving import study_served
-from ohmformer.workload.shapes import shapes
+from ohmformer.workload.shapes import Transformer, shapes
 
 XFORMER = load(Accelerator, "xformer_tvlsi_2023")
 IDEAL = load(Accelerator, "nvm_ideal")
@@ -233,3 +233,25 @@ def test_published_designs_stay_within_their_limits() -> None:
     for name, most in (("puma_asplos_2019_16bit", 0.62), ("isaac_isca_2016", 0.41)):
         found = place(WORK, load(Accelerator, name)).loads
         assert 0 < max(found.values()) < most
+
+
+def test_what_is_not_refused_is_not_slowed() -> None:
+    """Early tokens of causal attention see few keys, so their time is short beside their bytes."""
+    sizes: dict[str, Any] = {"layers": 1, "width": 8, "heads": 1, "hidden": 64, "entries": 100, "head": 10}
+    work = shapes(Transformer(title="narrow", kind="decoder", tokens=65, **sizes))
+    engine = {"kind": "simd", "ops_per_mac": 2, "lanes": 64}
+    hardware = replace(load(Accelerator, "isaac_isca_2016"), "attention.value", engine)
+    refused = []
+    for rate in (1e8, 1e9, 3e9, 5e9, 7e9, 9e9, 1.1e10, 2e10, 1e11, 1e12):
+        ways = {way: replace(replace(hardware, "chip.buffer_bandwidth", rate), "chip.overload", way) for way in WAYS}
+        slow, note = (simulate(work, ways[way]).latency for way in ("slow", "note"))
+        try:
+            assert slow == note == simulate(work, ways["refuse"]).latency
+        except BadInput as fault:
+            refused.append(str(fault))
+    assert 0 < len(refused) < 10
+    assert all("hardware.chip.buffer_bandwidth = " in text for text in refused)
+    assert any("for some tokens" in text for text in refused)
+
+
+WAYS = ("slow", "refuse", "note")

@@ -19,7 +19,6 @@ from ohmformer.cost.chips.tensor import layer_share
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Divided
 from ohmformer.cost.memory.request_room import Held, check_both
-from ohmformer.cost.tiles import LayerArrays
 from ohmformer.errors import BadInput, shown
 from ohmformer.workload.spec import Layer, Op, StaticMatMul, Workload
 
@@ -263,7 +262,7 @@ class _Packing:
             arrays = []
             for kind, count in kinds.items():
                 one = divided.in_arrays[kind]
-                arrays.append(LayerArrays(count, one.weights, [replace(use, layers=count) for use in one.kv]))
+                arrays.append(replace(one, count=count, kv=[replace(use, layers=count) for use in one.kv]))
             found = contents_of(workload, self.hardware, distinct, arrays, self.kv_sets)
             held.append(Held(workload, self.hardware, distinct, found.homes, found.arrays, found.kv))
         last, *prefill = held

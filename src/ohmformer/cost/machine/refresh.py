@@ -1,14 +1,14 @@
 """The price of a refresh: all cells of keys and values are written again, from the memory that keeps the values.
 
-The machine stops computing for it. All layers refresh at the same time, and so do K and V, since each has its own
-arrays and drivers; the samples of a batch follow one another. A line of every array is written at a time, as when
-tokens are written for the first time.
+Cells that no token fills are left out. The machine stops computing for a refresh. All layers refresh at the same time,
+and so do K and V, since each has its own arrays and drivers; the samples of a batch follow one another. A line of every
+array is written at a time, as when tokens are written for the first time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from ohmformer import units
@@ -19,7 +19,7 @@ from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.memory.homes import KV, Homes
 from ohmformer.cost.memory.residents import kv_in_memory
 from ohmformer.cost.network.transfer import transfer_cost
-from ohmformer.cost.operands import chip_of
+from ohmformer.cost.operands import chip_of, slots_of, written_plan
 from ohmformer.cost.power.standing import tiles_at_work
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.errors import BadInput
@@ -120,8 +120,21 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
 
 
 def _held(workload: Workload, entry: KVArrays) -> list[tuple[KVUse, Plan, int]]:
-    """The products whose cells are refreshed, with the matrices of a sample and their number."""
+    """The products whose cells are refreshed, with the filled part of the matrices of a sample and their number."""
     if entry.shared:
         ((plan, count),) = entry.plans
-        return [(next(use for use in entry.uses if use.plan is plan), plan, count)]
-    return [(use, plan, count) for use, (plan, count) in zip(entry.uses, entry.plans, strict=True)]
+        held = [(next(use for use in entry.uses if use.plan is plan), count)]
+    else:
+        held = [(use, count) for use, (_, count) in zip(entry.uses, entry.plans, strict=True)]
+    return [(use, _filled(use), count) for use, count in held]
+
+
+def _filled(use: KVUse) -> Plan:
+    """The matrices of a sample without the cells of tokens that the pass does not have."""
+    op, engine = use.op, use.engine
+    tokens = op.queries if engine.written == "left" else op.tokens
+    if tokens >= slots_of(op, engine):
+        return use.plan
+    plan = written_plan(op, engine, use.plan.array, None, tokens)
+    assert plan is not None
+    return replace(plan, slices=use.plan.slices)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components
 from ohmformer.cost.cost import add_energy
@@ -9,7 +11,7 @@ from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.operands import chip_of
 from ohmformer.cost.power.standing import tiles_at_work
 from ohmformer.cost.stage import MEMORY, Stage
-from ohmformer.cost.tiles import LayerArrays, projection_weights
+from ohmformer.cost.tiles import LayerArrays
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, SramEngine
 from ohmformer.mapping.planning import Plan
@@ -20,9 +22,9 @@ def bytes_loaded(hardware: Accelerator, layers: list[LayerArrays]) -> float:
     engine = hardware.projection
     if not isinstance(engine, SramEngine) or not engine.arrays:
         return 0.0
-    weights = [(layer.count, projection_weights(hardware, layer)) for layer in layers]
-    arrays = sum(count * plan.arrays for count, plans in weights for plan in plans)
-    return sum(count * _bytes_of(plans) for count, plans in weights) if arrays > engine.arrays else 0.0
+    if sum(layer.count * layer.limited_arrays for layer in layers) <= engine.arrays:
+        return 0.0
+    return sum(layer.count * _bytes_of(layer.limited) for layer in layers)
 
 
 def _bytes_of(weights: list[Plan]) -> float:
@@ -33,7 +35,7 @@ def _bytes_of(weights: list[Plan]) -> float:
 def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArrays], uses: int) -> Stage | None:
     """The stage that loads a layer's weights from off-chip memory, `uses` times; None if all weights fit.
 
-    Products wait for it. A layer that is larger than the chip is loaded in parts, which takes the same time.
+    Products wait for it. Of a layer that needs more arrays than there are, one part after another is loaded.
 
     Raises:
         BadInput: weights must be loaded and the chip has no off-chip memory.
@@ -41,7 +43,7 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
     engine = hardware.projection
     if not isinstance(engine, SramEngine) or not engine.arrays:
         return None
-    weights = projection_weights(hardware, arrays)
+    weights = arrays.limited
     if not weights or not bytes_loaded(hardware, layers):
         return None
     chip = chip_of(hardware)
@@ -51,8 +53,9 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
     writes = [components.write_cost(plan, "projection", lines=engine.write_lines) for plan in weights]
     energy = add_energy({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
     lines = engine.array.columns if engine.write_lines == "columns" else engine.array.rows
-    time = largest(size / chip.dram.bandwidth, lines * writes[0].interval)
+    turns = ceil(arrays.limited_arrays / engine.arrays)
+    time = largest(size / chip.dram.bandwidth, turns * lines * writes[0].interval)
     energy = {name: uses * joules for name, joules in energy.items()}
     counts = sum((plan.writes(uses) for plan in weights), Counts())
-    standing = tiles_at_work(hardware, min(engine.arrays, sum(plan.arrays for plan in weights)))
+    standing = tiles_at_work(hardware, min(engine.arrays, arrays.limited_arrays))
     return Stage("load", "projection", MEMORY, True, floor=time, energy=energy, counts=counts, standing=standing)

@@ -41,13 +41,21 @@ def carried(stage: Stage, traffic: Traffic, chip: Chip) -> Stage:
     network_time = 0.0 if port is None else traffic.mean_sent / port
     memory_time = 0.0 if memory is None else traffic.mean_passed / memory
     loaded = stage.with_loads(network_time / stage.per_token, memory_time / stage.per_token)
+    if chip.overload == "note":
+        return loaded
     if chip.overload == "refuse":
         _refuse(loaded, chip)
-    if chip.overload != "slow":
-        return loaded
-    for bytes_each, rate in ((traffic.sent, port), (traffic.passed, memory)):
-        if rate is not None:
-            loaded = _at_least(loaded, bytes_each, rate, traffic.seen)
+    links = ((traffic.sent, port, "network_max_load"), (traffic.passed, memory, "buffer_bandwidth"))
+    for bytes_each, rate, field in links:
+        if rate is None:
+            continue
+        slower = _at_least(loaded, bytes_each, rate, traffic.seen)
+        if chip.overload == "refuse" and slower.per_token > loaded.per_token * (1 + SAME):
+            raise BadInput(
+                f"hardware.chip.{field} = {getattr(chip, field):g}: stage {stage.name} moves more for some tokens, "
+                "though not for their mean; take overload = 'slow' or raise it"
+            )
+        loaded = slower
     return loaded
 
 

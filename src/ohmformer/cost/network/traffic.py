@@ -16,11 +16,12 @@ from ohmformer.cost.array_prices import number
 from ohmformer.cost.attention.beside_products import sees
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.engine_choice import PlacedOp, role_of
+from ohmformer.cost.memory.limited_arrays import arrays_at_once
 from ohmformer.cost.memory.traffic import stored_bytes
 from ohmformer.cost.network.partial_sums import NO_SUMS, PartialSums, partial_sums_of
-from ohmformer.cost.operands import LayerContext, arrays_of, block_sums_by_keys, kv_tokens_read, lane_macs
+from ohmformer.cost.operands import LayerContext, block_sums_by_keys, kv_tokens_read, lane_macs
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import ArrayEngine, SimdEngine, SramEngine
+from ohmformer.hardware.spec import ArrayEngine, SimdEngine
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 
 
@@ -166,14 +167,7 @@ def _tiles(products: list[PlacedOp], context: LayerContext) -> float:
         return ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
     if not isinstance(first, ArrayEngine):
         return context.homes.tiles
-    arrays = extra = 0.0
-    for placed in products:
-        if lane_macs(placed):
-            extra = context.working_lanes / (chip.cores_per_tile * chip.vector.lanes_per_core)
-        engine, count = placed.engine, arrays_of(placed)
-        if isinstance(placed.op, DynamicMatMul):
-            arrays += count
-        else:
-            most = engine.arrays if isinstance(engine, SramEngine) else None
-            arrays += (count if most is None else min(count, most)) / context.filled
+    spills = any(lane_macs(placed) for placed in products)
+    extra = context.working_lanes / (chip.cores_per_tile * chip.vector.lanes_per_core) if spills else 0.0
+    arrays = arrays_at_once(products, context.filled)
     return arrays / (chip.arrays_per_core * chip.cores_per_tile) + extra

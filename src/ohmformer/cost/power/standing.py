@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
-from ohmformer.cost.operands import LayerContext, arrays_of, chip_of
+from ohmformer.cost.memory.limited_arrays import arrays_at_once
+from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import Stage
 from ohmformer.hardware.spec import Accelerator, SimdEngine
 
@@ -38,7 +39,7 @@ def powered(stage: Stage, ops: Iterable[LayerOp], context: LayerContext) -> Stag
     if context.hardware.chip is None or context.chip.idle_tiles == "on":
         return stage
     chip, products = context.chip, [op for op in ops if isinstance(op, PlacedOp)]
-    arrays = sum(arrays_of(placed) for placed in products)
+    arrays = arrays_at_once(products)
     lanes = max((_lanes(placed, context) for placed in products), default=context.working_lanes)
     arrays_per_tile = chip.arrays_per_core * chip.cores_per_tile
     lanes_per_tile = chip.vector.lanes_per_core * chip.cores_per_tile
