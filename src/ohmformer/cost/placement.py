@@ -26,7 +26,7 @@ from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.network.load import highest_loads, link_notes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
-from ohmformer.errors import BadInput, printable
+from ohmformer.errors import BadInput, check_type, printable
 from ohmformer.hardware.price_notes import machine_notes
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
@@ -222,6 +222,7 @@ def place(
     """
     check_cost_arguments("place", workload, hardware, clip, weights)
     check_choices(kv_sets=kv_sets, softmax_sets=softmax_sets, batching=batching)
+    check_type("place", "shared", shared, SharedChips, "ohmformer.cost.chips.layout.SharedChips, or leave it out")
     check_clip(hardware, clip)
     check_kv(workload, kv)
     choice = EngineChoice(hardware, clip, RuleBook.read(rules), weights or WeightMitigation(), kv)

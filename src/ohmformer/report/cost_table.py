@@ -167,7 +167,7 @@ def _caption(wears: Sequence[tuple[str, Wear | None]]) -> str:
     return "\n".join([about, *caption_of(wears)])
 
 
-def named_wears(points: Sequence[PricedPoint] | Sequence[ServedPoint]) -> list[tuple[str, Wear | None]]:
+def named_wears(points: Sequence[PricedPoint | ServedPoint]) -> list[tuple[str, Wear | None]]:
     """Name and wear of each point, for `caption_of`; without names where all points wear out alike."""
     wears = [point.cost.lifetime for point in points]
     alike = all(wear == wears[0] for wear in wears)
