@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import ohmformer as of
+from ohmformer.cost.chips.layout import ALONE
 from ohmformer.stats.intervals import mean_summary
 
 X = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
