@@ -12,7 +12,7 @@ from typing import NamedTuple
 import ohmformer as of
 
 MEANING = """Each source was read after the model was finished, and no field was changed. FasterTransformer 5:
-`docs/bert_guide.md`, column FT in FP16 (TensorFlow; the A10 with PyTorch). AITemplate: `examples/03_bert`, without
+its guide to BERT, column FT in FP16 (TensorFlow; the A10 with PyTorch). AITemplate: its example of BERT, without
 embeddings. TensorRT-LLM: `performance.md` of version 0.5. AWQ (arXiv 2306.00978): its own kernels in FP16. Ratios below
 0.74 are small batches of FasterTransformer, whose kernels are more and launch one by one, and three of the A10, of
 which the board's power is probably the limit."""

@@ -84,3 +84,9 @@ def test_the_schema_knows_the_shorthands() -> None:
     options = file_schema("cell")["$defs"]["Cell"]["anyOf"]
     table = next(option for option in options if "r_on" in option.get("properties", {}))
     assert "g_min" not in table.get("required", [])
+
+
+@pytest.mark.parametrize("g_max", [{"base": "x"}, [1.0], True, 10**400])
+def test_a_ratio_beside_an_unusable_end_names_that_end(g_max: object) -> None:
+    with pytest.raises(BadInput, match=r"g_max"):
+        read(on_off_ratio=4.5, g_max=g_max)

@@ -106,7 +106,7 @@ FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (AGING, {"coefficients": [[1e-7], [1e-7, -3e-7]]}, r"falls to -2e-07 S at G = 10 uS 3.6 ks after the write"),
     (PIECES, {"borders": [9e-6, 3e-6]}, "borders must rise; sort them"),
     (PIECES, {"borders": [3e-6, 3e-5]}, "borders: the last one is not below g_ref"),
-    (PIECES, {"borders": [3e-6]}, "coefficients has 3 lists, but 1 borders and 1 times need 2"),
+    (PIECES, {"borders": [3e-6]}, "coefficients has 3 lists; give 2, one for each piece at each time"),
     (PIECES, {"coefficients": [[1e-7], [], [1e-7]]}, "coefficients has an empty list"),
     (AGING, {"times": [HOUR, 1.0]}, "times must rise"),
     (TABLE, {"targets": [0.0, 2.5e-6, 2.5e-6, 1e-5]}, "targets must rise"),

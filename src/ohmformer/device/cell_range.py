@@ -75,7 +75,7 @@ def _add_ends(result: dict[str, Any], levels: list[Any] | tuple[Any, ...]) -> No
     """Add the ends of the range that listed levels state and the table leaves out."""
     try:
         listed = sorted(_siemens(level) for level in levels)
-    except (ValueError, TypeError):
+    except (ValueError, OverflowError):
         return  # the check of the field says what is wrong with it
     for field, end in (("g_min", listed[0]), ("g_max", listed[-1])):
         result.setdefault(field, {"value": f"{end!r} S", "kind": "derived", "how": "an end of level_conductances"})
@@ -97,9 +97,17 @@ def _conductance(key: str, value: Any, g_max: Any) -> str:
             raise ValueError("is not an on/off ratio; write a number above 1, or inf")
         if g_max is None:
             raise ValueError("needs the other end of the range; give g_max or r_on")
+    except (ValueError, OverflowError) as error:
+        raise Misplaced((key,), value, _reason(error)) from None
+    try:
         return f"{_siemens(_bare(g_max)) / ratio!r} S"
-    except (ValueError, TypeError) as error:
-        raise Misplaced((key,), value, str(error)) from None
+    except (ValueError, OverflowError) as error:
+        raise Misplaced(("g_max",), _bare(g_max), _reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    """The fault and remedy of a number that cannot be used."""
+    return "is beyond all numbers; correct its exponent" if isinstance(error, OverflowError) else str(error)
 
 
 def _resistance(value: Any) -> float:
@@ -117,10 +125,17 @@ def _resistance(value: Any) -> float:
 
 
 def _siemens(value: Any) -> float:
-    """A conductance [S] from a number or from text, also from that of a resistance."""
+    """A conductance [S] from a number or from text, also from that of a resistance.
+
+    Raises:
+        ValueError: the value is neither.
+        OverflowError: it is too large for a float.
+    """
     if isinstance(value, str):
         is_ohm = value.strip().lower().endswith(("ohm", "\u2126", "\u03a9"))
         return 1 / _resistance(value) if is_ohm else units.parse(value, "S")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("is not a conductance; write a number and a unit in quotes, such as '10 uS'")
     return float(value)
 
 

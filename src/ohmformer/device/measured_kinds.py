@@ -85,8 +85,8 @@ class PiecewisePolynomial(TimedNoise):
         given, needed = len(self.coefficients), (len(self.borders) + 1) * self.count
         if given != needed:
             raise ValueError(
-                f"coefficients has {given} lists, but {len(self.borders)} borders and {self.count} times need "
-                f"{needed}, one for each piece at each time"
+                f"coefficients has {given} lists; give {needed}, one for each piece at each time, since there are "
+                f"{len(self.borders)} borders and {self.count} times"
             )
         if not all(self.coefficients):
             raise ValueError("coefficients has an empty list; give at least one coefficient for each piece")
