@@ -79,8 +79,8 @@ class Replacer(ProductHandler[Place, list[Captured]]):
 
     def _unseen_row(self, module: str, reason: str) -> Captured:
         """Return the row of a layer that stays digital since the dry run shows no product of it, or by a rule."""
-        digital = self.rules.rule((module,)).digital
-        return digital_row(module, "x W", BY_RULE if digital else reason)
+        _, rule = self.rules.match_kv((module,))
+        return digital_row(module, "x W", BY_RULE if rule.digital else reason)
 
     def _follow_scores(self) -> None:
         """Make each module that computes or normalizes scores follow them from Q K^T to their softmax."""
