@@ -14,6 +14,6 @@ systems = {
 print(f"{'model':12} {'system':24} {'chips':>5} {'largest':>9} {'latency':>9} {'energy':>10} {'of links':>10}")
 for (model, name), hardware in systems.items():
     run = of.simulate(of.shapes(model, phase="decode", context=1000), hardware)
-    machine, link = run.placement.machine, run.energy_by("component").get("link", 0.0)
-    sizes = f"{machine.chips:5} {machine.largest_chip * 1e6:5.0f} mm²"
+    link = run.energy_by("component").get("link", 0.0)
+    sizes = f"{run.placement.chips:5} {run.placement.largest_chip * 1e6:5.0f} mm²"
     print(f"{model:12} {name:24} {sizes} {run.latency * 1e6:6.0f} us {run.energy * 1e3:7.2f} mJ {link * 1e3:7.3f} mJ")

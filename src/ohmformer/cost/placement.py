@@ -158,6 +158,16 @@ class Placement:
         return highest_loads(stage for layer, _ in self.distinct() for stage in layer.all_stages())
 
     @property
+    def chips(self) -> int:
+        """Number of chips."""
+        return 1 if self.machine is None else self.machine.chips
+
+    @property
+    def largest_chip(self) -> float:
+        """Area of the largest chip [m^2]."""
+        return self.area if self.machine is None else self.machine.largest_chip
+
+    @property
     def notes(self) -> list[str]:
         """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
         links = link_notes(self.hardware.chip, self.loads) if self.tiles else []
