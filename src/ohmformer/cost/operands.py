@@ -32,7 +32,8 @@ class LayerContext:
         hardware: the accelerator, with its prices.
         batch: number of samples.
         tokens: tokens per sample.
-        lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
+        lanes: vector lanes in the tiles that hold the layer, 0 if no tile does; or those of a unit, if all layers share
+            vector units.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
         filled: share of the arrays in the tiles of the layer's weights that hold its weights.

@@ -33,6 +33,12 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import Workload
 
+POOL_NOTE = (
+    "tokens wait for units that layers share first come, first served: latency is that of the event engine, since no "
+    "closed form holds"
+)
+"""Note of results on machines with `chip.vector.units` or `units` of an engine."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -139,6 +145,11 @@ class Placement:
         return self.softmax_sets == "one" and any(count_softmax_units(layers) > 1 for layers in self.by_chip)
 
     @cached_property
+    def has_pools(self) -> bool:
+        """True if several equal units take waiting tokens first come, first served, so that no closed form holds."""
+        return any(stage.pool for layer, _ in self.distinct() for stage in layer.all_stages())
+
+    @cached_property
     def shares_memory(self) -> bool:
         """True if several units take turns with the memory off the chip."""
         if not self.homes.off_chip:
@@ -171,7 +182,7 @@ class Placement:
     def notes(self) -> list[str]:
         """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
         links = link_notes(self.hardware.chip, self.loads) if self.tiles else []
-        return [*links, *machine_notes(self.hardware)]
+        return [*links, *machine_notes(self.hardware), *([POOL_NOTE] if self.has_pools else [])]
 
     @property
     def counts(self) -> Counts:

@@ -22,6 +22,7 @@ class JobList:
         self.jobs: list[Job] = []
         self._tokens: dict[tuple[int, int, int], int] = {}
         self._times: dict[tuple[int, int, int], tuple[float, float]] = {}
+        self._parts: dict[int, tuple[int, ...]] = {}
 
     def add(
         self, layer: int, stage: int, tokens: int, after: tuple[int, ...] = (), *, sample: int = 0, block: int = 0
@@ -30,6 +31,7 @@ class JobList:
 
         Tokens of a sample pass a stage in order, so that the first job of a sample there has its first tokens.
         Its units are busy for `Stage.occupancy(tokens)`; its result arrives `Stage.time(tokens)` after its start.
+        Where several equal units do the stage (`Stage.pool`), each may take a part of the tokens: one job for each part.
 
         Args:
             layer: position of the layer in `Placement.layers`.
@@ -40,7 +42,7 @@ class JobList:
             block: number of the block.
 
         Returns:
-            The position of the job.
+            The position of the job, which stands for all its parts in `after` of later ones.
 
         Raises:
             BadInput: there is no such layer or stage.
@@ -51,6 +53,24 @@ class JobList:
                 f"JobList.add(layer={layer}, stage={stage}): is not a position in Placement.layers ({count}) and "
                 "PlacedLayer.stages; count from 0"
             )
+        pool = self.placement.layers[layer].stages[stage].pool
+        after = self._all_parts(after)
+        if pool < 2 or tokens == 1:
+            return self._append(layer, stage, tokens, after, sample, block)
+        count = min(pool, tokens)
+        sizes = (tokens // count + (part < tokens % count) for part in range(count))
+        parts = tuple(self._append(layer, stage, size, after, sample, block) for size in sizes)
+        self._parts[parts[-1]] = parts
+        return parts[-1]
+
+    def _all_parts(self, after: tuple[int, ...]) -> tuple[int, ...]:
+        """The positions of jobs, with all parts of those that are divided."""
+        if self._parts.keys().isdisjoint(after):
+            return after
+        return tuple(part for each in after for part in self._parts.get(each, (each,)))
+
+    def _append(self, layer: int, stage: int, tokens: int, after: tuple[int, ...], sample: int, block: int) -> int:
+        """Append one job; see `add`."""
         placed = self.placement.layers[layer]
         entry = placed.stages[stage]
         first = 0
@@ -67,7 +87,9 @@ class JobList:
         unit = unit_name(placed, entry)
         own = placed.on_chip(MEMORY)
         self.jobs.append(
-            Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also, memory, first, own)
+            Job(
+                layer, entry, sample, block, unit, busy, after, share, time - busy, also, memory, first, own, entry.pool
+            )
         )
         return len(self.jobs) - 1
 
@@ -83,6 +105,6 @@ class JobList:
         if placed.setup is None:
             return after
         unit = unit_name(placed, placed.setup)
-        own = placed.on_chip(MEMORY)
+        own, after = placed.on_chip(MEMORY), self._all_parts(after)
         self.jobs.append(Job(layer, placed.setup, sample, 0, unit, placed.setup.time(1), after, share, memory_unit=own))
         return (len(self.jobs) - 1,)

@@ -26,7 +26,8 @@ def unit_name(layer: PlacedLayer, stage: Stage) -> str:
 
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
     """Position of the stage that writes the cells which the stage at `index` reads; None if it reads no such cells."""
-    if stages[index].engine != "attention" or stages[index].name in ("write", CONDITIONING):
+    stage = stages[index]
+    if stage.engine != "attention" or stage.pool or stage.name in ("write", CONDITIONING):
         return None
     return max((place for place in range(index) if stages[place].name == "write"), default=None)
 

@@ -20,6 +20,7 @@ from ohmformer.cost.memory.limited_arrays import arrays_at_once
 from ohmformer.cost.memory.traffic import stored_bytes
 from ohmformer.cost.network.partial_sums import NO_SUMS, PartialSums, partial_sums_of
 from ohmformer.cost.operands import LayerContext, block_sums_by_keys, kv_tokens_read, lane_macs
+from ohmformer.cost.vector.lanes import lanes_of_engine
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import ArrayEngine, SimdEngine
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
@@ -163,7 +164,7 @@ def _tiles(products: list[PlacedOp], context: LayerContext) -> float:
     """
     chip, first = context.chip, products[0].engine
     if isinstance(first, SimdEngine):
-        count = context.lanes if first.lanes == "of_layer" else first.lanes
+        count = lanes_of_engine(first, context).number
         return ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
     if not isinstance(first, ArrayEngine):
         return context.homes.tiles
