@@ -53,7 +53,7 @@ def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
             priced += _written_stages(_Request("", [*first_attention(later)], context))
         request = _Request(name, stage_ops, context)
         priced.append(_stage(request))
-        if context.chip.vector.units is not None:
+        if vector_units(context) is not None:
             priced += _in_vector_units(request)
     return merged(priced)
 
@@ -144,7 +144,7 @@ def _in_vector_units(request: _Request) -> tuple[Stage, ...]:
 
 def _beside(ops: list[LayerOp], context: LayerContext) -> Beside:
     """The digital work at the same time as products: none of vector lanes if all layers share these."""
-    return beside_products(ops, context, "all" if context.chip.vector.units is None else "outside")
+    return beside_products(ops, context, "all" if vector_units(context) is None else "outside")
 
 
 def _priced_stage(request: _Request) -> Stage:

@@ -31,7 +31,7 @@ class JobList:
 
         Tokens of a sample pass a stage in order, so that the first job of a sample there has its first tokens.
         Its units are busy for `Stage.occupancy(tokens)`; its result arrives `Stage.time(tokens)` after its start.
-        Where several equal units do the stage (`Stage.pool`), each may take a part of the tokens: one job for each part.
+        Where several equal units do the stage (`Stage.pool`), they share its tokens: one job for each part.
 
         Args:
             layer: position of the layer in `Placement.layers`.

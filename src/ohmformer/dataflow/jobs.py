@@ -112,7 +112,7 @@ def _check_jobs(jobs: Sequence[Job], placement: Placement, name: str) -> None:
             )
         if job.pool < 0 or pools.setdefault(job.unit, job.pool) != job.pool:
             raise BadInput(
-                f"{where}: pool = {job.pool}: is not that of other jobs of unit {shown(job.unit)}, or below 0; correct it"
+                f"{where}: pool = {job.pool}: is below 0, or not that of other jobs of {shown(job.unit)}; correct it"
             )
         key = job.layer, id(job.stage)
         shares[key] = shares.get(key, 0.0) + job.share

@@ -1,8 +1,8 @@
 """The vector lanes of a stage: how many work on it at the same time, and which unit they belong to.
 
 Lanes belong to the cores of a layer, or to units: `Chip.vector.units` for all digital work beside products, and
-`SimdEngine.units` for products. A unit takes one token of one layer at a time. Units of the same name form a pool, whose
-tokens wait first come, first served.
+`SimdEngine.units` for products. A unit takes one token of one layer at a time. Units of the same name form a pool: any
+of them takes the token that came first.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ class Lanes(NamedTuple):
 
 def vector_units(context: LayerContext) -> Lanes | None:
     """The vector units that all layers of a chip share; None if lanes belong to the layers."""
-    vector = context.chip.vector
-    return None if vector.units is None else Lanes(vector.lanes_per_core, VECTOR_UNITS, True, vector.units)
+    chip = context.hardware.chip
+    if chip is None or chip.vector.units is None:
+        return None
+    return Lanes(chip.vector.lanes_per_core, VECTOR_UNITS, True, chip.vector.units)
 
 
 def lanes_of_engine(engine: SimdEngine, context: LayerContext) -> Lanes:

@@ -88,8 +88,8 @@ def _check_jobs(last: Placement, dataflow: Dataflow, steps: int) -> None:
     if jobs > MOST_JOBS:
         raise BadInput(
             f"serve: generate = {steps + 1:,}: takes {jobs:,} jobs in the event engine, which times units that layers "
-            f"share (chip.vector.units, or units of an engine); at most {MOST_JOBS:,} jobs are possible: generate fewer "
-            "tokens, lower batch, or leave these units out"
+            f"share (chip.vector.units, or units of an engine); at most {MOST_JOBS:,} jobs are possible: generate "
+            "fewer tokens, lower batch, or leave these units out"
         )
 
 
