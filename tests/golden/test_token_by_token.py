@@ -118,6 +118,23 @@ def test_a_script_for_bert_has_faster_products_and_more_digital_units() -> None:
     assert reported == pytest.approx(bert(32, product=40.0).latency(digital_units=288) * 1e-9, rel=1e-3)
 
 
-@pytest.mark.parametrize("run", ["64", "128", "256", "32_fast"])
+@pytest.mark.parametrize(
+    ("run", "tokens", "product", "units"),
+    [
+        ("64_fast_4_units", 64, 40.0, 4),
+        pytest.param("128_fast_4_units", 128, 40.0, 4, marks=pytest.mark.slow),
+        ("64_1_unit", 64, 100.0, 1),
+        ("64_2_units", 64, 100.0, 2),
+    ],
+)
+def test_few_digital_units_limit_the_latency(run: str, tokens: int, product: float, units: int) -> None:
+    reported = FOUND[f"digital_attention_{run}"].reported
+    assert reported == pytest.approx(bert(tokens, product=product).latency(digital_units=units) * 1e-9, rel=1e-3)
+
+
+FEW_UNITS = ["64_fast_4_units", "128_fast_4_units", "64_1_unit", "64_2_units"]
+
+
+@pytest.mark.parametrize("run", ["64", "128", "256", "32_fast", *FEW_UNITS])
 def test_the_model_is_within_15_percent(run: str) -> None:
     assert FOUND[f"digital_attention_{run}"].verdict == "met"

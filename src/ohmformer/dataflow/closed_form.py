@@ -116,8 +116,8 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
         )
     if placement.has_pools:
         raise BadInput(
-            "hardware: units that layers share (chip.vector.units, or units of an engine) take tokens first come, first "
-            "served, so there is no closed form; take of.simulate or of.explore"
+            "hardware: units that layers share (chip.vector.units, or units of an engine) take tokens first come, "
+            "first served, so there is no closed form; take of.simulate or of.explore"
         )
     if not _has_formula(placement, dataflow, int(designs.block.min())):
         return with_refresh(placement, _by_recursion(placement, dataflow, designs))
