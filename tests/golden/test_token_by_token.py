@@ -123,8 +123,8 @@ def test_a_script_for_bert_has_faster_products_and_more_digital_units() -> None:
     [
         ("64_fast_4_units", 64, 40.0, 4),
         pytest.param("128_fast_4_units", 128, 40.0, 4, marks=pytest.mark.slow),
-        ("64_1_unit", 64, 100.0, 1),
-        ("64_2_units", 64, 100.0, 2),
+        pytest.param("64_1_unit", 64, 100.0, 1, marks=pytest.mark.slow),
+        pytest.param("64_2_units", 64, 100.0, 2, marks=pytest.mark.slow),
     ],
 )
 def test_few_digital_units_limit_the_latency(run: str, tokens: int, product: float, units: int) -> None:

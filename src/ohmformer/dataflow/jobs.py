@@ -37,10 +37,11 @@ def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
     total = 0
     for layer in placement.layers:
         size = dataflow.size_of_block(layer.tokens)
-        count = -(-layer.tokens // size)
         for first, end, whole in segments(layer, dataflow):
-            each, blocks = (layer.tokens, 1) if whole else (size, count)
-            total += blocks * sum(max(1, min(stage.pool, each)) for stage in layer.stages[first:end])
+            blocks, rest = (1, 0) if whole else divmod(layer.tokens, size)
+            for pool in (stage.pool for stage in layer.stages[first:end]):
+                total += blocks * max(1, min(pool, layer.tokens if whole else size))
+                total += max(1, min(pool, rest)) if rest else 0
     return total * placement.workload.batch
 
 
