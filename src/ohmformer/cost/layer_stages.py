@@ -9,6 +9,7 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
+from ohmformer.cost.array_prices import number
 from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, stage_keys, timed_by_keys
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.attention.write_stages import write_stages
@@ -136,8 +137,11 @@ def _in_vector_units(request: _Request) -> tuple[Stage, ...]:
     if not work.cost.energy:
         return ()
     side = role_of(next(op.op for op in ops if isinstance(op, PlacedOp))).partition(".")[0]
-    fixed, cost = context.chip.network_latency, work.cost
-    stage = lanes.stage(f"{request.name}_{VECTOR}", side, fixed=fixed, per_token=cost.interval, energy=cost.energy)
+    chip, cost = context.chip, work.cost
+    results = sum(values_moved(op)[1] for op in ops if isinstance(op, PlacedOp)) * context.bytes_per_value
+    back = {"network": results * number(chip.network_energy)} if number(chip.network_energy) else {}
+    energy, fixed = add_energy(cost.energy, back), chip.network_latency
+    stage = lanes.stage(f"{request.name}_{VECTOR}", side, fixed=fixed, per_token=cost.interval, energy=energy)
     stage = timed_by_keys(stage, work.seen, work.parts)
     return (on_chips(powered(stage, (), context), context.sharing),)
 

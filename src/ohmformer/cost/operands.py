@@ -81,7 +81,8 @@ class LayerContext:
         chip = self.chip
         places = (chip.arrays_per_core, chip.cores_per_tile, chip.vector.lanes_per_core, self.lanes, self.filled)
         counts = (self.batch, self.tokens, self.weight_uses, self.bytes_per_value, self.homes.tiles)
-        return (*places, *counts, chip.partial_sum_bits, chip.attention_tiles)
+        scores = chip.attention_tiles, chip.softmax is None
+        return (*places, *counts, chip.partial_sum_bits, *scores, chip.vector.units)
 
     @cached_property
     def key(self) -> tuple[object, ...]:

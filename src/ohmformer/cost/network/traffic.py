@@ -73,7 +73,7 @@ def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys |
     for placed in products:
         inputs, results = bytes_moved(placed, context)
         sums = partial_sums_of(placed, context.chip) if isinstance(placed.engine, ArrayEngine) else NO_SUMS
-        stays = role_of(placed.op) == "attention.key" and context.chip.attention_tiles == "by_head"
+        stays = role_of(placed.op) == "attention.key" and _scores_stay(context.chip)
         over = sums.over_network + (0.0 if stays else results)
         through, cached = inputs + results + sums.through_memories, _cached_bytes(placed, context)
         elsewhere += cached
@@ -87,6 +87,11 @@ def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys |
         return Traffic(registers, memories, network)
     means = network / (context.vectors * tiles), (memories - elsewhere) / (context.vectors * tiles)
     return Traffic(registers, memories, network, sent.times(1 / tiles), passed.times(1 / tiles), *means, seen)
+
+
+def _scores_stay(chip: Chip) -> bool:
+    """True if scores stay in the tiles of their head: softmax is beside them, not in units that all layers share."""
+    return chip.attention_tiles == "by_head" and (chip.vector.units is None or chip.softmax is not None)
 
 
 def bytes_moved(placed: PlacedOp, context: LayerContext) -> tuple[float, float]:
