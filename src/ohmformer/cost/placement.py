@@ -27,17 +27,11 @@ from ohmformer.cost.network.load import highest_loads, link_notes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, check_type, printable
-from ohmformer.hardware.price_notes import machine_notes
+from ohmformer.hardware.price_notes import machine_notes, unit_notes
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
 from ohmformer.workload.spec import Workload
-
-POOL_NOTE = (
-    "tokens wait for units that layers share first come, first served: latency is that of the event engine, since no "
-    "closed form holds"
-)
-"""Note of results on machines with `chip.vector.units` or `units` of an engine."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +176,7 @@ class Placement:
     def notes(self) -> list[str]:
         """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
         links = link_notes(self.hardware.chip, self.loads) if self.tiles else []
-        return [*links, *machine_notes(self.hardware), *([POOL_NOTE] if self.has_pools else [])]
+        return [*links, *machine_notes(self.hardware), *unit_notes([self.hardware])]
 
     @property
     def counts(self) -> Counts:

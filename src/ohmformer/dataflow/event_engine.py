@@ -55,21 +55,30 @@ class Pool:
 
     Attributes:
         waiting: heap of (time at which it became ready [s], job) of the jobs that have not started.
-        idle: heap of the numbers of the units that are free, from 1.
+        fresh: number of units that have done nothing yet, which have the highest numbers.
     """
 
     def __init__(self, name: str, count: int) -> None:
         self.waiting: list[tuple[float, int]] = []
-        self.idle = list(range(1, count + 1))
-        self._name = name
+        self.fresh = count
+        self._name, self._count = name, count
+        self._freed: list[int] = []
+
+    @property
+    def idle(self) -> bool:
+        """True if a unit is free."""
+        return bool(self._freed or self.fresh)
 
     def take(self) -> str:
-        """The name of the first unit that is free, which is free no longer."""
-        return f"{self._name} {heapq.heappop(self.idle)}"
+        """The name of the first unit that is free, which is free no longer; units count from 1."""
+        if self._freed:
+            return f"{self._name} {heapq.heappop(self._freed)}"
+        self.fresh -= 1
+        return f"{self._name} {self._count - self.fresh}"
 
     def free(self, unit: str) -> None:
         """Make a unit free again."""
-        heapq.heappush(self.idle, int(unit.rpartition(" ")[2]))
+        heapq.heappush(self._freed, int(unit.rpartition(" ")[2]))
 
 
 class _Engine:
