@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import MEMORY
+from ohmformer.cost.stage import MEMORY, Stage
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.layer_cuts import further_units, unit_name
 from ohmformer.errors import BadInput
+
+
+class _Place(NamedTuple):
+    """What all jobs of a stage of a layer have in common.
+
+    Attributes:
+        layer: position of the layer.
+        place: position of the stage.
+        stage: the stage.
+        total: tokens of all samples.
+        unit: name of its unit.
+        also: names of its further units.
+        memory: name of the memory off the chip.
+    """
+
+    layer: int
+    place: int
+    stage: Stage
+    total: int
+    unit: str
+    also: tuple[str, ...]
+    memory: str
 
 
 class JobList:
@@ -23,6 +47,7 @@ class JobList:
         self._tokens: dict[tuple[int, int, int], int] = {}
         self._times: dict[tuple[int, int, int], tuple[float, float]] = {}
         self._parts: dict[int, tuple[int, ...]] = {}
+        self._places: dict[tuple[int, int], _Place] = {}
 
     def add(
         self, layer: int, stage: int, tokens: int, after: tuple[int, ...] = (), *, sample: int = 0, block: int = 0
@@ -47,49 +72,55 @@ class JobList:
         Raises:
             BadInput: there is no such layer or stage.
         """
+        place = self._places.get((layer, stage)) or self._place(layer, stage)
+        pool = place.stage.pool
+        if self._parts:
+            after = self._all_parts(after)
+        if pool < 2 or tokens == 1:
+            return self._append(place, tokens, after, sample, block)
+        count = min(pool, tokens)
+        sizes = (tokens // count + (part < tokens % count) for part in range(count))
+        parts = tuple(self._append(place, size, after, sample, block) for size in sizes)
+        self._parts[parts[-1]] = parts
+        return parts[-1]
+
+    def _place(self, layer: int, stage: int) -> _Place:
+        """What all jobs of a stage have in common.
+
+        Raises:
+            BadInput: there is no such layer or stage.
+        """
         count = len(self.placement.layers)
         if not 0 <= layer < count or not 0 <= stage < len(self.placement.layers[layer].stages):
             raise BadInput(
                 f"JobList.add(layer={layer}, stage={stage}): is not a position in Placement.layers ({count}) and "
                 "PlacedLayer.stages; count from 0"
             )
-        pool = self.placement.layers[layer].stages[stage].pool
-        after = self._all_parts(after)
-        if pool < 2 or tokens == 1:
-            return self._append(layer, stage, tokens, after, sample, block)
-        count = min(pool, tokens)
-        sizes = (tokens // count + (part < tokens % count) for part in range(count))
-        parts = tuple(self._append(layer, stage, size, after, sample, block) for size in sizes)
-        self._parts[parts[-1]] = parts
-        return parts[-1]
+        placed = self.placement.layers[layer]
+        entry = placed.stages[stage]
+        units = unit_name(placed, entry), further_units(self.placement, placed, stage), placed.on_chip(MEMORY)
+        total = placed.tokens * self.placement.workload.batch
+        return self._places.setdefault((layer, stage), _Place(layer, stage, entry, total, *units))
 
     def _all_parts(self, after: tuple[int, ...]) -> tuple[int, ...]:
         """The positions of jobs, with all parts of those that are divided."""
-        if self._parts.keys().isdisjoint(after):
-            return after
         return tuple(part for each in after for part in self._parts.get(each, (each,)))
 
-    def _append(self, layer: int, stage: int, tokens: int, after: tuple[int, ...], sample: int, block: int) -> int:
+    def _append(self, place: _Place, tokens: int, after: tuple[int, ...], sample: int, block: int) -> int:
         """Append one job; see `add`."""
-        placed = self.placement.layers[layer]
-        entry = placed.stages[stage]
+        layer, number, stage, total, unit, also, own = place
         first = 0
-        if entry.by_keys is not None:  # later tokens of a sample see more keys
-            first = self._tokens.get((layer, stage, sample), 0)
-            self._tokens[layer, stage, sample] = first + tokens
-        key = id(entry), tokens, first
+        if stage.by_keys is not None:  # later tokens of a sample see more keys
+            first = self._tokens.get((layer, number, sample), 0)
+            self._tokens[layer, number, sample] = first + tokens
+        key = id(stage), tokens, first
         if key not in self._times:
-            self._times[key] = entry.occupancy(tokens, first), entry.time(tokens, first)
+            self._times[key] = stage.occupancy(tokens, first), stage.time(tokens, first)
         busy, time = self._times[key]
-        share = tokens / (placed.tokens * self.placement.workload.batch)
-        memory = min(busy, entry.off_chip * tokens) if entry.off_chip else 0.0
-        also = further_units(self.placement, placed, stage)
-        unit = unit_name(placed, entry)
-        own = placed.on_chip(MEMORY)
+        memory = min(busy, stage.off_chip * tokens) if stage.off_chip else 0.0
+        share, lag = tokens / total, time - busy
         self.jobs.append(
-            Job(
-                layer, entry, sample, block, unit, busy, after, share, time - busy, also, memory, first, own, entry.pool
-            )
+            Job(layer, stage, sample, block, unit, busy, after, share, lag, also, memory, first, own, stage.pool)
         )
         return len(self.jobs) - 1
 
