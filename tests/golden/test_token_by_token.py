@@ -84,12 +84,12 @@ class Graph:
                     ready += [user] if not waiting[user] else []
 
 
-def bert(tokens: int, product: float = PRODUCT) -> Graph:
+def bert(tokens: int, product: float = PRODUCT, attention_time: float = ATTENTION) -> Graph:
     graph, width = Graph(product=product), WIDTH
     kqv = [each for token in range(tokens) for name in "qkv" for each in graph.linear(name, token, width, width, [])]
     before: list[list[int]] = [[] for _ in range(tokens)]
     for layer in range(LAYERS):
-        attention, kqv = graph.add("attention", ATTENTION, kqv, 0), []
+        attention, kqv = graph.add("attention", attention_time, kqv, 0), []
         for token in range(tokens):
             result = graph.linear(f"output {layer}", token, width, width, [attention])
             first = graph.add("digital", ADDITION, [*result, *before[token]], token)
@@ -132,7 +132,12 @@ def test_few_digital_units_limit_the_latency(run: str, tokens: int, product: flo
     assert reported == pytest.approx(bert(tokens, product=product).latency(digital_units=units) * 1e-9, rel=1e-3)
 
 
-FEW_UNITS = ["64_fast_4_units", "128_fast_4_units", "64_1_unit", "64_2_units"]
+def test_a_unit_of_attention_that_takes_whole_sequences() -> None:
+    reported = FOUND["digital_attention_64_slow_attention"].reported
+    assert reported == pytest.approx(bert(64, attention_time=10_000.0).latency() * 1e-9, rel=1e-3)
+
+
+FEW_UNITS = ["64_fast_4_units", "128_fast_4_units", "64_1_unit", "64_2_units", "64_slow_attention"]
 
 
 @pytest.mark.parametrize("run", ["64", "128", "256", "32_fast", *FEW_UNITS])

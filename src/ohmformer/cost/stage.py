@@ -54,6 +54,7 @@ class Stage:
         shared: True if all layers use the same unit.
         pool: number of equal units of this name. A token takes any of them, and waits for one first come, first served;
             0 for a single unit, which takes blocks in the order of layers, samples and blocks.
+        whole: True if it takes all tokens of a sample at once, whatever the blocks.
         fixed: time per block [s], such as the filling of a pipeline.
         per_token: time per token [s].
         floor: minimum time of a block [s].
@@ -75,6 +76,7 @@ class Stage:
     unit: str
     shared: bool = False
     pool: int = 0
+    whole: bool = False
     fixed: float = 0.0
     per_token: float = 0.0
     floor: float = 0.0
@@ -181,8 +183,8 @@ def merged(stages: list[Stage]) -> list[Stage]:
 
 
 def _may_join(one: Stage, other: Stage) -> bool:
-    """True if a unit may do two stages of a token without a pause; in a pool, only those of the same engine."""
-    return not one.pool or one.engine == other.engine
+    """True if a unit may do two stages without a pause; in a pool, only those of the same engine."""
+    return one.whole == other.whole and (not one.pool or one.engine == other.engine)
 
 
 def _joined(one: Stage, other: Stage) -> Stage:

@@ -59,7 +59,7 @@ class _Builder:
             share = 1.0 if self.dataflow.batching == "pipelined" else 1.0 / self.placement.workload.batch
             loaded = self.built.set_up(index, tuple(before[-1:]), sample=sample, share=share) if layer.setup else ()
         sizes = blocks(layer.tokens, self.dataflow.size_of_block(layer.tokens))
-        one_by_one = self.dataflow.decides("overlaps") and tokens == layer.tokens
+        one_by_one = self.dataflow.decides("overlaps") and tokens == layer.tokens and len(before) == len(sizes)
         last: dict[int, int] = {}
         for first, end, whole in segments(layer, self.dataflow):
             ends = []

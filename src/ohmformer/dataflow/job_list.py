@@ -76,7 +76,7 @@ class JobList:
         pool = place.stage.pool
         if self._parts:
             after = self._all_parts(after)
-        if pool < 2 or tokens == 1:
+        if pool < 2 or tokens == 1 or place.stage.whole:
             return self._append(place, tokens, after, sample, block)
         count = min(pool, tokens)
         sizes = (tokens // count + (part < tokens % count) for part in range(count))

@@ -39,7 +39,7 @@ def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
         size = dataflow.size_of_block(layer.tokens)
         for first, end, whole in segments(layer, dataflow):
             blocks, rest = (1, 0) if whole else divmod(layer.tokens, size)
-            for pool in (stage.pool for stage in layer.stages[first:end]):
+            for pool in (0 if stage.whole else stage.pool for stage in layer.stages[first:end]):
                 total += blocks * max(1, min(pool, layer.tokens if whole else size))
                 total += max(1, min(pool, rest)) if rest else 0
     return total * placement.workload.batch

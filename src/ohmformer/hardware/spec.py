@@ -157,7 +157,7 @@ class DigitalEngine(ExactEngine):
 class SimdEngine(ExactEngine):
     """Computes in the vector lanes of the cores (see `Chip.vector`)."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes", "units", "shared", "bits")
+    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes", "units", "shared", "results", "bits")
 
     kind: Literal["simd"] = "simd"
     ops_per_mac: Factor
@@ -170,6 +170,9 @@ class SimdEngine(ExactEngine):
     unit first come, first served. None: all `lanes` together are one unit, which takes layer after layer."""
     shared: LaneOwner = "chip"
     """`chip`: all layers share the units. `layer`: each layer has as many of its own."""
+    results: Literal["by_token", "by_sequence"] = "by_token"
+    """When results go on to the next stage: `by_token`, those of each token when it is done, or `by_sequence`, those of
+    all tokens of a sample together. Then a unit takes a whole sequence of one layer at a time."""
     bits: Bits | None = None
     """Width of one weight, key or value [bit]; None for that of the inputs of the projection arrays, or for 8 without
     such arrays."""

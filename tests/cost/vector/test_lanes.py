@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ohmformer.dataflow.closed_form import latency
 from ohmformer.dataflow.explore import DesignPoint, explore
 from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.serving.serve import serve
@@ -208,3 +209,38 @@ def test_chips_that_share_a_layer_refuse_vector_units() -> None:
     pipeline = changed(hardware, system__partition="pipeline")
     units = set(simulate(TEXT, pipeline, TOKENS).timeline.busy)
     assert {"chip 1: vector unit 1", "chip 2: vector unit 1"} <= units
+
+
+@pytest.mark.parametrize("results", ["by_token", "by_sequence"])
+@pytest.mark.parametrize("shared", ["chip", "layer"])
+@pytest.mark.parametrize(("model", "phase", "batch"), [("bert-base", "encode", 1), ("gpt2", "prefill", 3)])
+def test_closed_form_and_event_engine_agree_on_whole_sequences(
+    results: str, shared: str, model: str, phase: str, batch: int
+) -> None:
+    hardware = attention(lanes=300, results=results, shared=shared)
+    work = shapes(model, tokens=13, phase=phase, batch=batch)
+    published = SequenceBlocking(block=5, dependencies="published")
+    for flow in (LayerSerial(), TOKENS, LayerOverlap(block=5), SequenceBlocking(block=5), published):
+        run = simulate(work, hardware, flow)
+        assert latency(run.placement, flow) == pytest.approx(run.latency, rel=1e-9)
+        assert explore([DesignPoint(work, hardware, flow)]).latency[0] == pytest.approx(run.latency, rel=1e-9)
+
+
+def test_results_of_a_sequence_go_on_together() -> None:
+    """A layer waits for the last query before its output projection, whose tokens then follow one another."""
+    one, all_ = (simulate(TEXT, attention(lanes=64, results=each), TOKENS) for each in ("by_token", "by_sequence"))
+    layer = all_.placement.layers[1]
+    after = [stage for stage in layer.stages[2:] if stage.engine == "projection"]
+    slowest = max(stage.per_token for stage in after)
+    assert all_.latency > one.latency + 12 * 4 * slowest
+    assert dynamic(all_) == pytest.approx(dynamic(one), rel=1e-12)
+    assert simulate(TEXT, attention(lanes=64, results="by_token")).latency == pytest.approx(
+        simulate(TEXT, attention(lanes=64, results="by_sequence")).latency, rel=1e-12
+    )
+
+
+def test_a_unit_takes_a_whole_sequence() -> None:
+    hardware = attention(lanes=64, units=3, results="by_sequence")
+    run = simulate(shapes("bert-base", tokens=6, batch=5), hardware, TOKENS)
+    assert pools(run) == {"attention.key unit": 3}
+    assert {job.share for job in run.timeline.jobs if job.pool} == {1 / 5}

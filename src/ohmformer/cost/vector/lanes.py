@@ -8,7 +8,7 @@ of them takes the token that came first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ohmformer.cost.operands import LayerContext
 from ohmformer.cost.stage import Stage
@@ -26,18 +26,21 @@ class Lanes(NamedTuple):
         unit: name of the unit.
         shared: True if all layers use the same unit, or the same pool of units.
         pool: number of equal units (see `Stage.pool`).
+        whole: True if they take whole sequences.
     """
 
     number: int
     unit: str
     shared: bool
     pool: int = 0
+    whole: bool = False
 
     def stage(
         self, name: str, engine: str, *, fixed: float = 0.0, per_token: float, energy: Mapping[str, float]
     ) -> Stage:
         """A stage that they do; see `Stage`."""
-        return Stage(name, engine, self.unit, self.shared, self.pool, fixed, per_token, energy=energy)
+        work: dict[str, Any] = {"fixed": fixed, "per_token": per_token, "energy": energy}
+        return Stage(name, engine, self.unit, self.shared, self.pool, self.whole, **work)
 
 
 def vector_units(context: LayerContext) -> Lanes | None:
@@ -50,11 +53,12 @@ def vector_units(context: LayerContext) -> Lanes | None:
 
 def lanes_of_engine(engine: SimdEngine, context: LayerContext) -> Lanes:
     """The lanes with which an engine computes products."""
+    whole = engine.results == "by_sequence"
     if engine.lanes == "of_layer":
-        return vector_units(context) or Lanes(context.lanes, "lanes", False)
+        return (vector_units(context) or Lanes(context.lanes, "lanes", False))._replace(whole=whole)
     if engine.units is None and engine.shared == "chip":
-        return Lanes(engine.lanes, "lanes", True)
-    return Lanes(engine.lanes, _name(engine, context.hardware), engine.shared == "chip", engine.units or 0)
+        return Lanes(engine.lanes, "lanes", True, whole=whole)
+    return Lanes(engine.lanes, _name(engine, context.hardware), engine.shared == "chip", engine.units or 0, whole)
 
 
 def _name(engine: SimdEngine, hardware: Accelerator) -> str:
