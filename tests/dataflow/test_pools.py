@@ -159,3 +159,16 @@ def test_a_memory_and_a_pool_at_once() -> None:
     assert timeline.latency >= 3 * 10 * 2.0
     found: Schedule = run_jobs(timeline.jobs)
     assert found.start == timeline.schedule.start
+
+
+@pytest.mark.parametrize("flow", [LayerOverlap(block=4), SequenceBlocking(block=4), SequenceBlocking(block=3)])
+def test_a_small_last_block_that_ends_early_hides_no_other_block(flow: SequenceBlocking) -> None:
+    """9 or 10 tokens on two units: the last block is smaller, and ends before the one before it."""
+    two = [pooled("qkv", 2, per_token=1.0), stage("output", shared=False, per_token=0.0625)]
+    for tokens in (9, 10, 13):
+        made = placement(two, tokens=tokens, layers=2, join=1)
+        timeline = build_timeline(made, flow)
+        for layer in range(2):
+            jobs = [(job, n) for n, job in enumerate(timeline.jobs) if job.layer == layer]
+            written = max(timeline.schedule.ready[n] for job, n in jobs if job.pool)
+            assert min(timeline.schedule.start[n] for job, n in jobs if not job.pool) >= written
