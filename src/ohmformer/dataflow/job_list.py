@@ -47,7 +47,7 @@ class JobList:
         self._tokens: dict[tuple[int, int, int], int] = {}
         self._times: dict[tuple[int, int, int], tuple[float, float]] = {}
         self._parts: dict[int, tuple[int, ...]] = {}
-        self._places: dict[tuple[int, int], _Place] = {}
+        self._places: dict[tuple[int, int, int], _Place] = {}
 
     def add(
         self, layer: int, stage: int, tokens: int, after: tuple[int, ...] = (), *, sample: int = 0, block: int = 0
@@ -72,7 +72,8 @@ class JobList:
         Raises:
             BadInput: there is no such layer or stage.
         """
-        place = self._places.get((layer, stage)) or self._place(layer, stage)
+        key = id(self.placement), layer, stage
+        place = self._places.get(key) or self._places.setdefault(key, self._place(layer, stage))
         pool = place.stage.pool
         if self._parts:
             after = self._all_parts(after)
@@ -100,7 +101,7 @@ class JobList:
         entry = placed.stages[stage]
         units = unit_name(placed, entry), further_units(self.placement, placed, stage), placed.on_chip(MEMORY)
         total = placed.tokens * self.placement.workload.batch
-        return self._places.setdefault((layer, stage), _Place(layer, stage, entry, total, *units))
+        return _Place(layer, stage, entry, total, *units)
 
     def _all_parts(self, after: tuple[int, ...]) -> tuple[int, ...]:
         """The positions of jobs, with all parts of those that are divided."""
