@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmformer.cost.designs.per_design import PerDesign, values_of
+from ohmformer.cost.designs.per_design import PerDesign
 from ohmformer.cost.placement import Placement, place
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow import closed_form
-from ohmformer.dataflow.block_recursion import recursive_latency
+from ohmformer.dataflow.block_recursion import recursive_latencies
 from ohmformer.dataflow.spec import LayerOverlap, LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.hardware.entries import load
@@ -63,9 +63,10 @@ def test_designs_pass_the_recursion_at_once(made: Placement, block: int, overlap
         layers = [replace(layer, stages=tuple(stages[id(one)] for one in layer.stages)) for layer in made.layers]
         return replace(made, layers=tuple(layers))
 
-    found = recursive_latency(slowed(PerDesign(np.array(factors))), flow, designs=3)
+    sizes = {made.layers[0].tokens: np.full(3, flow.size_of_block(made.layers[0].tokens))}
+    found = recursive_latencies(slowed(PerDesign(np.array(factors))), flow, sizes, np.arange(3))
     alone = [closed_form.latency(slowed(factor), flow) for factor in factors]
-    assert values_of(found, 3) == pytest.approx(alone, rel=1e-9, abs=1e-12)
+    assert found == pytest.approx(alone, rel=1e-9, abs=1e-12)
 
 
 def test_a_period_of_two_layers_is_found() -> None:

@@ -1,0 +1,221 @@
+"""The times of blocks: numbers for one design, or arrays with a last axis of D designs that are computed together.
+
+Designs may cut a layer into different numbers of blocks. B is the largest of these numbers; designs with fewer blocks
+have empty ones before their first, which take no time. So the last block of each design is at the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ohmformer.cost.designs.per_design import PerDesign
+from ohmformer.cost.stage import Stage
+
+Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+MOST_KEPT = 1_000_000
+"""Maximum number of times of blocks that are kept per stage."""
+
+
+class Timed(Protocol):
+    """The fields of `Stage` that decide its time: numbers, or arrays [D] with a value per design."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fixed(self) -> float | Array: ...
+
+    @property
+    def per_token(self) -> float | Array: ...
+
+    @property
+    def floor(self) -> float | Array: ...
+
+    @property
+    def cap(self) -> float | Array: ...
+
+    @property
+    def turn(self) -> float | Array: ...
+
+
+class TimeFields(NamedTuple):
+    """The fields of a stage for D designs, see `Timed`."""
+
+    name: str
+    fixed: float | Array
+    per_token: float | Array
+    floor: float | Array
+    cap: float | Array
+    turn: float | Array
+
+
+def times_of_block(stage: Timed, size: IntArray) -> tuple[Array, Array]:
+    """`Stage.occupancy` and `Stage.time` of a block of `size` tokens [D], for each design [s]."""
+    last, before = (size, None) if stage.turn is inf else _turns(stage, size)
+    work = stage.per_token * np.minimum(last, stage.cap)
+    busy, time = np.maximum(stage.floor, work), np.maximum(stage.floor, stage.fixed + work)
+    return (busy, time) if before is None else (busy + before, time + before)
+
+
+def _turns(stage: Timed, size: IntArray) -> tuple[Array, Array]:
+    """Tokens of the last turn of a block [D], and the time of the turns before it [D] [s]."""
+    turn = np.minimum(stage.turn, size)
+    turns = np.ceil(size / turn) - 1
+    return size - turns * turn, turns * np.maximum(stage.floor, stage.per_token * np.minimum(turn, stage.cap))
+
+
+class StageBlocks(NamedTuple):
+    """The B blocks of one sample in a stage. An array is [B] for one design, [B, D] for several; a number may be [D].
+
+    Attributes:
+        before: for each block, the time for which those before it occupy the unit [s].
+        delays: for each block, times [s] whose sum passes from its start until its result has arrived.
+        last_busy: time for which the last block occupies the unit [s].
+        all_busy: time for which all blocks occupy the unit [s].
+        last_memory: time for which the last block occupies the memory off the chip [s].
+    """
+
+    before: Array
+    delays: tuple[Array, ...]
+    last_busy: float | Array
+    all_busy: float | Array
+    last_memory: float | Array
+
+
+class BlockTimes:
+    """The times of the blocks of all stages.
+
+    Attributes:
+        sizes: tokens of a layer -> tokens per block: one number, or [D].
+        places: for each design, its place among those that were priced at once [D]; None if all have the same prices.
+        speed: stage name -> factor by which its times are multiplied: one number, or [D].
+        designs: D; None for one design, whose times are numbers.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[int, int | IntArray],
+        places: IntArray | None,
+        speed: Mapping[str, float | Array],
+        designs: int | None,
+    ) -> None:
+        self.sizes, self.places, self.speed, self.designs = sizes, places, speed, designs
+        self._blocks: dict[tuple[int, int, bool], StageBlocks] = {}
+        self._single: dict[tuple[int, int], tuple[Any, Any]] = {}
+
+    def count(self, tokens: int) -> int:
+        """B, number of blocks of a layer."""
+        return int(np.max(-(-tokens // self.sizes[tokens])))
+
+    def empty(self, tokens: int) -> IntArray:
+        """For each design, the number of empty blocks of a layer before the first one [D]."""
+        counts: IntArray = -(-tokens // np.asarray(self.sizes[tokens]))
+        found: IntArray = counts.max() - counts
+        return found
+
+    def setup(self, stage: Stage) -> float | Array:
+        """Time of a stage that prepares a layer [s]."""
+        time: float | Array = self.of_block(stage, 1)[1]
+        return time
+
+    def of_block(self, stage: Stage, tokens: Any) -> tuple[Any, Any]:
+        """Time of a block for which its unit is busy, and until its result has arrived [s]."""
+        factor = self.speed.get(stage.name, 1.0)
+        if self.designs is None:
+            key = id(stage), tokens
+            if key not in self._single:
+                self._single[key] = stage.occupancy(tokens) * factor, stage.time(tokens) * factor
+            return self._single[key]
+        fields = (stage.fixed, stage.per_token, stage.floor, stage.cap, stage.turn)
+        size = np.zeros(self.designs, np.int64) + tokens
+        busy, time = times_of_block(TimeFields(stage.name, *map(self._chosen, fields)), np.maximum(size, 1))
+        return np.where(size, busy * factor, 0.0), np.where(size, time * factor, 0.0)
+
+    def blocks(self, stage: Stage, tokens: int, whole: bool) -> StageBlocks:
+        """The blocks of a stage.
+
+        Args:
+            stage: the stage.
+            tokens: tokens of a sample in its layer.
+            whole: True if the sample is one block.
+        """
+        key = id(stage), tokens, whole
+        if key in self._blocks:
+            return self._blocks[key]
+        count = 1 if whole else self.count(tokens)
+        if stage.by_keys is not None and count > 1:
+            found = self._unequal(stage, tokens)
+        else:
+            found = self._equal(stage, tokens, whole, count)
+        if found.before.size <= MOST_KEPT:
+            self._blocks[key] = found
+        return found
+
+    def size_and_rest(self, tokens: int, whole: bool) -> tuple[Any, Any]:
+        """Tokens of each block of a layer but the last, and of the last one; see `blocks`."""
+        size = tokens if whole else self.sizes[tokens]
+        return size, (tokens - 1) % size + 1
+
+    def tokens_of_blocks(self, tokens: int) -> Sequence[int] | IntArray:
+        """Tokens of each of the B blocks of a layer; 0 for empty ones."""
+        count, (size, rest) = self.count(tokens), self.size_and_rest(tokens, False)
+        if self.designs is None:
+            return [size] * (count - 1) + [rest]
+        found = np.where(np.arange(count)[:, None] < self.empty(tokens), 0, size)
+        found[-1] = rest
+        return found
+
+    def _equal(self, stage: Stage, tokens: int, whole: bool, count: int) -> StageBlocks:
+        """Blocks that take equal times, but for a smaller last one."""
+        size, rest = self.size_and_rest(tokens, whole)
+        each = -(-tokens // size)
+        (busy, time), (last_busy, last_time) = self.of_block(stage, size), self.of_block(stage, rest)
+        number = np.arange(count)
+        if self.designs is None:
+            before, late = number * busy, np.full(count, time)
+        else:
+            number = number[:, None] - (count - each + np.zeros(self.designs, np.int64))
+            before, late = np.maximum(number, 0) * busy, np.where(number < 0, 0.0, time)
+        late[-1] = last_time
+        return StageBlocks(before, (late,), last_busy, (each - 1) * busy + last_busy, self.memory(stage, rest))
+
+    def _unequal(self, stage: Stage, tokens: int) -> StageBlocks:
+        """Blocks whose times depend on the keys that their tokens see."""
+        size, rest = self.size_and_rest(tokens, False)
+        busy, late = self._by_block(stage, size)
+        ends = np.cumsum(busy, axis=0)
+        before = np.concatenate([np.zeros_like(ends[:1]), ends[:-1]])
+        return StageBlocks(before, (busy, late), busy[-1], ends[-1], self.memory(stage, rest))
+
+    def _by_block(self, stage: Stage, size: Any) -> tuple[Array, Array]:
+        """For each block of a stage whose later blocks see more keys, the time for which it occupies the unit, and the
+        time from then until its result has arrived: [B] or [B, D] [s]."""
+        assert stage.by_keys is not None
+        floor, fixed = self._chosen(stage.floor), self._chosen(stage.fixed)
+        if self.designs is None:
+            work = stage.by_keys.by_block(size)
+        else:
+            work = stage.by_keys.by_blocks(size, self.places)
+        factor = self.speed.get(stage.name, 1.0)
+        busy = np.maximum(floor, work)
+        late = np.maximum(floor, fixed + work) - busy
+        if self.designs is not None:
+            counts = -(-stage.by_keys.seen.queries // size)
+            empty = np.arange(len(work))[:, None] < len(work) - counts
+            busy, late = np.where(empty, 0.0, busy), np.where(empty, 0.0, late)
+        return busy * factor, late * factor
+
+    def memory(self, stage: Stage, tokens: Any) -> Any:
+        """Time for which a block may occupy the memory off the chip [s]; it never takes longer than the block."""
+        return self._chosen(stage.off_chip) * tokens * self.speed.get(stage.name, 1.0)
+
+    def _chosen(self, number: Any) -> Any:
+        """The numbers of the designs, where `number` is one for all or one for each of those priced at once."""
+        return number.values[self.places] if isinstance(number, PerDesign) else number

@@ -1,0 +1,135 @@
+"""The plan of a layer: the order in which blocks and samples pass its stages, and what each stage waits for.
+
+It depends on no time and no block size, so equal layers and all designs that are computed together share one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ohmformer.cost.layers import PlacedLayer
+from ohmformer.cost.placement import Placement
+from ohmformer.dataflow.layer_cuts import loops, segments, sets_of_cells, unit_name, units_of, writer_of
+from ohmformer.dataflow.spec import Dataflow
+
+
+class Step(NamedTuple):
+    """One stage.
+
+    Attributes:
+        place: its position in the layer.
+        units: the units that it occupies, its own first.
+        sets: number of sets of cells with which a write stage takes turns; None for other stages, and for writes to
+            cells that are not written again.
+    """
+
+    place: int
+    units: tuple[str, ...]
+    sets: int | None
+
+
+class Run(NamedTuple):
+    """Consecutive stages that blocks pass without waiting for one another.
+
+    Attributes:
+        whole: True if they take the sequence as one block.
+        waits: True if all blocks of a sample must have arrived before its first one may enter.
+        repeats: True if two of the stages use the same unit.
+        steps: the stages.
+    """
+
+    whole: bool
+    waits: bool
+    repeats: bool
+    steps: tuple[Step, ...]
+
+
+class Range(NamedTuple):
+    """Consecutive stages that samples pass in the same way.
+
+    Attributes:
+        in_turn: True if a sample enters when the one before it has left; False if samples pass stage by stage.
+        runs: the stages.
+        units: the units of the stages.
+        writers: the units that write cells.
+        reads: for each write stage whose cells are read here: position of the stage that reads them last, and the unit
+            that writes them.
+    """
+
+    in_turn: bool
+    runs: tuple[Run, ...]
+    units: tuple[str, ...]
+    writers: tuple[str, ...]
+    reads: tuple[tuple[int, str], ...]
+
+
+class LayerPlan(NamedTuple):
+    """The plan of one layer, and of all layers that differ only in their name.
+
+    Attributes:
+        ranges: the stages, in order.
+        setup: the unit of the setup; None without one.
+        shared: the units that other layers use, too.
+        own: the units that no other layer uses.
+        cells: the units of stages that layers share; those that write cells are among them.
+    """
+
+    ranges: tuple[Range, ...]
+    setup: str | None
+    shared: tuple[str, ...]
+    own: tuple[str, ...]
+    cells: tuple[str, ...]
+
+
+def layer_plan(placement: Placement, layer: PlacedLayer, dataflow: Dataflow, samples: int) -> LayerPlan:
+    """The plan of a layer.
+
+    Args:
+        placement: the workload on the accelerator.
+        layer: one of its layers.
+        dataflow: the order of work.
+        samples: number of samples that pass the layer together.
+    """
+    units = units_of(placement, layer)
+    setup = None if layer.setup is None else unit_name(layer, layer.setup)
+    shared = {unit for further in units for unit in further[1:]}
+    shared |= {layer.on_chip(stage.unit) for stage in layer.all_stages() if stage.shared}
+    used = {unit for names in units for unit in names} | ({setup} if setup else set())
+    ends = loops(placement, layer) if samples > 1 else ((0, len(layer.stages), False),)
+    ranges = tuple(_range(placement, layer, dataflow, units, *each) for each in ends)
+    cells = {layer.on_chip(stage.unit) for stage in layer.stages if stage.shared}
+    return LayerPlan(ranges, setup, tuple(sorted(shared)), tuple(sorted(used - shared)), tuple(sorted(cells)))
+
+
+def _range(
+    placement: Placement,
+    layer: PlacedLayer,
+    dataflow: Dataflow,
+    units: list[tuple[str, ...]],
+    first: int,
+    end: int,
+    in_turn: bool,
+) -> Range:
+    """The stages from `first` to the one before `end`."""
+    stages, runs = layer.stages, []
+    for begin, stop, whole in segments(layer, dataflow):
+        places = range(max(begin, first), min(stop, end))
+        if places:
+            steps = tuple(Step(place, units[place], _sets(placement, layer, place)) for place in places)
+            names = [unit for step in steps for unit in step.units]
+            waits = places[0] == begin and bool(begin or whole)
+            runs.append(Run(whole, waits, len(set(names)) < len(names), steps))
+    readers = {writer_of(stages, place): place for place in range(first, end)}
+    return Range(
+        in_turn,
+        tuple(runs),
+        tuple(sorted({unit for names in units[first:end] for unit in names})),
+        tuple(sorted({unit_name(layer, stage) for stage in stages[first:end] if stage.name == "write"})),
+        tuple((place, units[writer][0]) for writer, place in readers.items() if writer is not None),
+    )
+
+
+def _sets(placement: Placement, layer: PlacedLayer, place: int) -> int | None:
+    """`Step.sets`."""
+    stage = layer.stages[place]
+    return sets_of_cells(placement, layer, stage) if stage.name == "write" else None
