@@ -248,9 +248,9 @@ def test_equal_dataflows_of_a_sweep_are_computed_at_once(monkeypatch: pytest.Mon
     calls: list[int] = []
     recursion = together.recursive_latencies
 
-    def counted(placement: Any, dataflow: Dataflow, sizes: Any, *rest: Any) -> Any:
+    def counted(plans: Any, sizes: Any, *rest: Any) -> Any:
         calls.append(len(sizes[60]))
-        return recursion(placement, dataflow, sizes, *rest)
+        return recursion(plans, sizes, *rest)
 
     monkeypatch.setattr(together, "recursive_latencies", counted)
     points = [DesignPoint(work, machine, SequenceBlocking(block=16)) for machine in machines]

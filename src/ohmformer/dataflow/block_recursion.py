@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import is_memory
+from ohmformer.cost.stage import Stage, is_memory
 from ohmformer.dataflow.blocks.block_times import BlockTimes, IntArray
-from ohmformer.dataflow.blocks.layer_plan import LayerPlan, Range, Run, Step, layer_plan
+from ohmformer.dataflow.blocks.layer_plan import LayerPlan, Plans, Range, Run, Step
 from ohmformer.dataflow.layer_cuts import kind_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
@@ -37,6 +37,8 @@ Array = npt.NDArray[np.float64]
 Time = Any
 """A time of one design as a number, or of D designs as an array [D] [s]."""
 
+NEVER = -np.inf
+"""The time at which a unit that has not been used became free."""
 MOST_VALUES = 300_000_000
 """Maximum number of blocks times stages that are computed, which take about 10 s."""
 MOST_VALUES_OF_DESIGNS = 30_000_000
@@ -68,13 +70,13 @@ def recursive_latency(
     Raises:
         BadInput: there are too many blocks or samples to compute.
     """
-    sizes = sizes or {layer.tokens: dataflow.size_of_block(layer.tokens) for layer in placement.layers}
-    return float(_Flow(placement, dataflow, BlockTimes(sizes, None, speed or {}, None)).run())
+    if sizes is None:
+        sizes = {tokens: dataflow.size_of_block(tokens) for tokens in {layer.tokens for layer in placement.layers}}
+    return float(_Flow(Plans(placement, dataflow), BlockTimes(sizes, None, speed or {}, None)).run())
 
 
 def recursive_latencies(
-    placement: Placement,
-    dataflow: Dataflow,
+    plans: Plans,
     sizes: Mapping[int, IntArray],
     places: IntArray | None = None,
     speed: Mapping[str, Array] | None = None,
@@ -82,8 +84,7 @@ def recursive_latencies(
     """The latencies of D designs that pass the recursion together [D] [s].
 
     Args:
-        placement: the workload on the accelerator, or on all those that were priced at once.
-        dataflow: one without jobs of its own; its block size is not used.
+        plans: the plans of their layers.
         sizes: tokens of a layer -> tokens per block of each design [D].
         places: for each design, the place of its accelerator among those that were priced at once [D]; None if all
             have the same one.
@@ -93,7 +94,7 @@ def recursive_latencies(
         BadInput: there are too many blocks or samples to compute.
     """
     designs = len(next(iter(sizes.values())))
-    found: Array = _Flow(placement, dataflow, BlockTimes(sizes, places, speed or {}, designs)).run()
+    found: Array = _Flow(plans, BlockTimes(sizes, places, speed or {}, designs)).run()
     return found
 
 
@@ -101,6 +102,7 @@ class _Flow:
     """The state between two layers. Arrays have a last axis of designs if there are several.
 
     Attributes:
+        plans: the plans of layers.
         times: the times of blocks.
         single: True for one design, False for an axis of designs.
         samples: N, samples that are computed together.
@@ -112,10 +114,10 @@ class _Flow:
         steps: steps so far that take blocks or samples one by one.
     """
 
-    def __init__(self, placement: Placement, dataflow: Dataflow, times: BlockTimes) -> None:
-        self.placement, self.dataflow, self.times = placement, dataflow, times
-        self.overlaps = dataflow.decides("overlaps")
-        self.samples = placement.workload.batch if dataflow.batching == "pipelined" else 1
+    def __init__(self, plans: Plans, times: BlockTimes) -> None:
+        self.plans, self.times = plans, times
+        self.placement, self.samples = plans.placement, plans.samples
+        self.overlaps = plans.dataflow.decides("overlaps")
         self.arrived: Array = np.zeros((self.samples, 1, *([times.designs] if times.designs else ())))
         self.single = times.designs is None
         self.tokens = 0
@@ -130,13 +132,10 @@ class _Flow:
         ahead = [0] * len(layers)
         for index in range(len(layers) - 2, -1, -1):
             ahead[index] = ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
-        plans: dict[tuple[object, ...], LayerPlan] = {}
         index, steady = 0, Steady()
         while index < len(layers):
-            layer, kind = layers[index], kinds[index]
-            if kind not in plans:
-                plans[kind] = layer_plan(self.placement, layer, self.dataflow, self.samples)
-            plan = plans[kind]
+            layer = layers[index]
+            plan = self.plans.of(layer, kinds[index])
             self._layer(layer, plan)
             if not ahead[index]:
                 steady = Steady()
@@ -146,7 +145,7 @@ class _Flow:
                 index += ahead[index] // period * period
                 steady = Steady()
             index += 1
-        times = self.placement.workload.batch if self.dataflow.batching == "serial" else 1
+        times = self.placement.workload.batch if self.plans.dataflow.batching == "serial" else 1
         return self.arrived.max(axis=(0, 1)) * times
 
     def _state(self, plan: LayerPlan) -> Array:
@@ -187,10 +186,12 @@ class _Flow:
 
     def _with_first(self, times: Array, tokens: int) -> Array:
         """The times [N, B] at which blocks leave a layer, those of empty blocks set to that of the first one."""
-        if self.times.designs is None or not (empty := self.times.empty(tokens)).any():
+        empty = self.times.empty(tokens)
+        if empty is None:
             return times
-        number = np.maximum(np.arange(times.shape[1])[:, None], empty)
-        return times[:, number, np.arange(len(empty))]
+        first = np.maximum(np.arange(times.shape[1])[:, None], empty)
+        found: Array = np.take_along_axis(times, first[None], axis=1)
+        return found
 
     def _in_turn(self, layer: PlacedLayer, part: Range, enter: Array) -> Array:
         """The times [N, B] at which samples leave stages that they pass one after another.
@@ -286,10 +287,13 @@ class _Flow:
         before = blocks.before
         if samples > 1:
             before = np.arange(samples).reshape(-1, *(1,) * before.ndim) * blocks.all_busy + before
-        waited = (arrival - before).reshape(-1, *arrival.shape[2:])
-        latest = np.maximum.accumulate(waited, axis=0).reshape(arrival.shape)
-        ready: Array = np.maximum(latest, self._free_at(step.units)) + before
-        self._occupy(step.units, ready[-1, -1], blocks.last_busy, blocks.last_memory)
+        ready: Array = arrival - before
+        latest = ready.reshape(-1, *ready.shape[2:])
+        np.maximum.accumulate(latest, axis=0, out=latest)
+        if (free := self._free_at(step.units)) is not NEVER:
+            np.maximum(ready, free, out=ready)
+        ready += before
+        self._occupy(stage, step.units, ready[-1, -1], blocks.last_busy, blocks.rest)
         for delay in blocks.delays:
             ready += delay
         return ready
@@ -308,21 +312,26 @@ class _Flow:
             start_at = max(last, free)
             free = start_at + last_busy
             ready_at.append(start_at + last_time)
-        self._occupy(step.units, start_at, last_busy, self.times.memory(stage, rest))
+        self._occupy(stage, step.units, start_at, last_busy, rest)
         return np.array(ready_at).reshape(arrival.shape)
 
     def _free_at(self, units: tuple[str, ...]) -> Time:
         """The time at which all of these units are free [s]."""
-        return self._latest(*(self.free.get(unit, -np.inf) for unit in units))
+        if len(units) == 1:
+            return self.free.get(units[0], NEVER)
+        return self._latest(*(self.free.get(unit, NEVER) for unit in units))
 
     def _latest(self, *times: Time) -> Time:
         """The latest of some times, for each design."""
         return float(max(times)) if self.single else reduce(np.maximum, times)
 
-    def _occupy(self, units: tuple[str, ...], start: Time, busy: Time, memory: Time) -> None:
+    def _occupy(self, stage: Stage, units: tuple[str, ...], start: Time, busy: Time, tokens: Time) -> None:
         """Note when the units of a stage become free after a block that starts at `start`."""
-        self.free.update(dict.fromkeys(units, start + busy))
+        free = start + busy
+        for unit in units:
+            self.free[unit] = free
         if len(units) > 1 and is_memory(units[-1]):
+            memory = self.times.memory(stage, tokens)
             self.free[units[-1]] = start + (min(busy, memory) if self.single else np.minimum(busy, memory))
 
     def _one_by_one(self, layer: PlacedLayer, run: Run, times: Array, last: dict[int, Time]) -> Array:
@@ -330,32 +339,37 @@ class _Flow:
         count = times.shape[1]
         self._count(count * len(run.steps))
         left = times.copy()
-        sizes = self.times.tokens_of_blocks(layer.tokens)
+        size, rest = self.times.size_and_rest(layer.tokens, False)
         empty = self.times.empty(layer.tokens)
+        latest_first = 0 if empty is None else int(empty.max())
         for block in range(count):
-            tokens, now = sizes[block], times[:, block : block + 1]
-            before = dict(self.free) if block < empty.max() else None
+            tokens, now = (size if block < count - 1 else rest), times[:, block : block + 1]
+            before = dict(self.free) if block < latest_first else {}
             for step in run.steps:
-                now = self._read_before(step, now) if block == 0 else now
+                now = self._read_before(step, now) if block <= latest_first else now
                 stage = layer.stages[step.place]
-                if stage.by_keys is None or count == 1:
+                if stage.by_keys is None:
                     busy, time = self.times.of_block(stage, tokens)
                 else:
-                    blocks = self.times.blocks(stage, layer.tokens, False)
-                    busy, late = (each[block] for each in blocks.delays)
+                    busy, late = (each[block] for each in self.times.blocks(stage, layer.tokens, False).delays)
                     time = busy + late
                 start = self._latest(now[0, 0], self._free_at(step.units))
-                self._occupy(step.units, start, busy, self.times.memory(stage, tokens))
+                self._occupy(stage, step.units, start, busy, tokens)
                 last[step.place] = start + time
                 now = np.array(last[step.place])[None, None]
             left[:, block] = now[:, 0]
-            if before is not None:  # an empty block leaves all units as they were
-                for unit in {unit for step in run.steps for unit in step.units}:
-                    self.free[unit] = np.where(block < empty, before.get(unit, -np.inf), self.free[unit])
+            if empty is not None and block < latest_first:
+                self._undo(run, before, block < empty)
+                left[:, block] = np.where(block < empty, times[:, block], left[:, block])
         return left
 
+    def _undo(self, run: Run, before: dict[str, Time], empty: npt.NDArray[np.bool_]) -> None:
+        """Make the units of some stages as they were before a block, in designs in which it is empty [D]."""
+        for unit in {unit for step in run.steps for unit in step.units}:
+            self.free[unit] = np.where(empty, before.get(unit, NEVER), self.free[unit])
+
     def _read_before(self, step: Step, times: Array) -> Array:
-        """Delay the first block of a write stage until the cells that it overwrites have been read."""
+        """Delay the first of some blocks at a write stage until the cells that it overwrites have been read."""
         uses = self.readers.get(step.units[0], ())
         if step.sets is None or len(uses) < step.sets:
             return times

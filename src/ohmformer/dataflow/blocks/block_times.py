@@ -6,7 +6,7 @@ have empty ones before their first, which take no time. So the last block of eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
@@ -79,14 +79,14 @@ class StageBlocks(NamedTuple):
         delays: for each block, times [s] whose sum passes from its start until its result has arrived.
         last_busy: time for which the last block occupies the unit [s].
         all_busy: time for which all blocks occupy the unit [s].
-        last_memory: time for which the last block occupies the memory off the chip [s].
+        rest: tokens of the last block.
     """
 
     before: Array
     delays: tuple[Array, ...]
     last_busy: float | Array
     all_busy: float | Array
-    last_memory: float | Array
+    rest: int | IntArray
 
 
 class BlockTimes:
@@ -108,17 +108,24 @@ class BlockTimes:
     ) -> None:
         self.sizes, self.places, self.speed, self.designs = sizes, places, speed, designs
         self._blocks: dict[tuple[int, int, bool], StageBlocks] = {}
+        self._counted: dict[int, tuple[int, IntArray | None]] = {}
         self._single: dict[tuple[int, int], tuple[Any, Any]] = {}
 
     def count(self, tokens: int) -> int:
         """B, number of blocks of a layer."""
-        return int(np.max(-(-tokens // self.sizes[tokens])))
+        return self._counts(tokens)[0]
 
-    def empty(self, tokens: int) -> IntArray:
-        """For each design, the number of empty blocks of a layer before the first one [D]."""
-        counts: IntArray = -(-tokens // np.asarray(self.sizes[tokens]))
-        found: IntArray = counts.max() - counts
-        return found
+    def empty(self, tokens: int) -> IntArray | None:
+        """For each design, the number of empty blocks of a layer before the first one [D]; None if there are none."""
+        return self._counts(tokens)[1]
+
+    def _counts(self, tokens: int) -> tuple[int, IntArray | None]:
+        """`count` and `empty`."""
+        if tokens not in self._counted:
+            counts = -(-tokens // np.asarray(self.sizes[tokens]))
+            most = int(counts.max())
+            self._counted[tokens] = most, most - counts if (counts < most).any() else None
+        return self._counted[tokens]
 
     def setup(self, stage: Stage) -> float | Array:
         """Time of a stage that prepares a layer [s]."""
@@ -134,9 +141,8 @@ class BlockTimes:
                 self._single[key] = stage.occupancy(tokens) * factor, stage.time(tokens) * factor
             return self._single[key]
         fields = (stage.fixed, stage.per_token, stage.floor, stage.cap, stage.turn)
-        size = np.zeros(self.designs, np.int64) + tokens
-        busy, time = times_of_block(TimeFields(stage.name, *map(self._chosen, fields)), np.maximum(size, 1))
-        return np.where(size, busy * factor, 0.0), np.where(size, time * factor, 0.0)
+        busy, time = times_of_block(TimeFields(stage.name, *map(self._chosen, fields)), tokens)
+        return busy * factor, time * factor
 
     def blocks(self, stage: Stage, tokens: int, whole: bool) -> StageBlocks:
         """The blocks of a stage.
@@ -163,28 +169,19 @@ class BlockTimes:
         size = tokens if whole else self.sizes[tokens]
         return size, (tokens - 1) % size + 1
 
-    def tokens_of_blocks(self, tokens: int) -> Sequence[int] | IntArray:
-        """Tokens of each of the B blocks of a layer; 0 for empty ones."""
-        count, (size, rest) = self.count(tokens), self.size_and_rest(tokens, False)
-        if self.designs is None:
-            return [size] * (count - 1) + [rest]
-        found = np.where(np.arange(count)[:, None] < self.empty(tokens), 0, size)
-        found[-1] = rest
-        return found
-
     def _equal(self, stage: Stage, tokens: int, whole: bool, count: int) -> StageBlocks:
         """Blocks that take equal times, but for a smaller last one."""
         size, rest = self.size_and_rest(tokens, whole)
-        each = -(-tokens // size)
         (busy, time), (last_busy, last_time) = self.of_block(stage, size), self.of_block(stage, rest)
-        number = np.arange(count)
+        number, counts, empty = np.arange(count), -(-tokens // size), None if whole else self.empty(tokens)
         if self.designs is None:
             before, late = number * busy, np.full(count, time)
         else:
-            number = number[:, None] - (count - each + np.zeros(self.designs, np.int64))
-            before, late = np.maximum(number, 0) * busy, np.where(number < 0, 0.0, time)
+            number = number[:, None] if empty is None else number[:, None] - empty
+            before = np.maximum(number, 0) * busy + np.zeros(self.designs)
+            late = np.where(number < 0, 0.0, time + np.zeros(self.designs))
         late[-1] = last_time
-        return StageBlocks(before, (late,), last_busy, (each - 1) * busy + last_busy, self.memory(stage, rest))
+        return StageBlocks(before, (late,), last_busy, (counts - 1) * busy + last_busy, rest)
 
     def _unequal(self, stage: Stage, tokens: int) -> StageBlocks:
         """Blocks whose times depend on the keys that their tokens see."""
@@ -192,7 +189,7 @@ class BlockTimes:
         busy, late = self._by_block(stage, size)
         ends = np.cumsum(busy, axis=0)
         before = np.concatenate([np.zeros_like(ends[:1]), ends[:-1]])
-        return StageBlocks(before, (busy, late), busy[-1], ends[-1], self.memory(stage, rest))
+        return StageBlocks(before, (busy, late), busy[-1], ends[-1], rest)
 
     def _by_block(self, stage: Stage, size: Any) -> tuple[Array, Array]:
         """For each block of a stage whose later blocks see more keys, the time for which it occupies the unit, and the
@@ -206,10 +203,9 @@ class BlockTimes:
         factor = self.speed.get(stage.name, 1.0)
         busy = np.maximum(floor, work)
         late = np.maximum(floor, fixed + work) - busy
-        if self.designs is not None:
-            counts = -(-stage.by_keys.seen.queries // size)
-            empty = np.arange(len(work))[:, None] < len(work) - counts
-            busy, late = np.where(empty, 0.0, busy), np.where(empty, 0.0, late)
+        if (empty := self.empty(stage.by_keys.seen.queries)) is not None:
+            none = np.arange(len(work))[:, None] < empty
+            busy, late = np.where(none, 0.0, busy), np.where(none, 0.0, late)
         return busy * factor, late * factor
 
     def memory(self, stage: Stage, tokens: Any) -> Any:

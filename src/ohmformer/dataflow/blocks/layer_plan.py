@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
-from ohmformer.dataflow.layer_cuts import loops, segments, sets_of_cells, unit_name, units_of, writer_of
+from ohmformer.dataflow.layer_cuts import Segment, loops, segments, sets_of_cells, unit_name, units_of, writer_of
 from ohmformer.dataflow.spec import Dataflow
 
 
@@ -81,51 +81,60 @@ class LayerPlan(NamedTuple):
     cells: tuple[str, ...]
 
 
-def layer_plan(placement: Placement, layer: PlacedLayer, dataflow: Dataflow, samples: int) -> LayerPlan:
-    """The plan of a layer.
+class Plans:
+    """The plans of the layers of a placement, each made once.
 
-    Args:
-        placement: the workload on the accelerator.
-        layer: one of its layers.
-        dataflow: the order of work.
-        samples: number of samples that pass the layer together.
+    Attributes:
+        placement: the workload on the accelerator, or on all those that were priced at once.
+        dataflow: one without jobs of its own; its block size is not used.
+        samples: number of samples that pass a layer together.
     """
+
+    def __init__(self, placement: Placement, dataflow: Dataflow) -> None:
+        self.placement, self.dataflow = placement, dataflow
+        self.samples = placement.workload.batch if dataflow.batching == "pipelined" else 1
+        self._made: dict[tuple[object, ...], LayerPlan] = {}
+
+    def of(self, layer: PlacedLayer, kind: tuple[object, ...]) -> LayerPlan:
+        """The plan of a layer of a kind (see `layer_cuts.kind_of`)."""
+        if kind not in self._made:
+            self._made[kind] = _layer_plan(self.placement, layer, self.dataflow, self.samples)
+        return self._made[kind]
+
+
+def _layer_plan(placement: Placement, layer: PlacedLayer, dataflow: Dataflow, samples: int) -> LayerPlan:
+    """The plan of a layer that `samples` samples pass together."""
     units = units_of(placement, layer)
     setup = None if layer.setup is None else unit_name(layer, layer.setup)
     shared = {unit for further in units for unit in further[1:]}
     shared |= {layer.on_chip(stage.unit) for stage in layer.all_stages() if stage.shared}
     used = {unit for names in units for unit in names} | ({setup} if setup else set())
     ends = loops(placement, layer) if samples > 1 else ((0, len(layer.stages), False),)
-    ranges = tuple(_range(placement, layer, dataflow, units, *each) for each in ends)
+    steps = [Step(place, names, _sets(placement, layer, place)) for place, names in enumerate(units)]
+    parts = segments(layer, dataflow)
+    ranges = tuple(_range(layer, steps, parts, *each) for each in ends)
     cells = {layer.on_chip(stage.unit) for stage in layer.stages if stage.shared}
     return LayerPlan(ranges, setup, tuple(sorted(shared)), tuple(sorted(used - shared)), tuple(sorted(cells)))
 
 
 def _range(
-    placement: Placement,
-    layer: PlacedLayer,
-    dataflow: Dataflow,
-    units: list[tuple[str, ...]],
-    first: int,
-    end: int,
-    in_turn: bool,
+    layer: PlacedLayer, steps: list[Step], parts: tuple[Segment, ...], first: int, end: int, in_turn: bool
 ) -> Range:
     """The stages from `first` to the one before `end`."""
-    stages, runs = layer.stages, []
-    for begin, stop, whole in segments(layer, dataflow):
-        places = range(max(begin, first), min(stop, end))
-        if places:
-            steps = tuple(Step(place, units[place], _sets(placement, layer, place)) for place in places)
-            names = [unit for step in steps for unit in step.units]
-            waits = places[0] == begin and bool(begin or whole)
-            runs.append(Run(whole, waits, len(set(names)) < len(names), steps))
+    runs = []
+    for begin, stop, whole in parts:
+        if chosen := tuple(steps[max(begin, first) : min(stop, end)]):
+            names = [unit for step in chosen for unit in step.units]
+            waits = chosen[0].place == begin and bool(begin or whole)
+            runs.append(Run(whole, waits, len(set(names)) < len(names), chosen))
+    stages = layer.stages
     readers = {writer_of(stages, place): place for place in range(first, end)}
     return Range(
         in_turn,
         tuple(runs),
-        tuple(sorted({unit for names in units[first:end] for unit in names})),
-        tuple(sorted({unit_name(layer, stage) for stage in stages[first:end] if stage.name == "write"})),
-        tuple((place, units[writer][0]) for writer, place in readers.items() if writer is not None),
+        tuple(sorted({unit for step in steps[first:end] for unit in step.units})),
+        tuple(sorted({step.units[0] for step in steps[first:end] if stages[step.place].name == "write"})),
+        tuple((place, steps[writer].units[0]) for writer, place in readers.items() if writer is not None),
     )
 
 

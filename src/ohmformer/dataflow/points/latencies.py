@@ -65,15 +65,14 @@ class _Order(NamedTuple):
 
     Attributes:
         joins: True if attention waits for all blocks.
-        overlaps: True if a block enters the next layer when it has left this one.
         blocks: for each pipeline, tokens per block.
-        formula: True if one formula gives the latency (top of `closed_form.py`).
+        recursion: equal for orders that differ only in their blocks; None if one formula gives the latency (top of
+            `closed_form.py`).
     """
 
     joins: bool
-    overlaps: bool
     blocks: tuple[int, ...]
-    formula: bool
+    recursion: Hashable
 
 
 def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array:
@@ -102,9 +101,8 @@ def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array
             continue
         if priced.placement.refresh and (refresh := priced.refresh(place)):
             refreshed.append((number, refresh))
-        if not order.formula:
-            alike = id(priced), order.joins, order.overlaps, dataflow.batching
-            recursive.setdefault(alike, []).append((number, order.blocks))
+        if order.recursion is not None:
+            recursive.setdefault((id(priced), order.recursion), []).append((number, order.blocks))
             continue
         batch = priced.placement.workload.batch
         for (layer, repeats, start, stages, parts), block in zip(priced.pipelines, order.blocks, strict=True):
@@ -129,7 +127,8 @@ def _order(priced: Priced, dataflow: Dataflow) -> _Order:
     if formula and not priced.equal:
         layers = (pipeline.layer for pipeline in priced.pipelines)
         formula = all(has_equal_blocks(layer, block) for layer, block in zip(layers, blocks, strict=True))
-    return _Order(dataflow.decides("joins"), dataflow.decides("overlaps"), blocks, formula)
+    joins = dataflow.decides("joins")
+    return _Order(joins, blocks, None if formula else (joins, dataflow.decides("overlaps"), dataflow.batching))
 
 
 def _by_recursion(

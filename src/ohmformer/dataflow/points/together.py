@@ -12,6 +12,7 @@ from ohmformer.cost.designs.per_design import Disagreement
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latencies
 from ohmformer.dataflow.blocks.block_times import IntArray
+from ohmformer.dataflow.blocks.layer_plan import Plans
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.errors import BadInput
 
@@ -40,8 +41,8 @@ def latencies_together(
     """The latencies of D designs by recursion [D] [s].
 
     Args:
-        placement: see `recursive_latencies`.
-        dataflow: see `recursive_latencies`.
+        placement: the workload on the accelerator, or on all those that were priced at once.
+        dataflow: one without jobs of its own; its block size is not used.
         sizes: tokens of a layer -> tokens per block of each design [D].
         alone: position of a design -> its latency [s], for those that are too few or too large to pass together, and
             those that are refused.
@@ -49,15 +50,15 @@ def latencies_together(
         speed: see `recursive_latencies`.
     """
     by_tokens = {tokens: np.asarray(each, np.int64) for tokens, each in sizes.items()}
-    samples = placement.workload.batch if dataflow.batching == "pipelined" else 1
+    plans = Plans(placement, dataflow)
     blocks = np.max([-(-tokens // each) for tokens, each in by_tokens.items()], axis=0)
     found = np.full(len(blocks), np.nan)
-    for group in _groups(blocks, samples) if samples <= MOST_SAMPLES else ():
+    for group in _groups(blocks, plans.samples) if plans.samples <= MOST_SAMPLES else ():
         chosen = {tokens: each[group] for tokens, each in by_tokens.items()}
         factors = {name: each[group] for name, each in (speed or {}).items()}
         prices = None if places is None else places[group]
         with suppress(Disagreement, BadInput):
-            found[group] = recursive_latencies(placement, dataflow, chosen, prices, factors)
+            found[group] = recursive_latencies(plans, chosen, prices, factors)
     for number in np.flatnonzero(np.isnan(found)).tolist():
         found[number] = alone(number)
     return found
