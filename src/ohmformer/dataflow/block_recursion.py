@@ -272,7 +272,7 @@ class _Flow:
                 times = self._one_by_one(layer, run, times, last)
                 continue
             for step in run.steps:
-                times = self._stage(layer, step, self._read_before(step, times), run.whole)
+                times = self._stage(layer, step, times, run.whole)
                 last[step.place] = times[-1, -1]
         for place, writer in part.reads:
             self.readers.setdefault(writer, deque(maxlen=self.placement.kv_sets)).append(last[place])
@@ -283,16 +283,12 @@ class _Flow:
         stage, (samples, count) = layer.stages[step.place], arrival.shape[:2]
         if self.single and arrival.size <= FEW_BLOCKS and (stage.by_keys is None or count == 1):
             return self._few(layer, step, arrival, whole)
-        blocks = self.times.blocks(stage, layer.tokens, whole)
-        before = blocks.before
-        if samples > 1:
-            before = np.arange(samples).reshape(-1, *(1,) * before.ndim) * blocks.all_busy + before
-        ready: Array = arrival - before
+        blocks = self.times.blocks(stage, layer.tokens, whole, samples)
+        ready: Array = arrival - blocks.before
+        ready[0, 0] = self._latest(ready[0, 0], self._free_at(step))
         latest = ready.reshape(-1, *ready.shape[2:])
         np.maximum.accumulate(latest, axis=0, out=latest)
-        if (free := self._free_at(step.units)) is not NEVER:
-            np.maximum(ready, free, out=ready)
-        ready += before
+        ready += blocks.before
         self._occupy(stage, step.units, ready[-1, -1], blocks.last_busy, blocks.rest)
         for delay in blocks.delays:
             ready += delay
@@ -303,7 +299,7 @@ class _Flow:
         stage = layer.stages[step.place]
         size, rest = self.times.size_and_rest(layer.tokens, whole)
         (busy, time), (last_busy, last_time) = self.times.of_block(stage, size), self.times.of_block(stage, rest)
-        free, start_at, ready_at = self._free_at(step.units), 0.0, []
+        free, start_at, ready_at = self._free_at(step), 0.0, []
         for *rows, last in arrival.tolist():
             for came in rows:
                 start_at = came if came > free else free
@@ -315,11 +311,15 @@ class _Flow:
         self._occupy(stage, step.units, start_at, last_busy, rest)
         return np.array(ready_at).reshape(arrival.shape)
 
-    def _free_at(self, units: tuple[str, ...]) -> Time:
-        """The time at which all of these units are free [s]."""
-        if len(units) == 1:
-            return self.free.get(units[0], NEVER)
-        return self._latest(*(self.free.get(unit, NEVER) for unit in units))
+    def _free_at(self, step: Step) -> Time:
+        """The time from which a stage may take the first block: its units are free, and cells that it overwrites read.
+
+        Later blocks follow the first one on the same units, so the time holds for them, too.
+        """
+        times = [self.free.get(unit, NEVER) for unit in step.units]
+        if step.sets is not None and len(uses := self.readers.get(step.units[0], ())) >= step.sets:
+            times.append(uses[-step.sets])
+        return times[0] if len(times) == 1 else self._latest(*times)
 
     def _latest(self, *times: Time) -> Time:
         """The latest of some times, for each design."""
@@ -346,14 +346,13 @@ class _Flow:
             tokens, now = (size if block < count - 1 else rest), times[:, block : block + 1]
             before = dict(self.free) if block < latest_first else {}
             for step in run.steps:
-                now = self._read_before(step, now) if block <= latest_first else now
                 stage = layer.stages[step.place]
                 if stage.by_keys is None:
                     busy, time = self.times.of_block(stage, tokens)
                 else:
-                    busy, late = (each[block] for each in self.times.blocks(stage, layer.tokens, False).delays)
+                    busy, late = (each[block] for each in self.times.blocks(stage, layer.tokens, False, 1).delays)
                     time = busy + late
-                start = self._latest(now[0, 0], self._free_at(step.units))
+                start = self._latest(now[0, 0], self._free_at(step))
                 self._occupy(stage, step.units, start, busy, tokens)
                 last[step.place] = start + time
                 now = np.array(last[step.place])[None, None]
@@ -367,15 +366,6 @@ class _Flow:
         """Make the units of some stages as they were before a block, in designs in which it is empty [D]."""
         for unit in {unit for step in run.steps for unit in step.units}:
             self.free[unit] = np.where(empty, before.get(unit, NEVER), self.free[unit])
-
-    def _read_before(self, step: Step, times: Array) -> Array:
-        """Delay the first of some blocks at a write stage until the cells that it overwrites have been read."""
-        uses = self.readers.get(step.units[0], ())
-        if step.sets is None or len(uses) < step.sets:
-            return times
-        delayed = times.copy()
-        delayed[0, 0] = self._latest(delayed[0, 0], uses[-step.sets])
-        return delayed
 
     def _allow(self, count: int, stages: int) -> None:
         self.values += count * self.samples * (self.times.designs or 1) * stages
@@ -397,4 +387,4 @@ class _Flow:
 
 def _all_at(times: Array, blocks: int) -> Array:
     """The times [N, blocks] of blocks that all arrive with the last block of their sample."""
-    return np.broadcast_to(times[:, -1:], (len(times), blocks, *times.shape[2:])).copy()
+    return times[:, -1:].repeat(blocks, axis=1)

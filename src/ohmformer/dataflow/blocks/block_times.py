@@ -72,20 +72,21 @@ def _turns(stage: Timed, size: IntArray) -> tuple[Array, Array]:
 
 
 class StageBlocks(NamedTuple):
-    """The B blocks of one sample in a stage. An array is [B] for one design, [B, D] for several; a number may be [D].
+    """The B blocks of each of N samples in a stage.
+
+    An array is [B] for one design, [B, D] for several; a number may be [D].
 
     Attributes:
-        before: for each block, the time for which those before it occupy the unit [s].
+        before: for each block of each sample, the time for which those before it occupy the unit, [N, B] or [N, B, D]
+            [s].
         delays: for each block, times [s] whose sum passes from its start until its result has arrived.
         last_busy: time for which the last block occupies the unit [s].
-        all_busy: time for which all blocks occupy the unit [s].
         rest: tokens of the last block.
     """
 
     before: Array
     delays: tuple[Array, ...]
     last_busy: float | Array
-    all_busy: float | Array
     rest: int | IntArray
 
 
@@ -107,7 +108,7 @@ class BlockTimes:
         designs: int | None,
     ) -> None:
         self.sizes, self.places, self.speed, self.designs = sizes, places, speed, designs
-        self._blocks: dict[tuple[int, int, bool], StageBlocks] = {}
+        self._blocks: dict[tuple[int, int, bool, int], StageBlocks] = {}
         self._counted: dict[int, tuple[int, IntArray | None]] = {}
         self._single: dict[tuple[int, int], tuple[Any, Any]] = {}
 
@@ -144,22 +145,23 @@ class BlockTimes:
         busy, time = times_of_block(TimeFields(stage.name, *map(self._chosen, fields)), tokens)
         return busy * factor, time * factor
 
-    def blocks(self, stage: Stage, tokens: int, whole: bool) -> StageBlocks:
+    def blocks(self, stage: Stage, tokens: int, whole: bool, samples: int) -> StageBlocks:
         """The blocks of a stage.
 
         Args:
             stage: the stage.
             tokens: tokens of a sample in its layer.
             whole: True if the sample is one block.
+            samples: number of samples.
         """
-        key = id(stage), tokens, whole
+        key = id(stage), tokens, whole, samples
         if key in self._blocks:
             return self._blocks[key]
         count = 1 if whole else self.count(tokens)
         if stage.by_keys is not None and count > 1:
-            found = self._unequal(stage, tokens)
+            found = self._unequal(stage, tokens, samples)
         else:
-            found = self._equal(stage, tokens, whole, count)
+            found = self._equal(stage, tokens, whole, samples)
         if found.before.size <= MOST_KEPT:
             self._blocks[key] = found
         return found
@@ -169,27 +171,29 @@ class BlockTimes:
         size = tokens if whole else self.sizes[tokens]
         return size, (tokens - 1) % size + 1
 
-    def _equal(self, stage: Stage, tokens: int, whole: bool, count: int) -> StageBlocks:
+    def _equal(self, stage: Stage, tokens: int, whole: bool, samples: int) -> StageBlocks:
         """Blocks that take equal times, but for a smaller last one."""
         size, rest = self.size_and_rest(tokens, whole)
         (busy, time), (last_busy, last_time) = self.of_block(stage, size), self.of_block(stage, rest)
-        number, counts, empty = np.arange(count), -(-tokens // size), None if whole else self.empty(tokens)
+        number = np.arange(1 if whole else self.count(tokens))
+        counts, empty = -(-tokens // size), None if whole else self.empty(tokens)
         if self.designs is None:
-            before, late = number * busy, np.full(count, time)
+            before, late = number * busy, np.full(len(number), time)
         else:
             number = number[:, None] if empty is None else number[:, None] - empty
             before = np.maximum(number, 0) * busy + np.zeros(self.designs)
             late = np.where(number < 0, 0.0, time + np.zeros(self.designs))
         late[-1] = last_time
-        return StageBlocks(before, (late,), last_busy, (counts - 1) * busy + last_busy, rest)
+        before = _of_samples(before, samples, (counts - 1) * busy + last_busy)
+        return StageBlocks(before, (late,), last_busy, rest)
 
-    def _unequal(self, stage: Stage, tokens: int) -> StageBlocks:
+    def _unequal(self, stage: Stage, tokens: int, samples: int) -> StageBlocks:
         """Blocks whose times depend on the keys that their tokens see."""
         size, rest = self.size_and_rest(tokens, False)
         busy, late = self._by_block(stage, size)
         ends = np.cumsum(busy, axis=0)
-        before = np.concatenate([np.zeros_like(ends[:1]), ends[:-1]])
-        return StageBlocks(before, (busy, late), busy[-1], ends[-1], rest)
+        before = _of_samples(np.concatenate([np.zeros_like(ends[:1]), ends[:-1]]), samples, ends[-1])
+        return StageBlocks(before, (busy, late), busy[-1], rest)
 
     def _by_block(self, stage: Stage, size: Any) -> tuple[Array, Array]:
         """For each block of a stage whose later blocks see more keys, the time for which it occupies the unit, and the
@@ -215,3 +219,11 @@ class BlockTimes:
     def _chosen(self, number: Any) -> Any:
         """The numbers of the designs, where `number` is one for all or one for each of those priced at once."""
         return number.values[self.places] if isinstance(number, PerDesign) else number
+
+
+def _of_samples(before: Array, samples: int, all_busy: float | Array) -> Array:
+    """`StageBlocks.before` of all samples, from that of the first and the time for which one occupies the unit [s]."""
+    found: Array = before[None]
+    if samples > 1:
+        found = np.arange(samples).reshape(-1, *(1,) * before.ndim) * all_busy + before
+    return found
