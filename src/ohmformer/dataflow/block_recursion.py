@@ -168,7 +168,7 @@ class _Flow:
 
     def _layer(self, layer: PlacedLayer, plan: LayerPlan) -> None:
         """Pass all samples through a layer."""
-        count = self.times.count(layer.tokens)
+        count = self.times.cut(layer.tokens).most
         self._allow(count, len(layer.stages))
         same = self.overlaps and self.tokens == layer.tokens
         enter = self.arrived if same else _all_at(self.arrived, count)
@@ -186,7 +186,7 @@ class _Flow:
 
     def _with_first(self, times: Array, tokens: int) -> Array:
         """The times [N, B] at which blocks leave a layer, those of empty blocks set to that of the first one."""
-        empty = self.times.empty(tokens)
+        empty = self.times.cut(tokens).empty
         if empty is None:
             return times
         first = np.maximum(np.arange(times.shape[1])[:, None], empty)
@@ -262,7 +262,7 @@ class _Flow:
 
     def _pass(self, layer: PlacedLayer, part: Range, times: Array) -> Array:
         """The times [n, B] at which blocks leave stages that they enter at `times`."""
-        count = self.times.count(layer.tokens)
+        count = self.times.cut(layer.tokens).most
         last: dict[int, Time] = {}
         for run in part.runs:
             blocks = 1 if run.whole else count
@@ -340,7 +340,7 @@ class _Flow:
         self._count(count * len(run.steps))
         left = times.copy()
         size, rest = self.times.size_and_rest(layer.tokens, False)
-        empty = self.times.empty(layer.tokens)
+        empty = self.times.cut(layer.tokens).empty
         latest_first = 0 if empty is None else int(empty.max())
         for block in range(count):
             tokens, now = (size if block < count - 1 else rest), times[:, block : block + 1]

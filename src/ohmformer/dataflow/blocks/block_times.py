@@ -71,6 +71,22 @@ def _turns(stage: Timed, size: IntArray) -> tuple[Array, Array]:
     return size - turns * turn, turns * np.maximum(stage.floor, stage.per_token * np.minimum(turn, stage.cap))
 
 
+class Cut(NamedTuple):
+    """The B blocks into which designs cut a layer.
+
+    Attributes:
+        most: B.
+        number: number of each block, from 0: [B] for one design, or [B, D]; 0 for empty blocks.
+        filled: 1 for blocks with tokens, 0 for empty ones, as `number`.
+        empty: for each design, the number of its empty blocks [D]; None if there are none.
+    """
+
+    most: int
+    number: Array
+    filled: Array
+    empty: IntArray | None
+
+
 class StageBlocks(NamedTuple):
     """The B blocks of each of N samples in a stage.
 
@@ -109,24 +125,20 @@ class BlockTimes:
     ) -> None:
         self.sizes, self.places, self.speed, self.designs = sizes, places, speed, designs
         self._blocks: dict[tuple[int, int, bool, int], StageBlocks] = {}
-        self._counted: dict[int, tuple[int, IntArray | None]] = {}
+        self._cuts: dict[int, Cut] = {}
         self._single: dict[tuple[int, int], tuple[Any, Any]] = {}
 
-    def count(self, tokens: int) -> int:
-        """B, number of blocks of a layer."""
-        return self._counts(tokens)[0]
-
-    def empty(self, tokens: int) -> IntArray | None:
-        """For each design, the number of empty blocks of a layer before the first one [D]; None if there are none."""
-        return self._counts(tokens)[1]
-
-    def _counts(self, tokens: int) -> tuple[int, IntArray | None]:
-        """`count` and `empty`."""
-        if tokens not in self._counted:
+    def cut(self, tokens: int) -> Cut:
+        """The blocks of a layer."""
+        if tokens not in self._cuts:
             counts = -(-tokens // np.asarray(self.sizes[tokens]))
             most = int(counts.max())
-            self._counted[tokens] = most, most - counts if (counts < most).any() else None
-        return self._counted[tokens]
+            number = np.arange(float(most))
+            if self.designs is not None:
+                number = number[:, None] - (most - counts)
+            empty = most - counts if (counts < most).any() else None
+            self._cuts[tokens] = Cut(most, np.maximum(number, 0.0), np.where(number < 0, 0.0, 1.0), empty)
+        return self._cuts[tokens]
 
     def setup(self, stage: Stage) -> float | Array:
         """Time of a stage that prepares a layer [s]."""
@@ -157,7 +169,7 @@ class BlockTimes:
         key = id(stage), tokens, whole, samples
         if key in self._blocks:
             return self._blocks[key]
-        count = 1 if whole else self.count(tokens)
+        count = 1 if whole else self.cut(tokens).most
         if stage.by_keys is not None and count > 1:
             found = self._unequal(stage, tokens, samples)
         else:
@@ -168,23 +180,22 @@ class BlockTimes:
 
     def size_and_rest(self, tokens: int, whole: bool) -> tuple[Any, Any]:
         """Tokens of each block of a layer but the last, and of the last one; see `blocks`."""
-        size = tokens if whole else self.sizes[tokens]
+        size = self.sizes[tokens]
+        if whole:
+            size = tokens if self.designs is None else np.full(self.designs, tokens)
         return size, (tokens - 1) % size + 1
 
     def _equal(self, stage: Stage, tokens: int, whole: bool, samples: int) -> StageBlocks:
         """Blocks that take equal times, but for a smaller last one."""
         size, rest = self.size_and_rest(tokens, whole)
         (busy, time), (last_busy, last_time) = self.of_block(stage, size), self.of_block(stage, rest)
-        number = np.arange(1 if whole else self.count(tokens))
-        counts, empty = -(-tokens // size), None if whole else self.empty(tokens)
-        if self.designs is None:
-            before, late = number * busy, np.full(len(number), time)
+        if whole:
+            before, late = np.zeros_like(last_busy)[None], np.array(last_time)[None]
         else:
-            number = number[:, None] if empty is None else number[:, None] - empty
-            before = np.maximum(number, 0) * busy + np.zeros(self.designs)
-            late = np.where(number < 0, 0.0, time + np.zeros(self.designs))
-        late[-1] = last_time
-        before = _of_samples(before, samples, (counts - 1) * busy + last_busy)
+            cut = self.cut(tokens)
+            before, late = cut.number * busy, cut.filled * time
+            late[-1] = last_time
+        before = _of_samples(before, samples, (-(-tokens // size) - 1) * busy + last_busy)
         return StageBlocks(before, (late,), last_busy, rest)
 
     def _unequal(self, stage: Stage, tokens: int, samples: int) -> StageBlocks:
@@ -207,10 +218,8 @@ class BlockTimes:
         factor = self.speed.get(stage.name, 1.0)
         busy = np.maximum(floor, work)
         late = np.maximum(floor, fixed + work) - busy
-        if (empty := self.empty(stage.by_keys.seen.queries)) is not None:
-            none = np.arange(len(work))[:, None] < empty
-            busy, late = np.where(none, 0.0, busy), np.where(none, 0.0, late)
-        return busy * factor, late * factor
+        filled = self.cut(stage.by_keys.seen.queries).filled * factor
+        return busy * filled, late * filled
 
     def memory(self, stage: Stage, tokens: Any) -> Any:
         """Time for which a block may occupy the memory off the chip [s]; it never takes longer than the block."""
