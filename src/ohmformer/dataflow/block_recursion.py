@@ -28,7 +28,6 @@ from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage, is_memory
 from ohmformer.dataflow.blocks.block_times import BlockTimes, IntArray
 from ohmformer.dataflow.blocks.layer_plan import LayerPlan, Plans, Range, Run, Step
-from ohmformer.dataflow.layer_cuts import kind_of
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
 from ohmformer.errors import BadInput
@@ -128,14 +127,11 @@ class _Flow:
     def run(self) -> Time:
         """Layer by layer; equal layers that only shift the state are skipped."""
         layers = self.placement.layers
-        kinds = [kind_of(layer) for layer in layers]
-        ahead = [0] * len(layers)
-        for index in range(len(layers) - 2, -1, -1):
-            ahead[index] = ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
+        ahead = self.plans.ahead
         index, steady = 0, Steady()
         while index < len(layers):
             layer = layers[index]
-            plan = self.plans.of(layer, kinds[index])
+            plan = self.plans.of(index)
             self._layer(layer, plan)
             if not ahead[index]:
                 steady = Steady()
@@ -186,12 +182,11 @@ class _Flow:
 
     def _with_first(self, times: Array, tokens: int) -> Array:
         """The times [N, B] at which blocks leave a layer, those of empty blocks set to that of the first one."""
-        empty = self.times.cut(tokens).empty
-        if empty is None:
+        cut = self.times.cut(tokens)
+        if cut.empty is None:
             return times
-        first = np.maximum(np.arange(times.shape[1])[:, None], empty)
-        found: Array = np.take_along_axis(times, first[None], axis=1)
-        return found
+        first = np.take_along_axis(times, cut.empty[None, None], axis=1)
+        return np.where(cut.filled > 0, times, first)
 
     def _in_turn(self, layer: PlacedLayer, part: Range, enter: Array) -> Array:
         """The times [N, B] at which samples leave stages that they pass one after another.

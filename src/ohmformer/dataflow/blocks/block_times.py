@@ -19,7 +19,7 @@ from ohmformer.cost.stage import Stage
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-MOST_KEPT = 1_000_000
+MOST_KEPT = 200_000
 """Maximum number of times of blocks that are kept per stage."""
 
 

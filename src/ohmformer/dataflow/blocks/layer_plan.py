@@ -9,7 +9,16 @@ from typing import NamedTuple
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
-from ohmformer.dataflow.layer_cuts import Segment, loops, segments, sets_of_cells, unit_name, units_of, writer_of
+from ohmformer.dataflow.layer_cuts import (
+    Segment,
+    kind_of,
+    loops,
+    segments,
+    sets_of_cells,
+    unit_name,
+    units_of,
+    writer_of,
+)
 from ohmformer.dataflow.spec import Dataflow
 
 
@@ -88,16 +97,23 @@ class Plans:
         placement: the workload on the accelerator, or on all those that were priced at once.
         dataflow: one without jobs of its own; its block size is not used.
         samples: number of samples that pass a layer together.
+        ahead: for each layer, the number of equal layers that follow it.
     """
 
     def __init__(self, placement: Placement, dataflow: Dataflow) -> None:
         self.placement, self.dataflow = placement, dataflow
         self.samples = placement.workload.batch if dataflow.batching == "pipelined" else 1
+        self._kinds = kinds = [kind_of(layer) for layer in placement.layers]
+        self.ahead = [0] * len(kinds)
+        for index in range(len(kinds) - 2, -1, -1):
+            self.ahead[index] = self.ahead[index + 1] + 1 if kinds[index] == kinds[index + 1] else 0
         self._made: dict[tuple[object, ...], LayerPlan] = {}
 
-    def of(self, layer: PlacedLayer, kind: tuple[object, ...]) -> LayerPlan:
-        """The plan of a layer of a kind (see `layer_cuts.kind_of`)."""
+    def of(self, index: int) -> LayerPlan:
+        """The plan of the layer at `index`."""
+        kind = self._kinds[index]
         if kind not in self._made:
+            layer = self.placement.layers[index]
             self._made[kind] = _layer_plan(self.placement, layer, self.dataflow, self.samples)
         return self._made[kind]
 
