@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
@@ -124,16 +123,3 @@ def kind_of(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides the times of a layer, beside those at which blocks enter it."""
     waits = layer.join, layer.gather, layer.later_joins, layer.softmax
     return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup), layer.chip
-
-
-class Part(NamedTuple):
-    """Consecutive stages of a layer: from `first` to the one before `end`."""
-
-    layer: PlacedLayer
-    first: int
-    end: int
-
-    def writers(self) -> list[str]:
-        """The units that write cells."""
-        stages = self.layer.stages[self.first : self.end]
-        return sorted({unit_name(self.layer, stage) for stage in stages if stage.name == "write"})

@@ -112,7 +112,7 @@ def make_whole(
     except BadInput as error:
         named = str(error).partition(" = ")[0].partition(":")[0]
         by_set = any(named == path or named.startswith(f"{path}.") for path, _ in changes)
-        raise BadInput(f"{where}{' with --set' if by_set else ''}: {error}") from error.__cause__
+        raise BadInput(f"{where}: {error}{' (set by --set)' if by_set else ''}") from error.__cause__
     return replace(study, where=where)
 
 
