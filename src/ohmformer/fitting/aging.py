@@ -40,55 +40,63 @@ class Aging:
 
 @dataclass(frozen=True)
 class Series:
-    """Conductances of one cell and target over time; of one target if no cells are named.
+    """Conductances over time, as lines: one for each cell and target, or for each target if no cells are named.
 
     Attributes:
-        cell: number of the cell, or of the target if no cells are named.
-        times: rising [s].
-        values: conductances [S].
+        line: [N], number of the line, from 0, rising.
+        times: [N], times [s].
+        values: [N], conductances [S].
+        cells: number of the cell of each line; of the line itself if no cells are named.
     """
 
-    cell: float
+    line: npt.NDArray[np.intp]
     times: Array
     values: Array
+    cells: Array
+
+    def longer_than(self, t0: float) -> Series:
+        """The lines that end after `t0`, have two times or more, and no conductance at or below zero."""
+        count = len(self.cells)
+        low, high, first = np.full(count, np.inf), np.full(count, -np.inf), np.full(count, np.inf)
+        np.minimum.at(low, self.line, self.values)
+        np.minimum.at(first, self.line, self.times)
+        np.maximum.at(high, self.line, self.times)
+        taken = (low > 0) & (high > max(t0, 0.0)) & (high > first)
+        rows = taken[self.line]
+        number = np.cumsum(taken) - 1
+        return Series(number[self.line[rows]], self.times[rows], self.values[rows], self.cells[taken])
 
 
-def series(table: Measurements) -> list[Series]:
+def series(table: Measurements) -> Series:
     """Conductances over time: of each cell and target, or mean ones of each target if no cells are named."""
     assert table.time is not None
     if table.cell is None:
         return _means(table)
-    keys = [table.target, table.cell, *([] if table.cycle is None else [table.cycle])]
+    keys = np.stack([column for column in (table.target, table.cell, table.cycle) if column is not None])
     order = np.lexsort([table.time, *keys])
-    changes = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
-    found = []
-    for rows in np.split(order, np.flatnonzero(changes) + 1):
-        times, values = table.time[rows], table.measured[rows]
-        if times[-1] > times[0] and values.min() > 0:
-            found.append(Series(float(table.cell[rows[0]]), times, values))
-    return found
+    changes = np.any(keys[:, order[1:]] != keys[:, order[:-1]], axis=0)
+    line = np.concatenate([[0], np.cumsum(changes)])
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    return Series(line, table.time[order], table.measured[order], table.cell[order[starts]])
 
 
-def _means(table: Measurements) -> list[Series]:
-    """Mean conductance of each target by time."""
+def _means(table: Measurements) -> Series:
+    """Mean conductance of each target above zero by time."""
     assert table.time is not None
-    targets, target = np.unique(table.target, return_inverse=True)
-    times, time = np.unique(table.time, return_inverse=True)
+    targets, target = np.unique(table.target[table.target > 0], return_inverse=True)
+    times, time = np.unique(table.time[table.target > 0], return_inverse=True)
     place, index = np.unique(target.ravel() * len(times) + time.ravel(), return_inverse=True)
-    means = np.bincount(index.ravel(), weights=table.measured) / np.bincount(index.ravel())
-    found = []
-    for number in np.flatnonzero(targets > 0):
-        rows = place // len(times) == number
-        found.append(Series(float(number), times[place[rows] % len(times)], means[rows]))
-    return found
+    means = np.bincount(index.ravel(), weights=table.measured[table.target > 0]) / np.bincount(index.ravel())
+    return Series(place // len(times), times[place % len(times)], means, np.arange(len(targets), dtype=np.float64))
 
 
 def drift(table: Measurements) -> Aging:
     """The drift that fits better: a power law of time, or an exponential decay to zero; none if no slope is seen."""
     assert table.time is not None
     t0 = float(table.time[table.time > 0].min()) if (table.time > 0).any() else 0.0
-    lines = [line for line in series(table) if line.values.min() > 0 and line.times.max() > t0]
-    if t0 == 0 or len(lines) == 0:
+    lines = series(table).longer_than(t0)
+    cells = lines.cells
+    if t0 == 0 or len(cells) == 0:
         return Aging("", {}, {})
     laws: dict[str, Callable[[Array], Array]] = {
         "power_law": lambda t: np.asarray(np.log(np.maximum(t, t0) / t0)),
@@ -97,9 +105,8 @@ def drift(table: Measurements) -> Aging:
     fits = {kind: _slopes(lines, law) for kind, law in laws.items()}
     kind = min(fits, key=lambda name: fits[name].misfit)
     fit, other = fits[kind], next(fits[name].misfit for name in fits if name != kind)
-    cells = np.array([line.cell for line in lines])
     mean, error = float(fit.slopes.mean()), _error_of_mean(fit.slopes, cells)
-    if mean <= 0 or (len(lines) > 1 and mean < SIGNIFICANT * error):
+    if mean <= 0 or (len(cells) > 1 and mean < SIGNIFICANT * error):
         return Aging("", {}, {}, fit.misfit, other)
     if kind == "power_law":
         values = {"t0": t0, "nu": mean, "nu_std": _spread(fit.slopes, fit.variances)}
@@ -138,20 +145,19 @@ def _spread(values: Array, variances: Array) -> float:
     return math.sqrt(max(0.0, float(values.var(ddof=1)) - float(np.nan_to_num(variances).mean())))
 
 
-def _slopes(lines: list[Series], law: Callable[[Array], Array]) -> _Slopes:
+def _slopes(lines: Series, law: Callable[[Array], Array]) -> _Slopes:
     """Fit a straight line to -ln G over a law of time in each line."""
-    slopes, scales, squares, count, free = [], [], 0.0, 0, 0
-    for line in lines:
-        x, y = law(line.times), -np.log(line.values)
-        centered = x - x.mean()
-        scale = float((centered**2).sum())
-        slope = float((centered * y).sum() / scale) if scale > 0 else 0.0
-        residual = y - y.mean() - slope * centered
-        slopes.append(slope)
-        scales.append(scale if scale > 0 else math.inf)
-        squares, count, free = squares + float((residual**2).sum()), count + len(x), free + len(x) - 2
+    x, y, line = law(lines.times), -np.log(lines.values), lines.line
+    counts = np.bincount(line)
+    x, y = (value - (np.bincount(line, weights=value) / counts)[line] for value in (x, y))
+    scales, products = np.bincount(line, weights=x * x), np.bincount(line, weights=x * y)
+    known = scales > 0
+    slopes = np.divide(products, scales, out=np.zeros(len(scales)), where=known)
+    squares = float(((y - slopes[line] * x) ** 2).sum())
+    free = len(x) - 2 * len(counts)
     variance = squares / free if free > 0 else 0.0
-    return _Slopes(np.array(slopes), variance / np.array(scales), math.sqrt(squares / count))
+    variances = np.divide(variance, scales, out=np.zeros(len(scales)), where=known)
+    return _Slopes(slopes, variances, math.sqrt(squares / len(x)))
 
 
 def endurance(table: Measurements) -> tuple[float, bool] | None:

@@ -24,6 +24,8 @@ MOST_POINTS = 33
 """Number of distinct targets up to which each of them is a point of a table."""
 MOST_TARGETS = 2000
 """Number of distinct targets up to which each of them enters a likelihood on its own."""
+EXACT_TEST = 10_000
+"""Number of residuals up to which the probability of their distance from normal is exact; it takes seconds beyond."""
 LEAST_AT_POINT = 5
 """Number of measurements that each point of a table has at least."""
 BINS = 9
@@ -160,9 +162,15 @@ def _fitted(
     s = np.sqrt(std.clip(0) ** 2 + floor**2)
     inside = (y > 0) & (std > floor)  # not clamped, and not exact
     z = ((y - mean) / s)[inside]
-    ks = float(stats.kstest(z, "norm").pvalue) if len(z) > 1 else math.nan
+    ks = _normality(z) if len(z) > 1 else math.nan
     bic = count * math.log(len(y)) - 2 * likelihood
     return Fitted(kind, label, values, errors, likelihood, count, mean, s, bic, ks)
+
+
+def _normality(z: Array) -> float:
+    """Probability that as many normal numbers lie as far from normal as these (Kolmogorov and Smirnov)."""
+    method = "auto" if len(z) <= EXACT_TEST else "asymp"
+    return float(stats.kstest(z, "norm", method=method).pvalue)
 
 
 def _lognormal(g: Array, y: Array) -> Fitted:
@@ -172,7 +180,7 @@ def _lognormal(g: Array, y: Array) -> Fitted:
     value = float((stats.norm.logpdf(z, scale=max(sigma, 1e-12)) - np.log(y)).sum())
     factor = math.exp(sigma**2)
     mean, std = g * math.sqrt(factor), g * math.sqrt(factor * (factor - 1))
-    ks = float(stats.kstest(z / max(sigma, 1e-12), "norm").pvalue)
+    ks = _normality(z / max(sigma, 1e-12))
     error = sigma / math.sqrt(2 * len(y))
     bic = math.log(len(y)) - 2 * value
     return Fitted("lognormal", "lognormal", {"sigma": sigma}, {"sigma": error}, value, 1, mean, std, bic, ks)
