@@ -18,7 +18,8 @@ MAX_LOSS = {"first_order": 1.0, "sweeps": 4.0, "exact": 1e6}
 - `sweeps`: 3 % for inputs of one sign, 15 % for inputs of both signs.
 
 At a loss of a quarter `first_order` errs by 0.3 % and 0.7 %, at a loss of 1 `sweeps` by 0.6 % and 2 %. The exact
-solution in float64 loses digits in proportion to the loss: it is within 1e-9 of the largest current up to its limit, and wrong beyond 1e12."""
+solution in float64 loses digits in proportion to the loss: it is within 1e-9 of the largest current up to its limit,
+and wrong beyond 1e12."""
 
 
 class Wires(Spec):
