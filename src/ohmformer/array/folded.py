@@ -17,7 +17,7 @@ from torch import Tensor
 from ohmformer.array import crossbar, encoding
 from ohmformer.array.crossbar import Programmed, WriteOptions, WriteRequest
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import one_sided
+from ohmformer.array.writing import Held, one_sided
 from ohmformer.errors import BadInput
 from ohmformer.streams import Streams
 
@@ -48,16 +48,15 @@ class _SliceSum:
         self.total: Tensor | None = None
         self.variance: Tensor | None = None
 
-    def add(self, cells: Tensor, written: Tensor | None) -> None:
+    def add(self, held: Held) -> None:
         """Add the next slice, from the least significant one up.
 
         Args:
-            cells: digits [..., O or C, I] that the cells hold; not changed.
-            written: digits before drift, if read noise depends on them.
+            held: what its cells hold, [..., O or C, I]; not changed.
         """
         weight = float(self.array.slice_weight(self.added_slices))
-        self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=weight)
-        variance = crossbar.read_variance(cells, self.array, written) if self.read_noise else None
+        self.total = held.digits.clone() if self.total is None else self.total.add_(held.digits, alpha=weight)
+        variance = crossbar.read_variance(held, self.array) if self.read_noise else None
         if variance is not None:
             self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=weight**2)
         self.added_slices += 1
@@ -81,16 +80,16 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         programmed: the matrix; not changed.
         read_noise: compute the variances of reads, too.
     """
-    before = programmed.written
-    groups = [(cells, None if before is None else before[p]) for p, cells in enumerate(programmed.cells.unbind(0))]
+    cells = Held(programmed.cells, programmed.written, programmed.read_std)
+    groups = [cells.at(p) for p in range(len(programmed.cells))]
     if programmed.reference is not None:
-        groups.append((programmed.reference, programmed.reference_written))
+        groups.append(Held(programmed.reference, programmed.reference_written))
     sums = []
-    for cells, written in groups:
-        group = _SliceSum(programmed.array, read_noise)
-        for s, part in enumerate(cells.unbind(0)):
-            group.add(part, None if written is None else written[s])
-        sums.append(group)
+    for group in groups:
+        total = _SliceSum(programmed.array, read_noise)
+        for s in range(programmed.slices):
+            total.add(group.at(s))
+        sums.append(total)
     return _difference(sums[0], sums[1], programmed.array, programmed.unit)
 
 
@@ -130,14 +129,13 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
     sums = [_SliceSum(array, read_noise) for _ in range(2)]
     for digits in encoding.digits(codes, array, slices):
-        cells, written = writer.write(digits)
-        for p, part in enumerate(cells.unbind(0)):
-            sums[p].add(part, None if written is None else written[p])
+        held = writer.write(digits)
+        for p in range(array.polarities):
+            sums[p].add(held.at(p))
     if array.encoding == "offset":
         writer = request.writer("reference")
         for target in crossbar.reference_targets(codes, array, slices):
-            cells, written = writer.write(target)
-            sums[1].add(cells[0], None if written is None else written[0])
+            sums[1].add(writer.write(target).at(0))
     return _difference(sums[0], sums[1], array, request.unit)
 
 
@@ -146,8 +144,8 @@ def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
     codes, unit, writer = request.codes, request.unit, request.writer("cell")
     used, unused = _SliceSum(request.array, read_noise), _SliceSum(request.array, read_noise)
     for digits in encoding.slice_digits(codes.abs().unsqueeze(0), request.array, request.slices):
-        used.add(writer.write(digits)[0][0], None)
-        unused.add(codes.new_zeros(()), None)
+        used.add(writer.write(digits).at(0))
+        unused.add(Held(codes.new_zeros(())))
     magnitude, variance = used.mean_()
     _, unused_variance = unused.mean_()
     return _pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
