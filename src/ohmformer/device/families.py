@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, TypeVar, cast
 
 from pydantic import Field
 
@@ -339,7 +339,8 @@ def _times(kind: K, family: str, factor: float) -> K:
     """A kind with the fields of its `strength` times a factor."""
     if not kind.strength:
         raise BadInput(f"{family} {kind.kind!r} does not say how it is scaled; give its class a `strength`")
-    return kind.model_copy(update={name: factor * getattr(kind, name) for name in kind.strength})
+    values: dict[str, Any] = {name: factor * getattr(kind, name) for name in kind.strength}
+    return cast("K", kind.model_copy(update=values))
 
 
 def _check_strength(cls: type[WriteNoise] | type[ReadNoise] | type[Drift]) -> None:
