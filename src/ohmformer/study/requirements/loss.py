@@ -36,6 +36,11 @@ class LossBound:
     def __str__(self) -> str:
         return f"{100 * self.most:.4g} {'percentage points' if self.unit == 'points' else '%'}"
 
+    def text(self, loss: MeasuredLoss) -> str:
+        """A loss with its interval: '1.2 [0.8, 1.6] points'."""
+        mean, near, far = (f"{100 * value:.3g}" for value in (loss.mean, loss.near, loss.far))
+        return f"{mean} [{near}, {far}] {'points' if self.unit == 'points' else '%'}"
+
     def holds(self, loss: MeasuredLoss) -> bool:
         """True if the far end of the interval of the loss is within the bound."""
         return loss.far <= self.most
@@ -112,9 +117,7 @@ def _interval(chips: Floats, accuracy: Accuracy, software: Accuracy, sign: float
         here, there = (np.array(each.score_sums) / len(chips) for each in (accuracy, software))
         ratio = 1.0 if unit_of(accuracy.shown) == "points" else accuracy.mean / software.mean
         # for ratio 1 the difference of each sample; otherwise the linear part of a ratio of two means
-        center = float(chips.mean())
-        samples = sign * (here - ratio * there) / scale
-        return crossed_interval(chips, samples - samples.mean() + center)
+        return crossed_interval(chips, sign * (here - ratio * there) / scale)
     if accuracy.left_out and software.left_out and len(accuracy.left_out) == len(software.left_out):
         here, there = np.array(accuracy.left_out), np.array(software.left_out)
         without = sign * ((here - there) if unit_of(accuracy.shown) == "points" else here / there - 1.0)
