@@ -168,6 +168,12 @@ class ReadNoiseStrength(Strength):
     default_kind = "uniform"
     kinds = ReadNoise
 
+    def prepared(self, arrays: Arrays, settings: Settings, kind: str | None) -> Arrays:
+        """As its base class; level `noise` has no reads."""
+        if settings.simulation.level == "noise":
+            raise BadInput("read_noise: simulation.level = 'noise' leaves read noise out; set it to 'array' or 'cell'")
+        return super().prepared(arrays, settings, kind)
+
     def number(self, kind: Any, array: Crossbar) -> float:
         """Standard deviation of one read of (G_min + G_max) / 2 at the age of the array, over the range."""
         cell = array.cell

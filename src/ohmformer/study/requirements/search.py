@@ -69,17 +69,25 @@ class QuantitySearch:
         return all(self.quantity.off(array) is not None for array in self.arrays.by_role.values())
 
     def run(self) -> Search[Requirement]:
-        """Bisect twice: for the far end of the interval of the loss, which decides, and for the near end."""
+        """Bisect twice: for the far end of the interval of the loss, which decides, and for the near end.
+
+        If the first value fails, the quantity is switched off next: where that fails, too, no value can hold.
+        """
         start = self.grid.harm(self.today or self.quantity.start)
+        self.points[start] = yield self.at(self.grid.value(start))
+        if self.can_be_off and not self.bound.holds(self.points[start]):
+            self.without = yield self.at(None)
+            if not self.bound.holds(self.without):
+                causes = yield from self._causes(self.at(None), f"without {self.quantity.title}", self.without)
+                return self._requirement("never", None, None, [causes])
         holding, breaking = yield from self._bisect(start, self.grid.growth, self.bound.holds)
-        nearby = max(1, self.grid.growth // 2)
-        _, certain = yield from self._bisect(breaking or holding or start, nearby, self.bound.may_hold)
-        notes = self._doubts()
-        verdict: Verdict = "limit" if breaking is not None else "no limit found"
         if holding is None:
-            verdict = "never"
-            notes += yield from self._causes()
-        return self._requirement(verdict, holding, certain, notes)
+            told = yield from self._why_not_even_the_mildest()
+            return self._requirement("never", None, None, [*self._doubts(), told])
+        nearby = max(1, self.grid.growth // 2)
+        _, certain = yield from self._bisect(holding if breaking is None else breaking, nearby, self.bound.may_hold)
+        verdict: Verdict = "limit" if breaking is not None else "no limit found"
+        return self._requirement(verdict, holding, certain, self._doubts())
 
     def _bisect(
         self, start: int, growth: int, passes: Callable[[MeasuredLoss], bool]
@@ -133,27 +141,27 @@ class QuantitySearch:
                 ]
         return []
 
-    def _causes(self) -> Search[list[str]]:
-        """Sentences on why even the mildest value fails."""
-        title = self.quantity.title
+    def _why_not_even_the_mildest(self) -> Search[str]:
+        """A sentence on the loss below all values of the search."""
         mildest = self.grid.value(self.grid.mildest)
-        if self.can_be_off:
-            self.without = yield self.at(None)
-            if self.bound.holds(self.without):
-                least = shown_value(mildest, self.quantity.unit)
-                return [
-                    f"Without {title} the loss is {self.bound.text(self.without)}, but {least} is too much already."
-                ]
-            base, said = self.at(None), f"Even without {title} the loss is {self.bound.text(self.without)}"
-        else:
-            base = self.at(mildest)
-            said = f"Even at the mildest value the loss is {self.bound.text(self.points[self.grid.mildest])}"
-        causes = []
+        if self.without is not None:
+            least = shown_value(mildest, self.quantity.unit)
+            return (
+                f"Without {self.quantity.title} the loss is {self.bound.text(self.without)}, but {least} is too much "
+                "already."
+            )
+        loss = self.points[self.grid.mildest]
+        return (yield from self._causes(self.at(mildest), "at the mildest value", loss))
+
+    def _causes(self, base: Asked, where: str, loss: MeasuredLoss) -> Search[str]:
+        """A sentence on the loss of a point, and on what it is without each other noise that acts."""
+        parts = [f"Even {where} the loss is {self.bound.text(loss)}"]
         for name, settings in other_noises(base.settings, self.quantity):
-            loss = yield Asked({**base.set, name: OFF}, settings)
-            causes.append(f"without {name} as well it is {self.bound.text(loss)}")
-        rest = "; ".join(causes) or "no other noise of cells acts, so codes, converters, inputs or clips cause it"
-        return [f"{said}; {rest}."]
+            other = yield Asked({**base.set, name: OFF}, settings)
+            parts.append(f"without {name} as well it is {self.bound.text(other)}")
+        if len(parts) == 1:
+            parts.append("no other noise of cells acts, so codes, converters, inputs or clips cause it")
+        return f"{'; '.join(parts)}."
 
 
 def other_noises(settings: Settings, quantity: Quantity) -> list[tuple[str, Settings]]:
