@@ -35,7 +35,7 @@ def requirements_tables(found: Requirements) -> Group:
 
 def _row(each: Requirement) -> tuple[str, ...]:
     today = "none" if each.today is None else shown_value(each.today, each.unit)
-    certain = "" if each.fails_from is None else shown_value(each.fails_from, each.unit)
+    certain = "not found" if each.fails_from is None else shown_value(each.fails_from, each.unit)
     return each.title, today, limit_text(each), certain, at_limit(each), str(each.evaluations)
 
 

@@ -20,7 +20,7 @@ def last_that_passes(start: int, mildest: int, harshest: int, growth: int) -> Se
         start: the harm where the search begins.
         mildest: smallest harm.
         harshest: largest harm.
-        growth: harm of the first step away from the start; later steps are up to twice as long.
+        growth: harm of the first step away from the start; each later step is twice as long.
 
     Returns:
         The largest harm that passes, None if even the smallest one fails; and the smallest harm that fails, None if
@@ -47,5 +47,5 @@ def _bracket(start: int, mildest: int, harshest: int, growth: int) -> Search:
         there = min(here + step, harshest) if upward else max(here - step, mildest)
         if (yield there) != upward:
             return (here, there) if upward else (there, here)
-        here, step = there, min(2 * step, 2 * growth) if growth > 1 else 2 * step
+        here, step = there, 2 * step
     return (here, None) if upward else (None, here)

@@ -14,8 +14,8 @@ from ohmformer.study.requirements.noises import age_path
 from ohmformer.study.requirements.quantity import Quantity
 from ohmformer.study.spec import Settings
 
-SPAN_OF_TAU = 1e6
-"""Time constants are searched from the age divided by this number to the age times this number."""
+SHORTEST_TAU, LONGEST_TAU = 1e-3, 1e6
+"""Range of the searched time constants, as multiples of the age of the cells."""
 
 MOST_LEVELS = 1024
 """Largest number of levels that is searched."""
@@ -25,7 +25,7 @@ class VerifyTolerance(Quantity):
     """Largest error at which a verified write is accepted; an error of reading back is part of it."""
 
     name = "verify_tolerance"
-    title = "read-back error of write-verify"
+    title = harm = "read-back error of write-verify"
     meaning = "largest error of an accepted write, that of reading back included, as a share of G_max - G_min"
     unit: ClassVar[Literal["%", "s", ""]] = "%"
     low, high, start = 1e-4, 1.0, 0.02
@@ -62,6 +62,7 @@ class Retention(Quantity):
 
     name = "retention"
     title = "retention"
+    harm = "decay"
     meaning = "time constant tau of the decay exp(-(t / tau)^stretch): the median over cells"
     unit: ClassVar[Literal["%", "s", ""]] = "s"
     wanted: ClassVar[Literal["largest", "smallest"]] = "smallest"
@@ -104,14 +105,14 @@ class Retention(Quantity):
     def range(self, arrays: Arrays) -> tuple[float, float]:
         """From far below the smallest age to far above the largest one."""
         ages = [array.age for array in arrays.by_role.values()]
-        return max(self.low, min(ages) / SPAN_OF_TAU), min(self.high, max(ages) * SPAN_OF_TAU)
+        return max(self.low, min(ages) * SHORTEST_TAU), min(self.high, max(ages) * LONGEST_TAU)
 
 
 class Levels(Quantity):
     """Number of levels of a cell in use, with as many cells for each value as in the study."""
 
     name = "levels"
-    title = "levels of a cell"
+    title = harm = "levels of a cell"
     meaning = "conductances of a cell in use, with as many cells for each value as in the study"
     wanted: ClassVar[Literal["largest", "smallest"]] = "smallest"
     low, high, start = 2.0, float(MOST_LEVELS), 16.0

@@ -53,22 +53,23 @@ class Strength(Quantity):
         return plain
 
     def prepared(self, arrays: Arrays, settings: Settings, kind: str | None) -> Arrays:
-        """The arrays whose cells have noise; with a kind, or where no cell has any, all arrays with that kind."""
+        """The arrays whose cells have noise; with a kind, or where no cell has any, all arrays with that kind.
+
+        Arrays in which it does not act, such as drift before its beginning, are left out.
+        """
         having = {place: array for place, array in arrays.by_role.items() if self._has(array)}
         if kind is None and having:
-            for place, array in having.items():
-                if not self.value(array) > 0:
-                    raise BadInput(self.silent(place, array))
-            return Arrays(having)
-        name = kind or self.default_kind
-        made = {
-            place: with_cell(array, **{self.field: self.of_kind(name, array)})
-            for place, array in arrays.by_role.items()
-        }
-        for place, array in made.items():
-            if not self.value(array) > 0:
-                raise BadInput(self.silent(place, array))
-        return Arrays(made)
+            made = having
+        else:
+            name = kind or self.default_kind
+            made = {
+                place: with_cell(array, **{self.field: self.of_kind(name, array)})
+                for place, array in arrays.by_role.items()
+            }
+        acting = {place: array for place, array in made.items() if self.value(array) > 0}
+        if not acting:
+            raise BadInput(self.silent(*next(iter(made.items()))))
+        return Arrays(acting)
 
     def _has(self, array: Crossbar) -> bool:
         """True if the cell has this noise, of whatever strength above 0."""
@@ -141,7 +142,7 @@ class WriteNoiseStrength(Strength):
     """Standard deviation of one write in the middle of the range."""
 
     name = "write_noise"
-    title = "write noise"
+    title = harm = "write noise"
     meaning = "standard deviation of one write in the middle of the range, as a share of G_max - G_min"
     unit: ClassVar[Literal["%", "s", ""]] = "%"
     low, high, start = 1e-4, 1.0, 0.02
@@ -160,7 +161,7 @@ class ReadNoiseStrength(Strength):
     """Standard deviation of one read in the middle of the range."""
 
     name = "read_noise"
-    title = "read noise"
+    title = harm = "read noise"
     meaning = "standard deviation of one read in the middle of the range, as a share of G_max - G_min"
     unit: ClassVar[Literal["%", "s", ""]] = "%"
     low, high, start = 1e-4, 1.0, 0.02
@@ -185,7 +186,7 @@ class DriftExponent(Strength):
     """Exponent of power-law drift in the middle of the range."""
 
     name = "drift"
-    title = "drift"
+    title = harm = "drift"
     meaning = "exponent nu of the drift (t / t0)^-nu of a cell in the middle of the range"
     low, high, start = 1e-5, 2.0, 0.02
     field = "drift"

@@ -88,6 +88,7 @@ class Quantity(ABC):
     Attributes:
         name: as users write it.
         title: the name in words.
+        harm: what a cell is without if the quantity is switched off, in words.
         meaning: what the number says.
         unit: `%` (numbers are shares), `s`, or empty.
         wanted: the `largest` or the `smallest` number is searched.
@@ -98,6 +99,7 @@ class Quantity(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    harm: ClassVar[str]
     meaning: ClassVar[str]
     unit: ClassVar[Literal["%", "s", ""]] = ""
     wanted: ClassVar[Literal["largest", "smallest"]] = "largest"

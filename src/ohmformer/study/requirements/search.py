@@ -78,7 +78,7 @@ class QuantitySearch:
         if self.can_be_off and not self.bound.holds(self.points[start]):
             self.without = yield self.at(None)
             if not self.bound.holds(self.without):
-                causes = yield from self._causes(self.at(None), f"without {self.quantity.title}", self.without)
+                causes = yield from self._causes(self.at(None), f"without {self.quantity.harm}", self.without)
                 return self._requirement("never", None, None, [causes])
         holding, breaking = yield from self._bisect(start, self.grid.growth, self.bound.holds)
         if holding is None:
@@ -130,14 +130,15 @@ class QuantitySearch:
 
     def _doubts(self) -> list[str]:
         """A sentence if a harsher value has certainly less loss than a milder one, or holds where that one does not."""
+        quantity, text = self.quantity, self.bound.text
         for (mild, before), (harsh, after) in combinations(sorted(self.points.items()), 2):
-            fails_first = not self.bound.holds(before) and self.bound.holds(after)
-            if fails_first or after.far < before.near:
-                first, second = (shown_value(self.grid.value(harm), self.quantity.unit) for harm in (mild, harsh))
+            holds_again = not self.bound.holds(before) and self.bound.holds(after)
+            if holds_again or after.far < before.near:
+                first, second = (shown_value(self.grid.value(harm), quantity.unit) for harm in (mild, harsh))
+                way = "larger" if quantity.wanted == "largest" else "smaller"
                 return [
-                    f"The loss does not rise steadily with harsher {self.quantity.title}: it is "
-                    f"{self.bound.text(before)} at {first}, but {self.bound.text(after)} at {second}; the limit "
-                    "assumes that it does."
+                    f"The loss does not rise steadily with {way} {quantity.title}: it is {text(before)} at {first}, "
+                    f"but {text(after)} at {second}; the limit assumes that it does."
                 ]
         return []
 
@@ -147,7 +148,7 @@ class QuantitySearch:
         if self.without is not None:
             least = shown_value(mildest, self.quantity.unit)
             return (
-                f"Without {self.quantity.title} the loss is {self.bound.text(self.without)}, but {least} is too much "
+                f"Without {self.quantity.harm} the loss is {self.bound.text(self.without)}, but {least} is too much "
                 "already."
             )
         loss = self.points[self.grid.mildest]
@@ -172,7 +173,7 @@ def other_noises(settings: Settings, quantity: Quantity) -> list[tuple[str, Sett
             continue
         changed = {place: other.off(array) for place, array in arrays.by_role.items() if other.value(array) > 0}
         if changed:
-            found.append((other.title, arrays.put(settings, {p: a for p, a in changed.items() if a is not None})))
+            found.append((other.harm, arrays.put(settings, {p: a for p, a in changed.items() if a is not None})))
     stuck = {
         place: with_cell(array, faults=Faults())
         for place, array in arrays.by_role.items()
