@@ -45,8 +45,8 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def loss_at(write: float, read: float) -> float:
-    """Share of the samples that are wrong: it rises with both noises, as far as 60 %."""
-    return 0.6 * (1 - math.exp(-((write / 0.4) ** 2 + (read / 0.2) ** 2)))
+    """Share of the samples that are wrong: it rises with both noises, as far as 25 %."""
+    return 0.25 * (1 - math.exp(-((write / 0.3) ** 2 + (read / 0.15) ** 2)))
 
 
 def noises(settings: Settings) -> tuple[float, float]:
