@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ohmformer.cli.options import CellFigure, CellFile, Json, Out, Python, Resume, Sets, StudyName, Workers
+from ohmformer.cli.options import (
+    CellFigure,
+    CellFile,
+    Grid,
+    Json,
+    Kinds,
+    Loss,
+    On,
+    Out,
+    Pair,
+    Python,
+    Quantities,
+    Resume,
+    Sets,
+    Step,
+    StudyName,
+    Workers,
+)
 from ohmformer.cli.output import (
     check_outputs,
     check_writable,
@@ -73,44 +90,13 @@ def fit(
 @device.command("require")
 def require(
     study: StudyName,
-    loss: Annotated[
-        str,
-        typer.Option(
-            metavar="LOSS",
-            help='Accepted loss against the software model: "1 %" is one percentage point of an accuracy, and 1 % of '
-            "any other metric.",
-        ),
-    ],
-    quantities: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--quantity",
-            metavar="NAME",
-            help="Search only this quantity: write_noise, read_noise, drift, verify_tolerance, retention or levels. "
-            "May be repeated.",
-        ),
-    ] = None,
-    pair: Annotated[
-        tuple[str, str] | None,
-        typer.Option("--map", metavar="FIRST SECOND", help="Search the limit of SECOND at several values of FIRST."),
-    ] = None,
-    grid: Annotated[int, typer.Option(metavar="N", help="Values of FIRST.")] = 7,
-    on: Annotated[
-        str,
-        typer.Option(
-            metavar="ARRAYS",
-            help="Whose cells change: all, projection, attention, attention.key or attention.value.",
-        ),
-    ] = "all",
-    kinds: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--kind",
-            metavar="NAME=KIND",
-            help="Kind of noise that cells get, such as write_noise=sqrt_range. May be repeated.",
-        ),
-    ] = None,
-    step: Annotated[float, typer.Option(metavar="SHARE", help="Relative distance of neighboring values.")] = 0.05,
+    loss: Loss,
+    quantities: Quantities = None,
+    pair: Pair = None,
+    grid: Grid = 7,
+    on: On = "all",
+    kinds: Kinds = None,
+    step: Step = 0.05,
     sets: Sets = None,
     out: Out = None,
     json: Json = None,

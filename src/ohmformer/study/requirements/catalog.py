@@ -32,6 +32,10 @@ def quantity(name: Any) -> Quantity:
     check_type("require", "quantities", name, str, "the name of a quantity, such as 'write_noise'")
     plain = name.strip().lower().replace("-", "_")
     plain = SYNONYMS.get(plain, plain)
+    if plain == "endurance":
+        raise BadInput(
+            "endurance: needs cells that wear as they are written, which are not simulated; take another one"
+        )
     if plain not in QUANTITIES:
         known = [*QUANTITIES, *SYNONYMS]
         raise BadInput(f"quantity {shown(name)}: is not known; {suggest(plain, known)}")
