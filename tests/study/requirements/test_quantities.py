@@ -203,3 +203,35 @@ def test_names_are_suggested() -> None:
         read_kinds(["sqrt_range"])
     with pytest.raises(BadInput, match="leave one of them out"):
         read_kinds(["write_noise=uniform", "write-noise=sqrt_range"])
+
+
+def test_drift_of_another_law_is_not_replaced() -> None:
+    tables = {
+        "exponential": {"kind": "exponential", "tau": "1 s"},
+        "power_law": {"kind": "power_law", "t0": "1 s", "nu": 0.1},
+    }
+    for name, own, said in (
+        ("drift", "exponential", "'exponential' has no exponent"),
+        ("retention", "power_law", "'power_law', which has no time constant"),
+    ):
+        point = settings()
+        arrays = Arrays({
+            place: replace(with_array(each, age=10.0), "cell.drift", tables[own], in_file=True)
+            for place, each in Arrays.of(point).by_role.items()
+        })  # fmt: skip
+        with pytest.raises(BadInput, match=said):
+            QUANTITIES[name].prepared(arrays, point, None)
+
+
+def test_a_kind_of_strength_zero_stays_the_kind() -> None:
+    point = settings("hardware.projection.array.cell.write_noise.gamma=0",
+                     "hardware.attention.array.cell.write_noise.gamma=0")  # fmt: skip
+    noise = QUANTITIES["write_noise"]
+    arrays = noise.prepared(Arrays.of(point), point, None)
+    assert {each.cell.write_noise.kind for each in arrays.by_role.values()} == {"sqrt_range"}
+
+
+def test_drift_leaves_out_arrays_that_are_read_at_once() -> None:
+    point = settings("hardware.attention.key.array.age='1 day'")
+    drift = QUANTITIES["drift"]
+    assert list(drift.prepared(Arrays.of(point), point, None).by_role) == ["attention.key"]

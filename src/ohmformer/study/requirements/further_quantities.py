@@ -73,9 +73,16 @@ class Retention(Quantity):
         if kind not in (None, "exponential"):
             raise BadInput(f"kind = {kind!r}: retention is that of drift of kind 'exponential'; leave the kind out")
         having = {place: array for place, array in arrays.by_role.items() if isinstance(array.cell.drift, Exponential)}
-        aged = {place: array for place, array in (having or arrays.by_role).items() if array.age > 0}
+        still = {place: array for place, array in arrays.by_role.items() if isinstance(array.cell.drift, NoDrift)}
+        if not having and not still:
+            place, array = next(iter(arrays.by_role.items()))
+            raise BadInput(
+                f"{self.name}: {place} has drift of kind {array.cell.drift.kind!r}, which has no time constant; take "
+                "the quantity drift, or set its drift to 'exponential' in the study"
+            )
+        aged = {place: array for place, array in (having or still).items() if array.age > 0}
         if not aged:
-            place = next(iter(having or arrays.by_role))
+            place = next(iter(having or still))
             raise BadInput(
                 f"{self.name}: cells are read at array.age = 0 s, when nothing has decayed; set a later age, such as "
                 f"--set '{age_path(place)}=\"1 s\"'"

@@ -58,18 +58,33 @@ class Strength(Quantity):
         Arrays in which it does not act, such as drift before its beginning, are left out.
         """
         having = {place: array for place, array in arrays.by_role.items() if self._has(array)}
-        if kind is None and having:
+        if kind is not None:
+            made = {place: self._with_kind(kind, array) for place, array in arrays.by_role.items()}
+        elif having:
             made = having
         else:
-            name = kind or self.default_kind
-            made = {
-                place: with_cell(array, **{self.field: self.of_kind(name, array)})
-                for place, array in arrays.by_role.items()
-            }
+            silent = {place: array for place, array in arrays.by_role.items() if self._silent(array)}
+            if not silent:
+                raise BadInput(self.without_number(*next(iter(arrays.by_role.items()))))
+            made = {place: self._with_kind(self._usual_kind(array), array) for place, array in silent.items()}
+        for array in made.values():
+            called(getattr(array.cell, self.field), "scaled", 1.0)  # refused by name if its class has no strength
         acting = {place: array for place, array in made.items() if self.value(array) > 0}
         if not acting:
-            raise BadInput(self.silent(*next(iter(made.items()))))
+            raise BadInput(self.without_number(*next(iter(made.items()))))
         return Arrays(acting)
+
+    def _with_kind(self, name: str, array: Crossbar) -> Crossbar:
+        return with_cell(array, **{self.field: self.of_kind(name, array)})
+
+    def _usual_kind(self, array: Crossbar) -> str:
+        """The kind that a silent cell gets: its own one, such as `sqrt_range` with gamma = 0, or the default one."""
+        own: str = getattr(array.cell, self.field).kind
+        try:
+            self.of_kind(own, array)
+        except BadInput:
+            return self.default_kind
+        return own
 
     def _has(self, array: Crossbar) -> bool:
         """True if the cell has this noise, of whatever strength above 0."""
@@ -79,7 +94,11 @@ class Strength(Quantity):
         strengths = [getattr(kind, name) for name in kind.strength]
         return not strengths or any(value != 0 for value in strengths)
 
-    def silent(self, place: str, array: Crossbar) -> str:
+    def _silent(self, array: Crossbar) -> bool:
+        """True if the cell has no such noise, so that it may get some."""
+        return not self._has(array)
+
+    def without_number(self, place: str, array: Crossbar) -> str:
         """Fault and remedy of a noise whose number is 0."""
         kind = getattr(array.cell, self.field).kind
         return (
@@ -211,6 +230,9 @@ class DriftExponent(Strength):
     def _has(self, array: Crossbar) -> bool:
         return isinstance(array.cell.drift, PowerLawDrift) and super()._has(array)
 
+    def _silent(self, array: Crossbar) -> bool:
+        return isinstance(array.cell.drift, PowerLawDrift | NoDrift) and super()._silent(array)
+
     def of_kind(self, name: str, array: Crossbar) -> Any:
         """As its base class; only power laws have an exponent."""
         kind = super().of_kind(name, array)
@@ -218,15 +240,20 @@ class DriftExponent(Strength):
             raise BadInput(f"kind = {shown(name)}: has no exponent; take 'power_law', or the quantity retention")
         return kind
 
-    def silent(self, place: str, array: Crossbar) -> str:
-        """Drift needs time."""
+    def without_number(self, place: str, array: Crossbar) -> str:
+        """Drift needs a power law, and time."""
         kind = array.cell.drift
+        if not isinstance(kind, PowerLawDrift | NoDrift):
+            return (
+                f"{place}: drift of kind {kind.kind!r} has no exponent, so that no limit can be searched; take the "
+                "quantity retention for 'exponential', or choose the kind 'power_law' for drift"
+            )
         if isinstance(kind, PowerLawDrift) and not called(kind, "acts", array.age):
             return (
                 f"{place}: cells are read at array.age = {array.age:g} s, before drift begins at t0 = {kind.t0:g} s; "
                 f"set a later age, such as --set '{age_path(place)}=\"1 day\"'"
             )
-        return super().silent(place, array)
+        return super().without_number(place, array)
 
 
 def age_path(place: str) -> str:
