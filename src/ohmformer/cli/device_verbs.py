@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,6 +146,9 @@ def _report(found: Requirements, folder: Path, *, to_stderr: bool) -> None:
     show(requirements_tables(found), to_stderr=to_stderr)
     for sentence in requirement_sentences(found):
         show(sentence, to_stderr=to_stderr)
+    if not os.access(folder, os.W_OK):
+        show(f"read from {folder}, which may not be written: its files stay as they are", to_stderr=to_stderr)
+        return
     write(to_json(found), str(folder / "requirements.json"))
     write(requirements_csv(found), str(folder / "requirements.csv"))
     figures = save_requirements_figure(found, folder)

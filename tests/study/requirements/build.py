@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ohmformer.array.spec import Crossbar
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.requirements.catalog import QUANTITIES
 from ohmformer.study.requirements.require import Request, answered, checked_request
@@ -21,6 +22,8 @@ from tests.report.results import answer
 from tests.study.small import LOG, model
 
 SAMPLES, CHIPS = 200, 4
+FURTHER = 7
+"""Seed of studies in which drift, decay, verification and levels count, too."""
 WRITE, READ = QUANTITIES["write_noise"], QUANTITIES["read_noise"]
 __all__ = ["VisionTransformer", "model"]
 
@@ -49,6 +52,14 @@ def loss_at(write: float, read: float) -> float:
     return 0.25 * (1 - math.exp(-((write / 0.3) ** 2 + (read / 0.15) ** 2)))
 
 
+def further_loss(array: Crossbar) -> float:
+    """Share of the samples that are wrong through drift, decay, loose verification and few levels."""
+    drift, tau, levels = (QUANTITIES[name].value(array) for name in ("drift", "retention", "levels"))
+    tolerance = QUANTITIES["verify_tolerance"].value(array)
+    decay = array.age / tau if tau else 0.0
+    return 0.2 * (1 - math.exp(-(10 * drift + decay + 2 * tolerance + 1 / (levels - 1) ** 2)))
+
+
 def noises(settings: Settings) -> tuple[float, float]:
     """Write noise and read noise of the cells of K."""
     array = settings.hardware.attention.key.array  # type: ignore[attr-defined]
@@ -60,7 +71,10 @@ def formula(settings: Settings) -> PointResult:
     if log := os.environ.get(LOG):
         with open(log, "a") as file:
             file.write("{:.4g} {:.4g}\n".format(*noises(settings)))
-    wrong = round(SAMPLES * loss_at(*noises(settings)))
+    share = loss_at(*noises(settings))
+    if settings.seed == FURTHER:
+        share += further_loss(settings.hardware.attention.key.array)  # type: ignore[attr-defined]
+    wrong = round(SAMPLES * share)
     by_chip = [min(SAMPLES, max(0, wrong + way)) for way in (-1, 1, 0, 0)]
     hits = [sum(sample >= count for count in by_chip) for sample in range(SAMPLES)]
     accuracy = answer().accuracy.model_dump(by_alias=True)

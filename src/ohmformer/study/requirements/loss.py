@@ -55,6 +55,16 @@ def unit_of(metric: Metric) -> LossUnit:
     return "points" if metric.unit == "%" and metric.limits is not None else "relative"
 
 
+def check_loss_text(loss: Any) -> None:
+    """Refuse a loss without number and unit, before the metric is known.
+
+    Raises:
+        BadInput: it is no such text.
+    """
+    if not isinstance(loss, str) or _LOSS.fullmatch(loss) is None:
+        raise BadInput(f"loss = {one_line(loss)}: has no unit or is not a number; write it as '1 %'")
+
+
 def read_loss(loss: Any, metric: Metric) -> LossBound:
     """The bound that a user gives as text, such as "1 %" or "0.5 points".
 

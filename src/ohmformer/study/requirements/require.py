@@ -15,7 +15,7 @@ from ohmformer.study.requirements.arrays import Arrays
 from ohmformer.study.requirements.catalog import chosen_kinds, chosen_quantities, quantity
 from ohmformer.study.requirements.evaluations import Asked, Evaluations
 from ohmformer.study.requirements.frontier import map_pair
-from ohmformer.study.requirements.loss import read_loss
+from ohmformer.study.requirements.loss import check_loss_text, read_loss
 from ohmformer.study.requirements.quantity import Quantity
 from ohmformer.study.requirements.search import QuantitySearch
 from ohmformer.study.requirements.software import checked_bound, software_accuracy
@@ -159,8 +159,8 @@ def checked_request(
         raise BadInput(f"{read.where}: trials.chips = 1: one chip says nothing of others; set it to 2 or more")
     if settings.task.metric is not None:
         read_loss(loss, METRICS[settings.task.metric])
-    elif not isinstance(loss, str):
-        raise BadInput(f"loss = {one_line(loss)}: has no unit; write '1 %'")
+    else:
+        check_loss_text(loss)
     ratio = _number("step", step, SMALLEST_STEP, LARGEST_STEP)
     mapped = _pair(pair)
     values = whole_number(grid)
