@@ -5,10 +5,12 @@ from __future__ import annotations
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill, shorten
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ohmformer.report.figure import COLORS, STYLE, TITLE
 from ohmformer.report.requirements_table import caption, limit_text, loss_bound
@@ -74,7 +76,7 @@ def _losses(ax: Axes, each: Requirement, found: Requirements) -> None:
     up = [100 * (loss.far - loss.mean) for _, loss in points]
     ax.errorbar(values, means, yerr=[down, up], color=COLORS[0], marker="o", markersize=4, capsize=3, linewidth=1.2)
     ax.axhline(100 * found.loss, color=COLORS[1], linestyle="--", linewidth=1)
-    ax.set_xscale("log")
+    _logarithmic(ax, "x", values)
     _hold_off_spikes(ax, means, 100 * found.loss)
     if each.limit is not None:
         left, right = ax.get_xlim()
@@ -89,6 +91,16 @@ def _losses(ax: Axes, each: Requirement, found: Requirements) -> None:
     ax.set_ylabel(f"loss / {'points' if found.loss_unit == 'points' else '%'}")
     ax.set_title(limit_text(each), fontsize=10)
     ax.grid(axis="y", color="0.9")
+
+
+def _logarithmic(ax: Axes, which: Literal["x", "y"], values: list[float]) -> None:
+    """A logarithmic axis with plain numbers: powers of ten, and over few decades also twice and five times these."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    few = bool(values) and max(values) < 100 * min(values)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _hold_off_spikes(ax: Axes, means: list[float], bound: float) -> None:
@@ -116,9 +128,9 @@ def _frontier(ax: Axes, frontier: Frontier) -> None:
     if nothing:
         ax.plot(nothing, [0.0] * len(nothing), "x", color=COLORS[6], label="no value holds")
     if not largest:
-        ax.set_xscale("log")
+        _logarithmic(ax, "x", xs)
     if second.wanted == "smallest":
-        ax.set_yscale("log")
+        _logarithmic(ax, "y", ys)
     else:
         ax.set_ylim(bottom=0)
     ax.set_xlabel(f"{first.title}{f' / {first.unit}' if first.unit else ''}")
