@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,3 +236,11 @@ def test_drift_leaves_out_arrays_that_are_read_at_once() -> None:
     point = settings("hardware.attention.key.array.age='1 day'")
     drift = QUANTITIES["drift"]
     assert list(drift.prepared(Arrays.of(point), point, None).by_role) == ["attention.key"]
+
+
+def test_the_page_and_the_help_name_every_quantity() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "require.md").read_text(encoding="utf-8")
+    options = (Path(of.__file__).parent / "cli" / "options.py").read_text(encoding="utf-8")
+    for name in QUANTITIES:
+        assert f"| `{name}`" in page
+        assert name in options
