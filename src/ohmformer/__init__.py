@@ -30,6 +30,7 @@ _HOME = {
     "Placement": "cost.placement",
     "Preparation": "models.preprocessing",
     "Reading": "tasks.reading",
+    "Requirements": "study.results.requirements",
     "Rule": "hardware.rules",
     "Run": "dataflow.simulate",
     "SequenceBlocking": "dataflow.spec",
@@ -57,6 +58,7 @@ _HOME = {
     "place": "cost.placement",
     "remember": "models.preprocessing",
     "replace": "schema",
+    "require": "study.requirements.require",
     "restore": "nn.saving.checkpoint",
     "revert": "nn.convert.revert",
     "samples": "streams",
@@ -204,6 +206,8 @@ if TYPE_CHECKING:
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import UnnamedSamples as UnnamedSamples
     from ohmformer.streams import samples as samples
+    from ohmformer.study.requirements.require import require as require
+    from ohmformer.study.results.requirements import Requirements as Requirements
     from ohmformer.tasks.load import load_task as load_task
     from ohmformer.tasks.metric_kinds import Metric as Metric
     from ohmformer.tasks.reading import Reading as Reading

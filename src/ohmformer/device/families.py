@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, TypeVar, cast
 
 from pydantic import Field
 
@@ -99,9 +99,7 @@ class WriteNoise(Family):
         Raises:
             BadInput: the kind has no `strength`.
         """
-        if not self.strength:
-            raise BadInput(f"write noise {self.kind!r} does not say how it is scaled; give its class a `strength`")
-        return self.model_copy(update={name: factor * getattr(self, name) for name in self.strength})
+        return _times(self, "write noise", factor)
 
     def moments(self, g: Tensor, cell: CellRange) -> tuple[Tensor, Tensor]:
         """Mean error [S] and variance [S^2] of one write of targets g [S], with the clamp."""
@@ -141,9 +139,7 @@ class WriteNoise(Family):
         Raises:
             BadInput: a name in it is not a field.
         """
-        for name in cls.strength:
-            if name not in cls.model_fields:
-                raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
+        _check_strength(cls)
 
 
 class GaussianWriteNoise(WriteNoise):
@@ -210,6 +206,8 @@ class ReadNoise(Family):
     family: ClassVar[str] = "read_noise"
     remembers_writing: ClassVar[bool] = False
     """True if the noise depends on the conductance just after programming, which is then stored, too."""
+    strength: ClassVar[tuple[str, ...]] = ()
+    """Fields that together scale the noise: with all of them times x, the noise is times x."""
 
     kind: str
 
@@ -230,13 +228,49 @@ class ReadNoise(Family):
         """True if every read is exact."""
         return False
 
+    def scaled(self, factor: float) -> Self:
+        """This kind with the noise times `factor`.
+
+        Raises:
+            BadInput: the kind has no `strength`.
+        """
+        return _times(self, "read noise", factor)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check that `strength` names fields of the class.
+
+        Raises:
+            BadInput: a name in it is not a field.
+        """
+        _check_strength(cls)
+
 
 class Drift(Family):
     """The change of a conductance over time after it was written. Drift has no closed form here."""
 
     family: ClassVar[str] = "drift"
+    strength: ClassVar[tuple[str, ...]] = ()
+    """Fields that together scale the exponent of a power law: with all of them times x, it is times x."""
 
     kind: str
+
+    def scaled(self, factor: float) -> Self:
+        """This kind with the exponent of drift times `factor`.
+
+        Raises:
+            BadInput: the kind has no `strength`.
+        """
+        return _times(self, "drift", factor)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check that `strength` names fields of the class.
+
+        Raises:
+            BadInput: a name in it is not a field.
+        """
+        _check_strength(cls)
 
     @abstractmethod
     def acts(self, age: float) -> bool:
@@ -296,6 +330,23 @@ class FaultModel(Family):
         """The stuck states of a cell: for each, its conductance [S] and its probability."""
         span = cell.g_max - cell.g_min
         return tuple((cell.g_max if x == 1 else cell.g_min + x * span, probability) for x, probability in self.states())
+
+
+K = TypeVar("K", bound=WriteNoise | ReadNoise | Drift)
+
+
+def _times(kind: K, family: str, factor: float) -> K:
+    """A kind with the fields of its `strength` times a factor."""
+    if not kind.strength:
+        raise BadInput(f"{family} {kind.kind!r} does not say how it is scaled; give its class a `strength`")
+    values: dict[str, Any] = {name: factor * getattr(kind, name) for name in kind.strength}
+    return cast("K", kind.model_copy(update=values))
+
+
+def _check_strength(cls: type[WriteNoise] | type[ReadNoise] | type[Drift]) -> None:
+    for name in cls.strength:
+        if name not in cls.model_fields:
+            raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
 
 
 def _as_tensor(g: float) -> Tensor:
