@@ -35,7 +35,7 @@ def column_percentiles(
     """
     parts = programmed.array.peripherals
     span: tuple[Tensor, Tensor] | None = None
-    shares = parts is not None and ((parts.output_noise and noise is not None) or mismatched(programmed.array))
+    shares = (parts.output_noise and noise is not None) or mismatched(programmed.array)
     for _ in range(2 if shares else 1):
         samples: list[list[Tensor]] = [[] for _ in range(programmed.slices)]
         reads = column_currents(codes, programmed, signed=signed, stream=None, noise=noise, span=span)

@@ -119,8 +119,6 @@ class _Converters:
         """Convert the currents [..., M, O or C] of a side, with gain, offset and noise of each converter."""
         array, mismatch = self.programmed.array, self.programmed.mismatch
         parts, width = array.peripherals, self.span[1] - self.span[0]
-        if parts is None:
-            return convert_(current, array.adc, self.span)
         if mismatch is not None:
             gain, offset = mismatch.of_side(side, self.s)[..., None, :, self.block]
             current = current * (1 + gain) + self.read * width * offset

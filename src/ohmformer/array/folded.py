@@ -245,7 +245,6 @@ class Conversions:
             stream: key of the noise of reads; None for converters without noise.
         """
         array, parts, like = self.array, self.array.peripherals, folded.weight
-        assert parts is not None
         slices = folded.slices if self.written is array else array.slices()
         width, weights = reported.widths(self.span, slices, like), encoding.cycle_weights(array, signed=self.signed)
         read = reported.read_blocks(codes, array.rows)

@@ -152,7 +152,7 @@ def _conversions(
     `written` is the array that holds the matrix: `array`, or `analog` of it.
     """
     parts = array.peripherals
-    if parts is None or not (parts.output_noise or (parts.offset_mismatch and mismatched(array))):
+    if not (parts.output_noise or (parts.offset_mismatch and mismatched(array))):
         return None
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     return Conversions(array, span, signed, written)
@@ -216,7 +216,8 @@ def column_currents(
         planes, weights = encoding.bit_planes(codes, array, signed=signed)
     else:
         planes, powers, weights = drivers.driven(codes, array, signed=signed, stream=noise)
-    converted = None if array.peripherals is None else _Converters(programmed, codes, noise, span)
+    ideal = not array.peripherals.output_noise and programmed.mismatch is None
+    converted = None if ideal else _Converters(programmed, codes, noise, span)
     reads = itertools.product(range(0, programmed.inputs, array.rows), range(programmed.slices), range(len(weights)))
     for first, s, z in reads:
         rows, weight = slice(first, first + array.rows), float(weights[z] * array.slice_weight(s))

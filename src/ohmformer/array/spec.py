@@ -139,8 +139,8 @@ class Crossbar(Spec):
     """Converters of the columns."""
     wires: Wires | None = None
     """Resistances of the wires; None for wires that lose no voltage."""
-    peripherals: Peripherals | None = None
-    """Noise, mismatch and distortion of row drivers and converters; None for ideal ones."""
+    peripherals: Peripherals = Peripherals()
+    """Noise, mismatch and distortion of row drivers and converters."""
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading [s]."""
     write_verify: WriteVerify | None = None
@@ -359,8 +359,7 @@ def analog(array: Crossbar) -> Crossbar:
     whole: dict[str, Any] = {"bits_per_cell": array.bits, "levels": None, "radix": None, "inputs": inputs}
     if (verify := array.write_verify) is not None:
         whole["write_verify"] = verify.model_copy(update={"writes": verify.max_writes(-1)})
-    parts = array.peripherals
-    straight = given.kind != "amplitude" or (parts is not None and parts.predistorted)
+    straight = given.kind != "amplitude" or array.peripherals.predistorted
     if array.cell.uneven or (straight and array.cell.sinh_voltage is not None):
         curve = None if straight else array.cell.sinh_voltage
         whole["cell"] = array.cell.model_copy(update={"level_conductances": (), "sinh_voltage": curve})

@@ -23,8 +23,7 @@ Draw = Callable[[int], Tensor]
 
 def plain(array: Crossbar) -> bool:
     """True if what drivers apply are the input codes or their bits, without noise."""
-    parts = array.peripherals
-    return (parts is None or not parts.input_noise) and not distorts(array) and array.inputs.kind != "integrated"
+    return not array.peripherals.input_noise and not distorts(array) and array.inputs.kind != "integrated"
 
 
 def streams_of_inputs(stream: Streams | None) -> Streams | None:
@@ -46,7 +45,7 @@ def driven(codes: Tensor, array: Crossbar, *, signed: bool, stream: Streams | No
         variance of a cell; and Z weights of the results.
     """
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
-    sigma = 0.0 if array.peripherals is None or stream is None else array.peripherals.input_noise
+    sigma = 0.0 if stream is None else array.peripherals.input_noise
     source = streams_of_inputs(stream)
 
     def draw(pulse: int) -> Tensor:
@@ -108,7 +107,6 @@ def _integrated(planes: Tensor, array: Crossbar, sigma: float, draw: Draw) -> tu
 def _scales(array: Crossbar, *, signed: bool) -> tuple[float, int]:
     """Return the read voltage as a multiple of V_0, and the largest input code."""
     parts = array.peripherals
-    assert parts is not None
     assert parts.read_voltage is not None
     assert array.cell.sinh_voltage is not None
     return parts.read_voltage / array.cell.sinh_voltage, array.max_input(signed=signed)
@@ -136,8 +134,7 @@ def undistorted(codes: Tensor, array: Crossbar, *, signed: bool) -> Tensor:
         array: the hardware.
         signed: True if inputs have both signs.
     """
-    parts = array.peripherals
-    if parts is None or not parts.predistorted:
+    if not array.peripherals.predistorted:
         return codes
     ratio, top = _scales(array, signed=signed)
     exact = (codes * (math.sinh(ratio) / top)).asinh().mul_(top / ratio)

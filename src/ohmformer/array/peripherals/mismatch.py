@@ -95,7 +95,6 @@ def draw_mismatch(
 def _of_array(array: Crossbar, stream: Stream, converters: int, like: Tensor) -> Tensor:
     """Return gains and offsets [2, N] of the converters of one array, after calibration."""
     parts = array.peripherals
-    assert parts is not None
     stds = (parts.gain_mismatch, parts.offset_mismatch)
     errors = stream.normal(2, converters, like=like) * like.new_tensor(stds).unsqueeze(-1)
     if parts.calibration is None:

@@ -45,7 +45,7 @@ def _voltages(codes: Tensor, array: Crossbar, pulse: int, *, signed: bool, strea
     parts, amplitude = array.peripherals, array.inputs.kind == "amplitude"
     top = array.max_input(signed=signed) if amplitude else 1
     voltages = undistorted(codes, array, signed=signed) if distorts(array) else codes
-    if parts is not None and parts.input_noise and streams is not None:
+    if parts.input_noise and streams is not None:
         *lead, _, inputs = codes.shape
         keys = [streams_of_inputs(stream.child("input", pulse)) for stream in streams]
         drawn = [key.normal(*lead, 1, inputs, like=codes) for key in keys if key is not None]
@@ -53,7 +53,6 @@ def _voltages(codes: Tensor, array: Crossbar, pulse: int, *, signed: bool, strea
         voltages = torch.where(codes != 0, voltages + parts.input_noise * top * eps, voltages)
     if not distorts(array):
         return voltages
-    assert parts is not None
     assert parts.read_voltage is not None
     assert array.cell.sinh_voltage is not None
     v_r, v_0 = parts.read_voltage, array.cell.sinh_voltage

@@ -55,7 +55,6 @@ def reported(
         stream: key of this conversion; None for converters without noise.
     """
     parts = array.peripherals
-    assert parts is not None
     if errors is not None:
         current = current * (1 + errors[GAIN]).unsqueeze(-2)
     if width is None:
@@ -102,7 +101,6 @@ def folded_std(array: Crossbar, width: Tensor, weights: list[int]) -> Tensor:
         weights: of the results of the conversions of one input vector.
     """
     parts = array.peripherals
-    assert parts is not None
     by_slice = width.new_tensor([array.slice_weight(s) for s in range(len(width))]) * width
     by_input = width.new_tensor(weights).square().sum().sqrt()
     return parts.output_noise / array.redundancy * by_slice.square().sum().sqrt() * by_input

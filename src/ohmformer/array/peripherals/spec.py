@@ -66,13 +66,13 @@ class Peripherals(Spec):
 def draws_for_reads(array: Crossbar) -> bool:
     """True if reads draw noise of row drivers or converters."""
     parts = array.peripherals
-    return parts is not None and (parts.input_noise > 0 or parts.output_noise > 0)
+    return parts.input_noise > 0 or parts.output_noise > 0
 
 
 def mismatched(array: Crossbar) -> bool:
     """True if converters differ in gain or offset, after their calibration."""
     parts = array.peripherals
-    if parts is None or not (parts.gain_mismatch or parts.offset_mismatch):
+    if not (parts.gain_mismatch or parts.offset_mismatch):
         return False
     how = parts.calibration
     return how is None or how.bits != "ideal" or (how.reads != "ideal" and parts.output_noise > 0)
@@ -87,7 +87,7 @@ def unsuited(array: Crossbar) -> str:
     """Say which peripherals the rest of an array does not allow, as fault and remedy; empty if it allows all."""
     parts = array.peripherals
     if distorts(array):
-        if parts is None or parts.read_voltage is None:
+        if parts.read_voltage is None:
             return (
                 "peripherals.read_voltage: is missing, but cell.sinh_voltage distorts amplitudes by the voltage; give "
                 "the voltage of the largest input, or use inputs.kind = 'bit_serial'"
@@ -102,8 +102,6 @@ def unsuited(array: Crossbar) -> str:
                 "wires: cells whose current is not linear (cell.sinh_voltage) are not solved in a network of wires; "
                 "use inputs.kind = 'bit_serial', or leave one of them out"
             )
-    if parts is None:
-        return ""
     if parts.predistorted and not distorts(array):
         return (
             "peripherals.predistorted = true needs inputs.kind = 'amplitude' and cell.sinh_voltage; leave it out, or "
