@@ -166,6 +166,8 @@ class KVOperand(Operand):
             call.moved[self.name] = parts.moved
         if rest is not None:
             codec = self.codec
+            # Converters that differ belong to all samples, which therefore have to be told from heads.
+            alike = exact and rest.streams.present is None and not mismatched(array)
             cells = self.write_values(
                 rest.values,
                 codec,
@@ -173,7 +175,7 @@ class KVOperand(Operand):
                 use,
                 rest.code_range,
                 rest.column_range,
-                stream=use.stream if exact and rest.streams.present is None else rest.streams,
+                stream=use.stream if alike else rest.streams,
                 fault_stream=use.stream.child("faults", self.fault_name),
                 max_code=codec.max_code,
                 major="outputs" if self.axis == "K" else "inputs",
