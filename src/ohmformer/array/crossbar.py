@@ -18,7 +18,9 @@ from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
 from ohmformer.array.codec import Codec
-from ohmformer.array.spec import Crossbar, check_simulated
+from ohmformer.array.peripherals.mismatch import Mismatch, draw_mismatch
+from ohmformer.array.peripherals.spec import mismatched
+from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Columns, Held, Major, Writer, one_sided
 from ohmformer.device import noise
 from ohmformer.errors import BadInput, suggest
@@ -54,6 +56,7 @@ class Programmed:
         written: `cells` before drift; None unless read noise depends on it.
         reference_written: `reference` before drift; None unless read noise depends on it.
         read_std: of one read of `cells`, in digits, if wires lose voltage and reads are noisy; otherwise None.
+        mismatch: errors of the converters; None if they are alike.
     """
 
     array: Crossbar
@@ -63,6 +66,7 @@ class Programmed:
     written: Tensor | None = None
     reference_written: Tensor | None = None
     read_std: Tensor | None = None
+    mismatch: Mismatch | None = None
 
     @property
     def slices(self) -> int:
@@ -195,7 +199,16 @@ def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Pr
         writer = request.writer("reference")
         targets = reference_targets(codes, array, slices)
         reference, reference_written, _ = _stacked([writer.write(target) for target in targets]).at(0)
-    return Programmed(array, held.digits, reference, request.unit, held.written, reference_written, held.read_std)
+    return Programmed(
+        array,
+        held.digits,
+        reference,
+        request.unit,
+        held.written,
+        reference_written,
+        held.read_std,
+        request.mismatch(),
+    )
 
 
 @dataclass(frozen=True)
@@ -224,6 +237,13 @@ class WriteRequest:
         """A new writer of the cells or of the reference columns, at its first slice."""
         return Writer(self.array, columns, self.stream, self.fault_stream, self.major, self.codes.device)
 
+    def mismatch(self) -> Mismatch | None:
+        """The errors of the converters that read the matrix; None if they are alike."""
+        if not mismatched(self.array):
+            return None
+        codes, by_sample = self.codes, isinstance(self.stream, SampleStreams)
+        return draw_mismatch(self.array, codes.shape, self.slices, self.fault_stream, by_sample=by_sample, like=codes)
+
 
 def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> WriteRequest:
     """Check and complete the arguments of a write, and count its cell writes.
@@ -233,7 +253,6 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     """
     if unknown := next((name for name in options if name not in WriteOptions.__annotations__), None):
         raise BadInput(f"write: {unknown}: is not an argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
-    check_simulated(array, "array")
     stream, w_range, major = options.get("stream", 0), options.get("w_range"), options.get("major", "outputs")
     codes = encoding.checked_matrix(codes, "write: codes")
     slices = array.slices(options.get("max_code"))

@@ -264,10 +264,13 @@ def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, lis
 
     Returns:
         What is applied, [Z, ..., I], and Z weights. Bit-serial inputs: bits 0 or 1 with weights 2^z, where the last one
-        is -2^(b-1) in two's complement. Amplitudes: x itself with weight 1.
+        is -2^(b-1) in two's complement. Amplitudes: x itself with weight 1. Integrated inputs: the number, with the
+        sign of x, that each group of bits holds.
     """
     if array.inputs.kind == "amplitude":
         return x.unsqueeze(0), [1]
+    if array.inputs.kind == "integrated":
+        return _bit_groups(x, array.inputs.group_sizes)
     bits = array.inputs.bits
     rest = torch.where(x < 0, x + 2**bits, x)
     planes = []
@@ -279,6 +282,24 @@ def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, lis
     if signed:
         weights[-1] = -weights[-1]
     return torch.stack(planes), weights
+
+
+def cycle_weights(array: Crossbar, *, signed: bool) -> list[int]:
+    """The weights of the conversions of one input vector, as in `bit_planes`."""
+    return bit_planes(torch.zeros(1), array, signed=signed)[1]
+
+
+def _bit_groups(x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, list[int]]:
+    """The numbers with sign [Z, ..., I] that groups of bits of the magnitudes of x hold, and their weights."""
+    if len(sizes) == 1:
+        return x.unsqueeze(0), [1]
+    sign, rest, groups, weights = x.sign(), x.abs(), [], [1]
+    for size in sizes:
+        higher = (rest / 2**size).floor_()
+        groups.append(torch.sub(rest, higher, alpha=2**size).mul_(sign))
+        rest = higher
+        weights.append(weights[-1] << size)
+    return torch.stack(groups), weights[:-1]
 
 
 def read_power(x: Tensor, array: Crossbar) -> Tensor:

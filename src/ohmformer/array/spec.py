@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ohmformer import units
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
+from ohmformer.array.peripherals.spec import Peripherals, unsuited
 from ohmformer.array.prices.changed import prices_of_changed
 from ohmformer.array.prices.spec import ArrayCost, Bits, Encoding, LineCount, mean_conductance
 from ohmformer.array.wires.spec import MAX_LOSS, Wires, largest_loss
@@ -138,6 +139,8 @@ class Crossbar(Spec):
     """Converters of the columns."""
     wires: Wires | None = None
     """Resistances of the wires; None for wires that lose no voltage."""
+    peripherals: Peripherals = Peripherals()
+    """Noise, mismatch and distortion of row drivers and converters."""
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading [s]."""
     write_verify: WriteVerify | None = None
@@ -165,6 +168,8 @@ class Crossbar(Spec):
         self._check_radix()
         self._check_levels()
         self._check_wires()
+        if reason := unsuited(self):
+            raise ValueError(reason)
         writes = self.write_verify.writes if self.write_verify else 1
         self._check_age()
         if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
@@ -336,24 +341,9 @@ class Crossbar(Spec):
 
     def max_input(self, *, signed: bool) -> int:
         """Largest input code."""
+        if self.inputs.kind == "integrated":
+            return (1 << self.inputs.pulses) - 1
         return (1 << (self.inputs.bits - 1 if signed else self.inputs.bits)) - 1
-
-
-def check_simulated(array: Crossbar, where: str) -> None:
-    """Refuse an array that has a price but no simulation.
-
-    Args:
-        array: the array.
-        where: its path, such as "hardware.projection.array".
-
-    Raises:
-        BadInput: its inputs are integrated.
-    """
-    if array.inputs.kind == "integrated":
-        raise BadInput(
-            f"{where}.inputs.kind = 'integrated': one conversion for all input bits has a price, but accuracy does not "
-            "simulate it; take 'bit_serial' or 'amplitude', or compute the cost alone"
-        )
 
 
 @cache
@@ -361,14 +351,18 @@ def analog(array: Crossbar) -> Crossbar:
     """The array without digits: one cell per value and one voltage per input.
 
     Its codes have `bits` bits, whatever `radix` is. Its cells are verified as those of the most significant slice
-    of `array`, and each value has as many copies as a digit had.
+    of `array`, and each value has as many copies as a digit had. Inputs that drive only one voltage, and inputs that
+    are predistorted without rounding, meet cells whose current is in proportion to them.
     """
-    inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
+    bits, given = max(2, array.inputs.bits), array.inputs
+    inputs = Amplitude(bits=bits, range=given.range, percentile=given.percentile)
     whole: dict[str, Any] = {"bits_per_cell": array.bits, "levels": None, "radix": None, "inputs": inputs}
     if (verify := array.write_verify) is not None:
         whole["write_verify"] = verify.model_copy(update={"writes": verify.max_writes(-1)})
-    if array.cell.uneven:
-        whole["cell"] = array.cell.model_copy(update={"level_conductances": ()})
+    straight = given.kind != "amplitude" or array.peripherals.predistorted
+    if array.cell.uneven or (straight and array.cell.sinh_voltage is not None):
+        curve = None if straight else array.cell.sinh_voltage
+        whole["cell"] = array.cell.model_copy(update={"level_conductances": (), "sinh_voltage": curve})
     return array.model_copy(update=whole)
 
 

@@ -259,6 +259,27 @@ class PcmFlicker(ReadNoise):
 
 
 @register
+class SqrtReadNoise(ReadNoise):
+    """Read noise whose variance is in proportion to the conductance: G' = G + sigma sqrt(|G| G_max) eps.
+
+    Source: aihwkit, `WeightNoiseType.PCM_READ`, whose `w_noise` is sigma.
+    """
+
+    kind: Literal["sqrt"] = "sqrt"
+    sigma: Deviation
+    """Standard deviation at G_max, as a share of G_max."""
+
+    def read_std(self, g: Tensor, cell: CellRange, *, age: float, written: Tensor | None) -> Tensor:
+        """sigma sqrt(|G| G_max)."""
+        return (g.abs() * cell.g_max).sqrt_().mul_(self.sigma)
+
+    @property
+    def exact(self) -> bool:
+        """True for sigma = 0."""
+        return self.sigma == 0
+
+
+@register
 class NoDrift(Drift):
     """No drift."""
 

@@ -17,7 +17,7 @@ from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
 from ohmformer.device.retention_kinds import Exponential as Exponential  # its file registers kinds
 from ohmformer.errors import BadInput, Misplaced, cut, shown
-from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
+from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens, Volts
 from ohmformer.registry import called
 from ohmformer.schema import Spec
 
@@ -120,6 +120,9 @@ class Cell(Spec):
     level_conductances: LevelList = ()
     """The distinguishable conductances [S], from G_min to G_max, sorted; files may also write resistances. The steps
     between them may differ. Empty if all steps are equal."""
+    sinh_voltage: Annotated[Volts, Field(gt=0)] | None = None
+    """V_0 of the current I = G V_r sinh(V / V_0) / sinh(V_r / V_0) at a voltage V [V], where the conductance G is that
+    at the read voltage V_r of the array; None for I = G V."""
     write_noise: WriteNoise = NoNoise()
     read_noise: ReadNoise = NoNoise()
     drift: Drift = NoDrift()

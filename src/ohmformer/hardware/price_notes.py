@@ -42,6 +42,24 @@ def one_access_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
     ]
 
 
+def array_notes(arrays: list[tuple[str, Crossbar]]) -> list[str]:
+    """All notes on the arrays of a machine: on their timing, and on what of them has no price."""
+    return [*one_access_notes(arrays), *calibration_notes(arrays)]
+
+
+def calibration_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """Notes on calibrations of converters, which have no price.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    calibrated = [place for place, array in arrays if array.peripherals.calibration is not None]
+    if not calibrated:
+        return []
+    places = " and ".join(dict.fromkeys(calibrated))
+    return [f"peripherals.calibration of {places} arrays: its conversions, once for a chip, are not priced"]
+
+
 def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, list[str]]:
     """What the prices of cores and tiles hold for, and what tiles hold instead.
 
@@ -83,7 +101,7 @@ def unit_notes(machines: Iterable[Accelerator]) -> list[str]:
 def machine_notes(hardware: Accelerator) -> list[str]:
     """All notes on the prices of a machine, each once."""
     arrays = list(arrays_of(hardware))
-    notes = one_access_notes(arrays)
+    notes = array_notes(arrays)
     if hardware.chip is not None:
         held, found = unlike_tiles(hardware.chip, arrays)
         notes += [tile_note(held, found)] if found else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ohmformer.array.spec import check_simulated
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.capture.product import Product
 from ohmformer.capture.table import BY_HARDWARE, BY_RULE, Captured
@@ -79,7 +78,6 @@ class OperandChoice:
         array, rotated = assigned.array, assigned.rotated
         if array is None:
             return None, digital_row(name, "x W", _reason(rule))
-        check_simulated(array, _array_path(pattern, rule, assigned.role))
         self.of_weights.add(pattern)
         cells = self.cells.setdefault((*key, array, rotated), WeightCells(name))
         operand = WeightOperand(
@@ -115,12 +113,11 @@ class OperandChoice:
         """
         name, letter = kv_name(site, role), kv_name("", role).lstrip(".")
         kv_role: KVRole = "attention.key" if role == "key" else "attention.value"
-        pattern, rule = self.rules.match_kv(kv_rule_names(name))
+        _, rule = self.rules.match_kv(kv_rule_names(name))
         assigned = assign_kv(self.hardware, rule, kv_role)
         array, written = assigned.array, assigned.written
         if array is None:
             return None, digital_row(site, _PRODUCT_TITLES[role], _reason(rule))
-        check_simulated(array, _array_path(pattern, rule, assigned.role))
         if isinstance(rule.clip, tuple) and product.groups not in (None, len(rule.clip)):
             count = f"{len(rule.clip)} clips for {product.groups} heads of K and V"
             raise BadInput(f"rules: {name}: clip: {count}; give one for each head")
@@ -155,8 +152,3 @@ class OperandChoice:
 def _reason(rule: Rule) -> str:
     """Return the reason why an operand without arrays stays digital."""
     return BY_RULE if rule.digital else BY_HARDWARE
-
-
-def _array_path(pattern: str, rule: Rule, role: str) -> str:
-    """The path of an operand's array, for messages: that of the rule that names it, or that of its engine."""
-    return f"hardware.{role}.array" if rule.array is None else f"rules[{pattern!r}].array"

@@ -21,6 +21,7 @@ from ohmformer.array.multiply import (
     product,
     reads_may_follow_tokens,
 )
+from ohmformer.array.peripherals.spec import draws_for_reads
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.errors import BadInput
@@ -115,7 +116,7 @@ class Operand:
         with torch.no_grad():
             inputs, read = x.detach(), cells
             if isinstance(read, Programmed) and state.mode == "observe converters":
-                self._observe_converters(inputs, read, x_range)
+                self._observe_converters(inputs, read, x_range, streams)
                 read, streams = fold(read, read_noise=False), None
             if isinstance(read, Programmed):
                 inputs = inputs.to(read.cells)
@@ -124,8 +125,16 @@ class Operand:
                         f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
                     )
             codes, unit = quantize_input(inputs, array, x_range, signed=self.signed, rounded=state.rounded)
-            array, level, adc_range = array if state.rounded else analog(array), state.level, self.adc_range
-            y = product(codes, read, array, level=level, signed=self.signed, stream=streams, adc_range=adc_range)
+            y = product(
+                codes,
+                read,
+                array if state.rounded else analog(array),
+                level=state.level,
+                signed=self.signed,
+                stream=streams,
+                adc_range=self.adc_range,
+                converting=array,
+            )
             y = y * unit
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = cells.weight if isinstance(cells, Folded) else fold(cells, read_noise=False).weight
@@ -158,13 +167,17 @@ class Operand:
             seen = percentile(x.detach().abs(), self.array.inputs.percentile)
             self.x_range = seen if self.x_range is None else torch.maximum(self.x_range, seen)
 
-    def _observe_converters(self, x: Tensor, cells: Programmed, x_range: Tensor | None) -> None:
-        """Widen the converter range to the currents that inputs cause."""
+    def _observe_converters(
+        self, x: Tensor, cells: Programmed, x_range: Tensor | None, streams: Streams | None
+    ) -> None:
+        """Widen the converter range to the currents that inputs cause; `streams` are keys of the noise of reads."""
         choice = self.array.adc.range
         if self.calibrates_converters():
             assert isinstance(choice, Calibrated)
             codes, _ = quantize_input(x, self.array, x_range, signed=self.signed)
-            seen = column_percentiles(codes, cells, signed=self.signed, percentile=choice.percentile)
+            noise = streams if draws_for_reads(self.array) else None
+            percent = choice.percentile
+            seen = column_percentiles(codes, cells, signed=self.signed, percentile=percent, noise=noise)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
     def write_values(

@@ -15,6 +15,7 @@ from ohmformer.array import writing
 from ohmformer.array.codec import Codec
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
+from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import faults
 from ohmformer.mitigation.spec import Clip
@@ -124,9 +125,11 @@ class KVOperand(Operand):
         cells = self._cells(batch, tokens.shape[-2] if self.write == "left" else new, array, use)
         reads = None
         if self.noisy_reads:
-            columns = unpadding.lengths if unpadding is not None and is_k else None
+            lengths = None if unpadding is None else unpadding.lengths
+            columns, inputs = (lengths, None) if is_k else (None, lengths if draws_for_reads(self.array) else None)
             how = (self.read_stream(use), sent.shape, use.info, new)
-            reads = read_streams(*how, by_token=self.reads_by_token, columns=columns, exactly=self.write == "left")
+            exactly, by_token = self.write == "left", self.reads_by_token
+            reads = read_streams(*how, by_token=by_token, columns=columns, inputs=inputs, exactly=exactly)
         y = self.multiply(sent, w, cells, reads)
         y = y if conditioner is None else conditioner.outputs(y, x, mean)
         return y if unpadding is None or not is_k else unpadding.scatter(y, -1)
@@ -163,6 +166,8 @@ class KVOperand(Operand):
             call.moved[self.name] = parts.moved
         if rest is not None:
             codec = self.codec
+            # Converters that differ belong to all samples, which therefore have to be told from heads.
+            alike = exact and rest.streams.present is None and not mismatched(array)
             cells = self.write_values(
                 rest.values,
                 codec,
@@ -170,7 +175,7 @@ class KVOperand(Operand):
                 use,
                 rest.code_range,
                 rest.column_range,
-                stream=use.stream if exact and rest.streams.present is None else rest.streams,
+                stream=use.stream if alike else rest.streams,
                 fault_stream=use.stream.child("faults", self.fault_name),
                 max_code=codec.max_code,
                 major="outputs" if self.axis == "K" else "inputs",
@@ -196,14 +201,16 @@ class KVOperand(Operand):
     def _separable(self) -> bool:
         """True if what cells hold can be taken apart token by token.
 
-        Faults belong to places, not to tokens; reference columns and losses in wires to all of them.
+        Faults and mismatch of converters belong to places, not to tokens; reference columns and losses in wires to all
+        of them.
         """
         whole = self.array.encoding != "differential" or self.needs_cells or self.array.wires is not None
-        return not whole and not faults.faulty(self.array.cell)
+        return not whole and not faults.faulty(self.array.cell) and not mismatched(self.array)
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on its place among the tokens of its sample."""
-        return not self._separable() or (self.axis == "K" and self.noisy_reads)
+        noisy = self.noisy_reads and (self.axis == "K" or draws_for_reads(self.array))
+        return noisy or not self._separable()
 
     @property
     def codec(self) -> Codec:

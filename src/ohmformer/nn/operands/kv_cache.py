@@ -96,7 +96,7 @@ class Split:
         if old.variance is not None and written.variance is not None:
             variance = self._joined(old.variance, written.variance, dim)
         unit = self._joined(old.unit, written.unit, dim) if token_ranges and axis == "K" else written.unit
-        return Folded(weight, variance, None, unit)
+        return Folded(weight, variance, None, unit, written.slices)
 
     def _joined(self, old: Tensor, written: Tensor, dim: int) -> Tensor:
         """Values of all tokens along `dim`, from those of old and of written tokens."""

@@ -21,6 +21,7 @@ def read_streams(
     *,
     by_token: bool,
     columns: tuple[int, ...] | None = None,
+    inputs: tuple[int, ...] | None = None,
     memory_mask: Mask | None = None,
     exactly: bool = False,
 ) -> SampleStreams:
@@ -35,6 +36,7 @@ def read_streams(
         queries: inputs of one head; None if inputs count as tokens only where the call numbers them, M for each sample.
         by_token: tokens have streams of their own, if inputs are known to be tokens.
         columns: for each sample, how many of the outputs it has; None if all.
+        inputs: for each sample, how many of the inputs of a vector it has; None if all.
         memory_mask: as in `inputs_shown`.
         exactly: as in `numbers_of_inputs`.
     """
@@ -50,9 +52,9 @@ def read_streams(
             )
             return TokenStreams(samples.streams, numbers=of_heads, growing=True)
     shown = inputs_shown(B, per_head, heads, info, memory_mask)
-    if shown is None and columns is None:
+    if shown is None and columns is None and inputs is None:
         return samples
-    return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns)
+    return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns, inputs=inputs)
 
 
 def _last(numbers: tuple[int, ...], count: int) -> tuple[int, ...]:
