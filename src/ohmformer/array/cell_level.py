@@ -70,7 +70,9 @@ def _one_read(
     sides = []
     for k, side in enumerate(("plus", "minus")):
         of_side = None if streams is None else [stream.child(side) for stream in streams]
-        sides.append(_currents(applied, *_columns(programmed, k, s, rows), array, of_side))
+        ages = programmed.ages
+        ages = ages if ages is None or ages.shape[-1] == 1 else ages[..., rows]
+        sides.append(_currents(applied, *_columns(programmed, k, s, rows), array, of_side, ages))
     plus, minus = sides
     counter = event_counter.current()
     if counter is not None:
@@ -103,7 +105,12 @@ def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Te
 
 
 def _currents(
-    applied: Tensor, cells: Tensor, written: Tensor | None, array: Crossbar, streams: Sequence[Streams] | None
+    applied: Tensor,
+    cells: Tensor,
+    written: Tensor | None,
+    array: Crossbar,
+    streams: Sequence[Streams] | None,
+    ages: Tensor | None = None,
 ) -> Tensor:
     """Column currents [..., M, O] of one block, where each device [..., O, R] is read with its own noise."""
     applied, cells = applied.unsqueeze(-2), cells.unsqueeze(-3)
@@ -115,7 +122,12 @@ def _currents(
             g_written = (array.cell.g_min + array.step * written.unsqueeze(-3)).expand(*lead, M, O, R)
         drawn = [stream.normal(*lead, O, R, like=cells) for stream in streams]
         eps = torch.stack(drawn, dim=-3) if drawn else cells.new_empty(*lead, 0, O, R)
-        cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
+        if ages is None:
+            read = noise.read(g, array.cell, eps, age=array.age, written=g_written)
+        else:
+            std = noise.read_std_by_age(g, array.cell, ages.unsqueeze(-3), written=g_written)
+            read = torch.addcmul(g, std, eps)
+        cells = (read - array.cell.g_min) / array.step
     currents = applied * cells
     counter = event_counter.current()
     if counter is not None:

@@ -53,6 +53,7 @@ class Programmed:
         unit: [..., O or 1, 1] value of one code.
         written: `cells` before drift; None unless read noise depends on it.
         reference_written: `reference` before drift; None unless read noise depends on it.
+        ages: [..., O or 1, I or 1] age of each cell when it is read [s], float64 on the CPU; None for `array.age`.
     """
 
     array: Crossbar
@@ -61,6 +62,7 @@ class Programmed:
     unit: Tensor
     written: Tensor | None = None
     reference_written: Tensor | None = None
+    ages: Tensor | None = None
 
     @property
     def slices(self) -> int:
@@ -92,12 +94,12 @@ class Programmed:
 
     def _sides(self, s: int) -> tuple[Side, ...]:
         plus, written = self.cells[0, s], None if self.written is None else self.written[0, s]
-        variance = read_variance(plus, self.array, written)
+        variance = read_variance(plus, self.array, written, self.ages)
         if self.reference is None:
             minus, written = self.cells[1, s], None if self.written is None else self.written[1, s]
         else:
             minus, written = self.reference[s], None if self.reference_written is None else self.reference_written[s]
-        minus_variance = read_variance(minus, self.array, written)
+        minus_variance = read_variance(minus, self.array, written, self.ages)
         if self.array.subtract != "analog":
             return (Side(1.0, plus, variance), Side(-1.0, minus, minus_variance))
         if self.reference is not None:
@@ -106,13 +108,16 @@ class Programmed:
         return (Side(1.0, plus - minus, both),)
 
 
-def read_variance(cells: Tensor, array: Crossbar, written: Tensor | None = None) -> Tensor | None:
+def read_variance(
+    cells: Tensor, array: Crossbar, written: Tensor | None = None, ages: Tensor | None = None
+) -> Tensor | None:
     """Variance of one read of cells, in digits squared.
 
     Args:
         cells: the digits that they hold, of any shape.
         array: the hardware.
         written: the digits that they held before drift, if read noise depends on them.
+        ages: see `Programmed`.
 
     Returns:
         A new tensor of the same shape; None if reads are exact.
@@ -120,7 +125,11 @@ def read_variance(cells: Tensor, array: Crossbar, written: Tensor | None = None)
     if noise.exact_reads(array.cell):
         return None
     g_written = None if written is None else array.cell.g_min + array.step * written
-    std = noise.read_std(array.cell.g_min + array.step * cells, array.cell, age=array.age, written=g_written)
+    g = array.cell.g_min + array.step * cells
+    if ages is None:
+        std = noise.read_std(g, array.cell, age=array.age, written=g_written)
+    else:
+        std = noise.read_std_by_age(g, array.cell, ages, written=g_written)
     return std.div_(array.step).square_()
 
 

@@ -48,16 +48,17 @@ class _SliceSum:
         self.total: Tensor | None = None
         self.variance: Tensor | None = None
 
-    def add(self, cells: Tensor, written: Tensor | None) -> None:
+    def add(self, cells: Tensor, written: Tensor | None, ages: Tensor | None = None) -> None:
         """Add the next slice, from the least significant one up.
 
         Args:
             cells: digits [..., O or C, I] that the cells hold; not changed.
             written: digits before drift, if read noise depends on them.
+            ages: see `Programmed`.
         """
         weight = float(self.array.slice_weight(self.added_slices))
         self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=weight)
-        variance = crossbar.read_variance(cells, self.array, written) if self.read_noise else None
+        variance = crossbar.read_variance(cells, self.array, written, ages) if self.read_noise else None
         if variance is not None:
             self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=weight**2)
         self.added_slices += 1
@@ -89,7 +90,7 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
     for cells, written in groups:
         group = _SliceSum(programmed.array, read_noise)
         for s, part in enumerate(cells.unbind(0)):
-            group.add(part, None if written is None else written[s])
+            group.add(part, None if written is None else written[s], programmed.ages)
         sums.append(group)
     return _difference(sums[0], sums[1], programmed.array, programmed.unit)
 

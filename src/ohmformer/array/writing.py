@@ -103,12 +103,7 @@ class Writer:
         if not (self.noisy or self.drifts or self.faulty or cell.uneven):
             return target, None
         g_target = encoding.target_conductances(target, array)
-        g, written = g_target, None
-        if self.noisy:
-            eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
-            g = noise.write(
-                g, cell, eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
-            )
+        g, written = self._noisy(g_target, target, s), None
         if self.drifts:
             written = self._to_digits_(g.clone()) if noise.remembers_writing(cell) else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
@@ -118,6 +113,33 @@ class Writer:
             if written is not None:
                 written = self._to_digits_(faults.apply_faults(cell.g_min + self.step * written, cell, u))
         return self._to_digits_(g), written
+
+    def _noisy(self, g_target: Tensor, target: Tensor, s: int) -> Tensor:
+        """Conductances [S] just after slice s is written; `g_target` itself if writes are exact."""
+        array = self.array
+        if not self.noisy:
+            return g_target
+        eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
+        eps = eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
+        return noise.write(g_target, self.cell, eps)
+
+    def write_unaged(self, target: Tensor, *, drifts: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Write the next slice, and return all that decides what its cells hold later.
+
+        Args:
+            target: digits [P, ..., O, I] to be written; not changed.
+            drifts: True if the cells drift before they are read.
+
+        Returns:
+            Each [P, ..., O, I]: conductances to be written [S]; conductances just after the write [S], without faults;
+            standard normals of drift, or None; uniform numbers of faults, or None.
+        """
+        s = self.next_slice
+        self.next_slice += 1
+        g_target = encoding.target_conductances(target, self.array)
+        g = self._noisy(g_target, target, s)
+        normals = self._normal(self.drift_numbers, target, len(target)) if drifts else None
+        return g_target, g, normals, self._fault_numbers(target, s) if self.faulty else None
 
     def normal(self, like: Tensor) -> Tensor:
         """The next standard normals of write noise, of the shape [P, ..., O, I] of `like`."""

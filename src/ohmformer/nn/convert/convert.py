@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from ohmformer.capture.dry_run import dry_run, refusing_random_models
 from ohmformer.capture.pytorch_quirks import evaluation_mode, unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
 from ohmformer.errors import check_type
+from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
@@ -30,6 +32,7 @@ from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.kv_ages import check_ages, token_ages
 from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.nn.shared.state import State
 
@@ -45,13 +48,15 @@ def convert(
     rules: Rules | None = None,
     seed: int | None = None,
     chip: int | None = None,
+    ages: Ages | None = None,
     verbose: bool = False,
 ) -> Model:
     """Put the weights of a model, and its K and V, on the crossbars of an accelerator.
 
     Args:
         model: any transformer of PyTorch; it stays unchanged. Its products are captured by running the sample.
-        hardware: the accelerator; or a `ConvertConfig`, which replaces all other arguments but `sample` and `verbose`.
+        hardware: the accelerator; or a `ConvertConfig`, which replaces all other arguments but `sample`, `ages` and
+            `verbose`.
         sample: a batch of real inputs: a tensor or NumPy array, a tuple of arguments, a mapping, or the `calibration`
             of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
             output of the original.
@@ -62,6 +67,8 @@ def convert(
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
+        ages: when tokens of K and V are written and read, from `Timeline.ages()` or `Served.ages()` of the same model
+            on the same hardware: their cells drift token by token. None for the `age` of the arrays.
         verbose: print the capture table, instead of warning of products that stay digital without a rule.
 
     Returns:
@@ -69,9 +76,10 @@ def convert(
 
     Raises:
         BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing, or
-            the converted model differs from the original on exact hardware.
+            the converted model differs from the original on exact hardware; or `ages` does not fit model or arrays.
     """
     check_type("convert", "verbose", verbose, bool, "True or False")
+    ages = check_ages(ages)
     config = as_config(model, hardware, clip, weights, level, rules, seed, chip)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
@@ -83,10 +91,11 @@ def convert(
             mark_cross_attention(run, converted, sample)
             replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
             table = replacer.replace()
+        set_ages(replacer.operands, ages)
         state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
         handle = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
-            run.axis, config.weights)  # fmt: skip
+            run.axis, config.weights, ages=ages)  # fmt: skip
         converted.ohmformer_crossbars = handle  # type: ignore[assignment]
         attach(converted, handle, run, set(replacer.frames))
         attach_ranges(converted, handle.operands)
@@ -99,6 +108,24 @@ def convert(
 def _is_causal(operand: Operand) -> bool:
     """True if an operand is K or V of causal attention."""
     return isinstance(operand, KVOperand) and operand.causal
+
+
+def set_ages(operands: Iterable[Operand], ages: Ages | None) -> None:
+    """Give each K and V whose cells change within the ages of a timeline the times of its tokens.
+
+    Raises:
+        BadInput: see `token_ages`.
+    """
+    for operand in operands:
+        if ages is not None and isinstance(operand, KVOperand):
+            operand.ages = token_ages(
+                operand.name,
+                operand.array,
+                ages,
+                causal=operand.causal,
+                holds_queries=operand.write == "left",
+                calls_per_forward=operand.calls_per_forward,
+            )
 
 
 def _calibrate(model: nn.Module, converted: nn.Module, handle: Crossbars) -> None:
