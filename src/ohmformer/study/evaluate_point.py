@@ -17,6 +17,7 @@ from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import capture_table
 from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
 from ohmformer.stats.intervals import Floats
+from ohmformer.study.ages import ages_of
 from ohmformer.study.loaded import all_rules, loaded, one_thread, software_metric
 from ohmformer.study.noise_labels import write_noise
 from ohmformer.study.results.part import made
@@ -67,6 +68,7 @@ def _converted(settings: Settings, model: nn.Module, task: Task) -> nn.Module:
             "seed": settings.seed,
             "weights": settings.mitigation.weights,
             "clip": clip if isinstance(clip, KVClip) else None,
+            "ages": ages_of(settings) if settings.timing is not None else settings.simulation.age,
         }
         converted = convert(model, settings.hardware, sample=sample, **options)
     if isinstance(kv, Conditioning):

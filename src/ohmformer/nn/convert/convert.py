@@ -32,7 +32,7 @@ from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.kv_ages import check_ages, token_ages
+from ohmformer.nn.operands.kv_ages import at_one_age, check_ages, token_ages
 from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.nn.shared.state import State
 
@@ -48,7 +48,7 @@ def convert(
     rules: Rules | None = None,
     seed: int | None = None,
     chip: int | None = None,
-    ages: Ages | None = None,
+    ages: Ages | float | None = None,
     verbose: bool = False,
 ) -> Model:
     """Put the weights of a model, and its K and V, on the crossbars of an accelerator.
@@ -68,7 +68,8 @@ def convert(
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
         ages: when tokens of K and V are written and read, from `Timeline.ages()` or `Served.ages()` of the same model
-            on the same hardware: their cells drift token by token. None for the `age` of the arrays.
+            on the same hardware: their cells drift token by token. A number is one age of all tokens [s], None stands
+            for the `age` of the arrays.
         verbose: print the capture table, instead of warning of products that stay digital without a rule.
 
     Returns:
@@ -110,14 +111,18 @@ def _is_causal(operand: Operand) -> bool:
     return isinstance(operand, KVOperand) and operand.causal
 
 
-def set_ages(operands: Iterable[Operand], ages: Ages | None) -> None:
-    """Give each K and V whose cells change within the ages of a timeline the times of its tokens.
+def set_ages(operands: Iterable[Operand], ages: Ages | float | None) -> None:
+    """Give K and V one age, or give each whose cells change within the ages of a timeline the times of its tokens.
 
     Raises:
-        BadInput: see `token_ages`.
+        BadInput: see `token_ages` and `at_one_age`.
     """
     for operand in operands:
-        if ages is not None and isinstance(operand, KVOperand):
+        if ages is None or not isinstance(operand, KVOperand):
+            continue
+        if isinstance(ages, float):
+            operand.array = operand.plain = at_one_age(operand.name, operand.array, ages)
+        else:
             operand.ages = token_ages(
                 operand.name,
                 operand.array,

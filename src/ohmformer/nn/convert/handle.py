@@ -37,7 +37,7 @@ class Crossbars:
         axis: the axis of the inputs that holds the samples.
         weights: mitigation of static weights.
         structure: its submodules, classes and forwards at the conversion.
-        ages: when tokens of K and V are written and read; None for the `age` of the arrays.
+        ages: times of the tokens of K and V, or one age of all of them [s]; None for the `age` of the arrays.
         largest_inputs: argument -> largest magnitude in the calibration; empty if unknown.
     """
 
@@ -51,7 +51,7 @@ class Crossbars:
     axis: int = 0
     weights: WeightMitigation = field(default_factory=WeightMitigation)
     structure: Structure = field(default_factory=Structure)
-    ages: Ages | None = None
+    ages: Ages | float | None = None
     largest_inputs: dict[str, float] = field(default_factory=dict)
 
 

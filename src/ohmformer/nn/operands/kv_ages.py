@@ -5,6 +5,7 @@ Shapes: B samples, M new queries of a head, n places at which tokens are written
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,9 +19,10 @@ from ohmformer.array.aging import one_factor, reads_age
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import drift
 from ohmformer.device.check import check_cell
-from ohmformer.errors import BadInput, check_type, shown
+from ohmformer.errors import BadInput, check_type, given, shown
 from ohmformer.hardware.ages import Ages, OperandAges
 from ohmformer.nn.operands.token_numbers import Numbers
+from ohmformer.schema import replace
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,12 +233,31 @@ def _check_times(times: OperandAges, *, causal: bool, holds_queries: bool) -> No
         raise BadInput(f"ages: {times.name}: is {kinds[0]}, but {kinds[1]} in the timeline; take one of the same model")
 
 
-def check_ages(ages: object) -> Ages | None:
-    """The argument `ages` of `convert`.
+def check_ages(ages: object) -> Ages | float | None:
+    """The argument `ages` of `convert`: times of a timeline, or one age of all tokens [s].
 
     Raises:
-        BadInput: it is anything but ages.
+        BadInput: it is anything else, or an age below zero.
     """
-    check_type("convert", "ages", ages, (Ages, type(None)), "what Timeline.ages() or Served.ages() returned, or None")
-    assert ages is None or isinstance(ages, Ages)
-    return ages
+    if ages is None or isinstance(ages, Ages):
+        return ages
+    remedy = "what Timeline.ages() or Served.ages() returned, a number of seconds, or None"
+    if isinstance(ages, bool) or not isinstance(ages, (int, float)):
+        raise BadInput(f"convert: ages is {given(ages)}; give {remedy}")
+    if not 0 <= ages < math.inf:
+        raise BadInput(f"convert: ages = {shown(ages)}: must be 0 or more, and finite; correct it")
+    return float(ages)
+
+
+def at_one_age(name: str, array: Crossbar, age: float) -> Crossbar:
+    """The array of an operand, if all tokens have one age [s] when they are read.
+
+    Raises:
+        BadInput: the array has another age, or does not support this one.
+    """
+    if array.age not in (0.0, age):
+        raise BadInput(
+            f"ages: {name}: its array has age = {units.show(array.age, 's')}, and all tokens {units.show(age, 's')}; "
+            "leave out one of them"
+        )
+    return replace(array, "age", age)

@@ -78,7 +78,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "rules": [[pattern, rule.canonical()] for pattern, rule in handle.rules],
         "clip": None if handle.state.clip is None else handle.state.clip.canonical(),
         "weights": handle.weights.canonical(),
-        "ages": None if handle.ages is None else handle.ages.plain(),
+        "ages": handle.ages.plain() if isinstance(handle.ages, Ages) else handle.ages,
         **{name: getattr(handle.state, name) for name in ("level", "seed", "chip", "rounded")},
         "calibration": list(handle.calibration),
         "operands": [operand.name for operand in handle.operands],
@@ -100,7 +100,7 @@ def restore(
     *,
     hardware: Accelerator | None = None,
     sample: Any = None,
-    ages: Ages | None = None,
+    ages: Ages | float | None = None,
 ) -> Model:
     """Read a converted model from a file.
 
@@ -110,7 +110,7 @@ def restore(
         hardware: other hardware than that in the file; None takes that. For other hardware ranges are calibrated anew,
             and clips and conditionings that `calibrate` or `set_kv` set are dropped, and so are ages.
         sample: a batch that replaces that in the file; None takes that.
-        ages: times of tokens that replace those in the file; None takes those.
+        ages: ages that replace those in the file, as in `convert`; None takes those.
 
     Returns:
         The converted model, which shares the parameters of `model`.
@@ -136,7 +136,8 @@ def restore(
     weights = validate(WeightMitigation, metadata.get("weights", {}), where=where, in_file=False)
     settings: dict[str, Any] = {name: metadata[name] for name in ("level", "seed", "chip")}
     if ages is None and hardware is None and metadata.get("ages") is not None:
-        ages = Ages.read(metadata["ages"])
+        stored_ages = metadata["ages"]
+        ages = stored_ages if isinstance(stored_ages, float) else Ages.read(stored_ages)
     options: dict[str, Any] = {"clip": clip, "weights": weights, "rules": rules, "ages": ages, **settings}
     converted = convert(model, hardware or stored, sample=sample, **options)
     handle = crossbars(converted)
