@@ -13,14 +13,13 @@ from pathlib import Path
 
 from ohmformer.errors import BadInput
 from ohmformer.models.user_code import guarded
-from ohmformer.study.ages import ages_of
-from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.loaded import check_identity, identify
 from ohmformer.study.results.key import Identity, digest, point_key
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.results.store import Store
 from ohmformer.study.spec import Point, Settings, Study
+from ohmformer.study.timing.ages import ages_of, evaluate_with_ages
 from ohmformer.terminal.files import make_folder, write_text
 from ohmformer.terminal.progress import Bar, bar
 from ohmformer.terminal.signals import Stopped
@@ -43,7 +42,7 @@ def run_study(
     workers: int = 1,
     fresh: bool = False,
     progress: bool = True,
-    evaluate: Evaluate = evaluate_point,
+    evaluate: Evaluate = evaluate_with_ages,
 ) -> list[PointResult]:
     """Compute all points of a study whose results are not stored yet.
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ohmformer.array.spec import Level
-from ohmformer.capture.dry_run import dry_run, refusing_random_models
+from ohmformer.capture.dry_run import DryRun, dry_run, refusing_random_models
 from ohmformer.capture.pytorch_quirks import evaluation_mode, unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
 from ohmformer.errors import check_type
@@ -55,8 +55,7 @@ def convert(
 
     Args:
         model: any transformer of PyTorch; it stays unchanged. Its products are captured by running the sample.
-        hardware: the accelerator; or a `ConvertConfig`, which replaces all other arguments but `sample`, `ages` and
-            `verbose`.
+        hardware: the accelerator; or a `ConvertConfig`, which replaces all but `sample`, `ages` and `verbose`.
         sample: a batch of real inputs: a tensor or NumPy array, a tuple of arguments, a mapping, or the `calibration`
             of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
             output of the original.
@@ -67,17 +66,16 @@ def convert(
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
-        ages: when tokens of K and V are written and read, from `Timeline.ages()` or `Served.ages()` of the same model
-            on the same hardware: their cells drift token by token. A number is one age of all tokens [s], None stands
-            for the `age` of the arrays.
+        ages: times of tokens of K and V, from `Timeline.ages()` or `Served.ages()` of this model and hardware; one age
+            of all tokens [s]; or None for the `age` of the arrays.
         verbose: print the capture table, instead of warning of products that stay digital without a rule.
 
     Returns:
         A copy of the model's structure on crossbars. It shares parameters and buffers with `model`.
 
     Raises:
-        BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing, or
-            the converted model differs from the original on exact hardware; or `ages` does not fit model or arrays.
+        BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing,
+            `ages` do not fit, or the converted model differs from the original on exact hardware.
     """
     check_type("convert", "verbose", verbose, bool, "True or False")
     ages = check_ages(ages)
@@ -87,9 +85,7 @@ def convert(
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
     with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
         with refusing_random_models(model, sample):
-            run = dry_run(converted, sample)
-            unmark_partial_attention(run, converted, sample)
-            mark_cross_attention(run, converted, sample)
+            run = _dry_run(converted, sample)
             replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
             table = replacer.replace()
         set_ages(replacer.operands, ages)
@@ -104,6 +100,14 @@ def convert(
         _calibrate(model, converted, handle)
     _report(converted, handle, verbose)
     return converted
+
+
+def _dry_run(converted: nn.Module, sample: Any) -> DryRun:
+    """Run the sample once, with the marks that partial attention and cross attention need."""
+    run = dry_run(converted, sample)
+    unmark_partial_attention(run, converted, sample)
+    mark_cross_attention(run, converted, sample)
+    return run
 
 
 def _is_causal(operand: Operand) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import writing
-from ohmformer.array.aging import Unaged, write_unaged
+from ohmformer.array.aging.unaged import Unaged, write_unaged
 from ohmformer.array.codec import Codec
 from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar

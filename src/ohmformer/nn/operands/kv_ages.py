@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ohmformer import units
-from ohmformer.array.aging import one_factor, reads_age
+from ohmformer.array.aging.unaged import one_factor, reads_age
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import drift
 from ohmformer.device.check import check_cell

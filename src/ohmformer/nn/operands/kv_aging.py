@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ohmformer.array.aging import Unaged, one_factor
+from ohmformer.array.aging.unaged import Unaged, one_factor
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded, fold
 from ohmformer.array.multiply import has_read_noise

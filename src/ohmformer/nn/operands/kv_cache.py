@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ohmformer.array.aging import Unaged
+from ohmformer.array.aging.unaged import Unaged
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.nn.operands.kv_tokens import KVTokens

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ohmformer.errors import BadInput
-from ohmformer.study.ages import ages_of
-from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings, Study
+from ohmformer.study.timing.ages import ages_of
+from ohmformer.study.timing.ages import evaluate_with_ages as evaluate_point
 from ohmformer.tasks.task import Task
 from tests.nn.models import Decoder
 from tests.study.small import document
@@ -81,7 +81,7 @@ def test_another_dataflow_or_clock_gives_another_result() -> None:
 
 
 def test_ages_of_equal_cost_points_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ohmformer.study import ages
+    from ohmformer.study.timing import ages
 
     ages._timeline_ages.cache_clear()
     for rate in ("10 Hz", "20 Hz", "30 Hz"):
