@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -32,7 +31,7 @@ from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.kv_ages import at_one_age, check_ages, token_ages
+from ohmformer.nn.operands.kv_ages import check_ages
 from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.nn.shared.state import State
 
@@ -66,8 +65,7 @@ def convert(
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
-        ages: times of tokens of K and V, from `Timeline.ages()` or `Served.ages()` of this model and hardware; one age
-            of all tokens [s]; or None for the `age` of the arrays.
+        ages: times of K and V from `Timeline.ages()` or `Served.ages()`; one age [s]; or None for the `age` of arrays.
         verbose: print the capture table, instead of warning of products that stay digital without a rule.
 
     Returns:
@@ -78,17 +76,15 @@ def convert(
             `ages` do not fit, or the converted model differs from the original on exact hardware.
     """
     check_type("convert", "verbose", verbose, bool, "True or False")
-    ages = check_ages(ages)
-    config = as_config(model, hardware, clip, weights, level, rules, seed, chip)
+    config, ages = as_config(model, hardware, clip, weights, level, rules, seed, chip), check_ages(ages)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
     with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
         with refusing_random_models(model, sample):
             run = _dry_run(converted, sample)
-            replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
+            replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights, ages)
             table = replacer.replace()
-        set_ages(replacer.operands, ages)
         state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
         handle = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
@@ -113,28 +109,6 @@ def _dry_run(converted: nn.Module, sample: Any) -> DryRun:
 def _is_causal(operand: Operand) -> bool:
     """True if an operand is K or V of causal attention."""
     return isinstance(operand, KVOperand) and operand.causal
-
-
-def set_ages(operands: Iterable[Operand], ages: Ages | float | None) -> None:
-    """Give K and V one age, or give each whose cells change within the ages of a timeline the times of its tokens.
-
-    Raises:
-        BadInput: see `token_ages` and `at_one_age`.
-    """
-    for operand in operands:
-        if ages is None or not isinstance(operand, KVOperand):
-            continue
-        if isinstance(ages, float):
-            operand.array = operand.plain = at_one_age(operand.name, operand.array, ages)
-        else:
-            operand.ages = token_ages(
-                operand.name,
-                operand.array,
-                ages,
-                causal=operand.causal,
-                holds_queries=operand.write == "left",
-                calls_per_forward=operand.calls_per_forward,
-            )
 
 
 def _calibrate(model: nn.Module, converted: nn.Module, handle: Crossbars) -> None:
