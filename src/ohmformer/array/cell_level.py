@@ -70,7 +70,7 @@ def _one_read(
     sides = []
     for k, side in enumerate(("plus", "minus")):
         of_side = None if streams is None else [stream.child(side) for stream in streams]
-        ages = programmed.ages
+        ages = programmed.minus_ages if k else programmed.ages
         ages = ages if ages is None or ages.shape[-1] == 1 else ages[..., rows]
         sides.append(_currents(applied, *_columns(programmed, k, s, rows), array, of_side, ages))
     plus, minus = sides

@@ -54,6 +54,7 @@ class Programmed:
         written: `cells` before drift; None unless read noise depends on it.
         reference_written: `reference` before drift; None unless read noise depends on it.
         ages: [..., O or 1, I or 1] age of each cell when it is read [s], float64 on the CPU; None for `array.age`.
+        reference_ages: [..., C or 1, I or 1] likewise of reference columns.
     """
 
     array: Crossbar
@@ -63,6 +64,12 @@ class Programmed:
     written: Tensor | None = None
     reference_written: Tensor | None = None
     ages: Tensor | None = None
+    reference_ages: Tensor | None = None
+
+    @property
+    def minus_ages(self) -> Tensor | None:
+        """`ages` of the cells that are subtracted."""
+        return self.ages if self.reference is None else self.reference_ages
 
     @property
     def slices(self) -> int:
@@ -99,7 +106,7 @@ class Programmed:
             minus, written = self.cells[1, s], None if self.written is None else self.written[1, s]
         else:
             minus, written = self.reference[s], None if self.reference_written is None else self.reference_written[s]
-        minus_variance = read_variance(minus, self.array, written, self.ages)
+        minus_variance = read_variance(minus, self.array, written, self.minus_ages)
         if self.array.subtract != "analog":
             return (Side(1.0, plus, variance), Side(-1.0, minus, minus_variance))
         if self.reference is not None:

@@ -87,10 +87,10 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
     if programmed.reference is not None:
         groups.append((programmed.reference, programmed.reference_written))
     sums = []
-    for cells, written in groups:
+    for (cells, written), ages in zip(groups, (programmed.ages, programmed.minus_ages), strict=True):
         group = _SliceSum(programmed.array, read_noise)
         for s, part in enumerate(cells.unbind(0)):
-            group.add(part, None if written is None else written[s], programmed.ages)
+            group.add(part, None if written is None else written[s], ages)
         sums.append(group)
     return _difference(sums[0], sums[1], programmed.array, programmed.unit)
 

@@ -88,6 +88,7 @@ ARRAYS: dict[str, dict[str, Any]] = {
     "faults": {"cell__faults": {"stuck_at_g_min": 0.02}},
     "wires": {"rows": 16, "columns": 16, "wires": {"row": 1.0, "column": 1.0, "ir_drop": "first_order"}},
     "token scale": {"scale": "token"},
+    "offset": {"encoding": "offset", "rows": 8, "columns": 4},
 }
 
 
@@ -115,6 +116,22 @@ def test_one_age_for_all_tokens_equals_the_age_of_the_array(drift: dict[str, Any
         model = converted(hardware, ages, level)
         fixed = converted(of.replace(hardware, "attention.array.age", 5e-6), None, level)
     assert relative(full(model), full(fixed)) < 1e-5
+
+
+@pytest.mark.parametrize("level", ["noise", "array"])
+def test_reference_columns_age_with_their_tokens(level: str) -> None:
+    same = {"written": np.zeros(N), "read": np.full(N, 5e-6)}
+    ages = Ages(tuple(times(name, **same) for name in NAMES))
+    hardware = with_drift(SPREAD, encoding="offset", rows=8, columns=4, cell__read_noise=FLICKER)
+    fixed = converted(of.replace(hardware, "attention.array.age", 5e-6), None, level)
+    assert relative(full(converted(hardware, ages, level)), full(fixed)) < 1e-5
+
+
+def test_a_number_is_one_age_of_all_tokens() -> None:
+    hardware = with_drift(SPREAD)
+    model = of.convert(Decoder().eval(), hardware, sample=TOKENS, level="noise", ages=5e-6)
+    fixed = converted(of.replace(hardware, "attention.array.age", 5e-6), None)
+    assert torch.equal(full(model), full(fixed))
 
 
 def held(operand: KVOperand, tokens: Tensor, queries: int) -> Tensor:
@@ -267,11 +284,12 @@ REFUSED: dict[str, tuple[dict[str, Any], Any, str]] = {
     "too short": ({}, Ages(tuple(times(name, 5) for name in NAMES)), "is not in the timeline"),
     "other names": ({}, Ages((times("a.K"),)), "has 1 others for 'layers.0.K'"),
     "age of the array": ({"age": 1.0}, AGES, "age = 1 s for all tokens"),
-    "offset": ({"encoding": "offset"}, AGES, "encoding = 'offset'"),
     "not causal": ({}, Ages(tuple(times(name, causal=False) for name in NAMES)), "not causal in the timeline"),
     "NaN": ({}, Ages(tuple(times(name, read=np.full(N, np.nan)) for name in NAMES)), "NaN"),
     "shapes": ({}, Ages(tuple(times(name, read=np.zeros(3)) for name in NAMES)), "have shapes"),
-    "no ages": ({}, 1e-6, "ages"),
+    "no ages": ({}, "timeline", "ages is "),
+    "below zero": ({}, -1e-6, "must be 0 or more"),
+    "truth": ({}, True, "ages is "),
 }
 
 

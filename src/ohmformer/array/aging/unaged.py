@@ -12,16 +12,19 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import crossbar, encoding
-from ohmformer.array.crossbar import Programmed, WriteOptions
+from ohmformer.array.crossbar import Programmed, WriteOptions, WriteRequest
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.wires.effective import act_through_wires
+from ohmformer.array.writing import Columns
 from ohmformer.device import drift, faults, noise
 from ohmformer.device.spec import Cell
 
 
 @dataclass(frozen=True)
 class Unaged:
-    """Matrices in differential pairs as they were written, with all that decides what their cells hold later.
+    """Matrices as they were written, with all that decides what their cells hold later.
+
+    The reference column of an array of `offset` cells ages with its rows, or with the first of its columns.
 
     Attributes:
         array: the hardware, with `age` 0.
@@ -30,6 +33,7 @@ class Unaged:
         normals: [B, S, P, R, O, I] standard normals of drift; None if cells do not drift.
         fault_numbers: [1, S, P, R, O, I] uniform numbers of faults; None without faults.
         unit: [B or 1, R or 1, O or 1, 1] value of one code.
+        reference: the reference columns of `offset` arrays, with P = 1 and as many O as column blocks; None for pairs.
     """
 
     array: Crossbar
@@ -38,6 +42,7 @@ class Unaged:
     normals: Tensor | None
     fault_numbers: Tensor | None
     unit: Tensor
+    reference: Unaged | None = None
 
     def at(self, ages: Tensor) -> Programmed:
         """What the cells hold when they are read.
@@ -50,7 +55,18 @@ class Unaged:
         if self.normals is not None:
             g = drift.drift_by_age(g, self.targets, cell, self.normals, by_cell)
             before = self._held(self.written) if noise.remembers_writing(cell) else None
-        return Programmed(self.array, self._held(g, wires=True), None, self.unit, before, None, ages[:, None])
+        cells = Programmed(self.array, self._held(g, wires=True), None, self.unit, before, None, ages[:, None])
+        if self.reference is None:
+            return cells
+        beside = self.reference.at(self._of_blocks(ages))
+        reference_written = None if beside.written is None else beside.written[0]
+        return replace(
+            cells, reference=beside.cells[0], reference_written=reference_written, reference_ages=beside.ages
+        )
+
+    def _of_blocks(self, t: Tensor) -> Tensor:
+        """Values [B, O or 1, I or 1] of the first column of each block of columns."""
+        return t[:, :: self.array.columns]
 
     def _held(self, g: Tensor, *, wires: bool = False) -> Tensor:
         """Conductances [B, S, P, R, O, I] as digits [P, S, B, R, O, I], with faults and, if asked, losses in wires."""
@@ -64,12 +80,15 @@ class Unaged:
 
     def where(self, mask: Tensor, other: Unaged) -> Unaged:
         """These cells where a mask [B or 1, O, 1] or [B or 1, 1, I] is true, and those of `other` elsewhere."""
+        reference = self.reference
+        if reference is not None and other.reference is not None:
+            reference = reference.where(self._of_blocks(mask), other.reference)
         mask = mask[:, None, None, None].to(self.written.device)
         parts = [torch.where(mask, getattr(self, name), getattr(other, name)) for name in ("targets", "written")]
         normals = self.normals
         if normals is not None and other.normals is not None:
             normals = torch.where(mask, normals, other.normals)
-        return replace(self, targets=parts[0], written=parts[1], normals=normals)
+        return replace(self, targets=parts[0], written=parts[1], normals=normals, reference=reference)
 
 
 @torch.no_grad()
@@ -78,7 +97,7 @@ def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unp
 
     Args:
         codes: [B, R, O, I].
-        array: the hardware, in differential pairs and with `age` 0.
+        array: the hardware, with `age` 0.
         drifts: True if the cells drift before they are read.
         options: see `WriteOptions`.
 
@@ -86,24 +105,34 @@ def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unp
         BadInput: as in `write`.
     """
     request = crossbar.write_request(codes, array, **options)
-    writer = request.writer("cell")
-    parts = [writer.write_unaged(d, drifts=drifts) for d in encoding.digits(request.codes, array, request.slices)]
+    digits = list(encoding.digits(request.codes, array, request.slices))
+    cells = _written(request, "cell", digits, drifts=drifts)
+    if array.encoding != "offset":
+        return cells
+    targets = crossbar.reference_targets(request.codes, array, request.slices)
+    return replace(cells, reference=_written(request, "reference", targets, drifts=drifts))
+
+
+def _written(request: WriteRequest, columns: Columns, digits: list[Tensor], *, drifts: bool) -> Unaged:
+    """Write digits [P, B, R, O, I] of each slice into cells, or into reference columns."""
+    writer = request.writer(columns)
+    parts = [writer.write_unaged(slice_digits, drifts=drifts) for slice_digits in digits]
     targets, written, normals, numbers = (
         None if column[0] is None else torch.stack(column).movedim(2, 0) for column in zip(*parts, strict=True)
     )
     assert targets is not None
     assert written is not None
-    return Unaged(array, targets, written, normals, numbers, request.unit)
+    return Unaged(request.array, targets, written, normals, numbers, request.unit)
 
 
 def one_factor(array: Crossbar, ages: Tensor) -> Tensor | None:
     """The factor by which drift multiplies all values of an array, for each age; None if cells differ in it.
 
     Args:
-        array: the hardware, in differential pairs.
+        array: the hardware.
         ages: time since the write [s], of any shape, float64.
     """
-    if array.wires is not None or faults.faulty(array.cell):
+    if array.encoding != "differential" or array.wires is not None or faults.faulty(array.cell):
         return None
     return array.cell.drift.common_factor(ages)
 

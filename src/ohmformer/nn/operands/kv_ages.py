@@ -197,11 +197,6 @@ def token_ages(
             f"{where} write_noise has other parameters {units.show(longest, 's')} after the write than just after it, "
             "which is not simulated token by token; leave out its times, or set the array's age to one number"
         )
-    if array.encoding == "offset":
-        raise BadInput(
-            f"{where} encoding = 'offset': the reference column belongs to no token, so it has no age; use encoding = "
-            "'differential'"
-        )
     return TokenAges(uses, ages.encoder, longest, drifts)
 
 
