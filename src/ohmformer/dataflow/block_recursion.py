@@ -154,7 +154,7 @@ class _Flow:
         """Pass all samples through a layer."""
         count = -(-layer.tokens // self._size(layer.tokens))
         self._allow(count, len(layer.stages))
-        same = self.dataflow.decides("overlaps") and self.tokens == layer.tokens
+        same = self.dataflow.decides("overlaps") and (self.tokens, self.arrived.shape[-1]) == (layer.tokens, count)
         enter = self.arrived if same else _all_at(self.arrived, count)
         if layer.setup is not None:
             unit = unit_name(layer, layer.setup)

@@ -30,8 +30,10 @@ import numpy.typing as npt
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
+from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.layer_cuts import Segment, further_units, segments
 from ohmformer.dataflow.spec import Dataflow
+from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -79,9 +81,14 @@ class Timed(Protocol):
 def latency(placement: Placement, dataflow: Dataflow) -> float:
     """The latency of a workload [s]; it equals that of the event engine up to rounding.
 
+    The event engine itself gives it where tokens wait for equal units first come, first served.
+
     Raises:
         BadInput: the dataflow defines its own jobs, or there are too many blocks to compute.
     """
+    if placement.has_pools:
+        check_size(placement, dataflow)
+        return build_timeline(placement, dataflow).latency
     longest = max(layer.tokens for layer in placement.layers)
     designs = Designs(np.array([dataflow.size_of_block(longest)]), {})
     if dataflow.has_closed_form and not _has_formula(placement, dataflow, dataflow.size_of_block(longest)):
@@ -106,6 +113,11 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
     if not dataflow.has_closed_form:
         raise BadInput(
             f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
+        )
+    if placement.has_pools:
+        raise BadInput(
+            "hardware: units that layers share (chip.vector.units, or units of an engine) take tokens first come, "
+            "first served, so there is no closed form; take of.simulate or of.explore"
         )
     if not _has_formula(placement, dataflow, int(designs.block.min())):
         return with_refresh(placement, _by_recursion(placement, dataflow, designs))

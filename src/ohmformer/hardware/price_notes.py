@@ -6,10 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, SimdEngine
 
 MOST = 3
 """Largest number of differences that a note lists."""
+FIRST_COME = (
+    "tokens wait for digital units (chip.vector.units, or units of an engine) first come, first served; latency is "
+    "that of the event engine, since no closed form holds"
+)
+"""Note on machines with such units."""
 
 
 def arrays_of(hardware: Accelerator) -> Iterator[tuple[str, Crossbar]]:
@@ -63,6 +68,16 @@ def tile_note(held: str, found: list[str]) -> str:
         f"power and area of cores and tiles (without their arrays) are those published for {held}, while there are "
         f"{', '.join(found[:MOST])}{more}: see chip.priced_with"
     )
+
+
+def unit_notes(machines: Iterable[Accelerator]) -> list[str]:
+    """A note if tokens wait for the digital units of a machine first come, first served."""
+    for hardware in machines:
+        engines = (engine for engine in hardware.engines.values() if isinstance(engine, SimdEngine))
+        vector = None if hardware.chip is None else hardware.chip.vector.units
+        if vector is not None or any(engine.units is not None for engine in engines):
+            return [FIRST_COME]
+    return []
 
 
 def machine_notes(hardware: Accelerator) -> list[str]:

@@ -145,3 +145,18 @@ def test_a_price_that_is_not_finite_is_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Run, "energy", float("inf"))
     with pytest.raises(BadInput, match="study: energy_J is not finite; correct"):
         study_costs(make_costs(COST))
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["trials.chips=abc"], "s.toml with --set: trials.chips = 'abc'"),
+        (["hardware.attention.key.array={ size = 0 }"], "s.toml with --set: hardware.attention.key.array.rows = 0"),
+        (["seed=1"], "s.toml: trials.chips = 0"),
+    ],
+)
+def test_messages_say_whether_the_file_or_a_change_holds_the_value(sets: list[str], message: str) -> None:
+    document = ACCURACY if sets != ["seed=1"] else {**ACCURACY, "trials": {"chips": 0}}
+    with pytest.raises(BadInput) as caught:
+        make_study(document, sets, where="s.toml")
+    assert str(caught.value).startswith(message)

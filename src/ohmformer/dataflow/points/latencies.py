@@ -14,6 +14,7 @@ from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, has_equal_blocks, runs_one_by_one
+from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.layer_cuts import Segment
 from ohmformer.dataflow.placing import check_softmax
 from ohmformer.dataflow.points.priced import Priced
@@ -100,7 +101,8 @@ def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array
             check_softmax(priced.placement, dataflow)
             formulas[key] = _formula(priced, dataflow)
         formula = formulas[key]
-        if formula is None and not dataflow.has_closed_form:
+        if formula is None and (priced.placement.has_pools or not dataflow.has_closed_form):
+            check_size(placements[number], dataflow)
             total[number] = build_timeline(placements[number], dataflow).latency
             continue
         if priced.placement.refresh and (refresh := priced.refresh(place)):
@@ -126,6 +128,8 @@ def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array
 
 def _formula(priced: Priced, dataflow: Dataflow) -> _Formula | None:
     """How one formula gives the latency (top of `closed_form.py`); None if none does."""
+    if priced.placement.has_pools:
+        return None
     if not (dataflow.has_closed_form and priced.closed and runs_one_by_one(priced.placement, dataflow)):
         return None
     blocks = [dataflow.size_of_block(pipeline.layer.tokens) for pipeline in priced.pipelines]
