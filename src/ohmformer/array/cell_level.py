@@ -82,13 +82,15 @@ def _one_conversion(
     for k, side in enumerate(("plus", "minus")):
         of_side = None if streams is None else [stream.child(side) for stream in streams]
         std = None if programmed.read_std is None else programmed.read_std[k, s, ..., rows]
+        ages = programmed.minus_ages if k else programmed.ages
+        ages = ages if ages is None or ages.shape[-1] == 1 else ages[..., rows]
         columns = _columns(programmed, k, s, rows)
         currents = []
         for n, (weight, reads, applied) in enumerate(pulses):
             of_pulse = of_side
             if of_side is not None and len(pulses) > 1:
                 of_pulse = [stream.child("pulse", n) for stream in of_side]
-            currents.append(weight * _currents(applied, *columns, array, of_pulse, reads, std))
+            currents.append(weight * _currents(applied, *columns, array, of_pulse, reads, std, ages))
         sides.append(sum(currents[1:], currents[0]))
     plus, minus = sides
     counter = event_counter.current()
@@ -157,6 +159,7 @@ def _currents(
     streams: Sequence[Streams] | None,
     reads: int,
     std: Tensor | None,
+    ages: Tensor | None,
 ) -> Tensor:
     """Column currents [..., M, O] of one block, where each device [..., O, R] is read with its own noise.
 
@@ -173,10 +176,13 @@ def _currents(
         drawn = [stream.normal(*lead, O, R, like=cells) for stream in streams]
         eps = torch.stack(drawn, dim=-3) if drawn else cells.new_empty(*lead, 0, O, R)
         eps = eps if reads == 1 else eps / sqrt(reads)
-        if std is None:
+        if std is not None:
+            cells = torch.addcmul(cells, std.unsqueeze(-3), eps)
+        elif ages is None:
             cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
         else:
-            cells = torch.addcmul(cells, std.unsqueeze(-3), eps)
+            by_age = noise.read_std_by_age(g, array.cell, ages.unsqueeze(-3), written=g_written)
+            cells = (torch.addcmul(g, by_age, eps) - array.cell.g_min) / array.step
     currents = applied * cells
     counter = event_counter.current()
     if counter is not None:

@@ -57,6 +57,8 @@ class Programmed:
         reference_written: `reference` before drift; None unless read noise depends on it.
         read_std: of one read of `cells`, in digits, if wires lose voltage and reads are noisy; otherwise None.
         mismatch: errors of the converters; None if they are alike.
+        ages: [..., O or 1, I or 1] age of each cell when it is read [s], float64 on the CPU; None for `array.age`.
+        reference_ages: [..., C or 1, I or 1] likewise of reference columns.
     """
 
     array: Crossbar
@@ -67,6 +69,13 @@ class Programmed:
     reference_written: Tensor | None = None
     read_std: Tensor | None = None
     mismatch: Mismatch | None = None
+    ages: Tensor | None = None
+    reference_ages: Tensor | None = None
+
+    @property
+    def minus_ages(self) -> Tensor | None:
+        """`ages` of the cells that are subtracted."""
+        return self.ages if self.reference is None else self.reference_ages
 
     @property
     def slices(self) -> int:
@@ -97,7 +106,8 @@ class Programmed:
         return tuple(self._sides(s) for s in range(self.slices))
 
     def _sides(self, s: int) -> tuple[Side, ...]:
-        cells = Held(self.cells[:, s], *(None if t is None else t[:, s] for t in (self.written, self.read_std)))
+        written, std = (None if t is None else t[:, s] for t in (self.written, self.read_std))
+        cells = Held(self.cells[:, s], written, std, self.ages)
         halves = [cells.at(0), cells.at(1) if self.reference is None else self._reference(s)]
         (plus, *_), (minus, *_) = halves
         variance, minus_variance = (read_variance(half, self.array) for half in halves)
@@ -111,7 +121,8 @@ class Programmed:
     def _reference(self, s: int) -> Held:
         """What the reference columns of slice s hold."""
         assert self.reference is not None
-        return Held(self.reference[s], None if self.reference_written is None else self.reference_written[s])
+        written = None if self.reference_written is None else self.reference_written[s]
+        return Held(self.reference[s], written, None, self.reference_ages)
 
 
 def read_variance(held: Held, array: Crossbar) -> Tensor | None:
@@ -129,7 +140,11 @@ def read_variance(held: Held, array: Crossbar) -> Tensor | None:
     if held.read_std is not None:
         return held.read_std.square()
     g_written = None if held.written is None else array.cell.g_min + array.step * held.written
-    std = noise.read_std(array.cell.g_min + array.step * held.digits, array.cell, age=array.age, written=g_written)
+    g = array.cell.g_min + array.step * held.digits
+    if held.ages is None:
+        std = noise.read_std(g, array.cell, age=array.age, written=g_written)
+    else:
+        std = noise.read_std_by_age(g, array.cell, held.ages, written=g_written)
     return std.div_(array.step).square_()
 
 
@@ -198,7 +213,7 @@ def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Pr
     if array.encoding == "offset":
         writer = request.writer("reference")
         targets = reference_targets(codes, array, slices)
-        reference, reference_written, _ = _stacked([writer.write(target) for target in targets]).at(0)
+        reference, reference_written, *_ = _stacked([writer.write(target) for target in targets]).at(0)
     return Programmed(
         array,
         held.digits,

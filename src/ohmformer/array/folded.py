@@ -93,10 +93,10 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         read_noise: compute the variances of reads, too.
     """
     array, mismatch = programmed.array, programmed.mismatch
-    cells = Held(programmed.cells, programmed.written, programmed.read_std)
+    cells = Held(programmed.cells, programmed.written, programmed.read_std, programmed.ages)
     groups = [cells.at(p) for p in range(len(programmed.cells))]
     if programmed.reference is not None:
-        groups.append(Held(programmed.reference, programmed.reference_written))
+        groups.append(Held(programmed.reference, programmed.reference_written, None, programmed.reference_ages))
     sums = []
     for side, group in enumerate(groups):
         total = _SliceSum(array, read_noise)

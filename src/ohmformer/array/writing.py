@@ -50,18 +50,18 @@ class Held(NamedTuple):
         written: before drift and the loss in wires; None unless there is drift and read noise depends on it.
         read_std: standard deviation of one read at the ends of the wires; None unless wires lose voltage and reads are
             noisy.
+        ages: [..., O or 1, I or 1] age of each cell when it is read [s], float64 on the CPU; None for `array.age`.
     """
 
     digits: Tensor
     written: Tensor | None = None
     read_std: Tensor | None = None
+    ages: Tensor | None = None
 
     def at(self, index: int) -> Held:
-        """One entry of the first axis of all tensors."""
-        written, std = self.written, self.read_std
-        return Held(
-            self.digits[index], None if written is None else written[index], None if std is None else std[index]
-        )
+        """One entry of the first axis of all tensors but `ages`, which has no such axis."""
+        written, std = (None if t is None else t[index] for t in (self.written, self.read_std))
+        return Held(self.digits[index], written, std, self.ages)
 
 
 class Writer:
@@ -143,12 +143,7 @@ class Writer:
         if not (self.noisy or self.drifts or self.faulty or cell.uneven):
             return target, None
         g_target = encoding.target_conductances(target, array)
-        g, written = g_target, None
-        if self.noisy:
-            eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
-            g = noise.write(
-                g, cell, eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
-            )
+        g, written = self._noisy(g_target, target, s), None
         if self.drifts:
             written = self._to_digits_(g.clone()) if noise.remembers_writing(cell) else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
@@ -158,6 +153,33 @@ class Writer:
             if written is not None:
                 written = self._to_digits_(faults.apply_faults(cell.g_min + self.step * written, cell, u))
         return self._to_digits_(g), written
+
+    def _noisy(self, g_target: Tensor, target: Tensor, s: int) -> Tensor:
+        """Conductances [S] just after slice s is written; `g_target` itself if writes are exact."""
+        array = self.array
+        if not self.noisy:
+            return g_target
+        eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
+        eps = eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
+        return noise.write(g_target, self.cell, eps)
+
+    def write_unaged(self, target: Tensor, *, drifts: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Write the next slice, and return all that decides what its cells hold later.
+
+        Args:
+            target: digits [P, ..., O, I] to be written; not changed.
+            drifts: True if the cells drift before they are read.
+
+        Returns:
+            Each [P, ..., O, I]: conductances to be written [S]; conductances just after the write [S], without faults;
+            standard normals of drift, or None; uniform numbers of faults, or None.
+        """
+        s = self.next_slice
+        self.next_slice += 1
+        g_target = encoding.target_conductances(target, self.array)
+        g = self._noisy(g_target, target, s)
+        normals = self._normal(self.drift_numbers, target, len(target)) if drifts else None
+        return g_target, g, normals, self._fault_numbers(target, s) if self.faulty else None
 
     def normal(self, like: Tensor) -> Tensor:
         """The next standard normals of write noise, of the shape [P, ..., O, I] of `like`."""

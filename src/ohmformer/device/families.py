@@ -208,6 +208,8 @@ class ReadNoise(Family):
     """True if the noise depends on the conductance just after programming, which is then stored, too."""
     strength: ClassVar[tuple[str, ...]] = ()
     """Fields that together scale the noise: with all of them times x, the noise is times x."""
+    takes_ages: ClassVar[bool] = False
+    """True if `age` may be a tensor in float64 that broadcasts against conductances: an age of each cell."""
 
     kind: str
 
@@ -252,6 +254,9 @@ class Drift(Family):
     family: ClassVar[str] = "drift"
     strength: ClassVar[tuple[str, ...]] = ()
     """Fields that together scale the exponent of a power law: with all of them times x, it is times x."""
+    takes_ages: ClassVar[bool] = False
+    """True if `age` of `drifted` may be a tensor in float64 that broadcasts against conductances: an age of each cell.
+    It then may hold ages at which `acts` is false."""
 
     kind: str
 
@@ -288,9 +293,19 @@ class Drift(Family):
             age: time since programming [s].
         """
 
+    def common_factor(self, age: Tensor) -> Tensor | None:
+        """The factor by which drift multiplies the difference of any two cells; None if cells differ in it.
+
+        Args:
+            age: times since programming [s], of any shape, in float64.
+        """
+        return None
+
 
 class PowerLawDrift(Drift):
     """G(t) = G' (t / t0)^-nu for t >= t0. A kind defines the exponent nu of each cell."""
+
+    takes_ages: ClassVar[bool] = True
 
     t0: PositiveSeconds
     """Time at which drift starts [s]."""
@@ -311,7 +326,12 @@ class PowerLawDrift(Drift):
 
     def drifted(self, g: Tensor, target: Tensor, cell: CellRange, eps: Tensor, *, age: float) -> Tensor:
         """G' (t / t0)^-nu."""
-        return g * (-self.exponent(target, cell, eps) * math.log(age / self.t0)).exp()
+        exponent = -self.exponent(target, cell, eps)
+        return g * (exponent * (math.log(age / self.t0) if isinstance(age, (int, float)) else self._log(age, g))).exp()
+
+    def _log(self, age: Tensor, like: Tensor) -> Tensor:
+        """ln(t / t0), 0 before t0, in the dtype and on the device of `like`."""
+        return (age / self.t0).clamp(min=1.0).log().to(like)
 
 
 class FaultModel(Family):
@@ -330,6 +350,19 @@ class FaultModel(Family):
         """The stuck states of a cell: for each, its conductance [S] and its probability."""
         span = cell.g_max - cell.g_min
         return tuple((cell.g_max if x == 1 else cell.g_min + x * span, probability) for x, probability in self.states())
+
+
+def flicker_growth(age: float | Tensor, t_read: float, like: Tensor) -> float | Tensor:
+    """sqrt(ln((t + t_read) / (2 t_read))), 0 where the logarithm is negative: how 1/f noise grows with time t.
+
+    Args:
+        age: t [s]; a tensor in float64 has an age of each cell.
+        t_read: duration of a read [s].
+        like: a tensor whose dtype and device a tensor of results has.
+    """
+    if isinstance(age, (int, float)):
+        return math.sqrt(max(0.0, math.log((age + t_read) / (2 * t_read))))
+    return ((age + t_read) / (2 * t_read)).log().clamp(min=0.0).sqrt().to(like)
 
 
 K = TypeVar("K", bound=WriteNoise | ReadNoise | Drift)

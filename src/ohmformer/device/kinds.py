@@ -21,6 +21,7 @@ from ohmformer.device.families import (
     PowerLawDrift,
     ReadNoise,
     WriteNoise,
+    flicker_growth,
 )
 from ohmformer.quantities import Deviation, Fraction, Real, Share, Siemens
 from ohmformer.registry import register
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 @register
 class NoNoise(GaussianWriteNoise, ReadNoise):
     """An ideal write or read."""
+
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["none"] = "none"
 
@@ -101,6 +104,7 @@ class Proportional(GaussianWriteNoise, ReadNoise):
     """G' = G (1 + sigma eps)."""
 
     strength: ClassVar[tuple[str, ...]] = ("sigma",)
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["proportional"] = "proportional"
     sigma: Deviation
@@ -124,6 +128,7 @@ class Uniform(GaussianWriteNoise, ReadNoise):
     """G' = G + sigma (G_max - G_min) eps."""
 
     strength: ClassVar[tuple[str, ...]] = ("sigma",)
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["uniform"] = "uniform"
     sigma: Deviation
@@ -239,6 +244,7 @@ class PcmFlicker(ReadNoise):
 
     remembers_writing: ClassVar[bool] = True
     strength: ClassVar[tuple[str, ...]] = ("q_scale", "q_max")
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["pcm_flicker"] = "pcm_flicker"
     q_scale: Deviation
@@ -254,8 +260,7 @@ class PcmFlicker(ReadNoise):
         """|G| q sqrt(ln((t + t_read) / (2 t_read)))."""
         x = (g if written is None else written) / cell.g_max
         q = (self.q_scale / x.clamp(min=1e-12).pow(self.q_power)).clamp(max=self.q_max)
-        growth = max(0.0, math.log((age + self.t_read) / (2 * self.t_read)))
-        return g.abs() * q * math.sqrt(growth)
+        return g.abs() * q * flicker_growth(age, self.t_read, g)
 
 
 @register
@@ -283,6 +288,8 @@ class SqrtReadNoise(ReadNoise):
 class NoDrift(Drift):
     """No drift."""
 
+    takes_ages: ClassVar[bool] = True
+
     kind: Literal["none"] = "none"
 
     def scaled(self, factor: float) -> NoDrift:
@@ -309,6 +316,10 @@ class PowerLaw(PowerLawDrift):
     """Mean drift exponent."""
     nu_std: Deviation = 0.0
     """Standard deviation of the exponent from cell to cell."""
+
+    def common_factor(self, age: Tensor) -> Tensor | None:
+        """(t / t0)^-nu if all cells have the same exponent."""
+        return None if self.nu_std else (self._log(age, age) * -self.nu).exp()
 
     def exponent(self, target: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """nu + nu_std eps, at least 0."""

@@ -6,12 +6,11 @@ after a write [S], t time since the write [s], eps a standard normal number of e
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ohmformer.device.families import CellRange, Drift, PositiveSeconds, PowerLawDrift, ReadNoise
+from ohmformer.device.families import CellRange, Drift, PositiveSeconds, PowerLawDrift, ReadNoise, flicker_growth
 from ohmformer.device.interpolation import linear
 from ohmformer.device.measured_kinds import check_rising
 from ohmformer.quantities import Deviation, Listed, Share, Siemens
@@ -40,6 +39,8 @@ def _check_table(shares: tuple[float, ...], **columns: tuple[float, ...]) -> Non
 class Exponential(Drift):
     """G(t) = G_rest + (G' - G_rest) exp(-(t / tau)^stretch): a charge that leaks away, as in gain cells."""
 
+    takes_ages: ClassVar[bool] = True
+
     kind: Literal["exponential"] = "exponential"
     tau: PositiveSeconds
     """Time constant [s]: the median over cells."""
@@ -57,8 +58,14 @@ class Exponential(Drift):
     def drifted(self, g: Tensor, target: Tensor, cell: CellRange, eps: Tensor, *, age: float) -> Tensor:
         """G_rest + (G' - G_rest) exp(-(t / tau)^stretch), with tau = median exp(tau_spread eps)."""
         rest = cell.g_min if self.g_rest is None else self.g_rest
-        exponent = (eps * (-self.stretch * self.tau_spread)).exp_().mul_(-((age / self.tau) ** self.stretch))
+        passed = -((age / self.tau) ** self.stretch)
+        passed = passed if isinstance(passed, (int, float)) else passed.to(g)
+        exponent = (eps * (-self.stretch * self.tau_spread)).exp_().mul_(passed)
         return exponent.exp_().mul_(g - rest).add_(rest)
+
+    def common_factor(self, age: Tensor) -> Tensor | None:
+        """exp(-(t / tau)^stretch) if all cells have the same time constant."""
+        return None if self.tau_spread else (-((age / self.tau) ** self.stretch)).exp()
 
 
 @register
@@ -96,6 +103,7 @@ class FlickerTable(ReadNoise):
 
     remembers_writing = True
     strength: ClassVar[tuple[str, ...]] = ("q",)
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["flicker_table"] = "flicker_table"
     g: Shares
@@ -117,5 +125,4 @@ class FlickerTable(ReadNoise):
     def read_std(self, g: Tensor, cell: CellRange, *, age: float, written: Tensor | None) -> Tensor:
         """|G| q sqrt(ln((t + t_read) / (2 t_read)))."""
         x = ((g if written is None else written) / cell.g_max).clamp_(0.0, 1.0)
-        growth = max(0.0, math.log((age + self.t_read) / (2 * self.t_read)))
-        return linear(x, self.g, self.q).mul_(math.sqrt(growth)).mul_(g.abs())
+        return linear(x, self.g, self.q).mul_(flicker_growth(age, self.t_read, g)).mul_(g.abs())

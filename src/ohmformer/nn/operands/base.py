@@ -95,7 +95,15 @@ class Operand:
         """True if the range of the converters comes from a calibration."""
         return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
 
-    def multiply(self, x: Tensor, w: Tensor, cells: Folded | Programmed | None, streams: Streams | None) -> Tensor:
+    def multiply(
+        self,
+        x: Tensor,
+        w: Tensor,
+        cells: Folded | Programmed | None,
+        streams: Streams | None,
+        *,
+        shares: Tensor | None = None,
+    ) -> Tensor:
         """Multiply inputs by a matrix that is held in cells: about x @ w.T. Gradients pass.
 
         Args:
@@ -103,6 +111,7 @@ class Operand:
             w: the matrix [..., O, I] that was written; gradients flow to it.
             cells: what the cells hold of it; None for ideal cells, which hold w itself.
             streams: keys of the read noise, see `read_streams`.
+            shares: factors of the codes of inputs, which broadcast against x; no gradients pass with them.
 
         Returns:
             Results [..., M, O].
@@ -125,6 +134,7 @@ class Operand:
                         f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
                     )
             codes, unit = quantize_input(inputs, array, x_range, signed=self.signed, rounded=state.rounded)
+            codes = codes if shares is None else codes * shares
             y = product(
                 codes,
                 read,
@@ -189,7 +199,7 @@ class Operand:
         code_range: Tensor,
         column_range: Tensor | None = None,
         **options: Any,
-    ) -> Folded | Programmed:
+    ) -> Any:
         """Write values into cells, and keep as much of these as the level needs.
 
         Args:
@@ -201,18 +211,22 @@ class Operand:
             column_range: the same as results are scaled by it; None if it is `code_range`.
             options: the other `WriteOptions`.
         """
-        codes, state = codec.codes(values, code_range), self.state
+        codes = codec.codes(values, code_range)
         column_range = code_range if column_range is None else column_range
         if options.get("major") == "inputs":
             codes, column_range = codes.transpose(-2, -1), column_range.transpose(-2, -1)
         options["w_range"] = column_range
         if array.max_code != self.array.max_code:  # with a radix codes have another maximum than without one
             codes = codes * (array.max_code / self.array.max_code)
+        return self.written(codes, array, use, **options)
+
+    def written(self, codes: Tensor, array: Crossbar, use: Use, **options: Any) -> Any:
+        """Write codes [..., O, I] with `WriteOptions`, and return what the level needs of what cells hold."""
         if self.needs_cells:
             return write(codes, array, **options)
-        if use.step is not None and state.rounded and not self.noisy_reads and writable(array):
+        if use.step is not None and self.state.rounded and not self.noisy_reads and writable(array):
             return write_normal(codes, array, **options)
-        return write_folded(codes, array, read_noise=has_read_noise(state.level), **options)
+        return write_folded(codes, array, read_noise=has_read_noise(self.state.level), **options)
 
     def written_array(self, use: Use) -> Crossbar:
         """The crossbars as they are written in a use: a training step may have other write noise than the hardware."""

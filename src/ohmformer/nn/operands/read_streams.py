@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from ohmformer.errors import BadInput
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import CallInfo
@@ -84,6 +85,30 @@ def numbers_of_inputs(B: int, queries: int, info: CallInfo, *, exactly: bool = F
         return (tuple(range(queries)),) * B
     number_of = [dict(zip(row, range(len(row)), strict=True)) for row in shown]
     return tuple(tuple(number.get(place, -1) for place in range(queries)) for number in number_of)
+
+
+def numbers_of_queries(B: int, queries: int, info: CallInfo, name: str, *, needed: bool) -> Numbers:
+    """The numbers of the queries of a product with K or V, `queries` for each of B samples.
+
+    Args:
+        B: number of samples.
+        queries: number of queries of one head.
+        info: what the call says of its batch.
+        name: of the operand.
+        needed: False if queries may come all at once, without numbers; the result then is empty.
+
+    Raises:
+        BadInput: they are needed, and the call does not tell them.
+    """
+    numbers = numbers_of_inputs(B, queries, info)
+    if not numbers and not needed:
+        return ()
+    if len(numbers) != B or len(numbers[0]) < queries:
+        raise BadInput(
+            f"ages: {name}: cannot tell which tokens its {queries} queries are; call the whole model with tokens, or "
+            "leave ages out"
+        )
+    return tuple(_last(row, queries) for row in numbers)
 
 
 def inputs_shown(
