@@ -102,6 +102,7 @@ _HOME = {
     "Price": "hardware.spec",
     "ReadNoise": "device.families",
     "Recipe": "nn.calibration.recipes",
+    "WearModel": "device.families",
     "Work": "hardware.spec",
     "WriteNoise": "device.families",
     "register": "registry",
@@ -150,6 +151,7 @@ if TYPE_CHECKING:
     from ohmformer.device.families import GaussianWriteNoise as GaussianWriteNoise
     from ohmformer.device.families import PowerLawDrift as PowerLawDrift
     from ohmformer.device.families import ReadNoise as ReadNoise
+    from ohmformer.device.families import WearModel as WearModel
     from ohmformer.device.families import WriteNoise as WriteNoise
     from ohmformer.device.spec import Cell as Cell
     from ohmformer.errors import BadInput as BadInput

@@ -71,7 +71,7 @@ def nearest_codes(array: Crossbar, max_code: int | None = None) -> Tensor:
     With even levels this is rounding; with uneven ones, codes between two levels are left out.
     """
     errors = {"write_noise": NoNoise(), "drift": NoDrift(), "faults": Faults()}
-    exact = {"cell": array.cell.model_copy(update=errors), "write_verify": None}
+    exact = {"cell": array.cell.model_copy(update=errors), "write_verify": None, "writes": 0.0}
     return unbiased_codes(array.model_copy(update=exact), 0.0, max_code)
 
 

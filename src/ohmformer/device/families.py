@@ -1,4 +1,4 @@
-"""The families of non-idealities of a cell: write noise, read noise, drift and faults, and what a kind of each defines.
+"""The families of non-idealities of a cell: write noise, read noise, drift, faults and wear, and what a kind defines.
 
 A kind is a frozen specification with methods on tensors: conductances in siemens, of any shape, and standard normals of
 the same shape. The methods draw nothing. They use only methods of the tensors, so this module does not import torch.
@@ -294,8 +294,60 @@ class FaultModel(Family):
 
     def conductances(self, cell: CellRange) -> tuple[tuple[float, float], ...]:
         """The stuck states of a cell: for each, its conductance [S] and its probability."""
-        span = cell.g_max - cell.g_min
-        return tuple((cell.g_max if x == 1 else cell.g_min + x * span, probability) for x, probability in self.states())
+        return tuple((_at_share(x, cell), probability) for x, probability in self.states())
+
+    def intervals(self) -> tuple[tuple[float, float, float], ...]:
+        """The stuck states as intervals of a uniform number: for each, its share of the range, and its two ends."""
+        found, low = [], 0.0
+        for x, probability in self.states():
+            found.append((x, low, low + probability))
+            low += probability
+        return tuple(found)
+
+    def stuck_intervals(self, cell: CellRange) -> tuple[tuple[float, float, float], ...]:
+        """`intervals` with conductances [S] in place of shares of the range."""
+        return tuple((_at_share(x, cell), low, high) for x, low, high in self.intervals())
+
+
+class WearModel(Family):
+    """What writes do to cells: some are stuck from then on, and the others reach a smaller part of their range.
+
+    The wear counts in pulses: the writes of an array times the `write_pulses` of its cell.
+    """
+
+    family: ClassVar[str] = "wear"
+    default_kind: ClassVar[str] = "weibull"
+    uses_endurance: ClassVar[bool] = True
+    """False if the kind does not read the `endurance` of the cell, which is then not needed."""
+
+    kind: str
+
+    @abstractmethod
+    def stuck_share(self, pulses: float, endurance: float) -> float:
+        """The probability that a cell is stuck by wear. It never falls as pulses increase.
+
+        Args:
+            pulses: pulses that the cell has seen; above 0.
+            endurance: `endurance` of the cell, in pulses; infinite if it has none.
+        """
+
+    def window(self, pulses: float) -> tuple[float, float]:
+        """The part of its range that a cell still reaches, as shares of it: (0, 1) for all of it, the default."""
+        return 0.0, 1.0
+
+    def stuck_places(self, faults: FaultModel) -> tuple[tuple[float, float], ...]:
+        """Where cells are stuck by wear: pairs of a share of the range, and its share of these cells; they sum to 1.
+
+        By default in proportion to the faults of the cell; empty if it has none.
+        """
+        states = [(x, probability) for x, probability in faults.states() if probability > 0]
+        total = sum(probability for _, probability in states)
+        return tuple((x, probability / total) for x, probability in states)
+
+
+def _at_share(x: float, cell: CellRange) -> float:
+    """The conductance at a share of the range [S]."""
+    return cell.g_max if x == 1 else cell.g_min + x * (cell.g_max - cell.g_min)
 
 
 def _as_tensor(g: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ohmformer.array import writing
 from ohmformer.array.code_moments import no_closed_form
 from ohmformer.capture.inputs import Inputs, batches, call, size, take
-from ohmformer.device import faults, noise
+from ohmformer.device import noise
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
@@ -154,7 +154,7 @@ def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str,
 def is_noiseless(operand: KVOperand) -> bool:
     """True if cells hold and return exactly the values that are written, so that there is nothing to protect."""
     cell = operand.array.cell
-    return writing.exact(operand.plain) and noise.exact_reads(cell) and not faults.faulty(cell)
+    return writing.exact(operand.plain) and noise.exact_reads(cell) and not writing.has_faults(operand.array)
 
 
 @contextmanager

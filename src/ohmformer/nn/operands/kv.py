@@ -16,7 +16,6 @@ from ohmformer.array.codec import Codec
 from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
-from ohmformer.device import faults
 from ohmformer.mitigation.spec import Clip
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
@@ -199,7 +198,7 @@ class KVOperand(Operand):
         Faults belong to places, not to tokens; reference columns and losses in wires to all of them.
         """
         whole = self.array.encoding != "differential" or self.needs_cells or self.array.wires is not None
-        return not whole and not faults.faulty(self.array.cell)
+        return not whole and not writing.has_faults(self.array)
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on its place among the tokens of its sample."""
