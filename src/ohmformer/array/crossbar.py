@@ -9,7 +9,7 @@ matrices that share one call, such as samples and heads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypedDict, Unpack
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
+from ohmformer.array.aging import compensation
 from ohmformer.array.codec import Codec
 from ohmformer.array.spec import Crossbar, check_simulated
 from ohmformer.array.writing import Columns, Major, Writer, one_sided
@@ -176,6 +177,16 @@ def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Pr
     Raises:
         BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
+    held = _write_cells(codes, array, **options)
+    if not compensation.compensates(array):
+        return held
+    with event_counter.counting():  # these are the cells of `held`, whose writes count once
+        new = _write_cells(codes, compensation.when_new(array), **options)
+    return replace(held, unit=held.unit * compensation_factor(fold(new), fold(held), array, options.get("stream", 0)))
+
+
+def _write_cells(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
+    """`write` without a compensation of drift."""
     request = write_request(codes, array, **options)
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
     if one_sided(array):
@@ -193,6 +204,105 @@ def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Pr
         reference = reference[0]
         reference_written = None if reference_written is None else reference_written[0]
     return Programmed(array, cells, reference, request.unit, written, reference_written)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A written matrix with slices and polarities summed.
+
+    Attributes:
+        weight: [..., O, I] values that the cells hold.
+        variance: [..., O, I] variance of one read of them at unit input, in values squared; None without read noise.
+        reference_variance: [..., C, I] likewise of the reference columns of `offset` arrays, in codes squared.
+        unit: [..., O or 1, 1] value of one code.
+    """
+
+    weight: Tensor
+    variance: Tensor | None
+    reference_variance: Tensor | None
+    unit: Tensor
+
+
+class SliceSum:
+    """Sum of the slices of one group of columns (one polarity, or the references), each times its slice weight."""
+
+    def __init__(self, array: Crossbar, read_noise: bool) -> None:
+        self.array, self.read_noise = array, read_noise
+        self.added_slices = 0
+        self.total: Tensor | None = None
+        self.variance: Tensor | None = None
+
+    def add(self, cells: Tensor, written: Tensor | None) -> None:
+        """Add the next slice, from the least significant one up.
+
+        Args:
+            cells: digits [..., O or C, I] that the cells hold; not changed.
+            written: digits before drift, if read noise depends on them.
+        """
+        weight = float(self.array.slice_weight(self.added_slices))
+        self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=weight)
+        variance = read_variance(cells, self.array, written) if self.read_noise else None
+        if variance is not None:
+            self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=weight**2)
+        self.added_slices += 1
+
+    def mean_(self) -> tuple[Tensor, Tensor | None]:
+        """Divide the sums by the number of copies, in place: call it once, after the last slice.
+
+        Returns:
+            What the slices hold together, in codes, and the variance of one read of it, in codes squared.
+        """
+        assert self.total is not None
+        if self.variance is not None:  # the variance of a mean: divided by the number of copies twice
+            encoding.mean_over_copies_(encoding.mean_over_copies_(self.variance, self.array), self.array)
+        return encoding.mean_over_copies_(self.total, self.array), self.variance
+
+
+def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
+    """Sum slices and polarities of a programmed matrix.
+
+    Args:
+        programmed: the matrix; not changed.
+        read_noise: compute the variances of reads, too.
+    """
+    before = programmed.written
+    groups = [(cells, None if before is None else before[p]) for p, cells in enumerate(programmed.cells.unbind(0))]
+    if programmed.reference is not None:
+        groups.append((programmed.reference, programmed.reference_written))
+    sums = []
+    for cells, written in groups:
+        group = SliceSum(programmed.array, read_noise)
+        for s, part in enumerate(cells.unbind(0)):
+            group.add(part, None if written is None else written[s])
+        sums.append(group)
+    return difference(sums[0], sums[1], programmed.array, programmed.unit)
+
+
+def difference(plus_sum: SliceSum, minus_sum: SliceSum, array: Crossbar, unit: Tensor) -> Folded:
+    """The difference of two groups of columns, in values."""
+    plus, variance = plus_sum.mean_()
+    minus, minus_variance = minus_sum.mean_()
+    if array.encoding == "offset":
+        shift = minus.repeat_interleave(array.columns, dim=-2)[..., : plus.shape[-2], :]
+        return Folded((plus - shift).mul_(unit), None if variance is None else variance * unit**2, minus_variance, unit)
+    return pair((plus - minus).mul_(unit), variance, minus_variance, unit)
+
+
+def pair(weight: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
+    """A folded differential pair, from its values and from the variances of its halves in codes squared."""
+    if variance is None or minus_variance is None:
+        return Folded(weight, None, None, unit)
+    return Folded(weight, (variance + minus_variance).mul_(unit**2), None, unit)
+
+
+def compensation_factor(new: Folded, now: Folded, array: Crossbar, stream: Streams | int) -> Tensor:
+    """The factor [..., O or 1, 1] that compensates the drift from `new` to `now`; `stream` is the key of the write."""
+    numbers = compensation.compensation_stream(stream)
+    first, last = (
+        compensation.reading(held.weight, held.variance, held.reference_variance, held.unit, array, numbers.child(when))
+        for held, when in ((new, "new"), (now, "now"))
+    )
+    return compensation.factor(first, last)
 
 
 @dataclass(frozen=True)

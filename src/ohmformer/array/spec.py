@@ -143,6 +143,8 @@ class Crossbar(Spec):
     """Time from programming to reading [s]."""
     writes: Annotated[float, Field(ge=0, le=1e20, allow_inf_nan=False)] = 0.0
     """Writes that every cell has seen before, repetitions of verified writes included; they wear it."""
+    drift_compensation: Literal["none", "global", "column"] = "none"
+    """One digital factor on the results of a matrix (`global`), or of each column, restores a reading of new cells."""
     write_verify: WriteVerify | None = None
     """Write-verify; None writes each cell once. A list of writes by slice counts copies once."""
     cost: ArrayCost | None = None

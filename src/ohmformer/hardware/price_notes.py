@@ -37,6 +37,21 @@ def one_access_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
     ]
 
 
+def compensation_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """A note on arrays that compensate drift: what of that has no price.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    places = dict.fromkeys(place for place, array in arrays if array.drift_compensation != "none")
+    if not places:
+        return []
+    return [
+        f"drift_compensation of {' and '.join(places)} arrays: one multiplication per result is priced; the readings "
+        "that give the factors, one of every row at each compensation, are not"
+    ]
+
+
 def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, list[str]]:
     """What the prices of cores and tiles hold for, and what tiles hold instead.
 
@@ -68,7 +83,7 @@ def tile_note(held: str, found: list[str]) -> str:
 def machine_notes(hardware: Accelerator) -> list[str]:
     """All notes on the prices of a machine, each once."""
     arrays = list(arrays_of(hardware))
-    notes = one_access_notes(arrays)
+    notes = [*one_access_notes(arrays), *compensation_notes(arrays)]
     if hardware.chip is not None:
         held, found = unlike_tiles(hardware.chip, arrays)
         notes += [tile_note(held, found)] if found else []
