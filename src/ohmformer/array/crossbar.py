@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
-from ohmformer.array.aging import compensation
 from ohmformer.array.codec import Codec
+from ohmformer.array.degradation import compensation
 from ohmformer.array.spec import Crossbar, check_simulated
 from ohmformer.array.writing import Columns, Major, Writer, one_sided
 from ohmformer.device import noise

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import crossbar, encoding, event_counter
-from ohmformer.array.aging import compensation
 from ohmformer.array.crossbar import Folded as Folded
 from ohmformer.array.crossbar import SliceSum, WriteOptions, WriteRequest, difference, pair
 from ohmformer.array.crossbar import fold as fold
+from ohmformer.array.degradation import compensation
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.errors import BadInput

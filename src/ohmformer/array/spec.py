@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ohmformer import units
-from ohmformer.array.aging.wear import check_wear
+from ohmformer.array.degradation.wear import check_wear
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.prices.changed import prices_of_changed
 from ohmformer.array.prices.spec import ArrayCost, Bits, Encoding, LineCount, mean_conductance

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import crossbar, encoding
-from ohmformer.array.aging.compensation import compensates
 from ohmformer.array.chunking import pieces
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
+from ohmformer.array.degradation.compensation import compensates
 from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided

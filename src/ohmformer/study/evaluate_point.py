@@ -11,6 +11,7 @@ from torch import nn
 
 from ohmformer.capture.inputs import take
 from ohmformer.errors import BadInput
+from ohmformer.hardware.use import check_used
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
@@ -41,6 +42,7 @@ def evaluate_point(settings: Settings) -> PointResult:
         BadInput: the model, the data or the hardware cannot be used.
         KeyboardInterrupt: Ctrl-C came before all chips were done.
     """
+    check_used(settings.hardware, settings.simulation.hours)
     with one_thread():
         model, task = loaded(settings.model, settings.task)
         converted = _converted(settings, model, task)

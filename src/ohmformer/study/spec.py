@@ -73,10 +73,16 @@ def _fixed(cls: type[S], table: dict[str, Any]) -> S:
 
 
 class Simulation(Spec):
-    """`[simulation]`: level of fidelity (see the documentation), and number of samples in a batch."""
+    """`[simulation]`: level of fidelity (see the documentation), number of samples in a batch, and hours of use.
+
+    Attributes:
+        hours: time for which the machine has been in use [h]. It is the age of weights, and with the rate of `[cost]`
+            it gives the writes of cells of K and V that wear.
+    """
 
     level: Level = "array"
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    hours: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] = 0.0
 
 
 class Trials(Spec):
