@@ -20,34 +20,32 @@ KV_ROLES = ("attention.key", "attention.value")
 def used(hardware: Accelerator, hours: float, writes: Mapping[str, float]) -> Accelerator:
     """The accelerator after hours of use.
 
-    Weights have been written once, at the beginning, so their age is the whole time. Keys and values are as old as
-    before: their cells only have seen more writes.
+    Weights have been written once, so they are older by this time. Keys and values are as old as before, but their
+    cells have seen more writes. `age` and `writes` of an array hold for the beginning.
 
     Args:
-        hardware: the accelerator when it is new.
+        hardware: the accelerator at the beginning.
         hours: time of use [h].
         writes: "attention.key" or "attention.value" -> writes that each cell of K or V has seen in this time; needed
             for the roles of `wearing`.
 
     Raises:
-        BadInput: age or writes are stated as well, a role lacks its writes, or an array refuses what it is given.
+        BadInput: a role lacks its writes, or an array refuses its age or its writes.
     """
     if not hours:
         return hardware
     projection = hardware.projection
     if isinstance(projection, ArrayEngine):
-        _check_free("projection", "age", projection.array.age)
-        hardware = _changed(hardware, "projection", "age", hours * HOUR)
+        hardware = _changed(hardware, "projection", "age", projection.array.age + hours * HOUR)
     for role in wearing(hardware):
         engine = hardware.engines[role]
         assert isinstance(engine, ArrayEngine)
-        _check_free(role, "writes", engine.array.writes)
         if role not in writes:
             raise BadInput(
                 f"hardware.{role}.array.cell: {FIELD} = {hours:g}: its wear counts in pulses, and write_pulses or "
                 "endurance is not known; give both"
             )
-        hardware = _changed(hardware, role, "writes", writes[role])
+        hardware = _changed(hardware, role, "writes", engine.array.writes + writes[role])
     return hardware
 
 
@@ -76,10 +74,10 @@ def check_used(hardware: Accelerator, hours: float) -> None:
     """Refuse an accelerator that is still new after hours of use.
 
     Raises:
-        BadInput: its weights have another age.
+        BadInput: its weights are not as old.
     """
     projection = hardware.projection
-    if hours and isinstance(projection, ArrayEngine) and projection.array.age != hours * HOUR:
+    if hours and isinstance(projection, ArrayEngine) and projection.array.age < hours * HOUR:
         raise BadInput(
             f"{FIELD} = {hours:g}: needs the cost half of the study, which counts writes; take `ohmformer run` or "
             "`ohmformer accuracy`, or leave it out"
@@ -93,11 +91,6 @@ def _wears(array: Crossbar) -> bool:
 def _ages(array: Crossbar) -> bool:
     cell = array.cell
     return not isinstance(cell.drift, NoDrift) or not isinstance(cell.read_noise, NoNoise)
-
-
-def _check_free(role: str, name: str, value: float) -> None:
-    if value:
-        raise BadInput(f"hardware.{role}.array.{name} = {value:g}: {FIELD} sets it; leave one of them out")
 
 
 def _changed(hardware: Accelerator, role: str, name: str, value: float) -> Accelerator:
