@@ -129,6 +129,11 @@ def check_magnitude(value: float, unit: str) -> float:
     raise ValueError(f"is not a magnitude that occurs in {unit}; {remedy(unit)}")
 
 
+def square_mm(area: float) -> str:
+    """An area [m^2] as text in square millimeters: square_mm(61.5e-6) is '61.5 mm²', square_mm(0.0217) '21,700 mm²'."""
+    return f"{area * 1e6:,.4g} mm²" if area < 1e-2 else f"{area * 1e6:,.0f} mm²"
+
+
 def show(value: float, unit: str) -> str:
     """A quantity as text with four significant digits: show(2e-12, 'J') is '2 pJ'."""
     if unit == "%":

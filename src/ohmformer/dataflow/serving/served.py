@@ -371,7 +371,7 @@ class Served:
         """One line: model, lengths and machine."""
         passes, hardware = self.passes, clean(self.machine.hardware.title) or "(without a title)"
         lengths = f"prompt {passes.prompt:,}, {passes.generate:,} generated, batch {passes.batch:,}"
-        return f"{clean(passes.prefill.title)} on {hardware}: {lengths}, {self.area * 1e6:.4g} mm²"
+        return f"{clean(passes.prefill.title)} on {hardware}: {lengths}, {units.square_mm(self.area)}"
 
     def __repr__(self) -> str:
         """Model, lengths, machine, latency and energy in one line."""

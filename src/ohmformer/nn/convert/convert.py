@@ -117,7 +117,8 @@ def _report(converted: nn.Module, handle: Crossbars, verbose: bool) -> None:
         table.print()
     elif table.left_over:
         first, count = table.left_over[0], len(table.left_over)
-        message = f"{count} products stay digital, the first in {first.module or 'the model itself'}: {first.reason}"
+        products = "1 product stays digital" if count == 1 else f"{count} products stay digital, the first"
+        message = f"{products} in {first.module or 'the model itself'}: {first.reason}"
         if first.reason == COMPUTED:
             message += f"; {REMOVALS} make parameters of pruned and normalized weights"
         warnings.warn(message, StaysDigital, stacklevel=3)
