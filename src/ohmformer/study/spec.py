@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, fault_of
-from ohmformer.hardware.rules import RulesField
+from ohmformer.hardware.assignment import KVRole, assign_kv
+from ohmformer.hardware.rules import Rule, RulesField
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
@@ -21,6 +22,9 @@ from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.spec import Phase
 
 S = TypeVar("S", bound=Spec)
+
+
+KV_ROLES: tuple[KVRole, ...] = get_args(KVRole)
 
 
 class Mitigation(Spec):
@@ -151,6 +155,13 @@ class Settings(Common):
     seed: Seed = 0
     simulation: Simulation = Simulation()
     trials: Trials = Trials()
+
+    @model_validator(mode="after")
+    def _compensates_weights_alone(self) -> Settings:
+        """Refuse a compensation of drift of K and V before the first point runs."""
+        for role in KV_ROLES:
+            assign_kv(self.hardware, Rule(), role)
+        return self
 
     @model_validator(mode="after")
     def _clip_fits(self) -> Settings:

@@ -107,3 +107,9 @@ def test_worn_out_arrays_and_unknown_pulses_are_refused_with_the_point() -> None
     settings = accuracy_half(make_whole(document(simulation={"batch": 5, "hours": 3}))).points[0].settings
     with pytest.raises(BadInput, match=r"simulation.hours = 3: needs the cost half"):
         evaluate_point(settings)
+
+
+def test_a_compensation_of_keys_is_refused_before_anything_runs() -> None:
+    message = r"study: hardware.attention.key.array.drift_compensation = 'global': holds keys"
+    with pytest.raises(BadInput, match=message):
+        accuracy_half(make_whole(document(sweep={"hardware.array.drift_compensation": ["none", "global"]})))
