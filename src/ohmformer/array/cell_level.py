@@ -70,7 +70,8 @@ def _one_read(
     sides = []
     for k, side in enumerate(("plus", "minus")):
         of_side = None if streams is None else [stream.child(side) for stream in streams]
-        sides.append(_currents(applied, *_columns(programmed, k, s, rows), array, of_side))
+        std = None if programmed.read_std is None else programmed.read_std[k, s, ..., rows]
+        sides.append(_currents(applied, *_columns(programmed, k, s, rows), array, of_side, std))
     plus, minus = sides
     counter = event_counter.current()
     if counter is not None:
@@ -103,9 +104,18 @@ def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Te
 
 
 def _currents(
-    applied: Tensor, cells: Tensor, written: Tensor | None, array: Crossbar, streams: Sequence[Streams] | None
+    applied: Tensor,
+    cells: Tensor,
+    written: Tensor | None,
+    array: Crossbar,
+    streams: Sequence[Streams] | None,
+    std: Tensor | None = None,
 ) -> Tensor:
-    """Column currents [..., M, O] of one block, where each device [..., O, R] is read with its own noise."""
+    """Column currents [..., M, O] of one block, where each device [..., O, R] is read with its own noise.
+
+    `std` [..., O, R] is the standard deviation of one read in digits, behind wires that lose voltage; otherwise it
+    follows from the digits.
+    """
     applied, cells = applied.unsqueeze(-2), cells.unsqueeze(-3)
     if streams is not None and not noise.exact_reads(array.cell):
         *lead, M, O, R = torch.broadcast_shapes(applied.shape, cells.shape)
@@ -115,7 +125,10 @@ def _currents(
             g_written = (array.cell.g_min + array.step * written.unsqueeze(-3)).expand(*lead, M, O, R)
         drawn = [stream.normal(*lead, O, R, like=cells) for stream in streams]
         eps = torch.stack(drawn, dim=-3) if drawn else cells.new_empty(*lead, 0, O, R)
-        cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
+        if std is None:
+            cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
+        else:
+            cells = torch.addcmul(cells, std.unsqueeze(-3), eps)
     currents = applied * cells
     counter = event_counter.current()
     if counter is not None:

@@ -20,7 +20,7 @@ from ohmformer.array import encoding, event_counter
 from ohmformer.array.codec import Codec
 from ohmformer.array.degradation import compensation
 from ohmformer.array.spec import Crossbar, check_simulated
-from ohmformer.array.writing import Columns, Major, Writer, one_sided
+from ohmformer.array.writing import Columns, Held, Major, Writer, one_sided
 from ohmformer.device import noise
 from ohmformer.errors import BadInput, suggest
 from ohmformer.streams import SampleStreams, Stream, Streams
@@ -54,6 +54,7 @@ class Programmed:
         unit: [..., O or 1, 1] value of one code.
         written: `cells` before drift; None unless read noise depends on it.
         reference_written: `reference` before drift; None unless read noise depends on it.
+        read_std: of one read of `cells`, in digits, if wires lose voltage and reads are noisy; otherwise None.
     """
 
     array: Crossbar
@@ -62,6 +63,7 @@ class Programmed:
     unit: Tensor
     written: Tensor | None = None
     reference_written: Tensor | None = None
+    read_std: Tensor | None = None
 
     @property
     def slices(self) -> int:
@@ -92,13 +94,10 @@ class Programmed:
         return tuple(self._sides(s) for s in range(self.slices))
 
     def _sides(self, s: int) -> tuple[Side, ...]:
-        plus, written = self.cells[0, s], None if self.written is None else self.written[0, s]
-        variance = read_variance(plus, self.array, written)
-        if self.reference is None:
-            minus, written = self.cells[1, s], None if self.written is None else self.written[1, s]
-        else:
-            minus, written = self.reference[s], None if self.reference_written is None else self.reference_written[s]
-        minus_variance = read_variance(minus, self.array, written)
+        cells = Held(self.cells[:, s], *(None if t is None else t[:, s] for t in (self.written, self.read_std)))
+        halves = [cells.at(0), cells.at(1) if self.reference is None else self._reference(s)]
+        (plus, *_), (minus, *_) = halves
+        variance, minus_variance = (read_variance(half, self.array) for half in halves)
         if self.array.subtract != "analog":
             return (Side(1.0, plus, variance), Side(-1.0, minus, minus_variance))
         if self.reference is not None:
@@ -106,22 +105,28 @@ class Programmed:
         both = None if variance is None or minus_variance is None else variance + minus_variance
         return (Side(1.0, plus - minus, both),)
 
+    def _reference(self, s: int) -> Held:
+        """What the reference columns of slice s hold."""
+        assert self.reference is not None
+        return Held(self.reference[s], None if self.reference_written is None else self.reference_written[s])
 
-def read_variance(cells: Tensor, array: Crossbar, written: Tensor | None = None) -> Tensor | None:
+
+def read_variance(held: Held, array: Crossbar) -> Tensor | None:
     """Variance of one read of cells, in digits squared.
 
     Args:
-        cells: the digits that they hold, of any shape.
+        held: what the cells hold, of any shape.
         array: the hardware.
-        written: the digits that they held before drift, if read noise depends on them.
 
     Returns:
         A new tensor of the same shape; None if reads are exact.
     """
     if noise.exact_reads(array.cell):
         return None
-    g_written = None if written is None else array.cell.g_min + array.step * written
-    std = noise.read_std(array.cell.g_min + array.step * cells, array.cell, age=array.age, written=g_written)
+    if held.read_std is not None:
+        return held.read_std.square()
+    g_written = None if held.written is None else array.cell.g_min + array.step * held.written
+    std = noise.read_std(array.cell.g_min + array.step * held.digits, array.cell, age=array.age, written=g_written)
     return std.div_(array.step).square_()
 
 
@@ -191,19 +196,17 @@ def _write_cells(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
     if one_sided(array):
         magnitudes = encoding.slice_digits(codes.abs().unsqueeze(0), array, slices)
-        by_slice = [writer.write(digits)[0][0] for digits in magnitudes]
+        by_slice = [writer.write(digits).digits[0] for digits in magnitudes]
         cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1)
-        written = None
+        held = Held(cells)
     else:
-        cells, written = _stacked([writer.write(digits) for digits in encoding.digits(codes, array, slices)])
+        held = _stacked([writer.write(digits) for digits in encoding.digits(codes, array, slices)])
     reference, reference_written = None, None
     if array.encoding == "offset":
         writer = request.writer("reference")
         targets = reference_targets(codes, array, slices)
-        reference, reference_written = _stacked([writer.write(target) for target in targets])
-        reference = reference[0]
-        reference_written = None if reference_written is None else reference_written[0]
-    return Programmed(array, cells, reference, request.unit, written, reference_written)
+        reference, reference_written, _ = _stacked([writer.write(target) for target in targets]).at(0)
+    return Programmed(array, held.digits, reference, request.unit, held.written, reference_written, held.read_std)
 
 
 @dataclass(frozen=True)
@@ -232,16 +235,15 @@ class SliceSum:
         self.total: Tensor | None = None
         self.variance: Tensor | None = None
 
-    def add(self, cells: Tensor, written: Tensor | None) -> None:
+    def add(self, held: Held) -> None:
         """Add the next slice, from the least significant one up.
 
         Args:
-            cells: digits [..., O or C, I] that the cells hold; not changed.
-            written: digits before drift, if read noise depends on them.
+            held: what its cells hold, [..., O or C, I]; not changed.
         """
         weight = float(self.array.slice_weight(self.added_slices))
-        self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=weight)
-        variance = read_variance(cells, self.array, written) if self.read_noise else None
+        self.total = held.digits.clone() if self.total is None else self.total.add_(held.digits, alpha=weight)
+        variance = read_variance(held, self.array) if self.read_noise else None
         if variance is not None:
             self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=weight**2)
         self.added_slices += 1
@@ -265,16 +267,16 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         programmed: the matrix; not changed.
         read_noise: compute the variances of reads, too.
     """
-    before = programmed.written
-    groups = [(cells, None if before is None else before[p]) for p, cells in enumerate(programmed.cells.unbind(0))]
+    cells = Held(programmed.cells, programmed.written, programmed.read_std)
+    groups = [cells.at(p) for p in range(len(programmed.cells))]
     if programmed.reference is not None:
-        groups.append((programmed.reference, programmed.reference_written))
+        groups.append(Held(programmed.reference, programmed.reference_written))
     sums = []
-    for cells, written in groups:
-        group = SliceSum(programmed.array, read_noise)
-        for s, part in enumerate(cells.unbind(0)):
-            group.add(part, None if written is None else written[s])
-        sums.append(group)
+    for group in groups:
+        total = SliceSum(programmed.array, read_noise)
+        for s in range(programmed.slices):
+            total.add(group.at(s))
+        sums.append(total)
     return difference(sums[0], sums[1], programmed.array, programmed.unit)
 
 
@@ -362,10 +364,15 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     return WriteRequest(array, codes, slices, unit, stream, options.get("fault_stream") or stream, major)
 
 
-def _stacked(by_slice: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
-    """Stack what `Writer.write` gave for each slice: digits [P, S, ..., O, I], and those before drift, if any."""
-    written = [before for _, before in by_slice if before is not None]
-    return torch.stack([digits for digits, _ in by_slice], dim=1), torch.stack(written, dim=1) if written else None
+def _stacked(by_slice: list[Held]) -> Held:
+    """Stack what cells hold, slice by slice: tensors [P, S, ..., O, I]."""
+    written = [held.written for held in by_slice if held.written is not None]
+    stds = [held.read_std for held in by_slice if held.read_std is not None]
+    return Held(
+        torch.stack([held.digits for held in by_slice], dim=1),
+        torch.stack(written, dim=1) if written else None,
+        torch.stack(stds, dim=1) if stds else None,
+    )
 
 
 def reference_targets(codes: Tensor, array: Crossbar, slices: int) -> list[Tensor]:

@@ -20,7 +20,7 @@ from ohmformer.array.crossbar import SliceSum, WriteOptions, WriteRequest, diffe
 from ohmformer.array.crossbar import fold as fold
 from ohmformer.array.degradation import compensation
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import one_sided
+from ohmformer.array.writing import Held, one_sided
 from ohmformer.errors import BadInput
 from ohmformer.streams import Streams
 
@@ -56,14 +56,13 @@ def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Un
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
     sums = [SliceSum(array, read_noise) for _ in range(2)]
     for digits in encoding.digits(codes, array, slices):
-        cells, written = writer.write(digits)
-        for p, part in enumerate(cells.unbind(0)):
-            sums[p].add(part, None if written is None else written[p])
+        held = writer.write(digits)
+        for p in range(array.polarities):
+            sums[p].add(held.at(p))
     if array.encoding == "offset":
         writer = request.writer("reference")
         for target in crossbar.reference_targets(codes, array, slices):
-            cells, written = writer.write(target)
-            sums[1].add(cells[0], None if written is None else written[0])
+            sums[1].add(writer.write(target).at(0))
     return difference(sums[0], sums[1], array, request.unit)
 
 
@@ -72,8 +71,8 @@ def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
     codes, unit, writer = request.codes, request.unit, request.writer("cell")
     used, unused = SliceSum(request.array, read_noise), SliceSum(request.array, read_noise)
     for digits in encoding.slice_digits(codes.abs().unsqueeze(0), request.array, request.slices):
-        used.add(writer.write(digits)[0][0], None)
-        unused.add(codes.new_zeros(()), None)
+        used.add(writer.write(digits).at(0))
+        unused.add(Held(codes.new_zeros(())))
     magnitude, variance = used.mean_()
     _, unused_variance = unused.mean_()
     return pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)

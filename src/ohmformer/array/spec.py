@@ -163,7 +163,7 @@ class Crossbar(Spec):
         if self.cost is not None:
             # prices that name no size hold for the array in which they are first read; the copy is not public yet
             object.__setattr__(self, "cost", self.cost.bound(self))
-        if self.bits_per_cell > self.bits:
+        if self.bits_per_cell > self.bits and (self.radix is None or self.levels is None):
             raise ValueError(f"bits_per_cell = {self.bits_per_cell} is above bits = {self.bits}; lower it")
         if self.encoding == "offset" and self.bits < 2:
             raise ValueError("bits = 1 is too few for an offset; use 2 or more, or encoding = 'differential'")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.wires.effective import act_through_wires
+from ohmformer.array.wires.effective import act_through_wires, effective_shares
 from ohmformer.device import drift, faults, noise, write_verify
 from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
@@ -46,6 +46,28 @@ def one_sided(array: Crossbar) -> bool:
 def has_faults(array: Crossbar) -> bool:
     """True if cells may be stuck, by faults or by wear."""
     return faults.faulty(array.aged_cell)
+
+
+class Held(NamedTuple):
+    """What cells hold, such as those of one slice, in digit units: [P, ..., O, I] each.
+
+    Attributes:
+        digits: after writing, drift and faults, less what wires lose.
+        written: before drift and the loss in wires; None unless there is drift and read noise depends on it.
+        read_std: standard deviation of one read at the ends of the wires; None unless wires lose voltage and reads are
+            noisy.
+    """
+
+    digits: Tensor
+    written: Tensor | None = None
+    read_std: Tensor | None = None
+
+    def at(self, index: int) -> Held:
+        """One entry of the first axis of all tensors."""
+        written, std = self.written, self.read_std
+        return Held(
+            self.digits[index], None if written is None else written[index], None if std is None else std[index]
+        )
 
 
 class Writer:
@@ -89,22 +111,40 @@ class Writer:
         self.fault_stream = fault_stream
         self.next_slice = 0
 
-    def write(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
+    def write(self, target: Tensor) -> Held:
         """Write the next slice, from the least significant one up.
 
         Args:
             target: digits [P, ..., O, I] to be written; not changed.
 
         Returns:
-            The digits [P, ..., O, I] that the cells hold after writing, drift and faults, less what wires lose; and the
-            digits before drift, or None unless there is drift and read noise depends on them. Without any error it is
-            `target` itself.
+            What the cells hold; without any error its digits are `target` itself.
         """
         digits, written = self._held(target)
-        return digits if self.array.wires is None else act_through_wires(digits, self.array), written
+        if self.array.wires is None:
+            return Held(digits, written)
+        acting = act_through_wires(digits, self.array)
+        return Held(acting, written, self._read_std(digits, acting, written))
+
+    def _read_std(self, digits: Tensor, acting: Tensor, written: Tensor | None) -> Tensor | None:
+        """Standard deviation, in digits, of one read at the ends of the wires; None if reads are exact.
+
+        The error of a cell's conductance is lost in the wires like the conductance itself.
+
+        Args:
+            digits: [P, ..., O, I] that the cells hold.
+            acting: the same, less what wires lose.
+            written: `digits` before drift, if read noise depends on them.
+        """
+        cell, g_min = self.cell, self.cell.g_min
+        if noise.exact_reads(cell):
+            return None
+        g_written = None if written is None else g_min + self.step * written
+        std = noise.read_std(g_min + self.step * digits, cell, age=self.array.age, written=g_written)
+        return std.div_(self.step).mul_(effective_shares(digits, acting, self.array))
 
     def _held(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`write` without the loss in wires."""
+        """Digits and, if read noise depends on them, digits before drift, as `write` returns them but without wires."""
         array, cell, s = self.array, self.cell, self.next_slice
         self.next_slice += 1
         if not (self.noisy or self.drifts or self.faulty or cell.uneven or self.saturates):

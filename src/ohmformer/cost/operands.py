@@ -32,7 +32,8 @@ class LayerContext:
         hardware: the accelerator, with its prices.
         batch: number of samples.
         tokens: tokens per sample.
-        lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
+        lanes: vector lanes in the tiles that hold the layer, 0 if no tile does; or those of a unit, if all layers share
+            vector units.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
         filled: share of the arrays in the tiles of the layer's weights that hold its weights.
@@ -80,7 +81,8 @@ class LayerContext:
         chip = self.chip
         places = (chip.arrays_per_core, chip.cores_per_tile, chip.vector.lanes_per_core, self.lanes, self.filled)
         counts = (self.batch, self.tokens, self.weight_uses, self.bytes_per_value, self.homes.tiles)
-        return (*places, *counts, chip.partial_sum_bits, chip.attention_tiles)
+        scores = chip.attention_tiles, chip.softmax is None
+        return (*places, *counts, chip.partial_sum_bits, *scores, chip.vector.units)
 
     @cached_property
     def key(self) -> tuple[object, ...]:

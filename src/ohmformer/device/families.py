@@ -1,4 +1,4 @@
-"""The families of non-idealities of a cell: write noise, read noise, drift, faults and wear, and what a kind defines.
+"""The families of non-idealities of a cell: write noise, read noise, drift and faults, and what a kind of each defines.
 
 A kind is a frozen specification with methods on tensors: conductances in siemens, of any shape, and standard normals of
 the same shape. The methods draw nothing. They use only methods of the tensors, so this module does not import torch.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, TypeVar, cast
 
 from pydantic import Field
 
@@ -99,9 +99,7 @@ class WriteNoise(Family):
         Raises:
             BadInput: the kind has no `strength`.
         """
-        if not self.strength:
-            raise BadInput(f"write noise {self.kind!r} does not say how it is scaled; give its class a `strength`")
-        return self.model_copy(update={name: factor * getattr(self, name) for name in self.strength})
+        return _times(self, "write noise", factor)
 
     def moments(self, g: Tensor, cell: CellRange) -> tuple[Tensor, Tensor]:
         """Mean error [S] and variance [S^2] of one write of targets g [S], with the clamp."""
@@ -141,9 +139,7 @@ class WriteNoise(Family):
         Raises:
             BadInput: a name in it is not a field.
         """
-        for name in cls.strength:
-            if name not in cls.model_fields:
-                raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
+        _check_strength(cls)
 
 
 class GaussianWriteNoise(WriteNoise):
@@ -210,6 +206,8 @@ class ReadNoise(Family):
     family: ClassVar[str] = "read_noise"
     remembers_writing: ClassVar[bool] = False
     """True if the noise depends on the conductance just after programming, which is then stored, too."""
+    strength: ClassVar[tuple[str, ...]] = ()
+    """Fields that together scale the noise: with all of them times x, the noise is times x."""
 
     kind: str
 
@@ -230,13 +228,49 @@ class ReadNoise(Family):
         """True if every read is exact."""
         return False
 
+    def scaled(self, factor: float) -> Self:
+        """This kind with the noise times `factor`.
+
+        Raises:
+            BadInput: the kind has no `strength`.
+        """
+        return _times(self, "read noise", factor)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check that `strength` names fields of the class.
+
+        Raises:
+            BadInput: a name in it is not a field.
+        """
+        _check_strength(cls)
+
 
 class Drift(Family):
     """The change of a conductance over time after it was written. Drift has no closed form here."""
 
     family: ClassVar[str] = "drift"
+    strength: ClassVar[tuple[str, ...]] = ()
+    """Fields that together scale the exponent of a power law: with all of them times x, it is times x."""
 
     kind: str
+
+    def scaled(self, factor: float) -> Self:
+        """This kind with the exponent of drift times `factor`.
+
+        Raises:
+            BadInput: the kind has no `strength`.
+        """
+        return _times(self, "drift", factor)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check that `strength` names fields of the class.
+
+        Raises:
+            BadInput: a name in it is not a field.
+        """
+        _check_strength(cls)
 
     @abstractmethod
     def acts(self, age: float) -> bool:
@@ -309,45 +343,26 @@ class FaultModel(Family):
         return tuple((_at_share(x, cell), low, high) for x, low, high in self.intervals())
 
 
-class WearModel(Family):
-    """What writes do to cells: some are stuck from then on, and the others reach a smaller part of their range.
-
-    The wear counts in pulses: the writes of an array times the `write_pulses` of its cell.
-    """
-
-    family: ClassVar[str] = "wear"
-    default_kind: ClassVar[str] = "weibull"
-    uses_endurance: ClassVar[bool] = True
-    """False if the kind does not read the `endurance` of the cell, which is then not needed."""
-
-    kind: str
-
-    @abstractmethod
-    def stuck_share(self, pulses: float, endurance: float) -> float:
-        """The probability that a cell is stuck by wear. It never falls as pulses increase.
-
-        Args:
-            pulses: pulses that the cell has seen; above 0.
-            endurance: `endurance` of the cell, in pulses; infinite if it has none.
-        """
-
-    def window(self, pulses: float) -> tuple[float, float]:
-        """The part of its range that a cell still reaches, as shares of it: (0, 1) for all of it, the default."""
-        return 0.0, 1.0
-
-    def stuck_places(self, faults: FaultModel) -> tuple[tuple[float, float], ...]:
-        """Where cells are stuck by wear: pairs of a share of the range, and its share of these cells; they sum to 1.
-
-        By default in proportion to the faults of the cell; empty if it has none.
-        """
-        states = [(x, probability) for x, probability in faults.states() if probability > 0]
-        total = sum(probability for _, probability in states)
-        return tuple((x, probability / total) for x, probability in states)
-
-
 def _at_share(x: float, cell: CellRange) -> float:
     """The conductance at a share of the range [S]."""
     return cell.g_max if x == 1 else cell.g_min + x * (cell.g_max - cell.g_min)
+
+
+K = TypeVar("K", bound=WriteNoise | ReadNoise | Drift)
+
+
+def _times(kind: K, family: str, factor: float) -> K:
+    """A kind with the fields of its `strength` times a factor."""
+    if not kind.strength:
+        raise BadInput(f"{family} {kind.kind!r} does not say how it is scaled; give its class a `strength`")
+    values: dict[str, Any] = {name: factor * getattr(kind, name) for name in kind.strength}
+    return cast("K", kind.model_copy(update=values))
+
+
+def _check_strength(cls: type[WriteNoise] | type[ReadNoise] | type[Drift]) -> None:
+    for name in cls.strength:
+        if name not in cls.model_fields:
+            raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
 
 
 def _as_tensor(g: float) -> Tensor:

@@ -238,6 +238,7 @@ class PcmFlicker(ReadNoise):
     """
 
     remembers_writing: ClassVar[bool] = True
+    strength: ClassVar[tuple[str, ...]] = ("q_scale", "q_max")
 
     kind: Literal["pcm_flicker"] = "pcm_flicker"
     q_scale: Deviation
@@ -263,6 +264,10 @@ class NoDrift(Drift):
 
     kind: Literal["none"] = "none"
 
+    def scaled(self, factor: float) -> NoDrift:
+        """The same: no drift."""
+        return self
+
     def acts(self, age: float) -> bool:
         """Never."""
         return False
@@ -275,6 +280,8 @@ class NoDrift(Drift):
 @register
 class PowerLaw(PowerLawDrift):
     """G(t) = G' (t / t0)^-nu for t >= t0, where nu of each cell is a normal number, clamped to at least 0."""
+
+    strength: ClassVar[tuple[str, ...]] = ("nu", "nu_std")
 
     kind: Literal["power_law"] = "power_law"
     nu: Deviation
@@ -294,6 +301,10 @@ class PcmDrift(PowerLawDrift):
     nu = |mu + s eps|, mu = clamp(mu_slope ln g + mu_offset, mu_min, mu_max), s = clamp(s_slope ln g + s_offset, s_min,
     s_max), g = G / G_max. All coefficients are dimensionless. Source: Joshi et al. 2020.
     """
+
+    strength: ClassVar[tuple[str, ...]] = (
+        *("mu_slope", "mu_offset", "mu_min", "mu_max", "s_slope", "s_offset", "s_min", "s_max"),
+    )
 
     kind: Literal["pcm_drift"] = "pcm_drift"
     mu_slope: Real

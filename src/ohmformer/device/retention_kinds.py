@@ -7,7 +7,7 @@ after a write [S], t time since the write [s], eps a standard normal number of e
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -103,6 +103,8 @@ class Exponential(Drift):
 class PowerLawTable(PowerLawDrift):
     """G(t) = G' (t / t0)^-nu for t >= t0, nu = |m + s eps|: m and s are linear between values given over G / G_max."""
 
+    strength: ClassVar[tuple[str, ...]] = ("nu", "nu_std")
+
     kind: Literal["power_law_table"] = "power_law_table"
     g: Shares
     """Target conductances as shares of G_max, rising from 0 to 1."""
@@ -116,6 +118,10 @@ class PowerLawTable(PowerLawDrift):
         _check_table(self.g, nu=self.nu, nu_std=self.nu_std)
         return self
 
+    def scaled(self, factor: float) -> Self:
+        """This kind with all exponents times `factor`."""
+        return self.model_copy(update={name: tuple(factor * v for v in getattr(self, name)) for name in self.strength})
+
     def exponent(self, target: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """|m + s eps|."""
         x = (target / cell.g_max).clamp_(0.0, 1.0)
@@ -127,6 +133,7 @@ class FlickerTable(ReadNoise):
     """1/f read noise G q sqrt(ln((t + t_read) / (2 t_read))): q is linear between values given over G' / G_max."""
 
     remembers_writing = True
+    strength: ClassVar[tuple[str, ...]] = ("q",)
 
     kind: Literal["flicker_table"] = "flicker_table"
     g: Shares
@@ -140,6 +147,10 @@ class FlickerTable(ReadNoise):
     def _complete(self) -> Self:
         _check_table(self.g, q=self.q)
         return self
+
+    def scaled(self, factor: float) -> Self:
+        """This kind with all coefficients times `factor`."""
+        return self.model_copy(update={"q": tuple(factor * value for value in self.q)})
 
     def read_std(self, g: Tensor, cell: CellRange, *, age: float, written: Tensor | None) -> Tensor:
         """|G| q sqrt(ln((t + t_read) / (2 t_read)))."""

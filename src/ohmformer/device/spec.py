@@ -13,11 +13,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ohmformer import units
 from ohmformer.device.cell_range import LevelList, expanded_range
-from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WearModel, WriteNoise
+from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNoise, WriteNoise
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
 from ohmformer.device.retention_kinds import Exponential as Exponential  # its file registers kinds
-from ohmformer.device.wear_kinds import NoWear, WornFaults
+from ohmformer.device.wear_kinds import NoWear, WearModel, WornFaults
 from ohmformer.errors import BadInput, Misplaced, cut, shown
 from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
 from ohmformer.registry import called, number_from

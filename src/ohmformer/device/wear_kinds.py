@@ -1,23 +1,60 @@
-"""Kinds of wear, and the faults of worn cells.
+"""The family of wear with its kinds, and the faults of worn cells.
 
-`families.py` defines what the methods of a kind take and return. Symbols: N pulses that a cell has seen, N_63 its
+Symbols: N pulses that a cell has seen, N_63 its
 endurance, P the probability that a cell is stuck by wear.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from abc import abstractmethod
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ohmformer.device.families import FaultModel, WearModel
+from ohmformer.device.families import FaultModel
 from ohmformer.quantities import Share
-from ohmformer.registry import register
+from ohmformer.registry import Family, register
 
 MovingEnd = Literal["top", "bottom", "both"]
 """The end of the range that wear moves towards the other one."""
 Pulses = Annotated[float, Field(gt=0, le=1e20, allow_inf_nan=False)]
+
+
+class WearModel(Family):
+    """What writes do to cells: some are stuck from then on, and the others reach a smaller part of their range.
+
+    The wear counts in pulses: the writes of an array times the `write_pulses` of its cell.
+    """
+
+    family: ClassVar[str] = "wear"
+    default_kind: ClassVar[str] = "weibull"
+    uses_endurance: ClassVar[bool] = True
+    """False if the kind does not read the `endurance` of the cell, which is then not needed."""
+
+    kind: str
+
+    @abstractmethod
+    def stuck_share(self, pulses: float, endurance: float) -> float:
+        """The probability that a cell is stuck by wear. It never falls as pulses increase.
+
+        Args:
+            pulses: pulses that the cell has seen; above 0.
+            endurance: `endurance` of the cell, in pulses; infinite if it has none.
+        """
+
+    def window(self, pulses: float) -> tuple[float, float]:
+        """The part of its range that a cell still reaches, as shares of it: (0, 1) for all of it, the default."""
+        return 0.0, 1.0
+
+    def stuck_places(self, faults: FaultModel) -> tuple[tuple[float, float], ...]:
+        """Where cells are stuck by wear: pairs of a share of the range, and its share of these cells; they sum to 1.
+
+        By default in proportion to the faults of the cell; empty if it has none.
+        """
+        states = [(x, probability) for x, probability in faults.states() if probability > 0]
+        total = sum(probability for _, probability in states)
+        return tuple((x, probability / total) for x, probability in states)
 
 
 @register

@@ -6,10 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, SimdEngine
 
 MOST = 3
 """Largest number of differences that a note lists."""
+FIRST_COME = (
+    "tokens wait for digital units (chip.vector.units, or units of an engine) first come, first served; latency is "
+    "that of the event engine, since no closed form holds"
+)
+"""Note on machines with such units."""
 
 
 def arrays_of(hardware: Accelerator) -> Iterator[tuple[str, Crossbar]]:
@@ -52,6 +57,12 @@ def compensation_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
     ]
 
 
+def array_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """All notes on arrays alone; the argument is that of `one_access_notes`."""
+    known = list(arrays)
+    return [*one_access_notes(known), *compensation_notes(known)]
+
+
 def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, list[str]]:
     """What the prices of cores and tiles hold for, and what tiles hold instead.
 
@@ -80,10 +91,20 @@ def tile_note(held: str, found: list[str]) -> str:
     )
 
 
+def unit_notes(machines: Iterable[Accelerator]) -> list[str]:
+    """A note if tokens wait for the digital units of a machine first come, first served."""
+    for hardware in machines:
+        engines = (engine for engine in hardware.engines.values() if isinstance(engine, SimdEngine))
+        vector = None if hardware.chip is None else hardware.chip.vector.units
+        if vector is not None or any(engine.units is not None for engine in engines):
+            return [FIRST_COME]
+    return []
+
+
 def machine_notes(hardware: Accelerator) -> list[str]:
     """All notes on the prices of a machine, each once."""
     arrays = list(arrays_of(hardware))
-    notes = [*one_access_notes(arrays), *compensation_notes(arrays)]
+    notes = array_notes(arrays)
     if hardware.chip is not None:
         held, found = unlike_tiles(hardware.chip, arrays)
         notes += [tile_note(held, found)] if found else []

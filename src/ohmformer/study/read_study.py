@@ -115,10 +115,14 @@ def make_whole(
     Raises:
         BadInput: one line with `where`, path, value and remedy.
     """
+    changes: list[tuple[str, Any]] = []
     try:
-        study = _make(dict(document), parse_sets(sets), folder or Path())
+        changes = parse_sets(sets)
+        study = _make(dict(document), changes, folder or Path())
     except BadInput as error:
-        raise BadInput(f"{where}: {error}") from error.__cause__
+        named = str(error).partition(" = ")[0].partition(":")[0]
+        by_set = any(named == path or named.startswith(f"{path}.") for path, _ in changes)
+        raise BadInput(f"{where}: {error}{' (set by --set)' if by_set else ''}") from error.__cause__
     return replace(study, where=where)
 
 

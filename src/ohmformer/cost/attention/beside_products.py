@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
@@ -83,8 +83,16 @@ def timed_by_keys(stage: Stage, seen: SeenKeys | None, parts: tuple[KeySum, ...]
     return replace(stage, by_keys=times, per_token=times.total / seen.queries)
 
 
-def beside_products(ops: list[LayerOp], context: LayerContext) -> Beside:
-    """The digital work of a stage, in vector lanes and softmax units."""
+def beside_products(
+    ops: list[LayerOp], context: LayerContext, where: Literal["all", "lanes", "outside"] = "all"
+) -> Beside:
+    """The digital work of a stage, in vector lanes and softmax units.
+
+    Args:
+        ops: the operations of the stage.
+        context: chip, and the lanes of the layer.
+        where: which part of the work: that of vector `lanes`, that `outside` of them, or all of it.
+    """
     chip, total, seen = context.chip, Cost(), stage_keys(ops, context)
     operations = conditioned = steady = 0.0
     by_keys = KeySum()
@@ -122,7 +130,10 @@ def beside_products(ops: list[LayerOp], context: LayerContext) -> Beside:
             case _:
                 count = _plain_operations(op, context)
                 operations, steady = operations + count, steady + count
-    cost = total.beside(_in_lanes(operations, conditioned, context))
+    if where == "outside":
+        return Beside(total, seen, tuple(units) if seen else ())
+    in_lanes = _in_lanes(operations, conditioned, context)
+    cost, units = (in_lanes, []) if where == "lanes" else (total.beside(in_lanes), units)
     if seen is None:
         return Beside(cost, None, ())
     lanes = (KeySum(steady / context.vectors) + by_keys).times(1 / (context.working_lanes * chip.clock))
