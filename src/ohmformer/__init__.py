@@ -104,6 +104,7 @@ _HOME = {
     "Price": "hardware.spec",
     "ReadNoise": "device.families",
     "Recipe": "nn.calibration.recipes",
+    "WearModel": "device.wear_kinds",
     "Work": "hardware.spec",
     "WriteNoise": "device.families",
     "register": "registry",
@@ -154,6 +155,7 @@ if TYPE_CHECKING:
     from ohmformer.device.families import ReadNoise as ReadNoise
     from ohmformer.device.families import WriteNoise as WriteNoise
     from ohmformer.device.spec import Cell as Cell
+    from ohmformer.device.wear_kinds import WearModel as WearModel
     from ohmformer.errors import BadInput as BadInput
     from ohmformer.fitting.fit import CellFit as CellFit
     from ohmformer.fitting.fit import fit_cell as fit_cell

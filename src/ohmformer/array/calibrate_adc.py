@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ohmformer.array.crossbar import Programmed
 from ohmformer.array.multiply import column_currents
 from ohmformer.array.peripherals.spec import mismatched
+from ohmformer.array.programmed import Programmed
 from ohmformer.streams import Streams
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
 from ohmformer.array.converters import Range, at_slice, convert_
-from ohmformer.array.crossbar import Programmed
 from ohmformer.array.peripherals.pulses import Pulse, drive
+from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import noise
 from ohmformer.streams import Streams

@@ -186,11 +186,13 @@ def _even_digits(stored: Tensor, slices: int) -> Iterator[Tensor]:
 
 
 def level_conductances(array: Crossbar, device: torch.device | None = None) -> Tensor:
-    """The conductance [S] of each digit of a cell, [max_digit + 1] in float64."""
+    """The conductance [S] to which a cell is written for each of its digits, [max_digit + 1] in float64."""
     if array.cell.uneven:
-        return torch.tensor(array.cell.level_conductances, dtype=torch.float64, device=device)
-    all_digits = torch.arange(array.max_digit + 1, dtype=torch.float64, device=device)
-    return array.cell.g_min + array.step * all_digits
+        levels = torch.tensor(array.cell.level_conductances, dtype=torch.float64, device=device)
+    else:
+        all_digits = torch.arange(array.max_digit + 1, dtype=torch.float64, device=device)
+        levels = array.cell.g_min + array.step * all_digits
+    return _within_window_(levels, array)
 
 
 def target_conductances(target: Tensor, array: Crossbar) -> Tensor:
@@ -201,8 +203,19 @@ def target_conductances(target: Tensor, array: Crossbar) -> Tensor:
         array: the hardware.
     """
     if array.cell.uneven:
-        return linear(target, tuple(map(float, range(array.used_levels))), array.cell.level_conductances)
-    return (array.step * target).add_(array.cell.g_min)
+        g = linear(target, tuple(map(float, range(array.used_levels))), array.cell.level_conductances)
+    else:
+        g = (array.step * target).add_(array.cell.g_min)
+    return _within_window_(g, array)
+
+
+def _within_window_(g: Tensor, array: Crossbar) -> Tensor:
+    """Clamp targets [S], in place, to the window that wear has left; the writer does not know of it."""
+    cell, ends = array.cell, array.cell.window(array.writes)
+    if ends == (0.0, 1.0):
+        return g
+    low, high = (cell.g_min + end * (cell.g_max - cell.g_min) for end in ends)
+    return g.clamp_(low, high)
 
 
 def reference_digits(array: Crossbar, slices: int) -> list[int]:

@@ -9,18 +9,16 @@ matrices that share one call, such as samples and heads.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from ohmformer.array import crossbar, encoding
-from ohmformer.array.crossbar import Programmed, WriteOptions, WriteRequest
+from ohmformer.array import encoding
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.mismatch import Mismatch
-from ohmformer.array.peripherals.spec import mismatched
+from ohmformer.array.programmed import Programmed, read_variance
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import Held, one_sided
+from ohmformer.array.writing import Held
 from ohmformer.errors import BadInput
 from ohmformer.streams import Streams
 
@@ -46,7 +44,7 @@ class Folded:
     mismatch: Mismatch | None = None
 
 
-class _SliceSum:
+class SliceSum:
     """Sum of the slices of one group of columns (one polarity, or the references), each times its slice weight."""
 
     def __init__(self, array: Crossbar, read_noise: bool) -> None:
@@ -63,7 +61,7 @@ class _SliceSum:
             gains: [..., O or C, I] of the converters; None for 1.
         """
         weight = float(self.array.slice_weight(self.added_slices))
-        variance = crossbar.read_variance(held, self.array) if self.read_noise else None
+        variance = read_variance(held, self.array) if self.read_noise else None
         digits = held.digits
         if gains is not None:
             digits = digits * gains
@@ -99,74 +97,30 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         groups.append(Held(programmed.reference, programmed.reference_written, None, programmed.reference_ages))
     sums = []
     for side, group in enumerate(groups):
-        total = _SliceSum(array, read_noise)
+        total = SliceSum(array, read_noise)
         for s in range(programmed.slices):
             gains = None if mismatch is None else mismatch.gains(side, s, array.rows, programmed.inputs)
             total.add(group.at(s), gains)
         sums.append(total)
-    folded = _difference(sums[0], sums[1], array, programmed.unit)
+    folded = difference(sums[0], sums[1], array, programmed.unit)
     return replace(folded, slices=programmed.slices, mismatch=mismatch)
 
 
-def _difference(plus_sum: _SliceSum, minus_sum: _SliceSum, array: Crossbar, unit: Tensor) -> Folded:
+def difference(plus_sum: SliceSum, minus_sum: SliceSum, array: Crossbar, unit: Tensor) -> Folded:
     """The difference of two groups of columns, in values."""
     plus, variance = plus_sum.mean_()
     minus, minus_variance = minus_sum.mean_()
     if array.encoding == "offset":
         shift = minus.repeat_interleave(array.columns, dim=-2)[..., : plus.shape[-2], :]
         return Folded((plus - shift).mul_(unit), None if variance is None else variance * unit**2, minus_variance, unit)
-    return _pair((plus - minus).mul_(unit), variance, minus_variance, unit)
+    return pair((plus - minus).mul_(unit), variance, minus_variance, unit)
 
 
-def _pair(weight: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
+def pair(weight: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
     """A folded differential pair, from its values and from the variances of its halves in codes squared."""
     if variance is None or minus_variance is None:
         return Folded(weight, None, None, unit)
     return Folded(weight, (variance + minus_variance).mul_(unit**2), None, unit)
-
-
-@torch.no_grad()
-def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **options: Unpack[WriteOptions]) -> Folded:
-    """The same numbers as `fold(write(codes, array, ...))`, without the memory for the cells of all slices.
-
-    Args:
-        codes: integer codes [..., O, I].
-        array: the hardware.
-        read_noise: compute the variances of reads, too.
-        options: see `WriteOptions`.
-
-    Raises:
-        BadInput: as in `write`.
-    """
-    if mismatched(array):  # every slice of every side has converters of its own
-        return fold(crossbar.write(codes, array, **options), read_noise=read_noise)
-    request = crossbar.write_request(codes, array, **options)
-    if one_sided(array):
-        return _write_magnitudes(request, read_noise)
-    codes, slices, writer = request.codes, request.slices, request.writer("cell")
-    sums = [_SliceSum(array, read_noise) for _ in range(2)]
-    for digits in encoding.digits(codes, array, slices):
-        held = writer.write(digits)
-        for p in range(array.polarities):
-            sums[p].add(held.at(p))
-    if array.encoding == "offset":
-        writer = request.writer("reference")
-        for target in crossbar.reference_targets(codes, array, slices):
-            sums[1].add(writer.write(target).at(0))
-    return replace(_difference(sums[0], sums[1], array, request.unit), slices=slices)
-
-
-def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
-    """`write_folded` for pairs whose unused half stays at G_min exactly: that half contributes only read noise."""
-    codes, unit, writer = request.codes, request.unit, request.writer("cell")
-    used, unused = _SliceSum(request.array, read_noise), _SliceSum(request.array, read_noise)
-    for digits in encoding.slice_digits(codes.abs().unsqueeze(0), request.array, request.slices):
-        used.add(writer.write(digits).at(0))
-        unused.add(Held(codes.new_zeros(())))
-    magnitude, variance = used.mean_()
-    _, unused_variance = unused.mean_()
-    pair = _pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
-    return replace(pair, slices=request.slices)
 
 
 def folded_product(

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import cell_level, converters, encoding
-from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Conversions, Folded, fold, folded_product
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
+from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar, Level
 from ohmformer.device import noise
 from ohmformer.errors import BadInput

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ohmformer import units
+from ohmformer.array.degradation.wear import check_wear
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.peripherals.spec import Peripherals, unsuited
 from ohmformer.array.prices.changed import prices_of_changed
@@ -143,6 +144,10 @@ class Crossbar(Spec):
     """Noise, mismatch and distortion of row drivers and converters."""
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading [s]."""
+    writes: Annotated[float, Field(ge=0, le=1e20, allow_inf_nan=False)] = 0.0
+    """Writes that every cell has seen before, repetitions of verified writes included; they wear it."""
+    drift_compensation: Literal["none", "global", "column"] = "none"
+    """One digital factor on the results of a matrix (`global`), or of each column, restores a reading of new cells."""
     write_verify: WriteVerify | None = None
     """Write-verify; None writes each cell once. A list of writes by slice counts copies once."""
     cost: ArrayCost | None = None
@@ -172,6 +177,7 @@ class Crossbar(Spec):
             raise ValueError(reason)
         writes = self.write_verify.writes if self.write_verify else 1
         self._check_age()
+        check_wear(self.cell, self.writes, verified=self.write_verify is not None)
         if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
             raise ValueError(f"write_verify: {reason}")
         digits = self.slices() // self.redundancy
@@ -253,8 +259,13 @@ class Crossbar(Spec):
 
     @property
     def aged_cell(self) -> Cell:
-        """The cell, with the write noise of cells that are read `age` seconds after they were written."""
-        return self.cell.at_age(self.age)
+        """The cell after `writes` writes, with the write noise of cells that are read `age` seconds after the last."""
+        return self.cell.at_age(self.age).worn(self.writes)
+
+    @property
+    def saturates(self) -> bool:
+        """True if wear keeps cells from reaching all of their range."""
+        return self.cell.window(self.writes) != (0.0, 1.0)
 
     @property
     def used_levels(self) -> int:

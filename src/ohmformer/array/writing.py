@@ -29,17 +29,23 @@ Columns = Literal["cell", "reference"]
 
 
 def exact(array: Crossbar) -> bool:
-    """True if cells hold exactly the digits that are written to them: even levels, no write noise, drift or faults."""
+    """True if cells hold exactly the digits that are written: even levels, no write noise, drift, faults or wear."""
     cell = array.aged_cell
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
-    return still and noise.silent(cell) and not cell.uneven
+    return still and noise.silent(cell) and not cell.uneven and not array.saturates
 
 
 def one_sided(array: Crossbar) -> bool:
     """True for pairs whose unused half stays at G_min exactly, so that writing the magnitude is enough."""
     cell = array.aged_cell
     still = noise.silent_at_g_min(cell) and not drift.drifts(cell, array.age) and not faults.faulty(cell)
-    return array.encoding == "differential" and still and array.wires is None
+    lowest = array.cell.window(array.writes)[0]
+    return array.encoding == "differential" and still and array.wires is None and lowest == 0
+
+
+def has_faults(array: Crossbar) -> bool:
+    """True if cells may be stuck, by faults or by wear."""
+    return faults.faulty(array.aged_cell)
 
 
 class Held(NamedTuple):
@@ -99,6 +105,7 @@ class Writer:
         # If a cell at G_min is exact, only the used half of a pair is noisy: both halves may share the numbers.
         self.noisy, self.shared = not noise.silent(cell), noise.silent_at_g_min(cell)
         self.drifts, self.faulty = drift.drifts(cell, array.age), faults.faulty(cell)
+        self.saturates = array.saturates
         if self.faulty and not isinstance(fault_stream, Stream):
             raise BadInput("faults belong to a chip, not to samples; give program a fault_stream")
         self.fault_stream = fault_stream
@@ -140,7 +147,7 @@ class Writer:
         """Digits and, if read noise depends on them, digits before drift, as `write` returns them but without wires."""
         array, cell, s = self.array, self.cell, self.next_slice
         self.next_slice += 1
-        if not (self.noisy or self.drifts or self.faulty or cell.uneven):
+        if not (self.noisy or self.drifts or self.faulty or cell.uneven or self.saturates):
             return target, None
         g_target = encoding.target_conductances(target, array)
         g, written = self._noisy(g_target, target, s), None

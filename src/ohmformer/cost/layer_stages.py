@@ -103,7 +103,7 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
 def _without_prices(engine: ArrayEngine) -> tuple[object, ...]:
     """What an engine says of where matrices lie, how wide their sums are, and what is written."""
     array, most = engine.array, engine.arrays if isinstance(engine, SramEngine) else None
-    cells = array.encoding, array.bits, array.bits_per_cell, array.radix, array.redundancy
+    cells = array.encoding, array.bits, array.bits_per_cell, array.radix, array.redundancy, array.drift_compensation
     place = array.rows, array.columns, array.inputs.bits, most
     return (type(engine), engine.written, engine.resident, engine.overflow, *cells, *place)
 

@@ -371,3 +371,11 @@ def rotations(placed: PlacedOp) -> int:
     """Number of operations that rotate the inputs of a product, for all samples; each product rotates its own."""
     op = placed.op
     return op.vectors * rotation_ops.operations(op.inputs) if placed.rotated and isinstance(op, StaticMatMul) else 0
+
+
+def compensations(placed: PlacedOp) -> int:
+    """Number of multiplications that compensate the drift of weights, for all samples: one per result."""
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, StaticMatMul) or not isinstance(engine, ArrayEngine):
+        return 0
+    return op.vectors * op.outputs if engine.array.drift_compensation != "none" else 0

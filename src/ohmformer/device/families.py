@@ -348,21 +348,24 @@ class FaultModel(Family):
 
     def conductances(self, cell: CellRange) -> tuple[tuple[float, float], ...]:
         """The stuck states of a cell: for each, its conductance [S] and its probability."""
-        span = cell.g_max - cell.g_min
-        return tuple((cell.g_max if x == 1 else cell.g_min + x * span, probability) for x, probability in self.states())
+        return tuple((_at_share(x, cell), probability) for x, probability in self.states())
+
+    def intervals(self) -> tuple[tuple[float, float, float], ...]:
+        """The stuck states as intervals of a uniform number: for each, its share of the range, and its two ends."""
+        found, low = [], 0.0
+        for x, probability in self.states():
+            found.append((x, low, low + probability))
+            low += probability
+        return tuple(found)
+
+    def stuck_intervals(self, cell: CellRange) -> tuple[tuple[float, float, float], ...]:
+        """`intervals` with conductances [S] in place of shares of the range."""
+        return tuple((_at_share(x, cell), low, high) for x, low, high in self.intervals())
 
 
-def flicker_growth(age: float | Tensor, t_read: float, like: Tensor) -> float | Tensor:
-    """sqrt(ln((t + t_read) / (2 t_read))), 0 where the logarithm is negative: how 1/f noise grows with time t.
-
-    Args:
-        age: t [s]; a tensor in float64 has an age of each cell.
-        t_read: duration of a read [s].
-        like: a tensor whose dtype and device a tensor of results has.
-    """
-    if isinstance(age, (int, float)):
-        return math.sqrt(max(0.0, math.log((age + t_read) / (2 * t_read))))
-    return ((age + t_read) / (2 * t_read)).log().clamp(min=0.0).sqrt().to(like)
+def _at_share(x: float, cell: CellRange) -> float:
+    """The conductance at a share of the range [S]."""
+    return cell.g_max if x == 1 else cell.g_min + x * (cell.g_max - cell.g_min)
 
 
 K = TypeVar("K", bound=WriteNoise | ReadNoise | Drift)

@@ -21,8 +21,8 @@ from ohmformer.device.families import (
     PowerLawDrift,
     ReadNoise,
     WriteNoise,
-    flicker_growth,
 )
+from ohmformer.device.flicker import flicker_growth
 from ohmformer.quantities import Deviation, Fraction, Real, Share, Siemens
 from ohmformer.registry import register
 

@@ -44,7 +44,7 @@ def one_access_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
 
 def array_notes(arrays: list[tuple[str, Crossbar]]) -> list[str]:
     """All notes on the arrays of a machine: on their timing, and on what of them has no price."""
-    return [*one_access_notes(arrays), *calibration_notes(arrays)]
+    return [*one_access_notes(arrays), *calibration_notes(arrays), *compensation_notes(arrays)]
 
 
 def calibration_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
@@ -58,6 +58,21 @@ def calibration_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
         return []
     places = " and ".join(dict.fromkeys(calibrated))
     return [f"peripherals.calibration of {places} arrays: its conversions, once for a chip, are not priced"]
+
+
+def compensation_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """A note on arrays that compensate drift: what of that has no price.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    places = dict.fromkeys(place for place, array in arrays if array.drift_compensation != "none")
+    if not places:
+        return []
+    return [
+        f"drift_compensation of {' and '.join(places)} arrays: one multiplication per result is priced; the readings "
+        "that give the factors, one of every row at each compensation, are not"
+    ]
 
 
 def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, list[str]]:

@@ -12,6 +12,7 @@ from torch import nn
 from ohmformer.capture.inputs import take
 from ohmformer.errors import BadInput
 from ohmformer.hardware.ages import Ages
+from ohmformer.hardware.use import check_used
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
@@ -48,6 +49,7 @@ def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
     """
     if settings.timing is not None and ages is None:
         raise BadInput(f"simulation.age = {settings.simulation.age!r}: the ages are missing; run it as a study")
+    check_used(settings.hardware, settings.simulation.hours)
     with one_thread():
         model, task = loaded(settings.model, settings.task)
         converted = _converted(settings, model, task, ages)

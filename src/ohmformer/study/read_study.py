@@ -85,9 +85,19 @@ def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
     Raises:
         BadInput: the file or a change cannot be used; one line with file, path, value and remedy.
     """
+    return read_both(name, sets)[0]
+
+
+def read_both(name: str, sets: Sequence[str] = ()) -> tuple[Study[Settings], Study[Whole]]:
+    """The accuracy half of a study, see `read_study`, and the whole study.
+
+    Raises:
+        BadInput: as `read_study`.
+    """
     if name in catalog.entries("costs"):
         raise BadInput(f"{name}: is a study of cost alone; take `ohmformer cost {name}`, or `ohmformer compare`")
-    return accuracy_half(read_whole(name, sets))
+    whole = read_whole(name, sets)
+    return accuracy_half(whole), whole
 
 
 def make_study(

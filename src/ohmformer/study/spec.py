@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from pydantic import (
     Field,
@@ -19,7 +19,8 @@ from pydantic import (
 from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, fault_of
-from ohmformer.hardware.rules import RulesField
+from ohmformer.hardware.assignment import KVRole, assign_kv
+from ohmformer.hardware.rules import Rule, RulesField
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
@@ -29,6 +30,9 @@ from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.spec import Phase
 
 S = TypeVar("S", bound=Spec)
+
+
+KV_ROLES: tuple[KVRole, ...] = get_args(KVRole)
 
 
 class Mitigation(Spec):
@@ -86,7 +90,8 @@ Age = Annotated[Seconds, Field(ge=0)]
 
 
 class Simulation(Spec):
-    """`[simulation]`: level of fidelity (see the documentation), number of samples in a batch, and age of K and V.
+    """`[simulation]`: level of fidelity (see the documentation), number of samples in a batch, age of K and V,
+    and hours of use.
 
     Attributes:
         level: how closely arrays are simulated.
@@ -94,11 +99,14 @@ class Simulation(Spec):
         age: "timeline" if each token of K and V has the age that the cost half of the study gives it when a query reads
             it; "timeline_longest" likewise, with the longest age of a token that all queries read, not the mean; a
             time for all tokens; None for the `age` of the arrays.
+        hours: time for which the machine has been in use [h]. It is the age of weights, and with the rate of `[cost]`
+            it gives the writes of cells of K and V that wear.
     """
 
     level: Level = "array"
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     age: Literal["timeline", "timeline_longest"] | Age | None = None
+    hours: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] = 0.0
 
     @field_validator("age", mode="wrap")
     @classmethod
@@ -200,6 +208,13 @@ class Settings(Common):
     simulation: Simulation = Simulation()
     trials: Trials = Trials()
     timing: CostSettings | None = None
+
+    @model_validator(mode="after")
+    def _compensates_weights_alone(self) -> Settings:
+        """Refuse a compensation of drift of K and V before the first point runs."""
+        for role in KV_ROLES:
+            assign_kv(self.hardware, Rule(), role)
+        return self
 
     @model_validator(mode="after")
     def _clip_fits(self) -> Settings:

@@ -8,7 +8,8 @@ import torch
 from scipy.stats import ks_2samp
 
 from ohmformer.array import mvm
-from ohmformer.array.crossbar import Programmed, write
+from ohmformer.array.crossbar import write
+from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.streams import Stream
 from tests.array.peripherals.device_by_device import Circuit, product

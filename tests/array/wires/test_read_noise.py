@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ohmformer.array.crossbar import write
-from ohmformer.array.folded import fold, write_folded
+from ohmformer.array.folded import fold
+from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.multiply import mvm
 from ohmformer.array.wires.effective import exact
 from ohmformer.array.wires.spec import Wires

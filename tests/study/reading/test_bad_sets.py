@@ -77,7 +77,10 @@ REFUSED = [
     ("hardware.projection.slice_base=2", r"did you mean hardware.projection.array.radix\?"),
     ("hardware.attention.gamma=2", r"did you mean hardware.attention.array.cell.write_noise.gamma\?"),
     ("hardware.attention.array.write_noise.gamma=2", r"did you mean hardware.attention.array.cell.write_noise\?"),
-    ("simulation.chips=2", r"simulation.chips: is not a key here; did you mean trials.chips\? known: batch, level"),
+    (
+        "simulation.chips=2",
+        r"simulation.chips: is not a key here; did you mean trials.chips\? known: batch, hours, level",
+    ),
     ("chips=2", r"unknown key 'chips'; did you mean trials.chips\? known: cost"),
     ("batch=2", r"did you mean model.batch or simulation.batch\?"),
     ("levelling=true", r"did you mean cost.leveling\?"),

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import crossbar, encoding
-from ohmformer.array.crossbar import Programmed, WriteOptions, WriteRequest
+from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.peripherals.mismatch import Mismatch
 from ohmformer.array.peripherals.spec import distorts, mismatched
+from ohmformer.array.programmed import Programmed, read_variance
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.wires.effective import act_through_wires, effective_shares
 from ohmformer.array.writing import Columns, Held
@@ -54,7 +55,7 @@ class Unaged:
         Args:
             ages: time since the write of each cell [s], float64 on the CPU: [B or 1, O, 1] or [B or 1, 1, I].
         """
-        cell, by_cell = self.array.cell, ages[:, None, None, None]
+        cell, by_cell = self.array.aged_cell, ages[:, None, None, None]
         g, before = self.written, None
         if self.normals is not None:
             g = drift.drift_by_age(g, self.targets, cell, self.normals, by_cell)
@@ -79,7 +80,7 @@ class Unaged:
 
     def _held(self, g: Tensor) -> Tensor:
         """Conductances [B, S, P, R, O, I] as digits [P, S, B, R, O, I], with faults."""
-        cell = self.array.cell
+        cell = self.array.aged_cell
         if self.fault_numbers is not None:
             g = faults.apply_faults(g, cell, self.fault_numbers.expand(g.shape))
         return ((g - cell.g_min) / self.array.step).movedim(0, 2).transpose(0, 1)
@@ -95,7 +96,7 @@ class Unaged:
         array = self.array
         if noise.exact_reads(array.cell):
             return None
-        std = crossbar.read_variance(Held(digits, written, None, ages), array)
+        std = read_variance(Held(digits, written, None, ages), array)
         assert std is not None
         shares = [
             effective_shares(held, of, array) for held, of in zip(digits.unbind(1), acting.unbind(1), strict=True)
@@ -156,7 +157,7 @@ def one_factor(array: Crossbar, ages: Tensor) -> Tensor | None:
         array: the hardware.
         ages: time since the write [s], of any shape, float64.
     """
-    if array.encoding != "differential" or array.wires is not None or faults.faulty(array.cell):
+    if array.encoding != "differential" or array.wires is not None or faults.faulty(array.aged_cell):
         return None
     if mismatched(array) or distorts(array):
         return None

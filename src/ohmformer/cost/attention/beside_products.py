@@ -18,6 +18,7 @@ from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import (
     LayerContext,
+    compensations,
     lane_macs,
     lane_macs_by_keys,
     partial_sums,
@@ -116,7 +117,7 @@ def beside_products(
                     KeySum(0.0, ((value_time, 1, inf),)) if follows else KeySum(work.interval * rows_per_token)
                 )
             case PlacedOp():
-                adds = (partial_sums(op) + rotations(op) + 2 * lane_macs(op)) * chip.vector.add
+                adds = (partial_sums(op) + rotations(op) + compensations(op) + 2 * lane_macs(op)) * chip.vector.add
                 around = kv_conditioning.operations_beside(op) * chip.vector.add
                 operations, conditioned = operations + adds, conditioned + around
                 if sees(op.op, seen):

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ohmformer.array import converters
 from ohmformer.array.calibrate_adc import column_percentiles, widest
-from ohmformer.array.codec import Codec
-from ohmformer.array.crossbar import Programmed, write
+from ohmformer.array.codes.codec import Codec
+from ohmformer.array.crossbar import write
 from ohmformer.array.encoding import quantize_input
-from ohmformer.array.folded import Folded, fold, write_folded
+from ohmformer.array.folded import Folded, fold
+from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.multiply import (
     has_noisy_reads,
     has_read_noise,
@@ -22,6 +23,7 @@ from ohmformer.array.multiply import (
     reads_may_follow_tokens,
 )
 from ohmformer.array.peripherals.spec import draws_for_reads
+from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.errors import BadInput

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from ohmformer.array import writing
 from ohmformer.array.aging.unaged import Unaged, write_unaged
-from ohmformer.array.codec import Codec
+from ohmformer.array.codes.codec import Codec
 from ohmformer.array.folded import Folded
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.array.spec import Crossbar
-from ohmformer.device import faults
 from ohmformer.mitigation.spec import Clip
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
@@ -259,7 +258,7 @@ class KVOperand(Operand):
         of them.
         """
         whole = self.array.encoding != "differential" or self.needs_cells or self.array.wires is not None
-        return not whole and not faults.faulty(self.array.cell) and not mismatched(self.array)
+        return not whole and not writing.has_faults(self.array) and not mismatched(self.array)
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on its place among the tokens of its sample."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.aging.unaged import Unaged, one_factor
-from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded, fold
 from ohmformer.array.multiply import has_read_noise
+from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv_ages import ReadGroup

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.aging.unaged import Unaged
-from ohmformer.array.crossbar import Programmed
 from ohmformer.array.folded import Folded
+from ohmformer.array.programmed import Programmed
 from ohmformer.nn.operands.kv_tokens import KVTokens
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
 from ohmformer.nn.shared.state import Moved

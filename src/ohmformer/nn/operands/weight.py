@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.calibrate_adc import widest
-from ohmformer.array.codec import Codec
-from ohmformer.array.crossbar import Programmed
+from ohmformer.array.codes.codec import Codec
 from ohmformer.array.folded import Folded
+from ohmformer.array.programmed import Programmed
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
