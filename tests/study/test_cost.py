@@ -199,17 +199,6 @@ def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -
         compared(str(tmp_path / "a.toml"), ["gpu"])
 
 
-def test_platforms_are_compared_after_the_hours_of_use_of_the_study(tmp_path: Path) -> None:
-    """`compare` gives the weights of every platform their age; a GPU, whose weights are in no cells, is named."""
-    platforms = ["clipformer_tcad_2024", "gtx_1060"]
-    task = {"source": "bundled:fashion-mnist", "limit": 4}
-    few = {"trials": {"chips": 2}, "simulation": {"level": "noise", "hours": 100.0}}
-    file = write(tmp_path / "hours.toml", model={"source": "bundled:fashion-vit"}, task=task, **few)
-    found = compared(file, platforms, out=tmp_path / "out", workers=1)
-    assert [point.accuracy is not None for point in found.points] == [True, True]
-    assert "gtx_1060: simulation.hours = 100 leaves static weights as they are: they are not in cells" in found.notes
-
-
 def test_platforms_that_cannot_have_the_clip_are_there_without_it(tmp_path: Path) -> None:
     platforms = ["clipformer_tcad_2024_adc8", "nvm_ideal", "xformer_tvlsi_2023", "gtx_1060"]
     study = {"model": {"source": "bundled:fashion-vit"}, "task": {"source": "bundled:fashion-mnist", "limit": 5}}
