@@ -107,9 +107,12 @@ class _Engine:
         self.crowded: dict[str, Pool] = {}
         self.member: dict[int, str] = {}
         for number, job in enumerate(jobs):
-            if job.pool and job.unit not in self.pools:
-                self.pools[job.unit] = Pool(job.unit, job.pool)
-            for unit in job.also if job.pool else (job.unit, *job.also):
+            units = job.also
+            if job.pool:
+                self.pools.setdefault(job.unit, Pool(job.unit, job.pool))
+            else:
+                units = (job.unit, *units)
+            for unit in units:
                 self.queues.setdefault(unit, deque()).append(number)
             for other in job.after:
                 self.followers[other].append(number)

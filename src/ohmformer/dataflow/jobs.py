@@ -37,13 +37,13 @@ _LISTS: dict[str, tuple[type, str]] = {
 def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
     """Number of jobs that `jobs_of` builds for a dataflow in blocks, setup stages left out."""
     total = 0
-    for layer in placement.layers:
+    for layer, repeats in placement.distinct():
         size = dataflow.size_of_block(layer.tokens)
         for first, end, whole in segments(layer, dataflow):
             blocks, rest = (1, 0) if whole else divmod(layer.tokens, size)
             for pool in (0 if stage.whole else stage.pool for stage in layer.stages[first:end]):
-                total += blocks * max(1, min(pool, layer.tokens if whole else size))
-                total += max(1, min(pool, rest)) if rest else 0
+                parts = blocks * max(1, min(pool, layer.tokens if whole else size))
+                total += repeats * (parts + (max(1, min(pool, rest)) if rest else 0))
     return total * placement.workload.batch
 
 
