@@ -36,3 +36,19 @@ def test_a_row(units: str, latency: str, area: str) -> None:
     run = simulate(shapes("bert-base", tokens=128), machine, LayerOverlap(block=1))
     assert f"{run.latency * 1e6:,.0f}" == latency
     assert f"{run.area * 1e6:.1f}" == area
+
+
+@pytest.mark.parametrize(("timing", "product"), [("one_access", 100e-9), ("bit_serial", 800e-9)])
+def test_the_file_of_four_digital_units(timing: str, product: float, tmp_path: Path) -> None:
+    """The file as it stands on the page: time of a product, units, and the latencies in the text."""
+    [text] = (block for block in re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL) if "base =" in block)
+    file = tmp_path / "four_units.toml"
+    file.write_text(text.replace('= "one_access"', f'= "{timing}"'))
+    run = simulate(shapes("bert-base", tokens=128), load(Accelerator, str(file)), LayerOverlap(block=1))
+    stages = run.placement.layers[1].stages
+    analog = [stage.per_token for stage in stages if stage.engine == "projection" and not stage.pool]
+    assert analog == pytest.approx([product] * 4, rel=1e-6)
+    assert {(stage.unit, stage.pool) for stage in stages if stage.engine == "attention"} == {("vector unit", 4)}
+    said = re.search(r"the pass ([\d,]+) us, or\n([\d,]+) us with", SECTION)
+    assert said is not None
+    assert f"{run.latency * 1e6:,.0f}" == said.groups()[timing == "bit_serial"]
