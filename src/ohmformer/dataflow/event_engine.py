@@ -211,11 +211,13 @@ class _Engine:
             return
         number = queue[0]
         job = self.jobs[number]
-        if job.pool:
-            return
-        units = (job.unit, *job.also) if job.also else (unit,)
-        if job.also and any(each in self.busy or self.queues[each][0] != number for each in units):
-            return
+        units: tuple[str, ...] = (unit,)
+        if job.also:
+            if job.pool:
+                return
+            units = (job.unit, *job.also)
+            if any(each in self.busy or self.queues[each][0] != number for each in units):
+                return
         self._run(number, units, units, now)
 
     def _run(self, number: int, queued: tuple[str, ...], units: tuple[str, ...], now: float) -> None:
