@@ -77,16 +77,16 @@ def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Pr
     Raises:
         BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
-    held = _write_cells(codes, array, **options)
+    held = write_uncompensated(codes, array, **options)
     if not compensation.compensates(array):
         return held
     with event_counter.counting():  # these are the cells of `held`, whose writes count once
-        new = _write_cells(codes, compensation.when_new(array), **options)
+        new = write_uncompensated(codes, compensation.when_new(array), **options)
     factor = compensation.factor(fold(new), fold(held), array, options.get("stream", 0))
     return replace(held, unit=held.unit * factor)
 
 
-def _write_cells(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
+def write_uncompensated(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
     """`write` without a compensation of drift."""
     request = write_request(codes, array, **options)
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
@@ -183,7 +183,7 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
 def _of_references(stream: SampleStreams, columns: int) -> SampleStreams:
     """The streams of reference columns, from those of a matrix whose outputs grow as tokens are appended."""
     if isinstance(stream, TokenStreams):  # a reference column that serves many tokens belongs to its place
-        return stream if columns == 1 else replace(stream, numbers=())
+        return stream if columns == 1 else replace(stream, numbers=((),) * len(stream.streams))
     lengths = None if stream.lengths is None else tuple(-(-n // columns) for n in stream.lengths)
     return replace(stream, lengths=lengths)
 
