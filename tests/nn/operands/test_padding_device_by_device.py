@@ -70,7 +70,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("side", "causal", "aged"), [("left", True, False), ("right", False, False), ("left", True, True)]
 )
-@pytest.mark.parametrize(("level", "fields"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    ("level", "fields"),
+    [
+        pytest.param(*case, id=name, marks=pytest.mark.slow if "circuits" in name else ())
+        for name, case in CASES.items()
+    ],
+)
 def test_padding_changes_nothing(level: Any, fields: dict[str, Any], side: str, causal: bool, aged: bool) -> None:
     drift = {"cell.drift": {"kind": "exponential", "tau": 2e-5, "tau_spread": 0.3}} if aged else {}
     model = (Decoder() if causal else Encoder()).eval().double()
