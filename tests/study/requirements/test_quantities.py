@@ -13,11 +13,11 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.device.kinds import NoNoise
 from ohmformer.errors import BadInput
 from ohmformer.schema import replace
-from ohmformer.study.read_study import make_study
+from ohmformer.study.read_study import make_whole
 from ohmformer.study.requirements.arrays import Arrays, with_array, with_cell
 from ohmformer.study.requirements.catalog import QUANTITIES, quantity, read_kinds
 from ohmformer.study.requirements.quantity import Grid
-from ohmformer.study.spec import Settings
+from ohmformer.study.spec import Whole
 from tests.study.requirements.build import document
 
 BASE = of.load_crossbar("clipformer_2024_per_value")
@@ -88,8 +88,8 @@ def test_drift_of_pcm_is_scaled() -> None:
     assert torch.allclose(_effect("drift", there, g), 0.5 * _effect("drift", here, g), rtol=1e-6)
 
 
-def settings(*sets: str, **changes: Any) -> Settings:
-    return make_study(document(**changes), sets).points[0].settings
+def settings(*sets: str, **changes: Any) -> Whole:
+    return make_whole(document(**changes), sets).points[0].settings
 
 
 def test_arrays_keep_their_ratio() -> None:
