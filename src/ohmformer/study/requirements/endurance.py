@@ -49,7 +49,8 @@ class Endurance(Quantity):
             )
         written = self._written(worn or self._with_wear(arrays, whole), whole)
         if not written:
-            raise BadInput(self._without_writes(next(iter(worn or arrays.by_role)), whole))
+            places = list(worn or arrays.by_role)
+            raise BadInput(self._without_writes(next((p for p in places if p in KV_ROLES), places[0])))
         return Arrays(written)
 
     def _with_wear(self, arrays: Arrays, whole: Whole) -> dict[str, Crossbar]:
@@ -69,7 +70,7 @@ class Endurance(Quantity):
         counted = as_read(arrays, arrays.put(whole, wearing)).by_role if wearing else {}
         return {place: array for place, array in counted.items() if array.writes > 0}
 
-    def _without_writes(self, place: str, whole: Whole) -> str:
+    def _without_writes(self, place: str) -> str:
         """Fault and remedy of cells without writes."""
         if place in KV_ROLES:
             remedy = "say how long it is in use, such as --set simulation.hours=1000"

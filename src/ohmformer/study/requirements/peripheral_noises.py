@@ -22,10 +22,6 @@ class PeripheralNoise(Quantity):
     def prepared(self, arrays: Arrays, whole: Whole, kind: str | None) -> Arrays:
         """The arrays with this noise; where none has any, all arrays that may have it."""
         arrays = super().prepared(arrays, whole, kind)
-        if whole.simulation.level == "noise":
-            raise BadInput(
-                f"{self.name}: simulation.level = 'noise' leaves {self.title} out; set it to 'array' or 'cell'"
-            )
         having = {place: array for place, array in arrays.by_role.items() if self.value(array) > 0}
         if having:
             return Arrays(having)
