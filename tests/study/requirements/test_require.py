@@ -78,7 +78,7 @@ def test_endurance_agrees_with_a_sweep(tmp_path: Path) -> None:
     assert (found.limit, found.fails_from) == swept("12 %", "endurance", study)
     assert (found.verdict, found.unit) == ("limit", "pulses")
     at = found.parameters["attention.key"]
-    assert at["pulses"] == 100 * 3600 * 20
+    assert at["pulses"] == 2 * at["writes"] == 2 * 100 * 3600 * 20, "two pulses for each write"
     assert at["stuck"] == pytest.approx(1 - math.exp(-((at["pulses"] / at["endurance"]) ** 1.5)))
 
 

@@ -102,7 +102,10 @@ class Endurance(Quantity):
         """The wear, the endurance, what cells have seen, and the share of them that is stuck then."""
         stuck = sum(chance for _, chance in array.aged_cell.faults.states())
         numbers = {"endurance": self.value(array), "writes": array.writes, "pulses": _pulses(array), "stuck": stuck}
-        return {**array.cell.wear.canonical(), **numbers}
+        wear = array.cell.wear.canonical()
+        if array.cell.window(array.writes) == (0.0, 1.0):
+            wear.pop("moves", None)  # no window moves
+        return {**wear, **numbers}
 
     def range(self, arrays: Arrays) -> tuple[float, float]:
         """From far below the pulses that cells have seen to far above."""

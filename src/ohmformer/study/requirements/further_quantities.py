@@ -117,8 +117,10 @@ class Retention(Quantity):
         return with_cell(array, drift=NoDrift())
 
     def parameters(self, array: Crossbar) -> dict[str, Any]:
-        """The drift, and the age at which cells are read, the longest one of all tokens."""
-        return {**array.cell.drift.canonical(), "age": array.age}
+        """The drift, tau at the temperature of the cells, and the age of cells, the longest one of all tokens."""
+        drift = array.cell.drift
+        now = {"tau_now": drift.tau_now} if isinstance(drift, Exponential) and drift.temperature is not None else {}
+        return {**drift.canonical(), **now, "age": array.age}
 
     def range(self, arrays: Arrays) -> tuple[float, float]:
         """From far below the smallest age to far above the largest one."""

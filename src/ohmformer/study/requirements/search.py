@@ -165,7 +165,12 @@ class QuantitySearch:
             parts.append(f"without {name} as well it is {self.bound.text(other)}")
         if len(parts) == 1:
             parts.append("no other noise of cells acts, so codes, converters, inputs or clips cause it")
-        return f"{'; '.join(parts)}."
+        hint = (
+            " The mean is within the bound; more chips or samples (trials.chips, task.limit) narrow the interval."
+            if loss.mean <= self.bound.most
+            else ""
+        )
+        return f"{'; '.join(parts)}.{hint}"
 
 
 def other_noises(whole: Whole, quantity: Quantity) -> list[tuple[str, Whole]]:
