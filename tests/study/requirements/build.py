@@ -120,9 +120,12 @@ PAIRS: dict[str, tuple[list[str], dict[str, Any]]] = {
 }
 """Searches of two quantities that tests stop: what is searched, and in which study."""
 
+KILLED_STEP = 0.2
+"""Relative distance of neighboring values in these searches."""
+
 
 def drive(folder: str, which: str) -> None:
     """Search two quantities slowly."""
     quantities, changes = PAIRS[which]
-    asked = request("15 %", quantities=quantities, study=document(**changes))
+    asked = request("15 %", quantities=quantities, study=document(**changes), step=KILLED_STEP)
     answered(asked, Path(folder), progress=False, evaluate=slow)

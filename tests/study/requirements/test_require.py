@@ -21,15 +21,25 @@ from ohmformer.study.results.requirements import Requirement
 from ohmformer.study.results.spec import DOCUMENTS
 from ohmformer.study.run import run_study
 from ohmformer.study.use.hours import in_use
-from tests.study.requirements.build import FURTHER, IN_USE, PAIRS, document, formula, loss_at, request, searched
+from tests.study.requirements.build import (
+    FURTHER,
+    IN_USE,
+    KILLED_STEP,
+    PAIRS,
+    document,
+    formula,
+    loss_at,
+    request,
+    searched,
+)
 from tests.study.small import LOG
 from tests.study.small import document as small
 from tests.study.test_executors import ROOT, wait_until
 
 
-def swept(loss: str, name: str, study: dict[str, Any]) -> tuple[float, float | None]:
+def swept(loss: str, name: str, study: dict[str, Any], **options: Any) -> tuple[float, float | None]:
     """Limit and first certain failure, by evaluating every value of the grid."""
-    asked = request(loss, quantities=[name], study=study)
+    asked = request(loss, quantities=[name], study=study, **options)
     software = software_accuracy(asked.settings)
     search = asked.search(asked.quantities[0], checked_bound(loss, asked.settings, software))
     values = [search.grid.value(harm) for harm in range(search.grid.mildest, search.grid.harshest + 1)]
@@ -74,8 +84,8 @@ def test_further_quantities_agree_with_a_sweep(tmp_path: Path, name: str, more: 
 def test_endurance_agrees_with_a_sweep(tmp_path: Path) -> None:
     """Every value of the grid, with the writes that the cost half counts for it."""
     study = document(**IN_USE, seed=FURTHER)
-    found = searched(tmp_path, "12 %", quantities=["endurance"], study=study).requirements[0]
-    assert (found.limit, found.fails_from) == swept("12 %", "endurance", study)
+    found = searched(tmp_path, "12 %", quantities=["endurance"], study=study, step=0.5).requirements[0]
+    assert (found.limit, found.fails_from) == swept("12 %", "endurance", study, step=0.5)
     assert (found.verdict, found.unit) == ("limit", "pulses")
     at = found.parameters["attention.key"]
     assert at["pulses"] == 2 * at["writes"] == 2 * 100 * 3600 * 20, "two pulses for each write"
@@ -135,7 +145,9 @@ def test_a_search_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
             os.kill(driver.pid, signal.SIGKILL)
             driver.wait(60)
     quantities, changes = PAIRS[which]
-    asked: dict[str, Any] = {"loss": "15 %", "quantities": quantities, "study": document(**changes)}
+    asked: dict[str, Any] = {
+        "loss": "15 %", "quantities": quantities, "study": document(**changes), "step": KILLED_STEP,
+    }  # fmt: skip
     found = searched(out, **asked)
     again = log.read_text().splitlines()
     assert len(again) - len(set(again)) <= 2, "more was computed twice than what was under way"

@@ -116,6 +116,11 @@ class Retention(Quantity):
         """The array with cells that keep what was written."""
         return with_cell(array, drift=NoDrift())
 
+    def first(self, arrays: Arrays) -> float:
+        """One second, or ten times the longest age if that is far from it."""
+        longest = max(array.age for array in arrays.by_role.values())
+        return self.start if longest / 10 <= self.start <= 1000 * longest else 10 * longest
+
     def parameters(self, array: Crossbar) -> dict[str, Any]:
         """The drift, tau at the temperature of the cells, and the age of cells, the longest one of all tokens."""
         drift = array.cell.drift
