@@ -3,7 +3,7 @@
     python reproductions/leaking_cells/leaking.py [--page] [vit] [smollm2]
 
 Stored results are reused, so a stopped run goes on. `--page` computes nothing: tables and figure come from
-`results/*.json` alone. `smollm2` needs the data of ../real_models.
+`results/*.json` alone. `smollm2` needs `real_models_data` of ../real_models; without it, its stored results stay.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from ohmformer import units
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+DATA = Path("real_models_data/smollm2")
+FETCH = "python reproductions/real_models/fetch.py --only smollm2 news.txt"
 TAU, REFRESH = "hardware.attention.array.cell.drift.tau", "hardware.attention.refresh"
 SILICON = 5e-3
 """Time constant of the gain cell in silicon [s]."""
@@ -77,7 +79,8 @@ def compute(study: str) -> None:
     """Run a study; its results, and the times and prices of its points, are written to `RESULTS`."""
     file = HERE / f"{study}.toml"
     command = [sys.executable, "-m", "ohmformer", "run", str(file), "--json", str(RESULTS / f"{study}.json")]
-    subprocess.run(command, check=True)
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(f"{file.name} was not finished; the page is as before")
     text = json.dumps(timed(file), indent=1)
     (RESULTS / f"{study}_times.json").write_text(text + "\n", encoding="utf-8")
 
@@ -218,10 +221,19 @@ def write_page() -> None:
     file.write_text(page, encoding="utf-8")
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
+    """Run the studies that are named, or all, and write the page."""
     RESULTS.mkdir(exist_ok=True)
-    asked = sys.argv[1:]
-    if "--page" not in asked:
-        for study in [study for study in MODELS if study in asked] or list(MODELS):
+    named = [study for study in MODELS if study in arguments]
+    if unknown := [name for name in arguments if name not in {"--page", *MODELS}]:
+        sys.exit(f"{unknown[0]}: is not a study; take --page, {', '.join(MODELS)}")
+    for study in [] if "--page" in arguments else named or list(MODELS):
+        if study == "smollm2" and not DATA.is_dir():
+            print(f"{DATA} is missing, so SmolLM2 is left out; run: {FETCH}", file=sys.stderr)
+        else:
             compute(study)
     write_page()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

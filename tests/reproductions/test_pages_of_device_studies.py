@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,30 @@ def test_the_page_follows_its_results(script: ModuleType) -> None:
     file.write_text(json.dumps(results), encoding="utf-8")
     script.write_page()
     assert "43.2 [40.0, 50.0]" in (script.HERE / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_study_that_fails_leaves_the_page(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess[str]([], 2)
+    monkeypatch.setattr(script.subprocess, "run", lambda *_, **__: failed)
+    name = next(stem for folder, stem in STUDIES if SCRIPTS[folder] == script.__name__)
+    with pytest.raises(SystemExit, match=rf"^{name}\.toml was not finished; the page is as before$"):
+        script.compute(name)
+
+
+def test_without_its_data_the_language_model_is_left_out(
+    leaking: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    computed: list[str] = []
+    monkeypatch.setattr(leaking, "compute", computed.append)
+    monkeypatch.setattr(leaking, "write_page", lambda: None)
+    monkeypatch.setattr(leaking, "DATA", tmp_path / "missing")
+    leaking.main([])
+    assert computed == ["vit"]
+    assert "fetch.py --only smollm2 news.txt" in capsys.readouterr().err
+    leaking.main(["--page"])
+    assert computed == ["vit"]
+    with pytest.raises(SystemExit, match="gpt2: is not a study"):
+        leaking.main(["gpt2"])
 
 
 @pytest.mark.parametrize(("folder", "study"), STUDIES)

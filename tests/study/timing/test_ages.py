@@ -123,8 +123,11 @@ def test_generated_tokens_take_the_times_of_a_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (("model.seq_len=4", "model.generate=3"), r"model\.generate = 3: .* are 6 tokens, .* have up to 7; raise it to 4$"),
-        (("model.seq_len=5",), r"model\.seq_len = 5: texts of the task have up to 7 tokens; raise it to 7, or leave it"),
+        (
+            ("model.seq_len=4", "model.generate=3"),
+            r"model\.generate = 3: .* are 6 tokens, .* have up to 7; raise it to 4$",
+        ),
+        (("model.seq_len=5",), r"model\.seq_len = 5: texts of the task have up to 7 tokens; raise it to 7, or leave"),
     ],
 )
 def test_a_timeline_shorter_than_the_texts_is_refused_before_anything_runs(
