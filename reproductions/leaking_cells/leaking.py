@@ -26,6 +26,7 @@ from ohmformer import units
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+SHAPES = HERE.parent / "clipformer_tcad_2024" / "shapes" / "smollm2.toml"
 DATA = Path("real_models_data/smollm2")
 FETCH = "python reproductions/real_models/fetch.py --only smollm2 news.txt"
 TAU, REFRESH = "hardware.attention.array.cell.drift.tau", "hardware.attention.refresh"
@@ -100,19 +101,21 @@ def timed(file: Path) -> list[dict[str, Any]]:
 
 
 def prices(settings: Any) -> dict[str, float]:
-    """Longest age, time, energy and writes of one pass, or of one request."""
+    """Longest age, time, energy and writes of one pass, or of one request.
+
+    A request of SmolLM2 is priced from its table of dimensions, which gives what its traced model gives.
+    """
     from ohmformer.study.cost import runs_of
     from ohmformer.study.serving import served_of
-    from ohmformer.study.timing.ages import ages_of
 
-    timing, ages = settings.timing, ages_of(settings)
-    assert ages is not None
+    timing = settings.timing
     if timing.model.generate is None:
         run = runs_of(timing)[0]
-        latency, energy = run.latency, run.energy
+        ages, latency, energy = run.timeline.ages(), run.latency, run.energy
     else:
-        served = served_of(timing)
-        latency, energy = served.latency, served.energy
+        model = timing.model.model_copy(update={"source": f"shapes:{SHAPES}"})
+        served = served_of(timing.model_copy(update={"model": model}))
+        ages, latency, energy = served.ages(), served.latency, served.energy
     writes = max(entry.most for entry in ages.writes)
     return {"longest_age_s": ages.longest, "latency_s": latency, "energy_J": energy, "writes": writes}
 
@@ -148,6 +151,12 @@ def shown(point: Point) -> str:
     return f"{point.mean:.1f} [{point.low:.1f}, {point.high:.1f}]"
 
 
+def more(value: float, before: float) -> str:
+    """By how much a value has grown, in percent."""
+    growth = 100 * (value / before - 1)
+    return f"+{growth:.0f} %" if growth >= 10 else f"+{growth:.2g} %"
+
+
 def table(study: str) -> str:
     """Markdown table with a row for each time constant."""
     model, found = MODELS[study], points(study)
@@ -164,8 +173,8 @@ def table(study: str) -> str:
         if point := again.get(tau):
             assert point.refresh is not None
             cells += [
-                units.show(point.refresh, "s"), shown(point), f"x {point.latency / first.latency:.2f}",
-                f"x {point.energy / first.energy:.2f}", f"{point.writes:,.0f}",
+                units.show(point.refresh, "s"), shown(point), more(point.latency, first.latency),
+                more(point.energy, first.energy), f"{point.writes:,.0f}",
             ]  # fmt: skip
         else:
             cells += ["-"] * 5
@@ -187,13 +196,16 @@ def draw(studies: list[str]) -> None:
 
 
 def panel(study: str, ax: Axes) -> None:
-    """One model: two curves, the software model, the longest age and the time constant of silicon."""
+    """One model: two curves, the software model, the longest age and the time constant of silicon.
+
+    Perplexities have no error bars: the same two windows are read at every point, and differ more than the points do.
+    """
     model, found = MODELS[study], points(study)
     for label, refreshed in (("never refreshed", False), ("refreshed after tau / 4", True)):
         part = [point for point in found if (point.refresh is not None) == refreshed]
-        errors = [[p.mean - p.low for p in part], [p.high - p.mean for p in part]]
-        ax.errorbar([p.tau for p in part], [p.mean for p in part], errors, marker="o", markersize=4, capsize=2,
-                    label=label)  # fmt: skip
+        ends = [[p.mean - p.low for p in part], [p.high - p.mean for p in part]]
+        ax.errorbar([p.tau for p in part], [p.mean for p in part], ends if model.percent else None, marker="o",
+                    markersize=4, capsize=2, label=label)  # fmt: skip
     ax.axhline(software(study), color="gray", linestyle="--", linewidth=1, label="software")
     longest = next(point.longest for point in found if point.refresh is None)
     ax.axvline(longest, color="black", linestyle=":", linewidth=1.2, label=f"longest age, {units.show(longest, 's')}")

@@ -96,9 +96,10 @@ def test_results_have_the_points_of_the_study(folder: str, study: str) -> None:
     assert [point["set"] for point in stored["points"]] == [dict(point.set) for point in points]
 
 
-def test_stored_times_and_prices_are_those_of_the_code(leaking: ModuleType) -> None:
-    stored = json.loads((leaking.RESULTS / "vit_times.json").read_text(encoding="utf-8"))
-    found = leaking.timed(leaking.HERE / "vit.toml")
+@pytest.mark.parametrize("study", ["vit", "smollm2"])
+def test_stored_times_and_prices_are_those_of_the_code(leaking: ModuleType, study: str) -> None:
+    stored = json.loads((leaking.RESULTS / f"{study}_times.json").read_text(encoding="utf-8"))
+    found = leaking.timed(leaking.HERE / f"{study}.toml")
     for row, expected in zip(stored, found, strict=True):
         assert row["set"] == dict(expected["set"])
         numbers = {name: value for name, value in row.items() if name != "set"}
