@@ -224,7 +224,7 @@ def filled(page: str, name: str, content: str) -> str:
 
 def write_page() -> None:
     """Write tables and figure from the stored results."""
-    stored = [study for study in MODELS if (RESULTS / f"{study}_times.json").is_file()]
+    stored = [study for study in MODELS if (RESULTS / f"{study}.json").is_file()]
     draw(stored)
     file = HERE / "README.md"
     page = file.read_text(encoding="utf-8")
