@@ -56,7 +56,7 @@ def test_the_page_is_made_of_the_stored_results(script: ModuleType) -> None:
 
 
 def test_the_page_follows_its_results(script: ModuleType) -> None:
-    name = next(stem for folder, stem in STUDIES if SCRIPTS[folder] == script.__name__)
+    name = {"leaking": "vit", "years": "weights"}[script.__name__]
     file = script.RESULTS / f"{name}.json"
     results = json.loads(file.read_text(encoding="utf-8"))
     results["points"][0]["accuracy"] |= {"mean": 0.4321, "ci95": [0.4, 0.5]}
