@@ -293,6 +293,10 @@ class Drift(Family):
             age: time since programming [s].
         """
 
+    def time_to_lose(self, share: float) -> float:
+        """Time after which a cell with eps = 0 has lost a share of all that drift takes [s]; NaN if cells differ."""
+        return math.nan
+
     def common_factor(self, age: Tensor) -> Tensor | None:
         """The factor by which drift multiplies the difference of any two cells; None if cells differ in it.
 

@@ -292,6 +292,10 @@ class NoDrift(Drift):
 
     kind: Literal["none"] = "none"
 
+    def time_to_lose(self, share: float) -> float:
+        """Never."""
+        return math.inf
+
     def scaled(self, factor: float) -> NoDrift:
         """The same: no drift."""
         return self
@@ -320,6 +324,10 @@ class PowerLaw(PowerLawDrift):
     def common_factor(self, age: Tensor) -> Tensor | None:
         """(t / t0)^-nu if all cells have the same exponent."""
         return None if self.nu_std else (self._log(age, age) * -self.nu).exp()
+
+    def time_to_lose(self, share: float) -> float:
+        """t0 (1 - share)^(-1 / nu)."""
+        return self.t0 * math.exp(min(700.0, -math.log1p(-share) / self.nu)) if self.nu else math.inf
 
     def exponent(self, target: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """nu + nu_std eps, at least 0."""

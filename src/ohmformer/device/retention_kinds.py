@@ -105,6 +105,10 @@ class Exponential(Drift):
         exponent = (eps * (-self.stretch * self.tau_spread)).exp_().mul_(passed)
         return exponent.exp_().mul_(g - rest).add_(rest)
 
+    def time_to_lose(self, share: float) -> float:
+        """tau (-ln(1 - share))^(1 / stretch), at the temperature of the cells."""
+        return float(self.tau_now * (-math.log1p(-share)) ** (1 / self.stretch))
+
     def common_factor(self, age: Tensor) -> Tensor | None:
         """exp(-(t / tau)^stretch) if all cells have the same time constant."""
         return None if self.tau_spread else (-self._decay(age)).exp()

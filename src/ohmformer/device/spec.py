@@ -178,6 +178,20 @@ class Cell(Spec):
         noise = called(self.write_noise, "at_age", age)
         return self if noise is self.write_noise else self.model_copy(update={"write_noise": noise})
 
+    def time_to_lose(self, share: float) -> float:
+        """Return the time after which a typical cell has lost a share of its conductance by drift [s]; inf for never.
+
+        Raises:
+            BadInput: the kind of drift does not say it.
+        """
+        time = number_from(self.drift, "time_to_lose", share)
+        if not time > 0:
+            raise BadInput(
+                f"refresh_loss = {share:g}: cells with drift {self.drift.kind!r} do not all lose this share at the "
+                "same time; state refresh, the time, in its place"
+            )
+        return time
+
     def _check_wear(self) -> None:
         """Refuse wear without the endurance that it needs, or without a place where worn cells are stuck."""
         if self.wear.uses_endurance and self.endurance is None:

@@ -10,6 +10,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput, printable
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.lane_units import LaneOwner, check_units
+from ohmformer.hardware.refresh import RefreshLoss, check_refresh
 from ohmformer.hardware.shared_engine import with_shared_engine
 from ohmformer.hardware.system import System
 from ohmformer.hardware.work import Price as Price
@@ -270,7 +271,7 @@ class GpuEngine(ExactEngine):
 class Attention(Spec):
     """The engines of attention. In files, `array = ...` sets the arrays of both."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("refresh",)
+    cost_fields: ClassVar[tuple[str, ...]] = ("refresh", "refresh_loss")
     aliases: ClassVar[dict[str, tuple[str, ...]]] = {
         "array": ("key.array", "value.array"),
         "kind": ("key.kind", "value.kind"),
@@ -287,6 +288,8 @@ class Attention(Spec):
     refresh: Annotated[Seconds, Field(gt=0)] | None = None
     """Time after which every cell of K and V has been written again, so that no value gets older [s]; None for cells
     that keep their values. The machine stops computing for a refresh (see cost/machine/refresh.py)."""
+    refresh_loss: RefreshLoss | None = None
+    """In place of `refresh`: the share that no typical cell loses by drift before it is written again."""
 
     @classmethod
     def _expand(cls, data: dict[str, Any]) -> dict[str, Any]:
@@ -295,6 +298,11 @@ class Attention(Spec):
             both = {"kind": "crossbar", "array": data["array"]}
             data = {"key": both, "value": both, **{name: value for name, value in data.items() if name != "array"}}
         return in_both_roles(data)
+
+    @model_validator(mode="after")
+    def _one_refresh(self) -> Attention:
+        check_refresh(self)
+        return self
 
     @property
     def array(self) -> Crossbar:

@@ -10,6 +10,7 @@ from ohmformer.cost.cost import add_energy
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.tiles import KVArrays
+from ohmformer.hardware.refresh import refresh_interval
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.workload.spec import Exchange, Workload
 
@@ -51,7 +52,7 @@ def refresh_of_chips(
     Raises:
         BadInput: see `refresh_of`.
     """
-    if hardware.attention.refresh is None:
+    if refresh_interval(hardware.attention) is None:
         return None
     with_cells = [pair for pair in zip(groups, sharing, strict=True) if pair[0][0]] or [(groups[0], 1)]
     found = [(refresh_of(workload, kv, hardware, homes), times) for (kv, homes), times in with_cells]

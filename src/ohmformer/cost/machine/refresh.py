@@ -23,6 +23,7 @@ from ohmformer.cost.operands import chip_of, slots_of, written_plan
 from ohmformer.cost.power.standing import tiles_at_work
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.errors import BadInput
+from ohmformer.hardware.refresh import refresh_interval
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import Workload
@@ -85,7 +86,7 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
     Raises:
         BadInput: K and V are in no cells, or a refresh takes longer than its interval.
     """
-    interval = hardware.attention.refresh
+    interval = refresh_interval(hardware.attention)
     if interval is None:
         return None
     if not arrays:
@@ -110,13 +111,19 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
         energy = add_energy(energy, {"dram": off_chip * homes.memory.energy})
     if seconds >= interval:
         raise BadInput(
-            f"hardware.attention.refresh = {units.show(interval, 's')}: writing all keys and values of "
+            f"{_field(hardware)} {units.show(interval, 's')}: writing all keys and values of "
             f"{workload.title} again takes {units.show(seconds, 's')}; raise it, or take a smaller batch or cells that "
             "are written faster"
         )
     return Refresh(
         interval, seconds, energy, cells, seconds * tiles_at_work(hardware, sum(each.arrays for each in arrays))
     )
+
+
+def _field(hardware: Accelerator) -> str:
+    """The field that says when cells are refreshed."""
+    stated = hardware.attention.refresh_loss
+    return "hardware.attention.refresh" + (" =" if stated is None else f"_loss = {stated:g}, an interval of")
 
 
 def _held(workload: Workload, entry: KVArrays) -> list[tuple[KVUse, Plan, int]]:

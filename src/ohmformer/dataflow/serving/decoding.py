@@ -24,6 +24,7 @@ from ohmformer.dataflow.serving.kind_sums import sum_kinds
 from ohmformer.dataflow.serving.step_latency import KindTimes, job_ends, step_latencies
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
+from ohmformer.hardware.refresh import refresh_interval
 from ohmformer.workload.request import ListedSteps, Steps
 
 Array = npt.NDArray[np.float64]
@@ -132,7 +133,7 @@ class Decoding:
             BadInput: see `refresh_of`.
         """
         last, hardware = self.prices.last, self.machine.hardware
-        if hardware.attention.refresh is None:
+        if refresh_interval(hardware.attention) is None:
             return []
         groups = (
             list(zip(self.prices.kv_arrays(index), self.prices.homes_by_chip(index), strict=True))
