@@ -14,6 +14,7 @@ from ohmformer import units
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.prices.changed import prices_of_changed
 from ohmformer.array.prices.spec import ArrayCost, Bits, Encoding, LineCount, mean_conductance
+from ohmformer.array.residual.spec import Residual
 from ohmformer.array.wires.spec import MAX_LOSS, Wires, largest_loss
 from ohmformer.device.cell_range import digits_needed
 from ohmformer.device.spec import Cell, WriteVerify
@@ -142,6 +143,8 @@ class Crossbar(Spec):
     """Time from programming to reading [s]."""
     write_verify: WriteVerify | None = None
     """Write-verify; None writes each cell once. A list of writes by slice counts copies once."""
+    residual: Residual | None = None
+    """Residual writing; None writes all cells of a value at once."""
     cost: ArrayCost | None = None
     """What using the array costs; None if unknown, so that pricing it is refused."""
 
