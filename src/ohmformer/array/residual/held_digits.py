@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.special import ndtr
 
 from ohmformer.array import encoding
 from ohmformer.array.spec import Crossbar
@@ -20,11 +21,11 @@ from ohmformer.device import faults, noise
 Numbers = npt.NDArray[np.float64]
 
 FINEST = 1 / 256
-"""Step of a noisy read-back without rounding, as a share of the largest digit."""
-ATOMS = 160
-"""Largest number of values that a distribution is reduced to where read-back is exact."""
-_WRITE_NODES, _READ_NODES, _TAIL = 121, 61, 6.0
-"""Points of a standard normal in integrals, and where they end: it lies beyond with a probability of 2e-9."""
+"""Step of a read-back without rounding, as a share of the largest digit: of one with noise, and of integrals."""
+TAIL = 6.0
+"""Where integrals over a standard normal end; it lies beyond with a probability of 2e-9."""
+ONE_NOISY, BOTH_NOISY = 961, 121
+"""Points of these integrals where one half of a pair is noisy, and where both are."""
 
 
 @dataclass(frozen=True)
@@ -66,35 +67,51 @@ def read_back_codes(array: Crossbar) -> tuple[float, int, int]:
 
 def outcomes(array: Crossbar, digit: int) -> Outcomes:
     """The outcomes of the read-back after a digit was written."""
-    h, p, read_variance = _held(array, digit)
+    h, p, read_variance, variance = _held(array, digit)
     if exact_read_back(array):
-        return _grouped(h, p, _even_groups(h))
+        return Outcomes(p, h, variance, np.zeros(len(h), dtype=np.int64))
     step, lowest, highest = read_back_codes(array)
-    y, p_y = _normal_points(_READ_NODES)
-    if not read_variance.any():
-        y, p_y = np.zeros(1), np.ones(1)
-    seen = h[:, None] + np.sqrt(read_variance)[:, None] * y
-    codes = np.clip(np.round(seen / step), lowest, highest).astype(np.int64).ravel()
-    return _grouped(np.repeat(h, len(y)), np.outer(p, p_y).ravel(), codes)
+    codes = np.arange(lowest, highest + 1)
+    if read_variance.any():
+        # the probability of each code for each h, where all that lies beyond the last codes saturates
+        limits = (codes[:-1] + 0.5) * step
+        below = ndtr(torch.from_numpy((limits - h[:, None]) / np.sqrt(read_variance)[:, None])).numpy()
+        by_code = np.diff(below, prepend=0.0, append=1.0)
+    else:
+        by_code = np.clip(np.round(h / step), lowest, highest)[:, None] == codes
+    total = p @ by_code
+    seen = total > 1e-12
+    mean = ((p * h) @ by_code)[seen] / total[seen]
+    square = ((p * (h * h + variance)) @ by_code)[seen] / total[seen]
+    return Outcomes(total[seen] / total[seen].sum(), mean, np.maximum(square - mean**2, 0.0), codes[seen])
 
 
-def _held(array: Crossbar, digit: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Values of h after a write, their probabilities, and the variance of one read of each [digits^2]."""
-    used, p_used, v_used = _half(array, digit, exact=noise.silent(array.aged_cell))
-    unused, p_unused, v_unused = _half(array, 0, exact=one_sided(array))
-    h = (used[:, None] - unused).ravel()
-    return h, np.outer(p_used, p_unused).ravel(), (v_used[:, None] + v_unused).ravel()
+def _held(array: Crossbar, digit: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Values of h after a write, their probabilities, the variance of one read of each, and that of h around each."""
+    alone = one_sided(array)
+    nodes = ONE_NOISY if alone else BOTH_NOISY
+    used, p_used, v_used = _half(array, digit, 0 if noise.silent(array.aged_cell) else nodes)
+    unused, p_unused, v_unused = _half(array, 0, 0 if alone else nodes)
+    h, p, v = (used[:, None] - unused).ravel(), np.outer(p_used, p_unused).ravel(), (v_used[:, None] + v_unused).ravel()
+    if len(h) <= 2:
+        return h, p, v, np.zeros(len(h))
+    _, index = np.unique(np.round(h / (FINEST * array.max_digit)), return_inverse=True)
+    total = np.bincount(index, p)
+    kept = total > 1e-10
+    mean, square, read = (np.bincount(index, p * values)[kept] / total[kept] for values in (h, h * h, v))
+    return mean, total[kept] / total[kept].sum(), read, np.maximum(square - mean**2, 0.0)
 
 
-def _half(array: Crossbar, digit: int, *, exact: bool) -> tuple[Numbers, Numbers, Numbers]:
+def _half(array: Crossbar, digit: int, nodes: int) -> tuple[Numbers, Numbers, Numbers]:
     """Digits that one cell may hold after a write, their probabilities, and the variance of one read of each.
 
-    Faults count as probabilities over all chips.
+    Faults count as probabilities over all chips. With 0 nodes, the write is exact.
     """
     cell = array.aged_cell
-    eps, p = (np.zeros(1), np.ones(1)) if exact else _normal_points(_WRITE_NODES)
+    eps = np.linspace(-TAIL, TAIL, nodes) if nodes else np.zeros(1)
+    p = np.exp(-(eps**2) / 2) / np.exp(-(eps**2) / 2).sum()
     target = encoding.level_conductances(array)[digit].expand(len(eps)).clone()
-    g = target if exact else noise.write(target, cell, torch.from_numpy(eps))
+    g = noise.write(target, cell, torch.from_numpy(eps)) if nodes else target
     if faults.faulty(cell):
         stuck = cell.faults.conductances(cell)
         g = torch.cat([g, torch.tensor([g_stuck for g_stuck, _ in stuck], dtype=torch.float64)])
@@ -104,28 +121,3 @@ def _half(array: Crossbar, digit: int, *, exact: bool) -> tuple[Numbers, Numbers
     held: Numbers = ((g - cell.g_min) / array.step).numpy()
     variance: Numbers = (std / array.step).square().numpy()
     return held, p, variance
-
-
-def _normal_points(nodes: int) -> tuple[Numbers, Numbers]:
-    """Evenly spaced points of a standard normal, and their probabilities."""
-    eps = np.linspace(-_TAIL, _TAIL, nodes)
-    density = np.exp(-(eps**2) / 2)
-    return eps, density / density.sum()
-
-
-def _even_groups(h: Numbers) -> npt.NDArray[np.int64]:
-    """The number of a group for each value: groups of one value each, or of equal width if values are many."""
-    if len(h) <= ATOMS:
-        return np.arange(len(h))
-    width = (h.max() - h.min()) / ATOMS
-    return np.minimum((h - h.min()) / width, ATOMS - 1).astype(np.int64)
-
-
-def _grouped(h: Numbers, p: Numbers, group: npt.NDArray[np.int64]) -> Outcomes:
-    """Probability, mean and variance of each group of values."""
-    codes, index = np.unique(group, return_inverse=True)
-    total = np.bincount(index, p)
-    kept = total > 1e-15
-    mean = np.bincount(index, p * h)[kept] / total[kept]
-    square = np.bincount(index, p * h * h)[kept] / total[kept]
-    return Outcomes(total[kept] / total[kept].sum(), mean, np.maximum(square - mean**2, 0.0), codes[kept])

@@ -91,7 +91,7 @@ def policy(array: Crossbar, max_code: int | None = None) -> Policy:
         rho = _grid(array.max_digit * sum(weights[i:]), weights[-1])
         digits, squares, errors = _best(rho, weights[i], by_digit, square, error)
         choices.insert(0, Choice(weights[i], float(rho[1]), torch.from_numpy(digits)))
-        square, error = _interpolated(rho, squares), _interpolated_odd(rho, errors)
+        square, error = _interpolated(rho, squares, errors), _interpolated_odd(rho, errors)
     table, step, lowest = None, 0.0, 0
     if not exact_read_back(array):
         step, lowest, highest = read_back_codes(array)
@@ -124,13 +124,15 @@ def _best(
     return digits, best, errors
 
 
-def _interpolated(rho: Numbers, squares: Numbers) -> CostToGo:
+def _interpolated(rho: Numbers, squares: Numbers, errors: Numbers) -> CostToGo:
     """J between grid points and for both signs; beyond the grid, the remaining cells hold what they can."""
-    root = np.sqrt(squares[-1])
+    last = float(errors[-1])
+    variance = float(squares[-1]) - last**2
 
     def square(x: Numbers) -> Numbers:
         size = np.abs(x)
-        return np.where(size > rho[-1], (root + size - rho[-1]) ** 2, np.interp(size, rho, squares))
+        beyond = (last + size - rho[-1]) ** 2 + variance
+        return np.where(size > rho[-1], beyond, np.interp(size, rho, squares))
 
     return square
 
